@@ -1,0 +1,1 @@
+"""The command line, and everything that puts the parts together on machines."""

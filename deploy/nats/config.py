@@ -1,0 +1,180 @@
+"""The configuration of nats-server as text, and who may say what. Pure.
+
+Accounts: ``HEADRACE`` holds every process of the fabric; ``SYS`` is the server's own and exports
+one stream of events to HEADRACE alone: the end of each connection of that account. The import
+keeps its subject, so an ingress subscribes to `schemas.subjects.DISCONNECTS`. The event is JSON;
+its ``client`` names the connection (``id``, ``name``, ``user``, ``kind``, ``client_type``), and
+``reason`` says why it ended.
+
+Facts from nats-server's own documentation (configuration, authorization, accounts): strings in
+double quotes are not searched for variables, so ``$SYS`` needs no escape; port -1 means any free
+port; ``allow_responses: true`` permits one reply to each request that was received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas import subjects
+
+ACCOUNT = "HEADRACE"
+SYSTEM_ACCOUNT = "SYS"
+ANY_PORT = -1
+
+MAX_PAYLOAD = "2MB"
+"""Job with its body inline, and a frame: larger bodies travel by reference."""
+LOG_SIZE = 10 * 2**20
+"""Bytes of one log file before it is rotated."""
+LOG_FILES = 3
+
+LOG_NAME = "nats-server.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one role may publish and subscribe to, and whether it may answer requests."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    answers: bool = False
+
+
+_JOBS = subjects.JOBS_STREAM
+_ACKS = f"$JS.ACK.{_JOBS}.>"
+_SERVICE = "$SRV.>"
+"""Discovery of micro services (`nats micro ls`): every process answers it."""
+
+WORKER = Grant(
+    publish=(
+        "r.*.*",
+        "b.*.*",
+        subjects.ALL_CARDS,
+        subjects.ALL_DEAD,
+        _ACKS,
+        f"$JS.API.CONSUMER.MSG.NEXT.{_JOBS}.*",
+        f"$JS.API.CONSUMER.CREATE.{_JOBS}.>",
+        f"$JS.API.CONSUMER.INFO.{_JOBS}.*",
+        f"$JS.API.STREAM.INFO.{_JOBS}",
+        "$JS.API.INFO",
+    ),
+    subscribe=(f"{subjects.INBOX_WORKER}.>", "c.*", _SERVICE),
+    answers=True,
+)
+
+INGRESS = Grant(
+    publish=(
+        subjects.ALL_JOBS,
+        "c.*",
+        "fb.want.*",
+        subjects.ALL_CARDS,
+        _ACKS,
+        "$JS.API.>",
+        # Answers to claims, and bodies by reference: many messages to one request, which
+        # `allow_responses` would cut off after the first.
+        f"{subjects.INBOX_WORKER}.>",
+    ),
+    subscribe=(
+        f"{subjects.INBOX_INGRESS}.>",
+        "r.*.*",
+        "b.*.*",
+        subjects.ALL_CARDS,
+        subjects.DISCONNECTS,
+        _SERVICE,
+    ),
+    answers=True,
+)
+
+GRANTS: Mapping[str, Grant | None] = {"worker": WORKER, "ingress": INGRESS, "admin": None}
+"""Roles of the account HEADRACE; None is without limits inside the account."""
+SYSTEM_ROLE = "sys"
+"""The one user of the system account, for tools such as `nats server report`."""
+ROLES = (*GRANTS, SYSTEM_ROLE)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What differs between two brokers.
+
+    `store` is absolute; `users` maps each of `ROLES` to (user, password); ports are 1-65535 or
+    `ANY_PORT`; `sync_always` makes the server fsync each message before it acknowledges it, which
+    a publisher pays with several times the latency.
+    """
+
+    store: Path
+    users: Mapping[str, tuple[str, str]] = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 4222
+    http_port: int = 8222
+    name: str = "headrace"
+    sync_always: bool = False
+
+
+def render(config: ServerConfig) -> str:
+    """The configuration file of `config`.
+
+    Raises ValueError for text that the file format cannot carry, KeyError for a missing role.
+    """
+    disconnects = _quote(subjects.DISCONNECTS)
+    sync = ", sync_interval: always" if config.sync_always else ""
+    return f"""\
+server_name: {_quote(config.name)}
+listen: {_quote(f"{config.host}:{config.port}")}
+http: "127.0.0.1:{config.http_port}"
+ports_file_dir: {_quote(str(config.store))}
+log_file: {_quote(str(config.store / LOG_NAME))}
+logfile_size_limit: {LOG_SIZE}
+logfile_max_num: {LOG_FILES}
+max_payload: {MAX_PAYLOAD}
+# A frozen client must not sit on jobs: it is dropped after two pings without an answer.
+ping_interval: "2s"
+ping_max: 2
+write_deadline: "5s"
+jetstream {{ store_dir: {_quote(str(config.store))}{sync} }}
+system_account: {SYSTEM_ACCOUNT}
+accounts {{
+  {SYSTEM_ACCOUNT} {{
+    users: [
+      {_user(config, SYSTEM_ROLE, None)}
+    ]
+    exports: [ {{ stream: {disconnects}, accounts: [{ACCOUNT}] }} ]
+  }}
+  {ACCOUNT} {{
+    jetstream: enabled
+    imports: [ {{ stream: {{ account: {SYSTEM_ACCOUNT}, subject: {disconnects} }} }} ]
+    users: [
+{_users(config)}
+    ]
+  }}
+}}
+"""
+
+
+def _users(config: ServerConfig) -> str:
+    return "\n".join(f"      {_user(config, role, grant)}" for role, grant in GRANTS.items())
+
+
+def _user(config: ServerConfig, role: str, grant: Grant | None) -> str:
+    user, password = config.users[role]
+    limits = f", permissions: {_permissions(grant)}" if grant else ""
+    return f"{{ user: {_quote(user)}, password: {_quote(password)}{limits} }}"
+
+
+def _permissions(grant: Grant) -> str:
+    answers = ", allow_responses: true" if grant.answers else ""
+    return (
+        f"{{ publish: {{ allow: {_list(grant.publish)} }}, "
+        f"subscribe: {{ allow: {_list(grant.subscribe)} }}{answers} }}"
+    )
+
+
+def _list(items: tuple[str, ...]) -> str:
+    return f"[{', '.join(map(_quote, items))}]"
+
+
+def _quote(text: str) -> str:
+    """`text` in double quotes, as the lexer of nats-server reads it (conf/lex.go)."""
+    if not text.isprintable():
+        raise ValueError(f"{text!r} cannot be written into nats-server's configuration")
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

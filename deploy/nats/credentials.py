@@ -1,0 +1,64 @@
+"""Users of the embedded broker: one for each role, its password generated once for each store."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from deploy.nats.errors import StoreUnusable
+
+FILE = "credentials"
+_PASSWORD_BYTES = 24
+"""192 random bits, as 32 characters that need no quoting in a URL."""
+
+Users = dict[str, tuple[str, str]]
+"""Role to (user, password)."""
+
+
+def obtain(store: Path, roles: Iterable[str]) -> Users:
+    """The users kept in `store`; those of `roles` that are missing are made and kept.
+
+    Raises StoreUnusable when the file is there but is not what `obtain` writes.
+    """
+    path = store / FILE
+    users = load(store) if path.exists() else {}
+    missing = [role for role in roles if role not in users]
+    if missing:
+        users |= {role: (role, secrets.token_urlsafe(_PASSWORD_BYTES)) for role in missing}
+        write_private(path, json.dumps(users, indent=1) + "\n")
+    else:
+        path.chmod(0o600)
+    return users
+
+
+def load(store: Path) -> Users:
+    """The users kept in `store`. Raises StoreUnusable when there are none to be read."""
+    path = store / FILE
+    try:
+        kept = json.loads(path.read_text())
+        return {str(role): _login(*pair) for role, pair in kept.items()}
+    except OSError as fault:
+        raise StoreUnusable(f"{path}: {fault.strerror}") from None
+    except (ValueError, TypeError, AttributeError):
+        # `from None`: the decoder's exception carries the text it could not read.
+        raise StoreUnusable(f"{path} is damaged: delete it, and new users are made") from None
+
+
+def _login(user: str, password: str) -> tuple[str, str]:
+    if not (isinstance(user, str) and isinstance(password, str) and user and password):
+        raise TypeError
+    return user, password
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` by `text`, mode 0600, whole or not at all."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,97 @@
+"""The broker's directory: made, claimed by one owner at a time, and asked who runs there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deploy.nats.credentials import write_private
+from deploy.nats.errors import StoreBusy, StoreUnusable
+
+LOCK = "broker.lock"
+ADDRESS = "broker.json"
+_LOCK_PATIENCE = 0.5
+"""Seconds: a killed owner's server is killed with it, but lets go of the lock a little later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a broker answers: ``nats://host:port``, ``http://host:port``, and its process."""
+
+    url: str
+    http_url: str
+    pid: int
+
+
+def find(store: Path) -> Address | None:
+    """The broker that runs on `store`, as its owner wrote it down; None when none does.
+
+    An owner that was killed leaves its note behind, so the address may be dead.
+    """
+    try:
+        return Address(**json.loads((store / ADDRESS).read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as fault:
+        raise StoreUnusable(f"{store / ADDRESS}: {fault}") from fault
+
+
+def note(store: Path, address: Address | None) -> None:
+    """Write down what `find` reads."""
+    if address:
+        write_private(store / ADDRESS, json.dumps(asdict(address)) + "\n")
+    else:
+        (store / ADDRESS).unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(store: Path) -> Iterator[int]:
+    """Own `store`, made if need be, mode 0700; yields the lock's descriptor.
+
+    The lock is an flock, so it is held until every process that inherited the descriptor is gone.
+    Raises StoreBusy when another owner holds it, StoreUnusable when the directory is no store.
+    """
+    try:
+        _prepare(store)
+        lock = os.open(store / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:
+        raise StoreUnusable(f"{store}: {fault.strerror}") from fault
+    try:
+        _lock(store, lock)
+        note(store, None)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _prepare(store: Path) -> None:
+    store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    inside = os.listdir(store)
+    # Taking a directory over closes it to others and mixes our files with theirs.
+    if inside and LOCK not in inside:
+        raise StoreUnusable(f"{store} holds other files: name an empty or a new directory")
+    store.chmod(0o700)
+
+
+def _lock(store: Path, lock: int) -> None:
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as fault:
+            if fault.errno != errno.EWOULDBLOCK:
+                raise StoreUnusable(f"{store / LOCK}: {fault.strerror}") from fault
+        if time.monotonic() > deadline:
+            owner = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise StoreBusy(f"{store} is in use: process {owner} runs a broker on it") from None
+        time.sleep(0.01)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

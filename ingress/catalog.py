@@ -1,0 +1,103 @@
+"""Who serves what: the last card of every worker, and the models that were ever known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from schemas.nodes import Card, ServedModel
+
+STALE = 3.5
+"""Seconds without a card after which a worker counts as gone; it sends one each second."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    card: Card
+    heard: float
+
+
+class Catalog:
+    """`clock`: monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._entries: dict[str, _Entry] = {}
+        self._absent_since: dict[str, float] = {}
+
+    def hear(self, card: Card) -> None:
+        before = self._entries.get(card.holder)
+        self._entries[card.holder] = _Entry(card, self._clock())
+        for model in card.models:
+            self._absent_since.pop(model.id, None)
+        if before is not None and before.card.models != card.models:
+            self._missed(before)
+
+    def know(self, model: str) -> None:
+        """`model` exists (a route or a consumer names it), though nobody may serve it now."""
+        if not self.serves(model):
+            self._absent_since.setdefault(model, self._clock())
+
+    def forget(self, holder: str) -> None:
+        if entry := self._entries.pop(holder, None):
+            self._missed(entry)
+
+    def expire(self) -> list[str]:
+        """Drop the workers whose cards stopped coming; returns their ids."""
+        limit = self._clock() - STALE
+        gone = [holder for holder, entry in self._entries.items() if entry.heard < limit]
+        for holder in gone:
+            self.forget(holder)
+        return gone
+
+    def refresh(self) -> None:
+        """Start all clocks anew: it was the ingress that did not hear."""
+        now = self._clock()
+        for entry in self._entries.values():
+            entry.heard = now
+        for model in self._absent_since:
+            self._absent_since[model] = now
+
+    def heard(self, holder: str) -> float:
+        entry = self._entries.get(holder)
+        return entry.heard if entry else 0.0
+
+    def at(self, server: str, client: int) -> str:
+        """The worker behind a connection, or ""."""
+        for holder, entry in self._entries.items():
+            if entry.card.client == client and entry.card.server == server:
+                return holder
+        return ""
+
+    def serves(self, model: str) -> bool:
+        return any(served.id == model for served in self._live())
+
+    def absent(self, model: str) -> float:
+        """Seconds for which nobody has served `model`; 0.0 if somebody does."""
+        since = self._absent_since.get(model)
+        return 0.0 if since is None or self.serves(model) else self._clock() - since
+
+    def knows(self, model: str) -> bool:
+        return model in self._absent_since or self.serves(model)
+
+    def models(self) -> dict[str, list[tuple[Card, ServedModel]]]:
+        """Live models, and where they are served."""
+        found: dict[str, list[tuple[Card, ServedModel]]] = {}
+        for entry in self._entries.values():
+            for served in entry.card.models:
+                found.setdefault(served.id, []).append((entry.card, served))
+        return found
+
+    def known(self) -> list[str]:
+        return sorted({*self._absent_since, *self.models()})
+
+    def slots(self, model: str) -> int:
+        return sum(served.slots for served in self._live() if served.id == model)
+
+    def _live(self) -> Iterator[ServedModel]:
+        for entry in self._entries.values():
+            yield from entry.card.models
+
+    def _missed(self, entry: _Entry) -> None:
+        for model in entry.card.models:
+            self.know(model.id)

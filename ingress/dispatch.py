@@ -1,0 +1,176 @@
+"""Publishes jobs, cancels them, and keeps the tickets of those in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from ingress.pace import DrainRate
+from ingress.routes import Plan
+from ingress.ticket import Ticket
+from schemas import errors, metrics, subjects, topology
+from schemas.bus import Bus, BusError
+from schemas.frames import Op, pack_control
+from schemas.jobs import Job
+from schemas.settings import Settings
+
+log = structlog.get_logger("dispatch")
+
+AWAY_PATIENCE = 1.5
+"""Seconds that a new request waits for a broker that is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the endpoint wants done. `body` goes to the engine as it is."""
+
+    plan: Plan
+    endpoint: str
+    stream: bool
+    body: bytes
+    content_type: str
+    account: str
+    key: str
+
+
+class Dispatch:
+    """All tickets by job id; the `Effects` of each."""
+
+    def __init__(self, bus: Bus, ingress: str, config: Settings) -> None:
+        self.tickets: dict[str, Ticket] = {}
+        self.rate = DrainRate()
+        self._bus = bus
+        self._ingress = ingress
+        self._config = config
+        self._clearing: set[asyncio.Task[None]] = set()
+
+    async def submit(self, order: Order) -> Ticket:
+        """Register the job, then publish it. Raises BrokerUnavailable."""
+        await self._reachable()
+        ticket = Ticket(
+            self._job(order), order.body, self, time.monotonic(), self._config.jobs.max_attempts
+        )
+        self.tickets[ticket.job.id] = ticket
+        metrics.IN_FLIGHT.inc()
+        try:
+            self.publish(ticket)
+        except BusError as fault:
+            self.close(ticket)
+            raise errors.BrokerUnavailable(str(fault), retry_after=1) from None
+        return ticket
+
+    def publish(self, ticket: Ticket) -> None:
+        """Post the job; the broker's answer comes to its reply subject. Raises BusError.
+
+        Posting again is safe: the broker knows the job id for two minutes.
+        """
+        job = ticket.job
+        ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
+        self._bus.post(
+            subjects.jobs(job.model, job.lane),
+            job.pack(),
+            subjects.frames(self._ingress, job.id),
+            {
+                "Nats-Msg-Id": f"{job.account}:{job.id}:{ticket.edition}",
+                "Nats-TTL": f"{max(1, round(ttl))}s",
+            },
+        )
+
+    def stored(self, ticket: Ticket, data: bytes) -> None:
+        """The broker's answer to a publish; an empty one (status 503) means no JetStream."""
+        answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
+        error = answer.get("error")
+        if error is None:
+            ticket.sequence = int(answer["seq"])
+        elif error.get("err_code") == topology.QUEUE_FULL:
+            ticket.fail(self._full(ticket.job.model))
+        else:
+            why = f"The broker did not take the job: {error.get('description')}."
+            ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
+
+    def close(self, ticket: Ticket) -> None:
+        """The client has its answer, or left. Whoever still works on the job is stopped."""
+        if self.tickets.pop(ticket.job.id, None) is None:
+            return
+        metrics.IN_FLIGHT.dec()
+        if ticket.ended is not None:
+            self.rate.finished(ticket.job.model, time.monotonic())
+            return
+        if not ticket.done:
+            metrics.CANCELS.inc()
+            ticket.fail(errors.ClientGone("the client left"))
+        if ticket.holder is None and ticket.sequence:
+            task = asyncio.create_task(self._delete(ticket.sequence))
+            self._clearing.add(task)
+            task.add_done_callback(self._clearing.discard)
+
+    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
+        with suppress(BusError):  # repeated, or asked for again, once it is back
+            self._bus.post(subjects.control(holder), pack_control(op, job, nonce, argument))
+
+    def verdict(self, ack: str, word: bytes) -> None:
+        with suppress(BusError):  # the broker redelivers after ack_wait anyway
+            self._bus.post(ack, word)
+
+    async def restore(self, ticket: Ticket) -> None:
+        """Publish a job again that a stale ack of a lost holder took out of the stream."""
+        sequence = ticket.sequence
+        try:
+            await self._bus.api(f"STREAM.MSG.GET.{subjects.JOBS_STREAM}", {"seq": sequence})
+        except BusError:
+            if ticket.done or ticket.holder is not None or ticket.sequence != sequence:
+                return
+            ticket.edition += 1
+            log.warning("dispatch.restored", job=ticket.job.id)
+            with suppress(BusError):
+                self.publish(ticket)
+
+    async def _delete(self, sequence: int) -> None:
+        """Best effort: if a holder has it after all, its claim is answered `gone`."""
+        with suppress(BusError):
+            await self._bus.api(
+                f"STREAM.MSG.DELETE.{subjects.JOBS_STREAM}", {"seq": sequence, "no_erase": True}
+            )
+
+    async def _reachable(self) -> None:
+        until = time.monotonic() + AWAY_PATIENCE
+        while not self._bus.connected:
+            if time.monotonic() > until:
+                why = "The broker is away; the request was not queued. Try again."
+                raise errors.BrokerUnavailable(why, retry_after=1)
+            await asyncio.sleep(0.02)
+
+    def _full(self, model: str) -> errors.QueueFull:
+        depth = self._config.jobs.queue_depth
+        return errors.QueueFull(
+            f"{depth} requests for {model} wait or run already. Try again later.",
+            retry_after=self.rate.wait(model, depth, time.monotonic()),
+        )
+
+    def _job(self, order: Order) -> Job:
+        plan, now = order.plan, time.time()
+        inline = len(order.body) <= self._config.ingress.inline_body
+        return Job(
+            id=secrets.token_hex(16),
+            ingress=self._ingress,
+            lane=subjects.INTERACTIVE,
+            model=plan.model,
+            endpoint=order.endpoint,
+            arrived=round(now * 1000),
+            claim_by=round((now + plan.claim) * 1000),
+            first_by=round((now + plan.first_token) * 1000),
+            total_by=round((now + plan.total) * 1000),
+            stream=order.stream,
+            account=order.account,
+            key=order.key,
+            content_type=order.content_type,
+            body=order.body if inline else b"",
+            body_size=0 if inline else len(order.body),
+        )

@@ -1,0 +1,116 @@
+"""Limits of what a client may send: the body here, the head in the HTTP protocol itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from schemas.errors import BodyTooLarge, ClientGone, HeadraceError, HeadTooLarge, InvalidRequest
+
+HEAD_TIMEOUT = 20.0
+"""Seconds a client may take to send a request's head."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be, without reading on."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise _too_large(limit)
+    pieces, size = [], 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise ClientGone("the client left while it sent its request") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes, the limit here.")
+
+
+def need_json(request: Request) -> None:
+    """Raises InvalidRequest for a body that says it is something else."""
+    content_type = request.headers.get("content-type", "")
+    if content_type and "json" not in content_type.lower():
+        raise InvalidRequest(
+            f"The content type is {content_type!r}; send 'application/json'.", param=None
+        )
+
+
+class Limited(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with a limit on a head's size and on the time it may take."""
+
+    max_head = 64 * 1024
+    _in_head = True
+    _head = 0
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEAD_TIMEOUT, self._slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:  # a header that does not end stays inside the parser
+            self._head += len(data)
+            if self._head > self.max_head:
+                self._refuse()
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        self._in_head, self._head = False, 0
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.max_head:
+            self._refuse()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is not None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        if self.cycle is not None:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._answer(b"400 Bad Request", InvalidRequest(msg))
+
+    def _refuse(self) -> None:
+        error = HeadTooLarge(f"The request's head is larger than {self.max_head} bytes.")
+        self._answer(b"431 Request Header Fields Too Large", error)
+
+    def _answer(self, status: bytes, error: HeadraceError) -> None:
+        if self.transport.is_closing():
+            return
+        body = error.json()
+        self.transport.write(
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (status, len(body), body)
+        )
+        self.transport.close()
+
+    def _slow(self) -> None:
+        if self._in_head and not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def protocol(max_head: int) -> type[Limited]:
+    return type("Protocol", (Limited,), {"max_head": max_head})

@@ -1,0 +1,29 @@
+"""How fast a model's queue drains, for a Retry-After that is true."""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW = 64
+"""Answers looked back on."""
+UNKNOWN = 5.0
+"""Seconds to say when nothing was answered lately."""
+LONGEST = 300.0
+
+
+class DrainRate:
+    """Call `finished` for each answer of a model. `now`: monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, deque[float]] = {}
+
+    def finished(self, model: str, now: float) -> None:
+        self._ends.setdefault(model, deque(maxlen=WINDOW)).append(now)
+
+    def wait(self, model: str, depth: int, now: float) -> float:
+        """Seconds until a queue of `depth` is through, at the pace of the last answers."""
+        ends = self._ends.get(model)
+        if not ends or len(ends) < 2 or now - ends[-1] > LONGEST:
+            return UNKNOWN
+        rate = (len(ends) - 1) / max(now - ends[0], 1e-3)
+        return min(LONGEST, max(1.0, depth / rate))

@@ -1,0 +1,82 @@
+"""One wildcard subscription for the frames of all jobs of this ingress, handed to their tickets."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import orjson
+import structlog
+
+from ingress.dispatch import Dispatch
+from schemas import errors, frames, subjects
+from schemas.bus import Bus, BusError, Message
+from schemas.frames import Op
+from schemas.jobs import CodecError
+
+log = structlog.get_logger("replies")
+
+
+class Replies:
+    def __init__(self, bus: Bus, ingress: str, dispatch: Dispatch, max_buffer: int) -> None:
+        self._bus = bus
+        self._ingress = ingress
+        self._dispatch = dispatch
+        self._max_buffer = max_buffer
+
+    async def open(self) -> None:
+        await self._bus.subscribe(subjects.frames(self._ingress, "*"), self._receive)
+        await self._bus.subscribe(subjects.body(self._ingress, "*"), self._hand_over)
+        self._bus.on_reconnect(self._reconnected)
+
+    def _receive(self, message: Message) -> None:
+        ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
+        data = message.data
+        try:
+            if data[:1] == b"{" or not data:  # the broker's own answer to the publish
+                if ticket is not None:
+                    self._dispatch.stored(ticket, data)
+                return
+            found = frames.unpack(data)
+            if ticket is None:
+                self._turn_away(message.subject, found)
+                return
+            now = time.monotonic()
+            for frame in found:
+                ticket.frame(frame, now)
+        except (CodecError, TypeError, ValueError, IndexError) as fault:
+            log.warning("replies.undecodable", error=str(fault))
+            return
+        if ticket.buffered > self._max_buffer and ticket.job.stream:
+            ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
+
+    def _turn_away(self, subject: str, found: list[frames.Frame]) -> None:
+        """Nobody waits for this job any more: it was answered, or its client left."""
+        for frame in found:
+            if frame.kind == frames.Kind.CLAIM:
+                self._dispatch.say(frame.body[0], Op.GONE, subjects.job_of(subject), frame.nonce)
+
+    def _hand_over(self, message: Message) -> None:
+        """A piece of a large body, to whoever knows the job's id."""
+        ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
+        if ticket is None or not message.reply:
+            return
+        try:
+            at, size = orjson.loads(message.data)
+            piece = ticket.body[at : at + size]
+        except (ValueError, TypeError) as fault:
+            log.warning("replies.undecodable_piece", error=str(fault))
+            return
+        with contextlib.suppress(BusError):  # asked for again
+            self._bus.post(message.reply, piece)
+
+    def _reconnected(self) -> None:
+        """Messages may be lost both ways: publish again what is not known to be stored, and ask
+        again for frames. It was this process that was deaf, so nobody else is late."""
+        now = time.monotonic()
+        for ticket in self._dispatch.tickets.values():
+            with contextlib.suppress(BusError):
+                if not ticket.sequence:
+                    self._dispatch.publish(ticket)
+            ticket.spare(now)
+            ticket.ask_resend(now)

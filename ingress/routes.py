@@ -1,0 +1,67 @@
+"""From the model that a client names to the model that is served, with its deadlines. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingress.catalog import Catalog
+from schemas import settings
+from schemas.errors import ModelNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`name`: as the client says it. Deadlines in seconds from the request's arrival."""
+
+    name: str
+    model: str
+    claim: float
+    first_token: float
+    total: float
+
+
+class Routes:
+    def __init__(self, config: settings.Settings, catalog: Catalog) -> None:
+        self._defaults = config.routes
+        self._named = {route.name: route for route in config.route}
+        self._catalog = catalog
+        for route in config.route:
+            catalog.know(route.model)
+
+    def plan(self, name: str | None) -> Plan:
+        """Raises ModelNotFound, with the names that are known."""
+        asked = name or self._default()
+        route = self._named.get(asked)
+        model = route.model if route else asked
+        if route is None and not self._catalog.knows(model):
+            raise ModelNotFound(self._unknown(name), param="model")
+        return Plan(
+            asked,
+            model,
+            _first(route.claim if route else None, self._defaults.claim),
+            _first(route.first_token if route else None, self._defaults.first_token),
+            _first(route.total if route else None, self._defaults.total),
+        )
+
+    def names(self) -> list[str]:
+        """Every name that a request may use."""
+        return sorted({*self._named, *self._catalog.known()})
+
+    def aliases(self) -> dict[str, str]:
+        return {name: route.model for name, route in self._named.items()}
+
+    def _default(self) -> str:
+        if self._defaults.default:
+            return self._defaults.default
+        live = sorted(self._catalog.models())
+        return live[0] if live else ""
+
+    def _unknown(self, name: str | None) -> str:
+        known = ", ".join(self.names()) or "none yet: start a worker"
+        if name:
+            return f"The model {name!r} does not exist. Known models: {known}."
+        return f"No model was named, and there is no default. Known models: {known}."
+
+
+def _first(own: float | None, default: float) -> float:
+    return default if own is None else own

@@ -1,0 +1,240 @@
+"""One request in flight, and the judge of who may answer it.
+
+The broker does not fence: a stale ack removes a job, a stale in_progress prolongs a lease. So the
+ingress that took the request decides who holds it. This module is pure: it reads frames and the
+clock, and acts through `Effects`.
+
+::
+
+    queued ──claim──▶ held ──end──▶ done
+      ▲                │
+      └─revoke / fail──┘   (before a byte was released to the client; after: done, with an error)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas import errors, metrics
+from schemas.errors import HeadraceError
+from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
+from schemas.jobs import Job
+
+SUSPECT = 1.5
+"""Seconds of silence after which another may take over; a holder speaks twice a second."""
+ASK_AGAIN = 0.5
+"""Seconds between two requests to resend."""
+PARKED = 4096
+"""Frames kept behind a hole."""
+
+
+class Effects(Protocol):
+    """What a ticket does to the world."""
+
+    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
+        """A control message to a holder."""
+
+    def verdict(self, ack: str, word: bytes) -> None:
+        """Tell the broker what becomes of a delivery, in its holder's place."""
+
+
+@dataclass(slots=True)
+class Times:
+    """Monotonic seconds; 0.0 where it has not happened."""
+
+    queued: float
+    claimed: float = 0.0
+    first: float = 0.0
+    heard: float = 0.0
+    asked: float = 0.0
+    freed: float = 0.0
+
+
+class Ticket:
+    """State of one job at its ingress. The responder reads `head`, `take`, `ended`, `error`."""
+
+    def __init__(
+        self, job: Job, body: bytes, effects: Effects, now: float, max_attempts: int
+    ) -> None:
+        self.job = job
+        self.body = body
+        self.edition = 0
+        self.times = Times(queued=now, freed=now)
+        self.sequence = 0
+        self.holder: Claim | None = None
+        self.node = ""
+        self.attempt = 0
+        self.tries = 0
+        self.head: Start | None = None
+        self.ended: End | None = None
+        self.error: HeadraceError | None = None
+        self.buffered = 0
+        self._effects = effects
+        self._max = max_attempts
+        self._nonce = 0
+        self._next = 0
+        self._parked: dict[int, Frame] = {}
+        self._pieces: deque[bytes] = deque()
+        self._released = False
+        self._last_fault = ""
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.ended is not None or self.error is not None
+
+    async def change(self) -> None:
+        """Wait until something happens that the responder may care for."""
+        if self._waiter is None or self._waiter.done():
+            self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    async def whole(self) -> None:
+        """Wait for the end; then `error` or `head`, `take` and `ended` are set."""
+        while not self.done:
+            await self.change()
+
+    def take(self) -> bytes:
+        """What came since the last call. From now on the attempt cannot be repeated."""
+        if not self._pieces:
+            return b""
+        self._released = True
+        self.buffered = 0
+        if len(self._pieces) == 1:
+            return self._pieces.popleft()
+        found = b"".join(self._pieces)
+        self._pieces.clear()
+        return found
+
+    def frame(self, frame: Frame, now: float) -> None:
+        """One frame, from whomever."""
+        if frame.kind == Kind.CLAIM:
+            self._claim(frame, now)
+        elif self.holder is None or frame.nonce != self._nonce or self.done:
+            metrics.FENCED.inc()
+        else:
+            self.times.heard = now
+            self._ordered(frame, now)
+
+    def revoke(self, why: str, now: float) -> None:
+        """Take the lease back: the broker gives the job to the next holder at once."""
+        if self.holder is None or self.done:
+            return
+        metrics.REVOKED.labels(why).inc()
+        holder, nonce = self.holder, self._nonce
+        self._lost(f"the worker on {holder.node} was lost ({why})", now)
+        self._effects.verdict(holder.ack, b"+TERM" if self.done else b"-NAK")
+        self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+
+    def ask_resend(self, now: float) -> None:
+        """Have the holder repeat what did not arrive."""
+        if self.holder is not None and not self.done and now - self.times.asked >= ASK_AGAIN:
+            self.times.asked = now
+            self._effects.say(self.holder.holder, Op.RESEND, self.job.id, self._nonce, self._next)
+
+    def spare(self, now: float) -> None:
+        """Forgive the silence so far: it was this process that did not hear."""
+        self.times.heard = now
+        self.times.asked = 0.0
+
+    def fail(self, error: HeadraceError) -> None:
+        """End the request with `error`, and stop whoever works on it."""
+        if self.done:
+            return
+        self.error = error
+        if self.holder is not None:
+            self._effects.say(self.holder.holder, Op.CANCEL, self.job.id, self._nonce)
+        self._wake()
+
+    def _claim(self, frame: Frame, now: float) -> None:
+        claim = Claim(*frame.body)
+        if frame.nonce == self._nonce and self.holder is not None:
+            self._answer(claim, Op.GO, frame.nonce)
+        elif self.done:
+            self._answer(claim, Op.GONE, frame.nonce, self._last_fault)
+        elif frame.attempt <= self.attempt or (
+            self.holder is not None and now - self.times.heard < SUSPECT
+        ):
+            self._answer(claim, Op.DROP, frame.nonce)
+        else:
+            self._grant(claim, frame, now)
+
+    def _grant(self, claim: Claim, frame: Frame, now: float) -> None:
+        if self.holder is not None:
+            holder, nonce = self.holder, self._nonce
+            self._lost(f"the worker on {holder.node} fell silent", now)
+            self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+        if self.done:
+            self._answer(claim, Op.GONE, frame.nonce, self._last_fault)
+            return
+        self.holder, self.node = claim, claim.node
+        self.attempt, self._nonce = frame.attempt, frame.nonce
+        self.tries += 1
+        self.times.claimed = self.times.heard = now
+        self._next = 0
+        self._parked.clear()
+        self._answer(claim, Op.GO, frame.nonce)
+
+    def _answer(self, claim: Claim, op: Op, nonce: int, argument: object = None) -> None:
+        self._effects.say(claim.holder, op, self.job.id, nonce, argument)
+
+    def _ordered(self, frame: Frame, now: float) -> None:
+        if frame.kind == Kind.ALIVE:
+            if frame.seq > self._next:
+                self.ask_resend(now)
+        elif frame.seq == self._next:
+            self._apply(frame, now)
+            while not self.done and self._parked and self._next in self._parked:
+                self._apply(self._parked.pop(self._next), now)
+        elif frame.seq > self._next:
+            if len(self._parked) < PARKED:
+                self._parked[frame.seq] = frame
+            self.ask_resend(now)
+
+    def _apply(self, frame: Frame, now: float) -> None:
+        self._next = frame.seq + 1
+        match frame.kind:
+            case Kind.DATA:
+                if not self.times.first:
+                    self.times.first = now
+                self._pieces.append(frame.body)
+                self.buffered += len(frame.body)
+            case Kind.START:
+                self.head = Start(*frame.body)
+            case Kind.END:
+                self.ended = End(*frame.body)
+            case Kind.FAIL:
+                self._failed(Fail(*frame.body), now)
+        self._wake()
+
+    def _failed(self, fault: Fail, now: float) -> None:
+        if fault.retryable:
+            self._lost(fault.message, now)
+        elif not self.done:
+            self._last_fault = fault.message
+            self.error = errors.from_code(fault.code, fault.message, source="worker")
+
+    def _lost(self, why: str, now: float) -> None:
+        """The holder is no more: forget what the client has not seen, or break the stream."""
+        self._last_fault = why
+        self.holder = None
+        self.times.freed = now
+        if self._released:
+            message = f"{why}; the answer above is not complete, send the request again"
+            self.error = errors.StreamBroken(message, source="worker")
+        elif self.tries >= self._max:
+            message = f"{self.tries} attempts failed, the last one: {why}"
+            self.error = errors.EngineFailed(message, source="worker")
+        else:
+            self.head = None
+            self._pieces.clear()
+            self.buffered = 0
+            self.times.first = 0.0
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

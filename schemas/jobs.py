@@ -1,0 +1,76 @@
+"""The job as it travels: a msgpack array whose last field is the request body, untouched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+VERSION = 1
+
+
+class CodecError(ValueError):
+    """The bytes are no message of this protocol version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One inference request as published to the stream.
+
+    `id`: 128 random bits as 32 hex digits. Times are milliseconds of the Unix epoch: `arrived`,
+    `claim_by` (someone must have taken it), `first_by` (first byte), `total_by` (last byte).
+    `body` is empty when `body_size` > 0: then the holder fetches it from the ingress in pieces.
+    `tags` carries what later versions add (a trace context, say) without a new layout.
+    """
+
+    id: str
+    ingress: str
+    lane: str
+    model: str
+    endpoint: str
+    arrived: int
+    claim_by: int
+    first_by: int
+    total_by: int
+    stream: bool
+    account: str
+    key: str
+    content_type: str
+    body: bytes
+    body_size: int = 0
+    tags: tuple[tuple[str, str], ...] = ()
+
+    def pack(self) -> bytes:
+        return msgpack.packb(  # type: ignore[no-any-return]
+            (
+                VERSION,
+                self.id,
+                self.ingress,
+                self.lane,
+                self.model,
+                self.endpoint,
+                self.arrived,
+                self.claim_by,
+                self.first_by,
+                self.total_by,
+                self.stream,
+                self.account,
+                self.key,
+                self.content_type,
+                self.body,
+                self.body_size,
+                self.tags,
+            )
+        )
+
+
+def unpack(data: bytes) -> Job:
+    """Raises CodecError for anything but a job of this version."""
+    try:
+        fields: Any = msgpack.unpackb(data, use_list=False)
+    except (ValueError, msgpack.UnpackException) as fault:
+        raise CodecError(f"not a job: {fault}") from None
+    if not isinstance(fields, tuple) or len(fields) != 17 or fields[0] != VERSION:
+        raise CodecError("not a job of protocol version 1")
+    return Job(*fields[1:])

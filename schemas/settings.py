@@ -1,0 +1,229 @@
+"""Every setting of every process: one TOML file, then the environment, then flags.
+
+The file is documented in `deploy/config.example.toml`; a test holds that page to these classes.
+Environment: ``HEADRACE_`` + the path joined by ``__`` (``HEADRACE_INGRESS__PORT=8080``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as SourceError,
+)
+
+ENV_PREFIX = "HEADRACE_"
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class SettingsError(ValueError):
+    """The configuration cannot be used; the message says which key and what would be right."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nats(Section):
+    """How to reach the broker."""
+
+    url: str = "nats://127.0.0.1:4222"
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    replicas: int = Field(1, ge=1, le=5)
+    sync_always: bool = False
+
+
+class Ingress(Section):
+    """The HTTP edge."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    max_body: int = Field(32 * 2**20, ge=1024, le=2**30)
+    max_head: int = Field(64 * 2**10, ge=4096, le=2**20)
+    inline_body: int = Field(256 * 2**10, ge=0, le=2**20)
+    keepalive: Seconds = 5.0
+    silence: Seconds = 3.0
+    grace: Annotated[float, Field(ge=0, le=5)] = 0.15
+    drain: Seconds = 20.0
+    max_buffer: int = Field(8 * 2**20, ge=2**16, le=2**30)
+
+
+class Jobs(Section):
+    """The queue."""
+
+    queue_depth: int = Field(1000, ge=1, le=1_000_000)
+    max_attempts: int = Field(3, ge=1, le=20)
+    ack_wait: Annotated[float, Field(ge=1, le=60)] = 3.0
+    dead_age: Seconds = 86_400.0
+
+
+class Worker(Section):
+    """The pull side."""
+
+    node: str = Field("", max_length=64)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=0, le=65_535)
+    pull_expires: Annotated[float, Field(ge=0.5, le=30)] = 2.0
+    stall: Seconds = 15.0
+    drain: Seconds = 30.0
+    ring: int = Field(2 * 2**20, ge=2**16, le=2**30)
+
+
+class Engine(Section):
+    """One engine that a worker serves; `url` as in ``--engine NAME=URL``."""
+
+    name: str = Field(min_length=1, max_length=64)
+    kind: Literal["llamacpp", "echo"] = "llamacpp"
+    url: str
+    models: list[str] = []
+    slots: int = Field(0, ge=0, le=1024)
+    priority: int = Field(0, ge=0, le=8)
+    api_key: SecretStr = SecretStr("")
+
+
+class Key(Section):
+    """One API key."""
+
+    name: str = Field(min_length=1, max_length=64)
+    account: str = Field("default", min_length=1, max_length=64)
+    secret: SecretStr
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 16:
+            raise ValueError("a key's secret needs at least 16 characters")
+        return value
+
+
+class Route(Section):
+    """What a model name that clients use leads to."""
+
+    name: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=256)
+    claim: Annotated[float, Field(ge=0, le=3600)] | None = None
+    first_token: Seconds | None = None
+    total: Seconds | None = None
+
+
+class Routes(Section):
+    """Deadlines of every route, unless the route says otherwise."""
+
+    default: str = ""
+    claim: Annotated[float, Field(ge=0, le=3600)] = 2.0
+    first_token: Seconds = 300.0
+    total: Seconds = 600.0
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+    prompts: bool = False
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    nats: Nats = Nats()
+    ingress: Ingress = Ingress()
+    jobs: Jobs = Jobs()
+    worker: Worker = Worker()
+    engines: list[Engine] = []
+    keys: list[Key] = []
+    routes: Routes = Routes()
+    route: list[Route] = []
+    log: Log = Log()
+
+
+def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Read the file, lay the environment over it and the flags over both.
+
+    `flags` is a nested mapping; None values are flags that were not given.
+    Raises SettingsError with one line for each fault.
+    """
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{path}: no such file")
+    _refuse_unknown_environment()
+    try:
+        return Sourced(**_given(flags or {}))
+    except ValidationError as fault:
+        raise SettingsError("\n".join(_explain(fault))) from None
+    except (SourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as fault:
+        raise SettingsError(f"{path}: {fault}") from None
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """`flags` without those that were not given."""
+    nested = {k: _given(v) if isinstance(v, Mapping) else v for k, v in flags.items()}
+    return {k: v for k, v in nested.items() if v is not None and v != {}}
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings passes over variables whose section it does not know."""
+    for name in os.environ:
+        section = name.removeprefix(ENV_PREFIX).lower().partition("__")[0]
+        if name.startswith(ENV_PREFIX) and "__" in name and section not in Settings.model_fields:
+            raise SettingsError(_unknown(name, section, list(Settings.model_fields)))
+
+
+def _unknown(where: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{where}: unknown setting" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _explain(fault: ValidationError) -> list[str]:
+    lines = []
+    for error in fault.errors(include_url=False, include_input=False):
+        where = ".".join(str(step) for step in error["loc"])
+        if error["type"] == "extra_forbidden":
+            lines.append(_unknown(where, str(error["loc"][-1]), _known(error["loc"][:-1])))
+        else:
+            lines.append(f"{where}: {error['msg']}")
+    return lines
+
+
+def _known(loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings beside the one at `loc`."""
+    model: type[BaseModel] = Settings
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        model = section_of(model, step)
+    return list(model.model_fields)
+
+
+def section_of(model: type[BaseModel], name: str) -> type[BaseModel]:
+    """The class of the section `name` of `model`, also where it is a list of sections."""
+    kind = model.model_fields[name].annotation
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return model

@@ -1,0 +1,74 @@
+"""Streams and consumers as data, in the broker's own JSON (so that no client library is needed)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas import subjects
+from schemas.settings import Jobs
+
+NS = 1_000_000_000
+MIN_SERVER = (2, 12)
+"""`prioritized` pulls, counters and per-message TTLs came with nats-server 2.12."""
+
+MAX_AGE = 26 * 3600
+"""Seconds: batch jobs may wait a day; interactive ones carry a TTL of their own."""
+MAX_ACK_PENDING = 5000
+TTL_SLACK = 5.0
+"""Seconds that a job outlives its total deadline, so that its holder can still ack it."""
+QUEUE_FULL = 10077
+"""err_code of a publish refused by `max_msgs_per_subject` with `discard_new_per_subject`."""
+
+
+def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
+    """Configurations for ``$JS.API.STREAM.CREATE``."""
+    return [
+        {
+            "name": subjects.JOBS_STREAM,
+            "description": "Headrace jobs: waiting and running, one subject a model and lane",
+            "subjects": [subjects.ALL_JOBS],
+            "retention": "workqueue",
+            "storage": "file",
+            "num_replicas": replicas,
+            "discard": "new",
+            "discard_new_per_subject": True,
+            "max_msgs_per_subject": jobs.queue_depth,
+            "max_age": MAX_AGE * NS,
+            "allow_msg_ttl": True,
+            "duplicate_window": 120 * NS,
+            "allow_direct": True,
+        },
+        {
+            "name": subjects.DEAD_STREAM,
+            "description": "Headrace dead letters: jobs past their last attempt, with the error",
+            "subjects": [subjects.ALL_DEAD],
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": replicas,
+            "max_age": int(jobs.dead_age * NS),
+            "max_bytes": 256 * 2**20,
+            "discard": "old",
+        },
+    ]
+
+
+def consumer(model: str, lane: str, ack_wait: float, replicas: int) -> dict[str, Any]:
+    """The configuration of the consumer of one model and lane.
+
+    `max_deliver` −1: with a limit the message would stay in the work queue for ever, and no
+    advisory would come. The ingress counts attempts instead.
+    """
+    return {
+        "durable_name": subjects.consumer(model, lane),
+        "description": f"{model} ({'interactive' if lane == subjects.INTERACTIVE else lane})",
+        "filter_subject": subjects.jobs(model, lane),
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait * NS),
+        "max_deliver": -1,
+        "max_ack_pending": MAX_ACK_PENDING,
+        "max_waiting": 4096,
+        "num_replicas": replicas,
+        "priority_groups": [subjects.GROUP],
+        "priority_policy": "prioritized",
+        "metadata": {"headrace.model": model, "headrace.lane": lane},
+    }

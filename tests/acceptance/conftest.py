@@ -1,0 +1,69 @@
+"""A real llama.cpp server with a small real model."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from workers.engines.embedded import MODEL_ALIAS, default_model
+
+SLOTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Llama:
+    """A running server: `url` without a path, `model` as it names itself in answers."""
+
+    url: str
+    pid: int
+    slots: int = SLOTS
+    model: str = MODEL_ALIAS
+
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        """(status, body) of the whole answer."""
+        return self._ask("POST", path, json.dumps(body))
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=120)) as http_:
+            http_.request(method, path, body, headers)
+            answer = http_.getresponse()
+            return answer.status, answer.read()
+
+
+def embedded(*options: str) -> list[str]:
+    """The command of the embedded engine with the model of the quickstart."""
+    command = [sys.executable, "-m", "workers.engines.embedded", "--model", str(default_model())]
+    return [*command, "--alias", MODEL_ALIAS, "--slots", str(SLOTS), *options]
+
+
+@contextmanager
+def running_llama(*options: str) -> Iterator[Llama]:
+    """A server that lives for the block, and never longer than this process."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(embedded("--parent-stdin", *options), stdin=pipe, stdout=pipe) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, "the embedded engine did not start"
+            yield Llama(json.loads(line)["url"], process.pid)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def llama() -> Iterator[Llama]:
+    with running_llama() as server:
+        yield server

@@ -1,0 +1,122 @@
+"""The system under test: broker, ingress and workers as processes, as an operator starts them.
+
+All that the benchmarks know of Headrace's command line and configuration is in this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from deploy.nats import binary, broker
+from deploy.nats.broker import Broker
+from tests.bench import procs
+
+HEADRACE = Path(sys.executable).with_name("headrace")
+READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine of the test; each gets a worker. `priority` 0 is asked first."""
+
+    name: str
+    url: str
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class System:
+    """A ready system: its address, a key for it, and its process ids by part."""
+
+    url: str
+    key: str
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def started(work: Path, model: str, engines: Sequence[Engine]) -> Iterator[System]:
+    """Broker, ingress and a worker for each engine, ready to serve `model`; stopped at the end.
+
+    Files and logs go to `work`, which must be new. Raises procs.NotReady with the end of a log,
+    and BrokerError.
+    """
+    work.mkdir(parents=True)
+    secret, port = secrets.token_hex(16), _free_port()
+    url = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        nats = stack.enter_context(broker.start(work / "store", port=0, http_port=0))
+        pids = {"broker": nats.pid}
+        ingress = stack.enter_context(
+            _headrace(work, "ingress", nats, "ingress", edge(port, secret))
+        )
+        pids["ingress"] = ingress.pid
+        for engine in engines:
+            part = "worker" if len(engines) == 1 else f"worker {engine.name}"
+            worker = stack.enter_context(_headrace(work, "worker", nats, part, pull(engine)))
+            pids[part] = worker.pid
+        ingress.wait_http(url + "/readyz", lambda _: True, READY_SECONDS)
+        bearer = {"Authorization": f"Bearer {secret}"}
+        ingress.wait_http(
+            url + "/v1/models", lambda body: model in _models(body), READY_SECONDS, **bearer
+        )
+        yield System(url, secret, pids)
+
+
+def edge(port: int, secret: str) -> dict[str, Any]:
+    """Settings of the ingress, apart from the broker's."""
+    key = {"name": "bench", "account": "bench", "secret": secret}
+    return {"ingress": {"host": "127.0.0.1", "port": port}, "keys": [key]}
+
+
+def pull(engine: Engine) -> dict[str, Any]:
+    """Settings of the worker of `engine`, apart from the broker's."""
+    return {"worker": {"node": engine.name}, "engines": [{"kind": "llamacpp", **asdict(engine)}]}
+
+
+def nats_version() -> str:
+    """The version of the nats-server that is used."""
+    return ".".join(map(str, binary.check(binary.find())))
+
+
+def _headrace(
+    work: Path, command: str, nats: Broker, part: str, more: dict[str, Any]
+) -> AbstractContextManager[procs.Process]:
+    """`headrace <command> --config FILE`, logging to a file."""
+    user, password = nats.users[command]
+    name = part.replace(" ", "-")
+    config = work / f"{name}.toml"
+    login = {"url": nats.url, "user": user, "password": password}
+    config.write_text(toml({"nats": login, **more}))
+    argv = [str(HEADRACE), command, "--config", str(config)]
+    return procs.running(part, argv, work / f"{name}.log")
+
+
+def toml(sections: dict[str, Any]) -> str:
+    """TOML of sections and lists of sections of strings and numbers (which JSON writes alike)."""
+    lines: list[str] = []
+    for name, content in sections.items():
+        many = isinstance(content, list)
+        for section in content if many else [content]:
+            lines.append(f"[[{name}]]" if many else f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in section.items()]
+    return "\n".join([*lines, ""])
+
+
+def _models(body: bytes) -> list[str]:
+    return [str(model["id"]) for model in orjson.loads(body)["data"]]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""The pull side: takes jobs for free slots only, runs them on an engine, streams frames back."""

@@ -1,0 +1,139 @@
+"""One attempt at a job: its claim, its progress, its frames and the ring to resend them from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import deque
+from typing import Any
+
+from schemas import frames, metrics, subjects
+from schemas.bus import Bus, BusError
+from schemas.frames import End, Kind
+from schemas.jobs import Job
+
+PIECE = 256 * 1024
+"""Bytes of answer in one frame at most: the broker takes messages of 2 MB."""
+
+
+class Withdrawn(Exception):
+    """The attempt is to stop. `verdict` is what the broker is told, or b"" for nothing at all."""
+
+    def __init__(self, why: str, verdict: bytes, dead: str = "") -> None:
+        super().__init__(why)
+        self.verdict = verdict
+        self.dead = dead
+
+
+class Attempt:
+    """A delivery that this worker holds. It is the `Sink` of the engine's answer.
+
+    Frames that are ready in the same turn of the event loop travel in one message; there is no
+    timer. `number` is the broker's delivery count, `nonce` 62 random bits: together they fence.
+    """
+
+    def __init__(self, bus: Bus, job: Job, ack: str, ring: int) -> None:
+        """Raises ValueError or IndexError if `ack` is no ack subject."""
+        self.job = job
+        self.ack = ack
+        self.number = subjects.attempt_of(ack)
+        self.nonce = secrets.randbits(62)
+        self.permitted = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+        self.stopped: Exception | None = None
+        self.orphaned = 0
+        self.began = self.moved = time.monotonic()
+        self._claim = b""
+        self._bus = bus
+        self._subject = subjects.frames(job.ingress, job.id)
+        self._limit = ring
+        self._ring: deque[tuple[int, bytes]] = deque()
+        self._ring_size = 0
+        self._seq = 0
+        self._ready: list[bytes] = []
+
+    def claim(self, holder: str, node: str, engine: str) -> None:
+        body = (holder, node, engine, self.ack)
+        self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, body)
+        self.repeat_claim()
+
+    def repeat_claim(self) -> None:
+        self._post(self._claim)
+
+    def start(self, status: int, content_type: str) -> None:
+        self._add(Kind.START, (status, content_type))
+
+    def data(self, chunk: bytes) -> None:
+        if len(chunk) <= PIECE:
+            self._add(Kind.DATA, chunk)
+            return
+        for at in range(0, len(chunk), PIECE):
+            self._add(Kind.DATA, chunk[at : at + PIECE])
+            self._flush()
+
+    def touch(self) -> None:
+        self.moved = time.monotonic()
+
+    async def settle(self) -> None:
+        await self._bus.settle()
+
+    def end(self, end: End) -> None:
+        self._add(
+            Kind.END,
+            (end.prompt_tokens, end.completion_tokens, end.cached_tokens, end.engine_ms),
+        )
+        self._flush()
+
+    def fail(self, code: str, message: str, retryable: bool) -> None:
+        self._add(Kind.FAIL, (code, message, retryable))
+        self._flush()
+
+    def alive(self, reply: str) -> None:
+        """Say so, and be told by the broker (status 503 on `reply`) if no ingress listens."""
+        frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq)
+        self._post(frame, reply)
+
+    def resend(self, first: int) -> None:
+        """Send again what the ring still has from `first` on, else fail honestly."""
+        metrics.RESENDS.inc()
+        if first < self._seq and (not self._ring or self._ring[0][0] > first):
+            fault = ("stream_broken", "frames were lost and are no longer kept", False)
+            self._post(frames.pack(Kind.FAIL, self.number, self.nonce, first, fault))
+            return
+        for seq, frame in self._ring:
+            if seq >= first:
+                self._post(frame)
+
+    def stop(self, why: Exception) -> None:
+        """End the attempt's task; the first reason counts (Withdrawn or EngineFault)."""
+        if self.stopped is None:
+            self.stopped = why
+            if self.task is not None:
+                self.task.cancel()
+
+    @property
+    def kept(self) -> int:
+        return self._ring_size
+
+    def _add(self, kind: Kind, body: Any) -> None:
+        frame = frames.pack(kind, self.number, self.nonce, self._seq, body)
+        self._ring.append((self._seq, frame))
+        self._ring_size += len(frame)
+        self._seq += 1
+        while self._ring_size > self._limit and len(self._ring) > 1:
+            self._ring_size -= len(self._ring.popleft()[1])
+        self.moved = time.monotonic()
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._ready.append(frame)
+
+    def _flush(self) -> None:
+        if self._ready:
+            ready, self._ready = self._ready, []
+            self._post(ready[0] if len(ready) == 1 else b"".join(ready))
+
+    def _post(self, payload: bytes, reply: str = "") -> None:
+        with contextlib.suppress(BusError):  # the ingress asks for it again, from the ring
+            self._bus.post(self._subject, payload, reply)

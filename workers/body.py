@@ -1,0 +1,40 @@
+"""Fetches a request body that is too large to travel in the job: in pieces, from the ingress."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+
+from schemas import subjects
+from schemas.bus import Bus, BusError
+from schemas.jobs import Job
+from workers.engines.base import EngineFault
+
+PIECE = 256 * 1024
+"""Bytes asked for at once; the broker takes messages of 2 MB, and small ones do not block it."""
+_AHEAD = 4
+_TRIES = 3
+
+
+async def fetch(bus: Bus, job: Job) -> bytes:
+    """The whole body, `job.body_size` bytes. Raises EngineFault if the ingress does not answer."""
+    gate = asyncio.Semaphore(_AHEAD)
+
+    async def piece(at: int) -> bytes:
+        async with gate:
+            return await _ask(bus, job, at, min(PIECE, job.body_size - at))
+
+    return b"".join(await asyncio.gather(*map(piece, range(0, job.body_size, PIECE))))
+
+
+async def _ask(bus: Bus, job: Job, at: int, size: int) -> bytes:
+    question = orjson.dumps([at, size])
+    for _ in range(_TRIES):
+        try:
+            answer = await bus.request(subjects.body(job.ingress, job.id), question)
+        except BusError:
+            continue
+        if len(answer.data) == size:
+            return bytes(answer.data)
+    raise EngineFault("the ingress did not hand over the request body")

@@ -1,0 +1,251 @@
+"""Runs jobs: one claim is one attempt with one terminal frame, and then the ack."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from typing import Protocol
+
+import structlog
+
+from schemas import frames, jobs, metrics, subjects
+from schemas.bus import Bus, BusError, Message
+from schemas.frames import Control, Op
+from schemas.jobs import CodecError
+from workers.attempt import Attempt, Withdrawn
+from workers.body import fetch
+from workers.consumer import ACK, IN_PROGRESS, NAK, TERM, Puller
+from workers.engines.base import Engine, EngineFault
+
+log = structlog.get_logger("runner")
+
+CLAIM_PATIENCE = 2.0
+"""Seconds a claim may go unanswered: then its ingress is gone."""
+ORPHAN_PATIENCE = 3.0
+"""Seconds that the broker may find nobody behind a running job's frames."""
+TICK = 0.5
+QUIET = 2.0
+"""Seconds without progress after which the engine is asked whether it still turns."""
+_KEEP = 10.0
+"""Seconds that a finished attempt can still be asked for frames that were lost."""
+_KEEP_BYTES = 64 * 2**20
+
+
+class Desk(Protocol):
+    """The engine's side of a job: its slots, and what becomes of the engine after a fault."""
+
+    engine: Engine
+
+    def take(self) -> None: ...
+    def release(self) -> None: ...
+    def suspect(self, fault: EngineFault) -> None: ...
+
+
+class Runner:
+    """All attempts of this process, by job id, and the control messages for them."""
+
+    def __init__(self, bus: Bus, holder: str, node: str, ring: int, stall: float) -> None:
+        self._bus = bus
+        self._holder = holder
+        self._node = node
+        self._ring = ring
+        self._stall = stall
+        self.running: dict[str, tuple[Attempt, Desk]] = {}
+        self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
+        self._probing: dict[Engine, asyncio.Task[None]] = {}
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    async def open(self) -> None:
+        await self._bus.subscribe(subjects.control(self._holder), self._control)
+
+    def take(self, desk: Desk, puller: Puller, message: Message) -> None:
+        """Start on a delivered job; its slot is taken from now on."""
+        try:
+            job = jobs.unpack(message.data)
+            attempt = Attempt(self._bus, job, message.reply, self._ring)
+        except (CodecError, ValueError, IndexError) as fault:
+            log.error("runner.undecodable", error=str(fault))
+            self._bus.post(message.reply, TERM)
+            puller.fill()
+            return
+        if job.id in self.running:  # redelivered to the very worker that still runs it
+            puller.fill()
+            return
+        desk.take()
+        self.running[job.id] = attempt, desk
+        self.idle.clear()
+        attempt.task = asyncio.create_task(self._run(desk, puller, attempt))
+
+    async def _run(self, desk: Desk, puller: Puller, attempt: Attempt) -> None:
+        verdict, outcome = b"", "interrupted"
+        try:
+            try:
+                await self._perform(desk.engine, attempt)
+            except asyncio.CancelledError:
+                if attempt.stopped is None:
+                    raise
+                raise attempt.stopped from None
+            verdict, outcome = ACK, "ok"
+        except EngineFault as fault:
+            attempt.fail(fault.code, fault.message, fault.retryable)
+            verdict, outcome = NAK if fault.retryable else TERM, fault.code
+            desk.suspect(fault)
+        except Withdrawn as why:
+            attempt.fail("client_gone", str(why), False)
+            if why.dead:
+                self._bury(attempt, why.dead)
+            verdict, outcome = why.verdict, str(why)
+        finally:
+            self._finish(desk, puller, attempt, verdict, outcome)
+
+    async def _perform(self, engine: Engine, attempt: Attempt) -> None:
+        """Claim, run, end. A first attempt does not wait for the answer to its claim before it
+        starts the engine, as nobody else can hold the job; none is acked without it."""
+        job = attempt.job
+        if time.time() * 1000 > job.total_by:
+            raise Withdrawn("expired", TERM)
+        attempt.claim(self._holder, self._node, engine.name)
+        if attempt.number > 1 or job.body_size:
+            await attempt.permitted
+        body = await fetch(self._bus, job) if job.body_size else job.body
+        end = await engine.run(job, body, attempt)
+        attempt.end(end)
+        if not attempt.permitted.done():
+            await attempt.permitted
+
+    def _bury(self, attempt: Attempt, error: str) -> None:
+        """Keep a job past its last attempt as a dead letter, with its last error."""
+        headers = {
+            "Headrace-Error": error,
+            "Headrace-Job": attempt.job.id,
+            "Headrace-Attempt": str(attempt.number),
+        }
+        try:
+            self._bus.post(subjects.dead(attempt.job.model), attempt.job.pack(), headers=headers)
+        except BusError as fault:
+            log.warning("runner.dead_letter_lost", job=attempt.job.id, error=str(fault))
+
+    def _finish(
+        self, desk: Desk, puller: Puller, attempt: Attempt, verdict: bytes, outcome: str
+    ) -> None:
+        """Free the slot and tell the broker; after the terminal frame, whatever happened."""
+        job = attempt.job
+        del self.running[job.id]
+        self._ended[attempt.nonce] = time.monotonic(), attempt
+        desk.release()
+        try:
+            if verdict is ACK:
+                puller.finish(attempt.ack)
+            elif verdict:
+                self._bus.post(attempt.ack, verdict)
+        except BusError as fault:  # redelivered after ack_wait, and then found to be done
+            log.warning("runner.ack_lost", job=job.id, error=str(fault))
+        puller.fill()
+        if not self.running:
+            self.idle.set()
+        metrics.ATTEMPTS.labels(job.model, outcome).inc()
+        log.debug("runner.ended", job=job.id, attempt=attempt.number, outcome=outcome)
+
+    async def abandon(self, why: str) -> None:
+        """Give every job back: another worker may finish it."""
+        for attempt, _ in list(self.running.values()):
+            attempt.stop(EngineFault(why))
+        await self.idle.wait()
+
+    def _control(self, message: Message) -> None:
+        if message.headers and message.headers.get("Status") == "503":
+            self._unheard(message.headers.get("Nats-Subject", ""))
+            return
+        try:
+            control = frames.unpack_control(message.data)
+        except CodecError as fault:
+            log.warning("runner.undecodable_control", error=str(fault))
+            return
+        found = self.running.get(control.job)
+        if found is not None and found[0].nonce == control.nonce:
+            self._obey(found[0], control)
+        elif control.op == Op.RESEND and control.nonce in self._ended:
+            self._ended[control.nonce][1].resend(control.argument)
+
+    def _unheard(self, subject: str) -> None:
+        """The broker found no ingress behind a job's frames: after a while it is gone for good."""
+        found = self.running.get(subjects.job_of(subject))
+        if found is not None:
+            found[0].orphaned += 1
+            if found[0].orphaned * TICK > ORPHAN_PATIENCE:
+                found[0].stop(Withdrawn("its ingress is gone", TERM))
+
+    def _obey(self, attempt: Attempt, control: Control) -> None:
+        match control.op:
+            case Op.GO:
+                if not attempt.permitted.done():
+                    attempt.permitted.set_result(None)
+            case Op.DROP:
+                attempt.stop(Withdrawn("dropped", b""))
+            case Op.GONE:
+                attempt.stop(Withdrawn("gone", TERM, dead=control.argument or ""))
+            case Op.CANCEL:
+                attempt.stop(Withdrawn("cancelled", TERM))
+            case Op.RESEND:
+                attempt.resend(control.argument)
+            case Op.RESUME:
+                why = "this worker cannot continue a text that another began"
+                attempt.stop(EngineFault(why, code="stream_broken", retryable=False))
+            case _:
+                log.warning("runner.unknown_control", op=control.op)
+
+    def tick(self, now: float) -> None:
+        """Twice a second: repeat unanswered claims, prolong leases, find engines that hang."""
+        silent: dict[int, tuple[Desk, list[Attempt]]] = {}
+        for attempt, desk in list(self.running.values()):
+            if now - attempt.moved > self._stall:
+                why = f"{desk.engine.name} made no progress for {self._stall:.0f} s"
+                attempt.stop(EngineFault(why, away=True))
+                continue
+            self._prolong(attempt, now)
+            if now - attempt.moved > QUIET:
+                silent.setdefault(id(desk), (desk, []))[1].append(attempt)
+        for desk, attempts in silent.values():
+            self._probe(desk, attempts)
+        self._forget(now)
+
+    def _prolong(self, attempt: Attempt, now: float) -> None:
+        if not attempt.permitted.done():
+            if now - attempt.began > CLAIM_PATIENCE:
+                attempt.stop(Withdrawn("its ingress is gone", TERM))
+                return
+            if now - attempt.began > TICK:
+                attempt.repeat_claim()
+        try:
+            self._bus.post(attempt.ack, IN_PROGRESS)
+        except BusError:
+            return  # the broker is away: nothing to prolong, and nobody to tell
+        attempt.alive(subjects.control(self._holder))
+
+    def _probe(self, desk: Desk, attempts: list[Attempt]) -> None:
+        """One question at a time to an engine whose jobs are silent; its answer is progress."""
+        if desk.engine in self._probing:
+            return
+        self._probing[desk.engine] = asyncio.create_task(self._ask(desk.engine, attempts))
+
+    async def _ask(self, engine: Engine, attempts: list[Attempt]) -> None:
+        try:
+            if await engine.probe():
+                for attempt in attempts:
+                    attempt.touch()
+        except EngineFault as fault:
+            log.warning("runner.probe_failed", engine=engine.name, error=fault.message)
+        finally:
+            del self._probing[engine]
+
+    def _forget(self, now: float) -> None:
+        """Drop the rings of attempts that ended long ago, or that are too many bytes."""
+        kept = sum(attempt.kept for _, attempt in self._ended.values())
+        while self._ended:
+            nonce, (ended, attempt) = next(iter(self._ended.items()))
+            if now - ended < _KEEP and kept < _KEEP_BYTES:
+                return
+            kept -= attempt.kept
+            del self._ended[nonce]
