@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,7 +15,7 @@ import uvloop
 from deploy import configure, home
 from schemas import log
 from schemas.bus import BusError
-from schemas.settings import Settings, SettingsError
+from schemas.settings import Log, Settings, SettingsError, load
 
 T = TypeVar("T")
 
@@ -24,6 +25,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+configuration = typer.Typer(help="The settings.", no_args_is_help=True)
+app.add_typer(configuration, name="config")
+
+QUIET = Log(level="error", format="console")
+"""For commands whose output is for people."""
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", envvar="HEADRACE_CONFIG", help="TOML file.")
@@ -39,14 +46,47 @@ EngineOption = Annotated[
     list[str] | None,
     typer.Option("--engine", help="NAME=URL of an engine that runs already; may be repeated."),
 ]
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 is any.")]
+NodeOption = Annotated[str | None, typer.Option(help="Name of this machine.")]
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    engine: EngineOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    node: NodeOption = None,
+    data: DataOption = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs here.")] = False,
+    log_level: LogOption = None,
+) -> None:
+    """Everything on this machine: broker, ingress, worker, and a model if no engine is named."""
+    from deploy import local, plan, screen
+
+    flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
+    made = _checked(
+        lambda: plan.make(
+            flags,
+            config=config,
+            data=home.data_dir(data),
+            engines=engine or [],
+            node=node,
+            verbose=verbose,
+        )
+    )
+    log.configure(QUIET, "up")
+    with _one_line(local.StartFailed, BusError):
+        asyncio.run(local.Local(made, screen.Screen()).run())
 
 
 @app.command()
 def ingress(
     config: ConfigOption = None,
     nats: NatsOption = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any.")] = None,
+    host: HostOption = None,
+    port: PortOption = None,
     data: DataOption = None,
     log_level: LogOption = None,
 ) -> None:
@@ -63,7 +103,7 @@ def worker(
     config: ConfigOption = None,
     nats: NatsOption = None,
     engine: EngineOption = None,
-    node: Annotated[str | None, typer.Option(help="Name of this machine.")] = None,
+    node: NodeOption = None,
     data: DataOption = None,
     log_level: LogOption = None,
 ) -> None:
@@ -75,6 +115,62 @@ def worker(
     from workers.node import Worker
 
     _run(Worker(settings).run(), settings, "worker")
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Who is here, and what waits."""
+    from deploy import status as page
+    from deploy import survey
+
+    log.configure(QUIET, "status")
+    with _one_line(survey.Unreachable, SettingsError, BusError):
+        login = survey.login(home.data_dir(data), config, nats)
+        asyncio.run(page.show(login, watch=watch, as_json=as_json))
+
+
+@app.command()
+def doctor(config: ConfigOption = None, nats: NatsOption = None, data: DataOption = None) -> None:
+    """What is wrong, and how to mend it. Exit code 1 if anything is."""
+    from deploy import doctor as practice
+
+    log.configure(QUIET, "doctor")
+    sys.exit(asyncio.run(practice.visit(home.data_dir(data), config, nats)))
+
+
+@configuration.command()
+def check(config: ConfigOption = None) -> None:
+    """Say "ok", or every fault of file and environment (exit code 2)."""
+    try:
+        load(config)
+    except SettingsError as fault:
+        typer.echo(str(fault), err=True)
+        sys.exit(2)
+    typer.echo("ok")
+
+
+@configuration.command()
+def show(config: ConfigOption = None) -> None:
+    """Print every setting as it is in force, as TOML; secrets are masked."""
+    with _one_line(SettingsError):
+        typer.echo(configure.render(load(config)), nl=False)
+
+
+@contextlib.contextmanager
+def _one_line(*known: type[Exception]) -> Iterator[None]:
+    """End with the message of a fault that the user can mend, and without a traceback."""
+    try:
+        yield
+    except known as fault:
+        sys.exit(f"headrace: {fault}")
+    except KeyboardInterrupt:
+        sys.exit(0)
 
 
 def _settings(
@@ -93,11 +189,11 @@ def _checked(call: Callable[[], T]) -> T:
 
 def _run(work: Coroutine[Any, Any, None], settings: Settings, process: str) -> None:
     log.configure(settings.log, process)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(work)
-    except BusError as fault:
-        sys.exit(f"headrace: {fault}")
+    with (
+        _one_line(BusError),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(work)
 
 
 def main() -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from pydantic import BaseModel, SecretStr
+
 from deploy import home
-from schemas.settings import Settings, SettingsError, load
+from schemas.settings import Engine, Settings, SettingsError, load
+
+MASK = "********"
+_LOGIN = re.compile(r"//[^/@\s]*@")
 
 
 def resolve(
@@ -25,7 +32,23 @@ def resolve(
     if role == "ingress" and not settings.keys:
         key = {"name": "local", "account": "local", "secret": home.own_key(data)}
         settings = load(config, {**flags, "nats": _plain(settings), "keys": [key]})
+    if role == "worker" and not settings.engines:
+        settings = settings.model_copy(update={"engines": [quickstart()]})
     return settings
+
+
+def quickstart() -> Engine:
+    """The engine of a worker that was given none: a small real model, started by the worker."""
+    from workers.engines import embedded, embedded_engine
+
+    try:
+        return embedded_engine.quickstart()
+    except embedded.ModelMissing:
+        raise SettingsError(
+            "no engine is named, and the built-in one is not installed. Name one that runs "
+            "already, as in --engine llamacpp=http://127.0.0.1:8081, or install the built-in one: "
+            f"{embedded.INSTALL}"
+        ) from None
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
@@ -68,3 +91,31 @@ def parse_engine(text: str) -> dict[str, Any]:
     else:
         kind, name = "llamacpp", name or urlsplit(url).netloc
     return {"name": name, "kind": kind, "url": url}
+
+
+def render(settings: Settings) -> str:
+    """`settings` as TOML; secrets and logins in URLs are masked, None is left out."""
+    parts = []
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, list):
+            parts += [f"[[{name}]]\n{_rows(each)}" for each in value]
+        else:
+            parts.append(f"[{name}]\n{_rows(value)}")
+    return "\n".join(parts)
+
+
+def _rows(section: BaseModel) -> str:
+    """JSON's strings, numbers, booleans and lists of strings are TOML's as well."""
+    values = {name: getattr(section, name) for name in type(section).model_fields}
+    return "".join(
+        f"{name} = {json.dumps(_masked(value), ensure_ascii=False)}\n"
+        for name, value in values.items()
+        if value is not None
+    )
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else ""
+    return _LOGIN.sub(f"//{MASK}@", value) if isinstance(value, str) else value

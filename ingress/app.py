@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -77,7 +77,7 @@ def _request_id(scope: Scope) -> str:
             text: str = value.decode("ascii")
             if text.isprintable():
                 return text
-    return f"req-{secrets.token_hex(12)}"
+    return f"req-{os.urandom(12).hex()}"
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

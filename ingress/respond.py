@@ -4,20 +4,38 @@ none before the upstream's status is known or the first keep-alive is due."""
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
-import structlog
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.event import ensure_bytes
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from ingress.books import record
 from ingress.dispatch import Dispatch
+from ingress.limits import GONE
 from ingress.ticket import Ticket
 from schemas import errors, metrics
 from schemas.errors import ClientGone, HeadraceError
 
-log = structlog.get_logger("request")
+
+class EventStream(EventSourceResponse):
+    """sse-starlette's response, sent by the request's own task.
+
+    The original runs four tasks for each stream (sender, pinger, two listeners), 0.4 ms of CPU
+    measured, and ends streams at once when the server is told to stop. Here the content sends the
+    keep-alives, the protocol tells of clients that left, and a drain lets streams finish.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
+        async for piece in self.body_iterator:
+            body = ensure_bytes(piece, self.sep)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Exchange:
@@ -30,11 +48,10 @@ class Exchange:
         self._name = name
         self._closed = False
         self.headers = {"x-request-id": request.state.id}
+        request.scope["state"][GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
         """Raises the HeadraceError that became of the job."""
-        gone = asyncio.ensure_future(_left(self._request))
-        gone.add_done_callback(self._gone)
         try:
             if not self._ticket.job.stream:
                 await self._ticket.whole()
@@ -46,30 +63,21 @@ class Exchange:
         except asyncio.CancelledError:
             self._close(ClientGone.status)
             raise
-        finally:
-            gone.remove_done_callback(self._gone)
-            gone.cancel()
 
     async def _stream(self, keepalive: float) -> Response:
         ticket = self._ticket
-        try:
+        # When the time is up the head can wait no longer: errors become events from here on.
+        with suppress(TimeoutError):
             async with asyncio.timeout(keepalive):
                 while ticket.head is None and not ticket.done:
                     await ticket.change()
-        except TimeoutError:
-            pass  # the head can wait no longer; errors become events from here on
         if ticket.error is not None:
             raise ticket.error
         if ticket.head is not None and not ticket.head.content_type.startswith("text/event-stream"):
             await ticket.whole()
             return self._document()
         self._name_server()
-        return EventSourceResponse(
-            self._events(),
-            headers=self.headers,
-            ping=keepalive,
-            ping_message_factory=_keep_alive,
-        )
+        return EventStream(self._events(keepalive), headers=self.headers)
 
     def _document(self) -> Response:
         ticket = self._ticket
@@ -83,33 +91,44 @@ class Exchange:
         headers = {**self.headers, "content-type": ticket.head.content_type}
         return Response(body, ticket.head.status, headers)
 
-    async def _events(self) -> AsyncIterator[bytes]:
+    async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
         ticket = self._ticket
         status = 200
         try:
-            while True:
-                if ticket.head is not None and ticket.head.status != 200:
-                    await ticket.whole()
-                    status = ticket.head.status
-                    yield b"data: " + ticket.take() + b"\n\n"
-                    return
-                if piece := ticket.take():
-                    yield piece
-                elif ticket.done:
-                    break
-                else:
-                    await ticket.change()
+            async for piece in self._pieces(keepalive):
+                yield piece
             if ticket.error is not None:
                 status = ticket.error.status
                 metrics.ERRORS.labels(ticket.error.code).inc()
-                yield b"data: " + ticket.error.json() + b"\n\n"
+                yield _event(ticket.error.json())
+            elif ticket.head is not None and ticket.head.status != 200:
+                status = ticket.head.status
         except (GeneratorExit, asyncio.CancelledError):
             status = ClientGone.status
             raise
         finally:
             self._close(status)
 
-    def _gone(self, _: asyncio.Future[None]) -> None:
+    async def _pieces(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
+        """Whole events as they come; a comment when none came for a while."""
+        ticket = self._ticket
+        clock = _Alarm(keepalive, ticket.nudge)
+        try:
+            while not ticket.done or ticket.buffered:
+                if ticket.head is not None and ticket.head.status != 200:
+                    await ticket.whole()  # an error after the head was sent: it becomes an event
+                    yield _event(ticket.take())
+                elif piece := ticket.take():
+                    clock.reset()
+                    yield piece
+                elif clock.rang():
+                    yield ServerSentEvent(comment="keep-alive")
+                else:
+                    await ticket.change()
+        finally:
+            clock.stop()
+
+    def _gone(self) -> None:
         self._ticket.fail(ClientGone("the client left"))
 
     def _name_server(self) -> None:
@@ -124,49 +143,36 @@ class Exchange:
         record(self._ticket, self._name, status, self._request.state.id)
 
 
-def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
-    """One line a request, and the metrics of it; never what was said."""
-    now = time.monotonic()
-    job, times, end = ticket.job, ticket.times, ticket.ended
-    model = job.model
-    metrics.REQUESTS.labels(job.endpoint, model, str(status)).inc()
-    metrics.DURATION.labels(model).observe(now - times.queued)
-    line: dict[str, object] = {"ms": _ms(now - times.queued)}
-    if times.claimed:
-        metrics.QUEUE_WAIT.labels(model).observe(times.claimed - times.queued)
-        line |= {"queue_ms": _ms(times.claimed - times.queued), "node": ticket.node}
-    if times.first:
-        metrics.TTFT.labels(model).observe(times.first - times.queued)
-        line["ttft_ms"] = _ms(times.first - times.queued)
-    if end is not None and end.completion_tokens >= 0:
-        metrics.TOKENS.labels(model, "prompt").inc(end.prompt_tokens)
-        metrics.TOKENS.labels(model, "completion").inc(end.completion_tokens)
-        line |= {"prompt_tokens": end.prompt_tokens, "completion_tokens": end.completion_tokens}
-    if ticket.error is not None:
-        line |= {"error": ticket.error.code, "why": ticket.error.message}
-    log.info(
-        "request",
-        id=request_id,
-        job=job.id,
-        key=job.key,
-        asked=name,
-        model=model,
-        endpoint=job.endpoint,
-        stream=job.stream,
-        status=status,
-        attempts=ticket.tries,
-        **line,
-    )
+def _event(document: bytes) -> bytes:
+    return b"data: " + document.strip() + b"\n\n"
 
 
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class _Alarm:
+    """Calls `ring` after `seconds` without `reset`; one timer at a time, re-armed when it fires."""
 
+    def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._ring = ring
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._rang = False
+        self._timer = self._loop.call_later(seconds, self._fire)
 
-def _keep_alive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keep-alive")
+    def reset(self) -> None:
+        self._since = self._loop.time()
 
+    def rang(self) -> bool:
+        rang, self._rang = self._rang, False
+        return rang
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _fire(self) -> None:
+        left = self._since + self._seconds - self._loop.time()
+        if left <= 0:
+            self._rang = True
+            self.reset()
+            left = self._seconds
+            self._ring()
+        self._timer = self._loop.call_later(left, self._fire)

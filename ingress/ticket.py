@@ -76,10 +76,11 @@ class Ticket:
         self._max = max_attempts
         self._nonce = 0
         self._next = 0
+        self._former: dict[int, str] = {}
         self._parked: dict[int, Frame] = {}
         self._pieces: deque[bytes] = deque()
         self._released = False
-        self._last_fault = ""
+        self._epitaph = ""
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -114,7 +115,7 @@ class Ticket:
         if frame.kind == Kind.CLAIM:
             self._claim(frame, now)
         elif self.holder is None or frame.nonce != self._nonce or self.done:
-            metrics.FENCED.inc()
+            self._fenced(frame)
         else:
             self.times.heard = now
             self._ordered(frame, now)
@@ -140,6 +141,11 @@ class Ticket:
         self.times.heard = now
         self.times.asked = 0.0
 
+    def renew(self) -> None:
+        """The job is published anew, so the broker counts its deliveries from 1 again."""
+        self.edition += 1
+        self.attempt = 0
+
     def fail(self, error: HeadraceError) -> None:
         """End the request with `error`, and stop whoever works on it."""
         if self.done:
@@ -147,16 +153,26 @@ class Ticket:
         self.error = error
         if self.holder is not None:
             self._effects.say(self.holder.holder, Op.CANCEL, self.job.id, self._nonce)
-        self._wake()
+        self.nudge()
+
+    def _fenced(self, frame: Frame) -> None:
+        """Of one who does not hold the job; if it still works on it, the word to stop was lost."""
+        metrics.FENCED.inc()
+        if frame.kind == Kind.ALIVE and (former := self._former.get(frame.nonce)):
+            self._effects.say(former, Op.DROP, self.job.id, frame.nonce)
 
     def _claim(self, frame: Frame, now: float) -> None:
         claim = Claim(*frame.body)
-        if frame.nonce == self._nonce and self.holder is not None:
+        if self.error is not None:
+            self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
+        elif frame.nonce == self._nonce and self.holder is not None:
             self._answer(claim, Op.GO, frame.nonce)
         elif self.done:
-            self._answer(claim, Op.GONE, frame.nonce, self._last_fault)
-        elif frame.attempt <= self.attempt or (
-            self.holder is not None and now - self.times.heard < SUSPECT
+            self._answer(claim, Op.GONE, frame.nonce)
+        elif (
+            frame.attempt <= self.attempt
+            or frame.nonce in self._former
+            or (self.holder is not None and now - self.times.heard < SUSPECT)
         ):
             self._answer(claim, Op.DROP, frame.nonce)
         else:
@@ -168,7 +184,7 @@ class Ticket:
             self._lost(f"the worker on {holder.node} fell silent", now)
             self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
         if self.done:
-            self._answer(claim, Op.GONE, frame.nonce, self._last_fault)
+            self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
             return
         self.holder, self.node = claim, claim.node
         self.attempt, self._nonce = frame.attempt, frame.nonce
@@ -208,19 +224,20 @@ class Ticket:
                 self.ended = End(*frame.body)
             case Kind.FAIL:
                 self._failed(Fail(*frame.body), now)
-        self._wake()
+        self.nudge()
 
     def _failed(self, fault: Fail, now: float) -> None:
         if fault.retryable:
             self._lost(fault.message, now)
         elif not self.done:
-            self._last_fault = fault.message
             self.error = errors.from_code(fault.code, fault.message, source="worker")
 
     def _lost(self, why: str, now: float) -> None:
         """The holder is no more: forget what the client has not seen, or break the stream."""
-        self._last_fault = why
+        if self.holder is not None:
+            self._former[self._nonce] = self.holder.holder
         self.holder = None
+        self._parked.clear()
         self.times.freed = now
         if self._released:
             message = f"{why}; the answer above is not complete, send the request again"
@@ -228,13 +245,15 @@ class Ticket:
         elif self.tries >= self._max:
             message = f"{self.tries} attempts failed, the last one: {why}"
             self.error = errors.EngineFailed(message, source="worker")
+            self._epitaph = why
         else:
             self.head = None
             self._pieces.clear()
             self.buffered = 0
             self.times.first = 0.0
-        self._wake()
+        self.nudge()
 
-    def _wake(self) -> None:
+    def nudge(self) -> None:
+        """Let `change` return."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

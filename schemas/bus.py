@@ -15,22 +15,21 @@ import orjson
 import structlog
 from nats import errors as nats_errors
 from nats import micro
-from nats.aio.client import Client
 from nats.aio.msg import Msg as Message
 
 from schemas import metrics, topology
+from schemas.client import DirectClient, Handler
 from schemas.settings import Nats
 
 __all__ = ["ApiError", "Bus", "BusError", "BusFull", "Message", "Subscription", "connect"]
 
 log = structlog.get_logger("bus")
 
-Handler = Callable[[Message], None]
-
-PENDING_MESSAGES = 512 * 1024
-PENDING_BYTES = 256 * 2**20
 OUTBOUND = 16 * 2**20
 """Bytes that wait in this process while the broker is away; beyond that `post` refuses."""
+
+_AFTERGLOW = 10.0
+"""Seconds for which a stopped subscription still handles what was under way."""
 
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
@@ -55,7 +54,7 @@ class ApiError(BusError):
 class Bus:
     """One connection. `epoch` grows with each reconnection."""
 
-    def __init__(self, client: Client, inbox: str) -> None:
+    def __init__(self, client: DirectClient, inbox: str) -> None:
         self._nats = client
         self.inbox = inbox
         self.epoch = 0
@@ -83,11 +82,6 @@ class Bus:
     def max_payload(self) -> int:
         return int(self._nats.max_payload)
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that were posted and not yet handed to the socket."""
-        return int(self._nats.pending_data_size)
-
     def on_reconnect(self, call: Callable[[], None]) -> None:
         self._on_reconnect.append(call)
 
@@ -104,44 +98,44 @@ class Bus:
         outbound buffer; its one suspension, a forced flush of a full buffer, comes after that, and
         the flusher has been told by then. So one step is enough, and a task per message is saved.
         """
-        step = self._nats.publish(subject, payload, reply, headers)
+        if len(payload) > self.max_payload:
+            raise BusError(f"{len(payload)} bytes are more than the broker takes")
         try:
+            if self._nats.write(subject, reply, payload, headers):
+                return
+            step = self._nats.publish(subject, payload, reply, headers)
             step.send(None)
         except StopIteration:
             return
         except nats_errors.OutboundBufferLimitError:
             metrics.BUS_DROPPED.labels("outbound").inc()
             raise BusFull("the broker is away and the outbound buffer is full") from None
-        except nats_errors.Error as fault:
+        except (nats_errors.Error, ValueError) as fault:
             raise BusError(str(fault)) from None
         step.close()
 
-    async def settle(self, limit: int = 2**20) -> None:
-        """Wait until less than `limit` bytes are unsent: back-pressure for large answers."""
-        while self.connected and self.unsent > limit:
-            await self._nats.flush()
+    async def settle(self) -> None:
+        """Wait until the socket has room: back-pressure for large answers."""
+        with contextlib.suppress(OSError):  # the connection ended: buffered from now on
+            await self._nats.drained()
 
     async def flush(self) -> None:
-        """A round trip: what was posted before has been taken by the broker."""
+        """A round trip: what was posted before has been taken by the broker.
+
+        Twice, as nats-py writes the first PING ahead of what its buffer still holds (measured:
+        91 of 3,000 messages overtaken, none with two).
+        """
         try:
+            await self._nats.flush(timeout=5)
             await self._nats.flush(timeout=5)
         except (nats_errors.Error, OSError) as fault:
             raise BusError(str(fault)) from None
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
-        """`handler` must not block: it runs on the connection's own task."""
-
-        async def call(message: Message) -> None:
-            handler(message)
-
-        inner = await self._nats.subscribe(
-            subject,
-            queue=queue,
-            cb=call,
-            pending_msgs_limit=PENDING_MESSAGES,
-            pending_bytes_limit=PENDING_BYTES,
-        )
-        return Subscription(inner)
+        """`handler` must not block: it runs where the connection's messages are parsed."""
+        inner = await self._nats.subscribe(subject, queue=queue, cb=_never)
+        self._nats.handlers[inner._id] = handler
+        return Subscription(self._nats, inner)
 
     async def request(self, subject: str, payload: bytes = b"", timeout: float = 2.0) -> Message:
         """One question, one answer. Raises BusError."""
@@ -211,12 +205,20 @@ class Bus:
 
 
 class Subscription:
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, client: DirectClient, inner: Any) -> None:
+        self._client = client
         self._inner = inner
 
     async def stop(self) -> None:
+        """What the broker sent before it heard of this is still handled, for a moment."""
         with contextlib.suppress(nats_errors.Error):  # a closed connection has none
             await self._inner.unsubscribe()
+        forget = self._client.handlers.pop
+        asyncio.get_running_loop().call_later(_AFTERGLOW, forget, self._inner._id, None)
+
+
+async def _never(_: Message) -> None:
+    """nats-py wants a callback; `DirectClient` calls the handler in its place."""
 
 
 async def connect(settings: Nats, name: str, inbox: str) -> Bus:
@@ -224,7 +226,7 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
 
     `name` is what ``connz`` and nats-top show; `inbox` the prefix that this role may subscribe to.
     """
-    client = Client()
+    client = DirectClient()
     bus = Bus(client, inbox)
     said = ""
     refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -233,8 +235,6 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
         nonlocal said
         if isinstance(fault, nats_errors.AuthorizationError) and not refused.done():
             refused.set_exception(BusError("the broker refuses these credentials"))
-        if isinstance(fault, nats_errors.SlowConsumerError):
-            metrics.BUS_DROPPED.labels("inbound").inc()
         text = f"{type(fault).__name__}: {fault}"
         if text != said:  # a broker that is away fails ten times a second
             said = text

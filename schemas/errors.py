@@ -20,7 +20,7 @@
     │   └── ShuttingDown         503
     ├── DeadlineExceeded         504  no answer within the request's total deadline
     ├── ClientGone               499  never sent: the client left
-    ├── ClientTooSlow            499  the client does not read what it asked for
+    │   └── ClientTooSlow        499  the client does not read what it asked for
     └── Internal                 500  a fault of ours
 
 `type` follows OpenAI's documented values; `code` is ours where OpenAI has none.

@@ -30,6 +30,17 @@ class Kind(IntEnum):
 
 TERMINAL = frozenset({Kind.END, Kind.FAIL})
 
+_DATA = int(Kind.DATA)
+_SHAPES: dict[int, tuple[type, ...]] = {
+    Kind.CLAIM: (str, str, str, str),
+    Kind.START: (int, str),
+    Kind.END: (int, int, int, int),
+    Kind.FAIL: (str, str, bool),
+}
+"""Types of the fields of each body; what is not named here (ALIVE, a newer kind) may be anything."""
+_FEW = 8
+"""Frames of one message that are decoded one by one."""
+
 
 class Frame(NamedTuple):
     """`body`: bytes for DATA, None for ALIVE, else the fields of the class of that name."""
@@ -86,11 +97,13 @@ def unpack(data: bytes) -> list[Frame]:
     """The frames of one message. Raises CodecError if any part is no frame.
 
     `unpackb` with a loop over what is left costs a tenth of a streaming Unpacker (0.25 µs
-    against 3 µs for the usual message of one frame).
+    against 3 µs for the usual message of one frame), but copies what is left each time.
     """
     found = []
     rest = data
     while rest:
+        if len(found) == _FEW:
+            return found + _many(rest)
         try:
             fields = msgpack.unpackb(rest, use_list=False)
             rest = b""
@@ -98,10 +111,40 @@ def unpack(data: bytes) -> list[Frame]:
             fields, rest = more.unpacked, more.extra
         except (ValueError, msgpack.UnpackException) as fault:
             raise CodecError(f"not a frame: {fault}") from None
-        if not isinstance(fields, tuple) or len(fields) != 6 or fields[0] != VERSION:
-            raise CodecError("not a frame of protocol version 1")
-        found.append(Frame._make(fields[1:]))
+        found.append(_frame(fields))
     return found
+
+
+def _many(data: bytes) -> list[Frame]:
+    unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=len(data) + 1)
+    try:
+        unpacker.feed(data)
+        found = list(unpacker)
+        unpacker.feed(b"\xc0")  # comes out as None only if nothing before it is left over
+        whole = list(unpacker) == [None]
+    except (ValueError, msgpack.UnpackException) as fault:
+        raise CodecError(f"not a frame: {fault}") from None
+    if not whole:
+        raise CodecError("not a frame: the last one is cut")
+    return [_frame(fields) for fields in found]
+
+
+def _frame(fields: Any) -> Frame:
+    """Whoever gets a frame may rely on the types of all that is in it."""
+    if not isinstance(fields, tuple) or len(fields) != 6 or fields[0] != VERSION:
+        raise CodecError("not a frame of protocol version 1")
+    _, kind, attempt, nonce, seq, body = fields
+    if not (type(kind) is type(attempt) is type(nonce) is type(seq) is int):
+        raise CodecError("not a frame: a number is none")
+    if kind == _DATA:
+        fits = isinstance(body, bytes)
+    elif (shape := _SHAPES.get(kind)) is not None:
+        fits = isinstance(body, tuple) and tuple(map(type, body)) == shape
+    else:
+        fits = True
+    if not fits:
+        raise CodecError(f"not a frame: the body does not fit kind {kind}")
+    return Frame._make(fields[1:])
 
 
 class Op(IntEnum):
@@ -117,6 +160,13 @@ class Op(IntEnum):
     CANCEL = 4
     RESEND = 5
     """argument: the first seq that is missing."""
+
+
+_ARGUMENTS: dict[int, type | tuple[type, ...]] = {
+    Op.RESUME: str,
+    Op.GONE: (str, type(None)),
+    Op.RESEND: int,
+}
 
 
 class Control(NamedTuple):
@@ -137,4 +187,9 @@ def unpack_control(data: bytes) -> Control:
         raise CodecError(f"not a control message: {fault}") from None
     if not isinstance(fields, tuple) or len(fields) != 5 or fields[0] != VERSION:
         raise CodecError("not a control message of protocol version 1")
-    return Control._make(fields[1:])
+    op, job, nonce, argument = fields[1:]
+    if not (type(op) is type(nonce) is int and isinstance(job, str)):
+        raise CodecError("not a control message: a field has the wrong type")
+    if not isinstance(argument, _ARGUMENTS.get(op, object)):
+        raise CodecError(f"not a control message: the argument does not fit operation {op}")
+    return Control(op, job, nonce, argument)

@@ -65,6 +65,13 @@ class Job:
         )
 
 
+_TYPES = (
+    *(str,) * 5,
+    *(int,) * 4,
+    *(bool, str, str, str, bytes, int, tuple),
+)
+
+
 def unpack(data: bytes) -> Job:
     """Raises CodecError for anything but a job of this version."""
     try:
@@ -73,4 +80,10 @@ def unpack(data: bytes) -> Job:
         raise CodecError(f"not a job: {fault}") from None
     if not isinstance(fields, tuple) or len(fields) != 17 or fields[0] != VERSION:
         raise CodecError("not a job of protocol version 1")
+    if tuple(map(type, fields[1:])) != _TYPES or not all(map(_is_tag, fields[-1])):
+        raise CodecError("not a job: a field has the wrong type")
     return Job(*fields[1:])
+
+
+def _is_tag(pair: Any) -> bool:
+    return isinstance(pair, tuple) and tuple(map(type, pair)) == (str, str)

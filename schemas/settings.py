@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +33,8 @@ from pydantic_settings import (
 )
 
 ENV_PREFIX = "HEADRACE_"
+FLAGS = ("config", "data")
+"""Flags of the command line that the environment may hold, though they are no settings."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -83,15 +93,30 @@ class Worker(Section):
 
 
 class Engine(Section):
-    """One engine that a worker serves; `url` as in ``--engine NAME=URL``."""
+    """One engine that a worker serves: it runs at `url`, as in ``--engine NAME=URL``, or is of the
+    kind ``embedded`` and started by the worker with the model in `file`."""
 
     name: str = Field(min_length=1, max_length=64)
-    kind: Literal["llamacpp", "echo"] = "llamacpp"
-    url: str
+    kind: Literal[
+        "llamacpp", "echo", "embedded", "whisper", "sdcpp", "ollama", "vllm", "openai"
+    ] = "llamacpp"
+    url: str = ""
+    file: str = ""
+    context: int = Field(8192, ge=256, le=2**24)
     models: list[str] = []
     slots: int = Field(0, ge=0, le=1024)
     priority: int = Field(0, ge=0, le=8)
     api_key: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Engine:
+        if self.kind == "embedded" and self.url:
+            raise ValueError("an embedded engine is started here and has no url")
+        if self.kind != "embedded" and not self.url:
+            raise ValueError(f"a {self.kind} engine needs the url it answers at")
+        if self.kind != "embedded" and self.file:
+            raise ValueError("only an embedded engine is given a file")
+        return self
 
 
 class Key(Section):
@@ -171,13 +196,16 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
 
     if path is not None and not path.is_file():
         raise SettingsError(f"{path}: no such file")
-    _refuse_unknown_environment()
+    faults = _unknown_environment()
     try:
-        return Sourced(**_given(flags or {}))
+        found = Sourced(**_given(flags or {}))
     except ValidationError as fault:
-        raise SettingsError("\n".join(_explain(fault))) from None
+        raise SettingsError("\n".join([*faults, *_explain(fault)])) from None
     except (SourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as fault:
-        raise SettingsError(f"{path}: {fault}") from None
+        raise SettingsError("\n".join([*faults, f"{path or 'environment'}: {fault}"])) from None
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return found
 
 
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,12 +214,15 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in nested.items() if v is not None and v != {}}
 
 
-def _refuse_unknown_environment() -> None:
+def _unknown_environment() -> list[str]:
     """pydantic-settings passes over variables whose section it does not know."""
-    for name in os.environ:
-        section = name.removeprefix(ENV_PREFIX).lower().partition("__")[0]
-        if name.startswith(ENV_PREFIX) and "__" in name and section not in Settings.model_fields:
-            raise SettingsError(_unknown(name, section, list(Settings.model_fields)))
+    known = [*Settings.model_fields, *FLAGS]
+    sections = {
+        name: name.removeprefix(ENV_PREFIX).lower().partition("__")[0]
+        for name in sorted(os.environ)
+        if name.startswith(ENV_PREFIX)
+    }
+    return [_unknown(name, each, known) for name, each in sections.items() if each not in known]
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:

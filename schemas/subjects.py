@@ -74,7 +74,7 @@ def consumer(model: str, lane: str) -> str:
     token = encode(model)
     if len(token) > _NAME_LIMIT:
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
-        token = f"{token[: _NAME_LIMIT - 17]}={digest}"
+        token = f"{token[: _NAME_LIMIT - 18]}=x{digest}"  # no token has a lower-case letter after =
     return f"{token}-{lane}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import os
 import time
 from collections import deque
 from typing import Any
@@ -31,7 +31,7 @@ class Attempt:
     """A delivery that this worker holds. It is the `Sink` of the engine's answer.
 
     Frames that are ready in the same turn of the event loop travel in one message; there is no
-    timer. `number` is the broker's delivery count, `nonce` 62 random bits: together they fence.
+    timer. `number` is the broker's delivery count, `nonce` 56 random bits: together they fence.
     """
 
     def __init__(self, bus: Bus, job: Job, ack: str, ring: int) -> None:
@@ -39,7 +39,7 @@ class Attempt:
         self.job = job
         self.ack = ack
         self.number = subjects.attempt_of(ack)
-        self.nonce = secrets.randbits(62)
+        self.nonce = int.from_bytes(os.urandom(7), "big")
         self.permitted = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.stopped: Exception | None = None

@@ -27,9 +27,9 @@ ORPHAN_PATIENCE = 3.0
 TICK = 0.5
 QUIET = 2.0
 """Seconds without progress after which the engine is asked whether it still turns."""
-_KEEP = 10.0
+_KEEP = 5.0
 """Seconds that a finished attempt can still be asked for frames that were lost."""
-_KEEP_BYTES = 64 * 2**20
+_KEEP_BYTES = 16 * 2**20
 
 
 class Desk(Protocol):
@@ -53,6 +53,7 @@ class Runner:
         self._stall = stall
         self.running: dict[str, tuple[Attempt, Desk]] = {}
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
+        self._kept = 0
         self._probing: dict[Engine, asyncio.Task[None]] = {}
         self.idle = asyncio.Event()
         self.idle.set()
@@ -106,6 +107,7 @@ class Runner:
         job = attempt.job
         if time.time() * 1000 > job.total_by:
             raise Withdrawn("expired", TERM)
+        log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
         attempt.claim(self._holder, self._node, engine.name)
         if attempt.number > 1 or job.body_size:
             await attempt.permitted
@@ -134,6 +136,7 @@ class Runner:
         job = attempt.job
         del self.running[job.id]
         self._ended[attempt.nonce] = time.monotonic(), attempt
+        self._kept += attempt.kept
         desk.release()
         try:
             if verdict is ACK:
@@ -242,10 +245,9 @@ class Runner:
 
     def _forget(self, now: float) -> None:
         """Drop the rings of attempts that ended long ago, or that are too many bytes."""
-        kept = sum(attempt.kept for _, attempt in self._ended.values())
         while self._ended:
             nonce, (ended, attempt) = next(iter(self._ended.items()))
-            if now - ended < _KEEP and kept < _KEEP_BYTES:
+            if now - ended < _KEEP and self._kept < _KEEP_BYTES:
                 return
-            kept -= attempt.kept
+            self._kept -= attempt.kept
             del self._ended[nonce]

@@ -62,7 +62,7 @@ class Child:
     def _keep(self, command: Sequence[str], words: Path, keep: Sequence[int]) -> None:
         try:
             with words.open("wb") as sink:
-                process = subprocess.Popen(  # noqa: S603 - no shell, and the caller names the program
+                process = subprocess.Popen(  # noqa: S603 - no shell
                     [sys.executable, "-I", "-S", bound.__file__, str(os.getpid()), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=sink,

@@ -116,7 +116,6 @@ def render(config: ServerConfig) -> str:
 
     Raises ValueError for text that the file format cannot carry, KeyError for a missing role.
     """
-    disconnects = _quote(subjects.DISCONNECTS)
     sync = ", sync_interval: always" if config.sync_always else ""
     return f"""\
 server_name: {_quote(config.name)}
@@ -132,6 +131,12 @@ ping_interval: "2s"
 ping_max: 2
 write_deadline: "5s"
 jetstream {{ store_dir: {_quote(str(config.store))}{sync} }}
+{_accounts(config)}"""
+
+
+def _accounts(config: ServerConfig) -> str:
+    disconnects = _quote(subjects.DISCONNECTS)
+    return f"""\
 system_account: {SYSTEM_ACCOUNT}
 accounts {{
   {SYSTEM_ACCOUNT} {{

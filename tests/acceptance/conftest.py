@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from workers.engines.embedded import MODEL_ALIAS, default_model
+from workers.engines import embedded as program
 
 SLOTS = 4
+MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Llama:
     url: str
     pid: int
     slots: int = SLOTS
-    model: str = MODEL_ALIAS
+    model: str = MODEL
 
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         """(status, body) of the whole answer."""
@@ -45,8 +46,8 @@ class Llama:
 
 def embedded(*options: str) -> list[str]:
     """The command of the embedded engine with the model of the quickstart."""
-    command = [sys.executable, "-m", "workers.engines.embedded", "--model", str(default_model())]
-    return [*command, "--alias", MODEL_ALIAS, "--slots", str(SLOTS), *options]
+    command = [sys.executable, "-P", program.__file__, "--model", str(program.default_model())]
+    return [*command, "--alias", MODEL, "--slots", str(SLOTS), *options]
 
 
 @contextmanager

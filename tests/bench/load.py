@@ -256,7 +256,8 @@ def main() -> None:
     pairs = uvloop.run(Load(plan).carry_out())
     cpu = time.process_time() - before
     records = [told(record, exchange) for record, exchange in pairs]
-    sys.stdout.buffer.write(orjson.dumps({"records": records, "cpu": cpu}))
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:  # sys.stdout may be unbuffered
+        out.write(orjson.dumps({"records": records, "cpu": cpu}))
 
 
 if __name__ == "__main__":

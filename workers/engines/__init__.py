@@ -7,11 +7,23 @@ from collections.abc import Callable
 from schemas import settings
 from workers.engines.base import Engine
 from workers.engines.echo import EchoEngine
+from workers.engines.embedded_engine import EmbeddedEngine
 from workers.engines.llamacpp import LlamaCppEngine
+from workers.engines.ollama import OllamaEngine
+from workers.engines.openai import OpenAIEngine
+from workers.engines.sdcpp import SdCppEngine
+from workers.engines.vllm import VllmEngine
+from workers.engines.whisper import WhisperEngine
 
 KINDS: dict[str, Callable[[settings.Engine], Engine]] = {
     "llamacpp": LlamaCppEngine,
     "echo": EchoEngine,
+    "embedded": EmbeddedEngine,
+    "whisper": WhisperEngine,
+    "sdcpp": SdCppEngine,
+    "ollama": OllamaEngine,
+    "vllm": VllmEngine,
+    "openai": OpenAIEngine,
 }
 
 

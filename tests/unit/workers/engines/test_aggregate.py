@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, Usage, last_usage, prepare
 
 DATA = Path(__file__).parent / "data"
-CASES = sorted(path.stem for path in DATA.glob("*.json"))
+CASES = sorted(path.stem for path in DATA.glob("*.sse") if path.with_suffix(".json").exists())
 # Where the engine's own document counts choice 0 alone.
 ALL_CHOICES = {
     "n2": Usage(prompt=34, completion=8, cached=0),
@@ -78,16 +78,43 @@ def test_reports_usage(case: str) -> None:
     assert last_usage(stream, body.get("n", 1)) == expected
 
 
-@given(cuts=st.lists(st.integers(0, 4324), max_size=40))
-def test_bytes_may_be_cut_anywhere(cuts: list[int]) -> None:
-    _, _, stream = recorded("emoji")
-    aggregate = Aggregate({})
-    edges = [0, *sorted(cuts), len(stream)]
+@given(case=st.sampled_from(CASES), cuts=st.lists(st.integers(0, 8000), max_size=40))
+def test_bytes_may_be_cut_anywhere(case: str, cuts: list[int]) -> None:
+    body, _, stream = recorded(case)
+    aggregate = Aggregate(body)
 
-    for start, stop in itertools.pairwise(edges):
+    for start, stop in itertools.pairwise([0, *sorted(cuts), len(stream)]):
         aggregate.feed(stream[start:stop])
 
-    assert orjson.loads(aggregate.result()) == aggregated(stream)
+    assert orjson.loads(aggregate.result()) == aggregated(stream, body)
+
+
+def spoken(text: str, created: int, **fields: object) -> bytes:
+    """A chunk of text as llama-server writes it."""
+    choice = {"finish_reason": None, "index": 0, "delta": {"content": text}, **fields}
+    chunk = {"choices": [choice], "created": created, "object": "chat.completion.chunk"}
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+@given(
+    said=st.lists(st.tuples(st.text(max_size=6), st.integers(1, 2), st.booleans()), min_size=1),
+    cuts=st.lists(st.integers(0, 4000), max_size=20),
+)
+def test_no_text_is_lost_and_none_added(said: list[tuple[str, int, bool]], cuts: list[int]) -> None:
+    chunks = [
+        spoken(text, created, logprobs={"content": [text]}) if odd else spoken(text, created)
+        for text, created, odd in said
+    ]
+    stream = b"".join(chunks) + DONE
+    aggregate = Aggregate({})
+
+    for start, stop in itertools.pairwise([0, *sorted(cuts), len(stream)]):
+        aggregate.feed(stream[start:stop])
+
+    (choice,) = orjson.loads(aggregate.result())["choices"]
+    assert choice["message"]["content"] == "".join(text for text, _, _ in said)
+    told = choice.get("logprobs", {}).get("content", [])
+    assert told == [text for text, _, odd in said if odd]
 
 
 def test_tool_calls_are_merged_by_index() -> None:

@@ -1,0 +1,228 @@
+"""``headrace doctor``: looks for what is wrong, and says how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+from rich.text import Text
+
+from deploy import home, survey
+from deploy.findings import (
+    Finding,
+    Level,
+    clock,
+    compare,
+    engines,
+    ingresses,
+    payload,
+    pings,
+    places,
+)
+from deploy.nats import store as stores
+from deploy.nats.errors import StoreUnusable
+from deploy.status import console
+from deploy.survey import Surveyor, connected, consumers, dead_letters, seconds
+from schemas import bus as buses
+from schemas import subjects, topology
+from schemas.bus import ApiError, Bus, BusError, Message
+from schemas.nodes import Card
+from schemas.settings import Nats, Settings, SettingsError, load
+
+_EVENT = 2.0
+"""Seconds for the broker to tell that a connection ended; it takes some milliseconds."""
+_COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+async def visit(data: Path, config: Path | None, nats: str | None) -> int:
+    """Print every finding; 1 if one of them is a fault, else 0."""
+    out = console()
+    faults = 0
+    async for finding in everything(data, config, nats):
+        faults += finding.level == "fail"
+        out.print(line(finding), soft_wrap=True)
+    return 1 if faults else 0
+
+
+async def everything(data: Path, config: Path | None, nats: str | None) -> AsyncIterator[Finding]:
+    """All findings, until one of them makes the rest unknowable."""
+    try:
+        settings = load(config)
+    except SettingsError as fault:
+        yield Finding("fail", f"the settings are wrong: {fault}", "see deploy/config.example.toml")
+        return
+    yield Finding("ok", f"settings readable{f' in {config}' if config else ''}")
+    for finding in places(data):
+        yield finding
+    try:
+        login = survey.login(data, config, nats)
+        async for finding in Doctor(settings, login, data).examine():
+            yield finding
+    except (survey.Unreachable, SettingsError) as fault:
+        yield Finding("fail", str(fault), "start it, or name another one")
+    except (BusError, StoreUnusable) as fault:
+        yield Finding("fail", f"the broker did not answer: {fault}", "see its log")
+
+
+def line(finding: Finding) -> Text:
+    text = Text.assemble((f"{finding.level:4}", _COLOURS[finding.level]), "  ", finding.what)
+    if finding.mend:
+        text.append(f"\n      → {finding.mend}", "dim")
+    return text
+
+
+class Doctor:
+    """`settings` as the processes have them, `nats` how to reach the broker as administrator."""
+
+    def __init__(self, settings: Settings, nats: Nats, data: Path) -> None:
+        self._settings = settings
+        self._nats = nats
+        self._data = data
+
+    async def examine(self) -> AsyncIterator[Finding]:
+        """Raises Unreachable or BusError where nothing further can be found out."""
+        async with connected(self._nats, "headrace-doctor") as bus:
+            async for finding in self._broker(bus):
+                yield finding
+            async for finding in self._fabric(bus):
+                yield finding
+
+    async def _broker(self, bus: Bus) -> AsyncIterator[Finding]:
+        """An older version than we need is refused by `buses.connect`."""
+        yield Finding("ok", f"nats-server {survey.version(bus)} at {self._nats.url}")
+        yield payload(bus.max_payload)
+        yield pings(await self._varz())
+        yield await jetstream(bus)
+        yield await self._disconnects(bus)
+
+    async def _fabric(self, bus: Bus) -> AsyncIterator[Finding]:
+        surveyor = Surveyor(bus, self._nats.url)
+        await surveyor.open()
+        await surveyor.gather()
+        seen = await surveyor.look()
+        yield ingresses(seen)
+        ahead = None
+        for wanted in topology.streams(self._settings.jobs, self._settings.nats.replicas):
+            finding, ahead = await stream(bus, wanted)
+            yield finding
+        for finding in (
+            *self._consumers(seen.cards, await consumers(bus)),
+            *engines(seen.cards),
+            *clock(ahead),
+            await self._dead(bus),
+        ):
+            yield finding
+
+    async def _varz(self) -> dict[str, Any] | None:
+        """The monitoring page of the broker that runs on our store; None of any other."""
+        with contextlib.suppress(StoreUnusable, aiohttp.ClientError, TimeoutError):
+            address = stores.find(home.broker_store(self._data))
+            if address is None or address.url != self._nats.url:
+                return None
+            limit = aiohttp.ClientTimeout(total=2)
+            async with (
+                aiohttp.ClientSession(timeout=limit) as session,
+                session.get(f"{address.http_url}/varz") as answer,
+            ):
+                found: dict[str, Any] = orjson.loads(await answer.read())
+                return found
+        return None
+
+    async def _disconnects(self, bus: Bus) -> Finding:
+        """Open a connection, drop it, and see whether the broker tells."""
+        heard: asyncio.Queue[int] = asyncio.Queue()
+
+        def hear(message: Message) -> None:
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
+                heard.put_nowait(int(orjson.loads(message.data)["client"]["id"]))
+
+        subscription = await bus.subscribe(subjects.DISCONNECTS, hear)
+        await bus.flush()
+        other = await buses.connect(self._nats, "headrace-doctor/dropped", f"{bus.inbox}.x")
+        mine = other.client_id
+        await other.close()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(_EVENT):
+                while await heard.get() != mine:
+                    pass
+        except TimeoutError:
+            return Finding(
+                "warn",
+                f"the broker does not tell when a connection ends ({subjects.DISCONNECTS})",
+                "let the account import that subject from the system account, else a dead worker "
+                "is noticed by its silence alone, after some seconds",
+            )
+        finally:
+            await subscription.stop()
+        took = (time.monotonic() - began) * 1000
+        return Finding("ok", f"the broker tells when a connection ends, after {took:.0f} ms")
+
+    def _consumers(self, cards: tuple[Card, ...], there: list[dict[str, Any]]) -> Iterator[Finding]:
+        configs = {info["name"]: info["config"] for info in there}
+        jobs, replicas = self._settings.jobs, self._settings.nats.replicas
+        for model in sorted({model.id for card in cards for model in card.models}):
+            wanted = topology.consumer(model, subjects.INTERACTIVE, jobs.ack_wait, replicas)
+            name = wanted["durable_name"]
+            yield compare(f"consumer {name}", wanted, configs.get(name), "the model's worker")
+
+    async def _dead(self, bus: Bus) -> Finding:
+        counts = await dead_letters(bus)
+        if not counts:
+            return Finding("ok", "no dead letters")
+        lines = [
+            f"{count} of {model}, the last one: {await last_error(bus, model)}"
+            for model, count in sorted(counts.items())
+        ]
+        return Finding(
+            "warn",
+            f"dead letters: {'; '.join(lines)}",
+            f"mend the cause; they go by themselves after {self._settings.jobs.dead_age:g} s, or "
+            f"with 'nats stream purge {subjects.DEAD_STREAM}'",
+        )
+
+
+async def jetstream(bus: Bus) -> Finding:
+    try:
+        await bus.api("INFO")
+    except BusError as fault:
+        return Finding(
+            "fail", f"no JetStream: {fault}", "enable it in the broker, and for the account"
+        )
+    return Finding("ok", "JetStream is on")
+
+
+async def stream(bus: Bus, wanted: dict[str, Any]) -> tuple[Finding, float | None]:
+    """What is wrong with a stream, and by how many seconds the broker's clock is ahead of ours."""
+    name = wanted["name"]
+    began = time.time()
+    try:
+        info = await bus.api(f"STREAM.INFO.{name}")
+    except ApiError as fault:
+        if fault.code != buses.STREAM_NOT_FOUND:
+            return Finding("fail", f"stream {name}: {fault}", "see the broker's log"), None
+        return compare(f"stream {name}", wanted, None, "an ingress"), None
+    ahead = seconds(info["ts"]) - (began + time.time()) / 2
+    return compare(f"stream {name}", wanted, info["config"], "an ingress"), ahead
+
+
+async def last_error(bus: Bus, model: str) -> str:
+    """The error header of the model's newest dead letter."""
+    asked = {"last_by_subj": subjects.dead(model)}
+    try:
+        found = await bus.api(f"STREAM.MSG.GET.{subjects.DEAD_STREAM}", asked)
+    except ApiError:
+        return "gone meanwhile"
+    headers = base64.b64decode(found["message"].get("hdrs", "")).decode(errors="replace")
+    for line in headers.splitlines():
+        name, _, value = line.partition(":")
+        if name == "Headrace-Error":
+            return value.strip()
+    return "no error was kept"

@@ -1,0 +1,135 @@
+"""What ``headrace doctor`` makes of what it sees. No I/O but the modes of files."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deploy.survey import Survey
+from schemas import topology
+from schemas.nodes import Card
+
+Level = Literal["ok", "warn", "fail"]
+
+MAX_PAYLOAD = 2_000_000
+"""Bytes: a job with its body inline, and a frame."""
+FREEZE = 6.0
+"""Seconds after which the broker should have dropped a client that answers no ping."""
+SKEW = 1.0
+"""Seconds: deadlines travel as wall-clock time."""
+_PRIVATE = ("broker", "key", "logs", "broker/credentials")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`what`: one line; `mend`: what to do about it, "" if all is well."""
+
+    level: Level
+    what: str
+    mend: str = ""
+
+
+def places(data: Path) -> Iterator[Finding]:
+    """Who can read and write where this user's Headrace lives."""
+    if not data.exists():
+        yield Finding("ok", f"no data in {data} yet")
+        return
+    wrong = [path for name in _PRIVATE if open_to_others(path := data / name)]
+    if data.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        wrong.insert(0, data)
+    if wrong:
+        names = " ".join(map(str, wrong))
+        yield Finding("fail", f"others may use {names}", f"chmod -R go-rwx {data}")
+    else:
+        yield Finding("ok", f"data in {data}, closed to others")
+
+
+def open_to_others(path: Path) -> bool:
+    return path.exists() and bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def payload(size: int) -> Finding:
+    if size >= MAX_PAYLOAD:
+        return Finding("ok", f"messages of up to {size / 2**20:.3g} MiB")
+    return Finding(
+        "fail",
+        f"the broker takes messages of {size} bytes at most",
+        "set max_payload: 2MB in its configuration",
+    )
+
+
+def pings(varz: dict[str, Any] | None) -> Finding:
+    if varz is None:
+        return Finding(
+            "warn",
+            "the broker's ping interval is not known: its monitoring page is not ours to ask",
+            'see that its configuration has ping_interval: "2s" and ping_max: 2',
+        )
+    interval, most = varz["ping_interval"] / topology.NS, varz["ping_max"]
+    said = f"the broker pings every {interval:g} s and gives up after {most}"
+    if interval * (most + 1) <= FREEZE:
+        return Finding("ok", said)
+    return Finding(
+        "warn",
+        f"{said}: a frozen worker keeps what it was sent",
+        'set ping_interval: "2s" and ping_max: 2',
+    )
+
+
+def compare(what: str, wanted: dict[str, Any], have: dict[str, Any] | None, maker: str) -> Finding:
+    """`wanted` against what the broker has; it may have more, defaults of its own."""
+    if have is None:
+        return Finding("fail", f"{what} is missing", f"{maker} makes it when it starts")
+    other = [key for key, value in wanted.items() if not _as_wanted(value, have.get(key))]
+    if not other:
+        return Finding("ok", f"{what} is as it should be")
+    found = ", ".join(f"{key} {have.get(key)!r} and not {wanted[key]!r}" for key in other)
+    return Finding(
+        "fail",
+        f"{what} differs: {found}",
+        f"restart {maker}: it puts this right, unless it runs with other settings",
+    )
+
+
+def _as_wanted(wanted: Any, have: Any) -> bool:
+    if isinstance(wanted, dict):
+        return isinstance(have, dict) and wanted.items() <= have.items()
+    return bool(wanted == have) or (not wanted and have is None)
+
+
+def engines(cards: tuple[Card, ...]) -> Iterator[Finding]:
+    if not cards:
+        yield Finding("warn", "no worker is connected", "start one: headrace worker")
+    for card in cards:
+        for engine in card.engines:
+            name = f"engine {engine.name} on {card.node}"
+            if engine.state == "ready":
+                yield Finding("ok", f"{name} is ready, {engine.slots} slots")
+            elif engine.state == "failed":
+                yield Finding("fail", f"{name} failed: {engine.reason}", "see that it runs there")
+            else:
+                yield Finding("warn", f"{name} is {engine.state}", "look again in a moment")
+
+
+def ingresses(seen: Survey) -> Finding:
+    if not seen.ingresses:
+        return Finding("warn", "no ingress is connected", "start one: headrace ingress")
+    where = ", ".join(f"http://{each.address}" for each in seen.ingresses)
+    return Finding("ok", f"ingress at {where}")
+
+
+def clock(ahead: float | None) -> Iterator[Finding]:
+    """`ahead`: seconds that the broker's clock is before ours; None if it is not known."""
+    if ahead is None:
+        return
+    if abs(ahead) < SKEW:
+        yield Finding("ok", f"this clock and the broker's are {abs(ahead) * 1000:.0f} ms apart")
+        return
+    yield Finding(
+        "warn",
+        f"this clock and the broker's are {abs(ahead):.1f} s apart",
+        "deadlines are wall-clock time: run a time service on both machines",
+    )

@@ -1,0 +1,257 @@
+"""``headrace up``: broker, ingress and worker on this machine, until Ctrl-C.
+
+The broker is the embedded one, on loopback. Ingress and worker are processes of their own, started
+and watched by a `Supervisor`; the kernel kills them if this process is killed. The worker in turn
+starts the built-in model when no engine is named. Their logs are in ``<data>/logs``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+
+from deploy import home, logs
+from deploy.nats import bound
+from deploy.nats import broker as brokers
+from deploy.nats.broker import Broker
+from deploy.nats.errors import BrokerError
+from deploy.plan import Plan
+from deploy.screen import Screen
+from schemas import bus as buses
+from schemas import nodes, subjects
+from schemas.bus import Bus, Message
+from schemas.jobs import CodecError
+from schemas.nodes import Card, EngineState
+from schemas.settings import Nats
+from workers.supervisor import AT_ONCE, Command, Supervisor
+
+STOP_PATIENCE = 4.0
+"""Seconds from Ctrl-C until a process that has not ended is killed."""
+DRAIN = 3.0
+"""Seconds that answers which are being written may take to end after Ctrl-C."""
+_TRIES = 3
+"""Deaths of one process before everything has started once, after which `up` gives up."""
+_LOOK_AGAIN = 0.2
+_BACKOFF_MAX = 10.0
+
+
+class StartFailed(Exception):
+    """`up` cannot start; the message says what to do."""
+
+
+class Local:
+    """Everything that `up` runs. `run` returns the exit code once all of it has ended."""
+
+    def __init__(self, plan: Plan, screen: Screen) -> None:
+        self._plan = plan
+        self._screen = screen
+        self._stop = asyncio.Event()
+        self._news = asyncio.Event()
+        self._began = int(time.time()) - 1
+        self._started = False
+        self._parts: list[Supervisor] = []
+        self._broker: Broker | None = None
+        self._engines: dict[tuple[str, str], str] = {}
+        self._card: Card | None = None
+
+    async def run(self) -> int:
+        """Raises StartFailed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._told_to_stop)
+        place = home.broker_store(self._plan.data)
+        opened = brokers.start(place, sync_always=self._plan.settings.nats.sync_always)
+        with contextlib.ExitStack() as stack:
+            try:
+                with self._screen.waiting("starting the broker"):
+                    self._broker = await asyncio.to_thread(stack.enter_context, opened)
+                await self._serve(self._broker)
+            except BrokerError as fault:
+                raise StartFailed(str(fault)) from None
+            finally:
+                await asyncio.to_thread(stack.close)
+        return 0
+
+    def _told_to_stop(self) -> None:
+        """The second time, at once."""
+        if self._stop.is_set():
+            for part in self._parts:
+                part.kill()
+            os._exit(130)
+        self._stop.set()
+        self._news.set()
+
+    async def _serve(self, broker: Broker) -> None:
+        plan = self._plan
+        self._screen.broker(broker.url, broker.store)
+        folder = logs.prepare(plan.data)
+        self._parts = [self._ingress(folder), self._worker(folder)]
+        async with contextlib.AsyncExitStack() as stack:
+            watching = asyncio.create_task(self._watch_broker(broker))
+            stack.push_async_callback(asyncio.wait, {watching})
+            bus = await self._connect()
+            stack.push_async_callback(bus.close)
+            if plan.verbose:
+                following = asyncio.create_task(logs.follow(folder, self._screen.log))
+                stack.callback(following.cancel)
+            stack.push_async_callback(self._halt)
+            for part in self._parts:
+                part.start()
+            await self._settle()
+            self._started = True
+            if not self._stop.is_set():
+                self._screen.welcome(plan, self._card)
+            await self._stop.wait()
+
+    async def _connect(self) -> Bus:
+        login = home.login(self._plan.data, "admin")
+        assert login is not None, "the broker runs"
+        settings = Nats.model_validate(login)
+        bus = await buses.connect(settings, "headrace-up", f"{subjects.INBOX_ADMIN}.up")
+        await bus.subscribe(subjects.ALL_CARDS, self._hear)
+        return bus
+
+    def _ingress(self, folder: Path) -> Supervisor:
+        plan = self._plan
+        command = Command(
+            (*_program("ingress"), *plan.ingress_flags()),
+            self._environment(),
+            f"{plan.url}/healthz",
+            words=logs.file(folder, "ingress"),
+        )
+        part = Supervisor("ingress", command, lambda: self._changed(part))
+        return part
+
+    def _worker(self, folder: Path) -> Supervisor:
+        command = Command(
+            (*_program("worker"), *self._plan.worker_flags()),
+            self._environment(),
+            AT_ONCE,
+            words=logs.file(folder, "worker"),
+        )
+        part = Supervisor("worker", command, lambda: self._changed(part))
+        return part
+
+    def _environment(self) -> dict[str, str]:
+        own = {k: v for k, v in os.environ.items() if k.startswith("HEADRACE_")}
+        settings = self._plan.settings
+        return {
+            **own,
+            "HEADRACE_LOG__FORMAT": "json",
+            "HEADRACE_WORKER__DRAIN": str(min(DRAIN, settings.worker.drain)),
+            "HEADRACE_INGRESS__DRAIN": str(min(DRAIN, settings.ingress.drain)),
+        }
+
+    def _changed(self, part: Supervisor) -> None:
+        self._news.set()
+        if part.state == "failed":
+            self._screen.warn(f"the {part.name} ended ({part.reason}); it is started again")
+        elif part.state == "ready" and part.ends:
+            self._screen.note(f"the {part.name} runs again")
+
+    def _hear(self, message: Message) -> None:
+        """The card of a worker; those that were there before us have nothing to say here."""
+        try:
+            card = nodes.unpack(message.data)
+        except CodecError:
+            return
+        if card.started < self._began or card.draining:
+            return
+        self._card = card
+        self._news.set()
+        for engine in card.engines:
+            self._tell(card.holder, engine)
+
+    def _tell(self, holder: str, engine: EngineState) -> None:
+        before = self._engines.get((holder, engine.name))
+        self._engines[holder, engine.name] = engine.state
+        if engine.state == before or self._stop.is_set():
+            return
+        if engine.state == "failed":
+            self._screen.warn(f"the engine {engine.name} is not ready: {engine.reason}")
+        elif engine.state == "ready" and self._started:
+            self._screen.note(f"the engine {engine.name} is ready")
+
+    async def _settle(self) -> None:
+        """Until there is something to say: all ready, or told to stop. Raises StartFailed."""
+        with self._screen.waiting("starting") as say:
+            while not self._stop.is_set():
+                self._news.clear()
+                missing = self._missing()
+                if not missing:
+                    break
+                say(f"starting: {missing}")
+                await self._news.wait()
+            if not self._stop.is_set():
+                await self._listed()
+
+    def _missing(self) -> str:
+        """What is not ready yet, in words. An engine that others run may come later."""
+        for part in self._parts:
+            if part.ends >= _TRIES:
+                log = logs.file(logs.folder(self._plan.data), part.name)
+                raise StartFailed(f"the {part.name} does not start ({part.reason}); see {log}")
+        waiting = [part.name for part in self._parts if part.state != "ready"]
+        if self._card is None:
+            waiting.append("engine")
+        for engine in self._card.engines if self._card else ():
+            if engine.kind == "embedded" and engine.state == "failed":
+                raise StartFailed(f"the built-in model cannot be served: {engine.reason}")
+            if engine.state not in ("ready", "failed"):
+                what = "model" if engine.kind == "embedded" else "engine"
+                waiting.append(f"{what} {engine.name}")
+        return ", ".join(waiting)
+
+    async def _listed(self) -> None:
+        """Until the ingress, too, has heard of the models."""
+        wanted = {model.id for model in self._card.models} if self._card else set()
+        async with aiohttp.ClientSession() as session:
+            while wanted and not self._stop.is_set():
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{self._plan.url}/readyz") as answer:
+                        if wanted <= set((await answer.json())["models"]):
+                            return
+                await asyncio.sleep(_LOOK_AGAIN / 4)
+
+    async def _watch_broker(self, broker: Broker) -> None:
+        """Start the broker again when it ends: same ports, same store."""
+        delay = _LOOK_AGAIN
+        while not await self._stops_within(delay):
+            if broker.alive:
+                delay = _LOOK_AGAIN
+                continue
+            self._screen.warn("the broker ended; it is started again")
+            try:
+                await asyncio.to_thread(broker.restart)
+            except BrokerError as fault:
+                self._screen.warn(str(fault))
+                delay = min(_BACKOFF_MAX, delay * 3)
+            else:
+                self._screen.note("the broker runs again")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        return self._stop.is_set()
+
+    async def _halt(self) -> None:
+        self._stop.set()
+        with self._screen.waiting("stopping"):
+            await asyncio.gather(*(part.stop(STOP_PATIENCE) for part in self._parts))
+        if self._started:
+            self._screen.note("stopped")
+
+
+def _program(role: str) -> tuple[str, ...]:
+    """`headrace ROLE` by this interpreter, killed with this process, whatever kills it."""
+    bind = (sys.executable, "-I", "-S", bound.__file__, str(os.getpid()))
+    # -P: a folder called `deploy` where the user stands must not be taken for ours.
+    return (*bind, sys.executable, "-P", "-m", "deploy", role)

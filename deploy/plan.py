@@ -1,0 +1,163 @@
+"""What ``headrace up`` is asked to start, checked before anything is."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy import configure, home
+from deploy.nats import store as stores
+from deploy.nats.errors import BrokerError, StoreBusy
+from schemas.settings import Settings, SettingsError, load
+
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+"""Addresses to listen on that are none to call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`engines`: the texts of --engine; `port`: where the ingress will listen; `moved_from`: the
+    default port, if that was taken; `key`: this user's own, "" if the config names its own keys."""
+
+    settings: Settings
+    data: Path
+    config: Path | None
+    engines: tuple[str, ...]
+    node: str | None
+    log_level: str | None
+    port: int
+    moved_from: int
+    key: str
+    verbose: bool
+
+    @property
+    def url(self) -> str:
+        host = self.settings.ingress.host
+        bare = f"[{host}]" if ":" in host else host
+        return f"http://{ANYWHERE.get(host, bare)}:{self.port}"
+
+    def ingress_flags(self) -> list[str]:
+        host = self.settings.ingress.host
+        return [*self._common(), "--host", host, "--port", str(self.port)]
+
+    def worker_flags(self) -> list[str]:
+        node = ["--node", self.node] if self.node else []
+        return [*self._common(), *node, *(part for each in self.engines for part in _engine(each))]
+
+    def _common(self) -> list[str]:
+        level = ["--log-level", self.log_level] if self.log_level else []
+        return [*self._place(), *level]
+
+    def _place(self) -> list[str]:
+        config = ["--config", str(self.config)] if self.config else []
+        return ["--data", str(self.data), *config]
+
+    def command(self, verb: str) -> str:
+        """`headrace VERB` as it can be pasted into another terminal."""
+        place = self._place() if self.data != home.data_dir() or self.config else []
+        more = self._another_engine() if verb == "worker" else []
+        return shlex.join([*own_command(), verb, *place, *more])
+
+    def _another_engine(self) -> list[str]:
+        """A second worker of the same engine would send it more jobs than it has slots; only what
+        workers start themselves is another one each time."""
+        if all("echo://" in text for text in self.engines) and not self.settings.engines:
+            return [part for each in self.engines for part in _engine(each)]
+        return _engine("NAME=URL")
+
+
+def make(
+    flags: dict[str, Any],
+    *,
+    config: Path | None,
+    data: Path,
+    engines: list[str],
+    node: str | None,
+    verbose: bool,
+) -> Plan:
+    """Raises SettingsError if anything is missing or wrong; the message says what to do."""
+    for text in engines:
+        configure.parse_engine(text)
+    settings = load(config, flags)
+    if "url" in settings.nats.model_fields_set:
+        raise SettingsError(
+            f"'up' starts a broker of its own, but nats.url names {settings.nats.url}: leave that "
+            "setting out, or start 'headrace ingress' and 'headrace worker'"
+        )
+    if settings.nats.replicas > 1:
+        raise SettingsError("'up' starts one broker, so nats.replicas must be 1")
+    if not engines and not settings.engines:
+        configure.quickstart()
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _unused(data)
+    wanted = settings.ingress.port
+    port = _free_port(settings)
+    return Plan(
+        settings=settings,
+        data=data,
+        config=config.absolute() if config else None,
+        engines=tuple(engines),
+        node=node,
+        log_level=(flags.get("log") or {}).get("level"),
+        port=port,
+        moved_from=wanted if wanted and port != wanted else 0,
+        key="" if settings.keys else home.own_key(data),
+        verbose=verbose,
+    )
+
+
+def _unused(data: Path) -> None:
+    try:
+        with stores.claimed(home.broker_store(data)):
+            return
+    except StoreBusy as fault:
+        raise SettingsError(
+            f"headrace runs already on {data} ({fault}). See it with 'headrace status', "
+            "or name another directory with --data"
+        ) from None
+    except BrokerError as fault:
+        raise SettingsError(str(fault)) from None
+
+
+def _engine(text: str) -> list[str]:
+    return ["--engine", text]
+
+
+def _free_port(settings: Settings) -> int:
+    """The port of the settings; another one if that is taken and was not asked for by name."""
+    host, port = settings.ingress.host, settings.ingress.port
+    try:
+        return _bound(host, port)
+    except OSError as fault:
+        chosen = "port" in settings.ingress.model_fields_set
+        if fault.errno != errno.EADDRINUSE or chosen:
+            raise SettingsError(
+                f"the ingress cannot listen on {host}:{port}: {fault.strerror or fault}. "
+                "Name another address with --host and --port"
+            ) from None
+    return _bound(host, 0)
+
+
+def _bound(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        return int(listener.getsockname()[1])
+
+
+def own_command() -> list[str]:
+    """How this program was called: just ``headrace`` where PATH leads to it."""
+    called = Path(sys.argv[0])
+    if called.name != "headrace":
+        return [sys.executable, "-m", "deploy"]
+    found = shutil.which("headrace")
+    if found and Path(found).samefile(called):
+        return ["headrace"]
+    here = Path.cwd()
+    place = called.absolute()
+    return [str(place.relative_to(here)) if place.is_relative_to(here) else str(place)]

@@ -1,0 +1,117 @@
+"""What ``headrace up`` says in the terminal. A terminal that is gone stops nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.text import Text
+
+from deploy.plan import Plan
+from schemas.nodes import Card
+
+BROKER_PORT = 4222
+KEY_VARIABLE = "OPENAI_API_KEY"
+_COLOURS = {"ingress": "cyan", "worker": "magenta"}
+_NOT_SHOWN = ("event", "level", "timestamp")
+
+
+class Screen:
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False)
+
+    def _print(self, text: str | Text = "", style: str = "") -> None:
+        """One line whatever the width of the terminal, so that it can be copied."""
+        with contextlib.suppress(OSError):
+            self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A spinner while the block runs; what is yielded changes its text."""
+        if not self._console.is_terminal:
+            yield lambda _: None
+            return
+        with self._console.status(f"{text} …") as status:
+            yield lambda new: status.update(f"{new} …")
+
+    def note(self, text: str) -> None:
+        self._print(text, "green")
+
+    def warn(self, text: str) -> None:
+        self._print(text, "yellow")
+
+    def log(self, process: str, line: str) -> None:
+        self._print(Text.assemble((f"{process:8}", _COLOURS.get(process, "")), " ", _plain(line)))
+
+    def broker(self, url: str, store: Path) -> None:
+        self._print(f"broker   {url}, store {store}", "dim")
+        if not url.endswith(f":{BROKER_PORT}"):
+            self._print(f"         port {BROKER_PORT} is taken, so another one is used", "yellow")
+
+    def welcome(self, plan: Plan, card: Card | None) -> None:
+        models = [model.id for model in card.models] if card else []
+        self._print(f"ingress  {plan.url}, logs {plan.data / 'logs'}", "dim")
+        if plan.moved_from:
+            self._print(
+                f"         port {plan.moved_from} is taken, so another one is used", "yellow"
+            )
+        self._print()
+        self._print("Headrace is up.", "bold green")
+        self._fact("base URL", f"{plan.url}/v1")
+        self._fact("key", plan.key or f"one of the config's, put into ${KEY_VARIABLE}")
+        self._fact("model", ", ".join(models) or "none yet: no engine is ready")
+        self._recipe("Stream a chat:", curl(plan, models))
+        self._recipe("Or in Python (pip install openai):", *python(plan, models))
+        self._recipe("A second worker, in another terminal:", plan.command("worker"))
+        self._recipe("Who is here, and what waits:", plan.command("status") + " --watch")
+        self._print()
+        self._print("Ctrl-C stops everything.", "dim")
+
+    def _fact(self, name: str, value: str) -> None:
+        self._print(Text.assemble((f"  {name:9} ", "dim"), (value, "bold")))
+
+    def _recipe(self, title: str, *lines: str) -> None:
+        self._print()
+        self._print(title, "bold")
+        for line in lines:
+            self._print(line)
+
+
+def curl(plan: Plan, models: list[str]) -> str:
+    """A line for the shell that streams a chat. Without a model the default route is taken."""
+    body: dict[str, Any] = {"model": models[0]} if models else {}
+    body |= {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
+    key = plan.key or f"'\"${KEY_VARIABLE}\"'"  # out of the quotes and into them again
+    return (
+        f"curl -sN {shlex.quote(f'{plan.url}/v1/chat/completions')} "
+        f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(orjson.dumps(body).decode())}"
+    )
+
+
+def python(plan: Plan, models: list[str]) -> list[str]:
+    """Three lines with OpenAI's own client."""
+    key = f'"{plan.key}"' if plan.key else f'os.environ["{KEY_VARIABLE}"]'
+    model = orjson.dumps(models[0] if models else "").decode()
+    ask = f'model={model}, messages=[{{"role": "user", "content": "Why is the sky blue?"}}]'
+    return [
+        "from openai import OpenAI" if plan.key else "import os; from openai import OpenAI",
+        f'client = OpenAI(base_url="{plan.url}/v1", api_key={key})',
+        f"print(client.chat.completions.create({ask}).choices[0].message.content)",
+    ]
+
+
+def _plain(line: str) -> str:
+    """A JSON log line for reading; anything else as it is."""
+    try:
+        found: dict[str, Any] = orjson.loads(line)
+        event, level = found["event"], found["level"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return line
+    more = " ".join(f"{k}={v}" for k, v in found.items() if k not in _NOT_SHOWN)
+    return f"{level:7} {event} {more}"

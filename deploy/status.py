@@ -1,0 +1,195 @@
+"""``headrace status``: what runs and what waits, as tables or as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from deploy.survey import Queue, Survey, Surveyor, connected
+from schemas import subjects
+from schemas.bus import BusError
+from schemas.nodes import Card
+from schemas.settings import Nats
+
+REFRESH = 1.0
+"""Seconds between two looks of ``--watch``."""
+WIDTH = 140
+"""Columns when the output is no terminal."""
+
+_STATES = {
+    "ready": "green",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "stopped": "dim",
+    "failed": "red",
+}
+_LANES = {subjects.INTERACTIVE: "interactive", subjects.BATCH: "batch"}
+
+
+def console() -> Console:
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
+    """Print once, or each second until it is cancelled. Raises Unreachable or BusError."""
+    out = console()
+    async with connected(settings, "headrace-status") as bus:
+        surveyor = Surveyor(bus, settings.url)
+        await surveyor.open()
+        await surveyor.gather()
+        if not watch:
+            survey = await surveyor.look()
+            print(_json(survey)) if as_json else out.print(render(survey))
+        elif as_json:
+            await _repeat(surveyor, lambda survey: print(_json(survey), flush=True))
+        else:
+            with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
+                await _repeat(surveyor, lambda s: live.update(render(s), refresh=True))
+
+
+async def _repeat(surveyor: Surveyor, use: Callable[[Survey], None]) -> None:
+    """A broker that is away for a moment only makes the picture stand still."""
+    while True:
+        with contextlib.suppress(BusError):
+            use(await surveyor.look())
+        await asyncio.sleep(REFRESH)
+
+
+def _json(survey: Survey) -> str:
+    return orjson.dumps(asdict(survey)).decode()
+
+
+def render(survey: Survey) -> RenderableType:
+    parts: list[RenderableType] = [_head(survey)]
+    if survey.cards:
+        parts += [_nodes(survey.cards), _engines(survey.cards)]
+    else:
+        parts.append(Text("No worker is connected: start one with 'headrace worker'.", "yellow"))
+    if rows := list(_models(survey)):
+        parts.append(_table("Models", _MODEL_COLUMNS, rows))
+    if sum(survey.dead.values()):
+        parts.append(Text("There are dead letters: 'headrace doctor' tells their errors.", "red"))
+    return Group(*parts)
+
+
+def _head(survey: Survey) -> Text:
+    text = Text.assemble(
+        ("broker  ", "dim"), survey.broker, (f"  nats-server {survey.version}\n", "dim")
+    )
+    text.append("ingress ", "dim")
+    if survey.ingresses:
+        text.append(", ".join(f"http://{seen.address}" for seen in survey.ingresses))
+    else:
+        text.append("none is connected: start one with 'headrace ingress'", "yellow")
+    return text
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+    """Columns that begin with ``>`` hold numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+    return table
+
+
+def _nodes(cards: tuple[Card, ...]) -> Table:
+    now = time.time()
+    rows = (
+        (
+            card.node,
+            card.holder,
+            Text("draining", "yellow") if card.draining else Text("serving", "green"),
+            card.jobs,
+            sum(engine.slots for engine in card.engines),
+            span(now - card.started),
+            card.version,
+        )
+        for card in cards
+    )
+    columns = ("node", "worker", "state", ">jobs", ">slots", ">up for", "version")
+    return _table("Workers", columns, rows)
+
+
+def _engines(cards: tuple[Card, ...]) -> Table:
+    rows = (
+        (
+            card.node,
+            engine.name,
+            engine.kind,
+            Text(engine.state, _STATES.get(engine.state, "")),
+            engine.slots,
+            engine.busy,
+            Text(engine.reason),
+        )
+        for card in cards
+        for engine in card.engines
+    )
+    columns = ("node", "engine", "kind", "state", ">slots", ">busy", "reason")
+    return _table("Engines", columns, rows)
+
+
+_MODEL_COLUMNS = (
+    *("model", "lane", ">workers", ">slots", ">busy"),
+    *(">waiting", ">in flight", ">oldest wait", ">retried", ">dead"),
+)
+
+
+def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
+    queues = {(queue.model, queue.lane): queue for queue in survey.queues}
+    served = {model.id for card in survey.cards for model in card.models}
+    for model in served - {model for model, _ in queues}:
+        queues[model, subjects.INTERACTIVE] = _empty(model)
+    for model, lane in sorted(queues):
+        yield _row(survey, queues[model, lane])
+
+
+def _empty(model: str) -> Queue:
+    return Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, False)
+
+
+def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:
+    cards = [card for card in survey.cards if any(m.id == queue.model for m in card.models)]
+    names = {(c.holder, m.engine) for c in cards for m in c.models if m.id == queue.model}
+    engines = [e for c in cards for e in c.engines if (c.holder, e.name) in names]
+    dead = survey.dead.get(queue.model, 0)
+    return (
+        queue.model,
+        _LANES.get(queue.lane, queue.lane),
+        len(cards) or Text("none", "yellow"),
+        sum(engine.slots for engine in engines),
+        sum(engine.busy for engine in engines),
+        Text(str(queue.waiting), "yellow" if queue.waiting else ""),
+        queue.in_flight,
+        "–" if queue.oldest is None else span(queue.oldest),
+        queue.retried,
+        Text(str(dead), "red" if dead else ""),
+    )
+
+
+def span(seconds: float) -> str:
+    """``0.3 s``, ``42 s``, ``5 min 3 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    for unit, name, smaller, small in (
+        (86_400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // smaller} {small}"
+    return f"{whole} s"

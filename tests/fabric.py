@@ -1,0 +1,233 @@
+"""A whole Headrace of real processes for tests: start them, kill them, wait for what they log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from deploy.nats.broker import Broker
+
+KEY = "sk-test-0123456789abcdef"
+PATIENCE = 20.0
+Line = dict[str, Any]
+
+
+class Process:
+    """One ``headrace`` process; its log lines are events that tests wait for."""
+
+    def __init__(self, name: str, inner: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.inner = inner
+        self.lines: list[Line] = []
+        self.noise: list[str] = []
+        self._news = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    @property
+    def pid(self) -> int:
+        return self.inner.pid
+
+    async def _read(self) -> None:
+        assert self.inner.stderr is not None
+        while raw := await self.inner.stderr.readline():
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                self.noise.append(raw.decode(errors="replace"))
+                continue
+            async with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
+        async with self._news:
+            self._news.notify_all()
+
+    async def logged(self, event: str, *, skip: int = 0, **fields: Any) -> Line:
+        """Wait for the line with this event and these fields (after `skip` such lines)."""
+
+        def found() -> list[Line]:
+            return [
+                line
+                for line in self.lines
+                if line.get("event") == event and fields.items() <= line.items()
+            ][skip:]
+
+        async with asyncio.timeout(PATIENCE), self._news:
+            await self._news.wait_for(lambda: found() or self._reader.done())
+        assert found(), f"{self.name} ended without {event}: {self.noise[-5:]} {self.lines[-5:]}"
+        return found()[0]
+
+    def count(self, event: str, **fields: Any) -> int:
+        return sum(
+            line.get("event") == event and fields.items() <= line.items() for line in self.lines
+        )
+
+    def signal(self, number: int) -> None:
+        self.inner.send_signal(number)
+
+    async def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        await self.inner.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, and what the process ended with."""
+        if self.inner.returncode is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE):
+            return await self.inner.wait()
+
+    async def reap(self) -> None:
+        if self.inner.returncode is None:
+            await self.kill()
+        await self._reader
+
+
+class Fabric:
+    """Processes around one broker. Each is reaped when the fabric is left."""
+
+    def __init__(self, broker: Broker, home: Path) -> None:
+        self.broker = broker
+        self.home = home
+        self.processes: list[Process] = []
+        self.url = ""
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120))
+
+    async def ingress(self, **config: Any) -> Process:
+        """An ingress on a free port; the first one's address becomes `url`."""
+        settings = {"ingress.port": 0, **config}
+        text = self._toml("ingress", settings)
+        text += f'[[keys]]\nname = "test"\naccount = "tests"\nsecret = "{KEY}"\n'
+        process = await self._spawn("ingress", text)
+        line = await process.logged("ingress.listening")
+        process.url = line["url"]  # type: ignore[attr-defined]
+        self.url = self.url or line["url"]
+        return process
+
+    async def worker(
+        self, engine: str = "echo://?model=echo", *, ready: bool = True, kind: str = "", **config: Any
+    ) -> Process:
+        """A worker of one engine; returns once the engine is ready."""
+        kind = kind or engine.partition("://")[0].replace("http", "llamacpp")
+        text = self._toml("worker", config)
+        text += f'[[engines]]\nname = "{kind}"\nkind = "{kind}"\nurl = "{engine}"\n'
+        process = await self._spawn("worker", text)
+        if ready:
+            await process.logged("engine.ready")
+        return process
+
+    def _toml(self, role: str, settings: dict[str, Any]) -> str:
+        user, password = self.broker.users[role]
+        sections: dict[str, list[str]] = {
+            "nats": [
+                f'url = "{self.broker.url}"',
+                f'user = "{user}"',
+                f'password = "{password}"',
+            ],
+            "log": ['level = "debug"'],
+        }
+        for name, value in settings.items():
+            section, _, key = name.partition(".")
+            sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
+        return "".join(f"[{name}]\n" + "\n".join(rows) + "\n" for name, rows in sections.items())
+
+    async def _spawn(self, role: str, text: str) -> Process:
+        name = f"{role}-{len(self.processes)}"
+        path = self.home / f"{name}.toml"
+        path.write_text(text)
+        inner = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "deploy",
+            role,
+            "--config",
+            str(path),
+            stderr=asyncio.subprocess.PIPE,
+            env={k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")},
+            limit=2**24,
+        )
+        process = Process(name, inner)
+        self.processes.append(process)
+        return process
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {KEY}"}
+
+    async def served(self, *models: str, url: str = "") -> None:
+        """Wait until the ingress lists exactly these models."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.models(url) != sorted(models):
+                await asyncio.sleep(0.01)
+
+    async def models(self, url: str = "") -> list[str]:
+        async with self.session.get((url or self.url) + "/readyz") as answer:
+            found: list[str] = (await answer.json())["models"]
+            return found
+
+    async def post(self, body: Any, url: str = "", **headers: str) -> tuple[int, Any, Any]:
+        """(status, JSON, headers) of a chat request."""
+        async with self.session.post(
+            (url or self.url) + "/v1/chat/completions",
+            json=body,
+            headers={**self.headers, **headers},
+        ) as answer:
+            return answer.status, await answer.json(), answer.headers
+
+    async def stream(
+        self, body: Any, url: str = "", on_text: Callable[[str], None] | None = None
+    ) -> tuple[int, str, bool]:
+        """(status, text or body, whether [DONE] came) of a streamed chat."""
+        async with self.session.post(
+            (url or self.url) + "/v1/chat/completions",
+            json={**body, "stream": True},
+            headers=self.headers,
+        ) as answer:
+            if answer.status != 200:
+                return answer.status, (await answer.read()).decode(), False
+            return 200, *await read_events(answer, on_text)
+
+
+async def read_events(
+    answer: aiohttp.ClientResponse, on_text: Callable[[str], None] | None = None
+) -> tuple[str, bool]:
+    text, done = "", False
+    async for raw in answer.content:
+        if not raw.startswith(b"data: "):
+            continue
+        if raw.strip() == b"data: [DONE]":
+            done = True
+            continue
+        event = json.loads(raw[6:])
+        if "error" in event:
+            return text + "!" + event["error"]["code"], done
+        for choice in event["choices"]:
+            piece = choice["delta"].get("content")
+            if piece:
+                text += piece
+                if on_text is not None:
+                    on_text(piece)
+    return text, done
+
+
+def ask(text: str, /, **fields: Any) -> dict[str, Any]:
+    return {"model": "echo", "messages": [{"role": "user", "content": text}], **fields}
+
+
+@asynccontextmanager
+async def fabric(broker: Broker, home: Path) -> AsyncIterator[Fabric]:
+    made = Fabric(broker, home)
+    try:
+        yield made
+    finally:
+        await made.session.close()
+        for process in made.processes:
+            await process.reap()

@@ -1,0 +1,200 @@
+"""What the server lets each role do, and what it tells an ingress of the end of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.nats import broker
+from deploy.nats.broker import Broker
+from schemas import subjects
+from tests.integration.deploy.roles import PATIENCE, connected
+
+REFUSED = [
+    ("worker", "publish", "jobs.m.i"),
+    ("worker", "publish", "c.someone"),
+    ("worker", "publish", "fb.want.m"),
+    ("worker", "publish", "$JS.API.STREAM.DELETE.JOBS"),
+    ("worker", "publish", "$JS.API.STREAM.PURGE.JOBS"),
+    ("worker", "publish", "$JS.API.CONSUMER.DELETE.JOBS.c"),
+    ("worker", "publish", "$JS.API.CONSUMER.MSG.NEXT.DEAD.c"),
+    ("worker", "publish", "$JS.ACK.DEAD.c.1.1.1.1.1"),
+    ("worker", "publish", "$KV.keys.x"),
+    ("worker", "publish", subjects.DISCONNECTS),
+    ("worker", "publish", "_I.someone"),
+    ("worker", "subscribe", "r.*.*"),
+    ("worker", "subscribe", "r.i.j"),
+    ("worker", "subscribe", "jobs.>"),
+    ("worker", "subscribe", "b.*.*"),
+    ("worker", "subscribe", "_I.>"),
+    ("worker", "subscribe", subjects.DISCONNECTS),
+    ("worker", "subscribe", ">"),
+    ("ingress", "publish", "r.i.j"),
+    ("ingress", "publish", "$KV.keys.x"),
+    ("ingress", "publish", subjects.DISCONNECTS),
+    ("ingress", "subscribe", "_W.>"),
+    ("ingress", "subscribe", "jobs.>"),
+    ("ingress", "subscribe", ">"),
+]
+
+
+@pytest.mark.parametrize(("role", "verb", "subject"), REFUSED)
+async def test_refused(shared: Broker, role: str, verb: str, subject: str) -> None:
+    async with connected(shared, role) as someone:
+        if verb == "publish":
+            await someone.client.publish(subject, b"x")
+        else:
+            await someone.client.subscribe(subject)
+        told = await someone.refusal()
+        assert "permissions violation" in told
+        assert subject.lower() in told
+
+
+ALLOWED = [
+    ("worker", "ingress", "r.i.j"),
+    ("worker", "ingress", "b.i.j"),
+    ("worker", "ingress", "hb.w"),
+    ("ingress", "worker", "c.w"),
+    ("ingress", "ingress", "hb.i"),
+    ("worker", "admin", "dead.m"),
+    ("ingress", "admin", "fb.want.m"),
+    ("ingress", "admin", "jobs.m.i"),
+    ("ingress", "worker", "_W.box"),
+]
+
+
+@pytest.mark.parametrize(("sender", "receiver", "subject"), ALLOWED)
+async def test_allowed(shared: Broker, sender: str, receiver: str, subject: str) -> None:
+    async with connected(shared, sender) as one, connected(shared, receiver) as other:
+        inbox = await other.client.subscribe(subject)
+        await other.settled()
+        await one.client.publish(subject, b"x")
+        message = await inbox.next_msg(timeout=PATIENCE)
+        assert (message.subject, message.data) == (subject, b"x")
+        assert one.refused.empty()
+        assert other.refused.empty()
+
+
+async def test_a_request_is_answered_and_discovery_too(shared: Broker) -> None:
+    async with (
+        connected(shared, "worker") as worker,
+        connected(shared, "ingress") as ingress,
+        connected(shared, "admin") as admin,
+    ):
+        claims = await ingress.client.subscribe("r.i.*")
+        await ingress.settled()
+        asked = asyncio.ensure_future(worker.client.request("r.i.j", b"claim", timeout=PATIENCE))
+        await (await claims.next_msg(timeout=PATIENCE)).respond(b"go")
+        assert (await asked).data == b"go"
+
+        for process in (worker, ingress):
+            pings = await process.client.subscribe("$SRV.PING")
+            await process.settled()
+            asked = asyncio.ensure_future(admin.client.request("$SRV.PING", timeout=PATIENCE))
+            await (await pings.next_msg(timeout=PATIENCE)).respond(b"here")
+            assert (await asked).data == b"here"
+            await pings.unsubscribe()
+            assert process.refused.empty()
+
+
+async def test_a_worker_pulls_and_acks(tmp_path: Path) -> None:
+    with broker.start(tmp_path, 0, 0) as running:
+        async with connected(running, "ingress") as ingress, connected(running, "worker") as worker:
+            js = ingress.client.jetstream()
+            await js.add_stream(name="JOBS", subjects=[subjects.ALL_JOBS], retention="workqueue")
+            name = subjects.consumer("m", subjects.INTERACTIVE)
+            config = {"durable_name": name, "filter_subject": "jobs.m.i", "ack_policy": "explicit"}
+            made = await worker.client.request(
+                f"$JS.API.CONSUMER.CREATE.JOBS.{name}.jobs.m.i",
+                json.dumps({"stream_name": "JOBS", "config": config}).encode(),
+                timeout=PATIENCE,
+            )
+            assert "error" not in json.loads(made.data)
+            await js.publish("jobs.m.i", b"job")
+            pull = f"$JS.API.CONSUMER.MSG.NEXT.JOBS.{name}"
+            # Old style: an inbox of its own, as a pulled message keeps the subject of the job.
+            job = await worker.client.request(
+                pull, b'{"batch": 1}', timeout=PATIENCE, old_style=True
+            )
+            assert job.data == b"job"
+            assert job.reply.startswith("$JS.ACK.JOBS.")
+            done = await worker.client.request(job.reply, b"+ACK", timeout=PATIENCE)
+            assert done.data == b""
+            assert (await js.stream_info("JOBS")).state.messages == 0
+            assert worker.refused.empty()
+            assert ingress.refused.empty()
+
+
+async def test_the_system_account_is_apart(shared: Broker) -> None:
+    async with connected(shared, "sys") as system, connected(shared, "admin") as admin:
+        told = await system.client.request("$SYS.REQ.SERVER.PING", timeout=PATIENCE)
+        assert json.loads(told.data)["server"]["name"] == "headrace"
+        heard = await system.client.subscribe("c.w")
+        own = await admin.client.subscribe("c.w")
+        await system.settled()
+        await admin.client.publish("c.w", b"x")
+        assert (await own.next_msg(timeout=PATIENCE)).data == b"x"
+        await system.settled()
+        assert heard.pending_msgs == 0
+
+
+# The end of a connection
+
+CLIENT = """
+import asyncio, json, sys
+import nats
+async def main():
+    url, user, password, name = json.loads(sys.stdin.readline())
+    client = await nats.connect(url, user=user, password=password, name=name)
+    print(client.client_id, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def _killed_worker(login: list[str]) -> tuple[int, float]:
+    """Connects a process, kills it; the number of its connection and the moment (perf_counter)."""
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CLIENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert worker.stdin
+    assert worker.stdout
+    worker.stdin.write(f"{json.dumps(login)}\n".encode())
+    number = int(await worker.stdout.readline())
+    killed = time.perf_counter()
+    worker.kill()
+    await worker.wait()
+    return number, killed
+
+
+async def test_the_ingress_hears_at_once_that_a_worker_died(shared: Broker) -> None:
+    name = "headrace-worker/box a model"
+    heard: asyncio.Queue[tuple[float, Any]] = asyncio.Queue()
+
+    async def hear(message: Any) -> None:
+        heard.put_nowait((time.perf_counter(), json.loads(message.data)))
+
+    async with connected(shared, "ingress") as ingress:
+        await ingress.client.subscribe(subjects.DISCONNECTS, cb=hear)
+        await ingress.settled()
+        waits = []
+        for _ in range(3):
+            number, killed = await _killed_worker([shared.url, *shared.users["worker"], name])
+            event: Any = {"client": {"id": None}}
+            while event["client"]["id"] != number:
+                at, event = await asyncio.wait_for(heard.get(), PATIENCE)
+            waits.append((at - killed) * 1e3)
+            client = event["client"]
+            assert (client["name"], client["user"], client["acc"]) == (name, "worker", "HEADRACE")
+            assert (client["kind"], client["client_type"]) == ("Client", "nats")
+            assert event["reason"] == "Client Closed"
+        print("kill -9 to disconnect event:", ", ".join(f"{wait:.1f} ms" for wait in waits))
+        assert max(waits) < 1000
+        assert ingress.refused.empty()

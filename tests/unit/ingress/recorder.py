@@ -1,0 +1,77 @@
+"""What a ticket says, recorded; and the frames of one holder."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ingress.ticket import Ticket
+from schemas.frames import Frame, Kind, Op
+from tests.unit import fakes
+
+START = 10_000.0
+"""The clock's time when a ticket is made."""
+
+
+class Said(NamedTuple):
+    holder: str
+    op: Op
+    nonce: int
+    argument: object
+
+
+class Recorder:
+    """The `Effects` of a ticket. Effects of all kinds are in `log`, in their order."""
+
+    def __init__(self) -> None:
+        self.log: list[Said | tuple[str, bytes]] = []
+
+    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
+        assert job == fakes.job().id
+        self.log.append(Said(holder, op, nonce, argument))
+
+    def verdict(self, ack: str, word: bytes) -> None:
+        self.log.append((ack, word))
+
+    def drain(self) -> list[Said | tuple[str, bytes]]:
+        """What was said since the last call."""
+        found, self.log = self.log, []
+        return found
+
+    def ops(self, holder: str) -> list[Op]:
+        return [said.op for said in self.log if isinstance(said, Said) and said.holder == holder]
+
+
+class Holder:
+    """One delivery at one worker: makes its frames."""
+
+    def __init__(self, name: str, attempt: int, nonce: int = 0) -> None:
+        self.name = name
+        self.attempt = attempt
+        self.nonce = nonce or 1000 + attempt
+        self.ack = fakes.ack(attempt)
+
+    def frame(self, kind: Kind, seq: int = 0, body: Any = None) -> Frame:
+        return Frame(int(kind), self.attempt, self.nonce, seq, body)
+
+    def claim(self) -> Frame:
+        return self.frame(Kind.CLAIM, 0, (self.name, f"node-{self.name}", "e", self.ack))
+
+    def start(self, seq: int = 0, status: int = 200, kind: str = "text/event-stream") -> Frame:
+        return self.frame(Kind.START, seq, (status, kind))
+
+    def data(self, seq: int, body: bytes) -> Frame:
+        return self.frame(Kind.DATA, seq, body)
+
+    def alive(self, seq: int) -> Frame:
+        return self.frame(Kind.ALIVE, seq)
+
+    def end(self, seq: int) -> Frame:
+        return self.frame(Kind.END, seq, (3, 4, 0, 50))
+
+    def fail(self, seq: int, code: str = "engine_failed", retryable: bool = True) -> Frame:
+        return self.frame(Kind.FAIL, seq, (code, f"{self.name} failed", retryable))
+
+
+def ticket(effects: Recorder, max_attempts: int = 3, stream: bool = True) -> Ticket:
+    job = fakes.job(stream=stream)
+    return Ticket(job, job.body, effects, START, max_attempts)

@@ -1,0 +1,244 @@
+"""The bus without a broker: what it makes of what the client library does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+import pytest
+from nats import errors as nats_errors
+
+from schemas import bus as buses
+from schemas import topology
+from schemas.bus import ApiError, Bus, BusError, BusFull, Message
+from schemas.client import DirectClient, Handler
+from schemas.settings import Jobs
+from tests.unit import fakes
+
+
+class FakeClient:
+    """As much of the client as the bus uses. `direct`: the socket takes messages at once."""
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.is_closed = False
+        self.max_payload = 100
+        self.direct = False
+        self.handlers: dict[int, Handler] = {}
+        self._id = 3
+        self.sent: list[tuple[str, bytes, str, dict[str, str] | None]] = []
+        self.fault: Exception | None = None
+        self.suspend = False
+        self.flushes = self.waits = 0
+        self.answer: Callable[[str, bytes], bytes] = lambda subject, payload: b"{}"
+        self.calls: list[tuple[str, Any]] = []
+
+    def write(
+        self, subject: str, reply: str, payload: bytes, headers: dict[str, str] | None
+    ) -> bool:
+        if " " in subject:
+            raise ValueError(f"not a subject: {subject}")
+        if self.direct:
+            self.sent.append((subject, payload, reply, headers))
+        return self.direct
+
+    async def drained(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.waits += 1
+
+    async def publish(
+        self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
+    ) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append((subject, payload, reply, headers))
+        if self.suspend:
+            await asyncio.sleep(3600)
+
+    async def request(self, subject: str, payload: bytes, timeout: float) -> Message:
+        if self.fault is not None:
+            raise self.fault
+        self.calls.append((subject.removeprefix("$JS.API."), orjson.loads(payload or b"null")))
+        return fakes.message("_I.1", self.answer(subject, payload))
+
+    async def subscribe(self, subject: str, **_: Any) -> FakeClient:
+        return self
+
+    async def unsubscribe(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    async def flush(self, timeout: float = 10) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.flushes += 1
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    return FakeClient()
+
+
+@pytest.fixture
+async def real(client: FakeClient) -> Bus:
+    return Bus(cast(DirectClient, client), "_I.test")
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_post_hands_over_in_one_step(real: Bus, client: FakeClient, direct: bool) -> None:
+    client.direct = direct
+    real.post("a", b"1")
+    real.post("b", b"2", "reply", {"h": "v"})
+    assert client.sent == [("a", b"1", "", None), ("b", b"2", "reply", {"h": "v"})]
+
+
+@pytest.mark.parametrize(("subject", "size"), [("a b", 1), ("a", 101)])
+async def test_post_refuses_what_would_break_the_connection(
+    real: Bus, client: FakeClient, subject: str, size: int
+) -> None:
+    client.direct = True
+    with pytest.raises(BusError):
+        real.post(subject, bytes(size))
+    assert client.sent == []
+
+
+async def test_post_does_not_wait_for_a_flush(real: Bus, client: FakeClient) -> None:
+    client.suspend = True
+    real.post("a", b"1")
+    assert client.sent == [("a", b"1", "", None)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (nats_errors.OutboundBufferLimitError(), BusFull),
+        (nats_errors.ConnectionClosedError(), BusError),
+        (nats_errors.MaxPayloadError(), BusError),
+    ],
+)
+async def test_post_says_what_is_wrong(
+    real: Bus, client: FakeClient, fault: Exception, kind: type[BusError]
+) -> None:
+    client.fault = fault
+    with pytest.raises(BusError) as caught:
+        real.post("a")
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("fault", [nats_errors.TimeoutError(), ConnectionResetError("gone")])
+async def test_every_fault_of_a_question_is_a_bus_error(
+    real: Bus, client: FakeClient, fault: Exception
+) -> None:
+    client.fault = fault
+    with pytest.raises(BusError):
+        await real.request("a")
+    with pytest.raises(BusError):
+        await real.flush()
+    with pytest.raises(BusError):
+        await real.api("INFO")
+
+
+async def test_api_raises_what_jetstream_refuses(real: Bus, client: FakeClient) -> None:
+    refusal = {"error": {"code": 400, "err_code": 10059, "description": "stream not found"}}
+    client.answer = lambda subject, payload: orjson.dumps(refusal)
+    with pytest.raises(ApiError, match=r"STREAM.INFO.X: stream not found") as caught:
+        await real.api("STREAM.INFO.X")
+    assert caught.value.code == buses.STREAM_NOT_FOUND
+
+
+async def test_handlers_get_messages_and_may_be_stopped_twice(
+    real: Bus, client: FakeClient
+) -> None:
+    heard: list[bytes] = []
+    subscription = await real.subscribe("a", lambda message: heard.append(message.data))
+    client.handlers[client._id](fakes.message("a", b"1"))
+    await subscription.stop()
+    assert heard == [b"1"]
+
+    client.fault = nats_errors.BadSubscriptionError()
+    await subscription.stop()  # nothing is left to stop
+
+
+async def test_what_was_under_way_is_handled_after_the_stop(
+    real: Bus, client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buses, "_AFTERGLOW", 0)
+    subscription = await real.subscribe("a", lambda message: None)
+    await subscription.stop()
+    assert client._id in client.handlers
+    await fakes.turns()
+    assert client.handlers == {}
+
+
+async def test_settle_waits_for_the_socket(real: Bus, client: FakeClient) -> None:
+    await real.settle()
+    assert client.waits == 1
+    client.fault = ConnectionResetError("gone")
+    await real.settle()  # buffered from now on
+
+
+async def test_streams_are_made_mended_or_left(real: Bus, client: FakeClient) -> None:
+    jobs, dead = topology.streams(Jobs(), 1)
+    missing = {"error": {"err_code": buses.STREAM_NOT_FOUND, "description": "stream not found"}}
+
+    def answer(subject: str, _: bytes) -> bytes:
+        if subject.endswith("INFO.JOBS"):
+            return orjson.dumps(missing)
+        have = {**dead, "max_age": 1, "broker_default": True}
+        return orjson.dumps({"config": have})
+
+    client.answer = answer
+    await real.ensure_streams([jobs, dead])
+    assert [verb for verb, _ in client.calls] == [
+        "STREAM.INFO.JOBS", "STREAM.CREATE.JOBS", "STREAM.INFO.DEAD", "STREAM.UPDATE.DEAD",
+    ]  # fmt: skip
+    assert client.calls[3][1] == {**dead, "broker_default": True}
+
+    client.calls.clear()
+    client.answer = lambda subject, _: orjson.dumps(
+        {"config": {**(jobs if subject.endswith("JOBS") else dead), "more": 1}}
+    )
+    await real.ensure_streams([jobs, dead])
+    assert [verb for verb, _ in client.calls] == ["STREAM.INFO.JOBS", "STREAM.INFO.DEAD"]
+
+
+async def test_a_stream_that_cannot_be_asked_for_is_a_fault(real: Bus, client: FakeClient) -> None:
+    client.answer = lambda subject, payload: orjson.dumps({"error": {"err_code": 10008}})
+    with pytest.raises(ApiError):
+        await real.ensure_streams(topology.streams(Jobs(), 1))
+    assert len(client.calls) == 1
+
+
+async def test_a_consumer_is_made_under_its_name(real: Bus, client: FakeClient) -> None:
+    await real.ensure_consumer("JOBS", topology.consumer("m", "i", 3, 1))
+    ((verb, body),) = client.calls
+    assert verb == "CONSUMER.CREATE.JOBS.m-i.jobs.m.i"
+    assert (body["stream_name"], body["config"]["name"]) == ("JOBS", "m-i")
+
+
+async def test_each_reconnection_is_a_new_epoch(real: Bus) -> None:
+    seen: list[int] = []
+    real.on_reconnect(lambda: seen.append(real.epoch))
+    await real._reconnected()
+    await real._reconnected()
+    assert seen == [1, 2]
+
+
+async def test_close_hands_over_what_is_left_and_may_come_twice(
+    real: Bus, client: FakeClient
+) -> None:
+    await real.close()
+    await real.close()
+    assert (client.is_closed, client.flushes) == (True, 1)
+
+
+async def test_close_does_not_mind_a_broker_that_is_gone(real: Bus, client: FakeClient) -> None:
+    client.fault = nats_errors.TimeoutError()
+    await real.close()
+    assert client.is_closed

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from nats.aio.msg import Msg
+from nats.aio.transport import Transport
+
+from schemas.client import DirectClient
+
+
+class FakeTransport:
+    def __init__(self) -> None:
+        self.sent = b""
+        self.drained = 0
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    async def drain(self) -> None:
+        self.drained += 1
+
+
+@pytest.fixture
+def transport() -> FakeTransport:
+    return FakeTransport()
+
+
+@pytest.fixture
+async def client(transport: FakeTransport) -> DirectClient:
+    made = DirectClient()
+    made._transport = cast(Transport, transport)
+    made._status = DirectClient.CONNECTED
+    return made
+
+
+async def test_a_message_is_written_at_once(client: DirectClient, transport: FakeTransport) -> None:
+    assert client.write("a.b", "", b"12", None)
+    assert client.write("a.b", "r.1", b"", None)
+    assert transport.sent == b"PUB a.b  2\r\n12\r\nPUB a.b r.1 0\r\n\r\n"
+
+
+async def test_headers_are_counted_and_stay_on_their_lines(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    assert client.write("a", "r", b"body", {"Error": "ä\r\nEvil: 1"})
+    line, _, rest = transport.sent.partition(b"\r\n")
+    head, whole = (int(number) for number in line.split()[-2:])
+    assert line.split()[:3] == [b"HPUB", b"a", b"r"]
+    assert rest[:head] == "NATS/1.0\r\nError: ä Evil: 1\r\n\r\n".encode()
+    assert rest[head:whole] == b"body"
+    assert len(rest) == whole + 2
+
+
+@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB x 0", "a\tb"])
+async def test_a_subject_cannot_smuggle_a_command(
+    client: DirectClient, transport: FakeTransport, subject: str
+) -> None:
+    with pytest.raises(ValueError, match="not a subject"):
+        client.write(subject, "", b"", None)
+    if subject:
+        with pytest.raises(ValueError, match="not a subject"):
+            client.write("a", subject, b"", None)
+    assert transport.sent == b""
+
+
+async def test_what_waits_already_goes_first(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    client._pending.append(b"PUB early 0\r\n\r\n")
+    assert not client.write("late", "", b"", None)
+    client._pending.clear()
+    client._status = DirectClient.RECONNECTING
+    assert not client.write("late", "", b"", None)
+    assert transport.sent == b""
+
+
+async def test_a_handler_is_called_by_the_parser(client: DirectClient) -> None:
+    heard: list[Msg] = []
+    client.handlers[5] = heard.append
+    await client._process_msg(5, b"a", b"r", b"data", b"NATS/1.0 408 Timeout\r\nX: y\r\n\r\n")
+    (message,) = heard
+    assert (message.subject, message.reply, message.data) == ("a", "r", b"data")
+    assert message.headers is not None
+    assert (message.headers["Status"], message.headers["X"]) == ("408", "y")
+    assert client.stats["in_msgs"] == 1
+
+
+async def test_a_fault_of_a_handler_is_told_and_does_no_harm(client: DirectClient) -> None:
+    told: list[Exception] = []
+
+    async def tell(fault: Exception) -> None:
+        told.append(fault)
+
+    def fail(_: Any) -> None:
+        raise LookupError("x")
+
+    client._error_cb = tell
+    client.handlers[5] = fail
+    await client._process_msg(5, b"a", b"", b"", b"")
+    assert [type(fault) for fault in told] == [LookupError]
+
+
+async def test_drained_waits_for_the_socket_while_there_is_one(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    await client.drained()
+    client._status = DirectClient.RECONNECTING
+    await client.drained()
+    assert transport.drained == 1

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import frames
+from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
+from schemas.jobs import CodecError
+
+NUMBERS = st.integers(0, 2**62 - 1)
+COUNTS = st.integers(-1, 2**53)
+TEXTS = st.text(max_size=40)
+BODIES: dict[Kind, st.SearchStrategy[Any]] = {
+    Kind.CLAIM: st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
+    Kind.START: st.tuples(st.integers(100, 599), TEXTS),
+    Kind.DATA: st.binary(max_size=200),
+    Kind.ALIVE: st.none(),
+    Kind.END: st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
+    Kind.FAIL: st.tuples(TEXTS, TEXTS, st.booleans()),
+}
+FRAMES = st.sampled_from(Kind).flatmap(
+    lambda kind: st.builds(
+        Frame, st.just(int(kind)), st.integers(1, 2**31), NUMBERS, NUMBERS, BODIES[kind]
+    )
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+    | TEXTS | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=20,
+)  # fmt: skip
+
+
+def packed(frame: Frame) -> bytes:
+    return frames.pack(Kind(frame.kind), frame.attempt, frame.nonce, frame.seq, frame.body)
+
+
+@given(st.lists(FRAMES, max_size=20))
+def test_frames_come_back_as_they_were(sent: list[Frame]) -> None:
+    assert frames.unpack(b"".join(map(packed, sent))) == sent
+
+
+@given(st.lists(FRAMES, min_size=1, max_size=12), st.data())
+def test_a_message_that_was_cut_is_refused(sent: list[Frame], data: st.DataObject) -> None:
+    last = packed(sent[-1])
+    cut = data.draw(st.integers(1, len(last) - 1))
+    with pytest.raises(CodecError):
+        frames.unpack(b"".join(map(packed, sent[:-1])) + last[:cut])
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_frames_or_refused(data: bytes) -> None:
+    try:
+        found = frames.unpack(data)
+    except CodecError:
+        return
+    assert all(isinstance(frame, Frame) for frame in found)
+
+
+@given(st.lists(FRAMES, min_size=9, max_size=9), st.binary(min_size=1, max_size=30))
+def test_rubbish_after_many_frames_is_refused_or_a_frame(sent: list[Frame], rest: bytes) -> None:
+    try:
+        found = frames.unpack(b"".join(map(packed, sent)) + rest)
+    except CodecError:
+        return
+    assert found[:9] == sent
+
+
+@given(st.lists(ANYTHING, max_size=8))
+def test_any_other_array_is_refused_or_has_the_types_of_a_frame(fields: list[Any]) -> None:
+    for array in (fields, [frames.VERSION, *fields[:5]]):
+        try:
+            (frame,) = frames.unpack(msgpack.packb(array))
+        except CodecError:
+            continue
+        assert {type(v) for v in frame[:4]} == {int}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (Kind.DATA, None),
+        (Kind.DATA, "text"),
+        (Kind.CLAIM, None),
+        (Kind.CLAIM, ("h", "n", "e")),
+        (Kind.CLAIM, ("h", "n", "e", 5)),
+        (Kind.START, (200, None)),
+        (Kind.END, (1, 2, 3)),
+        (Kind.END, (1, 2, 3, 4.0)),
+        (Kind.FAIL, ("code", "why", 1)),
+    ],
+)
+def test_a_body_of_another_shape_is_refused(kind: Kind, body: object) -> None:
+    with pytest.raises(CodecError, match="body does not fit"):
+        frames.unpack(frames.pack(kind, 1, 2, 3, body))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (frames.VERSION + 1, 2, 1, 1, 0, b""),
+        (frames.VERSION, 2, 1, 1, 0),
+        (frames.VERSION, "2", 1, 1, 0, b""),
+        (frames.VERSION, 2, 1, 1, None, b""),
+    ],
+)
+def test_other_versions_and_other_types_are_refused(fields: tuple[object, ...]) -> None:
+    with pytest.raises(CodecError):
+        frames.unpack(msgpack.packb(fields))
+
+
+def test_the_kind_of_a_newer_holder_is_let_through() -> None:
+    (frame,) = frames.unpack(msgpack.packb((frames.VERSION, 77, 1, 2, 3, {"new": 1})))
+    assert frame == Frame(77, 1, 2, 3, {"new": 1})
+
+
+def test_many_frames_of_one_message_are_not_copied_again_and_again() -> None:
+    sent = [Frame(Kind.ALIVE, 1, 2, seq, None) for seq in range(30_000)]
+    assert frames.unpack(b"".join(map(packed, sent))) == sent
+
+
+def test_bodies_are_the_fields_of_their_classes() -> None:
+    assert Claim(*("h", "n", "e", "a")).ack == "a"
+    assert Start(*(200, "text/event-stream")).status == 200
+    assert End(*(1, 2, 3, 4)) == End(1, 2, 3, 4)
+    assert Fail(*("c", "m", True)).retryable
+
+
+ARGUMENTS: dict[Op, st.SearchStrategy[Any]] = {
+    Op.GO: st.none(),
+    Op.RESUME: TEXTS,
+    Op.DROP: st.none(),
+    Op.GONE: st.none() | TEXTS,
+    Op.CANCEL: st.none(),
+    Op.RESEND: NUMBERS,
+}
+
+
+@given(st.sampled_from(Op), TEXTS, NUMBERS, st.data())
+def test_control_comes_back(op: Op, job: str, nonce: int, data: st.DataObject) -> None:
+    argument = data.draw(ARGUMENTS[op])
+    sent = frames.pack_control(op, job, nonce, argument)
+    assert frames.unpack_control(sent) == (op, job, nonce, argument)
+    for cut in range(len(sent)):
+        with pytest.raises(CodecError):
+            frames.unpack_control(sent[:cut])
+
+
+@given(st.binary(max_size=100))
+def test_random_bytes_are_no_control(data: bytes) -> None:
+    try:
+        control = frames.unpack_control(data)
+    except CodecError:
+        return
+    assert type(control.op) is int
+
+
+@given(st.lists(ANYTHING, max_size=6))
+def test_any_other_array_is_no_control(fields: list[Any]) -> None:
+    for array in (fields, [frames.VERSION, *fields[:4]]):
+        try:
+            control = frames.unpack_control(msgpack.packb(array))
+        except CodecError:
+            continue
+        assert isinstance(control.job, str)
+
+
+@pytest.mark.parametrize(
+    ("op", "argument"), [(Op.RESEND, None), (Op.RESEND, "1"), (Op.RESUME, None), (Op.GONE, 1)]
+)
+def test_an_argument_of_another_type_is_refused(op: Op, argument: object) -> None:
+    with pytest.raises(CodecError, match="argument does not fit"):
+        frames.unpack_control(frames.pack_control(op, "job", 1, argument))

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+import pytest
+import structlog
+
+from schemas import log
+from schemas.settings import Log
+
+
+Stderr = pytest.CaptureFixture[bytes]
+
+
+@pytest.fixture(autouse=True)
+def _defaults_again() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def written(stderr: Stderr) -> list[bytes]:
+    return stderr.readouterr().err.splitlines()
+
+
+def test_one_line_of_json_an_event(capsysbinary: Stderr) -> None:
+    log.configure(Log(), "worker")
+    structlog.get_logger("x").info("engine.ready", engine="e", odd={1, 1}, text="a\nb")
+
+    (line,) = map(orjson.loads, written(capsysbinary))
+    assert (line["event"], line["level"], line["engine"]) == ("engine.ready", "info", "e")
+    assert (line["odd"], line["text"]) == ("{1}", "a\nb")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_below_the_level_nothing_is_written(capsysbinary: Stderr) -> None:
+    log.configure(Log(level="warning"), "worker")
+    logger = structlog.get_logger("x")
+    logger.info("quiet")
+    logger.warning("loud")
+
+    assert [orjson.loads(line)["event"] for line in written(capsysbinary)] == ["loud"]
+
+
+def test_an_exception_is_one_line_too(capsysbinary: Stderr) -> None:
+    log.configure(Log(), "worker")
+    try:
+        raise ValueError("why")
+    except ValueError as fault:
+        structlog.get_logger("x").error("internal", exc_info=fault)
+
+    (line,) = map(orjson.loads, written(capsysbinary))
+    assert "ValueError: why" in line["exception"]
+
+
+def test_a_terminal_gets_text(capsysbinary: Stderr) -> None:
+    log.configure(Log(format="console"), "worker")
+    structlog.get_logger("x").info("engine.ready", engine="e")
+
+    (line,) = written(capsysbinary)
+    assert b"engine.ready" in line
+    assert b"engine=e" in line

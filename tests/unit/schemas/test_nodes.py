@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import nodes
+from schemas.jobs import CodecError
+from schemas.nodes import Card, EngineState, ServedModel
+from tests.unit import fakes
+
+TEXTS = st.text(max_size=20)
+NUMBERS = st.integers(0, 2**53)
+CARDS = st.builds(
+    Card,
+    holder=TEXTS,
+    node=TEXTS,
+    server=TEXTS,
+    client=NUMBERS,
+    version=TEXTS,
+    draining=st.booleans(),
+    engines=st.lists(
+        st.builds(EngineState, TEXTS, TEXTS, TEXTS, NUMBERS, NUMBERS, TEXTS), max_size=3
+    ).map(tuple),
+    models=st.lists(
+        st.builds(
+            ServedModel,
+            id=TEXTS,
+            engine=TEXTS,
+            kind=TEXTS,
+            slots=NUMBERS,
+            context=NUMBERS,
+            modalities=st.lists(TEXTS, max_size=2).map(tuple),
+            features=st.lists(TEXTS, max_size=2).map(tuple),
+        ),
+        max_size=3,
+    ).map(tuple),
+    jobs=NUMBERS,
+    started=NUMBERS,
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(CARDS)
+def test_a_card_comes_back_as_it_was(card: Card) -> None:
+    assert nodes.unpack(card.pack()) == card
+
+
+@given(CARDS, st.data())
+def test_a_card_that_was_cut_is_refused(card: Card, data: st.DataObject) -> None:
+    packed = card.pack()
+    with pytest.raises(CodecError):
+        nodes.unpack(packed[: data.draw(st.integers(0, len(packed) - 1))])
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_no_card(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        nodes.unpack(data)
+
+
+@given(JSON, st.sampled_from([*Card.__dataclass_fields__, "models.0", "engines.0"]))
+def test_any_json_is_a_card_or_refused(value: Any, where: str) -> None:
+    raw = orjson.loads(fakes.card("w", "m").pack())
+    name, _, index = where.partition(".")
+    if index:
+        raw[name][0] = value
+    else:
+        raw[name] = value
+    for data in (value, raw):
+        try:
+            found = nodes.unpack(orjson.dumps(data))
+        except CodecError:
+            continue
+        assert isinstance(found, Card)
+
+
+def test_fields_of_a_newer_worker_are_passed_over() -> None:
+    card = fakes.card("w", "m")
+    raw = orjson.loads(card.pack())
+    raw["power"] = 9
+    raw["models"][0]["colour"] = "red"
+    raw["engines"][0]["colour"] = "red"
+    assert nodes.unpack(orjson.dumps(raw)) == card
+
+
+@pytest.mark.parametrize("name", ["holder", "models", "engines", "client"])
+def test_a_card_without_what_it_must_say_is_refused(name: str) -> None:
+    raw = orjson.loads(fakes.card("w", "m").pack())
+    del raw[name]
+    with pytest.raises(CodecError):
+        nodes.unpack(orjson.dumps(raw))

@@ -1,0 +1,138 @@
+"""Where settings come from, which source wins, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from schemas.settings import Engine, Settings, SettingsError, load
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("HEADRACE_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "headrace.toml"
+    path.write_text("[ingress]\nport = 1111\nhost = 'file'\ndrain = 1\n[jobs]\nqueue_depth = 5\n")
+    return path
+
+
+def fault(text: str, tmp_path: Path) -> str:
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as found:
+        load(path)
+    return str(found.value)
+
+
+def test_without_any_source_the_defaults() -> None:
+    assert load().model_dump() == Settings().model_dump()
+
+
+def test_flags_before_environment_before_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_INGRESS__PORT", "2222")
+    monkeypatch.setenv("HEADRACE_INGRESS__HOST", "environment")
+    found = load(file, {"ingress": {"port": 3333}}).ingress
+    assert (found.port, found.host, found.drain) == (3333, "environment", 1.0)
+    assert found.grace == 0.15
+
+
+def test_flags_that_were_not_given_hide_nothing(file: Path) -> None:
+    found = load(file, {"ingress": {"port": None}, "jobs": {"queue_depth": None}})
+    assert (found.ingress.port, found.jobs.queue_depth) == (1111, 5)
+
+
+def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_KEYS", '[{"name": "a", "secret": "0123456789abcdef"}]')
+    (key,) = load().keys
+    assert (key.name, key.secret.get_secret_value()) == ("a", "0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "near"),
+    [
+        ("[ingress]\nprot = 1\n", "ingress.prot", "port"),
+        ("[ingres]\nport = 1\n", "ingres", "ingress"),
+        ("[[engines]]\nname='a'\nurl='echo://'\nslot=1\n", "engines.0.slot", "slots"),
+        ("[[route]]\nname='a'\nmodel='b'\nclaims=1\n", "route.0.claims", "claim"),
+    ],
+)
+def test_an_unknown_setting_is_told_with_the_nearest_one(
+    text: str, where: str, near: str, tmp_path: Path
+) -> None:
+    assert fault(text, tmp_path) == f"{where}: unknown setting; did you mean {near!r}?"
+
+
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("HEADRACE_INGRESS__PROT", "port"),
+        ("HEADRACE_INGRES__PORT", "ingress"),
+        ("HEADRACE_INGRES", "ingress"),
+        ("HEADRACE_DATE", "data"),
+    ],
+)
+def test_so_is_one_of_the_environment(
+    variable: str, near: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError, match=f"did you mean '{near}'"):
+        load()
+
+
+def test_variables_of_the_command_line_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_DATA", "/somewhere")
+    monkeypatch.setenv("HEADRACE_CONFIG", "/somewhere/else")
+    assert load().model_dump() == Settings().model_dump()
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_SECTION__NAME", "1")
+    monkeypatch.setenv("HEADRACE_OTHER", "1")
+    said = fault("[ingress]\nport = 70000\nprot = 1\n[jobs]\nack_wait = 'x'\n", tmp_path)
+    assert len(said.splitlines()) == 5
+    assert "ingress.port: Input should be less than or equal to 65535" in said
+
+
+def test_a_variable_that_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_KEYS", "[")
+    with pytest.raises(SettingsError, match=r"environment: .*keys"):
+        load()
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+    assert "wrong.toml: " in fault("[ingress\n", tmp_path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        load(tmp_path / "missing.toml")
+
+
+def test_a_secret_is_in_no_message(tmp_path: Path) -> None:
+    said = fault("[[keys]]\nname = 'a'\nsecret = 'hunter2'\n", tmp_path)
+    assert "16 characters" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    ("engine", "why"),
+    [
+        ("kind = 'llamacpp'", "needs the url"),
+        ("kind = 'embedded'\nurl = 'http://127.0.0.1:1'", "has no url"),
+        ("url = 'http://127.0.0.1:1'\nfile = 'm.gguf'", "only an embedded engine"),
+    ],
+)
+def test_an_engine_runs_somewhere_or_is_started(engine: str, why: str, tmp_path: Path) -> None:
+    assert why in fault(f"[[engines]]\nname = 'a'\n{engine}\n", tmp_path)
+
+
+def test_an_embedded_engine_needs_nothing() -> None:
+    assert Engine(name="a", kind="embedded").context == 8192

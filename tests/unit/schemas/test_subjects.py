@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from schemas import subjects
+
+NAMES = st.text(st.characters(), min_size=1, max_size=80)
+"""Any code point, surrogates too."""
+LONG = st.text(st.characters(), min_size=100, max_size=256)
+TOKEN = re.compile(r"[A-Za-z0-9_,~=-]+")
+LANES = st.sampled_from([subjects.INTERACTIVE, subjects.BATCH])
+
+
+@given(NAMES)
+@example("\ud800")
+@example("\udcff=FF")
+@example(".:,~= *>")
+def test_any_name_comes_back(name: str) -> None:
+    assert subjects.decode(subjects.encode(name)) == name
+
+
+@given(NAMES)
+def test_a_token_has_nothing_that_means_something_to_the_broker(name: str) -> None:
+    assert TOKEN.fullmatch(subjects.encode(name))
+
+
+@given(NAMES, NAMES)
+def test_no_two_names_share_a_token(one: str, other: str) -> None:
+    assume(one != other)
+    assert subjects.encode(one) != subjects.encode(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "token"),
+    [
+        ("llama-3.1-8b", "llama-3,1-8b"),
+        ("qwen2.5:7b-instruct_q4", "qwen2,5~7b-instruct_q4"),
+        ("Qwen/Qwen3", "Qwen=2FQwen3"),
+        ("ä", "=C3=A4"),
+    ],
+)
+def test_usual_names_stay_readable(name: str, token: str) -> None:
+    assert subjects.encode(name) == token
+
+
+def test_the_empty_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        subjects.encode("")
+
+
+@given(NAMES, LANES)
+def test_a_jobs_subject_names_model_and_lane(model: str, lane: str) -> None:
+    subject = subjects.jobs(model, lane)
+    assert subject.count(".") == 2
+    assert subjects.parse_jobs(subject) == (model, lane)
+
+
+@given(st.one_of(NAMES, LONG), LANES)
+def test_a_consumers_name_fits_into_a_file_name(model: str, lane: str) -> None:
+    name = subjects.consumer(model, lane)
+    assert len(name.encode()) <= 255
+    assert TOKEN.fullmatch(name)
+
+
+@given(st.one_of(NAMES, LONG), st.one_of(NAMES, LONG), LANES, LANES)
+def test_consumers_of_two_models_or_lanes_differ(
+    one: str, other: str, one_lane: str, other_lane: str
+) -> None:
+    assume((one, one_lane) != (other, other_lane))
+    assert subjects.consumer(one, one_lane) != subjects.consumer(other, other_lane)
+
+
+@given(st.text("ab", min_size=150, max_size=170), st.text("ab", min_size=150, max_size=170))
+def test_long_names_with_a_common_beginning_keep_apart(one: str, other: str) -> None:
+    assume(one != other)
+    assert subjects.consumer("x" * 100 + one, "i") != subjects.consumer("x" * 100 + other, "i")
+
+
+def test_no_name_can_spell_the_consumer_of_another() -> None:
+    for length in range(161, 261):
+        shortened = subjects.consumer("m" * length, "i").removesuffix("-i")
+        try:
+            spelled = subjects.decode(shortened)
+        except ValueError:
+            continue
+        assert subjects.consumer(spelled, "i") != subjects.consumer("m" * length, "i")
+
+
+@given(st.integers(1, 10**6), st.integers(1, 2**63))
+def test_attempt_of_an_ack_subject(delivered: int, sequence: int) -> None:
+    tail = f"JOBS.echo-i.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
+    assert subjects.attempt_of(f"$JS.ACK.{tail}") == delivered
+    assert subjects.attempt_of(f"$JS.ACK.hub.ACCHASH.{tail}.rAnD0m") == delivered
+    assert subjects.attempt_of(f"$JS.ACK._.ACCHASH.{tail}.rAnD0m") == delivered
+
+
+@pytest.mark.parametrize("ack", ["", "x", "$JS.ACK.JOBS.echo-i.one.2.3.4.5", "a.b.c.d.e.f"])
+def test_what_is_no_ack_subject_raises(ack: str) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        subjects.attempt_of(ack)
+
+
+def test_a_job_is_found_in_its_subjects() -> None:
+    assert subjects.job_of(subjects.frames("in-1", "abc")) == "abc"
+    assert subjects.job_of(subjects.body("in-1", "abc")) == "abc"
+
+
+def test_each_kind_of_subject_has_a_space_of_its_own() -> None:
+    made = [
+        subjects.jobs("m", "i"),
+        subjects.frames("in-1", "j"),
+        subjects.body("in-1", "j"),
+        subjects.control("h"),
+        subjects.card("h"),
+        subjects.want("m"),
+        subjects.dead("m"),
+    ]
+    assert len({subject.partition(".")[0] for subject in made}) == len(made)

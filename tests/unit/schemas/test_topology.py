@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import subjects, topology
+from schemas.settings import Jobs
+
+
+def stream(name: str, **jobs: Any) -> dict[str, Any]:
+    found = {config["name"]: config for config in topology.streams(Jobs(**jobs), 3)}
+    return found[name]
+
+
+def test_jobs_are_a_work_queue_that_refuses_what_is_too_much() -> None:
+    jobs = stream(subjects.JOBS_STREAM, queue_depth=17)
+    assert jobs["retention"] == "workqueue"
+    assert (jobs["discard"], jobs["discard_new_per_subject"]) == ("new", True)
+    assert jobs["max_msgs_per_subject"] == 17
+    assert (jobs["storage"], jobs["num_replicas"]) == ("file", 3)
+    assert jobs["allow_msg_ttl"]
+
+
+def test_dead_letters_have_an_age_and_a_size() -> None:
+    dead = stream(subjects.DEAD_STREAM, dead_age=60)
+    assert dead["max_age"] == 60 * topology.NS
+    assert dead["discard"] == "old"
+    assert dead["max_bytes"] > 0
+
+
+def matches(pattern: str, subject: str) -> bool:
+    return bool(re.fullmatch(re.escape(pattern).replace(r"\*", r"[^.]+"), subject))
+
+
+@given(st.text(st.characters(), min_size=1, max_size=40))
+def test_every_model_has_its_place_in_the_streams(model: str) -> None:
+    (pattern,) = stream(subjects.JOBS_STREAM)["subjects"]
+    (dead,) = stream(subjects.DEAD_STREAM)["subjects"]
+    assert matches(pattern, subjects.jobs(model, "i"))
+    assert matches(dead, subjects.dead(model))
+    config = topology.consumer(model, "i", 3, 1)
+    assert config["filter_subject"] == subjects.jobs(model, "i")
+    assert config["metadata"] == {"headrace.model": model, "headrace.lane": "i"}
+
+
+def test_a_consumer_delivers_for_ever_by_priority() -> None:
+    config = topology.consumer("m", "i", 2.5, 1)
+    assert config["max_deliver"] == -1
+    assert config["ack_wait"] == 2_500_000_000
+    assert config["priority_policy"] == "prioritized"
+    assert config["priority_groups"] == [subjects.GROUP]
+
+
+@pytest.mark.parametrize(("lane", "word"), [("i", "interactive"), ("b", "b")])
+def test_a_consumer_says_in_words_what_it_is(lane: str, word: str) -> None:
+    assert topology.consumer("llama", lane, 3, 1)["description"] == f"llama ({word})"

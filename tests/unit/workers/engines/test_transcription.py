@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import pytest
+
+from workers.engines import multipart, transcription
+from workers.engines.envelope import Refusal
+from workers.engines.multipart import Part
+from workers.engines.transcription import Ask
+
+PATH = "/v1/audio/transcriptions"
+FILE = Part("file", b"RIFF", "a.wav")
+
+
+def read(*parts: Part, path: str = PATH, lenient: bool = False) -> Ask:
+    return transcription.read(path, *multipart.encode(parts), lenient=lenient)
+
+
+def field(name: str, value: str | bytes) -> Part:
+    return Part(name, value.encode() if isinstance(value, str) else value)
+
+
+def sent(ask: Ask) -> dict[str, str]:
+    parts = multipart.parse(*ask.form(ask.audio))
+    assert parts[-1] == Part("file", ask.audio, "audio")
+    return {part.name: part.content.decode() for part in parts[:-1]}
+
+
+def refused(*parts: Part, lenient: bool = False) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        read(*parts, lenient=lenient)
+    assert caught.value.status == 400
+    return caught.value
+
+
+def test_the_least_request() -> None:
+    ask = read(FILE, field("model", "whisper-1"))
+    assert (ask.format, ask.translate, ask.words) == ("json", False, False)
+    assert sent(ask) == {
+        "response_format": "verbose_json",
+        "no_language_probabilities": "true",
+        "token_timestamps": "false",
+        "language": "auto",
+        "translate": "false",
+        "max_len": "100000",
+    }
+
+
+def test_all_of_openais_fields() -> None:
+    ask = read(
+        field("model", "whisper-1"),
+        field("language", "de"),
+        field("prompt", "Guten Tag"),
+        field("response_format", "verbose_json"),
+        field("temperature", "0.25"),
+        field("timestamp_granularities[]", "word"),
+        field("timestamp_granularities[]", "segment"),
+        field("stream", "false"),
+        FILE,
+    )
+    fields = sent(ask)
+    assert (ask.format, ask.words) == ("verbose_json", True)
+    assert ask.granularities == {"word", "segment"}
+    assert (fields["language"], fields["prompt"]) == ("de", "Guten Tag")
+    assert float(fields["temperature"]) == 0.25
+    assert fields["token_timestamps"] == "true"
+    assert "stream" not in fields
+    assert "model" not in fields
+
+
+def test_of_a_long_prompt_its_end_is_sent() -> None:
+    prompt = sent(read(FILE, field("prompt", "x" * 9000 + "ß" * 2000 + "end")))["prompt"]
+    assert len(prompt.encode()) <= transcription.PROMPT_KEPT
+    assert prompt == "x" * 93 + "ß" * 2000 + "end"
+
+
+def test_translations_translate() -> None:
+    ask = read(FILE, path="/v1/audio/translations")
+    assert sent(ask)["translate"] == "true"
+
+
+def test_the_engines_own_fields_pass() -> None:
+    ask = read(FILE, field("max_len", "40"), field("split_on_word", "1"), field("best_of", "3"))
+    fields = sent(ask)
+    assert (fields["max_len"], fields["split_on_word"], fields["best_of"]) == ("40", "true", "3")
+    assert fields["token_timestamps"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("language", "xx"),
+        ("language", "english"),
+        ("language", "auto"),
+        ("prompt", b"\xff"),
+        ("prompt", "a\0b"),
+        ("response_format", "xml"),
+        ("response_format", "diarized_json"),
+        ("temperature", "warm"),
+        ("temperature", "nan"),
+        ("temperature", "inf"),
+        ("temperature", "1e999"),
+        ("temperature", "2"),
+        ("temperature", "-0.1"),
+        ("temperature", ""),
+        ("timestamp_granularities[]", "letter"),
+        ("stream", "maybe"),
+        ("best_of", "9"),
+        ("best_of", "0"),
+        ("best_of", "1.5"),
+        ("beam_size", "--1"),
+        ("audio_ctx", "1501"),
+        ("offset_t", "9" * 30),
+        ("offset_t", "9" * 5000),
+        ("split_on_word", "x"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: str | bytes) -> None:
+    for lenient in (False, True):
+        fault = refused(FILE, field(name, value), lenient=lenient)
+        assert fault.param == name
+        assert fault.message.startswith(f"Invalid value for {name!r}: ")
+        assert len(fault.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stream", "true"),
+        ("stream", "True"),
+        ("include[]", "logprobs"),
+        ("chunking_strategy", "auto"),
+        ("known_speaker_names[]", "agent"),
+        ("diarize", "true"),
+        ("debug_mode", "true"),
+        ("no_timestamps", "true"),
+        ("vad", "true"),
+        ("nonsense", "1"),
+    ],
+)
+def test_what_the_engine_passes_over_is_refused_by_name(name: str, value: str) -> None:
+    fault = refused(FILE, field(name, value))
+    assert (fault.param, fault.code) == (name, "unsupported_parameter")
+    assert name not in sent(read(FILE, field(name, value), lenient=True))
+
+
+def test_the_upload_is_needed_and_has_to_be_one() -> None:
+    assert refused(field("model", "m")).param == "file"
+    assert refused(Part("audio", b"RIFF", "a.wav")).param == "audio"
+    assert "upload" in refused(field("file", "RIFF")).message
+    assert "empty" in refused(Part("file", b"", "a.wav")).message
+    assert "twice" in refused(FILE, FILE).message
+    assert refused(FILE, Part("response_format", b"json", "f.txt")).param == "response_format"
+    assert refused(FILE, field("language", "en"), field("language", "de")).param == "language"
+
+
+def test_timestamps_need_the_verbose_format() -> None:
+    fault = refused(FILE, field("timestamp_granularities[]", "word"))
+    assert fault.param == "timestamp_granularities[]"
+    assert "verbose_json" in fault.message
+
+
+def test_a_body_that_is_no_form_is_refused() -> None:
+    with pytest.raises(Refusal, match="no boundary"):
+        transcription.read(PATH, b"", "multipart/form-data")

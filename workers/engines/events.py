@@ -1,0 +1,94 @@
+"""The end of an answer: whether a stream is whole, what it cost, and errors hidden inside it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+from workers.engines.base import EngineFault, Sink
+from workers.engines.sse import Events
+from workers.engines.usage import Usage, last_usage
+
+_ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)
+_LAST = re.compile(
+    rb"^event: ?(response\.(completed|incomplete|failed)|message_stop)", re.MULTILINE
+)
+"""Streams of the responses and messages APIs end with these, and without ``[DONE]``."""
+
+
+def ended(events: Events) -> bool:
+    """Whether the stream said that it is over. One that did not has failed, whoever sent it."""
+    return events.finished or _LAST.search(events.tail) is not None
+
+
+class ErrorGuard:
+    """A Sink before the Sink: an error event fails the attempt instead of passing as an answer.
+
+    vLLM sends ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
+    """
+
+    def __init__(self, inner: Sink, engine: str) -> None:
+        self._inner = inner
+        self._engine = engine
+        self.start = inner.start
+        self.touch = inner.touch
+        self.settle = inner.settle
+
+    def data(self, chunk: bytes) -> None:
+        """Whole events only. Raises EngineFault at an error event."""
+        found = _ERROR.search(chunk) if b'{"error"' in chunk else None
+        why = _message(chunk[found.start() :]) if found else ""
+        if found is None or not why:
+            self._inner.data(chunk)
+            return
+        if found.start():
+            self._inner.data(chunk[: found.start()])
+        raise EngineFault(f"{self._engine}: {why}")
+
+
+def tokens_told(document: bytes) -> Usage | None:
+    """What a JSON answer says it cost; None for other answers, and where it says nothing."""
+    try:
+        return _tokens(orjson.loads(document))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def tokens_of_stream(tail: bytes) -> Usage | None:
+    """What the last events of a stream say it cost."""
+    if _LAST.search(tail) is None:
+        return last_usage(tail)
+    for line in reversed(tail.split(b"\n")):
+        if line.startswith(b"data:") and b'"usage"' in line and (usage := tokens_told(line[5:])):
+            return usage
+    return None
+
+
+def _tokens(found: Any) -> Usage | None:
+    """OpenAI's words for it (chat, embeddings), the responses API's, or Anthropic's."""
+    if not isinstance(found, dict):
+        return None
+    inner = found.get("response")
+    told = found.get("usage") or (inner.get("usage") if isinstance(inner, dict) else None)
+    if not isinstance(told, dict):
+        return None
+    details = told.get("prompt_tokens_details") or told.get("input_tokens_details") or {}
+    cached = details.get("cached_tokens") or told.get("cache_read_input_tokens") or 0
+    return Usage(
+        int(told.get("prompt_tokens") or told.get("input_tokens") or 0),
+        int(told.get("completion_tokens") or told.get("output_tokens") or 0),
+        int(cached),
+    )
+
+
+def _message(event: bytes) -> str:
+    """What went wrong; empty for ``"error": null``."""
+    line = event.partition(b"\n")[0].partition(b":")[2]
+    try:
+        error = orjson.loads(line)["error"]
+    except orjson.JSONDecodeError:
+        return "an error inside the stream"
+    told = error.get("message", error) if isinstance(error, dict) else error
+    return str(told) if told else ""

@@ -1,0 +1,262 @@
+"""Ollama, from its source at fb30760 (August 2026); no binary to measure it on was at hand.
+
+Its OpenAI endpoints are used, with these differences to what they do by themselves:
+
+- `max_completion_tokens`, which it does not know, goes as `max_tokens`; ``tool_choice: "none"``
+  takes the tools away. What it ignores otherwise is refused (`ignored_fields`).
+- It cuts prompts that are too long, without a word, and its OpenAI endpoints have no switch for
+  that. So a chat or prompt that may be too long (more than two bytes for each token of context)
+  is first sent to its own API with ``truncate: false`` and one token to generate; the real request
+  then finds the prompt in the cache. Embeddings always go to its own API. The responses and
+  messages endpoints are not guarded: their prompts can still be cut.
+- Models that it only forwards to a remote host are served if the config names them, else not.
+
+It tells its parallelism (OLLAMA_NUM_PARALLEL) nowhere: default one slot. The context length of a
+model is known while it is loaded or where its Modelfile sets `num_ctx`, else 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+from schemas.jobs import Job
+from schemas.nodes import ServedModel
+from workers.engines.base import EngineFault, Sink
+from workers.engines.envelope import JSON, Refusal
+from workers.engines.openai import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.usage import Usage
+
+SMALLEST_CONTEXT = 2048
+"""Tokens; the least that any version gives a model whose context is not known yet."""
+BYTES_PER_TOKEN = 2
+"""Texts with fewer bytes for each token than this are not met outside of tests."""
+
+_UNKNOWN = "Ollama's OpenAI API does not know it"
+_CAPABILITIES: Mapping[str, tuple[str, ...]] = {
+    "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
+    "embedding": ("embeddings",),
+    "tools": ("tools",),
+    "vision": ("vision",),
+    "audio": ("audio",),
+    "thinking": ("reasoning",),
+    "insert": ("suffix",),
+}
+_GENERATES: Mapping[str, str] = {
+    "/v1/chat/completions": "/api/chat",
+    "/v1/completions": "/api/generate",
+}
+
+
+class OllamaEngine(OpenAIEngine):
+    kind = "ollama"
+    default_slots: ClassVar[int] = 1
+    check_timeout: ClassVar[float] = 300.0
+    """Seconds: the first job loads the model."""
+    ignored_fields: ClassVar[Mapping[str, str]] = {
+        "n": "Ollama gives one choice",
+        "tool_choice": "Ollama lets the model choose; only 'auto' and 'none' can be had",
+        "parallel_tool_calls": "Ollama lets the model choose",
+        "logit_bias": "Ollama has no such thing",
+        "functions": "use tools",
+        "function_call": "use tools",
+        "audio": "Ollama does not speak",
+        "prediction": _UNKNOWN,
+        "verbosity": _UNKNOWN,
+        "web_search_options": _UNKNOWN,
+        **dict.fromkeys(
+            ("options", "keep_alive", "format", "think", "template", "truncate", "grammar"),
+            _UNKNOWN,
+        ),
+        **dict.fromkeys(("top_k", "min_p", "repeat_penalty", "num_ctx", "mirostat"), _UNKNOWN),
+    }
+    _ignored_in_completions: ClassVar[Mapping[str, str]] = {
+        "best_of": "Ollama gives one choice",
+        "echo": "Ollama does not repeat the prompt",
+        "logprobs": "Ollama leaves them out of text completions",
+    }
+
+    async def _list(self) -> dict[str, dict[str, Any]]:
+        found = await self._http.json("/api/tags", PROBE_TIMEOUT)
+        try:
+            entries = {str(entry["name"]): entry for entry in found["models"] or ()}
+        except (KeyError, TypeError):
+            why = f"{self.name} does not list models like Ollama: is the URL right?"
+            raise EngineFault(why, away=True) from None
+        wanted = {_tagged(name) for name in self._config.models}
+        return {
+            name: entry
+            for name, entry in entries.items()
+            if name in wanted or not entry.get("remote_host")
+        }
+
+    def _find(self, name: str, listed: Mapping[str, Any]) -> str:
+        tagged = _tagged(name)
+        return tagged if tagged in listed else super()._find(name, listed)
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        status, body = await self._ask("/api/show", {"model": own}, ASK_TIMEOUT)
+        try:
+            shown = orjson.loads(body)
+            told = [str(word) for word in shown.get("capabilities") or ("completion",)]
+        except (orjson.JSONDecodeError, AttributeError, TypeError):
+            status, told, shown = 0, [], {}
+        if status != 200:
+            raise EngineFault(f"{self.name} answered {status} to /api/show of {own}", away=True)
+        features = [word for name in told for word in _CAPABILITIES.get(name, ())]
+        senses = tuple(name for name in ("vision", "audio") if name in told)
+        context = await self._loaded_context(own) or _set_context(shown.get("parameters"))
+        modalities = ("text", *senses)
+        return ServedModel(
+            public, self.name, self.kind, slots, context, modalities, tuple(features)
+        )
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if job.endpoint != "/v1/embeddings":
+            return await super()._serve(job, body, sink)
+        request = orjson.loads(await self._prepare(job, body))
+        known = ("model", "input", "dimensions")
+        asked = {key: request[key] for key in known if request.get(key) is not None}
+        own = orjson.dumps({**asked, "truncate": False})
+        async with self._http.call("POST", "/api/embed", own, JSON) as response:
+            answer = await response.read()
+            if response.status != 200:
+                raise self._refused(job, response.status, answer)
+        found = orjson.loads(answer)
+        sink.start(200, JSON)
+        sink.data(_embeddings(found, request))
+        await sink.settle()
+        return Usage(int(found.get("prompt_eval_count") or 0), 0, 0)
+
+    def _ignored_at(self, endpoint: str) -> Mapping[str, str]:
+        if endpoint == "/v1/completions":
+            return {**self.ignored_fields, **self._ignored_in_completions}
+        return self.ignored_fields
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        changes = super()._changes(job, request)
+        limit = request.get("max_completion_tokens")
+        if limit is not None and request.get("max_tokens") is None:
+            changes["max_tokens"] = limit
+        if request.get("tool_choice") == "none" and request.get("tools"):
+            changes["tools"] = []
+        return changes
+
+    async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
+        """Raises Refusal if Ollama would cut the prompt."""
+        path = _GENERATES.get(job.endpoint)
+        size = _text_bytes(request.get("messages") or request.get("prompt"))
+        if path is None or size <= BYTES_PER_TOKEN * SMALLEST_CONTEXT:
+            return
+        loaded = await self._loaded_context(self._own[job.model])
+        context = loaded or self._models[job.model].context or SMALLEST_CONTEXT
+        if size <= BYTES_PER_TOKEN * context:
+            return
+        own: dict[str, Any] = {
+            "model": self._own[job.model],
+            "truncate": False,
+            "stream": False,
+            "options": {"num_predict": 1},
+        }
+        if path == "/api/chat":
+            own |= {"messages": _native(request["messages"]), "tools": request.get("tools") or []}
+        else:
+            own |= {"prompt": request.get("prompt"), "suffix": request.get("suffix") or ""}
+        status, body = await self._ask(path, own, self.check_timeout)
+        refusal = self._refused(job, status, body) if status != 200 else None
+        # Anything else that is wrong with it will show in the answer to the request itself.
+        if isinstance(refusal, Refusal) and refusal.code == "context_length_exceeded":
+            raise refusal
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        if refusal.code == "context_length_exceeded":
+            places = {"/v1/chat/completions": "messages", "/v1/embeddings": "input"}
+            refusal.param = places.get(job.endpoint, "prompt")
+        return refusal
+
+    def _doubt(self, status: int) -> bool:
+        """Not 503: that is a full queue (OLLAMA_MAX_QUEUE), with an engine that is well."""
+        return status in (502, 504)
+
+    async def _loaded_context(self, own: str) -> int:
+        found = await self._http.json("/api/ps", PROBE_TIMEOUT)
+        for entry in found.get("models") or ():
+            if entry.get("name") == own:
+                return int(entry.get("context_length") or 0)
+        return 0
+
+
+def _tagged(name: str) -> str:
+    """Ollama's name for a model without a tag."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _set_context(parameters: object) -> int:
+    """`num_ctx` of a Modelfile: ``parameters`` is one name and value a line."""
+    for line in str(parameters or "").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "num_ctx" and words[1].isdigit():
+            return int(words[1])
+    return 0
+
+
+def _text_bytes(found: Any) -> int:
+    """Bytes of all text in it; images and sound are left out."""
+    if isinstance(found, str):
+        return len(found.encode())
+    if isinstance(found, list):
+        return sum(map(_text_bytes, found))
+    if isinstance(found, dict):
+        skipped = ("image_url", "input_audio")
+        return sum(_text_bytes(value) for key, value in found.items() if key not in skipped)
+    return 0
+
+
+def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> bytes:
+    """OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian 32 bit floats."""
+    packed = str(request.get("encoding_format")).lower() == "base64"
+    data = [
+        {
+            "object": "embedding",
+            "embedding": _packed(vector) if packed else vector,
+            "index": index,
+        }
+        for index, vector in enumerate(found.get("embeddings") or ())
+    ]
+    tokens = found.get("prompt_eval_count") or 0
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    model = request.get("model")
+    return orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage})
+
+
+def _packed(vector: list[float]) -> str:
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _native(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Chat messages in Ollama's own words, as its OpenAI endpoint would translate them; without
+    images, which the model is not to look at twice."""
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+        found += [{"role": message.get("role"), "content": text} for text in texts]
+        calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+        if calls and found:
+            found[-1]["tool_calls"] = [{"function": _call(call)} for call in calls]
+    return found
+
+
+def _call(function: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        arguments = orjson.loads(function.get("arguments") or "{}")
+    except orjson.JSONDecodeError:
+        arguments = {}
+    return {"name": function.get("name", ""), "arguments": arguments}

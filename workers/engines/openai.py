@@ -1,0 +1,278 @@
+"""Any server that speaks OpenAI's API, and what engines of that shape have in common.
+
+Bytes pass both ways as they come. The request's `model` is overwritten where the client asked by
+another name than the engine's, and only then is the body written anew. Such a server tells neither
+its slots (default: 4, see `slots` in the config) nor its context length, and what it answers to a
+client that leaves is its own affair: a dropped connection is all it gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import aiohttp
+import orjson
+
+from schemas import settings
+from schemas.frames import End
+from schemas.jobs import Job
+from schemas.nodes import ServedModel
+from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.envelope import JSON, LENIENT, Refusal, ignored, refuse_ignored, translate
+from workers.engines.events import ErrorGuard, ended, tokens_of_stream, tokens_told
+from workers.engines.http import Upstream, read_error, relay_events
+from workers.engines.usage import Usage
+
+PROBE_TIMEOUT = 10.0
+ASK_TIMEOUT = 10.0
+
+FEATURES: Mapping[str, str] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+    "/v1/messages/count_tokens": "count_tokens",
+    "/v1/rerank": "rerank",
+    "/v1/audio/transcriptions": "transcriptions",
+    "/v1/audio/translations": "translations",
+    "/v1/images/generations": "images",
+    "/v1/images/edits": "edits",
+}
+"""The word in `ServedModel.features` for each endpoint that a model may have or lack."""
+
+SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "chat": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1},
+    ),
+    "completions": ("/v1/completions", {"prompt": "hi", "max_tokens": 1}),
+    "embeddings": ("/v1/embeddings", {"input": "hi"}),
+}
+_ABSENT = frozenset({404, 405, 501})
+_BUSY = frozenset({408, 425, 429})
+
+
+class OpenAIEngine:
+    kind = "openai"
+    default_slots: ClassVar[int] = 4
+    check_timeout: ClassVar[float] = 60.0
+    ignored_fields: ClassVar[Mapping[str, str]] = {}
+    """Fields of requests that this engine passes over in silence, and why. A request that asks for
+    one is refused with a 400 naming it, unless the job is tagged `LENIENT`."""
+
+    def __init__(self, config: settings.Engine) -> None:
+        self.name = config.name
+        self._config = config
+        url = config.url.rstrip("/").removesuffix("/v1")
+        self._http = Upstream(config.name, url, config.api_key.get_secret_value())
+        self._models: dict[str, ServedModel] = {}
+        self._own: dict[str, str] = {}
+        self._listed: frozenset[str] = frozenset()
+        self._running = 0
+
+    async def open(self) -> None:
+        await self._http.open()
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def discover(self) -> Offer:
+        listed = await self._list()
+        slots = self._config.slots or await self._slots()
+        self._own = self._choose(listed)
+        self._listed = frozenset(listed)
+        found = [
+            await self._describe(public, own, listed[own], slots)
+            for public, own in self._own.items()
+        ]
+        self._models = {model.id: model for model in found}
+        return Offer(slots, tuple(found))
+
+    async def check(self) -> None:
+        """One token, or one embedding, of the first model."""
+        if not self._models:
+            return
+        model = next(iter(self._models.values()))
+        why = ""
+        for feature, (path, body) in SMALL_JOBS.items():
+            if feature not in model.features:
+                continue
+            own = {"model": self._own[model.id], **body}
+            status, answer = await self._ask(path, own, self.check_timeout)
+            if status == 200:
+                return
+            why = translate(status, answer).message
+        if why:
+            raise EngineFault(f"{self.name} failed a small job: {why}", away=True)
+
+    async def probe(self) -> bool:
+        """Whether it still lists its models. Raises EngineFault when an idle engine has others
+        than it had: it is then asked anew what it serves."""
+        found = frozenset(await self._list())
+        if found != self._listed and not self._running:
+            raise EngineFault(f"{self.name} has other models than before", away=True)
+        return True
+
+    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        began = time.monotonic()
+        self._running += 1
+        try:
+            usage = await self._serve(job, body, sink)
+        except Refusal as refusal:
+            return refusal.answer(sink)
+        finally:
+            self._running -= 1
+        took = round((time.monotonic() - began) * 1000)
+        if usage is None:
+            return End(engine_ms=took)
+        return End(usage.prompt, usage.completion, usage.cached, took)
+
+    def ignored(self, job: Job, request: Mapping[str, Any]) -> dict[str, str]:
+        """The fields of this request that would be passed over in silence, and why."""
+        return ignored(self._ignored_at(job.endpoint), request)
+
+    # What the kinds of engine say in their own way.
+
+    async def _list(self) -> dict[str, dict[str, Any]]:
+        """The engine's own model names, with what its list says of each."""
+        found = await self._http.json("/v1/models", PROBE_TIMEOUT)
+        try:
+            return {str(entry["id"]): entry for entry in found["data"]}
+        except (KeyError, TypeError):
+            why = f"{self.name} does not list models like an OpenAI server: is the URL right?"
+            raise EngineFault(why, away=True) from None
+
+    async def _slots(self) -> int:
+        return self.default_slots
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        features = [word for path, word in FEATURES.items() if await self._has(path)]
+        if not features:
+            why = f"{self.name} has none of OpenAI's endpoints: is the URL right?"
+            raise EngineFault(why, away=True)
+        return ServedModel(public, self.name, self.kind, slots, features=tuple(features))
+
+    def _ignored_at(self, endpoint: str) -> Mapping[str, str]:
+        return self.ignored_fields
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields to set in the request before it goes to the engine."""
+        own = self._own[job.model]
+        return {} if request.get("model") == own else {"model": own}
+
+    async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
+        """Raises Refusal for what the engine would get wrong without saying so."""
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        """The engine's refusal in words that help an OpenAI client."""
+        return refusal
+
+    def _doubt(self, status: int) -> bool:
+        """Whether this status of a failed job says that the engine itself is in trouble."""
+        return status in (502, 503, 504)
+
+    # One attempt.
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        content_type = job.content_type or JSON
+        if content_type.partition(";")[0].strip().lower() == JSON:
+            body = await self._prepare(job, body)
+        async with self._http.call("POST", job.endpoint, body, content_type) as response:
+            if response.status != 200:
+                raise self._refused(job, response.status, await read_error(response))
+            if job.stream:
+                return await self._relay(job, response, sink)
+            return await self._whole(response, sink)
+
+    async def _prepare(self, job: Job, body: bytes) -> bytes:
+        if job.model not in self._models:
+            what = f"{self.name} does not serve the model {job.model!r} any more."
+            raise Refusal(what, param="model", code="model_not_found", status=404)
+        feature = FEATURES.get(job.endpoint)
+        if feature is not None and feature not in self._models[job.model].features:
+            what = f"The model {job.model!r} has no {job.endpoint} on engine {self.name!r}."
+            raise Refusal(what, code="not_found", status=404)
+        try:
+            request = orjson.loads(body)
+        except orjson.JSONDecodeError as fault:
+            raise Refusal(f"The body is not valid JSON: {fault}.") from None
+        if not isinstance(request, dict):
+            raise Refusal("The body must be a JSON object.")
+        if LENIENT not in job.tags:
+            refuse_ignored(self.name, self.ignored(job, request))
+        changes = self._changes(job, request)
+        await self._guard(job, request)
+        return orjson.dumps({**request, **changes}) if changes else body
+
+    async def _relay(self, job: Job, response: aiohttp.ClientResponse, sink: Sink) -> Usage | None:
+        content_type = response.headers.get("Content-Type", "")
+        if not content_type.startswith("text/event-stream"):
+            raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
+        sink.start(200, content_type)
+        events = await relay_events(response, ErrorGuard(sink, self.name))
+        if not ended(events):
+            raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
+        return tokens_of_stream(events.tail)
+
+    async def _whole(self, response: aiohttp.ClientResponse, sink: Sink) -> Usage | None:
+        parts = []
+        async for chunk in response.content.iter_any():
+            parts.append(chunk)
+            sink.touch()
+        document = b"".join(parts)
+        usage = tokens_told(document)
+        sink.start(200, response.headers.get("Content-Type", JSON))
+        sink.data(document)
+        await sink.settle()
+        return usage
+
+    def _refused(self, job: Job, status: int, body: bytes) -> Exception:
+        """A Refusal for a fault of the request, which the client is told; else an EngineFault."""
+        refusal = translate(status, body)
+        if status in (401, 403):
+            why = f"{self.name} does not take this worker's key: {refusal.message}"
+            return EngineFault(why, away=True)
+        if status < 400 or status >= 500 or status in _BUSY:
+            return EngineFault(f"{self.name}: {refusal.message}", away=self._doubt(status))
+        return self._explain(job, refusal)
+
+    # Small questions.
+
+    def _choose(self, listed: Mapping[str, Any]) -> dict[str, str]:
+        """Public name to own name. A name of the config that the engine does not know stands for
+        its only model."""
+        own = {name: self._find(name, listed) for name in self._config.models or listed}
+        missing = [name for name, found in own.items() if not found]
+        if missing:
+            why = f"{self.name} has no model {missing[0]!r}; it has: {', '.join(listed) or 'none'}"
+            raise EngineFault(why, away=True)
+        return own
+
+    def _find(self, name: str, listed: Mapping[str, Any]) -> str:
+        if name in listed:
+            return name
+        return next(iter(listed)) if len(listed) == 1 else ""
+
+    async def _has(self, path: str) -> bool:
+        """Whether there is such an endpoint: it then complains about an empty request."""
+        status, body = await self._ask(path, {}, ASK_TIMEOUT)
+        about_model = translate(status, body).code == "model_not_found"
+        return status not in _ABSENT or about_model
+
+    async def _ask(self, path: str, body: dict[str, Any], timeout: float) -> tuple[int, bytes]:
+        """POST a small question. Raises EngineFault only if there is no answer."""
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._http.call("POST", path, orjson.dumps(body), JSON) as response,
+            ):
+                return response.status, await response.read()
+        except TimeoutError:
+            why = f"{self.name} did not answer {path} within {timeout:.0f} s"
+            raise EngineFault(why, away=True) from None

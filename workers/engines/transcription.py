@@ -1,0 +1,234 @@
+"""OpenAI's request for a transcription or translation, checked, as whisper-server takes it.
+
+whisper-server (measured on 1.8.5) answers a bad number with a 500, any other fault with a bare
+text, and passes over what it does not know. So nothing reaches it that was not checked here, and
+what it would pass over is refused by name. Fields and bounds: OpenAI's API reference, and for
+whisper.cpp's own fields examples/server/server.cpp.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from workers.engines import multipart
+from workers.engines.envelope import Refusal
+from workers.engines.multipart import FormError, Part
+
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+GRANULARITIES = ("segment", "word")
+REPEATED = ("timestamp_granularities[]", "timestamp_granularities")
+PROMPT_KEPT = 4096
+"""Bytes at the end of a prompt that are sent: the model reads its last 224 tokens. whisper.cpp's
+tokenizer needs stack for each letter of a word and time with the square of its length (measured:
+a word of 20,000 letters took it 48 s, one of 60,000 killed the server)."""
+_CODES = (
+    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th "
+    "ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr "
+    "pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt "
+    "haw ln ha ba jw su yue"
+)
+LANGUAGES = frozenset(_CODES.split())
+"""What Whisper knows (whisper.cpp's `g_lang`)."""
+
+
+@dataclass(slots=True)
+class Ask:
+    """`translate`: into English. `fields`: whisper-server's own, as text."""
+
+    translate: bool
+    audio: bytes = b""
+    format: str = "json"
+    granularities: frozenset[str] = frozenset()
+    language: str = "auto"
+    fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> bool:
+        return "word" in self.granularities
+
+    def form(self, audio: bytes) -> tuple[bytes, str]:
+        """(body, content type) for whisper-server: always in its richest format.
+
+        `language` is always sent, as the server's default is English, where OpenAI detects it.
+        `max_len`: without it the server cuts segments after 60 letters, also within a sentence.
+        """
+        fields = {
+            "response_format": "verbose_json",
+            "no_language_probabilities": "true",
+            "token_timestamps": "true" if self.words or "max_len" in self.fields else "false",
+            "language": self.language,
+            "translate": "true" if self.translate else "false",
+            "max_len": "100000",
+            **self.fields,
+        }
+        parts = [Part(name, value.encode()) for name, value in fields.items()]
+        return multipart.encode([*parts, Part("file", audio, "audio")])
+
+
+def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False) -> Ask:
+    """Raises Refusal, with the field as `param` where it is one.
+
+    `lenient`: fields that are not supported are passed over; wrong values are still refused.
+    """
+    try:
+        parts = multipart.parse(body, content_type)
+    except FormError as fault:
+        raise Refusal(str(fault), param=fault.param) from None
+    ask = Ask(translate=endpoint.endswith("/translations"))
+    seen: set[str] = set()
+    for part in parts:
+        if part.name in seen and part.name not in REPEATED:
+            raise Refusal(f"{part.name!r} is given twice.", param=part.name)
+        seen.add(part.name)
+        try:
+            _take(ask, part)
+        except Unsupported as fault:
+            if not lenient:
+                what = f"{part.name!r} is not supported by whisper.cpp{fault}."
+                raise Refusal(what, param=part.name, code="unsupported_parameter") from None
+    if "file" not in seen:
+        raise Refusal("Missing required parameter: 'file'.", param="file")
+    if ask.granularities and ask.format != "verbose_json":
+        name = REPEATED[0]
+        raise Refusal(f"{name!r} needs response_format 'verbose_json'.", param=name)
+    return ask
+
+
+class Unsupported(Exception):
+    """The engine would pass it over; the message continues "is not supported by"."""
+
+
+def _take(ask: Ask, part: Part) -> None:
+    if part.name == "file":
+        ask.audio = _upload(part)
+        return
+    taker = _TAKERS.get(part.name)
+    if taker is None:
+        raise Unsupported
+    try:
+        taker(ask, part.name, _text(part))
+    except ValueError as fault:
+        what = f"Invalid value for {part.name!r}: {fault}."
+        raise Refusal(what, param=part.name) from None
+
+
+def _upload(part: Part) -> bytes:
+    if part.filename is None:
+        raise Refusal("'file' has to be an upload: a part with a filename.", param="file")
+    if not part.content:
+        raise Refusal("'file' is empty.", param="file")
+    return part.content
+
+
+def _text(part: Part) -> str:
+    if part.filename is not None:
+        raise ValueError("it has to be text, not an upload")
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+
+
+def _model(ask: Ask, name: str, value: str) -> None:
+    """The ingress has found the way here by it."""
+
+
+def _language(ask: Ask, name: str, value: str) -> None:
+    if value not in LANGUAGES:
+        raise ValueError(f"{value[:40]!r} is no language in ISO-639-1 that Whisper knows")
+    ask.language = value
+
+
+def _prompt(ask: Ask, name: str, value: str) -> None:
+    if "\0" in value:
+        raise ValueError("it holds a NUL")
+    ask.fields[name] = value.encode()[-PROMPT_KEPT:].decode(errors="ignore")
+
+
+def _format(ask: Ask, name: str, value: str) -> None:
+    if value not in FORMATS:
+        raise ValueError(f"{value[:40]!r} is none of {', '.join(FORMATS)}")
+    ask.format = value
+
+
+def _granularity(ask: Ask, name: str, value: str) -> None:
+    if value not in GRANULARITIES:
+        raise ValueError(f"{value[:40]!r} is none of {', '.join(GRANULARITIES)}")
+    ask.granularities |= {value}
+
+
+def _stream(ask: Ask, name: str, value: str) -> None:
+    if _truth(value):
+        raise Unsupported(": it answers when it has heard all of the audio")
+
+
+def _truth(value: str) -> bool:
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("it has to be true or false")
+    return value.lower() in ("true", "1")
+
+
+def _flag(ask: Ask, name: str, value: str) -> None:
+    ask.fields[name] = "true" if _truth(value) else "false"
+
+
+def _number(low: float, high: float) -> Callable[[Ask, str, str], None]:
+    def take(ask: Ask, name: str, value: str) -> None:
+        number = float(value) if _is_number(value) else math.nan
+        if not low <= number <= high:
+            raise ValueError(f"it has to be a number from {low:g} to {high:g}")
+        ask.fields[name] = f"{number:.6f}"
+
+    return take
+
+
+def _whole(low: int, high: int) -> Callable[[Ask, str, str], None]:
+    def take(ask: Ask, name: str, value: str) -> None:
+        if not value.lstrip("-").isdecimal() or not low <= int(value) <= high:
+            raise ValueError(f"it has to be a whole number from {low} to {high}")
+        ask.fields[name] = str(int(value))
+
+    return take
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+_DAY_MS = 24 * 3600 * 1000
+_DECODERS = _whole(1, 8)
+"""whisper.cpp's WHISPER_MAX_DECODERS."""
+
+_TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
+    "model": _model,
+    "language": _language,
+    "prompt": _prompt,
+    "response_format": _format,
+    "temperature": _number(0, 1),
+    **dict.fromkeys(REPEATED, _granularity),
+    "stream": _stream,
+    # whisper.cpp's own.
+    "temperature_inc": _number(0, 1),
+    "no_speech_thold": _number(0, 1),
+    "entropy_thold": _number(0, 100),
+    "logprob_thold": _number(-100, 0),
+    "word_thold": _number(0, 1),
+    "best_of": _DECODERS,
+    "beam_size": _DECODERS,
+    "max_context": _whole(0, 1024),
+    "max_len": _whole(1, 100_000),
+    "audio_ctx": _whole(0, 1500),
+    "offset_t": _whole(0, _DAY_MS),
+    "duration": _whole(0, _DAY_MS),
+    "split_on_word": _flag,
+    "suppress_nst": _flag,
+    "carry_initial_prompt": _flag,
+}
+
+FIELDS = frozenset({"file", *_TAKERS})
+"""Every field that is honoured; any other is refused by name."""

@@ -1,0 +1,187 @@
+"""vLLM, as measured on 0.32.0.
+
+It stops generating 0.13 s after its client has left, streaming or not, so requests go as they are.
+A trailing assistant message is continued, as llama-server and Ollama do: vLLM does so only when
+told (`continue_final_message`). Its errors carry names of Python classes as `type`, numbers as
+`code`, and representations of pydantic's errors as `message`.
+
+How many sequences it runs at once (``--max-num-seqs``) it tells nowhere; more wait in its own
+queue, without a bound. Default: as many full contexts as its cache holds, at most 32.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from schemas.jobs import Job
+from schemas.nodes import ServedModel
+from workers.engines.base import EngineFault
+from workers.engines.envelope import Refusal, translate
+from workers.engines.openai import FEATURES, PROBE_TIMEOUT, OpenAIEngine
+
+_METRIC = re.compile(rb"^vllm:(num_requests_(?:running|waiting))\{[^}]*\} ([0-9.e+]+)$", re.M)
+_CONCURRENCY = re.compile(
+    rb'^vllm:cache_config_info\{[^}]*kv_cache_max_concurrency="([0-9.]+)"', re.M
+)
+_SUFFIX = re.compile(r" \(parameter=\w+(, value=.*)?\)$", re.DOTALL)
+_UNION = re.compile(r"\.[A-Z]")
+_NO_PICTURE = "data:image/png;base64,iVBORw0KGgo="
+"""The first bytes of a PNG: a text model refuses any picture, another one only this."""
+_LANGUAGE_MODELS = "chat", "completions", "responses", "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests that vLLM works on, and that wait in its own queue."""
+
+    running: int
+    waiting: int
+
+
+class VllmEngine(OpenAIEngine):
+    kind = "vllm"
+    default_slots: ClassVar[int] = 32
+    check_timeout: ClassVar[float] = 120.0
+    """Seconds: a first request can wait for a compiler (25 s measured)."""
+    ignored_fields: ClassVar[Mapping[str, str]] = {
+        "grammar": "vLLM passes over it; its own field is structured_outputs",
+        "cache_prompt": "vLLM decides by its own flags what it caches",
+        "return_progress": "vLLM tells no progress",
+        "timings_per_token": "vLLM tells no timings",
+        "functions": "use tools",
+        "function_call": "use tools",
+        "audio": "vLLM does not speak",
+        "web_search_options": "vLLM does not search",
+    }
+
+    async def load(self) -> Load:
+        """Raises EngineFault if its metrics cannot be read."""
+        found = {name: int(float(value)) for name, value in _METRIC.findall(await self._metrics())}
+        return Load(found.get(b"num_requests_running", 0), found.get(b"num_requests_waiting", 0))
+
+    async def probe(self) -> bool:
+        """``/health`` asks vLLM's engine process; its body is empty."""
+        try:
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT),
+                self._http.call("GET", "/health") as response,
+            ):
+                return response.status == 200
+        except TimeoutError:
+            return False
+
+    async def _slots(self) -> int:
+        found = _CONCURRENCY.search(await self._metrics())
+        fitting = int(float(found.group(1))) if found else self.default_slots
+        return max(1, min(self.default_slots, fitting))
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        features = [word for path, word in FEATURES.items() if await self._has(path)]
+        if "chat" in features:
+            if await self._takes(own, _with_tool()):
+                features.append("tools")
+            if await self._takes(own, _with_picture(), but="not a multimodal model"):
+                features.append("vision")
+        if any(word in features for word in _LANGUAGE_MODELS):
+            features += ["json_schema", "logprobs", "n"]
+        context = int(entry.get("max_model_len") or 0)
+        modalities = ("text", "vision") if "vision" in features else ("text",)
+        return ServedModel(
+            public, self.name, self.kind, slots, context, modalities, tuple(features)
+        )
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        changes = super()._changes(job, request)
+        told = "continue_final_message" in request or "add_generation_prompt" in request
+        if job.endpoint == "/v1/chat/completions" and not told and _prefilled(request):
+            changes |= {"continue_final_message": True, "add_generation_prompt": False}
+        return changes
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        refusal.message = _readable(_SUFFIX.sub("", refusal.message))
+        if refusal.param:
+            refusal.param = _path(refusal.param)
+        if refusal.code == "context_length_exceeded":
+            refusal.param = "messages" if "chat" in job.endpoint else "prompt"
+        elif refusal.code == "invalid_request" and "tool-call-parser" in refusal.message:
+            refusal.param, refusal.code = "tools", "unsupported_parameter"
+        return refusal
+
+    async def _takes(self, own: str, asked: dict[str, Any], but: str = "") -> bool:
+        """Whether a chat of one token is taken, or (`but`) refused for another reason."""
+        body = {"model": own, "max_tokens": 1, **asked}
+        status, answer = await self._ask("/v1/chat/completions", body, self.check_timeout)
+        return status == 200 or (bool(but) and but not in translate(status, answer).message)
+
+    async def _metrics(self) -> bytes:
+        try:
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT),
+                self._http.call("GET", "/metrics") as response,
+            ):
+                return await response.read()
+        except TimeoutError:
+            raise EngineFault(f"{self.name} does not answer /metrics", away=True) from None
+
+
+def _prefilled(request: Mapping[str, Any]) -> bool:
+    messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return (
+        isinstance(last, dict)
+        and last.get("role") == "assistant"
+        and bool(last.get("content"))
+        and not last.get("tool_calls")
+    )
+
+
+def _with_tool() -> dict[str, Any]:
+    function = {"name": "noop", "parameters": {"type": "object", "properties": {}}}
+    return {
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "function", "function": function}],
+    }
+
+
+def _with_picture() -> dict[str, Any]:
+    part = {"type": "image_url", "image_url": {"url": _NO_PICTURE}}
+    return {"messages": [{"role": "user", "content": [part]}]}
+
+
+def _readable(message: str) -> str:
+    """pydantic's errors as sentences: ``messages: Field required``.
+
+    vLLM lists them one a line, as Python dicts. Where a union is meant it lists the complaints of
+    all members: those about another place than the first one's only confuse.
+    """
+    said: list[str] = []
+    first = ""
+    for line in message.splitlines():
+        try:
+            error = ast.literal_eval(line.strip())
+            where, what = str(error["loc"]), str(error["msg"])
+        except (ValueError, SyntaxError, KeyError, TypeError):
+            continue
+        path = _path(where)
+        first = first or path
+        if path == first or not _UNION.search(where):
+            said.append(f"{path}: {what}")
+    return "; ".join(dict.fromkeys(said)) + "." if said else message
+
+
+def _path(location: str) -> str:
+    """``body.messages.0.SomeClass.content`` as ``messages[0].content``."""
+    path = ""
+    for step in location.removeprefix("body.").split("."):
+        if step.isdigit():
+            path += f"[{step}]"
+        elif not step[:1].isupper():
+            path += f".{step}" if path else step
+    return path
