@@ -1,4 +1,7 @@
-"""The command ``headrace``."""
+"""The command ``headrace``.
+
+What a command alone needs is imported by it: the broker's client takes a quarter of a second.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-import uvloop
 
 from deploy import configure, home
 from schemas import log
-from schemas.bus import BusError
 from schemas.settings import Log, Settings, SettingsError, load
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ def up(
 ) -> None:
     """Everything on this machine: broker, ingress, worker, and a model if no engine is named."""
     from deploy import local, plan, screen
+    from schemas.bus import BusError
 
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
     made = _checked(
@@ -128,6 +130,7 @@ def status(
     """Who is here, and what waits."""
     from deploy import status as page
     from deploy import survey
+    from schemas.bus import BusError
 
     log.configure(QUIET, "status")
     with _one_line(survey.Unreachable, SettingsError, BusError):
@@ -188,6 +191,10 @@ def _checked(call: Callable[[], T]) -> T:
 
 
 def _run(work: Coroutine[Any, Any, None], settings: Settings, process: str) -> None:
+    import uvloop
+
+    from schemas.bus import BusError
+
     log.configure(settings.log, process)
     with (
         _one_line(BusError),

@@ -167,17 +167,18 @@ class Local:
         self._card = card
         self._news.set()
         for engine in card.engines:
-            self._tell(card.holder, engine)
+            self._tell(card, engine)
 
-    def _tell(self, holder: str, engine: EngineState) -> None:
-        before = self._engines.get((holder, engine.name))
-        self._engines[holder, engine.name] = engine.state
+    def _tell(self, card: Card, engine: EngineState) -> None:
+        before = self._engines.get((card.holder, engine.name))
+        self._engines[card.holder, engine.name] = engine.state
         if engine.state == before or self._stop.is_set():
             return
+        name = f"the engine {engine.name} on {card.node}"
         if engine.state == "failed":
-            self._screen.warn(f"the engine {engine.name} is not ready: {engine.reason}")
+            self._screen.warn(f"{name} is not ready: {engine.reason}")
         elif engine.state == "ready" and self._started:
-            self._screen.note(f"the engine {engine.name} is ready")
+            self._screen.note(f"{name} is ready")
 
     async def _settle(self) -> None:
         """Until there is something to say: all ready, or told to stop. Raises StartFailed."""

@@ -85,13 +85,7 @@ def make(
     for text in engines:
         configure.parse_engine(text)
     settings = load(config, flags)
-    if "url" in settings.nats.model_fields_set:
-        raise SettingsError(
-            f"'up' starts a broker of its own, but nats.url names {settings.nats.url}: leave that "
-            "setting out, or start 'headrace ingress' and 'headrace worker'"
-        )
-    if settings.nats.replicas > 1:
-        raise SettingsError("'up' starts one broker, so nats.replicas must be 1")
+    _own_broker(settings)
     if not engines and not settings.engines:
         configure.quickstart()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,6 +104,16 @@ def make(
         key="" if settings.keys else home.own_key(data),
         verbose=verbose,
     )
+
+
+def _own_broker(settings: Settings) -> None:
+    if "url" in settings.nats.model_fields_set:
+        raise SettingsError(
+            "'up' starts a broker of its own, but the setting nats.url names another: leave it "
+            "out, or start 'headrace ingress' and 'headrace worker'"
+        )
+    if settings.nats.replicas > 1:
+        raise SettingsError("'up' starts one broker, so nats.replicas must be 1")
 
 
 def _unused(data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +22,18 @@ _COLOURS = {"ingress": "cyan", "worker": "magenta"}
 _NOT_SHOWN = ("event", "level", "timestamp")
 
 
+class SteadyConsole(Console):
+    """Falls silent when nobody reads it any more; rich itself would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), self.file.fileno())  # for the flush at the end
+
+
 class Screen:
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+        self._console = console or SteadyConsole(highlight=False)
 
     def _print(self, text: str | Text = "", style: str = "") -> None:
         """One line whatever the width of the terminal, so that it can be copied."""

@@ -119,6 +119,13 @@ class Dispatch:
         with suppress(BusError):  # the broker redelivers after ack_wait anyway
             self._bus.post(ack, word)
 
+    def bury(self, job: Job, error: str) -> None:
+        headers = {"Headrace-Error": error, "Headrace-Job": job.id, "Headrace-Model": job.model}
+        try:
+            self._bus.post(subjects.dead(job.model), job.pack(), headers=headers)
+        except BusError as fault:
+            log.warning("dispatch.dead_letter_lost", job=job.id, error=str(fault))
+
     async def restore(self, ticket: Ticket) -> None:
         """Publish a job again that a stale ack of a lost holder took out of the stream."""
         sequence = ticket.sequence

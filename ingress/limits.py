@@ -79,6 +79,7 @@ class Limited(HttpToolsProtocol):
 
     max_head = 64 * 1024
     _in_head = True
+    _ended = False
     _head = 0
     _timer: asyncio.TimerHandle | None = None
 
@@ -95,8 +96,10 @@ class Limited(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._ended = False
         super().data_received(data)
-        if self._in_head:  # a header that does not end stays inside the parser
+        # A header that does not end stays inside the parser; what ended a body is no header.
+        if self._in_head and not self._ended:
             self._head += len(data)
             if self._head > self.max_head:
                 self._refuse()
@@ -115,7 +118,7 @@ class Limited(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_head = True
+        self._in_head = self._ended = True
         if self.cycle is not None:
             super().on_message_complete()
 

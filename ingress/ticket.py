@@ -40,6 +40,9 @@ class Effects(Protocol):
     def verdict(self, ack: str, word: bytes) -> None:
         """Tell the broker what becomes of a delivery, in its holder's place."""
 
+    def bury(self, job: Job, error: str) -> None:
+        """Keep a job past its last attempt as a dead letter, with its last error."""
+
 
 @dataclass(slots=True)
 class Times:
@@ -245,6 +248,7 @@ class Ticket:
         elif self.tries >= self._max:
             message = f"{self.tries} attempts failed, the last one: {why}"
             self.error = errors.EngineFailed(message, source="worker")
+            self._effects.bury(self.job, why)
             self._epitaph = why
         else:
             self.head = None

@@ -156,7 +156,7 @@ class Op(IntEnum):
     DROP = 2
     """Someone else holds the job: stop, and send no ack, nak or in_progress."""
     GONE = 3
-    """Nobody waits for the answer any more: +TERM. argument: "" or why it is a dead letter."""
+    """Nobody waits for the answer any more: +TERM."""
     CANCEL = 4
     RESEND = 5
     """argument: the first seq that is missing."""

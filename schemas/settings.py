@@ -69,6 +69,14 @@ class Ingress(Section):
     grace: Annotated[float, Field(ge=0, le=5)] = 0.15
     drain: Seconds = 20.0
     max_buffer: int = Field(8 * 2**20, ge=2**16, le=2**30)
+    public_url: str = Field("", pattern="^(https?://[^/?#@]+[^?#]*)?$")
+    fetch_size: int = Field(20 * 2**20, ge=0, le=2**30)
+    fetch_timeout: Seconds = 10.0
+    fetch_private: bool = False
+    fetch_ports: list[Annotated[int, Field(ge=1, le=65_535)]] = [80, 443]
+    max_pixels: int = Field(50_000_000, ge=4096, le=2**31)
+    picture_store: int = Field(64 * 2**20, ge=2**20, le=2**34)
+    picture_age: Seconds = 600.0
 
 
 class Jobs(Section):
@@ -85,7 +93,7 @@ class Worker(Section):
 
     node: str = Field("", max_length=64)
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(0, ge=0, le=65_535)
+    metrics_port: int = Field(0, ge=-1, le=65_535)
     pull_expires: Annotated[float, Field(ge=0.5, le=30)] = 2.0
     stall: Seconds = 15.0
     drain: Seconds = 30.0

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from pydantic import SecretStr
 
 from deploy.nats.broker import Broker
+from schemas import bus as buses
+from schemas.bus import Bus
+from schemas.settings import Nats
 
 KEY = "sk-test-0123456789abcdef"
 PATIENCE = 20.0
@@ -173,6 +178,41 @@ class Fabric:
             found: list[str] = (await answer.json())["models"]
             return found
 
+    async def admin(self) -> Bus:
+        """A connection that may see and do everything."""
+        user, password = self.broker.users["admin"]
+        login = Nats(url=self.broker.url, user=user, password=SecretStr(password))
+        return await buses.connect(login, "test", "_A.test")
+
+    async def jobs(self, wanted: int) -> None:
+        """Wait until the stream holds so many jobs, waiting and running."""
+        bus = await self.admin()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (await bus.api("STREAM.INFO.JOBS"))["state"]["messages"] != wanted:
+                    await asyncio.sleep(0.01)
+        finally:
+            await bus.close()
+
+    async def idle(self) -> None:
+        """Wait until nothing is left of any job."""
+        await self.jobs(0)
+
+    async def dead_letters(self) -> list[dict[str, str]]:
+        """The headers of all dead letters."""
+        bus = await self.admin()
+        try:
+            state = (await bus.api("STREAM.INFO.DEAD"))["state"]
+            found = []
+            for sequence in range(state["first_seq"], state["last_seq"] + 1):
+                letter = await bus.api("STREAM.MSG.GET.DEAD", {"seq": sequence})
+                raw = base64.b64decode(letter["message"]["hdrs"]).decode()
+                rows = [line.split(": ", 1) for line in raw.splitlines() if ": " in line]
+                found.append({name: value for name, value in rows})
+            return found
+        finally:
+            await bus.close()
+
     async def post(self, body: Any, url: str = "", **headers: str) -> tuple[int, Any, Any]:
         """(status, JSON, headers) of a chat request."""
         async with self.session.post(
@@ -194,6 +234,18 @@ class Fabric:
             if answer.status != 200:
                 return answer.status, (await answer.read()).decode(), False
             return 200, *await read_events(answer, on_text)
+
+
+async def first_to_log(processes: Sequence[Process], event: str, **fields: Any) -> int:
+    """Which of the processes is the first to log this line."""
+    waits = [asyncio.create_task(process.logged(event, **fields)) for process in processes]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return next(index for index, wait in enumerate(waits) if wait.done())
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
 
 
 async def read_events(

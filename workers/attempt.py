@@ -21,10 +21,9 @@ PIECE = 256 * 1024
 class Withdrawn(Exception):
     """The attempt is to stop. `verdict` is what the broker is told, or b"" for nothing at all."""
 
-    def __init__(self, why: str, verdict: bytes, dead: str = "") -> None:
+    def __init__(self, why: str, verdict: bytes) -> None:
         super().__init__(why)
         self.verdict = verdict
-        self.dead = dead
 
 
 class Attempt:
@@ -44,7 +43,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.stopped: Exception | None = None
         self.orphaned = 0
-        self.began = self.moved = time.monotonic()
+        self.began = self.moved = self.leased = time.monotonic()
         self._claim = b""
         self._bus = bus
         self._subject = subjects.frames(job.ingress, job.id)

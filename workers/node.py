@@ -52,9 +52,11 @@ class Worker:
         name = f"headrace-worker/{self._node} {names}"
         self._bus = await buses.connect(self._config.nats, name, inbox)
         serving = self._config.worker
-        if serving.metrics_port:
-            start_http_server(serving.metrics_port, serving.metrics_host)
-        self._runner = Runner(self._bus, self._holder, self._node, serving.ring, serving.stall)
+        if serving.metrics_port >= 0:
+            server, _ = start_http_server(serving.metrics_port, serving.metrics_host)
+            url = f"http://{serving.metrics_host}:{server.server_port}/metrics"
+            log.info("worker.metrics", url=url)
+        self._runner = Runner(self._bus, self._holder, self._node, self._config)
         await self._runner.open()
         await self._announce(names)
         for engine, config in engines:

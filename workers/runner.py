@@ -13,6 +13,7 @@ from schemas import frames, jobs, metrics, subjects
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Control, Op
 from schemas.jobs import CodecError
+from schemas.settings import Settings
 from workers.attempt import Attempt, Withdrawn
 from workers.body import fetch
 from workers.consumer import ACK, IN_PROGRESS, NAK, TERM, Puller
@@ -25,6 +26,8 @@ CLAIM_PATIENCE = 2.0
 ORPHAN_PATIENCE = 3.0
 """Seconds that the broker may find nobody behind a running job's frames."""
 TICK = 0.5
+LEASE_SHARE = 0.8
+"""Part of ack_wait for which a worker trusts its lease without having prolonged it."""
 QUIET = 2.0
 """Seconds without progress after which the engine is asked whether it still turns."""
 _KEEP = 5.0
@@ -45,12 +48,13 @@ class Desk(Protocol):
 class Runner:
     """All attempts of this process, by job id, and the control messages for them."""
 
-    def __init__(self, bus: Bus, holder: str, node: str, ring: int, stall: float) -> None:
+    def __init__(self, bus: Bus, holder: str, node: str, config: Settings) -> None:
         self._bus = bus
         self._holder = holder
         self._node = node
-        self._ring = ring
-        self._stall = stall
+        self._ring = config.worker.ring
+        self._stall = config.worker.stall
+        self._lease = config.jobs.ack_wait * LEASE_SHARE
         self.running: dict[str, tuple[Attempt, Desk]] = {}
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
         self._kept = 0
@@ -88,15 +92,15 @@ class Runner:
                 if attempt.stopped is None:
                     raise
                 raise attempt.stopped from None
-            verdict, outcome = ACK, "ok"
+            # A stale ack would remove the job from under its next holder.
+            safe = time.monotonic() - attempt.leased < self._lease
+            verdict, outcome = (ACK, "ok") if safe else (b"", "late")
         except EngineFault as fault:
             attempt.fail(fault.code, fault.message, fault.retryable)
             verdict, outcome = NAK if fault.retryable else TERM, fault.code
             desk.suspect(fault)
         except Withdrawn as why:
             attempt.fail("client_gone", str(why), False)
-            if why.dead:
-                self._bury(attempt, why.dead)
             verdict, outcome = why.verdict, str(why)
         finally:
             self._finish(desk, puller, attempt, verdict, outcome)
@@ -116,18 +120,6 @@ class Runner:
         attempt.end(end)
         if not attempt.permitted.done():
             await attempt.permitted
-
-    def _bury(self, attempt: Attempt, error: str) -> None:
-        """Keep a job past its last attempt as a dead letter, with its last error."""
-        headers = {
-            "Headrace-Error": error,
-            "Headrace-Job": attempt.job.id,
-            "Headrace-Attempt": str(attempt.number),
-        }
-        try:
-            self._bus.post(subjects.dead(attempt.job.model), attempt.job.pack(), headers=headers)
-        except BusError as fault:
-            log.warning("runner.dead_letter_lost", job=attempt.job.id, error=str(fault))
 
     def _finish(
         self, desk: Desk, puller: Puller, attempt: Attempt, verdict: bytes, outcome: str
@@ -188,7 +180,7 @@ class Runner:
             case Op.DROP:
                 attempt.stop(Withdrawn("dropped", b""))
             case Op.GONE:
-                attempt.stop(Withdrawn("gone", TERM, dead=control.argument or ""))
+                attempt.stop(Withdrawn("gone", TERM))
             case Op.CANCEL:
                 attempt.stop(Withdrawn("cancelled", TERM))
             case Op.RESEND:
@@ -223,6 +215,7 @@ class Runner:
                 attempt.repeat_claim()
         try:
             self._bus.post(attempt.ack, IN_PROGRESS)
+            attempt.leased = now
         except BusError:
             return  # the broker is away: nothing to prolong, and nobody to tell
         attempt.alive(subjects.control(self._holder))

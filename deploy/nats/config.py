@@ -51,7 +51,6 @@ WORKER = Grant(
         "r.*.*",
         "b.*.*",
         subjects.ALL_CARDS,
-        subjects.ALL_DEAD,
         _ACKS,
         f"$JS.API.CONSUMER.MSG.NEXT.{_JOBS}.*",
         f"$JS.API.CONSUMER.CREATE.{_JOBS}.>",
@@ -66,6 +65,7 @@ WORKER = Grant(
 INGRESS = Grant(
     publish=(
         subjects.ALL_JOBS,
+        subjects.ALL_DEAD,
         "c.*",
         "fb.want.*",
         subjects.ALL_CARDS,

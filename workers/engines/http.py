@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,9 @@ from workers.engines.sse import Events
 
 ERROR_LIMIT = 64 * 1024
 """Bytes of an engine's error body that are read."""
+_LARGE = 2**20
+"""Bytes of a body that aiohttp wants as a file: it then writes it in pieces, between which other
+jobs have their turn."""
 
 
 class Upstream:
@@ -47,9 +51,10 @@ class Upstream:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._session is not None, "open() comes first"
         headers = {"Content-Type": content_type} if content_type else {}
+        data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body
         try:
             async with self._session.request(
-                method, self.url + path, data=body, headers=headers, allow_redirects=False
+                method, self.url + path, data=data, headers=headers, allow_redirects=False
             ) as response:
                 yield response
         except aiohttp.ClientConnectorError as fault:

@@ -1,0 +1,153 @@
+"""``multipart/form-data`` (RFC 7578), read from a whole body and written as one."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs clients' faults
+
+MAX_PARTS = 128
+MAX_TEXT = 64 * 1024
+"""Bytes of one part that is no upload: prompts are the longest of them."""
+
+
+class FormError(ValueError):
+    """The body is no form; `param` names the part that is at fault, if it is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`filename` is None for a text field, and may be empty for an upload."""
+
+    name: str
+    content: bytes
+    filename: str | None = None
+    content_type: str = ""
+
+
+def parse(body: bytes, content_type: str) -> list[Part]:
+    """The parts in their order. Raises FormError."""
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        raise FormError("The body has to be multipart/form-data.")
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise FormError("The Content-Type multipart/form-data has no boundary.")
+    reader = _Reader()
+    try:
+        parser = MultipartParser(boundary, reader.callbacks())
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as fault:
+        raise FormError(f"The body is not valid multipart/form-data: {fault}.") from None
+    # The parser itself takes a form that was cut off.
+    if not reader.ended:
+        raise FormError("The form ends before its closing boundary.")
+    return reader.parts
+
+
+def encode(parts: Iterable[Part]) -> tuple[bytes, str]:
+    """(body, content type)."""
+    boundary = f"headrace-{secrets.token_hex(16)}"
+    pieces: list[bytes] = []
+    for part in parts:
+        pieces += (f"--{boundary}\r\n{_head(part)}\r\n\r\n".encode(), part.content, b"\r\n")
+    pieces.append(f"--{boundary}--\r\n".encode())
+    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
+
+
+def _head(part: Part) -> str:
+    head = f'Content-Disposition: form-data; name="{_quoted(part.name)}"'
+    if part.filename is not None:
+        head += f'; filename="{_quoted(part.filename)}"'
+    if part.content_type:
+        head += f"\r\nContent-Type: {part.content_type}"
+    return head
+
+
+def _quoted(text: str) -> str:
+    """As browsers quote (the HTML standard, multipart/form-data encoding algorithm)."""
+    return text.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
+
+
+class _Reader:
+    """The parser's callbacks: they see slices of the body, a part's content in one or more."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.ended = False
+        self._name = b""
+        self._value = b""
+        self._headers: dict[bytes, str] = {}
+        self._content: list[bytes] = []
+        self._size = 0
+        self._part = Part("", b"")
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._named,
+            "on_part_data": self._data,
+            "on_part_end": self._finish,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        if len(self.parts) == MAX_PARTS:
+            raise FormError(f"The form has more than {MAX_PARTS} parts.")
+        self._headers, self._content, self._size = {}, [], 0
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._name.lower()] = self._value.decode("utf-8", "replace")
+        self._name = self._value = b""
+
+    def _named(self) -> None:
+        kind, options = parse_options_header(_latin(self._headers.get(b"content-disposition", "")))
+        name, filename = options.get(b"name"), options.get(b"filename")
+        if kind != b"form-data" or not name:
+            raise FormError("A part of the form has no name.")
+        shown = None if filename is None else filename.decode("utf-8", "replace")
+        content_type = self._headers.get(b"content-type", "")
+        self._part = Part(name.decode("utf-8", "replace"), b"", shown, content_type)
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._size += end - start
+        if self._part.filename is None and self._size > MAX_TEXT:
+            name = self._part.name
+            raise FormError(f"{name!r} is longer than {MAX_TEXT // 1024} KiB.", name)
+        self._content.append(data[start:end])
+
+    def _finish(self) -> None:
+        part, content = self._part, b"".join(self._content)
+        self.parts.append(Part(part.name, content, part.filename, part.content_type))
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def _latin(text: str) -> str:
+    """UTF-8 bytes as latin-1 letters: what `parse_options_header` expects and gives back."""
+    return text.encode("utf-8").decode("latin-1")
