@@ -118,15 +118,16 @@ class Fabric:
         return process
 
     async def worker(
-        self, engine: str = "echo://?model=echo", *, ready: bool = True, kind: str = "", **config: Any
+        self, engine: str = "echo://?model=echo", *, slots: int = 0, **config: Any
     ) -> Process:
         """A worker of one engine; returns once the engine is ready."""
-        kind = kind or engine.partition("://")[0].replace("http", "llamacpp")
+        kind = engine.partition("://")[0].replace("http", "llamacpp")
         text = self._toml("worker", config)
-        text += f'[[engines]]\nname = "{kind}"\nkind = "{kind}"\nurl = "{engine}"\n'
+        text += (
+            f'[[engines]]\nname = "{kind}"\nkind = "{kind}"\nurl = "{engine}"\nslots = {slots}\n'
+        )
         process = await self._spawn("worker", text)
-        if ready:
-            await process.logged("engine.ready")
+        await process.logged("engine.ready")
         return process
 
     def _toml(self, role: str, settings: dict[str, Any]) -> str:
