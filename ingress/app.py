@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
-from starlette.applications import Starlette
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ingress import dialects
 from ingress.context import Context
-from ingress.endpoints import chat, health, models
+from ingress.endpoints import (
+    audio,
+    chat,
+    completions,
+    embeddings,
+    health,
+    images,
+    messages,
+    models,
+    rerank,
+    responses,
+)
 from schemas import errors, metrics
 from schemas.errors import HeadraceError
 
@@ -25,6 +37,18 @@ Entry = tuple[str, Callable[[Request], Awaitable[Response]], str]
 
 API: tuple[Entry, ...] = (
     ("/chat/completions", chat.create, "POST"),
+    ("/completions", completions.create, "POST"),
+    ("/embeddings", embeddings.create, "POST"),
+    ("/responses", responses.create, "POST"),
+    ("/messages", messages.create, "POST"),
+    ("/messages/count_tokens", messages.count, "POST"),
+    ("/rerank", rerank.create, "POST"),
+    ("/audio/transcriptions", audio.transcribe, "POST"),
+    ("/audio/translations", audio.translate, "POST"),
+    ("/images/generations", images.generate, "POST"),
+    ("/images/edits", images.edit, "POST"),
+    ("/images/variations", images.vary, "POST"),
+    ("/images/files/{name}", images.show, "GET"),
     ("/models", models.index, "GET"),
     ("/models/{model:path}", models.show, "GET"),
 )
@@ -41,34 +65,49 @@ LINGER = 2.0
 
 
 def build(context: Context) -> ASGIApp:
-    app = Starlette(
-        routes=_routes(),
-        exception_handlers={
-            HeadraceError: _refuse,
-            HTTPException: _http,
-            Exception: _internal,
-        },
-    )
-    app.router.redirect_slashes = False
-    app.state.context = context
-    return Identified(app)
+    return Edge(context)
 
 
-def _routes() -> Sequence[BaseRoute]:
-    paths = [(v + path, call, verb) for v in ("/v1", "") for path, call, verb in API]
-    return [Route(path, call, methods=[verb]) for path, call, verb in (*paths, *OWN)]
+class Edge:
+    """The application: an id for each request, the routes, and an answer to every exception.
 
+    Starlette's router without its middleware stack, which wraps `send` three times over for what
+    one `try` does here (measured: 12 % of the CPU of a short answer).
+    """
 
-class Identified:
-    """Gives each request an id: the client's own, if it is a sane one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, context: Context) -> None:
+        paths = [(v + path, call, verb) for v in ("/v1", "") for path, call, verb in API]
+        routes = [Route(path, Handler(call), methods=[v]) for path, call, v in (*paths, *OWN)]
+        self._router = Router(routes, redirect_slashes=False)
+        self.state = State({"context": context})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope.setdefault("state", {})["id"] = _request_id(scope)
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return
+        scope.setdefault("state", {})["id"] = _request_id(scope)
+        scope["app"] = self  # the router raises HTTPException for an application that catches it
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            await (await _http(Request(scope, receive), error))(scope, receive, send)
+
+
+class Handler:
+    """An endpoint as an ASGI application; what it raises before its answer began is answered."""
+
+    def __init__(self, call: Callable[[Request], Awaitable[Response]]) -> None:
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response = await self._call(request)
+        except HeadraceError as error:
+            response = await _refuse(request, error)
+        except Exception as error:  # noqa: BLE001 - the last line: no traceback reaches a client
+            response = await _internal(request, error)
+        response.headers.setdefault("x-request-id", request.state.id)
+        await response(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:
@@ -80,18 +119,20 @@ def _request_id(scope: Scope) -> str:
     return f"req-{os.urandom(12).hex()}"
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HeadraceError)
+async def _refuse(request: Request, error: HeadraceError) -> Response:
     metrics.ERRORS.labels(error.code).inc()
+    dialect = dialects.of_path(request.url.path)
     headers = {"x-request-id": request.state.id, **error.headers()}
+    if dialect.request_id:
+        headers[dialect.request_id] = request.state.id
+    body = dialect.refuse(error, request.state.id)
     log.info("refused", id=request.state.id, code=error.code, why=error.message)
     if error.status in (413, 431):
-        return Lingering(error.json(), error.status, {**headers, "connection": "close"})
-    return Response(error.json(), error.status, headers, media_type="application/json")
+        return Lingering(body, error.status, {**headers, "connection": "close"})
+    return Response(body, error.status, headers, media_type="application/json")
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http(request: Request, error: HTTPException) -> Response:
     where = f"{request.method} {request.url.path}"
     if error.status_code == 405:
         known: HeadraceError = errors.MethodNotAllowed(f"{where}: this method is not allowed here.")

@@ -44,10 +44,11 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
     if times.first:
         meters.ttft.observe(times.first - times.queued)
         line["ttft_ms"] = _ms(times.first - times.queued)
-    if end is not None and end.completion_tokens >= 0:
+    if end is not None and end.prompt_tokens >= 0:
         meters.prompt.inc(end.prompt_tokens)
-        meters.completion.inc(end.completion_tokens)
         line["prompt_tokens"] = end.prompt_tokens
+    if end is not None and end.completion_tokens >= 0:
+        meters.completion.inc(end.completion_tokens)
         line["completion_tokens"] = end.completion_tokens
     if ticket.error is not None:
         line["error"] = ticket.error.code

@@ -24,14 +24,18 @@ class Catalog:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._absent_since: dict[str, float] = {}
+        self.edition = 0
+        """Grows with each change in what is served."""
 
     def hear(self, card: Card) -> None:
         before = self._entries.get(card.holder)
         self._entries[card.holder] = _Entry(card, self._clock())
         for model in card.models:
             self._absent_since.pop(model.id, None)
-        if before is not None and before.card.models != card.models:
-            self._missed(before)
+        if before is None or before.card.models != card.models:
+            self.edition += 1
+            if before is not None:
+                self._missed(before)
 
     def know(self, model: str) -> None:
         """`model` exists (a route or a consumer names it), though nobody may serve it now."""
@@ -40,6 +44,7 @@ class Catalog:
 
     def forget(self, holder: str) -> None:
         if entry := self._entries.pop(holder, None):
+            self.edition += 1
             self._missed(entry)
 
     def expire(self) -> list[str]:
@@ -87,6 +92,10 @@ class Catalog:
             for served in entry.card.models:
                 found.setdefault(served.id, []).append((entry.card, served))
         return found
+
+    def serving(self, model: str) -> list[ServedModel]:
+        """What each live engine of `model` says of it."""
+        return [served for served in self._live() if served.id == model]
 
     def known(self) -> list[str]:
         return sorted({*self._absent_since, *self.models()})

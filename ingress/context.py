@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -12,7 +13,12 @@ from starlette.responses import Response
 from ingress.auth import Keys, Principal
 from ingress.catalog import Catalog
 from ingress.dispatch import Dispatch
+from ingress.fetch import Fetcher
+from ingress.fields import Fields
+from ingress.judge import Judge
+from ingress.media import Media
 from ingress.routes import Routes
+from ingress.signed import Shelf
 from schemas.bus import Bus
 from schemas.settings import Settings
 
@@ -28,6 +34,16 @@ class Context:
     dispatch: Dispatch
     keys: Keys
     draining: bool = False
+    fields: Fields = field(init=False)
+    media: Media = field(init=False)
+    shelf: Shelf = field(init=False)
+    judge: Judge = field(default_factory=Judge)
+
+    def __post_init__(self) -> None:
+        edge = self.config.ingress
+        self.fields = Fields(self.catalog)
+        self.media = Media(edge, self.catalog, Fetcher(edge))
+        self.shelf = Shelf(edge.picture_store, edge.picture_age, time.time)
 
 
 def context(request: Request) -> Context:

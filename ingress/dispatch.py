@@ -16,7 +16,7 @@ from ingress.pace import DrainRate
 from ingress.routes import Plan
 from ingress.ticket import Ticket
 from schemas import errors, metrics, subjects, topology
-from schemas.bus import Bus, BusError
+from schemas.bus import ApiError, Bus, BusError
 from schemas.frames import Op, pack_control
 from schemas.jobs import Job
 from schemas.settings import Settings
@@ -38,6 +38,7 @@ class Order:
     content_type: str
     account: str
     key: str
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 class Dispatch:
@@ -65,6 +66,18 @@ class Dispatch:
             self.close(ticket)
             raise errors.BrokerUnavailable(str(fault), retry_after=1) from None
         return ticket
+
+    async def submit_all(self, orders: list[Order]) -> list[Ticket]:
+        """All of them or none. Raises BrokerUnavailable."""
+        tickets: list[Ticket] = []
+        try:
+            for order in orders:
+                tickets.append(await self.submit(order))
+        except errors.BrokerUnavailable:
+            for ticket in tickets:
+                self.close(ticket)
+            raise
+        return tickets
 
     def publish(self, ticket: Ticket) -> None:
         """Post the job; the broker's answer comes to its reply subject. Raises BusError.
@@ -129,15 +142,22 @@ class Dispatch:
     async def restore(self, ticket: Ticket) -> None:
         """Publish a job again that a stale ack of a lost holder took out of the stream."""
         sequence = ticket.sequence
+        with suppress(BusError):  # an answer that did not come says nothing of the job
+            if not await self._stored_still(sequence):
+                self._publish_anew(ticket, sequence)
+
+    async def _stored_still(self, sequence: int) -> bool:
         try:
             await self._bus.api(f"STREAM.MSG.GET.{subjects.JOBS_STREAM}", {"seq": sequence})
-        except BusError:
-            if ticket.done or ticket.holder is not None or ticket.sequence != sequence:
-                return
+        except ApiError:
+            return False
+        return True
+
+    def _publish_anew(self, ticket: Ticket, sequence: int) -> None:
+        if not ticket.done and ticket.holder is None and ticket.sequence == sequence:
             ticket.renew()
             log.warning("dispatch.restored", job=ticket.job.id)
-            with suppress(BusError):
-                self.publish(ticket)
+            self.publish(ticket)
 
     async def _delete(self, sequence: int) -> None:
         """Best effort: if a holder has it after all, its claim is answered `gone`."""
@@ -180,4 +200,5 @@ class Dispatch:
             content_type=order.content_type,
             body=order.body if inline else b"",
             body_size=0 if inline else len(order.body),
+            tags=order.tags,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -24,7 +25,7 @@ from schemas import settings
 log = structlog.get_logger("fetch")
 
 REDIRECTS = 3
-PARALLEL = 8
+PARALLEL = 16
 """Fetches at a time, of all requests together; the others wait."""
 MAX_URL = 8192
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
@@ -47,13 +48,18 @@ class Fetched:
 
 
 class Fetcher:
-    """`resolver`: of names, in place of the system's. Needs a running event loop."""
+    """`resolver`: of names, in place of the system's. `public`: which addresses may be asked."""
 
-    def __init__(self, config: settings.Ingress, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        config: settings.Ingress,
+        resolver: AbstractResolver | None = None,
+        public: Callable[[str], bool] = is_public,
+    ) -> None:
         self._limit = config.fetch_size
         self._timeout = config.fetch_timeout
         self._ports = frozenset(config.fetch_ports)
-        self._private = config.fetch_private
+        self._may = (lambda _: True) if config.fetch_private else public
         self._resolver = resolver
         self._gate = asyncio.Semaphore(PARALLEL)
         self._session: aiohttp.ClientSession | None = None
@@ -113,7 +119,7 @@ class Fetcher:
 
     def _checked(self, text: str) -> URL:
         """Raises FetchError for what is not to be asked at all."""
-        if len(text) > MAX_URL or not text.isprintable() or "\\" in text:
+        if len(text) > MAX_URL or not text.isprintable() or set(text) & set(" \\"):
             raise FetchError("is not valid.")
         try:
             url = URL(text)
@@ -133,13 +139,10 @@ class Fetcher:
             raise FetchError(_NOT_PUBLIC)
         return url
 
-    def _may(self, address: str) -> bool:
-        return self._private or is_public(address)
-
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                resolver=_Checked(self),
+                resolver=_Checked(self._resolver or aiohttp.ThreadedResolver(), self._may),
                 use_dns_cache=False,
                 force_close=True,
                 socket_factory=self._socket,
@@ -167,9 +170,9 @@ _NOT_PUBLIC = "leads to an address that is not public; such are not fetched."
 class _Checked(AbstractResolver):
     """Refuses a name if any of its addresses is not allowed."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
-        self._may = fetcher._may
-        self._inner = fetcher._resolver or aiohttp.ThreadedResolver()
+    def __init__(self, inner: AbstractResolver, may: Callable[[str], bool]) -> None:
+        self._inner = inner
+        self._may = may
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

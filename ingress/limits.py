@@ -20,7 +20,7 @@ HEAD_TIMEOUT = 20.0
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body. Raises BodyTooLarge as soon as it is known to be, without reading on."""
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
     pieces, size = [], 0
     try:
@@ -85,7 +85,7 @@ class Limited(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Gathering(transport))  # type: ignore[arg-type]
-        self._timer = self.loop.call_later(HEAD_TIMEOUT, self._slow)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -104,6 +104,10 @@ class Limited(HttpToolsProtocol):
             if self._head > self.max_head:
                 self._refuse()
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._start_timer()
+
     def on_headers_complete(self) -> None:
         self._stop_timer()
         self._in_head, self._head = False, 0
@@ -121,6 +125,8 @@ class Limited(HttpToolsProtocol):
         self._in_head = self._ended = True
         if self.cycle is not None:
             super().on_message_complete()
+        # Paused for the last piece of a large body, it would not notice that the client leaves.
+        self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         self._answer(b"400 Bad Request", InvalidRequest(msg))
@@ -142,6 +148,10 @@ class Limited(HttpToolsProtocol):
     def _slow(self) -> None:
         if self._in_head and not self.transport.is_closing():
             self.transport.close()
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

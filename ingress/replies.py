@@ -39,22 +39,26 @@ class Replies:
                 return
             found = frames.unpack(data)
             if ticket is None:
-                self._turn_away(message.subject, found)
+                self._turn_away(message, found)
                 return
             now = time.monotonic()
             for frame in found:
                 ticket.frame(frame, now)
-        except (CodecError, TypeError, ValueError, IndexError) as fault:
+        except (CodecError, TypeError, ValueError, LookupError, AttributeError) as fault:
             log.warning("replies.undecodable", error=str(fault))
             return
         if ticket.buffered > self._max_buffer and ticket.job.stream:
             ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
 
-    def _turn_away(self, subject: str, found: list[frames.Frame]) -> None:
-        """Nobody waits for this job any more: it was answered, or its client left."""
+    def _turn_away(self, message: Message, found: list[frames.Frame]) -> None:
+        """Nobody waits for this job any more: it was answered, or its client left. One who is alive
+        did not hear of that, and is named by the reply subject."""
+        job = subjects.job_of(message.subject)
         for frame in found:
             if frame.kind == frames.Kind.CLAIM:
-                self._dispatch.say(frame.body[0], Op.GONE, subjects.job_of(subject), frame.nonce)
+                self._dispatch.say(frame.body[0], Op.GONE, job, frame.nonce)
+            elif frame.kind == frames.Kind.ALIVE and message.reply:
+                self._dispatch.say(subjects.holder_of(message.reply), Op.GONE, job, frame.nonce)
 
     def _hand_over(self, message: Message) -> None:
         """A piece of a large body, to whoever knows the job's id."""

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingress.books import record
+from ingress.dialects import OPENAI, Dialect, error_of
 from ingress.dispatch import Dispatch
 from ingress.limits import GONE
 from ingress.ticket import Ticket
@@ -41,13 +42,23 @@ class EventStream(EventSourceResponse):
 class Exchange:
     """One request and the ticket of its job: waits, answers, and closes the books once."""
 
-    def __init__(self, request: Request, dispatch: Dispatch, ticket: Ticket, name: str) -> None:
+    def __init__(
+        self,
+        request: Request,
+        dispatch: Dispatch,
+        ticket: Ticket,
+        name: str,
+        dialect: Dialect = OPENAI,
+    ) -> None:
         self._request = request
+        self._dialect = dialect
         self._dispatch = dispatch
         self._ticket = ticket
         self._name = name
         self._closed = False
         self.headers = {"x-request-id": request.state.id}
+        if dialect.request_id:
+            self.headers[dialect.request_id] = request.state.id
         request.scope["state"][GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
@@ -89,6 +100,8 @@ class Exchange:
         self._name_server()
         self._close(ticket.head.status)
         headers = {**self.headers, "content-type": ticket.head.content_type}
+        if ticket.head.status != 200 and (error := error_of(body)):
+            body = self._dialect.document(error, ticket.head.status, self._request.state.id)
         return Response(body, ticket.head.status, headers)
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
@@ -100,7 +113,7 @@ class Exchange:
             if ticket.error is not None:
                 status = ticket.error.status
                 metrics.ERRORS.labels(ticket.error.code).inc()
-                yield _event(ticket.error.json())
+                yield self._dialect.interrupt(ticket.error, self._request.state.id)
             elif ticket.head is not None and ticket.head.status != 200:
                 status = ticket.head.status
         except (GeneratorExit, asyncio.CancelledError):
@@ -116,8 +129,13 @@ class Exchange:
         try:
             while not ticket.done or ticket.buffered:
                 if ticket.head is not None and ticket.head.status != 200:
-                    await ticket.whole()  # an error after the head was sent: it becomes an event
-                    yield _event(ticket.take())
+                    # The head was sent as 200: once it is whole, the refusal becomes an event.
+                    if ticket.ended is not None:
+                        yield self._refused(ticket.take(), ticket.head.status)
+                    elif ticket.done:
+                        return
+                    else:
+                        await ticket.change()
                 elif piece := ticket.take():
                     clock.reset()
                     yield piece
@@ -127,6 +145,10 @@ class Exchange:
                     await ticket.change()
         finally:
             clock.stop()
+
+    def _refused(self, document: bytes, status: int) -> bytes:
+        error = error_of(document) or {"message": document.decode(errors="replace")}
+        return self._dialect.event(error, status, self._request.state.id)
 
     def _gone(self) -> None:
         self._ticket.fail(ClientGone("the client left"))
@@ -141,10 +163,6 @@ class Exchange:
         self._closed = True
         self._dispatch.close(self._ticket)
         record(self._ticket, self._name, status, self._request.state.id)
-
-
-def _event(document: bytes) -> bytes:
-    return b"data: " + document.strip() + b"\n\n"
 
 
 class _Alarm:

@@ -44,14 +44,14 @@ class Ingress:
 
     async def run(self) -> None:
         """Raises BusError if the broker refuses this ingress."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
         config = self._config
         where = f"{config.ingress.host}:{config.ingress.port}"
         inbox = f"{subjects.INBOX_INGRESS}.{self._id}"
         bus = await buses.connect(config.nats, f"headrace-ingress/{self._id} {where}", inbox)
         context = await self._context(bus)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
+            loop.add_signal_handler(number, self.stop)
         server = Server(
             uvicorn.Config(
                 build(context),
@@ -76,6 +76,8 @@ class Ingress:
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
         server.should_exit = True
         await serving
+        await context.judge.close()
+        await context.media.close()
         self._watch.close()
         for task in (stopped, closed):
             task.cancel()

@@ -233,7 +233,8 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
 
     async def on_error(fault: Exception) -> None:
         nonlocal said
-        if isinstance(fault, nats_errors.AuthorizationError) and not refused.done():
+        # nats-py reports a refused login as a plain Error at the first connect.
+        if "authorization violation" in str(fault).lower() and not refused.done():
             refused.set_exception(BusError("the broker refuses these credentials"))
         text = f"{type(fault).__name__}: {fault}"
         if text != said:  # a broker that is away fails ten times a second

@@ -5,15 +5,19 @@
     HeadraceError
     ├── InvalidRequest           400  the request cannot be served as it is
     │   ├── ContextLengthExceeded 400
+    │   ├── UnsupportedEndpoint  400  no engine of the model has this endpoint
+    │   ├── UnsupportedParameter 400  no engine of the model honours the field
     │   ├── MethodNotAllowed     405
     │   ├── BodyTooLarge         413
     │   └── HeadTooLarge         431
     ├── Unauthorized             401  no key, or a wrong one
+    ├── Forbidden                403  a signed address that is not ours, or has expired
     ├── NotFound                 404  no such path
     │   └── ModelNotFound        404  no such model
     ├── QueueFull                429  try again after `retry_after`
     ├── EngineFailed             502  every attempt failed; the last reason is in the message
-    │   └── StreamBroken         502  the engine was lost after tokens had been sent
+    │   ├── StreamBroken         502  the engine was lost after tokens had been sent
+    │   └── InvalidStructuredOutput 502  the answer does not fit the schema, twice
     ├── Unavailable              503
     │   ├── NoWorker             503  the model is known, but nobody serves it now
     │   ├── BrokerUnavailable    503
@@ -87,6 +91,14 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class UnsupportedEndpoint(InvalidRequest):
+    code = "unsupported_endpoint"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
@@ -105,6 +117,12 @@ class HeadTooLarge(InvalidRequest):
 class Unauthorized(HeadraceError):
     code = "invalid_api_key"
     status = 401
+    type = "invalid_request_error"
+
+
+class Forbidden(HeadraceError):
+    code = "forbidden"
+    status = 403
     type = "invalid_request_error"
 
 
@@ -133,6 +151,10 @@ class EngineFailed(HeadraceError):
 
 class StreamBroken(EngineFailed):
     code = "stream_broken"
+
+
+class InvalidStructuredOutput(EngineFailed):
+    code = "invalid_structured_output"
 
 
 class Unavailable(HeadraceError):

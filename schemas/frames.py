@@ -99,7 +99,7 @@ def unpack(data: bytes) -> list[Frame]:
     `unpackb` with a loop over what is left costs a tenth of a streaming Unpacker (0.25 µs
     against 3 µs for the usual message of one frame), but copies what is left each time.
     """
-    found = []
+    found: list[Frame] = []
     rest = data
     while rest:
         if len(found) == _FEW:

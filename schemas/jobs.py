@@ -8,6 +8,10 @@ from typing import Any
 import msgpack
 
 VERSION = 1
+ASKED = "asked"
+"""The tag with the model's name as the client said it, where that is not the model's own."""
+LENIENT = ("lenient", "true")
+"""The tag of a client that takes an answer without the fields that are passed over."""
 
 
 class CodecError(ValueError):
@@ -40,6 +44,14 @@ class Job:
     body: bytes
     body_size: int = 0
     tags: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def asked(self) -> str:
+        """The name that the answer gives the model: the one the client used."""
+        for name, value in self.tags:
+            if name == ASKED:
+                return value
+        return self.model
 
     def pack(self) -> bytes:
         return msgpack.packb(  # type: ignore[no-any-return]

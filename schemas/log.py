@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import sys
 from datetime import UTC, datetime
+from typing import BinaryIO, cast
 
 import orjson
 import structlog
@@ -15,6 +18,30 @@ from schemas.settings import Log
 
 def _dumps(event: EventDict, **_: object) -> bytes:
     return orjson.dumps(event, default=str)
+
+
+class _Gathered:
+    """stderr, with the lines of one turn of the event loop in one write: one a request costs more
+    than making the line. Outside a loop, and for errors at the end, each line is written at once.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        if not self._lines:
+            try:
+                asyncio.get_running_loop().call_soon(self._hand_over)
+            except RuntimeError:
+                os.write(sys.stderr.fileno(), line)
+                return
+        self._lines.append(line)
+
+    def flush(self) -> None: ...
+
+    def _hand_over(self) -> None:
+        lines, self._lines = self._lines, []
+        os.write(sys.stderr.fileno(), b"".join(lines))
 
 
 def _stamp(_: object, __: str, event: EventDict) -> EventDict:
@@ -34,7 +61,7 @@ def configure(settings: Log, process: str) -> None:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
             wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+            logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Gathered())),
             cache_logger_on_first_use=True,
         )
     else:

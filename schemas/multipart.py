@@ -41,15 +41,10 @@ class Part:
 
 def parse(body: bytes, content_type: str) -> list[Part]:
     """The parts in their order. Raises FormError."""
-    kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data":
-        raise FormError("The body has to be multipart/form-data.")
-    boundary = options.get(b"boundary", b"")
-    if not boundary:
-        raise FormError("The Content-Type multipart/form-data has no boundary.")
+    found = boundary(content_type)
     reader = _Reader()
     try:
-        parser = MultipartParser(boundary, reader.callbacks())
+        parser = MultipartParser(found, reader.callbacks())
         parser.write(body)
         parser.finalize()
     except FormParserError as fault:
@@ -60,14 +55,25 @@ def parse(body: bytes, content_type: str) -> list[Part]:
     return reader.parts
 
 
+def boundary(content_type: str) -> bytes:
+    """What parts the parts, as the header tells. Raises FormError."""
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data":
+        raise FormError("The body has to be multipart/form-data.")
+    found = options.get(b"boundary", b"")
+    if not found:
+        raise FormError("The Content-Type multipart/form-data has no boundary.")
+    return found
+
+
 def encode(parts: Iterable[Part]) -> tuple[bytes, str]:
     """(body, content type)."""
-    boundary = f"headrace-{secrets.token_hex(16)}"
+    mark = f"headrace-{secrets.token_hex(16)}"
     pieces: list[bytes] = []
     for part in parts:
-        pieces += (f"--{boundary}\r\n{_head(part)}\r\n\r\n".encode(), part.content, b"\r\n")
-    pieces.append(f"--{boundary}--\r\n".encode())
-    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
+        pieces += (f"--{mark}\r\n{_head(part)}\r\n\r\n".encode(), part.content, b"\r\n")
+    pieces.append(f"--{mark}--\r\n".encode())
+    return b"".join(pieces), f"multipart/form-data; boundary={mark}"
 
 
 def _head(part: Part) -> str:

@@ -5,6 +5,7 @@ JSON, not msgpack, so that ``nats sub 'hb.>'`` can be read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,10 +13,35 @@ import orjson
 
 from schemas.jobs import CodecError
 
+NOTHING: tuple[Any, ...] = (False, "", 0, [], {})
+"""Values with which most fields ask for nothing; so does null in all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A field of requests that an engine passes over in silence, and `why`.
+
+    `field` may be a path (``text.verbosity``). `at`: the features (endpoints) where it does so, all
+    if empty. `unless`: values with which the field asks for nothing that it would not do anyway.
+    """
+
+    field: str
+    why: str
+    at: tuple[str, ...] = ()
+    unless: tuple[Any, ...] = NOTHING
+
+    def wanted(self, request: Mapping[str, Any]) -> bool:
+        """Whether `request` asks for what it would not get."""
+        value: Any = request
+        for step in self.field.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        return value is not None and value not in self.unless
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model on one engine. `context`: tokens for one slot, 0 if unknown."""
+    """One model on one engine. `context`: tokens for one slot, 0 if unknown. `features`: the
+    endpoints it has and what it can do there; empty if unknown. `ignores`: what it cannot."""
 
     id: str
     engine: str
@@ -24,6 +50,7 @@ class ServedModel:
     context: int = 0
     modalities: tuple[str, ...] = ("text",)
     features: tuple[str, ...] = ()
+    ignores: tuple[Ignored, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +108,15 @@ def _model(raw: dict[str, Any]) -> ServedModel:
     fields = _known(ServedModel, raw)
     for name in ("modalities", "features"):
         fields[name] = tuple(fields.get(name, ()))
+    fields["ignores"] = tuple(_ignored(each) for each in fields.get("ignores", ()))
     return ServedModel(**fields)
+
+
+def _ignored(raw: dict[str, Any]) -> Ignored:
+    fields = _known(Ignored, raw)
+    return Ignored(
+        str(fields["field"]),
+        str(fields["why"]),
+        tuple(fields.get("at", ())),
+        tuple(fields.get("unless", NOTHING)),
+    )

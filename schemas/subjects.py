@@ -96,6 +96,11 @@ def control(holder: str) -> str:
     return f"c.{holder}"
 
 
+def holder_of(subject: str) -> str:
+    """The holder of a `control` subject."""
+    return subject.removeprefix("c.")
+
+
 def card(holder: str) -> str:
     return f"hb.{holder}"
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Process:
     def __init__(self, name: str, inner: asyncio.subprocess.Process) -> None:
         self.name = name
         self.inner = inner
+        self.url = ""
         self.lines: list[Line] = []
         self.noise: list[str] = []
         self._news = asyncio.Condition()
@@ -106,25 +107,37 @@ class Fabric:
         self.url = ""
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120))
 
-    async def ingress(self, **config: Any) -> Process:
-        """An ingress on a free port; the first one's address becomes `url`."""
-        settings = {"ingress.port": 0, **config}
+    async def ingress(
+        self, config: dict[str, Any] | None = None, routes: Mapping[str, str] | None = None
+    ) -> Process:
+        """An ingress on a free port, with settings by path and models by the names that lead to
+        them; the first one's address is `url`."""
+        settings = {"ingress.port": 0, **(config or {})}
         text = self._toml("ingress", settings)
         text += f'[[keys]]\nname = "test"\naccount = "tests"\nsecret = "{KEY}"\n'
+        for name, model in (routes or {}).items():
+            text += f"[[route]]\nname = {json.dumps(name)}\nmodel = {json.dumps(model)}\n"
         process = await self._spawn("ingress", text)
         line = await process.logged("ingress.listening")
-        process.url = line["url"]  # type: ignore[attr-defined]
+        process.url = line["url"]
         self.url = self.url or line["url"]
         return process
 
     async def worker(
-        self, engine: str = "echo://?model=echo", *, slots: int = 0, **config: Any
+        self,
+        engine: str = "echo://?model=echo",
+        config: dict[str, Any] | None = None,
+        *,
+        slots: int = 0,
+        kind: str = "",
+        models: Sequence[str] = (),
     ) -> Process:
-        """A worker of one engine; returns once the engine is ready."""
-        kind = engine.partition("://")[0].replace("http", "llamacpp")
-        text = self._toml("worker", config)
+        """A worker of one engine, with settings by path; returns once the engine is ready."""
+        kind = kind or engine.partition("://")[0].replace("http", "llamacpp")
+        text = self._toml("worker", config or {})
         text += (
             f'[[engines]]\nname = "{kind}"\nkind = "{kind}"\nurl = "{engine}"\nslots = {slots}\n'
+            f"models = {json.dumps(list(models))}\n"
         )
         process = await self._spawn("worker", text)
         await process.logged("engine.ready")
@@ -204,12 +217,12 @@ class Fabric:
         bus = await self.admin()
         try:
             state = (await bus.api("STREAM.INFO.DEAD"))["state"]
-            found = []
+            found: list[dict[str, str]] = []
             for sequence in range(state["first_seq"], state["last_seq"] + 1):
                 letter = await bus.api("STREAM.MSG.GET.DEAD", {"seq": sequence})
                 raw = base64.b64decode(letter["message"]["hdrs"]).decode()
-                rows = [line.split(": ", 1) for line in raw.splitlines() if ": " in line]
-                found.append({name: value for name, value in rows})
+                rows = (line.partition(": ") for line in raw.splitlines())
+                found.append({name: value for name, colon, value in rows if colon})
             return found
         finally:
             await bus.close()

@@ -18,6 +18,11 @@ PIECE = 256 * 1024
 """Bytes of answer in one frame at most: the broker takes messages of 2 MB."""
 
 
+PAUSE = 1.25
+"""Seconds without word from the broker that `alive`, sent twice a second, found nobody: since then
+somebody heard it."""
+
+
 class Withdrawn(Exception):
     """The attempt is to stop. `verdict` is what the broker is told, or b"" for nothing at all."""
 
@@ -42,8 +47,8 @@ class Attempt:
         self.permitted = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.stopped: Exception | None = None
-        self.orphaned = 0
         self.began = self.moved = self.leased = time.monotonic()
+        self._orphaned = self._unheard = 0.0
         self._claim = b""
         self._bus = bus
         self._subject = subjects.frames(job.ingress, job.id)
@@ -94,12 +99,20 @@ class Attempt:
         frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq)
         self._post(frame, reply)
 
+    def unheard(self, now: float) -> float:
+        """Nobody heard the last `alive`; returns the seconds since anybody did."""
+        if now - self._unheard > PAUSE:
+            self._orphaned = now
+        self._unheard = now
+        return now - self._orphaned
+
     def resend(self, first: int) -> None:
         """Send again what the ring still has from `first` on, else fail honestly."""
         metrics.RESENDS.inc()
         if first < self._seq and (not self._ring or self._ring[0][0] > first):
             fault = ("stream_broken", "frames were lost and are no longer kept", False)
             self._post(frames.pack(Kind.FAIL, self.number, self.nonce, first, fault))
+            self.stop(Withdrawn("frames were lost", b"+TERM"))
             return
         for seq, frame in self._ring:
             if seq >= first:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import orjson
@@ -72,7 +73,9 @@ class Puller:
         async with self._lock:
             await self._unsubscribe()
             self._inbox = f"{self._bus.inbox}.p.{next(_inboxes)}"
-            self._subscription = await self._bus.subscribe(self._inbox, self._receive)
+            self._subscription = await self._bus.subscribe(
+                self._inbox, partial(self._receive, self._inbox)
+            )
             self._asked = 0
             self._open = True
             self.fill()
@@ -119,16 +122,26 @@ class Puller:
             self._heard = asyncio.get_running_loop().time()
         self._asked += 1
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, inbox: str, message: Message) -> None:
+        """`inbox`: where it came to; a job's own subject is that of the stream."""
+        refusal = message.headers if message.headers and "Status" in message.headers else None
+        if inbox != self._inbox:  # of an earlier connection, whose pulls do not count
+            if refusal is None:
+                self._hand_back(message)
+            return
         self._asked = max(0, self._asked - 1)
         self._heard = asyncio.get_running_loop().time()
-        if message.headers and "Status" in message.headers:
-            self._refused(message.headers["Status"], message.headers.get("Description", ""))
+        if refusal is not None:
+            self._refused(refusal["Status"], refusal.get("Description", ""))
         elif not self._open or self._free() <= 0:
-            self._bus.post(message.reply, NAK)
+            self._hand_back(message)
         else:
             self._delay = _RETRY
             self._on_job(self, message)
+
+    def _hand_back(self, message: Message) -> None:
+        with contextlib.suppress(BusError):  # redelivered after ack_wait
+            self._bus.post(message.reply, NAK)
 
     def _refused(self, status: str, description: str) -> None:
         if status == "408":  # expired: as it should be while there is no work
@@ -138,12 +151,13 @@ class Puller:
         log.warning("consumer.refused", model=self.model, status=status, why=description)
         self._asked += 1  # holds the place of the pull until the delay is over
         loop = asyncio.get_running_loop()
-        loop.call_later(self._delay, self._again)
+        loop.call_later(self._delay, self._again, self._inbox)
         self._delay = min(_RETRY_MAX, self._delay * 2)
 
-    def _again(self) -> None:
-        self._asked = max(0, self._asked - 1)
-        self.fill()
+    def _again(self, inbox: str) -> None:
+        if inbox == self._inbox:
+            self._asked = max(0, self._asked - 1)
+            self.fill()
 
 
 async def declare(bus: Bus, model: str, ack_wait: float, replicas: int) -> None:

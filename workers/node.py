@@ -43,14 +43,14 @@ class Worker:
 
     async def run(self) -> None:
         """Raises BusError if the broker refuses this worker."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
         engines = [(build(engine), engine) for engine in self._config.engines]
         names = ",".join(engine.name for engine in self._config.engines)
         inbox = f"{subjects.INBOX_WORKER}.{self._holder}"
         name = f"headrace-worker/{self._node} {names}"
         self._bus = await buses.connect(self._config.nats, name, inbox)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
+            loop.add_signal_handler(number, self.stop)
         serving = self._config.worker
         if serving.metrics_port >= 0:
             server, _ = start_http_server(serving.metrics_port, serving.metrics_host)

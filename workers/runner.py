@@ -102,6 +102,10 @@ class Runner:
         except Withdrawn as why:
             attempt.fail("client_gone", str(why), False)
             verdict, outcome = why.verdict, str(why)
+        except Exception as fault:
+            log.error("runner.internal", job=attempt.job.id, exc_info=fault)
+            attempt.fail("internal_error", "A fault of the worker; its log has it.", False)
+            verdict, outcome = TERM, "internal_error"
         finally:
             self._finish(desk, puller, attempt, verdict, outcome)
 
@@ -111,10 +115,10 @@ class Runner:
         job = attempt.job
         if time.time() * 1000 > job.total_by:
             raise Withdrawn("expired", TERM)
-        log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
         attempt.claim(self._holder, self._node, engine.name)
         if attempt.number > 1 or job.body_size:
             await attempt.permitted
+        log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
         body = await fetch(self._bus, job) if job.body_size else job.body
         end = await engine.run(job, body, attempt)
         attempt.end(end)
@@ -167,10 +171,8 @@ class Runner:
     def _unheard(self, subject: str) -> None:
         """The broker found no ingress behind a job's frames: after a while it is gone for good."""
         found = self.running.get(subjects.job_of(subject))
-        if found is not None:
-            found[0].orphaned += 1
-            if found[0].orphaned * TICK > ORPHAN_PATIENCE:
-                found[0].stop(Withdrawn("its ingress is gone", TERM))
+        if found is not None and found[0].unheard(time.monotonic()) > ORPHAN_PATIENCE:
+            found[0].stop(Withdrawn("its ingress is gone", TERM))
 
     def _obey(self, attempt: Attempt, control: Control) -> None:
         match control.op:
@@ -207,6 +209,9 @@ class Runner:
         self._forget(now)
 
     def _prolong(self, attempt: Attempt, now: float) -> None:
+        if not self._bus.connected:  # nothing to prolong, and nobody who could answer a claim
+            attempt.began = now
+            return
         if not attempt.permitted.done():
             if now - attempt.began > CLAIM_PATIENCE:
                 attempt.stop(Withdrawn("its ingress is gone", TERM))

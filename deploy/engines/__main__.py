@@ -9,11 +9,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from deploy.engines import whisper
+from deploy.engines import minilm, mmproj, whisper
 from deploy.engines.errors import BuildError
 from deploy.engines.store import Say
 
-BUILDS: dict[str, Callable[[Say], Any]] = {"whisper": whisper.build}
+BUILDS: dict[str, Callable[[Say], Any]] = {
+    "minilm": minilm.build,
+    "mmproj": mmproj.build,
+    "whisper": whisper.build,
+}
 """One line for each engine that can be built; the value is a dataclass of paths."""
 
 

@@ -46,6 +46,7 @@ def _entry(here: Context, name: str) -> dict[str, Any]:
         "object": "model",
         "created": min((card.started for card, _ in where), default=0),
         "owned_by": "headrace",
+        "shutdown_date": None,
         "headrace": {"model": model, **_facts(where)},
     }
 
@@ -57,6 +58,8 @@ def _facts(where: list[tuple[Card, ServedModel]]) -> dict[str, Any]:
         "slots": sum(served.slots for _, served in where),
         "context": min(served.context for _, served in where),
         "modalities": sorted({name for _, served in where for name in served.modalities}),
+        "features": sorted({name for _, served in where for name in served.features}),
+        "ignores": {each.field: each.why for _, served in where for each in served.ignores},
     }
 
 

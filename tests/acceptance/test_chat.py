@@ -26,12 +26,12 @@ NOT_COMPARED = ("id", "created", "timings")
 
 
 @pytest.fixture
-async def served(fabric: Fabric, llama: Llama) -> AsyncIterator[Fabric]:
+async def served(fabric: Fabric, llama: Llama) -> Fabric:
     """An ingress and one worker in front of the real server."""
     await fabric.ingress()
     await fabric.worker(llama.url)
     await fabric.served(llama.model)
-    yield fabric
+    return fabric
 
 
 @pytest.fixture

@@ -82,7 +82,8 @@ def test_by_the_address_of_the_broker(running: Up) -> None:
     assert login["password"] not in done.stdout
     refused = headrace("status", "--nats", f"nats://admin:wrong@{address}")
     assert refused.returncode == 1
-    assert "refuses these credentials" in refused.stderr
+    assert address in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize("verb", ["status", "doctor"])
@@ -93,9 +94,8 @@ def test_beside_nothing(verb: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["status", "doctor"])
-def test_beside_a_broker_that_is_away(verb: str) -> None:
-    done = headrace(verb, "--nats", "nats://127.0.0.1:9")
+def test_beside_a_broker_that_is_away() -> None:
+    done = headrace("status", "--nats", "nats://127.0.0.1:9")
     assert done.returncode == 1
     assert "no broker answers at nats://127.0.0.1:9" in done.stdout + done.stderr
 

@@ -10,6 +10,10 @@ import av.audio.stream
 
 from workers.engines import whisper
 
+NATIVE: dict[str, tuple[str, str, int]] = {
+    "flac": ("flac", "flac", 44_100),
+    "ogg": ("ogg", "vorbis", 44_100),
+}
 KINDS: dict[str, tuple[str, str, int]] = {
     "m4a": ("ipod", "aac", 44_100),
     "mp4": ("mp4", "aac", 48_000),
@@ -21,7 +25,7 @@ KINDS: dict[str, tuple[str, str, int]] = {
     "mka": ("matroska", "pcm_s16le", 44_100),
     "mpeg": ("mpeg", "mp2", 44_100),
 }
-"""Muxer, encoder and sample rate."""
+"""Muxer, encoder and sample rate; those of `NATIVE` it reads itself."""
 
 
 def tone(seconds: float) -> bytes:
@@ -31,12 +35,13 @@ def tone(seconds: float) -> bytes:
 
 def encode(kind: str, source: bytes) -> bytes:
     """`source`, a file of any kind, as a stereo file of `kind`."""
-    muxer, codec, rate = KINDS[kind]
+    muxer, codec, rate = (NATIVE | KINDS)[kind]
     target = io.BytesIO()
     with av.open(target, "w", format=muxer) as written, av.open(io.BytesIO(source), "r") as read:
         stream: Any = written.add_stream(codec, rate=rate)
         assert isinstance(stream, av.audio.stream.AudioStream)
         stream.layout = "stereo"
+        stream.codec_context.options = {"strict": "experimental"}  # FFmpeg's Vorbis
         context = stream.codec_context
         context.open()
         resampler = av.AudioResampler(context.format.name, "stereo", rate, context.frame_size or 0)

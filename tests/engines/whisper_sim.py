@@ -13,8 +13,8 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from workers.engines import multipart
-from workers.engines.multipart import Part
+from schemas import multipart
+from schemas.multipart import Part
 
 HEADERS = {"Server": "whisper.cpp", "Access-Control-Allow-Origin": "*"}
 SPEECH = Path(__file__).parents[1] / "unit/workers/engines/data/whisper_words.json"

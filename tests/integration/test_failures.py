@@ -222,7 +222,7 @@ async def test_engine_fault_is_tried_three_times(fabric: Fabric, fault: str) -> 
 
 async def test_engine_that_hangs_loses_the_job_to_another(fabric: Fabric) -> None:
     await fabric.ingress()
-    worker = await fabric.worker(**{"worker.stall": 3.0})
+    worker = await fabric.worker(config={"worker.stall": 3.0})
     await fabric.served("echo")
     status, body, _ = await fabric.post(ask("hangs", echo={"fault": "hang", "at": 1}))
     assert (status, body["error"]["code"]) == (502, "engine_failed")
@@ -241,7 +241,7 @@ async def test_engine_error_before_the_head_keeps_its_status_when_streamed(fabri
 
 
 async def test_keepalive_comments_while_queued_then_the_answer(fabric: Fabric) -> None:
-    await fabric.ingress(**{"ingress.keepalive": 0.2})
+    await fabric.ingress({"ingress.keepalive": 0.2})
     worker = await fabric.worker("echo://?model=echo&slots=1")
     await fabric.served("echo")
     running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": 1000})))

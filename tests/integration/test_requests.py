@@ -18,7 +18,9 @@ JSON = {"content-type": "application/json"}
 async def _send(fabric: Fabric, body: bytes, **headers: str) -> tuple[int, dict[str, str]]:
     """(status, error) of a raw body."""
     heads = {**fabric.headers, **JSON, **headers}
-    async with fabric.session.post(fabric.url + CHAT, data=io.BytesIO(body), headers=heads) as answer:
+    async with fabric.session.post(
+        fabric.url + CHAT, data=io.BytesIO(body), headers=heads
+    ) as answer:
         found = await answer.json()
         assert answer.headers["x-request-id"]
         return answer.status, found["error"]
@@ -36,7 +38,12 @@ async def test_bad_requests_are_refused_with_a_reason(fabric: Fabric) -> None:
         ({"model": "echo", "messages": "hi"}, 400, "invalid_request", "messages"),
         ({"model": "echo", "messages": []}, 400, "invalid_request", "messages"),
         ({"model": 7, "messages": [message]}, 400, "invalid_request", "model"),
-        ({"model": "echo", "messages": [message], "stream": "yes"}, 400, "invalid_request", "stream"),
+        (
+            {"model": "echo", "messages": [message], "stream": "yes"},
+            400,
+            "invalid_request",
+            "stream",
+        ),
         ({"model": "echo", "messages": [message], "n": 0}, 400, "invalid_request", "n"),
         (
             {"model": "echo", "messages": [{"role": "robot", "content": "hi"}]},
@@ -114,7 +121,7 @@ async def test_request_id_is_kept(fabric: Fabric) -> None:
 
 
 async def test_body_limits(fabric: Fabric) -> None:
-    await fabric.ingress(**{"ingress.max_body": 2 * 2**20})
+    await fabric.ingress({"ingress.max_body": 2 * 2**20})
     await fabric.worker()
     await fabric.served("echo")
     status, error = await _send(fabric, b" " * (2 * 2**20 + 1))
@@ -149,7 +156,7 @@ async def test_large_bodies_travel_by_reference(fabric: Fabric, size: int) -> No
 
 
 async def test_no_worker_for_a_known_model_is_503_after_the_claim_deadline(fabric: Fabric) -> None:
-    await fabric.ingress(**{"routes.claim": 0.5})
+    await fabric.ingress({"routes.claim": 0.5})
     worker = await fabric.worker()
     await fabric.served("echo")
     await worker.stop()
@@ -167,13 +174,13 @@ async def test_a_known_model_is_remembered_by_a_new_ingress(fabric: Fabric) -> N
     await fabric.ingress()
     worker = await fabric.worker()
     await worker.stop()
-    second = await fabric.ingress(**{"routes.claim": 0.2})
+    second = await fabric.ingress({"routes.claim": 0.2})
     status, body, _ = await fabric.post(ask("anybody?"), url=second.url)
     assert (status, body["error"]["code"]) == (503, "no_worker")
 
 
 async def test_full_queue_is_429_with_a_true_retry_after(fabric: Fabric) -> None:
-    await fabric.ingress(**{"jobs.queue_depth": 5})
+    await fabric.ingress({"jobs.queue_depth": 5})
     await fabric.worker("echo://?model=echo&slots=1&first_ms=300")
     await fabric.served("echo")
     for _ in range(2):
@@ -206,7 +213,7 @@ async def test_broker_away_is_503_within_2_s_and_mends_itself(fabric: Fabric) ->
 
 
 async def test_total_deadline_is_504_and_frees_the_slot(fabric: Fabric) -> None:
-    await fabric.ingress(**{"routes.total": 0.5})
+    await fabric.ingress({"routes.total": 0.5})
     worker = await fabric.worker("echo://?model=echo&slots=1")
     await fabric.served("echo")
     status, body, _ = await fabric.post(ask("too slow", echo={"first_ms": 60_000}))

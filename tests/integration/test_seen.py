@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 
-import aiohttp
-
 from tests.fabric import Fabric, ask
 
 
 async def test_streams_consumers_connections_and_services_read_well(fabric: Fabric) -> None:
     await fabric.ingress()
-    await fabric.worker("echo://?model=llama3.2:3b", **{"worker.node": "attic"})
+    await fabric.worker("echo://?model=llama3.2:3b", {"worker.node": "attic"})
     await fabric.served("llama3.2:3b")
     bus = await fabric.admin()
     try:
@@ -28,9 +26,8 @@ async def test_streams_consumers_connections_and_services_read_well(fabric: Fabr
         assert found[0]["description"].startswith("Headrace ingress at 127.0.0.1:")
     finally:
         await bus.close()
-    async with aiohttp.ClientSession() as session:
-        async with session.get(fabric.broker.http_url + "/connz") as answer:
-            names = [row.get("name", "") for row in (await answer.json())["connections"]]
+    async with fabric.session.get(fabric.broker.http_url + "/connz") as answer:
+        names = [row.get("name", "") for row in (await answer.json())["connections"]]
     assert "headrace-worker/attic echo" in names
     assert any(name.startswith("headrace-ingress/in-") for name in names)
 

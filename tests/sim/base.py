@@ -85,9 +85,11 @@ class Sim:
         app = web.Application(middlewares=[self._middleware], client_max_size=64 * 2**20)
         app.add_routes(self.routes())
         app.on_response_prepare.append(self._dress)
-        self._runner = web.AppRunner(app, handler_cancellation=not self.patient, access_log=None)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=not self.patient, access_log=None, shutdown_timeout=1.0
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
@@ -118,6 +120,11 @@ class Sim:
         async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(lambda: len(found()) >= count)
         return found()
+
+    async def sent(self, path: str, count: int) -> None:
+        """Wait until `path` has been asked `count` times."""
+        async with asyncio.timeout(PATIENCE), self._news:
+            await self._news.wait_for(lambda: len(self.asked(path)) >= count)
 
     def asked(self, path: str) -> list[Any]:
         """The bodies that were sent to `path` so far."""

@@ -1,10 +1,10 @@
-"""Ollama's answers on the responses and messages endpoints."""
+"""Ollama's answers on the completions, responses and messages endpoints."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.sim.base import sse
+from tests.sim.base import DONE, sse
 
 CREATED = 1787338102
 
@@ -19,6 +19,38 @@ class Writer:
 
     def chunk(self, found: dict[str, Any]) -> bytes:
         raise NotImplementedError
+
+
+class Text(Writer):
+    key = "response"
+
+    def __init__(self, head: dict[str, str], usage: bool) -> None:
+        self._head, self._with_usage = head, usage
+
+    def document(self, found: dict[str, Any]) -> dict[str, Any]:
+        choice = {"text": found["response"], "index": 0, "finish_reason": found["done_reason"]}
+        top = {"id": self._head["id"], "object": "text_completion", "created": CREATED}
+        more = {"model": found["model"], "system_fingerprint": "fp_ollama"}
+        return {**top, **more, "choices": [choice], "usage": usage_of(found)}
+
+    def chunk(self, found: dict[str, Any]) -> bytes:
+        text = found.get("response", "")
+        choice = {"text": text, "index": 0, "finish_reason": found.get("done_reason")}
+        zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        out = sse(self._top([choice], found, zeros if self._with_usage else None))
+        if not found.get("done"):
+            return out
+        if self._with_usage:
+            out += sse(self._top([], found, usage_of(found)))
+        return out + DONE
+
+    def _top(
+        self, choices: list[Any], found: dict[str, Any], usage: dict[str, int] | None
+    ) -> dict[str, Any]:
+        top = {"id": self._head["id"], "object": "text_completion", "created": CREATED}
+        more = {"model": found.get("model", ""), "system_fingerprint": "fp_ollama"}
+        told = {} if usage is None else {"usage": usage}
+        return {**top, "choices": choices, **more, **told}
 
 
 class Responses(Writer):

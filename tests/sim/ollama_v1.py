@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.sim.base import DONE, document, sse, stream
 from tests.sim.ollama_core import Core, NativeError, whole
-from tests.sim.ollama_events import CREATED, Messages, Responses, Writer, usage_of
+from tests.sim.ollama_events import CREATED, Messages, Responses, Text, Writer, usage_of
 
 JSON = "application/json"
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
@@ -67,7 +67,7 @@ class Handlers:
         native["options"] = _options(asked)
         head = {"id": f"cmpl-{random.randrange(999)}", "model": str(asked.get("model"))}
         chunks = self._server.generate(native, "response")
-        return await self._answer(request, asked, chunks, _Text(head, _usage_wanted(asked)))
+        return await self._answer(request, asked, chunks, Text(head, _usage_wanted(asked)))
 
     async def embeddings(self, request: web.Request) -> web.Response:
         asked, fault = await _read(request, "EmbedRequest")
@@ -187,38 +187,6 @@ class _Chat(Writer):
         }
 
 
-class _Text(Writer):
-    key = "response"
-
-    def __init__(self, head: dict[str, str], usage: bool) -> None:
-        self._head, self._with_usage = head, usage
-
-    def document(self, found: dict[str, Any]) -> dict[str, Any]:
-        choice = {"text": found["response"], "index": 0, "finish_reason": found["done_reason"]}
-        top = {"id": self._head["id"], "object": "text_completion", "created": CREATED}
-        more = {"model": found["model"], "system_fingerprint": "fp_ollama"}
-        return {**top, **more, "choices": [choice], "usage": usage_of(found)}
-
-    def chunk(self, found: dict[str, Any]) -> bytes:
-        text = found.get("response", "")
-        choice = {"text": text, "index": 0, "finish_reason": found.get("done_reason")}
-        zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        out = sse(self._top([choice], found, zeros if self._with_usage else None))
-        if not found.get("done"):
-            return out
-        if self._with_usage:
-            out += sse(self._top([], found, usage_of(found)))
-        return out + DONE
-
-    def _top(
-        self, choices: list[Any], found: dict[str, Any], usage: dict[str, int] | None
-    ) -> dict[str, Any]:
-        top = {"id": self._head["id"], "object": "text_completion", "created": CREATED}
-        more = {"model": found.get("model", ""), "system_fingerprint": "fp_ollama"}
-        told = {} if usage is None else {"usage": usage}
-        return {**top, "choices": choices, **more, **told}
-
-
 async def _read(request: web.Request, kind: str) -> tuple[dict[str, Any], web.Response | None]:
     try:
         asked = orjson.loads(await request.read())
@@ -243,7 +211,8 @@ def _native_chat(asked: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(content, list):
             messages += [_part(part, role) for part in content]
         elif not message.get("tool_calls"):
-            raise ValueError("invalid message content type: <nil>")
+            kind = "<nil>" if content is None else "map[string]interface {}"
+            raise ValueError(f"invalid message content type: {kind}")
     form = asked.get("response_format") or {}
     schema = (form.get("json_schema") or {}).get("schema")
     kinds = {"json_object": "json", "json_schema": schema}
@@ -252,8 +221,10 @@ def _native_chat(asked: dict[str, Any]) -> dict[str, Any]:
     return {**native, "tools": asked.get("tools"), "format": kinds.get(kind)}
 
 
-def _part(part: dict[str, Any], role: Any) -> dict[str, Any]:
-    if part.get("type") == "text":
+def _part(part: Any, role: Any) -> dict[str, Any]:
+    if not isinstance(part, dict):
+        raise ValueError("invalid message format")
+    if part.get("type") == "text" and isinstance(part.get("text"), str):
         return {"role": role, "content": part["text"]}
     if part.get("type") != "image_url":
         raise ValueError("invalid message format")

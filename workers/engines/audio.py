@@ -185,9 +185,18 @@ async def decode(data: bytes, found: Found) -> bytes:
     return pcm
 
 
+def can_decode() -> bool:
+    """Whether this machine has a decoder (see `INSTALL`)."""
+    return _has_av() or shutil.which("ffmpeg") is not None
+
+
+def _has_av() -> bool:
+    return importlib.util.find_spec("av") is not None
+
+
 def _decoder(found: Found) -> list[str]:
     """The command that turns stdin, a file, into raw samples on stdout. Raises AudioError."""
-    if importlib.util.find_spec("av") is not None:
+    if _has_av():
         # As a file and isolated: its neighbours here bear names of the standard library.
         return [sys.executable, "-I", str(Path(transcode.__file__)), found.demuxer]
     if ffmpeg := shutil.which("ffmpeg"):
@@ -196,5 +205,4 @@ def _decoder(found: Found) -> list[str]:
         # One second more than is allowed, so that too much can be told from just enough.
         limits = ["-map", "0:a:0", "-vn", "-t", str(MAX_SECONDS + 1)]
         return [*quiet, *source, *limits, "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
-    what = f"This node cannot convert {found.name} ({INSTALL})."
-    raise AudioError(f"{what} It takes {NATIVE}.")
+    raise AudioError(f"This node cannot convert {found.name}; it takes {NATIVE}.")

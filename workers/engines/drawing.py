@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 
 import orjson
 
-from workers.engines import multipart, pictures
+from schemas import multipart
+from schemas.multipart import FormError, Part
+from workers.engines import pictures
 from workers.engines.envelope import Refusal
-from workers.engines.multipart import FormError, Part
 from workers.engines.pictures import BadPicture
 
 MAX_PROMPT = 32_000

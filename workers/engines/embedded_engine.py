@@ -51,7 +51,7 @@ class EmbeddedEngine(LlamaCppEngine):
         if self._process is None:
             self._process = self._started()
         try:
-            self._http.url = await self._process.ready()
+            self._http.move(await self._process.ready())
         except ProcessFailed as fault:
             raise EngineFault(str(fault), away=True) from None
         return await super().discover()

@@ -8,17 +8,16 @@ FastAPI's ``{"detail": …}``, Anthropic's ``{"type": "error", …}``, or text.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from schemas.frames import End
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import Sink
 
 JSON = "application/json"
-LENIENT = ("lenient", "true")
-"""The job's tag of a client that takes an answer without the fields that are passed over."""
 TYPE = "invalid_request_error"
 
 _TOO_LONG = re.compile(
@@ -72,37 +71,20 @@ class Refusal(Exception):
         return End(0, 0, 0)
 
 
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "tool_choice": ("auto", "none"),
-    "parallel_tool_calls": (True,),
-    "cache_prompt": (True,),
-}
-"""Values with which a field asks for nothing but what every engine does anyway."""
-_NOTHING: tuple[Any, ...] = (None, False, "", 0, [], {})
+def passed_over(model: ServedModel, feature: str, request: Mapping[str, Any]) -> list[Ignored]:
+    """The fields that `request` asks for and `model` would pass over at this endpoint."""
+    return [
+        each
+        for each in model.ignores
+        if (not each.at or feature in each.at) and each.wanted(request)
+    ]
 
 
-def ignored(
-    fields: Mapping[str, str],
-    request: Mapping[str, Any],
-    neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL,
-) -> dict[str, str]:
-    """Those of `fields` (name: why it is passed over) that `request` really asks for."""
-    return {
-        name: why
-        for name, why in fields.items()
-        if name in request
-        and request[name] not in _NOTHING
-        and request[name] not in neutral.get(name, ())
-    }
-
-
-def refuse_ignored(engine: str, found: Mapping[str, str]) -> None:
+def refuse_ignored(engine: str, found: Iterable[Ignored]) -> None:
     """Raises Refusal naming the first of the fields that would be passed over in silence."""
-    for name, why in found.items():
-        message = f"{name!r} is not supported by the engine {engine!r}: {why}."
-        raise Refusal(message, param=name, code="unsupported_parameter")
+    for each in found:
+        message = f"{each.field!r} is not supported by the engine {engine!r}: {each.why}."
+        raise Refusal(message, param=each.field, code="unsupported_parameter")
 
 
 def translate(status: int, body: bytes) -> Refusal:

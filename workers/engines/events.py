@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from workers.engines.sse import Events
 from workers.engines.usage import Usage, last_usage
 
 _ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)
+_HEAD = 4096
 _LAST = re.compile(
     rb"^event: ?(response\.(completed|incomplete|failed)|message_stop)", re.MULTILINE
 )
@@ -32,12 +34,15 @@ class ErrorGuard:
     def __init__(self, inner: Sink, engine: str) -> None:
         self._inner = inner
         self._engine = engine
+        self.head = b""
+        """The first bytes: Anthropic's streams tell the prompt's tokens there, and only there."""
         self.start = inner.start
         self.touch = inner.touch
         self.settle = inner.settle
 
     def data(self, chunk: bytes) -> None:
         """Whole events only. Raises EngineFault at an error event."""
+        self.head = self.head or chunk[:_HEAD]
         found = _ERROR.search(chunk) if b'{"error"' in chunk else None
         why = _message(chunk[found.start() :]) if found else ""
         if found is None or not why:
@@ -56,31 +61,45 @@ def tokens_told(document: bytes) -> Usage | None:
         return None
 
 
-def tokens_of_stream(tail: bytes) -> Usage | None:
-    """What the last events of a stream say it cost."""
+def tokens_of_stream(head: bytes, tail: bytes) -> Usage | None:
+    """What the first and the last events of a stream say it cost."""
     if _LAST.search(tail) is None:
         return last_usage(tail)
-    for line in reversed(tail.split(b"\n")):
+    told = _told_in(reversed(tail.split(b"\n")))
+    if told is None or told.prompt >= 0:
+        return told
+    start = _told_in(head.split(b"\n"))
+    return Usage(start.prompt, told.completion, start.cached) if start else told
+
+
+def _told_in(lines: Iterable[bytes]) -> Usage | None:
+    for line in lines:
         if line.startswith(b"data:") and b'"usage"' in line and (usage := tokens_told(line[5:])):
             return usage
     return None
 
 
 def _tokens(found: Any) -> Usage | None:
-    """OpenAI's words for it (chat, embeddings), the responses API's, or Anthropic's."""
+    """OpenAI's words for it (chat, embeddings), the responses API's, or Anthropic's; `prompt` is
+    -1 where only the answer was counted."""
     if not isinstance(found, dict):
         return None
-    inner = found.get("response")
+    inner = found.get("response") or found.get("message")
     told = found.get("usage") or (inner.get("usage") if isinstance(inner, dict) else None)
     if not isinstance(told, dict):
         return None
-    details = told.get("prompt_tokens_details") or told.get("input_tokens_details") or {}
-    cached = details.get("cached_tokens") or told.get("cache_read_input_tokens") or 0
-    return Usage(
-        int(told.get("prompt_tokens") or told.get("input_tokens") or 0),
-        int(told.get("completion_tokens") or told.get("output_tokens") or 0),
-        int(cached),
-    )
+    details = told.get("prompt_tokens_details") or told.get("input_tokens_details")
+    prompt = _count(told, "prompt_tokens", _count(told, "input_tokens", -1))
+    completion = _count(told, "completion_tokens", _count(told, "output_tokens", 0))
+    # Anthropic's input_tokens are those that were not in the cache; OpenAI's are all.
+    beside = _count(told, "cache_read_input_tokens", 0)
+    cached = _count(details, "cached_tokens", 0) if isinstance(details, dict) else 0
+    return Usage(prompt + beside, completion, beside or cached)
+
+
+def _count(told: dict[str, Any], name: str, default: int) -> int:
+    value = told.get(name)
+    return value if isinstance(value, int) else default
 
 
 def _message(event: bytes) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import orjson
 
 from workers.engines.base import EngineFault, Sink
+from workers.engines.link import LinkBroken, Links, Response
 from workers.engines.sse import Events
 
 ERROR_LIMIT = 64 * 1024
 """Bytes of an engine's error body that are read."""
-_LARGE = 2**20
-"""Bytes of a body that aiohttp wants as a file: it then writes it in pieces, between which other
-jobs have their turn."""
 
 
 class Upstream:
@@ -26,42 +22,38 @@ class Upstream:
 
     def __init__(self, name: str, url: str, api_key: str = "") -> None:
         self.name = name
-        self.url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._session: aiohttp.ClientSession | None = None
-
-    async def open(self) -> None:
         # No time-out of its own: the lease and the deadlines decide how long an engine may take.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            headers=self._headers,
-            auto_decompress=False,
-            read_bufsize=2**20,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.move(url)
+
+    def move(self, url: str) -> None:
+        """The engine answers at another address from now on."""
+        self.url = url.rstrip("/")
+        self._links = Links(self.url, self._headers)
+
+    async def open(self) -> None: ...
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        self._links.close()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn
 
     @asynccontextmanager
     async def call(
         self, method: str, path: str, body: bytes | None = None, content_type: str = ""
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        assert self._session is not None, "open() comes first"
-        headers = {"Content-Type": content_type} if content_type else {}
-        data = io.BytesIO(body) if body is not None and len(body) > _LARGE else body
+    ) -> AsyncIterator[Response]:
+        """One request; its connection is closed if the block ends before the answer does."""
+        response = None
         try:
-            async with self._session.request(
-                method, self.url + path, data=data, headers=headers, allow_redirects=False
-            ) as response:
-                yield response
-        except aiohttp.ClientConnectorError as fault:
-            raise EngineFault(f"{self.name} cannot be reached: {fault}", away=True) from None
-        except (aiohttp.ClientError, OSError) as fault:
-            why = f"{self.name} broke the connection: {type(fault).__name__}"
+            response = await self._links.ask(method, path, body, content_type)
+            yield response
+        except LinkBroken as fault:
+            why = f"{self.name} broke the connection: {fault}"
             raise EngineFault(why, away=True) from None
+        except OSError as fault:
+            raise EngineFault(f"{self.name} cannot be reached: {fault}", away=True) from None
+        finally:
+            if response is not None:
+                self._links.give_back(response)
 
     async def json(self, path: str, timeout: float = 5.0) -> Any:
         """GET a JSON page. Raises EngineFault, also for any status but 200."""
@@ -79,15 +71,15 @@ class Upstream:
             raise EngineFault(why, away=True) from None
 
 
-async def read_error(response: aiohttp.ClientResponse) -> bytes:
+async def read_error(response: Response) -> bytes:
     """The body of an error answer, up to a limit."""
-    return await response.content.read(ERROR_LIMIT)
+    return await response.read(ERROR_LIMIT)
 
 
-async def relay_events(response: aiohttp.ClientResponse, sink: Sink) -> Events:
+async def relay_events(response: Response, sink: Sink) -> Events:
     """Pass an event stream through as it comes; returns what the end of it tells."""
     events = Events()
-    while chunk := await response.content.readany():
+    while chunk := await response.readany():
         if whole := events.feed(chunk):
             sink.data(whole)
         else:

@@ -1,30 +1,37 @@
 """llama.cpp's llama-server, as measured on b11549.
 
-It is always asked to stream: only then does it notice within milliseconds that nobody listens.
-Its own queue is unbounded and silent, so it never gets more jobs than it has slots.
+It is asked to stream wherever it can: only then does it notice within milliseconds that nobody
+listens. Its own queue is unbounded and silent, so it never gets more jobs than it has slots. It
+does not look at `model`, so requests go as they come. What its events and documents have otherwise
+than OpenAI documents is mended here (`aggregate`, `rewrite`, `responses`, `messages`), and what it
+passes over in silence is on its card (`_ignored`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
 from schemas import settings
-from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
+from workers.engines import llamacpp_card as card
+from workers.engines import responses
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, prepare
-from workers.engines.base import EngineFault, Offer, Sink
-from workers.engines.http import Upstream, read_error, relay_events
-from workers.engines.usage import Usage, last_usage
+from workers.engines.base import EngineFault, Sink
+from workers.engines.envelope import JSON, Refusal, translate
+from workers.engines.http import read_error
+from workers.engines.link import Response
+from workers.engines.messages import Collected, Mended
+from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.rewrite import Discard, OneUsage, Rewriting, TextProbabilities
+from workers.engines.usage import Usage
 
-JSON = "application/json"
-CHECK_TIMEOUT = 60.0
-PROBE_TIMEOUT = 10.0
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 
 CLIENT_FAULTS = (
     "image input is not supported",
@@ -34,69 +41,21 @@ CLIENT_FAULTS = (
     "cannot make GET request",
 )
 """Messages of faults of the request that the server reports as 500 (measured)."""
+_TEXTS_OF = {
+    CHAT: "messages",
+    MESSAGES: "messages",
+    "/v1/messages/count_tokens": "messages",
+    COMPLETIONS: "prompt",
+}
 
 
-class LlamaCppEngine:
+class LlamaCppEngine(OpenAIEngine):
     kind = "llamacpp"
 
     def __init__(self, config: settings.Engine) -> None:
-        self.name = config.name
-        self._config = config
-        self._http = Upstream(config.name, config.url, config.api_key.get_secret_value())
+        super().__init__(config)
+        self._props: dict[str, Any] = {}
         self._probe_path = "/health"
-
-    async def open(self) -> None:
-        await self._http.open()
-
-    async def close(self) -> None:
-        await self._http.close()
-
-    async def discover(self) -> Offer:
-        """Slots from ``/props``, models from ``/v1/models``; the config's own names come first."""
-        props = await self._http.json("/props")
-        listed = await self._http.json("/v1/models")
-        try:
-            slots = self._config.slots or int(props["total_slots"])
-            context = int(props["default_generation_settings"]["n_ctx"])
-            names = [str(model["id"]) for model in listed["data"]]
-            seen = props.get("modalities") or {}
-        except (KeyError, TypeError, ValueError):
-            why = f"{self.name} does not answer like llama-server: is the URL right?"
-            raise EngineFault(why, away=True) from None
-        if props.get("endpoint_slots"):
-            self._probe_path = "/slots"  # answered by the inference loop, unlike /health
-        modalities = ("text", *(name for name in ("vision", "audio") if seen.get(name)))
-        models = self._config.models or [_bare(name) for name in names]
-        return Offer(
-            slots,
-            tuple(
-                ServedModel(name, self.name, self.kind, slots, context, modalities)
-                for name in models
-            ),
-        )
-
-    async def check(self) -> None:
-        body = orjson.dumps(
-            {
-                "messages": [{"role": "user", "content": "hi"}],
-                "max_tokens": 1,
-                "cache_prompt": False,
-            }
-        )
-        path = "/v1/chat/completions"
-        try:
-            async with (
-                asyncio.timeout(CHECK_TIMEOUT),
-                self._http.call("POST", path, body, JSON) as response,
-            ):
-                if response.status >= 500:
-                    raise EngineFault(
-                        f"{self.name} failed a small job: {response.status}", away=True
-                    )
-                await response.read()
-        except TimeoutError:
-            why = f"{self.name} did not finish a small job in {CHECK_TIMEOUT:.0f} s"
-            raise EngineFault(why, away=True) from None
 
     async def probe(self) -> bool:
         try:
@@ -108,86 +67,177 @@ class LlamaCppEngine:
         except TimeoutError:
             return False
 
-    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
-        began = time.monotonic()
-        whole: dict[str, Any] = {}
-        if not job.stream:
-            whole = orjson.loads(body)
-            body = orjson.dumps(prepare(whole))
-        async with self._http.call("POST", job.endpoint, body, JSON) as response:
-            if response.status != 200:
-                return await self._refused(response, sink)
-            collect = self._relay if job.stream else self._aggregate
-            usage = await collect(response, sink, whole)
-        took = round((time.monotonic() - began) * 1000)
-        if usage is None:
-            return End(engine_ms=took)
-        return End(usage.prompt, usage.completion, usage.cached, took)
+    # What it is.
 
-    async def _relay(
-        self, response: aiohttp.ClientResponse, sink: Sink, _: dict[str, Any]
-    ) -> Usage | None:
-        sink.start(response.status, response.headers.get("Content-Type", "text/event-stream"))
-        events = await relay_events(response, sink)
-        if not events.finished:
-            raise EngineFault(f"{self.name} ended its stream before [DONE]", away=True)
-        return last_usage(events.tail)
+    async def _list(self) -> dict[str, dict[str, Any]]:
+        """It serves one model, whatever else it lists; ``/props`` says more of it."""
+        self._props = await self._http.json("/props", PROBE_TIMEOUT)
+        if not isinstance(self._props, dict) or "total_slots" not in self._props:
+            why = f"{self.name} does not answer like llama-server: is the URL right?"
+            raise EngineFault(why, away=True)
+        if self._props.get("endpoint_slots"):
+            self._probe_path = "/slots"  # answered by the inference loop, unlike /health
+        listed = await super()._list()
+        return dict(list(listed.items())[:1])
+
+    async def _slots(self) -> int:
+        return int(self._props["total_slots"])
+
+    def _choose(self, listed: Mapping[str, Any]) -> dict[str, str]:
+        """Names of the config, all for the one model; else its alias or its file's bare name."""
+        own = next(iter(listed), "")
+        return dict.fromkeys(self._config.models or [_bare(own)], own)
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        endpoints = await self._found_endpoints()
+        if "embeddings" in endpoints and not await self._generates():
+            endpoints = tuple(word for word in endpoints if word not in card.GENERATING)
+        if "rerank" in endpoints:
+            endpoints = tuple(word for word in endpoints if word != "embeddings")
+        seen = self._props.get("modalities") or {}
+        senses = tuple(name for name in ("vision", "audio") if seen.get(name))
+        can = card.abilities(self._props) if "chat" in endpoints else ()
+        ignores = card.ignored(self._props, entry, endpoints)
+        if "tools" in can and not await self._obeys():
+            ignores = (*ignores, card.NO_CHOICE)
+        settings_ = self._props.get("default_generation_settings") or {}
+        return ServedModel(
+            public,
+            self.name,
+            self.kind,
+            slots,
+            int(settings_.get("n_ctx") or 0),
+            ("text", *senses),
+            (*endpoints, *can, *senses),
+            ignores,
+        )
+
+    async def _generates(self) -> bool:
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        status, _ = await self._ask(CHAT, body, self.check_timeout)
+        return status == 200
+
+    async def _obeys(self) -> bool:
+        """Whether a required tool call is forced upon the model, here without a reason to call."""
+        status, answer = await self._ask(CHAT, dict(card.UNWILLING), self.check_timeout)
+        try:
+            message = orjson.loads(answer)["choices"][0]["message"]
+        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
+            return False
+        return status == 200 and not message.get("content")
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
+
+    # What it answers.
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        match job.endpoint:
+            case "/v1/chat/completions" | "/v1/completions":
+                return await self._complete(job, body, sink)
+            case "/v1/responses":
+                return await self._respond(job, orjson.loads(body), sink)
+            case "/v1/messages":
+                return await self._message(job, orjson.loads(body), sink)
+        return await super()._serve(job, body, sink)
+
+    async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        """A stream passes as it is, unless something in it must be mended."""
+        special = not job.stream or (job.endpoint == COMPLETIONS or b'"n"' in body)
+        request: dict[str, Any] = orjson.loads(body) if special else {}
+        probable = job.endpoint == COMPLETIONS and request.get("logprobs") is not None
+        if not job.stream:
+            return await self._aggregate(job, request, sink, probable)
+        if probable:
+            change = TextProbabilities().change
+            sink = Rewriting(sink, change)
+        choices = request.get("n") or 1
+        if choices > 1 or isinstance(request.get("prompt"), list):
+            one = OneUsage(choices, card.wants_usage(request))
+            sink = Rewriting(sink, one.change, one.last)
+            await self._send(job, body, sink)
+            return one.usage()
+        return await self._send(job, body, sink)
 
     async def _aggregate(
-        self, response: aiohttp.ClientResponse, sink: Sink, whole: dict[str, Any]
+        self, job: Job, request: dict[str, Any], sink: Sink, probable: bool
     ) -> Usage | None:
-        answer = Aggregate(whole)
-        try:
-            while chunk := await response.content.readany():
-                answer.feed(chunk)
-                sink.touch()
-            document = answer.result()
-        except StreamFault as fault:
-            raise EngineFault(f"{self.name}: {fault}") from None
-        except StreamCut as fault:
-            raise EngineFault(f"{self.name}: {fault}", away=True) from None
-        sink.start(200, "application/json; charset=utf-8")
-        sink.data(document)
-        await sink.settle()
+        answer = Aggregate(request)
+        body = orjson.dumps(prepare(request))
+        async with self._http.call("POST", job.endpoint, body, JSON) as response:
+            await self._sound(job, response)
+            try:
+                while chunk := await response.readany():
+                    answer.feed(chunk)
+                    sink.touch()
+                document = answer.result()
+            except StreamFault as fault:
+                raise EngineFault(f"{self.name}: {fault}") from None
+            except StreamCut as fault:
+                raise EngineFault(f"{self.name}: {fault}", away=True) from None
+        if probable:
+            document = orjson.dumps(TextProbabilities().change(orjson.loads(document)))
+        await _give(sink, document)
         return answer.usage()
 
-    async def _refused(self, response: aiohttp.ClientResponse, sink: Sink) -> End:
-        """A fault of the request goes to the client as the engine said it; others are retried."""
-        body = await read_error(response)
-        status = response.status
-        kind, message = _error_of(body)
-        if status >= 500 and any(text in message for text in CLIENT_FAULTS):
+    async def _respond(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
+        numbered = responses.Numbered(request, job.asked)
+        body = orjson.dumps(responses.prepare(request))
+        if job.stream:
+            return await self._send(job, body, Rewriting(sink, numbered.change))
+        usage = await self._send(job, body, Rewriting(Discard(sink), numbered.change))
+        await _give(sink, self._whole_of(numbered.document))
+        return usage
+
+    async def _message(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
+        body = orjson.dumps({**request, "stream": True})
+        if job.stream:
+            return await self._send(job, body, Mended(sink))
+        collected = Collected()
+        usage = await self._send(job, body, Rewriting(Discard(sink), collected.change))
+        await _give(sink, self._whole_of(collected.document))
+        return usage
+
+    async def _send(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        async with self._http.call("POST", job.endpoint, body, JSON) as response:
+            await self._sound(job, response)
+            return await self._relay(job, response, sink)
+
+    async def _sound(self, job: Job, response: Response) -> None:
+        if response.status != 200:
+            raise self._refused(job, response.status, await read_error(response))
+
+    def _whole_of(self, document: dict[str, Any] | None) -> bytes:
+        if document is None:
+            raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
+        return orjson.dumps(document)
+
+    def _refused(self, job: Job, status: int, body: bytes) -> Exception:
+        refusal = translate(status, body)
+        if status == 501:
+            return Refusal(
+                refusal.message, param="model", code="unsupported_endpoint", source="engine"
+            )
+        if status == 500 and any(text in refusal.message for text in CLIENT_FAULTS):
             status = 400
-        if status >= 500 or status == 429:
-            why = message or f"status {status}"
-            raise EngineFault(f"{self.name}: {why}", away=status == 503)
-        if kind == "exceed_context_size_error":
-            body = _with_code(body, "context_length_exceeded")
-        elif status != response.status:
-            body = _with_code(body, "invalid_request", "invalid_request_error")
-        sink.start(status, response.headers.get("Content-Type", JSON))
-        sink.data(body)
-        return End(0, 0, 0)
+        return super()._refused(job, status, body)
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        if "is too large to process" in refusal.message:
+            refusal.code = "context_length_exceeded"
+        if refusal.code == "context_length_exceeded":
+            refusal.param = _TEXTS_OF.get(job.endpoint, "input")
+        return refusal
+
+
+async def _give(sink: Sink, document: bytes) -> None:
+    sink.start(200, JSON)
+    sink.data(document)
+    await sink.settle()
 
 
 def _bare(name: str) -> str:
     """A server without an alias names its file's path: keep the file's name alone."""
     return name.rsplit("/", 1)[-1].removesuffix(".gguf")
-
-
-def _error_of(body: bytes) -> tuple[str, str]:
-    """(type, message) of llama-server's error object, empty where there is none."""
-    try:
-        error = orjson.loads(body)["error"]
-        return str(error.get("type", "")), str(error.get("message", ""))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return "", ""
-
-
-def _with_code(body: bytes, code: str, kind: str = "") -> bytes:
-    """The engine's error with OpenAI's word for `code`; all else as the engine said it."""
-    found = orjson.loads(body)
-    found["error"]["code"] = code
-    if kind:
-        found["error"]["type"] = kind
-    return orjson.dumps(found)

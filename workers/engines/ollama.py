@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal
 from workers.engines.openai import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
@@ -36,7 +36,13 @@ SMALLEST_CONTEXT = 2048
 BYTES_PER_TOKEN = 2
 """Texts with fewer bytes for each token than this are not met outside of tests."""
 
-_UNKNOWN = "Ollama's OpenAI API does not know it"
+_UNKNOWN = (
+    *("options", "keep_alive", "format", "think", "template", "truncate"),  # of its own API
+    *("top_k", "min_p", "repeat_penalty", "mirostat", "num_ctx"),
+    *("grammar", "cache_prompt", "return_progress", "timings_per_token"),  # of llama-server
+    *("verbosity", "web_search_options"),
+)
+_GENERATING = ("chat", "completions")
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
     "embedding": ("embeddings",),
@@ -57,28 +63,24 @@ class OllamaEngine(OpenAIEngine):
     default_slots: ClassVar[int] = 1
     check_timeout: ClassVar[float] = 300.0
     """Seconds: the first job loads the model."""
-    ignored_fields: ClassVar[Mapping[str, str]] = {
-        "n": "Ollama gives one choice",
-        "tool_choice": "Ollama lets the model choose; only 'auto' and 'none' can be had",
-        "parallel_tool_calls": "Ollama lets the model choose",
-        "logit_bias": "Ollama has no such thing",
-        "functions": "use tools",
-        "function_call": "use tools",
-        "audio": "Ollama does not speak",
-        "prediction": _UNKNOWN,
-        "verbosity": _UNKNOWN,
-        "web_search_options": _UNKNOWN,
-        **dict.fromkeys(
-            ("options", "keep_alive", "format", "think", "template", "truncate", "grammar"),
-            _UNKNOWN,
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = (
+        Ignored("n", "Ollama gives one choice", unless=(1,)),
+        Ignored(
+            "tool_choice",
+            "Ollama lets the model choose; only 'auto' and 'none' can be had",
+            _GENERATING,
+            ("auto", "none"),
         ),
-        **dict.fromkeys(("top_k", "min_p", "repeat_penalty", "num_ctx", "mirostat"), _UNKNOWN),
-    }
-    _ignored_in_completions: ClassVar[Mapping[str, str]] = {
-        "best_of": "Ollama gives one choice",
-        "echo": "Ollama does not repeat the prompt",
-        "logprobs": "Ollama leaves them out of text completions",
-    }
+        Ignored("parallel_tool_calls", "Ollama lets the model choose", unless=(True,)),
+        Ignored("logit_bias", "Ollama has no such thing"),
+        Ignored("functions", "use tools"),
+        Ignored("function_call", "use tools"),
+        Ignored("audio", "Ollama does not speak"),
+        Ignored("best_of", "Ollama gives one choice", ("completions",), (1,)),
+        Ignored("echo", "Ollama does not repeat the prompt", ("completions",)),
+        Ignored("logprobs", "Ollama leaves them out of text completions", ("completions",), ()),
+        *(Ignored(name, "Ollama's OpenAI endpoints do not know it") for name in _UNKNOWN),
+    )
 
     async def _list(self) -> dict[str, dict[str, Any]]:
         found = await self._http.json("/api/tags", PROBE_TIMEOUT)
@@ -114,7 +116,14 @@ class OllamaEngine(OpenAIEngine):
         context = await self._loaded_context(own) or _set_context(shown.get("parameters"))
         modalities = ("text", *senses)
         return ServedModel(
-            public, self.name, self.kind, slots, context, modalities, tuple(features)
+            public,
+            self.name,
+            self.kind,
+            slots,
+            context,
+            modalities,
+            tuple(features),
+            self.ignored_fields,
         )
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
@@ -128,16 +137,14 @@ class OllamaEngine(OpenAIEngine):
             answer = await response.read()
             if response.status != 200:
                 raise self._refused(job, response.status, answer)
-        found = orjson.loads(answer)
+        try:
+            tokens, document = _embeddings(orjson.loads(answer), request)
+        except (AttributeError, TypeError, ValueError, struct.error):
+            raise EngineFault(f"{self.name} does not answer like Ollama", away=True) from None
         sink.start(200, JSON)
-        sink.data(_embeddings(found, request))
+        sink.data(document)
         await sink.settle()
-        return Usage(int(found.get("prompt_eval_count") or 0), 0, 0)
-
-    def _ignored_at(self, endpoint: str) -> Mapping[str, str]:
-        if endpoint == "/v1/completions":
-            return {**self.ignored_fields, **self._ignored_in_completions}
-        return self.ignored_fields
+        return Usage(tokens, 0, 0)
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)
@@ -164,10 +171,10 @@ class OllamaEngine(OpenAIEngine):
             "stream": False,
             "options": {"num_predict": 1},
         }
-        if path == "/api/chat":
-            own |= {"messages": _native(request["messages"]), "tools": request.get("tools") or []}
-        else:
-            own |= {"prompt": request.get("prompt"), "suffix": request.get("suffix") or ""}
+        try:
+            own |= _native(request)
+        except (AttributeError, TypeError):
+            return  # Ollama says itself what is wrong with such messages
         status, body = await self._ask(path, own, self.check_timeout)
         refusal = self._refused(job, status, body) if status != 200 else None
         # Anything else that is wrong with it will show in the answer to the request itself.
@@ -186,10 +193,11 @@ class OllamaEngine(OpenAIEngine):
 
     async def _loaded_context(self, own: str) -> int:
         found = await self._http.json("/api/ps", PROBE_TIMEOUT)
-        for entry in found.get("models") or ():
-            if entry.get("name") == own:
-                return int(entry.get("context_length") or 0)
-        return 0
+        try:
+            loaded = {entry["name"]: entry.get("context_length") for entry in found["models"]}
+            return int(loaded.get(own) or 0)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return 0
 
 
 def _tagged(name: str) -> str:
@@ -207,19 +215,22 @@ def _set_context(parameters: object) -> int:
 
 
 def _text_bytes(found: Any) -> int:
-    """Bytes of all text in it; images and sound are left out."""
-    if isinstance(found, str):
-        return len(found.encode())
-    if isinstance(found, list):
-        return sum(map(_text_bytes, found))
-    if isinstance(found, dict):
-        skipped = ("image_url", "input_audio")
-        return sum(_text_bytes(value) for key, value in found.items() if key not in skipped)
-    return 0
+    """Bytes of all text in it; images and sound are left out. It may be nested deeply."""
+    size, left = 0, [found]
+    while left:
+        here = left.pop()
+        if isinstance(here, str):
+            size += len(here.encode(errors="replace"))
+        elif isinstance(here, list):
+            left += here
+        elif isinstance(here, dict):
+            left += [here[key] for key in here if key not in ("image_url", "input_audio")]
+    return size
 
 
-def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> bytes:
-    """OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian 32 bit floats."""
+def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
+    """The tokens, and OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian
+    floats of 32 bits."""
     packed = str(request.get("encoding_format")).lower() == "base64"
     data = [
         {
@@ -229,29 +240,36 @@ def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> bytes:
         }
         for index, vector in enumerate(found.get("embeddings") or ())
     ]
-    tokens = found.get("prompt_eval_count") or 0
+    tokens = int(found.get("prompt_eval_count") or 0)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    model = request.get("model")
-    return orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage})
+    listed = {"object": "list", "data": data, "model": request.get("model"), "usage": usage}
+    return tokens, orjson.dumps(listed)
 
 
 def _packed(vector: list[float]) -> str:
     return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
-def _native(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Chat messages in Ollama's own words, as its OpenAI endpoint would translate them; without
-    images, which the model is not to look at twice."""
+def _native(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A chat's messages, or a prompt, in the words of Ollama's own API."""
+    if "messages" not in request:
+        return {"prompt": request.get("prompt"), "suffix": request.get("suffix") or ""}
     found: list[dict[str, Any]] = []
-    for message in messages:
-        content = message.get("content")
-        parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
-        found += [{"role": message.get("role"), "content": text} for text in texts]
+    for message in request["messages"]:
+        found += _texts(message)
         calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
         if calls and found:
             found[-1]["tool_calls"] = [{"function": _call(call)} for call in calls]
-    return found
+    return {"messages": found, "tools": request.get("tools") or []}
+
+
+def _texts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One message for each part, as its OpenAI endpoint does it; without images, which the model
+    is not to look at twice."""
+    content = message.get("content")
+    parts = content if isinstance(content, list) else [{"text": content or ""}]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    return [{"role": message.get("role"), "content": text} for text in texts]
 
 
 def _call(function: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,17 +13,18 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import aiohttp
 import orjson
 
 from schemas import settings
 from schemas.frames import End
-from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.jobs import LENIENT, Job
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
-from workers.engines.envelope import JSON, LENIENT, Refusal, ignored, refuse_ignored, translate
+from workers.engines.envelope import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.events import ErrorGuard, ended, tokens_of_stream, tokens_told
 from workers.engines.http import Upstream, read_error, relay_events
+from workers.engines.link import Response
+from workers.engines.naming import Naming
 from workers.engines.usage import Usage
 
 PROBE_TIMEOUT = 10.0
@@ -60,9 +61,9 @@ class OpenAIEngine:
     kind = "openai"
     default_slots: ClassVar[int] = 4
     check_timeout: ClassVar[float] = 60.0
-    ignored_fields: ClassVar[Mapping[str, str]] = {}
-    """Fields of requests that this engine passes over in silence, and why. A request that asks for
-    one is refused with a 400 naming it, unless the job is tagged `LENIENT`."""
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = ()
+    """Fields of requests that this kind passes over in silence. They are on the card of each model,
+    and a request that asks for one all the same is refused, unless the job is tagged `LENIENT`."""
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
@@ -72,6 +73,7 @@ class OpenAIEngine:
         self._models: dict[str, ServedModel] = {}
         self._own: dict[str, str] = {}
         self._listed: frozenset[str] = frozenset()
+        self._endpoints: tuple[str, ...] = ()
         self._running = 0
 
     async def open(self) -> None:
@@ -85,6 +87,7 @@ class OpenAIEngine:
         slots = self._config.slots or await self._slots()
         self._own = self._choose(listed)
         self._listed = frozenset(listed)
+        self._endpoints = ()
         found = [
             await self._describe(public, own, listed[own], slots)
             for public, own in self._own.items()
@@ -121,7 +124,7 @@ class OpenAIEngine:
         began = time.monotonic()
         self._running += 1
         try:
-            usage = await self._serve(job, body, sink)
+            usage = await self._serve(job, body, Naming(sink, job.asked))
         except Refusal as refusal:
             return refusal.answer(sink)
         finally:
@@ -130,10 +133,6 @@ class OpenAIEngine:
         if usage is None:
             return End(engine_ms=took)
         return End(usage.prompt, usage.completion, usage.cached, took)
-
-    def ignored(self, job: Job, request: Mapping[str, Any]) -> dict[str, str]:
-        """The fields of this request that would be passed over in silence, and why."""
-        return ignored(self._ignored_at(job.endpoint), request)
 
     # What the kinds of engine say in their own way.
 
@@ -152,14 +151,9 @@ class OpenAIEngine:
     async def _describe(
         self, public: str, own: str, entry: dict[str, Any], slots: int
     ) -> ServedModel:
-        features = [word for path, word in FEATURES.items() if await self._has(path)]
-        if not features:
-            why = f"{self.name} has none of OpenAI's endpoints: is the URL right?"
-            raise EngineFault(why, away=True)
-        return ServedModel(public, self.name, self.kind, slots, features=tuple(features))
-
-    def _ignored_at(self, endpoint: str) -> Mapping[str, str]:
-        return self.ignored_fields
+        features = await self._found_endpoints()
+        ignores = self.ignored_fields
+        return ServedModel(public, self.name, self.kind, slots, features=features, ignores=ignores)
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         """Fields to set in the request before it goes to the engine."""
@@ -191,13 +185,14 @@ class OpenAIEngine:
             return await self._whole(response, sink)
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
-        if job.model not in self._models:
+        model = self._models.get(job.model)
+        if model is None:
             what = f"{self.name} does not serve the model {job.model!r} any more."
             raise Refusal(what, param="model", code="model_not_found", status=404)
-        feature = FEATURES.get(job.endpoint)
-        if feature is not None and feature not in self._models[job.model].features:
-            what = f"The model {job.model!r} has no {job.endpoint} on engine {self.name!r}."
-            raise Refusal(what, code="not_found", status=404)
+        feature = FEATURES.get(job.endpoint, "")
+        if feature and feature not in model.features:
+            what = f"The model {job.model!r} has no {job.endpoint} on the engine {self.name!r}."
+            raise Refusal(what, param="model", code="unsupported_endpoint")
         try:
             request = orjson.loads(body)
         except orjson.JSONDecodeError as fault:
@@ -205,29 +200,33 @@ class OpenAIEngine:
         if not isinstance(request, dict):
             raise Refusal("The body must be a JSON object.")
         if LENIENT not in job.tags:
-            refuse_ignored(self.name, self.ignored(job, request))
+            refuse_ignored(self.name, passed_over(model, feature, request))
         changes = self._changes(job, request)
         await self._guard(job, request)
-        return orjson.dumps({**request, **changes}) if changes else body
+        try:
+            return orjson.dumps({**request, **changes}) if changes else body
+        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+            raise Refusal("The body is nested too deeply.") from None
 
-    async def _relay(self, job: Job, response: aiohttp.ClientResponse, sink: Sink) -> Usage | None:
-        content_type = response.headers.get("Content-Type", "")
+    async def _relay(self, job: Job, response: Response, sink: Sink) -> Usage | None:
+        content_type = response.header("content-type", "")
         if not content_type.startswith("text/event-stream"):
             raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
         sink.start(200, content_type)
-        events = await relay_events(response, ErrorGuard(sink, self.name))
+        guard = ErrorGuard(sink, self.name)
+        events = await relay_events(response, guard)
         if not ended(events):
             raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
-        return tokens_of_stream(events.tail)
+        return tokens_of_stream(guard.head, events.tail)
 
-    async def _whole(self, response: aiohttp.ClientResponse, sink: Sink) -> Usage | None:
+    async def _whole(self, response: Response, sink: Sink) -> Usage | None:
         parts = []
-        async for chunk in response.content.iter_any():
+        async for chunk in response.pieces():
             parts.append(chunk)
             sink.touch()
         document = b"".join(parts)
         usage = tokens_told(document)
-        sink.start(200, response.headers.get("Content-Type", JSON))
+        sink.start(200, response.header("content-type", JSON))
         sink.data(document)
         await sink.settle()
         return usage
@@ -258,6 +257,16 @@ class OpenAIEngine:
         if name in listed:
             return name
         return next(iter(listed)) if len(listed) == 1 else ""
+
+    async def _found_endpoints(self) -> tuple[str, ...]:
+        """The words for those that it has; looked for once, for all of its models."""
+        if not self._endpoints:
+            found = [word for path, word in FEATURES.items() if await self._has(path)]
+            self._endpoints = tuple(found)
+        if not self._endpoints:
+            why = f"{self.name} has none of OpenAI's endpoints: is the URL right?"
+            raise EngineFault(why, away=True)
+        return self._endpoints
 
     async def _has(self, path: str) -> bool:
         """Whether there is such an endpoint: it then complains about an empty request."""

@@ -90,7 +90,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _jpeg(data: bytes) -> Picture:
-    for marker, part in _jpeg_segments(data):
+    for marker, part in list(_jpeg_segments(data)):
         if marker in _SOF:
             return _sized("jpeg", _big(part[7:9]), _big(part[5:7]), part[9])
     raise BadPicture("it is a JPEG without a frame")
@@ -114,7 +114,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _webp(data: bytes) -> Picture:
-    for kind, part in _webp_chunks(data):
+    for kind, part in list(_webp_chunks(data)):
         body = part[8:]
         if kind == b"VP8X":
             return _sized("webp", 1 + _small(body[4:7]), 1 + _small(body[7:10]), 3)

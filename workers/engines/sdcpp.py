@@ -14,29 +14,21 @@ from __future__ import annotations
 import asyncio
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import orjson
 
-from schemas import settings
+from schemas import multipart, settings
 from schemas.frames import End
-from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.jobs import LENIENT, Job
+from schemas.nodes import Ignored, ServedModel
 from workers.engines import drawing as drawings
-from workers.engines import multipart, pictures
+from workers.engines import pictures
 from workers.engines import sdcpp_wire as wire
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.drawing import Drawing, Limits
-from workers.engines.envelope import (
-    JSON,
-    LENIENT,
-    Refusal,
-    ignored,
-    refuse_ignored,
-    translate,
-)
+from workers.engines.envelope import JSON, Refusal, refuse_ignored, translate
 from workers.engines.http import Upstream
 from workers.engines.pictures import BadPicture
 
@@ -69,21 +61,20 @@ class _Order:
 
 class SdCppEngine:
     kind = "sdcpp"
-    ignored_fields: ClassVar[Mapping[str, str]] = {
-        "quality": "sd-server draws with the steps it was started with",
-        "style": "say it in the prompt",
-        "background": "sd-server draws no transparency",
-        "moderation": "sd-server does not moderate",
-        "input_fidelity": "sd-server has no such thing",
-        "stream": "sd-server gives no pictures before the last",
-        "partial_images": "sd-server gives no pictures before the last",
-    }
-    neutral_values: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "quality": ("auto", "standard"),
-        "style": _AUTO,
-        "background": ("auto", "opaque"),
-        "moderation": ("auto", "low"),
-    }
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = (
+        Ignored(
+            "quality",
+            "sd-server draws with the steps it was started with",
+            unless=("auto", "standard"),
+        ),
+        Ignored("style", "say it in the prompt", unless=_AUTO),
+        Ignored("background", "sd-server draws nothing transparent", unless=(*_AUTO, "opaque")),
+        Ignored("moderation", "sd-server does not moderate", unless=(*_AUTO, "low")),
+        Ignored("input_fidelity", "sd-server has no such thing"),
+        Ignored("stream", "sd-server gives no pictures before the last"),
+        Ignored("partial_images", "sd-server gives no pictures before the last"),
+    )
+    """As of `OpenAIEngine`."""
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
@@ -111,14 +102,14 @@ class SdCppEngine:
                 stem = str(told["model"]["stem"])
                 can = told.get("features") or {}
                 modes = told.get("supported_modes") or ["img_gen"]
-            except (KeyError, TypeError, ValueError):
+            except (AttributeError, KeyError, TypeError, ValueError):
                 why = f"{self.name} does not answer like sd-server: is the URL right?"
                 raise EngineFault(why, away=True) from None
             if "img_gen" not in modes:
                 raise EngineFault(f"{self.name} has a model that draws no pictures", away=True)
             features = features if can.get("ref_images", True) else features[:1]
         models = tuple(
-            ServedModel(name, self.name, self.kind, 1, 0, ("image",), features)
+            ServedModel(name, self.name, self.kind, 1, 0, ("image",), features, self.ignored_fields)
             for name in self._names or (stem,)
         )
         return Offer(1, models)
@@ -161,9 +152,9 @@ class SdCppEngine:
             drawing, fields = drawings.read_edit(body, job.content_type, self._limits)
         else:
             what = f"The model {job.model!r} has no {job.endpoint}: it draws pictures."
-            raise Refusal(what, code="not_found", status=404)
+            raise Refusal(what, param="model", code="unsupported_endpoint")
         if LENIENT not in job.tags:
-            refuse_ignored(self.name, ignored(self.ignored_fields, fields, self.neutral_values))
+            refuse_ignored(self.name, (e for e in self.ignored_fields if e.wanted(fields)))
         return drawing
 
     async def _draw_to_the_end(self, order: _Order) -> list[bytes]:
@@ -188,7 +179,7 @@ class SdCppEngine:
             return [pictures.bare(b64decode(image, validate=True)) for image in found]
         except BadPicture as fault:
             raise EngineFault(f"{self.name} drew something that is no picture: {fault}") from None
-        except (KeyError, ValueError, TypeError):
+        except (AttributeError, KeyError, ValueError, TypeError):
             raise EngineFault(f"{self.name} does not answer like sd-server", away=True) from None
 
     async def _draw_native(self, order: _Order) -> list[str]:
@@ -230,14 +221,16 @@ class SdCppEngine:
 
     async def _capabilities(self) -> dict[str, Any] | None:
         """None if the server is one without an API of its own."""
-        async with self._http.call("GET", "/sdcpp/v1/capabilities") as response:
-            if response.status == 404:
-                return None
-            try:
+        try:
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT),
+                self._http.call("GET", "/sdcpp/v1/capabilities") as response,
+            ):
+                if response.status == 404:
+                    return None
                 return dict(orjson.loads(await response.read()))
-            except (orjson.JSONDecodeError, TypeError, ValueError):
-                why = f"{self.name} tells no capabilities: {response.status}"
-                raise EngineFault(why, away=True) from None
+        except (TimeoutError, orjson.JSONDecodeError, TypeError, ValueError):
+            raise EngineFault(f"{self.name} does not tell its capabilities", away=True) from None
 
     def _refused(self, status: int, answer: bytes) -> Exception:
         """It answers 500 to faults of requests too; but those it could have are checked before."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from schemas.multipart import Part
 from workers.engines.drawing import Drawing, Limits
-from workers.engines.multipart import Part
 
 
 def limits(told: Mapping[str, Any]) -> Limits:

@@ -12,17 +12,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from workers.engines import multipart
+from schemas import multipart
+from schemas.multipart import FormError, Part
 from workers.engines.envelope import Refusal
-from workers.engines.multipart import FormError, Part
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("segment", "word")
 REPEATED = ("timestamp_granularities[]", "timestamp_granularities")
-PROMPT_KEPT = 4096
-"""Bytes at the end of a prompt that are sent: the model reads its last 224 tokens. whisper.cpp's
-tokenizer needs stack for each letter of a word and time with the square of its length (measured:
-a word of 20,000 letters took it 48 s, one of 60,000 killed the server)."""
+PROMPT_KEPT = 2048
+"""Bytes at the end of a prompt that are sent: the model reads its last 224 tokens, which are about
+a thousand letters. whisper.cpp's tokenizer needs stack for each letter of a word and time with the
+cube of its length (measured: a word of 20,000 letters took 48 s, one of 60,000 killed it)."""
 _CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th "
     "ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr "

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault
 from workers.engines.envelope import Refusal, translate
-from workers.engines.openai import FEATURES, PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
 
 _METRIC = re.compile(rb"^vllm:(num_requests_(?:running|waiting))\{[^}]*\} ([0-9.e+]+)$", re.M)
 _CONCURRENCY = re.compile(
@@ -30,8 +30,13 @@ _CONCURRENCY = re.compile(
 )
 _SUFFIX = re.compile(r" \(parameter=\w+(, value=.*)?\)$", re.DOTALL)
 _UNION = re.compile(r"\.[A-Z]")
-_NO_PICTURE = "data:image/png;base64,iVBORw0KGgo="
-"""The first bytes of a PNG: a text model refuses any picture, another one only this."""
+_SENSES: Mapping[str, dict[str, Any]] = {
+    "vision": {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+    "audio": {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+}
+"""The first bytes of a PNG and of a WAV: a model without the sense refuses all of the kind (its
+limit for them is 0), another one only these."""
+_NO_SENSE = re.compile(r"is not a multimodal model|At most 0 ")
 _LANGUAGE_MODELS = "chat", "completions", "responses", "messages"
 
 
@@ -48,16 +53,16 @@ class VllmEngine(OpenAIEngine):
     default_slots: ClassVar[int] = 32
     check_timeout: ClassVar[float] = 120.0
     """Seconds: a first request can wait for a compiler (25 s measured)."""
-    ignored_fields: ClassVar[Mapping[str, str]] = {
-        "grammar": "vLLM passes over it; its own field is structured_outputs",
-        "cache_prompt": "vLLM decides by its own flags what it caches",
-        "return_progress": "vLLM tells no progress",
-        "timings_per_token": "vLLM tells no timings",
-        "functions": "use tools",
-        "function_call": "use tools",
-        "audio": "vLLM does not speak",
-        "web_search_options": "vLLM does not search",
-    }
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = (
+        Ignored("grammar", "vLLM passes over it; its own field is structured_outputs"),
+        Ignored("cache_prompt", "vLLM decides by its own flags what it caches", unless=(True,)),
+        Ignored("return_progress", "vLLM tells no progress"),
+        Ignored("timings_per_token", "vLLM tells no timings"),
+        Ignored("functions", "use tools"),
+        Ignored("function_call", "use tools"),
+        Ignored("audio", "vLLM does not speak"),
+        Ignored("web_search_options", "vLLM does not search"),
+    )
 
     async def load(self) -> Load:
         """Raises EngineFault if its metrics cannot be read."""
@@ -83,18 +88,27 @@ class VllmEngine(OpenAIEngine):
     async def _describe(
         self, public: str, own: str, entry: dict[str, Any], slots: int
     ) -> ServedModel:
-        features = [word for path, word in FEATURES.items() if await self._has(path)]
+        features = [*await self._found_endpoints()]
+        senses: list[str] = []
         if "chat" in features:
             if await self._takes(own, _with_tool()):
                 features.append("tools")
-            if await self._takes(own, _with_picture(), but="not a multimodal model"):
-                features.append("vision")
+            for sense, part in _SENSES.items():
+                broken = {"messages": [{"role": "user", "content": [part]}]}
+                if await self._takes(own, broken, or_only_this=True):
+                    senses.append(sense)
         if any(word in features for word in _LANGUAGE_MODELS):
             features += ["json_schema", "logprobs", "n"]
         context = int(entry.get("max_model_len") or 0)
-        modalities = ("text", "vision") if "vision" in features else ("text",)
         return ServedModel(
-            public, self.name, self.kind, slots, context, modalities, tuple(features)
+            public,
+            self.name,
+            self.kind,
+            slots,
+            context,
+            ("text", *senses),
+            (*features, *senses),
+            self.ignored_fields,
         )
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,11 +128,13 @@ class VllmEngine(OpenAIEngine):
             refusal.param, refusal.code = "tools", "unsupported_parameter"
         return refusal
 
-    async def _takes(self, own: str, asked: dict[str, Any], but: str = "") -> bool:
-        """Whether a chat of one token is taken, or (`but`) refused for another reason."""
+    async def _takes(self, own: str, asked: dict[str, Any], or_only_this: bool = False) -> bool:
+        """Whether a chat of one token is taken; or refused, but not because of its kind."""
         body = {"model": own, "max_tokens": 1, **asked}
         status, answer = await self._ask("/v1/chat/completions", body, self.check_timeout)
-        return status == 200 or (bool(but) and but not in translate(status, answer).message)
+        if status == 400 and or_only_this:
+            return _NO_SENSE.search(translate(status, answer).message) is None
+        return status == 200
 
     async def _metrics(self) -> bytes:
         try:
@@ -148,11 +164,6 @@ def _with_tool() -> dict[str, Any]:
         "messages": [{"role": "user", "content": "hi"}],
         "tools": [{"type": "function", "function": function}],
     }
-
-
-def _with_picture() -> dict[str, Any]:
-    part = {"type": "image_url", "image_url": {"url": _NO_PICTURE}}
-    return {"messages": [{"role": "user", "content": [part]}]}
 
 
 def _readable(message: str) -> str:

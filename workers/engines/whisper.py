@@ -13,10 +13,12 @@ import asyncio
 import math
 import time
 
+import structlog
+
 from schemas import settings
 from schemas.frames import End
 from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines import audio, transcription
 from workers.engines.audio import AudioError
 from workers.engines.base import EngineFault, Offer, Sink
@@ -25,12 +27,15 @@ from workers.engines.http import Upstream
 from workers.engines.transcript import TYPES, Transcript
 from workers.engines.transcription import Ask
 
+log = structlog.get_logger("whisper")
+
 MODEL = "whisper-1"
 """OpenAI's name, for a server whose model the config does not name: it does not say itself."""
 PATHS = ("/inference", "/v1/audio/transcriptions")
 """Where the server hears jobs: its default, and OpenAI's for ``--inference-path``."""
 MODALITIES = ("audio",)
 FEATURES = ("transcriptions", "translations")
+IGNORES = (Ignored("stream", "whisper.cpp answers when it has heard all of the audio"),)
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
 SHORTEST = 0.1
@@ -56,6 +61,10 @@ class WhisperEngine:
         self._late = math.inf
 
     async def open(self) -> None:
+        if not audio.can_decode():
+            log.warning(
+                "engine.no_decoder", engine=self.name, takes=audio.NATIVE, get=audio.INSTALL
+            )
         await self._http.open()
 
     async def close(self) -> None:
@@ -68,7 +77,7 @@ class WhisperEngine:
         return Offer(
             1,
             tuple(
-                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES)
+                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, IGNORES)
                 for name in self._models
             ),
         )
@@ -162,7 +171,7 @@ class WhisperEngine:
         """The path that has an OPTIONS page: only that of the jobs does."""
         for path in PATHS:
             async with self._http.call("OPTIONS", path) as answer:
-                server = answer.headers.get("Server", "whisper.cpp")
+                server = answer.header("server", "whisper.cpp")
                 if answer.status == 200 and server == "whisper.cpp":
                     return path
         why = f"{self.name} does not answer like whisper-server: is the URL right?"

@@ -97,7 +97,7 @@ def test_its_bounds_are_told(section: str, name: str) -> None:
     said = prose(section, name)
     assert len(said) > 10
     schema = section_of(Settings, section).model_json_schema()["properties"][name]
-    numbers = {float(number) for number in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", said)}
+    numbers = {float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", said)}
     assert set(bounds(schema)) <= numbers, said
 
 

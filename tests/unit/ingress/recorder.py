@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ingress.ticket import Ticket
 from schemas.frames import Frame, Kind, Op
+from schemas.jobs import Job
 from tests.unit import fakes
 
 START = 10_000.0
@@ -24,6 +25,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.log: list[Said | tuple[str, bytes]] = []
+        self.buried: list[str] = []
 
     def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
         assert job == fakes.job().id
@@ -31,6 +33,10 @@ class Recorder:
 
     def verdict(self, ack: str, word: bytes) -> None:
         self.log.append((ack, word))
+
+    def bury(self, job: Job, error: str) -> None:
+        assert job == fakes.job(stream=job.stream)
+        self.buried.append(error)
 
     def drain(self) -> list[Said | tuple[str, bytes]]:
         """What was said since the last call."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import nodes
 from schemas.jobs import CodecError
-from schemas.nodes import Card, EngineState, ServedModel
+from schemas.nodes import Card, EngineState, Ignored, ServedModel
 from tests.unit import fakes
 
 TEXTS = st.text(max_size=20)
@@ -35,6 +35,16 @@ CARDS = st.builds(
             context=NUMBERS,
             modalities=st.lists(TEXTS, max_size=2).map(tuple),
             features=st.lists(TEXTS, max_size=2).map(tuple),
+            ignores=st.lists(
+                st.builds(
+                    Ignored,
+                    TEXTS,
+                    TEXTS,
+                    st.lists(TEXTS, max_size=2).map(tuple),
+                    st.lists(st.none() | TEXTS | NUMBERS, max_size=2).map(tuple),
+                ),
+                max_size=2,
+            ).map(tuple),
         ),
         max_size=3,
     ).map(tuple),
@@ -97,3 +107,27 @@ def test_a_card_without_what_it_must_say_is_refused(name: str) -> None:
     del raw[name]
     with pytest.raises(CodecError):
         nodes.unpack(orjson.dumps(raw))
+
+
+@pytest.mark.parametrize(
+    ("field", "unless", "request_", "wanted"),
+    [
+        ("n", (1,), {"n": 2}, True),
+        ("n", (1,), {"n": 1}, False),
+        ("n", (1,), {"n": None}, False),
+        ("n", (1,), {}, False),
+        ("tools", None, {"tools": []}, False),
+        ("tools", None, {"tools": [1]}, True),
+        ("suffix", None, {"suffix": ""}, False),
+        ("modalities", (["text"],), {"modalities": ["text"]}, False),
+        ("modalities", (["text"],), {"modalities": ["text", "audio"]}, True),
+        ("text.verbosity", None, {"text": {"verbosity": "low"}}, True),
+        ("text.verbosity", None, {"text": {"format": 1}}, False),
+        ("text.verbosity", None, {"text": "low"}, False),
+    ],
+)
+def test_a_field_is_wanted_if_it_asks_for_something(
+    field: str, unless: tuple[Any, ...] | None, request_: dict[str, Any], wanted: bool
+) -> None:
+    ignored = Ignored(field, "why") if unless is None else Ignored(field, "why", (), unless)
+    assert ignored.wanted(request_) == wanted

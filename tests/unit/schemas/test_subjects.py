@@ -107,6 +107,7 @@ def test_what_is_no_ack_subject_raises(ack: str) -> None:
 def test_a_job_is_found_in_its_subjects() -> None:
     assert subjects.job_of(subjects.frames("in-1", "abc")) == "abc"
     assert subjects.job_of(subjects.body("in-1", "abc")) == "abc"
+    assert subjects.holder_of(subjects.control("w-1")) == "w-1"
 
 
 def test_each_kind_of_subject_has_a_space_of_its_own() -> None:

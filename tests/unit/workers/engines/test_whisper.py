@@ -3,83 +3,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any
 
-import orjson
 import pytest
 
-from schemas import settings
-from schemas.frames import End
-from schemas.jobs import Job
+from schemas.multipart import Part
 from tests.engines import recordings
+from tests.engines.clients import TRANSLATE, engine_at, form, job, run
 from tests.engines.whisper_sim import SILENCE, WhisperSim, whisper_sim
-from workers import engines
-from workers.engines import multipart
+from workers.engines import audio
 from workers.engines.base import EngineFault
-from workers.engines.multipart import Part
 from workers.engines.whisper import WhisperEngine, tone
-
-TRANSCRIBE = "/v1/audio/transcriptions"
-TRANSLATE = "/v1/audio/translations"
-
-
-class Answer:
-    """Keeps what an engine says, as the client would get it."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.content_type = ""
-        self.body = b""
-        self.touched = 0
-
-    def start(self, status: int, content_type: str) -> None:
-        assert not self.status, "a second head"
-        self.status, self.content_type = status, content_type
-
-    def data(self, chunk: bytes) -> None:
-        assert self.status, "data before the head"
-        self.body += chunk
-
-    def touch(self) -> None:
-        self.touched += 1
-
-    async def settle(self) -> None: ...
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.body)
-
-    @property
-    def error(self) -> tuple[int, str | None, str, str]:
-        error = self.json["error"]
-        assert error["type"] == "invalid_request_error"
-        return self.status, error["param"], error["code"], error["message"]
-
-
-def job(form: tuple[bytes, str], endpoint: str = TRANSCRIBE, *, lenient: bool = False) -> Job:
-    tags = (("lenient", "true"),) if lenient else ()
-    body, content_type = form
-    times = (0, 0, 0, 0)
-    who = ("a", "k")
-    return Job("0" * 32, "i", "i", "w", endpoint, *times, False, *who, content_type, body, 0, tags)
-
-
-def form(file: bytes = b"", /, **fields: str) -> tuple[bytes, str]:
-    parts = [Part(name, value.encode()) for name, value in fields.items()]
-    return multipart.encode([*parts, Part("file", file or tone(), "speech.bin")])
-
-
-@asynccontextmanager
-async def engine_at(url: str, **config: Any) -> AsyncIterator[WhisperEngine]:
-    built = engines.build(settings.Engine(name="ears", kind="whisper", url=url, **config))
-    assert isinstance(built, WhisperEngine)
-    await built.open()
-    try:
-        yield built
-    finally:
-        await built.close()
 
 
 @pytest.fixture
@@ -93,12 +27,6 @@ async def engine(sim: WhisperSim) -> AsyncIterator[WhisperEngine]:
     async with engine_at(sim.url) as opened:
         await opened.discover()
         yield opened
-
-
-async def run(engine: WhisperEngine, wanted: Job) -> tuple[End, Answer]:
-    answer = Answer()
-    end = await engine.run(wanted, wanted.body, answer)
-    return end, answer
 
 
 async def test_it_offers_one_slot_and_the_names_of_the_config(sim: WhisperSim) -> None:
@@ -186,6 +114,13 @@ async def test_what_the_engine_reads_goes_as_it_came(
     speech = tone(0.5)
     await run(engine, job(form(speech)))
     assert sim.jobs[0]["file"] == Part("file", speech, "audio")
+
+
+async def test_megabytes_go_through(sim: WhisperSim, engine: WhisperEngine) -> None:
+    long = audio.wav(bytes(4 * 2**20))
+    _, answer = await run(engine, job(form(long)))
+    assert answer.status == 200
+    assert sim.jobs[0]["file"].content == long
 
 
 async def test_other_kinds_go_as_wav(sim: WhisperSim, engine: WhisperEngine) -> None:

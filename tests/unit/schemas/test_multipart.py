@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines import multipart
-from workers.engines.multipart import FormError, Part
+from schemas import multipart
+from schemas.multipart import FormError, Part
 
 BOUNDARY = "multipart/form-data; boundary=b"
 

@@ -1,0 +1,111 @@
+"""What the endpoints of sounds and pictures have in common: a key, a model that can, one job.
+
+Their bodies are forms, or small JSON, that go to the engine as they came. As there is often just
+one model for such work, a request need not name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingress import fields
+from ingress.auth import Principal
+from ingress.context import Context, context, principal
+from ingress.dispatch import Order
+from ingress.endpoints.generation import LENIENT_HEADER, WARNING_HEADER
+from ingress.respond import Exchange
+from ingress.routes import Plan
+from schemas.errors import InvalidRequest, ModelNotFound, ShuttingDown
+from schemas.jobs import ASKED, LENIENT
+from schemas.nodes import Ignored
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One kind of work. `path`: as engines have it. `feature`: its word on an engine's card.
+    `fields`: those that OpenAI has there."""
+
+    path: str
+    feature: str
+    fields: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A request whose key is known."""
+
+    request: Request
+    here: Context
+    who: Principal
+
+    @property
+    def lenient(self) -> bool:
+        return self.request.headers.get(LENIENT_HEADER, "").lower() == "true"
+
+
+def admit(request: Request) -> Caller:
+    """Raises Unauthorized, ShuttingDown."""
+    caller = Caller(request, context(request), principal(request))
+    if caller.here.draining:
+        raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
+    return caller
+
+
+async def work(
+    caller: Caller, kind: Work, asked: Mapping[str, Any], body: bytes, content_type: str
+) -> Response:
+    """The engine's answer to `body`, of which `asked` is what was understood. Raises HeadraceError.
+
+    A field that would do nothing is refused by name; for a lenient client it becomes a warning.
+    """
+    here, who = caller.here, caller.who
+    plan = choose(here, asked.get("model"), kind)
+    ignored = here.fields.check(plan.model, kind.feature, asked, _NONE)
+    if not caller.lenient:
+        fields.refuse(plan.name, ignored)
+    tags = () if plan.name == plan.model else ((ASKED, plan.name),)
+    if caller.lenient:
+        tags = (*tags, LENIENT)
+        ignored = [*ignored, *_unknown(kind, asked)]
+    stream = bool(asked.get("stream")) and all(each.field != "stream" for each in ignored)
+    order = Order(plan, kind.path, stream, body, content_type, who.account, who.key, tags)
+    ticket = await here.dispatch.submit(order)
+    exchange = Exchange(caller.request, here.dispatch, ticket, plan.name)
+    response = await exchange.answer(here.config.ingress.keepalive)
+    if ignored:
+        response.headers[WARNING_HEADER] = fields.warning(ignored)
+    return response
+
+
+def choose(here: Context, name: str | None, kind: Work) -> Plan:
+    """The named model, or the only one that does this. Raises ModelNotFound, InvalidRequest."""
+    if name:
+        return here.routes.plan(name)
+    able = [
+        model
+        for model, places in sorted(here.catalog.models().items())
+        if any(kind.feature in served.features for _, served in places)
+    ]
+    if here.config.routes.default in able:
+        return here.routes.plan(here.config.routes.default)
+    if not able:
+        why = f"No model was named, and no engine that runs now has {kind.path}."
+        raise ModelNotFound(why, param="model")
+    if len(able) > 1:
+        why = f"Missing required parameter: 'model'. These have {kind.path}: {', '.join(able)}."
+        raise InvalidRequest(why, param="model")
+    return here.routes.plan(able[0])
+
+
+def _unknown(kind: Work, asked: Mapping[str, Any]) -> list[Ignored]:
+    """Fields that OpenAI has not: an engine may know them, and passes over them if not."""
+    return [
+        Ignored(name, "unless it is the engine's own") for name in asked if name not in kind.fields
+    ]

@@ -1,0 +1,146 @@
+"""What all endpoints of texts have in common, from the key to the answer.
+
+An endpoint is data: `Endpoint` says what is special about it. In their order: who asks, whether the
+body may be read, what it says, which model it means, what that model can do with it, and then one
+job (or several, for `n` choices of an engine that gives one), whose answer is passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingress import fields, structured
+from ingress.auth import Principal
+from ingress.context import Context, context, principal
+from ingress.dialects import OPENAI, Dialect
+from ingress.dispatch import Order
+from ingress.fanout import FanOut, bodies
+from ingress.limits import need_json, read_body
+from ingress.respond import Exchange
+from ingress.routes import Plan
+from ingress.structured import Wanted
+from schemas.errors import InvalidStructuredOutput, ShuttingDown
+from schemas.jobs import ASKED, LENIENT
+from schemas.nodes import Ignored
+from schemas.openai import Shape
+
+LENIENT_HEADER = "x-headrace-lenient"
+WARNING_HEADER = "x-headrace-warning"
+JSON = "application/json"
+_CHOICES = frozenset({"n"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """`path`: as engines have it. `feature`: its word on an engine's card. `chooses`: it has `n`,
+    which the fabric sees to. `wants`: what its answer must be, if a request says so."""
+
+    path: str
+    feature: str
+    shape: Shape
+    streams: bool = True
+    chooses: bool = False
+    dialect: Dialect = OPENAI
+    wants: Callable[[Mapping[str, Any]], Wanted | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One checked request on its way."""
+
+    request: Request
+    here: Context
+    endpoint: Endpoint
+    asked: dict[str, Any]
+    body: bytes
+    plan: Plan
+    who: Principal
+    stream: bool
+    ignored: list[Ignored]
+
+    async def answer(self) -> Response:
+        """Submit it and wait for the head. Raises what became of it."""
+        here, endpoint = self.here, self.endpoint
+        copies = self._copies()
+        if copies > 1:
+            orders = [self._order(body) for body in bodies(self.asked, copies)]
+            tickets = await here.dispatch.submit_all(orders)
+            many = FanOut(self.request, here.dispatch, tickets, self.plan.name, endpoint.dialect)
+            return await many.answer(here.config.ingress.keepalive)
+        ticket = await here.dispatch.submit(self._order(self.body))
+        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, endpoint.dialect)
+        return await one.answer(here.config.ingress.keepalive)
+
+    def _copies(self) -> int:
+        """Jobs for this request."""
+        choices = self.asked.get("n") if self.endpoint.chooses else None
+        if choices is None or choices == 1:
+            return 1
+        able = self.here.fields.ability(self.plan.model, self.endpoint.feature).choices
+        return 1 if choices <= able else int(choices)
+
+    def _order(self, body: bytes) -> Order:
+        plan, who = self.plan, self.who
+        tags = () if plan.name == plan.model else ((ASKED, plan.name),)
+        if self.ignored:
+            tags = (*tags, LENIENT)
+        return Order(plan, self.endpoint.path, self.stream, body, JSON, who.account, who.key, tags)
+
+
+async def serve(request: Request, endpoint: Endpoint) -> Response:
+    """Raises HeadraceError."""
+    here = context(request)
+    who = principal(request)
+    if here.draining:
+        raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
+    need_json(request)
+    body = await read_body(request, here.config.ingress.max_body)
+    asked = endpoint.shape.read(body)
+    plan = here.routes.plan(asked.get("model"))
+    taken = _CHOICES if endpoint.chooses else frozenset[str]()
+    ignored = here.fields.check(plan.model, endpoint.feature, asked, taken)
+    if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
+        fields.refuse(plan.name, ignored)
+    wanted = endpoint.wants(asked) if endpoint.wants is not None else None
+    body = await here.media.resolve(request, endpoint.path, asked, body, plan.model)
+    stream = endpoint.streams and bool(asked.get("stream"))
+    call = Call(request, here, endpoint, asked, body, plan, who, stream, ignored)
+    response = await (call.answer() if wanted is None else _structured(call, wanted))
+    if ignored:
+        response.headers[WARNING_HEADER] = fields.warning(ignored)
+    return response
+
+
+async def _structured(call: Call, wanted: Wanted) -> Response:
+    """The schema is checked first. An answer that does not fit is asked for once more; what was
+    streamed cannot be taken back. Raises InvalidRequest, InvalidStructuredOutput."""
+    judge = call.here.judge
+    if wanted.schema is not None and (why := await judge.check(wanted.schema)):
+        raise structured.refusal(wanted, why)
+    if call.stream:
+        return await call.answer()
+    for _ in range(2):
+        response = await call.answer()
+        if response.status_code != 200:
+            return response
+        why = await _misfit(call, wanted, bytes(response.body))
+        if not why:
+            return response
+    raise InvalidStructuredOutput(f"The model's answer was not what was asked for, twice: {why}.")
+
+
+async def _misfit(call: Call, wanted: Wanted, document: bytes) -> str:
+    for text in wanted.texts(orjson.loads(document)):
+        if wanted.schema is None:
+            why = structured.plain_fault(wanted, text)
+        else:
+            why = await call.here.judge.verdict(wanted.schema, text)
+        if why:
+            return why
+    return ""

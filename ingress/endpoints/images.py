@@ -1,0 +1,163 @@
+"""``POST /v1/images/generations`` and ``/v1/images/edits``, and where their pictures are seen.
+
+Engines give pictures as base64. A client that wants URLs gets those of this ingress, which keeps
+the pictures for a while (`ingress.signed`).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingress import forms, pictures
+from ingress.context import Context, context
+from ingress.endpoints.binary import Caller, Work, admit, work
+from ingress.forms import Form
+from ingress.limits import need_json, read_body
+from ingress.pictures import NoPicture
+from schemas import multipart
+from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
+from schemas.multipart import Part
+from schemas.openai import IMAGES
+from schemas.openai.shape import invalid, missing
+
+GENERATE = Work("/v1/images/generations", "images", IMAGES.fields)
+EDIT = Work("/v1/images/edits", "edits", IMAGES.fields)
+
+MAX_IMAGES = 16
+"""Of one edit, as OpenAI has it."""
+URL_BY_DEFAULT = "dall-e"
+"""How names of models begin whose clients expect URLs unless they say otherwise (OpenAI's)."""
+_JSON = "application/json"
+_UPLOADS = frozenset({"image", "image[]", "mask"})
+_MEANING = {
+    "stream": forms.flag,
+    **dict.fromkeys(("n", "output_compression", "partial_images", "seed"), forms.number),
+}
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+
+
+async def generate(request: Request) -> Response:
+    caller = admit(request)
+    need_json(request)
+    body = await read_body(request, caller.here.config.ingress.max_body)
+    asked = IMAGES.read(body)
+    by_url = _by_url(asked)
+    if by_url:
+        body = orjson.dumps({**asked, "response_format": "b64_json"})
+    response = await work(caller, GENERATE, asked, body, _JSON)
+    return _shelved(caller, response) if by_url else response
+
+
+async def edit(request: Request) -> Response:
+    caller = admit(request)
+    form = await forms.read_form(request, caller.here.config.ingress.max_body)
+    asked = IMAGES.check(form.fields(_UPLOADS, _MEANING))
+    _check_pictures(caller.here, form)
+    by_url = _by_url(asked)
+    body, content_type = _with_base64(form) if by_url else (form.body, form.content_type)
+    response = await work(caller, EDIT, asked, body, content_type)
+    return _shelved(caller, response) if by_url else response
+
+
+async def vary(request: Request) -> Response:
+    """OpenAI's variations: no engine here has them."""
+    admit(request)
+    why = f"No engine makes variations. Send the picture to {EDIT.path}, with a prompt."
+    raise UnsupportedEndpoint(why)
+
+
+async def show(request: Request) -> Response:
+    """A picture at its signed address. No key is asked for. Raises Forbidden, NotFound."""
+    shelf = context(request).shelf
+    query = request.query_params
+    name = request.path_params["name"]
+    kept = shelf.get(name, query.get("expires", ""), query.get("signature", ""))
+    headers = {
+        "content-type": kept.content_type,
+        "cache-control": f"private, max-age={shelf.left(kept)}, immutable",
+        # It is a picture, whatever a browser may find in it.
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "default-src 'none'; sandbox",
+        "x-request-id": request.state.id,
+    }
+    return Response(kept.content, 200, headers)
+
+
+def _by_url(asked: dict[str, Any]) -> bool:
+    wanted = asked.get("response_format")
+    usual = (asked.get("model") or "").startswith(URL_BY_DEFAULT) and not asked.get("stream")
+    return wanted == "url" or (wanted is None and usual)
+
+
+def _check_pictures(here: Context, form: Form) -> None:
+    """Raises InvalidRequest unless the uploads look like pictures, and not too large ones."""
+    images, masks = form.files("image", "image[]"), form.files("mask")
+    if not images:
+        raise missing("image")
+    if len(images) > MAX_IMAGES:
+        raise invalid("image", f"there are more than {MAX_IMAGES}")
+    if len(masks) > 1:
+        raise InvalidRequest("'mask' is given twice.", param="mask")
+    for part in (*images, *masks):
+        name = part.name.removesuffix("[]")
+        try:
+            head = pictures.head(part.content)
+        except NoPicture as fault:
+            raise invalid(name, f"the file {fault}") from None
+        most = here.config.ingress.max_pixels
+        if head.pixels > most:
+            why = f"{head.width}x{head.height} pixels; {most} in all are the limit here"
+            raise invalid(name, f"the picture has {why}")
+
+
+def _with_base64(form: Form) -> tuple[bytes, str]:
+    """(body, content type) of the form with ``response_format: b64_json``."""
+    kept = [part for part in form.parts if part.name != "response_format"]
+    return multipart.encode([*kept, Part("response_format", b"b64_json")])
+
+
+def _shelved(caller: Caller, response: Response) -> Response:
+    """The answer with addresses in place of pictures; an error as it is."""
+    if response.status_code != 200:
+        return response
+    try:
+        document = orjson.loads(response.body)
+        found = [_decoded(item["b64_json"]) for item in document["data"]]
+    except (ValueError, LookupError, TypeError):
+        why = "The engine's answer has something that is no picture: ask for b64_json."
+        raise EngineFailed(why) from None
+    shelf = caller.here.shelf
+    if sum(len(content) for content, _ in found) > shelf.limit:
+        why = f"The pictures have more than {shelf.limit} bytes, and so no URLs: ask for b64_json."
+        raise EngineFailed(why)
+    base = _base(caller)
+    for item, (content, content_type) in zip(document["data"], found, strict=True):
+        del item["b64_json"]
+        item["url"] = base + shelf.put(content, content_type)
+    del response.headers["content-length"]
+    return Response(orjson.dumps(document), 200, dict(response.headers))
+
+
+def _decoded(base64: str) -> tuple[bytes, str]:
+    """(picture, content type). Raises ValueError."""
+    content = binascii.a2b_base64(base64)
+    return content, f"image/{pictures.head(content).format}"
+
+
+def _base(caller: Caller) -> str:
+    """Where the client finds this ingress: as the config says, or else as the client called it."""
+    public = caller.here.config.ingress.public_url
+    if public:
+        return public.rstrip("/")
+    request = caller.request
+    host = request.headers.get("host", "")
+    if _HOST.fullmatch(host) is None:
+        address, port = request.scope.get("server") or ("127.0.0.1", 80)
+        host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{request.url.scheme}://{host}"

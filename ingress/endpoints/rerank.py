@@ -1,0 +1,15 @@
+"""``POST /v1/rerank``, as Jina's and Cohere's APIs have it."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingress.endpoints.generation import Endpoint, serve
+from schemas import openai
+
+RERANK = Endpoint(path="/v1/rerank", feature="rerank", shape=openai.RERANK, streams=False)
+
+
+async def create(request: Request) -> Response:
+    return await serve(request, RERANK)

@@ -1,0 +1,213 @@
+"""Several choices (`n`) from engines that give one at a time: a job for each, merged into one.
+
+Each job is the request with ``n: 1``; with a `seed`, the k-th gets ``seed + k``, as otherwise all
+choices would be the same (llama-server does so for its own). The prompt is counted once, as OpenAI
+counts it, and what was generated is summed up. One job that fails fails the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from sse_starlette import ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingress.books import record
+from ingress.dialects import Dialect, error_of
+from ingress.dispatch import Dispatch
+from ingress.limits import GONE
+from ingress.merge import Merge
+from ingress.respond import EventStream
+from ingress.ticket import Ticket
+from schemas import errors, metrics
+from schemas.errors import ClientGone, HeadraceError
+
+_AHEAD = 4
+"""Pieces of each job that wait for a client; more stay with the ticket, which has a limit."""
+
+
+def bodies(asked: Mapping[str, Any], copies: int) -> list[bytes]:
+    """The requests of the single jobs."""
+    seed = asked.get("seed")
+    found = []
+    for index in range(copies):
+        one = {**asked, "n": 1}
+        if seed is not None:
+            one["seed"] = seed + index
+        found.append(orjson.dumps(one))
+    return found
+
+
+class FanOut:
+    """One request and the tickets of its jobs; as `ingress.respond.Exchange` for one ticket."""
+
+    def __init__(
+        self,
+        request: Request,
+        dispatch: Dispatch,
+        tickets: list[Ticket],
+        name: str,
+        dialect: Dialect,
+    ) -> None:
+        self._request = request
+        self._dispatch = dispatch
+        self._tickets = tickets
+        self._name = name
+        self._dialect = dialect
+        self._closed = False
+        self._merge = Merge(len(tickets))
+        self.headers = {"x-request-id": request.state.id}
+        request.scope["state"][GONE] = self._gone
+
+    async def answer(self, keepalive: float) -> Response:
+        """Raises the HeadraceError that became of a job."""
+        try:
+            if self._tickets[0].job.stream:
+                return await self._stream(keepalive)
+            await _until(self._tickets, lambda each: each.done, all)
+            return self._document()
+        except HeadraceError as error:
+            self._close(error.status)
+            raise
+        except asyncio.CancelledError:
+            self._close(ClientGone.status)
+            raise
+
+    async def _stream(self, keepalive: float) -> Response:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(keepalive):
+                await _until(self._tickets, lambda each: each.done or _sound(each), any)
+        refused = self._refused()
+        if refused is not None:
+            return refused
+        return EventStream(self._events(keepalive), headers=self._served())
+
+    def _document(self) -> Response:
+        refused = self._refused()
+        if refused is not None:
+            return refused
+        documents = [orjson.loads(ticket.take()) for ticket in self._tickets]
+        headers = {**self._served(), "content-type": "application/json"}
+        self._close(200)
+        return Response(self._merge.document(documents), 200, headers)
+
+    def _refused(self) -> Response | None:
+        """The refusal of the first job that was refused. Raises the error of one that failed."""
+        for ticket in self._tickets:
+            if ticket.error is not None:
+                raise ticket.error
+            if ticket.ended is not None and ticket.head is None:
+                why = "the worker ended its answer without a head"
+                raise errors.EngineFailed(why, source="worker")
+        for ticket in self._tickets:
+            if ticket.head is not None and _hopeless(ticket):
+                headers = {**self._served(), "content-type": ticket.head.content_type}
+                body = ticket.take()
+                self._close(ticket.head.status)
+                return Response(body, ticket.head.status, headers)
+        return None
+
+    async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
+        queue: asyncio.Queue[tuple[int, bytes | None]] = asyncio.Queue(_AHEAD * len(self._tickets))
+        pumps = [
+            asyncio.create_task(_pump(index, ticket, queue))
+            for index, ticket in enumerate(self._tickets)
+        ]
+        status = 200
+        try:
+            left = len(pumps)
+            while left:
+                try:
+                    async with asyncio.timeout(keepalive):
+                        index, piece = await queue.get()
+                except TimeoutError:
+                    yield ServerSentEvent(comment="keep-alive")
+                    continue
+                if piece is None:
+                    left -= 1
+                    if _hopeless(self._tickets[index]):
+                        status, event = self._fault(self._tickets[index])
+                        yield event
+                        return
+                elif events := self._merge.chunks(index, piece):
+                    yield events
+            yield self._merge.end()
+        except (GeneratorExit, asyncio.CancelledError):
+            status = ClientGone.status
+            raise
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            self._close(status)
+
+    def _fault(self, ticket: Ticket) -> tuple[int, bytes]:
+        """(status, event) of a job that failed or was refused after the head was sent."""
+        request_id = self._request.state.id
+        if ticket.error is not None:
+            metrics.ERRORS.labels(ticket.error.code).inc()
+            return ticket.error.status, self._dialect.interrupt(ticket.error, request_id)
+        status, document = ticket.head.status if ticket.head else 502, ticket.take()
+        error = error_of(document) or {"message": document.decode(errors="replace")}
+        return status, self._dialect.event(error, status, request_id)
+
+    def _gone(self) -> None:
+        for ticket in self._tickets:
+            ticket.fail(ClientGone("the client left"))
+
+    def _served(self) -> dict[str, str]:
+        nodes = dict.fromkeys(f"node:{ticket.node}" for ticket in self._tickets if ticket.node)
+        by = {"x-headrace-served-by": ", ".join(nodes)} if nodes else {}
+        return {**self.headers, **by}
+
+    def _close(self, status: int) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for ticket in self._tickets:
+            self._dispatch.close(ticket)
+            record(ticket, self._name, status, self._request.state.id)
+
+
+async def _until(
+    tickets: list[Ticket],
+    ready: Callable[[Ticket], bool],
+    enough: Callable[[Iterable[bool]], bool],
+) -> None:
+    """Wait until `enough` (any, all) are `ready`, or one of them failed or was refused."""
+
+    async def watch(ticket: Ticket) -> None:
+        while not ready(ticket):
+            await ticket.change()
+
+    watches = {asyncio.create_task(watch(ticket)) for ticket in tickets}
+    try:
+        while not enough(map(ready, tickets)) and not any(map(_hopeless, tickets)):
+            _, watches = await asyncio.wait(watches, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in watches:
+            task.cancel()
+
+
+def _hopeless(ticket: Ticket) -> bool:
+    return ticket.error is not None or (ticket.done and not _sound(ticket))
+
+
+def _sound(ticket: Ticket) -> bool:
+    return ticket.head is not None and ticket.head.status == 200
+
+
+async def _pump(index: int, ticket: Ticket, queue: asyncio.Queue[tuple[int, bytes | None]]) -> None:
+    while not ticket.done or ticket.buffered:
+        if ticket.head is not None and not _sound(ticket):
+            await ticket.whole()
+            break
+        if piece := ticket.take():
+            await queue.put((index, piece))
+        else:
+            await ticket.change()
+    await queue.put((index, None))

@@ -1,0 +1,141 @@
+"""What the live engines of a model can do with a request: refuse it early, and say why.
+
+Fields without an effect on the output are nobody's business: `user`, `metadata`, `store`,
+`service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention` and `prediction`
+pass in silence, as do fields that nobody here has heard of (an engine may know them).
+
+Jobs of a model go to whichever of its engines is free. So a field counts as honoured only if all
+of them honour it, while an endpoint is open as soon as one of them has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ingress.catalog import Catalog
+from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
+from schemas.nodes import Ignored, ServedModel
+
+SERVER_TOOLS = "server_tools"
+"""The feature of an engine that runs tools itself, such as a web search."""
+_OWN_TOOLS: Mapping[str, tuple[str | None, ...]] = {
+    "chat": ("function",),
+    "responses": ("function",),
+    "messages": (None, "custom"),
+    "count_tokens": (None, "custom"),
+}
+ENDPOINTS: Mapping[str, str] = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+    "count_tokens": "/v1/messages/count_tokens",
+    "rerank": "/v1/rerank",
+    "transcriptions": "/v1/audio/transcriptions",
+    "translations": "/v1/audio/translations",
+    "images": "/v1/images/generations",
+    "edits": "/v1/images/edits",
+}
+"""By the feature that an engine's card names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """Of one model at one endpoint. `tops`: names of the fields that need a look. `choices`: how
+    many choices (`n`) every engine can give at once."""
+
+    open: bool
+    can: tuple[str, ...]
+    tops: frozenset[str]
+    ignored: tuple[Ignored, ...]
+    choices: int
+
+
+class Fields:
+    """Keeps what it has found until another card comes."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._edition = -1
+        self._known: dict[tuple[str, str], Ability] = {}
+
+    def ability(self, model: str, feature: str) -> Ability:
+        if self._edition != self._catalog.edition:
+            self._edition = self._catalog.edition
+            self._known.clear()
+        known = self._known.get((model, feature))
+        if known is None:
+            known = _ability(self._catalog.serving(model), feature)
+            self._known[model, feature] = known
+        return known
+
+    def check(
+        self, model: str, feature: str, request: Mapping[str, Any], taken: frozenset[str]
+    ) -> list[Ignored]:
+        """The fields of `request` that would do nothing. `taken`: fields that the fabric honours
+        itself. Raises UnsupportedEndpoint."""
+        ability = self.ability(model, feature)
+        if not ability.open:
+            raise UnsupportedEndpoint(_elsewhere(model, feature, ability.can), param="model")
+        if ability.tops.isdisjoint(request):
+            return []
+        found = {
+            each.field: each
+            for each in ability.ignored
+            if each.field not in taken and each.wanted(request)
+        }
+        if "tools" in request and "tools" not in found and SERVER_TOOLS not in ability.can:
+            foreign = _foreign_tool(request, feature)
+            if foreign is not None:
+                found[foreign.field] = foreign
+        return list(found.values())
+
+
+def refuse(model: str, found: Iterable[Ignored]) -> None:
+    """Raises UnsupportedParameter, which names the first of them."""
+    for each in found:
+        raise UnsupportedParameter(
+            f"{each.field!r} has no effect with the model {model!r}: {each.why}. "
+            "Leave it out, or send the header 'x-headrace-lenient: true'.",
+            param=each.field,
+        )
+
+
+def warning(found: Iterable[Ignored]) -> str:
+    """For the header of an answer that was given all the same."""
+    text = "; ".join(f"{each.field} has no effect: {each.why}" for each in found)
+    return text.encode("ascii", "replace").decode().replace("\n", " ")
+
+
+def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:
+    """A tool that only a server can run, or that only its own models know."""
+    own = _OWN_TOOLS.get(feature, ())
+    for index, tool in enumerate(request.get("tools") or ()):
+        if tool.get("type") not in own:
+            why = f"only functions can be offered, and this is of type {tool.get('type')!r}"
+            return Ignored(f"tools[{index}].type", why)
+    return None
+
+
+def _ability(serving: list[ServedModel], feature: str) -> Ability:
+    """Of no live engine nothing is known: such a request waits for one."""
+    here = [each for each in serving if not each.features or feature in each.features]
+    ignored = tuple(
+        entry for each in here for entry in each.ignores if not entry.at or feature in entry.at
+    )
+    choices = [each.slots if "n" in each.features or not each.features else 1 for each in here]
+    return Ability(
+        open=bool(here) or not serving,
+        can=tuple(sorted({word for each in serving for word in each.features})),
+        tops=frozenset(entry.field.partition(".")[0] for entry in ignored) | {"tools"},
+        ignored=ignored,
+        choices=min(choices, default=128),
+    )
+
+
+def _elsewhere(model: str, feature: str, can: tuple[str, ...]) -> str:
+    has = ", ".join(ENDPOINTS[word] for word in can if word in ENDPOINTS) or "no endpoint"
+    return f"The model {model!r} has no {ENDPOINTS.get(feature, feature)}; it has {has}."

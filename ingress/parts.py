@@ -1,0 +1,215 @@
+"""Where pictures and recordings lie in the requests of each API, found by walking over the JSON.
+
+A part of a type that is not known here is refused: an engine might know it and fetch a URL in it.
+Sources: OpenAI's API reference (chat completions, responses), Anthropic's (messages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import InvalidRequest
+
+VISION, AUDIO = "vision", "audio"
+AUDIO_FORMATS = ("wav", "mp3")
+"""OpenAI's, and all that llama-server takes."""
+
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
+
+_TEXTS = frozenset(
+    {
+        "text",
+        "refusal",
+        "thinking",
+        "redacted_thinking",
+        "input_text",
+        "output_text",
+        "summary_text",
+        "reasoning_text",
+        "tool_use",
+    }
+)
+"""Types of parts without anything to look into."""
+_KNOWN = "text, image_url, input_audio"
+_KNOWN_RESPONSES = "input_text, output_text, input_image, input_audio"
+_KNOWN_MESSAGES = "text, image, tool_use, tool_result, thinking"
+
+
+@dataclass(slots=True)
+class Part:
+    """One picture or recording. `path`: where it lies. `modality`: what a model needs for it.
+
+    `url`: an http(s) or data URL, else `data` has its base64. `format`: what it is said to be.
+    `put` lays (content type, base64) in its place.
+    """
+
+    path: str
+    modality: str
+    url: str
+    data: str
+    format: str
+    put: Callable[[str, str], None]
+
+
+def plain(endpoint: str, document: dict[str, Any]) -> bool:
+    """Whether a checked request has nothing but text; asked of each, so it stays cheap."""
+    if endpoint not in _WALKS:
+        return True
+    items = document.get(_WALKS[endpoint][1])
+    if isinstance(items, list) and not all(map(_is_plain, items)):
+        return False
+    return endpoint not in _SYSTEM or _is_plain({"content": document.get("system")})
+
+
+def _is_plain(item: dict[str, Any]) -> bool:
+    content = item.get("content")
+    if not isinstance(content, list):
+        return "output" not in item
+    return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
+
+
+def find(endpoint: str, document: dict[str, Any]) -> list[Part]:
+    """Raises InvalidRequest for what is no part, or one of an unknown type."""
+    walk, key = _WALKS[endpoint]
+    if endpoint in _SYSTEM:
+        for where, part in _parts("system", document.get("system")):
+            _need_text(where, part.get("type"), "text")
+    items = document.get(key)
+    if not isinstance(items, list):
+        return []
+    return [
+        part
+        for number, item in enumerate(items)
+        if isinstance(item, dict)
+        for part in walk(f"{key}[{number}]", item)
+    ]
+
+
+def _chat(path: str, message: dict[str, Any]) -> Iterator[Part]:
+    for where, part in _parts(f"{path}.content", message.get("content")):
+        match part.get("type"):
+            case "image_url":
+                yield _picture(f"{where}.image_url", _inner(where, part, "image_url"), "url")
+            case "input_audio":
+                yield _recording(where, part)
+            case other:
+                _need_text(where, other, _KNOWN)
+
+
+def _responses(path: str, item: dict[str, Any]) -> Iterator[Part]:
+    if isinstance(item.get("output"), dict):  # of a computer's screen, say
+        where = f"{path}.output"
+        why = f"Invalid value for {where!r}: it has to be a text or a list of parts."
+        raise InvalidRequest(why, param=where)
+    for key in ("content", "output"):
+        for where, part in _parts(f"{path}.{key}", item.get(key)):
+            match part.get("type"):
+                case "input_image":
+                    yield _picture(f"{where}.image_url", part, "image_url")
+                case "input_audio":
+                    yield _recording(where, part)
+                case other:
+                    _need_text(where, other, _KNOWN_RESPONSES)
+
+
+def _messages(path: str, message: dict[str, Any]) -> Iterator[Part]:
+    for where, part in _parts(f"{path}.content", message.get("content")):
+        match part.get("type"):
+            case "image":
+                yield _sourced(f"{where}.source", _inner(where, part, "source"))
+            case "tool_result":
+                yield from _messages(where, part)
+            case other:
+                _need_text(where, other, _KNOWN_MESSAGES)
+
+
+_WALKS: dict[str, tuple[Callable[[str, dict[str, Any]], Iterator[Part]], str]] = {
+    CHAT: (_chat, "messages"),
+    RESPONSES: (_responses, "input"),
+    MESSAGES: (_messages, "messages"),
+    COUNT_TOKENS: (_messages, "messages"),
+}
+"""How to walk over one item, and the name of the list that holds them."""
+_SYSTEM = frozenset({MESSAGES, COUNT_TOKENS})
+"""Where a list of parts, all of them text, may lie beside the messages."""
+
+
+def _parts(path: str, content: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not isinstance(content, list):
+        return
+    for number, part in enumerate(content):
+        where = f"{path}[{number}]"
+        if not isinstance(part, dict):
+            raise InvalidRequest(
+                f"Invalid value for {where!r}: it has to be an object.", param=where
+            )
+        yield where, part
+
+
+def _need_text(path: str, kind: object, known: str) -> None:
+    if not isinstance(kind, str) or kind not in _TEXTS:
+        where = f"{path}.type"
+        said = f"Invalid value for {where!r}: {str(kind)[:64]!r} is no type of a part"
+        raise InvalidRequest(f"{said} that is supported here. Supported are: {known}.", param=where)
+
+
+def _inner(path: str, part: dict[str, Any], name: str) -> dict[str, Any]:
+    inner = part.get(name)
+    if not isinstance(inner, dict):
+        where = f"{path}.{name}"
+        raise InvalidRequest(f"Invalid value for {where!r}: it has to be an object.", param=where)
+    return inner
+
+
+def _text(path: str, box: dict[str, Any], name: str) -> str:
+    found = box.get(name)
+    if not isinstance(found, str) or not found:
+        why = f"Invalid value for {path!r}: {name!r} has to be a text that is not empty."
+        raise InvalidRequest(why, param=path)
+    return found
+
+
+def _picture(path: str, box: dict[str, Any], key: str) -> Part:
+    """`path` names the part as OpenAI does, without the last ``.url``."""
+
+    def put(content_type: str, base64: str) -> None:
+        box[key] = f"data:{content_type};base64,{base64}"
+
+    return Part(path, VISION, _text(path, box, key), "", "", put)
+
+
+def _recording(path: str, part: dict[str, Any]) -> Part:
+    path = f"{path}.input_audio"
+    box = _inner(path.rpartition(".")[0], part, "input_audio")
+    kind = box.get("format")
+    if kind not in AUDIO_FORMATS:
+        where = f"{path}.format"
+        why = f"Invalid value for {where!r}: it has to be one of {', '.join(AUDIO_FORMATS)}."
+        raise InvalidRequest(why, param=where)
+    return Part(path, AUDIO, "", _text(path, box, "data"), str(kind), _nowhere)
+
+
+def _sourced(path: str, box: dict[str, Any]) -> Part:
+    """Anthropic's: ``{"type": "base64", "media_type", "data"}`` or ``{"type": "url", "url"}``."""
+
+    def put(content_type: str, base64: str) -> None:
+        box.clear()
+        box.update(type="base64", media_type=content_type, data=base64)
+
+    match box.get("type"):
+        case "base64":
+            return Part(path, VISION, "", _text(path, box, "data"), "", put)
+        case "url":
+            return Part(path, VISION, _text(path, box, "url"), "", "", put)
+    where = f"{path}.type"
+    why = f"Invalid value for {where!r}: it has to be 'base64' or 'url'."
+    raise InvalidRequest(why, param=where)
+
+
+def _nowhere(content_type: str, base64: str) -> None:
+    """A recording is never fetched."""

@@ -1,0 +1,89 @@
+"""Generated pictures behind short-lived addresses: kept in memory, the newest of them.
+
+An address carries the time it ends and a signature over both (HMAC-SHA256), so that no key is
+needed to look at a picture, none can be guessed, and none lives longer than it was made for. The
+secret is this process's own and gone with it, as the pictures are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.errors import Forbidden, NotFound
+
+PATH = "/v1/images/files"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`until`: seconds of the Unix epoch."""
+
+    content: bytes
+    content_type: str
+    until: float
+
+
+class Shelf:
+    """`limit`: bytes of all pictures. `age`: seconds for which each is kept at most. `clock`:
+    seconds of the Unix epoch."""
+
+    def __init__(self, limit: int, age: float, clock: Callable[[], float]) -> None:
+        self._limit = limit
+        self._age = age
+        self._clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self.size = 0
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    def put(self, content: bytes, content_type: str) -> str:
+        """Path and query of its address. Older ones make room; itself is kept whatever its size."""
+        now = self._clock()
+        self._drop(lambda oldest: oldest.until <= now or self.size + len(content) > self._limit)
+        name = f"{secrets.token_urlsafe(16)}.{content_type.rpartition('/')[2]}"
+        until = math.ceil(now + self._age)
+        self._kept[name] = Kept(content, content_type, until)
+        self.size += len(content)
+        return f"{PATH}/{name}?expires={until}&signature={self._sign(name, str(until))}"
+
+    def get(self, name: str, expires: str, signature: str) -> Kept:
+        """Raises Forbidden for an address that is not ours or too old, NotFound for a picture that
+        had to make room."""
+        signed = self._sign(name, expires)
+        if not hmac.compare_digest(signed.encode(), signature.encode("utf-8", "replace")):
+            raise Forbidden("The signature does not fit this address.")
+        now = self._clock()
+        if now >= int(expires):
+            raise Forbidden("The address has expired; have the picture made again.")
+        self._drop(lambda oldest: oldest.until <= now)
+        kept = self._kept.get(name)
+        if kept is None:
+            raise NotFound("The picture is no longer kept; have it made again.")
+        return kept
+
+    def left(self, kept: Kept) -> int:
+        """Whole seconds that it may still be looked at."""
+        return max(0, int(kept.until - self._clock()))
+
+    def _sign(self, name: str, expires: str) -> str:
+        """With a line break between them, which neither has."""
+        message = f"{name}\n{expires}".encode("utf-8", "replace")
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+
+    def _drop(self, unwanted: Callable[[Kept], bool]) -> None:
+        """The oldest, while it is unwanted."""
+        while self._kept:
+            name, oldest = next(iter(self._kept.items()))
+            if not unwanted(oldest):
+                return
+            del self._kept[name]
+            self.size -= len(oldest.content)

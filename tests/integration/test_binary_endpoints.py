@@ -1,0 +1,235 @@
+"""Sounds through the fabric, and forms of all kinds: real processes, simulated engines."""
+
+from __future__ import annotations
+
+import asyncio
+import string
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas import multipart
+from schemas.multipart import Part
+from tests.fabric import PATIENCE
+from tests.integration.uploads import Crowd, form
+from tests.unit.ingress.site import png
+from workers.engines.whisper import tone
+
+TRANSCRIBE = "/v1/audio/transcriptions"
+TRANSLATE = "/v1/audio/translations"
+GENERATE = "/v1/images/generations"
+EDIT = "/v1/images/edits"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_every_format_of_a_transcription(crowd: Crowd) -> None:
+    types = {
+        "json": "application/json",
+        "verbose_json": "application/json",
+        "text": "text/plain; charset=utf-8",
+        "srt": "application/x-subrip",
+        "vtt": "text/vtt",
+    }
+    for wanted, kind in types.items():
+        answer = await crowd.upload(
+            TRANSCRIBE, file=tone(), model="tiny.en", response_format=wanted
+        )
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith(kind), wanted
+        assert answer.headers["x-headrace-served-by"].startswith("node:")
+        assert answer.body
+    assert len(crowd.ears.jobs) == len(types)
+
+
+async def test_a_model_need_not_be_named(crowd: Crowd) -> None:
+    for path in (TRANSCRIBE, "/audio/transcriptions", TRANSLATE):
+        assert (await crowd.upload(path, file=tone())).json["text"]
+    translated = [job["translate"].content for job in crowd.ears.jobs]
+    assert translated == [b"false", b"false", b"true"]
+    other = await crowd.fabric.worker(crowd.ears.url, kind="whisper", models=["base"])
+    await crowd.fabric.served("base", "echo", "flux", "tiny.en")
+    answer = await crowd.upload(TRANSCRIBE, file=tone())
+    assert answer.told == (400, "invalid_request", "model")
+    assert "base, tiny.en" in answer.error["message"]
+    await other.stop()
+    await crowd.fabric.served("echo", "flux", "tiny.en")
+
+
+async def test_models_that_cannot(crowd: Crowd) -> None:
+    for name, told in (
+        ("flux", (400, "unsupported_endpoint", "model")),
+        ("nobody", (404, "model_not_found", "model")),
+    ):
+        assert (await crowd.upload(TRANSCRIBE, file=tone(), model=name)).told == told
+    for path, body in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        (GENERATE, {"prompt": "a cat"}),
+    ):
+        answer = await crowd.post(path, {"model": "tiny.en", **body})
+        assert answer.told == (400, "unsupported_endpoint", "model")
+        assert TRANSCRIBE in answer.error["message"]
+
+
+BAD_FORMS: list[tuple[dict[str, Any], str]] = [
+    ({"model": "tiny.en"}, "file"),
+    ({"file": "text, no upload"}, "file"),
+    ({"file": b""}, "file"),
+    ({"file": [tone(), tone()]}, "file"),
+    ({"file": b"no sound at all"}, "file"),
+    ({"file": tone()[:40]}, "file"),
+    ({"file": b"RIFF\x24\0\0\0WAVE" + bytes(500)}, "file"),
+    ({"file": tone(), "model": ["tiny.en", "echo"]}, "model"),
+    ({"file": tone(), "model": b"tiny.en"}, "model"),
+    ({"file": tone(), "model": ""}, "model"),
+    ({"file": tone(), "model__": "tiny.en"}, "model"),
+    ({"file": tone(), "model": "tiny.en", "model__": "echo"}, "model"),
+    ({"file": tone(), "response_format": "yaml"}, "response_format"),
+    ({"file": tone(), "temperature": "warm"}, "temperature"),
+    ({"file": tone(), "temperature": "1.5"}, "temperature"),
+    ({"file": tone(), "temperature": "nan"}, "temperature"),
+    ({"file": tone(), "stream": "maybe"}, "stream"),
+    ({"file": tone(), "stream": "true"}, "stream"),
+    ({"file": tone(), "language": "Klingon"}, "language"),
+    ({"file": tone(), "timestamp_granularities__": "word"}, "timestamp_granularities"),
+    (
+        {
+            "file": tone(),
+            "response_format": "verbose_json",
+            "timestamp_granularities__": ["word", "era"],
+        },
+        "timestamp_granularities[1]",
+    ),
+    ({"file": tone(), "prompt": "a" * 70_000}, "prompt"),
+    ({"file": tone(), "prompt": Part("prompt", b"\xff\xfe")}, "prompt"),
+    ({"file": tone(), "chunking_strategy": "auto"}, "chunking_strategy"),
+    ({"audio": tone()}, "file"),
+]
+
+
+async def test_bad_forms_are_refused_by_name(crowd: Crowd) -> None:
+    for fields, param in BAD_FORMS:
+        answer = await crowd.upload(TRANSCRIBE, **fields)
+        assert answer.status == 400, fields
+        assert answer.error["param"] == param, (answer.error, list(fields))
+    assert crowd.ears.jobs == []
+    assert (await crowd.upload(TRANSCRIBE, file=tone())).status == 200
+
+
+async def test_what_is_no_form(crowd: Crowd) -> None:
+    body, kind = form(file=tone())
+    boundary = kind.partition("=")[2]
+    for raw, content_type, word in (
+        (body, "multipart/form-data", "boundary"),
+        (body, "multipart/form-data; boundary=", "boundary"),
+        (body, "multipart/form-data; boundary=other", "multipart"),
+        (body, "multipart/form-data; boundary=" + "b" * 400, "multipart"),
+        (body, f"multipart/mixed; boundary={boundary}", "multipart/form-data"),
+        (b'{"file":"a"}', "application/json", "multipart/form-data"),
+        (b"file=a", "application/x-www-form-urlencoded", "multipart/form-data"),
+        (body[:-10], kind, "closing boundary"),
+        (body[:40], kind, ""),
+        (b"", kind, "closing boundary"),
+        (body.replace(b'name="file"', b'title="file"'), kind, "no name"),
+        (body.replace(b"form-data;", b"attachment;"), kind, "no name"),
+        (*multipart.encode([Part("x", b"")] * 200), "128 parts"),
+    ):
+        answer = await crowd.post(TRANSCRIBE, raw, content_type)
+        assert answer.told[:2] == (400, "invalid_request"), content_type
+        assert word in answer.error["message"]
+    assert crowd.ears.jobs == []
+
+
+async def test_a_lenient_client_is_warned(crowd: Crowd) -> None:
+    lenient = {"x-headrace-lenient": "true"}
+    body = form(file=tone(), stream="true", chunking_strategy="auto")
+    for path in (TRANSCRIBE, TRANSLATE):
+        answer = await crowd.post(path, *body, lenient)
+        assert answer.status == 200, answer.body
+        assert answer.json["text"]
+        assert "stream" in answer.headers["x-headrace-warning"]
+        assert "chunking_strategy" in answer.headers["x-headrace-warning"]
+    assert len(crowd.ears.jobs) == 2
+    answer = await crowd.post(TRANSCRIBE, *form(file=tone(), temperature="warm"), lenient)
+    assert answer.told == (400, "invalid_request", "temperature")
+
+
+async def test_large_uploads_arrive_whole_and_larger_ones_are_not_read(crowd: Crowd) -> None:
+    large = tone(300)
+    assert len(large) > 9_000_000
+    assert (await crowd.upload(TRANSCRIBE, file=large)).status == 200
+    assert crowd.ears.jobs[0]["file"].content == large
+    body, kind = form(file=bytes(50_000_000))
+    for path, content_type in ((TRANSCRIBE, kind), (EDIT, kind), (GENERATE, "application/json")):
+        answer = await crowd.post(path, body, content_type)
+        assert answer.told == (413, "request_too_large", None)
+
+
+@pytest.mark.parametrize("seconds", [1, 20, 120])
+async def test_a_client_that_leaves_frees_the_engine(crowd: Crowd, seconds: int) -> None:
+    """Whatever the size of what it sent."""
+    ears = crowd.ears
+    ears.open.clear()
+    ears.came.clear()
+    ears.left.clear()
+    asked = asyncio.create_task(crowd.upload(TRANSCRIBE, file=tone(seconds)))
+    async with asyncio.timeout(PATIENCE):
+        await ears.came.wait()
+        asked.cancel()
+        await ears.left.wait()
+    ears.open.set()
+    assert (await crowd.upload(TRANSCRIBE, file=tone())).status == 200
+
+
+async def test_a_key_is_needed(crowd: Crowd) -> None:
+    body = form(file=tone())
+    for path in (TRANSCRIBE, TRANSLATE, GENERATE, EDIT, "/v1/images/variations"):
+        answer = await crowd.post(path, *body, {"Authorization": "Bearer wrong"})
+        assert answer.told == (401, "invalid_api_key", None)
+
+
+# Whatever comes: an answer, in time, that is no fault of ours.
+
+KNOWN = (
+    "file model prompt image image[] mask n size response_format temperature stream language "
+    "timestamp_granularities[] seed user file[] model[] \x00 é x"
+)
+NAMES = st.sampled_from(KNOWN.split(" ")) | st.text(string.printable, min_size=1, max_size=20)
+CONTENTS = st.sampled_from(
+    [tone(0.2), png(64, 64), b"tiny.en", b"flux", b"true", b"1", b"json", b"url", b"64x64", b"a"]
+) | st.binary(max_size=64)
+PARTS = st.builds(
+    Part,
+    NAMES,
+    CONTENTS,
+    st.none() | st.just("a.wav") | st.text(max_size=8),
+    st.sampled_from(["", "audio/wav", "image/png", "text/plain; charset=x"]),
+)
+
+
+@st.composite
+def uploads(draw: st.DrawFn) -> tuple[bytes, str]:
+    """A form, then damaged or not."""
+    body, kind = multipart.encode(draw(st.lists(PARTS, max_size=6)))
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(body)))
+        body = body[:at] + draw(st.binary(max_size=20)) + body[at + draw(st.integers(0, 40)) :]
+    if draw(st.integers(0, 9)) == 0:
+        kind = draw(st.text(string.ascii_letters + '/;=" -_', max_size=60))
+    return body, kind.strip()
+
+
+@given(path=st.sampled_from([TRANSCRIBE, TRANSLATE, EDIT, GENERATE]), sent=uploads())
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+async def test_no_form_does_any_harm(crowd: Crowd, path: str, sent: tuple[bytes, str]) -> None:
+    answer = await crowd.post(path, *sent)
+    assert answer.status == 200 or answer.error["type"] == "invalid_request_error"
+    assert answer.status < 500
+    assert b"Traceback" not in answer.body
+    assert not any(process.count("internal") for process in crowd.fabric.processes)

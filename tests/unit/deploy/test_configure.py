@@ -1,0 +1,107 @@
+"""From flags to the settings of a process, and back to a page that can be shown."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from deploy import configure, home
+from schemas.settings import Settings, SettingsError, load
+from workers.engines import embedded
+
+
+def test_a_worker_without_engines_gets_the_built_in_one(tmp_path: Path) -> None:
+    (engine,) = configure.resolve("worker", None, tmp_path, {}).engines
+    assert (engine.kind, engine.file, engine.url) == ("embedded", "", "")
+
+
+@pytest.mark.parametrize("source", ["flag", "file"])
+def test_a_worker_with_engines_gets_those(source: str, tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text("[[engines]]\nname = 'a'\nkind = 'echo'\nurl = 'echo://'\n")
+    flags = {"engines": [configure.parse_engine("echo://")]}
+    config, given = (None, flags) if source == "flag" else (path, {})
+    (engine,) = configure.resolve("worker", config, tmp_path, dict(given)).engines
+    assert engine.kind == "echo"
+
+
+def test_an_ingress_starts_no_engine(tmp_path: Path) -> None:
+    assert configure.resolve("ingress", None, tmp_path, {}).engines == []
+
+
+def test_a_worker_that_cannot_start_one_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match="no engine is named") as fault:
+        configure.resolve("worker", None, tmp_path, {})
+    assert embedded.INSTALL in str(fault.value)
+
+
+def test_an_ingress_without_keys_has_the_users_own(tmp_path: Path) -> None:
+    (key,) = configure.resolve("ingress", None, tmp_path, {}).keys
+    assert key.secret.get_secret_value() == home.own_key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("llamacpp=http://h:1", ("llamacpp", "llamacpp", "http://h:1")),
+        ("whisper:ears=http://h:1", ("ears", "whisper", "http://h:1")),
+        ("box=http://h:1", ("box", "llamacpp", "http://h:1")),
+        ("http://h:1", ("h:1", "llamacpp", "http://h:1")),
+        ("http://h:1/?a=b", ("h:1", "llamacpp", "http://h:1/?a=b")),
+        ("echo://?slots=1", ("echo", "echo", "echo://?slots=1")),
+        ("a=echo://?slots=1", ("a", "echo", "echo://?slots=1")),
+    ],
+)
+def test_engines_of_the_command_line(text: str, found: tuple[str, str, str]) -> None:
+    engine = configure.parse_engine(text)
+    assert (engine["name"], engine["kind"], engine["url"]) == found
+
+
+@pytest.mark.parametrize("text", ["", "llamacpp", "llamacpp=", "h:1"])
+def test_what_is_no_engine(text: str) -> None:
+    with pytest.raises(SettingsError, match="is not NAME=URL"):
+        configure.parse_engine(text)
+
+
+def test_a_login_leaves_the_url() -> None:
+    found = configure.split_login("nats://us%40er:p%2Fw@host:4222")
+    assert found == {"url": "nats://host:4222", "user": "us@er", "password": "p/w"}
+    assert configure.split_login("nats://host:4222") == {"url": "nats://host:4222"}
+    with pytest.raises(SettingsError, match="is no URL"):
+        configure.split_login("host")
+
+
+def test_shown_settings_can_be_read_again(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {
+            "engines": [
+                {"name": 'a "b" é', "kind": "echo", "url": "echo://", "models": ["x", "y"]}
+            ],
+            "route": [{"name": "r", "model": "m", "total": 5}],
+        }
+    )
+    path = tmp_path / "shown.toml"
+    path.write_text(configure.render(settings))
+    assert load(path).model_dump() == settings.model_dump()
+
+
+def test_no_secret_is_shown() -> None:
+    secret = "hunter2hunter2hunter2"
+    settings = Settings.model_validate(
+        {
+            "nats": {"url": f"nats://u:{secret}@a:1,nats://u:{secret}@b:1", "password": secret},
+            "keys": [{"name": "k", "secret": secret}],
+            "engines": [{"name": "e", "url": f"http://u:{secret}@h:1", "api_key": secret}],
+        }
+    )
+    page = configure.render(settings)
+    assert secret not in page
+    shown = tomllib.loads(page)
+    assert shown["nats"]["url"] == "nats://********@a:1,nats://********@b:1"
+    assert shown["nats"]["password"] == shown["keys"][0]["secret"] == configure.MASK
+    assert tomllib.loads(configure.render(Settings()))["nats"]["password"] == ""

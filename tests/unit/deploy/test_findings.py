@@ -1,0 +1,90 @@
+"""What the doctor makes of what it sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy import doctor, findings
+from deploy.findings import Finding
+from schemas import topology
+from schemas.nodes import Card, EngineState
+from schemas.settings import Jobs
+
+STREAM = topology.streams(Jobs(), 1)[0]
+CONSUMER = topology.consumer("m", "i", 3.0, 1)
+
+
+@pytest.mark.parametrize(("size", "level"), [(2 * 2**20, "ok"), (2_000_000, "ok"), (2**20, "fail")])
+def test_payload(size: int, level: str) -> None:
+    assert findings.payload(size).level == level
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "level"), [(2, 2, "ok"), (120, 2, "warn"), (2, 5, "warn")]
+)
+def test_pings(seconds: int, most: int, level: str) -> None:
+    varz = {"ping_interval": seconds * topology.NS, "ping_max": most}
+    assert findings.pings(varz).level == level
+    assert findings.pings(None).level == "warn"
+
+
+@pytest.mark.parametrize("wanted", [STREAM, CONSUMER])
+def test_the_broker_may_know_more(wanted: dict[str, Any]) -> None:
+    have = {**wanted, "more": 1, "metadata": {**wanted.get("metadata", {}), "_nats.ver": "2"}}
+    assert findings.compare("it", wanted, have, "x") == Finding("ok", "it is as it should be")
+
+
+def test_the_broker_leaves_out_what_is_off() -> None:
+    assert findings.compare("it", {"a": False, "b": 0}, {}, "x").level == "ok"
+
+
+@pytest.mark.parametrize("wanted", [STREAM, CONSUMER])
+def test_every_difference_is_told(wanted: dict[str, Any]) -> None:
+    for key, value in wanted.items():
+        if value:
+            found = findings.compare("it", wanted, {**wanted, key: None}, "an ingress")
+            assert found.level == "fail"
+            assert f"{key} None and not {value!r}" in found.what
+            assert found.mend.startswith("restart an ingress")
+
+
+def test_what_is_missing() -> None:
+    assert findings.compare("it", STREAM, None, "an ingress").level == "fail"
+
+
+def test_clocks() -> None:
+    assert list(findings.clock(None)) == []
+    for ahead, level in ((0.02, "ok"), (-0.02, "ok"), (1.5, "warn"), (-1.5, "warn")):
+        (found,) = findings.clock(ahead)
+        assert found.level == level
+
+
+def test_engines() -> None:
+    states = [EngineState("e", "llamacpp", state, 4, 0, "why") for state in ("ready", "failed")]
+    card = Card("h", "n", "s", 1, "1", engines=(*states, EngineState("e", "k", "starting", 0, 0)))
+    assert [found.level for found in findings.engines((card,))] == ["ok", "fail", "warn"]
+    assert [found.level for found in findings.engines(())] == ["warn"]
+
+
+def test_places_that_are_open_to_others(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert [found.level for found in findings.places(data)] == ["ok"]
+    (data / "broker").mkdir(mode=0o700, parents=True)
+    key = data / "key"
+    key.touch(mode=0o600)
+    assert [found.level for found in findings.places(data)] == ["ok"]
+    key.chmod(0o640)
+    (found,) = findings.places(data)
+    assert (found.level, found.what) == ("fail", f"others may use {key}")
+    key.chmod(0o600)
+    data.chmod(0o770)
+    (found,) = findings.places(data)
+    assert (found.level, found.what) == ("fail", f"others may use {data}")
+
+
+def test_a_line_says_what_to_do() -> None:
+    assert doctor.line(Finding("ok", "well")).plain == "ok    well"
+    assert doctor.line(Finding("warn", "ill", "rest")).plain == "warn  ill\n      → rest"

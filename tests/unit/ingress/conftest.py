@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.ingress.front import Front
+
+
+@pytest.fixture
+async def front() -> Front:
+    return Front()

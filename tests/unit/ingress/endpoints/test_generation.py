@@ -1,0 +1,295 @@
+"""The road that all endpoints of texts share, on an ingress in this process with an echo engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.jobs import LENIENT
+from schemas.nodes import Ignored, ServedModel
+from schemas.settings import Route
+from tests.unit.ingress.loopback import Edge, edge
+
+CHAT = "/v1/chat/completions"
+LENIENTLY = {"x_headrace_lenient": "true"}
+PATHS = [
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/responses",
+    "/messages",
+    "/messages/count_tokens",
+    "/rerank",
+]
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Edge]:
+    async with edge() as made:
+        yield made
+
+
+def chat(text: str = "one two", **fields: Any) -> dict[str, Any]:
+    return {"model": "echo", "messages": [{"role": "user", "content": text}], **fields}
+
+
+def body_for(path: str) -> dict[str, Any]:
+    """The least that each endpoint takes."""
+    match path.removeprefix("/v1"):
+        case "/completions":
+            return {"model": "echo", "prompt": "one two"}
+        case "/embeddings":
+            return {"model": "echo", "input": "one two"}
+        case "/responses":
+            return {"model": "echo", "input": "one two"}
+        case "/rerank":
+            return {"model": "echo", "query": "one", "documents": ["two", "one"]}
+        case "/messages":
+            return chat(max_tokens=5)
+    return chat()
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+@pytest.mark.parametrize("path", PATHS)
+async def test_each_endpoint_answers_with_and_without_the_version(
+    here: Edge, path: str, prefix: str
+) -> None:
+    answer = await here.post(prefix + path, body_for(path))
+    assert answer.status == 200
+    assert answer.headers["x-request-id"]
+    assert here.line.jobs[-1].endpoint == "/v1" + path
+    assert not here.line.jobs[-1].tags
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_each_endpoint_wants_a_key_and_names_what_is_missing(here: Edge, path: str) -> None:
+    refused = await here.call("POST", "/v1" + path, b"{}", {"content-type": "application/json"})
+    assert refused.status == 401
+    empty = await here.post("/v1" + path, {"model": "echo"})
+    assert empty.status == 400
+    assert empty.json["error"]["param"] in ("messages", "prompt", "input", "query")
+    assert not here.line.jobs
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_answer_names_the_model_as_the_client_did(path: str, stream: bool) -> None:
+    async with edge(routes=(Route(name="gpt-4o-mini", model="echo"),)) as here:
+        asked = {**body_for(path), "model": "gpt-4o-mini", "stream": stream}
+        answer = await here.post("/v1" + path, asked)
+    assert answer.status == 200
+    assert b'"model":"echo"' not in answer.body
+    assert b'"model":"gpt-4o-mini"' in answer.body or "count_tokens" in path
+    assert here.line.jobs[-1].asked == "gpt-4o-mini"
+    assert here.line.jobs[-1].model == "echo"
+
+
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        (b'{"model":"echo","model":"other"}', "duplicate"),
+        (b"[" * 300 + b"]" * 300, "nested"),
+        (b'{"temperature":NaN}', "JSON"),
+        (b'{"a":"\xff"}', "JSON"),
+        (b"", "JSON"),
+    ],
+)
+async def test_what_two_parsers_may_read_differently_is_refused(
+    here: Edge, raw: bytes, word: str
+) -> None:
+    answer = await here.post(CHAT, raw)
+    assert answer.error == (400, "invalid_request", None)
+    assert word in answer.json["error"]["message"]
+
+
+async def test_an_endpoint_that_no_engine_of_the_model_has_is_named(here: Edge) -> None:
+    here.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat", "completions")))
+    answer = await here.post("/v1/embeddings", body_for("/embeddings"))
+    assert answer.error == (400, "unsupported_endpoint", "model")
+    assert "it has /v1/chat/completions, /v1/completions" in answer.json["error"]["message"]
+
+
+async def test_a_field_without_effect_is_refused_or_warned_of(here: Edge) -> None:
+    ignored = (Ignored("tools", "no tools", ("chat",)), Ignored("suffix", "no", ("completions",)))
+    here.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat",), ignores=ignored))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    strict = await here.post(CHAT, chat(tools=tools))
+    lenient = await here.post(CHAT, chat(tools=tools, suffix="x"), **LENIENTLY)
+    harmless = await here.post(CHAT, chat(tools=[]), **LENIENTLY)
+
+    assert strict.error == (400, "unsupported_parameter", "tools")
+    assert "no tools" in strict.json["error"]["message"]
+    assert "x-headrace-warning" not in strict.headers
+    assert lenient.status == harmless.status == 200
+    assert lenient.headers["x-headrace-warning"] == "tools has no effect: no tools"
+    assert "x-headrace-warning" not in harmless.headers
+    assert [LENIENT in job.tags for job in here.line.jobs] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("path", "tool", "param"),
+    [
+        (CHAT, {"type": "custom", "custom": {"name": "x"}}, "tools[0].type"),
+        ("/v1/responses", {"type": "web_search"}, "tools[0].type"),
+        ("/v1/messages", {"type": "web_search_20250305", "name": "web_search"}, "tools[0].type"),
+    ],
+)
+async def test_tools_that_a_server_would_have_to_run_are_refused(
+    here: Edge, path: str, tool: dict[str, Any], param: str
+) -> None:
+    answer = await here.post(path, {**body_for(path), "tools": [tool]})
+    assert answer.error[0] == 400
+    assert answer.json["error"]["param"] == param
+
+
+async def test_unknown_fields_reach_the_engine_untouched(here: Edge) -> None:
+    raw = b' {"messages":[{"role":"user","content":"hi"}] , "odd" : [1.50], "model":"echo"}'
+    answer = await here.post(CHAT, raw)
+    assert answer.status == 200
+    assert here.line.jobs[-1].body == raw
+
+
+# What an answer must be.
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+AS_SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+
+
+def says(*texts: str) -> dict[str, Any]:
+    return {"says": list(texts), "as": "one"}
+
+
+async def test_an_answer_that_fits_passes(here: Edge) -> None:
+    answer = await here.post(CHAT, chat(response_format=AS_SCHEMA, echo=says('{"a":1}')))
+    assert orjson.loads(answer.json["choices"][0]["message"]["content"]) == {"a": 1}
+    assert len(here.line.jobs) == 1
+
+
+@pytest.mark.parametrize("bad", ['{"a":"x"}', "{", "[]"])
+async def test_an_answer_that_does_not_fit_is_asked_for_once_more(here: Edge, bad: str) -> None:
+    second = await here.post(CHAT, chat(response_format=AS_SCHEMA, echo=says(bad, '{"a":2}')))
+    assert second.json["choices"][0]["message"]["content"] == '{"a":2}'
+    never = await here.post(CHAT, chat(response_format=AS_SCHEMA, echo={"says": [bad]}))
+    assert never.error == (502, "invalid_structured_output", None)
+    assert len(here.line.jobs) == 4
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text", "jobs"),
+    [
+        ({"type": "json_object"}, '{"any":1}', 1),
+        ({"type": "json_object"}, "[1]", 2),
+        ({"type": "json_object"}, "no", 2),
+        ({"type": "text"}, "no", 1),
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": False}}, "[1]", 1),
+        ({"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": False}}, "{", 2),
+    ],
+)
+async def test_json_of_any_kind(here: Edge, wanted: Any, text: str, jobs: int) -> None:
+    answer = await here.post(CHAT, chat(response_format=wanted, echo={"says": [text]}))
+    assert answer.status == (200 if jobs == 1 else 502)
+    assert len(here.line.jobs) == jobs
+
+
+async def test_what_was_cut_or_calls_a_tool_is_the_clients_to_judge(here: Edge) -> None:
+    cut = chat(response_format=AS_SCHEMA, max_tokens=1, echo={"says": ['{"a": 1}']})
+    answer = await here.post(CHAT, cut)
+    assert answer.json["choices"][0]["finish_reason"] == "length"
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    called = chat(response_format=AS_SCHEMA, tools=tools, tool_choice="required")
+    answer = await here.post(CHAT, called)
+    assert answer.json["choices"][0]["finish_reason"] == "tool_calls"
+    assert len(here.line.jobs) == 2
+
+
+async def test_a_schema_that_is_none_is_refused_before_the_engine_is_asked(here: Edge) -> None:
+    for schema in ({"type": "nonsense"}, {"$ref": "http://example.org/x"}, {"pattern": "("}):
+        wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        for stream in (False, True):
+            answer = await here.post(CHAT, chat(response_format=wanted, stream=stream))
+            where = "response_format.json_schema.schema"
+            assert answer.error == (400, "invalid_request", where)
+    assert not here.line.jobs
+
+
+async def test_the_responses_endpoint_holds_answers_to_a_schema_too(here: Edge) -> None:
+    form = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
+    body = {"model": "echo", "input": "hi", "text": form}
+    answer = await here.post("/v1/responses", {**body, "echo": says("{}", '{"a":3}')})
+    assert answer.json["output"][0]["content"][0]["text"] == '{"a":3}'
+    never = await here.post("/v1/responses", {**body, "echo": {"says": ["{}"]}})
+    assert never.error == (502, "invalid_structured_output", None)
+
+
+# Several choices.
+
+
+async def test_engines_that_can_give_several_choices_get_one_job(here: Edge) -> None:
+    answer = await here.post(CHAT, chat(n=3))
+    assert [choice["index"] for choice in answer.json["choices"]] == [0, 1, 2]
+    assert len(here.line.jobs) == 1
+    assert (await here.post(CHAT, chat(n=5))).status == 200
+    assert len(here.line.jobs) == 6, "more choices than slots"
+
+
+async def test_choices_of_an_engine_that_gives_one_are_fanned_out_and_merged() -> None:
+    async with edge("echo://?n=0") as here:
+        body = chat(n=3, seed=7, echo=says("a", "b b", "c c c"))
+        answer = await here.post(CHAT, body)
+        asked = [orjson.loads(job.body) for job in here.line.jobs]
+    choices = answer.json["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    assert sorted(choice["message"]["content"] for choice in choices) == ["a", "b b", "c c c"]
+    assert answer.json["usage"] == {
+        "prompt_tokens": 2,
+        "completion_tokens": 6,
+        "total_tokens": 8,
+    }
+    assert [(each["n"], each["seed"]) for each in asked] == [(1, 7), (1, 8), (1, 9)]
+
+
+async def test_streamed_choices_are_interleaved_with_their_own_indexes() -> None:
+    async with edge("echo://?n=0") as here:
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        paced = {"echo": {"token_ms": 1}}
+        answer = await here.post(CHAT, chat("one two three", n=2, **options, **paced))
+    events = answer.events
+    assert events[-1] == "[DONE]"
+    assert events.count("[DONE]") == 1
+    assert events[-2]["choices"] == []
+    assert events[-2]["usage"]["completion_tokens"] == 6
+    assert len({event["id"] for event in events[:-1]}) == 1
+    for index in (0, 1):
+        own = [e["choices"][0] for e in events[:-2] if e["choices"][0]["index"] == index]
+        assert own[0]["delta"] == {"role": "assistant", "content": None}
+        assert "".join(c["delta"].get("content") or "" for c in own) == "one two three"
+        assert own[-1]["finish_reason"] == "stop"
+    order = [event["choices"][0]["index"] for event in events[:-2]]
+    assert order != sorted(order), "interleaved"
+
+
+async def test_choices_for_several_prompts_stay_with_their_prompt() -> None:
+    async with edge("echo://?n=0") as here:
+        answer = await here.post("/v1/completions", {"model": "echo", "prompt": "a", "n": 2})
+    assert [choice["index"] for choice in answer.json["choices"]] == [0, 1]
+    assert answer.json["object"] == "text_completion"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_choice_that_is_refused_refuses_the_request(stream: bool) -> None:
+    async with edge("echo://?n=0") as here:
+        answer = await here.post(CHAT, chat(n=2, stream=stream, echo={"fault": "400"}))
+    assert answer.error[:2] == (400, "as_asked")
+
+
+async def test_a_choice_that_fails_fails_the_request() -> None:
+    async with edge("echo://?n=0") as here:
+        whole = await here.post(CHAT, chat(n=2, echo={"fault": "cut", "at": 1}))
+        late = {"fault": "cut", "at": 3, "token_ms": 2}
+        streamed = await here.post(CHAT, chat("a b c d", n=2, stream=True, echo=late))
+    assert whole.error[:2] == (502, "engine_failed")
+    assert streamed.events[-1]["error"]["code"] == "stream_broken"
+    assert "[DONE]" not in streamed.events

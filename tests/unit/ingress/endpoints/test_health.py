@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from tests.unit.ingress.front import Front
+
+
+async def test_a_process_that_lives_says_so_to_anyone(front: Front) -> None:
+    front.bus.up = False
+    call = await front.call("GET", "/healthz", headers={}).whole()
+    assert (call.status, call.json) == (200, {"status": "ok"})
+
+
+async def test_ready_with_a_broker(front: Front) -> None:
+    call = await front.call("GET", "/readyz", headers={}).whole()
+    assert call.status == 200
+    assert call.json == {"status": "ok", "faults": [], "models": ["echo"]}
+
+
+async def test_not_ready_without_one_or_while_it_drains(front: Front) -> None:
+    front.bus.up = False
+    front.context.draining = True
+    call = await front.call("GET", "/readyz", headers={}).whole()
+    assert (call.status, call.json["status"]) == (503, "unavailable")
+    assert call.json["faults"] == ["the broker is away", "shutting down"]
+
+
+async def test_metrics_are_prometheus_text(front: Front) -> None:
+    call = await front.call("GET", "/metrics", headers={}).whole()
+    assert call.status == 200
+    assert call.headers["content-type"].startswith("text/plain")
+    assert b"# TYPE headrace_requests_total counter" in call.body

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.nodes import ServedModel
+from tests.unit import fakes
+from tests.unit.ingress.front import Front
+
+
+async def get(front: Front, path: str) -> tuple[int, Any]:
+    call = await front.call("GET", path).whole()
+    return call.status, call.json
+
+
+async def test_live_models_and_the_names_that_lead_to_them_are_listed(front: Front) -> None:
+    front.catalog.know("absent")
+    status, page = await get(front, "/v1/models")
+    assert (status, page["object"]) == (200, "list")
+    assert [entry["id"] for entry in page["data"]] == ["chat", "echo"]
+    for entry in page["data"]:
+        assert entry["object"] == "model"
+        assert entry["created"] == 1700000000
+        assert entry["headrace"]["model"] == "echo"
+
+
+async def test_a_model_says_where_it_is_served(front: Front) -> None:
+    narrow = ServedModel("echo", "e", "llamacpp", 2, 2048, ("text", "vision"))
+    front.catalog.hear(fakes.card("w-2", models=(narrow,), started=1600000000))
+    status, entry = await get(front, "/v1/models/echo")
+    facts = entry["headrace"]
+    assert status == 200
+    assert (entry["created"], facts["slots"], facts["context"]) == (1600000000, 6, 2048)
+    assert facts["engines"] == ["echo", "llamacpp"]
+    assert facts["modalities"] == ["text", "vision"]
+    assert facts["nodes"] == ["node-of-w-1", "node-of-w-2"]
+
+
+async def test_a_model_may_have_slashes_in_its_id(front: Front) -> None:
+    front.catalog.hear(fakes.card("w-2", "org/model:q4"))
+    assert (await get(front, "/v1/models/org/model:q4"))[1]["id"] == "org/model:q4"
+
+
+@pytest.mark.parametrize("name", ["x", "absent", "echo/", "chat/echo"])
+async def test_a_model_that_is_not_served_is_a_404(front: Front, name: str) -> None:
+    front.catalog.know("absent")
+    status, body = await get(front, f"/v1/models/{name}")
+    assert (status, body["error"]["code"]) == (404, "model_not_found")
+    assert "chat, echo" in body["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo"])
+async def test_only_to_those_with_a_key(front: Front, path: str) -> None:
+    call = await front.call("GET", path, headers={}).whole()
+    assert call.status == 401

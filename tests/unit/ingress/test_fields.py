@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingress import fields
+from ingress.catalog import Catalog
+from ingress.fields import Fields
+from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
+from schemas.nodes import Ignored, ServedModel
+from tests.unit import fakes
+
+NONE: frozenset[str] = frozenset()
+CHOICES = frozenset({"n"})
+
+
+def known(*models: ServedModel) -> tuple[Catalog, Fields]:
+    catalog = Catalog(lambda: 0.0)
+    for number, model in enumerate(models):
+        catalog.hear(fakes.card(f"w-{number}", models=(model,)))
+    return catalog, Fields(catalog)
+
+
+def model(*features: str, slots: int = 4, ignores: tuple[Ignored, ...] = ()) -> ServedModel:
+    return ServedModel("m", "e", "k", slots, features=features, ignores=ignores)
+
+
+def names(found: list[Ignored]) -> list[str]:
+    return [each.field for each in found]
+
+
+def test_nothing_is_known_of_an_absent_model() -> None:
+    _, checker = known()
+    assert checker.check("m", "chat", {"tools": []}, NONE) == []
+    assert checker.ability("m", "chat").choices == 128
+
+
+def test_an_engine_that_says_nothing_may_do_everything() -> None:
+    _, checker = known(model())
+    assert checker.check("m", "embeddings", {}, NONE) == []
+    assert checker.ability("m", "chat").choices == 4
+
+
+def test_an_endpoint_is_open_if_one_engine_has_it() -> None:
+    _, checker = known(model("chat"), model("embeddings"))
+    assert checker.check("m", "chat", {}, NONE) == []
+    with pytest.raises(UnsupportedEndpoint, match="it has /v1/chat/completions, /v1/embeddings"):
+        checker.check("m", "rerank", {}, NONE)
+
+
+def test_a_field_counts_only_if_every_engine_with_the_endpoint_honours_it() -> None:
+    lame = Ignored("seed", "no seeds", ("chat",))
+    _, checker = known(model("chat"), model("chat", ignores=(lame,)))
+    assert checker.check("m", "chat", {"seed": 5}, NONE) == [lame]
+    _, checker = known(model("chat"), model("completions", ignores=(Ignored("seed", "x"),)))
+    assert checker.check("m", "chat", {"seed": 5}, NONE) == []
+
+
+def test_what_the_fabric_does_itself_is_not_ignored() -> None:
+    _, checker = known(model("chat", ignores=(Ignored("n", "one", unless=(1,)),)))
+    assert names(checker.check("m", "chat", {"n": 2}, NONE)) == ["n"]
+    assert checker.check("m", "chat", {"n": 2}, CHOICES) == []
+    assert checker.ability("m", "chat").choices == 1
+
+
+def test_choices_are_what_every_engine_can_give() -> None:
+    _, checker = known(model("chat", "n", slots=8), model("chat", "n", slots=2))
+    assert checker.ability("m", "chat").choices == 2
+
+
+def test_what_was_found_is_kept_until_another_card_comes() -> None:
+    catalog, checker = known(model("chat"))
+    assert checker.ability("m", "chat") is checker.ability("m", "chat")
+    catalog.hear(fakes.card("w-0", models=(model("chat"),)))
+    before = checker.ability("m", "chat")
+    assert checker.ability("m", "chat") is before, "the same card again"
+    catalog.hear(fakes.card("w-0", models=(model("embeddings"),)))
+    assert not checker.ability("m", "chat").open
+    catalog.forget("w-0")
+    assert checker.ability("m", "chat").open
+
+
+@pytest.mark.parametrize(
+    ("feature", "tool", "foreign"),
+    [
+        ("chat", {"type": "function"}, False),
+        ("chat", {"type": "custom"}, True),
+        ("responses", {"type": "web_search"}, True),
+        ("messages", {"name": "f"}, False),
+        ("messages", {"type": "custom", "name": "f"}, False),
+        ("messages", {"type": "bash_20250124", "name": "bash"}, True),
+    ],
+)
+def test_tools_of_other_kinds(feature: str, tool: dict[str, Any], foreign: bool) -> None:
+    _, checker = known(model(feature))
+    found = names(checker.check("m", feature, {"tools": [tool]}, NONE))
+    assert found == (["tools[0].type"] if foreign else [])
+    _, checker = known(model(feature, fields.SERVER_TOOLS))
+    assert checker.check("m", feature, {"tools": [tool]}, NONE) == []
+
+
+def test_a_refusal_names_the_first_and_a_warning_all() -> None:
+    found = [Ignored("a", "so"), Ignored("b", "thus — truly\n")]
+    with pytest.raises(UnsupportedParameter) as caught:
+        fields.refuse("m", found)
+    assert caught.value.param == "a"
+    assert fields.warning(found) == "a has no effect: so; b has no effect: thus ? truly "
+    fields.refuse("m", [])

@@ -1,0 +1,150 @@
+"""One way through: ``ingress → schemas ← workers ← fallback``; `deploy` may import all of them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import HeadraceError
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {
+    "schemas": {"schemas"},
+    "ingress": {"ingress", "schemas"},
+    "workers": {"workers", "schemas"},
+    "fallback": {"fallback", "workers", "schemas"},
+    "deploy": {"deploy", "fallback", "workers", "ingress", "schemas"},
+}
+OURS = {*MAY_IMPORT, "tests"}
+BUS = {"schemas/bus.py", "schemas/client.py"}
+"""The bus, and its connection: all that speaks to the broker."""
+INPUT_OUTPUT = {
+    "aiohttp", "ftplib", "httptools", "httpx", "http", "requests", "select", "selectors", "smtplib",
+    "socket", "socketserver", "ssl", "starlette", "subprocess", "telnetlib", "urllib", "uvicorn",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Module:
+    path: str
+    tree: ast.Module
+
+    @property
+    def package(self) -> str:
+        return self.path.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    def imports(self) -> Iterator[str]:
+        """Top-level names, wherever in the module they are imported."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{self.path}: a relative import"
+                yield (node.module or "").partition(".")[0]
+
+
+@cache
+def modules(package: str) -> tuple[Module, ...]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    return tuple(Module(str(f.relative_to(ROOT)), ast.parse(f.read_text())) for f in files)
+
+
+def every() -> list[Module]:
+    return [module for package in MAY_IMPORT for module in modules(package)]
+
+
+def test_the_packages_are_found() -> None:
+    assert {module.package for module in every()} >= {"schemas", "ingress", "workers", "deploy"}
+    assert len(every()) > 40
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_follow_the_layers(package: str) -> None:
+    wrong = {
+        (module.path, name)
+        for module in modules(package)
+        for name in module.imports()
+        if name in OURS - MAY_IMPORT[package]
+    }
+    assert not wrong
+
+
+def test_only_the_bus_imports_the_brokers_client() -> None:
+    importers = {module.path for module in every() if "nats" in module.imports()}
+    assert importers == BUS
+
+
+def test_the_contract_does_no_input_or_output_beside_the_bus() -> None:
+    wrong = {
+        (module.path, name)
+        for module in modules("schemas")
+        if module.path not in BUS
+        for name in module.imports()
+        if name in INPUT_OUTPUT
+    }
+    assert not wrong
+
+
+def test_the_contract_opens_no_streams_beside_the_bus() -> None:
+    opened = {
+        (module.path, node.attr)
+        for module in modules("schemas")
+        if module.path not in BUS
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("open_connection", "start_server", "create_connection", "create_server")
+    }
+    assert not opened
+
+
+def raised(module: Module) -> set[str]:
+    """Names of the classes (or makers of exceptions) that `module` raises."""
+    found = set()
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call | ast.Name):
+            called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            found.add(ast.unparse(called))
+    return found
+
+
+def told(module: Module) -> str:
+    """All docstrings, the classes that have one, and what the except clauses catch."""
+    texts = []
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            texts.append(
+                f"{node.name}: {text}" if text and isinstance(node, ast.ClassDef) else text
+            )
+        elif isinstance(node, ast.ExceptHandler) and node.type is not None:
+            texts.append(ast.unparse(node.type))
+    return "\n".join(texts)
+
+
+def resolve(module: Module, name: str) -> object:
+    found: object = importlib.import_module(module.name)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+@pytest.mark.parametrize("module", modules("ingress"), ids=lambda module: module.path)
+def test_what_the_edge_raises_is_an_answer_or_documented(module: Module) -> None:
+    wrong = []
+    for name in raised(module):
+        found = resolve(module, name)
+        if not isinstance(found, type) or issubclass(found, HeadraceError):
+            continue
+        if name.rpartition(".")[2] not in told(module):
+            wrong.append(name)
+    assert not wrong, f"neither a HeadraceError, nor caught here, nor in a docstring: {wrong}"

@@ -1,0 +1,271 @@
+"""Ollama, simulated from its source."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.frames import End
+from schemas.jobs import LENIENT
+from tests.sim.base import DONE
+from tests.sim.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.sim.ollama import Ollama
+from tests.sim.ollama_core import Model
+from workers.engines.base import EngineFault
+from workers.engines.ollama import OllamaEngine
+
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+LONG = "word " * 3000
+"""15 kB, 3,000 tokens in the simulator."""
+
+
+def models() -> tuple[Model, ...]:
+    return (
+        Model("tiny:latest", ("completion", "tools", "vision"), num_ctx=2048),
+        Model("minilm:latest", ("embedding",), num_ctx=256),
+    )
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Ollama]:
+    async with Ollama(*models()) as running:
+        yield running
+
+
+@pytest.fixture
+async def engine(server: Ollama) -> AsyncIterator[OllamaEngine]:
+    async with serving(server) as made:
+        yield made
+
+
+def serving(server: Ollama, **more: Any) -> AbstractAsyncContextManager[OllamaEngine]:
+    return opened(OllamaEngine(config("ollama", server.url, **more)))
+
+
+def tiny(endpoint: str = CHAT, *, stream: bool = False, lenient: bool = False) -> Any:
+    tags = (LENIENT,) if lenient else ()
+    return job("tiny:latest", endpoint, stream=stream, tags=tags)
+
+
+@pytest.mark.parametrize("usage", [True, False])
+async def test_a_streamed_chat_passes_as_it_is(engine: OllamaEngine, usage: bool) -> None:
+    options = {"stream_options": {"include_usage": True}} if usage else {}
+    sink = Recorder()
+    body = orjson.dumps(chat("one two", model="tiny:latest", stream=True, **options))
+    end = await engine.run(tiny(stream=True), body, sink)
+    first, second, finish, *rest = sink.events
+
+    assert (sink.status, sink.content_type) == (200, "text/event-stream")
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "one"}
+    assert second["choices"][0]["delta"] == {"content": " two"}
+    assert finish["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
+    assert first["system_fingerprint"] == "fp_ollama"
+    assert int(first["id"].removeprefix("chatcmpl-")) < 999, "ids collide: do not key by them"
+    assert sink.body.endswith(DONE)
+    assert [event["choices"] for event in rest] == ([[]] if usage else [])
+    assert end == (End(3, 2, 0, end.engine_ms) if usage else End(engine_ms=end.engine_ms))
+
+
+async def test_zeros_in_every_chunk_of_a_completion_are_not_its_usage(
+    engine: OllamaEngine,
+) -> None:
+    body = {"prompt": "a b c", "stream": True, "stream_options": {"include_usage": True}}
+    sink = Recorder()
+    end = await engine.run(tiny(COMPLETIONS, stream=True), orjson.dumps(body), sink)
+
+    assert sink.events[0]["usage"]["total_tokens"] == 0
+    assert (end.prompt_tokens, end.completion_tokens) == (4, 3)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_max_completion_tokens_goes_as_max_tokens(
+    server: Ollama, engine: OllamaEngine, streamed: bool
+) -> None:
+    body = chat("a b c d", max_completion_tokens=2, stream=streamed)
+    answer = await ask(engine, tiny(stream=streamed), body)
+    both = await ask(engine, tiny(), chat("a b c d", max_completion_tokens=2, max_tokens=3))
+
+    assert server.asked(CHAT)[-2]["max_tokens"] == 2
+    assert both.document["usage"]["completion_tokens"] == 3
+    if streamed:
+        assert answer.text == "a b"
+    else:
+        assert answer.document["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 2),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "function", "function": {"name": "weather"}}),
+        ("parallel_tool_calls", False),
+        ("logit_bias", {"5": 1}),
+        ("keep_alive", "5m"),
+        ("grammar", "root ::= x"),
+        ("options", {"num_ctx": 8192}),
+    ],
+)
+async def test_what_it_would_pass_over_is_refused(
+    server: Ollama, engine: OllamaEngine, field: str, value: object
+) -> None:
+    answer = await ask(engine, tiny(), chat("x", **{field: value}))
+
+    assert answer.status == 400
+    assert (answer.error["code"], answer.error["param"]) == ("unsupported_parameter", field)
+    assert server.asked(CHAT) == []
+    lenient = await ask(engine, tiny(lenient=True), chat("x", **{field: value}))
+    assert lenient.status == 200
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 1),
+        ("n", None),
+        ("tool_choice", "auto"),
+        ("parallel_tool_calls", True),
+        ("logit_bias", {}),
+        ("user", "someone"),
+    ],
+)
+async def test_what_asks_for_nothing_is_not(
+    engine: OllamaEngine, field: str, value: object
+) -> None:
+    assert (await ask(engine, tiny(), chat("x", **{field: value}))).status == 200
+
+
+@pytest.mark.parametrize(("field", "value"), [("logprobs", 2), ("echo", True), ("best_of", 3)])
+async def test_completions_pass_over_more(engine: OllamaEngine, field: str, value: object) -> None:
+    answer = await ask(engine, tiny(COMPLETIONS), {"prompt": "x", field: value})
+
+    assert answer.error["param"] == field
+
+
+async def test_no_tools_means_none(server: Ollama, engine: OllamaEngine) -> None:
+    called = await ask(engine, tiny(stream=True), chat("weather", tools=[TOOL], stream=True))
+    plain = await ask(engine, tiny(), chat("weather", tools=[TOOL], tool_choice="none"))
+
+    deltas = [choice["delta"] for event in called.events for choice in event["choices"]]
+    (calls,) = [delta["tool_calls"] for delta in deltas if "tool_calls" in delta]
+    assert calls[0]["function"] == {"name": "weather", "arguments": "{}"}, "whole in one chunk"
+    assert called.events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert plain.document["choices"][0]["message"] == {"role": "assistant", "content": "weather"}
+    assert server.asked(CHAT)[-1]["tools"] == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "says"),
+    [
+        (CHAT, {"messages": []}, "too short"),
+        (CHAT, {"messages": [{"role": "user", "content": None}]}, "content type"),
+        (
+            CHAT,
+            chat([{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]),
+            "image URLs are not currently supported",
+        ),
+        (
+            CHAT,
+            chat([{"type": "image_url", "image_url": {"url": "data:image/png;base64,!"}}]),
+            "invalid image input",
+        ),
+        (COMPLETIONS, {"prompt": ["a", "b"]}, "cannot unmarshal array"),
+    ],
+)
+async def test_its_refusals_reach_the_client(
+    engine: OllamaEngine, endpoint: str, body: dict[str, Any], says: str
+) -> None:
+    answer = await ask(engine, tiny(endpoint), body)
+
+    assert answer.status == 400
+    assert says in answer.error["message"]
+    assert answer.error["code"] == "invalid_request", "Ollama's own code is null"
+
+
+async def test_a_picture_in_base64_is_taken(engine: OllamaEngine) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    answer = await ask(engine, tiny(), chat([picture, {"type": "text", "text": "what is this"}]))
+
+    assert answer.document["choices"][0]["message"]["content"] == "what is this"
+
+
+async def test_a_full_queue_is_tried_elsewhere_and_casts_no_doubt() -> None:
+    async with Ollama(*models(), max_queue=0) as server, serving(server) as engine:
+        with pytest.raises(EngineFault, match="maximum pending requests") as caught:
+            await ask(engine, tiny(), chat("x"))
+        with pytest.raises(EngineFault, match="maximum pending requests"):
+            await ask(engine, job("minilm:latest", EMBEDDINGS), {"input": "x"})
+
+    assert caught.value.retryable
+    assert not caught.value.away
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS, "/v1/responses", "/v1/messages"])
+async def test_an_error_behind_the_first_words_is_a_fault(
+    server: Ollama, engine: OllamaEngine, endpoint: str
+) -> None:
+    """It becomes an empty chunk, and the stream just ends."""
+    server.fail_after = 1
+    sink = Recorder()
+    body = {**chat("a b c"), "prompt": "a b c", "input": "a b c", "max_tokens": 9, "stream": True}
+    with pytest.raises(EngineFault, match="before its end was said") as caught:
+        await engine.run(tiny(endpoint, stream=True), orjson.dumps(body), sink)
+    with pytest.raises(EngineFault, match="an error was encountered"):
+        await ask(engine, tiny(endpoint), {**body, "stream": False})
+
+    assert caught.value.retryable
+    assert DONE not in sink.body
+    if endpoint == CHAT:
+        assert sink.events[-1]["choices"][0] == {
+            "index": 0,
+            "delta": {"content": ""},
+            "finish_reason": None,
+        }
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_leaves_frees_its_slot(
+    server: Ollama, engine: OllamaEngine, streamed: bool
+) -> None:
+    server.gate.clear()
+    body = orjson.dumps(chat("a b c", stream=streamed))
+    run = asyncio.create_task(engine.run(tiny(stream=streamed), body, Recorder()))
+    await server.seen("started")
+    run.cancel()
+    await asyncio.wait({run})
+    await server.seen("left")
+    server.gate.set()
+
+    assert run.cancelled()
+    assert server.slots.running == 0
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("endpoint", ["/v1/responses", "/v1/messages"])
+async def test_responses_and_messages_tell_their_tokens(
+    engine: OllamaEngine, endpoint: str, streamed: bool
+) -> None:
+    body = {**chat("a b c", max_tokens=2), "input": "a b c", "max_output_tokens": 2}
+    sink = Recorder()
+    end = await engine.run(
+        tiny(endpoint, stream=streamed), orjson.dumps({**body, "stream": streamed}), sink
+    )
+
+    assert sink.status == 200
+    assert (end.prompt_tokens, end.completion_tokens) == (4, 2)
+
+
+async def test_a_schema_holds(engine: OllamaEngine) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "r", "schema": CITY}}
+    answer = await ask(engine, tiny(), chat("x", response_format=form))
+
+    content = answer.document["choices"][0]["message"]["content"]
+    assert orjson.loads(content) == {"city": "word"}

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas import nodes, subjects
+from schemas.bus import BusError
+from schemas.frames import Kind, Op, pack_control, unpack
+from schemas.nodes import Card
+from schemas.settings import Settings
+from tests.unit import fakes
+from tests.unit.fakes import FakeBus
+from workers import node as workers_node
+from workers.node import Worker
+
+CONFIG = Settings.model_validate(
+    {
+        "worker": {"node": "box 1", "drain": 0.5, "metrics_port": -1},
+        "engines": [
+            {"name": "one", "kind": "echo", "url": "echo://?model=a&slots=2"},
+            {"name": "two", "kind": "echo", "url": "echo://?model=b&slots=1"},
+        ],
+    }
+)
+
+
+class Case:
+    """A worker process without the process."""
+
+    def __init__(self, bus: FakeBus) -> None:
+        self.bus = bus
+        self.worker = Worker(CONFIG)
+        self.run = asyncio.create_task(self.worker.run())
+
+    def cards(self) -> list[Card]:
+        sent = [post.payload for post in self.bus.posts if post.subject.startswith("hb.")]
+        return [nodes.unpack(payload) for payload in sent]
+
+    async def until_ready(self) -> Card:
+        def ready(_: object) -> bool:
+            return any(len(card.models) == 2 for card in self.cards())
+
+        await self.bus.until(ready)
+        return self.cards()[-1]
+
+    async def stop(self) -> None:
+        self.worker.stop()
+        async with asyncio.timeout(fakes.PATIENCE):
+            await self.run
+
+
+@pytest.fixture
+async def case(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
+    bus = FakeBus()
+
+    async def connect(_: Any, name: str, inbox: str) -> FakeBus:
+        assert name == "headrace-worker/box 1 one,two"
+        bus.inbox = inbox
+        return bus
+
+    monkeypatch.setattr(workers_node.buses, "connect", connect)
+    made = Case(bus)
+    yield made
+    made.run.cancel()
+    await asyncio.gather(made.run, return_exceptions=True)
+
+
+async def test_the_card_says_what_it_serves(case: Case) -> None:
+    card = await case.until_ready()
+    assert [(model.id, model.slots) for model in card.models] == [("a", 2), ("b", 1)]
+    assert (card.node, card.server, card.client, card.draining) == ("box 1", "S", 7, False)
+    assert [engine.state for engine in card.engines] == ["ready", "ready"]
+    assert card.holder.startswith(subjects.encode("box 1") + "-")
+    assert case.bus.inbox == f"_W.{card.holder}"
+    assert {post.subject for post in case.bus.posts if post.subject.startswith("hb.")} == {
+        f"hb.{card.holder}"
+    }
+    assert case.bus.served == ["headrace-worker"]
+    await case.stop()
+
+
+async def test_each_slot_has_a_pull(case: Case) -> None:
+    await case.until_ready()
+    await fakes.turns()
+    pulls = [post.subject for post in case.bus.posts if ".MSG.NEXT." in post.subject]
+    assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i", "a-i", "b-i"]
+    await case.stop()
+
+
+async def test_the_card_comes_by_itself(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_node, "TICK", 0.001)
+    await case.until_ready()
+    before = len(case.cards())
+    await case.bus.until(lambda _: len(case.cards()) >= before + 3)
+    await case.stop()
+    assert case.cards()[-1].models == ()
+
+
+async def test_on_a_new_connection_it_pulls_afresh_and_says_so(case: Case) -> None:
+    await case.until_ready()
+    await fakes.turns()
+    case.bus.posts.clear()
+    await case.bus.reconnect()
+    await case.bus.until(lambda _: case.cards())
+    assert len([post for post in case.bus.posts if ".MSG.NEXT." in post.subject]) == 3
+    await case.stop()
+
+
+async def test_stopped_it_says_so_and_leaves(case: Case) -> None:
+    await case.until_ready()
+    await case.stop()
+    assert (case.cards()[-1].draining, case.cards()[-1].models) == (True, ())
+    assert not case.bus.up
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+async def test_what_runs_is_finished_or_handed_back(case: Case, finishes: bool) -> None:
+    await case.until_ready()
+    await fakes.turns()
+    fault = {} if finishes else {"fault": "hang"}
+    body = {"messages": [{"role": "user", "content": "x y"}], "echo": {"token_ms": 5, **fault}}
+    job = fakes.job(model="a", body=orjson.dumps(body))
+    pulls = [p for p in case.bus.posts if p.subject.endswith(".a-i") and ".MSG.NEXT." in p.subject]
+    case.bus.deliver(fakes.message(pulls[0].reply, job.pack(), fakes.ack()))
+    frames_of = subjects.frames(job.ingress, job.id)
+    await case.bus.until(lambda _: case.bus.to(frames_of))
+    (claim,) = unpack(case.bus.to(frames_of)[0])
+    go = pack_control(Op.GO, job.id, claim.nonce)
+    case.bus.deliver(fakes.message(f"c.{claim.body[0]}", go))
+    await case.stop()
+    last = unpack(case.bus.to(frames_of)[-1])[-1]
+    assert last.kind == (Kind.END if finishes else Kind.FAIL)
+    assert case.bus.to(fakes.ack())[-1] == (b"+ACK" if finishes else b"-NAK")
+
+
+async def test_a_broker_that_closes_the_connection_ends_it(case: Case) -> None:
+    await case.until_ready()
+    case.bus.closed.set()
+    with pytest.raises(BusError, match="closed the connection"):
+        await case.run

@@ -1,0 +1,165 @@
+"""What the echo engine says: from a request to tokens, vectors or ranks."""
+
+from __future__ import annotations
+
+import math
+import struct
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import cycle, islice
+from typing import Any
+
+import orjson
+
+SILENCE = ["(silence)"]
+LOGPROB = -0.5
+DIMENSIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Text, a thought, or a piece of the call with the number `call` (its first has the `name`)."""
+
+    text: str = ""
+    thought: str = ""
+    call: int = -1
+    name: str = ""
+    arguments: str = ""
+
+
+# From a request to tokens.
+
+
+def words(request: Mapping[str, Any]) -> list[str]:
+    """Of the last thing that a user says, or of the prompt."""
+    prompt = request.get("prompt", request.get("input"))
+    messages = request.get("messages")
+    if messages is None and isinstance(prompt, list):
+        if all(isinstance(item, dict) for item in prompt):
+            messages = prompt
+        else:
+            prompt = " ".join(str(item) for item in prompt)
+    for message in reversed(messages or [{"role": "user", "content": prompt}]):
+        text = _text(message.get("content"))
+        if message.get("role", "user") == "user" and text.split():
+            return text.split()
+    return SILENCE
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return " ".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def limit(request: Mapping[str, Any], default: int) -> int:
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        value = request.get(name)
+        if value is not None and value >= 0:
+            return int(value)
+    return default
+
+
+def pieces(found: list[str], count: int) -> list[str]:
+    """`count` words (0: all, once), each with the space before it."""
+    said = islice(cycle(found), count) if count else found
+    return [word if index == 0 else f" {word}" for index, word in enumerate(said)]
+
+
+def until_stop(texts: list[str], request: Mapping[str, Any]) -> tuple[list[str], bool]:
+    stops = request.get("stop") or request.get("stop_sequences") or ()
+    whole = "".join(texts)
+    ends = [whole.find(stop) for stop in ([stops] if isinstance(stops, str) else stops) if stop]
+    ends = [end for end in ends if end >= 0]
+    if not ends:
+        return texts, False
+    rest, kept = whole[: min(ends)], []
+    for text in texts:
+        if not rest:
+            break
+        kept.append(rest[: len(text)])
+        rest = rest[len(text) :]
+    return kept, True
+
+
+def forced_calls(request: Mapping[str, Any], said: list[str]) -> list[dict[str, Any]]:
+    """The call that `tool_choice` asks for, in each API's words."""
+    choice = request.get("tool_choice")
+    tools = [tool.get("function") or tool for tool in request.get("tools") or ()]
+    names = [str(tool.get("name")) for tool in tools]
+    arguments = {"text": " ".join(said)}
+    if isinstance(choice, dict):
+        inner = choice.get("function") or choice
+        if isinstance(inner, dict) and inner.get("name"):
+            return [{"name": str(inner["name"]), "arguments": arguments}]
+        choice = choice.get("type")
+    if choice in ("required", "any") and names:
+        return [{"name": names[0], "arguments": arguments}]
+    return []
+
+
+def call_tokens(calls: list[dict[str, Any]]) -> list[Token]:
+    found = []
+    for index, call in enumerate(calls):
+        said = orjson.dumps(call.get("arguments") or {}).decode()
+        half = len(said) // 2
+        found.append(Token(call=index, name=call["name"]))
+        found += [Token(call=index, arguments=part) for part in (said[:half], said[half:])]
+    return found
+
+
+# Answers that are not generated; also the tokens that they took.
+
+
+def embeddings(model: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Unit vectors that depend on the text alone."""
+    given = request["input"]
+    several = isinstance(given, list) and bool(given) and not isinstance(given[0], int)
+    texts = given if several else [given]
+    size = request.get("dimensions") or DIMENSIONS
+    data = [
+        {"object": "embedding", "index": index, "embedding": _packed(_vector(text, size), request)}
+        for index, text in enumerate(texts)
+    ]
+    tokens = sum(len(t.split()) if isinstance(t, str) else len(t) for t in texts)
+    counted = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": model, "usage": counted}, tokens
+
+
+def _vector(text: object, size: int) -> list[float]:
+    seed = orjson.dumps(text)
+    raw = [sha256(b"%d%b" % (index, seed)).digest()[0] / 255 - 0.5 + 1e-3 for index in range(size)]
+    length = math.sqrt(sum(value * value for value in raw))
+    return [value / length for value in raw]
+
+
+def _packed(vector: list[float], request: Mapping[str, Any]) -> list[float] | str:
+    if request.get("encoding_format") != "base64":
+        return vector
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def rerank(model: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    query = set(request["query"].lower().split())
+    texts = [each if isinstance(each, str) else each["text"] for each in request["documents"]]
+    scores = [len(query & set(text.lower().split())) / max(1, len(query)) for text in texts]
+    order = sorted(range(len(texts)), key=lambda index: -scores[index])
+    results = [{"index": index, "relevance_score": scores[index]} for index in order]
+    tokens = sum(len(text.split()) for text in texts) + len(query) * len(texts)
+    counted = {"prompt_tokens": tokens, "total_tokens": tokens}
+    kept = results[: request.get("top_n") or len(results)]
+    return {"model": model, "object": "list", "results": kept, "usage": counted}, tokens
+
+
+def count(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    tokens = sum(len(_text(each.get("content")).split()) for each in request["messages"])
+    return {"input_tokens": tokens}, 0
+
+
+PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int]]] = {
+    "/v1/embeddings": embeddings,
+    "/v1/rerank": rerank,
+    "/v1/messages/count_tokens": count,
+}

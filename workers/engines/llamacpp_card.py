@@ -1,0 +1,109 @@
+"""What llama-server says that it can do, and what it passes over in silence. Pure.
+
+Measured on b11549: each field below changed nothing in the answer. Left out are fields without an
+effect on any answer (`user`, `store`, `metadata` …), and those that it refuses by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.nodes import NOTHING, Ignored
+
+GENERATING = ("chat", "completions", "responses", "messages", "count_tokens")
+_CHATS = ("chat", "responses", "messages", "count_tokens")
+
+NO_CHOICE = Ignored(
+    "tool_choice",
+    "with its chat template llama-server leaves it to the model whether it calls a tool",
+    _CHATS,
+    ("auto", "none", {"type": "auto"}, {"type": "none"}),
+)
+UNWILLING: Mapping[str, Any] = {
+    "messages": [{"role": "user", "content": "Say hi."}],
+    "tools": [{"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}],
+    "tool_choice": "required",
+    "max_tokens": 8,
+    "temperature": 0,
+}
+"""A chat that shows whether `tool_choice` is obeyed: text comes back if it is not."""
+
+_NO_TOOLS = "the model's chat template knows no tools"
+_NO_THOUGHTS = "the model's chat template knows no reasoning"
+_STATELESS = "nothing is kept of what was said before; send it along"
+_ALWAYS = (
+    Ignored("functions", "use tools", ("chat",)),
+    Ignored("function_call", "use tools", ("chat",), ("none", "auto")),
+    Ignored("audio", "the model does not speak", ("chat",)),
+    Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
+    Ignored("web_search_options", "nothing is searched", ("chat",)),
+    Ignored("verbosity", "the model does not know it", ("chat",)),
+    Ignored("suffix", "llama-server only continues the prompt", ("completions",)),
+    Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
+    Ignored("best_of", "llama-server gives every choice", ("completions",), (1,)),
+    Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
+    Ignored("previous_response_id", _STATELESS, ("responses",)),
+    Ignored("conversation", _STATELESS, ("responses",)),
+    Ignored("prompt", "no prompts are kept here", ("responses",)),
+    Ignored("background", "an answer is waited for", ("responses",)),
+    Ignored("n", "a response has one answer", ("responses",), (1,)),
+    Ignored("top_logprobs", "llama-server tells them in chats alone", ("responses",)),
+    Ignored("text.verbosity", "the model does not know it", ("responses",)),
+    Ignored(
+        "include",
+        "llama-server adds nothing to its answers",
+        ("responses",),
+        ([], ["reasoning.encrypted_content"]),
+    ),
+    Ignored("mcp_servers", "no tools are run here", ("messages",)),
+    Ignored("container", "no tools are run here", ("messages",)),
+    Ignored("output_config", "llama-server passes over it at this endpoint", ("messages",)),
+    Ignored("output_format", "llama-server passes over it at this endpoint", ("messages",)),
+    Ignored("context_management", _STATELESS, ("messages",)),
+)
+_THINKING = (
+    Ignored("reasoning_effort", _NO_THOUGHTS, ("chat",), ("none",)),
+    Ignored("reasoning.effort", _NO_THOUGHTS, ("responses",), ("none",)),
+    Ignored("reasoning.summary", _NO_THOUGHTS, ("responses",)),
+    Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), ({"type": "disabled"},)),
+)
+
+
+def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
+    """Words beside those for endpoints, of a server that generates text. `props`: ``/props``."""
+    tools = ("tools",) if _caps(props).get("supports_tools") else ()
+    thoughts = ("reasoning",) if _thinks(props) else ()
+    return ("json_schema", "logprobs", "n", *tools, *thoughts)
+
+
+def ignored(
+    props: Mapping[str, Any], entry: Mapping[str, Any], endpoints: Sequence[str]
+) -> tuple[Ignored, ...]:
+    """At those endpoints. `entry`: of the model, in ``/v1/models``."""
+    found = list(_ALWAYS)
+    if not _caps(props).get("supports_tools"):
+        found.append(Ignored("tools", _NO_TOOLS, _CHATS))
+    if not _thinks(props):
+        found += _THINKING
+    size = (entry.get("meta") or {}).get("n_embd")
+    why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
+    found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))
+    return tuple(each for each in found if not set(endpoints).isdisjoint(each.at))
+
+
+def wants_usage(request: Mapping[str, Any]) -> bool:
+    return bool((request.get("stream_options") or {}).get("include_usage"))
+
+
+def _caps(props: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = props.get("chat_template_caps")
+    return found if isinstance(found, dict) else {}
+
+
+def _thinks(props: Mapping[str, Any]) -> bool:
+    """No flag says it for every template: those that think name their tags or their switch."""
+    caps = _caps(props)
+    if caps.get("supports_reasoning_effort") or caps.get("supports_preserve_reasoning"):
+        return True
+    return "think" in str(props.get("chat_template") or "").lower()

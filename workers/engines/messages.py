@@ -1,0 +1,74 @@
+"""Anthropic's event stream put together into the one document of a client that did not stream.
+
+Measured on llama.cpp b11549, against what the engine answers unstreamed (held by
+`tests/acceptance/test_anthropic_surface.py`): the same but for two things that Anthropic's API has
+otherwise. A prefilled message is not repeated, and `stop_reason` is ``stop_sequence`` where a stop
+sequence ended the text (the engine says ``end_turn``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from workers.engines.base import Sink
+from workers.engines.rewrite import Event
+
+_STOPPED = b'"delta":{"stop_reason":"end_turn","stop_sequence":"'
+_STOPPED_SO = b'"delta":{"stop_reason":"stop_sequence","stop_sequence":"'
+
+
+class Mended:
+    """A Sink before the Sink: a stream with the right `stop_reason`."""
+
+    def __init__(self, inner: Sink) -> None:
+        self._inner = inner
+        self.start = inner.start
+        self.touch = inner.touch
+        self.settle = inner.settle
+
+    def data(self, chunk: bytes) -> None:
+        self._inner.data(chunk.replace(_STOPPED, _STOPPED_SO))
+
+
+class Collected:
+    """`document` is whole once ``message_stop`` came, and None before."""
+
+    def __init__(self) -> None:
+        self.document: dict[str, Any] | None = None
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._inputs: dict[int, list[str]] = {}
+
+    def change(self, event: Event) -> None:
+        match event.get("type"):
+            case "message_start":
+                self._message = event["message"]
+            case "content_block_start":
+                self._blocks[event["index"]] = event["content_block"]
+            case "content_block_delta":
+                self._grow(event["index"], event["delta"])
+            case "message_delta":
+                self._message |= event["delta"]
+                self._message["usage"] |= event.get("usage") or {}
+            case "message_stop":
+                self._finish()
+
+    def _grow(self, index: int, delta: dict[str, Any]) -> None:
+        """Every delta adds to the field of the block that it is named after."""
+        block = self._blocks[index]
+        for name, value in delta.items():
+            if name == "partial_json":
+                self._inputs.setdefault(index, []).append(value)
+            elif isinstance(value, str) and name != "type":
+                block[name] = block.get(name, "") + value
+
+    def _finish(self) -> None:
+        for index, block in self._blocks.items():
+            if block["type"] == "tool_use":
+                block["input"] = orjson.loads("".join(self._inputs.get(index, ())) or "{}")
+        self._message["content"] = [self._blocks[index] for index in sorted(self._blocks)]
+        if self._message.get("stop_sequence") and self._message["stop_reason"] == "end_turn":
+            self._message["stop_reason"] = "stop_sequence"
+        self.document = self._message

@@ -1,0 +1,133 @@
+"""Events changed one by one, where an engine's differ from those that OpenAI documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from workers.engines.base import EngineFault, Sink
+from workers.engines.usage import Meter, Usage
+
+Event = dict[str, Any]
+Change = Callable[[Event], Event | None]
+"""Gives back the event as it ought to be, or None if it is to be left out."""
+
+
+class Rewriting:
+    """A Sink before the Sink: each event is parsed, changed and written again. `last` gives what is
+    said before ``[DONE]``. The name of an event is its `type`, where it has one."""
+
+    def __init__(
+        self, inner: Sink, change: Change, last: Callable[[], Event | None] | None = None
+    ) -> None:
+        self._inner = inner
+        self._change = change
+        self._last = last
+        self.start = inner.start
+        self.touch = inner.touch
+        self.settle = inner.settle
+
+    def data(self, chunk: bytes) -> None:
+        """Whole events only. Raises EngineFault for one that is not what it should be."""
+        try:
+            changed = b"".join(map(self._event, chunk.split(b"\n\n")))
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as fault:
+            why = f"the engine's stream has an event that is none: {type(fault).__name__}"
+            raise EngineFault(why) from None
+        if changed:
+            self._inner.data(changed)
+        else:
+            self._inner.touch()
+
+    def _event(self, raw: bytes) -> bytes:
+        data = raw[raw.find(b"data:") + 5 :].strip()
+        if data == b"null":  # llama-server begins a stream for several prompts with it
+            return b""
+        if not raw.startswith((b"data:", b"event:")) or not data.startswith((b"{", b"[DONE]")):
+            return b"%b\n\n" % raw if raw else b""
+        if data == b"[DONE]":
+            last = self._last() if self._last is not None else None
+            return (_written(last) if last else b"") + b"data: [DONE]\n\n"
+        event = self._change(orjson.loads(data))
+        return _written(event) if event is not None else b""
+
+
+class Discard:
+    """In place of a Sink, where what passes is wanted for what it says alone."""
+
+    def __init__(self, inner: Sink) -> None:
+        self.touch = inner.touch
+        self.settle = inner.settle
+
+    def start(self, status: int, content_type: str) -> None: ...
+
+    def data(self, chunk: bytes) -> None:
+        self.touch()
+
+
+def _written(event: Event) -> bytes:
+    name = event.get("type")
+    head = b"event: %b\n" % str(name).encode() if name else b""
+    return b"%bdata: %b\n\n" % (head, orjson.dumps(event))
+
+
+class OneUsage:
+    """One count of tokens for all choices, where llama-server gives one for each of them."""
+
+    def __init__(self, choices: int, wanted: bool) -> None:
+        self._meter = Meter(choices)
+        self._wanted = wanted
+        self._top: Event = {}
+
+    def change(self, event: Event) -> Event | None:
+        self._meter.add(event)
+        self._top = self._top or {key: event[key] for key in _TOP if key in event}
+        if not event.get("choices"):
+            return None
+        event.pop("usage", None)
+        return event
+
+    def usage(self) -> Usage | None:
+        return self._meter.total()
+
+    def last(self) -> Event | None:
+        usage = self._meter.document() if self._wanted else None
+        return {"choices": [], **self._top, "usage": usage} if usage else None
+
+
+_TOP = ("created", "id", "model", "system_fingerprint", "object")
+
+
+class TextProbabilities:
+    """Log-probabilities of text completions as OpenAI has them: llama-server writes them as in
+    chats (`content`, which stays). Offsets count from the beginning of the answer."""
+
+    def __init__(self) -> None:
+        self._at: dict[int, int] = {}
+
+    def change(self, event: Event) -> Event:
+        for choice in event.get("choices") or ():
+            probable = choice.get("logprobs")
+            if isinstance(probable, dict) and "tokens" not in probable:
+                choice["logprobs"] = self._listed(choice.get("index", 0), probable)
+        return event
+
+    def _listed(self, index: int, probable: dict[str, Any]) -> dict[str, Any]:
+        content = probable.get("content") or []
+        offsets, at = [], self._at.get(index, 0)
+        for token in content:
+            offsets.append(at)
+            at += len(token["token"])
+        self._at[index] = at
+        return {
+            "tokens": [token["token"] for token in content],
+            "token_logprobs": [token["logprob"] for token in content],
+            "top_logprobs": [
+                {top["token"]: top["logprob"] for top in token.get("top_logprobs") or ()}
+                for token in content
+            ],
+            "text_offset": offsets,
+            **probable,
+        }
