@@ -37,7 +37,7 @@ _SHAPES: dict[int, tuple[type, ...]] = {
     Kind.END: (int, int, int, int),
     Kind.FAIL: (str, str, bool),
 }
-"""Types of the fields of each body; what is not named here (ALIVE, a newer kind) may be anything."""
+"""Types of the fields of each body; what is not named here (ALIVE, a newer kind) may be any."""
 _FEW = 8
 """Frames of one message that are decoded one by one."""
 

@@ -76,6 +76,12 @@ def encode(parts: Iterable[Part]) -> tuple[bytes, str]:
     return b"".join(pieces), f"multipart/form-data; boundary={mark}"
 
 
+def put(parts: Iterable[Part], name: str, value: str) -> tuple[bytes, str]:
+    """(body, content type) of the form with one field `name`, whatever it had of that name."""
+    kept = [part for part in parts if part.name != name]
+    return encode([*kept, Part(name, value.encode())])
+
+
 def _head(part: Part) -> str:
     head = f'Content-Disposition: form-data; name="{_quoted(part.name)}"'
     if part.filename is not None:

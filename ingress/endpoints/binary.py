@@ -107,5 +107,7 @@ def choose(here: Context, name: str | None, kind: Work) -> Plan:
 def _unknown(kind: Work, asked: Mapping[str, Any]) -> list[Ignored]:
     """Fields that OpenAI has not: an engine may know them, and passes over them if not."""
     return [
-        Ignored(name, "unless it is the engine's own") for name in asked if name not in kind.fields
+        Ignored(name, "it is not known here, unless the engine knows it")
+        for name in asked
+        if name not in kind.fields
     ]

@@ -22,7 +22,6 @@ from ingress.limits import need_json, read_body
 from ingress.pictures import NoPicture
 from schemas import multipart
 from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
-from schemas.multipart import Part
 from schemas.openai import IMAGES
 from schemas.openai.shape import invalid, missing
 
@@ -60,7 +59,9 @@ async def edit(request: Request) -> Response:
     asked = IMAGES.check(form.fields(_UPLOADS, _MEANING))
     _check_pictures(caller.here, form)
     by_url = _by_url(asked)
-    body, content_type = _with_base64(form) if by_url else (form.body, form.content_type)
+    body, content_type = form.body, form.content_type
+    if by_url:
+        body, content_type = multipart.put(form.parts, "response_format", "b64_json")
     response = await work(caller, EDIT, asked, body, content_type)
     return _shelved(caller, response) if by_url else response
 
@@ -114,12 +115,6 @@ def _check_pictures(here: Context, form: Form) -> None:
         if head.pixels > most:
             why = f"{head.width}x{head.height} pixels; {most} in all are the limit here"
             raise invalid(name, f"the picture has {why}")
-
-
-def _with_base64(form: Form) -> tuple[bytes, str]:
-    """(body, content type) of the form with ``response_format: b64_json``."""
-    kept = [part for part in form.parts if part.name != "response_format"]
-    return multipart.encode([*kept, Part("response_format", b"b64_json")])
 
 
 def _shelved(caller: Caller, response: Response) -> Response:

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.unit.fakes import FakeBus
 
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "50"))
+
 settings.register_profile(
     "unit",
-    max_examples=int(os.environ.get("TEST_EXAMPLES", "50")),
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

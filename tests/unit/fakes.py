@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 from nats.aio.msg import Msg
 
-from schemas.bus import Bus, BusError, Handler, Message, Subscription
+from schemas.bus import Bus, BusError, Message, Subscription
+from schemas.client import DirectClient, Handler
 from schemas.jobs import Job
 from schemas.nodes import Card, EngineState, ServedModel
 
@@ -152,10 +153,13 @@ async def turns(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+_NOBODY = DirectClient()
+
+
 def message(
     subject: str, data: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
 ) -> Message:
-    return Msg(_client=None, subject=subject, data=data, reply=reply, headers=headers)
+    return Msg(_client=_NOBODY, subject=subject, data=data, reply=reply, headers=headers)
 
 
 def ack(delivered: int = 1, sequence: int = 5) -> str:

@@ -19,7 +19,7 @@ from schemas import settings
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
-from workers.engines import responses
+from workers.engines import messages, responses
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, prepare
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
@@ -192,7 +192,7 @@ class LlamaCppEngine(OpenAIEngine):
         return usage
 
     async def _message(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
-        body = orjson.dumps({**request, "stream": True})
+        body = orjson.dumps(messages.prepare(request))
         if job.stream:
             return await self._send(job, body, Mended(sink))
         collected = Collected()
@@ -240,4 +240,4 @@ async def _give(sink: Sink, document: bytes) -> None:
 
 def _bare(name: str) -> str:
     """A server without an alias names its file's path: keep the file's name alone."""
-    return name.rsplit("/", 1)[-1].removesuffix(".gguf")
+    return name.rsplit("/", 1)[-1].removesuffix(".gguf") if name.endswith(".gguf") else name

@@ -31,6 +31,7 @@ UNWILLING: Mapping[str, Any] = {
 
 _NO_TOOLS = "the model's chat template knows no tools"
 _NO_THOUGHTS = "the model's chat template knows no reasoning"
+_DROPPED = "llama-server passes over it at this endpoint"
 _STATELESS = "nothing is kept of what was said before; send it along"
 _ALWAYS = (
     Ignored("functions", "use tools", ("chat",)),
@@ -49,6 +50,7 @@ _ALWAYS = (
     Ignored("background", "an answer is waited for", ("responses",)),
     Ignored("n", "a response has one answer", ("responses",), (1,)),
     Ignored("top_logprobs", "llama-server tells them in chats alone", ("responses",)),
+    Ignored("reasoning.summary", "the reasoning comes as it is", ("responses",)),
     Ignored("text.verbosity", "the model does not know it", ("responses",)),
     Ignored(
         "include",
@@ -58,16 +60,22 @@ _ALWAYS = (
     ),
     Ignored("mcp_servers", "no tools are run here", ("messages",)),
     Ignored("container", "no tools are run here", ("messages",)),
-    Ignored("output_config", "llama-server passes over it at this endpoint", ("messages",)),
-    Ignored("output_format", "llama-server passes over it at this endpoint", ("messages",)),
+    Ignored("output_config", _DROPPED, ("messages",)),
+    Ignored("output_format", _DROPPED, ("messages",)),
     Ignored("context_management", _STATELESS, ("messages",)),
 )
-_THINKING = (
-    Ignored("reasoning_effort", _NO_THOUGHTS, ("chat",), ("none",)),
-    Ignored("reasoning.effort", _NO_THOUGHTS, ("responses",), ("none",)),
-    Ignored("reasoning.summary", _NO_THOUGHTS, ("responses",)),
-    Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), ({"type": "disabled"},)),
+_NOT_IN_MESSAGES = (
+    *("seed", "logit_bias", "presence_penalty", "frequency_penalty", "repeat_penalty", "min_p"),
+    *("grammar", "json_schema", "response_format", "stop", "n", "logprobs", "ignore_eos"),
 )
+
+
+def _efforts(why: str) -> tuple[Ignored, ...]:
+    """Of reasoning: "none" is always obeyed."""
+    return (
+        Ignored("reasoning_effort", why, ("chat",), ("none",)),
+        Ignored("reasoning.effort", why, ("responses",), ("none",)),
+    )
 
 
 def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
@@ -85,11 +93,20 @@ def ignored(
     if not _caps(props).get("supports_tools"):
         found.append(Ignored("tools", _NO_TOOLS, _CHATS))
     if not _thinks(props):
-        found += _THINKING
+        found += _efforts(_NO_THOUGHTS)
+        no = ({"type": "disabled"},)
+        found.append(Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), no))
+    elif not _caps(props).get("supports_reasoning_effort"):
+        found += _efforts("the model's chat template knows no degrees of reasoning")
+    found += (Ignored(name, _DROPPED, ("messages",), _unless(name)) for name in _NOT_IN_MESSAGES)
     size = (entry.get("meta") or {}).get("n_embd")
     why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
     found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))
     return tuple(each for each in found if not set(endpoints).isdisjoint(each.at))
+
+
+def _unless(name: str) -> tuple[Any, ...]:
+    return (1,) if name == "n" else NOTHING if name != "seed" else ()
 
 
 def wants_usage(request: Mapping[str, Any]) -> bool:

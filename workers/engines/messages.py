@@ -8,6 +8,7 @@ sequence ended the text (the engine says ``end_turn``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -17,6 +18,17 @@ from workers.engines.rewrite import Event
 
 _STOPPED = b'"delta":{"stop_reason":"end_turn","stop_sequence":"'
 _STOPPED_SO = b'"delta":{"stop_reason":"stop_sequence","stop_sequence":"'
+
+
+def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request to send: streamed, and without thoughts if none are wanted, which the engine
+    looks for in the arguments of its chat template alone."""
+    sent = {**request, "stream": True}
+    thinking = request.get("thinking")
+    if isinstance(thinking, Mapping) and thinking.get("type") == "disabled":
+        arguments = request.get("chat_template_kwargs") or {}
+        sent["chat_template_kwargs"] = {"enable_thinking": False, **arguments}
+    return sent
 
 
 class Mended:

@@ -1,4 +1,4 @@
-"""The model's name in answers: the one that the client asked for, whatever the engine calls it."""
+"""The model's name: in answers the one that the client asked for, in forms the engine's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 
 import orjson
 
+from schemas import multipart
+from schemas.multipart import FormError
 from workers.engines.base import Sink
+from workers.engines.envelope import Refusal
 
 _NAMED = re.compile(rb'"model"(\s*:\s*)"(?:[^"\\]|\\.)*"')
 
@@ -33,3 +36,14 @@ class Naming:
         if self._own != self._ours:
             chunk = chunk.replace(self._own, self._ours)
         self._inner.data(chunk)
+
+
+def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:
+    """(body, content type) of a form whose field `model` is `name`. Raises Refusal."""
+    try:
+        parts = multipart.parse(body, content_type)
+    except FormError as fault:
+        raise Refusal(str(fault), param=fault.param) from None
+    if [part.content for part in parts if part.name == "model"] == [name.encode()]:
+        return body, content_type
+    return multipart.put(parts, "model", name)

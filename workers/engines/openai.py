@@ -24,7 +24,7 @@ from workers.engines.envelope import JSON, Refusal, passed_over, refuse_ignored,
 from workers.engines.events import ErrorGuard, ended, tokens_of_stream, tokens_told
 from workers.engines.http import Upstream, read_error, relay_events
 from workers.engines.link import Response
-from workers.engines.naming import Naming
+from workers.engines.naming import Naming, name_form
 from workers.engines.usage import Usage
 
 PROBE_TIMEOUT = 10.0
@@ -177,6 +177,8 @@ class OpenAIEngine:
         content_type = job.content_type or JSON
         if content_type.partition(";")[0].strip().lower() == JSON:
             body = await self._prepare(job, body)
+        else:
+            body, content_type = name_form(body, content_type, self._own[self._served(job).id])
         async with self._http.call("POST", job.endpoint, body, content_type) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
@@ -185,6 +187,24 @@ class OpenAIEngine:
             return await self._whole(response, sink)
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
+        model = self._served(job)
+        try:
+            request = orjson.loads(body)
+        except orjson.JSONDecodeError as fault:
+            raise Refusal(f"The body is not valid JSON: {fault}.") from None
+        if not isinstance(request, dict):
+            raise Refusal("The body must be a JSON object.")
+        if LENIENT not in job.tags:
+            refuse_ignored(self.name, passed_over(model, FEATURES.get(job.endpoint, ""), request))
+        changes = self._changes(job, request)
+        await self._guard(job, request)
+        try:
+            return orjson.dumps({**request, **changes}) if changes else body
+        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+            raise Refusal("The body is nested too deeply.") from None
+
+    def _served(self, job: Job) -> ServedModel:
+        """Raises Refusal if the job is for none of its models, or for an endpoint it has not."""
         model = self._models.get(job.model)
         if model is None:
             what = f"{self.name} does not serve the model {job.model!r} any more."
@@ -193,20 +213,7 @@ class OpenAIEngine:
         if feature and feature not in model.features:
             what = f"The model {job.model!r} has no {job.endpoint} on the engine {self.name!r}."
             raise Refusal(what, param="model", code="unsupported_endpoint")
-        try:
-            request = orjson.loads(body)
-        except orjson.JSONDecodeError as fault:
-            raise Refusal(f"The body is not valid JSON: {fault}.") from None
-        if not isinstance(request, dict):
-            raise Refusal("The body must be a JSON object.")
-        if LENIENT not in job.tags:
-            refuse_ignored(self.name, passed_over(model, feature, request))
-        changes = self._changes(job, request)
-        await self._guard(job, request)
-        try:
-            return orjson.dumps({**request, **changes}) if changes else body
-        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
-            raise Refusal("The body is nested too deeply.") from None
+        return model
 
     async def _relay(self, job: Job, response: Response, sink: Sink) -> Usage | None:
         content_type = response.header("content-type", "")

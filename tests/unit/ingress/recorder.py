@@ -81,3 +81,25 @@ class Holder:
 def ticket(effects: Recorder, max_attempts: int = 3, stream: bool = True) -> Ticket:
     job = fakes.job(stream=stream)
     return Ticket(job, job.body, effects, START, max_attempts)
+
+
+class Case:
+    """A ticket with its effects and its clock."""
+
+    def __init__(self, max_attempts: int = 3) -> None:
+        self.effects = Recorder()
+        self.ticket = ticket(self.effects, max_attempts)
+        self.now = START
+
+    def hear(self, *frames: Frame, after: float = 0.0) -> None:
+        self.now += after
+        for frame in frames:
+            self.ticket.frame(frame, self.now)
+
+    def said(self) -> list[Said | tuple[str, bytes]]:
+        return self.effects.drain()
+
+    def held_by(self, holder: Holder) -> Case:
+        self.hear(holder.claim())
+        assert self.said() == [Said(holder.name, Op.GO, holder.nonce, None)]
+        return self

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -59,12 +58,11 @@ async def test_two_requests_get_two_ids(front: Front) -> None:
 
 
 @pytest.fixture
-def _broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise LookupError("secret detail")
 
     monkeypatch.setattr("ingress.auth.Keys.who", fail)
-    yield
 
 
 @pytest.mark.usefixtures("_broken")

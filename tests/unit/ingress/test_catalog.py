@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from ingress.catalog import STALE, Catalog
@@ -117,14 +119,13 @@ def test_after_a_deafness_of_its_own_nobody_is_late(catalog: Catalog, clock: Clo
 
 
 def test_only_changes_are_counted(catalog: Catalog) -> None:
-    seen = [catalog.edition]
-    for step in (
-        lambda: catalog.hear(card("w-1", "a")),
-        lambda: catalog.hear(card("w-1", "a", jobs=1)),
-        lambda: catalog.hear(card("w-1", "a", "b")),
-        lambda: catalog.forget("w-1"),
-        lambda: catalog.forget("w-1"),
-    ):
-        step()
-        seen.append(catalog.edition)
-    assert seen == [0, 1, 1, 2, 3, 3]
+    def after(change: Callable[[], object]) -> int:
+        change()
+        return catalog.edition
+
+    assert catalog.edition == 0
+    assert after(lambda: catalog.hear(card("w-1", "a"))) == 1
+    assert after(lambda: catalog.hear(card("w-1", "a", jobs=1))) == 1
+    assert after(lambda: catalog.hear(card("w-1", "a", "b"))) == 2
+    assert after(lambda: catalog.forget("w-1")) == 3
+    assert after(lambda: catalog.forget("w-1")) == 3

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ingress.ticket import SUSPECT, Ticket
 from schemas import errors
 from schemas.frames import Frame, Kind, Op
+from tests.unit.conftest import EXAMPLES
 from tests.unit.ingress import recorder
 from tests.unit.ingress.recorder import START, Holder, Recorder, Said
 
@@ -256,6 +257,4 @@ class Tickets(RuleBasedStateMachine):
 
 
 TestTickets = Tickets.TestCase
-TestTickets.settings = settings(
-    max_examples=4 * settings.default.max_examples, stateful_step_count=30
-)
+TestTickets.settings = settings(max_examples=4 * EXAMPLES, stateful_step_count=30)

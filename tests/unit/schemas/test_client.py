@@ -7,15 +7,18 @@ from nats.aio.msg import Msg
 from nats.aio.transport import Transport
 
 from schemas.client import DirectClient
+from tests.unit import fakes
 
 
 class FakeTransport:
     def __init__(self) -> None:
         self.sent = b""
+        self.writes = 0
         self.drained = 0
 
     def write(self, data: bytes) -> None:
         self.sent += data
+        self.writes += 1
 
     async def drain(self) -> None:
         self.drained += 1
@@ -34,9 +37,13 @@ async def client(transport: FakeTransport) -> DirectClient:
     return made
 
 
-async def test_a_message_is_written_at_once(client: DirectClient, transport: FakeTransport) -> None:
+async def test_what_one_turn_posts_is_written_at_once(
+    client: DirectClient, transport: FakeTransport
+) -> None:
     assert client.write("a.b", "", b"12", None)
     assert client.write("a.b", "r.1", b"", None)
+    await fakes.turns(1)
+    assert transport.writes == 1
     assert transport.sent == b"PUB a.b  2\r\n12\r\nPUB a.b r.1 0\r\n\r\n"
 
 
@@ -44,6 +51,7 @@ async def test_headers_are_counted_and_stay_on_their_lines(
     client: DirectClient, transport: FakeTransport
 ) -> None:
     assert client.write("a", "r", b"body", {"Error": "ä\r\nEvil: 1"})
+    await fakes.turns(1)
     line, _, rest = transport.sent.partition(b"\r\n")
     head, whole = (int(number) for number in line.split()[-2:])
     assert line.split()[:3] == [b"HPUB", b"a", b"r"]
@@ -73,6 +81,17 @@ async def test_what_waits_already_goes_first(
     client._status = DirectClient.RECONNECTING
     assert not client.write("late", "", b"", None)
     assert transport.sent == b""
+
+
+async def test_what_the_connection_did_not_take_waits_for_the_next(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    assert client.write("a", "", b"1", None)
+    client._status = DirectClient.RECONNECTING
+    await fakes.turns(1)
+    assert transport.sent == b""
+    assert b"".join(client._pending) == b"PUB a  1\r\n1\r\n"
+    assert client.pending_data_size == len(b"PUB a  1\r\n1\r\n")
 
 
 async def test_a_handler_is_called_by_the_parser(client: DirectClient) -> None:

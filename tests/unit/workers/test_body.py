@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import orjson
 import pytest
@@ -64,8 +63,6 @@ async def test_an_ingress_that_is_gone_is_a_fault(bus: FakeBus) -> None:
 
 
 async def test_a_fetch_may_be_cancelled(bus: FakeBus) -> None:
-    answer: Callable[[str, bytes], Awaitable[Message]]
-
     async def answer(subject: str, payload: bytes) -> Message:
         await asyncio.Event().wait()
         raise AssertionError

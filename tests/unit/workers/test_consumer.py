@@ -11,7 +11,6 @@ from schemas import topology
 from schemas.bus import ApiError, BusError, Message
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers import consumer as consumers
 from workers.consumer import ACK, NAK, Puller, declare
 
 NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i"
@@ -256,7 +255,7 @@ async def test_a_consumer_is_declared_as_soon_as_the_stream_is_there(
 ) -> None:
     answers: list[Exception | None] = [ApiError("x", {"err_code": 10059}), BusError("away"), None]
     sleep = asyncio.sleep
-    monkeypatch.setattr(consumers.asyncio, "sleep", lambda _: sleep(0))
+    monkeypatch.setattr("workers.consumer.asyncio.sleep", lambda _: sleep(0))
 
     def answer(verb: str, body: Any) -> dict[str, Any]:
         fault = answers.pop(0)

@@ -33,7 +33,7 @@ class Engine:
         self.turns = True
         self.probes = 0
         self.slots = 2
-        self.models = ("m",)
+        self.models: tuple[str, ...] = ("m",)
 
     async def discover(self) -> Offer:
         if self.away:
@@ -67,7 +67,7 @@ class Case:
         self._news = asyncio.Event()
         runner = Runner(bus, "w-1", "node", Settings())
         self.desk = EngineDesk(bus, runner, self.engine, ECHO, Settings(), self._changed)
-        runner.take = self._take  # type: ignore[assignment,method-assign]
+        runner.take = self._take  # type: ignore[method-assign]
 
     def _changed(self) -> None:
         self.states.append(self.desk.state.state)

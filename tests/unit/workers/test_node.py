@@ -62,7 +62,7 @@ async def case(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
         bus.inbox = inbox
         return bus
 
-    monkeypatch.setattr(workers_node.buses, "connect", connect)
+    monkeypatch.setattr("workers.node.buses.connect", connect)
     made = Case(bus)
     yield made
     made.run.cancel()
@@ -142,3 +142,23 @@ async def test_a_broker_that_closes_the_connection_ends_it(case: Case) -> None:
     case.bus.closed.set()
     with pytest.raises(BusError, match="closed the connection"):
         await case.run
+
+
+async def test_before_it_has_a_broker_signals_end_it_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handled: list[int] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "add_signal_handler", lambda number, _: handled.append(number))
+
+    async def never(*_: Any) -> FakeBus:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("workers.node.buses.connect", never)
+    running = asyncio.create_task(Worker(CONFIG).run())
+    await fakes.turns()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert handled == []

@@ -1,150 +1,19 @@
+"""The life of a job at its holder: claim, frames, the last frame, and then the verdict."""
+
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
 
 from schemas import frames
 from schemas.bus import BusError, Message
-from schemas.frames import End, Frame, Kind, Op
-from schemas.jobs import Job
-from schemas.settings import Settings
+from schemas.frames import Kind, Op
 from tests.unit import fakes
-from tests.unit.fakes import FakeBus
+from tests.unit.workers.shop import Shop
 from workers import runner as runners
-from workers.consumer import IN_PROGRESS, NAK, TERM, Puller
-from workers.engines.base import EngineFault, Offer, Sink
-from workers.runner import Runner
-
-CONFIG = Settings()
-STALL = CONFIG.worker.stall
-
-
-class Engine:
-    """An engine that does what the test says. `body` is what the last job asked."""
-
-    name, kind = "e", "fake"
-
-    def __init__(self) -> None:
-        self.began = asyncio.Event()
-        self.open = asyncio.Event()
-        self.open.set()
-        self.fault: Exception | None = None
-        self.cancelled = self.probes = 0
-        self.alive = True
-        self.body = b""
-
-    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
-        self.body = body
-        self.began.set()
-        try:
-            await self.open.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.fault is not None:
-            raise self.fault
-        sink.start(200, "application/json")
-        sink.data(b"{}")
-        return End(1, 2, 0, 3)
-
-    async def probe(self) -> bool:
-        self.probes += 1
-        if self.fault is not None:
-            raise self.fault
-        return self.alive
-
-    async def discover(self) -> Offer: ...  # type: ignore[empty-body]
-    async def check(self) -> None: ...
-    async def close(self) -> None: ...
-
-
-class Desk:
-    """One slot."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.busy = 0
-        self.suspected: list[EngineFault] = []
-
-    def take(self) -> None:
-        self.busy += 1
-
-    def release(self) -> None:
-        self.busy -= 1
-
-    def suspect(self, fault: EngineFault) -> None:
-        self.suspected.append(fault)
-
-
-class Shop:
-    """A runner with one engine of one slot, and what it says to the broker and the ingress."""
-
-    def __init__(self, bus: FakeBus) -> None:
-        self.bus = bus
-        self.engine = Engine()
-        self.desk = Desk(self.engine)
-        self.runner = Runner(bus, "w-1", "node", CONFIG)
-        self.puller = Puller(
-            bus, "echo", "i", free=lambda: 1 - self.desk.busy, on_job=self._take, expires=2.0
-        )
-
-    def _take(self, puller: Puller, message: Message) -> None:
-        self.runner.take(self.desk, puller, message)
-
-    def deliver(self, job: Job | bytes | None = None, delivered: int = 1) -> None:
-        job = fakes.job() if job is None else job
-        data = job.pack() if isinstance(job, Job) else job
-        if self.desk.busy:  # to another puller of this runner
-            self._take(self.puller, fakes.message("_W.p", data, fakes.ack(delivered)))
-        else:
-            inbox = self.bus.subscriptions[-1].subject
-            self.bus.deliver(fakes.message(inbox, data, fakes.ack(delivered)))
-
-    def claim(self) -> Frame:
-        return next(f for f in self.frames() if f.kind == Kind.CLAIM)
-
-    def frames(self) -> list[Frame]:
-        subject = f"r.in-1.{fakes.job().id}"
-        return [frame for sent in self.bus.to(subject) for frame in frames.unpack(sent)]
-
-    def kinds(self) -> list[int]:
-        return [frame.kind for frame in self.frames()]
-
-    def told(self, delivered: int = 1) -> list[bytes]:
-        """What the broker was told of the delivery."""
-        return self.bus.to(fakes.ack(delivered))
-
-    async def claimed(self) -> None:
-        await self.bus.until(lambda _: Kind.CLAIM in self.kinds())
-
-    def say(self, op: Op, argument: object = None, nonce: int | None = None) -> None:
-        nonce = self.claim().nonce if nonce is None else nonce
-        control = frames.pack_control(op, fakes.job().id, nonce, argument)
-        self.bus.deliver(fakes.message("c.w-1", control))
-
-    async def idle(self) -> None:
-        async with asyncio.timeout(fakes.PATIENCE):
-            await self.runner.idle.wait()
-        assert self.desk.busy == 0
-
-
-@pytest.fixture
-async def shop(bus: FakeBus) -> Shop:
-    made = Shop(bus)
-    await made.runner.open()
-    await made.puller.open()
-    bus.posts.clear()
-    return made
-
-
-async def started(shop: Shop) -> Shop:
-    """A job runs, and the engine does not end by itself."""
-    shop.engine.open.clear()
-    shop.deliver()
-    await shop.engine.began.wait()
-    return shop
+from workers.consumer import NAK, TERM
+from workers.engines.base import EngineFault
 
 
 async def test_claim_frames_end_then_the_ack(shop: Shop) -> None:
@@ -207,7 +76,7 @@ async def test_a_body_that_does_not_come_is_retried_elsewhere(shop: Shop) -> Non
 
 
 async def test_cancelled_it_fails_then_terms(shop: Shop) -> None:
-    await started(shop)
+    await shop.begin()
     shop.say(Op.GO)
     shop.say(Op.CANCEL)
     await shop.idle()
@@ -219,7 +88,7 @@ async def test_cancelled_it_fails_then_terms(shop: Shop) -> None:
 
 
 async def test_dropped_it_says_nothing_to_the_broker(shop: Shop) -> None:
-    await started(shop)
+    await shop.begin()
     shop.say(Op.DROP)
     await shop.idle()
     assert shop.engine.cancelled == 1
@@ -237,7 +106,7 @@ async def test_gone_it_terms(shop: Shop, argument: object) -> None:
 
 
 async def test_asked_to_resume_it_declines(shop: Shop) -> None:
-    await started(shop)
+    await shop.begin()
     shop.say(Op.RESUME, "so far")
     await shop.idle()
     assert shop.frames()[-1].body[::2] == ("stream_broken", False)
@@ -295,26 +164,26 @@ async def test_a_delivery_without_an_ack_subject_is_removed(shop: Shop) -> None:
 
 
 async def test_redelivered_to_its_own_holder_it_runs_once(shop: Shop) -> None:
-    await started(shop)
+    await shop.begin()
     shop.deliver(delivered=2)
     assert (shop.desk.busy, shop.told(2)) == (1, [])
     shop.say(Op.GO)
-    shop.engine.open.set()
+    shop.engine.gate.set()
     await shop.idle()
     assert shop.kinds().count(Kind.CLAIM) == 1
 
 
 async def test_an_ack_that_cannot_be_sent_is_no_fault(shop: Shop) -> None:
-    await started(shop)
+    await shop.begin()
     shop.say(Op.GO)
     shop.bus.fault = BusError("away")
-    shop.engine.open.set()
+    shop.engine.gate.set()
     await shop.idle()
     assert shop.told() == []
 
 
 async def test_words_for_another_delivery_are_passed_over(shop: Shop) -> None:
-    await started(shop)
+    await shop.begin()
     for op in (Op.GO, Op.DROP, Op.CANCEL):
         shop.say(op, nonce=5)
     shop.bus.deliver(fakes.message("c.w-1", b"rubbish"))
@@ -353,150 +222,3 @@ async def test_rings_are_forgotten_when_they_are_too_many_bytes(
     shop.bus.posts.clear()
     shop.say(Op.RESEND, 0, nonce)
     assert shop.frames() == []
-
-
-async def test_while_it_runs_the_lease_is_prolonged(shop: Shop) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    shop.runner.tick(time.monotonic())
-    assert shop.told() == [IN_PROGRESS]
-    assert (shop.bus.posts[-1].reply, shop.kinds()[-1]) == ("c.w-1", Kind.ALIVE)
-    await shop.runner.abandon("end of test")
-
-
-async def test_an_unanswered_claim_is_repeated_then_given_up(shop: Shop) -> None:
-    await started(shop)
-    began = time.monotonic()
-    shop.runner.tick(began + 0.3)
-    assert shop.kinds().count(Kind.CLAIM) == 1
-    shop.runner.tick(began + 0.8)
-    shop.runner.tick(began + 1.3)
-    assert shop.kinds().count(Kind.CLAIM) == 3
-    shop.runner.tick(began + runners.CLAIM_PATIENCE + 0.3)
-    await shop.idle()
-    assert shop.engine.cancelled == 1
-    assert shop.told()[-1] == TERM
-
-
-async def test_while_the_broker_is_away_no_claim_is_given_up(shop: Shop) -> None:
-    await started(shop)
-    began = time.monotonic()
-    shop.bus.up = False
-    shop.runner.tick(began + 10)
-    shop.bus.up = True
-    shop.runner.tick(began + 10 + runners.CLAIM_PATIENCE - 0.1)
-    await fakes.turns()
-    assert shop.desk.busy == 1
-    assert TERM not in shop.told()
-    await shop.runner.abandon("end of test")
-
-
-def unheard(shop: Shop) -> None:
-    headers = {"Status": "503", "Nats-Subject": f"r.in-1.{fakes.job().id}"}
-    shop.bus.deliver(fakes.message("c.w-1", headers=headers))
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The runner's monotonic clock, in its only element."""
-    now = [time.monotonic()]
-    monkeypatch.setattr(runners, "time", _Clock(now))
-    return now
-
-
-class _Clock:
-    def __init__(self, now: list[float]) -> None:
-        self._now = now
-        self.time = time.time
-
-    def monotonic(self) -> float:
-        return self._now[0]
-
-
-async def test_an_ingress_that_is_gone_has_its_jobs_removed(shop: Shop, clock: list[float]) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    for _ in range(7):
-        assert shop.desk.busy == 1
-        unheard(shop)
-        clock[0] += 0.5
-    unheard(shop)
-    await shop.idle()
-    assert shop.told() == [TERM]
-
-
-async def test_an_ingress_that_was_away_now_and_then_is_not_gone(
-    shop: Shop, clock: list[float]
-) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    for _ in range(20):
-        unheard(shop)
-        clock[0] += 5
-    await fakes.turns()
-    assert shop.desk.busy == 1
-    unheard_of = fakes.message("c.w-1", headers={"Status": "503"})
-    shop.bus.deliver(unheard_of)
-    await shop.runner.abandon("end of test")
-
-
-async def test_an_engine_without_progress_loses_its_jobs(shop: Shop) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    shop.runner.tick(time.monotonic() + STALL + 1)
-    await shop.idle()
-    assert shop.frames()[-1].body[::2] == ("engine_failed", True)
-    assert shop.told() == [NAK]
-    assert shop.desk.suspected[0].away
-
-
-async def test_a_silent_engine_that_still_turns_keeps_its_jobs(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    now = time.monotonic()
-    for later in (3, 6, 9):
-        monkeypatch.setattr("workers.attempt.time.monotonic", lambda now=now, s=later: now + s)
-        shop.runner.tick(now + later)
-        shop.runner.tick(now + later)
-        await fakes.turns()
-    assert shop.engine.probes == 3
-    shop.runner.tick(now + 9 + STALL - 1)
-    assert shop.told().count(NAK) == 0
-    await shop.runner.abandon("end of test")
-
-
-@pytest.mark.parametrize("fault", [None, EngineFault("no answer")])
-async def test_a_silent_engine_that_hangs_loses_them(shop: Shop, fault: EngineFault | None) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    shop.engine.alive, shop.engine.fault = False, fault
-    now = time.monotonic()
-    for later in (3.0, 6.0, STALL + 1):
-        shop.runner.tick(now + later)
-        await fakes.turns()
-    await shop.idle()
-    assert shop.engine.probes == 2
-    assert shop.told()[-1] == NAK
-
-
-async def test_abandoned_jobs_go_back(shop: Shop) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    await shop.runner.abandon("stopped")
-    assert shop.told() == [NAK]
-    assert shop.frames()[-1].body == ("engine_failed", "stopped", True)
-    assert shop.runner.running == {}
-
-
-async def test_an_answer_of_one_who_may_have_lost_its_lease_is_not_acked(
-    shop: Shop, clock: list[float]
-) -> None:
-    await started(shop)
-    shop.say(Op.GO)
-    clock[0] += CONFIG.jobs.ack_wait
-    shop.engine.open.set()
-    await shop.idle()
-    assert shop.kinds()[-1] == Kind.END
-    assert shop.told() == []

@@ -99,7 +99,13 @@ async def test_a_tool_choice_that_is_left_to_the_model_is_on_the_card(
 async def test_a_template_that_thinks_takes_an_effort(server: LlamaCpp) -> None:
     server.props["chat_template"] = "{% if enable_thinking %}<think>{% endif %}"
     (model,) = await described(server)
+    ignored = {each.field: each for each in model.ignores}
     assert "reasoning" in model.features
+    assert "thinking" not in ignored
+    assert not ignored["reasoning_effort"].wanted({"reasoning_effort": "none"})
+    assert ignored["reasoning_effort"].wanted({"reasoning_effort": "low"}), "no degrees"
+    server.props["chat_template_caps"]["supports_reasoning_effort"] = True
+    (model,) = await described(server)
     assert "reasoning_effort" not in {each.field for each in model.ignores}
 
 
@@ -110,8 +116,9 @@ async def test_senses_come_from_the_modalities(server: LlamaCpp) -> None:
 
 
 async def test_names_of_the_config_stand_for_the_one_model(server: LlamaCpp) -> None:
-    server.model = "/models/some.gguf"
-    assert [m.id for m in await described(server)] == ["some"]
+    for own, public in (("/models/some.gguf", "some"), ("org/name", "org/name")):
+        server.model = own
+        assert [m.id for m in await described(server)] == [public]
     models = await described(server, models=["a", "b"], slots=2)
     assert [(m.id, m.slots) for m in models] == [("a", 2), ("b", 2)]
 
@@ -285,6 +292,13 @@ async def test_a_message_with_a_call(server: LlamaCpp, engine: LlamaCppEngine) -
         {"city": "Paris"},
     )
     assert sink.document["stop_reason"] == "tool_use"
+
+
+async def test_no_thoughts_where_none_are_wanted(server: LlamaCpp, engine: LlamaCppEngine) -> None:
+    server.streams["/v1/messages"] = [(DATA / "messages.sse").read_bytes()]
+    await ask(engine, job("own", "/v1/messages"), chat("hi", thinking={"type": "disabled"}))
+    sent = server.asked("/v1/messages")[-1]
+    assert sent["chat_template_kwargs"] == {"enable_thinking": False}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,0 +1,52 @@
+"""Real servers behind one ingress, for the tests of the client libraries.
+
+Four llama.cpp servers: the small chat model as it is, the same one with templates that know tools
+and reasoning, and real embeddings. Each has a worker of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from deploy.engines import minilm
+from deploy.nats import broker as brokers
+from tests.acceptance.conftest import MODEL, running_llama
+from tests.fabric import Fabric, fabric
+
+DATA = Path(__file__).parent / "data"
+TOOLS_MODEL = "smollm2-tools"
+THINKING_MODEL = "smollm2-think"
+EMBEDDINGS_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+ALIASES = {"gpt-4o-mini": MODEL, "text-embedding-3-small": EMBEDDINGS_MODEL}
+
+
+def embeddings() -> list[str]:
+    """Options for a server with the embedding model, which is made the first time."""
+    built = minilm.build(lambda line: print(line, file=sys.stderr))
+    model = ("--model", str(built.file), "--alias", EMBEDDINGS_MODEL)
+    return [*model, "--embedding", "--context", "2048"]
+
+
+def template(name: str, alias: str) -> list[str]:
+    return ["--chat-template", str(DATA / name), "--alias", alias]
+
+
+@asynccontextmanager
+async def surface(home: Path) -> AsyncIterator[Fabric]:
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(running_llama()),
+            stack.enter_context(running_llama(*template("tools.jinja", TOOLS_MODEL))),
+            stack.enter_context(running_llama(*template("think.jinja", THINKING_MODEL))),
+            stack.enter_context(running_llama(*embeddings())),
+        ]
+        broker = stack.enter_context(brokers.start(home / "broker", 0, 0))
+        async with fabric(broker, home) as made:
+            await made.ingress(routes=ALIASES)
+            for server in servers:
+                await made.worker(server.url)
+            await made.served(MODEL, TOOLS_MODEL, THINKING_MODEL, EMBEDDINGS_MODEL)
+            yield made

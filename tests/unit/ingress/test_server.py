@@ -1,0 +1,134 @@
+"""An ingress from its start to its end, over a bus that records."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from ingress import server as servers
+from ingress.server import Ingress
+from schemas import subjects
+from schemas.bus import ApiError, BusError
+from schemas.settings import Settings
+from tests.unit import fakes
+from tests.unit.fakes import FakeBus, card, message
+from tests.unit.ingress.front import CHAT, KEY, SECRET
+from tests.unit.ingress.recorder import Holder
+from tests.unit.ingress.test_replies import packed
+
+CONFIG = Settings.model_validate({"ingress": {"port": 0, "drain": 5}, "keys": [KEY]})
+A = Holder("a", 1)
+
+
+def jetstream(verb: str, _: Any) -> dict[str, Any]:
+    if verb.startswith("STREAM.INFO"):
+        raise ApiError(verb, {"err_code": 10059, "description": "stream not found"})
+    if verb.startswith("CONSUMER.LIST"):
+        known = {"config": {"metadata": {"headrace.model": "absent"}}}
+        return {"total": 1, "consumers": [known]}
+    return {}
+
+
+class Case:
+    def __init__(self, bus: FakeBus, log: LogCapture) -> None:
+        self.bus = bus
+        self.log = log
+        self.ingress = Ingress(CONFIG)
+        self.run = asyncio.create_task(self.ingress.run())
+        self.session = aiohttp.ClientSession(headers={"authorization": f"Bearer {SECRET}"})
+
+    async def url(self) -> str:
+        """Its address, once it listens."""
+        async with asyncio.timeout(fakes.PATIENCE):
+            while True:
+                for line in self.log.entries:
+                    if line["event"] == "ingress.listening":
+                        return str(line["url"])
+                await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        self.ingress.stop()
+        async with asyncio.timeout(fakes.PATIENCE):
+            await self.run
+
+
+@pytest.fixture
+async def case(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
+    bus.api_answer = jetstream
+
+    async def connect(_: Any, name: str, inbox: str) -> FakeBus:
+        assert name.startswith("headrace-ingress/in-")
+        bus.inbox = inbox
+        return bus
+
+    monkeypatch.setattr("ingress.server.buses.connect", connect)
+    log = LogCapture()
+    structlog.configure(processors=[log])
+    made = Case(bus, log)
+    yield made
+    await made.session.close()
+    made.ingress.stop()
+    async with asyncio.timeout(fakes.PATIENCE):
+        await asyncio.gather(made.run, return_exceptions=True)
+    structlog.reset_defaults()
+
+
+async def test_it_makes_streams_and_learns_models_before_it_listens(case: Case) -> None:
+    url = await case.url()
+    verbs = [verb for verb, _ in case.bus.api_calls]
+    assert {"STREAM.CREATE.JOBS", "STREAM.CREATE.DEAD"} <= set(verbs)
+    assert verbs[-1] == "CONSUMER.LIST.JOBS"
+    wanted = {subjects.ALL_CARDS, subjects.DISCONNECTS}
+    assert wanted <= {subscription.subject for subscription in case.bus.subscriptions}
+    assert case.bus.served == ["headrace-ingress"]
+    async with case.session.get(url + "/readyz") as answer:
+        assert (answer.status, await answer.json()) == (
+            200,
+            {"status": "ok", "faults": [], "models": []},
+        )
+    await case.stop()
+    assert not case.bus.up
+
+
+async def test_stopped_it_finishes_what_runs(case: Case) -> None:
+    url = await case.url()
+    case.bus.deliver(message("hb.w-1", card("w-1", "echo").pack()))
+    asked = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
+    call = asyncio.create_task(case.session.post(url + CHAT, json=asked))
+    await case.bus.until(lambda posts: [p for p in posts if p.subject == "jobs.echo.i"])
+    (job,) = [post for post in case.bus.posts if post.subject == "jobs.echo.i"]
+    case.ingress.stop()
+    await fakes.turns()
+    frames = packed(A.claim(), A.start(kind="application/json"), A.data(1, b"{}"), A.end(2))
+    case.bus.deliver(message(job.reply, frames))
+    answer = await call
+    assert (answer.status, await answer.read()) == (200, b"{}")
+    await case.stop()
+
+
+async def test_a_broker_that_closes_the_connection_ends_it(case: Case) -> None:
+    await case.url()
+    case.bus.closed.set()
+    with pytest.raises(BusError, match="closed the connection"):
+        await case.run
+
+
+async def test_streams_are_waited_for(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [BusError("no responders")]
+    sleep = asyncio.sleep
+
+    def slow(verb: str, body: Any) -> dict[str, Any]:
+        if faults:
+            raise faults.pop()
+        return jetstream(verb, body)
+
+    monkeypatch.setattr("ingress.server.asyncio.sleep", lambda _: sleep(0))
+    bus.api_answer = slow
+    await servers._ensure(bus, CONFIG)
+    assert bus.api_calls[-1][0] == "STREAM.CREATE.DEAD"
