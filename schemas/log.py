@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from typing import BinaryIO, cast
@@ -25,7 +24,8 @@ class _Gathered:
     than making the line. Outside a loop, and for errors at the end, each line is written at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
         self._lines: list[bytes] = []
 
     def write(self, line: bytes) -> None:
@@ -33,7 +33,8 @@ class _Gathered:
             try:
                 asyncio.get_running_loop().call_soon(self._hand_over)
             except RuntimeError:
-                os.write(sys.stderr.fileno(), line)
+                self._out.write(line)
+                self._out.flush()
                 return
         self._lines.append(line)
 
@@ -41,7 +42,8 @@ class _Gathered:
 
     def _hand_over(self) -> None:
         lines, self._lines = self._lines, []
-        os.write(sys.stderr.fileno(), b"".join(lines))
+        self._out.write(b"".join(lines))
+        self._out.flush()
 
 
 def _stamp(_: object, __: str, event: EventDict) -> EventDict:
@@ -61,7 +63,9 @@ def configure(settings: Log, process: str) -> None:
         structlog.configure(
             processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
             wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Gathered())),
+            logger_factory=structlog.BytesLoggerFactory(
+                cast(BinaryIO, _Gathered(sys.stderr.buffer))
+            ),
             cache_logger_on_first_use=True,
         )
     else:

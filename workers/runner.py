@@ -92,22 +92,27 @@ class Runner:
                 if attempt.stopped is None:
                     raise
                 raise attempt.stopped from None
-            # A stale ack would remove the job from under its next holder.
-            safe = time.monotonic() - attempt.leased < self._lease
-            verdict, outcome = (ACK, "ok") if safe else (b"", "late")
+            verdict = self._leased(attempt, ACK)
+            outcome = "ok" if verdict else "late"
         except EngineFault as fault:
             attempt.fail(fault.code, fault.message, fault.retryable)
-            verdict, outcome = NAK if fault.retryable else TERM, fault.code
+            verdict = self._leased(attempt, NAK if fault.retryable else TERM)
+            outcome = fault.code
             desk.suspect(fault)
         except Withdrawn as why:
             attempt.fail("client_gone", str(why), False)
-            verdict, outcome = why.verdict, str(why)
+            verdict, outcome = self._leased(attempt, why.verdict), str(why)
         except Exception as fault:
             log.error("runner.internal", job=attempt.job.id, exc_info=fault)
             attempt.fail("internal_error", "A fault of the worker; its log has it.", False)
-            verdict, outcome = TERM, "internal_error"
+            verdict, outcome = self._leased(attempt, TERM), "internal_error"
         finally:
             self._finish(desk, puller, attempt, verdict, outcome)
+
+    def _leased(self, attempt: Attempt, verdict: bytes) -> bytes:
+        """`verdict`, or none once the lease may be another's: the broker would take a stale one,
+        and the job would be gone, or given away, from under its next holder."""
+        return verdict if time.monotonic() - attempt.leased < self._lease else b""
 
     async def _perform(self, engine: Engine, attempt: Attempt) -> None:
         """Claim, run, end. A first attempt does not wait for the answer to its claim before it
@@ -145,7 +150,13 @@ class Runner:
         if not self.running:
             self.idle.set()
         metrics.ATTEMPTS.labels(job.model, outcome).inc()
-        log.debug("runner.ended", job=job.id, attempt=attempt.number, outcome=outcome)
+        log.debug(
+            "runner.ended",
+            job=job.id,
+            attempt=attempt.number,
+            outcome=outcome,
+            verdict=verdict.decode(),
+        )
 
     async def abandon(self, why: str) -> None:
         """Give every job back: another worker may finish it."""

@@ -468,7 +468,7 @@ async def test_embeddings_that_cannot_be(
 
 
 async def test_responses(client: AsyncOpenAI) -> None:
-    body: Any = {"model": ALIAS, "input": "What is the capital of France?", "temperature": 0}
+    body: Any = {"model": ALIAS, "input": QUESTION[0]["content"], "temperature": 0}
     whole = await client.responses.create(**body, max_output_tokens=40)
     assert "Paris" in whole.output_text
     assert (whole.model, whole.status) == (ALIAS, "completed")
@@ -482,15 +482,21 @@ async def test_responses(client: AsyncOpenAI) -> None:
     assert final.model == ALIAS
 
 
-async def test_a_response_from_a_conversation(client: AsyncOpenAI) -> None:
-    history: Any = [
-        {"role": "user", "content": [{"type": "input_text", "text": "My name is Ada."}]},
-        {"type": "message", "role": "user", "content": "What is my name? Answer: your name is"},
-    ]
-    answer = await client.responses.create(
-        model=MODEL, input=history, instructions="Be brief.", temperature=0, max_output_tokens=12
-    )
-    assert "Ada" in answer.output_text
+async def test_a_response_to_a_conversation(client: AsyncOpenAI) -> None:
+    text = QUESTION[0]["content"]
+    body: Any = {"model": MODEL, "temperature": 0, "max_output_tokens": 24}
+    parts: Any = [{"role": "user", "content": [{"type": "input_text", "text": text}]}]
+    plain = await client.responses.create(input=text, **body)
+    same = await client.responses.create(input=parts, **body)
+    told = await client.responses.create(input=parts, instructions="Answer in French.", **body)
+    assert same.output_text == plain.output_text
+    assert told.usage is not None
+    assert plain.usage is not None
+    assert told.usage.input_tokens != plain.usage.input_tokens
+    more: Any = [*parts, *plain.output, {"role": "user", "content": "And of Italy?"}]
+    longer = await client.responses.create(input=more, **body)
+    assert longer.usage is not None
+    assert longer.usage.input_tokens > plain.usage.input_tokens + 10
 
 
 async def test_a_response_that_is_cut_says_so(client: AsyncOpenAI) -> None:
@@ -506,7 +512,7 @@ async def test_a_response_that_is_cut_says_so(client: AsyncOpenAI) -> None:
 async def test_a_response_of_a_schema(client: AsyncOpenAI) -> None:
     answer = await client.responses.parse(
         model=MODEL,
-        input="What is the capital of France?",
+        input=QUESTION[0]["content"],
         text_format=Capital,
         temperature=0,
         max_output_tokens=90,

@@ -44,7 +44,9 @@ async def test_frozen_worker_is_replaced_and_its_late_answer_fenced(fabric: Fabr
     took = time.monotonic() - frozen
     workers[victim].signal(signal.SIGCONT)
     ended = await workers[victim].logged("runner.ended")
-    assert ended["outcome"] in ("dropped", "late"), "a stale ack would lose the job"
+    assert (ended["outcome"] != "ok", ended["verdict"]) == (True, ""), (
+        "stale: it would lose the job"
+    )
     assert await asked == (200, "one two three", True)
     assert took < 4, f"the other worker had it after {took:.2f} s"
 
@@ -177,7 +179,7 @@ async def test_sigterm_lets_a_worker_finish_and_the_other_take_over(fabric: Fabr
     assert [status for status, _, _ in after] == [200] * 8
     assert (await asked)[1]["choices"][0]["message"]["content"] == "one two"
     assert await workers[first].stop() == 0
-    assert workers[first].count("runner.began") == 1
+    assert workers[1 - first].count("runner.began") >= 6
 
 
 async def test_sigterm_lets_an_ingress_finish_its_streams(fabric: Fabric) -> None:

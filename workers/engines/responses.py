@@ -60,6 +60,7 @@ class Numbered:
 
     def _completed(self, event: Event) -> Event:
         response = event["response"]
+        response["model"] = self._model
         response.setdefault("completed_at", int(time.time()))
         spent = (response.get("usage") or {}).get("output_tokens")
         if self._limit is not None and spent is not None and spent >= self._limit:

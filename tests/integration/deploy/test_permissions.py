@@ -63,7 +63,7 @@ ALLOWED = [
     ("worker", "ingress", "hb.w"),
     ("ingress", "worker", "c.w"),
     ("ingress", "ingress", "hb.i"),
-    ("worker", "admin", "dead.m"),
+    ("ingress", "admin", "dead.m"),
     ("ingress", "admin", "fb.want.m"),
     ("ingress", "admin", "jobs.m.i"),
     ("ingress", "worker", "_W.box"),

@@ -79,9 +79,10 @@ async def test_an_ingress_that_is_gone_has_its_jobs_removed(shop: Shop, clock: l
         assert shop.desk.busy == 1
         unheard(shop)
         clock[0] += 0.5
+        shop.runner.tick(clock[0])  # the lease lives
     unheard(shop)
     await shop.idle()
-    assert shop.told() == [TERM]
+    assert shop.told()[-1] == TERM
 
 
 async def test_an_ingress_that_was_away_now_and_then_is_not_gone(
@@ -158,4 +159,14 @@ async def test_an_answer_of_one_who_may_have_lost_its_lease_is_not_acked(
     shop.engine.gate.set()
     await shop.idle()
     assert shop.kinds()[-1] == Kind.END
+    assert shop.told() == []
+
+
+async def test_a_lease_that_lapsed_is_not_spoken_for(shop: Shop, clock: list[float]) -> None:
+    """A process that was frozen may find its job in other hands: any verdict would harm them."""
+    await shop.begin()
+    shop.say(Op.GO)
+    clock[0] += CONFIG.jobs.ack_wait
+    shop.engine.gate.set()
+    await shop.idle()
     assert shop.told() == []
