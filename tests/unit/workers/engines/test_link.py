@@ -36,11 +36,17 @@ async def serving(talk: Talk) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
+        await _turns()  # what was accepted is talked to
         server.close()
         for task in filter(None, talks):
             task.cancel()
-        for _ in range(3):  # closed and aborted transports end in the next turns
-            await asyncio.sleep(0)
+        await asyncio.gather(*filter(None, talks), return_exceptions=True)
+        await _turns()  # closed and aborted transports end in the next turns
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def head_of(reader: asyncio.StreamReader) -> bytes:
