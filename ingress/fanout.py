@@ -204,8 +204,10 @@ def _sound(ticket: Ticket) -> bool:
 async def _pump(index: int, ticket: Ticket, queue: asyncio.Queue[tuple[int, bytes | None]]) -> None:
     while not ticket.done or ticket.buffered:
         if ticket.head is not None and not _sound(ticket):
-            await ticket.whole()
-            break
+            if ticket.done:
+                break
+            await ticket.change()  # the attempt may be lost yet, and the next one be sound
+            continue
         if piece := ticket.take():
             await queue.put((index, piece))
         else:

@@ -132,8 +132,14 @@ class Bus:
             raise BusError(str(fault)) from None
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
-        """`handler` must not block: it runs where the connection's messages are parsed."""
-        inner = await self._nats.subscribe(subject, queue=queue, cb=_never)
+        """`handler` must not block: it runs where the connection's messages are parsed.
+
+        Raises BusError once the connection is closed.
+        """
+        try:
+            inner = await self._nats.subscribe(subject, queue=queue, cb=_never)
+        except nats_errors.Error as fault:
+            raise BusError(f"{subject}: {fault}") from None
         self._nats.handlers[inner._id] = handler
         return Subscription(self._nats, inner)
 

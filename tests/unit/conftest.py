@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.unit.fakes import FakeBus
 
-EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "40"))
 
 settings.register_profile(
     "unit",

@@ -65,6 +65,8 @@ class FakeClient:
         return fakes.message("_I.1", self.answer(subject, payload))
 
     async def subscribe(self, subject: str, **_: Any) -> FakeClient:
+        if self.fault is not None:
+            raise self.fault
         return self
 
     async def unsubscribe(self) -> None:
@@ -163,6 +165,13 @@ async def test_handlers_get_messages_and_may_be_stopped_twice(
 
     client.fault = nats_errors.BadSubscriptionError()
     await subscription.stop()  # nothing is left to stop
+
+
+async def test_a_closed_connection_takes_no_handlers(real: Bus, client: FakeClient) -> None:
+    client.fault = nats_errors.ConnectionClosedError()
+    with pytest.raises(BusError):
+        await real.subscribe("a", lambda message: None)
+    assert client.handlers == {}
 
 
 async def test_what_was_under_way_is_handled_after_the_stop(
