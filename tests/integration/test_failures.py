@@ -220,6 +220,7 @@ async def test_engine_fault_is_tried_three_times(fabric: Fabric, fault: str) -> 
     status, body, headers = await fabric.post(ask("fails", echo={"fault": fault}))
     assert (status, body["error"]["code"]) == (502, "engine_failed")
     assert headers["x-headrace-error-source"] == "worker"
+    await worker.logged("runner.began", skip=2)
     assert worker.count("runner.began") == 3
 
 
