@@ -16,7 +16,7 @@ from deploy.nats import broker as brokers
 from tests.acceptance.conftest import MODEL, running_llama
 from tests.fabric import Fabric, fabric
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 TOOLS_MODEL = "smollm2-tools"
 THINKING_MODEL = "smollm2-think"
 EMBEDDINGS_MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -1,0 +1,163 @@
+"""OpenAI's client library: schemas, tools, reasoning, and what is refused by its name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+
+from tests.acceptance.conftest import MODEL
+from tests.acceptance.surface.asking import (
+    QUESTION,
+    THOUGHT,
+    Capital,
+    chat,
+    refused,
+    said,
+)
+from tests.acceptance.surface.servers import THINKING_MODEL, TOOLS_MODEL
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+LENIENT = {"x-headrace-lenient": "true"}
+
+
+async def test_a_schema_holds(client: AsyncOpenAI) -> None:
+    answer = await client.chat.completions.parse(
+        model=MODEL, messages=QUESTION, response_format=Capital, max_tokens=90, temperature=0
+    )
+    assert isinstance(answer.choices[0].message.parsed, Capital)
+    manager = client.chat.completions.stream(
+        model=MODEL, messages=QUESTION, response_format=Capital, max_tokens=90, temperature=0
+    )
+    async with manager as stream:
+        final = await stream.get_final_completion()
+    assert isinstance(final.choices[0].message.parsed, Capital)
+
+
+async def test_json_mode(client: AsyncOpenAI) -> None:
+    short = {"response_format": {"type": "json_object"}, "max_tokens": 200}
+    ask = [{"role": "user", "content": 'Write the JSON {"a": 1} and nothing else.'}]
+    answer = await chat(client, ask, **short, logit_bias={"}": 3})
+    assert answer.choices[0].finish_reason == "stop"
+    assert isinstance(json.loads(said(answer)), dict)
+
+
+async def test_a_schema_that_is_none_is_a_400(client: AsyncOpenAI) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    error = await refused(chat(client, response_format=wanted))
+    assert (error.status_code, error.param) == (400, "response_format.json_schema.schema")
+
+
+def tool(name: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def example(city: str, names: list[str]) -> list[dict[str, Any]]:
+    """One exchange in which each tool is called: a small model repeats what it has seen."""
+    calls = [
+        {
+            "type": "function",
+            "id": f"{name}-{city}",
+            "function": {"name": name, "arguments": json.dumps({"city": city})},
+        }
+        for name in names
+    ]
+    question = {"role": "user", "content": f"{' and '.join(names)} of {city}?"}
+    return [question, {"role": "assistant", "content": "", "tool_calls": calls}]
+
+
+def tool_chat(names: list[str]) -> dict[str, Any]:
+    before = [message for city in ("Rome", "Oslo") for message in example(city, names)]
+    return {
+        "model": TOOLS_MODEL,
+        "messages": [*before, example("Paris", names)[0]],
+        "tools": [tool(name) for name in names],
+        "max_tokens": 120,
+        "parallel_tool_calls": len(names) > 1,
+    }
+
+
+@pytest.mark.parametrize("names", [["weather"], ["weather", "time"]])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_are_called(client: AsyncOpenAI, names: list[str], stream: bool) -> None:
+    answer = await chat(client, **tool_chat(names), stream=stream)
+    if stream:
+        calls: dict[int, list[str]] = {}
+        async for chunk in answer:
+            for call in chunk.choices[0].delta.tool_calls or ():
+                made = calls.setdefault(call.index, ["", ""])
+                made[0] += call.function.name or ""
+                made[1] += call.function.arguments or ""
+        finish = chunk.choices[0].finish_reason
+        found = [calls[index] for index in sorted(calls)]
+    else:
+        finish = answer.choices[0].finish_reason
+        made_calls = answer.choices[0].message.tool_calls
+        found = [[call.function.name, call.function.arguments] for call in made_calls]
+        assert len({call.id for call in made_calls}) == len(names)
+    assert finish == "tool_calls"
+    assert [name for name, _ in found] == names
+    assert all(json.loads(arguments) == {"city": "Paris"} for _, arguments in found)
+
+
+async def test_a_tools_result_goes_back(client: AsyncOpenAI) -> None:
+    body = tool_chat(["weather"])
+    first = (await chat(client, **body)).choices[0].message
+    result = {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "Rain."}
+    messages = [*body["messages"], first.model_dump(exclude_none=True), result]
+    answer = await chat(client, messages=messages, model=TOOLS_MODEL, tools=body["tools"])
+    assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [tool("f")]}, "tools"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"web_search_options": {}, "verbosity": "low"}, "verbosity"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"model": TOOLS_MODEL, "tools": [tool("f")], "tool_choice": "required"}, "tool_choice"),
+    ],
+)
+async def test_what_would_do_nothing_is_refused_by_name(
+    client: AsyncOpenAI, fields: dict[str, Any], param: str
+) -> None:
+    error = await refused(chat(client, **fields))
+    assert (error.status_code, error.code, error.param) == (400, "unsupported_parameter", param)
+    body = {"model": MODEL, "messages": QUESTION, "max_tokens": 2, **fields}
+    raw = await client.chat.completions.with_raw_response.create(**body, extra_headers=LENIENT)
+    assert raw.headers["x-headrace-warning"].startswith(f"{param} has no effect: ")
+
+
+async def test_what_has_no_effect_on_any_answer_passes(client: AsyncOpenAI) -> None:
+    inert = {"user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto"}
+    newer = {"safety_identifier": "s", "prompt_cache_key": "k", "odd_field": {"x": [1]}}
+    assert "Paris" in said(await chat(client, **inert, extra_body=newer))
+
+
+async def test_the_engines_own_fields_work(client: AsyncOpenAI) -> None:
+    own = {"grammar": 'root ::= "yes" | "no"', "cache_prompt": False}
+    answer = await chat(client, extra_body=own)
+    assert said(answer) in ("yes", "no")
+    assert answer.usage.prompt_tokens_details.cached_tokens == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_reasoning_comes_apart(client: AsyncOpenAI, stream: bool) -> None:
+    answer = await chat(client, model=THINKING_MODEL, stream=stream, extra_body=THOUGHT)
+    if stream:
+        deltas = [chunk.choices[0].delta async for chunk in answer]
+        text = "".join(delta.content or "" for delta in deltas)
+        thought = "".join((d.model_extra or {}).get("reasoning_content") or "" for d in deltas)
+    else:
+        text, thought = said(answer), answer.choices[0].message.reasoning_content
+    assert (text, thought.strip()) == ("Paris", "hm")
+
+
+async def test_no_reasoning_where_none_is_wanted(client: AsyncOpenAI) -> None:
+    answer = await chat(client, model=THINKING_MODEL, reasoning_effort="none", max_tokens=4)
+    assert "reasoning_content" not in answer.choices[0].message.model_extra

@@ -1,0 +1,144 @@
+"""OpenAI's client library: the responses API, and the classes of errors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+
+from tests.acceptance.conftest import MODEL
+from tests.acceptance.surface.asking import (
+    ALIAS,
+    QUESTION,
+    THOUGHT,
+    Capital,
+    chat,
+    refused,
+)
+from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, THINKING_MODEL, TOOLS_MODEL
+from tests.fabric import KEY, Fabric
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+async def test_responses(client: AsyncOpenAI) -> None:
+    body: Any = {"model": ALIAS, "input": QUESTION[0]["content"], "temperature": 0}
+    whole = await client.responses.create(**body, max_output_tokens=40)
+    assert "Paris" in whole.output_text
+    assert (whole.model, whole.status) == (ALIAS, "completed")
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
+    async with client.responses.stream(**body, max_output_tokens=40) as stream:
+        numbers = [event.sequence_number async for event in stream]
+        final = await stream.get_final_response()
+    assert numbers == sorted(numbers)
+    assert final.output_text == whole.output_text
+    assert final.model == ALIAS
+
+
+async def test_a_response_to_a_conversation(client: AsyncOpenAI) -> None:
+    text = QUESTION[0]["content"]
+    body: Any = {"model": MODEL, "temperature": 0, "max_output_tokens": 24}
+    parts: Any = [{"role": "user", "content": [{"type": "input_text", "text": text}]}]
+    plain = await client.responses.create(input=text, **body)
+    same = await client.responses.create(input=parts, **body)
+    told = await client.responses.create(input=parts, instructions="Answer in French.", **body)
+    assert same.output_text == plain.output_text
+    assert told.usage is not None
+    assert plain.usage is not None
+    assert told.usage.input_tokens != plain.usage.input_tokens
+    more: Any = [*parts, *plain.output, {"role": "user", "content": "And of Italy?"}]
+    longer = await client.responses.create(input=more, **body)
+    assert longer.usage is not None
+    assert longer.usage.input_tokens > plain.usage.input_tokens + 10
+
+
+async def test_a_response_that_is_cut_says_so(client: AsyncOpenAI) -> None:
+    body: Any = {"model": MODEL, "input": "Tell me a story.", "max_output_tokens": 5}
+    whole = await client.responses.create(**body)
+    assert whole.status == "incomplete"
+    assert whole.incomplete_details is not None
+    assert whole.incomplete_details.reason == "max_output_tokens"
+    events = [event async for event in await client.responses.create(**body, stream=True)]
+    assert events[-1].type == "response.incomplete"
+
+
+async def test_a_response_of_a_schema(client: AsyncOpenAI) -> None:
+    answer = await client.responses.parse(
+        model=MODEL,
+        input=QUESTION[0]["content"],
+        text_format=Capital,
+        temperature=0,
+        max_output_tokens=90,
+    )
+    assert isinstance(answer.output_parsed, Capital)
+
+
+async def test_a_response_with_a_thought(client: AsyncOpenAI) -> None:
+    answer = await client.responses.create(model=THINKING_MODEL, input="hi", extra_body=THOUGHT)
+    assert [item.type for item in answer.output] == ["reasoning", "message"]
+    assert answer.output_text == "Paris"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"background": True}, "background"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"model": TOOLS_MODEL, "tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
+    ],
+)
+async def test_responses_say_what_they_cannot(
+    client: AsyncOpenAI, fields: dict[str, Any], param: str
+) -> None:
+    body: Any = {"model": MODEL, "input": "hi", **fields}
+    error = await refused(client.responses.create(**body))
+    assert (error.status_code, error.code, error.param) == (400, "unsupported_parameter", param)
+
+
+async def test_no_model_here_ranks(served: Fabric) -> None:
+    body = {"model": EMBEDDINGS_MODEL, "query": "x", "documents": ["a"]}
+    async with served.session.post(
+        served.url + "/v1/rerank", json=body, headers=served.headers
+    ) as answer:
+        found = await answer.json()
+    assert (answer.status, found["error"]["code"]) == (400, "unsupported_endpoint")
+
+
+async def test_errors_have_their_classes(client: AsyncOpenAI, served: Fabric) -> None:
+    missing = await refused(chat(client, model="none"))
+    assert isinstance(missing, openai.NotFoundError)
+    assert (missing.code, missing.param) == ("model_not_found", "model")
+    wrong = await refused(chat(client, model=EMBEDDINGS_MODEL))
+    assert (wrong.code, wrong.param) == ("unsupported_endpoint", "model")
+    long = await refused(chat(client, [{"role": "user", "content": "word " * 5000}]))
+    assert isinstance(long, openai.BadRequestError)
+    assert (long.code, long.param) == ("context_length_exceeded", "messages")
+    assert long.request_id
+    async with AsyncOpenAI(base_url=served.url + "/v1", api_key="sk-wrong") as stranger:
+        assert isinstance(await refused(chat(stranger)), openai.AuthenticationError)
+
+
+async def test_the_sync_client(served: Fabric) -> None:
+    def call() -> tuple[str, str, int, str]:
+        with OpenAI(base_url=served.url + "/v1", api_key=KEY) as client:
+            body: Any = {"model": MODEL, "temperature": 0}
+            stream = client.chat.completions.create(messages=QUESTION, stream=True, **body)
+            text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+            completed = client.completions.create(prompt="Once upon", max_tokens=3, **body)
+            embedded = client.embeddings.create(model=EMBEDDINGS_MODEL, input="hello")
+            response = client.responses.create(input="Say hi.", max_output_tokens=8, **body)
+            size = len(embedded.data[0].embedding)
+            return text, completed.choices[0].text, size, response.output_text
+
+    text, completed, size, response = await asyncio.to_thread(call)
+    assert "Paris" in text
+    assert completed
+    assert size == 384
+    assert response
