@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
 import pytest
 
 from schemas.frames import End
-from schemas.jobs import LENIENT
 from tests.sim.base import DONE
-from tests.sim.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.sim.drive import CHAT, Recorder, ask, chat, job
 from tests.sim.ollama import Ollama
-from tests.sim.ollama_core import Model
+from tests.unit.workers.engines.ollamas import (
+    CITY,
+    COMPLETIONS,
+    EMBEDDINGS,
+    TOOL,
+    models,
+    serving,
+    tiny,
+)
 from workers.engines.base import EngineFault
 from workers.engines.ollama import OllamaEngine
-
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
-LONG = "word " * 3000
-"""15 kB, 3,000 tokens in the simulator."""
-
-
-def models() -> tuple[Model, ...]:
-    return (
-        Model("tiny:latest", ("completion", "tools", "vision"), num_ctx=2048),
-        Model("minilm:latest", ("embedding",), num_ctx=256),
-    )
 
 
 @pytest.fixture
@@ -44,15 +36,6 @@ async def server() -> AsyncIterator[Ollama]:
 async def engine(server: Ollama) -> AsyncIterator[OllamaEngine]:
     async with serving(server) as made:
         yield made
-
-
-def serving(server: Ollama, **more: Any) -> AbstractAsyncContextManager[OllamaEngine]:
-    return opened(OllamaEngine(config("ollama", server.url, **more)))
-
-
-def tiny(endpoint: str = CHAT, *, stream: bool = False, lenient: bool = False) -> Any:
-    tags = (LENIENT,) if lenient else ()
-    return job("tiny:latest", endpoint, stream=stream, tags=tags)
 
 
 @pytest.mark.parametrize("usage", [True, False])

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import pytest
 
-from schemas.jobs import LENIENT
-from tests.sim.drive import CHAT, ask, chat, config, job, opened
+from tests.sim.drive import CHAT, ask, chat, config, job
 from tests.sim.ollama import Ollama
 from tests.sim.ollama_core import Model
+from tests.unit.workers.engines.ollamas import EMBEDDINGS, models, serving, tiny
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.ollama import OllamaEngine
-
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
-LONG = "word " * 3000
-"""15 kB, 3,000 tokens in the simulator."""
-
-
-def models() -> tuple[Model, ...]:
-    return (
-        Model("tiny:latest", ("completion", "tools", "vision"), num_ctx=2048),
-        Model("minilm:latest", ("embedding",), num_ctx=256),
-    )
 
 
 @pytest.fixture
@@ -41,15 +25,6 @@ async def server() -> AsyncIterator[Ollama]:
 async def engine(server: Ollama) -> AsyncIterator[OllamaEngine]:
     async with serving(server) as made:
         yield made
-
-
-def serving(server: Ollama, **more: Any) -> AbstractAsyncContextManager[OllamaEngine]:
-    return opened(OllamaEngine(config("ollama", server.url, **more)))
-
-
-def tiny(endpoint: str = CHAT, *, stream: bool = False, lenient: bool = False) -> Any:
-    tags = (LENIENT,) if lenient else ()
-    return job("tiny:latest", endpoint, stream=stream, tags=tags)
 
 
 async def test_models_with_what_they_can_do(server: Ollama, engine: OllamaEngine) -> None:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 from schemas import multipart
-from schemas.jobs import LENIENT
 from schemas.multipart import Part
-from tests.sim.drive import Recorder, ask, config, job, opened
+from tests.sim.drive import Recorder, ask, job
 from tests.sim.sdserver import SdServer
 from tests.sim.sdserver_pictures import jpeg, png, webp
+from tests.unit.workers.engines.sdservers import EVIL, JOBS, SQUARE, draw, serving
 from workers.engines import KINDS, pictures
 from workers.engines.sdcpp import EDITS, GENERATIONS, SdCppEngine
-
-JOBS = "/sdcpp/v1/img_gen"
-SQUARE = png(64, 64, b"\1\2\3" * 64)
-EVIL = '<sd_cpp_extra_args>{"steps":99,"lora":[{"path":"/etc/x"}]}</sd_cpp_extra_args>'
 
 
 @pytest.fixture
@@ -33,16 +28,6 @@ async def server() -> AsyncIterator[SdServer]:
 async def engine(server: SdServer) -> AsyncIterator[SdCppEngine]:
     async with serving(server) as made:
         yield made
-
-
-def serving(server: SdServer, **more: Any) -> AbstractAsyncContextManager[SdCppEngine]:
-    return opened(SdCppEngine(config("sdcpp", server.url, **more)))
-
-
-async def draw(engine: SdCppEngine, prompt: object = "a cat", **more: Any) -> Recorder:
-    body = {"prompt": prompt, "size": "64x64", **more}
-    tags = (LENIENT,) if body.pop("lenient", False) else ()
-    return await ask(engine, job("tiny", GENERATIONS, tags=tags), body)
 
 
 async def edit(engine: SdCppEngine, *parts: Part) -> Recorder:

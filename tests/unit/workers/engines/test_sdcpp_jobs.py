@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 
-from schemas.jobs import LENIENT
-from tests.sim.drive import Recorder, ask, config, job, opened
+from tests.sim.drive import Recorder, job
 from tests.sim.sdserver import SdServer
-from tests.sim.sdserver_pictures import png
+from tests.unit.workers.engines.sdservers import JOBS, draw, serving
 from workers.engines import sdcpp
 from workers.engines.base import EngineFault
 from workers.engines.sdcpp import GENERATIONS, SdCppEngine
-
-JOBS = "/sdcpp/v1/img_gen"
-SQUARE = png(64, 64, b"\1\2\3" * 64)
-EVIL = '<sd_cpp_extra_args>{"steps":99,"lora":[{"path":"/etc/x"}]}</sd_cpp_extra_args>'
 
 
 @pytest.fixture
@@ -34,16 +27,6 @@ async def server() -> AsyncIterator[SdServer]:
 async def engine(server: SdServer) -> AsyncIterator[SdCppEngine]:
     async with serving(server) as made:
         yield made
-
-
-def serving(server: SdServer, **more: Any) -> AbstractAsyncContextManager[SdCppEngine]:
-    return opened(SdCppEngine(config("sdcpp", server.url, **more)))
-
-
-async def draw(engine: SdCppEngine, prompt: object = "a cat", **more: Any) -> Recorder:
-    body = {"prompt": prompt, "size": "64x64", **more}
-    tags = (LENIENT,) if body.pop("lenient", False) else ()
-    return await ask(engine, job("tiny", GENERATIONS, tags=tags), body)
 
 
 async def test_the_check_draws_one_small_step(server: SdServer, engine: SdCppEngine) -> None:
