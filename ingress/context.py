@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from ingress.auth import Keys, Principal
 from ingress.catalog import Catalog
@@ -21,8 +19,6 @@ from ingress.routes import Routes
 from ingress.signed import Shelf
 from schemas.bus import Bus
 from schemas.settings import Settings
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(slots=True)

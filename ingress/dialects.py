@@ -32,6 +32,11 @@ class Dialect:
     def refuse(self, error: HeadraceError, request_id: str) -> bytes:
         return self.document(error.body()["error"], error.status, request_id)
 
+    def refusal(self, document: bytes, status: int, request_id: str) -> bytes:
+        """The event of an engine's refusal that came after the head was sent as 200."""
+        error = error_of(document) or {"message": document.decode(errors="replace")}
+        return self.event(error, status, request_id)
+
     def interrupt(self, error: HeadraceError, request_id: str) -> bytes:
         return self.event(error.body()["error"], error.status, request_id)
 

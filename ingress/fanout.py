@@ -18,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.books import record
-from ingress.dialects import Dialect, error_of
+from ingress.dialects import Dialect
 from ingress.dispatch import Dispatch
 from ingress.limits import GONE
 from ingress.merge import Merge
-from ingress.respond import EventStream
+from ingress.respond import EventStream, closing_on_fault
 from ingress.ticket import Ticket
 from schemas import errors, metrics
-from schemas.errors import ClientGone, HeadraceError
+from schemas.errors import ClientGone
 
 _AHEAD = 4
 """Pieces of each job that wait for a client; more stay with the ticket, which has a limit."""
@@ -66,17 +66,11 @@ class FanOut:
 
     async def answer(self, keepalive: float) -> Response:
         """Raises the HeadraceError that became of a job."""
-        try:
+        with closing_on_fault(self._close):
             if self._tickets[0].job.stream:
                 return await self._stream(keepalive)
             await _until(self._tickets, lambda each: each.done, all)
             return self._document()
-        except HeadraceError as error:
-            self._close(error.status)
-            raise
-        except asyncio.CancelledError:
-            self._close(ClientGone.status)
-            raise
 
     async def _stream(self, keepalive: float) -> Response:
         with suppress(TimeoutError):
@@ -151,9 +145,8 @@ class FanOut:
         if ticket.error is not None:
             metrics.ERRORS.labels(ticket.error.code).inc()
             return ticket.error.status, self._dialect.interrupt(ticket.error, request_id)
-        status, document = ticket.head.status if ticket.head else 502, ticket.take()
-        error = error_of(document) or {"message": document.decode(errors="replace")}
-        return status, self._dialect.event(error, status, request_id)
+        status = ticket.head.status if ticket.head else 502
+        return status, self._dialect.refusal(ticket.take(), status, request_id)
 
     def _gone(self) -> None:
         for ticket in self._tickets:

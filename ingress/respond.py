@@ -4,8 +4,8 @@ none before the upstream's status is known or the first keep-alive is due."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.event import ensure_bytes
@@ -39,6 +39,19 @@ class EventStream(EventSourceResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+@contextmanager
+def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
+    """Close the books with the right status if there will be no answer; then go on raising."""
+    try:
+        yield
+    except HeadraceError as error:
+        close(error.status)
+        raise
+    except asyncio.CancelledError:
+        close(ClientGone.status)
+        raise
+
+
 class Exchange:
     """One request and the ticket of its job: waits, answers, and closes the books once."""
 
@@ -63,17 +76,11 @@ class Exchange:
 
     async def answer(self, keepalive: float) -> Response:
         """Raises the HeadraceError that became of the job."""
-        try:
+        with closing_on_fault(self._close):
             if not self._ticket.job.stream:
                 await self._ticket.whole()
                 return self._document()
             return await self._stream(keepalive)
-        except HeadraceError as error:
-            self._close(error.status)
-            raise
-        except asyncio.CancelledError:
-            self._close(ClientGone.status)
-            raise
 
     async def _stream(self, keepalive: float) -> Response:
         ticket = self._ticket
@@ -131,7 +138,8 @@ class Exchange:
                 if ticket.head is not None and ticket.head.status != 200:
                     # The head was sent as 200: once it is whole, the refusal becomes an event.
                     if ticket.ended is not None:
-                        yield self._refused(ticket.take(), ticket.head.status)
+                        status = ticket.head.status
+                        yield self._dialect.refusal(ticket.take(), status, self._request.state.id)
                     elif ticket.done:
                         return
                     else:
@@ -145,10 +153,6 @@ class Exchange:
                     await ticket.change()
         finally:
             clock.stop()
-
-    def _refused(self, document: bytes, status: int) -> bytes:
-        error = error_of(document) or {"message": document.decode(errors="replace")}
-        return self._dialect.event(error, status, self._request.state.id)
 
     def _gone(self) -> None:
         self._ticket.fail(ClientGone("the client left"))

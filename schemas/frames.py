@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from schemas.jobs import CodecError
+from schemas import jobs
+from schemas.jobs import CodecError, unpack_fields
 
-VERSION = 1
+VERSION = jobs.VERSION
 
 
 class Kind(IntEnum):
@@ -181,13 +182,8 @@ def pack_control(op: Op, job: str, nonce: int, argument: Any = None) -> bytes:
 
 
 def unpack_control(data: bytes) -> Control:
-    try:
-        fields: Any = msgpack.unpackb(data, use_list=False)
-    except (ValueError, msgpack.UnpackException) as fault:
-        raise CodecError(f"not a control message: {fault}") from None
-    if not isinstance(fields, tuple) or len(fields) != 5 or fields[0] != VERSION:
-        raise CodecError("not a control message of protocol version 1")
-    op, job, nonce, argument = fields[1:]
+    """Raises CodecError for anything but a control message of this version."""
+    op, job, nonce, argument = unpack_fields(data, 5, "control message")[1:]
     if not (type(op) is type(nonce) is int and isinstance(job, str)):
         raise CodecError("not a control message: a field has the wrong type")
     if not isinstance(argument, _ARGUMENTS.get(op, object)):

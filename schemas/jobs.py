@@ -84,14 +84,20 @@ _TYPES = (
 )
 
 
-def unpack(data: bytes) -> Job:
-    """Raises CodecError for anything but a job of this version."""
+def unpack_fields(data: bytes, count: int, what: str) -> tuple[Any, ...]:
+    """The `count` fields of a message that is one array. Raises CodecError; `what` names it."""
     try:
         fields: Any = msgpack.unpackb(data, use_list=False)
     except (ValueError, msgpack.UnpackException) as fault:
-        raise CodecError(f"not a job: {fault}") from None
-    if not isinstance(fields, tuple) or len(fields) != 17 or fields[0] != VERSION:
-        raise CodecError("not a job of protocol version 1")
+        raise CodecError(f"not a {what}: {fault}") from None
+    if not isinstance(fields, tuple) or len(fields) != count or fields[0] != VERSION:
+        raise CodecError(f"not a {what} of protocol version {VERSION}")
+    return fields
+
+
+def unpack(data: bytes) -> Job:
+    """Raises CodecError for anything but a job of this version."""
+    fields = unpack_fields(data, 17, "job")
     if tuple(map(type, fields[1:])) != _TYPES or not all(map(_is_tag, fields[-1])):
         raise CodecError("not a job: a field has the wrong type")
     return Job(*fields[1:])

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from workers.engines.base import EngineFault, Sink
+from workers.engines.base import Between, EngineFault, Sink
 from workers.engines.sse import Events
 from workers.engines.usage import Usage, last_usage
 
@@ -25,20 +25,17 @@ def ended(events: Events) -> bool:
     return events.finished or _LAST.search(events.tail) is not None
 
 
-class ErrorGuard:
+class ErrorGuard(Between):
     """A Sink before the Sink: an error event fails the attempt instead of passing as an answer.
 
     vLLM sends ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
     """
 
     def __init__(self, inner: Sink, engine: str) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._engine = engine
         self.head = b""
         """The first bytes: Anthropic's streams tell the prompt's tokens there, and only there."""
-        self.start = inner.start
-        self.touch = inner.touch
-        self.settle = inner.settle
 
     def data(self, chunk: bytes) -> None:
         """Whole events only. Raises EngineFault at an error event."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from workers.engines.base import Sink
+from workers.engines.base import Between
 from workers.engines.rewrite import Event
 
 _STOPPED = b'"delta":{"stop_reason":"end_turn","stop_sequence":"'
@@ -31,14 +31,8 @@ def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
     return sent
 
 
-class Mended:
+class Mended(Between):
     """A Sink before the Sink: a stream with the right `stop_reason`."""
-
-    def __init__(self, inner: Sink) -> None:
-        self._inner = inner
-        self.start = inner.start
-        self.touch = inner.touch
-        self.settle = inner.settle
 
     def data(self, chunk: bytes) -> None:
         self._inner.data(chunk.replace(_STOPPED, _STOPPED_SO))

@@ -8,26 +8,23 @@ import orjson
 
 from schemas import multipart
 from schemas.multipart import FormError
-from workers.engines.base import Sink
+from workers.engines.base import Between, Sink
 from workers.engines.envelope import Refusal
 
 _NAMED = re.compile(rb'"model"(\s*:\s*)"(?:[^"\\]|\\.)*"')
 
 
-class Naming:
+class Naming(Between):
     """A Sink before the Sink. The engine's name is learned from the first bytes that have it, and
     replaced as bytes in all that follow: inside a JSON string its quotes would be escaped, so only
     a field is met (measured: 0.1 µs for a chunk that needs no change, 0.4 µs for one that does).
     """
 
     def __init__(self, inner: Sink, name: str) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._name = orjson.dumps(name)
         self._own = b""
         self._ours = b""
-        self.start = inner.start
-        self.touch = inner.touch
-        self.settle = inner.settle
 
     def data(self, chunk: bytes) -> None:
         if not self._own and (found := _NAMED.search(chunk)):

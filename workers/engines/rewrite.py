@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from workers.engines.base import EngineFault, Sink
+from workers.engines.base import Between, EngineFault, Sink
 from workers.engines.usage import Meter, Usage
 
 Event = dict[str, Any]
@@ -15,19 +15,16 @@ Change = Callable[[Event], Event | None]
 """Gives back the event as it ought to be, or None if it is to be left out."""
 
 
-class Rewriting:
+class Rewriting(Between):
     """A Sink before the Sink: each event is parsed, changed and written again. `last` gives what is
     said before ``[DONE]``. The name of an event is its `type`, where it has one."""
 
     def __init__(
         self, inner: Sink, change: Change, last: Callable[[], Event | None] | None = None
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._change = change
         self._last = last
-        self.start = inner.start
-        self.touch = inner.touch
-        self.settle = inner.settle
 
     def data(self, chunk: bytes) -> None:
         """Whole events only. Raises EngineFault for one that is not what it should be."""
