@@ -10,13 +10,16 @@ import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from deploy import configure, home
 from schemas import log
 from schemas.settings import Log, Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from deploy.credits import Desk
 
 T = TypeVar("T")
 
@@ -30,6 +33,9 @@ app = typer.Typer(
 configuration = typer.Typer(help="The settings.", no_args_is_help=True)
 app.add_typer(configuration, name="config")
 
+credits = typer.Typer(help="Prepaid credits of the cloud fallback.", no_args_is_help=True)
+app.add_typer(credits, name="credits")
+
 QUIET = Log(level="error", format="console")
 """For commands whose output is for people."""
 
@@ -42,6 +48,7 @@ DataOption = Annotated[
 NatsOption = Annotated[
     str | None, typer.Option("--nats", help="Broker, as nats://user:password@host:4222.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 LogOption = Annotated[str | None, typer.Option("--log-level", help="debug|info|warning|error")]
 EngineOption = Annotated[
     list[str] | None,
@@ -120,6 +127,22 @@ def worker(
 
 
 @app.command()
+def fallback(
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    node: NodeOption = None,
+    data: DataOption = None,
+    log_level: LogOption = None,
+) -> None:
+    """Take what no worker takes in time to paid providers, on prepaid credits."""
+    flags: dict[str, Any] = {"worker": {"node": node}, "log": {"level": log_level}}
+    settings = _settings("fallback", config, data, flags, nats)
+    from fallback.node import Fallback
+
+    _run(_checked(lambda: Fallback(settings)).run(), settings, "fallback")
+
+
+@app.command()
 def status(
     config: ConfigOption = None,
     nats: NatsOption = None,
@@ -147,11 +170,106 @@ def doctor(config: ConfigOption = None, nats: NatsOption = None, data: DataOptio
     sys.exit(asyncio.run(practice.visit(home.data_dir(data), config, nats)))
 
 
+@app.command()
+def compat(
+    model: Annotated[str | None, typer.Option(help="Probe this model alone.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For a page.")] = False,
+    url: Annotated[str | None, typer.Option(help="Ingress, as http://host:8080.")] = None,
+    key: Annotated[str | None, typer.Option(help="API key; default: this machine's own.")] = None,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """What each model really does of OpenAI's API: probed now, with small real requests."""
+    from deploy import compat as matrix
+    from deploy import survey
+    from schemas.bus import BusError
+
+    log.configure(QUIET, "compat")
+    shape: matrix.Shape = "json" if as_json else "markdown" if markdown else "table"
+    where = matrix.Where(home.data_dir(data), config, nats, url, key)
+    with _one_line(matrix.CompatFailed, survey.Unreachable, SettingsError, BusError):
+        asyncio.run(matrix.show(where, model, shape))
+
+
+@credits.command(context_settings={"ignore_unknown_options": True})
+def grant(
+    account: str,
+    amount: Annotated[str, typer.Argument(help="As 12.50; less than 0 takes credits back.")],
+    note: Annotated[str, typer.Option(help="What for; kept in the books.")] = "",
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Add credits to an account."""
+    from deploy import credits as books
+
+    _books(config, nats, data, lambda desk: desk.grant(account, books.micro(amount), note))
+
+
+@credits.command("show")
+def show_credits(
+    account: Annotated[str, typer.Argument(help="All without one.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """What accounts have, and what is reserved of it."""
+    _books(config, nats, data, lambda desk: desk.show(account, as_json))
+
+
+@credits.command()
+def history(
+    account: Annotated[str, typer.Argument(help="All without one.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many entries.")] = 50,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Every change of an account."""
+    _books(config, nats, data, lambda desk: desk.history(account, limit, as_json))
+
+
+@app.command()
+def usage(
+    since: Annotated[str, typer.Option(help="7d, 12h, or a day as 2026-11-01.")] = "7d",
+    by: Annotated[str, typer.Option(help="Of day, key, model, provider, account.")] = "day,model",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """What was spent at providers."""
+    from deploy import credits as books
+
+    _books(
+        config, nats, data, lambda desk: desk.usage(books.since(since), books.groups(by), as_json)
+    )
+
+
+def _books(
+    config: Path | None,
+    nats: str | None,
+    data: Path | None,
+    work: Callable[[Desk], Coroutine[Any, Any, None]],
+) -> None:
+    from deploy import credits as books
+    from fallback.ledger import LedgerError
+    from schemas.bus import BusError
+
+    log.configure(QUIET, "credits")
+    with _one_line(*books.KNOWN, LedgerError, BusError):
+        asyncio.run(work(books.desk(home.data_dir(data), config, nats)))
+
+
 @configuration.command()
 def check(config: ConfigOption = None) -> None:
     """Say "ok", or every fault of file and environment (exit code 2)."""
     try:
-        load(config)
+        configure.read(config)
     except SettingsError as fault:
         typer.echo(str(fault), err=True)
         sys.exit(2)

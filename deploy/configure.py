@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -26,14 +27,28 @@ def resolve(
     """
     if nats is not None:
         flags["nats"] = split_login(nats)
-    settings = load(config, flags)
+    settings = read(config, flags) if role == "worker" else load(config, flags)
     if "url" not in settings.nats.model_fields_set and (found := home.login(data, role)):
-        settings = load(config, {**flags, "nats": {**flags.get("nats", {}), **found}})
+        flags = {**flags, "nats": {**flags.get("nats", {}), **found}}
+        if role == "fallback" and not settings.ledger.user:
+            flags["ledger"] = home.login(data, "ledger")
+        settings = load(config, flags)
     if role == "ingress" and not settings.keys:
         key = {"name": "local", "account": "local", "secret": home.own_key(data)}
         settings = load(config, {**flags, "nats": _plain(settings), "keys": [key]})
+    if role == "fallback" and not any(route.cloud for route in settings.route):
+        raise SettingsError("no [[route]] names providers: there is nothing for a fallback to do")
     if role == "worker" and not settings.engines:
         settings = settings.model_copy(update={"engines": [quickstart()]})
+    return settings
+
+
+def read(config: Path | None, flags: dict[str, Any] | None = None) -> Settings:
+    """The settings, with engines that there are. Raises SettingsError."""
+    from workers import engines
+
+    settings = load(config, flags)
+    engines.check(settings.engines)
     return settings
 
 
@@ -106,13 +121,20 @@ def render(settings: Settings) -> str:
 
 
 def _rows(section: BaseModel) -> str:
-    """JSON's strings, numbers, booleans and lists of strings are TOML's as well."""
     values = {name: getattr(section, name) for name in type(section).model_fields}
     return "".join(
-        f"{name} = {json.dumps(_masked(value), ensure_ascii=False)}\n"
-        for name, value in values.items()
-        if value is not None
+        f"{name} = {_value(value)}\n" for name, value in values.items() if value is not None
     )
+
+
+def _value(value: Any) -> str:
+    """JSON's strings, numbers, booleans and lists of strings are TOML's as well."""
+    if isinstance(value, dict):
+        rows = (f"{json.dumps(key)} = {_value(each)}" for key, each in value.items())
+        return "{" + ", ".join(rows) + "}"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return json.dumps(_masked(value), ensure_ascii=False)
 
 
 def _masked(value: Any) -> Any:

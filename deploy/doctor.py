@@ -25,6 +25,7 @@ from deploy.findings import (
     payload,
     pings,
     places,
+    programs,
 )
 from deploy.nats import store as stores
 from deploy.nats.errors import StoreUnusable
@@ -59,7 +60,7 @@ async def everything(data: Path, config: Path | None, nats: str | None) -> Async
         yield Finding("fail", f"the settings are wrong: {fault}", "see deploy/config.example.toml")
         return
     yield Finding("ok", f"settings readable{f' in {config}' if config else ''}")
-    for finding in places(data):
+    for finding in (*programs(settings.engines), *places(data)):
         yield finding
     try:
         login = survey.login(data, config, nats)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from deploy.survey import Survey
 from schemas import topology
 from schemas.nodes import Card
+from schemas.settings import Engine
+from workers import program
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -30,6 +33,20 @@ class Finding:
     level: Level
     what: str
     mend: str = ""
+
+
+def programs(engines: Sequence[Engine]) -> Iterator[Finding]:
+    """Whether the programs of the engines that a worker with these settings starts are here."""
+    for engine in engines:
+        if engine.command:
+            try:
+                path = program.found(os.path.expanduser(engine.command[0]))
+            except program.ProcessFailed as fault:
+                yield Finding(
+                    "fail", f"engine {engine.name}: {fault}", "install it, or say its path"
+                )
+            else:
+                yield Finding("ok", f"engine {engine.name} is started from {path}")
 
 
 def places(data: Path) -> Iterator[Finding]:

@@ -18,7 +18,6 @@ from pathlib import Path
 import aiohttp
 
 from deploy import home, logs
-from deploy.nats import bound
 from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
 from deploy.nats.errors import BrokerError
@@ -30,7 +29,8 @@ from schemas.bus import Bus, Message
 from schemas.jobs import CodecError
 from schemas.nodes import Card, EngineState
 from schemas.settings import Nats
-from workers.supervisor import AT_ONCE, Command, Supervisor
+from workers.program import AT_ONCE, Command
+from workers.supervisor import Supervisor
 
 STOP_PATIENCE = 4.0
 """Seconds from Ctrl-C until a process that has not ended is killed."""
@@ -93,6 +93,8 @@ class Local:
         self._screen.broker(broker.url, broker.store)
         folder = logs.prepare(plan.data)
         self._parts = [self._ingress(folder), self._worker(folder)]
+        if plan.has_fallback:
+            self._parts.append(self._fallback(folder))
         async with contextlib.AsyncExitStack() as stack:
             watching = asyncio.create_task(self._watch_broker(broker))
             stack.push_async_callback(asyncio.wait, {watching})
@@ -139,10 +141,26 @@ class Local:
         part = Supervisor("worker", command, lambda: self._changed(part))
         return part
 
+    def _fallback(self, folder: Path) -> Supervisor:
+        secrets = {name: os.environ[name] for name in self._secrets() if name in os.environ}
+        command = Command(
+            (*_program("fallback"), *self._plan.fallback_flags()),
+            {**self._environment(), **secrets},
+            AT_ONCE,
+            words=logs.file(folder, "fallback"),
+        )
+        part = Supervisor("fallback", command, lambda: self._changed(part))
+        return part
+
+    def _secrets(self) -> list[str]:
+        """Variables with providers' keys: they are for the fallback alone."""
+        return [each.key_env for each in self._plan.settings.providers if each.key_env]
+
     def _environment(self) -> dict[str, str]:
         own = {k: v for k, v in os.environ.items() if k.startswith("HEADRACE_")}
         settings = self._plan.settings
         return {
+            **dict.fromkeys(self._secrets(), ""),
             **own,
             "HEADRACE_LOG__FORMAT": "json",
             "HEADRACE_WORKER__DRAIN": str(min(DRAIN, settings.worker.drain)),
@@ -252,7 +270,6 @@ class Local:
 
 
 def _program(role: str) -> tuple[str, ...]:
-    """`headrace ROLE` by this interpreter, killed with this process, whatever kills it."""
-    bind = (sys.executable, "-I", "-S", bound.__file__, str(os.getpid()))
+    """`headrace ROLE` by this interpreter."""
     # -P: a folder called `deploy` where the user stands must not be taken for ours.
-    return (*bind, sys.executable, "-P", "-m", "deploy", role)
+    return (sys.executable, "-P", "-m", "deploy", role)

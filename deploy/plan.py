@@ -14,7 +14,7 @@ from typing import Any
 from deploy import configure, home
 from deploy.nats import store as stores
 from deploy.nats.errors import BrokerError, StoreBusy
-from schemas.settings import Settings, SettingsError, load
+from schemas.settings import Settings, SettingsError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 """Addresses to listen on that are none to call."""
@@ -50,6 +50,16 @@ class Plan:
         node = ["--node", self.node] if self.node else []
         return [*self._common(), *node, *(part for each in self.engines for part in _engine(each))]
 
+    def fallback_flags(self) -> list[str]:
+        node = ["--node", self.node] if self.node else []
+        return [*self._common(), *node]
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether something is to be taken to providers."""
+        settings = self.settings
+        return settings.fallback.enabled and any(route.cloud for route in settings.route)
+
     def _common(self) -> list[str]:
         level = ["--log-level", self.log_level] if self.log_level else []
         return [*self._place(), *level]
@@ -84,7 +94,7 @@ def make(
     """Raises SettingsError if anything is missing or wrong; the message says what to do."""
     for text in engines:
         configure.parse_engine(text)
-    settings = load(config, flags)
+    settings = configure.read(config, flags)
     _own_broker(settings)
     if not engines and not settings.engines:
         configure.quickstart()

@@ -10,6 +10,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,10 +33,14 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
+from schemas.placeholders import words
+
 ENV_PREFIX = "HEADRACE_"
 FLAGS = ("config", "data")
 """Flags of the command line that the environment may hold, though they are no settings."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+PLACEHOLDERS = ("file", "port")
+"""What an engine's command and environment may have in braces."""
 
 
 class SettingsError(ValueError):
@@ -101,15 +106,20 @@ class Worker(Section):
 
 
 class Engine(Section):
-    """One engine that a worker serves: it runs at `url`, as in ``--engine NAME=URL``, or is of the
-    kind ``embedded`` and started by the worker with the model in `file`."""
+    """One engine that a worker serves: it runs at `url`, as in ``--engine NAME=URL``, or the worker
+    starts it: by `command`, or as the built-in one of the kind ``embedded``.
+
+    Which kinds there are is known to `workers.engines` alone.
+    """
 
     name: str = Field(min_length=1, max_length=64)
-    kind: Literal[
-        "llamacpp", "echo", "embedded", "whisper", "sdcpp", "ollama", "vllm", "openai"
-    ] = "llamacpp"
+    kind: str = "llamacpp"
     url: str = ""
+    command: list[str] = []
     file: str = ""
+    port: int = Field(0, ge=0, le=65_535)
+    env: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], SecretStr] = {}
+    ready_within: Seconds = 600.0
     context: int = Field(8192, ge=256, le=2**24)
     models: list[str] = []
     slots: int = Field(0, ge=0, le=1024)
@@ -118,13 +128,42 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _somewhere(self) -> Engine:
-        if self.kind == "embedded" and self.url:
-            raise ValueError("an embedded engine is started here and has no url")
-        if self.kind != "embedded" and not self.url:
-            raise ValueError(f"a {self.kind} engine needs the url it answers at")
-        if self.kind != "embedded" and self.file:
-            raise ValueError("only an embedded engine is given a file")
+        if self.kind == "embedded" and (self.url or self.command):
+            raise ValueError("an embedded engine is started here and has no url and no command")
+        if self.kind == "echo" and self.command:
+            raise ValueError("an echo engine is a part of the worker and has no command")
+        if self.url and self.command:
+            raise ValueError("either the url of an engine that runs, or the command to start it")
+        if self.kind != "embedded" and not self.url and not self.command:
+            raise ValueError(f"a {self.kind} engine needs the url it answers at, or a command")
+        if self.url and (unused := self._given("file", "port", "env", "ready_within")):
+            raise ValueError(f"{unused} is only for an engine that the worker starts")
         return self
+
+    @model_validator(mode="after")
+    def _startable(self) -> Engine:
+        if not self.command:
+            return self
+        if not self.command[0].strip():
+            raise ValueError("the command begins with the program, which is empty here")
+        texts = [*self.command, *(value.get_secret_value() for value in self.env.values())]
+        if any("\0" in text for text in texts):
+            raise ValueError("neither command nor env may hold a NUL character")
+        used = words(texts)
+        if strange := sorted(used - set(PLACEHOLDERS)):
+            known = " and ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise ValueError(f"the command has {{{strange[0]}}}, but only {known} are filled in")
+        if "port" not in used and not self.port:
+            raise ValueError("the command needs {port} to be told its port, or set the port it has")
+        if ("file" in used) != bool(self.file):
+            missing = "no file is set" if "file" in used else "the command has no {file}"
+            raise ValueError(f"the command and the setting file go together: {missing}")
+        return self
+
+    def _given(self, *names: str) -> str:
+        """The first of the settings that was set to anything but its default; "" if none was."""
+        defaults = type(self).model_fields
+        return next((name for name in names if getattr(self, name) != defaults[name].default), "")
 
 
 class Key(Section):
@@ -133,6 +172,8 @@ class Key(Section):
     name: str = Field(min_length=1, max_length=64)
     account: str = Field("default", min_length=1, max_length=64)
     secret: SecretStr
+    local: bool = False
+    admin: bool = False
 
     @field_validator("secret")
     @classmethod
@@ -142,14 +183,35 @@ class Key(Section):
         return value
 
 
+Money = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
+
+
 class Route(Section):
-    """What a model name that clients use leads to."""
+    """What a model name that clients use leads to: a served model, providers, or both.
+
+    `providers`: ``provider/model`` in the order in which they are tried.
+    """
 
     name: str = Field(min_length=1, max_length=256)
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field("", max_length=256)
     claim: Annotated[float, Field(ge=0, le=3600)] | None = None
     first_token: Seconds | None = None
     total: Seconds | None = None
+    providers: list[Annotated[str, Field(pattern="^[^/]+/.+$")]] = []
+    local_only: bool = False
+    max_price: Money = Decimal(0)
+    hedge_after: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    unpaid: Literal["refuse", "wait"] = "refuse"
+
+    @property
+    def served(self) -> str:
+        """The model that jobs of this route are for."""
+        return self.model or self.name
+
+    @property
+    def cloud(self) -> bool:
+        """Whether its jobs may leave the house."""
+        return bool(self.providers) and not self.local_only
 
 
 class Routes(Section):
@@ -159,6 +221,67 @@ class Routes(Section):
     claim: Annotated[float, Field(ge=0, le=3600)] = 2.0
     first_token: Seconds = 300.0
     total: Seconds = 600.0
+
+
+class Provider(Section):
+    """A paid cloud API. `url` "" is that of its kind; the key is read from the environment variable
+    `key_env` or the file `key_file` by the fallback alone."""
+
+    name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    kind: Literal["openai", "google", "cloudflare", "anthropic", "compatible"] = "compatible"
+    url: str = Field("", pattern="^(https?://[^/?#@]+[^?#]*)?$")
+    key_env: str = ""
+    key_file: str = ""
+    account_id: str = ""
+    concurrency: int = Field(16, ge=1, le=1024)
+    connect_timeout: Seconds = 5.0
+    silence: Seconds = 180.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Provider:
+        if self.kind == "compatible" and not self.url:
+            raise ValueError("a compatible provider needs its url")
+        if self.kind == "cloudflare" and not self.url and not self.account_id:
+            raise ValueError("cloudflare needs the account_id")
+        if self.key_env and self.key_file:
+            raise ValueError("a provider's key is in key_env or in key_file, not in both")
+        return self
+
+
+class Price(Section):
+    """What a provider takes for a model, in `fallback.currency`. Goes before the built-in list."""
+
+    provider: str = Field(min_length=1, max_length=64)
+    model: str = Field(min_length=1, max_length=256)
+    date: str = Field("", pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")
+    input: Money | None = None
+    cached_input: Money | None = None
+    output: Money | None = None
+    image: Money | None = None
+    images: dict[str, Money] = {}
+    minute: Money | None = None
+    characters: Money | None = None
+
+
+class Fallback(Section):
+    """The cloud side: takes jobs that no worker takes in time to the providers."""
+
+    enabled: bool = True
+    currency: str = Field("USD", pattern="^[A-Z]{3}$")
+    slots: int = Field(64, ge=1, le=4096)
+    breaker_failures: int = Field(5, ge=1, le=1000)
+    breaker_open: Seconds = 10.0
+    sweep: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=-1, le=65_535)
+
+
+class Ledger(Section):
+    """The broker's account with the credits, which the fallback and `headrace credits` use."""
+
+    url: str = ""
+    user: str = ""
+    password: SecretStr = SecretStr("")
 
 
 class Log(Section):
@@ -180,7 +303,24 @@ class Settings(BaseSettings):
     keys: list[Key] = []
     routes: Routes = Routes()
     route: list[Route] = []
+    providers: list[Provider] = []
+    prices: list[Price] = []
+    fallback: Fallback = Fallback()
+    ledger: Ledger = Ledger()
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _providers_known(self) -> Settings:
+        known = {provider.name for provider in self.providers}
+        for route in self.route:
+            for each in route.providers:
+                name = each.partition("/")[0]
+                if name not in known:
+                    raise ValueError(
+                        f"the route {route.name!r} names the provider {name!r}, which has no table "
+                        f"[[providers]]; there are: {', '.join(sorted(known)) or 'none'}"
+                    )
+        return self
 
 
 def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:

@@ -108,16 +108,19 @@ class Fabric:
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120))
 
     async def ingress(
-        self, config: dict[str, Any] | None = None, routes: Mapping[str, str] | None = None
+        self,
+        config: dict[str, Any] | None = None,
+        routes: Mapping[str, str] | None = None,
+        tables: str = "",
     ) -> Process:
-        """An ingress on a free port, with settings by path and models by the names that lead to
-        them; the first one's address is `url`."""
+        """An ingress on a free port, with settings by path, models by the names that lead to them,
+        and further tables as text; the first one's address is `url`."""
         settings = {"ingress.port": 0, **(config or {})}
         text = self._toml("ingress", settings)
         text += f'[[keys]]\nname = "test"\naccount = "tests"\nsecret = "{KEY}"\n'
         for name, model in (routes or {}).items():
             text += f"[[route]]\nname = {json.dumps(name)}\nmodel = {json.dumps(model)}\n"
-        process = await self._spawn("ingress", text)
+        process = await self._spawn("ingress", text + tables)
         line = await process.logged("ingress.listening")
         process.url = line["url"]
         self.url = self.url or line["url"]
@@ -141,6 +144,21 @@ class Fabric:
         )
         process = await self._spawn("worker", text)
         await process.logged("engine.ready")
+        return process
+
+    async def crew(self, engines: str, config: dict[str, Any] | None = None) -> Process:
+        """A worker of the engines in these TOML tables; none of them may be ready yet."""
+        return await self._spawn("worker", self._toml("worker", config or {}) + engines)
+
+    async def fallback(self, text: str, config: dict[str, Any] | None = None) -> Process:
+        """A fallback with the tables of `text` (providers, prices, routes); returns once it is
+        ready, and known to each ingress."""
+        user, password = self.broker.users["ledger"]
+        ledger = {"ledger.user": user, "ledger.password": password}
+        process = await self._spawn(
+            "fallback", self._toml("fallback", {**ledger, **(config or {})}) + text
+        )
+        await process.logged("fallback.ready")
         return process
 
     def _toml(self, role: str, settings: dict[str, Any]) -> str:

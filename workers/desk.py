@@ -15,6 +15,7 @@ from schemas.bus import Bus, BusError, Message
 from schemas.nodes import EngineState, ServedModel
 from workers.consumer import Puller, declare
 from workers.engines.base import Engine, EngineFault
+from workers.engines.supervised import Supervised
 from workers.runner import Runner
 
 log = structlog.get_logger("desk")
@@ -51,12 +52,18 @@ class EngineDesk:
         self._pullers: list[Puller] = []
         self._doubt = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        if isinstance(engine, Supervised):
+            engine.on_end = self.suspect
 
     @property
     def state(self) -> EngineState:
         return EngineState(
             self.engine.name, self.engine.kind, self._state, self._slots, self._busy, self._reason
         )
+
+    @property
+    def states(self) -> tuple[EngineState, ...]:
+        return (self.state,)
 
     @property
     def ready(self) -> bool:
@@ -72,6 +79,9 @@ class EngineDesk:
             self._task.cancel()
             await asyncio.wait({self._task})
         await self._stop_pulling()
+
+    async def close(self) -> None:
+        await self.engine.close()
 
     async def reopen(self) -> None:
         """Pull afresh on a new connection."""
@@ -108,7 +118,11 @@ class EngineDesk:
                 delay = _BACKOFF
                 await self._serve()
             except (EngineFault, BusError) as fault:
-                self._fail(str(fault))
+                if isinstance(fault, EngineFault) and fault.early:
+                    self._fail(fault.message, "starting")
+                    delay = _BACKOFF
+                else:
+                    self._fail(str(fault))
             await self._stop_pulling()
             await asyncio.sleep(delay)
             delay = min(_BACKOFF_MAX, delay * 2)
@@ -159,11 +173,11 @@ class EngineDesk:
         for puller in self._pullers:
             await puller.close()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, state: str = "failed") -> None:
         self._doubt.set()
         if self._state != "stopping":
             self._reason = reason
-            self._move("failed")
+            self._move(state)
 
     def _move(self, state: str) -> None:
         if state == self._state:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from deploy.nats import bound
+from workers import bound
 
 OWN_PREFIX = "HEADRACE_"
 """Variables of ours may hold secrets, and the server has no use for them."""
@@ -63,7 +62,7 @@ class Child:
         try:
             with words.open("wb") as sink:
                 process = subprocess.Popen(  # noqa: S603 - no shell
-                    [sys.executable, "-I", "-S", bound.__file__, str(os.getpid()), *command],
+                    bound.wrap(command),
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,

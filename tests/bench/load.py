@@ -23,7 +23,8 @@ import orjson
 import uvloop
 
 from tests.bench.http_client import Exchange, Link
-from tests.bench.procs import ROOT, environment, tied
+from tests.bench.procs import ROOT, environment
+from workers import bound
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Run:
 def run(plan: Plan, limit: float = 300.0) -> Run:
     """Carry out `plan` in a process of its own; raises subprocess errors, also after `limit` s."""
     done = subprocess.run(
-        tied([sys.executable, "-m", "tests.bench.load"]),
+        bound.wrap([sys.executable, "-m", "tests.bench.load"]),
         cwd=ROOT,
         env=environment(),
         input=orjson.dumps(asdict(plan)),

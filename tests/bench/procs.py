@@ -7,7 +7,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from deploy.nats import bound
+from workers import bound
 
 ROOT = Path(__file__).parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -25,14 +24,6 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 class NotReady(RuntimeError):
     """A process ended or kept silent before it was ready; the message carries its last words."""
-
-
-def tied(argv: Sequence[str]) -> list[str]:
-    """`argv` (an absolute path first) such that the child dies with us, even if we are killed.
-
-    The kernel looks at the thread that starts the child: that must be one that stays.
-    """
-    return [sys.executable, "-I", "-S", bound.__file__, str(os.getpid()), *argv]
 
 
 def environment() -> dict[str, str]:
@@ -47,7 +38,7 @@ class Process:
         self.name, self.log = name, log
         with log.open("ab") as sink:
             self.popen = subprocess.Popen(
-                tied(argv),
+                bound.wrap(argv),
                 cwd=ROOT,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

@@ -1,24 +1,30 @@
-"""One module per kind of engine. A new kind is one file here and one line in `KINDS`."""
+"""One module per kind of engine. A new kind is one file here and one line in `KINDS`.
+
+What such a file must hold: `docs/adr/0006-an-engine-is-one-file.md`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Sequence
 
 from schemas import settings
+from schemas.settings import SettingsError
+from workers.engines import embedded_engine
 from workers.engines.base import Engine
 from workers.engines.echo import EchoEngine
-from workers.engines.embedded_engine import EmbeddedEngine
 from workers.engines.llamacpp import LlamaCppEngine
 from workers.engines.ollama import OllamaEngine
 from workers.engines.openai import OpenAIEngine
 from workers.engines.sdcpp import SdCppEngine
+from workers.engines.supervised import Maker, Supervised
 from workers.engines.vllm import VllmEngine
 from workers.engines.whisper import WhisperEngine
 
-KINDS: dict[str, Callable[[settings.Engine], Engine]] = {
+KINDS: dict[str, Maker] = {
     "llamacpp": LlamaCppEngine,
     "echo": EchoEngine,
-    "embedded": EmbeddedEngine,
+    "embedded": embedded_engine.started,
     "whisper": WhisperEngine,
     "sdcpp": SdCppEngine,
     "ollama": OllamaEngine,
@@ -28,4 +34,23 @@ KINDS: dict[str, Callable[[settings.Engine], Engine]] = {
 
 
 def build(config: settings.Engine) -> Engine:
-    return KINDS[config.kind](config)
+    """The engine at the config's URL, or around the program that its command starts."""
+    make = KINDS[config.kind]
+    return Supervised(config, make) if config.command else make(config)
+
+
+def check(engines: Sequence[settings.Engine]) -> None:
+    """Raises SettingsError with one line for each engine whose kind there is not."""
+    faults = [
+        f"engines.{number}.kind: {_unknown(engine.kind)}"
+        for number, engine in enumerate(engines)
+        if engine.kind not in KINDS
+    ]
+    if faults:
+        raise SettingsError("\n".join(faults))
+
+
+def _unknown(kind: str) -> str:
+    near = difflib.get_close_matches(kind, KINDS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"there is no kind {kind!r} of engine, but {', '.join(KINDS)}{hint}"

@@ -15,6 +15,7 @@ class EngineFault(Exception):
 
     `code`: one of schemas.errors.CODES. `retryable`: another attempt may succeed.
     `away`: the engine itself is in doubt, so that it must pass its check before the next job.
+    `early`: it is still starting, so that this is no failure yet.
     """
 
     def __init__(
@@ -24,12 +25,14 @@ class EngineFault(Exception):
         code: str = "engine_failed",
         retryable: bool = True,
         away: bool = False,
+        early: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.retryable = retryable
         self.away = away
+        self.early = early
 
 
 class Sink(Protocol):

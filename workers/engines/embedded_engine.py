@@ -1,4 +1,4 @@
-"""The embedded engine as a worker sees it: a llama.cpp server that the worker starts itself.
+"""The embedded engine as a worker sees it: a llama.cpp server that is there without a command.
 
 Its program, `workers.engines.embedded`, is run by its path, which spares it the imports of this
 package, and imported here only when it is asked, as `python -m` warns of a module that its own
@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from schemas import settings
-from workers.engines.base import EngineFault, Offer
 from workers.engines.llamacpp import LlamaCppEngine
-from workers.supervisor import Command, ProcessFailed, Supervisor
+from workers.engines.supervised import Supervised
+from workers.program import ProcessFailed
 
 NAME = "embedded"
 MODEL_ID = "smollm2-135m-instruct"
@@ -33,47 +33,24 @@ def quickstart() -> settings.Engine:
 
 
 class EmbeddedEngine(LlamaCppEngine):
-    """Ready once its process is; that one is started again when it dies."""
-
     kind = "embedded"
 
-    def __init__(self, config: settings.Engine) -> None:
-        super().__init__(config)
-        self._process: Supervisor | None = None
 
-    async def close(self) -> None:
-        await super().close()
-        if self._process is not None:
-            await self._process.stop()
-
-    async def discover(self) -> Offer:
-        """Waits while the model is loaded; then as llama.cpp's server says."""
-        if self._process is None:
-            self._process = self._started()
-        try:
-            self._http.move(await self._process.ready())
-        except ProcessFailed as fault:
-            raise EngineFault(str(fault), away=True) from None
-        return await super().discover()
-
-    def _started(self) -> Supervisor:
-        from workers.engines.embedded import ModelMissing
-
-        try:
-            process = Supervisor(self.name, Command(_args(self._config)))
-        except ModelMissing as fault:
-            raise EngineFault(str(fault)) from None
-        process.start()
-        return process
+def started(config: settings.Engine) -> Supervised:
+    return Supervised(config, EmbeddedEngine, command)
 
 
-def _args(config: settings.Engine) -> tuple[str, ...]:
+def command(config: settings.Engine) -> list[str]:
+    """How to start it. Raises ProcessFailed if it is not installed."""
     from workers.engines import embedded
 
-    file = Path(config.file).expanduser() if config.file else embedded.default_model()
-    alias = config.models[0] if config.models else (file.stem if config.file else MODEL_ID)
-    return (
-        *(sys.executable, "-P", embedded.__file__, "--parent-stdin"),
-        *("--model", str(file), "--alias", alias),
+    try:
+        file = "{file}" if config.file else str(embedded.default_model())
+    except embedded.ModelMissing as fault:
+        raise ProcessFailed(str(fault)) from None
+    own = Path(config.file).stem if config.file else MODEL_ID
+    return [
+        *(sys.executable, "-P", embedded.__file__, "--parent-stdin", "--port", "{port}"),
+        *("--model", file, "--alias", config.models[0] if config.models else own),
         *("--slots", str(config.slots or SLOTS), "--context", str(config.context)),
-    )
+    ]

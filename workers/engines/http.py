@@ -23,13 +23,9 @@ class Upstream:
     def __init__(self, name: str, url: str, api_key: str = "") -> None:
         self.name = name
         # No time-out of its own: the lease and the deadlines decide how long an engine may take.
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.move(url)
-
-    def move(self, url: str) -> None:
-        """The engine answers at another address from now on."""
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url.rstrip("/")
-        self._links = Links(self.url, self._headers)
+        self._links = Links(self.url, headers)
 
     async def open(self) -> None: ...
 

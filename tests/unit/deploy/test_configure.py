@@ -105,3 +105,23 @@ def test_no_secret_is_shown() -> None:
     assert shown["nats"]["url"] == "nats://********@a:1,nats://********@b:1"
     assert shown["nats"]["password"] == shown["keys"][0]["secret"] == configure.MASK
     assert tomllib.loads(configure.render(Settings()))["nats"]["password"] == ""
+
+
+def test_the_environment_of_an_engine_is_shown_without_its_values(tmp_path: Path) -> None:
+    command = ["llama-server", "--port", "{port}", '{"a": 1}']
+    engine = {"name": "e", "command": command, "env": {"HF_TOKEN": "hunter2", "EMPTY": ""}}
+    path = tmp_path / "shown.toml"
+    path.write_text(configure.render(Settings.model_validate({"engines": [engine]})))
+    (shown,) = load(path).engines
+    assert shown.command == command
+    assert {name: value.get_secret_value() for name, value in shown.env.items()} == {
+        "HF_TOKEN": configure.MASK,
+        "EMPTY": "",
+    }
+
+
+def test_a_kind_of_engine_that_there_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text("[[engines]]\nname = 'a'\nkind = 'wisper'\nurl = 'http://127.0.0.1:1'\n")
+    with pytest.raises(SettingsError, match=r"engines\.0\.kind: .*did you mean 'whisper'"):
+        configure.resolve("worker", path, tmp_path, {})

@@ -11,7 +11,7 @@ from deploy import doctor, findings
 from deploy.findings import Finding
 from schemas import topology
 from schemas.nodes import Card, EngineState
-from schemas.settings import Jobs
+from schemas.settings import Engine, Jobs
 
 STREAM = topology.streams(Jobs(), 1)[0]
 CONSUMER = topology.consumer("m", "i", 3.0, 1)
@@ -88,3 +88,15 @@ def test_places_that_are_open_to_others(tmp_path: Path) -> None:
 def test_a_line_says_what_to_do() -> None:
     assert doctor.line(Finding("ok", "well")).plain == "ok    well"
     assert doctor.line(Finding("warn", "ill", "rest")).plain == "warn  ill\n      → rest"
+
+
+def test_programs_of_engines() -> None:
+    configured = [
+        Engine(name="a", command=["sh", "{port}"]),
+        Engine(name="b", command=["no-such-server", "{port}"]),
+        Engine(name="c", url="http://127.0.0.1:1"),
+    ]
+    there, missing = findings.programs(configured)
+    assert (there.level, there.what[-3:]) == ("ok", "/sh")
+    assert missing.level == "fail"
+    assert missing.what == "engine b: no-such-server cannot be started: it is not in PATH"

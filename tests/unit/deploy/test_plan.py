@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploy import home, plan
+from deploy import configure, home, plan
 from deploy.nats import store
 from deploy.plan import Plan
 from schemas.settings import SettingsError, load
@@ -62,7 +62,9 @@ def test_a_default_port_that_is_taken_is_told(
     settings = load()
     moved = settings.ingress.model_copy(update={"port": taken})
     moved.model_fields_set.clear()  # as a default is
-    monkeypatch.setattr(plan, "load", lambda *_: settings.model_copy(update={"ingress": moved}))
+    monkeypatch.setattr(
+        configure, "read", lambda *_: settings.model_copy(update={"ingress": moved})
+    )
     made = make(tmp_path, {})
     assert made.moved_from == taken
     assert made.port not in (0, taken)

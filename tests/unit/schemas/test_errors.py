@@ -11,6 +11,7 @@ from schemas import errors
 from schemas.errors import CODES, HeadraceError
 
 OPENAI_TYPES = {
+    "insufficient_quota",
     "invalid_request_error",
     "rate_limit_error",
     "server_error",

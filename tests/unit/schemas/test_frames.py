@@ -21,6 +21,7 @@ BODIES: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.ALIVE: st.none(),
     Kind.END: st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
     Kind.FAIL: st.tuples(TEXTS, TEXTS, st.booleans()),
+    Kind.NOTE: st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple),
 }
 FRAMES = st.sampled_from(Kind).flatmap(
     lambda kind: st.builds(
@@ -90,6 +91,9 @@ def test_any_other_array_is_refused_or_has_the_types_of_a_frame(fields: list[Any
         (Kind.CLAIM, ("h", "n", "e")),
         (Kind.CLAIM, ("h", "n", "e", 5)),
         (Kind.START, (200, None)),
+        (Kind.NOTE, "x"),
+        (Kind.NOTE, (("x",),)),
+        (Kind.NOTE, (("x", 1),)),
         (Kind.END, (1, 2, 3)),
         (Kind.END, (1, 2, 3, 4.0)),
         (Kind.FAIL, ("code", "why", 1)),
@@ -138,6 +142,7 @@ ARGUMENTS: dict[Op, st.SearchStrategy[Any]] = {
     Op.GONE: st.none() | TEXTS,
     Op.CANCEL: st.none(),
     Op.RESEND: NUMBERS,
+    Op.LEAVE: st.none(),
 }
 
 

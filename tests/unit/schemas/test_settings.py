@@ -125,9 +125,26 @@ def test_a_secret_is_in_no_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("engine", "why"),
     [
-        ("kind = 'llamacpp'", "needs the url"),
-        ("kind = 'embedded'\nurl = 'http://127.0.0.1:1'", "has no url"),
-        ("url = 'http://127.0.0.1:1'\nfile = 'm.gguf'", "only an embedded engine"),
+        ("kind = 'llamacpp'", "needs the url it answers at, or a command"),
+        ("kind = 'embedded'\nurl = 'http://127.0.0.1:1'", "has no url and no command"),
+        ("kind = 'embedded'\ncommand = ['a']", "has no url and no command"),
+        ("kind = 'echo'\ncommand = ['a']", "has no command"),
+        ("url = 'http://127.0.0.1:1'\ncommand = ['a']", "either the url"),
+        ("url = 'http://127.0.0.1:1'\nfile = 'm.gguf'", "file is only for an engine that"),
+        ("url = 'http://127.0.0.1:1'\nport = 80", "port is only for an engine that"),
+        ("url = 'http://127.0.0.1:1'\nenv = {A = 'b'}", "env is only for an engine that"),
+        ("url = 'http://127.0.0.1:1'\nready_within = 9", "ready_within is only for an engine that"),
+        ("command = [' ', '{port}']", "begins with the program, which is empty"),
+        ("command = ['a', '{prot}']", "has {prot}, but only {file} and {port}"),
+        ("command = ['a', '{port}']\nenv = {A = '{key}'}", "has {key}, but only"),
+        ("command = ['a']", "needs {port} to be told its port"),
+        ("command = ['a', '{port}', '{file}']", "no file is set"),
+        ("command = ['a', '{port}']\nfile = 'm.gguf'", "the command has no {file}"),
+        ('command = ["a\\u0000", "{port}"]', "a NUL character"),
+        ("command = ['a', '{port}']\nport = 65536", "less than or equal to 65535"),
+        ("command = ['a', '{port}']\nready_within = 0", "greater than 0"),
+        ("command = ['a', '{port}']\nenv = {'A=B' = 'c'}", "match pattern"),
+        ("command = 'llama-server --port {port}'", "valid list"),
     ],
 )
 def test_an_engine_runs_somewhere_or_is_started(engine: str, why: str, tmp_path: Path) -> None:
@@ -136,3 +153,23 @@ def test_an_engine_runs_somewhere_or_is_started(engine: str, why: str, tmp_path:
 
 def test_an_embedded_engine_needs_nothing() -> None:
     assert Engine(name="a", kind="embedded").context == 8192
+
+
+def started(**fields: object) -> Engine:
+    return Engine.model_validate({"name": "a", **fields})
+
+
+def test_an_engine_that_is_started_is_told_its_port_or_has_one() -> None:
+    assert started(command=["llama-server", "--port", "{port}"]).port == 0
+    assert started(command=["ollama", "serve"], port=11434).port == 11434
+    assert started(command=["ollama", "serve"], env={"OLLAMA_HOST": "127.0.0.1:{port}"}).env
+
+
+def test_braces_that_are_no_placeholder_are_the_commands_own() -> None:
+    argument = '{"enable_thinking": false, "n": {}}'
+    assert started(command=["llama-server", argument], port=1).command[1] == argument
+
+
+def test_the_environment_of_an_engine_is_secret() -> None:
+    engine = started(command=["a", "{port}"], env={"HF_TOKEN": "hunter2hunter2"})
+    assert "hunter2" not in repr(engine)

@@ -91,17 +91,17 @@ def test_no_name_can_spell_the_consumer_of_another() -> None:
 
 
 @given(st.integers(1, 10**6), st.integers(1, 2**63))
-def test_attempt_of_an_ack_subject(delivered: int, sequence: int) -> None:
+def test_turn_of_an_ack_subject(delivered: int, sequence: int) -> None:
     tail = f"JOBS.echo-i.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
-    assert subjects.attempt_of(f"$JS.ACK.{tail}") == delivered
-    assert subjects.attempt_of(f"$JS.ACK.hub.ACCHASH.{tail}.rAnD0m") == delivered
-    assert subjects.attempt_of(f"$JS.ACK._.ACCHASH.{tail}.rAnD0m") == delivered
+    assert subjects.turn_of(f"$JS.ACK.{tail}") == (sequence, delivered)
+    assert subjects.turn_of(f"$JS.ACK.hub.ACCHASH.{tail}.rAnD0m") == (sequence, delivered)
+    assert subjects.turn_of(f"$JS.ACK._.ACCHASH.{tail}.rAnD0m") == (sequence, delivered)
 
 
 @pytest.mark.parametrize("ack", ["", "x", "$JS.ACK.JOBS.echo-i.one.2.3.4.5", "a.b.c.d.e.f"])
 def test_what_is_no_ack_subject_raises(ack: str) -> None:
     with pytest.raises((ValueError, IndexError)):
-        subjects.attempt_of(ack)
+        subjects.turn_of(ack)
 
 
 def test_a_job_is_found_in_its_subjects() -> None:

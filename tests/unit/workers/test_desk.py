@@ -17,6 +17,7 @@ from tests.unit.fakes import FakeBus
 from workers import desk as desks
 from workers.desk import EngineDesk
 from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.supervised import Supervised
 from workers.runner import Runner
 
 ECHO = settings.Engine(name="e", kind="echo", url="echo://", priority=2)
@@ -29,6 +30,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.faults: list[str] = []
+        self.early = False
         self.away: str = ""
         self.turns = True
         self.probes = 0
@@ -37,7 +39,7 @@ class Engine:
 
     async def discover(self) -> Offer:
         if self.away:
-            raise EngineFault(self.away)
+            raise EngineFault(self.away, early=self.early)
         models = (ServedModel(name, "e", "fake", self.slots) for name in self.models)
         return Offer(self.slots, tuple(models))
 
@@ -73,7 +75,7 @@ class Case:
         self.states.append(self.desk.state.state)
         self._news.set()
 
-    def _take(self, desk: Any, puller: Any, message: Message) -> None:
+    def _take(self, desk: Any, source: Any, message: Message) -> None:
         self.taken.append(message)
         desk.take()
 
@@ -122,6 +124,30 @@ async def test_an_engine_that_is_away_is_looked_for(case: Case) -> None:
     case.engine.away = ""
     await case.until("starting", "failed", "ready")
     assert case.desk.state.reason == ""
+
+
+async def test_an_engine_that_loads_is_starting_and_says_what_it_lacks(case: Case) -> None:
+    case.engine.away, case.engine.early = "loading the model", True
+    case.desk.start()
+    await case.until("starting")
+    async with asyncio.timeout(fakes.PATIENCE):
+        while not case.desk.state.reason:
+            await fakes.turns()
+    assert case.desk.state.reason == "loading the model"
+    case.engine.away = ""
+    await case.until("starting", "ready")
+    assert case.desk.state.reason == ""
+
+
+async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
+    config = settings.Engine(name="e", command=["x", "{port}"])
+    engine = Supervised(config, lambda _: Engine())
+    runner = Runner(bus, "w-1", "node", Settings())
+    desk = EngineDesk(bus, runner, engine, config, Settings(), lambda: None)
+    desk._state = "ready"
+    engine.on_end(EngineFault("killed by SIGKILL", away=True))
+    assert (desk.state.state, desk.state.reason) == ("failed", "killed by SIGKILL")
+    assert desk._free() == 0
 
 
 async def test_an_engine_that_fails_its_check_does_not_pull(case: Case) -> None:

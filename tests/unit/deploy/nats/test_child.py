@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.nats.bound import NOT_STARTED
 from deploy.nats.child import Child
+from workers.bound import NOT_STARTED
 
 CAT = shutil.which("cat") or "/bin/cat"
 SH = shutil.which("sh") or "/bin/sh"

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.nats.config import ANY_PORT, GRANTS, INGRESS, ROLES, WORKER, ServerConfig, render
+from deploy.nats.config import (
+    ANY_PORT,
+    FALLBACK,
+    GRANTS,
+    INGRESS,
+    ROLES,
+    WORKER,
+    ServerConfig,
+    render,
+)
 from schemas import subjects
 
 USERS = {role: (role, f"secret-of-{role}") for role in ROLES}
@@ -63,7 +72,20 @@ def test_a_missing_role_is_an_error() -> None:
 
 def test_only_the_admin_is_without_limits() -> None:
     assert [role for role, grant in GRANTS.items() if grant is None] == ["admin"]
-    assert render(CONFIG).count("permissions:") == 2
+    assert render(CONFIG).count("permissions:") == 3
+
+
+def test_the_credits_are_in_an_account_that_shares_nothing() -> None:
+    account = render(CONFIG).partition("  LEDGER {")[2]
+    assert 'user: "ledger"' in account
+    assert "imports" not in account
+    assert "credits" not in " ".join((*FALLBACK.publish, *INGRESS.publish, *WORKER.publish))
+
+
+def test_only_a_fallback_hears_what_no_worker_takes() -> None:
+    assert subjects.ALL_WANTS in FALLBACK.subscribe
+    assert subjects.ALL_WANTS not in (*WORKER.subscribe, *WORKER.publish)
+    assert "r.*.*" not in FALLBACK.subscribe
 
 
 def test_a_worker_cannot_publish_jobs_or_read_frames() -> None:

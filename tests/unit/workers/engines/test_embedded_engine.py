@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from schemas.settings import Engine
 from workers.engines import KINDS, embedded, embedded_engine
 from workers.engines.base import EngineFault
-from workers.engines.embedded_engine import MODEL_ID, EmbeddedEngine
-from workers.supervisor import Command
+from workers.engines.embedded_engine import MODEL_ID
 
 
 def arguments(**fields: object) -> dict[str, str]:
     """What follows each flag of the program."""
     config = Engine.model_validate({"name": "e", "kind": "embedded", **fields})
-    _, _, program, alone, *rest = embedded_engine._args(config)
+    _, _, program, alone, *rest = embedded_engine.command(config)
     assert (program, alone) == (embedded.__file__, "--parent-stdin")
     return dict(zip(rest[::2], rest[1::2], strict=True))
 
 
 def test_by_default_the_small_model() -> None:
     assert arguments() == {
+        "--port": "{port}",
         "--model": str(embedded.default_model()),
         "--alias": MODEL_ID,
         "--slots": "4",
@@ -34,34 +33,24 @@ def test_by_default_the_small_model() -> None:
 
 def test_a_file_of_ones_own() -> None:
     found = arguments(file="~/models/qwen-7b.gguf", slots=2, context=4096)
-    assert found["--model"] == str(Path.home() / "models" / "qwen-7b.gguf")
+    assert found["--model"] == "{file}"
     assert (found["--alias"], found["--slots"], found["--context"]) == ("qwen-7b", "2", "4096")
     assert arguments(file="x.gguf", models=["qwen", "other"])["--alias"] == "qwen"
     assert arguments(models=["tiny"])["--alias"] == "tiny"
 
 
 def test_the_quickstart_is_of_a_known_kind() -> None:
-    assert KINDS[embedded_engine.quickstart().kind] is EmbeddedEngine
-
-
-async def test_why_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = Command((sys.executable, "-c", "raise SystemExit('no such file')"))
-    monkeypatch.setattr(embedded_engine, "_args", lambda _: command.args)
-    engine = EmbeddedEngine(embedded_engine.quickstart())
-    await engine.open()
-    with pytest.raises(EngineFault, match="exit code 1: no such file") as fault:
-        await engine.discover()
-    assert fault.value.away
-    await engine.close()
+    assert KINDS[embedded_engine.quickstart().kind] is embedded_engine.started
 
 
 async def test_a_model_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = embedded_engine.quickstart()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    engine = EmbeddedEngine(config)
+    engine = embedded_engine.started(config)
     await engine.open()
-    with pytest.raises(EngineFault, match="is not installed"):
+    with pytest.raises(EngineFault, match="is not installed") as fault:
         await engine.discover()
+    assert (fault.value.away, fault.value.early) == (True, False)
     await engine.close()
 
 

@@ -187,14 +187,3 @@ async def test_of_an_error_only_so_much_is_read(server: Server, upstream: Upstre
     async with upstream.call("GET", "/x") as response:
         found = await read_error(response)
     assert (response.status, len(found)) == (500, ERROR_LIMIT)
-
-
-async def test_an_engine_may_move(server: Server, upstream: Upstream) -> None:
-    other = Server()
-    other.says = answer(b"2")
-    await other.open()
-    assert await upstream.json("/x") == {}
-    await upstream.close()
-    upstream.move(other.url + "/")
-    assert await upstream.json("/x") == 2
-    await other.close()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sim.drive import Recorder
-from workers.engines.naming import Naming
+from workers.engines.naming import Naming, Numbering
 
 NAMES = st.text(min_size=1, max_size=12)
 
@@ -43,3 +43,23 @@ def test_words_of_the_model_are_never_changed(own: str, asked: str, said: str) -
 def test_bytes_without_a_name_pass(chunk: bytes) -> None:
     if b'"model"' not in chunk:
         assert renamed("asked", chunk) == chunk
+
+
+@pytest.mark.parametrize("kind", [b"chatcmpl", b"cmpl"])
+def test_an_id_out_of_999_becomes_the_jobs(kind: bytes) -> None:
+    sink = Recorder()
+    numbering = Numbering(sink, "0f")
+    numbering.start(200, "text/event-stream")
+    for word in (b"7", b'\\"id\\":\\"chatcmpl-7\\"'):
+        numbering.data(b'{"id":"%b-7","choices":[{"id":"call_7","text":"%b"}]}' % (kind, word))
+    assert sink.body.count(b'"id":"%b-0f"' % kind) == 2
+    assert sink.body.count(b'"id":"call_7"') == 2
+    assert sink.body.count(b'\\"id\\":\\"chatcmpl-7\\"') == 1
+
+
+def test_an_id_that_cannot_be_met_twice_stays() -> None:
+    sink = Recorder()
+    numbering = Numbering(sink, "0f")
+    numbering.start(200, "application/json")
+    numbering.data(b'{"id":"chatcmpl-RXbJFyXyJiut6rmzQEjnswzMkodm9fi8"}')
+    assert sink.body == b'{"id":"chatcmpl-RXbJFyXyJiut6rmzQEjnswzMkodm9fi8"}'

@@ -19,6 +19,8 @@ from workers.engines.ollama import OllamaEngine
 
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
 LONG = "word " * 3000
 """15 kB, 3,000 tokens in the simulator."""
 
@@ -59,6 +61,12 @@ async def test_the_simulator_cuts_prompts_without_a_word(server: Ollama) -> None
             "messages",
         ),
         (COMPLETIONS, {"prompt": LONG}, "prompt"),
+        (RESPONSES, {"input": LONG}, "input"),
+        (RESPONSES, {"input": "x", "instructions": LONG}, "input"),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"text": LONG}]}]}, "input"),
+        (RESPONSES, {"input": [{"type": "function_call_output", "output": LONG}]}, "input"),
+        (MESSAGES, {**chat(LONG), "max_tokens": 5}, "messages"),
+        (MESSAGES, {**chat("x"), "max_tokens": 5, "system": [{"text": LONG}]}, "messages"),
     ],
 )
 async def test_a_prompt_that_it_would_cut_is_refused(

@@ -245,6 +245,16 @@ async def test_bad_pictures_never_reach_the_gpu(
     assert server.asked(JOBS) == []
 
 
+async def test_the_engines_refusals_have_openais_shape() -> None:
+    """Its own error is a mere string. Its OpenAI page for edits has no WebP."""
+    async with SdServer(native=False) as server, serving(server) as engine:
+        answer = await edit(engine, Part("image", SQUARE, "a.png"), Part("output_format", b"webp"))
+
+    assert (answer.status, answer.error["code"]) == (400, "invalid_request")
+    assert answer.error["message"] == "invalid output_format, must be one of [png, jpeg]"
+    assert server.drawn == []
+
+
 async def test_an_edit_that_is_no_form_is_refused(engine: SdCppEngine) -> None:
     answer = await ask(engine, job("tiny", EDITS), {"prompt": "x", "image": "y"})
 

@@ -1,0 +1,22 @@
+"""``{word}`` in a command that the config gives; any other brace is the command's own.
+
+Engines take JSON as arguments (``{"enable_thinking": false}``), so that only a lone word in braces
+is ours to fill.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+_WORD = re.compile(r"\{([a-z_]+)\}")
+
+
+def words(texts: Iterable[str]) -> set[str]:
+    """The placeholders in `texts`, without braces."""
+    return {word for text in texts for word in _WORD.findall(text)}
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Raises KeyError for a placeholder that has no value."""
+    return _WORD.sub(lambda found: values[found.group(1)], text)

@@ -1,0 +1,195 @@
+"""A process that holds jobs, as workers and fallbacks do: its card, and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import secrets
+import signal
+import time
+from contextlib import suppress
+from importlib import metadata
+from typing import ClassVar, Protocol
+
+import structlog
+from prometheus_client import start_http_server
+
+from schemas import bus as buses
+from schemas import nodes, settings, subjects
+from schemas.bus import BusError
+from schemas.nodes import Card, EngineState, ServedModel
+from workers.runner import TICK, Runner
+
+log = structlog.get_logger("holder")
+
+
+class Desk(Protocol):
+    """What such a process has at work: engines, and how many of their slots are taken."""
+
+    models: tuple[ServedModel, ...]
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def states(self) -> tuple[EngineState, ...]: ...
+
+    async def reopen(self) -> None:
+        """Pull afresh on a new connection. Raises BusError."""
+
+    def heal(self, now: float) -> None:
+        """Twice a second: pull again what was lost with a leader of the broker."""
+
+    async def drain(self) -> None:
+        """Take nothing more; what runs goes on."""
+
+    async def close(self) -> None: ...
+
+
+class Holder:
+    """Everything of one process. `run` returns once it has drained."""
+
+    role: ClassVar[str] = nodes.WORKER
+    inbox: ClassVar[str] = subjects.INBOX_WORKER
+
+    def __init__(self, config: settings.Settings) -> None:
+        self._config = config
+        self._node = config.worker.node or platform.node() or "node"
+        self._holder = f"{subjects.encode(self._node)}-{secrets.token_hex(4)}"
+        self._version = metadata.version("headrace")
+        self._started = int(time.time())
+        self._draining = False
+        self._stop = asyncio.Event()
+        self._desks: list[Desk] = []
+        self._reopening: set[asyncio.Task[None]] = set()
+
+    # What the two kinds do in their own way.
+
+    def _names(self) -> str:
+        """Of its engines, for people."""
+        raise NotImplementedError
+
+    def _claims_as(self) -> str:
+        """The node that its claims name."""
+        return self._node
+
+    def _metrics(self) -> tuple[str, int]:
+        return self._config.worker.metrics_host, self._config.worker.metrics_port
+
+    async def _staff(self) -> None:
+        """Fill `_desks`, and let them begin. Raises BusError."""
+        raise NotImplementedError
+
+    async def _beat(self) -> None:
+        """Once a second."""
+
+    async def _leave(self) -> None:
+        """After the desks are closed."""
+
+    # What they have in common.
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Raises BusError if the broker refuses this process."""
+        names = self._names()
+        name = f"headrace-{self.role}/{self._node} {names}"
+        self._bus = await buses.connect(self._config.nats, name, f"{self.inbox}.{self._holder}")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
+            loop.add_signal_handler(number, self.stop)
+        self._measure()
+        self._runner = Runner(self._bus, self._holder, self._claims_as(), self._config)
+        await self._runner.open()
+        await self._announce(names)
+        await self._staff()
+        ticker = asyncio.create_task(self._tick())
+        closed = asyncio.create_task(self._bus.closed.wait())
+        stopped = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({ticker, closed, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await self._drain()
+        for task in (closed, stopped):
+            task.cancel()
+        await asyncio.gather(*(desk.close() for desk in self._desks))
+        await self._leave()
+        await self._bus.close()
+        if ticker.done():  # it never ends by itself
+            ticker.result()
+        ticker.cancel()
+        if not self._stop.is_set():
+            raise BusError("the broker closed the connection")
+
+    def _measure(self) -> None:
+        host, port = self._metrics()
+        if port >= 0:
+            server, _ = start_http_server(port, host)
+            url = f"http://{host}:{server.server_port}/metrics"
+            log.info(f"{self.role}.metrics", url=url)
+
+    async def _announce(self, names: str) -> None:
+        await self._bus.serve(
+            f"headrace-{self.role}",
+            f"Headrace {self.role} on {self._node} for {names}",
+            {"node": self._node, "holder": self._holder, "engines": names},
+            self._version,
+        )
+        self._bus.on_reconnect(self._reconnected)
+
+    def _reconnected(self) -> None:
+        task = asyncio.create_task(self._reopen())
+        self._reopening.add(task)
+        task.add_done_callback(self._reopening.discard)
+
+    async def _reopen(self) -> None:
+        for desk in self._desks:
+            with suppress(BusError):  # away again: the next connection calls this again
+                await desk.reopen()
+        self._say()
+
+    async def _tick(self) -> None:
+        """The card each second, leases and lost pulls each half."""
+        beat = 0
+        while True:
+            await asyncio.sleep(TICK)
+            self._runner.tick(time.monotonic())
+            now = asyncio.get_running_loop().time()
+            for desk in self._desks:
+                desk.heal(now)
+            beat += 1
+            if beat % 2 == 0:
+                self._say()
+                await self._beat()
+
+    def card(self) -> Card:
+        return Card(
+            holder=self._holder,
+            node=self._node,
+            server=self._bus.server_id,
+            client=self._bus.client_id,
+            version=self._version,
+            draining=self._draining,
+            engines=tuple(state for desk in self._desks for state in desk.states),
+            models=tuple(model for desk in self._desks if desk.ready for model in desk.models),
+            jobs=len(self._runner.running),
+            started=self._started,
+            role=self.role,
+        )
+
+    def _say(self) -> None:
+        with suppress(BusError):
+            self._bus.post(subjects.card(self._holder), self.card().pack())
+
+    async def _drain(self) -> None:
+        """Take nothing more, finish what runs within the limit, hand back the rest."""
+        self._draining = True
+        log.info(f"{self.role}.draining", jobs=len(self._runner.running))
+        self._say()
+        for desk in self._desks:
+            await desk.drain()
+        try:
+            async with asyncio.timeout(self._config.worker.drain):
+                await self._runner.idle.wait()
+        except TimeoutError:
+            await self._runner.abandon(f"the {self.role} was stopped")
+        self._say()
