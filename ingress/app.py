@@ -19,6 +19,7 @@ from ingress.context import Context
 from ingress.endpoints import (
     audio,
     chat,
+    compat,
     completions,
     embeddings,
     health,
@@ -27,6 +28,7 @@ from ingress.endpoints import (
     models,
     rerank,
     responses,
+    speech,
 )
 from schemas import errors, metrics
 from schemas.errors import HeadraceError
@@ -45,10 +47,12 @@ API: tuple[Entry, ...] = (
     ("/rerank", rerank.create, "POST"),
     ("/audio/transcriptions", audio.transcribe, "POST"),
     ("/audio/translations", audio.translate, "POST"),
+    ("/audio/speech", speech.create, "POST"),
     ("/images/generations", images.generate, "POST"),
     ("/images/edits", images.edit, "POST"),
     ("/images/variations", images.vary, "POST"),
     ("/images/files/{name}", images.show, "GET"),
+    ("/compat", compat.show, "GET"),
     ("/models", models.index, "GET"),
     ("/models/{model:path}", models.show, "GET"),
 )

@@ -14,16 +14,22 @@ from schemas.settings import Key
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """For whom a request is made: `key` is the key's name, never its secret."""
+    """For whom a request is made: `key` is the key's name, never its secret. `local`: no provider
+    may see its requests. `admin`: it may see and grant credits."""
 
     account: str
     key: str
+    local: bool = False
+    admin: bool = False
 
 
 class Keys:
     def __init__(self, keys: list[Key]) -> None:
         self._known = {
-            _digest(key.secret.get_secret_value()): Principal(key.account, key.name) for key in keys
+            _digest(key.secret.get_secret_value()): Principal(
+                key.account, key.name, key.local, key.admin
+            )
+            for key in keys
         }
 
     def who(self, request: Request) -> Principal:

@@ -41,6 +41,8 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
         meters.wait.observe(times.claimed - times.queued)
         line["queue_ms"] = _ms(times.claimed - times.queued)
         line["node"] = ticket.node
+    for note, value in ticket.notes.items():
+        line[note.removeprefix("x-headrace-").replace("-", "_")] = value
     if times.first:
         meters.ttft.observe(times.first - times.queued)
         line["ttft_ms"] = _ms(times.first - times.queued)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from schemas.nodes import Card, ServedModel
+from schemas.nodes import FALLBACK, WORKER, Card, ServedModel
 
 STALE = 3.5
 """Seconds without a card after which a worker counts as gone; it sends one each second."""
@@ -24,14 +24,16 @@ class Catalog:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._absent_since: dict[str, float] = {}
+        self._unprovided_since = clock()
         self.edition = 0
         """Grows with each change in what is served."""
 
     def hear(self, card: Card) -> None:
         before = self._entries.get(card.holder)
         self._entries[card.holder] = _Entry(card, self._clock())
-        for model in card.models:
-            self._absent_since.pop(model.id, None)
+        if card.role != FALLBACK:
+            for model in card.models:
+                self._absent_since.pop(model.id, None)
         if before is None or before.card.models != card.models:
             self.edition += 1
             if before is not None:
@@ -62,6 +64,7 @@ class Catalog:
             entry.heard = now
         for model in self._absent_since:
             self._absent_since[model] = now
+        self._unprovided_since = now
 
     def heard(self, holder: str) -> float:
         entry = self._entries.get(holder)
@@ -85,13 +88,27 @@ class Catalog:
     def knows(self, model: str) -> bool:
         return model in self._absent_since or self.serves(model)
 
+    def provides(self, model: str) -> bool:
+        """Whether a fallback is here that has a provider for `model`."""
+        return any(served.id == model for served in self._paid())
+
+    def unprovided(self) -> float:
+        """Seconds for which there has been no fallback; 0.0 if there is one."""
+        if any(entry.card.role == FALLBACK for entry in self._entries.values()):
+            return 0.0
+        return self._clock() - self._unprovided_since
+
+    def providing(self, model: str) -> list[ServedModel]:
+        """What each provider of `model` says of it."""
+        return [served for served in self._paid() if served.id == model]
+
+    def paid(self) -> dict[str, list[tuple[Card, ServedModel]]]:
+        """Models that providers have, and which."""
+        return self._places(FALLBACK)
+
     def models(self) -> dict[str, list[tuple[Card, ServedModel]]]:
         """Live models, and where they are served."""
-        found: dict[str, list[tuple[Card, ServedModel]]] = {}
-        for entry in self._entries.values():
-            for served in entry.card.models:
-                found.setdefault(served.id, []).append((entry.card, served))
-        return found
+        return self._places(WORKER)
 
     def serving(self, model: str) -> list[ServedModel]:
         """What each live engine of `model` says of it."""
@@ -105,8 +122,25 @@ class Catalog:
 
     def _live(self) -> Iterator[ServedModel]:
         for entry in self._entries.values():
-            yield from entry.card.models
+            if entry.card.role != FALLBACK:
+                yield from entry.card.models
+
+    def _paid(self) -> Iterator[ServedModel]:
+        for entry in self._entries.values():
+            if entry.card.role == FALLBACK:
+                yield from entry.card.models
+
+    def _places(self, role: str) -> dict[str, list[tuple[Card, ServedModel]]]:
+        found: dict[str, list[tuple[Card, ServedModel]]] = {}
+        for entry in self._entries.values():
+            if entry.card.role == role:
+                for served in entry.card.models:
+                    found.setdefault(served.id, []).append((entry.card, served))
+        return found
 
     def _missed(self, entry: _Entry) -> None:
+        if entry.card.role == FALLBACK:
+            self._unprovided_since = self._clock()
+            return
         for model in entry.card.models:
             self.know(model.id)

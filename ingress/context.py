@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import cast
@@ -10,6 +11,7 @@ from starlette.requests import Request
 
 from ingress.auth import Keys, Principal
 from ingress.catalog import Catalog
+from ingress.compat.table import Table
 from ingress.dispatch import Dispatch
 from ingress.fetch import Fetcher
 from ingress.fields import Fields
@@ -30,6 +32,8 @@ class Context:
     dispatch: Dispatch
     keys: Keys
     draining: bool = False
+    probing: asyncio.Task[Table] | None = None
+    """The run of the compatibility matrix that goes on, or the last one."""
     fields: Fields = field(init=False)
     media: Media = field(init=False)
     shelf: Shelf = field(init=False)

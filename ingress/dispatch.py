@@ -6,18 +6,19 @@ import asyncio
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 import structlog
 
 from ingress.pace import DrainRate
-from ingress.routes import Plan
+from ingress.routes import CLOUD, LOCAL, Plan
 from ingress.ticket import Ticket
 from schemas import errors, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.frames import Op, pack_control
+from schemas.jobs import LOCAL as LOCAL_TAG
 from schemas.jobs import Job
 from schemas.settings import Settings
 
@@ -55,9 +56,7 @@ class Dispatch:
     async def submit(self, order: Order) -> Ticket:
         """Register the job, then publish it. Raises BrokerUnavailable."""
         await self._reachable()
-        ticket = Ticket(
-            self._job(order), order.body, self, time.monotonic(), self._config.jobs.max_attempts
-        )
+        ticket = self._ticket(order)
         self.tickets[ticket.job.id] = ticket
         metrics.IN_FLIGHT.inc()
         try:
@@ -84,24 +83,48 @@ class Dispatch:
 
         Posting again is safe: the broker knows the job id for two minutes.
         """
-        job = ticket.job
+        self._post(ticket.job, str(ticket.edition))
+
+    def _post(self, job: Job, edition: str) -> None:
         ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
         self._bus.post(
             subjects.jobs(job.model, job.lane),
             job.pack(),
             subjects.frames(self._ingress, job.id),
             {
-                "Nats-Msg-Id": f"{job.account}:{job.id}:{ticket.edition}",
+                "Nats-Msg-Id": f"{job.account}:{job.id}:{edition}",
                 "Nats-TTL": f"{max(1, round(ttl))}s",
             },
         )
+
+    def move(self, ticket: Ticket, now: float) -> None:
+        """To providers alone: what workers have or could take of the job is over."""
+        unclaimed = ticket.sequence if ticket.holder is None else 0
+        ticket.withdraw(now)
+        ticket.job = _for_providers(ticket.job)
+        ticket.renew()
+        ticket.sequence, ticket.times.posted = 0, now
+        with suppress(BusError):  # published once it is back
+            self.publish(ticket)
+        if unclaimed:
+            self._clear(unclaimed)
+
+    def hedge(self, ticket: Ticket) -> None:
+        """A copy of a job that a worker has, for providers alone."""
+        ticket.hedged = True
+        with suppress(BusError):  # then without
+            self._post(_for_providers(ticket.job), "hedge")
 
     def stored(self, ticket: Ticket, data: bytes) -> None:
         """The broker's answer to a publish; an empty one (status 503) means no JetStream."""
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
         error = answer.get("error")
-        if error is None:
+        if error is None and ticket.hedged and ticket.sequence:
+            ticket.offered = int(answer["seq"])
+        elif error is None:
             ticket.sequence = int(answer["seq"])
+        elif ticket.hedged:
+            log.warning("dispatch.not_hedged", job=ticket.job.id, error=error.get("description"))
         elif error.get("err_code") == topology.QUEUE_FULL:
             ticket.fail(self._full(ticket.job.model))
         else:
@@ -113,6 +136,8 @@ class Dispatch:
         if self.tickets.pop(ticket.job.id, None) is None:
             return
         metrics.IN_FLIGHT.dec()
+        if ticket.offered:
+            self._clear(ticket.offered)
         if ticket.ended is not None:
             self.rate.finished(ticket.job.model, time.monotonic())
             return
@@ -120,9 +145,12 @@ class Dispatch:
             metrics.CANCELS.inc()
             ticket.fail(errors.ClientGone("the client left"))
         if ticket.holder is None and ticket.sequence:
-            task = asyncio.create_task(self._delete(ticket.sequence))
-            self._clearing.add(task)
-            task.add_done_callback(self._clearing.discard)
+            self._clear(ticket.sequence)
+
+    def _clear(self, sequence: int) -> None:
+        task = asyncio.create_task(self._delete(sequence))
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
 
     def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
         with suppress(BusError):  # repeated, or asked for again, once it is back
@@ -181,18 +209,27 @@ class Dispatch:
             retry_after=self.rate.wait(model, depth, time.monotonic()),
         )
 
+    def _ticket(self, order: Order) -> Ticket:
+        job = self._job(order)
+        ticket = Ticket(job, order.body, self, time.monotonic(), self._config.jobs.max_attempts)
+        ticket.may_leave = order.plan.reach != LOCAL
+        ticket.hedge = order.plan.hedge
+        return ticket
+
     def _job(self, order: Order) -> Job:
         plan, now = order.plan, time.time()
+        alone = plan.reach == CLOUD
+        tags = (*order.tags, LOCAL_TAG) if plan.mixed and plan.reach == LOCAL else order.tags
         inline = len(order.body) <= self._config.ingress.inline_body
         return Job(
             id=os.urandom(16).hex(),
             ingress=self._ingress,
-            lane=subjects.INTERACTIVE,
+            lane=subjects.CLOUD if alone else subjects.INTERACTIVE,
             model=plan.model,
             endpoint=order.endpoint,
             arrived=round(now * 1000),
             claim_by=round((now + plan.claim) * 1000),
-            first_by=round((now + plan.first_token) * 1000),
+            first_by=round((now + (plan.total if alone else plan.first_token)) * 1000),
             total_by=round((now + plan.total) * 1000),
             stream=order.stream,
             account=order.account,
@@ -200,5 +237,9 @@ class Dispatch:
             content_type=order.content_type,
             body=order.body if inline else b"",
             body_size=0 if inline else len(order.body),
-            tags=order.tags,
+            tags=tags,
         )
+
+
+def _for_providers(job: Job) -> Job:
+    return replace(job, lane=subjects.CLOUD, first_by=job.total_by)

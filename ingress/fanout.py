@@ -22,7 +22,7 @@ from ingress.dialects import Dialect
 from ingress.dispatch import Dispatch
 from ingress.limits import GONE
 from ingress.merge import Merge
-from ingress.respond import EventStream, closing_on_fault
+from ingress.respond import SERVED_BY, EventStream, closing_on_fault, served_by
 from ingress.ticket import Ticket
 from schemas import errors, metrics
 from schemas.errors import ClientGone
@@ -153,9 +153,14 @@ class FanOut:
             ticket.fail(ClientGone("the client left"))
 
     def _served(self) -> dict[str, str]:
-        nodes = dict.fromkeys(f"node:{ticket.node}" for ticket in self._tickets if ticket.node)
-        by = {"x-headrace-served-by": ", ".join(nodes)} if nodes else {}
-        return {**self.headers, **by}
+        said = [served_by(ticket) for ticket in self._tickets]
+        by = {
+            name: [each[name] for each in said if name in each]
+            for name in dict.fromkeys(name for each in said for name in each)
+        }
+        if SERVED_BY in by:
+            by[SERVED_BY] = list(dict.fromkeys(by[SERVED_BY]))
+        return {**self.headers, **{name: ", ".join(values) for name, values in by.items()}}
 
     def _close(self, status: int) -> None:
         if self._closed:

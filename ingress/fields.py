@@ -36,6 +36,7 @@ ENDPOINTS: Mapping[str, str] = {
     "rerank": "/v1/rerank",
     "transcriptions": "/v1/audio/transcriptions",
     "translations": "/v1/audio/translations",
+    "speech": "/v1/audio/speech",
     "images": "/v1/images/generations",
     "edits": "/v1/images/edits",
 }
@@ -68,7 +69,8 @@ class Fields:
             self._known.clear()
         known = self._known.get((model, feature))
         if known is None:
-            known = _ability(self._catalog.serving(model), feature)
+            serving = self._catalog.serving(model) or self._catalog.providing(model)
+            known = _ability(serving, feature)
             self._known[model, feature] = known
         return known
 

@@ -39,6 +39,11 @@ class EventStream(EventSourceResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+OURS = "x-headrace-"
+SERVED_BY = "x-headrace-served-by"
+COST = "x-headrace-cost"
+
+
 @contextmanager
 def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
     """Close the books with the right status if there will be no answer; then go on raising."""
@@ -158,8 +163,7 @@ class Exchange:
         self._ticket.fail(ClientGone("the client left"))
 
     def _name_server(self) -> None:
-        if self._ticket.node:
-            self.headers["x-headrace-served-by"] = f"node:{self._ticket.node}"
+        self.headers.update(served_by(self._ticket))
 
     def _close(self, status: int) -> None:
         if self._closed:
@@ -167,6 +171,13 @@ class Exchange:
         self._closed = True
         self._dispatch.close(self._ticket)
         record(self._ticket, self._name, status, self._request.state.id)
+
+
+def served_by(ticket: Ticket) -> dict[str, str]:
+    """Whence an answer comes and what it cost, as headers."""
+    if ticket.notes:
+        return {name: value for name, value in ticket.notes.items() if name.startswith(OURS)}
+    return {SERVED_BY: f"node:{ticket.node}", COST: "0"} if ticket.node else {}
 
 
 class _Alarm:

@@ -9,6 +9,9 @@ clock, and acts through `Effects`.
     queued ──claim──▶ held ──end──▶ done
       ▲                │
       └─revoke / fail──┘   (before a byte was released to the client; after: done, with an error)
+
+A fallback claims as a worker does, and is granted a job only while it is `wanted`. In a hedged job
+it is the holder's rival until one of them has the first byte.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas import errors, metrics
+from ingress.rival import Rival
+from schemas import errors, metrics, subjects
 from schemas.errors import HeadraceError
 from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
 from schemas.jobs import Job
@@ -54,6 +58,8 @@ class Times:
     heard: float = 0.0
     asked: float = 0.0
     freed: float = 0.0
+    posted: float = 0.0
+    wanted: float = 0.0
 
 
 class Ticket:
@@ -65,7 +71,7 @@ class Ticket:
         self.job = job
         self.body = body
         self.edition = 0
-        self.times = Times(queued=now, freed=now)
+        self.times = Times(queued=now, freed=now, posted=now)
         self.sequence = 0
         self.holder: Claim | None = None
         self.node = ""
@@ -75,10 +81,26 @@ class Ticket:
         self.ended: End | None = None
         self.error: HeadraceError | None = None
         self.buffered = 0
+        self.notes: dict[str, str] = {}
+        self.wanted = 0.0
+        """Since when (monotonic) a provider may take it out of the queue; 0.0: it may not."""
+        self.may_leave = False
+        """Whether a provider may take it once no worker does."""
+        self.exhausted = False
+        """Workers had their tries: what is left is a provider."""
+        self.hedge = 0.0
+        """Seconds that a worker has for the first byte before a provider is asked, too."""
+        self.hedged = False
+        self.offered = 0
+        """Sequence of the copy of the job that is for providers alone."""
+        self.declined: HeadraceError | None = None
+        """Why the providers did not take it, when they were asked last."""
+        self.rival: Rival | None = None
         self._effects = effects
         self._max = max_attempts
         self._nonce = 0
         self._next = 0
+        self._cloud_attempt = 0
         self._former: dict[int, str] = {}
         self._parked: dict[int, Frame] = {}
         self._pieces: deque[bytes] = deque()
@@ -118,7 +140,10 @@ class Ticket:
         if frame.kind == Kind.CLAIM:
             self._claim(frame, now)
         elif self.holder is None or frame.nonce != self._nonce or self.done:
-            self._fenced(frame)
+            if self.rival is not None and frame.nonce == self.rival.nonce:
+                self._compete(self.rival, frame, now)
+            else:
+                self._fenced(frame)
         else:
             self.times.heard = now
             self._ordered(frame, now)
@@ -129,9 +154,18 @@ class Ticket:
             return
         metrics.REVOKED.labels(why).inc()
         holder, nonce = self.holder, self._nonce
-        self._lost(f"the worker on {holder.node} was lost ({why})", now)
-        self._effects.verdict(holder.ack, b"+TERM" if self.done else b"-NAK")
+        self._lost(f"{_whose(holder)} was lost ({why})", now)
+        over = self.done or self.holder is not None
+        self._effects.verdict(holder.ack, b"+TERM" if over else b"-NAK")
         self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+
+    def withdraw(self, now: float) -> None:
+        """Take the job from whoever has it, for good: a copy of it is for providers alone."""
+        if self.holder is not None:
+            holder, nonce = self.holder, self._nonce
+            self._forget(now)
+            self._effects.verdict(holder.ack, b"+TERM")
+            self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
 
     def ask_resend(self, now: float) -> None:
         """Have the holder repeat what did not arrive."""
@@ -156,7 +190,40 @@ class Ticket:
         self.error = error
         if self.holder is not None:
             self._effects.say(self.holder.holder, Op.CANCEL, self.job.id, self._nonce)
+        self._dismiss()
         self.nudge()
+
+    @property
+    def in_cloud(self) -> bool:
+        """Whether a provider holds it."""
+        return self.holder is not None and not self.holder.node
+
+    def _compete(self, rival: Rival, frame: Frame, now: float) -> None:
+        """A frame of the rival: its first byte makes it the holder, and the worker is stopped."""
+        if frame.kind == Kind.FAIL:
+            self.rival = None
+            self.declined = _error(Fail(*frame.body), "fallback")
+        elif rival.hear(frame, now) and not self.done:
+            if self.holder is not None:
+                holder, nonce = self.holder, self._nonce
+                self._forget(now)
+                self._effects.verdict(holder.ack, b"+TERM")
+                self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+            self._adopt(rival, now)
+
+    def _adopt(self, rival: Rival, now: float) -> None:
+        """The rival is the holder from now on."""
+        self.rival = None
+        self._hold(rival.claim, rival.nonce, now)
+        for frame in rival.frames:
+            self._ordered(frame, now)
+
+    def _dismiss(self) -> None:
+        """The race is over, and the rival has lost it."""
+        rival, self.rival = self.rival, None
+        if rival is not None:
+            self._former[rival.nonce] = rival.claim.holder
+            self._effects.say(rival.claim.holder, Op.GONE, self.job.id, rival.nonce)
 
     def _fenced(self, frame: Frame) -> None:
         """Of one who does not hold the job; if it still works on it, the word to stop was lost."""
@@ -172,6 +239,10 @@ class Ticket:
             self._answer(claim, Op.GO, frame.nonce)
         elif self.done:
             self._answer(claim, Op.GONE, frame.nonce)
+        elif not claim.node:
+            self._cloud_claim(claim, frame, now)
+        elif self.exhausted:
+            self._answer(claim, Op.GONE, frame.nonce)
         elif (
             frame.attempt <= self.attempt
             or frame.nonce in self._former
@@ -179,23 +250,53 @@ class Ticket:
         ):
             self._answer(claim, Op.DROP, frame.nonce)
         else:
+            self.attempt = frame.attempt
+            self._grant(claim, frame, now)
+
+    def _cloud_claim(self, claim: Claim, frame: Frame, now: float) -> None:
+        """Of a fallback: for a job that workers could take as well, or for the copy of one."""
+        copy = subjects.lane_of(claim.ack) == subjects.CLOUD
+        held = self.holder is not None and now - self.times.heard < SUSPECT
+        if self.rival is not None and frame.nonce == self.rival.nonce:
+            self._answer(claim, Op.GO, frame.nonce)
+        elif frame.nonce in self._former or frame.attempt <= (
+            self._cloud_attempt if copy else self.attempt
+        ):
+            self._answer(claim, Op.DROP, frame.nonce)
+        elif held and copy and self.hedged and not self.in_cloud and not self.times.first:
+            self._cloud_attempt = frame.attempt
+            self.rival = Rival(claim, frame.nonce, now)
+            self._answer(claim, Op.GO, frame.nonce)
+        elif held:
+            self._answer(claim, Op.GONE if copy and not self.in_cloud else Op.DROP, frame.nonce)
+        elif not (copy or self.wanted):
+            self._answer(claim, Op.LEAVE, frame.nonce)
+        else:
+            if copy:
+                self._cloud_attempt = frame.attempt
+            else:
+                self.attempt = frame.attempt
             self._grant(claim, frame, now)
 
     def _grant(self, claim: Claim, frame: Frame, now: float) -> None:
         if self.holder is not None:
             holder, nonce = self.holder, self._nonce
-            self._lost(f"the worker on {holder.node} fell silent", now)
+            self._lost(f"{_whose(holder)} fell silent", now)
             self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
         if self.done:
             self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
             return
-        self.holder, self.node = claim, claim.node
-        self.attempt, self._nonce = frame.attempt, frame.nonce
-        self.tries += 1
+        self._hold(claim, frame.nonce, now)
+        if claim.node:
+            self.tries += 1
+        self._answer(claim, Op.GO, frame.nonce)
+
+    def _hold(self, claim: Claim, nonce: int, now: float) -> None:
+        self.holder, self.node, self._nonce = claim, claim.node, nonce
         self.times.claimed = self.times.heard = now
+        self.wanted = 0.0
         self._next = 0
         self._parked.clear()
-        self._answer(claim, Op.GO, frame.nonce)
 
     def _answer(self, claim: Claim, op: Op, nonce: int, argument: object = None) -> None:
         self._effects.say(claim.holder, op, self.job.id, nonce, argument)
@@ -219,45 +320,71 @@ class Ticket:
             case Kind.DATA:
                 if not self.times.first:
                     self.times.first = now
+                    self._dismiss()
                 self._pieces.append(frame.body)
                 self.buffered += len(frame.body)
             case Kind.START:
                 self.head = Start(*frame.body)
             case Kind.END:
                 self.ended = End(*frame.body)
+                self._dismiss()
             case Kind.FAIL:
                 self._failed(Fail(*frame.body), now)
+            case Kind.NOTE:
+                self.notes.update(frame.body)
         self.nudge()
 
     def _failed(self, fault: Fail, now: float) -> None:
+        source = "fallback" if self.in_cloud else "worker"
+        if fault.retryable and self.in_cloud:
+            self.declined = _error(fault, source)
         if fault.retryable:
             self._lost(fault.message, now)
         elif not self.done:
-            self.error = errors.from_code(fault.code, fault.message, source="worker")
+            self.error = _error(fault, source)
+            self._dismiss()
 
     def _lost(self, why: str, now: float) -> None:
         """The holder is no more: forget what the client has not seen, or break the stream."""
+        source = "fallback" if self.in_cloud else "worker"
+        self._forget(now)
+        if self._released:
+            message = f"{why}; the answer above is not complete, send the request again"
+            self.error = errors.StreamBroken(message, source=source)
+        elif self.rival is not None:
+            self._adopt(self.rival, now)
+        elif self.tries >= self._max and self.may_leave and self.declined is None:
+            self.exhausted = True
+        elif self.tries >= self._max:
+            message = f"{self.tries} attempts failed, the last one: {why}"
+            self.error = errors.EngineFailed(message, source=source)
+            self._effects.bury(self.job, why)
+            self._epitaph = why
+        self.nudge()
+
+    def _forget(self, now: float) -> None:
+        """There is no holder, and what it said is gone unless the client has it."""
         if self.holder is not None:
             self._former[self._nonce] = self.holder.holder
         self.holder = None
         self._parked.clear()
         self.times.freed = now
-        if self._released:
-            message = f"{why}; the answer above is not complete, send the request again"
-            self.error = errors.StreamBroken(message, source="worker")
-        elif self.tries >= self._max:
-            message = f"{self.tries} attempts failed, the last one: {why}"
-            self.error = errors.EngineFailed(message, source="worker")
-            self._effects.bury(self.job, why)
-            self._epitaph = why
-        else:
+        if not self._released:
             self.head = None
+            self.notes.clear()
             self._pieces.clear()
             self.buffered = 0
             self.times.first = 0.0
-        self.nudge()
 
     def nudge(self) -> None:
         """Let `change` return."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _whose(holder: Claim) -> str:
+    return f"the worker on {holder.node}" if holder.node else "the fallback"
+
+
+def _error(fault: Fail, source: str) -> HeadraceError:
+    return errors.from_code(fault.code, fault.message, source=source)

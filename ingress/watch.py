@@ -12,6 +12,7 @@ import structlog
 
 from ingress.catalog import Catalog
 from ingress.dispatch import Dispatch
+from ingress.leaving import Leaving
 from ingress.ticket import Ticket
 from schemas import errors, nodes, subjects
 from schemas.bus import Bus, Message
@@ -36,6 +37,7 @@ class Watch:
         self._config = config
         self._dispatch = dispatch
         self._catalog = catalog
+        self._leaving = Leaving(bus, dispatch, catalog)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -104,9 +106,11 @@ class Watch:
         job, times = ticket.job, ticket.times
         if wall > job.total_by:
             self._late(ticket, "the whole answer", job.total_by)
-        elif not times.first and wall > job.first_by:
+        elif (
+            not times.first and wall > job.first_by and not self._leaving.overdue_first(ticket, now)
+        ):
             self._late(ticket, "the first token", job.first_by)
-        elif not ticket.sequence and not ticket.tries and now - times.queued > STORE_PATIENCE:
+        elif not ticket.sequence and not ticket.holder and now - times.posted > STORE_PATIENCE:
             why = "The broker did not confirm the request. Try again."
             ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
         elif not self._bus.connected:
@@ -122,13 +126,17 @@ class Watch:
             ticket.revoke("silent", now)
         elif silence > ASK_AFTER:
             ticket.ask_resend(now)
+        elif ticket.hedge:
+            self._leaving.held(ticket, now)
 
     def _waiting(self, ticket: Ticket, now: float) -> None:
         job, times = ticket.job, ticket.times
         claim = (job.claim_by - job.arrived) / 1000
+        if ticket.may_leave and self._leaving.waiting(ticket, now - times.freed, now):
+            return
         if now - times.freed > claim and self._catalog.absent(job.model) > claim:
             why = f"No worker serves {job.model} now. Start one, or try again later."
-            ticket.fail(errors.NoWorker(why, retry_after=5))
+            ticket.fail(ticket.declined or errors.NoWorker(why, retry_after=5))
         elif ticket.tries and now - max(times.freed, times.asked) > RESTORE_AFTER:
             times.asked = now
             self._spawn(self._dispatch.restore(ticket))

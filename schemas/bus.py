@@ -150,14 +150,21 @@ class Bus:
         except (nats_errors.Error, OSError) as fault:
             raise BusError(f"{subject}: {fault or type(fault).__name__}") from None
 
+    async def store(
+        self, subject: str, headers: dict[str, str], payload: bytes = b"", timeout: float = 2.0
+    ) -> dict[str, Any]:
+        """Publish into a stream, and wait for its answer: ``seq``, perhaps ``duplicate``, and
+        ``val`` from a counter. Raises ApiError, or BusError when nobody answers."""
+        try:
+            answer = await self._nats.request(subject, payload, timeout=timeout, headers=headers)
+        except (nats_errors.Error, OSError) as fault:
+            raise BusError(f"{subject}: {fault or type(fault).__name__}") from None
+        return _said(subject, answer)
+
     async def api(self, verb: str, body: Any = None, timeout: float = 5.0) -> dict[str, Any]:
         """Call ``$JS.API.<verb>``. Raises ApiError, or BusError when nobody answers."""
         payload = orjson.dumps(body) if body is not None else b""
-        answer = await self.request(f"$JS.API.{verb}", payload, timeout)
-        found: dict[str, Any] = orjson.loads(answer.data)
-        if "error" in found:
-            raise ApiError(verb, found["error"])
-        return found
+        return _said(verb, await self.request(f"$JS.API.{verb}", payload, timeout))
 
     async def ensure_streams(self, wanted: list[dict[str, Any]]) -> None:
         """Create the streams that are missing and update those that differ."""
@@ -208,6 +215,13 @@ class Bus:
         log.info("bus.reconnected", epoch=self.epoch)
         for call in self._on_reconnect:
             call()
+
+
+def _said(subject: str, answer: Message) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(answer.data)
+    if "error" in found:
+        raise ApiError(subject, found["error"])
+    return found
 
 
 class Subscription:

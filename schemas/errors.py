@@ -7,16 +7,19 @@
     │   ├── ContextLengthExceeded 400
     │   ├── UnsupportedEndpoint  400  no engine of the model has this endpoint
     │   ├── UnsupportedParameter 400  no engine of the model honours the field
+    │   ├── NoProvider           400  it asks for a provider, or needs one, and may have none
     │   ├── MethodNotAllowed     405
     │   ├── BodyTooLarge         413
     │   └── HeadTooLarge         431
     ├── Unauthorized             401  no key, or a wrong one
+    ├── InsufficientCredits      402  the account's credits do not cover what it would cost
     ├── Forbidden                403  a signed address that is not ours, or has expired
     ├── NotFound                 404  no such path
     │   └── ModelNotFound        404  no such model
     ├── QueueFull                429  try again after `retry_after`
     ├── EngineFailed             502  every attempt failed; the last reason is in the message
     │   ├── StreamBroken         502  the engine was lost after tokens had been sent
+    │   ├── ProviderFailed       502  no provider that may take the request could
     │   └── InvalidStructuredOutput 502  the answer does not fit the schema, twice
     ├── Unavailable              503
     │   ├── NoWorker             503  the model is known, but nobody serves it now
@@ -38,7 +41,8 @@ import orjson
 
 
 class HeadraceError(Exception):
-    """Base of the tree. `source` says who produced it: ``ingress``, ``worker`` or ``engine``."""
+    """Base of the tree. `source` says who produced it: ``ingress``, ``worker``, ``engine``
+    or ``fallback``."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -99,6 +103,10 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
 
+class NoProvider(InvalidRequest):
+    code = "no_provider"
+
+
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
@@ -118,6 +126,12 @@ class Unauthorized(HeadraceError):
     code = "invalid_api_key"
     status = 401
     type = "invalid_request_error"
+
+
+class InsufficientCredits(HeadraceError):
+    code = "insufficient_credits"
+    status = 402
+    type = "insufficient_quota"
 
 
 class Forbidden(HeadraceError):
@@ -151,6 +165,10 @@ class EngineFailed(HeadraceError):
 
 class StreamBroken(EngineFailed):
     code = "stream_broken"
+
+
+class ProviderFailed(EngineFailed):
+    code = "provider_failed"
 
 
 class InvalidStructuredOutput(EngineFailed):

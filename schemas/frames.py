@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from schemas import jobs
-from schemas.jobs import CodecError, unpack_fields
+from schemas.jobs import CodecError, is_pair, unpack_fields
 
 VERSION = jobs.VERSION
 
@@ -27,11 +27,14 @@ class Kind(IntEnum):
     ALIVE = 3
     END = 4
     FAIL = 5
+    NOTE = 6
+    """What the answer's head or the books should say besides: pairs of texts."""
 
 
 TERMINAL = frozenset({Kind.END, Kind.FAIL})
 
 _DATA = int(Kind.DATA)
+_NOTE = int(Kind.NOTE)
 _SHAPES: dict[int, tuple[type, ...]] = {
     Kind.CLAIM: (str, str, str, str),
     Kind.START: (int, str),
@@ -44,7 +47,8 @@ _FEW = 8
 
 
 class Frame(NamedTuple):
-    """`body`: bytes for DATA, None for ALIVE, else the fields of the class of that name."""
+    """`body`: bytes for DATA, None for ALIVE, pairs of texts for NOTE, else the fields of the class
+    of that name."""
 
     kind: int
     attempt: int
@@ -55,7 +59,8 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request to hold the job; `ack` is the broker's ack subject of this delivery."""
+    """A request to hold the job; `ack` is the broker's ack subject of this delivery. `node` is ""
+    for a fallback: its engine is no machine of ours."""
 
     holder: str
     node: str
@@ -141,6 +146,8 @@ def _frame(fields: Any) -> Frame:
         fits = isinstance(body, bytes)
     elif (shape := _SHAPES.get(kind)) is not None:
         fits = isinstance(body, tuple) and tuple(map(type, body)) == shape
+    elif kind == _NOTE:
+        fits = isinstance(body, tuple) and all(map(is_pair, body))
     else:
         fits = True
     if not fits:
@@ -161,6 +168,8 @@ class Op(IntEnum):
     CANCEL = 4
     RESEND = 5
     """argument: the first seq that is missing."""
+    LEAVE = 6
+    """To a fallback: the job is not to leave the house, or not yet. -NAK."""
 
 
 _ARGUMENTS: dict[int, type | tuple[type, ...]] = {

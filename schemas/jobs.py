@@ -12,6 +12,8 @@ ASKED = "asked"
 """The tag with the model's name as the client said it, where that is not the model's own."""
 LENIENT = ("lenient", "true")
 """The tag of a client that takes an answer without the fields that are passed over."""
+LOCAL = ("reach", "local")
+"""The tag of a job that no provider may see, though others of its model may go to one."""
 
 
 class CodecError(ValueError):
@@ -98,10 +100,11 @@ def unpack_fields(data: bytes, count: int, what: str) -> tuple[Any, ...]:
 def unpack(data: bytes) -> Job:
     """Raises CodecError for anything but a job of this version."""
     fields = unpack_fields(data, 17, "job")
-    if tuple(map(type, fields[1:])) != _TYPES or not all(map(_is_tag, fields[-1])):
+    if tuple(map(type, fields[1:])) != _TYPES or not all(map(is_pair, fields[-1])):
         raise CodecError("not a job: a field has the wrong type")
     return Job(*fields[1:])
 
 
-def _is_tag(pair: Any) -> bool:
+def is_pair(pair: Any) -> bool:
+    """Whether it is two texts."""
     return isinstance(pair, tuple) and tuple(map(type, pair)) == (str, str)

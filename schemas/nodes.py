@@ -13,6 +13,10 @@ import orjson
 
 from schemas.jobs import CodecError
 
+WORKER = "worker"
+FALLBACK = "fallback"
+"""`Card.role`: the engines of a fallback are providers, and nothing of ours."""
+
 NOTHING: tuple[Any, ...] = (False, "", 0, [], {})
 """Values with which most fields ask for nothing; so does null in all of them."""
 
@@ -68,7 +72,8 @@ class EngineState:
 @dataclass(frozen=True, slots=True)
 class Card:
     """`server`, `client`: the broker's id of itself and of this connection, as its disconnect event
-    names them. `models` lists only what can be served now: an engine that is away is left out."""
+    names them. `models` lists only what can be served now: an engine that is away is left out. A
+    fallback's are those that providers have."""
 
     holder: str
     node: str
@@ -80,6 +85,7 @@ class Card:
     models: tuple[ServedModel, ...] = ()
     jobs: int = 0
     started: int = field(default=0)
+    role: str = WORKER
 
     def pack(self) -> bytes:
         return orjson.dumps(asdict(self))

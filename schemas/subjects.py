@@ -13,19 +13,28 @@ import re
 
 JOBS_STREAM = "JOBS"
 DEAD_STREAM = "DEAD"
+CREDITS_STREAM = "CREDITS"
 GROUP = "headrace"
 """The one priority group of each consumer."""
 
 INTERACTIVE = "i"
 BATCH = "b"
+CLOUD = "f"
+"""The lane of jobs that are for providers alone; only fallbacks pull from it."""
 
 INBOX_WORKER = "_W"
 INBOX_INGRESS = "_I"
+INBOX_FALLBACK = "_F"
+INBOX_LEDGER = "_L"
 INBOX_ADMIN = "_A"
 
 ALL_JOBS = "jobs.*.*"
 ALL_DEAD = "dead.*"
 ALL_CARDS = "hb.*"
+ALL_CREDITS = "credits.*"
+ALL_WANTS = "fb.want.*"
+ASK_LEDGER = "fb.ledger"
+"""Questions of the ingress about credits; a fallback answers."""
 DISCONNECTS = "$SYS.ACCOUNT.HEADRACE.DISCONNECT"
 """Imported from the system account: one event for each connection that ended."""
 
@@ -109,15 +118,49 @@ def want(model: str) -> str:
     return f"fb.want.{encode(model)}"
 
 
+def wanted(subject: str) -> str:
+    """The model of a `want` subject."""
+    return decode(subject.rpartition(".")[2])
+
+
 def dead(model: str) -> str:
     return f"dead.{encode(model)}"
 
 
-def attempt_of(ack: str) -> int:
-    """The delivery count in an ack subject: the fencing number of the delivery.
+def turn_of(ack: str) -> tuple[int, int]:
+    """(stream sequence, delivery count) of a delivery; the latter is its fencing number.
 
-    ``$JS.ACK.<stream>.<consumer>.<delivered>.…``, or with a domain and an account hash
-    ``$JS.ACK.<domain>.<hash>.<stream>.<consumer>.<delivered>.…`` (NATS ADR-15).
+    ``$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…``, or with a domain and an account hash
+    ``$JS.ACK.<domain>.<hash>.<stream>.…`` (NATS ADR-15). Raises ValueError or IndexError.
     """
     tokens = ack.split(".")
-    return int(tokens[4] if len(tokens) == 9 else tokens[6])
+    at = 4 if len(tokens) == 9 else 6
+    return int(tokens[at + 1]), int(tokens[at])
+
+
+def lane_of(ack: str) -> str:
+    """The lane that a delivery came from: the end of its consumer's name."""
+    tokens = ack.split(".")
+    return tokens[3 if len(tokens) == 9 else 5].rpartition("-")[2]
+
+
+def credits(account: str) -> str:
+    """The counter of one account, in the stream `CREDITS_STREAM`."""
+    return f"credits.{encode(account)}"
+
+
+def account_of(subject: str) -> str:
+    """The account of a `credits` subject."""
+    return decode(subject.partition(".")[2])
+
+
+def place_of(ack: str) -> tuple[int, int, int]:
+    """(stream sequence, nanoseconds of the epoch, messages that are still to come) of a delivery.
+
+    The last tokens of an ack subject of either length are ``….<sequence>.<consumer's
+    sequence>.<nanoseconds>.<pending>``, and one more in the long form. Raises ValueError or
+    IndexError.
+    """
+    tokens = ack.split(".")
+    at = 5 if len(tokens) == 9 else 7
+    return int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])

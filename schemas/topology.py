@@ -16,6 +16,8 @@ MAX_AGE = 26 * 3600
 MAX_ACK_PENDING = 5000
 TTL_SLACK = 5.0
 """Seconds that a job outlives its total deadline, so that its holder can still ack it."""
+CREDITS_WINDOW = 2 * 3600
+"""Seconds for which the broker remembers the ids of entries, across its restarts (measured)."""
 QUEUE_FULL = 10077
 """err_code of a publish refused by `max_msgs_per_subject` with `discard_new_per_subject`."""
 
@@ -52,6 +54,30 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
     ]
 
 
+def credits(replicas: int) -> dict[str, Any]:
+    """The configuration of the books: one counter for each account, append-only.
+
+    A counter stream takes neither `discard: new` nor TTLs, and keeps everything. What is settled
+    or released within `CREDITS_WINDOW` of its first try counts once.
+    """
+    return {
+        "name": subjects.CREDITS_STREAM,
+        "description": "Headrace credits: one counter an account, each message an entry",
+        "subjects": [subjects.ALL_CREDITS],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "allow_msg_counter": True,
+        "duplicate_window": CREDITS_WINDOW * NS,
+        "allow_direct": True,
+        "deny_delete": True,
+        "deny_purge": True,
+    }
+
+
+_LANES = {subjects.INTERACTIVE: "interactive", subjects.CLOUD: "providers alone"}
+
+
 def consumer(model: str, lane: str, ack_wait: float, replicas: int) -> dict[str, Any]:
     """The configuration of the consumer of one model and lane.
 
@@ -60,7 +86,7 @@ def consumer(model: str, lane: str, ack_wait: float, replicas: int) -> dict[str,
     """
     return {
         "durable_name": subjects.consumer(model, lane),
-        "description": f"{model} ({'interactive' if lane == subjects.INTERACTIVE else lane})",
+        "description": f"{model} ({_LANES.get(lane, lane)})",
         "filter_subject": subjects.jobs(model, lane),
         "ack_policy": "explicit",
         "ack_wait": int(ack_wait * NS),

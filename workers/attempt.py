@@ -42,7 +42,7 @@ class Attempt:
         """Raises ValueError or IndexError if `ack` is no ack subject."""
         self.job = job
         self.ack = ack
-        self.number = subjects.attempt_of(ack)
+        self.sequence, self.number = subjects.turn_of(ack)
         self.nonce = int.from_bytes(os.urandom(7), "big")
         self.permitted = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
@@ -68,6 +68,10 @@ class Attempt:
 
     def start(self, status: int, content_type: str) -> None:
         self._add(Kind.START, (status, content_type))
+
+    def note(self, *pairs: tuple[str, str]) -> None:
+        """Say something of the answer that is not in it; before `start`, its head carries it."""
+        self._add(Kind.NOTE, pairs)
 
     def data(self, chunk: bytes) -> None:
         if len(chunk) <= PIECE:

@@ -160,9 +160,11 @@ class Puller:
             self.fill()
 
 
-async def declare(bus: Bus, model: str, ack_wait: float, replicas: int) -> None:
+async def declare(
+    bus: Bus, model: str, ack_wait: float, replicas: int, lane: str = subjects.INTERACTIVE
+) -> None:
     """Create the model's consumer if it is not there, however long the stream takes to appear."""
-    config = topology.consumer(model, subjects.INTERACTIVE, ack_wait, replicas)
+    config = topology.consumer(model, lane, ack_wait, replicas)
     said = False
     while True:
         try:

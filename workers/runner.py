@@ -16,7 +16,7 @@ from schemas.jobs import CodecError
 from schemas.settings import Settings
 from workers.attempt import Attempt, Withdrawn
 from workers.body import fetch
-from workers.consumer import ACK, IN_PROGRESS, NAK, TERM, Puller
+from workers.consumer import ACK, IN_PROGRESS, NAK, TERM
 from workers.engines.base import Engine, EngineFault
 
 log = structlog.get_logger("runner")
@@ -38,11 +38,22 @@ _KEEP_BYTES = 16 * 2**20
 class Desk(Protocol):
     """The engine's side of a job: its slots, and what becomes of the engine after a fault."""
 
-    engine: Engine
+    @property
+    def engine(self) -> Engine: ...
 
     def take(self) -> None: ...
     def release(self) -> None: ...
     def suspect(self, fault: EngineFault) -> None: ...
+
+
+class Source(Protocol):
+    """Where jobs come from."""
+
+    def fill(self) -> None:
+        """Ask for as many as there are free slots."""
+
+    def finish(self, ack: str) -> None:
+        """Ack a job, and perhaps ask for the next. Raises BusError."""
 
 
 class Runner:
@@ -65,7 +76,7 @@ class Runner:
     async def open(self) -> None:
         await self._bus.subscribe(subjects.control(self._holder), self._control)
 
-    def take(self, desk: Desk, puller: Puller, message: Message) -> None:
+    def take(self, desk: Desk, source: Source, message: Message) -> None:
         """Start on a delivered job; its slot is taken from now on."""
         try:
             job = jobs.unpack(message.data)
@@ -73,17 +84,17 @@ class Runner:
         except (CodecError, ValueError, IndexError) as fault:
             log.error("runner.undecodable", error=str(fault))
             self._bus.post(message.reply, TERM)
-            puller.fill()
+            source.fill()
             return
         if job.id in self.running:  # redelivered to the very worker that still runs it
-            puller.fill()
+            source.fill()
             return
         desk.take()
         self.running[job.id] = attempt, desk
         self.idle.clear()
-        attempt.task = asyncio.create_task(self._run(desk, puller, attempt))
+        attempt.task = asyncio.create_task(self._run(desk, source, attempt))
 
-    async def _run(self, desk: Desk, puller: Puller, attempt: Attempt) -> None:
+    async def _run(self, desk: Desk, source: Source, attempt: Attempt) -> None:
         verdict, outcome = b"", "interrupted"
         try:
             try:
@@ -107,7 +118,7 @@ class Runner:
             attempt.fail("internal_error", "A fault of the worker; its log has it.", False)
             verdict, outcome = self._leased(attempt, TERM), "internal_error"
         finally:
-            self._finish(desk, puller, attempt, verdict, outcome)
+            self._finish(desk, source, attempt, verdict, outcome)
 
     def _leased(self, attempt: Attempt, verdict: bytes) -> bytes:
         """`verdict`, or none once the lease may be another's: the broker would take a stale one,
@@ -131,7 +142,7 @@ class Runner:
             await attempt.permitted
 
     def _finish(
-        self, desk: Desk, puller: Puller, attempt: Attempt, verdict: bytes, outcome: str
+        self, desk: Desk, source: Source, attempt: Attempt, verdict: bytes, outcome: str
     ) -> None:
         """Free the slot and tell the broker; after the terminal frame, whatever happened."""
         job = attempt.job
@@ -141,12 +152,12 @@ class Runner:
         desk.release()
         try:
             if verdict is ACK:
-                puller.finish(attempt.ack)
+                source.finish(attempt.ack)
             elif verdict:
                 self._bus.post(attempt.ack, verdict)
         except BusError as fault:  # redelivered after ack_wait, and then found to be done
             log.warning("runner.ack_lost", job=job.id, error=str(fault))
-        puller.fill()
+        source.fill()
         if not self.running:
             self.idle.set()
         metrics.ATTEMPTS.labels(job.model, outcome).inc()
@@ -194,6 +205,8 @@ class Runner:
                 attempt.stop(Withdrawn("dropped", b""))
             case Op.GONE:
                 attempt.stop(Withdrawn("gone", TERM))
+            case Op.LEAVE:
+                attempt.stop(Withdrawn("left", NAK))
             case Op.CANCEL:
                 attempt.stop(Withdrawn("cancelled", TERM))
             case Op.RESEND:

@@ -1,10 +1,12 @@
 """The configuration of nats-server as text, and who may say what. Pure.
 
-Accounts: ``HEADRACE`` holds every process of the fabric; ``SYS`` is the server's own and exports
-one stream of events to HEADRACE alone: the end of each connection of that account. The import
-keeps its subject, so an ingress subscribes to `schemas.subjects.DISCONNECTS`. The event is JSON;
-its ``client`` names the connection (``id``, ``name``, ``user``, ``kind``, ``client_type``), and
-``reason`` says why it ended.
+Accounts: ``HEADRACE`` holds every process of the fabric; ``LEDGER`` holds the credits and shares
+nothing with it, as the server publishes replies with its own rights: within one account, whoever
+may ask JetStream anything could write into any stream by naming its subject as the reply. ``SYS``
+is the server's own and exports one stream of events to HEADRACE alone: the end of each connection
+of that account. The import keeps its subject, so an ingress subscribes to
+`schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the connection (``id``,
+``name``, ``user``, ``kind``, ``client_type``), and ``reason`` says why it ended.
 
 Facts from nats-server's own documentation (configuration, authorization, accounts): strings in
 double quotes are not searched for variables, so ``$SYS`` needs no escape; port -1 means any free
@@ -20,6 +22,7 @@ from pathlib import Path
 from schemas import subjects
 
 ACCOUNT = "HEADRACE"
+LEDGER_ACCOUNT = "LEDGER"
 SYSTEM_ACCOUNT = "SYS"
 ANY_PORT = -1
 
@@ -67,13 +70,15 @@ INGRESS = Grant(
         subjects.ALL_JOBS,
         subjects.ALL_DEAD,
         "c.*",
-        "fb.want.*",
+        subjects.ALL_WANTS,
+        subjects.ASK_LEDGER,
         subjects.ALL_CARDS,
         _ACKS,
         "$JS.API.>",
         # Answers to claims, and bodies by reference: many messages to one request, which
         # `allow_responses` would cut off after the first.
         f"{subjects.INBOX_WORKER}.>",
+        f"{subjects.INBOX_FALLBACK}.>",
     ),
     subscribe=(
         f"{subjects.INBOX_INGRESS}.>",
@@ -86,11 +91,32 @@ INGRESS = Grant(
     answers=True,
 )
 
-GRANTS: Mapping[str, Grant | None] = {"worker": WORKER, "ingress": INGRESS, "admin": None}
+FALLBACK = Grant(
+    publish=WORKER.publish,
+    subscribe=(
+        f"{subjects.INBOX_FALLBACK}.>",
+        "c.*",
+        subjects.ALL_WANTS,
+        subjects.ASK_LEDGER,
+        subjects.ALL_CARDS,
+        _SERVICE,
+    ),
+    answers=True,
+)
+"""A worker that also hears what no worker takes. Credits are out of its reach here: see LEDGER."""
+
+GRANTS: Mapping[str, Grant | None] = {
+    "worker": WORKER,
+    "ingress": INGRESS,
+    "fallback": FALLBACK,
+    "admin": None,
+}
 """Roles of the account HEADRACE; None is without limits inside the account."""
+LEDGER_ROLE = "ledger"
+"""The one user of the account LEDGER: the fallback's second connection, and `headrace credits`."""
 SYSTEM_ROLE = "sys"
 """The one user of the system account, for tools such as `nats server report`."""
-ROLES = (*GRANTS, SYSTEM_ROLE)
+ROLES = (*GRANTS, LEDGER_ROLE, SYSTEM_ROLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +176,12 @@ accounts {{
     imports: [ {{ stream: {{ account: {SYSTEM_ACCOUNT}, subject: {disconnects} }} }} ]
     users: [
 {_users(config)}
+    ]
+  }}
+  {LEDGER_ACCOUNT} {{
+    jetstream: enabled
+    users: [
+      {_user(config, LEDGER_ROLE, None)}
     ]
   }}
 }}

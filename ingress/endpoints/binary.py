@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import fields
+from ingress import fields, reach
 from ingress.auth import Principal
 from ingress.context import Context, context, principal
 from ingress.dispatch import Order
@@ -66,7 +66,7 @@ async def work(
     A field that would do nothing is refused by name; for a lenient client it becomes a warning.
     """
     here, who = caller.here, caller.who
-    plan = choose(here, asked.get("model"), kind)
+    plan = choose(caller, asked.get("model"), kind)
     ignored = here.fields.check(plan.model, kind.feature, asked, _NONE)
     if not caller.lenient:
         fields.refuse(plan.name, ignored)
@@ -84,24 +84,27 @@ async def work(
     return response
 
 
-def choose(here: Context, name: str | None, kind: Work) -> Plan:
+def choose(caller: Caller, name: str | None, kind: Work) -> Plan:
     """The named model, or the only one that does this. Raises ModelNotFound, InvalidRequest."""
-    if name:
-        return here.routes.plan(name)
+    here = caller.here
+    return reach.plan(here, caller.request, caller.who, name or _only(here, kind))
+
+
+def _only(here: Context, kind: Work) -> str:
     able = [
         model
         for model, places in sorted(here.catalog.models().items())
         if any(kind.feature in served.features for _, served in places)
     ]
     if here.config.routes.default in able:
-        return here.routes.plan(here.config.routes.default)
+        return here.config.routes.default
     if not able:
         why = f"No model was named, and no engine that runs now has {kind.path}."
         raise ModelNotFound(why, param="model")
     if len(able) > 1:
         why = f"Missing required parameter: 'model'. These have {kind.path}: {', '.join(able)}."
         raise InvalidRequest(why, param="model")
-    return here.routes.plan(able[0])
+    return able[0]
 
 
 def _unknown(kind: Work, asked: Mapping[str, Any]) -> list[Ignored]:

@@ -15,7 +15,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import fields, structured
+from ingress import fields, reach, structured
 from ingress.auth import Principal
 from ingress.context import Context, context, principal
 from ingress.dialects import OPENAI, Dialect
@@ -102,7 +102,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     need_json(request)
     body = await read_body(request, here.config.ingress.max_body)
     asked = endpoint.shape.read(body)
-    plan = here.routes.plan(asked.get("model"))
+    plan = reach.plan(here, request, who, asked.get("model"))
     taken = _CHOICES if endpoint.chooses else frozenset[str]()
     ignored = here.fields.check(plan.model, endpoint.feature, asked, taken)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":

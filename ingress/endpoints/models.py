@@ -32,34 +32,47 @@ async def show(request: Request) -> Response:
 
 
 def _listed(here: Context) -> list[str]:
-    """Models that are served now, and the aliases that lead to one."""
+    """Models that are served now, and the aliases that lead to one, at a worker or a provider."""
     live = here.catalog.models()
     aliases = (name for name, model in here.routes.aliases().items() if model in live)
-    return sorted({*live, *aliases})
+    paid = (name for name in here.routes.cloudy() if _paid(here, name))
+    return sorted({*live, *aliases, *paid})
+
+
+def _paid(here: Context, name: str) -> list[str]:
+    """The providers that may be asked when this name is."""
+    if name not in here.routes.cloudy():
+        return []
+    found = here.catalog.providing(here.routes.aliases()[name])
+    return list(dict.fromkeys(served.engine for served in found))
 
 
 def _entry(here: Context, name: str) -> dict[str, Any]:
     model = here.routes.aliases().get(name, name)
-    where = here.catalog.models()[model]
+    where, paid = here.catalog.models().get(model, []), _paid(here, name)
+    places = where or here.catalog.paid().get(model, [])
     return {
         "id": name,
         "object": "model",
-        "created": min((card.started for card, _ in where), default=0),
-        "owned_by": "headrace",
+        "created": min((card.started for card, _ in places), default=0),
+        "owned_by": "headrace" if where else ", ".join(paid),
         "shutdown_date": None,
-        "headrace": {"model": model, **_facts(where)},
+        "headrace": {"model": model, **_facts(where, places), "providers": paid},
     }
 
 
-def _facts(where: list[tuple[Card, ServedModel]]) -> dict[str, Any]:
+def _facts(
+    where: list[tuple[Card, ServedModel]], places: list[tuple[Card, ServedModel]]
+) -> dict[str, Any]:
+    """`where`: at workers; `places`: there, or at providers if there is none."""
     return {
         "nodes": sorted({card.node for card, _ in where}),
         "engines": sorted({served.kind for _, served in where}),
         "slots": sum(served.slots for _, served in where),
-        "context": min(served.context for _, served in where),
-        "modalities": sorted({name for _, served in where for name in served.modalities}),
-        "features": sorted({name for _, served in where for name in served.features}),
-        "ignores": {each.field: each.why for _, served in where for each in served.ignores},
+        "context": min((served.context for _, served in places), default=0),
+        "modalities": sorted({name for _, served in places for name in served.modalities}),
+        "features": sorted({name for _, served in places for name in served.features}),
+        "ignores": {each.field: each.why for _, served in places for each in served.ignores},
     }
 
 

@@ -12,6 +12,7 @@ from schemas.openai.images import IMAGES
 from schemas.openai.messages import COUNT_TOKENS, MESSAGES
 from schemas.openai.responses import RESPONSES
 from schemas.openai.shape import Shape
+from schemas.openai.speech import SPEECH
 from schemas.openai.texts import COMPLETIONS, EMBEDDINGS, RERANK
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MESSAGES",
     "RERANK",
     "RESPONSES",
+    "SPEECH",
     "TRANSCRIPTIONS",
     "Shape",
 ]

@@ -118,4 +118,5 @@ def test_config_show_masks_secrets(tmp_path: Path) -> None:
     done = headrace("config", "show", "--config", path, HEADRACE_INGRESS__PORT="1234")
     shown = tomllib.loads(done.stdout)
     assert (done.returncode, shown["ingress"]["port"]) == (0, 1234)
-    assert shown["keys"] == [{"name": "a", "account": "default", "secret": "********"}]
+    [key] = shown["keys"]
+    assert (key["name"], key["account"], key["secret"]) == ("a", "default", "********")

@@ -18,11 +18,17 @@ _LAST = re.compile(
     rb"^event: ?(response\.(completed|incomplete|failed)|message_stop)", re.MULTILINE
 )
 """Streams of the responses and messages APIs end with these, and without ``[DONE]``."""
+_LAST_OF_MEDIA = re.compile(
+    rb'"type": ?"(?:transcript\.text\.done|image_generation\.completed|image_edit\.completed'
+    rb'|speech\.audio\.done)"'
+)
+"""Of sounds and pictures; ``[DONE]`` may follow."""
 
 
 def ended(events: Events) -> bool:
     """Whether the stream said that it is over. One that did not has failed, whoever sent it."""
-    return events.finished or _LAST.search(events.tail) is not None
+    tail = events.tail
+    return events.finished or any(last.search(tail) for last in (_LAST, _LAST_OF_MEDIA))
 
 
 class ErrorGuard(Between):

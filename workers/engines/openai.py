@@ -40,6 +40,7 @@ FEATURES: Mapping[str, str] = {
     "/v1/rerank": "rerank",
     "/v1/audio/transcriptions": "transcriptions",
     "/v1/audio/translations": "translations",
+    "/v1/audio/speech": "speech",
     "/v1/images/generations": "images",
     "/v1/images/edits": "edits",
 }

@@ -40,7 +40,7 @@ class Post:
     async def submit(self, claim: float = 2, first: float = 30, total: float = 60) -> Ticket:
         order = Order(Plan("m", "m", claim, first, total), "/v1/x", True, b"{}", "x", "a", "k")
         ticket = await self.dispatch.submit(order)
-        ticket.times.queued = ticket.times.freed = self.now
+        ticket.times.queued = ticket.times.freed = ticket.times.posted = self.now
         self.dispatch.stored(ticket, b'{"seq":9}')
         return ticket
 

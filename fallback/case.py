@@ -1,0 +1,71 @@
+"""One attempt at a job in the fallback, and the money that is held for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from fallback import estimate
+from fallback.ledger import Held
+from fallback.policy import Choice, Chosen
+from fallback.providers.base import Task
+from schemas import multipart
+from schemas.jobs import Job
+from schemas.settings import Route
+from workers.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The attempt, the route by which its job may leave the house, and what it asks for.
+    `began`: Unix seconds."""
+
+    attempt: Attempt
+    route: Route
+    request: Mapping[str, Any]
+    body: bytes
+    began: float
+
+    @property
+    def job(self) -> Job:
+        return self.attempt.job
+
+    def task(self, model: str) -> Task:
+        return Task(self.job, model, self.request, self.body, self.job.content_type)
+
+
+@dataclass(slots=True)
+class Bill:
+    """A reservation, and the providers it covers. `running`: the call under way. `closed`: the
+    books have been told what became of it."""
+
+    held: Held
+    chosen: Chosen
+    running: tuple[Choice, Task] | None = None
+    closed: bool = False
+
+
+_LIMIT_FIELDS: Mapping[str, str] = {
+    "/v1/chat/completions": "max_tokens",
+    "/v1/completions": "max_tokens",
+    "/v1/responses": "max_output_tokens",
+}
+
+
+def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of a body, or the text fields of a form, and the body. The ingress has
+    checked it. An answer without a limit gets one: the worst case is what it is reserved for."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        parts = multipart.parse(body, content_type)
+        fields = {p.name: p.content.decode(errors="replace") for p in parts if p.filename is None}
+        return fields, body
+    request: dict[str, Any] = orjson.loads(body)
+    field = _LIMIT_FIELDS.get(endpoint)
+    if field and all(request.get(name) is None for name in estimate.LIMITS):
+        request[field] = estimate.OUTPUT_TOKENS
+        body = orjson.dumps(request)
+    return request, body

@@ -1,0 +1,228 @@
+"""Providers as one engine: reserves credits, asks one provider after the other, settles.
+
+The order is what makes it safe: reserve while the claim is being granted; call nobody before it is;
+settle before the last frame, so that whoever sees an answer end has been charged for it once, and
+whoever does not has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+
+from fallback import pricing
+from fallback.breaker import Breaker
+from fallback.case import Bill, Case, request_of
+from fallback.envelope import Envelope
+from fallback.policy import Choice, Chosen, Routes, choose, micro
+from fallback.providers.base import Provider, ProviderFault
+from fallback.till import Till
+from schemas import subjects
+from schemas.frames import End
+from schemas.jobs import Job
+from schemas.nodes import EngineState
+from schemas.settings import Fallback, Price
+from workers.attempt import Attempt
+from workers.engines.base import EngineFault, Offer, Sink
+
+log = structlog.get_logger("cloud")
+
+ROUNDS = 3
+"""Times that each provider of a route is asked for one job."""
+PATIENCE = 20.0
+"""Seconds that a job waits for providers that said when to come back, if its deadline allows."""
+_PAUSE = 0.2
+_LONG = 60.0
+"""Seconds for which a provider is left alone that does not take our key."""
+
+
+class Desk:
+    """One provider: its breaker, and its places."""
+
+    def __init__(self, provider: Provider, breaker: Breaker, places: int) -> None:
+        self.provider = provider
+        self.breaker = breaker
+        self.slots = places
+        self.places = asyncio.Semaphore(places)
+        self.busy = 0
+
+    def judge(self, fault: ProviderFault, now: float) -> None:
+        name = self.provider.name
+        log.warning("provider.fault", provider=name, reason=fault.reason, error=fault.message)
+        if fault.reason == "busy":
+            self.breaker.busy(now, fault.retry_after, fault.message)
+        elif fault.reason == "key":
+            self.breaker.trip(now, _LONG, fault.message)
+        else:
+            self.breaker.failed(now, fault.message)
+
+
+class CloudEngine:
+    """The engine of a fallback's desk."""
+
+    name = "cloud"
+    kind = "provider"
+
+    def __init__(
+        self,
+        providers: Sequence[tuple[Provider, int]],
+        routes: Routes,
+        price: Callable[[Choice], Price | None],
+        till: Till,
+        config: Fallback,
+    ) -> None:
+        """`providers`: with the number of calls that may be under way there."""
+        self.desks = {
+            provider.name: Desk(
+                provider, Breaker(config.breaker_failures, config.breaker_open), places
+            )
+            for provider, places in providers
+        }
+        self._routes = routes
+        self._price = price
+        self._till = till
+        self._slots = config.slots
+
+    async def open(self) -> None:
+        for desk in self.desks.values():
+            try:
+                await desk.provider.open()
+            except ProviderFault as fault:
+                raise EngineFault(f"{desk.provider.name}: {fault.message}") from None
+
+    async def close(self) -> None:
+        """Once the books of all calls are closed."""
+        await self._till.close()
+        for desk in self.desks.values():
+            await desk.provider.close()
+
+    def states(self) -> Iterator[EngineState]:
+        """One for each provider, as cards have them."""
+        now = asyncio.get_running_loop().time()
+        for name, desk in self.desks.items():
+            shut = desk.breaker.state(now) == "open"
+            state, why = ("failed", desk.breaker.reason) if shut else ("ready", "")
+            yield EngineState(name, desk.provider.kind, state, desk.slots, desk.busy, why)
+
+    async def discover(self) -> Offer:
+        return Offer(self._slots, ())
+
+    async def check(self) -> None: ...
+
+    async def probe(self) -> bool:
+        """A call has time-outs of its own, so one that runs is alive."""
+        return True
+
+    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        """Raises EngineFault, or Withdrawn if another holder has the job."""
+        assert isinstance(sink, Attempt), "the runner's own"
+        case = self._case(sink, body)
+        bill = await self._till.reserve(case, self._choose(case))
+        try:
+            await asyncio.shield(sink.permitted)
+            return await self._ask_all(case, bill)
+        finally:
+            if not bill.closed:
+                self._till.abandon(case, bill)
+
+    def _case(self, attempt: Attempt, body: bytes) -> Case:
+        job = attempt.job
+        route = self._routes.of(job)
+        if route is None:
+            why = f"no provider may have {job.asked!r} by this fallback's configuration"
+            raise _declined(job, why)
+        request, bounded = request_of(body, job.content_type, job.endpoint)
+        return Case(attempt, route, request, bounded, time.time())
+
+    def _choose(self, case: Case) -> Chosen:
+        """Raises EngineFault if no provider can take the request as it is."""
+
+        def worst(provider: str, model: str) -> int | str:
+            return self._worst(case, provider, model)
+
+        chosen = choose(case.route, worst, micro(case.route.max_price))
+        if not chosen.choices:
+            raise _declined(case.job, f"no provider can take this request: {chosen.why}")
+        return chosen
+
+    def _worst(self, case: Case, name: str, model: str) -> int | str:
+        provider, endpoint = self.desks[name].provider, case.job.endpoint
+        if endpoint not in provider.endpoints(model):
+            return f"{model} has no {endpoint}"
+        if why := provider.unfit(case.task(model)):
+            return why
+        price = self._price(Choice(name, model, 0))
+        if price is None:
+            return f"{model} has no price"
+        if lacks := pricing.missing(endpoint, price):
+            return f"{model} has no price for {', '.join(lacks)}"
+        return pricing.worst_case(endpoint, case.request, len(case.body), price)
+
+    async def _ask_all(self, case: Case, bill: Bill) -> End:
+        """One after the other, and again after a pause. Raises EngineFault."""
+        faults: dict[str, str] = {}
+        clock = asyncio.get_running_loop().time
+        until = clock() + min(PATIENCE, case.job.total_by / 1000 - time.time())
+        for turn in range(ROUNDS):
+            for choice in self._free_first(bill.chosen.choices):
+                desk = self.desks[choice.provider]
+                async with desk.places:
+                    if not desk.breaker.admit(clock()):
+                        faults.setdefault(choice.provider, f"left alone: {desk.breaker.reason}")
+                        continue
+                    try:
+                        return await self._ask(case, bill, choice, desk)
+                    except ProviderFault as fault:
+                        desk.judge(fault, clock())
+                        faults[choice.provider] = fault.message
+            again = self._again_at(bill.chosen, clock(), turn)
+            if turn == ROUNDS - 1 or again > until:
+                break
+            await asyncio.sleep(again - clock())
+        told = "; ".join(f"{name}: {why}" for name, why in faults.items())
+        raise _declined(case.job, f"no provider could answer: {told}")
+
+    def _free_first(self, choices: Sequence[Choice]) -> list[Choice]:
+        """In the order of the route, but those that have no place now last."""
+        return sorted(choices, key=lambda each: self.desks[each.provider].places.locked())
+
+    def _again_at(self, chosen: Chosen, now: float, turn: int) -> float:
+        soonest = min(self.desks[c.provider].breaker.ready_at(now) for c in chosen.choices)
+        return max(soonest, now + _PAUSE * (turn + 1))
+
+    async def _ask(self, case: Case, bill: Bill, choice: Choice, desk: Desk) -> End:
+        """Raises ProviderFault if another may still answer, EngineFault if not."""
+        till = self._till
+        envelope = Envelope(case.attempt, choice.provider, till.money(bill.held.what.amount))
+        task = case.task(choice.model)
+        bill.running = choice, task
+        desk.busy += 1
+        try:
+            spent = await desk.provider.call(task, envelope)
+        except ProviderFault as fault:
+            bill.running = None
+            if not envelope.begun:
+                raise
+            desk.judge(fault, asyncio.get_running_loop().time())
+            await till.charge(case, bill, choice, fault.spent)
+            why = f"{choice.provider}: {fault.message}; the answer is not complete"
+            raise EngineFault(why, code="stream_broken", retryable=False) from None
+        except asyncio.CancelledError:
+            desk.breaker.undecided()
+            raise
+        finally:
+            desk.busy -= 1
+        desk.breaker.succeeded()
+        cost = await till.charge(case, bill, choice, spent)
+        envelope.seal(till.money(cost))
+        took = round((time.time() - case.began) * 1000)
+        return End(spent.prompt, spent.completion, spent.cached, took)
+
+
+def _declined(job: Job, why: str) -> EngineFault:
+    """Workers may still take the job, unless it is for providers alone."""
+    retryable = job.lane != subjects.CLOUD
+    return EngineFault(why, code="provider_failed", retryable=retryable)

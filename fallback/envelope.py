@@ -1,0 +1,87 @@
+"""Between a provider and the client: says who answered and what it cost, and keeps back what must
+wait for the price.
+
+A streamed answer passes from its first token on, and its cost follows as a comment at its end; what
+comes before a token (a role, an empty block) waits for it, so that a hedged worker does not lose to
+an announcement, and another provider can still follow. An answer that is not streamed is kept until
+it is paid, so that its head can carry the cost, and another provider can follow one that breaks off
+in the middle.
+"""
+
+from __future__ import annotations
+
+import re
+
+from workers.attempt import Attempt
+
+SERVED_BY = "x-headrace-served-by"
+COST = "x-headrace-cost"
+LIMIT = "x-headrace-cost-limit"
+EVENTS = "text/event-stream"
+
+_TOKEN = re.compile(
+    rb'"(?:content|text|delta|reasoning|reasoning_content|thinking|arguments|partial_json|name'
+    rb'|refusal|b64_json|audio)"\s*:\s*"[^"]|"error"\s*:\s*\{'
+)
+"""Something that was generated, in any of the APIs' events, or an error."""
+_END = b"data: [DONE]"
+
+
+class Envelope:
+    """The Sink of one call. `begun`: the client may have seen something of it."""
+
+    def __init__(self, attempt: Attempt, provider: str, limit: str) -> None:
+        self._attempt = attempt
+        self._provider = provider
+        self._limit = limit
+        self._streams = attempt.job.stream
+        self._head = (0, "")
+        self._pieces: list[bytes] = []
+        self.begun = False
+
+    @property
+    def status(self) -> int:
+        return self._head[0]
+
+    def start(self, status: int, content_type: str) -> None:
+        self._head = status, content_type
+
+    def data(self, chunk: bytes) -> None:
+        if self.begun:
+            self._attempt.data(chunk)
+            return
+        self._pieces.append(chunk)
+        if self._passes and (_TOKEN.search(chunk) or _END in chunk):
+            self._begin()
+        else:
+            self._attempt.touch()
+
+    def touch(self) -> None:
+        self._attempt.touch()
+
+    async def settle(self) -> None:
+        await self._attempt.settle()
+
+    def seal(self, cost: str) -> None:
+        """The answer is whole, and costs this much."""
+        attempt = self._attempt
+        if self._passes:
+            if not self.begun:
+                self._begin()
+            attempt.note((COST, cost))
+            attempt.data(f": {COST} {cost}\n\n".encode())
+            return
+        attempt.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
+        attempt.start(*self._head)
+        attempt.data(b"".join(self._pieces))
+
+    def _begin(self) -> None:
+        self.begun = True
+        self._attempt.note((SERVED_BY, f"provider:{self._provider}"), (LIMIT, self._limit))
+        self._attempt.start(*self._head)
+        self._attempt.data(b"".join(self._pieces))
+        self._pieces.clear()
+
+    @property
+    def _passes(self) -> bool:
+        return self._streams and self._head[1].startswith(EVENTS) and self.status == 200

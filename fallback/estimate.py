@@ -1,0 +1,117 @@
+"""Upper bounds of what a request may use; `pricing` says why they hold. Pure."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+OUTPUT_TOKENS = 4096
+"""Tokens that an answer may have where the request sets no limit; the provider is told so."""
+MESSAGE_TOKENS = 16
+"""What a chat template adds to a message at most."""
+AUDIO_TOKENS = 32
+"""Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
+fewer."""
+BYTES_A_SECOND = 2000
+"""A recording that is no WAV is taken to be coded at 16 kbit/s: what people upload has more."""
+UPLOADS = ("image", "image[]", "mask", "file")
+"""Fields of forms that hold files."""
+
+LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_PICTURES = ("image_url", "input_image", "image")
+_NUMBER_TOKENS = 8
+
+
+def output_limit(request: Mapping[str, Any]) -> int:
+    """Tokens that the answer may have: the request's own limit, else `OUTPUT_TOKENS`."""
+    given = [request[name] for name in LIMITS if isinstance(request.get(name), int)]
+    return max((each for each in given if each > 0), default=OUTPUT_TOKENS)
+
+
+def copies(request: Mapping[str, Any]) -> int:
+    """How many answers or pictures are asked for."""
+    given = [_whole(request.get(name)) for name in ("n", "best_of")]
+    return max(1, *given)
+
+
+def _whole(value: Any) -> int:
+    """A number, or one as forms write it."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def prompt_tokens(request: Mapping[str, Any], image_tokens: int) -> int:
+    """Tokens of the prompt at most: of every text in the request, whatever it is for, and of the
+    pictures and the sound in it. What the request says to be cached may be counted twice."""
+    total, ascii_bytes, cached = 0, 0, False
+    rest: list[Any] = [request]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            size = len(value.encode("utf-8", "surrogatepass"))
+            plain = len(value) if size == len(value) else sum(map(str.isascii, value))
+            ascii_bytes += plain
+            total += size - plain + 1
+        elif isinstance(value, Mapping):
+            cached = cached or "cache_control" in value
+            counted = _part(value, image_tokens)
+            total += MESSAGE_TOKENS if counted is None else counted
+            if counted is None:
+                rest += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple):
+            rest += value
+        else:
+            total += _NUMBER_TOKENS
+    return (total + math.ceil(ascii_bytes / 2)) * (2 if cached else 1)
+
+
+def _part(part: Mapping[str, Any], image_tokens: int) -> int | None:
+    """Tokens of a picture or of sound; None for everything else."""
+    kind = part.get("type")
+    if kind in _PICTURES:
+        return image_tokens
+    if kind == "input_audio":
+        held = part.get("input_audio")
+        data = held.get("data") if isinstance(held, Mapping) else None
+        size = len(data) * 3 // 4 if isinstance(data, str) else 0
+        return math.ceil(size / BYTES_A_SECOND * AUDIO_TOKENS)
+    return None
+
+
+def pictures_given(request: Mapping[str, Any]) -> int:
+    """Pictures that a request to edit brings, its mask among them."""
+    given = [request[name] for name in UPLOADS if request.get(name)]
+    return max(1, sum(len(each) if isinstance(each, list | tuple) else 1 for each in given))
+
+
+def seconds(recording: Any, size: int) -> float:
+    """The length of a recording: as its WAV header says, else at `BYTES_A_SECOND`."""
+    if isinstance(recording, bytes | bytearray | memoryview):
+        found = _wav(bytes(recording))
+        if found is not None:
+            return found
+        size = len(recording)
+    return size / BYTES_A_SECOND
+
+
+def _wav(data: bytes) -> float | None:
+    """Seconds of uncompressed sound, from its size and format; None if it is not that.
+
+    The header's own idea of its length is not asked: a stream's says 0 or 2³² − 1.
+    """
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return None
+    at = 12
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        if name == b"fmt " and at + 24 <= len(data):
+            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
+            pace = rate * channels * bits // 8
+            # 1 whole numbers, 3 floats, 0xFFFE either: the formats whose pace is fixed.
+            return len(data) / pace if form in (1, 3, 0xFFFE) and pace else None
+        at += 8 + size + size % 2
+    return None

@@ -1,0 +1,131 @@
+"""A fallback process: a worker whose engines are paid cloud APIs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import ClassVar
+
+import structlog
+
+from fallback import counter, pricing
+from fallback.desk import CloudDesk
+from fallback.engine import CloudEngine
+from fallback.ledger import Ledger, LedgerError
+from fallback.policy import Choice, Routes
+from fallback.pricing import Prices
+from fallback.providers import make
+from fallback.till import Till
+from schemas import bus as buses
+from schemas import nodes, subjects
+from schemas.bus import BusError, Message
+from schemas.jobs import CodecError
+from schemas.settings import Nats, Price, Settings, SettingsError
+from workers.engines.base import EngineFault
+from workers.holder import Holder
+
+log = structlog.get_logger("fallback")
+
+DEAD_AFTER = 10.0
+"""Seconds without a card after which another fallback counts as dead; it sends one each second."""
+
+
+class Fallback(Holder):
+    """Raises SettingsError for a model in a route that has no price."""
+
+    role: ClassVar[str] = nodes.FALLBACK
+    inbox: ClassVar[str] = subjects.INBOX_FALLBACK
+
+    def __init__(self, config: Settings) -> None:
+        super().__init__(config)
+        self._routes = Routes(config.route)
+        self._prices = Prices(config.prices, config.fallback.currency)
+        self._kinds = {each.name: each.kind for each in config.providers}
+        used = {each.partition("/")[0] for route in self._routes.all() for each in route.providers}
+        self._providers = [
+            (make(each), each.concurrency) for each in config.providers if each.name in used
+        ]
+        if faults := pricing.check(config.route, config.providers, self._prices):
+            raise SettingsError("\n".join(faults))
+        self._heard: dict[str, float] = {}
+        self._since = time.monotonic()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def _names(self) -> str:
+        return ",".join(provider.name for provider, _ in self._providers)
+
+    def _claims_as(self) -> str:
+        return ""
+
+    def _metrics(self) -> tuple[str, int]:
+        return self._config.fallback.metrics_host, self._config.fallback.metrics_port
+
+    async def _staff(self) -> None:
+        config = self._config
+        self._books = await buses.connect(
+            ledger_login(config),
+            f"headrace-ledger/{self._node}",
+            f"{subjects.INBOX_LEDGER}.{self._holder}",
+        )
+        self._ledger = Ledger(self._books, replicas=config.nats.replicas, alive=self._alive)
+        await self._ledger.open()
+        await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
+        await self._bus.subscribe(subjects.ASK_LEDGER, self._asked, "ledger")
+        till = Till(self._ledger, self._price, config.fallback.currency, self._holder)
+        engine = CloudEngine(self._providers, self._routes, self._price, till, config.fallback)
+        desk = CloudDesk(self._bus, self._runner, engine, self._routes, config)
+        try:
+            await desk.open()
+        except EngineFault as fault:
+            raise BusError(fault.message) from None
+        self._desks.append(desk)
+        self._sweeping = asyncio.create_task(self._sweep())
+        self._questions: set[asyncio.Task[None]] = set()
+        self._say()
+        log.info("fallback.ready", models=self._routes.models(), providers=self._names())
+
+    async def _leave(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._ledger.close()
+        await self._books.close()
+
+    def _price(self, choice: Choice) -> Price | None:
+        return self._prices.of(self._kinds[choice.provider], choice.provider, choice.model)
+
+    def _hear(self, message: Message) -> None:
+        try:
+            card = nodes.unpack(message.data)
+        except CodecError as fault:
+            log.warning("fallback.undecodable_card", error=str(fault))
+            return
+        if card.role == nodes.FALLBACK:
+            self._heard[card.holder] = time.monotonic()
+
+    def _alive(self, holder: str) -> bool:
+        """In doubt, as just after the start, it is."""
+        last = max(self._heard.get(holder, 0.0), self._since)
+        return holder == self._holder or time.monotonic() - last < DEAD_AFTER
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.fallback.sweep)
+            if not (self._bus.connected and self._books.connected):
+                self._since = time.monotonic()  # it was this process that did not hear
+                continue
+            try:
+                await self._ledger.sweep()
+            except LedgerError as fault:
+                log.warning("fallback.not_swept", error=str(fault))
+
+    def _asked(self, message: Message) -> None:
+        task = asyncio.create_task(counter.answer(self._ledger, self._bus, message))
+        self._questions.add(task)
+        task.add_done_callback(self._questions.discard)
+
+
+def ledger_login(config: Settings) -> Nats:
+    """How to reach the account with the credits: as everything else, unless the settings say."""
+    ledger, nats = config.ledger, config.nats
+    own = {"user": ledger.user, "password": ledger.password} if ledger.user else {}
+    return nats.model_copy(update={"url": ledger.url or nats.url, **own})

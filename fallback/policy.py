@@ -1,0 +1,96 @@
+"""What may go to which provider, and in which order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from schemas import settings, subjects
+from schemas.jobs import LOCAL, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A provider that may have a job. `model`: its name there; `worst`: most that it can cost."""
+
+    provider: str
+    model: str
+    worst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """`choices` in the order of the route; `passed`: why the others were passed over."""
+
+    choices: tuple[Choice, ...]
+    passed: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        return "; ".join(self.passed) or "its route names none"
+
+    def within(self, credits: int) -> Chosen:
+        """Without those that cost more than there is."""
+        return Chosen(tuple(each for each in self.choices if each.worst <= credits), self.passed)
+
+    @property
+    def dearest(self) -> int:
+        return max((each.worst for each in self.choices), default=0)
+
+
+class Routes:
+    """Routes with providers, by the name that clients use."""
+
+    def __init__(self, routes: Iterable[settings.Route]) -> None:
+        self._named = {route.name: route for route in routes if route.cloud}
+
+    def of(self, job: Job) -> settings.Route | None:
+        """The route by which the job may leave the house; None if it may not."""
+        return None if LOCAL in job.tags else self._named.get(job.asked)
+
+    def all(self) -> list[settings.Route]:
+        return list(self._named.values())
+
+    def models(self) -> list[str]:
+        return sorted({route.served for route in self._named.values()})
+
+
+def due(route: settings.Route | None, job: Job, now_ms: float, woken_for: bool) -> bool:
+    """Whether a job in hand may be taken to a provider: it is for providers alone, its ingress
+    said so, or its claim deadline is over. The ingress has the last word, when it is claimed."""
+    if route is None:
+        return False
+    return job.lane == subjects.CLOUD or woken_for or now_ms >= job.claim_by
+
+
+def choose(
+    route: settings.Route,
+    worst: Callable[[str, str], int | str],
+    limit: int,
+) -> Chosen:
+    """The route's providers that fit. `worst`: the worst case (micro-units) of the request at a
+    provider and model, or why it cannot go there. `limit`: micro-units, 0 for none."""
+    choices, passed = [], []
+    for each in route.providers:
+        provider, _, model = each.partition("/")
+        found = worst(provider, model)
+        if isinstance(found, str):
+            passed.append(f"{provider}: {found}")
+        elif limit and found > limit:
+            passed.append(f"{provider}: it may cost {found} micro-units, max_price allows {limit}")
+        else:
+            choices.append(Choice(provider, model, found))
+    return Chosen(tuple(choices), tuple(passed))
+
+
+def micro(amount: Decimal) -> int:
+    """An amount of the settings in micro-units; it has six decimals at most."""
+    return int(amount * 1_000_000)
+
+
+def money(amount: int, currency: str) -> str:
+    """Micro-units as people read them: ``0.000123 USD``."""
+    sign = "-" if amount < 0 else ""
+    whole, rest = divmod(abs(amount), 1_000_000)
+    return f"{sign}{whole}.{rest:06d} {currency}"

@@ -1,0 +1,17 @@
+"""Paid cloud APIs: as data first (`kinds`, `refused`), code only where the wire differs."""
+
+from __future__ import annotations
+
+from fallback.providers.anthropic import Anthropic
+from fallback.providers.base import Provider
+from fallback.providers.cloud import Cloud
+from fallback.providers.google import Google
+from schemas import settings
+
+_OWN: dict[str, type[Cloud]] = {"anthropic": Anthropic, "google": Google}
+"""Kinds with code of their own."""
+
+
+def make(config: settings.Provider) -> Provider:
+    """Not open yet."""
+    return _OWN.get(config.kind, Cloud)(config)

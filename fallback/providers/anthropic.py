@@ -1,0 +1,44 @@
+"""Anthropic: messages as they are, chat by its OpenAI-compatible surface.
+
+That surface says of itself what it passes over ("OpenAI SDK compatibility"), and such requests do
+not go there: fields by `kinds`, and here what is inside of them. A conversion of our own would not
+be more honest: what the surface drops is what messages do not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fallback.providers import kinds
+from fallback.providers.base import Task
+from fallback.providers.cloud import Cloud
+from schemas.jobs import LENIENT
+
+_UNHEARD = frozenset({"input_audio", "file"})
+_WARMEST = 1
+
+
+class Anthropic(Cloud):
+    def unfit(self, task: Task) -> str:
+        why = super().unfit(task)
+        if why or task.job.endpoint != kinds.CHAT:
+            return why
+        request = task.request
+        unheard = next((k for k in _kinds_of_parts(request) if k in _UNHEARD), "")
+        if unheard:
+            return f"a part of type {unheard!r} would be lost"
+        if LENIENT in task.job.tags:
+            return ""
+        if (request.get("temperature") or 0) > _WARMEST:
+            return "'temperature' would be cut to 1"
+        if any((tool.get("function") or {}).get("strict") for tool in request.get("tools") or ()):
+            return "'strict' of a tool would be lost"
+        return ""
+
+
+def _kinds_of_parts(request: Mapping[str, Any]) -> Iterator[str]:
+    for message in request.get("messages") or ():
+        content = message.get("content")
+        if isinstance(content, list):
+            yield from (str(part.get("type")) for part in content)

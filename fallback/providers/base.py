@@ -1,0 +1,128 @@
+"""What the fallback needs of a provider, and what a provider gets of the fallback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from schemas.jobs import Job
+from workers.engines.base import Sink
+
+Reason = Literal["busy", "failed", "away", "key"]
+"""Why a provider did not answer: it has no room now (429, 503, 529) · it answered and failed (5xx,
+cut off, nonsense, an error inside the stream) · it cannot be reached, or says nothing (connect and
+silence time-outs) · it does not take our account (401, 402, 403, quota used up, a model that our
+configuration names and it has not)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one call used. `prompt` includes those tokens that were `cached`; `completion` those of
+    reasoning. `told`: the provider said so; otherwise we counted, as far as the answer came.
+
+    `images` of `size` and `quality` as the answer or else the request has them; `seconds` of
+    recorded speech; `characters` spoken.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    images: int = 0
+    size: str = ""
+    quality: str = ""
+    seconds: float = 0.0
+    characters: int = 0
+    told: bool = True
+
+
+NOTHING = Spent()
+
+
+class Counter(Protocol):
+    """Counts a call that runs, for those that end before the provider has told its usage."""
+
+    def spent(self) -> Spent: ...
+
+
+class Meter:
+    """What a call has used so far; good at any time, also after the call was cancelled.
+
+    `counter` is the provider's. Before the request is out, `spent` is `NOTHING`; then it is the
+    prompt, as we estimate it; while an answer streams, that and our count of the answer, or what
+    the provider has told already.
+    """
+
+    __slots__ = ("counter",)
+
+    def __init__(self) -> None:
+        self.counter: Counter | None = None
+
+    @property
+    def spent(self) -> Spent:
+        return self.counter.spent() if self.counter is not None else NOTHING
+
+
+class ProviderFault(Exception):
+    """The provider did not answer as it should; `reason` says in what way.
+
+    `retry_after`: seconds, where it said so. `started`: the sink has been given something, so that
+    no other provider may answer. `spent`: what is to be paid all the same.
+    The message never has a secret in it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reason: Reason,
+        *,
+        retry_after: float | None = None,
+        started: bool = False,
+        spent: Spent = NOTHING,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.retry_after = retry_after
+        self.started = started
+        self.spent = spent
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One job for one provider. `model`: its name there. `request`: the JSON object of the body, or
+    the text fields of a form. `body`: the job's body, whole, as `content_type` says.
+    `meter`: read it after `Provider.call` was cancelled."""
+
+    job: Job
+    model: str
+    request: Mapping[str, Any]
+    body: bytes
+    content_type: str
+    meter: Meter = field(default_factory=Meter)
+
+
+class Provider(Protocol):
+    """A paid cloud API. Its methods raise ProviderFault, and nothing else."""
+
+    name: str
+    kind: str
+
+    async def open(self) -> None:
+        """Read the key and make the client; no I/O beyond that. Raises ProviderFault("key")."""
+
+    async def close(self) -> None: ...
+
+    def endpoints(self, model: str) -> frozenset[str]:
+        """The paths that this model has there, as ``/v1/chat/completions``."""
+
+    def unfit(self, task: Task) -> str:
+        """Why the request cannot be sent there without a loss nobody told the client of; "" if it
+        can. Pure, and cheap: asked before credits are reserved."""
+
+    async def call(self, task: Task, sink: Sink) -> Spent:
+        """Answer the job into `sink`, which gets nothing before the upstream's status is known.
+
+        A 4xx that is the client's fault is an answer, of which `Spent` is `NOTHING`.
+        Cancelled, it closes its connection at once; `task.meter` then says what was used.
+        """

@@ -1,0 +1,236 @@
+"""What an answer used: as the provider says, and counted by us where it says nothing.
+
+Told usage comes in four shapes: OpenAI's of chats, that of its other endpoints (`input_tokens`),
+Anthropic's, and seconds of audio. Two things are mended. Google leaves thoughts out of
+`completion_tokens` but not out of `total_tokens`, and charges them as output; tokens that Anthropic
+writes to its cache are beside its `input_tokens`, and are read all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+import orjson
+
+from fallback.providers import kinds
+from fallback.providers.base import NOTHING, Spent, Task
+from workers.engines.events import tokens_told
+
+LETTERS = 4
+"""Of one token, on average (OpenAI's and Google's rule of thumb for English)."""
+_PICTURE = 256
+"""Tokens of a picture in a prompt, between those of a small and of a large one."""
+_STRING = rb'"\s*:\s*"((?:[^"\\]|\\.)+)"'
+_SAID = {
+    kinds.CHAT: rb'"(?:content|reasoning_content|reasoning|refusal|arguments)' + _STRING,
+    kinds.COMPLETIONS: rb'"text' + _STRING,
+    kinds.RESPONSES: rb'"delta' + _STRING,
+    kinds.MESSAGES: rb'"(?:text|partial_json|thinking)' + _STRING,
+    kinds.TRANSCRIPTIONS: rb'"delta' + _STRING,
+}
+"""Where the text of a stream's event is. A run of bytes costs about 1 µs an event."""
+CHUNKED = frozenset({kinds.CHAT, kinds.COMPLETIONS})
+"""Endpoints whose streams tell their usage only if they are asked to."""
+_COMPLETED = re.compile(rb'"type": ?"image_(?:generation|edit)\.completed"')
+_PATTERNS = {endpoint: re.compile(pattern) for endpoint, pattern in _SAID.items()}
+_WHOLE = {**_PATTERNS, kinds.RESPONSES: re.compile(rb'"(?:text|arguments)' + _STRING)}
+
+
+def of_usage(usage: Mapping[str, Any]) -> Spent:
+    """A provider's own `usage` object."""
+    seconds = usage.get("seconds")
+    if isinstance(seconds, int | float):
+        return Spent(seconds=float(seconds))
+    told = tokens_told(orjson.dumps({"usage": usage}))
+    if told is None:
+        return Spent(told=False)
+    prompt = max(0, told.prompt) + _number(usage, "cache_creation_input_tokens")
+    thought = _number(usage, "total_tokens") - prompt - told.completion
+    return Spent(prompt, told.completion + max(0, thought), told.cached)
+
+
+def usage_in(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    for place in (event, event.get("response"), event.get("message"), event.get("x_groq")):
+        usage = place.get("usage") if isinstance(place, Mapping) else None
+        if isinstance(usage, dict):
+            return usage
+    return None
+
+
+class Running:
+    """Counts a stream. `by_event`: an event carries one token, so that events are counted."""
+
+    def __init__(self, task: Task, by_event: bool) -> None:
+        self._task = task
+        self._by_event = by_event
+        self._pattern = _PATTERNS.get(task.job.endpoint)
+        self._events = self._letters = 0
+        self._characters = spoken(task).characters if task.job.endpoint == kinds.SPEECH else 0
+        self._first: dict[str, Any] = {}
+        self._last: dict[str, Any] = {}
+
+    def take(self, chunk: bytes) -> None:
+        """Whole events, which have no usage."""
+        if self._pattern is not None:
+            for text in self._pattern.findall(chunk):
+                self._events += 1
+                self._letters += len(text)
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        """The last usage counts; Anthropic's prompt is in the first alone."""
+        usage = usage_in(event) or {}
+        self._first = self._first or usage
+        self._last = usage
+
+    def told(self) -> Spent | None:
+        """What the provider has said at the end; None if nothing of the answer."""
+        if not _says_output(self._last):
+            return None
+        return replace(of_usage({**self._first, **self._last}), characters=self._characters)
+
+    def spent(self) -> Spent:
+        """So far: what was told of the prompt, and our count of the answer."""
+        counted = self._events if self._by_event else -(-self._letters // LETTERS)
+        merged = {**self._first, **self._last}
+        if merged:
+            told = of_usage(merged)
+            return replace(told, completion=max(told.completion, counted), told=False)
+        prompt = prompt_tokens(self._task)
+        return Spent(prompt, counted, characters=self._characters, told=False)
+
+
+class Drawn:
+    """Counts a stream of pictures: each that is completed tells its own usage."""
+
+    def __init__(self, task: Task) -> None:
+        self._spent = replace(pictures(task, {}, 0), told=False)
+
+    def take(self, chunk: bytes) -> None:
+        """Whole events."""
+        done = len(_COMPLETED.findall(chunk))
+        if done:
+            self._spent = replace(self._spent, images=self._spent.images + done, told=True)
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        told, now = of_usage(usage_in(event) or {}), self._spent
+        self._spent = replace(
+            now,
+            prompt=now.prompt + told.prompt,
+            completion=now.completion + told.completion,
+            cached=now.cached + told.cached,
+            size=str(event.get("size") or now.size),
+            quality=str(event.get("quality") or now.quality),
+        )
+
+    def told(self) -> Spent | None:
+        return self._spent if self._spent.told else None
+
+    def spent(self) -> Spent:
+        return self._spent
+
+
+class Departure(Protocol):
+    """A request on its way (`fallback.providers.wire.Body`)."""
+
+    sent: bool
+
+
+class Sent:
+    """Counts a call that has no answer yet. Once the request is out, its prompt is read there,
+    whether or not anybody waits for the answer."""
+
+    def __init__(self, task: Task, departure: Departure) -> None:
+        self._task = task
+        self._departure = departure
+
+    def spent(self) -> Spent:
+        if not self._departure.sent:
+            return NOTHING
+        if self._task.job.endpoint in _TOKENS:
+            return Spent(prompt_tokens(self._task), told=False)
+        return Spent(told=False)
+
+
+_TOKENS = frozenset(
+    {kinds.CHAT, kinds.COMPLETIONS, kinds.EMBEDDINGS, kinds.RESPONSES, kinds.MESSAGES}
+)
+
+
+def document(task: Task, found: Mapping[str, Any], raw: bytes) -> Spent:
+    """Of a whole JSON answer about texts."""
+    if task.job.endpoint == kinds.COUNT:
+        return Spent()
+    if usage := usage_in(found):
+        return of_usage(usage)
+    pattern = _WHOLE.get(task.job.endpoint)
+    letters = sum(map(len, pattern.findall(raw))) if pattern is not None else 0
+    return Spent(prompt_tokens(task), -(-letters // LETTERS), told=False)
+
+
+def spoken(task: Task) -> Spent:
+    return Spent(characters=len(str(task.request.get("input") or "")))
+
+
+def pictures(task: Task, found: Mapping[str, Any], count: int) -> Spent:
+    """Of a whole answer with pictures. Size and quality: as drawn, or else as asked for."""
+    usage = usage_in(found)
+    base = of_usage(usage) if usage else Spent()
+    asked = task.request
+    size = str(found.get("size") or asked.get("size") or "")
+    quality = str(found.get("quality") or asked.get("quality") or "")
+    return replace(base, images=count, size=size, quality=quality)
+
+
+def prompt_tokens(task: Task) -> int:
+    """An estimate; token arrays are counted."""
+    request = task.request
+    given = [request.get(name) for name in ("messages", "system", "prompt", "input")]
+    more = [request.get(name) for name in ("instructions", "tools")]
+    return _tokens_of([*given, *more])
+
+
+def _tokens_of(found: Any) -> int:
+    letters = tokens = 0
+    for each in _leaves(found):
+        if isinstance(each, str):
+            letters += len(each)
+        else:
+            tokens += each
+    return tokens + -(-letters // LETTERS)
+
+
+_UNREAD = frozenset({"role", "type", "id", "image_url", "input_audio", "source", "file", "data"})
+
+
+def _leaves(found: Any) -> Iterator[str | int]:
+    """Texts, and numbers of tokens."""
+    if isinstance(found, str):
+        yield found
+    elif isinstance(found, Mapping):
+        if found.get("type") in ("image_url", "image", "input_image"):
+            yield _PICTURE
+        for name, value in found.items():
+            if name not in _UNREAD:
+                yield from _leaves(value)
+    elif isinstance(found, list):
+        yield from _of_list(found)
+
+
+def _of_list(found: list[Any]) -> Iterable[str | int]:
+    if found and all(isinstance(each, int) for each in found):
+        yield len(found)
+        return
+    for each in found:
+        yield from _leaves(each)
+
+
+def _says_output(usage: Mapping[str, Any]) -> bool:
+    return not usage.keys().isdisjoint(("completion_tokens", "output_tokens", "seconds"))
+
+
+def _number(usage: Mapping[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) else 0

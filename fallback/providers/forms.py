@@ -1,0 +1,102 @@
+"""Forms: recordings and pictures on their way to a provider, and what comes back of recordings."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from fallback.providers import count, kinds
+from fallback.providers.base import Spent, Task
+from schemas import multipart
+from schemas.multipart import FormError, Part
+from workers.engines import audio
+from workers.engines.audio import AudioError
+from workers.engines.envelope import Refusal
+from workers.engines.naming import name_form
+
+PLAIN = "text/plain; charset=utf-8"
+_FORMAT = "response_format"
+_TIME = re.compile(rb"--> (\d+):(\d\d):(\d\d)[.,](\d{3})|--> (\d\d):(\d\d)[.,](\d{3})")
+_USUAL = 16_000
+"""Bytes a second of MP3 at its most usual rate."""
+
+
+def rewrite(task: Task, dropped: set[str]) -> tuple[bytes, str]:
+    """(body, content type) with the provider's name of the model. Raises Refusal.
+
+    A transcript as bare text is asked for as JSON, which alone tells what it cost.
+    """
+    as_json = _as_text(task)
+    if not dropped and not as_json:
+        return name_form(task.body, task.content_type, task.model)
+    try:
+        parts = multipart.parse(task.body, task.content_type)
+    except FormError as fault:
+        raise Refusal(str(fault), param=fault.param) from None
+    gone = {*dropped, *([_FORMAT] if as_json else [])}
+    kept = [part for part in parts if part.name not in gone]
+    if as_json:
+        kept.append(Part(_FORMAT, b"json"))
+    return multipart.put(kept, "model", task.model)
+
+
+def _as_text(task: Task) -> bool:
+    """Not in a stream, whose events are the same whatever the format."""
+    hearing = task.job.endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS)
+    return hearing and task.request.get(_FORMAT) == "text" and not task.job.stream
+
+
+def heard(
+    task: Task, body: bytes, content_type: str, read: Callable[[bytes, str], dict[str, Any]]
+) -> tuple[Spent, bytes, str]:
+    """(what it used, the answer, its content type). `read` raises for what is no document."""
+    if task.request.get(_FORMAT) in ("srt", "vtt"):
+        return Spent(seconds=max(_ends(body), _length(task)), told=False), body, content_type
+    found = read(body, content_type)
+    usage = count.usage_in(found)
+    spent = count.of_usage(usage) if usage else Spent(told=False)
+    if not spent.told or not (spent.seconds or spent.prompt):
+        seconds = found.get("duration")
+        told = isinstance(seconds, int | float | str) and _number(seconds) > 0
+        spent = Spent(seconds=_number(seconds) if told else _length(task), told=told)
+    elif not spent.seconds:
+        spent = replace(spent, seconds=_length(task))
+    if _as_text(task):
+        return spent, f"{found.get('text', '')}\n".encode(), PLAIN
+    return spent, body, content_type
+
+
+def _ends(body: bytes) -> float:
+    """The last time in subtitles, in seconds."""
+    times = _TIME.findall(body)
+    if not times:
+        return 0.0
+    hours, minutes, seconds, millis, *short = times[-1]
+    if not seconds:
+        minutes, seconds, millis = short
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(millis) / 1000
+
+
+def _length(task: Task) -> float:
+    """Seconds of the recording, as its head says, else as if it were a usual MP3."""
+    try:
+        parts = multipart.parse(task.body, task.content_type)
+        data = next(part.content for part in parts if part.name == "file")
+    except (FormError, StopIteration):
+        return 0.0
+    try:
+        found = audio.sniff(data)
+    except AudioError:
+        return math.ceil(len(data) / _USUAL)
+    exact = found.native and found.name != "mp3"
+    return found.seconds if exact else math.ceil(len(data) / _USUAL)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,175 @@
+"""Google: chat and embeddings by its OpenAI-compatible surface, pictures by its own API, as the
+compatible one has neither sizes nor Gemini's image models.
+
+From the Gemini API's reference: ``models/*:generateContent`` (Gemini 2.5 Flash Image: one picture,
+`imageConfig.aspectRatio`, tokens in `usageMetadata`) and ``models/*:predict`` (Imagen 4:
+`sampleCount` 1 to 4, `aspectRatio`, no usage). A size becomes a ratio; the answer's `size` is what
+was really drawn.
+"""
+
+from __future__ import annotations
+
+import binascii
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from fallback.providers import kinds
+from fallback.providers.base import ProviderFault, Spent, Task
+from fallback.providers.cloud import Cloud
+from schemas import settings
+from workers.engines import pictures
+from workers.engines.envelope import JSON, Refusal
+from workers.engines.pictures import BadPicture
+
+_IMAGEN = "imagen-"
+_MOST = 4
+_IMAGEN_RATIOS = ("1:1", "3:4", "4:3", "9:16", "16:9")
+_GEMINI_RATIOS = (*_IMAGEN_RATIOS, "2:3", "3:2", "4:5", "5:4", "21:9")
+_NEAR = 0.03
+"""1792x1024, a size of DALL·E 3, counts as 16:9."""
+
+
+class Google(Cloud):
+    def __init__(self, config: settings.Provider) -> None:
+        """The address may be that of either surface."""
+        super().__init__(config)
+        self._url = self._url.removesuffix("/openai")
+
+    def unfit(self, task: Task) -> str:
+        why = super().unfit(task)
+        if why or task.job.endpoint != kinds.IMAGES:
+            return why
+        most = _MOST if task.model.startswith(_IMAGEN) else 1
+        if (task.request.get("n") or 1) > most:
+            return f"{task.model} draws at most {most} at a time"
+        size = task.request.get("size")
+        if size not in (None, "auto") and not ratio(task.model, size):
+            return f"{task.model} has no size with the shape of {size}"
+        return ""
+
+    def _address(self, task: Task) -> str:
+        if task.job.endpoint != kinds.IMAGES:
+            return super()._address(task)
+        verb = "predict" if task.model.startswith(_IMAGEN) else "generateContent"
+        return f"{self._url}/models/{task.model}:{verb}"
+
+    def _body(self, task: Task) -> tuple[bytes, str]:
+        if task.job.endpoint != kinds.IMAGES:
+            return super()._body(task)
+        make = _predict if task.model.startswith(_IMAGEN) else _generate
+        return orjson.dumps(make(task)), JSON
+
+    def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
+        if task.job.endpoint != kinds.IMAGES:
+            return super()._read(task, body, content_type)
+        found = self._document(body, content_type)
+        try:
+            drawn = _predicted(found) if task.model.startswith(_IMAGEN) else _generated(found)
+            size = _size(drawn[0]) if drawn else ""
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise ProviderFault(
+                f"{self.name} sent something that is no picture", "failed"
+            ) from None
+        if not drawn:
+            raise _nothing(self.name, found)
+        prompt, completion = _tokens(found)
+        answer: dict[str, Any] = {
+            "created": int(time.time()),
+            "data": [{"b64_json": each} for each in drawn],
+            "output_format": "png",
+            "size": size,
+        }
+        if prompt or completion:
+            total = {"input_tokens": prompt, "output_tokens": completion}
+            answer["usage"] = {**total, "total_tokens": prompt + completion}
+        quality = str(task.request.get("quality") or "")
+        asked = str(task.request.get("size") or "")
+        spent = Spent(prompt, completion, images=len(drawn), size=asked or size, quality=quality)
+        return spent, orjson.dumps(answer), JSON
+
+
+def ratio(model: str, size: str) -> str:
+    """The shape of ``WIDTHxHEIGHT`` in Google's words; "" if the model has none like it."""
+    width, _, height = size.partition("x")
+    wanted = int(width) / int(height)
+    known = _IMAGEN_RATIOS if model.startswith(_IMAGEN) else _GEMINI_RATIOS
+    off = {each: abs(_quotient(each) / wanted - 1) for each in known}
+    best = min(off, key=off.__getitem__)
+    return best if off[best] <= _NEAR else ""
+
+
+def _quotient(known: str) -> float:
+    width, _, height = known.partition(":")
+    return int(width) / int(height)
+
+
+def _shape(task: Task) -> dict[str, str]:
+    size = task.request.get("size")
+    return {} if size in (None, "auto") else {"aspectRatio": ratio(task.model, str(size))}
+
+
+def _predict(task: Task) -> dict[str, Any]:
+    parameters = {"sampleCount": task.request.get("n") or 1, **_shape(task)}
+    return {"instances": [{"prompt": task.request["prompt"]}], "parameters": parameters}
+
+
+def _generate(task: Task) -> dict[str, Any]:
+    config: dict[str, Any] = {"responseModalities": ["IMAGE"]}
+    if shape := _shape(task):
+        config["imageConfig"] = shape
+    content = {"role": "user", "parts": [{"text": task.request["prompt"]}]}
+    return {"contents": [content], "generationConfig": config}
+
+
+def _predicted(found: Mapping[str, Any]) -> list[str]:
+    return [
+        each["bytesBase64Encoded"]
+        for each in found.get("predictions") or ()
+        if "bytesBase64Encoded" in each
+    ]
+
+
+def _generated(found: Mapping[str, Any]) -> list[str]:
+    return [
+        part["inlineData"]["data"]
+        for candidate in found.get("candidates") or ()
+        for part in (candidate.get("content") or {}).get("parts") or ()
+        if "inlineData" in part and not part.get("thought")
+    ]
+
+
+def _size(base64: str) -> str:
+    """Of the picture itself. Raises ValueError."""
+    try:
+        seen = pictures.inspect(binascii.a2b_base64(base64))
+    except BadPicture as fault:
+        raise ValueError(str(fault)) from None
+    return f"{seen.width}x{seen.height}"
+
+
+def _tokens(found: Mapping[str, Any]) -> tuple[int, int]:
+    """(prompt, output); thoughts are output."""
+    usage = found.get("usageMetadata") or {}
+    output = ("candidatesTokenCount", "thoughtsTokenCount")
+    return usage.get("promptTokenCount", 0), sum(usage.get(name, 0) for name in output)
+
+
+def _nothing(name: str, found: Mapping[str, Any]) -> Refusal:
+    """Google's filters keep pictures back under the status 200."""
+    candidate: Mapping[str, Any] = next(iter(found.get("candidates") or ()), {})
+    prediction: Mapping[str, Any] = next(iter(found.get("predictions") or ()), {})
+    why = (
+        (found.get("promptFeedback") or {}).get("blockReason")
+        or prediction.get("raiFilteredReason")
+        or candidate.get("finishReason")
+        or "no reason given"
+    )
+    return Refusal(
+        f"The provider drew nothing: {why}.",
+        param="prompt",
+        code="content_policy_violation",
+        source=f"provider:{name}",
+    )

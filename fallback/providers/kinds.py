@@ -1,0 +1,195 @@
+"""What is known of each kind of provider, as data: where it answers, what its models can do, and
+what may not be sent there.
+
+Sources: the public API references of OpenAI, Google ("OpenAI compatibility" of the Gemini API),
+Cloudflare (Workers AI, "OpenAI compatible API endpoints") and Anthropic ("OpenAI SDK
+compatibility", Messages). Words for endpoints are those of `workers.engines.openai.FEATURES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from fallback.providers.refused import (
+    AUDIO_OUT,
+    DRAWN_PLAINLY,
+    FEES,
+    OF_ENGINES,
+    REASONING,
+    STATE,
+    UNSEEN,
+    not_in_anthropics_chat,
+)
+from schemas.nodes import Ignored
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
+RESPONSES = "/v1/responses"
+MESSAGES = "/v1/messages"
+COUNT = "/v1/messages/count_tokens"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
+SPEECH = "/v1/audio/speech"
+IMAGES = "/v1/images/generations"
+EDITS = "/v1/images/edits"
+
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models that are alike. `names`: patterns of their names, as the shell has them. `renames`:
+    fields that have another name there. `refuses`: fields that they do not take, or not so.
+    `drops`: fields that say nothing there, but would be refused."""
+
+    names: tuple[str, ...]
+    endpoints: frozenset[str]
+    renames: Mapping[str, str] = field(default_factory=dict)
+    refuses: tuple[Ignored, ...] = ()
+    drops: frozenset[str] = _NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """`url`: up to the version; `paths` of endpoints go behind it, where they are not OpenAI's
+    without ``/v1``. `families`: the first that fits a model. `choices`: most of `n`. `batch`: most
+    inputs of one embeddings request. `by_event`: an event of its streams carries one token, so that
+    events can be counted; otherwise letters are. `keyless`: it may have no key.
+    `drops`: fields without an effect on answers that it would refuse.
+    `key_header`: for endpoints where the key is not sent as ``Authorization: Bearer``. `headers`:
+    sent with everything."""
+
+    url: str
+    families: tuple[Family, ...]
+    paths: Mapping[str, str] = field(default_factory=dict)
+    refuses: tuple[Ignored, ...] = ()
+    choices: int = 128
+    batch: int = 2048
+    by_event: bool = True
+    keyless: bool = False
+    drops: frozenset[str] = _NONE
+    key_header: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def family(self, model: str) -> Family:
+        for family in self.families:
+            if any(fnmatchcase(model.lower(), name) for name in family.names):
+                return family
+        return UNKNOWN
+
+    def path(self, endpoint: str) -> str:
+        return self.paths.get(endpoint) or endpoint.removeprefix("/v1")
+
+
+UNKNOWN = Family(("*",), _NONE)
+_EMBEDDING = frozenset({EMBEDDINGS})
+_DRAWING = frozenset({IMAGES, EDITS})
+_HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
+_TALKING = frozenset({CHAT, RESPONSES})
+_NEW_LIMIT = {"max_tokens": "max_completion_tokens"}
+_B64_ALONE = Ignored(
+    "response_format", "its pictures come as base64 alone", ("images", "edits"), ("b64_json",)
+)
+
+OPENAI = Kind(
+    url="https://api.openai.com/v1",
+    refuses=(*OF_ENGINES, *STATE, *FEES, *AUDIO_OUT),
+    families=(
+        Family(("text-embedding-*",), _EMBEDDING),
+        Family(
+            ("gpt-image-*", "chatgpt-image-*"),
+            _DRAWING,
+            refuses=(_B64_ALONE,),
+            drops=frozenset({"response_format", "style", "seed"}),
+        ),
+        Family(("dall-e-3*",), frozenset({IMAGES}), drops=frozenset({"seed", "output_format"})),
+        Family(("dall-e-*",), _DRAWING, drops=frozenset({"seed", "output_format"})),
+        Family(("whisper-*",), _HEARING),
+        Family(("*-transcribe*",), frozenset({TRANSCRIPTIONS})),
+        Family(("tts-*", "*-tts*"), frozenset({SPEECH})),
+        Family(
+            ("*realtime*", "*moderation*", "sora-*", "*-deep-research*", "computer-use-*"), _NONE
+        ),
+        Family(("gpt-3.5-turbo-instruct*", "davinci-*", "babbage-*"), frozenset({COMPLETIONS})),
+        Family(("*-pro", "*-pro-20*", "*codex*"), frozenset({RESPONSES}), refuses=REASONING),
+        Family(("*audio*", "*-search-*"), frozenset({CHAT})),
+        Family(("gpt-5-chat*", "gpt-5.?-chat*"), _TALKING, _NEW_LIMIT),
+        Family(("o[0-9]*", "gpt-5*", "ft:o[0-9]*"), _TALKING, _NEW_LIMIT, REASONING),
+        Family(("gpt-*", "chatgpt-*", "ft:*"), _TALKING),
+    ),
+)
+
+GOOGLE = Kind(
+    url="https://generativelanguage.googleapis.com/v1beta",
+    refuses=(
+        *OF_ENGINES,
+        *AUDIO_OUT,
+        Ignored("logit_bias", "Google passes over it", ("chat",)),
+        Ignored("logprobs", "Google passes over it", ("chat",)),
+        *DRAWN_PLAINLY,
+    ),
+    families=(
+        Family(("gemini-embedding-*", "text-embedding-*", "embedding-*"), _EMBEDDING),
+        Family(("gemini-*-image*", "imagen-*"), frozenset({IMAGES})),
+        Family(("*-tts*", "*-live*", "*native-audio*", "veo-*", "aqa", "*-robotics-*"), _NONE),
+        Family(("gemini-*", "gemma-*", "learnlm-*"), frozenset({CHAT})),
+    ),
+    paths={CHAT: "/openai/chat/completions", EMBEDDINGS: "/openai/embeddings"},
+    key_header={IMAGES: "x-goog-api-key"},
+    choices=8,
+    batch=100,
+    drops=UNSEEN,
+    by_event=False,
+)
+
+CLOUDFLARE = Kind(
+    url="https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1",
+    refuses=(
+        *OF_ENGINES,
+        *AUDIO_OUT,
+        Ignored("logprobs", "Workers AI passes over it", ("chat",)),
+        Ignored("logit_bias", "Workers AI passes over it", ("chat",)),
+        Ignored("dimensions", "Workers AI always gives all of them", ("embeddings",)),
+    ),
+    families=(
+        Family(("@cf/*bge-reranker*", "@cf/*whisper*", "@cf/*flux*", "@cf/*stable-diff*"), _NONE),
+        Family(("@cf/*bge*", "@cf/*embed*"), _EMBEDDING),
+        Family(("@cf/*", "@hf/*"), frozenset({CHAT})),
+    ),
+    choices=1,
+    batch=100,
+)
+
+ANTHROPIC = Kind(
+    url="https://api.anthropic.com/v1",
+    refuses=(*OF_ENGINES, *FEES, *not_in_anthropics_chat()),
+    families=(Family(("claude-*",), frozenset({MESSAGES, COUNT, CHAT})),),
+    choices=1,
+    by_event=False,
+    key_header={MESSAGES: "x-api-key", COUNT: "x-api-key"},
+    headers={"anthropic-version": "2023-06-01"},
+)
+
+COMPATIBLE = Kind(
+    url="",
+    refuses=(*OF_ENGINES, *AUDIO_OUT),
+    families=(
+        Family(("*embed*", "*bge-*", "*/e5-*", "*gte-*"), _EMBEDDING),
+        Family(("*whisper*", "*-transcribe*", "*voxtral*"), _HEARING),
+        Family(("*tts*", "*orpheus*", "*kokoro*"), frozenset({SPEECH})),
+        Family(("*flux*", "*dall-e*", "*stable-diffusion*", "*gpt-image*", "*sdxl*"), _DRAWING),
+        Family(("*",), frozenset({CHAT, COMPLETIONS})),
+    ),
+    keyless=True,
+)
+
+KINDS: Mapping[str, Kind] = {
+    "openai": OPENAI,
+    "google": GOOGLE,
+    "cloudflare": CLOUDFLARE,
+    "anthropic": ANTHROPIC,
+    "compatible": COMPATIBLE,
+}

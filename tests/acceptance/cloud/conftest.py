@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.acceptance.cloud.house import SECRET, House, house
+from tests.sim.providers import OpenAI
+
+
+@pytest_asyncio.fixture
+async def here(tmp_path: Path) -> AsyncIterator[House]:
+    async with house(tmp_path) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def sim() -> AsyncIterator[OpenAI]:
+    async with OpenAI(key=SECRET) as made:
+        yield made

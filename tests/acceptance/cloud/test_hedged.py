@@ -1,0 +1,81 @@
+"""A hedged job runs at a worker and at a provider: one answer, one charge, and the loser stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.acceptance.cloud.house import House
+from tests.fabric import Process, ask
+from tests.sim.providers import OpenAI
+
+MODEL = "gpt-4o-mini"
+GRANTED = 1_000_000
+
+
+async def _open(here: House, sim: OpenAI, engine: str) -> Process:
+    here.provider("sim", sim)
+    here.price("sim", MODEL)
+    here.route("echo", [f"sim/{MODEL}"], model="echo", hedge_after=0.3)
+    await here.grant(GRANTED)
+    await here.ingress()
+    await here.fallback()
+    await here.provided("echo")
+    worker = await here.fabric.worker(engine)
+    await here.fabric.served("echo")
+    return worker
+
+
+async def test_the_provider_is_first(here: House, sim: OpenAI) -> None:
+    worker = await _open(here, sim, "echo://?model=echo&first_ms=60000")
+    began = time.monotonic()
+    assert await here.fabric.stream(ask("#h one two", max_tokens=9)) == (200, "#h one two", True)
+    [sent] = sim.record.requests
+    assert 0.3 <= sent.at - began < 0.6
+    await worker.logged("runner.ended", outcome="dropped")
+    [charge] = await here.charges()
+    assert charge.usage is not None
+    await here.settled(GRANTED - charge.usage.cost)
+    await here.fabric.idle()
+
+
+async def test_the_worker_is_first_after_all(here: House, sim: OpenAI) -> None:
+    """The provider has said nothing yet: its call is aborted, and costs what it used."""
+    worker = await _open(here, sim, "echo://?model=echo&first_ms=900")
+    sim.pace.first_s = 60
+    got: list[float] = []
+    answer = await here.fabric.stream(
+        ask("#w one two", max_tokens=3), on_text=lambda _: got.append(time.monotonic())
+    )
+    assert answer == (200, "#w one two", True)
+    [gone] = await sim.ended("aborted")
+    assert gone.ended - got[0] < 0.2, "the loser went on"
+    await worker.logged("runner.ended", outcome="ok")
+    async with asyncio.timeout(10):
+        while (await here.balance()).reserved:
+            await asyncio.sleep(0.02)
+    charges = await here.charges()
+    assert len(charges) <= 1
+    spent = sum(charge.usage.cost for charge in charges if charge.usage is not None)
+    await here.settled(GRANTED - spent)
+    await here.fabric.idle()
+
+
+async def test_a_quick_worker_is_not_hedged(here: House, sim: OpenAI) -> None:
+    await _open(here, sim, "echo://?model=echo")
+    answers = await asyncio.gather(*(here.fabric.post(ask(f"#{n} x")) for n in range(20)))
+    assert {answer[0] for answer in answers} == {200}
+    assert sim.record.connections == 0
+
+
+async def test_a_worker_that_dies_leaves_the_job_to_the_provider(here: House, sim: OpenAI) -> None:
+    worker = await _open(here, sim, "echo://?model=echo&first_ms=60000")
+    sim.pace.door.clear()
+    asked = asyncio.create_task(here.fabric.post(ask("#d one", max_tokens=9)))
+    await sim.seen(1)
+    await worker.kill()
+    sim.pace.door.set()
+    status, _, headers = await asked
+    assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim")
+    assert len(sim.record.requests) == 1
+    await here.fabric.idle()

@@ -1,0 +1,113 @@
+"""Fallbacks that die, and credits that run out: exact to the unit, and nobody is left hanging."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from fallback.entries import Kind
+from tests.acceptance.cloud.house import INPUT, OUTPUT, House
+from tests.fabric import PATIENCE, Process, ask, first_to_log
+from tests.sim.providers import OpenAI
+
+MODEL = "gpt-4o-mini"
+GRANTED = 1_000_000
+
+
+async def _open(here: House, sim: OpenAI, fallbacks: int) -> list[Process]:
+    here.provider("sim", sim, concurrency=64)
+    if "[[prices]]" not in here.tables:
+        here.price("sim", MODEL)
+    here.route("echo", [f"sim/{MODEL}"])
+    await here.ingress({"jobs.queue_depth": 5000})
+    started = [here.fallback({"fallback.slots": 64}) for _ in range(fallbacks)]
+    found = list(await asyncio.gather(*started))
+    await here.provided("echo")
+    return found
+
+
+async def _written(here: House, kind: Kind) -> None:
+    """Wait until the books have an entry of this kind."""
+    async with asyncio.timeout(PATIENCE):
+        while not any(entry.kind is kind for entry in await here.entries()):
+            await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("step", ["reserved", "called", "answered", "charged"])
+async def test_killed_at_each_step_the_job_is_paid_once(
+    here: House, sim: OpenAI, step: str
+) -> None:
+    both = await _open(here, sim, 2)
+    await here.grant(GRANTED)
+    sim.pace.door.clear()
+    asked = asyncio.create_task(here.fabric.post(ask("#k one two", max_tokens=9)))
+    victim = await first_to_log(both, "runner.began")
+    if step == "reserved":
+        await _written(here, Kind.RESERVE)
+    elif step == "called":
+        await sim.seen(1)
+    else:
+        await sim.seen(1)
+        sim.pace.door.set()
+        await (sim.ended("finished") if step == "answered" else _written(here, Kind.CHARGE))
+    await both[victim].kill()
+    sim.pace.door.set()
+    status, body, _ = await asked
+    assert (status, body["choices"][0]["message"]["content"]) == (200, "#k one two")
+    cost = INPUT * 3 + OUTPUT * 3
+    await here.settled(GRANTED - cost)
+    assert len(await here.charges()) == 1
+    await here.fabric.idle()
+
+
+async def test_killed_in_mid_stream_the_client_is_told_and_pays_nothing(
+    here: House, sim: OpenAI
+) -> None:
+    both = await _open(here, sim, 2)
+    await here.grant(GRANTED)
+    sim.pace.token_s = 0.05
+    got = asyncio.Event()
+    words = "#m " + " ".join(f"w{n}" for n in range(100))
+    asked = asyncio.create_task(
+        here.fabric.stream(ask(words, max_tokens=200), on_text=lambda _: got.set())
+    )
+    victim = await first_to_log(both, "runner.began")
+    await got.wait()
+    await both[victim].kill()
+    status, text, done = await asked
+    assert (status, done) == (200, False)
+    assert text.endswith("!stream_broken")
+    await here.settled(GRANTED)
+    await here.fabric.idle()
+
+
+async def test_eight_fallbacks_serve_exactly_what_is_paid_for(here: House, sim: OpenAI) -> None:
+    """1,000 jobs, credits for 600: what is read costs nothing here, so a job costs its worst case,
+    two tokens."""
+    here.price("sim", MODEL, input=0, output=OUTPUT)
+    await _open(here, sim, 8)
+    await here.grant(600 * 2 * OUTPUT)
+    watched: list[int] = []
+    over = asyncio.Event()
+
+    async def watch() -> None:
+        while not over.is_set():
+            watched.append((await here.balance()).available)
+            await asyncio.sleep(0.01)
+
+    watching = asyncio.create_task(watch())
+    answers = await asyncio.gather(
+        *(here.fabric.post(ask(f"#{n:05d} x", max_tokens=2)) for n in range(1000))
+    )
+    over.set()
+    await watching
+    by = Counter((status, body.get("error", {}).get("code")) for status, body, _ in answers)
+    assert by == {(200, None): 600, (402, "insufficient_credits"): 400}
+    assert len(sim.record.requests) == 600
+    assert min(watched) >= 0
+    entries = await here.entries()
+    assert sum(entry.change for entry in entries) == entries[-1].balance == 0
+    charged = Counter(entry.job for entry in entries if entry.kind is Kind.CHARGE)
+    assert (len(charged), set(charged.values())) == (600, {1})

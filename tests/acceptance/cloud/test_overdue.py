@@ -1,0 +1,119 @@
+"""Exactly the overdue jobs go out: none before its deadline, none twice, and none that may not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+from tests.acceptance.cloud.house import House
+from tests.fabric import KEY, ask
+from tests.sim.providers import OpenAI
+
+MODEL = "gpt-4o-mini"
+LOCAL = "sk-local-0123456789abcdef"
+CLAIM = 1.0
+
+
+async def _open(here: House, sim: OpenAI, fallbacks: int = 1, **route: object) -> None:
+    here.provider("sim", sim, concurrency=256)
+    here.price("sim", MODEL)
+    here.route("echo", [f"sim/{MODEL}"], **{"model": "echo", "claim": CLAIM, **route})
+    await here.grant(100_000_000)
+    keys = f'[[keys]]\nname = "l"\naccount = "tests"\nsecret = "{LOCAL}"\nlocal = true\n'
+    await here.ingress({"jobs.queue_depth": 5000}, keys)
+    for _ in range(fallbacks):
+        await here.fallback({"fallback.slots": 256})
+    await here.provided("echo")
+
+
+async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> None:
+    """Two slots of 20 ms each serve about a hundred a second: the rest is overdue, and goes out."""
+    await _open(here, sim, fallbacks=2)
+    worker = await here.fabric.worker("echo://?model=echo&first_ms=20", slots=2)
+    await here.fabric.served("echo")
+    asked: dict[str, float] = {}
+
+    async def one(number: int) -> str:
+        name = f"#j{number}"
+        asked[name] = time.monotonic()
+        status, body, headers = await here.fabric.post(ask(f"{name} x", max_tokens=2))
+        assert (status, body["choices"][0]["message"]["content"]) == (200, f"{name} x")
+        return str(headers["x-headrace-served-by"]).partition(":")[0]
+
+    by = Counter(await asyncio.gather(*map(one, range(1000))))
+    sent = {exchange.body["messages"][-1]["content"].split()[0] for exchange in sim.record.requests}
+    assert by["provider"] == len(sent) == len(sim.record.requests)
+    assert by["node"] + by["provider"] == 1000
+    assert by["node"] > 50, "the worker had no chance"
+    early = [
+        exchange.at - asked[exchange.body["messages"][-1]["content"].split()[0]]
+        for exchange in sim.record.requests
+    ]
+    assert min(early) >= CLAIM, "a job went out before its deadline"
+    assert worker.count("runner.ended", outcome="ok") == by["node"]
+    assert len(await here.charges()) == by["provider"]
+    await here.fabric.idle()
+
+
+async def test_strictly_local_means_no_connection(here: House, sim: OpenAI) -> None:
+    """A key, a header and a route each keep their jobs here, beside others that go out."""
+    here.route("kept", [f"sim/{MODEL}"], model="echo", claim=0.1, local_only=True)
+    await _open(here, sim, claim=0.1, first_token=3, total=4)
+
+    async def one(number: int) -> tuple[int, Any]:
+        body = ask(f"#l{number} x", max_tokens=2)
+        headers: dict[str, str] = {}
+        if number % 3 == 0:
+            headers["Authorization"] = f"Bearer {LOCAL}"
+        elif number % 3 == 1:
+            headers["x-headrace-fallback"] = "never"
+        else:
+            body["model"] = "kept"
+        status, answer, _ = await here.fabric.post(body, **headers)
+        return status, answer["error"]["code"]
+
+    answers = await asyncio.gather(*map(one, range(30)))
+    assert set(answers) == {(503, "no_worker")}
+    assert sim.record.connections == 0
+    await here.fabric.idle()
+
+
+async def test_a_local_job_at_the_head_does_not_block_those_behind_it(
+    here: House, sim: OpenAI
+) -> None:
+    await _open(here, sim, claim=0.2)
+    await here.fabric.worker("echo://?model=echo&first_ms=3000", slots=1)
+    await here.fabric.served("echo")
+    busy = asyncio.create_task(here.fabric.post(ask("#busy x", max_tokens=2)))
+    await here.fabric.jobs(1)
+    kept = [
+        asyncio.create_task(
+            here.fabric.post(ask(f"#kept{n} x", max_tokens=2), **{"x-headrace-fallback": "never"})
+        )
+        for n in range(3)
+    ]
+    await here.fabric.jobs(4)
+    _, _, headers = await here.fabric.post(ask("#out x", max_tokens=2))
+    assert headers["x-headrace-served-by"] == "provider:sim"
+    answers = await asyncio.gather(busy, *kept)
+    assert {answer[2]["x-headrace-served-by"].partition(":")[0] for answer in answers} == {"node"}
+    assert len(sim.record.requests) == 1
+
+
+async def test_only_goes_out_at_once_past_a_free_worker(here: House, sim: OpenAI) -> None:
+    await _open(here, sim)
+    await here.fabric.worker()
+    await here.fabric.served("echo")
+    body = ask("#only x", max_tokens=2)
+    began = time.monotonic()
+    status, _, headers = await here.fabric.post(body, **{"x-headrace-fallback": "only"})
+    assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim")
+    assert time.monotonic() - began < CLAIM
+    status, answer, _ = await here.fabric.post(body, **{"x-headrace-fallback": "maybe"})
+    assert (status, answer["error"]["param"]) == (400, "x-headrace-fallback")
+    local = {"Authorization": f"Bearer {LOCAL}", "x-headrace-fallback": "only"}
+    status, answer, _ = await here.fabric.post(body, **local)
+    assert (status, answer["error"]["code"]) == (400, "no_provider")
+    assert KEY not in str(sim.record.requests[0].headers)

@@ -1,0 +1,68 @@
+"""What no worker takes is answered by a provider, once, and paid."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.acceptance.cloud.house import INPUT, OUTPUT, House
+from tests.fabric import ask
+from tests.sim.providers import OpenAI
+
+GRANTED = 1_000_000
+MODEL = "gpt-4o-mini"
+
+
+async def _open(here: House, sim: OpenAI, **route: object) -> None:
+    here.provider("sim", sim)
+    here.price("sim", MODEL)
+    here.route("echo", [f"sim/{MODEL}"], **route)
+    await here.grant(GRANTED)
+    await here.ingress()
+    await here.fallback()
+    await here.provided("echo")
+
+
+async def test_without_a_worker_the_provider_answers_after_the_claim_deadline(
+    here: House, sim: OpenAI
+) -> None:
+    await _open(here, sim, model="echo", claim=0.5)
+    began = time.monotonic()
+    status, body, headers = await here.fabric.post(ask("#a one two", max_tokens=10))
+    took = time.monotonic() - began
+    assert (status, body["choices"][0]["message"]["content"]) == (200, "#a one two")
+    assert body["model"] == "echo"
+    [sent] = sim.record.with_text("#a")
+    assert sent.at - began >= 0.5
+    assert took < 0.5 + 0.1 + 0.2, f"{took:.3f} s"
+    assert headers["x-headrace-served-by"] == "provider:sim"
+    cost = sent.used.input * INPUT + sent.used.output * OUTPUT
+    assert headers["x-headrace-cost"] == f"0.{cost:06d} USD"
+    await here.settled(GRANTED - cost)
+    await here.fabric.idle()
+
+
+async def test_a_stream_says_its_cost_at_its_end(here: House, sim: OpenAI) -> None:
+    await _open(here, sim)
+    request = {**ask("#s one two", max_tokens=10), "stream": True}
+    url = f"{here.fabric.url}/v1/chat/completions"
+    async with here.fabric.session.post(url, json=request, headers=here.fabric.headers) as answer:
+        text = (await answer.read()).decode()
+    assert answer.headers["x-headrace-served-by"] == "provider:sim"
+    assert "x-headrace-cost-limit" in answer.headers
+    [sent] = sim.record.with_text("#s")
+    cost = sent.used.input * INPUT + sent.used.output * OUTPUT
+    assert text.endswith(f": x-headrace-cost 0.{cost:06d} USD\n\n")
+    assert "data: [DONE]\n\n" in text
+    await here.settled(GRANTED - cost)
+    await here.fabric.idle()
+
+
+async def test_a_worker_that_is_free_is_not_paid_for(here: House, sim: OpenAI) -> None:
+    await _open(here, sim, model="echo", claim=0.2)
+    await here.fabric.worker()
+    await here.fabric.served("echo")
+    answers = await asyncio.gather(*(here.fabric.post(ask(f"#{i} x")) for i in range(20)))
+    assert {answer[2]["x-headrace-served-by"].partition(":")[0] for answer in answers} == {"node"}
+    assert {answer[2]["x-headrace-cost"] for answer in answers} == {"0"}
+    assert sim.record.connections == 0

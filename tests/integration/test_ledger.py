@@ -1,0 +1,259 @@
+"""The credits on a real broker: many hands on one account, kills, restarts, repetitions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from deploy.nats.broker import Broker
+from fallback import books
+from fallback.entries import Kind
+from fallback.ledger import Balance, Insufficient, Ledger, Reservation
+from schemas import bus as buses
+from schemas import subjects, topology
+from schemas.bus import ApiError, Bus
+from schemas.settings import Jobs, Nats
+from tests.unit.fallback.counters import usage
+
+ACCOUNT = "acme"
+PATIENCE = 60.0
+Open = Callable[..., Awaitable[Ledger]]
+
+
+def login(broker: Broker) -> Nats:
+    user, password = broker.users["ledger"]
+    return Nats(url=broker.url, user=user, password=SecretStr(password))
+
+
+@pytest.fixture
+async def bus(broker: Broker) -> AsyncIterator[Bus]:
+    made = await buses.connect(login(broker), "test", "_L.test")
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def opened(broker: Broker) -> AsyncIterator[Open]:
+    """Opens ledgers, each with a connection of its own, and closes them."""
+    made: list[tuple[Bus, Ledger]] = []
+
+    async def open_one(alive: Callable[[str], bool] = lambda holder: True) -> Ledger:
+        bus = await buses.connect(login(broker), "test", f"_L.{len(made)}")
+        ledger = Ledger(bus, alive=alive)
+        made.append((bus, ledger))
+        await ledger.open()
+        return ledger
+
+    yield open_one
+    for bus, ledger in made:
+        await ledger.close()
+        await bus.close()
+
+
+def job(number: int, amount: int = 10, holder: str = "h", turn: int = 1) -> Reservation:
+    return Reservation(ACCOUNT, f"job-{number}", turn, holder, amount, first=turn == 1)
+
+
+async def charges(ledger: Ledger) -> list[int]:
+    found = [entry async for entry in ledger.history(ACCOUNT)]
+    return [entry.usage.cost for entry in found if entry.kind is Kind.CHARGE and entry.usage]
+
+
+async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
+    hands = [await opened() for _ in range(8)]
+    await hands[0].grant(ACCOUNT, 6000)
+
+    async def work(at: int) -> int:
+        served = 0
+        for number in range(at, 1000, len(hands)):
+            try:
+                held = await hands[at].reserve(job(number, holder=f"h{at}"))
+            except Insufficient:
+                continue
+            served += await hands[at].settle(held, 10, usage(f"job-{number}"))
+        return served
+
+    async with asyncio.timeout(PATIENCE):
+        assert sum(await asyncio.gather(*(work(at) for at in range(8)))) == 600
+    assert await hands[1].balance(ACCOUNT) == Balance(0, 0)
+    assert await charges(hands[2]) == [10] * 600
+    entries = [entry async for entry in hands[3].history(ACCOUNT)]
+    assert [entry.balance for entry in entries if entry.kind is not Kind.RESERVE][-1] == 0
+
+
+HOLDER = """
+import asyncio, json, sys
+from pydantic import SecretStr
+from fallback.ledger import Ledger, Reservation
+from schemas import bus as buses
+from schemas.settings import Nats
+async def main():
+    url, user, password = sys.argv[1:]
+    bus = await buses.connect(Nats(url=url, user=user, password=SecretStr(password)), "t", "_L.p")
+    ledger = Ledger(bus)
+    await ledger.open()
+    held = await ledger.reserve(Reservation("acme", "killed", 1, "victim", 70))
+    print(json.dumps({"seq": held.seq}), flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_process_held_comes_back(broker: Broker, opened: Open) -> None:
+    dead: set[str] = set()
+    ledger = await opened(lambda holder: holder not in dead)
+    await ledger.grant(ACCOUNT, 100)
+    victim = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, broker.url, *broker.users["ledger"],
+        stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert victim.stdout is not None
+    async with asyncio.timeout(PATIENCE):
+        assert json.loads(await victim.stdout.readline())["seq"] == 2
+    assert await ledger.sweep() == 0, "it lives"
+    assert await ledger.balance(ACCOUNT) == Balance(30, 70)
+
+    victim.kill()
+    await victim.wait()
+    dead.add("victim")
+    assert await ledger.sweep() == 1
+    assert await ledger.sweep() == 0
+    assert await ledger.balance(ACCOUNT) == Balance(100, 0)
+
+
+async def test_a_restart_of_the_broker_keeps_everything(broker: Broker, opened: Open) -> None:
+    one, two = await opened(), await opened()
+    await one.grant(ACCOUNT, 100)
+    settled = await one.reserve(job(1))
+    assert await one.settle(settled, 4, usage("job-1"))
+    open_still = await one.reserve(job(2))
+
+    await asyncio.to_thread(broker.kill)
+    waiting = asyncio.create_task(one.settle(open_still, 7, usage("job-2")))
+    await asyncio.to_thread(broker.restart)
+
+    async with asyncio.timeout(PATIENCE):
+        assert await waiting
+        assert await one.settle(settled, 4, usage("job-1")), "its own charge, said again"
+    assert await two.balance(ACCOUNT) == Balance(89, 0)
+    assert await charges(two) == [4, 7]
+
+
+async def test_a_job_is_charged_once_whoever_holds_it(opened: Open) -> None:
+    one, two = await opened(), await opened()
+    await one.grant(ACCOUNT, 15)
+    first = await one.reserve(job(1, holder="a"))
+    second = await two.reserve(job(1, holder="b", turn=2))
+    assert not second.paid
+    assert not await one.settle(first, 5, usage("job-1")), "the later holder has it"
+    assert await two.settle(second, 6, usage("job-1"))
+
+    third = await one.reserve(job(1, amount=10**6, holder="a", turn=3))
+    assert third.paid, "there is nothing to pay for any more, and nothing is asked for"
+    assert not await one.settle(third, 5, usage("job-1"))
+    assert await two.balance(ACCOUNT) == Balance(9, 0)
+
+
+async def test_what_lies_before_the_window_is_found(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await opened()
+    await one.grant(ACCOUNT, 100)
+    await one.reserve(job(1, amount=30, holder="lost"))
+    paid = await one.reserve(job(2, amount=30))
+    await one.settle(paid, 20, usage("job-2"))
+    monkeypatch.setattr(books, "WINDOW", 0)
+
+    late = await opened(lambda holder: holder != "lost")
+    assert await late.balances() == {ACCOUNT: Balance(50, 30)}
+    assert await late.sweep() == 1
+    again = Reservation(ACCOUNT, "job-2", 2, "late", 10, first=False, arrived=1)
+    assert (await late.reserve(again)).paid, "what is older than the window is looked up"
+    assert await late.balances() == {ACCOUNT: Balance(80, 0)}
+
+
+async def test_usage_of_all_accounts_is_read_in_order(opened: Open) -> None:
+    ledger = await opened()
+    for number, account in enumerate(["a", "b", "a"]):
+        await ledger.grant(account, 10)
+        held = await ledger.reserve(Reservation(account, f"{number}", 1, "h", 10))
+        await ledger.settle(held, number, usage(f"{number}", account, prompt=number))
+    found = [(each.account, each.cost, each.prompt) async for each in ledger.usage()]
+    assert found == [("a", 0, 0), ("b", 1, 1), ("a", 2, 2)]
+    assert [each.job async for each in ledger.usage(account="b")] == ["1"]
+    newest = [(e.kind, e.balance) async for e in ledger.history("a", limit=2)]
+    assert newest == [(Kind.RESERVE, 10), (Kind.CHARGE, 18)]
+
+
+async def test_the_books_take_nothing_but_entries(opened: Open, bus: Bus) -> None:
+    ledger = await opened()
+    await ledger.grant(ACCOUNT, 5)
+    subject = subjects.credits(ACCOUNT)
+    with pytest.raises(ApiError, match="increment is missing"):
+        await bus.store(subject, {"Nats-Msg-Id": "x"})
+    with pytest.raises(ApiError, match="has payload"):
+        await bus.store(subject, {"Nats-Incr": "+1"}, b"more")
+    with pytest.raises(ApiError, match="not permitted"):
+        await bus.api("STREAM.PURGE.CREDITS")
+    with pytest.raises(ApiError, match="not permitted"):
+        await bus.api("STREAM.MSG.DELETE.CREDITS", {"seq": 1})
+    assert await ledger.balance(ACCOUNT) == Balance(5, 0)
+
+
+async def test_jobs_are_no_counters(bus: Bus) -> None:
+    await bus.ensure_streams(topology.streams(Jobs(), 1))
+    with pytest.raises(ApiError, match="counters is disabled"):
+        await bus.store("jobs.a.i", {"Nats-Incr": "+1"})
+
+
+async def test_a_grant_counts_once_and_takes_back_what_is_there(opened: Open) -> None:
+    ledger = await opened()
+    assert await ledger.grant(ACCOUNT, 100, "first", id="g") == 100
+    assert await ledger.grant(ACCOUNT, 100, "again", id="g") == 100
+    assert await ledger.grant(ACCOUNT, -40, "a mistake") == 60
+    with pytest.raises(Insufficient):
+        await ledger.grant(ACCOUNT, -61)
+    assert [e.note async for e in ledger.history(ACCOUNT)] == ["first", "a mistake"]
+
+
+async def headrace(broker: Broker, *args: str) -> tuple[int, str, str]:
+    user, password = broker.users["ledger"]
+    url = broker.url.replace("nats://", f"nats://{user}:{password}@")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "deploy", *args, "--nats", url,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    async with asyncio.timeout(PATIENCE):
+        out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_the_commands(broker: Broker, opened: Open) -> None:
+    ledger = await opened()
+    code, out, err = await headrace(broker, "credits", "grant", "acme", "12.5", "--note", "hi")
+    assert (code, out.strip(), err) == (0, "acme: 12.50 USD", "")
+    held = await ledger.reserve(job(1, amount=3_000_000))
+    await ledger.settle(held, 2_000_001, usage("job-1", prompt=7, ended_ms=1_800_000_000_000))
+
+    _, out, _ = await headrace(broker, "credits", "show", "--json")
+    assert json.loads(out)["data"] == [{"account": "acme", "available": 10_499_999, "reserved": 0}]
+    _, out, _ = await headrace(broker, "credits", "show", "acme")
+    assert "10.499999" in out
+    _, out, _ = await headrace(broker, "credits", "history", "acme", "--limit", "2", "--json")
+    assert [row["kind"] for row in json.loads(out)["data"]] == ["reserve", "charge"]
+    _, out, _ = await headrace(broker, "usage", "--by", "day,model", "--json")
+    (row,) = json.loads(out)["data"]
+    assert (row["day"], row["model"], row["cost"]) == ("2027-01-15", "m", 2_000_001)
+    assert (row["requests"], row["prompt"]) == (1, 7)
+
+    code, _, err = await headrace(broker, "credits", "grant", "acme", "1.0000001")
+    assert (code, "up to 6 decimals" in err) == (1, True)
+    code, _, err = await headrace(broker, "credits", "grant", "acme", "-20")
+    assert (code, err.strip()) == (1, "headrace: acme has 10.499999 USD")

@@ -1,0 +1,145 @@
+"""Anthropic: messages as they are, chat where its compatible surface is honest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from fallback.providers.base import NOTHING, Provider, ProviderFault, Task
+from tests.sim.providers import Anthropic, broken, cut, refuse, undone
+from tests.unit.fallback.providers.asking import ASKED_FOR, KEY, Box, chat, opened, same, task
+
+STREAMED = pytest.mark.parametrize("stream", [False, True])
+MODEL = "claude-haiku-4-5"
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Anthropic]:
+    async with Anthropic(key=KEY) as found:
+        yield found
+
+
+@pytest.fixture
+async def cloud(sim: Anthropic, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Provider]:
+    async with opened(monkeypatch, "anthropic", sim.url + "/v1") as provider:
+        yield provider
+
+
+def message(said: str = "say #one two three", **more: Any) -> Task:
+    told = {"messages": [{"role": "user", "content": said}], "max_tokens": 50}
+    return task("/v1/messages", MODEL, **{**told, **more})
+
+
+@STREAMED
+async def test_messages(cloud: Provider, sim: Anthropic, stream: bool) -> None:
+    box = Box()
+    asked = message(stream=stream, top_k=3)
+    assert cloud.unfit(asked) == ""
+    spent = await cloud.call(asked, box)
+    assert same(spent, sim)
+    answer = box.events()[0]["message"] if stream else box.json()
+    assert answer["model"] == ASKED_FOR
+    if stream:
+        assert b"event: message_stop" in box.body
+    assert "authorization" not in {name.lower() for name in sim.record.requests[0].headers}
+
+
+@STREAMED
+async def test_chat(cloud: Provider, sim: Anthropic, stream: bool) -> None:
+    box = Box()
+    spent = await cloud.call(chat(MODEL, stream=stream), box)
+    assert same(spent, sim)
+    assert ASKED_FOR.encode() in box.body
+    assert "x-api-key" not in {name.lower() for name in sim.record.requests[0].headers}
+
+
+async def test_counting_is_free(cloud: Provider) -> None:
+    box = Box()
+    told = [{"role": "user", "content": "one two"}]
+    assert await cloud.call(task("/v1/messages/count_tokens", MODEL, messages=told), box) == NOTHING
+    assert box.json() == {"input_tokens": 2}
+
+
+async def test_its_refusals_are_told_in_one_way(cloud: Provider, sim: Anthropic) -> None:
+    sim.faults.add(refuse(400, message="messages: nonsense"))
+    box = Box()
+    assert await cloud.call(message(), box) == NOTHING
+    error = box.json()["error"]
+    assert error["message"] == "messages: nonsense"
+    assert error["source"] == "provider:cloud"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (refuse(529), "busy"),
+        (refuse(429, retry_after=2), "busy"),
+        (refuse(401), "key"),
+        (refuse(400, message="Your credit balance is too low to access it."), "key"),
+        (refuse(404, message="model: claude-none"), "failed"),
+        (refuse(500), "failed"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+async def test_its_faults(cloud: Provider, sim: Anthropic, fault: Any, reason: str) -> None:
+    sim.faults.add(fault)
+    with pytest.raises(ProviderFault) as caught:
+        await cloud.call(message(), Box())
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("fault", [broken(2), cut(2), undone()])
+async def test_in_mid_stream_the_prompt_is_told_already(
+    cloud: Provider, sim: Anthropic, fault: Any
+) -> None:
+    sim.faults.add(fault)
+    box = Box()
+    with pytest.raises(ProviderFault) as caught:
+        await cloud.call(message(stream=True), box)
+    assert caught.value.started
+    assert b"event: error" not in box.body
+    assert caught.value.spent.prompt == sim.record.requests[0].used.input
+
+
+def with_tool(**tool: Any) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": {"name": "f", **tool}}]}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+        {"response_format": {"type": "json_object"}},
+        {"n": 2},
+        {"logprobs": True},
+        {"seed": 0},
+        {"temperature": 1.5},
+        {"frequency_penalty": 1},
+        {"reasoning_effort": "high"},
+        with_tool(strict=True),
+        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+    ],
+)
+async def test_what_its_chat_would_drop(cloud: Provider, more: dict[str, Any]) -> None:
+    assert cloud.unfit(chat(MODEL, **more) if "messages" not in more else task(CHAT, MODEL, **more))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"n": 1, "temperature": 1, "response_format": {"type": "text"}, "stop": ["x"]},
+        with_tool(),
+        {"temperature": 1.5, "seed": 1, "lenient": True},
+    ],
+)
+async def test_what_its_chat_takes(cloud: Provider, more: dict[str, Any]) -> None:
+    assert cloud.unfit(chat(MODEL, **more)) == ""
+
+
+@pytest.mark.parametrize("kind", ["web_search_20250305", "code_execution_20250825"])
+async def test_tools_that_cost_extra_are_not_run(cloud: Provider, kind: str) -> None:
+    assert "charged" in cloud.unfit(message(tools=[{"type": kind, "name": "t"}]))
+    assert cloud.unfit(message(tools=[{"type": "bash_20250124", "name": "bash"}])) == ""

@@ -1,0 +1,86 @@
+"""Cloudflare Workers AI by data alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fallback.providers.base import NOTHING, Provider, ProviderFault
+from tests.sim.providers import Cloudflare, refuse
+from tests.unit.fallback.providers.asking import ASKED_FOR, KEY, Box, chat, opened, same, task
+
+STREAMED = pytest.mark.parametrize("stream", [False, True])
+LLAMA, BGE = "@cf/meta/llama-3.1-8b-instruct", "@cf/baai/bge-m3"
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Cloudflare]:
+    async with Cloudflare(key=KEY) as found:
+        yield found
+
+
+@pytest.fixture
+async def cloud(sim: Cloudflare, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Provider]:
+    url = sim.url + "/client/v4/accounts/{account_id}/ai/v1"
+    url = url.replace("{account_id}", sim.account)
+    async with opened(monkeypatch, "cloudflare", url) as provider:
+        yield provider
+
+
+@STREAMED
+async def test_chat(cloud: Provider, sim: Cloudflare, stream: bool) -> None:
+    box = Box()
+    spent = await cloud.call(chat(LLAMA, stream=stream), box)
+    assert same(spent, sim)
+    if stream:
+        assert b'"usage"' not in box.body
+        assert box.events()[-1]["choices"][0]["finish_reason"] == "stop"
+    assert b'"model":"' + ASKED_FOR.encode() in box.body
+
+
+async def test_embeddings(cloud: Provider, sim: Cloudflare) -> None:
+    box = Box()
+    await cloud.call(task("/v1/embeddings", BGE, input=["a b", "c"]), box)
+    assert [len(each["embedding"]) for each in box.json()["data"]] == [1024, 1024]
+
+
+async def test_its_own_errors_are_read(cloud: Provider, sim: Cloudflare) -> None:
+    sim.faults.add(refuse(400))
+    box = Box()
+    assert await cloud.call(chat(LLAMA), box) == NOTHING
+    assert box.status == 400
+    assert "required properties" in box.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (refuse(429), "busy"),
+        (refuse(429, code="3036"), "key"),
+        (refuse(401), "key"),
+        (refuse(404), "failed"),
+        (refuse(500), "failed"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+async def test_its_faults(cloud: Provider, sim: Cloudflare, fault: object, reason: str) -> None:
+    sim.faults.add(fault)  # type: ignore[arg-type]
+    with pytest.raises(ProviderFault) as caught:
+        await cloud.call(chat(LLAMA), Box())
+    assert caught.value.reason == reason
+
+
+async def test_an_unknown_model_is_our_configurations_fault(cloud: Provider) -> None:
+    with pytest.raises(ProviderFault) as caught:
+        await cloud.call(chat("@cf/meta/llama-none"), Box())
+    assert caught.value.reason == "failed"
+
+
+async def test_what_it_does_not_have(cloud: Provider) -> None:
+    assert cloud.unfit(chat(LLAMA, n=2))
+    assert cloud.unfit(chat(LLAMA, logprobs=True))
+    assert cloud.unfit(chat(BGE))
+    assert cloud.unfit(task("/v1/embeddings", BGE, input="a", dimensions=8))
+    assert cloud.unfit(task("/v1/embeddings", BGE, input=["a"] * 101))
+    assert cloud.endpoints("@cf/openai/whisper") == frozenset()

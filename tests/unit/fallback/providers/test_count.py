@@ -1,0 +1,111 @@
+"""What was used, as told in each provider's words, and as counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from fallback.providers.base import NOTHING, Spent
+from fallback.providers.count import Drawn, Running, Sent, document, of_usage, prompt_tokens
+from tests.unit.fallback.providers.asking import chat, task
+
+
+@pytest.mark.parametrize(
+    ("usage", "spent"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}, Spent(5, 3)),
+        (
+            {
+                "prompt_tokens": 5,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 4},
+            },
+            Spent(5, 3, 4),
+        ),
+        ({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 18}, Spent(5, 13)),
+        ({"prompt_tokens": 5, "total_tokens": 5}, Spent(5)),
+        ({"input_tokens": 5, "output_tokens": 3}, Spent(5, 3)),
+        (
+            {
+                "input_tokens": 5,
+                "cache_read_input_tokens": 7,
+                "cache_creation_input_tokens": 11,
+                "output_tokens": 3,
+            },
+            Spent(23, 3, 7),
+        ),
+        ({"type": "duration", "seconds": 9}, Spent(seconds=9.0)),
+        ({}, Spent(told=False)),
+    ],
+)
+def test_in_everybodys_words(usage: dict[str, Any], spent: Spent) -> None:
+    assert of_usage(usage) == spent
+
+
+def event(text: str) -> bytes:
+    return b"data: " + orjson.dumps({"choices": [{"delta": {"content": text}}]}) + b"\n\n"
+
+
+def test_events_are_tokens_or_letters_are() -> None:
+    for by_event, expected in ((True, 2), (False, 3)):
+        counter = Running(chat("m", "x" * 40), by_event)
+        for text in ("", "four", "sixteen."[:6]):
+            counter.take(event(text))
+        assert counter.told() is None
+        assert counter.spent() == Spent(10, expected, told=False)
+
+
+def test_usage_that_grows_is_told_by_its_last() -> None:
+    counter = Running(chat("m"), False)
+    for completion in (1, 2, 3):
+        counter.hear({"usage": {"prompt_tokens": 4, "completion_tokens": completion}})
+    assert counter.told() == Spent(4, 3)
+
+
+def test_the_prompt_may_be_told_first() -> None:
+    counter = Running(task("/v1/messages", "m", messages=[]), False)
+    counter.hear({"message": {"usage": {"input_tokens": 9, "output_tokens": 1}}})
+    counter.take(b'data: {"delta":{"type":"text_delta","text":"eight..."}}\n\n')
+    assert counter.spent() == Spent(9, 2, told=False)
+    counter.hear({"usage": {"output_tokens": 4}})
+    assert counter.told() == Spent(9, 4)
+
+
+def test_pictures_add_up() -> None:
+    counter = Drawn(task("/v1/images/generations", "m", prompt="x", size="auto", quality="low"))
+    assert counter.told() is None
+    for _ in range(2):
+        told = {"type": "image_generation.completed", "size": "1024x1024"}
+        usage = {"input_tokens": 2, "output_tokens": 10, "total_tokens": 12}
+        counter.take(b"data: " + orjson.dumps(told) + b"\n\n")
+        counter.hear({**told, "usage": usage})
+    assert counter.told() == Spent(4, 20, images=2, size="1024x1024", quality="low")
+
+
+class Gone:
+    sent = False
+
+
+def test_nothing_is_used_before_it_is_sent() -> None:
+    gone = Gone()
+    sent = Sent(chat("m", "x" * 40), gone)
+    assert sent.spent() == NOTHING
+    gone.sent = True
+    assert sent.spent() == Spent(10, told=False)
+
+
+def test_prompts() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
+    parts = [{"type": "text", "text": "x" * 40}, picture]
+    asked = task("/v1/chat/completions", "m", messages=[{"role": "user", "content": parts}])
+    assert 200 < prompt_tokens(asked) < 300
+    assert prompt_tokens(task("/v1/embeddings", "m", input=[[1, 2, 3], [4]])) == 4
+    assert prompt_tokens(task("/v1/embeddings", "m", input=[1, 2, 3])) == 3
+    assert prompt_tokens(task("/v1/responses", "m", input="x" * 8, instructions="y" * 8)) == 4
+
+
+def test_documents_without_usage() -> None:
+    raw = b'{"choices":[{"message":{"role":"assistant","content":"eight..."}}]}'
+    assert document(chat("m", "x" * 40), orjson.loads(raw), raw) == Spent(10, 2, told=False)

@@ -1,0 +1,201 @@
+"""What providers do wrong: who is told, what is charged, and what is never said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from fallback.providers.base import NOTHING, Provider, ProviderFault, Spent, Task
+from tests.sim.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
+from tests.unit.fallback.providers.asking import KEY, Box, chat, opened, task
+
+STREAMED = pytest.mark.parametrize("stream", [False, True])
+LONG = "#a b c d e f g h"
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    structlog.reset_defaults()
+    with capture_logs() as found:
+        yield found
+
+
+async def failing(cloud: Provider, asked: Task, box: Box | None = None) -> ProviderFault:
+    with pytest.raises(ProviderFault) as caught:
+        await cloud.call(asked, box or Box())
+    assert KEY not in repr(caught.value)
+    return caught.value
+
+
+@STREAMED
+@pytest.mark.parametrize(
+    ("fault", "reason", "wait"),
+    [
+        (refuse(429, retry_after=3), "busy", 3.0),
+        (refuse(429, code="insufficient_quota"), "key", None),
+        (refuse(503), "busy", None),
+        (refuse(529), "busy", None),
+        (refuse(500), "failed", None),
+        (refuse(502, body=b"<html>bad gateway</html>"), "failed", None),
+        (refuse(401), "key", None),
+        (refuse(402), "key", None),
+        (refuse(403), "key", None),
+        (refuse(404, code="model_not_found"), "failed", None),
+        (refuse(302, headers={"location": "http://127.0.0.1:1/"}), "failed", None),
+        (cut(), "failed", None),
+        (cut(reset=True), "failed", None),
+        (hang(), "away", None),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+async def test_before_the_answer_another_may_try(
+    cloud: Provider, sim: OpenAI, fault: Any, reason: str, wait: float | None, stream: bool
+) -> None:
+    sim.faults.add(fault)
+    box = Box()
+    found = await failing(cloud, chat("gpt-4o", stream=stream), box)
+    assert (found.reason, found.retry_after) == (reason, wait)
+    assert not found.started
+    assert found.spent == NOTHING
+    assert not box.heads
+    assert len(sim.record.requests) == 1
+
+
+@pytest.mark.parametrize("fault", [cut(2), unfinished(2), broken(2), hang(2)])
+async def test_half_a_document_is_no_answer(cloud: Provider, sim: OpenAI, fault: Any) -> None:
+    sim.faults.add(fault)
+    box = Box()
+    found = await failing(cloud, chat("gpt-4o", LONG), box)
+    assert not found.started
+    assert not box.heads
+
+
+@pytest.mark.parametrize("fault", [cut(3), cut(3, inside=True), unfinished(3), broken(3), hang(3)])
+async def test_in_mid_stream_what_was_used_is_told(
+    cloud: Provider, sim: OpenAI, fault: Any
+) -> None:
+    sim.faults.add(fault)
+    box = Box()
+    found = await failing(cloud, chat("gpt-4o", LONG, stream=True), box)
+    assert found.started
+    assert found.reason == ("away" if fault.act == "hang" else "failed")
+    assert found.spent.completion == sim.record.requests[0].used.output == 3
+    assert not found.spent.told
+    assert b'"error"' not in box.body
+    assert box.body.endswith(b"\n\n")
+    assert len(box.events()) == 1 + 3
+
+
+async def test_an_error_event_may_say_that_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        Anthropic(key=KEY) as sim,
+        opened(monkeypatch, "anthropic", sim.url + "/v1") as cloud,
+    ):
+        sim.faults.add(broken(1, status=529))
+        asked = task(
+            "/v1/messages",
+            "claude-haiku-4-5",
+            messages=[{"role": "user", "content": LONG}],
+            max_tokens=9,
+            stream=True,
+        )
+        found = await failing(cloud, asked)
+    assert found.reason == "busy"
+    assert found.started
+
+
+@STREAMED
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+async def test_the_clients_own_fault_is_an_answer(
+    cloud: Provider, sim: OpenAI, status: int, stream: bool
+) -> None:
+    sim.faults.add(refuse(status, message=f"Not so, {KEY}.", param="top_p", code="bad"))
+    box = Box()
+    asked = chat("gpt-4o", stream=stream)
+    assert await cloud.call(asked, box) == NOTHING
+    assert asked.meter.spent == NOTHING
+    assert box.heads == [(status, "application/json")]
+    error = box.json()["error"]
+    assert error["source"] == "provider:cloud"
+    assert (error["param"], error["code"]) == ("top_p", "bad")
+    assert error["message"] == "Not so, [key]."
+
+
+async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch, sim: OpenAI) -> None:
+    await sim.down()
+    async with opened(monkeypatch, "openai", sim.base_url) as cloud:
+        found = await failing(cloud, chat("gpt-4o"))
+        assert found.reason == "away"
+        await sim.up()
+        assert (await cloud.call(chat("gpt-4o"), Box())).told
+
+
+async def test_a_wrong_key_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, sim: OpenAI, logs: list[Any], caplog: Any
+) -> None:
+    wrong = "sk-proj-verysecretindeed-0987"
+    async with opened(monkeypatch, "openai", sim.base_url, key=wrong) as cloud:
+        found = await failing(cloud, chat("gpt-4o"))
+        assert wrong not in repr(vars(cloud))
+    assert found.reason == "key"
+    for said in (found.message, repr(found), str(logs), caplog.text):
+        assert wrong[:8] not in said
+        assert wrong[-4:] not in said
+
+
+async def abort(cloud: Provider, asked: Task, box: Box, when: Any) -> tuple[float, Spent]:
+    """Cancel the call `when` is done; (the moment, what was used)."""
+    running = asyncio.create_task(cloud.call(asked, box))
+    await when
+    moment = time.monotonic()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
+    return moment, asked.meter.spent
+
+
+@STREAMED
+async def test_cancelled_before_the_answer(cloud: Provider, sim: OpenAI, stream: bool) -> None:
+    sim.pace.door.clear()
+    asked = chat("gpt-4o", LONG, stream=stream)
+    moment, spent = await abort(cloud, asked, Box(), sim.seen(1))
+    await sim.quiet()
+    [seen] = sim.record.requests
+    assert seen.state == "aborted"
+    assert seen.ended - moment < 0.05
+    assert spent.prompt > 0
+    assert (spent.completion, spent.told) == (0, False)
+
+
+async def test_cancelled_in_mid_stream(cloud: Provider, sim: OpenAI) -> None:
+    sim.pace.token_s, sim.pace.tokens = 0.01, 500
+    asked, box = chat("gpt-4o", LONG, stream=True), Box()
+
+    async def some() -> None:
+        await sim.generated(5)
+        await box.first.wait()
+
+    moment, spent = await abort(cloud, asked, box, some())
+    await sim.quiet()
+    [seen] = sim.record.requests
+    assert seen.state == "aborted"
+    assert seen.ended - moment < 0.05
+    assert abs(spent.completion - seen.used.output) <= 1
+    assert not spent.told
+
+
+async def test_before_it_is_sent_nothing_is_used(cloud: Provider) -> None:
+    asked = chat("gpt-4o")
+    running = asyncio.create_task(cloud.call(asked, Box()))
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert asked.meter.spent == NOTHING

@@ -1,0 +1,132 @@
+"""What stands between a provider's bytes and the sink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallback.providers.base import ProviderFault
+from fallback.providers.stream import HELD, Feed, Gate, Screen
+from tests.unit.fallback.providers.asking import Box
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.heard: list[Mapping[str, Any]] = []
+
+    def take(self, chunk: bytes) -> None:
+        self.taken.append(chunk)
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        self.heard.append(event)
+
+
+def blame(error: dict[str, Any]) -> ProviderFault:
+    return ProviderFault(str(error.get("message")), "failed")
+
+
+def screened(chunk: bytes, *, strip: bool = True) -> tuple[Box, Heard]:
+    box, heard = Box(), Heard()
+    box.start(200, "text/event-stream")
+    Screen(box, heard, blame, strip=strip).data(chunk)
+    return box, heard
+
+
+def test_the_head_waits_for_the_first_bytes() -> None:
+    box = Box()
+    gate = Gate(box)
+    gate.start(200, "text/event-stream")
+    assert (box.heads, gate.started) == ([], False)
+    gate.data(b"a")
+    gate.data(b"b")
+    assert (box.heads, box.body, gate.started) == ([(200, "text/event-stream")], b"ab", True)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "left"),
+    [
+        (b": OPENROUTER PROCESSING\n\n", b""),
+        (b": one\n\n: two\n\ndata: {}\n\n", b"data: {}\n\n"),
+        (b"data: {}\n\n: one\n\ndata: {}\n\n", b"data: {}\n\ndata: {}\n\n"),
+        (b'data: {"a":"b\\n: c"}\n\n', b'data: {"a":"b\\n: c"}\n\n'),
+    ],
+)
+def test_comments_are_no_answer(chunk: bytes, left: bytes) -> None:
+    box, _ = screened(chunk)
+    assert box.body == left
+    assert box.touched == (not left)
+
+
+@pytest.mark.parametrize("null", [b',"usage":null', b', "usage": null', b',"usage" : null'])
+def test_empty_usage_is_taken_out(null: bytes) -> None:
+    chunk = b'data: {"choices":[{"delta":{}}]%b}\n\n' % null
+    box, heard = screened(chunk)
+    assert box.events() == [{"choices": [{"delta": {}}]}]
+    assert heard.heard == []
+    assert screened(chunk, strip=False)[0].body == chunk
+
+
+def test_usage_in_a_chunk_with_text_leaves_the_text() -> None:
+    event = {"choices": [{"delta": {"content": 'a "usage" b'}}], "usage": {"prompt_tokens": 1}}
+    box, heard = screened(b"data: " + orjson.dumps(event) + b"\n\n")
+    assert box.events() == [{"choices": event["choices"]}]
+    assert [each["usage"] for each in heard.heard] == [{"prompt_tokens": 1}]
+
+
+def test_text_about_errors_and_usage_is_text() -> None:
+    said = '{"error": 1}\n\ndata: {"error":{}}\n: x\nevent: error "usage":{"a":1}'
+    chunk = b"data: " + orjson.dumps({"choices": [{"delta": {"content": said}}]}) + b"\n\n"
+    assert screened(chunk)[0].body == chunk
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"message":"gone"}}\n\n',
+        b'data:{"error":"gone"}\n\n',
+        b'event: error\ndata: {"type":"error","error":{"message":"gone"}}\n\n',
+        b'data: {"type":"error","message":"gone"}\n\n',
+        b'event: response.failed\ndata: {"response":{"error":{"message":"gone"}}}\n\n',
+        b'data: {"id":"1","error":{"message":"gone"},"choices":[{"finish_reason":"error"}]}\n\n',
+    ],
+)
+def test_an_error_stops_it_after_what_came_before(event: bytes) -> None:
+    box = Box()
+    box.start(200, "text/event-stream")
+    before = b'data: {"choices":[]}\n\n'
+    with pytest.raises(ProviderFault, match="gone"):
+        Screen(box, Heard(), blame, strip=True).data(before + event + before)
+    assert box.body == before
+
+
+def test_no_error_is_none() -> None:
+    chunk = b'data: {"error":null,"choices":[]}\n\n'
+    assert screened(chunk)[0].body == chunk
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"data: {}\r\n\r\n", b": c\r\n\r\n", b"event: e\r\ndata: x\r\n\r\n"])
+    ),
+    st.lists(st.integers(1, 7)),
+)
+def test_events_are_whole_wherever_they_were_cut(events: list[bytes], cuts: list[int]) -> None:
+    feed, raw, found = Feed(), b"".join(events), []
+    for size in [*cuts, len(raw) + 1]:
+        found.append(feed.whole(raw[:size]))
+        raw = raw[size:]
+        assert found[-1] == b"" or found[-1].endswith(b"\n\n")
+    assert b"".join(found) == b"".join(events).replace(b"\r\n", b"\n")
+
+
+def test_an_event_without_an_end_is_not_kept() -> None:
+    feed = Feed()
+    assert feed.whole(b"a" * HELD) == b""
+    with pytest.raises(ProviderFault, match="without an end"):
+        feed.whole(b"a")
