@@ -182,7 +182,8 @@ class Local:
             return
         if card.started < self._began or card.draining:
             return
-        self._card = card
+        if card.role == nodes.WORKER:
+            self._card = card
         self._news.set()
         for engine in card.engines:
             self._tell(card, engine)
@@ -192,7 +193,8 @@ class Local:
         self._engines[card.holder, engine.name] = engine.state
         if engine.state == before or self._stop.is_set():
             return
-        name = f"the engine {engine.name} on {card.node}"
+        paid = card.role == nodes.FALLBACK
+        name = f"the provider {engine.name}" if paid else f"the engine {engine.name} on {card.node}"
         if engine.state == "failed":
             self._screen.warn(f"{name} is not ready: {engine.reason}")
         elif engine.state == "ready" and self._started:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.survey import Queue, Survey, Surveyor, connected
-from schemas import subjects
+from schemas import nodes, subjects
 from schemas.bus import BusError
 from schemas.nodes import Card
 from schemas.settings import Nats
@@ -34,7 +34,11 @@ _STATES = {
     "stopped": "dim",
     "failed": "red",
 }
-_LANES = {subjects.INTERACTIVE: "interactive", subjects.BATCH: "batch"}
+_LANES = {
+    subjects.INTERACTIVE: "interactive",
+    subjects.BATCH: "batch",
+    subjects.CLOUD: "providers",
+}
 
 
 def console() -> Console:
@@ -73,10 +77,14 @@ def _json(survey: Survey) -> str:
 
 def render(survey: Survey) -> RenderableType:
     parts: list[RenderableType] = [_head(survey)]
-    if survey.cards:
-        parts += [_nodes(survey.cards), _engines(survey.cards)]
+    workers = tuple(card for card in survey.cards if card.role != nodes.FALLBACK)
+    fallbacks = tuple(card for card in survey.cards if card.role == nodes.FALLBACK)
+    if workers:
+        parts += [_nodes("Workers", workers), _engines("Engines", workers)]
     else:
         parts.append(Text("No worker is connected: start one with 'headrace worker'.", "yellow"))
+    if fallbacks:
+        parts += [_nodes("Fallbacks", fallbacks), _engines("Providers", fallbacks)]
     if rows := list(_models(survey)):
         parts.append(_table("Models", _MODEL_COLUMNS, rows))
     if sum(survey.dead.values()):
@@ -106,7 +114,7 @@ def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) ->
     return table
 
 
-def _nodes(cards: tuple[Card, ...]) -> Table:
+def _nodes(title: str, cards: tuple[Card, ...]) -> Table:
     now = time.time()
     rows = (
         (
@@ -120,11 +128,11 @@ def _nodes(cards: tuple[Card, ...]) -> Table:
         )
         for card in cards
     )
-    columns = ("node", "worker", "state", ">jobs", ">slots", ">up for", "version")
-    return _table("Workers", columns, rows)
+    columns = ("node", "holder", "state", ">jobs", ">slots", ">up for", "version")
+    return _table(title, columns, rows)
 
 
-def _engines(cards: tuple[Card, ...]) -> Table:
+def _engines(title: str, cards: tuple[Card, ...]) -> Table:
     rows = (
         (
             card.node,
@@ -138,19 +146,20 @@ def _engines(cards: tuple[Card, ...]) -> Table:
         for card in cards
         for engine in card.engines
     )
-    columns = ("node", "engine", "kind", "state", ">slots", ">busy", "reason")
-    return _table("Engines", columns, rows)
+    columns = ("node", title[:-1].lower(), "kind", "state", ">slots", ">busy", "reason")
+    return _table(title, columns, rows)
 
 
 _MODEL_COLUMNS = (
-    *("model", "lane", ">workers", ">slots", ">busy"),
+    *("model", "lane", ">holders", ">slots", ">busy"),
     *(">waiting", ">in flight", ">oldest wait", ">retried", ">dead"),
 )
 
 
 def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
     queues = {(queue.model, queue.lane): queue for queue in survey.queues}
-    served = {model.id for card in survey.cards for model in card.models}
+    workers = [card for card in survey.cards if card.role != nodes.FALLBACK]
+    served = {model.id for card in workers for model in card.models}
     for model in served - {model for model, _ in queues}:
         queues[model, subjects.INTERACTIVE] = _empty(model)
     for model, lane in sorted(queues):
@@ -162,7 +171,9 @@ def _empty(model: str) -> Queue:
 
 
 def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:
-    cards = [card for card in survey.cards if any(m.id == queue.model for m in card.models)]
+    paid = queue.lane == subjects.CLOUD
+    holders = [card for card in survey.cards if (card.role == nodes.FALLBACK) == paid]
+    cards = [card for card in holders if any(m.id == queue.model for m in card.models)]
     names = {(c.holder, m.engine) for c in cards for m in c.models if m.id == queue.model}
     engines = [e for c in cards for e in c.engines if (c.holder, e.name) in names]
     dead = survey.dead.get(queue.model, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -51,15 +52,11 @@ async def _answer(ledger: Ledger, asked: dict[str, Any]) -> Any:
             return [asdict(entry) async for entry in entries]
         case "usage":
             found = ledger.usage(since=float(asked.get("since", 0)), account=account)
-            return _summed([asdict(each) async for each in found], asked.get("by") or ["model"])
+            return summed([asdict(each) async for each in found], asked.get("by") or ["model"])
     raise ValueError(f"no such operation: {asked['op']!r}")
 
 
 _SUMMED = ("prompt", "completion", "cached", "images", "seconds", "characters", "cost")
-
-
-def _summed(records: list[dict[str, Any]], by: list[str]) -> list[dict[str, Any]]:
-    return summed(records, by)
 
 
 def summed(records: list[dict[str, Any]], by: list[str]) -> list[dict[str, Any]]:
@@ -76,6 +73,4 @@ def summed(records: list[dict[str, Any]], by: list[str]) -> list[dict[str, Any]]
 
 
 def _day(ms: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingress import dialects
 from ingress.context import Context
 from ingress.endpoints import (
+    admin,
     audio,
     chat,
     compat,
@@ -62,6 +63,10 @@ OWN: tuple[Entry, ...] = (
     ("/healthz", health.alive, "GET"),
     ("/readyz", health.ready, "GET"),
     ("/metrics", health.metrics, "GET"),
+    ("/admin/credits/{account}", admin.show, "GET"),
+    ("/admin/credits/{account}/history", admin.history, "GET"),
+    ("/admin/credits/{account}/grants", admin.grant, "POST"),
+    ("/admin/usage", admin.usage, "GET"),
 )
 
 LINGER = 2.0

@@ -1,4 +1,4 @@
-"""Runs the figures: ``scripts/bench [--quick] [--figures abcdefg] [--json FILE]``."""
+"""Runs the figures: ``scripts/bench [--quick] [--figures abcdefgh] [--json FILE]``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.bench.procs import exiting_on_sigterm
 from tests.bench.report import Row
 from tests.bench.system import Engine, started
 
-ALL = "abcdefg"
+ALL = "abcdefgh"
 SLOTS = 32
 
 
@@ -48,6 +48,13 @@ def measured(letters: str, options: Options, console: Console) -> list[Row]:
             for figure in todo:
                 console.print(f"… {figure.__doc__}", highlight=False)
                 rows += figure(bench)
+    if "h" in letters:
+        console.print(f"… {figures.cloud.__doc__}", highlight=False)
+        with (
+            mock(options, name="provider", slots=SLOTS, tokens=options.tokens) as engine,
+            started(options.work / "paid", MODEL, [], provider=engine.url + "/v1") as fabric,
+        ):
+            rows += figures.cloud(Bench(options, engine, fabric))
     if "e" in letters:
         console.print(f"… {balance.__doc__}", highlight=False)
         rows += balance.balance(options)

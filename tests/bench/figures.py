@@ -50,6 +50,35 @@ def latency(bench: Bench) -> list[Row]:
     ]
 
 
+def cloud(bench: Bench) -> list[Row]:
+    """h: what a fallback adds to a call of its provider, reserved and settled, one at a time."""
+    rows = []
+    for stream, what in ((False, "not streamed"), (True, "to the first token, streamed")):
+        bench.engine.set(burst=True, token_ms=0.0)
+        plan = bench.plan(2 * bench.options.count(500), stream=stream)
+        plan = replace(plan, urls=[bench.fabric.url, bench.engine.url])
+        bench.warm(plan)
+        run = bench.run(plan)
+        through, straight = (
+            [(r.ttft if stream else r.latency) * MS for r in run.of(url)] for url in (0, 1)
+        )
+        added = percentile(through, 0.5) - percentile(straight, 0.5)
+        rows.append(
+            Row(
+                figure="h",
+                what=f"added by the fallback p50, concurrency 1, {what}",
+                unit="ms",
+                value=added,
+                target=5.0,
+                reference=percentile(straight, 0.5),
+                failures=len(run.failed),
+                detail={"p99": percentile(through, 0.99)},
+                raw={"fabric": through, "straight": straight},
+            )
+        )
+    return rows
+
+
 def unary(bench: Bench) -> list[Row]:
     """b and d: CPU per request and rate of replies that are not streamed."""
     rows = []

@@ -5,6 +5,7 @@ All that the benchmarks know of Headrace's command line and configuration is in 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -17,9 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import SecretStr
 
 from deploy.nats import binary, broker
 from deploy.nats.broker import Broker
+from fallback.ledger import Ledger
+from schemas import bus as buses
+from schemas import subjects
+from schemas.settings import Nats
 from tests.bench import procs
 
 HEADRACE = Path(sys.executable).with_name("headrace")
@@ -45,10 +51,13 @@ class System:
 
 
 @contextlib.contextmanager
-def started(work: Path, model: str, engines: Sequence[Engine]) -> Iterator[System]:
+def started(
+    work: Path, model: str, engines: Sequence[Engine], provider: str = ""
+) -> Iterator[System]:
     """Broker, ingress and a worker for each engine, ready to serve `model`; stopped at the end.
 
-    Files and logs go to `work`, which must be new. Raises procs.NotReady with the end of a log,
+    With a `provider` (its URL) there is also a fallback, for which credits are granted. Files and
+    logs go to `work`, which must be new. Raises procs.NotReady with the end of a log,
     and BrokerError.
     """
     work.mkdir(parents=True)
@@ -57,10 +66,17 @@ def started(work: Path, model: str, engines: Sequence[Engine]) -> Iterator[Syste
     with contextlib.ExitStack() as stack:
         nats = stack.enter_context(broker.start(work / "store", port=0, http_port=0))
         pids = {"broker": nats.pid}
+        cloud = paid(work, model, provider) if provider else {}
         ingress = stack.enter_context(
-            _headrace(work, "ingress", nats, "ingress", edge(port, secret))
+            _headrace(work, "ingress", nats, "ingress", {**edge(port, secret), **cloud})
         )
         pids["ingress"] = ingress.pid
+        if provider:
+            asyncio.run(_grant(nats))
+            books = dict(zip(("user", "password"), nats.users["ledger"], strict=True))
+            more = {"ledger": books, **cloud}
+            fallback = stack.enter_context(_headrace(work, "fallback", nats, "fallback", more))
+            pids["fallback"] = fallback.pid
         for engine in engines:
             part = "worker" if len(engines) == 1 else f"worker {engine.name}"
             worker = stack.enter_context(_headrace(work, "worker", nats, part, pull(engine)))
@@ -82,6 +98,29 @@ def edge(port: int, secret: str) -> dict[str, Any]:
 def pull(engine: Engine) -> dict[str, Any]:
     """Settings of the worker of `engine`, apart from the broker's."""
     return {"worker": {"node": engine.name}, "engines": [{"kind": "llamacpp", **asdict(engine)}]}
+
+
+def paid(work: Path, model: str, url: str) -> dict[str, Any]:
+    """Settings of a route that leads to a provider at once, and of the provider."""
+    key = work / "provider.key"
+    key.write_text(secrets.token_hex(16))
+    provider = {"name": "mock", "url": url, "key_file": str(key), "concurrency": 64}
+    return {
+        "route": [{"name": model, "claim": 0, "providers": [f"mock/{model}"]}],
+        "providers": [provider],
+        "prices": [{"provider": "mock", "model": model, "input": 1, "output": 1}],
+    }
+
+
+async def _grant(nats: Broker) -> None:
+    user, password = nats.users["ledger"]
+    login = Nats(url=nats.url, user=user, password=SecretStr(password))
+    bus = await buses.connect(login, "bench", f"{subjects.INBOX_LEDGER}.bench")
+    ledger = Ledger(bus)
+    await ledger.open()
+    await ledger.grant("bench", 10**12)
+    await ledger.close()
+    await bus.close()
 
 
 def nats_version() -> str:

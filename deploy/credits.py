@@ -1,0 +1,178 @@
+"""``headrace credits`` and ``headrace usage``: the books, for people and for programs.
+
+Amounts are decimals of the currency for people, and whole micro-units (a millionth of it) in JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich import box
+from rich.table import Table
+
+from deploy import configure, home
+from deploy.status import console
+from deploy.survey import Unreachable, connected
+from fallback.counter import summed
+from fallback.entries import MICRO
+from fallback.ledger import Balance, Entry, Insufficient, Ledger
+from fallback.node import ledger_login
+from schemas.settings import Nats, SettingsError, load
+
+PLACES = 6
+GROUPS = ("day", "key", "model", "provider", "account")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Wrong(ValueError):
+    """The command line cannot be understood; the message says what would be right."""
+
+
+class Desk:
+    """The books at `login`, and the currency that they are in."""
+
+    def __init__(self, login: Nats, currency: str) -> None:
+        self._login = login
+        self._currency = currency
+
+    @contextlib.asynccontextmanager
+    async def _ledger(self) -> AsyncIterator[Ledger]:
+        async with connected(self._login, "headrace-credits") as bus:
+            ledger = Ledger(bus, replicas=self._login.replicas)
+            await ledger.open()
+            try:
+                yield ledger
+            finally:
+                await ledger.close()
+
+    async def grant(self, account: str, amount: int, note: str) -> None:
+        async with self._ledger() as ledger:
+            try:
+                balance = await ledger.grant(account, amount, note)
+            except Insufficient as fault:
+                raise Wrong(f"{account} has {decimal(fault.available)} {self._currency}") from None
+        print(f"{account}: {decimal(balance)} {self._currency}")
+
+    async def show(self, account: str, as_json: bool) -> None:
+        """One account, or all of them."""
+        async with self._ledger() as ledger:
+            found = await ledger.balances()
+        if account:
+            found = {account: found.get(account, Balance(0, 0))}
+        if as_json:
+            rows = [{"account": name, **asdict(each)} for name, each in found.items()]
+            return self._print_json(rows)
+        table = _table("account", f">available {self._currency}", ">reserved")
+        for name, each in found.items():
+            table.add_row(name, decimal(each.available), decimal(each.reserved))
+        return console().print(table)
+
+    async def history(self, account: str, limit: int, as_json: bool) -> None:
+        """The newest so many entries; of all accounts without one."""
+        async with self._ledger() as ledger:
+            found = [entry async for entry in ledger.history(account, limit=limit)]
+        if as_json:
+            return self._print_json([asdict(entry) for entry in found])
+        table = _table("time (UTC)", "account", "what", ">change", ">balance", "job", "about")
+        for entry in found:
+            table.add_row(*_row(entry))
+        return console().print(table)
+
+    async def usage(self, since: float, by: list[str], as_json: bool) -> None:
+        async with self._ledger() as ledger:
+            found = [asdict(usage) async for usage in ledger.usage(since=since)]
+        rows = summed(found, by)
+        if as_json:
+            return self._print_json(rows)
+        table = _table(*by, ">requests", ">prompt", ">completion", ">images", f">{self._currency}")
+        for row in rows:
+            counts = ("requests", "prompt", "completion", "images")
+            cells = [*(row[name] for name in by), *(str(row[name]) for name in counts)]
+            table.add_row(*cells, decimal(row["cost"]))
+        return console().print(table)
+
+    def _print_json(self, rows: list[dict[str, Any]]) -> None:
+        said = {"currency": self._currency, "unit": "micro", "data": rows}
+        print(orjson.dumps(said).decode())
+
+
+def desk(data: Path, config: Path | None, nats: str | None) -> Desk:
+    """The books as the fallback finds them: --nats, else the settings, else the broker that runs on
+    `data`. Raises SettingsError, or Unreachable if there is none."""
+    settings = load(config, {"nats": configure.split_login(nats)} if nats else {})
+    currency = settings.fallback.currency
+    if nats:
+        return Desk(settings.nats, currency)
+    ledger = settings.ledger
+    if ledger.url or ledger.user or "url" in settings.nats.model_fields_set:
+        return Desk(ledger_login(settings), currency)
+    found = home.login(data, "ledger")
+    if found is None:
+        raise Unreachable(f"nothing runs on {data}: start it with 'headrace up', or name --nats")
+    return Desk(Nats.model_validate(found), currency)
+
+
+def micro(text: str) -> int:
+    """Micro-units of a decimal such as ``12.5``. Raises Wrong."""
+    try:
+        amount = Decimal(text) * MICRO
+        whole = int(amount)
+    except (InvalidOperation, ValueError, OverflowError):
+        raise Wrong(f"{text!r} is no amount such as 12.50") from None
+    if whole != amount or abs(whole) > 10**15:
+        raise Wrong(f"{text!r} is no amount of at most a billion with up to {PLACES} decimals")
+    return whole
+
+
+def decimal(amount: int) -> str:
+    """``12.50``, ``0.000001``: two decimals, or as many as it has."""
+    whole, rest = divmod(abs(amount), MICRO)
+    digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if amount < 0 else ''}{whole}.{digits}"
+
+
+def since(text: str, now: float | None = None) -> float:
+    """Unix seconds of ``7d``, ``12h`` ago, or of a day ``2026-11-01`` (UTC). Raises Wrong."""
+    if found := re.fullmatch(r"(\d{1,6})([smhdw])", text):
+        return (time.time() if now is None else now) - int(found[1]) * _UNITS[found[2]]
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        raise Wrong(f"--since: {text!r} is neither 7d, 12h, 30m nor a day as 2026-11-01") from None
+
+
+def groups(text: str) -> list[str]:
+    """What ``--by`` names. Raises Wrong."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found or any(name not in GROUPS for name in found) or len(set(found)) < len(found):
+        raise Wrong(f"--by: {text!r} is no list of {', '.join(GROUPS)}")
+    return found
+
+
+def _row(entry: Entry) -> Iterable[str]:
+    usage = entry.usage
+    about = f"{usage.provider}/{usage.provider_model}" if usage else entry.note
+    stamp = datetime.fromtimestamp(entry.at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+    change = f"{'+' if entry.change >= 0 else ''}{decimal(entry.change)}"
+    return stamp, entry.account, entry.kind, change, decimal(entry.balance), entry.job, about
+
+
+def _table(*columns: str) -> Table:
+    """Columns that begin with ``>`` hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
+    return table
+
+
+KNOWN = (Wrong, Unreachable, SettingsError)
+"""Faults whose message is all that the user needs."""

@@ -1,0 +1,61 @@
+"""Credits and usage over HTTP, for admins alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.acceptance.cloud.house import ACCOUNT, House
+from tests.fabric import ask
+from tests.sim.providers import OpenAI
+
+ADMIN = "sk-admin-0123456789abcdef"
+
+
+async def _call(here: House, verb: str, path: str, key: str = ADMIN, **more: Any) -> Any:
+    url, headers = here.fabric.url + path, {"Authorization": f"Bearer {key}"}
+    async with here.fabric.session.request(verb, url, headers=headers, **more) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_an_admin_grants_and_sees(here: House, sim: OpenAI) -> None:
+    here.provider("sim", sim)
+    here.price("sim", "gpt-4o-mini")
+    here.route("echo", ["sim/gpt-4o-mini"])
+    admin = f'[[keys]]\nname = "root"\nsecret = "{ADMIN}"\nadmin = true\n'
+    await here.ingress(keys=admin)
+    status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}")
+    assert (status, body["error"]["code"]) == (503, "no_worker")
+    await here.fallback()
+    await here.provided("echo")
+    status, body = await _call(
+        here, "GET", f"/admin/credits/{ACCOUNT}", here.fabric.headers["Authorization"][7:]
+    )
+    assert (status, body["error"]["code"]) == (403, "forbidden")
+    status, body, _ = await here.fabric.post(ask("#a one", max_tokens=5))
+    assert (status, body["error"]["code"]) == (402, "insufficient_credits")
+    assert "headrace credits grant" in body["error"]["message"]
+
+    path = f"/admin/credits/{ACCOUNT}/grants"
+    for _ in range(2):  # once, as its id is the same
+        grant = {"amount": "0.5", "note": "first", "id": "g-1"}
+        status, body = await _call(here, "POST", path, json=grant)
+        assert (status, body["data"]) == (200, {"available": 500_000})
+    for wrong in ({"amount": "1e99"}, {"amount": "0.0000001"}, {"sum": 1}, {}, []):
+        status, body = await _call(here, "POST", path, json=wrong)
+        assert (status, body["error"]["type"]) == (400, "invalid_request_error")
+    status, body = await _call(here, "POST", path, json={"amount": "-0.6"})
+    assert (status, body["error"]["code"]) == (402, "insufficient_credits")
+
+    status, _, _ = await here.fabric.post(ask("#a one", max_tokens=2))
+    assert status == 200
+    status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}/history?limit=10")
+    assert [entry["kind"] for entry in body["data"]] == ["grant", "reserve", "charge"]
+    status, body = await _call(here, "GET", "/admin/usage?by=key,model,provider")
+    [row] = body["data"]
+    assert (row["key"], row["model"], row["provider"]) == ("test", "echo", "sim")
+    assert (row["requests"], row["prompt"], row["completion"]) == (1, 2, 2)
+    status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}")
+    assert body["data"] == {"available": 500_000 - row["cost"], "reserved": 0}
+    for query in ("since=yesterday", "by=colour", "by="):
+        status, body = await _call(here, "GET", f"/admin/usage?{query}")
+        assert (status, body["error"]["type"]) == (400, "invalid_request_error")
