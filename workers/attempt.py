@@ -48,6 +48,8 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.stopped: Exception | None = None
         self.began = self.moved = self.leased = time.monotonic()
+        self.generating = False
+        """The engine works on an answer of which nothing was sent yet."""
         self._orphaned = self._unheard = 0.0
         self._claim = b""
         self._bus = bus
@@ -82,6 +84,11 @@ class Attempt:
             self._flush()
 
     def touch(self) -> None:
+        self.generating = True
+        self.moved = time.monotonic()
+
+    def turns(self) -> None:
+        """The engine answered a probe: it is not hung, whatever it does with this job."""
         self.moved = time.monotonic()
 
     async def settle(self) -> None:
@@ -100,7 +107,8 @@ class Attempt:
 
     def alive(self, reply: str) -> None:
         """Say so, and be told by the broker (status 503 on `reply`) if no ingress listens."""
-        frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq)
+        body = self.generating or None
+        frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq, body)
         self._post(frame, reply)
 
     def unheard(self, now: float) -> float:

@@ -259,7 +259,7 @@ class Runner:
         try:
             if await engine.probe():
                 for attempt in attempts:
-                    attempt.touch()
+                    attempt.turns()
         except EngineFault as fault:
             log.warning("runner.probe_failed", engine=engine.name, error=fault.message)
         finally:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from deploy.engines import minilm, mmproj, whisper
+from deploy.engines import minilm, mmproj, sd, whisper
 from deploy.engines.errors import BuildError
 from deploy.engines.store import Say
 
 BUILDS: dict[str, Callable[[Say], Any]] = {
     "minilm": minilm.build,
     "mmproj": mmproj.build,
+    "sd": sd.build,
     "whisper": whisper.build,
 }
 """One line for each engine that can be built; the value is a dataclass of paths."""

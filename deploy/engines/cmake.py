@@ -68,6 +68,6 @@ class _Progress:
 
     def __call__(self, done: int, steps: int) -> None:
         quarter = done * 4 // steps
-        if quarter > self._quarter:
+        if done and quarter > self._quarter:  # 0: it looks again at what there is to build
             self._quarter = quarter
             self._say(f"{self._target}: compiling, {done} of {steps}")

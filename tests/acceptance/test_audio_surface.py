@@ -15,7 +15,8 @@ from openai.types.audio import TranscriptionVerbose
 
 from deploy.nats import broker as brokers
 from tests.engines import recordings
-from tests.engines.whisper_live import Server, built, running_whisper
+from tests.engines.live import Server
+from tests.engines.whisper_live import built, running_whisper
 from tests.fabric import KEY, Fabric, Process, fabric
 from workers.engines import audio
 

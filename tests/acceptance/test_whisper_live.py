@@ -11,7 +11,8 @@ from openai.types.audio import Transcription, TranscriptionVerbose, TranslationV
 
 from tests.engines import recordings
 from tests.engines.clients import TRANSLATE, Answer, engine_at, form, job, run
-from tests.engines.whisper_live import Server, built, running_whisper
+from tests.engines.live import Server
+from tests.engines.whisper_live import built, running_whisper
 from workers.engines import audio
 from workers.engines.whisper import WhisperEngine, tone
 

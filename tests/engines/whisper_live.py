@@ -2,62 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import os
-import pty
-import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy.engines import whisper
 from deploy.engines.whisper import Whisper
-
-PATIENCE = 60.0
-
-
-class Server:
-    """`log`: the lines that it has said; its output is a terminal's, thus not held back."""
-
-    def __init__(self, url: str, process: subprocess.Popen[bytes], terminal: int) -> None:
-        self.url = url
-        self.process = process
-        self.log: list[str] = []
-        self._news = threading.Condition()
-        threading.Thread(target=self._read, args=(terminal,), daemon=True).start()
-
-    def wait(self, text: str, skip: int = 0) -> None:
-        """Until a line after the first `skip` holds `text`."""
-        with self._news:
-            self._news.wait_for(lambda: self._has(text, skip) or not self.alive, PATIENCE)
-        assert self._has(text, skip), f"no {text!r} in: {self.log[skip:]}"
-
-    def _has(self, text: str, skip: int) -> bool:
-        return any(text in line for line in self.log[skip:])
-
-    async def said(self, text: str, skip: int = 0) -> None:
-        await asyncio.to_thread(self.wait, text, skip)
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def _read(self, terminal: int) -> None:
-        try:
-            with open(terminal, encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    with self._news:
-                        self.log.append(line.rstrip())
-                        self._news.notify_all()
-        except OSError as fault:
-            # A terminal that nobody holds open any more ends so.
-            if fault.errno != errno.EIO:
-                raise
-        with self._news:
-            self._news.notify_all()
+from tests.engines.live import Server, free_port, running
 
 
 def built() -> Whisper:
@@ -68,23 +19,10 @@ def built() -> Whisper:
 def running_whisper(*options: str) -> Iterator[Server]:
     """A server with the small model on a free port, as long as the block lasts."""
     files = built()
-    port = _free_port()
+    port = free_port()
     place = ["--host", "127.0.0.1", "--port", str(port), "--model", str(files.model)]
-    ours, its = pty.openpty()
     # Threads of ggml spin while they wait for one another: on a busy machine two of them were
     # measured to take 76 s for what one takes 5 s for.
     command = [str(files.server), *place, "--threads", "1", *options]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=its, stderr=its) as process:
-        os.close(its)
-        try:
-            server = Server(f"http://127.0.0.1:{port}", process, ours)
-            server.wait("server listening at")
-            yield server
-        finally:
-            process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with running(command, port, "server listening at") as server:
+        yield server

@@ -11,25 +11,18 @@ noticed. `native` False: an older server with the OpenAI pages alone.
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import orjson
 from aiohttp import web
 
 from schemas import multipart
+from tests.sim import sdserver_requests as requests
 from tests.sim.base import Sim, document, main
-from tests.sim.sdserver_faults import TypeFault, read_json, typed
-from tests.sim.sdserver_pictures import Draw, draw, readable
+from tests.sim.sdserver_faults import ParseFault, Refused
+from tests.sim.sdserver_pictures import Draw, draw
 from tests.sim.sdserver_record import CAPABILITIES, CREATED, Work
 
-_TAG = re.compile(r"<sd_cpp_extra_args>(.*?)</sd_cpp_extra_args>")
-_FORMATS = ("png", "jpeg", "webp")
 MULTIPLE = 8
-
-
-class Refused(Exception):
-    """A 400 whose error is a mere string."""
 
 
 class SdServer(Sim):
@@ -94,105 +87,41 @@ class SdServer(Sim):
     # OpenAI's pages: answered when drawn
 
     async def _generations(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
-        if not raw:
-            return document({"error": "empty body"}, 400)
         try:
-            asked = read_json(raw)
-            ask = Draw(
-                prompt=typed(asked, "prompt", str, ""),
-                format=typed(asked, "output_format", str, "png"),
-            )
-            n = max(1, typed(asked, "n", int, 1))
-            size = typed(asked, "size", str, "")
-            return await self._at_once(ask, n, size, _FORMATS)
-        except TypeFault as fault:
+            return await self._at_once(requests.generation(await request.read()))
+        except Refused as fault:
             return fault.response()
 
     async def _edits(self, request: web.Request) -> web.StreamResponse:
         if not request.content_type.startswith("multipart/form-data"):
             return document({"error": "Content-Type must be multipart/form-data"}, 400)
         parts = multipart.parse(await request.read(), request.headers["Content-Type"])
-        form = {part.name: part.content.decode() for part in parts if part.filename is None}
-        if not form.get("prompt"):
-            return document({"error": "prompt required"}, 400)
-        files = [part.content for part in parts if part.name == "image[]"]
-        files = files or [part.content for part in parts if part.name == "image"][:1]
-        if not files:
-            return document({"error": "at least one image[] required"}, 400)
-        seen = [picture for picture in map(readable, files) if picture is not None]
-        size = form.get("size") or (f"{seen[0][0]}x{seen[0][1]}" if seen else "512x512")
-        ask = Draw(
-            prompt=form["prompt"],
-            format=form.get("output_format") or "png",
-            images=len(seen),
-            mask=any(part.name == "mask" for part in parts),
-        )
-        n = form.get("n") or "1"
-        return await self._at_once(ask, int(n) if n.isdigit() else 1, size, _FORMATS[:2])
-
-    async def _at_once(
-        self, ask: Draw, n: int, size: str, formats: tuple[str, ...]
-    ) -> web.StreamResponse:
         try:
-            self._prepare(ask, size, formats)
+            return await self._at_once(requests.edit(parts))
         except Refused as fault:
-            return document({"error": str(fault)}, 400)
-        work = Work("", ask, n)
+            return fault.response()
+
+    async def _at_once(self, ask: Draw) -> web.StreamResponse:
+        work = Work("", ask)
         await self._start(work)
         if work.images is None:
             return document({"error": work.error}, 500)
         data = [{"b64_json": image} for image in work.images]
         return document({"created": CREATED, "data": data, "output_format": ask.format})
 
-    def _prepare(self, ask: Draw, size: str, formats: tuple[str, ...]) -> None:
-        """The checks there are, the size, and the tag. Raises Refused."""
-        if not ask.prompt:
-            raise Refused("prompt required")
-        ask.format = ask.format.lower()
-        if ask.format not in formats:
-            raise Refused(f"invalid output_format, must be one of [{', '.join(formats)}]")
-        default = CAPABILITIES["defaults"]
-        ask.width, ask.height = default["width"], default["height"]
-        if match := re.fullmatch(r"(-?\d+)x(-?\d+)", size):
-            ask.width, ask.height = int(match[1]), int(match[2])
-        if tag := _TAG.search(ask.prompt):
-            ask.prompt = _TAG.sub("", ask.prompt)
-            try:
-                self._apply(ask, orjson.loads(tag[1]))
-            except (orjson.JSONDecodeError, TypeError):
-                raise Refused("invalid sd_cpp_extra_args") from None
-
-    def _apply(self, ask: Draw, own: dict[str, Any]) -> None:
-        """Its own fields, of the tag or of its own API."""
-        ask.seed = own.get("seed", ask.seed)
-        ask.width, ask.height = own.get("width", ask.width), own.get("height", ask.height)
-        ask.steps = (own.get("sample_params") or {}).get("sample_steps", ask.steps)
-        ask.metadata = own.get("embed_image_metadata", True) or self.leaky
-        ask.loras = [lora["path"] for lora in own.get("lora") or ()]
-
     # Its own API
 
     async def _img_gen(self, request: web.Request) -> web.StreamResponse:
-        raw = await request.read()
-        if not raw:
-            return document({"error": "empty body"}, 400)
         try:
-            body = orjson.loads(raw)
-        except orjson.JSONDecodeError as fault:
+            ask = requests.native(await request.read())
+        except ParseFault as fault:
             return document({"error": "invalid json", "message": str(fault)}, 400)
+        except Refused as fault:
+            return fault.response()
         pending = [w for w in self.jobs.values() if w.status in ("queued", "generating")]
         if len(pending) >= self.queue:
             return document({"error": "job queue is full"}, 429)
-        default = CAPABILITIES["defaults"]
-        ask = Draw(prompt=body.get("prompt", ""), width=default["width"], height=default["height"])
-        ask.format = body.get("output_format", "png")
-        ask.images = len(body.get("ref_images") or ())
-        ask.mask = bool(body.get("mask_image"))
-        self._apply(ask, body)
-        if not ask.prompt or ask.format not in _FORMATS:
-            return document({"error": "invalid generation parameters"}, 400)
-        work = Work(f"job_6b033e95_{len(self.jobs):08x}", ask, body.get("batch_count", 1))
+        work = Work(f"job_6b033e95_{len(self.jobs):08x}", ask)
         self.jobs[work.id] = work
         self._start(work)
         told = {"created": CREATED, "id": work.id, "kind": "img_gen"}
@@ -209,16 +138,16 @@ class SdServer(Sim):
         return document(work.page(self._position(work)))
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        """Of a running job it waits for the end and then tells that it is complete (measured)."""
+        """Only of a job that waits: nothing stops one that runs (409)."""
         work = self.jobs.get(request.match_info["id"])
         if work is None:
             return document({"error": "job not found"}, 404)
+        if work.status == "generating":
+            why = "job is currently generating and cannot be interrupted yet"
+            return document({"error": why}, 409)
         if work.status == "queued":
             work.status = "cancelled"
             await self.note("cancelled", work.ask.prompt)
-        elif work.status == "generating":
-            async with self._mutex:
-                pass
         return document(work.page(0))
 
     def _position(self, work: Work) -> int:
@@ -246,8 +175,9 @@ class SdServer(Sim):
                 if not await self.tick(step):
                     work.status, work.error = "failed", "generate_image returned no results"
                     return
+            work.ask.metadata = work.ask.metadata or self.leaky
             self.drawn.append(work.ask)
-            work.images = [self._picture(work.ask, index) for index in range(work.n)]
+            work.images = [self._picture(work.ask, index) for index in range(work.ask.n)]
             work.status = "completed"
         await self.note("finished", work.ask.prompt)
 

@@ -24,6 +24,7 @@ class Draw:
     seed: int = 42
     steps: int = 2
     metadata: bool = True
+    n: int = 1
     images: int = 0
     mask: bool = False
     loras: list[str] = field(default_factory=list)

@@ -22,7 +22,6 @@ class Work:
 
     id: str
     ask: Draw
-    n: int
     status: str = "queued"
     images: list[str] | None = None
     error: str = ""
@@ -32,7 +31,7 @@ class Work:
         if self.images is not None:
             images = [{"b64_json": b64, "index": i} for i, b64 in enumerate(self.images)]
             result = {"images": images, "output_format": self.ask.format}
-        begun = None if self.status == "queued" else CREATED
+        begun = None if self.status in ("queued", "cancelled") else CREATED
         ended = None if self.status in ("queued", "generating") else CREATED
         failed = {"cancelled": "job cancelled by client", "failed": self.error}
         error = None

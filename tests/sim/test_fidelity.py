@@ -1,5 +1,4 @@
-"""The simulators of what was recorded answer as the recordings do: status, headers, shape, and the
-very words of errors. Texts, ids, times and counts are a simulator's own."""
+"""The simulators of what was recorded answer as the recordings do."""
 
 from __future__ import annotations
 
@@ -11,36 +10,13 @@ import aiohttp
 import pytest
 
 from tests.sim.base import Sim
+from tests.sim.likeness import agree
 from tests.sim.sdserver import SdServer
 from tests.sim.sdserver_pictures import png
 from tests.sim.sdserver_record import RECORDED as SD
 from tests.sim.vllm import Vllm
 from tests.sim.vllm_wire import RECORDED as VLLM
 from workers.engines import pictures
-
-SAME = ("content-type", "server", "vary", "access-control-allow-origin")
-
-
-def shape(value: Any) -> Any:
-    """Keys in their order and the kinds of values; of a list the kinds that are in it."""
-    if isinstance(value, dict):
-        return [(key, shape(inner)) for key, inner in value.items() if key != "bytes"]
-    if isinstance(value, list):
-        kinds = [shape(inner) for inner in value]
-        return [kind for index, kind in enumerate(kinds) if kind not in kinds[:index]]
-    return type(value).__name__
-
-
-def events(text: str) -> list[Any]:
-    """The shapes of an event stream; those of the same shape in a row are one."""
-    found: list[Any] = []
-    for block in text.strip().split("\n\n"):
-        *name, data = block.split("\n")
-        value = data.removeprefix("data: ")
-        told = [name, value if value == "[DONE]" else shape(json.loads(value))]
-        if not found or found[-1] != told:
-            found.append(told)
-    return found
 
 
 async def replay(server: Sim, case: dict[str, Any]) -> tuple[int, dict[str, str], str]:
@@ -55,20 +31,6 @@ async def replay(server: Sim, case: dict[str, Any]) -> tuple[int, dict[str, str]
     ):
         told = {name.lower(): value for name, value in answer.headers.items()}
         return answer.status, told, await answer.text()
-
-
-def agree(case: dict[str, Any], status: int, headers: dict[str, str], text: str) -> None:
-    assert status == case["status"]
-    assert {n: headers.get(n) for n in SAME} == {n: case["headers"].get(n) for n in SAME}
-    recorded = case["body"]
-    if headers.get("content-type", "").startswith("text/event-stream"):
-        assert events(text) == events(recorded)
-    elif recorded.startswith("{") and status < 400:
-        assert shape(json.loads(text)) == shape(json.loads(recorded))
-    elif recorded.startswith("{"):
-        assert json.loads(text) == json.loads(recorded)
-    else:
-        assert text == recorded
 
 
 @pytest.mark.parametrize("case", sorted(set(VLLM) - {"err_content_type"}))
@@ -148,6 +110,62 @@ async def test_sdserver_sizes(size: str, drawn: tuple[int, int]) -> None:
     found = pictures.inspect(picture)
     assert (found.width, found.height) == drawn
     assert b"parameters\0a\nSteps: 2" in picture
+
+
+TYPE, NATIVE = "[json.exception.type_error.", "/sdcpp/v1/img_gen"
+MEASURED: list[tuple[str, str, int, dict[str, str]]] = [
+    ("", "[]", 500,
+     {"error": "server_error", "message": TYPE + "306] cannot use value() with array"}),
+    ("", '{"prompt":{}}', 500,
+     {"error": "server_error", "message": TYPE + "302] type must be string, but is object"}),
+    ("", '{"prompt":"a","output_compression":"x"}', 500,
+     {"error": "server_error", "message": TYPE + "302] type must be number, but is string"}),
+    ("", '{"prompt":"a<sd_cpp_extra_args>{\\"lora\\":5}</sd_cpp_extra_args>"}', 400,
+     {"error": "invalid sd_cpp_extra_args"}),
+    (NATIVE, "null", 500,
+     {"error": "server_error", "message": TYPE + "306] cannot use value() with null"}),
+    (NATIVE, '{"prompt":"a","output_format":"gif"}', 400,
+     {"error": "invalid output_format, must be one of [png, jpeg, webp]"}),
+    (NATIVE, '{"prompt":"a","init_image":"no base64"}', 400,
+     {"error": "invalid generation parameters"}),
+    (NATIVE, '{"prompt":"a","lora":[{"path":"x"}]}', 400,
+     {"error": "invalid generation parameters"}),
+    ("/sdcpp/v1/jobs/nope/cancel", "{}", 404, {"error": "job not found"}),
+]  # fmt: skip
+"""Of the real one, besides what is recorded (tests/acceptance/test_sd_fidelity.py)."""
+
+
+@pytest.mark.parametrize(("path", "body", "status", "error"), MEASURED)
+async def test_sdserver_faults(path: str, body: str, status: int, error: dict[str, str]) -> None:
+    asked = {"method": "POST", "path": path or "/v1/images/generations", "body": body}
+    async with SdServer() as server:
+        found, _, text = await replay(server, {"request": asked})
+    assert (found, json.loads(text)) == (status, error)
+
+
+async def test_sdserver_cannot_stop_what_runs() -> None:
+    async with SdServer() as server:
+        server.gate.clear()
+        pages = [json.loads((await replay(server, SD["sdcpp_img_gen"]))[2]) for _ in range(2)]
+        await server.seen("started")
+        cancels = [
+            {"request": {"method": "POST", "path": page["poll_url"] + "/cancel", "body": ""}}
+            for page in pages
+        ]
+        running, waiting = [await replay(server, case) for case in cancels]
+    why = "job is currently generating and cannot be interrupted yet"
+    assert (running[0], json.loads(running[2])) == (409, {"error": why})
+    told = json.loads(waiting[2])
+    assert (waiting[0], told["status"], told["started"]) == (200, "cancelled", None)
+
+
+@pytest.mark.parametrize(("n", "drawn"), [(9, 8), (0, 1), (1.5, 1)])
+async def test_sdserver_draws_eight_at_most(n: float, drawn: int) -> None:
+    asked = {"prompt": "a", "size": "64x64", "n": n}
+    case = {"request": {**SD["gen"]["request"], "body": json.dumps(asked)}}
+    async with SdServer() as server:
+        _, _, text = await replay(server, case)
+    assert len(json.loads(text)["data"]) == drawn
 
 
 async def test_sdserver_draws_the_same_with_the_same_seed() -> None:

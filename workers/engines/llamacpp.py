@@ -27,7 +27,7 @@ from workers.engines.http import read_error
 from workers.engines.link import Response
 from workers.engines.messages import Collected, Mended
 from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
-from workers.engines.rewrite import Discard, OneUsage, Rewriting, TextProbabilities
+from workers.engines.rewrite import Discard, OneUsage, Opening, Rewriting, TextProbabilities
 from workers.engines.usage import Usage
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -144,16 +144,16 @@ class LlamaCppEngine(OpenAIEngine):
         return await super()._serve(job, body, sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        """A stream passes as it is, unless something in it must be mended."""
+        """A stream passes as it is but for its first chunk, unless more of it must be mended."""
         special = not job.stream or (job.endpoint == COMPLETIONS or b'"n"' in body)
         request: dict[str, Any] = orjson.loads(body) if special else {}
         probable = job.endpoint == COMPLETIONS and request.get("logprobs") is not None
         if not job.stream:
             return await self._aggregate(job, request, sink, probable)
-        if probable:
-            change = TextProbabilities().change
-            sink = Rewriting(sink, change)
         choices = request.get("n") or 1
+        sink = Opening(sink, choices) if job.endpoint == CHAT else sink
+        if probable:
+            sink = Rewriting(sink, TextProbabilities().change)
         if choices > 1 or isinstance(request.get("prompt"), list):
             one = OneUsage(choices, card.wants_usage(request))
             sink = Rewriting(sink, one.change, one.last)

@@ -1,4 +1,4 @@
-"""The model's name: in answers the one that the client asked for, in forms the engine's own."""
+"""Names: in answers the model's as the client asked for it, in forms the engine's own."""
 
 from __future__ import annotations
 
@@ -11,28 +11,45 @@ from schemas.multipart import FormError
 from workers.engines.base import Between, Sink
 from workers.engines.envelope import Refusal
 
-_NAMED = re.compile(rb'"model"(\s*:\s*)"(?:[^"\\]|\\.)*"')
+_NAMED = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_NUMBERED = re.compile(rb'("id"\s*:\s*"(?:chat)?cmpl-)[0-9]{1,3}"')
 
 
-class Naming(Between):
-    """A Sink before the Sink. The engine's name is learned from the first bytes that have it, and
+class _Replacing(Between):
+    """A Sink before the Sink. A field's value is learned from the first bytes that have it, and
     replaced as bytes in all that follow: inside a JSON string its quotes would be escaped, so only
     a field is met (measured: 0.1 µs for a chunk that needs no change, 0.4 µs for one that does).
     """
 
-    def __init__(self, inner: Sink, name: str) -> None:
+    def __init__(self, inner: Sink, field: re.Pattern[bytes], value: bytes) -> None:
+        """`field`: its first group is what stays, `value` follows it."""
         super().__init__(inner)
-        self._name = orjson.dumps(name)
+        self._field = field
+        self._value = value
         self._own = b""
         self._ours = b""
 
     def data(self, chunk: bytes) -> None:
-        if not self._own and (found := _NAMED.search(chunk)):
+        if not self._own and (found := self._field.search(chunk)):
             self._own = found.group()
-            self._ours = b'"model"' + found.group(1) + self._name
+            self._ours = found.group(1) + self._value
         if self._own != self._ours:
             chunk = chunk.replace(self._own, self._ours)
         self._inner.data(chunk)
+
+
+class Naming(_Replacing):
+    """The model has the name that the client asked for."""
+
+    def __init__(self, inner: Sink, name: str) -> None:
+        super().__init__(inner, _NAMED, orjson.dumps(name))
+
+
+class Numbering(_Replacing):
+    """The answer has an id of its own: Ollama draws them from 999 numbers."""
+
+    def __init__(self, inner: Sink, job: str) -> None:
+        super().__init__(inner, _NUMBERED, job.encode() + b'"')
 
 
 def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:

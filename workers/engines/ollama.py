@@ -5,10 +5,10 @@ Its OpenAI endpoints are used, with these differences to what they do by themsel
 - `max_completion_tokens`, which it does not know, goes as `max_tokens`; ``tool_choice: "none"``
   takes the tools away. What it ignores otherwise is refused (`ignored_fields`).
 - It cuts prompts that are too long, without a word, and its OpenAI endpoints have no switch for
-  that. So a chat or prompt that may be too long (more than two bytes for each token of context)
+  that. So a request that may be too long (more than two bytes for each token of context)
   is first sent to its own API with ``truncate: false`` and one token to generate; the real request
-  then finds the prompt in the cache. Embeddings always go to its own API. The responses and
-  messages endpoints are not guarded: their prompts can still be cut.
+  then finds the prompt in the cache. Embeddings always go to its own API.
+- Its ids are drawn from 999 numbers: chats and completions get the job's.
 - Models that it only forwards to a remote host are served if the config names them, else not.
 
 It tells its parallelism (OLLAMA_NUM_PARALLEL) nowhere: default one slot. The context length of a
@@ -26,8 +26,10 @@ import orjson
 
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
+from workers.engines import ollama_words as words
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal
+from workers.engines.naming import Numbering
 from workers.engines.openai import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.usage import Usage
 
@@ -55,6 +57,17 @@ _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
 _GENERATES: Mapping[str, str] = {
     "/v1/chat/completions": "/api/chat",
     "/v1/completions": "/api/generate",
+    "/v1/responses": "/api/chat",
+    "/v1/messages": "/api/chat",
+}
+
+
+_SAID_IN: Mapping[str, str] = {
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/responses": "input",
+    "/v1/messages": "messages",
+    "/v1/embeddings": "input",
 }
 
 
@@ -128,7 +141,7 @@ class OllamaEngine(OpenAIEngine):
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint != "/v1/embeddings":
-            return await super()._serve(job, body, sink)
+            return await super()._serve(job, body, Numbering(sink, job.id))
         request = orjson.loads(await self._prepare(job, body))
         known = ("model", "input", "dimensions")
         asked = {key: request[key] for key in known if request.get(key) is not None}
@@ -158,7 +171,7 @@ class OllamaEngine(OpenAIEngine):
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal if Ollama would cut the prompt."""
         path = _GENERATES.get(job.endpoint)
-        size = _text_bytes(request.get("messages") or request.get("prompt"))
+        size = words.text_bytes(request)
         if path is None or size <= BYTES_PER_TOKEN * SMALLEST_CONTEXT:
             return
         loaded = await self._loaded_context(self._own[job.model])
@@ -172,7 +185,7 @@ class OllamaEngine(OpenAIEngine):
             "options": {"num_predict": 1},
         }
         try:
-            own |= _native(request)
+            own |= words.native(request)
         except (AttributeError, TypeError):
             return  # Ollama says itself what is wrong with such messages
         status, body = await self._ask(path, own, self.check_timeout)
@@ -183,8 +196,7 @@ class OllamaEngine(OpenAIEngine):
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         if refusal.code == "context_length_exceeded":
-            places = {"/v1/chat/completions": "messages", "/v1/embeddings": "input"}
-            refusal.param = places.get(job.endpoint, "prompt")
+            refusal.param = _SAID_IN.get(job.endpoint, "prompt")
         return refusal
 
     def _doubt(self, status: int) -> bool:
@@ -214,20 +226,6 @@ def _set_context(parameters: object) -> int:
     return 0
 
 
-def _text_bytes(found: Any) -> int:
-    """Bytes of all text in it; images and sound are left out. It may be nested deeply."""
-    size, left = 0, [found]
-    while left:
-        here = left.pop()
-        if isinstance(here, str):
-            size += len(here.encode(errors="replace"))
-        elif isinstance(here, list):
-            left += here
-        elif isinstance(here, dict):
-            left += [here[key] for key in here if key not in ("image_url", "input_audio")]
-    return size
-
-
 def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
     """The tokens, and OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian
     floats of 32 bits."""
@@ -248,33 +246,3 @@ def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[i
 
 def _packed(vector: list[float]) -> str:
     return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-
-
-def _native(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A chat's messages, or a prompt, in the words of Ollama's own API."""
-    if "messages" not in request:
-        return {"prompt": request.get("prompt"), "suffix": request.get("suffix") or ""}
-    found: list[dict[str, Any]] = []
-    for message in request["messages"]:
-        found += _texts(message)
-        calls = [call.get("function") or {} for call in message.get("tool_calls") or ()]
-        if calls and found:
-            found[-1]["tool_calls"] = [{"function": _call(call)} for call in calls]
-    return {"messages": found, "tools": request.get("tools") or []}
-
-
-def _texts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One message for each part, as its OpenAI endpoint does it; without images, which the model
-    is not to look at twice."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [{"text": content or ""}]
-    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
-    return [{"role": message.get("role"), "content": text} for text in texts]
-
-
-def _call(function: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        arguments = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError:
-        arguments = {}
-    return {"name": function.get("name", ""), "arguments": arguments}

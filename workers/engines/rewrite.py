@@ -51,6 +51,26 @@ class Rewriting(Between):
         return _written(event) if event is not None else b""
 
 
+class Opening(Between):
+    """A Sink before the Sink: a choice of a chat begins with empty content, where llama-server's
+    begins with null. Replaced as bytes, as quotes inside a JSON string are escaped. After the last
+    choice has begun, chunks just pass."""
+
+    def __init__(self, inner: Sink, choices: int) -> None:
+        super().__init__(inner)
+        self._left = choices
+
+    def data(self, chunk: bytes) -> None:
+        if self._left > 0 and (found := chunk.count(_NULL)):
+            self._left -= found
+            chunk = chunk.replace(_NULL, _EMPTY)
+        self._inner.data(chunk)
+
+
+_NULL = b'"delta":{"role":"assistant","content":null}'
+_EMPTY = b'"delta":{"role":"assistant","content":""}'
+
+
 class Discard:
     """In place of a Sink, where what passes is wanted for what it says alone."""
 

@@ -115,7 +115,7 @@ class WhisperEngine:
         try:
             lenient = ("lenient", "true") in job.tags
             ask = transcription.read(job.endpoint, body, job.content_type, lenient=lenient)
-            transcript = await self._transcribe(ask, sink)
+            transcript = await self._transcribe(ask)
         except Refusal as fault:
             return fault.answer(sink)
         finally:
@@ -125,7 +125,7 @@ class WhisperEngine:
         await sink.settle()
         return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))
 
-    async def _transcribe(self, ask: Ask, sink: Sink) -> Transcript:
+    async def _transcribe(self, ask: Ask) -> Transcript:
         """Raises Refusal for what this model or any model cannot hear."""
         if self._english_only and ask.language not in ("auto", "en"):
             why = "Invalid value for 'language': this model knows English alone."
@@ -138,7 +138,6 @@ class WhisperEngine:
                 heard, length = audio.wav(pcm), len(pcm) / 2 / audio.RATE
         except AudioError as fault:
             raise Refusal(str(fault), param="file") from None
-        sink.touch()
         self._late = time.monotonic() + self._patience(length)
         status, document = await self._hear(ask, heard)
         if status == 400:
