@@ -303,6 +303,8 @@ class Ticket:
 
     def _ordered(self, frame: Frame, now: float) -> None:
         if frame.kind == Kind.ALIVE:
+            if frame.body is True and not self.times.first:
+                self._first(now)
             if frame.seq > self._next:
                 self.ask_resend(now)
         elif frame.seq == self._next:
@@ -319,8 +321,7 @@ class Ticket:
         match frame.kind:
             case Kind.DATA:
                 if not self.times.first:
-                    self.times.first = now
-                    self._dismiss()
+                    self._first(now)
                 self._pieces.append(frame.body)
                 self.buffered += len(frame.body)
             case Kind.START:
@@ -333,6 +334,11 @@ class Ticket:
             case Kind.NOTE:
                 self.notes.update(frame.body)
         self.nudge()
+
+    def _first(self, now: float) -> None:
+        """The answer has begun; of one that is not streamed the holder only says so."""
+        self.times.first = now
+        self._dismiss()
 
     def _failed(self, fault: Fail, now: float) -> None:
         source = "fallback" if self.in_cloud else "worker"

@@ -47,8 +47,8 @@ _FEW = 8
 
 
 class Frame(NamedTuple):
-    """`body`: bytes for DATA, None for ALIVE, pairs of texts for NOTE, else the fields of the class
-    of that name."""
+    """`body`: bytes for DATA, None or True (tokens are made) for ALIVE, pairs of texts for NOTE,
+    else the fields of the class of that name."""
 
     kind: int
     attempt: int

@@ -54,7 +54,7 @@ def cloud(bench: Bench) -> list[Row]:
     """h: what a fallback adds to a call of its provider, reserved and settled, one at a time."""
     rows = []
     for stream, what in ((False, "not streamed"), (True, "to the first token, streamed")):
-        bench.engine.set(burst=True, token_ms=0.0)
+        bench.engine.set(burst=not stream, token_ms=0.0)
         plan = bench.plan(2 * bench.options.count(500), stream=stream)
         plan = replace(plan, urls=[bench.fabric.url, bench.engine.url])
         bench.warm(plan)

@@ -13,10 +13,10 @@ MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000
 
 
-async def _open(here: House, sim: OpenAI, engine: str) -> Process:
+async def _open(here: House, sim: OpenAI, engine: str, hedge: float = 0.3) -> Process:
     here.provider("sim", sim)
     here.price("sim", MODEL)
-    here.route("echo", [f"sim/{MODEL}"], model="echo", hedge_after=0.3)
+    here.route("echo", [f"sim/{MODEL}"], model="echo", hedge_after=hedge)
     await here.grant(GRANTED)
     await here.ingress()
     await here.fallback()
@@ -79,3 +79,15 @@ async def test_a_worker_that_dies_leaves_the_job_to_the_provider(here: House, si
     assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim")
     assert len(sim.record.requests) == 1
     await here.fabric.idle()
+
+
+async def test_a_worker_that_writes_an_unstreamed_answer_is_not_hedged(
+    here: House, sim: OpenAI
+) -> None:
+    """Its tokens are not sent until the last, but it says that there are some."""
+    await _open(here, sim, "echo://?model=echo&token_ms=150", hedge=0.8)
+    words = " ".join(f"w{n}" for n in range(12))
+    status, body, headers = await here.fabric.post(ask(words))
+    assert (status, body["choices"][0]["message"]["content"]) == (200, words)
+    assert headers["x-headrace-served-by"].startswith("node:")
+    assert sim.record.connections == 0
