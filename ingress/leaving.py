@@ -54,8 +54,10 @@ class Leaving:
         if ticket.job.lane == subjects.CLOUD:
             return self._in_the_lane(ticket, waited, claim)
         if not self._can(ticket):
+            if ticket.exhausted is not None:
+                ticket.give_up()
             return False
-        if ticket.exhausted:
+        if ticket.exhausted is not None:
             self._dispatch.move(ticket, now)
         elif waited > claim:
             self._overdue(ticket, now)

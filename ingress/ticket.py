@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
-from typing import Protocol
 
+from ingress.effects import Effects, Times
 from ingress.rival import Rival
 from schemas import errors, metrics, subjects
 from schemas.errors import HeadraceError
@@ -33,33 +32,6 @@ ASK_AGAIN = 0.5
 """Seconds between two requests to resend."""
 PARKED = 4096
 """Frames kept behind a hole."""
-
-
-class Effects(Protocol):
-    """What a ticket does to the world."""
-
-    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
-        """A control message to a holder."""
-
-    def verdict(self, ack: str, word: bytes) -> None:
-        """Tell the broker what becomes of a delivery, in its holder's place."""
-
-    def bury(self, job: Job, error: str) -> None:
-        """Keep a job past its last attempt as a dead letter, with its last error."""
-
-
-@dataclass(slots=True)
-class Times:
-    """Monotonic seconds; 0.0 where it has not happened."""
-
-    queued: float
-    claimed: float = 0.0
-    first: float = 0.0
-    heard: float = 0.0
-    asked: float = 0.0
-    freed: float = 0.0
-    posted: float = 0.0
-    wanted: float = 0.0
 
 
 class Ticket:
@@ -86,8 +58,8 @@ class Ticket:
         """Since when (monotonic) a provider may take it out of the queue; 0.0: it may not."""
         self.may_leave = False
         """Whether a provider may take it once no worker does."""
-        self.exhausted = False
-        """Workers had their tries: what is left is a provider."""
+        self.exhausted: HeadraceError | None = None
+        """Workers had their tries and failed like this: what is left is a provider."""
         self.hedge = 0.0
         """Seconds that a worker has for the first byte before a provider is asked, too."""
         self.hedged = False
@@ -241,7 +213,7 @@ class Ticket:
             self._answer(claim, Op.GONE, frame.nonce)
         elif not claim.node:
             self._cloud_claim(claim, frame, now)
-        elif self.exhausted:
+        elif self.exhausted is not None:
             self._answer(claim, Op.GONE, frame.nonce)
         elif (
             frame.attempt <= self.attempt
@@ -264,9 +236,7 @@ class Ticket:
         ):
             self._answer(claim, Op.DROP, frame.nonce)
         elif held and copy and self.hedged and not self.in_cloud and not self.times.first:
-            self._cloud_attempt = frame.attempt
-            self.rival = Rival(claim, frame.nonce, now)
-            self._answer(claim, Op.GO, frame.nonce)
+            self._compete_too(claim, frame, now)
         elif held:
             self._answer(claim, Op.GONE if copy and not self.in_cloud else Op.DROP, frame.nonce)
         elif not (copy or self.wanted):
@@ -277,6 +247,18 @@ class Ticket:
             else:
                 self.attempt = frame.attempt
             self._grant(claim, frame, now)
+
+    def _compete_too(self, claim: Claim, frame: Frame, now: float) -> None:
+        """The hedged copy's holder; another one's place is taken only once that is silent."""
+        if self.rival is not None:
+            if now - self.rival.heard < SUSPECT:
+                self._answer(claim, Op.DROP, frame.nonce)
+                return
+            self._former[self.rival.nonce] = self.rival.claim.holder
+            self._answer(self.rival.claim, Op.DROP, self.rival.nonce)
+        self._cloud_attempt = frame.attempt
+        self.rival = Rival(claim, frame.nonce, now)
+        self._answer(claim, Op.GO, frame.nonce)
 
     def _grant(self, claim: Claim, frame: Frame, now: float) -> None:
         if self.holder is not None:
@@ -359,13 +341,18 @@ class Ticket:
             self.error = errors.StreamBroken(message, source=source)
         elif self.rival is not None:
             self._adopt(self.rival, now)
-        elif self.tries >= self._max and self.may_leave and self.declined is None:
-            self.exhausted = True
         elif self.tries >= self._max:
             message = f"{self.tries} attempts failed, the last one: {why}"
-            self.error = errors.EngineFailed(message, source=source)
-            self._effects.bury(self.job, why)
             self._epitaph = why
+            self.exhausted = errors.EngineFailed(message, source=source)
+            if not self.may_leave or self.declined is not None:
+                self.give_up()
+        self.nudge()
+
+    def give_up(self) -> None:
+        """Nobody is left who could try. It must be `exhausted`."""
+        self._effects.bury(self.job, self._epitaph)
+        self.error = self.exhausted
         self.nudge()
 
     def _forget(self, now: float) -> None:

@@ -80,9 +80,6 @@ class Holder:
         """Fill `_desks`, and let them begin. Raises BusError."""
         raise NotImplementedError
 
-    async def _beat(self) -> None:
-        """Once a second."""
-
     async def _leave(self) -> None:
         """After the desks are closed."""
 
@@ -159,7 +156,6 @@ class Holder:
             beat += 1
             if beat % 2 == 0:
                 self._say()
-                await self._beat()
 
     def card(self) -> Card:
         return Card(

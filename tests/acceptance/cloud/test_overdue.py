@@ -84,7 +84,7 @@ async def test_a_local_job_at_the_head_does_not_block_those_behind_it(
     here: House, sim: OpenAI
 ) -> None:
     await _open(here, sim, claim=0.2)
-    await here.fabric.worker("echo://?model=echo&first_ms=3000", slots=1)
+    await here.fabric.worker("echo://?model=echo&first_ms=1500", slots=1)
     await here.fabric.served("echo")
     busy = asyncio.create_task(here.fabric.post(ask("#busy x", max_tokens=2)))
     await here.fabric.jobs(1)
