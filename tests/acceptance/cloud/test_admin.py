@@ -40,7 +40,8 @@ async def test_an_admin_grants_and_sees(here: House, sim: OpenAI) -> None:
         grant = {"amount": "0.5", "note": "first", "id": "g-1"}
         status, body = await _call(here, "POST", path, json=grant)
         assert (status, body["data"]) == (200, {"available": 500_000})
-    for wrong in ({"amount": "1e99"}, {"amount": "0.0000001"}, {"sum": 1}, {}, []):
+    wrongs: list[Any] = [{"amount": "1e99"}, {"amount": "0.0000001"}, {"sum": 1}, {}, []]
+    for wrong in wrongs:
         status, body = await _call(here, "POST", path, json=wrong)
         assert (status, body["error"]["type"]) == (400, "invalid_request_error")
     status, body = await _call(here, "POST", path, json={"amount": "-0.6"})

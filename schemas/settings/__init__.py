@@ -1,0 +1,19 @@
+"""Every setting of every process: one TOML file, then the environment, then flags.
+
+The file is documented in `deploy/config.example.toml`; a test holds that page to these classes.
+Environment: ``HEADRACE_`` + the path joined by ``__`` (``HEADRACE_INGRESS__PORT=8080``).
+"""
+
+from __future__ import annotations
+
+from schemas.settings.base import Money, Seconds, Section, SettingsError
+from schemas.settings.cloud import Fallback, Ledger, Price, Provider, Route, Routes
+from schemas.settings.engine import PLACEHOLDERS, Engine
+from schemas.settings.sections import Ingress, Jobs, Key, Log, Nats, Worker
+from schemas.settings.whole import ENV_PREFIX, FLAGS, Settings, load, section_of
+
+__all__ = [
+    "ENV_PREFIX", "FLAGS", "PLACEHOLDERS", "Engine", "Fallback", "Ingress", "Jobs", "Key", "Ledger",
+    "Log", "Money", "Nats", "Price", "Provider", "Route", "Routes", "Seconds", "Section",
+    "Settings", "SettingsError", "Worker", "load", "section_of",
+]  # fmt: skip

@@ -1,0 +1,21 @@
+"""What the sections of the settings have in common."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Wait = Annotated[float, Field(ge=0, le=3600)]
+"""Seconds that may be none."""
+Money = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
+
+
+class SettingsError(ValueError):
+    """The configuration cannot be used; the message says which key and what would be right."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)

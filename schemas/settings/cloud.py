@@ -1,0 +1,108 @@
+"""Settings of routes, and of what is behind them in the cloud: providers, prices, credits."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from schemas.settings.base import Money, Seconds, Section, Wait
+
+
+class Route(Section):
+    """What a model name that clients use leads to: a served model, providers, or both.
+
+    `providers`: ``provider/model`` in the order in which they are tried.
+    """
+
+    name: str = Field(min_length=1, max_length=256)
+    model: str = Field("", max_length=256)
+    claim: Wait | None = None
+    first_token: Seconds | None = None
+    total: Seconds | None = None
+    providers: list[Annotated[str, Field(pattern="^[^/]+/.+$")]] = []
+    local_only: bool = False
+    max_price: Money = Decimal(0)
+    hedge_after: Wait = 0.0
+    unpaid: Literal["refuse", "wait"] = "refuse"
+
+    @property
+    def served(self) -> str:
+        """The model that jobs of this route are for."""
+        return self.model or self.name
+
+    @property
+    def cloud(self) -> bool:
+        """Whether its jobs may leave the house."""
+        return bool(self.providers) and not self.local_only
+
+
+class Routes(Section):
+    """Deadlines of every route, unless the route says otherwise."""
+
+    default: str = ""
+    claim: Wait = 2.0
+    first_token: Seconds = 300.0
+    total: Seconds = 600.0
+
+
+class Provider(Section):
+    """A paid cloud API. `url` "" is that of its kind; the key is read from the environment variable
+    `key_env` or the file `key_file` by the fallback alone."""
+
+    name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    kind: Literal["openai", "google", "cloudflare", "anthropic", "compatible"] = "compatible"
+    url: str = Field("", pattern="^(https?://[^/?#@]+[^?#]*)?$")
+    key_env: str = ""
+    key_file: str = ""
+    account_id: str = ""
+    concurrency: int = Field(16, ge=1, le=1024)
+    connect_timeout: Seconds = 5.0
+    silence: Seconds = 180.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Provider:
+        if self.kind == "compatible" and not self.url:
+            raise ValueError("a compatible provider needs its url")
+        if self.kind == "cloudflare" and not self.url and not self.account_id:
+            raise ValueError("cloudflare needs the account_id")
+        if self.key_env and self.key_file:
+            raise ValueError("a provider's key is in key_env or in key_file, not in both")
+        return self
+
+
+class Price(Section):
+    """What a provider takes for a model, in `fallback.currency`. Goes before the built-in list."""
+
+    provider: str = Field(min_length=1, max_length=64)
+    model: str = Field(min_length=1, max_length=256)
+    date: str = Field("", pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")
+    input: Money | None = None
+    cached_input: Money | None = None
+    output: Money | None = None
+    image: Money | None = None
+    images: dict[str, Money] = {}
+    minute: Money | None = None
+    characters: Money | None = None
+
+
+class Fallback(Section):
+    """The cloud side: takes jobs that no worker takes in time to the providers."""
+
+    enabled: bool = True
+    currency: str = Field("USD", pattern="^[A-Z]{3}$")
+    slots: int = Field(64, ge=1, le=4096)
+    breaker_failures: int = Field(5, ge=1, le=1000)
+    breaker_open: Seconds = 10.0
+    sweep: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=-1, le=65_535)
+
+
+class Ledger(Section):
+    """The broker's account with the credits, which the fallback and `headrace credits` use."""
+
+    url: str = ""
+    user: str = ""
+    password: SecretStr = SecretStr("")

@@ -1,0 +1,148 @@
+"""All sections together, and how they are read: the file, then the environment, then flags."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as SourceError,
+)
+
+from schemas.settings.base import SettingsError
+from schemas.settings.cloud import Fallback, Ledger, Price, Provider, Route, Routes
+from schemas.settings.engine import Engine
+from schemas.settings.sections import Ingress, Jobs, Key, Log, Nats, Worker
+
+ENV_PREFIX = "HEADRACE_"
+FLAGS = ("config", "data")
+"""Flags of the command line that the environment may hold, though they are no settings."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    nats: Nats = Nats()
+    ingress: Ingress = Ingress()
+    jobs: Jobs = Jobs()
+    worker: Worker = Worker()
+    engines: list[Engine] = []
+    keys: list[Key] = []
+    routes: Routes = Routes()
+    route: list[Route] = []
+    providers: list[Provider] = []
+    prices: list[Price] = []
+    fallback: Fallback = Fallback()
+    ledger: Ledger = Ledger()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _providers_known(self) -> Settings:
+        known = {provider.name for provider in self.providers}
+        for route in self.route:
+            for each in route.providers:
+                name = each.partition("/")[0]
+                if name not in known:
+                    raise ValueError(
+                        f"the route {route.name!r} names the provider {name!r}, which has no table "
+                        f"[[providers]]; there are: {', '.join(sorted(known)) or 'none'}"
+                    )
+        return self
+
+
+def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Read the file, lay the environment over it and the flags over both.
+
+    `flags` is a nested mapping; None values are flags that were not given.
+    Raises SettingsError with one line for each fault.
+    """
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
+
+    if path is not None and not path.is_file():
+        raise SettingsError(f"{path}: no such file")
+    faults = _unknown_environment()
+    try:
+        found = Sourced(**_given(flags or {}))
+    except ValidationError as fault:
+        raise SettingsError("\n".join([*faults, *_explain(fault)])) from None
+    except (SourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as fault:
+        raise SettingsError("\n".join([*faults, f"{path or 'environment'}: {fault}"])) from None
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return found
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """`flags` without those that were not given."""
+    nested = {k: _given(v) if isinstance(v, Mapping) else v for k, v in flags.items()}
+    return {k: v for k, v in nested.items() if v is not None and v != {}}
+
+
+def _unknown_environment() -> list[str]:
+    """pydantic-settings passes over variables whose section it does not know."""
+    known = [*Settings.model_fields, *FLAGS]
+    sections = {
+        name: name.removeprefix(ENV_PREFIX).lower().partition("__")[0]
+        for name in sorted(os.environ)
+        if name.startswith(ENV_PREFIX)
+    }
+    return [_unknown(name, each, known) for name, each in sections.items() if each not in known]
+
+
+def _unknown(where: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"{where}: unknown setting" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _explain(fault: ValidationError) -> list[str]:
+    lines = []
+    for error in fault.errors(include_url=False, include_input=False):
+        where = ".".join(str(step) for step in error["loc"])
+        if error["type"] == "extra_forbidden":
+            lines.append(_unknown(where, str(error["loc"][-1]), _known(error["loc"][:-1])))
+        else:
+            lines.append(f"{where}: {error['msg']}")
+    return lines
+
+
+def _known(loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings beside the one at `loc`."""
+    model: type[BaseModel] = Settings
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        model = section_of(model, step)
+    return list(model.model_fields)
+
+
+def section_of(model: type[BaseModel], name: str) -> type[BaseModel]:
+    """The class of the section `name` of `model`, also where it is a list of sections."""
+    kind = model.model_fields[name].annotation
+    for candidate in (kind, *getattr(kind, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return model
