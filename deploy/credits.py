@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict
@@ -22,14 +23,15 @@ from rich.table import Table
 from deploy import configure, home
 from deploy.status import console
 from deploy.survey import Unreachable, connected
-from fallback.counter import summed
 from fallback.entries import MICRO
 from fallback.ledger import Balance, Entry, Insufficient, Ledger
 from fallback.node import ledger_login
+from schemas import usage as usages
+from schemas.bus import BusError
 from schemas.settings import Nats, SettingsError, load
+from schemas.usage import GROUPS, summed
 
 PLACES = 6
-GROUPS = ("day", "key", "model", "provider", "account")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -38,11 +40,13 @@ class Wrong(ValueError):
 
 
 class Desk:
-    """The books at `login`, and the currency that they are in."""
+    """The books at `login`, and the currency that they are in. `fabric`: where ingresses count what
+    workers served."""
 
-    def __init__(self, login: Nats, currency: str) -> None:
+    def __init__(self, login: Nats, currency: str, fabric: Nats | None = None) -> None:
         self._login = login
         self._currency = currency
+        self._fabric = fabric
 
     @contextlib.asynccontextmanager
     async def _ledger(self) -> AsyncIterator[Ledger]:
@@ -90,7 +94,7 @@ class Desk:
     async def usage(self, since: float, by: list[str], as_json: bool) -> None:
         async with self._ledger() as ledger:
             found = [asdict(usage) async for usage in ledger.usage(since=since)]
-        rows = summed(found, by)
+        rows = summed([*found, *await self._served(since)], by)
         if as_json:
             return self._print_json(rows)
         table = _table(*by, ">requests", ">prompt", ">completion", ">images", f">{self._currency}")
@@ -99,6 +103,17 @@ class Desk:
             cells = [*(row[name] for name in by), *(str(row[name]) for name in counts)]
             table.add_row(*cells, decimal(row["cost"]))
         return console().print(table)
+
+    async def _served(self, since: float) -> list[dict[str, Any]]:
+        """What workers served; said on stderr if it cannot be read."""
+        if self._fabric is None:
+            return []
+        try:
+            async with connected(self._fabric, "headrace-usage") as bus:
+                return [usages.record(row) for row in await usages.read(bus, since)]
+        except (BusError, Unreachable) as fault:
+            print(f"what workers served cannot be read here: {fault}", file=sys.stderr)
+            return []
 
     def _print_json(self, rows: list[dict[str, Any]]) -> None:
         said = {"currency": self._currency, "unit": "micro", "data": rows}
@@ -111,14 +126,15 @@ def desk(data: Path, config: Path | None, nats: str | None) -> Desk:
     settings = load(config, {"nats": configure.split_login(nats)} if nats else {})
     currency = settings.fallback.currency
     if nats:
-        return Desk(settings.nats, currency)
+        return Desk(settings.nats, currency, settings.nats)
     ledger = settings.ledger
     if ledger.url or ledger.user or "url" in settings.nats.model_fields_set:
-        return Desk(ledger_login(settings), currency)
+        return Desk(ledger_login(settings), currency, settings.nats)
     found = home.login(data, "ledger")
     if found is None:
         raise Unreachable(f"nothing runs on {data}: start it with 'headrace up', or name --nats")
-    return Desk(Nats.model_validate(found), currency)
+    fabric = Nats.model_validate(home.login(data, "admin"))
+    return Desk(Nats.model_validate(found), currency, fabric)
 
 
 def micro(text: str) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -16,6 +15,7 @@ import structlog
 
 from fallback.ledger import Insufficient, Ledger, LedgerError
 from schemas.bus import Bus, BusError, Message
+from schemas.usage import summed
 
 log = structlog.get_logger("counter")
 
@@ -54,23 +54,3 @@ async def _answer(ledger: Ledger, asked: dict[str, Any]) -> Any:
             found = ledger.usage(since=float(asked.get("since", 0)), account=account)
             return summed([asdict(each) async for each in found], asked.get("by") or ["model"])
     raise ValueError(f"no such operation: {asked['op']!r}")
-
-
-_SUMMED = ("prompt", "completion", "cached", "images", "seconds", "characters", "cost")
-
-
-def summed(records: list[dict[str, Any]], by: list[str]) -> list[dict[str, Any]]:
-    """One row for each value of `by` (day, account, key, model, provider)."""
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for record in records:
-        known = {**record, "day": _day(record["ended_ms"])}
-        key = tuple(known[name] for name in by)
-        row = rows.setdefault(key, dict(zip(by, key, strict=True)) | {"requests": 0})
-        row["requests"] += 1
-        for name in _SUMMED:
-            row[name] = row.get(name, 0) + record[name]
-    return [rows[key] for key in sorted(rows)]
-
-
-def _day(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()

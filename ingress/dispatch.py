@@ -14,6 +14,7 @@ import structlog
 
 from ingress.pace import DrainRate
 from ingress.routes import CLOUD, LOCAL, Plan
+from ingress.tally import Tally
 from ingress.ticket import Ticket
 from schemas import errors, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
@@ -48,6 +49,7 @@ class Dispatch:
     def __init__(self, bus: Bus, ingress: str, config: Settings) -> None:
         self.tickets: dict[str, Ticket] = {}
         self.rate = DrainRate()
+        self.tally = Tally(bus, ingress)
         self._bus = bus
         self._ingress = ingress
         self._config = config
@@ -140,6 +142,7 @@ class Dispatch:
             self._clear(ticket.offered)
         if ticket.ended is not None:
             self.rate.finished(ticket.job.model, time.monotonic())
+            self.tally.count(ticket)
             return
         if not ticket.done:
             metrics.CANCELS.inc()

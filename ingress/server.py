@@ -69,6 +69,7 @@ class Ingress:
             )
         )
         serving = asyncio.create_task(server.serve())
+        counting = asyncio.create_task(context.dispatch.tally.run())
         stopped = asyncio.create_task(self._stop.wait())
         closed = asyncio.create_task(bus.closed.wait())
         await asyncio.wait({serving, stopped, closed}, return_when=asyncio.FIRST_COMPLETED)
@@ -78,6 +79,8 @@ class Ingress:
         await serving
         await context.judge.close()
         await context.media.close()
+        counting.cancel()
+        await context.dispatch.tally.flush()
         self._watch.close()
         for task in (stopped, closed):
             task.cancel()

@@ -13,6 +13,7 @@ import re
 
 JOBS_STREAM = "JOBS"
 DEAD_STREAM = "DEAD"
+USAGE_STREAM = "USAGE"
 CREDITS_STREAM = "CREDITS"
 GROUP = "headrace"
 """The one priority group of each consumer."""
@@ -30,6 +31,7 @@ INBOX_ADMIN = "_A"
 
 ALL_JOBS = "jobs.*.*"
 ALL_DEAD = "dead.*"
+ALL_USAGE = "usage.*"
 ALL_CARDS = "hb.*"
 ALL_CREDITS = "credits.*"
 ALL_WANTS = "fb.want.*"
@@ -125,6 +127,10 @@ def wanted(subject: str) -> str:
 
 def dead(model: str) -> str:
     return f"dead.{encode(model)}"
+
+
+def usage(ingress: str) -> str:
+    return f"usage.{ingress}"
 
 
 def turn_of(ack: str) -> tuple[int, int]:

@@ -16,6 +16,8 @@ MAX_AGE = 26 * 3600
 MAX_ACK_PENDING = 5000
 TTL_SLACK = 5.0
 """Seconds that a job outlives its total deadline, so that its holder can still ack it."""
+USAGE_AGE = 400 * 24 * 3600
+"""Seconds for which it is known what workers served: a year and a month."""
 CREDITS_WINDOW = 2 * 3600
 """Seconds for which the broker remembers the ids of entries, across its restarts (measured)."""
 QUEUE_FULL = 10077
@@ -49,6 +51,17 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
             "num_replicas": replicas,
             "max_age": int(jobs.dead_age * NS),
             "max_bytes": 256 * 2**20,
+            "discard": "old",
+        },
+        {
+            "name": subjects.USAGE_STREAM,
+            "description": "Headrace usage: what workers served, in sums of a few seconds",
+            "subjects": [subjects.ALL_USAGE],
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": replicas,
+            "max_age": USAGE_AGE * NS,
+            "max_bytes": 512 * 2**20,
             "discard": "old",
         },
     ]

@@ -69,6 +69,7 @@ INGRESS = Grant(
     publish=(
         subjects.ALL_JOBS,
         subjects.ALL_DEAD,
+        subjects.ALL_USAGE,
         "c.*",
         subjects.ALL_WANTS,
         subjects.ASK_LEDGER,

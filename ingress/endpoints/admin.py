@@ -19,6 +19,7 @@ from starlette.responses import Response
 from ingress.context import Context, context, principal
 from ingress.limits import need_json, read_body
 from schemas import subjects
+from schemas import usage as usages
 from schemas.bus import BusError
 from schemas.errors import (
     Forbidden,
@@ -28,9 +29,9 @@ from schemas.errors import (
     NoWorker,
     Unavailable,
 )
+from schemas.usage import GROUPS, summed
 
 MOST = 10_000
-GROUPS = ("day", "key", "model", "provider", "account")
 _MICRO = 1_000_000
 _LIMIT = 16 * 1024
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -85,13 +86,20 @@ async def grant(request: Request) -> Response:
 
 
 async def usage(request: Request) -> Response:
-    """``GET /admin/usage?since=7d&by=day,key,model&account=…``"""
+    """``GET /admin/usage?since=7d&by=day,key,model&account=…``: of workers and of providers."""
     by = [name for name in request.query_params.get("by", "day,model").split(",") if name]
     if not by or set(by) - set(GROUPS) or len(set(by)) < len(by):
         raise InvalidRequest(f"by: give some of {', '.join(GROUPS)}.", param="by")
-    account = request.query_params.get("account", "")
-    question = {"op": "usage", "by": by, "account": account, "since": _since(request, "7d")}
-    return await _asked(request, question)
+    account, since = request.query_params.get("account", ""), _since(request, "7d")
+    here = _admin(request)
+    try:
+        rows = await usages.read(here.bus, since)
+    except BusError as fault:
+        raise Unavailable(f"Usage cannot be read now: {fault}.", retry_after=1) from None
+    served = [usages.record(row) for row in rows if account in ("", row.account)]
+    question = {"op": "usage", "by": by, "account": account, "since": since}
+    paid = await _told(here, question) if here.routes.cloudy() else []
+    return _json(here, summed([*served, *paid], by))
 
 
 def _since(request: Request, default: str) -> float:
@@ -116,7 +124,16 @@ async def _asked(request: Request, question: dict[str, Any]) -> Response:
 
 
 async def _answered(here: Context, question: dict[str, Any]) -> Response:
-    """Raises NoWorker if no fallback is here to be asked."""
+    return _json(here, await _told(here, question))
+
+
+def _json(here: Context, data: Any) -> Response:
+    told = {"currency": here.config.fallback.currency, "unit": "micro", "data": data}
+    return Response(orjson.dumps(told), media_type="application/json")
+
+
+async def _told(here: Context, question: dict[str, Any]) -> Any:
+    """A fallback's answer. Raises NoWorker if none is here to be asked."""
     try:
         answer = await here.bus.request(subjects.ASK_LEDGER, orjson.dumps(question), timeout=10.0)
     except BusError:
@@ -125,8 +142,7 @@ async def _answered(here: Context, question: dict[str, Any]) -> Response:
     said = orjson.loads(answer.data)
     if "error" in said:
         raise _refused(said["kind"], said["error"])
-    told = {"currency": here.config.fallback.currency, "unit": "micro", "data": said["ok"]}
-    return Response(orjson.dumps(told), media_type="application/json")
+    return said["ok"]
 
 
 def _refused(kind: str, why: str) -> HeadraceError:

@@ -59,6 +59,8 @@ class FakeBus(Bus):
         self.answer: Callable[[str, bytes], Awaitable[Message]] = _nobody
         self.api_calls: list[tuple[str, Any]] = []
         self.api_answer: Callable[[str, Any], dict[str, Any]] = lambda verb, body: {}
+        self.puts: list[Posted] = []
+        self.put_fault: BusError | None = None
         self.served: list[str] = []
         self._on_reconnect: list[Callable[[], None]] = []
         self._news = asyncio.Event()
@@ -103,6 +105,14 @@ class FakeBus(Bus):
 
     async def request(self, subject: str, payload: bytes = b"", timeout: float = 2.0) -> Message:
         return await self.answer(subject, payload)
+
+    async def store(
+        self, subject: str, headers: dict[str, str], payload: bytes = b"", timeout: float = 2.0
+    ) -> dict[str, Any]:
+        if self.put_fault is not None:
+            raise self.put_fault
+        self.puts.append(Posted(subject, payload, "", headers))
+        return {"seq": len(self.puts)}
 
     async def api(self, verb: str, body: Any = None, timeout: float = 5.0) -> dict[str, Any]:
         self.api_calls.append((verb, body))

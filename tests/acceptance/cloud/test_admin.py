@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from tests.acceptance.cloud.house import ACCOUNT, House
@@ -20,7 +21,7 @@ async def _call(here: House, verb: str, path: str, key: str = ADMIN, **more: Any
 async def test_an_admin_grants_and_sees(here: House, sim: OpenAI) -> None:
     here.provider("sim", sim)
     here.price("sim", "gpt-4o-mini")
-    here.route("echo", ["sim/gpt-4o-mini"])
+    here.route("echo", ["sim/gpt-4o-mini"], model="echo")
     admin = f'[[keys]]\nname = "root"\nsecret = "{ADMIN}"\nadmin = true\n'
     await here.ingress(keys=admin)
     status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}")
@@ -57,6 +58,20 @@ async def test_an_admin_grants_and_sees(here: House, sim: OpenAI) -> None:
     assert (row["requests"], row["prompt"], row["completion"]) == (1, 2, 2)
     status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}")
     assert body["data"] == {"available": 500_000 - row["cost"], "reserved": 0}
+    await here.fabric.worker()
+    await here.fabric.served("echo")
+    status, _, headers = await here.fabric.post(ask("one two three"))
+    assert (status, headers["x-headrace-served-by"].partition(":")[0]) == (200, "node")
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(30):  # counted every few seconds
+        while len(found) < 2:
+            _, body = await _call(here, "GET", "/admin/usage?by=provider")
+            found = body["data"]
+            await asyncio.sleep(0.1)
+    local, paid = found
+    assert (local["provider"][:5], local["requests"], local["cost"]) == ("node:", 1, 0)
+    assert (paid["provider"], paid["requests"], paid["cost"]) == ("sim", 1, row["cost"])
+    assert (local["prompt"], local["completion"]) == (3, 3)
     for query in ("since=yesterday", "by=colour", "by="):
         status, body = await _call(here, "GET", f"/admin/usage?{query}")
         assert (status, body["error"]["type"]) == (400, "invalid_request_error")

@@ -82,7 +82,7 @@ async def case(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[C
 async def test_it_makes_streams_and_learns_models_before_it_listens(case: Case) -> None:
     url = await case.url()
     verbs = [verb for verb, _ in case.bus.api_calls]
-    assert {"STREAM.CREATE.JOBS", "STREAM.CREATE.DEAD"} <= set(verbs)
+    assert {f"STREAM.CREATE.{name}" for name in ("JOBS", "DEAD", "USAGE")} <= set(verbs)
     assert verbs[-1] == "CONSUMER.LIST.JOBS"
     wanted = {subjects.ALL_CARDS, subjects.DISCONNECTS}
     assert wanted <= {subscription.subject for subscription in case.bus.subscriptions}
@@ -131,4 +131,4 @@ async def test_streams_are_waited_for(bus: FakeBus, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("ingress.server.asyncio.sleep", lambda _: sleep(0))
     bus.api_answer = slow
     await servers._ensure(bus, CONFIG)
-    assert bus.api_calls[-1][0] == "STREAM.CREATE.DEAD"
+    assert bus.api_calls[-1][0] == "STREAM.CREATE.USAGE"

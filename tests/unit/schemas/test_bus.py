@@ -193,7 +193,7 @@ async def test_settle_waits_for_the_socket(real: Bus, client: FakeClient) -> Non
 
 
 async def test_streams_are_made_mended_or_left(real: Bus, client: FakeClient) -> None:
-    jobs, dead = topology.streams(Jobs(), 1)
+    jobs, dead = topology.streams(Jobs(), 1)[:2]
     missing = {"error": {"err_code": buses.STREAM_NOT_FOUND, "description": "stream not found"}}
 
     def answer(subject: str, _: bytes) -> bytes:

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import usage
+from schemas.jobs import CodecError
+from schemas.usage import Served
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
+COUNTS = st.integers(0, 2**53)
+ROWS = st.builds(
+    Served, TEXTS, TEXTS, TEXTS, TEXTS, TEXTS, COUNTS, COUNTS, COUNTS, COUNTS, st.floats(0, 1e9)
+)
+
+
+@given(st.lists(ROWS, max_size=10))
+def test_rows_come_back_as_they_were(rows: list[Served]) -> None:
+    assert usage.unpack(usage.pack(rows)) == rows
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"1", b"[1]", b"[[]]", b'[["d","a"]]'])
+def test_anything_else_is_refused(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        usage.unpack(data)
