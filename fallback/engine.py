@@ -207,7 +207,8 @@ class CloudEngine:
             if not envelope.begun:
                 raise
             desk.judge(fault, asyncio.get_running_loop().time())
-            await till.charge(case, bill, choice, fault.spent)
+            usage = till.usage(case, bill, choice, fault.spent)
+            await till.charge(bill, usage, fault.spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
         except asyncio.CancelledError:
@@ -216,8 +217,9 @@ class CloudEngine:
         finally:
             desk.busy -= 1
         desk.breaker.succeeded()
-        cost = await till.charge(case, bill, choice, spent)
-        envelope.seal(till.money(cost))
+        usage = till.usage(case, bill, choice, spent)
+        envelope.offer(till.money(usage.cost))
+        envelope.seal(till.money(await till.charge(bill, usage, spent)))
         took = round((time.time() - case.began) * 1000)
         return End(spent.prompt, spent.completion, spent.cached, took)
 

@@ -4,8 +4,8 @@ wait for the price.
 A streamed answer passes from its first token on, and its cost follows as a comment at its end; what
 comes before a token (a role, an empty block) waits for it, so that a hedged worker does not lose to
 an announcement, and another provider can still follow. An answer that is not streamed is kept until
-it is paid, so that its head can carry the cost, and another provider can follow one that breaks off
-in the middle.
+it is whole, so that its head can carry the cost, and another provider can follow one that breaks
+off in the middle.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Envelope:
         self._streams = attempt.job.stream
         self._head = (0, "")
         self._pieces: list[bytes] = []
+        self._cost = ""
         self.begun = False
 
     @property
@@ -62,18 +63,24 @@ class Envelope:
     async def settle(self) -> None:
         await self._attempt.settle()
 
+    def offer(self, cost: str) -> None:
+        """The answer is whole, and will cost this much: hand over what was kept back. Whoever reads
+        it waits for the end, so the books may be closed meanwhile."""
+        if not self._passes:
+            self._cost = cost
+            self._attempt.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
+            self._attempt.start(*self._head)
+            self._attempt.data(b"".join(self._pieces))
+        elif not self.begun:
+            self._begin()
+
     def seal(self, cost: str) -> None:
-        """The answer is whole, and costs this much."""
-        attempt = self._attempt
+        """The books are closed: this much was charged."""
         if self._passes:
-            if not self.begun:
-                self._begin()
-            attempt.note((COST, cost))
-            attempt.data(f": {COST} {cost}\n\n".encode())
-            return
-        attempt.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
-        attempt.start(*self._head)
-        attempt.data(b"".join(self._pieces))
+            self._attempt.note((COST, cost))
+            self._attempt.data(f": {COST} {cost}\n\n".encode())
+        elif cost != self._cost:
+            self._attempt.note((COST, cost))
 
     def _begin(self) -> None:
         self.begun = True

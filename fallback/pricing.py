@@ -201,25 +201,27 @@ def cost(usage: Usage, price: Price) -> int:
     """Micro-units of what was used, rounded up; what has no price costs nothing."""
     read, cached, written = _rates(price, usage.prompt)
     hits = min(usage.cached, usage.prompt)
+    # A million tokens cost the price, so a token costs a millionth of it: all in millionths of a
+    # micro-unit, as whole numbers.
     total = (usage.prompt - hits) * read + hits * cached + usage.completion * written
-    total += usage.characters * _exact(price.characters)
-    total += usage.images * MICRO * _picture(price, usage.picture)
-    total += Fraction(usage.seconds) / 60 * MICRO * _exact(price.minute)
-    return math.ceil(total)
+    if usage.characters:
+        total += usage.characters * _exact(price.characters)
+    if usage.images:
+        total += usage.images * MICRO * _picture(price, usage.picture)
+    if usage.seconds:
+        total += math.ceil(Fraction(usage.seconds) * MICRO * _exact(price.minute) / 60)
+    return -(-total // MICRO)
 
 
-def _rates(price: Price, prompt: int) -> tuple[Fraction, Fraction, Fraction]:
-    """Micro-units for a token read, read from the cache, and written.
-
-    A million of them cost the price, and the price is a million micro-units: they cancel out.
-    """
+def _rates(price: Price, prompt: int) -> tuple[int, int, int]:
+    """For a token read, read from the cache, and written."""
     long = getattr(price, "long", None)
     at = long if long is not None and prompt > long.above else price
     cached = at.input if at.cached_input is None else at.cached_input
     return _exact(at.input), _exact(cached), _exact(at.output)
 
 
-def _picture(price: Price, asked: str) -> Fraction:
+def _picture(price: Price, asked: str) -> int:
     """The price of one picture of ``quality/size``; either may be "" or "auto": then the dearest
     that fits is taken, and the dearest of all if none does."""
     if not price.images:
@@ -243,8 +245,9 @@ def _image_tokens(price: Price) -> int:
     return price.image_tokens if isinstance(price, ListPrice) else IMAGE_TOKENS
 
 
-def _exact(amount: Decimal | None) -> Fraction:
-    return Fraction(amount or 0)
+def _exact(amount: Decimal | None) -> int:
+    """In micro-units; it has six decimals at most."""
+    return int(amount * MICRO) if amount else 0
 
 
 def _path(endpoint: str) -> str:

@@ -80,17 +80,24 @@ class Till:
         waits = case.route.unpaid == "wait" and case.job.lane != subjects.CLOUD
         return EngineFault(why, code="insufficient_credits", retryable=waits)
 
-    async def charge(self, case: Case, bill: Bill, choice: Choice, spent: Spent) -> int:
+    def usage(self, case: Case, bill: Bill, choice: Choice, spent: Spent) -> Usage:
+        """What a call used, with its cost, which is never more than was reserved."""
+        usage = _usage(case, choice, spent)
+        price = self._price(choice)
+        assert price is not None, "what has no price is not chosen"
+        cost = 0 if bill.held.paid else pricing.cost(usage, price)
+        return replace(usage, cost=min(cost, bill.held.what.amount))
+
+    async def charge(self, bill: Bill, usage: Usage, spent: Spent) -> int:
         """Close the books of a call; returns what was taken for it (micro-units)."""
         bill.closed = True
-        usage = self._usage(case, bill, choice, spent)
         try:
             if spent == NOTHING:
                 await self._ledger.release(bill.held, "refused")
                 return 0
             return usage.cost if await self._ledger.settle(bill.held, usage.cost, usage) else 0
         except LedgerError as fault:  # the ledger goes on trying
-            log.error("till.not_settled", job=case.job.id, cost=usage.cost, error=str(fault))
+            log.error("till.not_settled", job=usage.job, cost=usage.cost, error=str(fault))
             return usage.cost
 
     def abandon(self, case: Case, bill: Bill) -> None:
@@ -103,7 +110,8 @@ class Till:
         stopped, running = case.attempt.stopped, bill.running
         left = isinstance(stopped, Withdrawn) and str(stopped) in _LEFT
         if left and running is not None and running[1].meter.spent != NOTHING:
-            await self.charge(case, bill, running[0], running[1].meter.spent)
+            spent = running[1].meter.spent
+            await self.charge(bill, self.usage(case, bill, running[0], spent), spent)
             return
         try:
             await self._ledger.release(bill.held, str(stopped or "failed"))
@@ -115,29 +123,25 @@ class Till:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    def _usage(self, case: Case, bill: Bill, choice: Choice, spent: Spent) -> Usage:
-        """Its cost is never more than was reserved."""
-        job = case.job
-        usage = Usage(
-            account=job.account,
-            key=job.key,
-            job=job.id,
-            model=job.asked,
-            provider=choice.provider,
-            provider_model=choice.model,
-            endpoint=job.endpoint,
-            prompt=spent.prompt,
-            completion=spent.completion,
-            cached=spent.cached,
-            images=spent.images,
-            picture=f"{spent.quality}/{spent.size}" if spent.images else "",
-            seconds=spent.seconds,
-            characters=spent.characters,
-            started_ms=round(case.began * 1000),
-            ended_ms=round(time.time() * 1000),
-            streamed=job.stream,
-        )
-        price = self._price(choice)
-        assert price is not None, "what has no price is not chosen"
-        cost = 0 if bill.held.paid else pricing.cost(usage, price)
-        return replace(usage, cost=min(cost, bill.held.what.amount))
+
+def _usage(case: Case, choice: Choice, spent: Spent) -> Usage:
+    job = case.job
+    return Usage(
+        account=job.account,
+        key=job.key,
+        job=job.id,
+        model=job.asked,
+        provider=choice.provider,
+        provider_model=choice.model,
+        endpoint=job.endpoint,
+        prompt=spent.prompt,
+        completion=spent.completion,
+        cached=spent.cached,
+        images=spent.images,
+        picture=f"{spent.quality}/{spent.size}" if spent.images else "",
+        seconds=spent.seconds,
+        characters=spent.characters,
+        started_ms=round(case.began * 1000),
+        ended_ms=round(time.time() * 1000),
+        streamed=job.stream,
+    )
