@@ -125,6 +125,8 @@ class CloudDesk:
                     name,
                     "provider",
                     desk.slots,
+                    modalities=(),
                     features=(*features, "n"),
+                    ignores=desk.provider.ignores(model),
                 )
         return list(found.values())

@@ -145,7 +145,8 @@ class CloudEngine:
 
         chosen = choose(case.route, worst, micro(case.route.max_price))
         if not chosen.choices:
-            raise _declined(case.job, f"no provider can take this request: {chosen.why}")
+            why = f"no provider can take this request: {chosen.why}"
+            raise _declined(case.job, why, "no_provider")
         return chosen
 
     def _worst(self, case: Case, name: str, model: str) -> int | str:
@@ -224,7 +225,6 @@ class CloudEngine:
         return End(spent.prompt, spent.completion, spent.cached, took)
 
 
-def _declined(job: Job, why: str) -> EngineFault:
+def _declined(job: Job, why: str, code: str = "provider_failed") -> EngineFault:
     """Workers may still take the job, unless it is for providers alone."""
-    retryable = job.lane != subjects.CLOUD
-    return EngineFault(why, code="provider_failed", retryable=retryable)
+    return EngineFault(why, code=code, retryable=job.lane != subjects.CLOUD)

@@ -212,7 +212,7 @@ class Ledger:
         """Write the reservation; returns its sequence and the balance after it. None if this take
         was used up before. Raises LedgerError if it is somebody else's."""
         stored = await self._books.put(
-            what.account, Kind.RESERVE, -what.amount, name.opening, RESERVE_PATIENCE,
+            what.account, Kind.RESERVE, -what.amount, name.opening, RESERVE_PATIENCE, None,
             **_about(name, what.holder, what.amount),
         )  # fmt: skip
         if stored.balance is not None:
@@ -275,7 +275,7 @@ class Ledger:
         """Release somebody's reservation; False if it was closed already, as the view then says."""
         name = claim.name
         stored = await self._books.put(
-            claim.account, Kind.RELEASE, claim.amount, name.closing, CLOSE_PATIENCE,
+            claim.account, Kind.RELEASE, claim.amount, name.closing, CLOSE_PATIENCE, None,
             note=why, **_about(name, claim.holder, claim.amount),
         )  # fmt: skip
         if stored.duplicate:

@@ -46,6 +46,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "/completions": _TEXT,
     "/responses": _TEXT,
     "/messages": _TEXT,
+    "/messages/count_tokens": (),
     "/embeddings": ("input",),
     "/images/generations": ("image",),
     "/images/edits": ("image",),
@@ -53,7 +54,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "/audio/translations": ("minute",),
     "/audio/speech": ("characters",),
 }
-"""The prices that a job of an endpoint needs; "image" may be `images`."""
+"""The prices that a job of an endpoint needs; "image" may be `images`. None: it is free."""
 _CLASSES = {
     "text": _TEXT,
     "embeddings": ("input",),
@@ -147,7 +148,7 @@ def check(routes: Sequence[Route], providers: Sequence[Provider], prices: Prices
                     f"route {route.name!r}: no price is known for {each}: add a table [[prices]] "
                     f'with provider = "{name}" and model = "{model}" and {_choices()}'
                 )
-            elif all(missing(endpoint, price) for endpoint in _NEEDED):
+            elif all(missing(endpoint, price) for endpoint, needed in _NEEDED.items() if needed):
                 faults.append(
                     f"route {route.name!r}: the price of {each} is not enough for any endpoint: "
                     f"it needs {_choices()}"
@@ -170,6 +171,8 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     if lacks := missing(endpoint, price):
         raise ValueError(f"{price.provider}/{price.model} has no price for {', '.join(lacks)}")
     path = _path(endpoint)
+    if not _NEEDED[path]:
+        return 0
     if path.startswith("/images"):
         return _pictures(path, request, price)
     if path == "/audio/speech":

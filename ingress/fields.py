@@ -5,7 +5,8 @@ Fields without an effect on the output are nobody's business: `user`, `metadata`
 pass in silence, as do fields that nobody here has heard of (an engine may know them).
 
 Jobs of a model go to whichever of its engines is free. So a field counts as honoured only if all
-of them honour it, while an endpoint is open as soon as one of them has it.
+of them honour it, while an endpoint is open as soon as one of them has it. Providers are chosen by
+what a request asks for: there, one that honours a field is enough.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ class Fields:
             self._known.clear()
         known = self._known.get((model, feature))
         if known is None:
-            serving = self._catalog.serving(model) or self._catalog.providing(model)
+            serving = self._catalog.serving(model)
             known = _ability(serving, feature)
+            if not serving and (paid := self._catalog.providing(model)):
+                known = _of_any(paid, feature)
             self._known[model, feature] = known
         return known
 
@@ -135,6 +138,22 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
         tops=frozenset(entry.field.partition(".")[0] for entry in ignored) | {"tools"},
         ignored=ignored,
         choices=min(choices, default=128),
+    )
+
+
+def _of_any(paid: list[ServedModel], feature: str) -> Ability:
+    """Of a model that only providers have. A request goes to one that honours all of its fields, so
+    only what none of them honours is refused."""
+    each = [_ability([one], feature) for one in paid]
+    able = [one for one in each if one.open] or each
+    lost = set.intersection(*({entry.field for entry in one.ignored} for one in able))
+    ignored = tuple(entry for entry in able[0].ignored if entry.field in lost)
+    return Ability(
+        open=able[0].open,
+        can=tuple(sorted({word for one in each for word in one.can})),
+        tops=frozenset(entry.field.partition(".")[0] for entry in ignored),
+        ignored=ignored,
+        choices=128,
     )
 
 

@@ -45,7 +45,8 @@ class Ignored:
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     """One model on one engine. `context`: tokens for one slot, 0 if unknown. `features`: the
-    endpoints it has and what it can do there; empty if unknown. `ignores`: what it cannot."""
+    endpoints it has and what it can do there; empty if unknown, as are
+    `modalities`. `ignores`: what it cannot."""
 
     id: str
     engine: str

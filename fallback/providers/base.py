@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from schemas.jobs import Job
+from schemas.nodes import Ignored
 from workers.engines.base import Sink
 
 Reason = Literal["busy", "failed", "away", "key"]
@@ -115,6 +116,9 @@ class Provider(Protocol):
 
     def endpoints(self, model: str) -> frozenset[str]:
         """The paths that this model has there, as ``/v1/chat/completions``."""
+
+    def ignores(self, model: str) -> tuple[Ignored, ...]:
+        """Fields of requests that would be lost there."""
 
     def unfit(self, task: Task) -> str:
         """Why the request cannot be sent there without a loss nobody told the client of; "" if it

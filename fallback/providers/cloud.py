@@ -21,6 +21,7 @@ from fallback.providers.secret import KeyMissing, Secret
 from fallback.providers.stream import Feed, Gate, Screen
 from fallback.providers.wire import Body, Wire, beginning, closing, whole
 from schemas import settings
+from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.envelope import JSON, Refusal
 from workers.engines.events import ended
@@ -74,6 +75,9 @@ class Cloud:
 
     def endpoints(self, model: str) -> frozenset[str]:
         return self._data.family(model).endpoints
+
+    def ignores(self, model: str) -> tuple[Ignored, ...]:
+        return (*self._data.family(model).refuses, *self._data.refuses)
 
     def unfit(self, task: Task) -> str:
         return self._fit(task).unfit(task)
