@@ -116,7 +116,8 @@ class Wants:
             job = jobs.unpack(message.data)
         except CodecError as fault:
             log.error("wants.undecodable", error=str(fault))
-            self._bus.post(message.reply, NAK)
+            self._bus.post(message.reply, NAK)  # a newer worker may know what it is
+            self._answered(subjects.parse_jobs(message.subject)[0])
             return
         if self._free() > 0 and self._is_due(job):
             self._answered(job.model)

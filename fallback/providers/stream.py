@@ -18,7 +18,7 @@ HELD = 32 * 2**20
 """Bytes of one event at most: a picture in base64 has a few million."""
 _COMMENT = re.compile(rb"^:.*\n+", re.MULTILINE)
 _ERROR = re.compile(
-    rb'^(?:event: ?(?:error|response\.failed)\b|data: ?\{"(?:error"|type": ?"error")'
+    rb'^(?:event: ?(?:error|response\.failed)\b|data: ?\{"(?:errors?"|type": ?"error")'
     rb'|data: ?\{[^\n]*"finish_reason": ?"error")',
     re.MULTILINE,
 )
@@ -99,7 +99,8 @@ class Screen(Between):
         inner = found.get("response") or {}
         if "error" in found and found["error"] is None and found.get("type") != "error":
             return None
-        error = found.get("error") or inner.get("error") or found
+        several = found.get("errors") or [None]  # Cloudflare's
+        error = found.get("error") or inner.get("error") or several[0] or found
         if usage_in(found):
             self._listener.hear(found)
         return self._blame(error if isinstance(error, dict) else {"message": str(error)})

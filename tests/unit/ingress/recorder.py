@@ -52,6 +52,7 @@ class Holder:
 
     def __init__(self, name: str, attempt: int, nonce: int = 0) -> None:
         self.name = name
+        self.node = f"node-{name}"
         self.attempt = attempt
         self.nonce = nonce or 1000 + attempt
         self.ack = fakes.ack(attempt)
@@ -60,7 +61,7 @@ class Holder:
         return Frame(int(kind), self.attempt, self.nonce, seq, body)
 
     def claim(self) -> Frame:
-        return self.frame(Kind.CLAIM, 0, (self.name, f"node-{self.name}", "e", self.ack))
+        return self.frame(Kind.CLAIM, 0, (self.name, self.node, "e", self.ack))
 
     def start(self, seq: int = 0, status: int = 200, kind: str = "text/event-stream") -> Frame:
         return self.frame(Kind.START, seq, (status, kind))
@@ -76,6 +77,16 @@ class Holder:
 
     def fail(self, seq: int, code: str = "engine_failed", retryable: bool = True) -> Frame:
         return self.frame(Kind.FAIL, seq, (code, f"{self.name} failed", retryable))
+
+
+class Cloud(Holder):
+    """One delivery at a fallback; of a job for providers alone if `copy`."""
+
+    def __init__(self, name: str, attempt: int, nonce: int = 0, copy: bool = False) -> None:
+        super().__init__(name, attempt, nonce or 2000 + attempt)
+        self.node = ""
+        if copy:
+            self.ack = self.ack.replace("echo-i", "echo-f")
 
 
 def ticket(effects: Recorder, max_attempts: int = 3, stream: bool = True) -> Ticket:

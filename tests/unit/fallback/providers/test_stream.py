@@ -92,6 +92,7 @@ def test_text_about_errors_and_usage_is_text() -> None:
         b'data:{"error":"gone"}\n\n',
         b'event: error\ndata: {"type":"error","error":{"message":"gone"}}\n\n',
         b'data: {"type":"error","message":"gone"}\n\n',
+        b'data: {"errors":[{"code":3040,"message":"gone"}],"success":false}\n\n',
         b'event: response.failed\ndata: {"response":{"error":{"message":"gone"}}}\n\n',
         b'data: {"id":"1","error":{"message":"gone"},"choices":[{"finish_reason":"error"}]}\n\n',
     ],

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallback.policy import Routes, choose, due, micro, money
+from schemas import subjects
+from schemas.jobs import ASKED, LOCAL
+from schemas.settings import Route
+from tests.unit import fakes
+
+
+def route(*providers: str, **more: Any) -> Route:
+    return Route(name="chat", model="echo", providers=list(providers), **more)
+
+
+CHAT = route("a/x", "b/y", "c/z")
+
+
+def test_a_route_is_found_by_the_name_that_was_asked_for() -> None:
+    routes = Routes([CHAT, route("a/x", local_only=True).model_copy(update={"name": "kept"})])
+    assert routes.of(fakes.job(tags=((ASKED, "chat"),))) == CHAT
+    assert routes.of(fakes.job()) is None, "the model's own name leads nowhere"
+    assert routes.of(fakes.job(tags=((ASKED, "kept"),))) is None
+    assert routes.of(fakes.job(tags=((ASKED, "chat"), LOCAL))) is None
+    assert routes.models() == ["echo"]
+
+
+@pytest.mark.parametrize(
+    ("lane", "now", "woken", "expected"),
+    [
+        (subjects.INTERACTIVE, 2999, False, False),
+        (subjects.INTERACTIVE, 3000, False, True),
+        (subjects.INTERACTIVE, 0, True, True),
+        (subjects.CLOUD, 0, False, True),
+    ],
+)
+def test_when_a_job_is_due(lane: str, now: float, woken: bool, expected: bool) -> None:
+    assert due(CHAT, fakes.job(lane=lane), now, woken) is expected
+
+
+def test_without_a_route_it_never_is() -> None:
+    assert not due(None, fakes.job(lane=subjects.CLOUD), 10**15, True)
+
+
+def test_providers_are_kept_in_order_and_those_that_do_not_fit_say_why() -> None:
+    worst: dict[tuple[str, str], int | str] = {
+        ("a", "x"): 30,
+        ("b", "y"): "has no chat",
+        ("c", "z"): 20,
+    }
+    chosen = choose(CHAT, lambda *at: worst[at], 0)
+    assert [each.provider for each in chosen.choices] == ["a", "c"]
+    assert (chosen.dearest, chosen.why) == (30, "b: has no chat")
+    assert [each.provider for each in chosen.within(25).choices] == ["c"]
+    cheap = choose(CHAT, lambda *at: worst[at], 25)
+    assert [each.provider for each in cheap.choices] == ["c"]
+    assert "max_price allows 25" in cheap.why
+
+
+def test_a_model_may_have_slashes() -> None:
+    chosen = choose(route("cf/@cf/baai/bge"), lambda provider, model: len(model), 0)
+    assert (chosen.choices[0].provider, chosen.choices[0].model) == ("cf", "@cf/baai/bge")
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_money_is_read_as_it_was_written(amount: int) -> None:
+    text = money(amount, "USD")
+    assert micro(Decimal(text.removesuffix(" USD"))) == amount

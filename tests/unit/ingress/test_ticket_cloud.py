@@ -1,0 +1,205 @@
+"""Fallbacks and hedges: who may hold a job that may leave the house."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingress.ticket import SUSPECT
+from schemas import errors
+from schemas.frames import Frame, Kind, Op
+from tests.unit.ingress.recorder import Case, Cloud, Holder, Said
+
+A = Holder("a", 1)
+B = Holder("b", 2)
+FB = Cloud("fb", 1)
+COPY = Cloud("fb", 1, copy=True)
+
+
+def said(holder: Holder, op: Op) -> Said:
+    return Said(holder.name, op, holder.nonce, None)
+
+
+def case(**changed: Any) -> Case:
+    made = Case()
+    made.ticket.may_leave = True
+    for name, value in changed.items():
+        setattr(made.ticket, name, value)
+    return made
+
+
+def hedged() -> Case:
+    """A worker has it, and a provider, too."""
+    made = case(hedged=True).held_by(A)
+    made.hear(COPY.claim())
+    assert made.said() == [said(COPY, Op.GO)]
+    assert made.ticket.rival is not None
+    return made
+
+
+def test_a_job_that_is_not_overdue_stays() -> None:
+    here = case()
+    here.hear(FB.claim())
+    assert here.said() == [said(FB, Op.LEAVE)]
+    assert here.ticket.holder is None
+
+
+def test_a_job_that_is_wanted_goes() -> None:
+    here = case(wanted=1.0)
+    here.hear(FB.claim(), FB.start(), FB.data(1, b"x"), FB.end(2))
+    assert here.said() == [said(FB, Op.GO)]
+    assert (here.ticket.take(), here.ticket.node, here.ticket.tries) == (b"x", "", 0)
+
+
+def test_a_worker_that_takes_it_ends_the_wanting() -> None:
+    here = case(wanted=1.0).held_by(A)
+    here.ticket.revoke("disconnected", here.now)
+    here.said()
+    late = Cloud("fb", 2)
+    here.hear(late.claim())
+    assert here.said() == [said(late, Op.LEAVE)]
+
+
+def test_the_copy_for_providers_needs_no_wanting() -> None:
+    here = case()
+    here.hear(COPY.claim())
+    assert here.said() == [said(COPY, Op.GO)]
+    assert here.ticket.in_cloud
+
+
+def test_what_a_worker_holds_is_not_the_fallbacks() -> None:
+    here = case(wanted=1.0).held_by(A)
+    late = Cloud("fb", 2)
+    here.hear(late.claim())
+    assert here.said() == [said(late, Op.DROP)]
+
+
+def test_a_decline_is_no_try_and_leaves_the_job() -> None:
+    here = case(wanted=1.0)
+    here.hear(FB.claim(), FB.fail(0, "insufficient_credits"))
+    ticket = here.ticket
+    assert (ticket.done, ticket.holder, ticket.tries) == (False, None, 0)
+    assert isinstance(ticket.declined, errors.InsufficientCredits)
+    here.said()
+    here.hear(B.claim(), B.start(), B.end(1))
+    assert ticket.ended is not None
+
+
+def test_a_final_refusal_of_the_fallback_is_the_answer() -> None:
+    here = case()
+    here.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
+    assert isinstance(here.ticket.error, errors.InsufficientCredits)
+    assert here.ticket.error.source == "fallback"
+
+
+def test_a_fallback_lost_after_tokens_breaks_the_stream() -> None:
+    here = case()
+    here.hear(COPY.claim(), COPY.start(), COPY.data(1, b"x"))
+    here.ticket.take()
+    here.ticket.revoke("disconnected", here.now)
+    assert isinstance(here.ticket.error, errors.StreamBroken)
+    assert "the fallback" in here.ticket.error.message
+
+
+def test_withdrawn_the_worker_is_out() -> None:
+    here = case().held_by(A)
+    here.hear(A.start())
+    here.ticket.withdraw(here.now)
+    assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
+    here.hear(A.data(1, b"late"), COPY.claim(), COPY.start(), COPY.data(1, b"x"), COPY.end(2))
+    assert here.ticket.take() == b"x"
+
+
+@pytest.mark.parametrize("first", [COPY.data(1, b"p"), COPY.end(1)])
+def test_the_rivals_first_byte_wins(first: Frame) -> None:
+    here = hedged()
+    here.hear(A.start(), COPY.start(), first)
+    assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
+    assert here.ticket.in_cloud
+    here.hear(A.data(1, b"w"), A.end(2))
+    assert here.ticket.take() in (b"p", b"")
+
+
+@pytest.mark.parametrize("first", [A.data(1, b"w"), A.frame(Kind.ALIVE, 1, True)])
+def test_the_workers_first_byte_wins(first: Frame) -> None:
+    """Of an answer that is not streamed it says so, without sending one."""
+    here = hedged()
+    here.hear(COPY.start(), A.start(), first)
+    assert here.said() == [said(COPY, Op.GONE)]
+    assert here.ticket.rival is None
+    here.hear(COPY.data(1, b"p"), COPY.end(2))
+    assert not here.ticket.done
+    here.hear(COPY.alive(2))
+    assert here.said() == [said(COPY, Op.DROP)], "it did not hear that it lost"
+
+
+def test_a_mere_sign_of_life_wins_nothing() -> None:
+    here = hedged()
+    here.hear(COPY.alive(0), A.alive(0))
+    assert here.said() == []
+    assert here.ticket.rival is not None
+
+
+def test_a_worker_that_is_lost_leaves_the_job_to_the_rival() -> None:
+    here = hedged()
+    here.hear(COPY.start())
+    here.ticket.revoke("disconnected", here.now)
+    assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
+    here.hear(COPY.data(1, b"p"), COPY.end(2))
+    assert (here.ticket.take(), here.ticket.done) == (b"p", True)
+
+
+def test_a_rival_that_fails_is_forgotten() -> None:
+    here = hedged()
+    here.hear(COPY.fail(0, "provider_failed", retryable=False))
+    assert (here.ticket.rival, here.ticket.done) == (None, False)
+    here.hear(A.start(), A.data(1, b"w"), A.end(2))
+    assert here.ticket.take() == b"w"
+
+
+def test_a_second_rival_has_to_wait_until_the_first_is_silent() -> None:
+    here, other = hedged(), Cloud("fb2", 2, copy=True)
+    here.hear(other.claim())
+    assert here.said() == [said(other, Op.DROP)]
+    here.hear(A.alive(0), after=SUSPECT)
+    third = Cloud("fb3", 3, copy=True)
+    here.hear(third.claim())
+    assert here.said() == [said(COPY, Op.DROP), said(third, Op.GO)]
+
+
+def test_a_copy_that_comes_after_the_first_byte_is_gone() -> None:
+    here = case(hedged=True).held_by(A)
+    here.hear(A.start(), A.data(1, b"w"), COPY.claim())
+    assert here.said() == [said(COPY, Op.GONE)]
+
+
+def test_a_client_that_leaves_stops_both() -> None:
+    here = hedged()
+    here.ticket.fail(errors.ClientGone("left"))
+    assert here.said() == [said(A, Op.CANCEL), said(COPY, Op.GONE)]
+
+
+def test_after_their_tries_workers_get_nothing_more() -> None:
+    here = case()
+    for number in (1, 2, 3):
+        worker = Holder("w", number)
+        here.hear(worker.claim(), worker.fail(0))
+    assert (here.ticket.done, here.effects.buried) == (False, [])
+    assert here.ticket.exhausted is not None
+    here.said()
+    late = Holder("w", 4)
+    here.hear(late.claim())
+    assert here.said() == [said(late, Op.GONE)]
+    here.ticket.give_up()
+    assert isinstance(here.ticket.error, errors.EngineFailed)
+    assert here.effects.buried == ["w failed"]
+
+
+def test_notes_are_of_the_attempt_that_answers() -> None:
+    here = case(wanted=1.0)
+    note = (("x-headrace-served-by", "provider:x"),)
+    here.hear(FB.claim(), FB.frame(Kind.NOTE, 0, note))
+    assert here.ticket.notes == dict(note)
+    here.hear(FB.fail(1, "provider_failed"))
+    assert here.ticket.notes == {}
