@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import orjson
+import pytest
+
+from fallback import engine as engines
+from fallback.ledger import LedgerError, Superseded
+from fallback.providers.base import NOTHING, Spent, Task
+from schemas import subjects
+from schemas.frames import Kind
+from tests.unit.fakes import FakeBus
+from tests.unit.fallback.till import COST, SPENT, Double, Office, answers, fails
+from workers.attempt import Attempt, Withdrawn
+from workers.engines.base import EngineFault, Sink
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_PAUSE", 0.001)
+
+
+async def test_an_answer_is_reserved_called_charged_and_ended(bus: FakeBus) -> None:
+    double = Double("a")
+    office = Office(bus, double)
+    end = await office.run(office.attempt())
+    assert (end.prompt_tokens, end.completion_tokens) == (10, 5)
+    [(first, most), (second, cost)] = office.book.log
+    assert (first, second, cost) == ("reserve", "charge", COST)
+    assert most >= cost
+    assert await office.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
+    limit = orjson.loads(double.calls[0].body)["max_tokens"]
+    assert (limit, double.calls[0].request["max_tokens"], double.calls[0].model) == (
+        4096,
+        4096,
+        "m",
+    )
+
+
+async def test_nobody_is_called_before_the_claim_is_granted(bus: FakeBus) -> None:
+    double = Double("a")
+    office = Office(bus, double)
+    attempt = office.attempt(granted=False)
+    running = asyncio.create_task(office.run(attempt))
+    while not office.book.log:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (double.calls, office.book.log[0][0]) == ([], "reserve")
+    attempt.permitted.set_result(None)
+    await running
+    assert len(double.calls) == 1
+
+
+async def test_a_claim_that_is_refused_gives_the_money_back(bus: FakeBus) -> None:
+    double = Double("a")
+    office = Office(bus, double)
+    attempt = office.attempt(granted=False)
+    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
+    while not office.book.log:
+        await asyncio.sleep(0)
+    attempt.stop(Withdrawn("left", b"-NAK"))
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await office.book.closed.wait()
+    assert office.book.log[1][0] == "release: left"
+    assert not double.calls
+
+
+@pytest.mark.parametrize("reason", ["failed", "away", "busy", "key"])
+async def test_the_next_provider_answers(bus: FakeBus, reason: str) -> None:
+    first, second = Double("a", fails(reason)), Double("b")
+    office = Office(bus, first, second)
+    await office.run(office.attempt())
+    assert (len(first.calls), len(second.calls)) == (1, 1)
+    assert [what for what, _ in office.book.log] == ["reserve", "charge"]
+
+
+async def test_one_that_comes_round_is_asked_again(bus: FakeBus) -> None:
+    only = Double("a", fails(), answers)
+    office = Office(bus, only)
+    await office.run(office.attempt())
+    assert len(only.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("lane", "retryable"), [(subjects.INTERACTIVE, True), (subjects.CLOUD, False)]
+)
+async def test_when_none_is_left_it_says_who_said_what(
+    bus: FakeBus, lane: str, retryable: bool
+) -> None:
+    office = Office(bus, Double("a", fails()), Double("b", fails()))
+    with pytest.raises(EngineFault, match="a: it broke; b: it broke") as caught:
+        await office.run(office.attempt(lane=lane))
+    assert (caught.value.code, caught.value.retryable) == ("provider_failed", retryable)
+    await office.book.closed.wait()
+    assert [what.partition(":")[0] for what, _ in office.book.log] == ["reserve", "release"]
+
+
+async def test_an_open_breaker_spares_a_provider(bus: FakeBus) -> None:
+    first, second = Double("a", fails()), Double("b")
+    office = Office(bus, first, second)
+    for _ in range(4):
+        await office.run(office.attempt())
+    assert (len(first.calls), len(second.calls)) == (2, 4)
+    states = {state.name: state.state for state in office.engine.states()}
+    assert states == {"a": "failed", "b": "ready"}
+
+
+async def test_a_full_provider_is_passed_over(bus: FakeBus) -> None:
+    gate = asyncio.Event()
+
+    async def waits(task: Task, sink: Sink) -> Spent:
+        await gate.wait()
+        return await answers(task, sink)
+
+    first, second = Double("a", waits), Double("b")
+    office = Office(bus, first, second)
+    two = [asyncio.create_task(office.run(office.attempt(id=f"{n:032x}"))) for n in range(2)]
+    while len(first.calls) < 2:
+        await asyncio.sleep(0)
+    await office.run(office.attempt(id="f" * 32))
+    assert len(second.calls) == 1
+    gate.set()
+    await asyncio.gather(*two)
+
+
+@pytest.mark.parametrize(("unpaid", "retryable"), [("refuse", False), ("wait", True)])
+async def test_without_credits_it_says_what_it_would_have_cost(
+    bus: FakeBus, unpaid: str, retryable: bool
+) -> None:
+    office = Office(bus, Double("a"), unpaid=unpaid)
+    office.book.money = 5
+    with pytest.raises(EngineFault, match=r"may cost 0\.\d+ USD .* has 0\.000005 USD") as caught:
+        await office.run(office.attempt())
+    assert (caught.value.code, caught.value.retryable) == ("insufficient_credits", retryable)
+    assert office.book.log == []
+
+
+async def test_too_dear_is_not_asked(bus: FakeBus) -> None:
+    office = Office(bus, Double("a"), max_price="0.000001")
+    with pytest.raises(EngineFault, match="max_price") as caught:
+        await office.run(office.attempt())
+    assert caught.value.code == "no_provider"
+
+
+async def test_what_does_not_fit_is_not_asked(bus: FakeBus) -> None:
+    first, second = Double("a"), Double("b")
+    first.why = "'grammar' would be lost"
+    office = Office(bus, first, second)
+    await office.run(office.attempt())
+    second.paths = frozenset()
+    with pytest.raises(EngineFault, match="a: 'grammar' would be lost; b: m has no /v1/chat"):
+        await office.run(office.attempt())
+    assert not first.calls
+
+
+async def test_without_a_route_here_it_is_left(bus: FakeBus) -> None:
+    office = Office(bus, Double("a"))
+    with pytest.raises(EngineFault, match="no provider may have 'echo'"):
+        await office.run(office.attempt(tags=()))
+
+
+async def test_books_that_cannot_be_read_are_no_answer(bus: FakeBus) -> None:
+    office = Office(bus, Double("a"))
+    office.book.fault = LedgerError("away")
+    with pytest.raises(EngineFault, match="credits cannot be reserved"):
+        await office.run(office.attempt())
+
+
+async def test_a_later_holder_has_it(bus: FakeBus) -> None:
+    office = Office(bus, Double("a"))
+    office.book.fault = Superseded("later")
+    with pytest.raises(Withdrawn) as caught:
+        await office.run(office.attempt())
+    assert caught.value.verdict == b""
+
+
+async def test_what_was_paid_before_costs_nothing(bus: FakeBus) -> None:
+    office = Office(bus, Double("a"))
+    office.book.paid = True
+    await office.run(office.attempt())
+    assert office.book.log[-1] == ("charge", 0)
+
+
+async def test_a_refusal_costs_nothing_and_is_the_answer(bus: FakeBus) -> None:
+    async def refuses(task: Task, sink: Sink) -> Spent:
+        sink.start(400, "application/json")
+        sink.data(b"{}")
+        return NOTHING
+
+    office = Office(bus, Double("a", refuses), Double("b"))
+    await office.run(office.attempt())
+    assert office.book.log[-1][0] == "release: refused"
+    assert await office.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
+
+
+async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bus: FakeBus) -> None:
+    async def breaks(task: Task, sink: Sink) -> Spent:
+        sink.start(200, "text/event-stream")
+        sink.data(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+        raise await _fault(started=True, spent=Spent(prompt=10, completion=1))
+
+    second = Double("b")
+    office = Office(bus, Double("a", breaks), second)
+    with pytest.raises(EngineFault, match="not complete") as caught:
+        await office.run(office.attempt(stream=True))
+    assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
+    assert (office.book.log[-1], second.calls) == (("charge", 12), [])
+
+
+async def _fault(**more: object) -> Exception:
+    try:
+        await fails("failed", **more)(None, None)  # type: ignore[arg-type]
+    except Exception as fault:
+        return fault
+    raise AssertionError
+
+
+class _Used:
+    def spent(self) -> Spent:
+        return SPENT
+
+
+@pytest.mark.parametrize(
+    ("why", "entry"),
+    [
+        (Withdrawn("cancelled", b"+TERM"), ("charge", COST)),
+        (Withdrawn("gone", b"+TERM"), ("charge", COST)),
+        (Withdrawn("dropped", b""), "release: dropped"),
+        (EngineFault("the fallback was stopped"), "release: the fallback was stopped"),
+    ],
+)
+async def test_stopped_in_the_middle(
+    bus: FakeBus, why: Exception, entry: tuple[str, int] | str
+) -> None:
+    """The client's leaving is paid for; what another holder has now is not."""
+    called = asyncio.Event()
+
+    async def hangs(task: Task, sink: Sink) -> Spent:
+        task.meter.counter = _Used()
+        called.set()
+        await asyncio.Event().wait()
+        return NOTHING
+
+    office = Office(bus, Double("a", hangs))
+    attempt: Attempt = office.attempt()
+    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
+    await called.wait()
+    attempt.stop(why)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await office.book.closed.wait()
+    last = office.book.log[-1]
+    assert last == entry if isinstance(entry, tuple) else last[0] == entry
+    assert len(office.book.log) == 2
