@@ -91,7 +91,7 @@ class CloudEngine:
             try:
                 await desk.provider.open()
             except ProviderFault as fault:
-                raise EngineFault(f"{desk.provider.name}: {fault.message}") from None
+                raise EngineFault(fault.message) from None
 
     async def close(self) -> None:
         """Once the books of all calls are closed."""

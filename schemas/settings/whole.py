@@ -125,7 +125,7 @@ def _explain(fault: ValidationError) -> list[str]:
         if error["type"] == "extra_forbidden":
             lines.append(_unknown(where, str(error["loc"][-1]), _known(error["loc"][:-1])))
         else:
-            lines.append(f"{where}: {error['msg']}")
+            lines.append(f"{where}: {error['msg']}" if where else error["msg"])
     return lines
 
 

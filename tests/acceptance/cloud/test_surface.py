@@ -226,7 +226,7 @@ async def test_transcriptions(there: Cloud, form: Any) -> None:
 
 
 async def test_a_long_recording_goes_by_reference(there: Cloud) -> None:
-    with pytest.warns(DeprecationWarning):  # the client's: OpenAI has newer ways to translate
+    with pytest.warns(DeprecationWarning, match="deprecated"):  # by the client
         made = await there.client.audio.translations.create(
             model="hear", file=("a.wav", wav(60.0)), response_format="json"
         )
