@@ -74,6 +74,8 @@ class Exchange:
         self._ticket = ticket
         self._name = name
         self._closed = False
+        self._early = False
+        """The head was sent before it was known who answers."""
         self.headers = {"x-request-id": request.state.id}
         if dialect.request_id:
             self.headers[dialect.request_id] = request.state.id
@@ -99,7 +101,9 @@ class Exchange:
         if ticket.head is not None and not ticket.head.content_type.startswith("text/event-stream"):
             await ticket.whole()
             return self._document()
-        self._name_server()
+        self._early = ticket.head is None
+        if not self._early:  # else whoever has the job now may yet lose it
+            self._name_server()
         return EventStream(self._events(keepalive), headers=self.headers)
 
     def _document(self) -> Response:
@@ -151,6 +155,8 @@ class Exchange:
                         await ticket.change()
                 elif piece := ticket.take():
                     clock.reset()
+                    if self._early:
+                        yield self._late_name()
                     yield piece
                 elif clock.rang():
                     yield ServerSentEvent(comment="keep-alive")
@@ -164,6 +170,11 @@ class Exchange:
 
     def _name_server(self) -> None:
         self.headers.update(served_by(self._ticket))
+
+    def _late_name(self) -> bytes:
+        """What the head could not say, as comments."""
+        self._early = False
+        return "".join(f": {k} {v}\n\n" for k, v in served_by(self._ticket).items()).encode()
 
     def _close(self, status: int) -> None:
         if self._closed:

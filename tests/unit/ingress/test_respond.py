@@ -153,6 +153,17 @@ async def test_while_queued_a_comment_comes_each_interval(late: Front) -> None:
     assert call.pieces[-1] == EVENTS[0]
 
 
+async def test_who_answers_is_a_comment_where_the_head_could_not_say(late: Front) -> None:
+    call = late.ask(stream=True)
+    ticket = await late.held(A)
+    await call.until(lambda call: call.pieces)
+    assert "x-headrace-served-by" not in call.headers, "it may be another in the end"
+    hear(ticket, A.fail(0), B.claim(), B.start(), B.data(1, EVENTS[0]), B.end(2))
+    await call.whole()
+    said = b": x-headrace-served-by node:node-b\n\n: x-headrace-cost 0\n\n"
+    assert call.pieces[-2:] == [said, EVENTS[0]]
+
+
 async def test_between_events_a_comment_comes_too(late: Front) -> None:
     call = late.ask(stream=True)
     ticket = await late.held(A)
