@@ -20,7 +20,7 @@ from fallback.envelope import Envelope
 from fallback.policy import Choice, Chosen, Routes, choose, micro
 from fallback.providers.base import Provider, ProviderFault
 from fallback.till import Till
-from schemas import subjects
+from schemas import metrics, subjects
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import EngineState
@@ -51,6 +51,7 @@ class Desk:
 
     def judge(self, fault: ProviderFault, now: float) -> None:
         name = self.provider.name
+        metrics.PROVIDER_FAULTS.labels(name, fault.reason).inc()
         log.warning("provider.fault", provider=name, reason=fault.reason, error=fault.message)
         if fault.reason == "busy":
             self.breaker.busy(now, fault.retry_after, fault.message)
@@ -220,7 +221,10 @@ class CloudEngine:
         desk.breaker.succeeded()
         usage = till.usage(case, bill, choice, spent)
         envelope.offer(till.money(usage.cost))
-        envelope.seal(till.money(await till.charge(bill, usage, spent)))
+        charged = await till.charge(bill, usage, spent)
+        envelope.seal(till.money(charged))
+        metrics.CHARGED.labels(choice.provider).inc(charged)
+        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - case.began)
         took = round((time.time() - case.began) * 1000)
         return End(spent.prompt, spent.completion, spent.cached, took)
 

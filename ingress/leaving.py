@@ -14,7 +14,7 @@ import structlog
 from ingress.catalog import Catalog
 from ingress.dispatch import Dispatch
 from ingress.ticket import Ticket
-from schemas import errors, subjects
+from schemas import errors, metrics, subjects
 from schemas.bus import Bus, BusError
 
 log = structlog.get_logger("leaving")
@@ -37,8 +37,7 @@ class Leaving:
             return True
         if not self._can(ticket) or ticket.job.lane == subjects.CLOUD:
             return False
-        log.info("job.moved", job=ticket.job.id, why="first token")
-        self._dispatch.move(ticket, now)
+        self._move(ticket, "first token", now)
         return True
 
     def held(self, ticket: Ticket, now: float) -> None:
@@ -46,6 +45,7 @@ class Leaving:
         late = ticket.hedge and now - ticket.times.claimed > ticket.hedge
         if late and not ticket.hedged and not ticket.times.first and self._can(ticket):
             log.info("job.hedged", job=ticket.job.id)
+            metrics.LEFT.labels(ticket.job.model, "hedge").inc()
             self._dispatch.hedge(ticket)
 
     def waiting(self, ticket: Ticket, waited: float, now: float) -> bool:
@@ -58,10 +58,15 @@ class Leaving:
                 ticket.give_up()
             return False
         if ticket.exhausted is not None:
-            self._dispatch.move(ticket, now)
+            self._move(ticket, "failures", now)
         elif waited > claim:
             self._overdue(ticket, now)
         return True
+
+    def _move(self, ticket: Ticket, why: str, now: float) -> None:
+        log.info("job.moved", job=ticket.job.id, why=why)
+        metrics.LEFT.labels(ticket.job.model, why).inc()
+        self._dispatch.move(ticket, now)
 
     def _can(self, ticket: Ticket) -> bool:
         return ticket.may_leave and self._catalog.provides(ticket.job.model)
@@ -73,7 +78,9 @@ class Leaving:
         pause = WANT_AGAIN if ticket.declined is None else ASK_LATER
         if now - ticket.times.wanted >= pause:
             ticket.times.wanted = now
-            ticket.wanted = ticket.wanted or now
+            if not ticket.wanted:
+                ticket.wanted = now
+                metrics.LEFT.labels(ticket.job.model, "unclaimed").inc()
             with suppress(BusError):  # said again
                 self._bus.post(subjects.want(ticket.job.model), ticket.job.id.encode())
 

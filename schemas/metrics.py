@@ -34,3 +34,13 @@ BUS_RECONNECTS = Counter("headrace_bus_reconnects_total", "Reconnections to the 
 BUS_DROPPED = Counter(
     "headrace_bus_dropped_total", "Messages dropped past a buffer's limit.", ("direction",)
 )
+LEFT = Counter("headrace_left_total", "Jobs offered to providers.", ("model", "why"))
+PROVIDER_SECONDS = Histogram(
+    "headrace_provider_seconds", "Answers of providers.", ("provider",), buckets=_WAITS
+)
+PROVIDER_FAULTS = Counter(
+    "headrace_provider_faults_total", "Calls that a provider did not answer.", ("provider", "why")
+)
+CHARGED = Counter(
+    "headrace_charged_micro_total", "Micro-units of the currency charged.", ("provider",)
+)
