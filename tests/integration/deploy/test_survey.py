@@ -163,7 +163,8 @@ def whats(found: list[Finding]) -> list[str]:
 
 async def test_what_is_missing(broker: Broker) -> None:
     found = await examined(broker)
-    assert whats(found["fail"]) == ["stream JOBS is missing", "stream DEAD is missing"]
+    missing = [f"stream {name} is missing" for name in ("JOBS", "DEAD", "USAGE")]
+    assert whats(found["fail"]) == missing
     assert whats(found["warn"]) == ["no ingress is connected", "no worker is connected"]
     assert all(finding.mend for level in ("warn", "fail") for finding in found[level])
     assert any("when a connection ends, after" in what for what in whats(found["ok"]))
