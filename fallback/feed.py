@@ -97,6 +97,7 @@ class Follower:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._subscription is not None:
             await self._subscription.stop()
+            self._subscription = None
 
     async def _begin(self) -> int:
         """A consumer of its own for each connection: one that lives on after a blip would repeat

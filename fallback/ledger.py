@@ -77,10 +77,9 @@ class Ledger:
 
     async def close(self) -> None:
         """Try once more what the broker did not take, then stop following."""
-        if self._owed:
-            with contextlib.suppress(LedgerError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._repay()
+        with contextlib.suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._repay()
         await self._books.close()
 
     async def reserve(self, what: Reservation) -> Held:

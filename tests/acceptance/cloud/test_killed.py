@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 
 import pytest
@@ -111,3 +112,23 @@ async def test_eight_fallbacks_serve_exactly_what_is_paid_for(here: House, sim: 
     assert sum(entry.change for entry in entries) == entries[-1].balance == 0
     charged = Counter(entry.job for entry in entries if entry.kind is Kind.CHARGE)
     assert (len(charged), set(charged.values())) == (600, {1})
+
+
+async def test_a_frozen_fallback_that_wakes_charges_nothing(here: House, sim: OpenAI) -> None:
+    """Its call was answered while it slept; meanwhile another served the job, and was paid."""
+    both = await _open(here, sim, 2)
+    await here.grant(GRANTED)
+    sim.pace.door.clear()
+    asked = asyncio.create_task(here.fabric.post(ask("#f one two", max_tokens=9)))
+    victim = await first_to_log(both, "runner.began")
+    await sim.seen(1)
+    both[victim].signal(signal.SIGSTOP)
+    sim.pace.door.set()
+    status, body, _ = await asked
+    assert (status, body["choices"][0]["message"]["content"]) == (200, "#f one two")
+    both[victim].signal(signal.SIGCONT)
+    await both[victim].logged("runner.ended")
+    await here.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
+    assert len(await here.charges()) == 1
+    assert len(sim.record.requests) == 2
+    await here.fabric.idle()

@@ -1,0 +1,65 @@
+"""Amounts, times and groups as people write them, and where the books are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy import credits
+from deploy.credits import Wrong
+from deploy.survey import Unreachable
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_an_amount_is_read_as_it_is_shown(amount: int) -> None:
+    assert credits.micro(credits.decimal(amount)) == amount
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "0.00"), (12_500_000, "12.50"), (1, "0.000001"), (-2_000_000, "-2.00")],
+)
+def test_an_amount_has_two_decimals_or_more(amount: int, text: str) -> None:
+    assert credits.decimal(amount) == text
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,5", "0.0000001", "nan", "inf", "1e30", "$5"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(Wrong):
+        credits.micro(text)
+
+
+def test_since_is_a_span_or_a_day() -> None:
+    assert credits.since("7d", 10**9) == 10**9 - 7 * 86_400
+    assert credits.since("90m", 10**9) == 10**9 - 5400
+    assert credits.since("2026-11-01") == 1_793_491_200
+    for text in ("", "7", "d", "-1d", "2026-13-01"):
+        with pytest.raises(Wrong, match="--since"):
+            credits.since(text)
+
+
+def test_groups_are_known_and_named_once() -> None:
+    assert credits.groups("day, key") == ["day", "key"]
+    for text in ("", "colour", "day,day", ","):
+        with pytest.raises(Wrong, match="--by"):
+            credits.groups(text)
+
+
+def test_without_a_broker_it_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="headrace up"):
+        credits.desk(tmp_path, None, None)
+
+
+def test_the_ledgers_own_login_goes_first(tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text(
+        '[nats]\nurl = "nats://n:1"\nuser = "n"\n[ledger]\nuser = "l"\npassword = "p"\n'
+        '[fallback]\ncurrency = "EUR"\n'
+    )
+    found = credits.desk(tmp_path, path, None)
+    assert (found._login.url, found._login.user, found._currency) == ("nats://n:1", "l", "EUR")
+    named = credits.desk(tmp_path, path, "nats://a:b@h:2")
+    assert (named._login.url, named._login.user) == ("nats://h:2", "a")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import io
+import wave
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallback import estimate, pricing
+from schemas.settings import Price
+
+PICTURE = 1000
+
+
+def recording(seconds: float, rate: int = 16_000, width: int = 2, channels: int = 1) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(bytes(int(seconds * rate) * width * channels))
+    return out.getvalue()
+
+
+def tokens(content: Any) -> int:
+    asked = {"messages": [{"role": "user", "content": content}]}
+    return estimate.prompt_tokens(asked, PICTURE)
+
+
+@given(st.text(max_size=200), st.text(max_size=50))
+def test_more_text_is_never_less(text: str, more: str) -> None:
+    assert tokens(text + more) >= tokens(text)
+    assert tokens(text) >= len(text.encode("utf-8", "surrogatepass")) / 2
+
+
+def test_other_scripts_count_by_the_byte() -> None:
+    assert tokens("水" * 100) - tokens("") == 300
+    assert tokens("aa" * 100) - tokens("") == 100
+
+
+def test_pictures_and_sound_are_not_text() -> None:
+    data = "A" * 400_000
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    assert PICTURE <= tokens([picture]) < PICTURE + 200
+    sound = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
+    assert 150 * estimate.AUDIO_TOKENS <= tokens([sound]) < 150 * estimate.AUDIO_TOKENS + 200
+
+
+def test_tools_and_schemas_are_read_too() -> None:
+    tool = {"type": "function", "function": {"name": "f", "description": "x" * 1000}}
+    assert estimate.prompt_tokens({"tools": [tool]}, PICTURE) > 500
+
+
+def test_what_is_written_into_a_cache_may_cost_twice() -> None:
+    part = {"type": "text", "text": "x" * 1000}
+    assert tokens([{**part, "cache_control": {"type": "ephemeral"}}]) > 2 * tokens([part])
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit"),
+    [
+        ({}, estimate.OUTPUT_TOKENS),
+        ({"max_tokens": None}, estimate.OUTPUT_TOKENS),
+        ({"max_tokens": -1}, estimate.OUTPUT_TOKENS),
+        ({"max_tokens": 7}, 7),
+        ({"max_output_tokens": 8}, 8),
+        ({"max_tokens": 7, "max_completion_tokens": 9}, 9),
+    ],
+)
+def test_the_limit_of_an_answer(asked: dict[str, Any], limit: int) -> None:
+    assert estimate.output_limit(asked) == limit
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [({}, 1), ({"n": 3}, 3), ({"n": "3"}, 3), ({"n": 2, "best_of": 5}, 5), ({"n": "x"}, 1)],
+)
+def test_how_many_are_asked_for(asked: dict[str, Any], count: int) -> None:
+    assert estimate.copies(asked) == count
+
+
+@pytest.mark.parametrize("form", [{}, {"rate": 44_100, "channels": 2}, {"width": 1, "rate": 8000}])
+def test_a_wav_says_its_length(form: dict[str, int]) -> None:
+    data = recording(3, **form)
+    assert 3 <= estimate.seconds(data, 0) < 3.01
+
+
+def test_a_wav_that_was_streamed_is_as_long_as_it_is() -> None:
+    data = bytearray(recording(3))
+    data[40:44] = b"\xff\xff\xff\xff"
+    assert 3 <= estimate.seconds(bytes(data), 0) < 3.01
+
+
+@pytest.mark.parametrize("data", [b"RIFF", b"RIFF____WAVE", b"RIFF____WAVEfmt ", b"ID3" * 1000])
+def test_other_recordings_are_judged_by_their_size(data: bytes) -> None:
+    assert estimate.seconds(data, 0) == len(data) / estimate.BYTES_A_SECOND
+    assert estimate.seconds(None, 4000) == 2.0
+
+
+def test_sound_is_reserved_by_the_minute() -> None:
+    price = Price(provider="p", model="m", minute="0.06")
+    asked = {"file": recording(60)}
+    at = "/v1/audio/transcriptions"
+    assert 60_000 <= pricing.worst_case(at, asked, 10**9, price) < 60_100
+    assert pricing.worst_case(at, {}, 120_000, price) == 60_000
+
+
+def test_speech_is_reserved_by_the_character() -> None:
+    price = Price(provider="p", model="m", characters="15")
+    assert pricing.worst_case("/v1/audio/speech", {"input": "four"}, 0, price) == 60
+
+
+@pytest.mark.parametrize(
+    ("asked", "cost"),
+    [
+        ({"size": "1x1", "quality": "low"}, 10_000),
+        ({"size": "1x1", "quality": "high"}, 30_000),
+        ({"size": "1x1"}, 30_000),
+        ({"size": "auto", "quality": "low"}, 20_000),
+        ({"n": 2}, 80_000),
+        ({"size": "9x9", "quality": "odd"}, 40_000),
+    ],
+)
+def test_a_picture_is_reserved_by_what_is_asked_or_the_dearest(
+    asked: dict[str, Any], cost: int
+) -> None:
+    images = {"low/1x1": "0.01", "low/2x2": "0.02", "high/1x1": "0.03", "high/2x2": "0.04"}
+    price = Price(provider="p", model="m", images=images)
+    assert pricing.worst_case("/v1/images/generations", asked, 0, price) == cost
+
+
+def test_pictures_given_to_edit_are_paid_as_prompt() -> None:
+    price = Price(provider="p", model="m", image="0.01", input="1")
+    at = "/v1/images/edits"
+    one = pricing.worst_case(at, {"prompt": "x", "image": "a"}, 0, price)
+    two = pricing.worst_case(at, {"prompt": "x", "image": ["a", "b"]}, 0, price)
+    assert two - one == pricing.IMAGE_TOKENS
+
+
+def test_what_cannot_be_billed_is_refused() -> None:
+    price = Price(provider="p", model="m", input="1")
+    with pytest.raises(ValueError, match="p/m has no price for output"):
+        pricing.worst_case("/v1/chat/completions", {}, 0, price)
+    assert pricing.worst_case("/v1/embeddings", {"input": "abcd"}, 0, price) > 0
+
+
+def test_long_prompts_have_prices_of_their_own() -> None:
+    price = pricing.Prices().of("google", "g", "gemini-2.5-pro")
+    assert price is not None
+    short = pricing.worst_case("/v1/chat/completions", {"m": "x" * 300_000}, 0, price)
+    long = pricing.worst_case("/v1/chat/completions", {"m": "x" * 600_000}, 0, price)
+    assert long > 3 * short
