@@ -132,3 +132,29 @@ async def test_a_frozen_fallback_that_wakes_charges_nothing(here: House, sim: Op
     assert len(await here.charges()) == 1
     assert len(sim.record.requests) == 2
     await here.fabric.idle()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_broker_is_killed_while_a_provider_answers(
+    here: House, sim: OpenAI, stream: bool
+) -> None:
+    await _open(here, sim, 1)
+    await here.grant(GRANTED)
+    sim.pace.door.clear()
+    body = ask("#b one two", max_tokens=9)
+    work = here.fabric.stream(body) if stream else here.fabric.post(body)
+    asked = asyncio.create_task(work)
+    await sim.seen(1)
+    await asyncio.to_thread(here.fabric.broker.kill)
+    sim.pace.door.set()
+    await sim.ended("finished")
+    await asyncio.to_thread(here.fabric.broker.restart)
+    answer = await asked
+    if stream:
+        assert answer == (200, "#b one two", True)
+    else:
+        assert answer[1]["choices"][0]["message"]["content"] == "#b one two"
+    await here.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
+    assert len(await here.charges()) == 1
+    assert len(sim.record.requests) == 1
+    await here.fabric.idle()

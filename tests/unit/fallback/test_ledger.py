@@ -105,7 +105,7 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
     one: tuple[Ledger, CounterBus], counters: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look and the reservation somebody takes more than there is, and gives it back."""
-    monkeypatch.setattr(ledger, "RECOVERY", fakes.PATIENCE)
+    monkeypatch.setattr(ledger, "RECOVERY", 0.0)
     books, bus = one
     bus.gated = True
     task = asyncio.create_task(books.reserve(want(80)))
@@ -126,7 +126,7 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
 
 
 async def test_a_refused_turn_may_ask_for_less(
-    one: tuple[Ledger, CounterBus], counters: Counters, monkeypatch: pytest.MonkeyPatch
+    one: tuple[Ledger, CounterBus],
 ) -> None:
     books, _ = one
     held = await books.reserve(want(80))

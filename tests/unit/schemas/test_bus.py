@@ -58,9 +58,17 @@ class FakeClient:
         if self.suspend:
             await asyncio.sleep(3600)
 
-    async def request(self, subject: str, payload: bytes, timeout: float) -> Message:
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+    ) -> Message:
         if self.fault is not None:
             raise self.fault
+        if headers is not None:
+            self.sent.append((subject, payload, "", headers))
         self.calls.append((subject.removeprefix("$JS.API."), orjson.loads(payload or b"null")))
         return fakes.message("_I.1", self.answer(subject, payload))
 
@@ -152,6 +160,21 @@ async def test_api_raises_what_jetstream_refuses(real: Bus, client: FakeClient) 
     with pytest.raises(ApiError, match=r"STREAM.INFO.X: stream not found") as caught:
         await real.api("STREAM.INFO.X")
     assert caught.value.code == buses.STREAM_NOT_FOUND
+
+
+async def test_what_is_stored_is_answered_or_refused(real: Bus, client: FakeClient) -> None:
+    client.answer = lambda subject, payload: b'{"stream": "CREDITS", "seq": 2, "val": "7"}'
+    assert (await real.store("credits.a", {"Nats-Incr": "+7"}))["val"] == "7"
+    assert client.sent == [("credits.a", b"", "", {"Nats-Incr": "+7"})]
+
+    refusal = {"error": {"err_code": 10169, "description": "increment is missing"}, "seq": 0}
+    client.answer = lambda subject, payload: orjson.dumps(refusal)
+    with pytest.raises(ApiError, match=r"credits.a: increment is missing") as caught:
+        await real.store("credits.a", {})
+    assert caught.value.code == 10169
+    client.fault = nats_errors.TimeoutError()
+    with pytest.raises(BusError):
+        await real.store("credits.a", {})
 
 
 async def test_handlers_get_messages_and_may_be_stopped_twice(

@@ -58,3 +58,21 @@ def test_a_consumer_delivers_for_ever_by_priority() -> None:
 @pytest.mark.parametrize(("lane", "word"), [("i", "interactive"), ("b", "b")])
 def test_a_consumer_says_in_words_what_it_is(lane: str, word: str) -> None:
     assert topology.consumer("llama", lane, 3, 1)["description"] == f"llama ({word})"
+
+
+def test_the_books_are_counters_that_nothing_leaves() -> None:
+    books = topology.credits(3)
+    assert books["allow_msg_counter"]
+    assert books["deny_delete"]
+    assert books["deny_purge"]
+    assert books["retention"] == "limits"
+    assert not any(name.startswith("max_") for name in books)
+    assert books["duplicate_window"] == 2 * 3600 * topology.NS
+    assert (books["storage"], books["num_replicas"]) == ("file", 3)
+
+
+@given(st.text(st.characters(), min_size=1, max_size=40))
+def test_every_account_has_its_counter(account: str) -> None:
+    (pattern,) = topology.credits(1)["subjects"]
+    assert matches(pattern, subjects.credits(account))
+    assert subjects.account_of(subjects.credits(account)) == account
