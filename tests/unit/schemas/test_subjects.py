@@ -121,3 +121,11 @@ def test_each_kind_of_subject_has_a_space_of_its_own() -> None:
         subjects.dead("m"),
     ]
     assert len({subject.partition(".")[0] for subject in made}) == len(made)
+
+
+def test_place_of_an_ack_subject() -> None:
+    tail = "CREDITS.c.1.7.3.1800000000000000001.4"
+    assert subjects.place_of(f"$JS.ACK.{tail}") == (7, 1800000000000000001, 4)
+    assert subjects.place_of(f"$JS.ACK.hub.ACCHASH.{tail}.rAnD0m") == (7, 1800000000000000001, 4)
+    with pytest.raises((ValueError, IndexError)):
+        subjects.place_of("$JS.ACK.x")
