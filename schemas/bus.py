@@ -31,6 +31,8 @@ OUTBOUND = 16 * 2**20
 _AFTERGLOW = 10.0
 """Seconds for which a stopped subscription still handles what was under way."""
 
+_NOBODY = "503"
+"""The broker's status for a question that nobody hears, as after a restart for a moment."""
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 
@@ -170,7 +172,10 @@ class Bus:
         try:
             self.post(subject, payload, f"{self.inbox}.s.{token}", headers)
             async with asyncio.timeout(timeout):
-                return _said(subject, await answer)
+                said = await answer
+            if (said.headers or {}).get("Status") == _NOBODY:
+                raise BusError(f"{subject}: no stream takes it")
+            return _said(subject, said)
         except TimeoutError:
             raise BusError(f"{subject}: no answer within {timeout:g} s") from None
         finally:
@@ -238,8 +243,6 @@ class Bus:
 
 
 def _said(subject: str, answer: Message) -> dict[str, Any]:
-    if not answer.data:  # status 503
-        raise BusError(f"{subject}: nobody listens")
     found: dict[str, Any] = orjson.loads(answer.data)
     if "error" in found:
         raise ApiError(subject, found["error"])

@@ -58,17 +58,9 @@ class FakeClient:
         if self.suspend:
             await asyncio.sleep(3600)
 
-    async def request(
-        self,
-        subject: str,
-        payload: bytes,
-        timeout: float,
-        headers: dict[str, str] | None = None,
-    ) -> Message:
+    async def request(self, subject: str, payload: bytes, timeout: float) -> Message:
         if self.fault is not None:
             raise self.fault
-        if headers is not None:
-            self.sent.append((subject, payload, "", headers))
         self.calls.append((subject.removeprefix("$JS.API."), orjson.loads(payload or b"null")))
         return fakes.message("_I.1", self.answer(subject, payload))
 
@@ -162,19 +154,38 @@ async def test_api_raises_what_jetstream_refuses(real: Bus, client: FakeClient) 
     assert caught.value.code == buses.STREAM_NOT_FOUND
 
 
-async def test_what_is_stored_is_answered_or_refused(real: Bus, client: FakeClient) -> None:
-    client.answer = lambda subject, payload: b'{"stream": "CREDITS", "seq": 2, "val": "7"}'
-    assert (await real.store("credits.a", {"Nats-Incr": "+7"}))["val"] == "7"
-    assert client.sent == [("credits.a", b"", "", {"Nats-Incr": "+7"})]
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (fakes.message("_", b'{"stream": "CREDITS", "seq": 2, "val": "7"}'), None),
+        (fakes.message("_", b'{"error": {"err_code": 10169, "description": "no"}}'), ApiError),
+        (fakes.message("_", b"", headers={"Status": "503"}), BusError),
+    ],
+    ids=["taken", "refused", "nobody"],
+)
+async def test_what_is_stored_is_answered(
+    real: Bus, client: FakeClient, said: Message, fault: type[BusError] | None
+) -> None:
+    client.direct = True
+    task = asyncio.create_task(real.store("credits.a", {"Nats-Incr": "+7"}, b"x"))
+    await fakes.turns()
+    ((to, payload, reply, headers),) = client.sent
+    assert (to, payload, headers) == ("credits.a", b"x", {"Nats-Incr": "+7"})
+    said.subject = reply
+    client.handlers[client._id](said)
+    if fault is None:
+        assert (await task)["val"] == "7"
+        client.handlers[client._id](said)  # said again: nobody waits any more
+    else:
+        with pytest.raises(BusError, match=r"credits\.a") as caught:
+            await task
+        assert type(caught.value) is fault
 
-    refusal = {"error": {"err_code": 10169, "description": "increment is missing"}, "seq": 0}
-    client.answer = lambda subject, payload: orjson.dumps(refusal)
-    with pytest.raises(ApiError, match=r"credits.a: increment is missing") as caught:
-        await real.store("credits.a", {})
-    assert caught.value.code == 10169
-    client.fault = nats_errors.TimeoutError()
-    with pytest.raises(BusError):
-        await real.store("credits.a", {})
+
+async def test_what_nobody_answers_is_given_up(real: Bus, client: FakeClient) -> None:
+    client.direct = True
+    with pytest.raises(BusError, match="no answer"):
+        await real.store("credits.a", {}, timeout=0)
 
 
 async def test_handlers_get_messages_and_may_be_stopped_twice(
