@@ -17,7 +17,7 @@ from fallback.entries import Kind
 from fallback.ledger import Balance, Insufficient, Ledger, Reservation
 from schemas import bus as buses
 from schemas import subjects, topology
-from schemas.bus import ApiError, Bus
+from schemas.bus import ApiError, Bus, BusError
 from schemas.settings import Jobs, Nats
 from tests.unit.fallback.counters import usage
 
@@ -204,6 +204,11 @@ async def test_the_books_take_nothing_but_entries(opened: Open, bus: Bus) -> Non
     with pytest.raises(ApiError, match="not permitted"):
         await bus.api("STREAM.MSG.DELETE.CREDITS", {"seq": 1})
     assert await ledger.balance(ACCOUNT) == Balance(5, 0)
+
+
+async def test_without_the_stream_an_entry_is_a_fault_of_the_bus(bus: Bus) -> None:
+    with pytest.raises(BusError, match="no stream takes it"):
+        await bus.store(subjects.credits(ACCOUNT), {"Nats-Incr": "+1"})
 
 
 async def test_jobs_are_no_counters(bus: Bus) -> None:
