@@ -65,7 +65,13 @@ def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str,
         return fields, body
     request: dict[str, Any] = orjson.loads(body)
     field = _LIMIT_FIELDS.get(endpoint)
-    if field and all(request.get(name) is None for name in estimate.LIMITS):
+    if field and not any(_limits(request.get(name)) for name in estimate.LIMITS):
+        for name in estimate.LIMITS:  # -1 is llama-server's "none"
+            request.pop(name, None)
         request[field] = estimate.OUTPUT_TOKENS
         body = orjson.dumps(request)
     return request, body
+
+
+def _limits(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
