@@ -280,6 +280,17 @@ async def first_to_log(processes: Sequence[Process], event: str, **fields: Any) 
         await asyncio.wait(waits)
 
 
+async def counts(processes: Sequence[Process], event: str, wanted: int, **fields: Any) -> list[int]:
+    """Of each process, once there are `wanted` such lines in all: what a client has seen may be
+    logged a moment later. The caller judges whether there are more."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            found = [process.count(event, **fields) for process in processes]
+            if sum(found) >= wanted:
+                return found
+            await asyncio.sleep(0.01)
+
+
 async def read_events(
     answer: aiohttp.ClientResponse, on_text: Callable[[str], None] | None = None
 ) -> tuple[str, bool]:

@@ -17,7 +17,7 @@ from deploy.nats import broker as brokers
 from tests.engines import recordings
 from tests.engines.live import Server
 from tests.engines.whisper_live import built, running_whisper
-from tests.fabric import KEY, Fabric, Process, fabric
+from tests.fabric import KEY, Fabric, Process, counts, fabric
 from workers.engines import audio
 
 MODEL = "whisper-1"
@@ -125,7 +125,8 @@ async def test_two_workers_share_the_work(
     before = [began(worker) for worker in workers(served)]
     answers = await asyncio.gather(*(hear(client, speech) for _ in range(4)))
     assert all(SAID in answer.text for answer in answers)
-    grown = [began(w) - count for w, count in zip(workers(served), before, strict=True)]
+    after = await counts(workers(served), "runner.began", sum(before) + 4)
+    grown = [now - then for now, then in zip(after, before, strict=True)]
     assert sum(grown) == 4
     assert min(grown) >= 1
 

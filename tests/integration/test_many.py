@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.fabric import Fabric, ask
+from tests.fabric import Fabric, ask, counts
 
 REQUESTS = 2000
 AT_ONCE = 64
@@ -29,7 +29,7 @@ async def test_two_thousand_requests_over_two_ingresses_and_three_workers(fabric
                 assert (status, body["choices"][0]["message"]["content"]) == (200, words)
 
     await asyncio.gather(*(one(number) for number in range(REQUESTS)))
-    shares = [worker.count("runner.began") for worker in workers]
+    shares = await counts(workers, "runner.began", REQUESTS)
     assert sum(shares) == REQUESTS, "none was run twice"
     assert min(shares) > REQUESTS / 10, f"the load spreads: {shares}"
     await fabric.idle()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fabric import Fabric, ask
+from tests.fabric import Fabric, ask, counts
 from tests.unit.ingress.loopback import Reply
 
 NAME = "gpt-4o-mini"
@@ -115,7 +115,7 @@ async def test_choices_are_spread_over_workers(fabric: Fabric) -> None:
         if not stream:
             texts = [choice["message"]["content"] for choice in answer.json["choices"]]
             assert texts == ["a b c"] * 2
-    assert [worker.count("runner.began") for worker in workers] == [2, 2]
+    assert await counts(workers, "runner.began", 4) == [2, 2]
     await fabric.idle()
 
 
@@ -205,10 +205,10 @@ async def test_an_answer_is_asked_for_again_until_it_fits(fabric: Fabric) -> Non
     script = {"says": ['{"a": "no"}', '{"a": 1}'], "as": "one"}
     answer = await send(fabric, CHAT, ask("x", response_format=wanted, echo=script))
     assert json.loads(text_of(CHAT, answer.json)) == {"a": 1}
-    assert worker.count("runner.began") == 2
+    assert await counts([worker], "runner.began", 2) == [2]
     never = await send(fabric, CHAT, ask("no json", response_format=wanted))
     assert (never.status, never.json["error"]["code"]) == (502, "invalid_structured_output")
-    assert worker.count("runner.began") == 4
+    assert await counts([worker], "runner.began", 4) == [4]
     await fabric.idle()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from tests.acceptance.cloud.house import SECRET, House
-from tests.fabric import ask
+from tests.fabric import ask, counts
 from tests.sim.providers import OpenAI, cut, hang, refuse
 
 MODEL = "gpt-4o-mini"
@@ -67,7 +67,8 @@ async def test_the_breaker_opens_and_the_next_provider_serves(here: House, sim: 
             status, body, headers = await here.fabric.post(ask(f"#b{number}", max_tokens=5))
             assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim1"), body
         fallback = here.fabric.processes[-1]
-        assert fallback.count("provider.fault", provider="sim0") == 3, "the breaker did not open"
+        faults = await counts([fallback], "provider.fault", 3, provider="sim0")
+        assert faults == [3], "the breaker did not open"
         await sim.up()
         async with asyncio.timeout(10):  # half-open after 2 s, then closed
             while not sim.record.requests:

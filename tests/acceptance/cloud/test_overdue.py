@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from tests.acceptance.cloud.house import House
-from tests.fabric import KEY, ask
+from tests.fabric import KEY, ask, counts
 from tests.sim.providers import OpenAI
 
 MODEL = "gpt-4o-mini"
@@ -52,7 +52,8 @@ async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> 
         for exchange in sim.record.requests
     ]
     assert min(early) >= CLAIM, "a job went out before its deadline"
-    assert worker.count("runner.ended", outcome="ok") == by["node"]
+    ended = await counts([worker], "runner.ended", by["node"], outcome="ok")
+    assert ended == [by["node"]]
     assert len(await here.charges()) == by["provider"]
     await here.fabric.idle()
 

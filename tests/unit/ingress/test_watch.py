@@ -31,7 +31,7 @@ class Post:
     def __init__(self, bus: FakeBus, grace: float = 0.0) -> None:
         self.bus = bus
         self.config = Settings.model_validate({"ingress": {"grace": grace}})
-        self.now = 1000.0
+        self.now = time.monotonic()  # the watch reads it itself when a connection is lost
         self.catalog = Catalog(lambda: self.now)
         self.catalog.hear(card("a", "m", client=1))
         self.dispatch = Dispatch(bus, "in-1", self.config)
