@@ -17,12 +17,13 @@ from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingress import origin
 from ingress.books import record
 from ingress.dialects import Dialect
 from ingress.dispatch import Dispatch
 from ingress.limits import GONE
 from ingress.merge import Merge
-from ingress.respond import SERVED_BY, EventStream, closing_on_fault, served_by
+from ingress.respond import EventStream, closing_on_fault
 from ingress.ticket import Ticket
 from schemas import errors, metrics
 from schemas.errors import ClientGone
@@ -79,7 +80,8 @@ class FanOut:
         refused = self._refused()
         if refused is not None:
             return refused
-        return EventStream(self._events(keepalive), headers=self._served())
+        headers = self._served()
+        return EventStream(self._events(keepalive, headers), headers=headers)
 
     def _document(self) -> Response:
         refused = self._refused()
@@ -100,13 +102,18 @@ class FanOut:
                 raise errors.EngineFailed(why, source="worker")
         for ticket in self._tickets:
             if ticket.head is not None and _hopeless(ticket):
-                headers = {**self._served(), "content-type": ticket.head.content_type}
+                told = {"content-type": ticket.head.content_type}
+                told[origin.ERROR_SOURCE] = origin.source(ticket)
+                headers = {**self._served(), **told}
                 body = ticket.take()
                 self._close(ticket.head.status)
                 return Response(body, ticket.head.status, headers)
         return None
 
-    async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
+    async def _events(
+        self, keepalive: float, said: Mapping[str, str]
+    ) -> AsyncIterator[bytes | ServerSentEvent]:
+        """`said`: the headers that were sent."""
         queue: asyncio.Queue[tuple[int, bytes | None]] = asyncio.Queue(_AHEAD * len(self._tickets))
         pumps = [
             asyncio.create_task(_pump(index, ticket, queue))
@@ -130,7 +137,9 @@ class FanOut:
                         return
                 elif events := self._merge.chunks(index, piece):
                     yield events
-            yield self._merge.end()
+            told = origin.together(self._tickets)
+            late = {name: value for name, value in told.items() if said.get(name) != value}
+            yield origin.comments(late) + self._merge.end()
         except (GeneratorExit, asyncio.CancelledError):
             status = ClientGone.status
             raise
@@ -153,14 +162,7 @@ class FanOut:
             ticket.fail(ClientGone("the client left"))
 
     def _served(self) -> dict[str, str]:
-        said = [served_by(ticket) for ticket in self._tickets]
-        by = {
-            name: [each[name] for each in said if name in each]
-            for name in dict.fromkeys(name for each in said for name in each)
-        }
-        if SERVED_BY in by:
-            by[SERVED_BY] = list(dict.fromkeys(by[SERVED_BY]))
-        return {**self.headers, **{name: ", ".join(values) for name, values in by.items()}}
+        return {**self.headers, **origin.together(self._tickets)}
 
     def _close(self, status: int) -> None:
         if self._closed:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ingress import origin
 from ingress.books import record
 from ingress.dialects import OPENAI, Dialect, error_of
 from ingress.dispatch import Dispatch
@@ -37,11 +38,6 @@ class EventStream(EventSourceResponse):
             body = ensure_bytes(piece, self.sep)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-OURS = "x-headrace-"
-SERVED_BY = "x-headrace-served-by"
-COST = "x-headrace-cost"
 
 
 @contextmanager
@@ -116,8 +112,10 @@ class Exchange:
         self._name_server()
         self._close(ticket.head.status)
         headers = {**self.headers, "content-type": ticket.head.content_type}
-        if ticket.head.status != 200 and (error := error_of(body)):
-            body = self._dialect.document(error, ticket.head.status, self._request.state.id)
+        if ticket.head.status != 200:
+            headers[origin.ERROR_SOURCE] = origin.source(ticket)
+            if error := error_of(body):
+                body = self._dialect.document(error, ticket.head.status, self._request.state.id)
         return Response(body, ticket.head.status, headers)
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
@@ -169,12 +167,12 @@ class Exchange:
         self._ticket.fail(ClientGone("the client left"))
 
     def _name_server(self) -> None:
-        self.headers.update(served_by(self._ticket))
+        self.headers.update(origin.served_by(self._ticket))
 
     def _late_name(self) -> bytes:
         """What the head could not say, as comments."""
         self._early = False
-        return "".join(f": {k} {v}\n\n" for k, v in served_by(self._ticket).items()).encode()
+        return origin.comments(origin.served_by(self._ticket))
 
     def _close(self, status: int) -> None:
         if self._closed:
@@ -182,13 +180,6 @@ class Exchange:
         self._closed = True
         self._dispatch.close(self._ticket)
         record(self._ticket, self._name, status, self._request.state.id)
-
-
-def served_by(ticket: Ticket) -> dict[str, str]:
-    """Whence an answer comes and what it cost, as headers."""
-    if ticket.notes:
-        return {name: value for name, value in ticket.notes.items() if name.startswith(OURS)}
-    return {SERVED_BY: f"node:{ticket.node}", COST: "0"} if ticket.node else {}
 
 
 class _Alarm:

@@ -33,6 +33,7 @@ MAX_IMAGES = 16
 URL_BY_DEFAULT = "dall-e"
 """How names of models begin whose clients expect URLs unless they say otherwise (OpenAI's)."""
 _JSON = "application/json"
+_FORMAT, _BASE64 = "response_format", "b64_json"
 _UPLOADS = frozenset({"image", "image[]", "mask"})
 _MEANING = {
     "stream": forms.flag,
@@ -48,7 +49,8 @@ async def generate(request: Request) -> Response:
     asked = IMAGES.read(body)
     by_url = _by_url(asked)
     if by_url:
-        body = orjson.dumps({**asked, "response_format": "b64_json"})
+        asked = {**asked, _FORMAT: _BASE64}
+        body = orjson.dumps(asked)
     response = await work(caller, GENERATE, asked, body, _JSON)
     return _shelved(caller, response) if by_url else response
 
@@ -61,7 +63,8 @@ async def edit(request: Request) -> Response:
     by_url = _by_url(asked)
     body, content_type = form.body, form.content_type
     if by_url:
-        body, content_type = multipart.put(form.parts, "response_format", "b64_json")
+        asked = {**asked, _FORMAT: _BASE64}
+        body, content_type = multipart.put(form.parts, _FORMAT, _BASE64)
     response = await work(caller, EDIT, asked, body, content_type)
     return _shelved(caller, response) if by_url else response
 
@@ -91,7 +94,7 @@ async def show(request: Request) -> Response:
 
 
 def _by_url(asked: dict[str, Any]) -> bool:
-    wanted = asked.get("response_format")
+    wanted = asked.get(_FORMAT)
     usual = (asked.get("model") or "").startswith(URL_BY_DEFAULT) and not asked.get("stream")
     return wanted == "url" or (wanted is None and usual)
 

@@ -1,0 +1,51 @@
+"""Whence an answer comes and what it cost, as headers; for several jobs in one answer too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from ingress.ticket import Ticket
+
+OURS = "x-headrace-"
+SERVED_BY = "x-headrace-served-by"
+COST = "x-headrace-cost"
+LIMIT = "x-headrace-cost-limit"
+ERROR_SOURCE = "x-headrace-error-source"
+"""As `schemas.errors.HeadraceError` has it, of refusals that did not come from the fabric."""
+
+
+def served_by(ticket: Ticket) -> dict[str, str]:
+    """Empty while nobody has answered."""
+    if ticket.notes:
+        return {name: value for name, value in ticket.notes.items() if name.startswith(OURS)}
+    return {SERVED_BY: f"node:{ticket.node}", COST: "0"} if ticket.node else {}
+
+
+def source(ticket: Ticket) -> str:
+    """Who refused a request: the provider by its name, or an engine."""
+    by = served_by(ticket).get(SERVED_BY, "")
+    return by if by.startswith("provider:") else "engine"
+
+
+def together(tickets: Sequence[Ticket]) -> dict[str, str]:
+    """Of one answer made by several: everybody's name once, and what they cost in all."""
+    found: dict[str, list[str]] = {}
+    for ticket in tickets:
+        for name, value in served_by(ticket).items():
+            found.setdefault(name, []).append(value)
+    return {name: _joined(name, values) for name, values in found.items()}
+
+
+def comments(headers: Mapping[str, str]) -> bytes:
+    """What a head could not say, for an event stream."""
+    return "".join(f": {name} {value}\n\n" for name, value in headers.items()).encode()
+
+
+def _joined(name: str, values: Sequence[str]) -> str:
+    if name not in (COST, LIMIT):
+        return ", ".join(dict.fromkeys(values))
+    amounts = [value.partition(" ") for value in values]  # "0.000012 USD", or "0" of a node
+    units = [unit for _, _, unit in amounts if unit]
+    total = sum((Decimal(amount) for amount, _, _ in amounts), Decimal())
+    return f"{total} {units[0]}" if units else f"{total}"
