@@ -43,7 +43,11 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        self.row, self.until, self.probing, self.reason = 0, 0.0, False, ""
+        """A call that began earlier may end well after another was told when to come back: that
+        still holds. What failures opened is closed."""
+        if self.row >= self.failures:
+            self.until = 0.0
+        self.row, self.probing, self.reason = 0, False, ""
 
     def failed(self, now: float, reason: str) -> None:
         self.row += 1

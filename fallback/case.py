@@ -48,11 +48,12 @@ class Bill:
     closed: bool = False
 
 
-_LIMIT_FIELDS: Mapping[str, str] = {
-    "/v1/chat/completions": "max_tokens",
-    "/v1/completions": "max_tokens",
-    "/v1/responses": "max_output_tokens",
+_LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
 }
+"""The fields that limit the answer there; another endpoint's does not. The first is set."""
 
 
 def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str, Any], bytes]:
@@ -64,11 +65,12 @@ def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str,
         fields = {p.name: p.content.decode(errors="replace") for p in parts if p.filename is None}
         return fields, body
     request: dict[str, Any] = orjson.loads(body)
-    field = _LIMIT_FIELDS.get(endpoint)
-    if field and not any(_limits(request.get(name)) for name in estimate.LIMITS):
-        for name in estimate.LIMITS:  # -1 is llama-server's "none"
-            request.pop(name, None)
-        request[field] = estimate.OUTPUT_TOKENS
+    limits = _LIMIT_FIELDS.get(endpoint, ())
+    if limits and not any(_limits(request.get(name)) for name in limits):
+        for name in estimate.LIMITS:
+            if not _limits(request.get(name)):  # -1 is llama-server's "none"
+                request.pop(name, None)
+        request[limits[0]] = estimate.OUTPUT_TOKENS
         body = orjson.dumps(request)
     return request, body
 

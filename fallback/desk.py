@@ -80,6 +80,7 @@ class CloudDesk:
         await self.engine.close()
 
     def heal(self, now: float) -> None:
+        self._wants.heal(now)
         for puller in self._pullers:
             puller.heal(now)
 
@@ -91,6 +92,8 @@ class CloudDesk:
         self._busy -= 1
         metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
         self._wants.fill()
+        for puller in self._pullers:  # its own alone would fill itself
+            puller.fill()
 
     def suspect(self, fault: EngineFault) -> None:
         log.warning("cloud.fault", code=fault.code, error=fault.message)
@@ -120,13 +123,14 @@ class CloudDesk:
                 desk = self.engine.desks[name]
                 paths = desk.provider.endpoints(model)
                 features = sorted(FEATURES[path] for path in paths if path in FEATURES)
+                features += ["n"] if desk.provider.choices > 1 else []
                 found[route.served, name, model] = ServedModel(
                     route.served,
                     name,
                     "provider",
                     desk.slots,
                     modalities=(),
-                    features=(*features, "n"),
+                    features=tuple(features),
                     ignores=desk.provider.ignores(model),
                 )
         return list(found.values())

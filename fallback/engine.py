@@ -213,7 +213,7 @@ class CloudEngine:
             await till.charge(bill, usage, fault.spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or a fault of ours: it must not count as under way
             desk.breaker.undecided()
             raise
         finally:

@@ -24,6 +24,10 @@ _TOKEN = re.compile(
     rb'|refusal|b64_json|audio)"\s*:\s*"[^"]|"error"\s*:\s*\{'
 )
 """Something that was generated, in any of the APIs' events, or an error."""
+_ANNOUNCED = re.compile(
+    rb'^data: ?\{[^\n]*?"type": ?"response\.(?:created|in_progress|queued)"[^\n]*', re.MULTILINE
+)
+"""These repeat the request, with the names of its tools."""
 _END = b"data: [DONE]"
 
 
@@ -52,7 +56,7 @@ class Envelope:
             self._attempt.data(chunk)
             return
         self._pieces.append(chunk)
-        if self._passes and (_TOKEN.search(chunk) or _END in chunk):
+        if self._passes and (_TOKEN.search(_ANNOUNCED.sub(b"", chunk)) or _END in chunk):
             self._begin()
         else:
             self._attempt.touch()

@@ -50,6 +50,7 @@ class Fallback(Holder):
         self._heard: dict[str, float] = {}
         self._since = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
+        self._questions: set[asyncio.Task[None]] = set()
 
     def _names(self) -> str:
         return ",".join(provider.name for provider, _ in self._providers)
@@ -80,7 +81,6 @@ class Fallback(Holder):
             raise BusError(fault.message) from None
         self._desks.append(desk)
         self._sweeping = asyncio.create_task(self._sweep())
-        self._questions: set[asyncio.Task[None]] = set()
         self._say()
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
 

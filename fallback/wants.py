@@ -7,10 +7,12 @@ or the overdue ones behind it would never be reached.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TypeVar
 
 import orjson
 import structlog
@@ -28,7 +30,11 @@ LOOK = 32
 """Jobs of one queue that are held at most while one behind them is looked for."""
 FRESH = 1.5
 """Seconds for which a call that found no free slot is remembered; an ingress calls each second."""
+LOST = 2.0
+"""Seconds after which an answer that did not come was lost with a leader of the broker; less than a
+job in hand may stay there (`ack_wait`)."""
 _KNOWN = 10_000
+T = TypeVar("T")
 _QUEUE = "fallback"
 
 _PULL = orjson.dumps({"batch": 1, "no_wait": True, "group": subjects.GROUP, "priority": PRIORITY})
@@ -53,6 +59,7 @@ class Wants:
         self._inbox = f"{bus.inbox}.w"
         self._subscriptions: list[Subscription] = []
         self._asked: dict[str, int] = {}
+        self._since: dict[str, float] = {}
         self._aside: dict[str, list[str]] = {}
         self._called: OrderedDict[str, float] = OrderedDict()
         self._unmet: OrderedDict[str, tuple[str, float]] = OrderedDict()
@@ -83,6 +90,14 @@ class Wants:
     def finish(self, ack: str) -> None:
         self._bus.post(ack, ACK)
 
+    def heal(self, now: float) -> None:
+        """Twice a second: forget pulls whose answer was lost. `now`: the event loop's time."""
+        for model, asked in self._asked.items():
+            if asked and now - self._since[model] > LOST:
+                log.warning("wants.pulls_lost", model=model, pulls=asked)
+                self._asked[model] = 0
+                self._put_back(model)
+
     def _room(self) -> int:
         return self._free() - sum(self._asked.values())
 
@@ -91,14 +106,11 @@ class Wants:
         if model not in self._models:
             return
         now = time.monotonic()
-        self._called[job] = now
-        self._called.move_to_end(job)
-        while len(self._called) > _KNOWN:
-            self._called.popitem(last=False)
+        _keep(self._called, job, now)
         if self._room() > 0:
             self._pull(model)
         else:
-            self._unmet[job] = model, now
+            _keep(self._unmet, job, (model, now))
 
     def _pull(self, model: str) -> None:
         name = subjects.consumer(model, subjects.INTERACTIVE)
@@ -106,6 +118,7 @@ class Wants:
         with contextlib.suppress(BusError):  # called again
             self._bus.post(subject, _PULL, f"{self._inbox}.{subjects.encode(model)}")
             self._asked[model] = self._asked.get(model, 0) + 1
+            self._since[model] = asyncio.get_running_loop().time()
 
     def _receive(self, message: Message) -> None:
         if message.headers and "Status" in message.headers:
@@ -128,7 +141,7 @@ class Wants:
         self._asked[job.model] = max(0, self._asked.get(job.model, 0) - 1)
         if self._free() > 0 and len(aside) < LOOK:
             self._pull(job.model)
-        elif not self._asked[job.model]:
+        if not self._asked[job.model]:
             self._put_back(job.model)
 
     def _is_due(self, job: jobs.Job) -> bool:
@@ -144,3 +157,11 @@ class Wants:
         for ack in self._aside.pop(model, ()):
             with contextlib.suppress(BusError):  # redelivered after ack_wait
                 self._bus.post(ack, NAK)
+
+
+def _keep(table: OrderedDict[str, T], job: str, value: T) -> None:
+    """The newest last, and no more than `_KNOWN`."""
+    table[job] = value
+    table.move_to_end(job)
+    while len(table) > _KNOWN:
+        table.popitem(last=False)

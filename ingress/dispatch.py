@@ -121,11 +121,12 @@ class Dispatch:
         """The broker's answer to a publish; an empty one (status 503) means no JetStream."""
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
         error = answer.get("error")
-        if error is None and ticket.hedged and ticket.sequence:
+        copy = ticket.hedged and ticket.sequence
+        if error is None and copy:
             ticket.offered = int(answer["seq"])
         elif error is None:
             ticket.sequence = int(answer["seq"])
-        elif ticket.hedged:
+        elif copy:
             log.warning("dispatch.not_hedged", job=ticket.job.id, error=error.get("description"))
         elif error.get("err_code") == topology.QUEUE_FULL:
             ticket.fail(self._full(ticket.job.model))

@@ -62,27 +62,33 @@ class Fields:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._edition = -1
-        self._known: dict[tuple[str, str], Ability] = {}
+        self._known: dict[tuple[str, str, bool], Ability] = {}
 
-    def ability(self, model: str, feature: str) -> Ability:
+    def ability(self, model: str, feature: str, paid: bool = False) -> Ability:
+        """`paid`: of its providers alone; otherwise theirs counts where no engine is here."""
         if self._edition != self._catalog.edition:
             self._edition = self._catalog.edition
             self._known.clear()
-        known = self._known.get((model, feature))
+        known = self._known.get((model, feature, paid))
         if known is None:
-            serving = self._catalog.serving(model)
+            serving = [] if paid else self._catalog.serving(model)
             known = _ability(serving, feature)
-            if not serving and (paid := self._catalog.providing(model)):
-                known = _of_any(paid, feature)
-            self._known[model, feature] = known
+            if not serving and (providing := self._catalog.providing(model)):
+                known = _of_any(providing, feature)
+            self._known[model, feature, paid] = known
         return known
 
     def check(
-        self, model: str, feature: str, request: Mapping[str, Any], taken: frozenset[str]
+        self,
+        model: str,
+        feature: str,
+        request: Mapping[str, Any],
+        taken: frozenset[str],
+        paid: bool = False,
     ) -> list[Ignored]:
         """The fields of `request` that would do nothing. `taken`: fields that the fabric honours
-        itself. Raises UnsupportedEndpoint."""
-        ability = self.ability(model, feature)
+        itself. `paid`: it is for providers alone. Raises UnsupportedEndpoint."""
+        ability = self.ability(model, feature, paid)
         if not ability.open:
             raise UnsupportedEndpoint(_elsewhere(model, feature, ability.can), param="model")
         if ability.tops.isdisjoint(request):
@@ -92,7 +98,8 @@ class Fields:
             for each in ability.ignored
             if each.field not in taken and each.wanted(request)
         }
-        if "tools" in request and "tools" not in found and SERVER_TOOLS not in ability.can:
+        looked_at = "tools" in request and "tools" in ability.tops and "tools" not in found
+        if looked_at and SERVER_TOOLS not in ability.can:
             foreign = _foreign_tool(request, feature)
             if foreign is not None:
                 found[foreign.field] = foreign
@@ -153,7 +160,7 @@ def _of_any(paid: list[ServedModel], feature: str) -> Ability:
         can=tuple(sorted({word for one in each for word in one.can})),
         tops=frozenset(entry.field.partition(".")[0] for entry in ignored),
         ignored=ignored,
-        choices=128,
+        choices=128 if any("n" in one.can for one in able) else 1,
     )
 
 

@@ -33,7 +33,7 @@ class Leaving:
 
     def overdue_first(self, ticket: Ticket, now: float) -> bool:
         """The first byte is late: whether a provider has the job, or gets it now."""
-        if ticket.in_cloud or ticket.rival is not None:
+        if ticket.in_cloud or ticket.rivalled(now):
             return True
         if not self._can(ticket) or ticket.job.lane == subjects.CLOUD:
             return False

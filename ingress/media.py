@@ -52,7 +52,7 @@ class Media:
         """The body as engines may get it: the very same one where nothing had to be fetched.
 
         `document`: what `body` was parsed to, and checked; fetched pictures are laid into it.
-        `model`: the one that is served.
+        `model`: the one that is served; "" for providers, whose models' senses nobody tells us.
         Raises InvalidRequest (`param` says which part), BodyTooLarge, ClientGone.
         """
         if parts.plain(endpoint, document):

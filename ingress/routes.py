@@ -30,6 +30,11 @@ class Plan:
     mixed: bool = False
     hedge: float = 0.0
 
+    @property
+    def paid(self) -> bool:
+        """Whether it is for providers alone."""
+        return self.reach == CLOUD
+
 
 class Routes:
     def __init__(self, config: settings.Settings, catalog: Catalog) -> None:

@@ -72,7 +72,7 @@ class Ticket:
         self._max = max_attempts
         self._nonce = 0
         self._next = 0
-        self._cloud_attempt = 0
+        self._turn = (0, 0)
         self._former: dict[int, str] = {}
         self._parked: dict[int, Frame] = {}
         self._pieces: deque[bytes] = deque()
@@ -138,6 +138,7 @@ class Ticket:
             self._forget(now)
             self._effects.verdict(holder.ack, b"+TERM")
             self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+        self._dismiss()
 
     def ask_resend(self, now: float) -> None:
         """Have the holder repeat what did not arrive."""
@@ -153,7 +154,7 @@ class Ticket:
     def renew(self) -> None:
         """The job is published anew, so the broker counts its deliveries from 1 again."""
         self.edition += 1
-        self.attempt = 0
+        self.attempt, self._turn = 0, (0, 0)
 
     def fail(self, error: HeadraceError) -> None:
         """End the request with `error`, and stop whoever works on it."""
@@ -169,6 +170,10 @@ class Ticket:
     def in_cloud(self) -> bool:
         """Whether a provider holds it."""
         return self.holder is not None and not self.holder.node
+
+    def rivalled(self, now: float) -> bool:
+        """Whether a provider works on it beside the holder, and was heard lately."""
+        return self.rival is not None and now - self.rival.heard < SUSPECT
 
     def _compete(self, rival: Rival, frame: Frame, now: float) -> None:
         """A frame of the rival: its first byte makes it the holder, and the worker is stopped."""
@@ -213,7 +218,7 @@ class Ticket:
             self._answer(claim, Op.GONE, frame.nonce)
         elif not claim.node:
             self._cloud_claim(claim, frame, now)
-        elif self.exhausted is not None:
+        elif self.exhausted is not None or self.job.lane == subjects.CLOUD:
             self._answer(claim, Op.GONE, frame.nonce)
         elif (
             frame.attempt <= self.attempt
@@ -228,35 +233,39 @@ class Ticket:
     def _cloud_claim(self, claim: Claim, frame: Frame, now: float) -> None:
         """Of a fallback: for a job that workers could take as well, or for the copy of one."""
         copy = subjects.lane_of(claim.ack) == subjects.CLOUD
+        turn = subjects.turn_of(claim.ack)  # of several copies, if it was hedged and then moved
+        stale = turn <= self._turn if copy else frame.attempt <= self.attempt
         held = self.holder is not None and now - self.times.heard < SUSPECT
         if self.rival is not None and frame.nonce == self.rival.nonce:
             self._answer(claim, Op.GO, frame.nonce)
-        elif frame.nonce in self._former or frame.attempt <= (
-            self._cloud_attempt if copy else self.attempt
-        ):
+        elif frame.nonce in self._former or stale:
             self._answer(claim, Op.DROP, frame.nonce)
-        elif held and copy and self.hedged and not self.in_cloud and not self.times.first:
-            self._compete_too(claim, frame, now)
+        elif copy and (self.rival is not None or (held and self._open_race)):
+            self._compete_too(claim, frame, turn, now)
         elif held:
             self._answer(claim, Op.GONE if copy and not self.in_cloud else Op.DROP, frame.nonce)
         elif not (copy or self.wanted):
             self._answer(claim, Op.LEAVE, frame.nonce)
         else:
             if copy:
-                self._cloud_attempt = frame.attempt
+                self._turn = turn
             else:
                 self.attempt = frame.attempt
             self._grant(claim, frame, now)
 
-    def _compete_too(self, claim: Claim, frame: Frame, now: float) -> None:
+    @property
+    def _open_race(self) -> bool:
+        return self.hedged and not self.in_cloud and not self.times.first
+
+    def _compete_too(self, claim: Claim, frame: Frame, turn: tuple[int, int], now: float) -> None:
         """The hedged copy's holder; another one's place is taken only once that is silent."""
         if self.rival is not None:
-            if now - self.rival.heard < SUSPECT:
+            if self.rivalled(now):
                 self._answer(claim, Op.DROP, frame.nonce)
                 return
             self._former[self.rival.nonce] = self.rival.claim.holder
             self._answer(self.rival.claim, Op.DROP, self.rival.nonce)
-        self._cloud_attempt = frame.attempt
+        self._turn = turn
         self.rival = Rival(claim, frame.nonce, now)
         self._answer(claim, Op.GO, frame.nonce)
 
@@ -265,7 +274,7 @@ class Ticket:
             holder, nonce = self.holder, self._nonce
             self._lost(f"{_whose(holder)} fell silent", now)
             self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
-        if self.done:
+        if self.done or self.holder is not None:  # the rival has it now
             self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
             return
         self._hold(claim, frame.nonce, now)
@@ -334,14 +343,15 @@ class Ticket:
 
     def _lost(self, why: str, now: float) -> None:
         """The holder is no more: forget what the client has not seen, or break the stream."""
-        source = "fallback" if self.in_cloud else "worker"
+        cloud = self.in_cloud
+        source = "fallback" if cloud else "worker"
         self._forget(now)
         if self._released:
             message = f"{why}; the answer above is not complete, send the request again"
             self.error = errors.StreamBroken(message, source=source)
         elif self.rival is not None:
             self._adopt(self.rival, now)
-        elif self.tries >= self._max:
+        elif self.tries >= self._max and not cloud:
             message = f"{self.tries} attempts failed, the last one: {why}"
             self._epitaph = why
             self.exhausted = errors.EngineFailed(message, source=source)

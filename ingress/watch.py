@@ -132,12 +132,17 @@ class Watch:
     def _waiting(self, ticket: Ticket, now: float) -> None:
         job, times = ticket.job, ticket.times
         claim = (job.claim_by - job.arrived) / 1000
-        if ticket.may_leave and self._leaving.waiting(ticket, now - times.freed, now):
+        leaves = ticket.may_leave and self._leaving.waiting(ticket, now - times.freed, now)
+        if ticket.done:
             return
-        if now - times.freed > claim and self._catalog.absent(job.model) > claim:
+        if not leaves and now - times.freed > claim and self._catalog.absent(job.model) > claim:
             why = f"No worker serves {job.model} now. Start one, or try again later."
             ticket.fail(ticket.declined or errors.NoWorker(why, retry_after=5))
-        elif ticket.tries and now - max(times.freed, times.asked) > RESTORE_AFTER:
+        elif (
+            times.claimed
+            and ticket.sequence
+            and now - max(times.freed, times.asked) > RESTORE_AFTER
+        ):
             times.asked = now
             self._spawn(self._dispatch.restore(ticket))
 

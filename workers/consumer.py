@@ -111,11 +111,12 @@ class Puller:
             self._bus.post(ack, ACK)
 
     def heal(self, now: float) -> None:
-        """Pulls that neither brought a job nor expired were lost with a leader: ask again."""
-        if self._open and self._asked and now > self._heard + self._expires + 2.0:
+        """Pulls that neither brought a job nor expired were lost with a leader: ask again. And ask
+        for slots that jobs of other models have set free."""
+        if self._asked and now > self._heard + self._expires + 2.0:
             log.warning("consumer.pulls_lost", model=self.model, pulls=self._asked)
             self._asked = 0
-            self.fill()
+        self.fill()
 
     def _count(self) -> None:
         if not self._asked:

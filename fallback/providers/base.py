@@ -108,6 +108,8 @@ class Provider(Protocol):
 
     name: str
     kind: str
+    choices: int
+    """Most of `n` in one request; of more than one, a job is made for each where that is 1."""
 
     async def open(self) -> None:
         """Read the key and make the client; no I/O beyond that. Raises ProviderFault("key")."""

@@ -55,6 +55,7 @@ class Cloud:
         self.kind: str = config.kind
         self._config = config
         self._data = kinds.KINDS[config.kind]
+        self.choices = self._data.choices
         url = config.url or self._data.url
         self._url = url.replace("{account_id}", config.account_id).rstrip("/")
         self._wire = Wire(config)
@@ -141,7 +142,10 @@ class Cloud:
 
     async def _stream(self, task: Task, response: ClientResponse, gate: Gate) -> Spent:
         drawing = task.job.endpoint in (kinds.IMAGES, kinds.EDITS)
-        counter = count.Drawn(task) if drawing else count.Running(task, self._data.by_event)
+        hearing = task.job.endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS)
+        seconds = forms.length(task) if hearing else 0.0
+        by_event = self._data.by_event
+        counter = count.Drawn(task) if drawing else count.Running(task, by_event, seconds)
         task.meter.counter = counter
         inner: Sink = gate if task.job.endpoint in _UNNAMED else Naming(gate, task.job.asked)
         strip = not wants_usage(task.request) and task.job.endpoint in count.CHUNKED

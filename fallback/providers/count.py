@@ -61,11 +61,13 @@ def usage_in(event: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 class Running:
-    """Counts a stream. `by_event`: an event carries one token, so that events are counted."""
+    """Counts a stream. `by_event`: an event carries one token, so that events are counted.
+    `seconds`: of the recording that it is about, which may be billed by its length."""
 
-    def __init__(self, task: Task, by_event: bool) -> None:
+    def __init__(self, task: Task, by_event: bool, seconds: float = 0.0) -> None:
         self._task = task
         self._by_event = by_event
+        self._seconds = seconds
         self._pattern = _PATTERNS.get(task.job.endpoint)
         self._events = self._letters = 0
         self._characters = spoken(task).characters if task.job.endpoint == kinds.SPEECH else 0
@@ -89,7 +91,7 @@ class Running:
         """What the provider has said at the end; None if nothing of the answer."""
         if not _says_output(self._last):
             return None
-        return replace(of_usage({**self._first, **self._last}), characters=self._characters)
+        return self._whole(of_usage({**self._first, **self._last}))
 
     def spent(self) -> Spent:
         """So far: what was told of the prompt, and our count of the answer."""
@@ -97,9 +99,13 @@ class Running:
         merged = {**self._first, **self._last}
         if merged:
             told = of_usage(merged)
-            return replace(told, completion=max(told.completion, counted), told=False)
-        prompt = prompt_tokens(self._task)
-        return Spent(prompt, counted, characters=self._characters, told=False)
+            return self._whole(replace(told, completion=max(told.completion, counted), told=False))
+        return self._whole(Spent(prompt_tokens(self._task), counted, told=False))
+
+    def _whole(self, spent: Spent) -> Spent:
+        """With what usage in tokens does not say."""
+        seconds = spent.seconds or self._seconds
+        return replace(spent, characters=self._characters, seconds=seconds)
 
 
 class Drawn:

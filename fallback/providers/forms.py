@@ -54,16 +54,16 @@ def heard(
 ) -> tuple[Spent, bytes, str]:
     """(what it used, the answer, its content type). `read` raises for what is no document."""
     if task.request.get(_FORMAT) in ("srt", "vtt"):
-        return Spent(seconds=max(_ends(body), _length(task)), told=False), body, content_type
+        return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
     found = read(body, content_type)
     usage = count.usage_in(found)
     spent = count.of_usage(usage) if usage else Spent(told=False)
     if not spent.told or not (spent.seconds or spent.prompt):
         seconds = found.get("duration")
         told = isinstance(seconds, int | float | str) and _number(seconds) > 0
-        spent = Spent(seconds=_number(seconds) if told else _length(task), told=told)
+        spent = Spent(seconds=_number(seconds) if told else length(task), told=told)
     elif not spent.seconds:
-        spent = replace(spent, seconds=_length(task))
+        spent = replace(spent, seconds=length(task))
     if _as_text(task):
         return spent, f"{found.get('text', '')}\n".encode(), PLAIN
     return spent, body, content_type
@@ -80,7 +80,7 @@ def _ends(body: bytes) -> float:
     return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(millis) / 1000
 
 
-def _length(task: Task) -> float:
+def length(task: Task) -> float:
     """Seconds of the recording, as its head says, else as if it were a usual MP3."""
     try:
         parts = multipart.parse(task.body, task.content_type)

@@ -67,7 +67,7 @@ async def work(
     """
     here, who = caller.here, caller.who
     plan = choose(caller, asked.get("model"), kind)
-    ignored = here.fields.check(plan.model, kind.feature, asked, _NONE)
+    ignored = here.fields.check(plan.model, kind.feature, asked, _NONE, plan.paid)
     if not caller.lenient:
         fields.refuse(plan.name, ignored)
     tags = () if plan.name == plan.model else ((ASKED, plan.name),)

@@ -82,7 +82,8 @@ class Call:
         choices = self.asked.get("n") if self.endpoint.chooses else None
         if choices is None or choices == 1:
             return 1
-        able = self.here.fields.ability(self.plan.model, self.endpoint.feature).choices
+        plan = self.plan
+        able = self.here.fields.ability(plan.model, self.endpoint.feature, plan.paid).choices
         return 1 if choices <= able else int(choices)
 
     def _order(self, body: bytes) -> Order:
@@ -104,11 +105,12 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     asked = endpoint.shape.read(body)
     plan = reach.plan(here, request, who, asked.get("model"))
     taken = _CHOICES if endpoint.chooses else frozenset[str]()
-    ignored = here.fields.check(plan.model, endpoint.feature, asked, taken)
+    ignored = here.fields.check(plan.model, endpoint.feature, asked, taken, plan.paid)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
         fields.refuse(plan.name, ignored)
     wanted = endpoint.wants(asked) if endpoint.wants is not None else None
-    body = await here.media.resolve(request, endpoint.path, asked, body, plan.model)
+    served = "" if plan.paid else plan.model
+    body = await here.media.resolve(request, endpoint.path, asked, body, served)
     stream = endpoint.streams and bool(asked.get("stream"))
     call = Call(request, here, endpoint, asked, body, plan, who, stream, ignored)
     response = await (call.answer() if wanted is None else _structured(call, wanted))

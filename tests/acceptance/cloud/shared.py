@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,16 @@ import openai
 
 from tests.acceptance.cloud.house import SECRET, House, house
 from tests.fabric import KEY
-from tests.sim.providers import Anthropic, Cloudflare, Google, OpenAI, Provider
-from tests.sim.providers.record import Exchange
+from tests.sim.providers import (
+    Anthropic,
+    Cloudflare,
+    Compatible,
+    Exchange,
+    Google,
+    OpenAI,
+    Price,
+    Provider,
+)
 
 ROUTES = {
     "chat": "openai/gpt-4o-mini",
@@ -30,8 +39,44 @@ ROUTES = {
     "llama:edge": "cloudflare/@cf/meta/llama-3.1-8b-instruct",
     "bge": "cloudflare/@cf/baai/bge-base-en-v1.5",
     "claude": "anthropic/claude-haiku-4-5",
+    "some": "compatible/some-model",
+    "vectors": "compatible/embedder",
 }
+
+
+def _price(**dollars: str) -> Price:
+    return Price(**{name: Decimal(amount) for name, amount in dollars.items()})
+
+
+PRICES = {
+    "chat": _price(input="0.15", cached="0.075", output="0.60"),
+    "text": _price(input="1", output="2"),
+    "embed": _price(input="0.02"),
+    "draw": _price(input="10", image="0.042"),  # of medium quality, 1024x1024
+    "hear": _price(second="0.0001"),
+    "speak": _price(characters="15"),
+    "gemini": _price(input="0.30", cached="0.03", output="2.50"),
+    "gemini-embed": _price(input="1"),
+    "nano/banana": _price(input="0.30", image="0.039"),
+    "imagen": _price(image="0.04"),
+    "llama:edge": _price(input="1", output="2"),
+    "bge": _price(input="0.067"),
+    "claude": _price(input="1", cached="0.10", output="5"),
+    "some": _price(input="3", output="4"),
+    "vectors": _price(input="5"),
+}
+"""By route: those of the list and those of `cloud`, for what simulators count."""
 GRANTED = 100_000_000
+
+
+def user(text: str) -> Any:
+    return [{"role": "user", "content": text}]
+
+
+def cost(model: str, sent: Exchange) -> int:
+    """Micro-units of what the simulator has counted, rounded up as each charge is."""
+    exact = sent.used.cost(PRICES[model]) * 1_000_000
+    return int(exact.to_integral_value(ROUND_CEILING))
 
 
 @dataclass(slots=True)
@@ -50,29 +95,48 @@ class Cloud:
         self.seen[name] = len(self.sims[name].record.requests)
         return found
 
+    async def billed(self, model: str, headers: Any = None) -> Exchange:
+        """The one request that the last answer took, which was paid for exactly as its simulator
+        counts it, and nothing is reserved any more."""
+        name = ROUTES[model].partition("/")[0]
+        [sent] = self.sent(name)
+        paid = await self.paid(headers if headers and "x-headrace-cost" in headers else None)
+        assert paid == cost(model, sent), sent.used
+        if headers is not None:
+            assert headers["x-headrace-served-by"] == f"provider:{name}"
+        return sent
+
     async def afresh(self) -> None:
         for name in self.sims:
             self.sent(name)
-        while (balance := await self.house.balance()).reserved:
-            await asyncio.sleep(0.005)
-        self.spent = GRANTED - balance.available
+        self.spent = GRANTED - await self._left()
 
     async def paid(self, headers: Any = None) -> int:
         """What the last answer cost; it is in its head, and gone from the account."""
         available = GRANTED - self.spent
-        async with asyncio.timeout(10):
-            while (balance := await self.house.balance()).reserved:
-                await asyncio.sleep(0.005)
-        cost = available - balance.available
+        cost = available - await self._left()
         self.spent += cost
         if headers is not None:
             whole, rest = divmod(cost, 1_000_000)
             assert headers["x-headrace-cost"] == f"{whole}.{rest:06d} USD"
         return cost
 
+    async def _left(self) -> int:
+        """Once nothing is reserved; read twice, as a reservation may be released between the
+        look at the counter and the look at what is open."""
+        async with asyncio.timeout(10):
+            while True:
+                found = await self.house.balance()
+                if not found.reserved and found == await self.house.balance():
+                    return found.available
+                await asyncio.sleep(0.005)
+
 
 @asynccontextmanager
-async def cloud(home: Path) -> AsyncIterator[Cloud]:
+async def cloud(
+    home: Path, more: Callable[[House, dict[str, Provider]], None] | None = None
+) -> AsyncIterator[Cloud]:
+    """`more` adds tables of its own."""
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(house(home))
         sims: dict[str, Provider] = {
@@ -80,6 +144,7 @@ async def cloud(home: Path) -> AsyncIterator[Cloud]:
             "google": Google(key=SECRET),
             "cloudflare": Cloudflare(key=SECRET),
             "anthropic": Anthropic(key=SECRET),
+            "compatible": Compatible(key=SECRET),
         }
         for name, sim in sims.items():
             await stack.enter_async_context(sim)
@@ -87,6 +152,10 @@ async def cloud(home: Path) -> AsyncIterator[Cloud]:
         here.price("google", "gemini-embedding-001", input=1)
         here.price("cloudflare", "@cf/meta/llama-3.1-8b-instruct", input=1, output=2)
         here.price("openai", "gpt-3.5-turbo-instruct", input=1, output=2)
+        here.price("compatible", "some-model", input=3, output=4)
+        here.price("compatible", "embedder", input=5)
+        if more is not None:
+            more(here, sims)
         for name, where in ROUTES.items():
             here.route(name, [where])
         await here.grant(GRANTED)

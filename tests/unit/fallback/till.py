@@ -38,6 +38,7 @@ class Double:
     """A provider; `acts` are for the calls to come, the last one for all after it."""
 
     kind = "compatible"
+    choices = 128
 
     def __init__(self, name: str, *acts: Act) -> None:
         self.name = name

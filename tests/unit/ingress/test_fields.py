@@ -8,7 +8,7 @@ from ingress import fields
 from ingress.catalog import Catalog
 from ingress.fields import Fields
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import FALLBACK, Ignored, ServedModel
 from tests.unit import fakes
 
 NONE: frozenset[str] = frozenset()
@@ -67,6 +67,19 @@ def test_what_the_fabric_does_itself_is_not_ignored() -> None:
 def test_choices_are_what_every_engine_can_give() -> None:
     _, checker = known(model("chat", "n", slots=8), model("chat", "n", slots=2))
     assert checker.ability("m", "chat").choices == 2
+
+
+@pytest.mark.parametrize(
+    ("paid", "choices"),
+    [([("chat",)], 1), ([("chat", "n")], 128), ([("chat",), ("chat", "n")], 128)],
+)
+def test_one_provider_that_gives_several_choices_is_enough(
+    paid: list[tuple[str, ...]], choices: int
+) -> None:
+    catalog = Catalog(lambda: 0.0)
+    models = tuple(model(*features) for features in paid)
+    catalog.hear(fakes.card("fb-1", models=models, role=FALLBACK))
+    assert Fields(catalog).ability("m", "chat").choices == choices
 
 
 def test_what_was_found_is_kept_until_another_card_comes() -> None:

@@ -1,0 +1,370 @@
+"""What endpoints do beside the plain case with providers behind them: addresses of pictures, many
+choices of those who give one, large requests, refusals and faults in each dialect."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import wave
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import anthropic
+import openai
+import pytest
+import pytest_asyncio
+
+from tests.acceptance.cloud.house import SECRET, House
+from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, cost, user
+from tests.fabric import KEY
+from tests.sim.providers import (
+    Anthropic,
+    Google,
+    Groq,
+    OpenRouter,
+    Provider,
+    Together,
+    broken,
+    refuse,
+    words,
+)
+from tests.sim.providers.openai_images import picture
+from tests.sim.sdserver_pictures import png
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+PNG = png(8, 8, b"\x80" * 24)
+B64 = base64.b64encode(PNG).decode()
+SIZE: Any = "1024x1024"
+LENIENT = {"x-headrace-lenient": "true"}
+DIALECTS = {
+    "openrouter": (OpenRouter, "meta-llama/llama-3.3-70b-instruct"),
+    "groq": (Groq, "llama-3.1-8b-instant"),
+    "together": (Together, "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def dialects() -> AsyncIterator[dict[str, Provider]]:
+    made: dict[str, Provider] = {name: kind(key=SECRET) for name, (kind, _) in DIALECTS.items()}
+    for sim in made.values():
+        await sim.start()
+    yield made
+    for sim in made.values():
+        await sim.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def there(
+    tmp_path_factory: pytest.TempPathFactory, dialects: dict[str, Provider]
+) -> AsyncIterator[Cloud]:
+    def more(here: House, sims: dict[str, Provider]) -> None:
+        for name, sim in dialects.items():
+            model = DIALECTS[name][1]
+            here.provider(name, sim)
+            here.price(name, model, input=1, output=2)
+            here.route(f"by/{name}", [f"{name}/{model}"])
+
+    async with cloud(tmp_path_factory.mktemp("cloud"), more) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def afresh(there: Cloud) -> None:
+    await there.afresh()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def claude(there: Cloud) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    url = there.house.fabric.url
+    async with anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+# Pictures
+
+
+async def seen(url: str) -> bytes:
+    """What lies at an address, for one who has no key."""
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
+@pytest.mark.parametrize("model", ["draw", "nano/banana", "imagen"])
+async def test_pictures_at_our_own_addresses(there: Cloud, model: str) -> None:
+    """No provider keeps them, and its own addresses would tell who it is."""
+    raw = await there.client.images.with_raw_response.generate(
+        model=model, prompt="a mill", size=SIZE, n=1, response_format="url"
+    )
+    [one] = raw.parse().data or []
+    assert one.url is not None
+    assert one.url.startswith(there.house.fabric.url)
+    assert await seen(one.url) == picture("a mill", 0, SIZE)
+    await there.billed(model, raw.headers)
+
+
+async def test_edits_at_our_own_addresses(there: Cloud) -> None:
+    raw = await there.client.images.with_raw_response.edit(
+        model="draw",
+        image=("a.png", PNG, "image/png"),
+        mask=("m.png", PNG, "image/png"),
+        prompt="more water",
+        size=SIZE,
+        response_format="url",
+    )
+    [one] = raw.parse().data or []
+    assert one.url is not None
+    assert await seen(one.url) == picture("more water", 0, SIZE)
+    sent = await there.billed("draw", raw.headers)
+    assert (sent.files["image"], sent.files["mask"]) == ([PNG], [PNG])
+
+
+async def test_more_pictures_than_the_model_draws_at_a_time(there: Cloud) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        await there.client.images.generate(model="nano/banana", prompt="a mill", n=2)
+    assert 400 <= caught.value.status_code < 500
+    assert "at most 1 at a time" in caught.value.message
+    assert not there.sent("google")
+
+
+# Eyes and ears
+
+
+async def test_pictures_in_responses(there: Cloud) -> None:
+    asked: Any = [
+        {"type": "input_text", "text": "#p one"},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{B64}", "detail": "low"},
+    ]
+    raw = await there.client.responses.with_raw_response.create(
+        model="chat", input=[{"role": "user", "content": asked}]
+    )
+    assert raw.parse().output_text == "#p one"
+    assert (await there.billed("chat", raw.headers)).used.input == 2 + words.PICTURE
+
+
+async def test_pictures_in_messages(there: Cloud, claude: anthropic.AsyncAnthropic) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": B64}
+    content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "#p one"}]
+    raw = await claude.messages.with_raw_response.create(
+        model="claude", max_tokens=5, messages=[{"role": "user", "content": content}]
+    )
+    block: Any = (await raw.parse()).content[0]
+    assert block.text == "#p one"
+    assert (await there.billed("claude", raw.headers)).used.input == 2 + words.PICTURE
+
+
+async def test_whisper_answers_whole_where_a_stream_is_asked_for(there: Cloud) -> None:
+    """As OpenAI has it: it ignores the field with this model."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as made:
+        made.setnchannels(1)
+        made.setsampwidth(2)
+        made.setframerate(16_000)
+        made.writeframes(bytes(64_000))
+    fabric, form = there.house.fabric, aiohttp.FormData({"model": "hear", "stream": "true"})
+    form.add_field("file", out.getvalue(), filename="a.wav")
+    url = f"{fabric.url}/v1/audio/transcriptions"
+    async with fabric.session.post(url, data=form, headers=fabric.headers) as answer:
+        assert answer.status == 200
+        assert "heard" in (await answer.json())["text"]
+        await there.billed("hear", answer.headers)
+
+
+# Large, many, lenient
+
+
+async def test_a_prompt_that_travels_by_reference(there: Cloud) -> None:
+    said = "#l " + "mill " * 80_000
+    raw = await there.client.chat.completions.with_raw_response.create(
+        model="chat", messages=user(said), max_tokens=3
+    )
+    assert raw.parse().choices[0].message.content == "#l mill mill"
+    assert (await there.billed("chat", raw.headers)).used.input == 80_001
+
+
+async def test_more_texts_than_one_request_may_have_there(there: Cloud) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        await there.client.embeddings.create(model="bge", input=["x"] * 101)
+    assert 400 <= caught.value.status_code < 500
+    assert "more than 100 texts" in caught.value.message
+    assert not there.sent("cloudflare")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_choices_of_those_who_give_one_say_what_they_cost_together(
+    there: Cloud, stream: bool
+) -> None:
+    raw = await there.client.chat.completions.with_raw_response.create(
+        model="claude",
+        messages=user("#n one two"),
+        max_tokens=3,
+        n=3,
+        stream=stream,
+        stream_options={"include_usage": True} if stream else openai.omit,
+    )
+    made: Any = raw.parse()
+    usage = [chunk async for chunk in made][-1].usage if stream else made.usage
+    sent = there.sent("anthropic")
+    assert usage.completion_tokens == sum(one.used.output for one in sent) == 9
+    assert raw.headers["x-headrace-served-by"] == "provider:anthropic"
+    paid = await there.paid(None if stream else raw.headers)
+    assert paid == sum(cost("claude", one) for one in sent)
+
+
+async def test_the_lenient_are_served_and_warned(there: Cloud) -> None:
+    raw = await there.client.chat.completions.with_raw_response.create(
+        model="claude",
+        messages=user("#w one"),
+        max_tokens=2,
+        seed=5,
+        logit_bias={"1": 1},
+        extra_headers=LENIENT,
+    )
+    assert raw.parse().choices[0].message.content == "#w one"
+    assert "seed" in raw.headers["x-headrace-warning"]
+    sent = await there.billed("claude", raw.headers)
+    assert sent.body.keys() == {"model", "messages", "max_tokens"}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_dialects_by_config_alone(
+    there: Cloud, dialects: dict[str, Provider], name: str, stream: bool
+) -> None:
+    sim, model = dialects[name], f"by/{name}"
+    raw = await there.client.chat.completions.with_raw_response.create(
+        model=model, messages=user("#d one two"), max_tokens=3, stream=stream
+    )
+    made: Any = raw.parse()
+    if stream:
+        chunks = [chunk async for chunk in made]
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert text == "#d one two"
+        assert {chunk.model for chunk in chunks} == {model}
+    else:
+        assert (made.choices[0].message.content, made.model) == ("#d one two", model)
+    assert raw.headers["x-headrace-served-by"] == f"provider:{name}"
+    sent = sim.record.requests[-1]
+    assert await there.paid(None if stream else raw.headers) == sent.used.input + 2 * 3
+
+
+# Refusals and faults
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_google_blocks(there: Cloud, stream: bool) -> None:
+    google = there.sims["google"]
+    assert isinstance(google, Google)
+    google.blocked = {"forbidden"}
+    try:
+        raw = await there.client.chat.completions.with_raw_response.create(
+            model="gemini", messages=user("#b forbidden"), stream=stream
+        )
+        made: Any = raw.parse()
+        ends = [c.choices[0].finish_reason async for c in made] if stream else []
+        assert (ends[-1] if stream else made.choices[0].finish_reason) == "content_filter"
+        await there.billed("gemini", raw.headers)
+        with pytest.raises(openai.BadRequestError) as caught:
+            await there.client.images.generate(model="nano/banana", prompt="forbidden")
+        assert caught.value.code == "content_policy_violation"
+        assert len(there.sent("google")) == 1
+    finally:
+        google.blocked = set()
+
+
+@pytest.mark.parametrize("model", ["chat", "gemini", "llama:edge", "claude", "some"])
+async def test_a_request_that_the_provider_does_not_take_is_the_clients(
+    there: Cloud, model: str
+) -> None:
+    name = ROUTES[model].partition("/")[0]
+    there.sims[name].faults.add(refuse(400, message="the prompt is too long"))
+    with pytest.raises(openai.BadRequestError) as caught:
+        await there.client.chat.completions.create(model=model, messages=user("x"))
+    assert "the prompt is too long" in caught.value.message
+    assert caught.value.response.headers["x-headrace-error-source"] == f"provider:{name}"
+    assert len(there.sent(name)) == 1
+    assert await there.paid() == 0
+
+
+async def test_faults_of_messages_have_their_own_shape(
+    there: Cloud, claude: anthropic.AsyncAnthropic
+) -> None:
+    sim = there.sims["anthropic"]
+    assert isinstance(sim, Anthropic)
+    sim.faults.add(refuse(400, message="messages: too many"))
+    with pytest.raises(anthropic.BadRequestError, match="messages: too many") as caught:
+        await claude.messages.create(model="claude", max_tokens=5, messages=user("x"))
+    body: Any = caught.value.body
+    assert (body["type"], body["error"]["type"]) == ("error", "invalid_request_error")
+    sim.faults.add(broken(after=2))
+    pieces: list[str] = []
+    with pytest.raises(anthropic.APIStatusError) as broke:
+        await _said(claude, "#m a b c d e", pieces)
+    assert "".join(pieces) == "#m a"
+    assert "anthropic" in str(broke.value)
+    assert len(there.sent("anthropic")) == 2
+    assert await there.paid() > 0
+
+
+async def _said(claude: anthropic.AsyncAnthropic, text: str, pieces: list[str]) -> None:
+    messages = user(text)
+    async with claude.messages.stream(model="claude", max_tokens=9, messages=messages) as stream:
+        async for piece in stream.text_stream:
+            pieces.append(piece)
+
+
+async def test_responses_that_break_off(there: Cloud) -> None:
+    there.sims["openai"].faults.add(broken(after=2))
+    stream = await there.client.responses.create(model="chat", input="#r a b c", stream=True)
+    pieces: list[str] = []
+    with pytest.raises(openai.APIError) as caught:
+        await _heard(stream, pieces)
+    assert ("".join(pieces), caught.value.code) == ("#r a", "stream_broken")
+    assert len(there.sent("openai")) == 1
+    assert await there.paid() > 0
+
+
+async def _heard(stream: Any, pieces: list[str]) -> None:
+    async for event in stream:
+        pieces += [event.delta] if event.type == "response.output_text.delta" else []
+
+
+@pytest.mark.parametrize(
+    ("model", "ask"),
+    [
+        ("embed", {"embeddings": {"input": "x"}}),
+        ("draw", {"images": {"prompt": "x", "size": SIZE}}),
+        ("imagen", {"images": {"prompt": "x"}}),
+        ("speak", {"speech": {"input": "x", "voice": "alloy"}}),
+        ("hear", {"transcriptions": {"file": ("a.wav", b"RIFF\x24\0\0\0WAVEfmt " + bytes(40))}}),
+        ("chat", {"responses": {"input": "x"}}),
+    ],
+)
+async def test_a_provider_that_is_away_is_named_and_nothing_is_paid(
+    there: Cloud, model: str, ask: dict[str, Any]
+) -> None:
+    name = ROUTES[model].partition("/")[0]
+    sim, client = there.sims[name], there.client
+    calls: Any = {
+        "embeddings": client.embeddings.create,
+        "images": client.images.generate,
+        "speech": client.audio.speech.create,
+        "transcriptions": client.audio.transcriptions.create,
+        "responses": client.responses.create,
+    }
+    [(what, fields)] = ask.items()
+    sim.faults.add(refuse(500), refuse(503, retry_after=0), refuse(500))
+    try:
+        async with asyncio.timeout(8):
+            with pytest.raises(openai.APIStatusError) as caught:
+                await calls[what](model=model, **fields)
+        assert (caught.value.status_code, caught.value.code) == (502, "provider_failed")
+        assert f"{name} answered 5" in caught.value.message
+        assert await there.paid() == 0
+    finally:
+        sim.faults.clear()
+    there.sent(name)
+    await calls[what](model=model, **fields)
+    assert len(there.sent(name)) == 1
