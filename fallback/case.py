@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,11 @@ _LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str, Any], bytes]:
-    """The JSON object of a body, or the text fields of a form, and the body. The ingress has
-    checked it. An answer without a limit gets one: the worst case is what it is reserved for."""
+    """The JSON object of a body, or the fields of a form, and the body. The ingress has checked
+    it. An answer without a limit gets one: the worst case is what it is reserved for."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        parts = multipart.parse(body, content_type)
-        fields = {p.name: p.content.decode(errors="replace") for p in parts if p.filename is None}
-        return fields, body
+        return _form(multipart.parse(body, content_type)), body
     request: dict[str, Any] = orjson.loads(body)
     limits = _LIMIT_FIELDS.get(endpoint, ())
     if limits and not any(_limits(request.get(name)) for name in limits):
@@ -73,6 +71,18 @@ def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str,
         request[limits[0]] = estimate.OUTPUT_TOKENS
         body = orjson.dumps(request)
     return request, body
+
+
+def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
+    """Texts, and for each name of uploads a list of their bytes: what they may cost depends on
+    their length and number."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if part.filename is None:
+            found[part.name] = part.content.decode(errors="replace")
+        else:
+            found.setdefault(part.name, []).append(part.content)
+    return found
 
 
 def _limits(value: Any) -> bool:

@@ -22,6 +22,8 @@ UPLOADS = ("image", "image[]", "mask", "file")
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PICTURES = ("image_url", "input_image", "image")
 _NUMBER_TOKENS = 8
+_FASTEST = 192_000 * 8 * 4
+"""Bytes a second of the finest sound that there is; a header that claims more makes it short."""
 
 
 def output_limit(request: Mapping[str, Any]) -> int:
@@ -84,18 +86,16 @@ def _part(part: Mapping[str, Any], image_tokens: int) -> int | None:
 
 def pictures_given(request: Mapping[str, Any]) -> int:
     """Pictures that a request to edit brings, its mask among them."""
-    given = [request[name] for name in UPLOADS if request.get(name)]
-    return max(1, sum(len(each) if isinstance(each, list | tuple) else 1 for each in given))
+    return max(1, sum(len(request.get(name) or ()) for name in UPLOADS))
 
 
-def seconds(recording: Any, size: int) -> float:
-    """The length of a recording: as its WAV header says, else at `BYTES_A_SECOND`."""
-    if isinstance(recording, bytes | bytearray | memoryview):
-        found = _wav(bytes(recording))
-        if found is not None:
-            return found
-        size = len(recording)
-    return size / BYTES_A_SECOND
+def seconds(recordings: Any, size: int) -> float:
+    """The length of all recordings: as WAV headers say, else at `BYTES_A_SECOND`. `size`: of the
+    body, by which they are judged where they are not known."""
+    if not isinstance(recordings, list | tuple):
+        return size / BYTES_A_SECOND
+    lengths = [(_wav(each), len(each) / BYTES_A_SECOND) for each in recordings]
+    return sum(coded if exact is None else exact for exact, coded in lengths)
 
 
 def _wav(data: bytes) -> float | None:
@@ -112,6 +112,6 @@ def _wav(data: bytes) -> float | None:
             form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
             pace = rate * channels * bits // 8
             # 1 whole numbers, 3 floats, 0xFFFE either: the formats whose pace is fixed.
-            return len(data) / pace if form in (1, 3, 0xFFFE) and pace else None
+            return len(data) / pace if form in (1, 3, 0xFFFE) and 0 < pace <= _FASTEST else None
         at += 8 + size + size % 2
     return None

@@ -164,8 +164,8 @@ def _choices() -> str:
 def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price: Price) -> int:
     """Micro-units that the job may cost at most.
 
-    `request` is the body, or the fields of the form, where ``file`` may hold the bytes of a
-    recording; `body_size` is the whole body's, by which a recording is judged otherwise. Raises
+    `request` is the body, or the fields of the form, where uploads are lists of bytes; `body_size`
+    is the whole body's, by which a recording that is not there is judged. Raises
     ValueError if `price` lacks what the endpoint needs.
     """
     if lacks := missing(endpoint, price):

@@ -40,8 +40,11 @@ def test_what_writes_nothing_has_none() -> None:
     assert request_of(body, JSON, "/v1/embeddings") == ({"input": "x"}, body)
 
 
-def test_a_form_is_its_texts() -> None:
-    parts = [Part("model", b"m"), Part("file", b"RIFF", "a.wav", "audio/wav")]
+def test_a_form_is_its_texts_and_its_uploads() -> None:
+    parts = [Part("model", b"m"), *(Part("file", b, "a.wav", "audio/wav") for b in (b"1", b"2"))]
     body, content_type = multipart.put(parts, "language", "en")
     request, left = request_of(body, content_type, "/v1/audio/transcriptions")
-    assert (request, left) == ({"model": "m", "language": "en"}, body)
+    assert (request, left) == (
+        {"model": "m", "language": "en", "file": [b"1", b"2"]},
+        body,
+    )

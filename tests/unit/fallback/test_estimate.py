@@ -84,24 +84,34 @@ def test_how_many_are_asked_for(asked: dict[str, Any], count: int) -> None:
 @pytest.mark.parametrize("form", [{}, {"rate": 44_100, "channels": 2}, {"width": 1, "rate": 8000}])
 def test_a_wav_says_its_length(form: dict[str, int]) -> None:
     data = recording(3, **form)
-    assert 3 <= estimate.seconds(data, 0) < 3.01
+    assert 3 <= estimate.seconds([data], 0) < 3.01
 
 
 def test_a_wav_that_was_streamed_is_as_long_as_it_is() -> None:
     data = bytearray(recording(3))
     data[40:44] = b"\xff\xff\xff\xff"
-    assert 3 <= estimate.seconds(bytes(data), 0) < 3.01
+    assert 3 <= estimate.seconds([bytes(data)], 0) < 3.01
 
 
 @pytest.mark.parametrize("data", [b"RIFF", b"RIFF____WAVE", b"RIFF____WAVEfmt ", b"ID3" * 1000])
 def test_other_recordings_are_judged_by_their_size(data: bytes) -> None:
-    assert estimate.seconds(data, 0) == len(data) / estimate.BYTES_A_SECOND
+    assert estimate.seconds([data], 0) == len(data) / estimate.BYTES_A_SECOND
     assert estimate.seconds(None, 4000) == 2.0
+
+
+def test_a_header_that_claims_too_much_makes_no_recording_short() -> None:
+    data = recording(3, rate=4_000_000)
+    data = data[:24] + (2**31).to_bytes(4, "little") + data[28:]
+    assert estimate.seconds([data], 0) == len(data) / estimate.BYTES_A_SECOND
+
+
+def test_every_recording_of_a_form_counts() -> None:
+    assert 5 <= estimate.seconds([recording(3), recording(2)], 0) < 5.02
 
 
 def test_sound_is_reserved_by_the_minute() -> None:
     price = Price(provider="p", model="m", minute="0.06")
-    asked = {"file": recording(60)}
+    asked = {"file": [recording(60)]}
     at = "/v1/audio/transcriptions"
     assert 60_000 <= pricing.worst_case(at, asked, 10**9, price) < 60_100
     assert pricing.worst_case(at, {}, 120_000, price) == 60_000
@@ -134,8 +144,8 @@ def test_a_picture_is_reserved_by_what_is_asked_or_the_dearest(
 def test_pictures_given_to_edit_are_paid_as_prompt() -> None:
     price = Price(provider="p", model="m", image="0.01", input="1")
     at = "/v1/images/edits"
-    one = pricing.worst_case(at, {"prompt": "x", "image": "a"}, 0, price)
-    two = pricing.worst_case(at, {"prompt": "x", "image": ["a", "b"]}, 0, price)
+    one = pricing.worst_case(at, {"prompt": "x", "image": [b"a"]}, 0, price)
+    two = pricing.worst_case(at, {"prompt": "x", "image": [b"a", b"b"]}, 0, price)
     assert two - one == pricing.IMAGE_TOKENS
 
 
