@@ -56,9 +56,11 @@ _LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
 """The fields that limit the answer there; another endpoint's does not. The first is set."""
 
 
-def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str, Any], bytes]:
-    """The JSON object of a body, or the fields of a form, and the body. The ingress has checked
-    it. An answer without a limit gets one: the worst case is what it is reserved for."""
+def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of the job's body, or the fields of a form, and the body. The ingress has
+    checked it. An answer without a limit gets one: the worst case is what it is reserved for. One
+    that was begun is the last message, and counts."""
+    content_type, endpoint = job.content_type, job.endpoint
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _form(multipart.parse(body, content_type)), body
@@ -70,7 +72,18 @@ def request_of(body: bytes, content_type: str, endpoint: str) -> tuple[dict[str,
                 request.pop(name, None)
         request[limits[0]] = estimate.OUTPUT_TOKENS
         body = orjson.dumps(request)
+    if job.begun is not None:
+        return _resumed(request, *job.begun)
     return request, body
+
+
+def _resumed(request: dict[str, Any], tokens: int, text: str) -> tuple[dict[str, Any], bytes]:
+    for name in estimate.LIMITS:
+        if _limits(request.get(name)):
+            request[name] = max(1, request[name] - tokens)
+    if text:
+        request["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
+    return request, orjson.dumps(request)
 
 
 def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fallback.policy import Routes
 from fallback.wants import Wants
 from schemas import metrics, settings, subjects
 from schemas.bus import Bus, Message
-from schemas.nodes import EngineState, ServedModel
+from schemas.nodes import EngineState, ServedModel, resuming
 from workers.consumer import Puller, declare
 from workers.engines.base import EngineFault
 from workers.engines.openai import FEATURES
@@ -124,6 +124,7 @@ class CloudDesk:
                 paths = desk.provider.endpoints(model)
                 features = sorted(FEATURES[path] for path in paths if path in FEATURES)
                 features += ["n"] if desk.provider.choices > 1 else []
+                features += [resuming(p) for p in sorted(paths) if desk.provider.resumes(model, p)]
                 found[route.served, name, model] = ServedModel(
                     route.served,
                     name,

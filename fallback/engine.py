@@ -135,7 +135,7 @@ class CloudEngine:
         if route is None:
             why = f"no provider may have {job.asked!r} by this fallback's configuration"
             raise _declined(job, why)
-        request, bounded = request_of(body, job.content_type, job.endpoint)
+        request, bounded = request_of(job, body)
         return Case(attempt, route, request, bounded, time.time())
 
     def _choose(self, case: Case) -> Chosen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from schemas.nodes import FALLBACK, WORKER, Card, ServedModel
+from schemas.nodes import FALLBACK, WORKER, Card, ServedModel, resuming
 
 STALE = 3.5
 """Seconds without a card after which a worker counts as gone; it sends one each second."""
@@ -91,6 +91,10 @@ class Catalog:
     def provides(self, model: str) -> bool:
         """Whether a fallback is here that has a provider for `model`."""
         return any(served.id == model for served in self._paid())
+
+    def resumes(self, model: str, endpoint: str) -> bool:
+        """Whether one of the providers of `model` goes on from an answer that was begun."""
+        return any(resuming(endpoint) in served.features for served in self.providing(model))
 
     def unprovided(self) -> float:
         """Seconds for which there has been no fallback; 0.0 if there is one."""

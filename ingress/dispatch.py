@@ -14,9 +14,10 @@ import structlog
 
 from ingress.pace import DrainRate
 from ingress.routes import CLOUD, LOCAL, Plan
+from ingress.splice import Splice
 from ingress.tally import Tally
 from ingress.ticket import Ticket
-from schemas import errors, metrics, subjects, topology
+from schemas import errors, jobs, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.frames import Op, pack_control
 from schemas.jobs import LOCAL as LOCAL_TAG
@@ -41,6 +42,8 @@ class Order:
     account: str
     key: str
     tags: tuple[tuple[str, str], ...] = ()
+    splices: bool = False
+    """Whether a provider may continue its stream if that breaks."""
 
 
 class Dispatch:
@@ -104,6 +107,9 @@ class Dispatch:
         unclaimed = ticket.sequence if ticket.holder is None else 0
         ticket.withdraw(now)
         ticket.job = _for_providers(ticket.job)
+        if ticket.splice is not None and ticket.splice.text is not None:
+            begun = jobs.begun(ticket.splice.tokens, ticket.splice.text)
+            ticket.job = replace(ticket.job, tags=(*ticket.job.tags, begun))
         ticket.renew()
         ticket.sequence, ticket.times.posted = 0, now
         with suppress(BusError):  # published once it is back
@@ -218,6 +224,8 @@ class Dispatch:
         ticket = Ticket(job, order.body, self, time.monotonic(), self._config.jobs.max_attempts)
         ticket.may_leave = order.plan.reach != LOCAL
         ticket.hedge = order.plan.hedge
+        if order.splices:
+            ticket.splice = Splice(order.endpoint)
         return ticket
 
     def _job(self, order: Order) -> Job:

@@ -58,7 +58,7 @@ class Leaving:
                 ticket.give_up()
             return False
         if ticket.exhausted is not None:
-            self._move(ticket, "failures", now)
+            self._move(ticket, "broken stream" if ticket.torn else "failures", now)
         elif waited > claim:
             self._overdue(ticket, now)
         return True
@@ -69,6 +69,8 @@ class Leaving:
         self._dispatch.move(ticket, now)
 
     def _can(self, ticket: Ticket) -> bool:
+        if ticket.torn:
+            return self._catalog.resumes(ticket.job.model, ticket.job.endpoint)
         return ticket.may_leave and self._catalog.provides(ticket.job.model)
 
     def _overdue(self, ticket: Ticket, now: float) -> None:
@@ -93,5 +95,6 @@ class Leaving:
             gone = self._catalog.unprovided() > 0
             what = "no fallback runs" if gone else "the fallback has no provider for it"
             why = f"{ticket.job.asked} is for providers alone now, and {what}. Try again later."
-            ticket.fail(ticket.declined or errors.NoWorker(why, retry_after=5))
+            torn = ticket.exhausted if ticket.torn else None
+            ticket.fail(torn or ticket.declined or errors.NoWorker(why, retry_after=5))
         return True

@@ -72,6 +72,8 @@ class Exchange:
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
+        self._torn = False
+        """The client was told who continues."""
         self.headers = {"x-request-id": request.state.id}
         if dialect.request_id:
             self.headers[dialect.request_id] = request.state.id
@@ -153,7 +155,7 @@ class Exchange:
                         await ticket.change()
                 elif piece := ticket.take():
                     clock.reset()
-                    if self._early:
+                    if self._early or (ticket.torn and not self._torn and ticket.notes):
                         yield self._late_name()
                     yield piece
                 elif clock.rang():
@@ -171,7 +173,7 @@ class Exchange:
 
     def _late_name(self) -> bytes:
         """What the head could not say, as comments."""
-        self._early = False
+        self._early, self._torn = False, self._ticket.torn
         return origin.comments(origin.served_by(self._ticket))
 
     def _close(self, status: int) -> None:

@@ -21,6 +21,7 @@ from collections import deque
 
 from ingress.effects import Effects, Times
 from ingress.rival import Rival
+from ingress.splice import Splice
 from schemas import errors, metrics, subjects
 from schemas.errors import HeadraceError
 from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
@@ -68,6 +69,8 @@ class Ticket:
         self.declined: HeadraceError | None = None
         """Why the providers did not take it, when they were asked last."""
         self.rival: Rival | None = None
+        self.splice: Splice | None = None
+        """Keeps what the client has of a stream that a provider may continue."""
         self._effects = effects
         self._max = max_attempts
         self._nonce = 0
@@ -165,6 +168,11 @@ class Ticket:
             self._effects.say(self.holder.holder, Op.CANCEL, self.job.id, self._nonce)
         self._dismiss()
         self.nudge()
+
+    @property
+    def torn(self) -> bool:
+        """Whether the stream broke, and the rest of it is for a provider."""
+        return self.splice is not None and self.splice.closed
 
     @property
     def in_cloud(self) -> bool:
@@ -313,8 +321,9 @@ class Ticket:
             case Kind.DATA:
                 if not self.times.first:
                     self._first(now)
-                self._pieces.append(frame.body)
-                self.buffered += len(frame.body)
+                piece = frame.body if self.splice is None else self.splice.add(frame.body)
+                self._pieces.append(piece)
+                self.buffered += len(piece)
             case Kind.START:
                 self.head = Start(*frame.body)
             case Kind.END:
@@ -338,8 +347,13 @@ class Ticket:
         if fault.retryable:
             self._lost(fault.message, now)
         elif not self.done:
-            self.error = _error(fault, source)
+            self.error = self._untaken(fault) if self.torn else _error(fault, source)
             self._dismiss()
+
+    def _untaken(self, fault: Fail) -> HeadraceError:
+        """A provider that was to continue a stream did not."""
+        why = f"{self.exhausted}; no provider could continue it: {fault.message}"
+        return errors.StreamBroken(why, source="fallback")
 
     def _lost(self, why: str, now: float) -> None:
         """The holder is no more: forget what the client has not seen, or break the stream."""
@@ -348,7 +362,7 @@ class Ticket:
         self._forget(now)
         if self._released:
             message = f"{why}; the answer above is not complete, send the request again"
-            self.error = errors.StreamBroken(message, source=source)
+            self._break(errors.StreamBroken(message, source=source), cloud)
         elif self.rival is not None:
             self._adopt(self.rival, now)
         elif self.tries >= self._max and not cloud:
@@ -359,9 +373,18 @@ class Ticket:
                 self.give_up()
         self.nudge()
 
+    def _break(self, error: HeadraceError, cloud: bool) -> None:
+        """The client has a part of it: a provider may go on from there, but not another's part."""
+        torn = self.splice is not None and self.may_leave and not cloud and self.splice.close()
+        if torn:
+            self.exhausted = error
+        else:
+            self.error = error
+
     def give_up(self) -> None:
         """Nobody is left who could try. It must be `exhausted`."""
-        self._effects.bury(self.job, self._epitaph)
+        if not self.torn:
+            self._effects.bury(self.job, self._epitaph)
         self.error = self.exhausted
         self.nudge()
 
@@ -378,6 +401,8 @@ class Ticket:
             self._pieces.clear()
             self.buffered = 0
             self.times.first = 0.0
+            if self.splice is not None:
+                self.splice.forget()
 
     def nudge(self) -> None:
         """Let `change` return."""

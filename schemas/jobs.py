@@ -15,9 +15,17 @@ LENIENT = ("lenient", "true")
 LOCAL = ("reach", "local")
 """The tag of a job that no provider may see, though others of its model may go to one."""
 
+BEGUN = "begun"
+"""The tag of a job whose answer is to go on from a text: see `begun`."""
+
 
 class CodecError(ValueError):
     """The bytes are no message of this protocol version."""
+
+
+def begun(tokens: int, text: str) -> tuple[str, str]:
+    """The tag of a job whose client has `text` already, and must get the rest of it alone."""
+    return BEGUN, f"{tokens}:{text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,15 @@ class Job:
             if name == ASKED:
                 return value
         return self.model
+
+    @property
+    def begun(self) -> tuple[int, str] | None:
+        """(tokens, text) that the client has of the answer; None: it has nothing."""
+        for name, value in self.tags:
+            if name == BEGUN:
+                tokens, _, text = value.partition(":")
+                return int(tokens), text
+        return None
 
     def pack(self) -> bytes:
         return msgpack.packb(  # type: ignore[no-any-return]

@@ -21,6 +21,11 @@ NOTHING: tuple[Any, ...] = (False, "", 0, [], {})
 """Values with which most fields ask for nothing; so does null in all of them."""
 
 
+def resuming(endpoint: str) -> str:
+    """The feature of who goes on from an answer that was begun: ``chat/completions:resume``."""
+    return f"{endpoint.removeprefix('/v1/')}:resume"
+
+
 @dataclass(frozen=True, slots=True)
 class Ignored:
     """A field of requests that an engine passes over in silence, and `why`.

@@ -21,7 +21,7 @@ _WARMEST = 1
 
 class Anthropic(Cloud):
     def unfit(self, task: Task) -> str:
-        why = super().unfit(task)
+        why = super().unfit(task) or _unbegun(task)
         if why or task.job.endpoint != kinds.CHAT:
             return why
         request = task.request
@@ -35,6 +35,12 @@ class Anthropic(Cloud):
         if any((tool.get("function") or {}).get("strict") for tool in request.get("tools") or ()):
             return "'strict' of a tool would be lost"
         return ""
+
+
+def _unbegun(task: Task) -> str:
+    """Why an answer that was begun cannot be continued."""
+    _, text = task.job.begun or (0, "")
+    return "it does not go on from white space" if text != text.rstrip() else ""
 
 
 def _kinds_of_parts(request: Mapping[str, Any]) -> Iterator[str]:

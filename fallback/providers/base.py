@@ -111,6 +111,9 @@ class Provider(Protocol):
     choices: int
     """Most of `n` in one request; of more than one, a job is made for each where that is 1."""
 
+    def resumes(self, model: str, endpoint: str) -> bool:
+        """Whether it goes on from an assistant message at the end, and answers with the rest."""
+
     async def open(self) -> None:
         """Read the key and make the client; no I/O beyond that. Raises ProviderFault("key")."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import ClientResponse
 
-from fallback.providers import count, forms, kinds, secret
+from fallback.providers import count, forms, kinds, resuming, secret
 from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
 from fallback.providers.fit import Fit
 from fallback.providers.judge import fault, judge, reason_of
@@ -80,7 +80,14 @@ class Cloud:
     def ignores(self, model: str) -> tuple[Ignored, ...]:
         return (*self._data.family(model).refuses, *self._data.refuses)
 
+    def resumes(self, model: str, endpoint: str) -> bool:
+        if endpoint == kinds.CHAT and self._config.resumes != "never":
+            return endpoint in self.endpoints(model)
+        return endpoint in self._data.family(model).resumes
+
     def unfit(self, task: Task) -> str:
+        if task.job.begun is not None and not self.resumes(task.model, task.job.endpoint):
+            return f"{task.model} does not continue an answer"
         return self._fit(task).unfit(task)
 
     async def call(self, task: Task, sink: Sink) -> Spent:
@@ -131,6 +138,8 @@ class Cloud:
         if not task.content_type.startswith(JSON):
             return forms.rewrite(task, dropped)
         request = {name: value for name, value in task.request.items() if name not in dropped}
+        if task.job.begun is not None and task.job.endpoint == kinds.CHAT:
+            changed |= resuming.marked(request, self._config.resumes)
         try:
             return orjson.dumps({**request, **changed}), JSON
         except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254

@@ -43,13 +43,15 @@ _NONE: frozenset[str] = frozenset()
 class Family:
     """Models that are alike. `names`: patterns of their names, as the shell has them. `renames`:
     fields that have another name there. `refuses`: fields that they do not take, or not so.
-    `drops`: fields that say nothing there, but would be refused."""
+    `drops`: fields that say nothing there, but would be refused. `resumes`: endpoints where they go
+    on from an assistant message at the end."""
 
     names: tuple[str, ...]
     endpoints: frozenset[str]
     renames: Mapping[str, str] = field(default_factory=dict)
     refuses: tuple[Ignored, ...] = ()
     drops: frozenset[str] = _NONE
+    resumes: frozenset[str] = _NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +168,15 @@ CLOUDFLARE = Kind(
 ANTHROPIC = Kind(
     url="https://api.anthropic.com/v1",
     refuses=(*OF_ENGINES, *FEES, *not_in_anthropics_chat()),
-    families=(Family(("claude-*",), frozenset({MESSAGES, COUNT, CHAT})),),
+    families=(
+        # From 4.6 on they refuse it ("What's new in Claude 4.6"); of chat its pages do not say.
+        Family(
+            ("claude-3*", "claude-*-4-5*", "claude-*-4-[01]", "claude-*-4-1-*", "claude-*-4-20*"),
+            frozenset({MESSAGES, COUNT, CHAT}),
+            resumes=frozenset({MESSAGES}),
+        ),
+        Family(("claude-*",), frozenset({MESSAGES, COUNT, CHAT})),
+    ),
     choices=1,
     by_event=False,
     key_header={MESSAGES: "x-api-key", COUNT: "x-api-key"},

@@ -15,7 +15,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import fields, reach, structured
+from ingress import fields, reach, splice, structured
 from ingress.auth import Principal
 from ingress.context import Context, context, principal
 from ingress.dialects import OPENAI, Dialect
@@ -23,7 +23,7 @@ from ingress.dispatch import Order
 from ingress.fanout import FanOut, bodies
 from ingress.limits import need_json, read_body
 from ingress.respond import Exchange
-from ingress.routes import Plan
+from ingress.routes import ANY, Plan
 from ingress.structured import Wanted
 from schemas.errors import InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
@@ -91,7 +91,17 @@ class Call:
         tags = () if plan.name == plan.model else ((ASKED, plan.name),)
         if self.ignored:
             tags = (*tags, LENIENT)
-        return Order(plan, self.endpoint.path, self.stream, body, JSON, who.account, who.key, tags)
+        path = self.endpoint.path
+        return Order(
+            plan, path, self.stream, body, JSON, who.account, who.key, tags, self._splices()
+        )
+
+    def _splices(self) -> bool:
+        """Whether its stream, if it breaks, may be continued by a provider."""
+        path, plan = self.endpoint.path, self.plan
+        if not self.stream or plan.reach != ANY or not splice.fits(path, self.asked):
+            return False
+        return self.here.catalog.resumes(plan.model, path)
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:

@@ -49,7 +49,8 @@ class Routes(Section):
 
 class Provider(Section):
     """A paid cloud API. `url` "" is that of its kind; the key is read from the environment variable
-    `key_env` or the file `key_file` by the fallback alone."""
+    `key_env` or the file `key_file` by the fallback alone. `resumes`: how its chat API is told to
+    go on from an assistant message at the end, if it can."""
 
     name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     kind: Literal["openai", "google", "cloudflare", "anthropic", "compatible"] = "compatible"
@@ -60,6 +61,7 @@ class Provider(Section):
     concurrency: int = Field(16, ge=1, le=1024)
     connect_timeout: Seconds = 5.0
     silence: Seconds = 180.0
+    resumes: Literal["never", "last", "prefix", "flag"] = "never"
 
     @model_validator(mode="after")
     def _whole(self) -> Provider:
@@ -67,6 +69,8 @@ class Provider(Section):
             raise ValueError("a compatible provider needs its url")
         if self.kind == "cloudflare" and not self.url and not self.account_id:
             raise ValueError("cloudflare needs the account_id")
+        if self.kind != "compatible" and self.resumes != "never":
+            raise ValueError("resumes is for compatible providers; of the others it is known")
         if self.key_env and self.key_file:
             raise ValueError("a provider's key is in key_env or in key_file, not in both")
         return self

@@ -34,8 +34,9 @@ Beside that: `Google` has `blocked` and `unsafe` words and `strangers` (fields i
 native surface is at ``sim.url + "/v1beta"``. `Cloudflare` has `account` and `run_url`; a 429 of it
 is 3040, with ``code="3036"`` the spent allowance. `Anthropic`'s own client takes ``sim.url``;
 ``refuse(529)`` is its overload, and `continuing` names the models that go on from an assistant
-message. OpenAI's empty purse is ``refuse(429, code="insufficient_quota")``. Unknown models are a
-404 (400 at Cloudflare and OpenRouter): ``models=("any-name",)`` adds some.
+message; of `Continuing`, `way` is how it is told to. OpenAI's empty purse is
+``refuse(429, code="insufficient_quota")``. Unknown models are a 404 (400 at Cloudflare and
+OpenRouter): ``models=("any-name",)`` adds some.
 
 What a request used (`Exchange.used`) is counted as it is generated: also for one that was aborted
 or cut, up to that point; a refused one used nothing.
@@ -45,7 +46,7 @@ from tests.sim.providers.anthropic import Anthropic
 from tests.sim.providers.base import Provider
 from tests.sim.providers.catalog import SIMULATORS
 from tests.sim.providers.cloudflare import Cloudflare
-from tests.sim.providers.compatible import Compatible, Groq, OpenRouter, Together
+from tests.sim.providers.compatible import Compatible, Continuing, Groq, OpenRouter, Together
 from tests.sim.providers.faults import (
     broken,
     cut,
@@ -65,6 +66,7 @@ __all__ = [
     "Anthropic",
     "Cloudflare",
     "Compatible",
+    "Continuing",
     "Exchange",
     "Google",
     "Groq",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from aiohttp import web
 
 from tests.sim.base import document
+from tests.sim.providers import words
 from tests.sim.providers.base import EXCHANGE, ident
-from tests.sim.providers.chat import Dialect
+from tests.sim.providers.chat import Dialect, Told
 from tests.sim.providers.faults import Refused
 from tests.sim.providers.openai import OpenAI
 from tests.sim.providers.record import Exchange
@@ -146,3 +148,33 @@ class Together(Compatible):
         """A bare array, not a list object."""
         request[EXCHANGE].model = ""
         return document([self.card(name) for name in self.models])
+
+
+class Continuing(Compatible):
+    """One that goes on from an assistant message at the end, if it is told to in its `way`: "last"
+    (it goes without saying), "prefix" (the message says so) or "flag" (the request does)."""
+
+    name: ClassVar[str] = "continuing"
+    way: str = "last"
+
+    def compose(self, asked: Mapping[str, Any]) -> Told:
+        told = super().compose(asked)
+        last = asked["messages"][-1]
+        meant = {
+            "last": True,
+            "prefix": last.get("prefix") is True,
+            "flag": asked.get("continue_final_message") is True
+            and asked.get("add_generation_prompt") is False,
+        }
+        if last.get("role") != "assistant" or not meant[self.way]:
+            return told
+        return self.go_on(asked, words.text_of(last.get("content")))
+
+    def go_on(self, asked: Mapping[str, Any], begun: str) -> Told:
+        """The limit is of the rest."""
+        limits = ("max_tokens", "max_completion_tokens")
+        limit = next((asked[name] for name in limits if asked.get(name)), None)
+        free = {name: value for name, value in asked.items() if name not in limits}
+        told = super().compose(free)
+        pieces, reason, _ = words.cut_to(words.continued(told.pieces, begun), limit, None)
+        return replace(told, pieces=pieces, reason=reason)

@@ -67,7 +67,7 @@ def case(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) ->
     job = fakes.job(**{"tags": ((ASKED, "chat"),), **changed})
     attempt = Attempt(bus, job, ack or fakes.ack(), 2**20)
     route = Route(name="chat", model="echo", providers=["a/m", "b/m"], unpaid=unpaid)
-    request, body = request_of(job.body, job.content_type, job.endpoint)
+    request, body = request_of(job, job.body)
     return Case(attempt, route, request, body, 1_700_000_000.0)
 
 

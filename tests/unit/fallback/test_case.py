@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
 from fallback.case import request_of
 from fallback.estimate import OUTPUT_TOKENS
-from schemas import multipart
+from schemas import jobs, multipart
 from schemas.multipart import Part
+from tests.unit import fakes
 
-JSON = "application/json"
+CHAT = "/v1/chat/completions"
+
+
+def asked(body: bytes, endpoint: str, **of_job: Any) -> tuple[dict[str, Any], bytes]:
+    return request_of(fakes.job(endpoint=endpoint, **of_job), body)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +30,7 @@ JSON = "application/json"
 def test_an_answer_without_a_limit_gets_one(
     endpoint: str, field: str, said: dict[str, object]
 ) -> None:
-    request, body = request_of(orjson.dumps({"model": "m", **said}), JSON, endpoint)
+    request, body = asked(orjson.dumps({"model": "m", **said}), endpoint)
     assert request == {"model": "m", field: OUTPUT_TOKENS}
     assert orjson.loads(body) == request
 
@@ -31,20 +38,35 @@ def test_an_answer_without_a_limit_gets_one(
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_limit_is_left_as_it_is(name: str) -> None:
     body = b'{ "%s":7 }' % name.encode()
-    request, left = request_of(body, JSON, "/v1/chat/completions")
+    request, left = asked(body, CHAT)
     assert (request, left) == ({name: 7}, body)
 
 
 def test_what_writes_nothing_has_none() -> None:
     body = b'{"input":"x"}'
-    assert request_of(body, JSON, "/v1/embeddings") == ({"input": "x"}, body)
+    assert asked(body, "/v1/embeddings") == ({"input": "x"}, body)
 
 
 def test_a_form_is_its_texts_and_its_uploads() -> None:
     parts = [Part("model", b"m"), *(Part("file", b, "a.wav", "audio/wav") for b in (b"1", b"2"))]
     body, content_type = multipart.put(parts, "language", "en")
-    request, left = request_of(body, content_type, "/v1/audio/transcriptions")
+    request, left = asked(body, "/v1/audio/transcriptions", content_type=content_type)
     assert (request, left) == (
         {"model": "m", "language": "en", "file": [b"1", b"2"]},
         body,
     )
+
+
+@pytest.mark.parametrize(("limit", "left"), [(10, 7), (3, 1), (2, 1)])
+def test_an_answer_that_was_begun_is_the_last_message_and_counts(limit: int, left: int) -> None:
+    said = {"role": "user", "content": "x"}
+    body = orjson.dumps({"messages": [said], "max_tokens": limit})
+    request, sent = asked(body, CHAT, tags=(jobs.begun(3, "a: b"),))
+    whole = {"messages": [said, {"role": "assistant", "content": "a: b"}], "max_tokens": left}
+    assert request == orjson.loads(sent) == whole
+
+
+def test_an_answer_of_which_nothing_was_said_is_a_new_one() -> None:
+    body = orjson.dumps({"messages": [], "max_tokens": 5})
+    request, sent = asked(body, CHAT, tags=(jobs.begun(0, ""),))
+    assert request == orjson.loads(sent) == {"messages": [], "max_tokens": 5}

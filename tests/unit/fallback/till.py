@@ -56,6 +56,9 @@ class Double:
     def ignores(self, model: str) -> tuple[Ignored, ...]:
         return ()
 
+    def resumes(self, model: str, endpoint: str) -> bool:
+        return endpoint == CHAT
+
     def unfit(self, task: Task) -> str:
         return self.why
 

@@ -8,9 +8,10 @@ from ingress.catalog import Catalog
 from ingress.dispatch import Dispatch, Order
 from ingress.leaving import ASK_LATER, WANT_AGAIN, Leaving
 from ingress.routes import ANY, CLOUD, Plan
+from ingress.splice import CHAT, Splice
 from ingress.ticket import Ticket
 from schemas import errors, jobs, subjects
-from schemas.nodes import FALLBACK
+from schemas.nodes import FALLBACK, ServedModel, resuming
 from schemas.settings import Settings
 from tests.unit.fakes import FakeBus, card
 from tests.unit.ingress.recorder import Cloud, Holder
@@ -29,8 +30,9 @@ class Gate:
         self.dispatch = Dispatch(bus, "in-1", Settings())
         self.leaving = Leaving(bus, self.dispatch, self.catalog)
 
-    def fallback(self) -> None:
-        self.catalog.hear(card("fb-1", "m", role=FALLBACK))
+    def fallback(self, *features: str) -> None:
+        served = ServedModel("m", "p", "provider", 4, features=features)
+        self.catalog.hear(card("fb-1", models=(served,), role=FALLBACK))
 
     async def submit(self, reach: str = ANY, hedge: float = 0.0) -> Ticket:
         plan = Plan("m", "m", 2.0, 30.0, 60.0, reach, True, hedge)
@@ -163,3 +165,45 @@ async def test_past_its_tries_it_goes_out_or_ends(gate: Gate) -> None:
     ticket.job = dataclasses.replace(ticket.job, lane=subjects.INTERACTIVE)
     assert not gate.waits(ticket, 0.2)
     assert ticket.error is ticket.exhausted
+
+
+# Streams that broke
+
+
+async def _torn(gate: Gate) -> Ticket:
+    ticket = await gate.submit()
+    ticket.splice = Splice(CHAT)
+    ticket.job = dataclasses.replace(ticket.job, endpoint=CHAT)
+    ticket.frame(A.claim(), gate.now)
+    ticket.frame(A.start(), gate.now)
+    text = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"so far"}}]}\n\n'
+    ticket.frame(A.data(1, text), gate.now)
+    assert ticket.take() == text
+    ticket.revoke("disconnected", gate.now)
+    assert ticket.torn
+    return ticket
+
+
+async def test_a_stream_that_broke_goes_to_a_provider_that_continues(gate: Gate) -> None:
+    gate.fallback("chat", resuming(CHAT))
+    ticket = await _torn(gate)
+    assert gate.waits(ticket, 0.1)
+    [_, moved] = gate.published()
+    assert (moved.lane, moved.begun) == (subjects.CLOUD, (1, "so far"))
+
+
+async def test_one_that_only_others_provide_ends_as_it_broke(gate: Gate) -> None:
+    gate.fallback()
+    ticket = await _torn(gate)
+    assert not gate.waits(ticket, 0.1)
+    assert isinstance(ticket.error, errors.StreamBroken)
+    assert len(gate.published()) == 1
+
+
+async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(gate: Gate) -> None:
+    gate.fallback("chat", resuming(CHAT))
+    ticket = await _torn(gate)
+    assert gate.waits(ticket, 0.1)
+    gate.catalog.forget("fb-1")
+    gate.waits(ticket, 2.5)
+    assert isinstance(ticket.error, errors.StreamBroken)

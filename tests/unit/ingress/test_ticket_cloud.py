@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ingress.splice import CHAT, Splice
 from ingress.ticket import SUSPECT
 from schemas import errors
 from schemas.frames import Frame, Kind, Op
@@ -203,3 +204,91 @@ def test_notes_are_of_the_attempt_that_answers() -> None:
     assert here.ticket.notes == dict(note)
     here.hear(FB.fail(1, "provider_failed"))
     assert here.ticket.notes == {}
+
+
+# Streams that a provider continues
+
+
+def part(text: str) -> bytes:
+    return b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()
+
+
+def torn(by: Holder = A) -> Case:
+    """A worker died after a part of its stream, of which the client has read the first half."""
+    here = case(splice=Splice(CHAT)).held_by(by)
+    here.hear(by.start(), by.data(1, part("a")))
+    assert here.ticket.take() == part("a")
+    here.hear(by.data(2, part("b")))
+    here.ticket.revoke("disconnected", here.now)
+    here.said()
+    return here
+
+
+def test_a_stream_that_broke_waits_for_a_provider() -> None:
+    here = torn()
+    ticket = here.ticket
+    assert (ticket.done, ticket.torn, ticket.holder) == (False, True, None)
+    assert ticket.splice is not None
+    assert (ticket.splice.text, ticket.splice.tokens) == ("ab", 2)
+    assert ticket.take() == part("b")
+    here.hear(B.claim())
+    assert here.said() == [said(B, Op.GONE)]
+
+
+def test_a_provider_continues_it() -> None:
+    here = torn()
+    here.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c").replace(b'"c",', b'"d",', 1)))
+    here.hear(COPY.end(2))
+    assert here.said() == [said(COPY, Op.GO)]
+    assert here.ticket.take() == part("b") + part("c")
+    assert here.ticket.ended is not None
+
+
+@pytest.mark.parametrize("again", ["revoked", "failed", "refused"])
+def test_it_is_continued_once(again: str) -> None:
+    here = torn()
+    here.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c")))
+    if again == "revoked":
+        here.ticket.revoke("silent", here.now)
+    else:
+        here.hear(COPY.fail(2, retryable=again == "failed"))
+    assert isinstance(here.ticket.error, errors.StreamBroken)
+    assert here.effects.buried == []
+
+
+def test_it_says_why_nobody_continued_it() -> None:
+    here = torn()
+    here.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
+    error = here.ticket.error
+    assert isinstance(error, errors.StreamBroken)
+    assert "node-a was lost (disconnected); the answer above is not complete" in error.message
+    assert "no provider could continue it: fb failed" in error.message
+
+
+def test_without_a_provider_it_ends_as_it_broke() -> None:
+    here = torn()
+    here.ticket.give_up()
+    assert isinstance(here.ticket.error, errors.StreamBroken)
+    assert here.effects.buried == []
+
+
+def test_what_was_lost_unseen_is_no_part_of_it() -> None:
+    here = case(splice=Splice(CHAT)).held_by(A)
+    here.hear(A.start(), A.data(1, part("lost")))
+    here.ticket.revoke("disconnected", here.now)
+    assert not here.ticket.torn
+    here.said()
+    here.held_by(B)
+    here.hear(B.start(), B.data(1, part("a")))
+    here.ticket.take()
+    here.ticket.revoke("disconnected", here.now)
+    assert here.ticket.splice is not None
+    assert here.ticket.splice.text == "a"
+
+
+def test_a_provider_that_breaks_is_not_continued_by_another() -> None:
+    here = case(splice=Splice(CHAT), wanted=1.0)
+    here.hear(FB.claim(), FB.start(), FB.data(1, part("a")))
+    here.ticket.take()
+    here.ticket.revoke("silent", here.now)
+    assert isinstance(here.ticket.error, errors.StreamBroken)
