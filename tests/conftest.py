@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.engines import sd
+from deploy.engines import sd, whisper
 from deploy.engines.errors import BuildError
+from deploy.engines.store import Say
 from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
 from tests.fabric import Fabric
@@ -19,6 +20,8 @@ from tests.fabric import fabric as open_fabric
 pytest.register_assert_rewrite("tests.sim.likeness")
 
 REAL_SD = "real_sd"
+BUILDS: dict[str, Callable[[Say], object]] = {REAL_SD: sd.build, "real_whisper": whisper.build}
+"""What the tests with a marker need, and how it is made."""
 LEFT_OUT = "real sd-server tests: {} left out, run scripts/test --real-sd"
 
 
@@ -29,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{REAL_SD}: on a real sd-server, run with --real-sd alone")
+    config.addinivalue_line("markers", "real_whisper: on a real whisper-server")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -42,16 +46,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds sd-server ahead of the tests on it: it takes longer than a test may. Raises
-    UsageError if it cannot be built."""
-    wanted = any(item.get_closest_marker(REAL_SD) for item in session.items)
-    if not wanted or session.config.getoption("collectonly"):
+    """Builds engines ahead of the tests on them: it takes longer than a test may. Raises
+    UsageError if one cannot be built."""
+    if session.config.getoption("collectonly"):
         return
     terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-    try:
-        sd.build(terminal.write_line)
-    except BuildError as fault:
-        raise pytest.UsageError(f"--real-sd: {fault}") from None
+    for marker, build in BUILDS.items():
+        if not any(item.get_closest_marker(marker) for item in session.items):
+            continue
+        try:
+            build(terminal.write_line if terminal else print)
+        except BuildError as fault:
+            raise pytest.UsageError(f"{marker}: {fault}") from None
 
 
 def pytest_terminal_summary(

@@ -24,7 +24,7 @@ MODEL = "whisper-1"
 SAID = "ask not what your country can do for you"
 CUE = re.compile(r"\d\d:\d\d:\d\d[.,]\d\d\d --> \d\d:\d\d:\d\d[.,]\d\d\d\n\S")
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.real_whisper, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")

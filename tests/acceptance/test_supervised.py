@@ -9,10 +9,13 @@ import sys
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.engines.whisper_live import built
 from tests.fabric import Fabric, ask
 from workers.engines import embedded
+
+pytestmark = pytest.mark.real_whisper
 
 SAID = "ask not what your country can do for you"
 

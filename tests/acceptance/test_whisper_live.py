@@ -16,6 +16,8 @@ from tests.engines.whisper_live import built, running_whisper
 from workers.engines import audio
 from workers.engines.whisper import WhisperEngine, tone
 
+pytestmark = pytest.mark.real_whisper
+
 SAID = "ask not what your country can do for you"
 CUE = re.compile(r"\d\d:\d\d:\d\d[.,]\d\d\d --> \d\d:\d\d:\d\d[.,]\d\d\d\n\S")
 

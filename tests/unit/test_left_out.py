@@ -46,4 +46,4 @@ def test_with_the_option_they_are_there() -> None:
 def test_one_that_cannot_be_built_is_told_before_any_test(tmp_path: Path) -> None:
     code, said = run("--real-sd", LIVE, CXX="no-such-compiler", XDG_CACHE_HOME=str(tmp_path))
     assert code == 4, "pytest's code for a wrong use of it"
-    assert "--real-sd: CXX names 'no-such-compiler', which is not there: install one" in said
+    assert "real_sd: CXX names 'no-such-compiler', which is not there: install one" in said
