@@ -15,6 +15,10 @@ GONE = "headrace.gone"
 Waiting for ASGI's disconnect message takes a task for each request (measured: 25 µs)."""
 HEAD_TIMEOUT = 20.0
 """Seconds a client may take to send a request's head."""
+BODY_TIMEOUT = 30.0
+"""Seconds between two pieces of a request's body."""
+PIPELINED = 64
+"""Requests that a client may send on one connection ahead of their answers."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -75,58 +79,76 @@ class Gathering:
 
 
 class Limited(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a limit on a head's size and on the time it may take."""
+    """uvicorn's HTTP protocol with limits: on the size of a head, on what belongs to neither a head
+    nor a body (trailers, what is said of chunks), on the time that all of it may take, and on how
+    many requests wait for the answer to an earlier one."""
 
     max_head = 64 * 1024
     _in_head = True
-    _ended = False
+    _moved = False
     _head = 0
+    _running: Any = None
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(Gathering(transport))  # type: ignore[arg-type]
-        self._start_timer()
+        self._start_timer(HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        if self.cycle is not None and not self.cycle.response_complete:
-            gone = self.cycle.scope["state"].get(GONE)
+        running = self._running
+        if running is not None and not running.response_complete:
+            # uvicorn tells the last request on the connection, not the one that is worked on.
+            running.disconnected = True
+            running.message_event.set()
+            gone = running.scope["state"].get(GONE)
             if gone is not None:
                 gone()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._ended = False
+        self._moved = False
         super().data_received(data)
-        # A header that does not end stays inside the parser; what ended a body is no header.
-        if self._in_head and not self._ended:
+        # A header or a trailer that does not end stays inside the parser.
+        if not self._moved:
             self._head += len(data)
             if self._head > self.max_head:
                 self._refuse()
+        if not self._in_head:
+            self._stop_timer()
+            self._start_timer(BODY_TIMEOUT)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._start_timer()
+        self._start_timer(HEAD_TIMEOUT)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
-        self._in_head, self._head = False, 0
+        self._in_head, self._head, self._moved = False, 0, True
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.max_head:
             self._refuse()
+        elif len(self.pipeline) >= PIPELINED:
+            self.transport.close()
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._head, self._moved = 0, True
         if self.cycle is not None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_head = self._ended = True
+        self._stop_timer()
+        self._in_head, self._head, self._moved = True, 0, True
         if self.cycle is not None:
             super().on_message_complete()
         # Paused for the last piece of a large body, it would not notice that the client leaves.
         self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         self._answer(b"400 Bad Request", InvalidRequest(msg))
@@ -138,20 +160,25 @@ class Limited(HttpToolsProtocol):
     def _answer(self, status: bytes, error: HeadraceError) -> None:
         if self.transport.is_closing():
             return
-        body = error.json()
-        self.transport.write(
-            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            b"content-length: %d\r\n\r\n%b" % (status, len(body), body)
-        )
+        running = self._running
+        if running is None or running.response_complete or not running.response_started:
+            body = error.json()
+            self.transport.write(
+                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                b"content-length: %d\r\n\r\n%b" % (status, len(body), body)
+            )
         self.transport.close()
 
     def _slow(self) -> None:
-        if self._in_head and not self.transport.is_closing():
+        self._timer = None
+        if self.flow.read_paused:  # it is not the client that waits
+            self._start_timer(BODY_TIMEOUT)
+        elif not self.transport.is_closing():
             self.transport.close()
 
-    def _start_timer(self) -> None:
+    def _start_timer(self, seconds: float) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(HEAD_TIMEOUT, self._slow)
+            self._timer = self.loop.call_later(seconds, self._slow)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

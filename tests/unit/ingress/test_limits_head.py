@@ -32,11 +32,16 @@ class Site:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope["state"][limits.GONE] = self.gone.set
         size = len(await read_body(Request(scope, receive), 2**30))
-        self.began.set()
-        await self.open.wait()
         answer = orjson.dumps({"size": size})
         headers = [(b"content-length", str(len(answer)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        start = {"type": "http.response.start", "status": 200, "headers": headers}
+        early = scope["path"] == "/early"
+        if early:
+            await send(start)
+        self.began.set()
+        await self.open.wait()
+        if not early:
+            await send(start)
         await send({"type": "http.response.body", "body": answer})
 
 
@@ -227,3 +232,99 @@ async def test_a_client_that_leaves_after_its_answer_is_not(connect: Connect, si
     other.send(post(b"y"))
     await other.answer()
     assert not site.gone.is_set()
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"0\r\n", b"x: y\r\n"),
+        (b"0\r\nx: ", b"y"),
+        (b"1\r\nz\r\n1;x=", b"y"),
+    ],
+    ids=["trailers", "trailer", "chunk"],
+)
+async def test_what_follows_a_head_and_is_no_body_is_limited_too(
+    connect: Connect, begin: bytes, more: bytes
+) -> None:
+    client = await connect()
+    client.send(CHUNKED + begin)
+    answer = asyncio.ensure_future(client.answer())
+    while not answer.done():
+        client.send(more * (HEAD // 4))
+        await asyncio.sleep(0)
+    assert (await answer)[0] == 431
+
+
+async def test_short_trailers_are_passed_over(connect: Connect) -> None:
+    client = await connect()
+    client.send(CHUNKED + b"3;a=b\r\nxyz\r\n0\r\nx-sum: 1\r\n\r\n" + post(b"ab"))
+    assert (await client.answer())[2] == {"size": 3}
+    assert (await client.answer())[2] == {"size": 2}
+
+
+async def test_only_so_many_requests_wait_for_an_earlier_answer(
+    connect: Connect, site: Site
+) -> None:
+    site.open.clear()
+    client = await connect()
+    client.send(post(b"x") * (1 + limits.PIPELINED))
+    await site.began.wait()
+    site.open.set()
+    for _ in range(1 + limits.PIPELINED):
+        await client.answer()
+    site.open.clear()
+    client.send(post(b"x") * (2 + limits.PIPELINED))
+    assert await client.ended() == b""
+
+
+async def test_a_client_that_leaves_is_noticed_though_it_asked_for_more(
+    connect: Connect, site: Site
+) -> None:
+    site.open.clear()
+    client = await connect()
+    client.send(post(b"x"))
+    await site.began.wait()
+    client.send(post(b"y"))
+    client.writer.close()
+    async with asyncio.timeout(fakes.PATIENCE):
+        await site.gone.wait()
+    site.open.set()
+
+
+async def test_nonsense_is_not_answered_in_the_middle_of_an_answer(
+    connect: Connect, site: Site
+) -> None:
+    site.open.clear()
+    client = await connect()
+    client.send(post(b"x").replace(b"/", b"/early", 1))
+    await site.began.wait()
+    client.send(b"nonsense\r\n\r\n")
+    head, _, body = (await client.ended()).partition(b"\r\n\r\n")
+    assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"")
+    site.open.set()
+
+
+async def test_a_body_may_not_pause_for_long(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BODY_TIMEOUT", 0.15)
+    client = await connect()
+    client.send(post(b"xy")[:-1])
+    assert await client.ended() == b""
+
+
+async def test_a_body_that_nobody_reads_yet_may(
+    connect: Connect, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BODY_TIMEOUT", 0.05)
+    site.open.clear()
+    client = await connect()
+    client.send(post(b"x"))
+    await site.began.wait()
+    client.send(post(bytes(1000 * HEAD)))
+    asyncio.get_running_loop().call_later(5 * limits.BODY_TIMEOUT, site.open.set)
+    assert (await client.answer())[2] == {"size": 1}
+    assert (await client.answer())[2] == {"size": 1000 * HEAD}
