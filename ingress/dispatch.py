@@ -167,6 +167,9 @@ class Dispatch:
             self._bus.post(subjects.control(holder), pack_control(op, job, nonce, argument))
 
     def verdict(self, ack: str, word: bytes) -> None:
+        if not subjects.is_ack(ack):  # a claim may name any subject, and this process use it
+            log.warning("dispatch.no_ack_subject", subject=ack[:200])
+            return
         with suppress(BusError):  # the broker redelivers after ack_wait anyway
             self._bus.post(ack, word)
 

@@ -61,9 +61,10 @@ class Replies:
                 self._dispatch.say(subjects.holder_of(message.reply), Op.GONE, job, frame.nonce)
 
     def _hand_over(self, message: Message) -> None:
-        """A piece of a large body, to whoever knows the job's id."""
+        """A piece of a large body, to whoever knows the job's id; to inboxes alone, as this process
+        may say things, and to subjects, that its askers may not."""
         ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
-        if ticket is None or not message.reply:
+        if ticket is None or not subjects.is_inbox(message.reply):
             return
         try:
             at, size = orjson.loads(message.data)

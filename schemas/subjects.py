@@ -144,6 +144,18 @@ def turn_of(ack: str) -> tuple[int, int]:
     return int(tokens[at + 1]), int(tokens[at])
 
 
+def is_ack(subject: str) -> bool:
+    """Whether it is the ack subject of a job's delivery, as `turn_of` reads it."""
+    tokens = subject.split(".")
+    stream = 2 if len(tokens) == 9 else 4
+    return tokens[:2] == ["$JS", "ACK"] and tokens[stream : stream + 1] == [JOBS_STREAM]
+
+
+def is_inbox(subject: str) -> bool:
+    """Whether it is an inbox of one who holds jobs."""
+    return subject.startswith((f"{INBOX_WORKER}.", f"{INBOX_FALLBACK}."))
+
+
 def lane_of(ack: str) -> str:
     """The lane that a delivery came from: the end of its consumer's name."""
     tokens = ack.split(".")

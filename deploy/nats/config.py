@@ -46,6 +46,8 @@ class Grant:
 
 _JOBS = subjects.JOBS_STREAM
 _ACKS = f"$JS.ACK.{_JOBS}.>"
+_STREAMS = (_JOBS, subjects.DEAD_STREAM, subjects.USAGE_STREAM)
+_ENSURE = ("INFO", "CREATE", "UPDATE")
 _SERVICE = "$SRV.>"
 """Discovery of micro services (`nats micro ls`): every process answers it."""
 
@@ -75,7 +77,13 @@ INGRESS = Grant(
         subjects.ASK_LEDGER,
         subjects.ALL_CARDS,
         _ACKS,
-        "$JS.API.>",
+        *(f"$JS.API.STREAM.{verb}.{name}" for verb in _ENSURE for name in _STREAMS),
+        *(f"$JS.API.STREAM.MSG.GET.{name}" for name in (_JOBS, subjects.DEAD_STREAM)),
+        f"$JS.API.STREAM.MSG.DELETE.{_JOBS}",
+        "$JS.API.INFO",
+        f"$JS.API.CONSUMER.LIST.{_JOBS}",
+        f"$JS.API.CONSUMER.CREATE.{subjects.USAGE_STREAM}.*",
+        f"$JS.API.CONSUMER.MSG.NEXT.{subjects.USAGE_STREAM}.*",
         # Answers to claims, and bodies by reference: many messages to one request, which
         # `allow_responses` would cut off after the first.
         f"{subjects.INBOX_WORKER}.>",

@@ -129,6 +129,28 @@ async def test_a_question_for_a_piece_may_be_rubbish(desk: Desk, bus: FakeBus, d
     assert bus.to("_W.1") == []
 
 
+@pytest.mark.parametrize(
+    "place", ["fb.ledger", "$JS.API.STREAM.DELETE.JOBS", "usage.x", "_I.in-1.x"]
+)
+async def test_a_body_goes_to_no_place_but_an_inbox(desk: Desk, bus: FakeBus, place: str) -> None:
+    ticket = await desk.submit(body=b'{"op":"grant"}')
+    bus.deliver(message(f"b.in-1.{ticket.job.id}", b"[0,14]", place))
+    assert bus.to(place) == []
+
+
+@pytest.mark.parametrize("place", ["$JS.API.STREAM.PURGE.JOBS", "usage.x", "fb.ledger"])
+async def test_a_verdict_goes_to_no_place_but_the_broker(
+    desk: Desk, bus: FakeBus, place: str
+) -> None:
+    ticket, liar = await desk.submit(), Holder("a", 1)
+    liar.ack = place
+    desk.hear(ticket.job.id, packed(liar.claim()))
+    assert ticket.holder
+    ticket.revoke("silent", 0.0)
+    assert bus.to(place) == []
+    assert desk.told("a")[-1].op == Op.DROP
+
+
 async def test_after_a_reconnection_what_may_be_lost_is_said_again(
     desk: Desk, bus: FakeBus
 ) -> None:

@@ -104,6 +104,21 @@ def test_what_is_no_ack_subject_raises(ack: str) -> None:
         subjects.turn_of(ack)
 
 
+def test_only_the_ack_subject_of_a_job_is_one() -> None:
+    tail = "echo-i.1.2.3.1700000000000000000.0"
+    assert subjects.is_ack(f"$JS.ACK.JOBS.{tail}")
+    assert subjects.is_ack(f"$JS.ACK.hub.ACCHASH.JOBS.{tail}.rAnD0m")
+    for other in ("", "$JS.ACK", f"$JS.ACK.USAGE.{tail}", "$JS.API.STREAM.PURGE.JOBS", "usage.x"):
+        assert not subjects.is_ack(other)
+
+
+def test_only_who_holds_jobs_has_an_inbox() -> None:
+    assert subjects.is_inbox("_W.w-1.p.0")
+    assert subjects.is_inbox("_F.f-1.x")
+    for other in ("", "_W", "_Wx.y", "_I.in-1.x", "fb.ledger", "$JS.API.STREAM.DELETE.JOBS"):
+        assert not subjects.is_inbox(other)
+
+
 def test_a_job_is_found_in_its_subjects() -> None:
     assert subjects.job_of(subjects.frames("in-1", "abc")) == "abc"
     assert subjects.job_of(subjects.body("in-1", "abc")) == "abc"
