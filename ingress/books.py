@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from ingress import origin
 from ingress.ticket import Ticket
 from schemas import metrics
 
@@ -41,8 +42,9 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
         meters.wait.observe(times.claimed - times.queued)
         line["queue_ms"] = _ms(times.claimed - times.queued)
         line["node"] = ticket.node
-    for note, value in ticket.notes.items():
-        line[note.removeprefix("x-headrace-").replace("-", "_")] = value
+    for note in (origin.SERVED_BY, origin.COST, origin.LIMIT):
+        if note in ticket.notes:
+            line[note.removeprefix(origin.OURS).replace("-", "_")] = ticket.notes[note]
     if times.first:
         meters.ttft.observe(times.first - times.queued)
         line["ttft_ms"] = _ms(times.first - times.queued)

@@ -102,7 +102,7 @@ class FanOut:
                 raise errors.EngineFailed(why, source="worker")
         for ticket in self._tickets:
             if ticket.head is not None and _hopeless(ticket):
-                told = {"content-type": ticket.head.content_type}
+                told = {"content-type": origin.plain(ticket.head.content_type)}
                 told[origin.ERROR_SOURCE] = origin.source(ticket)
                 headers = {**self._served(), **told}
                 body = ticket.take()

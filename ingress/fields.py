@@ -119,7 +119,8 @@ def refuse(model: str, found: Iterable[Ignored]) -> None:
 def warning(found: Iterable[Ignored]) -> str:
     """For the header of an answer that was given all the same."""
     text = "; ".join(f"{each.field} has no effect: {each.why}" for each in found)
-    return text.encode("ascii", "replace").decode().replace("\n", " ")
+    ascii_ = text.encode("ascii", "replace").decode()
+    return "".join(letter if letter.isprintable() else " " for letter in ascii_)
 
 
 def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from urllib.parse import quote
 
 from ingress.ticket import Ticket
 
@@ -13,13 +14,23 @@ COST = "x-headrace-cost"
 LIMIT = "x-headrace-cost-limit"
 ERROR_SOURCE = "x-headrace-error-source"
 """As `schemas.errors.HeadraceError` has it, of refusals that did not come from the fabric."""
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 def served_by(ticket: Ticket) -> dict[str, str]:
     """Empty while nobody has answered."""
     if ticket.notes:
-        return {name: value for name, value in ticket.notes.items() if name.startswith(OURS)}
-    return {SERVED_BY: f"node:{ticket.node}", COST: "0"} if ticket.node else {}
+        return {name: plain(value) for name, value in ticket.notes.items() if _is_ours(name)}
+    return {SERVED_BY: f"node:{plain(ticket.node)}", COST: "0"} if ticket.node else {}
+
+
+def plain(text: str) -> str:
+    """As a header's value can carry it: what is not printable ASCII is written as in URLs."""
+    return text if text.isascii() and text.isprintable() else quote(text, safe=_PRINTABLE)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(OURS) and name.isascii() and name.replace("-", "").isalnum()
 
 
 def source(ticket: Ticket) -> str:

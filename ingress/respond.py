@@ -51,6 +51,9 @@ def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
     except asyncio.CancelledError:
         close(ClientGone.status)
         raise
+    except Exception:
+        close(errors.Internal.status)
+        raise
 
 
 class Exchange:
@@ -113,7 +116,7 @@ class Exchange:
         body = ticket.take()
         self._name_server()
         self._close(ticket.head.status)
-        headers = {**self.headers, "content-type": ticket.head.content_type}
+        headers = {**self.headers, "content-type": origin.plain(ticket.head.content_type)}
         if ticket.head.status != 200:
             headers[origin.ERROR_SOURCE] = origin.source(ticket)
             if error := error_of(body):

@@ -33,6 +33,7 @@ class Kind(IntEnum):
 
 TERMINAL = frozenset({Kind.END, Kind.FAIL})
 
+_START = int(Kind.START)
 _DATA = int(Kind.DATA)
 _NOTE = int(Kind.NOTE)
 _SHAPES: dict[int, tuple[type, ...]] = {
@@ -146,6 +147,8 @@ def _frame(fields: Any) -> Frame:
         fits = isinstance(body, bytes)
     elif (shape := _SHAPES.get(kind)) is not None:
         fits = isinstance(body, tuple) and tuple(map(type, body)) == shape
+        if kind == _START and fits:
+            fits = 200 <= body[0] <= 599
     elif kind == _NOTE:
         fits = isinstance(body, tuple) and all(map(is_pair, body))
     else:

@@ -51,6 +51,14 @@ def _stamp(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _visible(_: object, __: str, event: EventDict) -> EventDict:
+    """For terminals, which obey what is not printable: texts of clients and engines show it."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable() and name != "exception":
+            event[name] = value.encode("unicode_escape").decode()
+    return event
+
+
 def configure(settings: Log, process: str) -> None:
     """Set up structlog for this process; lines go to stderr."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
@@ -70,7 +78,11 @@ def configure(settings: Log, process: str) -> None:
         )
     else:
         structlog.configure(
-            processors=[*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())],
+            processors=[
+                *shared,
+                _visible,
+                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            ],
             wrapper_class=structlog.make_filtering_bound_logger(level),
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
             cache_logger_on_first_use=True,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from schemas.jobs import CodecError
+
+T = TypeVar("T")
 
 WORKER = "worker"
 FALLBACK = "fallback"
@@ -98,37 +100,41 @@ class Card:
 
 
 def unpack(data: bytes) -> Card:
-    """Unknown fields (a newer worker's) are passed over. Raises CodecError."""
+    """Unknown fields (a newer worker's) are passed over. Raises CodecError, also for a field of
+    another type: all that is served goes by what cards say."""
     try:
         raw = orjson.loads(data)
-        return Card(
-            **{
-                **_known(Card, raw),
-                "engines": tuple(EngineState(**_known(EngineState, e)) for e in raw["engines"]),
-                "models": tuple(_model(m) for m in raw["models"]),
-            }
-        )
+        engines = tuple(_made(EngineState, each) for each in raw["engines"])
+        models = tuple(_model(each) for each in raw["models"])
+        return _made(Card, {**raw, "engines": engines, "models": models})
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as fault:
         raise CodecError(f"not a card: {fault}") from None
 
 
-def _known(kind: type[Any], raw: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in raw.items() if name in kind.__dataclass_fields__}
+_TYPES = {"str": str, "int": int, "bool": bool}
+_TEXTS = "tuple[str, ...]"
+_NEVER_EMPTY = ("id", "holder")
+
+
+def _made(kind: type[T], raw: dict[str, Any]) -> T:
+    """Raises TypeError."""
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    fields = {name: value for name, value in raw.items() if name in known}
+    for name, value in fields.items():
+        said = known[name].type
+        fits = type(value) is _TYPES.get(said, type(value))
+        if said == _TEXTS:
+            fields[name] = tuple(value)
+            fits = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        if not fits or (value == "" and name in _NEVER_EMPTY):
+            raise TypeError(f"{name!r} of {kind.__name__} cannot be {str(value)[:64]!r}")
+    return kind(**fields)
 
 
 def _model(raw: dict[str, Any]) -> ServedModel:
-    fields = _known(ServedModel, raw)
-    for name in ("modalities", "features"):
-        fields[name] = tuple(fields.get(name, ()))
-    fields["ignores"] = tuple(_ignored(each) for each in fields.get("ignores", ()))
-    return ServedModel(**fields)
+    ignores = tuple(_ignored(each) for each in raw.get("ignores", ()))
+    return _made(ServedModel, {**raw, "ignores": ignores})
 
 
 def _ignored(raw: dict[str, Any]) -> Ignored:
-    fields = _known(Ignored, raw)
-    return Ignored(
-        str(fields["field"]),
-        str(fields["why"]),
-        tuple(fields.get("at", ())),
-        tuple(fields.get("unless", NOTHING)),
-    )
+    return _made(Ignored, {**raw, "unless": tuple(raw.get("unless", NOTHING))})

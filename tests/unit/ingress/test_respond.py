@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ingress import respond
+from ingress import origin, respond
 from ingress.ticket import Ticket
 from schemas import errors, frames
 from schemas.frames import Op
@@ -44,6 +44,49 @@ async def test_a_document_is_passed_on_byte_for_byte(front: Front) -> None:
     assert call.headers["x-headrace-served-by"] == "node:node-a"
     assert call.headers["x-request-id"].startswith("req-")
     assert front.dispatch.tickets == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_no_header_can_carry_is_written_as_in_urls(front: Front, stream: bool) -> None:
+    holder = Holder("a", 1)
+    holder.node = "Büro 雪\r\nset-cookie: a=b"
+    call = front.ask(stream=stream)
+    ticket = await front.held(holder)
+    kind = "text/event-stream" if stream else "text/plain\r\nset-cookie: a=b"
+    hear(ticket, holder.start(kind=kind), holder.data(1, b"data: x\n\n"), holder.end(2))
+    await call.whole()
+    assert call.status == 200
+    served = call.headers["x-headrace-served-by"]
+    assert served == "node:B%C3%BCro %E9%9B%AA%0D%0Aset-cookie: a=b"
+    assert all(value.isascii() and value.isprintable() for value in call.headers.values())
+    assert front.dispatch.tickets == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_notes_make_no_headers_but_our_own(front: Front, stream: bool) -> None:
+    call = front.ask(stream=stream)
+    ticket = await front.held(A)
+    names = ("x-headrace-a b", "x-headrace-\r\nx", "x-headrace-ü", "set-cookie", "event", "status")
+    notes = (*((name, "1") for name in names), ("x-headrace-cost", "1\r\nset-cookie: a=b"))
+    kind = "text/event-stream" if stream else JSON
+    hear(ticket, A.claim(), A.frame(frames.Kind.NOTE, 0, notes), A.start(1, kind=kind), A.end(2))
+    await call.whole()
+    assert call.status == 200
+    assert call.headers["x-headrace-cost"] == "1%0D%0Aset-cookie: a=b"
+    ours = [name for name in call.headers if name.startswith("x-headrace-")]
+    assert ours == ["x-headrace-cost"]
+    assert "set-cookie" not in call.headers
+
+
+async def test_a_fault_of_ours_leaves_no_ticket(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin, "served_by", lambda _: {"x": "\u2603"})
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start())
+    await call.whole()
+    assert (call.status, front.dispatch.tickets) == (500, {})
 
 
 async def test_nothing_is_sent_before_a_document_is_whole(front: Front) -> None:

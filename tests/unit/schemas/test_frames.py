@@ -16,7 +16,7 @@ COUNTS = st.integers(-1, 2**53)
 TEXTS = st.text(max_size=40)
 BODIES: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.CLAIM: st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
-    Kind.START: st.tuples(st.integers(100, 599), TEXTS),
+    Kind.START: st.tuples(st.integers(200, 599), TEXTS),
     Kind.DATA: st.binary(max_size=200),
     Kind.ALIVE: st.none(),
     Kind.END: st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
@@ -91,6 +91,8 @@ def test_any_other_array_is_refused_or_has_the_types_of_a_frame(fields: list[Any
         (Kind.CLAIM, ("h", "n", "e")),
         (Kind.CLAIM, ("h", "n", "e", 5)),
         (Kind.START, (200, None)),
+        (Kind.START, (100, "a/b")),
+        (Kind.START, (2**63, "a/b")),
         (Kind.NOTE, "x"),
         (Kind.NOTE, (("x",),)),
         (Kind.NOTE, (("x", 1),)),

@@ -46,6 +46,14 @@ async def test_the_lines_of_one_turn_come_together(capfdbinary: Stderr) -> None:
     assert len(written(capfdbinary)) == 1
 
 
+def test_a_terminal_is_told_nothing_that_it_would_obey(capfdbinary: Stderr) -> None:
+    log.configure(Log(format="console"), "worker")
+    structlog.get_logger("x").info("engine.said", line="\x1b[2J", more="a\nb")
+    (line,) = written(capfdbinary)
+    assert b"\\x1b[2J" in line
+    assert b"a\\nb" in line
+
+
 def test_below_the_level_nothing_is_written(capfdbinary: Stderr) -> None:
     log.configure(Log(level="warning"), "worker")
     logger = structlog.get_logger("x")

@@ -13,10 +13,11 @@ from schemas.nodes import Card, EngineState, Ignored, ServedModel
 from tests.unit import fakes
 
 TEXTS = st.text(max_size=20)
+NAMES = st.text(min_size=1, max_size=20)
 NUMBERS = st.integers(0, 2**53)
 CARDS = st.builds(
     Card,
-    holder=TEXTS,
+    holder=NAMES,
     node=TEXTS,
     server=TEXTS,
     client=NUMBERS,
@@ -28,7 +29,7 @@ CARDS = st.builds(
     models=st.lists(
         st.builds(
             ServedModel,
-            id=TEXTS,
+            id=NAMES,
             engine=TEXTS,
             kind=TEXTS,
             slots=NUMBERS,
@@ -99,6 +100,33 @@ def test_fields_of_a_newer_worker_are_passed_over() -> None:
     raw["models"][0]["colour"] = "red"
     raw["engines"][0]["colour"] = "red"
     assert nodes.unpack(orjson.dumps(raw)) == card
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        ("", "holder", None),
+        ("", "holder", ""),
+        ("", "node", {}),
+        ("", "started", "now"),
+        ("", "draining", 1),
+        ("models", "id", 5),
+        ("models", "id", ""),
+        ("models", "slots", "many"),
+        ("models", "slots", 1.5),
+        ("models", "context", None),
+        ("models", "modalities", [1]),
+        ("models", "features", "chat"),
+        ("models", "ignores", [{"field": "n", "why": 1}]),
+        ("engines", "busy", "x"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(where: str, field: str, value: Any) -> None:
+    """It would fail much later, in each request that looks at all models."""
+    raw = orjson.loads(fakes.card("w", "m").pack())
+    (raw[where][0] if where else raw)[field] = value
+    with pytest.raises(CodecError, match="not a card"):
+        nodes.unpack(orjson.dumps(raw))
 
 
 @pytest.mark.parametrize("name", ["holder", "models", "engines", "client"])
