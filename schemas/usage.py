@@ -11,14 +11,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import structlog
 
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
 from schemas.jobs import CodecError
 
+log = structlog.get_logger("usage")
+
 PATIENCE = 5.0
 """Seconds without a message after which a reading has failed."""
 _FIELDS = 10
+_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,23 @@ def unpack(data: bytes) -> list[Served]:
     """Raises CodecError."""
     try:
         rows: Any = orjson.loads(data)
-        return [Served(*row[:_FIELDS]) for row in rows]
+        return [_row(row) for row in rows]
     except (orjson.JSONDecodeError, TypeError) as fault:
         raise CodecError(f"no rows of usage: {fault}") from None
 
 
+def _row(fields: Any) -> Served:
+    """Raises TypeError."""
+    row = Served(*fields[:_FIELDS])
+    names, sums = fields[:_NAMES], fields[_NAMES:_FIELDS]
+    if not all(isinstance(n, str) for n in names) or any(type(n) not in (int, float) for n in sums):
+        raise TypeError("a field has the wrong type")
+    return row
+
+
 async def read(bus: Bus, since: float) -> list[Served]:
-    """All rows that were handed over `since` (Unix seconds). Raises BusError."""
+    """All rows that were handed over `since` (Unix seconds). What is none is passed over, as it
+    would be there for a year. Raises BusError."""
     heard: asyncio.Queue[Message] = asyncio.Queue()
     name, inbox = f"read-{secrets.token_hex(6)}", f"{bus.inbox}.u.{secrets.token_hex(6)}"
     subscription = await bus.subscribe(inbox, heard.put_nowait)
@@ -105,7 +119,11 @@ async def read(bus: Bus, since: float) -> list[Served]:
             bus.post(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", orjson.dumps(request), inbox)
         found: list[Served] = []
         for _ in range(left):
-            found += unpack((await _next(heard)).data)
+            message = await _next(heard)
+            try:
+                found += unpack(message.data)
+            except CodecError as fault:
+                log.warning("usage.undecodable", subject=message.subject, error=str(fault))
         return found
     finally:
         await subscription.stop()
