@@ -9,6 +9,7 @@ import orjson
 import structlog
 
 from ingress.dispatch import Dispatch
+from ingress.ticket import Ticket
 from schemas import errors, frames, subjects
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Op
@@ -18,11 +19,16 @@ log = structlog.get_logger("replies")
 
 
 class Replies:
-    def __init__(self, bus: Bus, ingress: str, dispatch: Dispatch, max_buffer: int) -> None:
+    """`max_buffer`: bytes of a stream that wait for its client; `max_answer`: of a document."""
+
+    def __init__(
+        self, bus: Bus, ingress: str, dispatch: Dispatch, max_buffer: int, max_answer: int
+    ) -> None:
         self._bus = bus
         self._ingress = ingress
         self._dispatch = dispatch
         self._max_buffer = max_buffer
+        self._max_answer = max_answer
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.frames(self._ingress, "*"), self._receive)
@@ -47,8 +53,16 @@ class Replies:
         except (CodecError, TypeError, ValueError, LookupError, AttributeError) as fault:
             log.warning("replies.undecodable", error=str(fault))
             return
-        if ticket.buffered > self._max_buffer and ticket.job.stream:
+        if ticket.buffered > self._max_buffer:
+            self._check_size(ticket)
+
+    def _check_size(self, ticket: Ticket) -> None:
+        """A stream's client must read; a document is kept until it is whole, if it ever is."""
+        if ticket.job.stream:
             ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
+        elif ticket.buffered > self._max_answer:
+            why = f"The answer is larger than {self._max_answer} bytes, the limit here."
+            ticket.fail(errors.EngineFailed(why, source="worker"))
 
     def _turn_away(self, message: Message, found: list[frames.Frame]) -> None:
         """Nobody waits for this job any more: it was answered, or its client left. One who is alive

@@ -94,7 +94,8 @@ class Ingress:
         routes = Routes(config, catalog)
         dispatch = Dispatch(bus, self._id, config)
         await _ensure(bus, config)
-        replies = Replies(bus, self._id, dispatch, config.ingress.max_buffer)
+        edge = config.ingress
+        replies = Replies(bus, self._id, dispatch, edge.max_buffer, edge.max_answer)
         await replies.open()
         self._watch = Watch(bus, config, dispatch, catalog)
         await self._watch.open()

@@ -20,6 +20,7 @@ import asyncio
 from collections import deque
 
 from ingress.effects import Effects, Times
+from ingress.parked import Parked
 from ingress.rival import Rival
 from ingress.splice import Splice
 from schemas import errors, metrics, subjects
@@ -31,8 +32,6 @@ SUSPECT = 1.5
 """Seconds of silence after which another may take over; a holder speaks twice a second."""
 ASK_AGAIN = 0.5
 """Seconds between two requests to resend."""
-PARKED = 4096
-"""Frames kept behind a hole."""
 
 
 class Ticket:
@@ -77,7 +76,7 @@ class Ticket:
         self._next = 0
         self._turn = (0, 0)
         self._former: dict[int, str] = {}
-        self._parked: dict[int, Frame] = {}
+        self._parked = Parked()
         self._pieces: deque[bytes] = deque()
         self._released = False
         self._epitaph = ""
@@ -308,11 +307,12 @@ class Ticket:
                 self.ask_resend(now)
         elif frame.seq == self._next:
             self._apply(frame, now)
-            while not self.done and self._parked and self._next in self._parked:
-                self._apply(self._parked.pop(self._next), now)
+            while self._parked.frames and not self.done:
+                if (parked := self._parked.pop(self._next)) is None:
+                    break
+                self._apply(parked, now)
         elif frame.seq > self._next:
-            if len(self._parked) < PARKED:
-                self._parked[frame.seq] = frame
+            self._parked.put(frame)
             self.ask_resend(now)
 
     def _apply(self, frame: Frame, now: float) -> None:

@@ -32,6 +32,7 @@ class Ingress(Section):
     grace: Annotated[float, Field(ge=0, le=5)] = 0.15
     drain: Seconds = 20.0
     max_buffer: int = Field(8 * 2**20, ge=2**16, le=2**30)
+    max_answer: int = Field(256 * 2**20, ge=2**16, le=2**34)
     public_url: str = Field("", pattern="^(https?://[^/?#@]+[^?#]*)?$")
     fetch_size: int = Field(20 * 2**20, ge=0, le=2**30)
     fetch_timeout: Seconds = 10.0

@@ -17,6 +17,7 @@ from tests.unit.ingress.recorder import Holder
 A = Holder("a", 1)
 PLAN = Plan("m", "m", 2, 30, 60)
 MAX_BUFFER = 1000
+MAX_ANSWER = 5000
 
 
 def packed(*sent: Frame) -> bytes:
@@ -29,7 +30,7 @@ class Desk:
     def __init__(self, bus: FakeBus) -> None:
         self.bus = bus
         self.dispatch = Dispatch(bus, "in-1", Settings())
-        self.replies = Replies(bus, "in-1", self.dispatch, MAX_BUFFER)
+        self.replies = Replies(bus, "in-1", self.dispatch, MAX_BUFFER, MAX_ANSWER)
 
     async def submit(self, stream: bool = True, body: bytes = b"{}") -> Ticket:
         order = Order(PLAN, "/v1/x", stream, body, "application/json", "acme", "k1")
@@ -106,10 +107,13 @@ async def test_a_client_that_does_not_read_is_left(desk: Desk) -> None:
     assert desk.told("a")[-1].op == Op.CANCEL
 
 
-async def test_a_document_may_be_large(desk: Desk) -> None:
+async def test_a_document_may_be_large_but_not_endless(desk: Desk) -> None:
     ticket = await desk.submit(stream=False)
-    desk.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(2 * MAX_BUFFER))))
+    desk.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_ANSWER))))
     assert not ticket.done
+    desk.hear(ticket.job.id, packed(A.data(2, b"x")))
+    assert isinstance(ticket.error, errors.EngineFailed)
+    assert desk.told("a")[-1].op == Op.CANCEL
 
 
 async def test_a_large_body_is_handed_over_in_pieces(desk: Desk, bus: FakeBus) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from ingress import parked
 from ingress import ticket as tickets
 from ingress.ticket import Ticket
 from schemas import errors
@@ -82,10 +83,14 @@ def test_nothing_behind_a_failure_counts() -> None:
     assert case.ticket.take() == b"b"
 
 
-def test_no_more_is_parked_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tickets, "PARKED", 2)
+@pytest.mark.parametrize(("what", "limit"), [("FRAMES", 2), ("BYTES", 65_538)])
+def test_no_more_is_parked_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch, what: str, limit: int
+) -> None:
+    monkeypatch.setattr(parked, what, limit)
     case = Case().held_by(A)
-    case.hear(*(A.data(seq, b"%d" % seq) for seq in (1, 2, 3)), A.start())
+    pieces = [A.data(seq, b"%d" % seq) for seq in (1, 2)]
+    case.hear(*pieces, *pieces, A.data(3, bytes(65_537)), A.start())
     assert case.ticket.take() == b"12"
     case.hear(A.alive(4), after=1)
     assert case.said()[-1] == Said("a", Op.RESEND, A.nonce, 3)

@@ -1,0 +1,37 @@
+"""Frames that came before an earlier one, until that is here; not without limit."""
+
+from __future__ import annotations
+
+from schemas.frames import Frame
+
+FRAMES = 4096
+BYTES = 8 * 2**20
+"""More than a holder keeps to send again; beyond it frames are dropped, and asked for later."""
+_SMALL = 64 * 1024
+"""Bytes that a frame without data counts for."""
+
+
+class Parked:
+    def __init__(self) -> None:
+        self.frames: dict[int, Frame] = {}
+        self._size = 0
+
+    def put(self, frame: Frame) -> None:
+        size = self._size + _size(frame)
+        if frame.seq not in self.frames and len(self.frames) < FRAMES and size <= BYTES:
+            self.frames[frame.seq] = frame
+            self._size = size
+
+    def pop(self, seq: int) -> Frame | None:
+        frame = self.frames.pop(seq, None)
+        if frame is not None:
+            self._size -= _size(frame)
+        return frame
+
+    def clear(self) -> None:
+        self.frames.clear()
+        self._size = 0
+
+
+def _size(frame: Frame) -> int:
+    return len(frame.body) if isinstance(frame.body, bytes) else _SMALL
