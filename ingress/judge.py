@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 import structlog
 
+from schemas.settings import outside
+
 log = structlog.get_logger("judge")
 
 PATIENCE = 3.0
@@ -76,6 +78,7 @@ class Judge:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                env=outside(),
             )
         assert child.stdin is not None
         assert child.stdout is not None

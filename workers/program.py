@@ -17,13 +17,11 @@ from typing import IO
 
 import aiohttp
 
+from schemas import settings
 from workers import bound
 
 AT_ONCE = ""
 """`Command.ready`: nobody needs to wait for the program, or somebody else finds out."""
-
-OWN_PREFIX = "HEADRACE_"
-"""Our own variables may hold secrets that an engine has no use for."""
 
 _LOOK_AGAIN = 0.1
 LINE_LIMIT = 2**20
@@ -55,7 +53,6 @@ class Command:
 async def spawn(command: Command) -> asyncio.subprocess.Process:
     """Raises ProcessFailed."""
     program = found(command.args[0])
-    own = {k: v for k, v in os.environ.items() if not k.startswith(OWN_PREFIX)}
     with contextlib.ExitStack() as stack:
         sink: int | IO[bytes] = asyncio.subprocess.PIPE
         try:
@@ -66,7 +63,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,
-                env={**own, **command.env},
+                env={**settings.outside(), **command.env},
                 start_new_session=True,
                 limit=LINE_LIMIT,
             )

@@ -7,7 +7,6 @@ stays until it has ended.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -15,10 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+from schemas import settings
 from workers import bound
-
-OWN_PREFIX = "HEADRACE_"
-"""Variables of ours may hold secrets, and the server has no use for them."""
 
 
 class Child:
@@ -67,7 +64,7 @@ class Child:
                     stdout=sink,
                     stderr=subprocess.STDOUT,
                     pass_fds=keep,
-                    env={k: v for k, v in os.environ.items() if not k.startswith(OWN_PREFIX)},
+                    env=settings.outside(),
                     start_new_session=True,
                     umask=0o077,
                 )

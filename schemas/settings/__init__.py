@@ -10,10 +10,10 @@ from schemas.settings.base import Money, Seconds, Section, SettingsError
 from schemas.settings.cloud import Fallback, Ledger, Price, Provider, Route, Routes
 from schemas.settings.engine import PLACEHOLDERS, Engine
 from schemas.settings.sections import Ingress, Jobs, Key, Log, Nats, Worker
-from schemas.settings.whole import ENV_PREFIX, FLAGS, Settings, load, section_of
+from schemas.settings.whole import ENV_PREFIX, FLAGS, Settings, load, outside, section_of
 
 __all__ = [
     "ENV_PREFIX", "FLAGS", "PLACEHOLDERS", "Engine", "Fallback", "Ingress", "Jobs", "Key", "Ledger",
     "Log", "Money", "Nats", "Price", "Provider", "Route", "Routes", "Seconds", "Section",
-    "Settings", "SettingsError", "Worker", "load", "section_of",
+    "Settings", "SettingsError", "Worker", "load", "outside", "section_of",
 ]  # fmt: skip

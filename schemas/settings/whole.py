@@ -96,6 +96,12 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
     return found
 
 
+def outside() -> dict[str, str]:
+    """This process's environment for a program that is not ours, or that reads what strangers
+    sent: our own variables, which may hold secrets, are left out."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
+
+
 def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     """`flags` without those that were not given."""
     nested = {k: _given(v) if isinstance(v, Mapping) else v for k, v in flags.items()}

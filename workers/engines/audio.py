@@ -21,6 +21,7 @@ import wave
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.settings import outside
 from workers.engines import transcode
 
 KNOWN = "flac, m4a, mp3, mp4, mpeg, mpga, oga, ogg, wav, webm, aac, aiff, amr, opus"
@@ -167,6 +168,7 @@ async def decode(data: bytes, found: Found) -> bytes:
             stdin=file,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=outside(),
         )
     try:
         async with asyncio.timeout(_PATIENCE):

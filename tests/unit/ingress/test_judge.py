@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from ingress.judge import TOO_COMPLEX, Judge
@@ -128,3 +133,21 @@ async def test_a_child_that_died_is_replaced(judge: Judge) -> None:
     child.kill()
     await child.wait()
     assert "integer" in await judge.verdict(SCHEMA, '{"a": "x"}')
+
+
+async def test_the_child_has_none_of_our_secrets(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_NATS__PASSWORD", "of-the-broker")
+    await judge.check(SCHEMA)
+    child = judge._child
+    assert child is not None
+    assert b"of-the-broker" not in Path(f"/proc/{child.pid}/environ").read_bytes()
+
+
+def test_the_child_of_an_ingress_that_was_killed_ends_all_the_same() -> None:
+    program = "from ingress import validator; validator.PATIENCE = 1; validator.main()"
+    question = orjson.dumps([{"pattern": "^(a+)+$"}, '"' + "a" * 60 + 'b"'])
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, input=question + b"\n", check=False, timeout=30)
+    assert ended.returncode == -signal.SIGALRM

@@ -205,3 +205,12 @@ async def test_cancelling_ends_the_decoder(tmp_path: Path, monkeypatch: pytest.M
         await task
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_the_decoder_has_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_NATS__PASSWORD", "of-the-broker")
+    shown = "import os; print(*os.environ, end='')"
+    monkeypatch.setattr(audio, "_decoder", lambda _: [sys.executable, "-c", shown])
+    told = await audio.decode(b"x", audio.Found("amr", "amr"))
+    assert b"PATH" in told
+    assert b"HEADRACE" not in told
