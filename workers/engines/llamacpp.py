@@ -19,7 +19,7 @@ from schemas import settings
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
-from workers.engines import messages, responses
+from workers.engines import messages, responses, responses_input
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, prepare
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
@@ -184,7 +184,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _respond(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
         numbered = responses.Numbered(request, job.asked)
-        body = orjson.dumps(responses.prepare(request))
+        body = orjson.dumps(responses_input.prepare(request))
         if job.stream:
             return await self._send(job, body, Rewriting(sink, numbered.change))
         usage = await self._send(job, body, Rewriting(Discard(sink), numbered.change))

@@ -18,7 +18,10 @@ NO_CHOICE = Ignored(
     "tool_choice",
     "with its chat template llama-server leaves it to the model whether it calls a tool",
     _CHATS,
-    ("auto", "none", {"type": "auto"}, {"type": "none"}),
+    (
+        *("auto", "none", {"type": "auto"}, {"type": "none"}),
+        *({"type": "auto", "disable_parallel_tool_use": only} for only in (False, True)),
+    ),
 )
 UNWILLING: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "Say hi."}],

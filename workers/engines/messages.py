@@ -21,9 +21,12 @@ _STOPPED_SO = b'"delta":{"stop_reason":"stop_sequence","stop_sequence":"'
 
 
 def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request to send: streamed, and without thoughts if none are wanted, which the engine
-    looks for in the arguments of its chat template alone."""
+    """The request to send: streamed; without tools if none may be called, as the engine passes over
+    that choice; and without thoughts if none are wanted, which it looks for in the arguments of its
+    chat template alone."""
     sent = {**request, "stream": True}
+    if (request.get("tool_choice") or {}).get("type") == "none":
+        sent.pop("tools", None)
     thinking = request.get("thinking")
     if isinstance(thinking, Mapping) and thinking.get("type") == "disabled":
         arguments = request.get("chat_template_kwargs") or {}

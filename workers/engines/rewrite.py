@@ -11,8 +11,8 @@ from workers.engines.base import Between, EngineFault, Sink
 from workers.engines.usage import Meter, Usage
 
 Event = dict[str, Any]
-Change = Callable[[Event], Event | None]
-"""Gives back the event as it ought to be, or None if it is to be left out."""
+Change = Callable[[Event], Event | list[Event] | None]
+"""Gives back the event as it ought to be; or several for it, or None if it is to be left out."""
 
 
 class Rewriting(Between):
@@ -48,6 +48,8 @@ class Rewriting(Between):
             last = self._last() if self._last is not None else None
             return (_written(last) if last else b"") + b"data: [DONE]\n\n"
         event = self._change(orjson.loads(data))
+        if isinstance(event, list):
+            return b"".join(map(_written, event))
         return _written(event) if event is not None else b""
 
 

@@ -118,6 +118,19 @@ async def test_a_tool_is_called(claude: AsyncAnthropic, stream: bool) -> None:
     assert [(use.name, use.input) for use in uses] == [("weather", {"city": "Paris"})]
 
 
+@pytest.mark.parametrize("only_one", [True, False])
+async def test_a_tool_may_be_called(claude: AsyncAnthropic, only_one: bool) -> None:
+    choice: Any = {"type": "auto", "disable_parallel_tool_use": only_one}
+    answer = await ask(claude, **TOOL_CHAT, tool_choice=choice)
+    assert answer.stop_reason == "tool_use"
+
+
+async def test_no_tool_may_be_called(claude: AsyncAnthropic) -> None:
+    answer = await ask(claude, **TOOL_CHAT, tool_choice={"type": "none"})
+    assert answer.stop_reason != "tool_use"
+    assert {block.type for block in answer.content} == {"text"}
+
+
 async def test_thoughts_can_be_left_out(claude: AsyncAnthropic) -> None:
     thinking = await ask(claude, model=THINKING_MODEL, max_tokens=6)
     plain = await ask(claude, model=THINKING_MODEL, max_tokens=6, thinking=NO_THOUGHT)

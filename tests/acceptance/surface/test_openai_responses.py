@@ -83,9 +83,61 @@ async def test_a_response_with_a_thought(client: AsyncOpenAI) -> None:
     assert answer.output_text == "Paris"
 
 
+async def test_a_thought_is_streamed_as_a_part(client: AsyncOpenAI) -> None:
+    body: Any = {"model": THINKING_MODEL, "input": "hi", "extra_body": THOUGHT}
+    async with client.responses.stream(**body) as stream:
+        events: list[Any] = [event async for event in stream]
+        final = await stream.get_final_response()
+    thought = [event for event in events if event.type.startswith("response.reasoning_text.")]
+    assert {(event.output_index, event.content_index) for event in thought} == {(0, 0)}
+    assert (thought[-1].type, thought[-1].text) == ("response.reasoning_text.done", "hm\n")
+    parts = [event.part.type for event in events if event.type == "response.content_part.added"]
+    assert parts == ["reasoning_text", "output_text"]
+    assert final.output_text == "Paris"
+    assert final.usage is not None
+    assert final.usage.output_tokens_details.reasoning_tokens > 0
+
+
+def calls(city: str) -> list[dict[str, Any]]:
+    """As client libraries write what was said before, with as little as OpenAI asks for."""
+    call = {"call_id": f"call-{city}", "name": "weather", "arguments": f'{{"city": "{city}"}}'}
+    return [
+        {"role": "user", "content": f"weather of {city}?"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": ""},
+        {"type": "function_call", **call},
+        {"type": "function_call_output", "call_id": f"call-{city}", "output": "Rain."},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Rain."}]},
+    ]
+
+
+async def test_a_response_that_calls(client: AsyncOpenAI) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}}
+    tool = {"type": "function", "name": "weather", "parameters": parameters, "strict": False}
+    before = [item for city in ("Rome", "Oslo", "Bonn") for item in calls(city)]
+    body: Any = {
+        "model": TOOLS_MODEL,
+        "input": [*before, {"role": "user", "content": "weather of Paris?"}],
+        "tools": [tool],
+        "temperature": 0,
+        "max_output_tokens": 100,
+    }
+    async with client.responses.stream(**body) as stream:
+        events: list[Any] = [event async for event in stream]
+        final: Any = await stream.get_final_response()
+    (call,) = [item for item in final.output if item.type == "function_call"]
+    done = [e for e in events if e.type == "response.function_call_arguments.done"]
+    assert [event.arguments for event in done] == [call.arguments] == ['{"city": "Paris"}']
+    told = {"type": "function_call_output", "call_id": call.call_id, "output": "Sun."}
+    after = await client.responses.create(
+        **{**body, "input": [*body["input"], *final.output, told]}
+    )
+    assert after.status == "completed"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools"),

@@ -93,7 +93,8 @@ async def test_a_tool_choice_that_is_left_to_the_model_is_on_the_card(
     assert ("tool_choice" not in fields) == obeys
     if not obeys:
         assert fields["tool_choice"].wanted({"tool_choice": "required"})
-        assert not fields["tool_choice"].wanted({"tool_choice": {"type": "auto"}})
+        for auto in ({}, {"disable_parallel_tool_use": True}, {"disable_parallel_tool_use": False}):
+            assert not fields["tool_choice"].wanted({"tool_choice": {"type": "auto", **auto}})
 
 
 async def test_a_template_that_thinks_takes_an_effort(server: LlamaCpp) -> None:
@@ -300,6 +301,17 @@ async def test_no_thoughts_where_none_are_wanted(server: LlamaCpp, engine: Llama
     await ask(engine, job("own", "/v1/messages"), chat("hi", thinking={"type": "disabled"}))
     sent = server.asked("/v1/messages")[-1]
     assert sent["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("choice", ["none", "auto"])
+async def test_no_tools_where_none_may_be_called(
+    server: LlamaCpp, engine: LlamaCppEngine, choice: str
+) -> None:
+    server.streams["/v1/messages"] = [(DATA / "messages.sse").read_bytes()]
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    body = chat("hi", tools=tools, tool_choice={"type": choice})
+    await ask(engine, job("own", "/v1/messages", tags=(LENIENT,)), body)
+    assert ("tools" in server.asked("/v1/messages")[-1]) == (choice == "auto")
 
 
 @pytest.mark.parametrize("stream", [False, True])
