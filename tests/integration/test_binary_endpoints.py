@@ -73,6 +73,21 @@ async def test_models_that_cannot(crowd: Crowd) -> None:
         assert TRANSCRIBE in answer.error["message"]
 
 
+async def test_what_clients_send_though_it_changes_nothing(crowd: Crowd) -> None:
+    for fields in (
+        {"language": ""},
+        {"language": "auto"},
+        {"timestamp_granularities__": "segment"},
+        {"chunking_strategy": "auto"},
+        {"stream": "False"},
+        {"vad": "false"},
+    ):
+        assert (await crowd.upload(TRANSCRIBE, file=tone(), **fields)).json["text"]
+    assert {job["language"].content for job in crowd.ears.jobs} == {b"auto"}
+    assert (await crowd.upload(TRANSCRIBE, file=tone(), language="English")).json["text"]
+    assert crowd.ears.jobs[-1]["language"].content == b"en", "as answers themselves name it"
+
+
 BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"model": "tiny.en"}, "file"),
     ({"file": "text, no upload"}, "file"),
@@ -104,7 +119,7 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"file": tone(), "prompt": "a" * 70_000}, "prompt"),
     ({"file": tone(), "prompt": Part("prompt", b"\xff\xfe")}, "prompt"),
-    ({"file": tone(), "chunking_strategy": "auto"}, "chunking_strategy"),
+    ({"file": tone(), "chunking_strategy": "none"}, "chunking_strategy"),
     ({"audio": tone()}, "file"),
 ]
 

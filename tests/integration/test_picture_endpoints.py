@@ -107,6 +107,11 @@ async def test_edits(crowd: Crowd) -> None:
     answer = await crowd.upload(EDIT, image=sizes[0], prompt="bluer", response_format="url")
     (item,) = answer.json["data"]
     assert (await crowd.look(item["url"])).body[:4] == b"\x89PNG"
+    for nothing in ({"stream": "false"}, {"input_fidelity": "low"}, {"partial_images": "0"}):
+        assert pictures(await crowd.upload(EDIT, image=sizes[0], prompt="bluer", **nothing))
+    for word in ("true", "True", "1"):
+        answer = await crowd.upload(EDIT, image=sizes[0], prompt="bluer", stream=word)
+        assert answer.told == (400, "unsupported_parameter", "stream")
 
 
 BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
@@ -130,7 +135,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a", "response_format": "url", "stream": True}, "response_format"),
     ({"prompt": "a", "quality": "best"}, "quality"),
     ({"prompt": "a", "quality": "hd"}, "quality"),
-    ({"prompt": "a", "style": "vivid"}, "style"),
+    ({"prompt": "a", "style": "natural"}, "style"),
     ({"prompt": "a", "background": "transparent"}, "background"),
     ({"prompt": "a", "stream": True}, "stream"),
     ({"prompt": "a", "partial_images": 4}, "partial_images"),

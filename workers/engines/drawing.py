@@ -196,8 +196,10 @@ def _wrong(param: str, why: str) -> NoReturn:
 
 
 def _typed(part: Part) -> str | int:
-    """A form has only text: the numbers in it are meant as such."""
+    """A form has only text: the numbers and flags in it are meant as such."""
     text = part.content.decode("utf-8", "replace")
+    if part.name == "stream":
+        return text.lower() not in ("false", "0")
     digits = text.removeprefix("-")
     numeric = part.name in ("n", "seed", "output_compression", "partial_images")
     return int(text) if numeric and digits.isascii() and digits.isdigit() else text

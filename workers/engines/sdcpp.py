@@ -67,10 +67,10 @@ class SdCppEngine:
             "sd-server draws with the steps it was started with",
             unless=("auto", "standard"),
         ),
-        Ignored("style", "say it in the prompt", unless=_AUTO),
+        Ignored("style", "say it in the prompt", unless=(*_AUTO, "vivid")),
         Ignored("background", "sd-server draws nothing transparent", unless=(*_AUTO, "opaque")),
         Ignored("moderation", "sd-server does not moderate", unless=(*_AUTO, "low")),
-        Ignored("input_fidelity", "sd-server has no such thing"),
+        Ignored("input_fidelity", "sd-server has no such thing", unless=("low",)),
         Ignored("stream", "sd-server gives no pictures before the last"),
         Ignored("partial_images", "sd-server gives no pictures before the last"),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from schemas import multipart
 from schemas.multipart import FormError, Part
+from workers.engines import languages
 from workers.engines.envelope import Refusal
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -23,14 +24,6 @@ PROMPT_KEPT = 2048
 """Bytes at the end of a prompt that are sent: the model reads its last 224 tokens, which are about
 a thousand letters. whisper.cpp's tokenizer needs stack for each letter of a word and time with the
 cube of its length (measured: a word of 20,000 letters took 48 s, one of 60,000 killed it)."""
-_CODES = (
-    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th "
-    "ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr "
-    "pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt "
-    "haw ln ha ba jw su yue"
-)
-LANGUAGES = frozenset(_CODES.split())
-"""What Whisper knows (whisper.cpp's `g_lang`)."""
 
 
 @dataclass(slots=True)
@@ -41,7 +34,7 @@ class Ask:
     audio: bytes = b""
     format: str = "json"
     granularities: frozenset[str] = frozenset()
-    language: str = "auto"
+    language: str = languages.AUTO
     fields: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -90,7 +83,7 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
                 raise Refusal(what, param=part.name, code="unsupported_parameter") from None
     if "file" not in seen:
         raise Refusal("Missing required parameter: 'file'.", param="file")
-    if ask.granularities and ask.format != "verbose_json":
+    if ask.words and ask.format != "verbose_json":
         name = REPEATED[0]
         raise Refusal(f"{name!r} needs response_format 'verbose_json'.", param=name)
     return ask
@@ -136,9 +129,7 @@ def _model(ask: Ask, name: str, value: str) -> None:
 
 
 def _language(ask: Ask, name: str, value: str) -> None:
-    if value not in LANGUAGES:
-        raise ValueError(f"{value[:40]!r} is no language in ISO-639-1 that Whisper knows")
-    ask.language = value
+    ask.language = languages.code(value)
 
 
 def _prompt(ask: Ask, name: str, value: str) -> None:
@@ -162,6 +153,20 @@ def _granularity(ask: Ask, name: str, value: str) -> None:
 def _stream(ask: Ask, name: str, value: str) -> None:
     if _truth(value):
         raise Unsupported(": it answers when it has heard all of the audio")
+
+
+def _chunking(ask: Ask, name: str, value: str) -> None:
+    if value != "auto":
+        raise Unsupported(": it cuts the audio where it finds best")
+
+
+def _translate(ask: Ask, name: str, value: str) -> None:
+    ask.translate = ask.translate or _truth(value)
+
+
+def _absent(ask: Ask, name: str, value: str) -> None:
+    if _truth(value):
+        raise Unsupported
 
 
 def _truth(value: str) -> bool:
@@ -212,7 +217,10 @@ _TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
     "temperature": _number(0, 1),
     **dict.fromkeys(REPEATED, _granularity),
     "stream": _stream,
+    "chunking_strategy": _chunking,
     # whisper.cpp's own.
+    "translate": _translate,
+    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language"), _absent),
     "temperature_inc": _number(0, 1),
     "no_speech_thold": _number(0, 1),
     "entropy_thold": _number(0, 100),

@@ -155,6 +155,7 @@ async def test_what_is_no_json_object_is_refused(engine: SdCppEngine, body: byte
         {"output_format": "PNG"},
         {"output_format": None, "response_format": "url"},
         {"quality": "auto", "style": "auto", "background": "opaque", "user": "u", "model": "x"},
+        {"style": "vivid", "input_fidelity": "low"},
         {"quality": "high", "stream": True, "lenient": True},
     ],
 )
@@ -171,7 +172,7 @@ async def test_what_is_well_is_drawn(engine: SdCppEngine, more: dict[str, Any]) 
     ("field", "value"),
     [
         ("quality", "high"),
-        ("style", "vivid"),
+        ("style", "natural"),
         ("background", "transparent"),
         ("stream", True),
         ("partial_images", 2),

@@ -90,8 +90,7 @@ def test_the_engines_own_fields_pass() -> None:
     ("name", "value"),
     [
         ("language", "xx"),
-        ("language", "english"),
-        ("language", "auto"),
+        ("language", "en-US"),
         ("prompt", b"\xff"),
         ("prompt", "a\0b"),
         ("response_format", "xml"),
@@ -129,7 +128,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str | bytes) -> None
         ("stream", "true"),
         ("stream", "True"),
         ("include[]", "logprobs"),
-        ("chunking_strategy", "auto"),
+        ("chunking_strategy", '{"type": "server_vad"}'),
         ("known_speaker_names[]", "agent"),
         ("diarize", "true"),
         ("debug_mode", "true"),
@@ -158,6 +157,24 @@ def test_timestamps_need_the_verbose_format() -> None:
     fault = refused(FILE, field("timestamp_granularities[]", "word"))
     assert fault.param == "timestamp_granularities[]"
     assert "verbose_json" in fault.message
+    ask = read(FILE, field("timestamp_granularities[]", "segment"))
+    assert ask.format == "json", "segments are asked for by clients that want the text alone"
+
+
+def test_what_asks_for_nothing_is_taken() -> None:
+    least = sent(read(FILE))
+    for name in ("vad", "diarize", "tinydiarize", "detect_language"):
+        assert sent(read(FILE, field(name, "false"))) == least
+    assert sent(read(FILE, field("chunking_strategy", "auto"))) == least
+
+
+def test_the_engines_own_way_to_translate() -> None:
+    for value, path, found in (
+        ("true", PATH, "true"),
+        ("false", PATH, "false"),
+        ("false", "/v1/audio/translations", "true"),
+    ):
+        assert sent(read(FILE, field("translate", value), path=path))["translate"] == found
 
 
 def test_a_body_that_is_no_form_is_refused() -> None:
