@@ -107,8 +107,10 @@ class Fields:
 
 
 def refuse(model: str, found: Iterable[Ignored]) -> None:
-    """Raises UnsupportedParameter, which names the first of them."""
+    """Raises UnsupportedParameter, which names the first of them that is not worth a try."""
     for each in found:
+        if each.tried:
+            continue
         raise UnsupportedParameter(
             f"{each.field!r} has no effect with the model {model!r}: {each.why}. "
             "Leave it out, or send the header 'x-headrace-lenient: true'.",

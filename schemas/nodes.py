@@ -34,12 +34,15 @@ class Ignored:
 
     `field` may be a path (``text.verbosity``). `at`: the features (endpoints) where it does so, all
     if empty. `unless`: values with which the field asks for nothing that it would not do anyway.
+    `tried`: the engine may do it all the same, so it is asked; its worker refuses an answer that
+    is not what was wanted.
     """
 
     field: str
     why: str
     at: tuple[str, ...] = ()
     unless: tuple[Any, ...] = NOTHING
+    tried: bool = False
 
     def wanted(self, request: Mapping[str, Any]) -> bool:
         """Whether `request` asks for what it would not get."""

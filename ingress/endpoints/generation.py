@@ -118,6 +118,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     ignored = here.fields.check(plan.model, endpoint.feature, asked, taken, plan.paid)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
         fields.refuse(plan.name, ignored)
+        ignored = []  # the rest is tried, and the worker sees whether it was heeded
     wanted = endpoint.wants(asked) if endpoint.wants is not None else None
     served = "" if plan.paid else plan.model
     body = await here.media.resolve(request, endpoint.path, asked, body, served)

@@ -83,6 +83,8 @@ def passed_over(model: ServedModel, feature: str, request: Mapping[str, Any]) ->
 def refuse_ignored(engine: str, found: Iterable[Ignored]) -> None:
     """Raises Refusal naming the first of the fields that would be passed over in silence."""
     for each in found:
+        if each.tried:
+            continue
         message = f"{each.field!r} is not supported by the engine {engine!r}: {each.why}."
         raise Refusal(message, param=each.field, code="unsupported_parameter")
 

@@ -22,6 +22,7 @@ NO_CHOICE = Ignored(
         *("auto", "none", {"type": "auto"}, {"type": "none"}),
         *({"type": "auto", "disable_parallel_tool_use": only} for only in (False, True)),
     ),
+    tried=True,
 )
 UNWILLING: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "Say hi."}],

@@ -25,6 +25,7 @@ from workers.engines.events import ErrorGuard, ended, tokens_of_stream, tokens_t
 from workers.engines.http import Upstream, read_error, relay_events
 from workers.engines.link import Response
 from workers.engines.naming import Naming, name_form
+from workers.engines.owed import TOOL_CHOICE, owed
 from workers.engines.usage import Usage
 
 PROBE_TIMEOUT = 10.0
@@ -125,7 +126,10 @@ class OpenAIEngine:
         began = time.monotonic()
         self._running += 1
         try:
-            usage = await self._serve(job, body, Naming(sink, job.asked))
+            if TOOL_CHOICE in body and LENIENT not in job.tags:
+                usage = await self._insist(job, body, sink)
+            else:
+                usage = await self._serve(job, body, Naming(sink, job.asked))
         except Refusal as refusal:
             return refusal.answer(sink)
         finally:
@@ -186,6 +190,14 @@ class OpenAIEngine:
             if job.stream:
                 return await self._relay(job, response, sink)
             return await self._whole(response, sink)
+
+    async def _insist(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        """The same for a request that may want a call which the engine does not force."""
+        due = owed(sink, body, self._served(job), FEATURES.get(job.endpoint, ""))
+        usage = await self._serve(job, body, Naming(due or sink, job.asked))
+        if due is not None:
+            due.close()
+        return usage
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
         model = self._served(job)

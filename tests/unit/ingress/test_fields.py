@@ -120,3 +120,4 @@ def test_a_refusal_names_the_first_and_a_warning_all() -> None:
     assert caught.value.param == "a"
     assert fields.warning(found) == "a has no effect: so; b has no effect: thus ? truly "
     fields.refuse("m", [])
+    fields.refuse("m", [Ignored("c", "perhaps", tried=True)])

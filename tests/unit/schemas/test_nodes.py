@@ -43,6 +43,7 @@ CARDS = st.builds(
                     TEXTS,
                     st.lists(TEXTS, max_size=2).map(tuple),
                     st.lists(st.none() | TEXTS | NUMBERS, max_size=2).map(tuple),
+                    st.booleans(),
                 ),
                 max_size=2,
             ).map(tuple),

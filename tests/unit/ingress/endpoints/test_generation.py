@@ -129,6 +129,19 @@ async def test_a_field_without_effect_is_refused_or_warned_of(here: Edge) -> Non
     assert [LENIENT in job.tags for job in here.line.jobs] == [True, False]
 
 
+async def test_a_field_that_may_be_heeded_is_left_to_the_worker(here: Edge) -> None:
+    ignored = (Ignored("tool_choice", "perhaps", ("chat",), ("auto",), tried=True),)
+    here.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat",), ignores=ignored))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    tried = await here.post(CHAT, chat(tools=tools, tool_choice="required"))
+    lenient = await here.post(CHAT, chat(tools=tools, tool_choice="required"), **LENIENTLY)
+
+    assert tried.status == lenient.status == 200
+    assert "x-headrace-warning" not in tried.headers
+    assert lenient.headers["x-headrace-warning"] == "tool_choice has no effect: perhaps"
+    assert [LENIENT in job.tags for job in here.line.jobs] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("path", "tool", "param"),
     [
