@@ -62,6 +62,8 @@ API: tuple[Entry, ...] = (
 OWN: tuple[Entry, ...] = (
     ("/healthz", health.alive, "GET"),
     ("/readyz", health.ready, "GET"),
+    ("/health", health.ready, "GET"),
+    ("/v1/health", health.ready, "GET"),
     ("/metrics", health.metrics, "GET"),
     ("/admin/credits/{account}", admin.show, "GET"),
     ("/admin/credits/{account}/history", admin.history, "GET"),

@@ -1,4 +1,7 @@
-"""``/healthz`` (the process lives), ``/readyz`` (it can take requests), ``/metrics``."""
+"""``/healthz`` (the process lives), ``/readyz`` (it can take requests), ``/metrics``.
+
+``/health`` is what llama-server and vLLM call the second; whoever waits for them there, may here.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.ingress.front import Front
 
 
@@ -9,8 +11,9 @@ async def test_a_process_that_lives_says_so_to_anyone(front: Front) -> None:
     assert (call.status, call.json) == (200, {"status": "ok"})
 
 
-async def test_ready_with_a_broker(front: Front) -> None:
-    call = await front.call("GET", "/readyz", headers={}).whole()
+@pytest.mark.parametrize("path", ["/readyz", "/health", "/v1/health"])
+async def test_ready_with_a_broker(front: Front, path: str) -> None:
+    call = await front.call("GET", path, headers={}).whole()
     assert call.status == 200
     assert call.json == {"status": "ok", "faults": [], "models": ["echo"]}
 
