@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httptools
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,6 +20,8 @@ BODY_TIMEOUT = 30.0
 """Seconds between two pieces of a request's body."""
 PIPELINED = 64
 """Requests that a client may send on one connection ahead of their answers."""
+_BOM = b"\xef\xbb\xbf"
+_FORM = "multipart/"
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -35,7 +38,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             pieces.append(piece)
     except ClientDisconnect:
         raise ClientGone("the client left while it sent its request") from None
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)).removeprefix(_BOM)
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -43,11 +46,17 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 def need_json(request: Request) -> None:
-    """Raises InvalidRequest for a body that says it is something else."""
+    """Raises InvalidRequest for a body that cannot be JSON by what its head says. Text and the like
+    may be: ``curl -d`` calls it ``application/x-www-form-urlencoded``."""
     content_type = request.headers.get("content-type", "")
-    if content_type and "json" not in content_type.lower():
+    if content_type.lower().startswith(_FORM):
         raise InvalidRequest(
             f"The content type is {content_type!r}; send 'application/json'.", param=None
+        )
+    coding = request.headers.get("content-encoding", "")
+    if coding and coding.lower() != "identity":
+        raise InvalidRequest(
+            f"The content encoding is {coding!r}; send the body as it is.", param=None
         )
 
 
@@ -78,10 +87,29 @@ class Gathering:
         return getattr(self._inner, name)
 
 
+class Staying(httptools.HttpRequestParser):
+    """Tells its protocol what came behind a head that offers another protocol."""
+
+    def __init__(self, protocol: Limited) -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    def feed_data(self, data: bytes) -> None:
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not self._protocol.stay(data[offer.args[0] :]):
+                raise
+
+
 class Limited(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits: on the size of a head, on what belongs to neither a head
     nor a body (trailers, what is said of chunks), on the time that all of it may take, and on how
-    many requests wait for the answer to an earlier one."""
+    many requests wait for the answer to an earlier one.
+
+    A client may offer another protocol (Java's own offers HTTP/2 with every request). The parser
+    takes that for the end of HTTP and would lose the body: the head is read again without it.
+    """
 
     max_head = 64 * 1024
     _in_head = True
@@ -91,6 +119,7 @@ class Limited(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        self.parser = self._parser()
         super().connection_made(Gathering(transport))  # type: ignore[arg-type]
         self._start_timer(HEAD_TIMEOUT)
 
@@ -123,6 +152,8 @@ class Limited(HttpToolsProtocol):
         self._start_timer(HEAD_TIMEOUT)
 
     def on_headers_complete(self) -> None:
+        if self._offers():
+            return
         self._stop_timer()
         self._in_head, self._head, self._moved = False, 0, True
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -139,6 +170,8 @@ class Limited(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._offers():
+            return
         self._stop_timer()
         self._in_head, self._head, self._moved = True, 0, True
         if self.cycle is not None:
@@ -149,6 +182,26 @@ class Limited(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def stay(self, rest: bytes) -> bool:
+        """Read the head again without its offer, and what came behind it. False: it has none."""
+        if not self._offers():
+            return False
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        head += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self.parser = self._parser()
+        self.parser.feed_data(b"\r\n".join([*head, b"", rest]))
+        return True
+
+    def _offers(self) -> bool:
+        return self.parser.should_upgrade() and self._get_upgrade() is not None
+
+    def _parser(self) -> Staying:
+        """As uvicorn sets it up."""
+        parser = Staying(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
 
     def send_400_response(self, msg: str) -> None:
         self._answer(b"400 Bad Request", InvalidRequest(msg))

@@ -122,6 +122,33 @@ async def test_a_large_body_does_not_count_as_a_head(connect: Connect) -> None:
     assert (await client.answer())[2] == {"size": 2 * HEAD}
 
 
+H2C = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+
+
+async def test_an_offer_of_another_protocol_does_not_cost_the_body(connect: Connect) -> None:
+    client = await connect()
+    for size in (5, 0, 3 * HEAD):
+        client.send(post(bytes(size), *H2C))
+        assert (await client.answer())[0::2] == (200, {"size": size})
+    client.send(post(bytes(7)))
+    assert (await client.answer())[2] == {"size": 7}
+
+
+async def test_an_offer_may_come_byte_by_byte_and_chunked(connect: Connect) -> None:
+    client = await connect()
+    head = post(b"", *H2C).replace(b"content-length: 0", b"transfer-encoding: chunked")
+    for byte in head + b"3\r\nabc\r\n0\r\n\r\n":
+        client.send(bytes([byte]))
+        await client.writer.drain()
+    assert (await client.answer())[2] == {"size": 3}
+
+
+async def test_an_offer_is_no_way_around_the_limit(connect: Connect) -> None:
+    client = await connect()
+    client.send(post(b"", *H2C, f"x-long: {'y' * HEAD}"))
+    assert (await client.answer())[0] == 431
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -72,8 +72,8 @@ async def test_a_wrong_type_is_a_400_that_says_where(front: Front) -> None:
     assert (status, error["param"]) == (400, "messages[0].content")
 
 
-async def test_another_content_type_is_a_400(front: Front) -> None:
-    headers = {"content-type": "text/plain"}
+async def test_a_form_is_a_400(front: Front) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
     status, _ = await refused(front, orjson.dumps({"messages": MESSAGES}), **headers)
     assert status == 400
 
