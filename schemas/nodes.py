@@ -33,7 +33,8 @@ class Ignored:
     """A field of requests that an engine passes over in silence, and `why`.
 
     `field` may be a path (``text.verbosity``). `at`: the features (endpoints) where it does so, all
-    if empty. `unless`: values with which the field asks for nothing that it would not do anyway.
+    if empty. `unless`: values with which the field asks for nothing that it would not do anyway; in
+    an object, what is null or empty does not count. `same`: a field whose own value does so, too.
     `tried`: the engine may do it all the same, so it is asked; its worker refuses an answer that
     is not what was wanted.
     """
@@ -43,13 +44,22 @@ class Ignored:
     at: tuple[str, ...] = ()
     unless: tuple[Any, ...] = NOTHING
     tried: bool = False
+    same: str = ""
 
     def wanted(self, request: Mapping[str, Any]) -> bool:
         """Whether `request` asks for what it would not get."""
         value: Any = request
         for step in self.field.split("."):
             value = value.get(step) if isinstance(value, Mapping) else None
-        return value is not None and value not in self.unless
+        if value is None or value in self.unless:
+            return False
+        if isinstance(value, Mapping) and _asked(value) in self.unless:
+            return False
+        return not self.same or value != request.get(self.same)
+
+
+def _asked(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in value.items() if each not in (None, [], {})}
 
 
 @dataclass(frozen=True, slots=True)

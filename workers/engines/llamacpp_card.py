@@ -36,17 +36,20 @@ UNWILLING: Mapping[str, Any] = {
 _NO_TOOLS = "the model's chat template knows no tools"
 _NO_THOUGHTS = "the model's chat template knows no reasoning"
 _DROPPED = "llama-server passes over it at this endpoint"
+_USUAL = (*NOTHING, "medium")
+"""With what is usual anyway, a field asks for nothing."""
 _STATELESS = "nothing is kept of what was said before; send it along"
+_KEEP_THOUGHTS = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
 _ALWAYS = (
     Ignored("functions", "use tools", ("chat",)),
     Ignored("function_call", "use tools", ("chat",), ("none", "auto")),
     Ignored("audio", "the model does not speak", ("chat",)),
     Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
-    Ignored("web_search_options", "nothing is searched", ("chat",)),
-    Ignored("verbosity", "the model does not know it", ("chat",)),
+    Ignored("web_search_options", "nothing is searched", ("chat",), ()),
+    Ignored("verbosity", "the model does not know it", ("chat",), _USUAL),
     Ignored("suffix", "llama-server only continues the prompt", ("completions",)),
     Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
-    Ignored("best_of", "llama-server gives every choice", ("completions",), (1,)),
+    Ignored("best_of", "llama-server gives every choice", ("completions",), (1,), "n"),
     Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
     Ignored("previous_response_id", _STATELESS, ("responses",)),
     Ignored("conversation", _STATELESS, ("responses",)),
@@ -54,8 +57,8 @@ _ALWAYS = (
     Ignored("background", "an answer is waited for", ("responses",)),
     Ignored("n", "a response has one answer", ("responses",), (1,)),
     Ignored("top_logprobs", "llama-server tells them in chats alone", ("responses",)),
-    Ignored("reasoning.summary", "the reasoning comes as it is", ("responses",)),
-    Ignored("text.verbosity", "the model does not know it", ("responses",)),
+    Ignored("reasoning.summary", "the reasoning comes as it is", ("responses",), ("auto",)),
+    Ignored("text.verbosity", "the model does not know it", ("responses",), _USUAL),
     Ignored(
         "include",
         "llama-server adds nothing to its answers",
@@ -64,9 +67,11 @@ _ALWAYS = (
     ),
     Ignored("mcp_servers", "no tools are run here", ("messages",)),
     Ignored("container", "no tools are run here", ("messages",)),
-    Ignored("output_config", _DROPPED, ("messages",)),
+    Ignored("output_config.effort", _DROPPED, ("messages",), ("high",)),
+    Ignored("output_config.format", _DROPPED, ("messages",)),
+    Ignored("output_config.task_budget", _DROPPED, ("messages",)),
     Ignored("output_format", _DROPPED, ("messages",)),
-    Ignored("context_management", _STATELESS, ("messages",)),
+    Ignored("context_management", _STATELESS, ("messages",), ({}, _KEEP_THOUGHTS)),
 )
 _NOT_IN_MESSAGES = (
     *("seed", "logit_bias", "presence_penalty", "frequency_penalty", "repeat_penalty", "min_p"),
@@ -74,11 +79,12 @@ _NOT_IN_MESSAGES = (
 )
 
 
-def _efforts(why: str) -> tuple[Ignored, ...]:
-    """Of reasoning: "none" is always obeyed."""
+def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
+    """Of reasoning: "none" is always obeyed, and "medium" is the same as to say nothing."""
+    unless = ("none", "medium", *obeyed)
     return (
-        Ignored("reasoning_effort", why, ("chat",), ("none",)),
-        Ignored("reasoning.effort", why, ("responses",), ("none",)),
+        Ignored("reasoning_effort", why, ("chat",), unless),
+        Ignored("reasoning.effort", why, ("responses",), unless),
     )
 
 
@@ -97,8 +103,8 @@ def ignored(
     if not _caps(props).get("supports_tools"):
         found.append(Ignored("tools", _NO_TOOLS, _CHATS))
     if not _thinks(props):
-        found += _efforts(_NO_THOUGHTS)
-        no = ({"type": "disabled"},)
+        found += _efforts(_NO_THOUGHTS, "minimal")
+        no = ({"type": "disabled"}, {"type": "adaptive"})
         found.append(Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), no))
     elif not _caps(props).get("supports_reasoning_effort"):
         found += _efforts("the model's chat template knows no degrees of reasoning")

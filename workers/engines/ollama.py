@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas.jobs import Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines import ollama_words as words
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal
@@ -42,8 +42,8 @@ _UNKNOWN = (
     *("options", "keep_alive", "format", "think", "template", "truncate"),  # of its own API
     *("top_k", "min_p", "repeat_penalty", "mirostat", "num_ctx"),
     *("grammar", "cache_prompt", "return_progress", "timings_per_token"),  # of llama-server
-    *("verbosity", "web_search_options"),
 )
+_NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
 _GENERATING = ("chat", "completions")
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
@@ -89,10 +89,12 @@ class OllamaEngine(OpenAIEngine):
         Ignored("functions", "use tools"),
         Ignored("function_call", "use tools"),
         Ignored("audio", "Ollama does not speak"),
-        Ignored("best_of", "Ollama gives one choice", ("completions",), (1,)),
+        Ignored("best_of", "Ollama gives one choice", ("completions",), (1,), "n"),
         Ignored("echo", "Ollama does not repeat the prompt", ("completions",)),
         Ignored("logprobs", "Ollama leaves them out of text completions", ("completions",), ()),
-        *(Ignored(name, "Ollama's OpenAI endpoints do not know it") for name in _UNKNOWN),
+        *(Ignored(name, _NOT_KNOWN) for name in _UNKNOWN),
+        Ignored("verbosity", _NOT_KNOWN, unless=(*NOTHING, "medium")),
+        Ignored("web_search_options", _NOT_KNOWN, unless=()),
     )
 
     async def _list(self) -> dict[str, dict[str, Any]]:

@@ -61,7 +61,7 @@ class VllmEngine(OpenAIEngine):
         Ignored("functions", "use tools"),
         Ignored("function_call", "use tools"),
         Ignored("audio", "vLLM does not speak"),
-        Ignored("web_search_options", "vLLM does not search"),
+        Ignored("web_search_options", "vLLM does not search", unless=()),
     )
 
     async def load(self) -> Load:

@@ -118,7 +118,8 @@ async def test_a_tools_result_goes_back(client: AsyncOpenAI) -> None:
     [
         ({"tools": [tool("f")]}, "tools"),
         ({"reasoning_effort": "low"}, "reasoning_effort"),
-        ({"web_search_options": {}, "verbosity": "low"}, "verbosity"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"web_search_options": {}}, "web_search_options"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"model": TOOLS_MODEL, "tools": [tool("f")], "tool_choice": "required"}, "tool_choice"),
     ],
@@ -135,6 +136,7 @@ async def test_what_would_do_nothing_is_refused_by_name(
 
 async def test_what_has_no_effect_on_any_answer_passes(client: AsyncOpenAI) -> None:
     inert = {"user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto"}
+    inert |= {"verbosity": "medium", "reasoning_effort": "medium", "parallel_tool_calls": True}
     newer = {"safety_identifier": "s", "prompt_cache_key": "k", "odd_field": {"x": [1]}}
     assert "Paris" in said(await chat(client, **inert, extra_body=newer))
 

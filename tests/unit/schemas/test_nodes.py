@@ -44,6 +44,7 @@ CARDS = st.builds(
                     st.lists(TEXTS, max_size=2).map(tuple),
                     st.lists(st.none() | TEXTS | NUMBERS, max_size=2).map(tuple),
                     st.booleans(),
+                    TEXTS,
                 ),
                 max_size=2,
             ).map(tuple),
@@ -153,6 +154,11 @@ def test_a_card_without_what_it_must_say_is_refused(name: str) -> None:
         ("text.verbosity", None, {"text": {"verbosity": "low"}}, True),
         ("text.verbosity", None, {"text": {"format": 1}}, False),
         ("text.verbosity", None, {"text": "low"}, False),
+        ("context_management", None, {"context_management": {"edits": []}}, False),
+        ("context_management", None, {"context_management": {"edits": [1]}}, True),
+        ("tool_choice", ({"type": "auto"},), {"tool_choice": {"type": "auto", "x": None}}, False),
+        ("logit_bias", None, {"logit_bias": {"5": False}}, True),
+        ("web_search_options", (), {"web_search_options": {}}, True),
     ],
 )
 def test_a_field_is_wanted_if_it_asks_for_something(
@@ -160,3 +166,13 @@ def test_a_field_is_wanted_if_it_asks_for_something(
 ) -> None:
     ignored = Ignored(field, "why") if unless is None else Ignored(field, "why", (), unless)
     assert ignored.wanted(request_) == wanted
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [({"n": 2, "best_of": 2}, False), ({"n": 2, "best_of": 3}, True), ({"best_of": 2}, True)],
+)
+def test_a_field_may_say_the_same_as_another(request_: dict[str, Any], wanted: bool) -> None:
+    model = ServedModel("m", "e", "k", 1, ignores=(Ignored("best_of", "x", (), (1,), "n"),))
+    card = nodes.unpack(fakes.card("w", models=(model,)).pack())
+    assert card.models[0].ignores[0].wanted(request_) == wanted

@@ -42,6 +42,38 @@ async def described(server: LlamaCpp, **more: Any) -> Any:
 
 # What it says of itself.
 
+USUAL: dict[str, Any] = {
+    "n": 1,
+    "best_of": 1,
+    "echo": False,
+    "suffix": "",
+    "tools": [],
+    "functions": [],
+    "modalities": ["text"],
+    "function_call": "auto",
+    "tool_choice": "auto",
+    "audio": None,
+    "verbosity": "medium",
+    "reasoning_effort": "medium",
+    "stop": [],
+    "logit_bias": {},
+    "presence_penalty": 0,
+    "frequency_penalty": 0.0,
+    "logprobs": False,
+    "top_logprobs": 0,
+    "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    "reasoning": {"effort": "medium", "summary": "auto"},
+    "include": [],
+    "background": False,
+    "previous_response_id": None,
+    "seed": None,
+    "thinking": {"type": "adaptive"},
+    "output_config": {"effort": "high", "format": None},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "mcp_servers": [],
+}
+"""What clients send without asking for anything."""
+
 
 async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -> None:
     (model,) = await described(server)
@@ -58,6 +90,8 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
     assert ignored["modalities"].wanted({"modalities": ["text", "audio"]})
     assert ignored["text.verbosity"].wanted({"text": {"verbosity": "low"}})
     assert "user" not in ignored
+    assert not any(each.wanted(USUAL) for each in model.ignores)
+    assert ignored["web_search_options"].wanted({"web_search_options": {}}), "the usual search"
     assert KINDS["llamacpp"] is LlamaCppEngine
 
 
