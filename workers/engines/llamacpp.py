@@ -19,7 +19,7 @@ from schemas import settings
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
-from workers.engines import messages, responses, responses_input
+from workers.engines import messages, neutral, responses, responses_input
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, prepare
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
@@ -38,9 +38,12 @@ CLIENT_FAULTS = (
     "audio input is not supported",
     "is too large to process",
     "is required",
+    "Failed to parse messages",
+    "Failed to parse tools",
     "cannot make GET request",
 )
 """Messages of faults of the request that the server reports as 500 (measured)."""
+_TEXTS = (CHAT, RESPONSES, MESSAGES, "/v1/messages/count_tokens")
 _TEXTS_OF = {
     CHAT: "messages",
     MESSAGES: "messages",
@@ -134,6 +137,8 @@ class LlamaCppEngine(OpenAIEngine):
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if job.endpoint in _TEXTS:
+            body = neutral.without(body)
         match job.endpoint:
             case "/v1/chat/completions" | "/v1/completions":
                 return await self._complete(job, body, sink)

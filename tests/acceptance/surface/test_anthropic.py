@@ -131,6 +131,19 @@ async def test_no_tool_may_be_called(claude: AsyncAnthropic) -> None:
     assert {block.type for block in answer.content} == {"text"}
 
 
+async def test_what_is_usual_asks_for_nothing(claude: AsyncAnthropic) -> None:
+    kept: Any = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    fields: Any = {"output_config": {"effort": "high"}, "context_management": kept}
+    adaptive: Any = {"type": "adaptive"}
+    body = {**COLD, **fields, "mcp_servers": []}
+    assert (
+        await ask(claude, thinking=adaptive, metadata={"user_id": "u"}, extra_body=body)
+    ).content
+    choice: Any = {"type": "auto", "disable_parallel_tool_use": False}
+    answer = await ask(claude, model=TOOLS_MODEL, tools=[tool("f")], tool_choice=choice)
+    assert answer.stop_reason
+
+
 async def test_thoughts_can_be_left_out(claude: AsyncAnthropic) -> None:
     thinking = await ask(claude, model=THINKING_MODEL, max_tokens=6)
     plain = await ask(claude, model=THINKING_MODEL, max_tokens=6, thinking=NO_THOUGHT)

@@ -141,6 +141,18 @@ async def test_what_has_no_effect_on_any_answer_passes(client: AsyncOpenAI) -> N
     assert "Paris" in said(await chat(client, **inert, extra_body=newer))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_is_null_or_nought_asks_for_nothing(client: AsyncOpenAI, stream: bool) -> None:
+    told: Any = {"role": "user", "content": "Hi.", "name": None, "tool_calls": None}
+    lame: Any = {"type": "function", "function": {"name": "f", "description": None}}
+    nothing: Any = {"logprobs": False, "top_logprobs": 0, "max_tokens": 2, "stream": stream}
+    answer = await chat(client, [told], model=TOOLS_MODEL, tools=[lame], **nothing)
+    if stream:
+        assert [chunk async for chunk in answer]
+    else:
+        assert answer.choices[0].message.content
+
+
 async def test_the_engines_own_fields_work(client: AsyncOpenAI) -> None:
     own = {"grammar": 'root ::= "yes" | "no"', "cache_prompt": False}
     answer = await chat(client, extra_body=own)

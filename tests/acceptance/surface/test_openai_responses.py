@@ -56,6 +56,30 @@ async def test_a_response_to_a_conversation(client: AsyncOpenAI) -> None:
     assert longer.usage.input_tokens > plain.usage.input_tokens + 10
 
 
+async def test_a_history_may_be_written_plainly(client: AsyncOpenAI) -> None:
+    """Without types, and with another model's thoughts, of which there is a cipher alone."""
+    asked: Any = {"role": "user", "content": "And of Italy?"}
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}
+    history: Any = [*QUESTION, thought, {"role": "assistant", "content": "Paris."}, asked]
+    body: Any = {"model": MODEL, "temperature": 0, "max_output_tokens": 4}
+    short = await client.responses.create(input=[*QUESTION, asked], **body)
+    whole = await client.responses.create(input=history, **body)
+    assert short.usage is not None
+    assert whole.usage is not None
+    assert whole.usage.input_tokens > short.usage.input_tokens
+
+
+async def test_what_is_null_or_nought_asks_for_nothing(client: AsyncOpenAI) -> None:
+    lame: Any = {"type": "function", "name": "f", "description": None, "parameters": {}}
+    body: Any = {"max_output_tokens": 2, "temperature": 0, "top_logprobs": 0}
+    ask: Any = [{**QUESTION[0], "name": None, "id": None}]
+    for more in ({"model": MODEL, "tools": None}, {"model": TOOLS_MODEL, "tools": [lame]}):
+        assert (await client.responses.create(input=ask, **body, **more)).output_text
+    usual: Any = {"reasoning": {"effort": "medium", "summary": "auto"}, "store": True}
+    usual["text"] = {"format": {"type": "text"}, "verbosity": "medium"}
+    assert (await client.responses.create(model=MODEL, input=ask, **body, **usual)).output_text
+
+
 async def test_a_response_that_is_cut_says_so(client: AsyncOpenAI) -> None:
     body: Any = {"model": MODEL, "input": "Tell me a story.", "max_output_tokens": 5}
     whole = await client.responses.create(**body)

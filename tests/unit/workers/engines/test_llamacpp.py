@@ -454,6 +454,13 @@ TOO_LONG = "request (9031 tokens) exceeds the available context size (2048 token
             None,
         ),
         (
+            CHAT,
+            fault(500, "Failed to parse messages: type must be string", "server_error"),
+            400,
+            "invalid_request",
+            None,
+        ),
+        (
             "/v1/completions",
             fault(501, "does not support it", "not_supported_error"),
             400,
