@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingress import dialects
+from ingress import cors, dialects
 from ingress.context import Context
 from ingress.endpoints import (
     admin,
@@ -90,12 +90,19 @@ class Edge:
         paths = [(v + path, call, verb) for v in ("/v1", "") for path, call, verb in API]
         routes = [Route(path, Handler(call), methods=[v]) for path, call, v in (*paths, *OWN)]
         self._router = Router(routes, redirect_slashes=False)
+        closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
+        self._pages = cors.Pages(context.config.ingress.cors_origins, closed)
         self.state = State({"context": context})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         scope.setdefault("state", {})["id"] = _request_id(scope)
+        if origin := self._pages.origin(scope):
+            send = cors.telling(send, origin)
+            if cors.asks(scope):
+                await cors.answer(scope, send)
+                return
         scope["app"] = self  # the router raises HTTPException for an application that catches it
         try:
             await self._router(scope, receive, send)

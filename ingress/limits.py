@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from typing import Any
 
 import httptools
@@ -94,11 +95,11 @@ class Staying(httptools.HttpRequestParser):
         super().__init__(protocol)
         self._protocol = protocol
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: bytes | bytearray | memoryview | array[int]) -> None:
         try:
             super().feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            if not self._protocol.stay(data[offer.args[0] :]):
+            if not self._protocol.stay(bytes(data)[offer.args[0] :]):
                 raise
 
 

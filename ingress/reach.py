@@ -19,9 +19,12 @@ HEADER = "x-headrace-fallback"
 WORDS = ("never", "allow", "only")
 
 
-def plan(here: Context, request: Request, who: Principal, name: str | None) -> Plan:
-    """Raises ModelNotFound, InvalidRequest, NoProvider."""
-    found = here.routes.plan(name)
+def plan(
+    here: Context, request: Request, who: Principal, name: str | None, feature: str = ""
+) -> Plan:
+    """`feature`: what a model that is not named must have. Raises ModelNotFound, InvalidRequest,
+    NoProvider."""
+    found = here.routes.plan(name, feature)
     word = request.headers.get(HEADER, "")
     if word or who.local:
         found = _narrowed(found, who, _word(word))

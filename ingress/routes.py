@@ -46,9 +46,10 @@ class Routes:
         for route in config.route:
             catalog.know(route.served)
 
-    def plan(self, name: str | None) -> Plan:
-        """Raises ModelNotFound, with the names that are known."""
-        asked = name or self._default()
+    def plan(self, name: str | None, feature: str = "") -> Plan:
+        """`feature`: what a model that is not named must have. Raises ModelNotFound, with the names
+        that are known."""
+        asked = name or self._default(feature)
         route = self._named.get(asked)
         model = route.served if route else asked
         if route is None and not self._catalog.knows(model):
@@ -81,11 +82,16 @@ class Routes:
         """Names whose requests may leave the house."""
         return self._paid
 
-    def _default(self) -> str:
+    def _default(self, feature: str) -> str:
         if self._defaults.default:
             return self._defaults.default
         live = sorted(self._catalog.models())
-        return live[0] if live else ""
+        able = (model for model in live if self._has(model, feature))
+        return next(able, live[0] if live else "")
+
+    def _has(self, model: str, feature: str) -> bool:
+        serving = self._catalog.serving(model)
+        return any(feature in each.features or not each.features for each in serving)
 
     def _unknown(self, name: str | None) -> str:
         known = ", ".join(self.names()) or "none yet: start a worker"

@@ -113,7 +113,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     need_json(request)
     body = await read_body(request, here.config.ingress.max_body)
     asked = endpoint.shape.read(body)
-    plan = reach.plan(here, request, who, asked.get("model"))
+    plan = reach.plan(here, request, who, asked.get("model"), endpoint.feature)
     taken = _CHOICES if endpoint.chooses else frozenset[str]()
     ignored = here.fields.check(plan.model, endpoint.feature, asked, taken, plan.paid)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":

@@ -19,6 +19,9 @@ class Nats(Section):
     sync_always: bool = False
 
 
+_ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#@*]+/?)$"
+
+
 class Ingress(Section):
     """The HTTP edge."""
 
@@ -34,6 +37,7 @@ class Ingress(Section):
     max_buffer: int = Field(8 * 2**20, ge=2**16, le=2**30)
     max_answer: int = Field(256 * 2**20, ge=2**16, le=2**34)
     public_url: str = Field("", pattern="^(https?://[^/?#@]+[^?#]*)?$")
+    cors_origins: list[Annotated[str, Field(pattern=_ORIGIN)]] = []
     fetch_size: int = Field(20 * 2**20, ge=0, le=2**30)
     fetch_timeout: Seconds = 10.0
     fetch_private: bool = False

@@ -7,6 +7,7 @@ import pytest
 from ingress.catalog import Catalog
 from ingress.routes import Plan, Routes
 from schemas.errors import ModelNotFound
+from schemas.nodes import ServedModel
 from schemas.settings import Route, Settings
 from tests.unit.fakes import card
 
@@ -49,6 +50,16 @@ def test_without_a_name_the_default_is_meant(name: str | None) -> None:
 
 def test_without_a_default_it_is_the_first_model_that_is_served() -> None:
     assert routes("z", "a").plan(None).model == "a"
+
+
+def test_without_a_default_it_is_one_that_can_do_it() -> None:
+    catalog = Catalog(lambda: 0.0)
+    can = {"a": ("embeddings",), "b": ("chat",), "c": ("chat",)}
+    models = tuple(ServedModel(name, "e", "k", 1, features=words) for name, words in can.items())
+    catalog.hear(card("w-1", models=models))
+    made = Routes(Settings(), catalog)
+    named = {word: made.plan(None, word).model for word in ("chat", "embeddings", "rerank", "")}
+    assert named == {"chat": "b", "embeddings": "a", "rerank": "a", "": "a"}
 
 
 @pytest.mark.parametrize("name", ["x", "M", "m ", "*", "\n"])

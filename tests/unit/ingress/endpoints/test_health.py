@@ -31,3 +31,9 @@ async def test_metrics_are_prometheus_text(front: Front) -> None:
     assert call.status == 200
     assert call.headers["content-type"].startswith("text/plain")
     assert b"# TYPE headrace_requests_total counter" in call.body
+
+
+async def test_clients_look_where_engines_have_it(front: Front) -> None:
+    for path in ("/health", "/v1/health"):
+        call = await front.call("GET", path, headers={}).whole()
+        assert (call.status, call.json["status"]) == (200, "ok")

@@ -1,0 +1,77 @@
+"""Which web pages may use this ingress (Fetch standard, "CORS protocol").
+
+A browser sends no key of its own accord (there are no cookies here), so that a page can do no more
+than whoever knows a key. Pages see the API alone, never what is open without a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.types import Message, Scope, Send
+
+ANY = "*"
+METHODS = b"GET, POST"
+MAX_AGE = b"600"
+"""Seconds that a browser may remember what it was allowed."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Pages:
+    """`origins`: as browsers name them ("https://ui.example.com"), or "*". `closed`: beginnings of
+    paths that no page may see."""
+
+    def __init__(self, origins: Sequence[str], closed: tuple[str, ...]) -> None:
+        self._any = ANY in origins
+        self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
+        self._closed = closed
+
+    def origin(self, scope: Scope) -> bytes:
+        """The page's, where it may see this path, as the answer says it; else nothing."""
+        if not self._origins:
+            return b""
+        origin = _header(scope, b"origin")
+        if not origin or scope["path"].startswith(self._closed):
+            return b""
+        if self._any:
+            return ANY.encode()
+        return origin if origin in self._origins else b""
+
+
+def asks(scope: Scope) -> bool:
+    """Whether a browser asks what the page behind it may do."""
+    return scope["method"] == "OPTIONS" and bool(_header(scope, b"access-control-request-method"))
+
+
+async def answer(scope: Scope, send: Send) -> None:
+    """To such a question. "*" would not cover the key's header: they are named as asked for."""
+    headers: Headers = [
+        (b"access-control-allow-methods", METHODS),
+        (b"access-control-allow-headers", _header(scope, b"access-control-request-headers")),
+        (b"access-control-max-age", MAX_AGE),
+        (b"x-request-id", scope["state"]["id"].encode()),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def telling(send: Send, origin: bytes) -> Send:
+    """`send`, with what lets the page of `origin` see the answer and all of its headers."""
+    allowed = [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-expose-headers", ANY.encode()),
+        (b"vary", b"Origin"),
+    ]
+
+    async def told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *allowed]}
+        await send(message)
+
+    return told
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    found: bytes = next((value for key, value in scope["headers"] if key == name), b"")
+    return found
