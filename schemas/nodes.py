@@ -43,8 +43,8 @@ class Ignored:
     why: str
     at: tuple[str, ...] = ()
     unless: tuple[Any, ...] = NOTHING
-    tried: bool = False
     same: str = ""
+    tried: bool = False
 
     def wanted(self, request: Mapping[str, Any]) -> bool:
         """Whether `request` asks for what it would not get."""

@@ -36,17 +36,6 @@ _ASKED: Mapping[str, Any] = {
 """What an answer repeats of its request, and what it says there if that says nothing."""
 
 
-def _typed(item: dict[str, Any]) -> dict[str, Any]:
-    said = item.get("type") is None and item.get("role") == "assistant"
-    return {**item, "type": "message"} if said else item
-
-
-def _says(item: Mapping[str, Any]) -> bool:
-    """Of a thought the summary or the cipher may have been sent alone: nobody here can read them,
-    and an answer goes on without."""
-    return item.get("type") != "reasoning" or bool(item.get("content"))
-
-
 class Numbered:
     """Puts in what the events lack, and the events that are lacking."""
 
