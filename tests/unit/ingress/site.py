@@ -7,7 +7,7 @@ import socket
 import struct
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import web
@@ -136,10 +136,23 @@ async def open_site() -> AsyncIterator[Site]:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, OUTSIDE, 0).start()
-        site.port = runner.addresses[0][1]
-        await web.TCPSite(runner, INSIDE, site.port).start()
+        outside, inside = _sockets()
+        await web.SockSite(runner, outside).start()
+        await web.SockSite(runner, inside).start()
+        site.port = outside.getsockname()[1]
         yield site
     finally:
         site.held.set()
         await runner.cleanup()
+
+
+def _sockets() -> tuple[socket.socket, socket.socket]:
+    """Bound to one port of both addresses. A port that is free at one may be taken at the other."""
+    while True:
+        outside, inside = socket.socket(), socket.socket()
+        outside.bind((OUTSIDE, 0))
+        with suppress(OSError):
+            inside.bind((INSIDE, outside.getsockname()[1]))
+            return outside, inside
+        outside.close()
+        inside.close()
