@@ -28,7 +28,8 @@ _DEAD = "EngineCore encountered an issue. See stack trace (above) for the root c
 class Vllm(Sim):
     """`parser`: started with a tool call parser. `embeds`: with an embedding model, so that there
     is no chat. `senses`: vision, audio. `dead`: its engine process has crashed. `begins`: what it
-    was asked to go on from, for each request that set `continue_final_message`."""
+    was asked to go on from, for each request that set `continue_final_message`. `thinks`: said as
+    `reasoning` before a chat's answer, as with a reasoning parser."""
 
     headers: ClassVar = {"server": "uvicorn", "vary": "Origin"}
 
@@ -51,6 +52,7 @@ class Vllm(Sim):
         self.embeds = embeds
         self.dead = False
         self.begins: list[str] = []
+        self.thinks = ""
         self.concurrency = 512.0
 
     def routes(self) -> list[web.RouteDef]:
@@ -219,8 +221,8 @@ class Vllm(Sim):
     ) -> Any:
         calls = calls_of(asked)
         if response is None:
-            return answer.chat(calls)
-        await response.write(answer.chat_head())
+            return answer.chat(calls, self.thinks)
+        await response.write(answer.chat_head(self.thinks))
         if calls:
             await response.write(answer.chat_calls(calls))
         elif not await self._words(response, answer, answer.chat_word):

@@ -67,9 +67,10 @@ class Answer:
 
     # Documents
 
-    def chat(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
+    def chat(self, calls: list[dict[str, Any]], thought: str = "") -> dict[str, Any]:
         found = self._filled(_CHAT)
         for index, choice in enumerate(found["choices"]):
+            choice["message"]["reasoning"] = thought or None
             choice["message"]["content"] = None if calls else "".join(self.choices[index])
             choice["logprobs"] = self._logprobs(self.choices[index])
             choice["finish_reason"] = "tool_calls" if calls else self.reason
@@ -102,12 +103,15 @@ class Answer:
 
     # Streams: what goes before, with, and behind the words
 
-    def chat_head(self) -> bytes:
+    def chat_head(self, thought: str = "") -> bytes:
         out = b""
         for index in range(len(self.choices)):
             chunk = self._counted(self._named(self._like(0)), 0)
             chunk["choices"][0]["index"] = index
             out += sse(chunk)
+            if thought:
+                chunk["choices"][0]["delta"] = {"reasoning": thought}
+                out += sse(chunk)
         return out
 
     def chat_word(self, index: int, at: int) -> bytes:

@@ -15,6 +15,7 @@ LINES = {
     "an unknown model",
     "`usage`",
     "the first chunk of a chat",
+    "thoughts",
     "a client that leaves",
     "queues",
     "while a request waits",

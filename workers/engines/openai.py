@@ -26,6 +26,7 @@ from workers.engines.http import Upstream, read_error, relay_events
 from workers.engines.link import Response
 from workers.engines.naming import Naming, name_form
 from workers.engines.owed import TOOL_CHOICE, owed
+from workers.engines.thoughts import Named
 from workers.engines.usage import Usage
 
 PROBE_TIMEOUT = 10.0
@@ -184,6 +185,8 @@ class OpenAIEngine:
             body = await self._prepare(job, body)
         else:
             body, content_type = name_form(body, content_type, self._own[self._served(job).id])
+        if FEATURES.get(job.endpoint) == "chat":
+            sink = Named(sink)
         async with self._http.call("POST", job.endpoint, body, content_type) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))

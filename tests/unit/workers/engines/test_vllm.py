@@ -245,3 +245,16 @@ async def test_a_schema_holds(engine: VllmEngine) -> None:
 
     content = answer.document["choices"][0]["message"]["content"]
     assert orjson.loads(content).keys() == {"city"}
+
+
+async def test_thoughts_have_the_name_that_clients_look_for(
+    server: Vllm, engine: VllmEngine
+) -> None:
+    server.thinks = 'say "hi"'
+    whole = await ask(engine, job("tiny"), chat("hi"))
+    streamed = await ask(engine, job("tiny", stream=True), chat("hi", stream=True))
+    message = whole.document["choices"][0]["message"]
+    assert message["reasoning_content"] == message["reasoning"] == 'say "hi"'
+    deltas = [choice["delta"] for event in streamed.events for choice in event["choices"]]
+    assert [d["reasoning_content"] for d in deltas if "reasoning_content" in d] == ['say "hi"']
+    assert streamed.text == "hi"
