@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -42,6 +44,8 @@ _VALUES: dict[str, Any] = {
     "audio": {"voice": "alloy", "format": "wav"},
     "dimensions": 7,
     "best_of": 2,
+    "background": "transparent",
+    "stream": True,
 }
 """Values with which fields ask for something, for those that an engine may pass over."""
 
@@ -118,19 +122,17 @@ async def errors(target: Target) -> str:
 
 async def nothing_silent(target: Target) -> str:
     """The trap: a request succeeds, and a field silently did nothing."""
-    feature = next((name for name in _SMALLEST if name in target.facts.features), "chat")
-    path, body = _SMALLEST[feature]
-    ignored = target.facts.ignores.get(feature, frozenset())
-    fields = [name for name in _VALUES if name in ignored]
-    if not fields:
+    features = target.facts.features
+    ignored = target.facts.ignores.get(_kind(features), frozenset())
+    name = next((name for name in _VALUES if name in ignored), "")
+    if not name:
         return "its engines name no field that they would pass over"
-    name = fields[0]
-    asked = {**body, name: _VALUES[name]}
-    answer = await target.post(path, asked)
+    asked = _request(target.model, features, {name: _VALUES[name]})
+    answer = await target.transport.send(asked)
     need(answer.status == 400, f"{name} would do nothing, and gets {answer.status}")
     error = answer.json["error"]
     need((error["code"], error["param"]) == ("unsupported_parameter", name), brief(str(error)))
-    lenient = await target.post(path, asked, headers=LENIENT)
+    lenient = await target.transport.send(replace(asked, headers=LENIENT))
     need(lenient.status == 200, f"with x-headrace-lenient it still gets {lenient.status}")
     warned = lenient.headers.get("x-headrace-warning", "")
     need(name in warned, "with x-headrace-lenient it passes without a warning")
@@ -163,14 +165,27 @@ async def _smallest(target: Target, model: str, features: tuple[str, ...]) -> An
     return answer
 
 
-def _request(model: str, features: tuple[str, ...]) -> Ask:
-    name = Part("model", model.encode())
+def _kind(features: tuple[str, ...]) -> str:
+    """The feature by which a model is asked: what it hears, or the smallest that it has."""
     if "transcriptions" in features:
+        return "transcriptions"
+    return next((each for each in _SMALLEST if each in features), "chat")
+
+
+def _request(model: str, features: tuple[str, ...], more: Mapping[str, Any] | None = None) -> Ask:
+    kind = _kind(features)
+    asked = {"model": model, **(more or {})}
+    if kind == "transcriptions":
         sound = Part("file", clip(), "speech.mp3", "audio/mpeg")
-        return Ask("POST", "/v1/audio/transcriptions", *multipart.encode([name, sound]))
-    feature = next((each for each in _SMALLEST if each in features), "chat")
-    path, body = _SMALLEST[feature]
-    return Ask("POST", path, orjson.dumps({"model": model, **body}))
+        fields = [Part(name, _field(value)) for name, value in asked.items()]
+        return Ask("POST", "/v1/audio/transcriptions", *multipart.encode([*fields, sound]))
+    path, body = _SMALLEST[kind]
+    return Ask("POST", path, orjson.dumps({**body, **asked}))
+
+
+def _field(value: Any) -> bytes:
+    """As a form has it."""
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 
 def _loopback(host: str) -> bool:

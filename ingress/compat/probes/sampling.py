@@ -145,8 +145,9 @@ async def usage(target: Target) -> str:
 
 
 async def _two(target: Target) -> int:
+    """A little warm, as vLLM refuses several choices of which all would be the same."""
     try:
-        found = await target.chat(COUNT, n=2, max_tokens=_LIMIT)
+        found = await target.chat(COUNT, n=2, max_tokens=_LIMIT, temperature=0.1)
     except Refused as refused:
         raise Partial(f"right for one choice; two were refused: {refused.reason}") from None
     return _counts(found)[1]

@@ -52,7 +52,8 @@ async def include_usage(target: Target) -> str:
 async def cancel(target: Target) -> str:
     """A client leaves in the middle of a long answer; the slot that it had is watched."""
     before = await _calm(target.facts.busy)
-    asked = chat_body(_STORY, max_tokens=_LONG, stream=True)
+    room = (target.facts.context or 2 * _LONG) // 2
+    asked = chat_body(_STORY, max_tokens=min(_LONG, room), stream=True)
     body = orjson.dumps({"model": target.model, **asked})
     async with target.transport.open(Ask("POST", CHAT, body)) as (status, chunks):
         if status != 200:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from ingress.compat.probes import streams
@@ -27,6 +28,7 @@ class Slow:
         self._pieces = pieces
         self._refusal = refusal
         self._last = 0
+        self.limits: list[int] = []
 
     def busy(self) -> int:
         self._last = next(self._told, self._last)
@@ -37,6 +39,8 @@ class Slow:
 
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncIterator[Flow]:
+        self.limits.append(orjson.loads(ask.body)["max_tokens"])
+
         async def chunks() -> AsyncIterator[bytes]:
             if self._refusal is not None:
                 yield self._refusal.body
@@ -82,3 +86,11 @@ async def test_what_others_use_is_not_counted() -> None:
 async def test_a_model_without_chats() -> None:
     cell = await probed([0], 0, error(400, "unsupported_endpoint", "It has no chats."))
     assert (cell.answer, cell.reason) == ("no", "400 unsupported_endpoint: It has no chats.")
+
+
+@pytest.mark.parametrize(("context", "limit"), [(0, 2000), (1024, 512), (65_536, 2000)])
+async def test_the_long_answer_fits_the_context(context: int, limit: int) -> None:
+    slow = Slow(iter([0, 1]), 3)
+    facts = replace(FACTS, busy=slow.busy, context=context)
+    await examine(ROW, Target("mill", facts, slow))
+    assert slow.limits == [limit]

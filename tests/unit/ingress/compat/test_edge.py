@@ -126,3 +126,40 @@ async def test_an_edge_that_does_not(
 async def test_where_no_field_is_passed_over(front: Edge) -> None:
     cell = await probed("nothing_silent", front, replace(FACTS, ignores={}))
     assert (cell.answer, "name no field" in cell.reason) == ("yes", True)
+
+
+@dataclass(frozen=True, slots=True)
+class Strict:
+    """Refuses `field` wherever it is asked for, unless leniently."""
+
+    field: str
+    asked: list[Ask]
+
+    async def send(self, ask: Ask) -> Answer:
+        self.asked.append(ask)
+        if self.field.encode() not in ask.body:
+            return seen()
+        if "x-headrace-lenient" in ask.headers:
+            return Answer(200, {"x-headrace-warning": f"{self.field} has no effect"}, b"{}")
+        return error(400, "unsupported_parameter", "no", self.field)
+
+    def open(self, ask: Ask) -> AbstractAsyncContextManager[Flow]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("features", "field", "path"),
+    [
+        (("images", "edits"), "background", "/v1/images/generations"),
+        (("transcriptions", "translations"), "stream", "/v1/audio/transcriptions"),
+    ],
+)
+async def test_models_that_do_not_chat_are_asked_in_their_way(
+    features: tuple[str, ...], field: str, path: str
+) -> None:
+    server = Strict(field, [])
+    facts = replace(FACTS, features=features, ignores={features[0]: frozenset({field})})
+    cell = await examine(BY_ID["nothing_silent"], Target("echo", facts, server))
+    assert cell.answer == "yes", cell.reason
+    assert cell.reason.startswith(f"{field} would do nothing")
+    assert [ask.path for ask in server.asked] == [path, path]
