@@ -70,7 +70,7 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         broker = stack.enter_context(brokers.start(home / "broker", 0, 0))
         llama, ollama = LlamaCpp(), Ollama(seeing)
         llama.documents[CHAT] = 200, {"choices": [{"message": {"content": "hi"}}]}
-        vllm, hands = Vllm(senses=("vision",)), SdServer(native=False)
+        vllm, hands = Vllm(senses=("vision", "audio")), SdServer(native=False)
         for sim in (llama, ollama, vllm, hands):
             await stack.enter_async_context(sim)
         ears = await stack.enter_async_context(whisper_sim())
@@ -192,6 +192,28 @@ async def test_nor_does_a_response_lose_its_beginning(site: Site) -> None:
     with pytest.raises(openai.BadRequestError) as fault:
         await site.client.responses.create(model="gpt-ollama", input="word " * 9000)
     assert (fault.value.code, fault.value.param) == ("context_length_exceeded", "input")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_recording_in_a_chat_reaches_the_engine_that_hears(
+    site: Site, stream: bool
+) -> None:
+    heard = {"data": base64.b64encode(tone()).decode(), "format": "wav"}
+    said = [{"type": "text", "text": "a b c"}, {"type": "input_audio", "input_audio": heard}]
+    answer = await site.chat("gpt-vllm", said, stream=stream)
+    if stream:
+        answer = "".join([c.choices[0].delta.content or "" async for c in answer if c.choices])
+    else:
+        answer = answer.choices[0].message.content
+    assert answer == "a b c"
+    assert site.asked("gpt-vllm")[-1]["messages"][0]["content"] == said
+
+
+async def test_nor_one_that_cannot_hear(site: Site) -> None:
+    heard = {"data": base64.b64encode(tone()).decode(), "format": "wav"}
+    fault = await site.refused("gpt-llamacpp", [{"type": "input_audio", "input_audio": heard}])
+    assert (fault.status_code, fault.param) == (400, "messages[0].content[0].input_audio")
+    assert "tiny" in str(fault)
 
 
 @each_chat

@@ -152,7 +152,8 @@ def _check_part(part: dict[str, Any], model: str, senses: tuple[str, ...]) -> No
         raise Refused(f"{model} is not a multimodal model")
     if sense not in senses:
         raise Refused(f"At most 0 {name}(s) may be provided in one prompt.", param=name)
-    if str(part).endswith(("iVBORw0KGgo='}}", "'format': 'wav'}}")):
+    told = str(part)
+    if told.endswith("iVBORw0KGgo='}}") or "'data': 'UklGRg=='" in told:
         raise Refused(broken)
 
 
