@@ -103,7 +103,7 @@ async def test_the_model_is_listed_with_what_it_does(studio: Studio) -> None:
     about = facts["headrace"]
     assert (about["modalities"], about["engines"], about["slots"]) == (["image"], ["sdcpp"], 1)
     assert about["features"] == ["edits", "images"]
-    assert {"quality", "style", "stream"} <= about["ignores"].keys()
+    assert {"quality", "style", "partial_images"} <= about["ignores"].keys()
 
 
 async def test_a_picture_as_base64(studio: Studio) -> None:
@@ -228,7 +228,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": 5}, "prompt"),
     ({"output_format": "gif"}, "output_format"),
     ({"quality": "hd"}, "quality"),
-    ({"stream": True, "partial_images": 1}, "stream"),
+    ({"stream": True, "partial_images": 1}, "partial_images"),
 ]
 
 

@@ -73,6 +73,17 @@ async def test_models_that_cannot(crowd: Crowd) -> None:
         assert TRANSCRIBE in answer.error["message"]
 
 
+async def test_a_transcription_as_events(crowd: Crowd) -> None:
+    whole = (await crowd.upload(TRANSCRIBE, file=tone())).json
+    answer = await crowd.upload(TRANSCRIBE, file=tone(), stream="true")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    *deltas, done = answer.events
+    assert len(deltas) > 1, "one for each segment"
+    assert {each["type"] for each in deltas} == {"transcript.text.delta"}
+    assert "".join(each["delta"] for each in deltas) == whole["text"]
+    assert done == {"type": "transcript.text.done", **whole}
+
+
 async def test_what_clients_send_though_it_changes_nothing(crowd: Crowd) -> None:
     for fields in (
         {"language": ""},
@@ -106,7 +117,7 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"file": tone(), "temperature": "1.5"}, "temperature"),
     ({"file": tone(), "temperature": "nan"}, "temperature"),
     ({"file": tone(), "stream": "maybe"}, "stream"),
-    ({"file": tone(), "stream": "true"}, "stream"),
+    ({"file": tone(), "stream": "true", "response_format": "vtt"}, "response_format"),
     ({"file": tone(), "language": "Klingon"}, "language"),
     ({"file": tone(), "timestamp_granularities__": "word"}, "timestamp_granularities"),
     (
@@ -159,12 +170,12 @@ async def test_what_is_no_form(crowd: Crowd) -> None:
 
 async def test_a_lenient_client_is_warned(crowd: Crowd) -> None:
     lenient = {"x-headrace-lenient": "true"}
-    body = form(file=tone(), stream="true", chunking_strategy="auto")
+    body = form(file=tone(), hotwords="x", chunking_strategy="none")
     for path in (TRANSCRIBE, TRANSLATE):
         answer = await crowd.post(path, *body, lenient)
         assert answer.status == 200, answer.body
         assert answer.json["text"]
-        assert "stream" in answer.headers["x-headrace-warning"]
+        assert "hotwords" in answer.headers["x-headrace-warning"]
         assert "chunking_strategy" in answer.headers["x-headrace-warning"]
     assert len(crowd.ears.jobs) == 2
     answer = await crowd.post(TRANSCRIBE, *form(file=tone(), temperature="warm"), lenient)

@@ -109,9 +109,19 @@ async def test_edits(crowd: Crowd) -> None:
     assert (await crowd.look(item["url"])).body[:4] == b"\x89PNG"
     for nothing in ({"stream": "false"}, {"input_fidelity": "low"}, {"partial_images": "0"}):
         assert pictures(await crowd.upload(EDIT, image=sizes[0], prompt="bluer", **nothing))
+
+
+async def test_pictures_as_events(crowd: Crowd) -> None:
+    asked = {"prompt": "a cat", "size": "64x64", "n": 2, "seed": 7}
+    whole = [item["b64_json"] for item in (await crowd.post(GENERATE, asked)).json["data"]]
+    answer = await crowd.post(GENERATE, {**asked, "stream": True, "partial_images": 0})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert [each["type"] for each in answer.events] == ["image_generation.completed"] * 2
+    assert [each["b64_json"] for each in answer.events] == whole
+    assert {each["size"] for each in answer.events} == {"64x64"}
     for word in ("true", "True", "1"):
-        answer = await crowd.upload(EDIT, image=sizes[0], prompt="bluer", stream=word)
-        assert answer.told == (400, "unsupported_parameter", "stream")
+        edited = await crowd.upload(EDIT, image=png(64, 64), prompt="bluer", stream=word)
+        assert [each["type"] for each in edited.events] == ["image_edit.completed"]
 
 
 BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
@@ -137,7 +147,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "a", "quality": "hd"}, "quality"),
     ({"prompt": "a", "style": "natural"}, "style"),
     ({"prompt": "a", "background": "transparent"}, "background"),
-    ({"prompt": "a", "stream": True}, "stream"),
+    ({"prompt": "a", "stream": True, "partial_images": 1}, "partial_images"),
     ({"prompt": "a", "partial_images": 4}, "partial_images"),
     ({"prompt": "a", "seed": 2**70}, "seed"),
     ({"prompt": "a", "model": ""}, "model"),
@@ -191,8 +201,8 @@ async def test_variations_are_no_promise(crowd: Crowd) -> None:
 
 
 async def test_a_lenient_client_is_warned(crowd: Crowd) -> None:
-    asked = {"prompt": "a", "size": "64x64", "quality": "hd", "stream": True}
+    asked = {"prompt": "a", "size": "64x64", "quality": "hd", "partial_images": 1}
     answer = await crowd.post(GENERATE, asked, headers=LENIENT)
     assert len(pictures(answer)) == 1
     assert "quality has no effect" in answer.headers["x-headrace-warning"]
-    assert "stream has no effect" in answer.headers["x-headrace-warning"]
+    assert "partial_images has no effect" in answer.headers["x-headrace-warning"]

@@ -30,6 +30,13 @@ class Answer:
         return orjson.loads(self.body)
 
     @property
+    def events(self) -> list[dict[str, Any]]:
+        """Of a stream, in their order."""
+        assert self.status == 200, self.body[:500]
+        lines = self.body.split(b"\n")
+        return [orjson.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+
+    @property
     def error(self) -> dict[str, Any]:
         """The error, which has all that an error has to have."""
         assert self.status >= 400, self.body[:500]

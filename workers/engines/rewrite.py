@@ -46,11 +46,11 @@ class Rewriting(Between):
             return b"%b\n\n" % raw if raw else b""
         if data == b"[DONE]":
             last = self._last() if self._last is not None else None
-            return (_written(last) if last else b"") + b"data: [DONE]\n\n"
+            return (written(last) if last else b"") + b"data: [DONE]\n\n"
         event = self._change(orjson.loads(data))
         if isinstance(event, list):
-            return b"".join(map(_written, event))
-        return _written(event) if event is not None else b""
+            return b"".join(map(written, event))
+        return written(event) if event is not None else b""
 
 
 class Opening(Between):
@@ -86,7 +86,8 @@ class Discard:
         self.touch()
 
 
-def _written(event: Event) -> bytes:
+def written(event: Event) -> bytes:
+    """Its name is its `type`, where it has one."""
     name = event.get("type")
     head = b"event: %b\n" % str(name).encode() if name else b""
     return b"%bdata: %b\n\n" % (head, orjson.dumps(event))

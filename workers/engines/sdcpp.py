@@ -31,6 +31,7 @@ from workers.engines.drawing import Drawing, Limits
 from workers.engines.envelope import JSON, Refusal, refuse_ignored, translate
 from workers.engines.http import Upstream
 from workers.engines.pictures import BadPicture
+from workers.engines.rewrite import written
 
 GENERATIONS = "/v1/images/generations"
 EDITS = "/v1/images/edits"
@@ -43,6 +44,7 @@ OUTLAST = 900.0
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0
 
 _AUTO = ("auto",)
+EVENTS = "text/event-stream"
 
 
 @dataclass(slots=True)
@@ -71,7 +73,6 @@ class SdCppEngine:
         Ignored("background", "sd-server draws nothing transparent", unless=(*_AUTO, "opaque")),
         Ignored("moderation", "sd-server does not moderate", unless=(*_AUTO, "low")),
         Ignored("input_fidelity", "sd-server has no such thing", unless=("low",)),
-        Ignored("stream", "sd-server gives no pictures before the last"),
         Ignored("partial_images", "sd-server gives no pictures before the last"),
     )
     """As of `OpenAIEngine`."""
@@ -140,8 +141,12 @@ class SdCppEngine:
             images = await self._draw_to_the_end(order)
         except Refusal as refusal:
             return refusal.answer(sink)
-        sink.start(200, JSON)
-        sink.data(_document(order.drawing, images))
+        if job.stream:
+            sink.start(200, EVENTS)
+            sink.data(_events(job.endpoint, order.drawing, images))
+        else:
+            sink.start(200, JSON)
+            sink.data(_document(order.drawing, images))
         await sink.settle()
         return End(-1, -1, -1, round((time.monotonic() - began) * 1000))
 
@@ -240,15 +245,37 @@ class SdCppEngine:
         return refusal
 
 
+def _events(endpoint: str, drawing: Drawing, images: list[bytes]) -> bytes:
+    """One for each picture, as OpenAI ends its streams."""
+    kind = "image_edit" if endpoint == EDITS else "image_generation"
+    about = {"created_at": int(time.time()), "background": "opaque", "quality": "auto"}
+    return b"".join(
+        written(
+            {
+                "type": f"{kind}.completed",
+                "b64_json": b64encode(image).decode(),
+                "output_format": drawing.format,
+                "size": _size(image),
+                **about,
+            }
+        )
+        for image in images
+    )
+
+
+def _size(image: bytes) -> str:
+    found = pictures.inspect(image)
+    return f"{found.width}x{found.height}"
+
+
 def _document(drawing: Drawing, images: list[bytes]) -> bytes:
     """sd-server's answer, with the size that it really drew and the seed of the first picture."""
-    first = pictures.inspect(images[0]) if images else None
     return orjson.dumps(
         {
             "created": int(time.time()),
             "data": [{"b64_json": b64encode(image).decode()} for image in images],
             "output_format": drawing.format,
-            "size": f"{first.width}x{first.height}" if first else None,
+            "size": _size(images[0]) if images else None,
             "seed": drawing.seed,
         }
     )

@@ -1,4 +1,4 @@
-"""whisper-server's verbose answer, in the five formats that OpenAI documents.
+"""whisper-server's verbose answer, in the five formats that OpenAI documents, and as events.
 
 What is added or mended (measured on whisper.cpp 1.8.5; shapes: OpenAI's API reference):
 
@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from workers.engines.rewrite import written
 from workers.engines.transcription import Ask
 
 TYPES = {
@@ -28,6 +29,7 @@ TYPES = {
     "srt": "application/x-subrip; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
 }
+EVENTS = "text/event-stream"
 _UNSPACED = frozenset({"chinese", "japanese", "thai", "lao", "myanmar", "cantonese"})
 """Languages whose words are not set apart by blanks (openai/whisper, tokenizer.py)."""
 _PUNCTUATION = " \"'“¿([{\"'.。,，!！?？:：”)]}、…;"
@@ -70,6 +72,17 @@ class Transcript:
     @property
     def tokens(self) -> int:
         return sum(len(segment.raw.get("tokens", ())) for segment in self._segments)
+
+    def events(self, ask: Ask) -> bytes:
+        """The text by segments and then whole, as OpenAI streams it."""
+        text, at, found = self._text(), 0, []
+        for segment in self._segments:
+            told = segment.text if at else segment.text.lstrip()
+            if delta := text[at : at + len(told)]:
+                found.append({"type": "transcript.text.delta", "delta": delta})
+            at += len(told)
+        done = {"type": "transcript.text.done", "text": text, **self._usage(ask)}
+        return b"".join(map(written, [*found, done]))
 
     def render(self, ask: Ask) -> bytes:
         match ask.format:

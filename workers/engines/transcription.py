@@ -28,11 +28,13 @@ cube of its length (measured: a word of 20,000 letters took 48 s, one of 60,000 
 
 @dataclass(slots=True)
 class Ask:
-    """`translate`: into English. `fields`: whisper-server's own, as text."""
+    """`translate`: into English. `stream`: the text in events. `fields`: whisper-server's own, as
+    text."""
 
     translate: bool
     audio: bytes = b""
     format: str = "json"
+    stream: bool = False
     granularities: frozenset[str] = frozenset()
     language: str = languages.AUTO
     fields: dict[str, str] = field(default_factory=dict)
@@ -86,6 +88,9 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
     if ask.words and ask.format != "verbose_json":
         name = REPEATED[0]
         raise Refusal(f"{name!r} needs response_format 'verbose_json'.", param=name)
+    if ask.stream and ask.format not in ("json", "text"):
+        why = "Invalid value for 'response_format': a stream carries the text alone ('json')."
+        raise Refusal(why, param="response_format")
     return ask
 
 
@@ -151,8 +156,7 @@ def _granularity(ask: Ask, name: str, value: str) -> None:
 
 
 def _stream(ask: Ask, name: str, value: str) -> None:
-    if _truth(value):
-        raise Unsupported(": it answers when it has heard all of the audio")
+    ask.stream = _truth(value)
 
 
 def _chunking(ask: Ask, name: str, value: str) -> None:

@@ -3,7 +3,8 @@
 It hears one job at a time, whatever the number of its HTTP threads, and queues the rest without
 bound: so it has one slot. It stops within half a second when its client goes. It has a page that
 loads another model from a path, and dies if the file is no model: nothing here ever asks for it.
-Answers are always fetched in the richest format and written as OpenAI documents them.
+Answers are always fetched in the richest format and written as OpenAI documents them; it answers
+when it has heard all of the audio, so a stream tells the text at its end.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import structlog
 from schemas import settings
 from schemas.frames import End
 from schemas.jobs import Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import ServedModel
 from workers.engines import audio, transcription
 from workers.engines.audio import AudioError
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.envelope import Refusal
 from workers.engines.http import Upstream
-from workers.engines.transcript import TYPES, Transcript
+from workers.engines.transcript import EVENTS, TYPES, Transcript
 from workers.engines.transcription import Ask
 
 log = structlog.get_logger("whisper")
@@ -35,7 +36,6 @@ PATHS = ("/inference", "/v1/audio/transcriptions")
 """Where the server hears jobs: its default, and OpenAI's for ``--inference-path``."""
 MODALITIES = ("audio",)
 FEATURES = ("transcriptions", "translations")
-IGNORES = (Ignored("stream", "whisper.cpp answers when it has heard all of the audio"),)
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
 SHORTEST = 0.1
@@ -77,7 +77,7 @@ class WhisperEngine:
         return Offer(
             1,
             tuple(
-                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, IGNORES)
+                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES)
                 for name in self._models
             ),
         )
@@ -120,8 +120,8 @@ class WhisperEngine:
             return fault.answer(sink)
         finally:
             self._late = math.inf
-        sink.start(200, TYPES[ask.format])
-        sink.data(transcript.render(ask))
+        sink.start(200, EVENTS if ask.stream else TYPES[ask.format])
+        sink.data(transcript.events(ask) if ask.stream else transcript.render(ask))
         await sink.settle()
         return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))
 

@@ -47,7 +47,7 @@ async def test_what_it_serves_is_asked_of_the_engine(engine: SdCppEngine) -> Non
     assert KINDS["sdcpp"] is SdCppEngine
     assert (offer.slots, model.id, model.modalities) == (1, "tiny", ("image",))
     assert model.features == ("images", "edits")
-    assert {"quality", "style", "stream"} <= {each.field for each in model.ignores}
+    assert {"quality", "style", "partial_images"} <= {each.field for each in model.ignores}
 
 
 async def test_an_older_server_tells_no_name(server: SdServer) -> None:
@@ -174,7 +174,6 @@ async def test_what_is_well_is_drawn(engine: SdCppEngine, more: dict[str, Any]) 
         ("quality", "high"),
         ("style", "natural"),
         ("background", "transparent"),
-        ("stream", True),
         ("partial_images", 2),
     ],
 )

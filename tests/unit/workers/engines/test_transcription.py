@@ -125,8 +125,6 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str | bytes) -> None
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("stream", "true"),
-        ("stream", "True"),
         ("include[]", "logprobs"),
         ("chunking_strategy", '{"type": "server_vad"}'),
         ("known_speaker_names[]", "agent"),
@@ -151,6 +149,15 @@ def test_the_upload_is_needed_and_has_to_be_one() -> None:
     assert "twice" in refused(FILE, FILE).message
     assert refused(FILE, Part("response_format", b"json", "f.txt")).param == "response_format"
     assert refused(FILE, field("language", "en"), field("language", "de")).param == "language"
+
+
+def test_a_stream_carries_text() -> None:
+    for value in ("true", "True", "1"):
+        ask = read(FILE, field("stream", value))
+        assert ask.stream
+        assert "stream" not in sent(ask)
+        fault = refused(FILE, field("stream", value), field("response_format", "vtt"))
+        assert fault.param == "response_format"
 
 
 def test_timestamps_need_the_verbose_format() -> None:
