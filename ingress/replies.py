@@ -17,6 +17,10 @@ from schemas.jobs import CodecError
 
 log = structlog.get_logger("replies")
 
+_PICTURES = frozenset({"/v1/images/generations", "/v1/images/edits"})
+"""Their streams are a few large events at the end, faster than a client far away reads them; they
+are kept as they would be if they were not streamed."""
+
 
 class Replies:
     """`max_buffer`: bytes of a stream that wait for its client; `max_answer`: of a document."""
@@ -58,7 +62,7 @@ class Replies:
 
     def _check_size(self, ticket: Ticket) -> None:
         """A stream's client must read; a document is kept until it is whole, if it ever is."""
-        if ticket.job.stream:
+        if ticket.job.stream and ticket.job.endpoint not in _PICTURES:
             ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
         elif ticket.buffered > self._max_answer:
             why = f"The answer is larger than {self._max_answer} bytes, the limit here."

@@ -32,8 +32,10 @@ class Desk:
         self.dispatch = Dispatch(bus, "in-1", Settings())
         self.replies = Replies(bus, "in-1", self.dispatch, MAX_BUFFER, MAX_ANSWER)
 
-    async def submit(self, stream: bool = True, body: bytes = b"{}") -> Ticket:
-        order = Order(PLAN, "/v1/x", stream, body, "application/json", "acme", "k1")
+    async def submit(
+        self, stream: bool = True, body: bytes = b"{}", endpoint: str = "/v1/x"
+    ) -> Ticket:
+        order = Order(PLAN, endpoint, stream, body, "application/json", "acme", "k1")
         return await self.dispatch.submit(order)
 
     def hear(self, job: str, data: bytes, headers: dict[str, str] | None = None) -> None:
@@ -114,6 +116,12 @@ async def test_a_document_may_be_large_but_not_endless(desk: Desk) -> None:
     desk.hear(ticket.job.id, packed(A.data(2, b"x")))
     assert isinstance(ticket.error, errors.EngineFailed)
     assert desk.told("a")[-1].op == Op.CANCEL
+
+
+async def test_pictures_may_be_large_in_a_stream_too(desk: Desk) -> None:
+    ticket = await desk.submit(endpoint="/v1/images/generations")
+    desk.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(2 * MAX_BUFFER))))
+    assert not ticket.done
 
 
 async def test_a_large_body_is_handed_over_in_pieces(desk: Desk, bus: FakeBus) -> None:
