@@ -30,6 +30,8 @@ _SILENT = frozenset({"openai"})
 """Kinds of engines that do not tell what their models can see or hear: their own word counts."""
 _SLICE = 2**18
 """Letters of base64 that are decoded before others get their turn (measured: 1.3 ms)."""
+_BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+"""How base64 of a PNG, JPEG, GIF and WebP begins: llama-server takes it without its data URL."""
 _DOES = {"vision": "see pictures", "audio": "hear recordings"}
 
 T = TypeVar("T")
@@ -63,11 +65,12 @@ class Media:
         if len(remote) > MAX_URLS:
             why = f"There are more than {MAX_URLS} addresses in the request; send data URLs."
             raise InvalidRequest(why, param=remote[MAX_URLS].path)
+        bare = [part for part in found if part.url.startswith(_BARE)]
         for part in found:
             if not _remote(part.url):
                 await self._check(part)
         if not remote:
-            return body
+            return orjson.dumps(document) if bare else body
         await _unless_gone(request, self._fetch_all(remote, self._max_body - len(body)))
         return orjson.dumps(document)
 
@@ -94,15 +97,19 @@ class Media:
                 raise InvalidRequest(f"{why} {others}", param=part.path)
 
     async def _check(self, part: Part) -> None:
-        """Raises InvalidRequest unless the part holds what it says, and not too much of it."""
-        text = part.data or _base64_of(part)
+        """Raises InvalidRequest unless the part holds what it says, and not too much of it. Bare
+        base64 becomes a data URL."""
+        bare = part.url.startswith(_BARE)
+        text = part.data or (part.url if bare else _base64_of(part))
         if len(text) // 4 * 3 > self._limit:
             raise _refused(part, f"has more than {self._limit} bytes, the limit here.")
         content = await _decoded(part, text)
         if part.modality == AUDIO:
             _check_sound(part, content)
         else:
-            self._check_picture(part, content)
+            kind = self._check_picture(part, content)
+            if bare:
+                part.put(f"image/{kind}", text)
 
     def _check_picture(self, part: Part, content: bytes) -> str:
         """Its format. Raises InvalidRequest."""

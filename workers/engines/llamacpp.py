@@ -44,6 +44,8 @@ CLIENT_FAULTS = (
 )
 """Messages of faults of the request that the server reports as 500 (measured)."""
 _TEXTS = (CHAT, RESPONSES, MESSAGES, "/v1/messages/count_tokens")
+UNREADABLE = "Failed to load image or audio file"
+"""Of a WebP, too, though it may be whole."""
 _TEXTS_OF = {
     CHAT: "messages",
     MESSAGES: "messages",
@@ -232,6 +234,9 @@ class LlamaCppEngine(OpenAIEngine):
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         if "is too large to process" in refusal.message:
             refusal.code = "context_length_exceeded"
+        if refusal.message == UNREADABLE:
+            refusal.message = f"{UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
+            refusal.param = _TEXTS_OF.get(job.endpoint, "input")
         if refusal.code == "context_length_exceeded":
             refusal.param = _TEXTS_OF.get(job.endpoint, "input")
         return refusal

@@ -57,6 +57,12 @@ async def test_the_picture_counts_and_not_what_is_said_of_it(kind: str) -> None:
     assert await resolve(chat(image(f"data:{kind};base64,{PICTURE}")))
 
 
+async def test_bare_base64_becomes_a_data_url() -> None:
+    document = chat(image(PICTURE, detail="low"), image(DATA_URL))
+    sent = orjson.loads(await resolve(document))
+    assert sent == chat(image(f"data:image/png;base64,{PICTURE}", detail="low"), image(DATA_URL))
+
+
 # What is refused.
 
 
@@ -77,7 +83,9 @@ async def test_the_picture_counts_and_not_what_is_said_of_it(kind: str) -> None:
         (f"data:text/html;base64,{PICTURE}", "'text/html'"),
         (f"data:;base64,{PICTURE}", "not image/*"),
         ("data:", "data URL"),
-        (PICTURE, "data URL"),
+        (base64.b64encode(b"no picture at all").decode(), "data URL"),
+        (PICTURE[:20] + "-" + PICTURE[20:], "not valid base64"),
+        (PICTURE[:12], "PNG without its head"),
         ("picture.png", "data URL"),
         ("/etc/passwd", "data URL"),
         ("about:blank", "data URL"),

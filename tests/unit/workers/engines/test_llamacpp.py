@@ -461,6 +461,13 @@ TOO_LONG = "request (9031 tokens) exceeds the available context size (2048 token
             None,
         ),
         (
+            CHAT,
+            fault(400, "Failed to load image or audio file"),
+            400,
+            "invalid_request",
+            "messages",
+        ),
+        (
             "/v1/completions",
             fault(501, "does not support it", "not_supported_error"),
             400,
