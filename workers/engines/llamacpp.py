@@ -25,13 +25,14 @@ from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
 from workers.engines.http import read_error
 from workers.engines.link import Response
-from workers.engines.messages import Collected, Mended
+from workers.engines.messages import Begun, Collected, Mended
 from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.rewrite import Discard, OneUsage, Opening, Rewriting, TextProbabilities
 from workers.engines.usage import Usage
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+COUNT_TOKENS = "/v1/messages/count_tokens"
 
 CLIENT_FAULTS = (
     "image input is not supported",
@@ -49,7 +50,7 @@ UNREADABLE = "Failed to load image or audio file"
 _TEXTS_OF = {
     CHAT: "messages",
     MESSAGES: "messages",
-    "/v1/messages/count_tokens": "messages",
+    COUNT_TOKENS: "messages",
     COMPLETIONS: "prompt",
 }
 
@@ -201,10 +202,27 @@ class LlamaCppEngine(OpenAIEngine):
     async def _message(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
         body = orjson.dumps(messages.prepare(request))
         if job.stream:
-            return await self._send(job, body, Mended(sink))
+            return await self._begun(job, request, body, Mended(sink))
         collected = Collected()
-        usage = await self._send(job, body, Rewriting(Discard(sink), collected.change))
+        usage = await self._begun(job, request, body, Rewriting(Discard(sink), collected.change))
         await _give(sink, self._whole_of(collected.document))
+        return usage
+
+    async def _begun(
+        self, job: Job, request: dict[str, Any], body: bytes, sink: Sink
+    ) -> Usage | None:
+        async def count() -> int:
+            status, answer = await self._ask(COUNT_TOKENS, request, PROBE_TIMEOUT)
+            return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
+
+        begun = Begun(sink, f"msg_{job.id}", job.asked, count)
+        try:
+            usage = await self._send(job, body, begun)
+            await begun.done()
+        finally:
+            begun.stop()
+        if usage is not None and begun.counted >= 0:
+            return Usage(begun.counted, usage.completion, 0)
         return usage
 
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Usage | None:

@@ -4,7 +4,8 @@ Measured on b11549: events have no `sequence_number`, `output_index` or `content
 OpenAI's client library relies, and the first ones no `model` and `output`; the part that holds a
 thought is never opened or closed, a call's arguments are never said to be done; an answer that was
 cut at `max_output_tokens` says that it is complete. The last event carries the whole document,
-without `completed_at` and what was asked for.
+without `completed_at` and what was asked for. An answer
+whose first token is no whole character (an emoji) begins anew with each token.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from workers.engines.rewrite import Event
 
 _PARTS = ("response.content_part.", "response.output_text.", "response.refusal.")
 _THOUGHTS = "response.reasoning_text."
+_BEGINNINGS = ("response.created", "response.in_progress")
 _ITEMS = ("response.output_item.", "response.function_call_arguments.", "response.reasoning")
 _ASKED: Mapping[str, Any] = {
     "instructions": None,
@@ -46,13 +48,25 @@ class Numbered:
         self._asked = _asked(request)
         self._number = 0
         self._items: dict[str, int] = {}
+        self._begun: set[str] = set()
         self._thoughts: dict[str, int] = {}
         """Pieces of each thought, which are tokens."""
         self._told = False
         """The engine says itself when the arguments of a call are done."""
 
     def change(self, event: Event) -> list[Event]:
+        if self._again(event):
+            return []
         return [self._numbered(each) for each in self._all(event)]
+
+    def _again(self, event: Event) -> bool:
+        """Whether it says once more that the answer begins."""
+        kind = str(event.get("type"))
+        if kind not in _BEGINNINGS or "prompt_progress" in event:
+            return False
+        begun = kind in self._begun
+        self._begun.add(kind)
+        return begun
 
     def _all(self, event: Event) -> Iterator[Event]:
         """The event, behind those that have to come before it."""

@@ -56,17 +56,36 @@ class Rewriting(Between):
 class Opening(Between):
     """A Sink before the Sink: a choice of a chat begins with empty content, where llama-server's
     begins with null. Replaced as bytes, as quotes inside a JSON string are escaped. After the last
-    choice has begun, chunks just pass."""
+    choice has begun, chunks just pass.
+
+    One whose first token is no whole character (an emoji) begins without a role there: a single
+    choice gets it here.
+    """
 
     def __init__(self, inner: Sink, choices: int) -> None:
         super().__init__(inner)
         self._left = choices
+        self._alone = choices == 1
 
     def data(self, chunk: bytes) -> None:
-        if self._left > 0 and (found := chunk.count(_NULL)):
+        if self._left > 0:
+            found = chunk.count(_NULL)
+            if not found and self._alone and chunk.startswith(b"data: {"):
+                chunk, found = _opening(chunk) + chunk, 1
             self._left -= found
             chunk = chunk.replace(_NULL, _EMPTY)
         self._inner.data(chunk)
+
+
+def _opening(chunk: bytes) -> bytes:
+    """The event that is missing before the first one of `chunk`; nothing if that has a role."""
+    data = chunk.partition(b"\n\n")[0].removeprefix(b"data:").strip()
+    if b'"role":' in data:
+        return b""
+    first = orjson.loads(data)
+    top = {key: first[key] for key in _TOP if key in first}
+    delta = {"role": "assistant", "content": ""}
+    return _written({"choices": [{"finish_reason": None, "index": 0, "delta": delta}], **top})
 
 
 _NULL = b'"delta":{"role":"assistant","content":null}'

@@ -187,7 +187,8 @@ async def test_a_chat(server: LlamaCpp, engine: LlamaCppEngine, stream: bool) ->
 async def test_a_streamed_chat_passes_byte_by_byte(
     server: LlamaCpp, engine: LlamaCppEngine
 ) -> None:
-    server.streams[CHAT] = [chunk({"content": '"n" "model":"x"'}), chunk({}, "stop"), DONE]
+    begun = chunk({"role": "assistant", "content": ""})
+    server.streams[CHAT] = [begun, chunk({"content": '"n" "model":"x"'}), chunk({}, "stop"), DONE]
     asked = b' {"messages": [], "stream": true, "odd": 1.50}'
     sink = Recorder()
     await engine.run(job("own", stream=True), asked, sink)
@@ -328,6 +329,51 @@ async def test_a_message_with_a_call(server: LlamaCpp, engine: LlamaCppEngine) -
         {"city": "Paris"},
     )
     assert sink.document["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_message_that_began_with_half_a_character(
+    server: LlamaCpp, engine: LlamaCppEngine, stream: bool
+) -> None:
+    """Seen of the real one where the first token is a part of an emoji."""
+    raw = (DATA / "messages.sse").read_bytes()
+    server.streams["/v1/messages"] = [raw[raw.index(b"event: content_block_start") :]]
+    server.documents["/v1/messages/count_tokens"] = 200, {"input_tokens": 32}
+    sink = Recorder()
+    what = job("own", "/v1/messages", stream=stream, tags=((ASKED, "claude"),))
+    end = await engine.run(what, orjson.dumps(chat("hi", stream=stream, max_tokens=12)), sink)
+
+    assert (end.prompt_tokens, end.completion_tokens) == (32, 12)
+    message = sink.events[0]["message"] if stream else sink.document
+    assert (message["type"], message["role"], message["model"]) == (
+        "message",
+        "assistant",
+        "claude",
+    )
+    assert message["usage"]["input_tokens"] == 32
+    if stream:
+        assert sink.events[0]["type"] == "message_start"
+        assert sink.body.endswith(server.streams["/v1/messages"][0])
+    else:
+        assert message["content"][0]["text"].startswith("I'm glad")
+        assert message["usage"]["output_tokens"] == 12
+
+
+async def test_a_response_begins_once(server: LlamaCpp, engine: LlamaCppEngine) -> None:
+    """Seen as above: it then begins anew with each token."""
+    raw = (DATA / "responses.sse").read_bytes()
+    begun = raw[: raw.index(b"event: response.output_item.added")]
+    server.streams["/v1/responses"] = [
+        raw.replace(
+            b"event: response.output_text.delta", begun + b"event: response.output_text.delta"
+        )
+    ]
+    body = {"input": "hi", "stream": True}
+    sink = await ask(engine, job("own", "/v1/responses", stream=True), body)
+    kinds = [event["type"] for event in sink.events]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds.count("response.created") == kinds.count("response.in_progress") == 1
+    assert [event["sequence_number"] for event in sink.events] == list(range(len(kinds)))
 
 
 async def test_no_thoughts_where_none_are_wanted(server: LlamaCpp, engine: LlamaCppEngine) -> None:

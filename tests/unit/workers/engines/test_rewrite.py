@@ -42,6 +42,22 @@ async def test_each_choice_begins_so() -> None:
     assert first == {index: {"role": "assistant", "content": ""} for index in (0, 1)}
 
 
+async def test_one_that_began_with_half_a_character_begins_so_too() -> None:
+    """Seen of the real one where the first token is a part of an emoji."""
+    recorded = (DATA / "chat.sse").read_bytes()
+    first, _, rest = recorded.partition(b"\n\n")
+    assert b'"role"' in first
+    sink = await streamed(rest)
+    assert sink.events[0] == {
+        **{key: sink.events[1][key] for key in ("created", "id", "model", "object")},
+        "system_fingerprint": sink.events[1]["system_fingerprint"],
+        "choices": [
+            {"finish_reason": None, "index": 0, "delta": {"role": "assistant", "content": ""}}
+        ],
+    }
+    assert sink.body.endswith(rest.replace(b'"smollm2-135m"', b'"own"'))
+
+
 async def test_words_of_the_model_are_not_changed() -> None:
     said = '"delta":{"role":"assistant","content":null}'
     delta = orjson.dumps({"choices": [{"index": 0, "delta": {"content": said}}]})
