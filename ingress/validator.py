@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator, validators
+from jsonschema import Draft7Validator, Draft202012Validator, validators
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -35,7 +35,7 @@ def check(schema: Any) -> str:
     """What is wrong with a schema itself."""
     if not isinstance(schema, dict):
         return "a schema is an object"
-    kind = validators.validator_for(schema, default=Draft202012Validator)
+    kind = _kind(schema)
     try:
         kind.check_schema(schema)
         for reference in _references(schema):
@@ -56,7 +56,7 @@ def verdict(schema: dict[str, Any], text: str) -> str:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
         return f"it is not JSON: {fault}"
-    kind = validators.validator_for(schema, default=Draft202012Validator)
+    kind = _kind(schema)
     try:
         misfit = best_match(kind(schema, registry=_nothing_else()).iter_errors(found))
     except RecursionError:
@@ -73,14 +73,29 @@ def _resolver(schema: dict[str, Any]) -> Any:
     return _nothing_else().with_resource("", resource).resolver()
 
 
+def _kind(schema: dict[str, Any]) -> Any:
+    """The draft that it names; else the newest, but for a list as `items`: that is draft 7's way to
+    write a tuple, which llama-server takes and many clients send."""
+    older = any(isinstance(found.get("items"), list) for found in _objects(schema))
+    return validators.validator_for(
+        schema, default=Draft7Validator if older else Draft202012Validator
+    )
+
+
 def _references(schema: Any) -> Iterator[str]:
+    for found in _objects(schema):
+        for name in ("$ref", "$dynamicRef"):
+            if isinstance(found.get(name), str):
+                yield found[name]
+
+
+def _objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every object in it, itself first."""
     waiting = [schema]
     while waiting:
         found = waiting.pop()
         if isinstance(found, dict):
-            for name in ("$ref", "$dynamicRef"):
-                if isinstance(found.get(name), str):
-                    yield found[name]
+            yield found
             waiting += found.values()
         elif isinstance(found, list):
             waiting += found

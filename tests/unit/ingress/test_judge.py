@@ -32,6 +32,7 @@ DRAFT_7 = "http://json-schema.org/draft-07/schema#"
         {"$ref": "#/$defs/x", "$defs": {"x": {"type": "string"}}},
         {"properties": {"children": {"type": "array", "items": {"$ref": "#"}}}},
         {"$schema": DRAFT_7, "definitions": {"x": {}}, "items": {"$ref": "#/definitions/x"}},
+        {"items": [{"type": "integer"}]},
         {"$id": "http://example.org/x", "$ref": "#/$defs/x", "$defs": {"x": {}}},
     ],
 )
@@ -79,6 +80,12 @@ def test_verdicts(text: str, words: str) -> None:
     why = verdict(SCHEMA, text)
     assert words in why
     assert bool(words) == bool(why)
+
+
+def test_a_tuple_of_older_drafts_is_one() -> None:
+    pair = {"type": "array", "items": [{"type": "integer"}, {"type": "string"}]}
+    assert verdict(pair, '[1, "x"]') == ""
+    assert "'x' is not of type 'integer' (at [0])" in verdict(pair, '["x", "x"]')
 
 
 def test_a_schema_may_refer_to_itself_but_not_for_ever() -> None:
