@@ -4,8 +4,8 @@ Measured on b11549: events have no `sequence_number`, `output_index` or `content
 OpenAI's client library relies, and the first ones no `model` and `output`; the part that holds a
 thought is never opened or closed, a call's arguments are never said to be done; an answer that was
 cut at `max_output_tokens` says that it is complete. The last event carries the whole document,
-without `completed_at` and what was asked for. An answer
-whose first token is no whole character (an emoji) begins anew with each token.
+without `completed_at` and what was asked for. An answer whose first token is no whole character (an
+emoji) begins anew with each token.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _opening(chunk: bytes) -> bytes:
     first = orjson.loads(data)
     top = {key: first[key] for key in _TOP if key in first}
     delta = {"role": "assistant", "content": ""}
-    return _written({"choices": [{"finish_reason": None, "index": 0, "delta": delta}], **top})
+    return written({"choices": [{"finish_reason": None, "index": 0, "delta": delta}], **top})
 
 
 _NULL = b'"delta":{"role":"assistant","content":null}'
