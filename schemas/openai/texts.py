@@ -42,7 +42,7 @@ class CompletionRequest(TypedDict, total=False):
     stop: str | list[str] | None
     presence_penalty: Penalty | None
     frequency_penalty: Penalty | None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | Literal[False] | None
     logit_bias: Bias | None
     echo: bool | None
     suffix: str | None

@@ -65,6 +65,15 @@ async def test_completions_take_tokens_and_give_classic_logprobs(client: AsyncOp
     assert [at for each in streamed for at in each.text_offset or ()] == probable.text_offset
 
 
+async def test_what_asks_for_nothing_passes(client: AsyncOpenAI) -> None:
+    nothing: Any = {"echo": False, "suffix": "", "n": 2, "best_of": 2, "logit_bias": {}}
+    for none in (None, False):
+        answer = await client.completions.create(
+            model=MODEL, prompt="x", max_tokens=2, extra_body={"logprobs": none}, **nothing
+        )
+        assert [choice.logprobs for choice in answer.choices] == [None, None]
+
+
 @pytest.mark.parametrize("fields", [{"suffix": "x"}, {"echo": True}, {"best_of": 2}])
 async def test_completions_say_what_they_cannot(
     client: AsyncOpenAI, fields: dict[str, Any]
