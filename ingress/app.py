@@ -43,6 +43,7 @@ API: tuple[Entry, ...] = (
     ("/completions", completions.create, "POST"),
     ("/embeddings", embeddings.create, "POST"),
     ("/responses", responses.create, "POST"),
+    ("/responses/input_tokens", responses.count, "POST"),
     ("/messages", messages.create, "POST"),
     ("/messages/count_tokens", messages.count, "POST"),
     ("/rerank", rerank.create, "POST"),

@@ -24,6 +24,7 @@ SERVER_TOOLS = "server_tools"
 _OWN_TOOLS: Mapping[str, tuple[str | None, ...]] = {
     "chat": ("function",),
     "responses": ("function",),
+    "input_tokens": ("function",),
     "messages": (None, "custom"),
     "count_tokens": (None, "custom"),
 }
@@ -32,6 +33,7 @@ ENDPOINTS: Mapping[str, str] = {
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
     "responses": "/v1/responses",
+    "input_tokens": "/v1/responses/input_tokens",
     "messages": "/v1/messages",
     "count_tokens": "/v1/messages/count_tokens",
     "rerank": "/v1/rerank",

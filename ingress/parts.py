@@ -18,6 +18,7 @@ AUDIO_FORMATS = ("wav", "mp3")
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
+INPUT_TOKENS = "/v1/responses/input_tokens"
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 
@@ -131,6 +132,7 @@ def _messages(path: str, message: dict[str, Any]) -> Iterator[Part]:
 _WALKS: dict[str, tuple[Callable[[str, dict[str, Any]], Iterator[Part]], str]] = {
     CHAT: (_chat, "messages"),
     RESPONSES: (_responses, "input"),
+    INPUT_TOKENS: (_responses, "input"),
     MESSAGES: (_messages, "messages"),
     COUNT_TOKENS: (_messages, "messages"),
 }

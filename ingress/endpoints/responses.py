@@ -1,4 +1,5 @@
-"""``POST /v1/responses``, without memory: what came before is in `input`."""
+"""``POST /v1/responses`` and ``/v1/responses/input_tokens``, without memory: what came before is in
+`input`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,17 @@ RESPONSES = Endpoint(
     dialect=dialects.RESPONSES,
     wants=structured.of_responses,
 )
+INPUT_TOKENS = Endpoint(
+    path="/v1/responses/input_tokens",
+    feature="input_tokens",
+    shape=openai.RESPONSES,
+    streams=False,
+)
 
 
 async def create(request: Request) -> Response:
     return await serve(request, RESPONSES)
+
+
+async def count(request: Request) -> Response:
+    return await serve(request, INPUT_TOKENS)

@@ -27,6 +27,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": ["a", "b"]},
     "/v1/rerank": {"query": "a", "documents": ["b", "a"]},
     "/v1/messages/count_tokens": {"messages": USER},
+    "/v1/responses/input_tokens": {"input": "a b c"},
 }
 LAST = {"/v1/responses": "response.completed", "/v1/messages": "message_stop"}
 

@@ -45,7 +45,7 @@ from workers.engines.envelope import JSON, Refusal
 CONTEXT = 8192
 FEATURES = (
     *("chat", "completions", "embeddings", "responses", "messages", "count_tokens", "rerank"),
-    *("tools", "logprobs", "json_schema"),
+    *("input_tokens", "tools", "logprobs", "json_schema"),
 )
 
 

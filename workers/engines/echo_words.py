@@ -158,8 +158,13 @@ def count(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     return {"input_tokens": tokens}, 0
 
 
+def count_input(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    return {"object": "response.input_tokens", "input_tokens": len(words(request))}, 0
+
+
 PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int]]] = {
     "/v1/embeddings": embeddings,
     "/v1/rerank": rerank,
     "/v1/messages/count_tokens": count,
+    "/v1/responses/input_tokens": count_input,
 }

@@ -32,7 +32,7 @@ from workers.engines.usage import Usage
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
-COUNT_TOKENS = "/v1/messages/count_tokens"
+INPUT_TOKENS, COUNT_TOKENS = "/v1/responses/input_tokens", "/v1/messages/count_tokens"
 
 CLIENT_FAULTS = (
     "image input is not supported",
@@ -44,9 +44,9 @@ CLIENT_FAULTS = (
     "cannot make GET request",
 )
 """Messages of faults of the request that the server reports as 500 (measured)."""
-_TEXTS = (CHAT, RESPONSES, MESSAGES, "/v1/messages/count_tokens")
 UNREADABLE = "Failed to load image or audio file"
 """Of a WebP, too, though it may be whole."""
+_TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TEXTS_OF = {
     CHAT: "messages",
     MESSAGES: "messages",
@@ -149,6 +149,8 @@ class LlamaCppEngine(OpenAIEngine):
                 return await self._respond(job, orjson.loads(body), sink)
             case "/v1/messages":
                 return await self._message(job, orjson.loads(body), sink)
+            case "/v1/responses/input_tokens":
+                body = orjson.dumps(responses_input.plain(orjson.loads(body)))
         return await super()._serve(job, body, sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:

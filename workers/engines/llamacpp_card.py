@@ -11,8 +11,9 @@ from typing import Any
 
 from schemas.nodes import NOTHING, Ignored
 
-GENERATING = ("chat", "completions", "responses", "messages", "count_tokens")
-_CHATS = ("chat", "responses", "messages", "count_tokens")
+_RESPONSES = ("responses", "input_tokens")
+GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
+_CHATS = ("chat", *_RESPONSES, "messages", "count_tokens")
 
 NO_CHOICE = Ignored(
     "tool_choice",
@@ -51,18 +52,18 @@ _ALWAYS = (
     Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
     Ignored("best_of", "llama-server gives every choice", ("completions",), (1,), "n"),
     Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
-    Ignored("previous_response_id", _STATELESS, ("responses",)),
-    Ignored("conversation", _STATELESS, ("responses",)),
-    Ignored("prompt", "no prompts are kept here", ("responses",)),
-    Ignored("background", "an answer is waited for", ("responses",)),
-    Ignored("n", "a response has one answer", ("responses",), (1,)),
-    Ignored("top_logprobs", "llama-server tells them in chats alone", ("responses",)),
-    Ignored("reasoning.summary", "the reasoning comes as it is", ("responses",), ("auto",)),
-    Ignored("text.verbosity", "the model does not know it", ("responses",), _USUAL),
+    Ignored("previous_response_id", _STATELESS, _RESPONSES),
+    Ignored("conversation", _STATELESS, _RESPONSES),
+    Ignored("prompt", "no prompts are kept here", _RESPONSES),
+    Ignored("background", "an answer is waited for", _RESPONSES),
+    Ignored("n", "a response has one answer", _RESPONSES, (1,)),
+    Ignored("top_logprobs", "llama-server tells them in chats alone", _RESPONSES),
+    Ignored("reasoning.summary", "the reasoning comes as it is", _RESPONSES, ("auto",)),
+    Ignored("text.verbosity", "the model does not know it", _RESPONSES, _USUAL),
     Ignored(
         "include",
         "llama-server adds nothing to its answers",
-        ("responses",),
+        _RESPONSES,
         ([], ["reasoning.encrypted_content"]),
     ),
     Ignored("mcp_servers", "no tools are run here", ("messages",)),
@@ -84,7 +85,7 @@ def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
     unless = ("none", "medium", *obeyed)
     return (
         Ignored("reasoning_effort", why, ("chat",), unless),
-        Ignored("reasoning.effort", why, ("responses",), unless),
+        Ignored("reasoning.effort", why, _RESPONSES, unless),
     )
 
 

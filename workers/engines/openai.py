@@ -37,6 +37,7 @@ FEATURES: Mapping[str, str] = {
     "/v1/completions": "completions",
     "/v1/embeddings": "embeddings",
     "/v1/responses": "responses",
+    "/v1/responses/input_tokens": "input_tokens",
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "count_tokens",
     "/v1/rerank": "rerank",

@@ -17,15 +17,20 @@ Item = dict[str, Any]
 
 def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
     """The request to send, which streams. Raises Refusal."""
-    sent = {**request, "stream": True}
-    if isinstance(items := request.get("input"), list):
-        found = [_item(item, f"input[{index}]") for index, item in enumerate(items)]
-        sent["input"] = [item for item in found if item is not None]
+    sent = {**plain(request), "stream": True}
     wanted = (request.get("text") or {}).get("format")
     if wanted and wanted.get("type") in ("json_object", "json_schema"):
         inner = {name: value for name, value in wanted.items() if name != "type"}
         sent["response_format"] = {"type": wanted["type"], "json_schema": inner}
     return sent
+
+
+def plain(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with an input that it knows. Raises Refusal."""
+    if not isinstance(items := request.get("input"), list):
+        return {**request}
+    found = [_item(item, f"input[{index}]") for index, item in enumerate(items)]
+    return {**request, "input": [item for item in found if item is not None]}
 
 
 def _item(item: Item, where: str) -> Item | None:

@@ -69,6 +69,17 @@ async def test_a_history_may_be_written_plainly(client: AsyncOpenAI) -> None:
     assert whole.usage.input_tokens > short.usage.input_tokens
 
 
+async def test_the_tokens_of_an_input_are_counted(client: AsyncOpenAI) -> None:
+    history: Any = [*QUESTION, {"role": "assistant", "content": "Paris."}]
+    found = await client.responses.input_tokens.count(model=ALIAS, input=QUESTION[0]["content"])
+    longer = await client.responses.input_tokens.count(model=MODEL, input=history)
+    answer = await client.responses.create(model=MODEL, input=QUESTION[0]["content"])
+    assert answer.usage is not None
+    assert longer.input_tokens > found.input_tokens == answer.usage.input_tokens
+    with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+        await client.responses.input_tokens.count(model=MODEL, previous_response_id="r", input="x")
+
+
 async def test_what_is_null_or_nought_asks_for_nothing(client: AsyncOpenAI) -> None:
     lame: Any = {"type": "function", "name": "f", "description": None, "parameters": {}}
     body: Any = {"max_output_tokens": 2, "temperature": 0, "top_logprobs": 0}

@@ -69,6 +69,7 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
         },
     ),
     "/v1/messages/count_tokens": (openai.COUNT_TOKENS, {"model": "echo", "messages": [USER]}),
+    "/v1/responses/input_tokens": (openai.RESPONSES, {"model": "echo", "input": [USER]}),
     "/v1/rerank": (
         openai.RERANK,
         {"model": "echo", "query": "a", "documents": ["a", {"text": "b"}]},
