@@ -97,9 +97,11 @@ class Watch:
             if self._bus.connected:
                 for holder in self._catalog.expire():
                     log.warning("worker.silent", holder=holder)
-            now, wall = time.monotonic(), time.time() * 1000
+            now = time.monotonic()
             for ticket in list(self._dispatch.tickets.values()):
                 if not ticket.done:
+                    # The wall's clock may be put right meanwhile.
+                    wall = ticket.job.arrived + (now - ticket.times.queued) * 1000
                     self._check(ticket, now, wall)
 
     def _check(self, ticket: Ticket, now: float, wall: float) -> None:

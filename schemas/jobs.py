@@ -8,6 +8,8 @@ from typing import Any
 import msgpack
 
 VERSION = 1
+MAX_BODY = 2**31
+"""Bytes of a body: twice the most that an ingress can be told to take."""
 ASKED = "asked"
 """The tag with the model's name as the client said it, where that is not the model's own."""
 LENIENT = ("lenient", "true")
@@ -119,7 +121,10 @@ def unpack(data: bytes) -> Job:
     fields = unpack_fields(data, 17, "job")
     if tuple(map(type, fields[1:])) != _TYPES or not all(map(is_pair, fields[-1])):
         raise CodecError("not a job: a field has the wrong type")
-    return Job(*fields[1:])
+    job = Job(*fields[1:])
+    if not 0 <= job.body_size <= MAX_BODY:
+        raise CodecError(f"not a job: its body cannot have {job.body_size} bytes")
+    return job
 
 
 def is_pair(pair: Any) -> bool:

@@ -243,3 +243,25 @@ async def test_models_are_learned_from_all_pages_of_consumers(post: Post) -> Non
     await post.watch.learn()
     assert post.catalog.known() == ["m", *names]
     assert not post.catalog.serves("m0")
+
+
+async def test_a_clock_that_is_put_right_ends_no_request(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, looked = [0], asyncio.Event()
+    check = post.watch._check
+
+    def look(*said: Any) -> None:
+        check(*said)
+        looks[0] += 1
+        if looks[0] == 2:
+            looked.set()
+
+    monkeypatch.setattr(post.watch, "_check", look)
+    ticket = await post.submit()
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 3600)
+    await post.watch.open()
+    async with asyncio.timeout(fakes.PATIENCE):
+        await looked.wait()
+    assert ticket.error is None

@@ -143,11 +143,19 @@ async def test_a_fault_of_ours_ends_the_job_alone(shop: Shop) -> None:
     assert shop.desk.busy == 1
 
 
-async def test_a_job_past_its_deadline_is_not_begun(shop: Shop) -> None:
+@pytest.mark.parametrize(("word", "begins"), [(Op.GONE, False), (Op.GO, True)])
+async def test_past_its_deadline_by_the_clock_here_its_ingress_is_asked(
+    shop: Shop, word: Op, begins: bool
+) -> None:
     shop.deliver(fakes.job(total_by=5))
+    await shop.claimed()
+    await fakes.turns()
+    assert not shop.engine.began.is_set()
+    shop.say(word)
     await shop.idle()
-    assert Kind.CLAIM not in shop.kinds()
-    assert shop.told() == [TERM]
+    assert shop.engine.began.is_set() == begins
+    (verdict,) = shop.told()
+    assert verdict.startswith(b"+NXT" if begins else TERM)
 
 
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"\x90"])
