@@ -28,7 +28,7 @@ MULTIPLE = 8
 """Sizes in between are rounded up by the engine (measured: 65x70 became 72x72)."""
 MAX_SEED = 2**31 - 1
 
-_TAG = re.compile(r"<\s*(/?)\s*sd_cpp_extra_args\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<\s*(?:(/)\s*)?sd_cpp_extra_args\b[^<>]*>", re.IGNORECASE)
 _ROUNDS = 5
 """Nobody writes a tag inside of a tag's name so often, unless to wear the reader out."""
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")

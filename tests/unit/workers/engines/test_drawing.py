@@ -59,7 +59,16 @@ def test_what_stands_around_it_stays(prompt: str, left: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["<sd_cpp_extra_args>", "<sd_cpp_extra_args ", "<sd_cpp_", "<" * 9, "< \n" * 9]
+    "piece",
+    [
+        "<sd_cpp_extra_args>",
+        "<sd_cpp_extra_args ",
+        "<sd_cpp_",
+        "<" * 9,
+        "< \n" * 9,
+        "<" + " " * 15_000,
+        "< / " + " " * 15_000,
+    ],
 )
 def test_it_takes_no_longer_for_long_prompts_of_it(piece: str) -> None:
     """Its loop is the worker's: a second here is a second for every job."""
