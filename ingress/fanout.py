@@ -32,16 +32,17 @@ _AHEAD = 4
 """Pieces of each job that wait for a client; more stay with the ticket, which has a limit."""
 
 
-def bodies(asked: Mapping[str, Any], copies: int) -> list[bytes]:
-    """The requests of the single jobs."""
-    seed = asked.get("seed")
-    found = []
-    for index in range(copies):
-        one = {**asked, "n": 1}
-        if seed is not None:
-            one["seed"] = seed + index
-        found.append(orjson.dumps(one))
-    return found
+def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
+    """The requests of the single jobs: the very same one, or, where there is a seed, as many that
+    differ. Raises BodyTooLarge if those have more than `room` bytes in all."""
+    one = {**asked, "n": 1}
+    seed, body = asked.get("seed"), orjson.dumps(one)
+    if seed is None:
+        return [body] * copies
+    if len(body) * copies > room:
+        why = f"With a seed for each of its {copies} choices it has more than {room} bytes."
+        raise errors.BodyTooLarge(why, param="n")
+    return [orjson.dumps({**one, "seed": seed + index}) for index in range(copies)]
 
 
 class FanOut:

@@ -23,6 +23,8 @@ log = structlog.get_logger("watch")
 
 SWEEP = 0.05
 """Seconds between two looks at all tickets: the grain of every deadline."""
+STOOD_STILL = 1.0
+"""Seconds from one look to the next after which nobody is called silent for what was not read."""
 STORE_PATIENCE = 1.5
 """Seconds the broker may take to say that it has stored a job."""
 RESTORE_AFTER = 5.0
@@ -92,8 +94,10 @@ class Watch:
                 ticket.revoke("disconnected", now)
 
     async def _sweep(self) -> None:
+        before = time.monotonic()
         while True:
             await asyncio.sleep(SWEEP)
+            before = self._forgive(before)
             if self._bus.connected:
                 for holder in self._catalog.expire():
                     log.warning("worker.silent", holder=holder)
@@ -103,6 +107,18 @@ class Watch:
                     # The wall's clock may be put right meanwhile.
                     wall = ticket.job.arrived + (now - ticket.times.queued) * 1000
                     self._check(ticket, now, wall)
+
+    def _forgive(self, before: float) -> float:
+        """If this process stood still since then, it was not the others that were silent: what
+        they said is still to be read. Returns the time now."""
+        now = time.monotonic()
+        if now - before > STOOD_STILL:
+            log.warning("watch.stood_still", seconds=round(now - before, 1))
+            self._catalog.refresh()
+            for ticket in self._dispatch.tickets.values():
+                ticket.spare(now)
+                ticket.times.posted = now
+        return now
 
     def _check(self, ticket: Ticket, now: float, wall: float) -> None:
         job, times = ticket.job, ticket.times

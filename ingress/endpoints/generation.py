@@ -34,6 +34,8 @@ LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
 JSON = "application/json"
 _CHOICES = frozenset({"n"})
+_COPIES = 4
+"""How many of the largest requests all that is made of one may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class Call:
         here, endpoint = self.here, self.endpoint
         copies = self._copies()
         if copies > 1:
-            orders = [self._order(body) for body in bodies(self.asked, copies)]
+            room = _COPIES * here.config.ingress.max_body
+            orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
             many = FanOut(self.request, here.dispatch, tickets, self.plan.name, endpoint.dialect)
             return await many.answer(here.config.ingress.keepalive)

@@ -3,9 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 
 from ingress.fanout import bodies
 from ingress.merge import DONE, Merge
+from schemas.errors import BodyTooLarge
 
 
 def document(*texts: str, prompt: int = 3) -> dict[str, Any]:
@@ -76,6 +78,10 @@ def test_comments_and_what_is_no_chunk_are_left_out() -> None:
 
 
 def test_bodies_differ_by_their_seed() -> None:
-    found = [orjson.loads(body) for body in bodies({"n": 3, "seed": 5, "x": [1]}, 3)]
+    found = [orjson.loads(body) for body in bodies({"n": 3, "seed": 5, "x": [1]}, 3, 100)]
     assert found == [{"n": 1, "seed": 5 + i, "x": [1]} for i in range(3)]
-    assert orjson.loads(bodies({"n": 2}, 2)[1]) == {"n": 1}
+    one, other = bodies({"n": 2}, 2, 0)
+    assert orjson.loads(one) == {"n": 1}
+    assert one is other, "a large request is not kept several times"
+    with pytest.raises(BodyTooLarge):
+        bodies({"n": 2, "seed": 1, "x": "x" * 40}, 2, 100)

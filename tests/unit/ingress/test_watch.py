@@ -245,23 +245,46 @@ async def test_models_are_learned_from_all_pages_of_consumers(post: Post) -> Non
     assert not post.catalog.serves("m0")
 
 
-async def test_a_clock_that_is_put_right_ends_no_request(
-    post: Post, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def look(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait until the watch has looked at each ticket once, two at most."""
     looks, looked = [0], asyncio.Event()
     check = post.watch._check
 
-    def look(*said: Any) -> None:
+    def counted(*said: Any) -> None:
         check(*said)
         looks[0] += 1
         if looks[0] == 2:
             looked.set()
 
-    monkeypatch.setattr(post.watch, "_check", look)
+    monkeypatch.setattr(post.watch, "_check", counted)
+    async with asyncio.timeout(fakes.PATIENCE):
+        await looked.wait()
+
+
+async def test_a_clock_that_is_put_right_ends_no_request(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ticket = await post.submit()
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + 3600)
     await post.watch.open()
-    async with asyncio.timeout(fakes.PATIENCE):
-        await looked.wait()
+    await look(post, monkeypatch)
     assert ticket.error is None
+
+
+async def test_while_this_process_stood_still_nobody_was_silent(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await post.submit()
+    ticket.frame(A.claim(), post.now)
+    unstored = await post.submit()
+    unstored.sequence = 0
+    await post.watch.open()
+    await fakes.turns()
+    clock, later = time.monotonic, SILENCE + 10
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + later)
+    post.now += later
+    await look(post, monkeypatch)
+    assert ticket.holder is not None
+    assert unstored.error is None
+    assert post.catalog.serves("m")
