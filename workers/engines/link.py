@@ -19,6 +19,8 @@ import httptools
 CONNECT_TIMEOUT = 5.0
 HIGH_WATER = 2**20
 """Bytes that wait to be read before the socket is left alone."""
+MOST = 2**29
+"""Bytes of one answer: an engine that does not end it must not take all memory."""
 _IDLE_LIMIT = 64
 
 
@@ -60,11 +62,13 @@ class Response:
         return found
 
     async def read(self, limit: int = -1) -> bytes:
-        """The whole body, or about its first `limit` bytes."""
+        """The whole body, or about its first `limit` bytes. Raises LinkBroken if it is endless."""
         found, size = [], 0
         while (limit < 0 or size < limit) and (piece := await self.readany()):
             found.append(piece)
             size += len(piece)
+            if size > MOST:
+                raise LinkBroken(f"an answer of more than {MOST} bytes")
         body = b"".join(found)
         return body if limit < 0 else body[:limit]
 

@@ -267,3 +267,18 @@ async def test_a_server_that_does_not_accept(monkeypatch: pytest.MonkeyPatch) ->
 
 async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+
+
+async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MOST", 1000)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(CHUNKED)
+        while True:
+            writer.write(b"64\r\n" + bytes(100) + b"\r\n")
+            await writer.drain()
+
+    async with serving(talk) as url:
+        with pytest.raises(LinkBroken, match="more than 1000 bytes"):
+            await get(Links(url, {}))
