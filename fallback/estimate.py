@@ -21,6 +21,8 @@ UPLOADS = ("image", "image[]", "mask", "file")
 
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PICTURES = ("image_url", "input_image", "image")
+_PAYLOADS = {"image_url": "url", "source": "data"}
+"""Where a part has its picture: the field, and the field inside of it if that is no text."""
 _NUMBER_TOKENS = 8
 _FASTEST = 192_000 * 8 * 4
 """Bytes a second of the finest sound that there is; a header that claims more makes it short."""
@@ -60,10 +62,9 @@ def prompt_tokens(request: Mapping[str, Any], image_tokens: int) -> int:
             total += size - plain + 1
         elif isinstance(value, Mapping):
             cached = cached or "cache_control" in value
-            counted = _part(value, image_tokens)
-            total += MESSAGE_TOKENS if counted is None else counted
-            if counted is None:
-                rest += [*value.keys(), *value.values()]
+            tokens, read = _read(value, image_tokens)
+            total += MESSAGE_TOKENS + tokens
+            rest += [*read.keys(), *read.values()]
         elif isinstance(value, list | tuple):
             rest += value
         else:
@@ -71,17 +72,29 @@ def prompt_tokens(request: Mapping[str, Any], image_tokens: int) -> int:
     return (total + math.ceil(ascii_bytes / 2)) * (2 if cached else 1)
 
 
-def _part(part: Mapping[str, Any], image_tokens: int) -> int | None:
-    """Tokens of a picture or of sound; None for everything else."""
+def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str, Any]]:
+    """(tokens of a picture or of sound in it, what of it is text). A mapping may call itself what
+    it likes, so nothing is left out but the one text that holds picture or sound."""
     kind = part.get("type")
     if kind in _PICTURES:
-        return image_tokens
+        for name, inside in _PAYLOADS.items():
+            held, kept = _without(part.get(name), inside)
+            if held is not None:
+                return image_tokens, {**part, name: kept}
     if kind == "input_audio":
-        held = part.get("input_audio")
-        data = held.get("data") if isinstance(held, Mapping) else None
-        size = len(data) * 3 // 4 if isinstance(data, str) else 0
-        return math.ceil(size / BYTES_A_SECOND * AUDIO_TOKENS)
-    return None
+        held, kept = _without(part.get(kind), "data")
+        if held is not None:
+            length = len(held) * 3 / 4 / BYTES_A_SECOND
+            return math.ceil(length * AUDIO_TOKENS), {**part, kind: kept}
+    return 0, part
+
+
+def _without(value: Any, inside: str) -> tuple[str | None, Any]:
+    """(the text that is `value` or in its field `inside`, what is left)."""
+    if isinstance(value, str):
+        return value, None
+    found = value.get(inside) if isinstance(value, Mapping) else None
+    return (found, {**value, inside: None}) if isinstance(found, str) else (None, value)
 
 
 def pictures_given(request: Mapping[str, Any]) -> int:

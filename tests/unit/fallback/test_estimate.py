@@ -48,6 +48,33 @@ def test_pictures_and_sound_are_not_text() -> None:
     assert 150 * estimate.AUDIO_TOKENS <= tokens([sound]) < 150 * estimate.AUDIO_TOKENS + 200
 
 
+@pytest.mark.parametrize("kind", ["image", "image_url", "input_image", "input_audio"])
+def test_a_type_hides_nothing_but_the_picture_or_the_sound(kind: str) -> None:
+    """Anything may call itself a picture: the request, a message, a text."""
+    big = "word " * 1000
+    message = {"role": "user", "content": big}
+    asked: list[dict[str, Any]] = [
+        {"type": kind, "messages": [message]},
+        {"messages": [{**message, "type": kind}]},
+        {"messages": [{**message, "content": [{"type": kind, "text": big}]}]},
+        {"messages": [message], "metadata": {"type": kind, kind: "x", "more": big}},
+    ]
+    for each in asked:
+        assert estimate.prompt_tokens(each, PICTURE) >= len(big) / 2
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "source": {"type": "base64", "media_type": "x", "data": "A" * 99_999}},
+        {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 99_999},
+        {"type": "image_url", "image_url": {"url": "A" * 99_999, "detail": "high"}},
+    ],
+)
+def test_a_picture_counts_as_one_in_every_api(part: dict[str, Any]) -> None:
+    assert PICTURE <= tokens([part]) < PICTURE + 200
+
+
 def test_tools_and_schemas_are_read_too() -> None:
     tool = {"type": "function", "function": {"name": "f", "description": "x" * 1000}}
     assert estimate.prompt_tokens({"tools": [tool]}, PICTURE) > 500
