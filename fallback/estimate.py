@@ -40,6 +40,13 @@ def copies(request: Mapping[str, Any]) -> int:
     return max(1, *given)
 
 
+def prompts(request: Mapping[str, Any]) -> int:
+    """How many prompts a request for completions has: each is answered by itself."""
+    given = request.get("prompt")
+    several = isinstance(given, list) and any(isinstance(each, str | list) for each in given)
+    return len(given) if several else 1
+
+
 def _whole(value: Any) -> int:
     """A number, or one as forms write it."""
     try:

@@ -9,8 +9,8 @@ The bounds of `worst_case`, and why they may be relied on:
   five letters a token, code and numbers two to three; no tokenizer that falls back to bytes makes
   more tokens than bytes. Text made to defeat this pays up to what was reserved, and no more.
 - A picture in a prompt: `IMAGE_TOKENS`, or what the list says of the model.
-- Answers: what the request allows, else `OUTPUT_TOKENS`, which the request to the provider must
-  then name as its limit: `output_limit` is the one place that says so.
+- Answers: `n` for each prompt, each of what the request allows, else `OUTPUT_TOKENS`, which the
+  request to the provider must then name as its limit: `output_limit` is the one place that says so.
 - Sound: the length that a WAV header tells, else as if coded at `BYTES_A_SECOND`.
 """
 
@@ -180,7 +180,10 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     elif path.startswith("/audio"):
         said = Usage(*_NOBODY, seconds=estimate.seconds(request.get("file"), body_size))
     else:
-        written = 0 if path == "/embeddings" else output_limit(request) * estimate.copies(request)
+        answers = estimate.copies(request)
+        if path == "/completions":
+            answers *= estimate.prompts(request)
+        written = 0 if path == "/embeddings" else output_limit(request) * answers
         read = estimate.prompt_tokens(request, _image_tokens(price))
         said = Usage(*_NOBODY, prompt=read, completion=written)
     return cost(said, price)

@@ -71,6 +71,15 @@ async def test_completions(there: Cloud, model: str, stream: bool) -> None:
     assert (await there.billed(model, raw.headers)).used.output == 4
 
 
+async def test_completions_of_many_prompts(there: Cloud) -> None:
+    """Each is answered up to the limit, and all of it was reserved."""
+    raw = await there.client.completions.with_raw_response.create(
+        model="text", prompt=["#c " + "one " * 59] * 64, max_tokens=50
+    )
+    assert len(raw.parse().choices) == 64
+    assert (await there.billed("text", raw.headers)).used.output == 64 * 50
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_responses(there: Cloud, stream: bool) -> None:
     raw = await there.client.responses.with_raw_response.create(

@@ -108,6 +108,14 @@ def test_how_many_are_asked_for(asked: dict[str, Any], count: int) -> None:
     assert estimate.copies(asked) == count
 
 
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [(None, 1), ("x", 1), ([1, 2], 1), ([], 1), (["x", "y"], 2), ([[1], [2], [3]], 3), (["x"], 1)],
+)
+def test_how_many_prompts_there_are(prompt: Any, count: int) -> None:
+    assert estimate.prompts({"prompt": prompt}) == count
+
+
 @pytest.mark.parametrize("form", [{}, {"rate": 44_100, "channels": 2}, {"width": 1, "rate": 8000}])
 def test_a_wav_says_its_length(form: dict[str, int]) -> None:
     data = recording(3, **form)

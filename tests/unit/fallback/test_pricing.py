@@ -94,6 +94,13 @@ def test_without_a_limit_the_default_is_reserved() -> None:
     assert pricing.worst_case(CHAT, request("x"), 0, free) == pricing.OUTPUT_TOKENS * 2
 
 
+def test_every_prompt_of_a_list_is_answered() -> None:
+    asked = {"prompt": ["a"] * 100, "max_tokens": 1000, "n": 2}
+    free = price(input=0)
+    assert pricing.worst_case("/v1/completions", asked, 0, free) == 100 * 1000 * 2 * 2
+    assert pricing.worst_case(CHAT, {**request("x"), "prompt": ["a"] * 9}, 0, free) == 4096 * 2
+
+
 def test_counting_tokens_is_free() -> None:
     assert pricing.worst_case("/v1/messages/count_tokens", request("x"), 0, price()) == 0
 
