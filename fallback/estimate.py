@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,11 @@ OUTPUT_TOKENS = 4096
 """Tokens that an answer may have where the request sets no limit; the provider is told so."""
 MESSAGE_TOKENS = 16
 """What a chat template adds to a message at most."""
+TEMPLATE_TOKENS = 200
+"""What it says before all messages: gpt-oss has some 90 tokens of its own, Llama and Qwen 30."""
+TOOL_TOKENS = 1000
+"""What it says once tools are given, and for each that the provider describes itself: Claude has up
+to 600 and 750 (its page "Pricing")."""
 AUDIO_TOKENS = 32
 """Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
 fewer."""
@@ -23,7 +29,6 @@ LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PICTURES = ("image_url", "input_image", "image")
 _PAYLOADS = {"image_url": "url", "source": "data"}
 """Where a part has its picture: the field, and the field inside of it if that is no text."""
-_NUMBER_TOKENS = 8
 _FASTEST = 192_000 * 8 * 4
 """Bytes a second of the finest sound that there is; a header that claims more makes it short."""
 
@@ -32,6 +37,12 @@ def output_limit(request: Mapping[str, Any]) -> int:
     """Tokens that the answer may have: the request's own limit, else `OUTPUT_TOKENS`."""
     given = [request[name] for name in LIMITS if isinstance(request.get(name), int)]
     return max((each for each in given if each > 0), default=OUTPUT_TOKENS)
+
+
+def predicted_tokens(request: Mapping[str, Any]) -> int:
+    """Tokens of a predicted answer: those that it turns out not to have are paid like its own."""
+    said = request.get("prediction")
+    return prompt_tokens(said, 0) if isinstance(said, Mapping) else 0
 
 
 def copies(request: Mapping[str, Any]) -> int:
@@ -43,8 +54,9 @@ def copies(request: Mapping[str, Any]) -> int:
 def prompts(request: Mapping[str, Any]) -> int:
     """How many prompts a request for completions has: each is answered by itself."""
     given = request.get("prompt")
-    several = isinstance(given, list) and any(isinstance(each, str | list) for each in given)
-    return len(given) if several else 1
+    if not isinstance(given, list) or not any(isinstance(each, str | list) for each in given):
+        return 1
+    return len(given)
 
 
 def _whole(value: Any) -> int:
@@ -55,18 +67,16 @@ def _whole(value: Any) -> int:
         return 0
 
 
-def prompt_tokens(request: Mapping[str, Any], image_tokens: int) -> int:
-    """Tokens of the prompt at most: of every text in the request, whatever it is for, and of the
-    pictures and the sound in it. What the request says to be cached may be counted twice."""
-    total, ascii_bytes, cached = 0, 0, False
+def prompt_tokens(request: Mapping[str, Any], image_tokens: int, beside: int = 0) -> int:
+    """Tokens of the prompt at most: of every text in the request, whatever it is for, of the
+    pictures and the sound in it, and those `beside`. What the request says to be cached may be
+    counted twice."""
+    total, cached = beside, False
     rest: list[Any] = [request]
     while rest:
         value = rest.pop()
         if isinstance(value, str):
-            size = len(value.encode("utf-8", "surrogatepass"))
-            plain = len(value) if size == len(value) else sum(map(str.isascii, value))
-            ascii_bytes += plain
-            total += size - plain + 1
+            total += 1 + _bytes(value)
         elif isinstance(value, Mapping):
             cached = cached or "cache_control" in value
             tokens, read = _read(value, image_tokens)
@@ -75,8 +85,27 @@ def prompt_tokens(request: Mapping[str, Any], image_tokens: int) -> int:
         elif isinstance(value, list | tuple):
             rest += value
         else:
-            total += _NUMBER_TOKENS
-    return (total + math.ceil(ascii_bytes / 2)) * (2 if cached else 1)
+            total += 1 + len(str(value))
+    return total * (2 if cached else 1)
+
+
+def template_tokens(request: Mapping[str, Any]) -> int:
+    """What the provider says to its model beside the request's own words."""
+    tools = request.get("tools") or request.get("functions")
+    if not isinstance(tools, list) or not tools:
+        return TEMPLATE_TOKENS
+    named = (each.get("type") for each in tools if isinstance(each, Mapping))
+    known = sum(kind not in (None, "function", "custom") for kind in named)
+    return TEMPLATE_TOKENS + TOOL_TOKENS * (1 + known)
+
+
+def _bytes(text: str) -> int:
+    """Of UTF-8; some tokenizers spell out what stands for several letters first (NFKC)."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size == len(text):
+        return size
+    spelt = unicodedata.normalize("NFKC", text)
+    return max(size, len(spelt.encode("utf-8", "surrogatepass")))
 
 
 def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str, Any]]:

@@ -5,9 +5,10 @@ currency: for a million tokens, a picture, a minute, a million characters.
 
 The bounds of `worst_case`, and why they may be relied on:
 
-- Text: a token is at least two bytes of ASCII, or one byte of anything else. English has four to
-  five letters a token, code and numbers two to three; no tokenizer that falls back to bytes makes
-  more tokens than bytes. Text made to defeat this pays up to what was reserved, and no more.
+- Text: a token is a byte. No tokenizer that falls back to bytes makes more tokens than bytes, and
+  some make as many: Llama 2's and SmolLM2's of numbers and tables, and nearly so of hex and names.
+  English has four to five letters a token, so a prompt of prose is reserved three to four times
+  over; the answer is mostly the larger part. To it comes what the provider's template says itself.
 - A picture in a prompt: `IMAGE_TOKENS`, or what the list says of the model.
 - Answers: `n` for each prompt, each of what the request allows, else `OUTPUT_TOKENS`, which the
   request to the provider must then name as its limit: `output_limit` is the one place that says so.
@@ -180,13 +181,20 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     elif path.startswith("/audio"):
         said = Usage(*_NOBODY, seconds=estimate.seconds(request.get("file"), body_size))
     else:
-        answers = estimate.copies(request)
-        if path == "/completions":
-            answers *= estimate.prompts(request)
-        written = 0 if path == "/embeddings" else output_limit(request) * answers
-        read = estimate.prompt_tokens(request, _image_tokens(price))
-        said = Usage(*_NOBODY, prompt=read, completion=written)
+        said = _talk(path, request, price)
     return cost(said, price)
+
+
+def _talk(path: str, request: Mapping[str, Any], price: Price) -> Usage:
+    beside, written = 0, 0
+    if path != "/embeddings":
+        beside = estimate.template_tokens(request)
+        most = output_limit(request) + estimate.predicted_tokens(request)
+        written = most * estimate.copies(request)
+    if path == "/completions":
+        written *= estimate.prompts(request)
+    read = estimate.prompt_tokens(request, _image_tokens(price), beside)
+    return Usage(*_NOBODY, prompt=read, completion=written)
 
 
 def _pictures(path: str, request: Mapping[str, Any], price: Price) -> int:

@@ -82,9 +82,9 @@ def test_more_use_never_costs_less(usage: Usage, at: Price, more: int) -> None:
 
 @given(st.text(max_size=300), st.integers(1, 5000), st.integers(1, 4), PRICES)
 def test_the_worst_case_is_one(text: str, limit: int, n: int, at: Price) -> None:
-    """A token for each two bytes read, and as many written as is allowed."""
+    """A token for each byte read, and as many written as is allowed."""
     asked = request(text, max_tokens=limit, n=n)
-    read = -(-len(text.encode("utf-8", "surrogatepass")) // 2)
+    read = len(text.encode("utf-8", "surrogatepass"))
     most = used(prompt=read, completion=limit * n)
     assert pricing.worst_case(CHAT, asked, 0, at) >= pricing.cost(most, at)
 
