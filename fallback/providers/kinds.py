@@ -16,6 +16,7 @@ from fallback.providers.refused import (
     AUDIO_OUT,
     DRAWN_PLAINLY,
     FEES,
+    GATEWAYS,
     OF_ENGINES,
     REASONING,
     STATE,
@@ -128,6 +129,7 @@ GOOGLE = Kind(
     url="https://generativelanguage.googleapis.com/v1beta",
     refuses=(
         *OF_ENGINES,
+        *FEES,
         *AUDIO_OUT,
         Ignored("logit_bias", "Google passes over it", ("chat",)),
         Ignored("logprobs", "Google passes over it", ("chat",)),
@@ -151,6 +153,7 @@ CLOUDFLARE = Kind(
     url="https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1",
     refuses=(
         *OF_ENGINES,
+        *FEES,
         *AUDIO_OUT,
         Ignored("logprobs", "Workers AI passes over it", ("chat",)),
         Ignored("logit_bias", "Workers AI passes over it", ("chat",)),
@@ -185,7 +188,7 @@ ANTHROPIC = Kind(
 
 COMPATIBLE = Kind(
     url="",
-    refuses=(*OF_ENGINES, *AUDIO_OUT),
+    refuses=(*OF_ENGINES, *FEES, *GATEWAYS, *AUDIO_OUT),
     families=(
         Family(("*embed*", "*bge-*", "*/e5-*", "*gte-*"), _EMBEDDING),
         Family(("*whisper*", "*-transcribe*", "*voxtral*"), _HEARING),

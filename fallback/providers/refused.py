@@ -48,14 +48,23 @@ STATE: tuple[Ignored, ...] = tuple(
 
 _FEE = "it is charged beside the tokens"
 FEES: tuple[Ignored, ...] = (
-    Ignored("web_search_options", _FEE, ("chat",)),
-    Ignored("service_tier", _FEE, unless=("auto", "default", "flex", "standard_only")),
+    Ignored("web_search_options", _FEE, ("chat",), ()),  # even {} is a search
+    Ignored("service_tier", _FEE, unless=("auto", "default", "flex", "standard_only", "on_demand")),
     Ignored("mcp_servers", _FEE, ("messages",)),
     Ignored("container", _FEE, ("messages",)),
     Ignored("inference_geo", _FEE, ("messages",), ("global",)),
     Ignored("speed", _FEE, ("messages",), ("standard",)),
 )
 """Prices are for tokens, pictures, minutes and letters: what costs more is refused."""
+
+_ELSEWHERE = "another model or host may answer then, at another price"
+GATEWAYS: tuple[Ignored, ...] = (
+    *(Ignored(name, _ELSEWHERE) for name in ("models", "provider", "route", "preset", "fallbacks")),
+    *(Ignored(name, _FEE) for name in ("plugins", "search_parameters", "enable_search")),
+    Ignored("search_settings", _FEE),
+    Ignored("compound_custom", _FEE),
+)
+"""Of OpenRouter and LiteLLM, who send requests on; of xAI, Qwen and Groq, who search the web."""
 
 AUDIO_OUT: tuple[Ignored, ...] = (
     Ignored("audio", "speech has another price than text", ("chat",)),

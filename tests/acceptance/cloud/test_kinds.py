@@ -173,6 +173,8 @@ async def test_logprobs(there: Cloud, model: str, stream: bool) -> None:
         ("gemini", {"logprobs": True}),
         ("llama:edge", {"logprobs": True}),
         ("claude", {"response_format": SCHEMA}),
+        ("some", {"models": ["openai/o1-pro"]}),
+        *((model, {"web_search_options": {}}) for model in TALKING),
         *((model, {"grammar": 'root ::= "a"'}) for model in TALKING),
     ],
 )

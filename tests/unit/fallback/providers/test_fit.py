@@ -100,6 +100,33 @@ def test_what_costs_extra_or_is_kept_there_is_refused(endpoint: str, more: dict[
     assert unfit("openai", endpoint, "gpt-4o", **more)
 
 
+@pytest.mark.parametrize("kind", kinds.KINDS)
+@pytest.mark.parametrize("more", [{"service_tier": "priority"}, {"web_search_options": {}}])
+def test_no_kind_of_provider_is_asked_for_what_costs_extra(kind: str, more: dict[str, Any]) -> None:
+    models = {"google": "gemini-2.5-flash", "cloudflare": "@cf/x", "anthropic": "claude-x"}
+    model = models.get(kind, "gpt-4o")
+    assert next(iter(more)) in unfit(kind, CHAT, model, **more)
+    fit = Fit(kinds.KINDS[kind], model, CHAT)
+    assert more.keys() <= fit.changes(chat(model, lenient=True, **more))[1]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"models": ["openai/o1-pro"]},
+        {"provider": {"order": ["dear"]}},
+        {"plugins": [{"id": "web"}]},
+        {"route": "fallback"},
+        {"fallbacks": ["dear"]},
+        {"search_parameters": {"mode": "on"}},
+        {"enable_search": True},
+    ],
+)
+def test_a_gateway_chooses_no_other_model_and_buys_nothing(more: dict[str, Any]) -> None:
+    assert next(iter(more)) in unfit("compatible", CHAT, "m", **more)
+    assert unfit("compatible", CHAT, "m", **dict.fromkeys(more)) == ""
+
+
 def test_functions_are_the_clients_own() -> None:
     tools = [{"type": "function", "name": "f"}]
     assert unfit("openai", RESPONSES, "gpt-4o", tools=tools) == ""
