@@ -52,7 +52,8 @@ class Desk:
     def judge(self, fault: ProviderFault, now: float) -> None:
         name = self.provider.name
         metrics.PROVIDER_FAULTS.labels(name, fault.reason).inc()
-        log.warning("provider.fault", provider=name, reason=fault.reason, error=fault.message)
+        about = {"error": fault.message, "said": fault.detail}
+        log.warning("provider.fault", provider=name, reason=fault.reason, **about)
         if fault.reason == "busy":
             self.breaker.busy(now, fault.retry_after, fault.message)
         elif fault.reason == "key":

@@ -69,7 +69,8 @@ class ProviderFault(Exception):
 
     `retry_after`: seconds, where it said so. `started`: the sink has been given something, so that
     no other provider may answer. `spent`: what is to be paid all the same.
-    The message never has a secret in it.
+    The message is told to clients: it has nothing that the provider says. `detail` has, for the log
+    alone: providers name the account, its limits and their use. Neither has a secret in it.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class ProviderFault(Exception):
         retry_after: float | None = None,
         started: bool = False,
         spent: Spent = NOTHING,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -87,6 +89,7 @@ class ProviderFault(Exception):
         self.retry_after = retry_after
         self.started = started
         self.spent = spent
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,17 @@ from schemas.settings import Provider
 log = structlog.get_logger("provider")
 
 SHOWN = "[key]"
+OURS = "[account]"
 _MASKED = re.compile(r"[^\s\"'<>{}]{0,64}\*{3,}[^\s\"'<>{}]{0,64}")
 """Providers quote a wrong key with its middle starred: ``sk-proj-********abcd``."""
 _ANY = re.compile(r"\b(?:sk|pk|gsk|rk|xai|key)[-_][A-Za-z0-9_-]{12,}|\bAIza[A-Za-z0-9_-]{20,}")
 """How keys of the known providers begin."""
+_ACCOUNT = re.compile(
+    r"\b(?:org|proj|wrkspc)[-_][A-Za-z0-9]{6,}"  # OpenAI, Groq; Anthropic
+    r"|(?<=\bprojects/)[\w.-]+|(?<=\bproject_number:)\d+|(?<=\bproject )\d{6,}"  # Google
+    r"|(?<=\baccounts/)[0-9a-f]{32}"  # Cloudflare
+)
+"""How they name the account, also in what they say of a client's fault."""
 _HEAD = 8
 _OTHERS = 0o077
 
@@ -43,12 +50,12 @@ class Secret:
         return (name, self._key) if name else ("Authorization", f"Bearer {self._key}")
 
     def scrub(self, text: str) -> str:
-        """`text` without the key, parts of it, and whatever looks like one."""
+        """`text` without the key, parts of it, whatever looks like one, and the account's names."""
         if self._key:
             text = text.replace(self._key, SHOWN)
         if self._quoted is not None:
             text = self._quoted.sub(SHOWN, text)
-        return _ANY.sub(SHOWN, _MASKED.sub(SHOWN, text))
+        return _ACCOUNT.sub(OURS, _ANY.sub(SHOWN, _MASKED.sub(SHOWN, text)))
 
 
 def read(config: Provider) -> Secret:

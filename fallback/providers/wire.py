@@ -103,8 +103,7 @@ class Wire:
     def _explained(self, fault: Exception) -> ProviderFault:
         name, config = self._name, self._config
         if isinstance(fault, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
-            why = str(fault) if isinstance(fault, aiohttp.ClientConnectorError) else "no connection"
-            return ProviderFault(f"{name} cannot be reached: {why}", "away")
+            return ProviderFault(f"{name} cannot be reached", "away", detail=str(fault))
         if isinstance(fault, TimeoutError):
             return ProviderFault(f"{name} said nothing for {config.silence:g} s", "away")
         return ProviderFault(f"{name} broke the connection: {type(fault).__name__}", "failed")

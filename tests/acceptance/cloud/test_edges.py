@@ -331,6 +331,23 @@ async def _heard(stream: Any, pieces: list[str]) -> None:
         pieces += [event.delta] if event.type == "response.output_text.delta" else []
 
 
+async def test_clients_learn_nothing_of_the_account_there(there: Cloud) -> None:
+    sim = there.sims["openai"]
+    said = "organization org-AbCdEf123456 on tokens per min: Limit 30000, Used 29999."
+    ask: Any = {"model": "chat", "messages": user("x"), "max_tokens": 5}
+    sim.faults.add(*[refuse(429, message=said, retry_after=0) for _ in range(3)])
+    with pytest.raises(openai.APIStatusError) as busy:
+        await there.client.chat.completions.create(**ask)
+    sim.faults.add(refuse(400, message=f"The project proj_AbCdEf123456 of {said}"))
+    with pytest.raises(openai.BadRequestError) as caught:
+        await there.client.chat.completions.create(**ask)
+    assert "openai answered 429" in busy.value.message
+    assert "29999" not in busy.value.message
+    assert "project [account] of organization [account]" in caught.value.message
+    assert len(there.sent("openai")) == 4
+    assert await there.paid() == 0
+
+
 @pytest.mark.parametrize(
     ("model", "ask"),
     [

@@ -42,6 +42,15 @@ def test_reasons(status: int, error: dict[str, Any], reason: str | None) -> None
     assert reason_of(status, error) == reason
 
 
+@pytest.mark.parametrize("status", [429, 500, 404])
+def test_what_a_provider_says_of_itself_is_for_the_log(status: int) -> None:
+    """It names the account, its limits and their use."""
+    said = "Limit 30000, Used 29999"
+    found = judge("cloud", status, {}, orjson.dumps({"error": {"message": said}}), KEY)
+    assert isinstance(found, ProviderFault)
+    assert (found.message, found.detail) == (f"cloud answered {status}", said)
+
+
 def test_when_to_come_again() -> None:
     assert retry_after({"retry-after": "7"}, {}) == 7
     assert retry_after({"retry-after": "7", "retry-after-ms": "250"}, {}) == 0.25

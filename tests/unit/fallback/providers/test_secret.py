@@ -66,6 +66,31 @@ def test_it_is_never_shown() -> None:
 @pytest.mark.parametrize(
     "said",
     [
+        "Rate limit reached for gpt-4o in organization org-AbCdEf123456 on tokens per min",
+        "Rate limit reached in organization `org_01AbCdEf123456` service tier `on_demand`",
+        "Project `proj_AbCdEf123456` does not have access",
+        "Consumer 'project_number:123456789012' has been suspended",
+        "API has not been used in project 123456 before or it is disabled",
+        "Permission denied on resource projects/AbCdEf123456",
+        f"Could not route to /accounts/{'123456ab' * 4}/ai/v1",
+    ],
+)
+def test_nor_is_whose_account_it_is(said: str) -> None:
+    found = Secret(KEY).scrub(said)
+    assert "123456" not in found
+    assert "[account]" in found
+
+
+@pytest.mark.parametrize(
+    "said", ["an org-chart of the project 12", "the projects of accounts/none", "org: no"]
+)
+def test_other_words_stay(said: str) -> None:
+    assert Secret(KEY).scrub(said) == said
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
         f"Incorrect API key provided: {KEY}. Look here.",
         "Incorrect API key provided: sk-proj-*************9876. Look here.",
         "Incorrect API key provided: sk-proj-abc...9876. Look here.",
