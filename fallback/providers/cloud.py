@@ -229,5 +229,5 @@ class Cloud:
         key = task.model, task.job.endpoint
         fit = self._fits.get(key)
         if fit is None:
-            fit = self._fits[key] = Fit(self._data, *key)
+            fit = self._fits[key] = Fit(self._data, *key, self._config.limit)
         return fit

@@ -23,13 +23,15 @@ _FREE_TOOLS: Mapping[str, tuple[str | None, ...]] = {
 """Tools that the client runs itself, by their type."""
 _CLIENTS_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
 """Beginnings of Anthropic's types of tools that its client runs."""
-_LIMITS = ("max_tokens", "max_completion_tokens")
+_LIMITS = ("max_completion_tokens", "max_tokens")
+"""The newer goes before the older."""
 
 
 class Fit:
-    """One model at one endpoint; made once and kept, as the lists are long."""
+    """One model at one endpoint; made once and kept, as the lists are long. `limit`: the name that
+    the limit of an answer has there, if it is not that of the model's family."""
 
-    def __init__(self, kind: Kind, model: str, endpoint: str) -> None:
+    def __init__(self, kind: Kind, model: str, endpoint: str, limit: str = "") -> None:
         self._kind = kind
         self._endpoint = endpoint
         self._model = model
@@ -41,7 +43,8 @@ class Fit:
         tops = {each.field.partition(".")[0] for each in self._refuses}
         self._tops = frozenset(tops)
         self._drops = self._family.drops | kind.drops | HINTS
-        self._touched = frozenset((*tops, *self._drops, *self._family.renames, *_LIMITS))
+        self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
+        self._touched = frozenset((*tops, *self._drops, *_LIMITS))
 
     def unfit(self, task: Task) -> str:
         """Why not; "" if it can."""
@@ -68,10 +71,10 @@ class Fit:
             dropped = {name for name in self._drops if name in request}
             dropped |= {each.field for each in self.passed_over(request)}
             dropped |= {name for name in _LIMITS if request.get(name) == -1}
-            for name, other in self._family.renames.items():
-                if name in request and name not in dropped:
-                    changed.setdefault(other, request.get(other) or request[name])
-                    dropped.add(name)
+            given = [request[name] for name in _LIMITS if (request.get(name) or -1) > 0]
+            if self._limit and given:
+                dropped |= {name for name in _LIMITS if name in request and name != self._limit}
+                changed[self._limit] = given[0]
         if task.job.stream and self._endpoint in _TALKS and not wants_usage(request):
             options = request.get("stream_options") or {}
             changed["stream_options"] = {**options, "include_usage": True}

@@ -42,14 +42,14 @@ _NONE: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Models that are alike. `names`: patterns of their names, as the shell has them. `renames`:
-    fields that have another name there. `refuses`: fields that they do not take, or not so.
-    `drops`: fields that say nothing there, but would be refused. `resumes`: endpoints where they go
-    on from an assistant message at the end."""
+    """Models that are alike. `names`: patterns of their names, as the shell has them. `limit`: the
+    one name that the limit of an answer has there; "" if both are known. `refuses`: fields that
+    they do not take, or not so. `drops`: fields that say nothing there, but would be refused.
+    `resumes`: endpoints where they go on from an assistant message at the end."""
 
     names: tuple[str, ...]
     endpoints: frozenset[str]
-    renames: Mapping[str, str] = field(default_factory=dict)
+    limit: str = ""
     refuses: tuple[Ignored, ...] = ()
     drops: frozenset[str] = _NONE
     resumes: frozenset[str] = _NONE
@@ -92,7 +92,10 @@ _EMBEDDING = frozenset({EMBEDDINGS})
 _DRAWING = frozenset({IMAGES, EDITS})
 _HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 _TALKING = frozenset({CHAT, RESPONSES})
-_NEW_LIMIT = {"max_tokens": "max_completion_tokens"}
+_NEW_LIMIT = "max_completion_tokens"
+_OLD_LIMIT = "max_tokens"
+"""Known to all who copied OpenAI's API, while some pass over the newer name: then an answer has no
+limit, and may cost more than was reserved."""
 _B64_ALONE = Ignored(
     "response_format", "its pictures come as base64 alone", ("images", "edits"), ("b64_json",)
 )
@@ -162,7 +165,7 @@ CLOUDFLARE = Kind(
     families=(
         Family(("@cf/*bge-reranker*", "@cf/*whisper*", "@cf/*flux*", "@cf/*stable-diff*"), _NONE),
         Family(("@cf/*bge*", "@cf/*embed*"), _EMBEDDING),
-        Family(("@cf/*", "@hf/*"), frozenset({CHAT})),
+        Family(("@cf/*", "@hf/*"), frozenset({CHAT}), _OLD_LIMIT),
     ),
     choices=1,
     batch=100,
@@ -194,7 +197,7 @@ COMPATIBLE = Kind(
         Family(("*whisper*", "*-transcribe*", "*voxtral*"), _HEARING),
         Family(("*tts*", "*orpheus*", "*kokoro*"), frozenset({SPEECH})),
         Family(("*flux*", "*dall-e*", "*stable-diffusion*", "*gpt-image*", "*sdxl*"), _DRAWING),
-        Family(("*",), frozenset({CHAT, COMPLETIONS})),
+        Family(("*",), frozenset({CHAT, COMPLETIONS}), _OLD_LIMIT),
     ),
     keyless=True,
 )

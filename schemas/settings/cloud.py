@@ -50,7 +50,8 @@ class Routes(Section):
 class Provider(Section):
     """A paid cloud API. `url` "" is that of its kind; the key is read from the environment variable
     `key_env` or the file `key_file` by the fallback alone. `resumes`: how its chat API is told to
-    go on from an assistant message at the end, if it can."""
+    go on from an assistant message at the end, if it can. `limit`: the name of an answer's limit
+    there; "" is max_tokens, or what its kind has."""
 
     name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     kind: Literal["openai", "google", "cloudflare", "anthropic", "compatible"] = "compatible"
@@ -62,6 +63,7 @@ class Provider(Section):
     connect_timeout: Seconds = 5.0
     silence: Seconds = 180.0
     resumes: Literal["never", "last", "prefix", "flag"] = "never"
+    limit: Literal["", "max_tokens", "max_completion_tokens"] = ""
 
     @model_validator(mode="after")
     def _whole(self) -> Provider:
@@ -71,6 +73,8 @@ class Provider(Section):
             raise ValueError("cloudflare needs the account_id")
         if self.kind != "compatible" and self.resumes != "never":
             raise ValueError("resumes is for compatible providers; of the others it is known")
+        if self.kind != "compatible" and self.limit:
+            raise ValueError("limit is for compatible providers; of the others it is known")
         if self.key_env and self.key_file:
             raise ValueError("a provider's key is in key_env or in key_file, not in both")
         return self

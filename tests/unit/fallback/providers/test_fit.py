@@ -152,3 +152,33 @@ def test_the_newer_limit_goes_before_the_older() -> None:
     changed, dropped = fit.changes(chat("gpt-5", max_tokens=-1))
     assert "max_completion_tokens" not in changed
     assert dropped == {"max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoint", "limit", "name"),
+    [
+        ("compatible", CHAT, "", "max_tokens"),
+        ("compatible", "/v1/completions", "", "max_tokens"),
+        ("cloudflare", CHAT, "", "max_tokens"),
+        ("compatible", CHAT, "max_completion_tokens", "max_completion_tokens"),
+    ],
+)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_tokens": 9},
+        {"max_completion_tokens": 9},
+        {"max_tokens": -1, "max_completion_tokens": 9},
+        {"max_tokens": 9, "max_completion_tokens": -1},
+        {"max_tokens": 99, "max_completion_tokens": 9},
+        {"max_tokens": 9, "max_completion_tokens": None},
+    ],
+)
+def test_a_limit_goes_by_the_name_that_is_known_there(
+    kind: str, endpoint: str, limit: str, name: str, asked: dict[str, Any]
+) -> None:
+    """By another it might be passed over, and the answer would have none."""
+    made = task(endpoint, "@cf/x", **asked)
+    changed, dropped = Fit(kinds.KINDS[kind], "@cf/x", endpoint, limit).changes(made)
+    left = {key: value for key, value in made.request.items() if key not in dropped} | changed
+    assert {key: left[key] for key in left if key.startswith("max_")} == {name: 9}
