@@ -54,6 +54,8 @@ _LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "/v1/responses": ("max_output_tokens",),
 }
 """The fields that limit the answer there; another endpoint's does not. The first is set."""
+_DEFAULTS = {"/v1/completions": 16}
+"""Of OpenAI's API reference, where it has one; whoever asks for no limit (-1) does not mean it."""
 
 
 def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
@@ -67,10 +69,12 @@ def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
     request: dict[str, Any] = orjson.loads(body)
     limits = _LIMIT_FIELDS.get(endpoint, ())
     if limits and not any(_limits(request.get(name)) for name in limits):
+        unsaid = request.get(limits[0]) is None
         for name in estimate.LIMITS:
             if not _limits(request.get(name)):  # -1 is llama-server's "none"
                 request.pop(name, None)
-        request[limits[0]] = estimate.OUTPUT_TOKENS
+        most = estimate.OUTPUT_TOKENS
+        request[limits[0]] = _DEFAULTS.get(endpoint, most) if unsaid else most
         body = orjson.dumps(request)
     if job.begun is not None:
         return _resumed(request, *job.begun)
@@ -99,4 +103,5 @@ def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
 
 
 def _limits(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
+    """0 does: it asks for the prompt's own scores."""
+    return isinstance(value, int) and value >= 0

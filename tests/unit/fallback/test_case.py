@@ -20,11 +20,7 @@ def asked(body: bytes, endpoint: str, **of_job: Any) -> tuple[dict[str, Any], by
 
 @pytest.mark.parametrize(
     ("endpoint", "field"),
-    [
-        ("/v1/chat/completions", "max_tokens"),
-        ("/v1/completions", "max_tokens"),
-        ("/v1/responses", "max_output_tokens"),
-    ],
+    [("/v1/chat/completions", "max_tokens"), ("/v1/responses", "max_output_tokens")],
 )
 @pytest.mark.parametrize("said", [{}, {"max_tokens": None}, {"max_tokens": -1}])
 def test_an_answer_without_a_limit_gets_one(
@@ -35,11 +31,27 @@ def test_an_answer_without_a_limit_gets_one(
     assert orjson.loads(body) == request
 
 
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        ({}, 16),
+        ({"max_tokens": None}, 16),
+        ({"max_tokens": -1}, OUTPUT_TOKENS),
+        ({"max_completion_tokens": 9}, 16),  # a chat's
+    ],
+)
+def test_a_completion_without_a_limit_gets_openais(said: dict[str, object], limit: int) -> None:
+    request, body = asked(orjson.dumps({"prompt": "x", **said}), "/v1/completions")
+    assert request["max_tokens"] == limit
+    assert orjson.loads(body) == request
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_a_limit_is_left_as_it_is(name: str) -> None:
-    body = b'{ "%s":7 }' % name.encode()
+@pytest.mark.parametrize("limit", [7, 0])
+def test_a_limit_is_left_as_it_is(name: str, limit: int) -> None:
+    body = b'{ "%s":%d }' % (name.encode(), limit)
     request, left = asked(body, CHAT)
-    assert (request, left) == ({name: 7}, body)
+    assert (request, left) == ({name: limit}, body)
 
 
 def test_what_writes_nothing_has_none() -> None:
