@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -12,7 +13,7 @@ import structlog
 
 from fallback import pricing
 from fallback.case import Bill, Case
-from fallback.ledger import Insufficient, Ledger, LedgerError, Reservation, Superseded, Usage
+from fallback.ledger import Held, Insufficient, Ledger, LedgerError, Reservation, Superseded, Usage
 from fallback.policy import Choice, Chosen, money
 from fallback.providers.base import NOTHING, Spent
 from schemas import subjects
@@ -51,8 +52,7 @@ class Till:
         affordable = chosen
         while True:
             try:
-                held = await self._ledger.reserve(self._reservation(case, affordable.dearest))
-                return Bill(held, affordable)
+                return Bill(await self._take(case, affordable.dearest), affordable)
             except Insufficient as fault:
                 affordable = affordable.within(fault.available)
                 if not affordable.choices:
@@ -64,10 +64,23 @@ class Till:
                 why = f"credits cannot be reserved now: {fault}"
                 raise EngineFault(why, code="provider_failed") from None
 
+    async def _take(self, case: Case, amount: int) -> Held:
+        """Cancelled, it is given back as soon as it stands: it would bind credits until a sweep."""
+        taking = asyncio.create_task(self._ledger.reserve(self._reservation(case, amount)))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._later(self._give_back(case, taking))
+            raise
+
+    async def _give_back(self, case: Case, taking: asyncio.Task[Held]) -> None:
+        with contextlib.suppress(LedgerError):  # the sweep finds it, or there is nothing to find
+            await self._ledger.release(await taking, str(case.attempt.stopped or "cancelled"))
+
     def _reservation(self, case: Case, amount: int) -> Reservation:
         job, attempt = case.job, case.attempt
         turn = attempt.sequence << 16 | min(attempt.number, 0xFFFF)
-        first = attempt.number == 1
+        first = attempt.number == 1 and not job.again
         return Reservation(job.account, job.id, turn, self._holder, amount, first, job.arrived)
 
     def _unpaid(self, case: Case, chosen: Chosen, fault: Insufficient) -> EngineFault:

@@ -91,6 +91,8 @@ class Dispatch:
         self._post(ticket.job, str(ticket.edition))
 
     def _post(self, job: Job, edition: str) -> None:
+        if edition != "0":
+            job = replace(job, tags=(*job.tags, jobs.AGAIN))
         ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
         self._bus.post(
             subjects.jobs(job.model, job.lane),

@@ -43,7 +43,8 @@ class Leaving:
     def held(self, ticket: Ticket, now: float) -> None:
         """A worker has it: ask a provider, too, if the route hedges and it takes its time."""
         late = ticket.hedge and now - ticket.times.claimed > ticket.hedge
-        if late and not ticket.hedged and not ticket.times.first and self._can(ticket):
+        hedges = late and not (ticket.hedged or ticket.in_cloud or ticket.times.first)
+        if hedges and self._can(ticket):
             log.info("job.hedged", job=ticket.job.id)
             metrics.LEFT.labels(ticket.job.model, "hedge").inc()
             self._dispatch.hedge(ticket)

@@ -140,6 +140,7 @@ class Ticket:
             self._forget(now)
             self._effects.verdict(holder.ack, b"+TERM")
             self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+        self.wanted = 0.0
         self._dismiss()
 
     def ask_resend(self, now: float) -> None:

@@ -16,7 +16,8 @@ LENIENT = ("lenient", "true")
 """The tag of a client that takes an answer without the fields that are passed over."""
 LOCAL = ("reach", "local")
 """The tag of a job that no provider may see, though others of its model may go to one."""
-
+AGAIN = ("again", "true")
+"""The tag of a job that was published before: somebody may hold it already."""
 BEGUN = "begun"
 """The tag of a job whose answer is to go on from a text: see `begun`."""
 
@@ -64,6 +65,11 @@ class Job:
             if name == ASKED:
                 return value
         return self.model
+
+    @property
+    def again(self) -> bool:
+        """Whether somebody may hold it already, although it is delivered for the first time."""
+        return AGAIN in self.tags
 
     @property
     def begun(self) -> tuple[int, str] | None:

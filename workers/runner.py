@@ -127,12 +127,13 @@ class Runner:
 
     async def _perform(self, engine: Engine, attempt: Attempt) -> None:
         """Claim, run, end. A first attempt does not wait for the answer to its claim before it
-        starts the engine, as nobody else can hold the job; none is acked without it. Whether a
-        job's time is up its ingress knows: the clock here may be wrong."""
+        starts the engine, as nobody else can hold the job unless it was published again; none is
+        acked without it. Whether a job's time is up its ingress knows: the clock here may be
+        wrong."""
         job = attempt.job
         late = time.time() * 1000 > job.total_by
         attempt.claim(self._holder, self._node, engine.name)
-        if attempt.number > 1 or job.body_size or late:
+        if attempt.number > 1 or job.body_size or job.again or late:
             await attempt.permitted
         log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
         body = await fetch(self._bus, job) if job.body_size else job.body

@@ -68,6 +68,32 @@ async def test_a_quick_worker_is_not_hedged(here: House, sim: OpenAI) -> None:
     assert sim.record.connections == 0
 
 
+async def test_what_a_provider_has_is_paid_however_long_it_takes(here: House, sim: OpenAI) -> None:
+    """Two fallbacks, and a provider that takes longer than a worker may: the second fallback gets
+    no copy, whose reservation would count before the first one's. The sweep is not needed."""
+    here.provider("sim", sim, concurrency=64)
+    here.price("sim", MODEL)
+    here.route("echo", [f"sim/{MODEL}"], model="echo", claim=0.1, hedge_after=0.2)
+    await here.grant(GRANTED)
+    await here.ingress()
+    slow = {"fallback.slots": 32, "fallback.sweep": 60}
+    await asyncio.gather(here.fallback(slow), here.fallback(slow))
+    await here.provided("echo")
+    sim.pace.head_s = 0.8
+    words = [{"x-headrace-fallback": word} for word in ("allow", "only")] * 15
+    answers = await asyncio.gather(
+        *(here.fabric.post(ask(f"#p{n} x", max_tokens=9), **word) for n, word in enumerate(words))
+    )
+    assert {answer[0] for answer in answers} == {200}
+    assert len(sim.record.requests) == 30
+    charges = [charge.usage for charge in await here.charges() if charge.usage is not None]
+    costs = [round(float(answer[2]["x-headrace-cost"].split()[0]) * 1e6) for answer in answers]
+    assert sorted(costs) == sorted(usage.cost for usage in charges)
+    assert min(costs) > 0, "a paid answer was free"
+    await here.settled(GRANTED - sum(costs))
+    await here.fabric.idle()
+
+
 async def test_a_worker_that_dies_leaves_the_job_to_the_provider(here: House, sim: OpenAI) -> None:
     worker = await _open(here, sim, "echo://?model=echo&first_ms=60000")
     sim.pace.door.clear()

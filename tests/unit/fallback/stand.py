@@ -22,7 +22,7 @@ PRICE = Price(provider="p", model="m", input=1, output=2)
 
 
 class Gated(Book):
-    """`stops`: the step before whose effect it waits for ever; `reached` says it is there.
+    """`stops`: the step before whose effect it waits for `goes_on`; `reached` says it is there.
     `refuses`: the steps that the broker does not take."""
 
     def __init__(self, *, stops: str = "", refuses: tuple[str, ...] = ()) -> None:
@@ -30,6 +30,7 @@ class Gated(Book):
         self.stops = stops
         self.refuses = refuses
         self.reached = asyncio.Event()
+        self.goes_on = asyncio.Event()
         self.owed: list[str] = []
         self.asked: list[Reservation] = []
 
@@ -39,7 +40,7 @@ class Gated(Book):
             raise LedgerError("away")
         if name == self.stops:
             self.reached.set()
-            await asyncio.Event().wait()
+            await self.goes_on.wait()
 
     async def reserve(self, what: Reservation) -> Held:
         self.asked.append(what)

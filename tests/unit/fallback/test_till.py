@@ -8,6 +8,7 @@ from fallback.policy import Choice
 from fallback.providers.base import NOTHING, Spent
 from fallback.till import Till
 from schemas import subjects
+from schemas.jobs import AGAIN
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import stand
@@ -48,6 +49,13 @@ async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None
     assert (first.turn, first.first, first.holder) == (9 << 16 | 1, True, "fb-1")
     assert (later.turn, later.first, later.account) == (9 << 16 | 3, False, "acme")
     assert later.turn > first.turn
+
+
+async def test_one_that_was_published_again_is_not_the_first(bus: FakeBus) -> None:
+    """Somebody may hold a reservation for it, which has to be looked for."""
+    book = Gated()
+    await stand.till(book).reserve(stand.case(bus, tags=(AGAIN,)), chosen(a=1))
+    assert not book.asked[0].first
 
 
 @pytest.mark.parametrize(

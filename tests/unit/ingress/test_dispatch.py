@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import orjson
@@ -45,6 +46,16 @@ async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBu
     assert job.total_by - job.arrived == 60_000
     assert (job.body, job.body_size, job.tags) == (b"{}", 0, (("asked", "chat"),))
     assert len(job.id) == 32
+
+
+async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: FakeBus) -> None:
+    """Repeated before the broker has confirmed it, it is the same message still."""
+    ticket = await dispatch.submit(order())
+    dispatch.publish(ticket)
+    dispatch.hedge(ticket)
+    dispatch.move(ticket, 0.0)
+    found = [jobs.unpack(post.payload) for post in bus.posts]
+    assert [job.again for job in found] == [False, False, True, True]
 
 
 async def test_no_two_jobs_share_an_id(dispatch: Dispatch) -> None:
@@ -216,7 +227,8 @@ async def test_a_job_that_vanished_is_published_anew(dispatch: Dispatch, bus: Fa
     bus.api_answer = _missing
     await dispatch.restore(ticket)
     first, second = (post for post in bus.posts if post.subject.startswith("jobs."))
-    assert second.payload == first.payload
+    again = jobs.unpack(second.payload)
+    assert again == dataclasses.replace(jobs.unpack(first.payload), tags=(jobs.AGAIN,))
     assert second.headers["Nats-Msg-Id"].endswith(":1")
     ticket.frame(A.claim(), 0)
     assert ticket.holder is not None

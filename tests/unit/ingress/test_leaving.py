@@ -145,6 +145,17 @@ async def test_a_worker_that_has_begun_is_not_hedged(gate: Gate) -> None:
     assert len(gate.published()) == 1
 
 
+@pytest.mark.parametrize("reach", [ANY, CLOUD])
+async def test_what_a_provider_has_is_not_hedged(gate: Gate, reach: str) -> None:
+    """A second fallback would take the copy, and its reservation count before the first one's."""
+    gate.fallback()
+    ticket = await gate.submit(reach, hedge=0.5)
+    ticket.wanted = 1.0
+    ticket.frame(FB.claim(), gate.now)
+    gate.leaving.held(ticket, gate.now + 60)
+    assert len(gate.published()) == 1
+
+
 async def test_for_providers_alone_there_must_be_one(gate: Gate) -> None:
     ticket = await gate.submit(CLOUD)
     assert gate.waits(ticket, 1.9)

@@ -112,6 +112,14 @@ def test_withdrawn_the_worker_is_out() -> None:
     assert here.ticket.take() == b"x"
 
 
+def test_withdrawn_its_queue_is_no_way_out_any_more() -> None:
+    """The copy is, and two fallbacks must not have it."""
+    here = case(wanted=1.0)
+    here.ticket.withdraw(here.now)
+    here.hear(FB.claim())
+    assert here.said() == [said(FB, Op.LEAVE)]
+
+
 @pytest.mark.parametrize("first", [COPY.data(1, b"p"), COPY.end(1)])
 def test_the_rivals_first_byte_wins(first: Frame) -> None:
     here = hedged()

@@ -33,6 +33,11 @@ class Player:
     """It sent its last frame, or was told to stop."""
     working: bool = False
     """It was told GO, and was not told to stop since."""
+    granted: bool = False
+    """It was told GO once."""
+    turn: tuple[int, int] = (0, 0)
+    """The stream's sequence and the delivery: of two reservations for the job the higher counts."""
+    reserved: bool = False
 
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
@@ -56,13 +61,21 @@ class Journeys(RuleBasedStateMachine):
 
     # What the world does
 
-    @initialize(worker=st.booleans())
-    def begins(self, worker: bool) -> None:
-        if worker:
+    @initialize(
+        how=st.sampled_from(["worker", "worker", "fallback", "fallback", "late"]),
+        hedged=st.booleans(),
+    )
+    def begins(self, how: str, hedged: bool) -> None:
+        """`late`: the fallback that was called has it, and it is moved before it claims."""
+        if how == "worker":
             self.a_worker(deaf=False)
         else:
             self.is_wanted()
+            if how == "late":
+                self.is_moved()
             self.a_fallback(deaf=False)
+        if hedged:
+            self.is_hedged()
 
     @rule(deaf=st.booleans())
     def a_worker(self, deaf: bool) -> None:
@@ -87,6 +100,9 @@ class Journeys(RuleBasedStateMachine):
         holder, count = player.holder, self.deliveries[sequence]
         lane = "echo-f" if player.copy else "echo-i"
         holder.attempt, holder.ack = count, fakes.ack(count, sequence).replace("echo-i", lane)
+        player.turn = sequence, count
+        # As `workers.runner` has it: who may not be the first waits until it may.
+        player.reserved = not holder.node and player.turn == (1, 1)
         self.players.append(player)
         self.deliver(player, holder.claim())
 
@@ -147,9 +163,10 @@ class Journeys(RuleBasedStateMachine):
         if self.ticket.job.lane == subjects.INTERACTIVE and self.ticket.exhausted is None:
             self.ticket.wanted = self.now
 
-    @precondition(lambda self: self.ticket.node and not self.ticket.hedged)
+    @precondition(lambda self: self.ticket.holder is not None and not self.ticket.hedged)
     @rule()
     def is_hedged(self) -> None:
+        """Also where a provider holds it, which `ingress.leaving` does not do."""
         ticket = self.ticket
         if ticket.holder is not None and not ticket.times.first and not ticket.done:
             ticket.hedged = True
@@ -216,6 +233,7 @@ class Journeys(RuleBasedStateMachine):
         went = frame.kind == Kind.CLAIM and self.told(player, Op.GO)
         if went and not player.holder.node and not player.copy and not player.working:
             assert wanted, "it was not to leave the house"
+            assert self.ticket.job.lane == subjects.INTERACTIVE, "its copy is for them"
         self.heed()
 
     def told(self, player: Player, op: Op) -> bool:
@@ -237,13 +255,15 @@ class Journeys(RuleBasedStateMachine):
     def obey(self, player: Player, said: Said) -> None:
         if said.op == Op.GO:
             assert self.ticket.error is None
-            player.working = True
+            player.working = player.granted = True
+            player.reserved = not player.holder.node
         elif said.op == Op.RESEND:
             assert isinstance(said.argument, int)
             player.wire += [f for f in player.sent if f.seq >= said.argument]
         else:
             player.working = False
             player.over = player.over or not player.deaf
+            player.reserved = player.reserved and player.deaf
 
     @invariant()
     def who_works_on_it_holds_it_or_competes_for_it(self) -> None:
@@ -258,6 +278,14 @@ class Journeys(RuleBasedStateMachine):
         assert working <= named
         if ticket.done:
             assert ticket.rival is None
+
+    @invariant()
+    def who_was_refused_has_no_money_that_counts_before_the_holders(self) -> None:
+        """The holder would not be paid."""
+        if self.ticket.in_cloud and self.ticket.holder is not None:
+            held = [p for p in self.players if p.holder.ack == self.ticket.holder.ack]
+            refused = [p for p in self.players if p.reserved and not p.granted]
+            assert not [p for p in refused if p.turn > held[0].turn]
 
     @invariant()
     def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from schemas import frames
 from schemas.bus import BusError, Message
 from schemas.frames import Kind, Op
+from schemas.jobs import AGAIN
 from tests.unit import fakes
 from tests.unit.workers.shop import Shop
 from workers import runner as runners
@@ -50,6 +51,17 @@ async def test_a_later_attempt_waits_until_it_may(shop: Shop) -> None:
     shop.say(Op.GO)
     await shop.idle()
     assert len(shop.told(2)) == 1
+
+
+async def test_one_that_was_published_again_waits_until_it_may(shop: Shop) -> None:
+    """It is delivered for the first time, but another may hold it."""
+    shop.deliver(fakes.job(tags=(AGAIN,)))
+    await shop.claimed()
+    await fakes.turns()
+    assert not shop.engine.began.is_set()
+    shop.say(Op.GO)
+    await shop.idle()
+    assert len(shop.told()) == 1
 
 
 async def test_a_large_body_is_fetched_once_the_job_is_held(shop: Shop) -> None:
