@@ -9,10 +9,10 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import structlog
@@ -21,7 +21,7 @@ from fallback import entries, feed
 from fallback.entries import Entry, Kind, Usage
 from fallback.view import View
 from schemas import subjects, topology
-from schemas.bus import Bus, BusError
+from schemas.bus import Bus, BusError, Message
 
 log = structlog.get_logger("ledger")
 
@@ -30,6 +30,9 @@ SKEW = 300.0
 """Seconds that the clocks of ingress, fallback and broker may differ where one is compared."""
 PATIENCE = 10.0
 """Seconds for what is in the stream to reach the view."""
+READ_PATIENCE = 3.0
+"""Seconds for the broker to say what an account holds, reconnections included."""
+T = TypeVar("T")
 _ANSWER = 2.0
 _RETRY = 0.05
 _FORGET_EACH = 5000
@@ -119,19 +122,11 @@ class Books:
         """
         subject = subjects.credits(account)
         headers = entries.headers(kind, change, id, usage, **about)
-        deadline = time.monotonic() + patience
-        while True:
-            left = deadline - time.monotonic()
-            try:
-                answer = await self._bus.store(
-                    subject, headers, timeout=min(_ANSWER, max(left, 0.1))
-                )
-                break
-            except BusError as fault:
-                if left <= _RETRY:
-                    raise LedgerError(f"the credits cannot be booked: {fault}") from None
-            await asyncio.sleep(_RETRY)
-        return self._stored(account, answer)
+
+        def write(timeout: float) -> Awaitable[dict[str, Any]]:
+            return self._bus.store(subject, headers, timeout=timeout)
+
+        return self._stored(account, await _tried(write, patience, "booked"))
 
     def _stored(self, account: str, answer: dict[str, Any]) -> Stored:
         seq, duplicate = int(answer["seq"]), bool(answer.get("duplicate"))
@@ -143,13 +138,12 @@ class Books:
 
     async def last(self, account: str) -> Last:
         """The account as it is now."""
-        subject = subjects.credits(account)
-        try:
-            found = await self._bus.request(
-                f"$JS.API.DIRECT.GET.{subjects.CREDITS_STREAM}.{subject}"
-            )
-        except BusError as fault:
-            raise LedgerError(f"the credits cannot be read: {fault}") from None
+        subject = f"$JS.API.DIRECT.GET.{subjects.CREDITS_STREAM}.{subjects.credits(account)}"
+
+        def read(timeout: float) -> Awaitable[Message]:
+            return self._bus.request(subject, timeout=timeout)
+
+        found = await _tried(read, READ_PATIENCE, "read")
         headers = found.headers or {}
         if "Nats-Sequence" not in headers:
             return Last()
@@ -289,3 +283,17 @@ class Books:
                 await asyncio.sleep(feed.PAUSE)
         older.forget(math.inf)
         self.view.adopt(older)
+
+
+async def _tried(ask: Callable[[float], Awaitable[T]], patience: float, done: str) -> T:
+    """What the broker answers to `ask(timeout)`, asked again until `patience` seconds are over.
+    Raises LedgerError."""
+    deadline = time.monotonic() + patience
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return await ask(min(_ANSWER, max(left, 0.1)))
+        except BusError as fault:
+            if left <= _RETRY:
+                raise LedgerError(f"the credits cannot be {done}: {fault}") from None
+        await asyncio.sleep(_RETRY)

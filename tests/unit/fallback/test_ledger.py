@@ -10,7 +10,7 @@ import pytest
 from fallback import books, entries, ledger
 from fallback.entries import Entry, Kind, Reservation
 from fallback.ledger import Balance, Insufficient, Ledger, LedgerError, Superseded
-from schemas.bus import BusError
+from schemas.bus import BusError, Message
 from tests.unit import fakes
 from tests.unit.fallback.counters import CounterBus, Counters, subject, usage
 
@@ -293,6 +293,7 @@ async def test_everything_says_that_the_broker_is_away(
 ) -> None:
     found, bus = one
     bus.away = True
+    monkeypatch.setattr(books, "READ_PATIENCE", 0.0)
     with pytest.raises(LedgerError):
         await found.balance("acme")
     with pytest.raises(LedgerError):
@@ -301,6 +302,25 @@ async def test_everything_says_that_the_broker_is_away(
         await found.balances()
     with pytest.raises(LedgerError):
         await found.sweep()
+
+
+async def test_an_account_is_read_again_where_the_answer_was_lost(
+    one: tuple[Ledger, CounterBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fallback, one time-out would be the end of a job for providers alone."""
+    found, bus = one
+    answers, asked = bus.request, []
+
+    async def lost(subject: str, payload: bytes = b"", timeout: float = 2.0) -> Message:
+        asked.append(subject)
+        if len(asked) < 3:
+            raise BusError("timeout")
+        return await answers(subject, payload, timeout)
+
+    monkeypatch.setattr(bus, "request", lost)
+    monkeypatch.setattr(books, "_RETRY", 0.0)
+    assert (await found.balance("acme")).available == 100
+    assert len(asked) == 3
 
 
 async def test_a_view_that_lags_is_waited_for_and_no_longer(
