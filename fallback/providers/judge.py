@@ -117,11 +117,14 @@ def error_of(body: bytes, secret: Secret) -> dict[str, Any]:
 
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
     """Seconds until there may be room again, as the headers or Google's details say."""
-    found = _seconds(headers.get("retry-after-ms"), 1000.0)
-    if found is None:
-        found = _seconds(headers.get("retry-after"), 1.0) or _until(headers.get("retry-after"))
-    if found is None:
-        found = _detailed(error.get("details"))
+    said = headers.get("retry-after")
+    ways = (
+        _seconds(headers.get("retry-after-ms"), 1000.0),
+        _seconds(said, 1.0),
+        _until(said),
+        _detailed(error.get("details")),
+    )
+    found = next((each for each in ways if each is not None), None)  # 0 is an answer
     return None if found is None else min(max(0.0, found), LONGEST)
 
 

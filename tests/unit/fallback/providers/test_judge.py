@@ -61,6 +61,8 @@ def test_when_to_come_again() -> None:
     assert retry_after({}, {"details": details}) == 17.5
     assert retry_after({"retry-after": "99999"}, {}) == LONGEST
     assert retry_after({"retry-after": "-3"}, {}) == 0
+    assert retry_after({"retry-after": "0"}, {}) == 0
+    assert retry_after({"retry-after": "0", "retry-after-ms": "0"}, {"details": details}) == 0
     assert retry_after({"retry-after": "soon"}, {}) is None
     assert retry_after({}, {}) is None
 
