@@ -198,8 +198,16 @@ class Dispatch:
 
     def _publish_anew(self, ticket: Ticket, sequence: int) -> None:
         if not ticket.done and ticket.holder is None and ticket.sequence == sequence:
-            ticket.renew()
             log.warning("dispatch.restored", job=ticket.job.id)
+            self.again(ticket.job)
+
+    def again(self, job: Job) -> None:
+        ticket = self.tickets[job.id]
+        if ticket.sequence:
+            self._clear(ticket.sequence)
+        ticket.renew()
+        ticket.sequence, ticket.times.posted = 0, time.monotonic()
+        with suppress(BusError):  # published once it is back
             self.publish(ticket)
 
     async def _delete(self, sequence: int) -> None:

@@ -18,6 +18,9 @@ class Effects(Protocol):
     def verdict(self, ack: str, word: bytes) -> None:
         """Tell the broker what becomes of a delivery, in its holder's place."""
 
+    def again(self, job: Job) -> None:
+        """Put it into the workers' queue anew: its message there went with the worker."""
+
     def bury(self, job: Job, error: str) -> None:
         """Keep a job past its last attempt as a dead letter, with its last error."""
 

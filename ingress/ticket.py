@@ -343,13 +343,25 @@ class Ticket:
 
     def _failed(self, fault: Fail, now: float) -> None:
         source = "fallback" if self.in_cloud else "worker"
-        if fault.retryable and self.in_cloud:
+        back = not fault.retryable and self._stood_in
+        if self.in_cloud and (fault.retryable or back):
             self.declined = _error(fault, source)
-        if fault.retryable:
+        if fault.retryable or back:
             self._lost(fault.message, now)
+            if back:
+                self._effects.again(self.job)
         elif not self.done:
             self.error = self._untaken(fault) if self.torn else _error(fault, source)
             self._dismiss()
+
+    @property
+    def _stood_in(self) -> bool:
+        """Whether a provider that was asked beside a worker has it in that one's place, and has
+        said nothing: then other workers may still take it."""
+        if self.holder is None or subjects.lane_of(self.holder.ack) != subjects.CLOUD:
+            return False
+        theirs = self.hedged and self.job.lane != subjects.CLOUD
+        return theirs and self.tries < self._max and not self.times.first
 
     def _untaken(self, fault: Fail) -> HeadraceError:
         """A provider that was to continue a stream did not."""

@@ -7,7 +7,7 @@ import time
 
 from tests.acceptance.cloud.house import House
 from tests.fabric import Process, ask
-from tests.sim.providers import OpenAI
+from tests.sim.providers import OpenAI, refuse
 
 MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000
@@ -104,6 +104,24 @@ async def test_a_worker_that_dies_leaves_the_job_to_the_provider(here: House, si
     status, _, headers = await asked
     assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim")
     assert len(sim.record.requests) == 1
+    await here.fabric.idle()
+
+
+async def test_a_worker_that_dies_and_a_provider_that_fails_leave_the_job_to_another(
+    here: House, sim: OpenAI
+) -> None:
+    worker = await _open(here, sim, "echo://?model=echo&first_ms=60000")
+    sim.pace.door.clear()
+    sim.faults.add(refuse(500), times=-1)
+    asked = asyncio.create_task(here.fabric.post(ask("#d one", max_tokens=2)))
+    await sim.seen(1)
+    await worker.kill()
+    await here.fabric.worker()
+    sim.pace.door.set()
+    status, body, headers = await asked
+    assert (status, body["choices"][0]["message"]["content"]) == (200, "#d one")
+    assert headers["x-headrace-served-by"].startswith("node:")
+    await here.settled(GRANTED)
     await here.fabric.idle()
 
 

@@ -26,6 +26,7 @@ class Recorder:
     def __init__(self) -> None:
         self.log: list[Said | tuple[str, bytes]] = []
         self.buried: list[str] = []
+        self.anew = 0
 
     def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
         assert job == fakes.job().id
@@ -33,6 +34,10 @@ class Recorder:
 
     def verdict(self, ack: str, word: bytes) -> None:
         self.log.append((ack, word))
+
+    def again(self, job: Job) -> None:
+        assert job.id == fakes.job().id
+        self.anew += 1
 
     def bury(self, job: Job, error: str) -> None:
         assert job == fakes.job(stream=job.stream)

@@ -234,6 +234,22 @@ async def test_a_job_that_vanished_is_published_anew(dispatch: Dispatch, bus: Fa
     assert ticket.holder is not None
 
 
+async def test_a_hedged_job_is_published_anew_as_the_workers(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    """The broker's answer is about the job, not about another copy of it."""
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"seq":17}')
+    dispatch.hedge(ticket)
+    dispatch.stored(ticket, b'{"seq":18}')
+    dispatch.again(ticket.job)
+    dispatch.stored(ticket, b'{"seq":19}')
+    assert (ticket.sequence, ticket.offered, ticket.edition) == (19, 18, 1)
+    assert bus.posts[-1].subject == bus.posts[0].subject
+    await fakes.turns()
+    assert bus.api_calls[-1][1]["seq"] == 17
+
+
 @pytest.mark.parametrize("answer", [_away, lambda verb, body: {"message": {}}])
 async def test_a_job_that_is_there_or_may_be_is_left(
     dispatch: Dispatch, bus: FakeBus, answer: Any

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from ingress.splice import CHAT, Splice
 from ingress.ticket import SUSPECT
-from schemas import errors
+from schemas import errors, subjects
 from schemas.frames import Frame, Kind, Op
 from tests.unit.ingress.recorder import Case, Cloud, Holder, Said
 
@@ -157,6 +158,37 @@ def test_a_worker_that_is_lost_leaves_the_job_to_the_rival() -> None:
     assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
     here.hear(COPY.data(1, b"p"), COPY.end(2))
     assert (here.ticket.take(), here.ticket.done) == (b"p", True)
+
+
+def test_a_rival_that_fails_after_the_worker_was_lost_leaves_the_job_to_others() -> None:
+    """It may be for providers alone to the fallback, but the queue still has free workers."""
+    here = hedged()
+    here.ticket.revoke("disconnected", here.now)
+    here.hear(COPY.fail(0, "insufficient_credits", retryable=False))
+    assert (here.ticket.done, here.ticket.holder, here.effects.anew) == (False, None, 1)
+    assert isinstance(here.ticket.declined, errors.InsufficientCredits)
+    here.ticket.renew()
+    here.said()
+    here.hear(A.claim())
+    assert here.said() == [said(A, Op.DROP)], "it was lost"
+    here.hear(B.claim(), B.start(), B.data(1, b"w"), B.end(2))
+    assert here.ticket.take() == b"w"
+
+
+@pytest.mark.parametrize("why", ["tried enough", "moved", "begun"])
+def test_a_rival_that_fails_where_nobody_else_may_try_ends_the_job(why: str) -> None:
+    here = hedged()
+    here.ticket.tries = 3 if why == "tried enough" else 1
+    here.ticket.revoke("disconnected", here.now)
+    if why == "moved":
+        here.ticket.job = dataclasses.replace(here.ticket.job, lane=subjects.CLOUD)
+    if why == "begun":
+        here.hear(COPY.start(), COPY.data(1, b"p"))
+        here.hear(COPY.fail(2, "stream_broken", retryable=False))
+    else:
+        here.hear(COPY.fail(0, "provider_failed", retryable=False))
+    assert here.ticket.error is not None
+    assert here.effects.anew == 0
 
 
 def test_a_rival_that_fails_is_forgotten() -> None:

@@ -45,8 +45,8 @@ class Player:
 
 
 class Journeys(RuleBasedStateMachine):
-    """Messages of the stream: sequence 1 is the job in the workers' queue, others are copies of it
-    for providers alone."""
+    """Messages of the stream: sequence 1 is the job in the workers' queue until it is published
+    anew, `copies` are those for providers alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,6 +56,8 @@ class Journeys(RuleBasedStateMachine):
         self.now = START
         self.players: list[Player] = []
         self.deliveries = {1: 0}
+        self.queued = 1
+        self.copies: list[int] = []
         self.taken = b""
         self.final: tuple[object, ...] | None = None
 
@@ -80,18 +82,18 @@ class Journeys(RuleBasedStateMachine):
     @rule(deaf=st.booleans())
     def a_worker(self, deaf: bool) -> None:
         name = f"w{len(self.players)}"
-        self.claims(Player(Holder(name, 0, 1 + len(self.players)), deaf=deaf), 1)
+        self.claims(Player(Holder(name, 0, 1 + len(self.players)), deaf=deaf), self.queued)
 
     @rule(deaf=st.booleans())
     def a_fallback(self, deaf: bool) -> None:
         name = f"f{len(self.players)}"
-        self.claims(Player(Cloud(name, 0, 1 + len(self.players)), deaf=deaf), 1)
+        self.claims(Player(Cloud(name, 0, 1 + len(self.players)), deaf=deaf), self.queued)
 
-    @precondition(lambda self: len(self.deliveries) > 1)
+    @precondition(lambda self: self.copies)
     @rule(deaf=st.booleans(), newest=st.booleans())
     def a_copy(self, deaf: bool, newest: bool) -> None:
         name = f"c{len(self.players)}"
-        sequence = max(self.deliveries) if newest else 2
+        sequence = self.copies[-1 if newest else 0]
         made = Cloud(name, 0, 1 + len(self.players), copy=True)
         self.claims(Player(made, copy=True, deaf=deaf), sequence)
 
@@ -170,7 +172,7 @@ class Journeys(RuleBasedStateMachine):
         ticket = self.ticket
         if ticket.holder is not None and not ticket.times.first and not ticket.done:
             ticket.hedged = True
-            self.deliveries[max(self.deliveries) + 1] = 0
+            self.copies.append(self.published())
 
     @precondition(lambda self: self.ticket.job.lane == subjects.INTERACTIVE)
     @rule()
@@ -181,8 +183,14 @@ class Journeys(RuleBasedStateMachine):
         ticket.withdraw(self.now)
         ticket.job = replace(ticket.job, lane=subjects.CLOUD)
         ticket.renew()
-        self.deliveries[max(self.deliveries) + 1] = 0
+        self.copies.append(self.published())
         self.heed()
+
+    def published(self) -> int:
+        """The sequence of one more message."""
+        sequence = max(self.deliveries) + 1
+        self.deliveries[sequence] = 0
+        return sequence
 
     @precondition(lambda self: len(self.players) > 3)
     @rule()
@@ -240,7 +248,11 @@ class Journeys(RuleBasedStateMachine):
         return op in self.effects.ops(player.holder.name)
 
     def heed(self) -> None:
-        """Have the players do what they were told."""
+        """Have the broker and the players do what they were told."""
+        if self.effects.anew:
+            self.effects.anew = 0
+            self.queued = self.published()
+            self.ticket.renew()
         for said in self.effects.drain():
             if isinstance(said, Said):
                 (player,) = [p for p in self.players if p.holder.name == said.holder]
