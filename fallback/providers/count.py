@@ -9,7 +9,7 @@ writes to its cache are beside its `input_tokens`, and are read all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -48,8 +48,11 @@ def of_usage(usage: Mapping[str, Any]) -> Spent:
     if told is None:
         return Spent(told=False)
     prompt = max(0, told.prompt) + _number(usage, "cache_creation_input_tokens")
-    thought = _number(usage, "total_tokens") - prompt - told.completion
-    return Spent(prompt, told.completion + max(0, thought), told.cached)
+    completion = max(0, told.completion)
+    rest = max(0, _number(usage, "total_tokens") - prompt - completion)
+    if not prompt:  # of embeddings, some tell nothing else
+        return Spent(rest, completion, max(0, told.cached))
+    return Spent(prompt, completion + rest, max(0, told.cached))
 
 
 def usage_in(event: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -88,19 +91,25 @@ class Running:
         self._last = usage
 
     def told(self) -> Spent | None:
-        """What the provider has said at the end; None if nothing of the answer."""
+        """What the provider has said at the end; None if nothing of the answer, or nonsense."""
         if not _says_output(self._last):
             return None
-        return self._whole(of_usage({**self._first, **self._last}))
+        told = of_usage({**self._first, **self._last})
+        if _mended(self._task, told, self._counted) is not told:
+            return None
+        return self._whole(told)
 
     def spent(self) -> Spent:
         """So far: what was told of the prompt, and our count of the answer."""
-        counted = self._events if self._by_event else -(-self._letters // LETTERS)
+        counted = self._counted()
         merged = {**self._first, **self._last}
         if merged:
-            told = of_usage(merged)
+            told = _mended(self._task, of_usage(merged), self._counted)
             return self._whole(replace(told, completion=max(told.completion, counted), told=False))
         return self._whole(Spent(prompt_tokens(self._task), counted, told=False))
+
+    def _counted(self) -> int:
+        return self._events if self._by_event else -(-self._letters // LETTERS)
 
     def _whole(self, spent: Spent) -> Spent:
         """With what usage in tokens does not say."""
@@ -169,11 +178,28 @@ def document(task: Task, found: Mapping[str, Any], raw: bytes) -> Spent:
     """Of a whole JSON answer about texts."""
     if task.job.endpoint == kinds.COUNT:
         return Spent()
+
+    def counted() -> int:
+        pattern = _WHOLE.get(task.job.endpoint)
+        letters = sum(map(len, pattern.findall(raw))) if pattern is not None else 0
+        return -(-letters // LETTERS)
+
     if usage := usage_in(found):
-        return of_usage(usage)
-    pattern = _WHOLE.get(task.job.endpoint)
-    letters = sum(map(len, pattern.findall(raw))) if pattern is not None else 0
-    return Spent(prompt_tokens(task), -(-letters // LETTERS), told=False)
+        return _mended(task, of_usage(usage), counted)
+    return Spent(prompt_tokens(task), counted(), told=False)
+
+
+def _mended(task: Task, told: Spent, counted: Callable[[], int]) -> Spent:
+    """`told`, or where it says that a text of ours or of the answer had no tokens (it says 0, null,
+    a fraction, or nothing that we know) our own count of that. `counted`: tokens of the answer."""
+    if task.job.endpoint not in _TOKENS or told.seconds or (told.prompt and told.completion):
+        return told
+    completion = told.completion or counted()
+    if told.prompt and completion == told.completion:
+        return told
+    return replace(
+        told, prompt=told.prompt or prompt_tokens(task), completion=completion, told=False
+    )
 
 
 def spoken(task: Task) -> Spent:

@@ -36,6 +36,9 @@ from tests.unit.fallback.providers.asking import chat, task
             },
             Spent(23, 3, 7),
         ),
+        ({"completion_tokens": 3, "total_tokens": 8}, Spent(5, 3)),
+        ({"total_tokens": 5}, Spent(5)),
+        ({"prompt_tokens": 5, "completion_tokens": -3, "cached_tokens": -1}, Spent(5)),
         ({"type": "duration", "seconds": 9}, Spent(seconds=9.0)),
         ({}, Spent(told=False)),
     ],
@@ -46,6 +49,45 @@ def test_in_everybodys_words(usage: dict[str, Any], spent: Spent) -> None:
 
 def event(text: str) -> bytes:
     return b"data: " + orjson.dumps({"choices": [{"delta": {"content": text}}]}) + b"\n\n"
+
+
+ODD: Any = [
+    {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    {"prompt_tokens": None, "completion_tokens": None},
+    {"prompt_tokens": 5.0, "completion_tokens": 7.0},
+    {"promptTokens": 5, "completionTokens": 7},
+    {"neurons": 5},
+    {"prompt_tokens": 0, "completion_tokens": 2},
+]
+
+
+@pytest.mark.parametrize("usage", ODD)
+def test_what_cannot_be_is_counted(usage: dict[str, Any]) -> None:
+    """An answer whose usage says nothing is not free."""
+    found = {"choices": [{"message": {"content": "eight..."}}], "usage": usage}
+    asked = chat("m", "x" * 40)
+    assert document(asked, found, orjson.dumps(found)) == Spent(10, 2, told=False)
+    counter = Running(asked, False)
+    counter.take(event("eight..."))
+    counter.hear({"choices": [], "usage": usage})
+    assert counter.told() is None
+    assert counter.spent() == Spent(10, 2, told=False)
+
+
+def test_an_answer_without_words_has_no_tokens() -> None:
+    found = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
+    assert document(chat("m"), found, orjson.dumps(found)) == Spent(9, 0)
+    counter = Running(chat("m"), False)
+    counter.hear(found)
+    assert counter.told() == Spent(9, 0)
+
+
+@pytest.mark.parametrize(
+    ("usage", "spent"), [({"total_tokens": 30}, Spent(30)), ({"total_tokens": 0}, None)]
+)
+def test_embeddings_are_what_is_read(usage: dict[str, Any], spent: Spent | None) -> None:
+    asked, found = task("/v1/embeddings", "m", input="x" * 40), {"data": [], "usage": usage}
+    assert document(asked, found, orjson.dumps(found)) == (spent or Spent(10, told=False))
 
 
 def test_events_are_tokens_or_letters_are() -> None:
