@@ -120,7 +120,7 @@ class Cloud:
         self, task: Task, body: bytes, content_type: str
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
-        task.meter.counter = count.Sent(task, sent)
+        task.meter.counter = count.Sent(task, sent, forms.length)
         return self._wire.ask(self._address(task), sent, self._headers(task))
 
     def _address(self, task: Task) -> str:

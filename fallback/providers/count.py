@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from fallback.estimate import copies
 from fallback.providers import kinds
 from fallback.providers.base import NOTHING, Spent, Task
 from workers.engines.events import tokens_told
@@ -118,9 +119,11 @@ class Running:
 
 
 class Drawn:
-    """Counts a stream of pictures: each that is completed tells its own usage."""
+    """Counts a stream of pictures: each that is completed tells its own usage. Of those that were
+    begun and not completed all count: they are drawn whether or not anybody waits for them."""
 
     def __init__(self, task: Task) -> None:
+        self._asked = copies(task.request)
         self._spent = replace(pictures(task, {}, 0), told=False)
 
     def take(self, chunk: bytes) -> None:
@@ -144,7 +147,7 @@ class Drawn:
         return self._spent if self._spent.told else None
 
     def spent(self) -> Spent:
-        return self._spent
+        return replace(self._spent, images=max(self._asked, self._spent.images), told=False)
 
 
 class Departure(Protocol):
@@ -154,19 +157,31 @@ class Departure(Protocol):
 
 
 class Sent:
-    """Counts a call that has no answer yet. Once the request is out, its prompt is read there,
-    whether or not anybody waits for the answer."""
+    """Counts a call that has no answer yet. Once the request is out, its prompt is read there, its
+    recording heard, its text spoken, its pictures drawn, whether or not anybody waits for it.
+    `length`: of the recording, in seconds."""
 
-    def __init__(self, task: Task, departure: Departure) -> None:
+    def __init__(self, task: Task, departure: Departure, length: Callable[[Task], float]) -> None:
         self._task = task
         self._departure = departure
+        self._length = length
 
     def spent(self) -> Spent:
         if not self._departure.sent:
             return NOTHING
-        if self._task.job.endpoint in _TOKENS:
-            return Spent(prompt_tokens(self._task), told=False)
-        return Spent(told=False)
+        return replace(self._used(), told=False)
+
+    def _used(self) -> Spent:
+        task, endpoint = self._task, self._task.job.endpoint
+        if endpoint in _TOKENS:
+            return Spent(prompt_tokens(task))
+        if endpoint == kinds.SPEECH:
+            return spoken(task)
+        if endpoint in (kinds.IMAGES, kinds.EDITS):
+            return replace(pictures(task, {}, copies(task.request)), prompt=prompt_tokens(task))
+        if endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS):
+            return Spent(seconds=self._length(task))
+        return Spent()
 
 
 _TOKENS = frozenset(

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from fallback.providers.base import NOTHING, Spent
+from fallback.providers.base import NOTHING, Spent, Task
 from fallback.providers.count import Drawn, Running, Sent, document, of_usage, prompt_tokens
-from tests.unit.fallback.providers.asking import chat, task
+from fallback.providers.forms import length
+from tests.unit.fallback.providers.asking import chat, form, task
 
 
 @pytest.mark.parametrize(
@@ -132,10 +133,41 @@ class Gone:
 
 def test_nothing_is_used_before_it_is_sent() -> None:
     gone = Gone()
-    sent = Sent(chat("m", "x" * 40), gone)
+    sent = Sent(chat("m", "x" * 40), gone, length)
     assert sent.spent() == NOTHING
     gone.sent = True
     assert sent.spent() == Spent(10, told=False)
+
+
+HEARD = form("/v1/audio/transcriptions", "m", {"file": bytes(32_000)})
+DRAWN = task("/v1/images/generations", "m", prompt="x" * 40, n=3, size="1024x1024")
+ADDED_TO = form("/v1/images/edits", "m", {"image": b"png"}, prompt="x" * 40, n="2")
+
+
+@pytest.mark.parametrize(
+    ("asked", "spent"),
+    [
+        (task("/v1/audio/speech", "m", input="x" * 4000), Spent(characters=4000, told=False)),
+        (HEARD, Spent(seconds=2, told=False)),
+        (DRAWN, Spent(10, images=3, size="1024x1024", told=False)),
+        (ADDED_TO, Spent(10, images=2, told=False)),
+        (task("/v1/messages/count_tokens", "m", messages=[]), Spent(told=False)),
+    ],
+)
+def test_what_is_out_is_used_whether_or_not_anybody_waits(asked: Task, spent: Spent) -> None:
+    gone = Gone()
+    gone.sent = True
+    assert Sent(asked, gone, length).spent() == spent
+
+
+def test_pictures_that_were_begun_are_drawn() -> None:
+    """Parts of them may have been sent."""
+    counter = Drawn(DRAWN)
+    counter.take(b'data: {"type":"image_generation.completed"}\n\n')
+    assert counter.spent().images == 3
+    told = counter.told()
+    assert told is not None
+    assert told.images == 1
 
 
 def test_prompts() -> None:
