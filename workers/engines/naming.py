@@ -11,45 +11,116 @@ from schemas.multipart import FormError
 from workers.engines.base import Between, Sink
 from workers.engines.envelope import Refusal
 
-_NAMED = re.compile(rb'("model"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_KEY = b'"model"'
+_BREAK = b"\n\n"
+_NONE = b"\0nothing begins or ends like this\0"
+_FIELD = re.compile(
+    rb'(?<!\\)"(?:model"\s*:\s*(?P<name>"[^"\\]*(?:\\.[^"\\]*)*")|(?:response|message)"\s*:\s*\{)',
+    re.DOTALL,
+)
+"""A field `model` that is text, or an object that may have one: the responses API's events and
+Anthropic's begin with it. A quote behind a backslash is inside a longer name."""
+_INNER = b"<"
+"""What stands for the opening bracket of such an object in an event."""
+_NOT_SHAPE = bytes(sorted(set(range(256)) - set(b'"{}[]')))
 _NUMBERED = re.compile(rb'("id"\s*:\s*"(?:chat)?cmpl-)[0-9]{1,3}"')
 
 
-class _Replacing(Between):
-    """A Sink before the Sink. A field's value is learned from the first bytes that have it, and
-    replaced as bytes in all that follow: inside a JSON string its quotes would be escaped, so only
-    a field is met (measured: 0.1 µs for a chunk that needs no change, 0.4 µs for one that does).
+class Naming(Between):
+    """A Sink before the Sink: the model has the name that the client asked for. Gets whole events,
+    or a whole document.
+
+    Only the answer's own field is meant, not one of the same name in a tool's arguments or in
+    metadata. Most events of a stream are alike before the field or behind it, and bytes that were
+    the head or the tail of one event say how deep it stands in any (measured: 0.2 µs for an event
+    without the field, 0.6 µs for one that has it, 6 µs for the first of a kind).
     """
 
-    def __init__(self, inner: Sink, field: re.Pattern[bytes], value: bytes) -> None:
-        """`field`: its first group is what stays, `value` follows it."""
+    def __init__(self, inner: Sink, name: str) -> None:
         super().__init__(inner)
-        self._field = field
-        self._value = value
+        self._name = orjson.dumps(name)
+        self._head, self._our_head = _NONE, b""
+        self._tail, self._our_tail = _NONE, b""
+
+    def data(self, chunk: bytes) -> None:
+        if (chunk.endswith(self._tail) or chunk.startswith(self._head)) and (
+            chunk.rfind(_BREAK, 0, -2) < 0
+        ):
+            chunk = self._event(chunk)
+        elif _KEY in chunk:
+            if chunk[:1] in b"{ \t\r\n":
+                chunk = self._document(chunk)
+            elif chunk.endswith(_BREAK):
+                events = chunk.split(_BREAK)[:-1]
+                chunk = b"".join([self._event(event + _BREAK) for event in events])
+        self._inner.data(chunk)
+
+    def _document(self, document: bytes) -> bytes:
+        start, end, _ = _find(document, b"{")
+        return document[:start] + self._name + document[end:] if end else document
+
+    def _event(self, event: bytes) -> bytes:
+        if event.endswith(self._tail):
+            return event[: -len(self._tail)] + self._our_tail
+        if event.startswith(self._head):
+            return self._our_head + event[len(self._head) :]
+        start, end, inner = _find(event, _INNER)
+        if not end:
+            return event
+        head, tail = event[:start] + self._name, event[end:]
+        self._head, self._our_head = event[:end], head
+        if not inner:  # what is behind one that stands deeper does not tell in what it stands
+            key = event.rindex(_KEY, 0, start) - 1  # the byte before it: it may be no backslash
+            self._tail, self._our_tail = event[key:], head[key:] + tail
+        return head + tail
+
+
+def _find(answer: bytes, inner: bytes) -> tuple[int, int, bool]:
+    """(start, end, whether it stands in an inner object) of the name; (0, 0, False) for none.
+    `inner`: the bracket that stands for the opening one of such an object."""
+    opened, at = b"", 0
+    for found in _FIELD.finditer(answer):
+        opened = _open(opened, answer[at : found.start()])
+        at = found.end()
+        if found["name"] is None:
+            opened += inner if opened == b"{" else b"{"
+        elif opened in (b"{", b"{" + _INNER):
+            return *found.span("name"), opened != b"{"
+    return 0, 0, False
+
+
+def _open(opened: bytes, text: bytes) -> bytes:
+    """The brackets that are open behind `text`, which begins and ends outside of strings."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    shape = text.translate(None, _NOT_SHAPE)
+    left = opened + b"".join(shape.split(b'"')[::2])
+    size = -1
+    while size != len(left):
+        size = len(left)
+        left = left.replace(b"{}", b"").replace(b"[]", b"").replace(b"<}", b"")
+    return left
+
+
+class Numbering(Between):
+    """A Sink before the Sink: the answer has an id of its own, as Ollama draws them from 999
+    numbers. It is learned from the first bytes that have it, and replaced as bytes in all that
+    follow: inside a JSON string its quotes would be escaped, so only a field is met.
+    """
+
+    def __init__(self, inner: Sink, job: str) -> None:
+        super().__init__(inner)
+        self._id = job.encode() + b'"'
         self._own = b""
         self._ours = b""
 
     def data(self, chunk: bytes) -> None:
-        if not self._own and (found := self._field.search(chunk)):
+        if not self._own and (found := _NUMBERED.search(chunk)):
             self._own = found.group()
-            self._ours = found.group(1) + self._value
+            self._ours = found.group(1) + self._id
         if self._own != self._ours:
             chunk = chunk.replace(self._own, self._ours)
         self._inner.data(chunk)
-
-
-class Naming(_Replacing):
-    """The model has the name that the client asked for."""
-
-    def __init__(self, inner: Sink, name: str) -> None:
-        super().__init__(inner, _NAMED, orjson.dumps(name))
-
-
-class Numbering(_Replacing):
-    """The answer has an id of its own: Ollama draws them from 999 numbers."""
-
-    def __init__(self, inner: Sink, job: str) -> None:
-        super().__init__(inner, _NUMBERED, job.encode() + b'"')
 
 
 def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:

@@ -242,7 +242,7 @@ def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[i
     ]
     tokens = int(found.get("prompt_eval_count") or 0)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    listed = {"object": "list", "data": data, "model": request.get("model"), "usage": usage}
+    listed = {"object": "list", "model": request.get("model"), "data": data, "usage": usage}
     return tokens, orjson.dumps(listed)
 
 
