@@ -1,8 +1,9 @@
 """Several choices (`n`) from engines that give one at a time: a job for each, merged into one.
 
-Each job is the request with ``n: 1``; with a `seed`, the k-th gets ``seed + k``, as otherwise all
-choices would be the same (llama-server does so for its own). The prompt is counted once, as OpenAI
-counts it, and what was generated is summed up. One job that fails fails the request.
+Each job is the request with ``n: 1``; with a `seed`, the k-th gets one of its own (`seeds`), as
+otherwise all choices would be the same (llama-server does so for its own). The prompt is counted
+once, as OpenAI counts it, and what was generated is summed up. One job that fails fails the
+request.
 """
 
 from __future__ import annotations
@@ -32,17 +33,33 @@ _AHEAD = 4
 """Pieces of each job that wait for a client; more stay with the ticket, which has a limit."""
 
 
+_ANY = (-1, 2**32 - 1)
+"""Words for "draw one": llama-server's, and so Ollama's, beside OpenAI's."""
+_LAST = (2**31 - 1, 2**32 - 2, 2**63 - 1, 2**64 - 1)
+"""The last seed of an engine that keeps them in so many bits."""
+
+
 def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
     """The requests of the single jobs: the very same one, or, where there is a seed, as many that
     differ. Raises BodyTooLarge if those have more than `room` bytes in all."""
     one = {**asked, "n": 1}
     seed, body = asked.get("seed"), orjson.dumps(one)
-    if seed is None:
+    if seed is None or seed in _ANY:
         return [body] * copies
     if len(body) * copies > room:
         why = f"With a seed for each of its {copies} choices it has more than {room} bytes."
         raise errors.BodyTooLarge(why, param="n")
-    return [orjson.dumps({**one, "seed": seed + index}) for index in range(copies)]
+    return [orjson.dumps({**one, "seed": each}) for each in seeds(seed, copies)]
+
+
+def seeds(seed: int, count: int) -> list[int]:
+    """`count` of them, the given one first: those that follow it, or those before it where these
+    would be none. A seed that means "draw one" means that for all."""
+    if seed in _ANY:
+        return [seed] * count
+    end = seed + count - 1
+    back = seed - count + 1 >= -(2**63) and (seed < 0 or any(seed <= last < end for last in _LAST))
+    return [seed - index if back else seed + index for index in range(count)]
 
 
 class FanOut:
