@@ -22,12 +22,13 @@ from ingress import origin
 from ingress.books import record
 from ingress.dialects import Dialect
 from ingress.dispatch import Dispatch
+from ingress.held import Held
 from ingress.limits import GONE
 from ingress.merge import Merge
 from ingress.respond import EventStream, closing_on_fault
 from ingress.ticket import Ticket
 from schemas import errors, metrics
-from schemas.errors import ClientGone
+from schemas.errors import ClientGone, HeadraceError
 
 _AHEAD = 4
 """Pieces of each job that wait for a client; more stay with the ticket, which has a limit."""
@@ -72,12 +73,14 @@ class FanOut:
         tickets: list[Ticket],
         name: str,
         dialect: Dialect,
+        held: Held | None = None,
     ) -> None:
         self._request = request
         self._dispatch = dispatch
         self._tickets = tickets
         self._name = name
         self._dialect = dialect
+        self._held = held
         self._closed = False
         self._merge = Merge(len(tickets))
         self.headers = {"x-request-id": request.state.id}
@@ -153,8 +156,12 @@ class FanOut:
                         status, event = self._fault(self._tickets[index])
                         yield event
                         return
-                elif events := self._merge.chunks(index, piece):
+                elif events := await self._passed(self._merge.chunks(index, piece)):
                     yield events
+                if self._held is not None and self._held.error is not None:
+                    status, event = self._said(self._held.error)
+                    yield event
+                    return
             told = origin.together(self._tickets)
             late = {name: value for name, value in told.items() if said.get(name) != value}
             yield origin.comments(late) + self._merge.end()
@@ -168,12 +175,17 @@ class FanOut:
 
     def _fault(self, ticket: Ticket) -> tuple[int, bytes]:
         """(status, event) of a job that failed or was refused after the head was sent."""
-        request_id = self._request.state.id
         if ticket.error is not None:
-            metrics.ERRORS.labels(ticket.error.code).inc()
-            return ticket.error.status, self._dialect.interrupt(ticket.error, request_id)
+            return self._said(ticket.error)
         status = ticket.head.status if ticket.head else 502
-        return status, self._dialect.refusal(ticket.take(), status, request_id)
+        return status, self._dialect.refusal(ticket.take(), status, self._request.state.id)
+
+    def _said(self, error: HeadraceError) -> tuple[int, bytes]:
+        metrics.ERRORS.labels(error.code).inc()
+        return error.status, self._dialect.interrupt(error, self._request.state.id)
+
+    async def _passed(self, events: bytes) -> bytes:
+        return events if self._held is None else await self._held.passed(events)
 
     def _gone(self) -> None:
         for ticket in self._tickets:

@@ -17,6 +17,7 @@ from ingress import origin
 from ingress.books import record
 from ingress.dialects import OPENAI, Dialect, error_of
 from ingress.dispatch import Dispatch
+from ingress.held import Held
 from ingress.limits import GONE
 from ingress.ticket import Ticket
 from schemas import errors, metrics
@@ -66,12 +67,15 @@ class Exchange:
         ticket: Ticket,
         name: str,
         dialect: Dialect = OPENAI,
+        held: Held | None = None,
     ) -> None:
+        """`held`: judges the stream."""
         self._request = request
         self._dialect = dialect
         self._dispatch = dispatch
         self._ticket = ticket
         self._name = name
+        self._held = held
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
@@ -127,12 +131,17 @@ class Exchange:
         ticket = self._ticket
         status = 200
         try:
+            held = self._held
             async for piece in self._pieces(keepalive):
-                yield piece
-            if ticket.error is not None:
-                status = ticket.error.status
-                metrics.ERRORS.labels(ticket.error.code).inc()
-                yield self._dialect.interrupt(ticket.error, self._request.state.id)
+                if held is None or not isinstance(piece, bytes):
+                    yield piece
+                elif passed := await held.passed(piece):
+                    yield passed
+            error = ticket.error or (held.error if held is not None else None)
+            if error is not None:
+                status = error.status
+                metrics.ERRORS.labels(error.code).inc()
+                yield self._dialect.interrupt(error, self._request.state.id)
             elif ticket.head is not None and ticket.head.status != 200:
                 status = ticket.head.status
         except (GeneratorExit, asyncio.CancelledError):

@@ -20,7 +20,8 @@ from ingress.auth import Principal
 from ingress.context import Context, context, principal
 from ingress.dialects import OPENAI, Dialect
 from ingress.dispatch import Order
-from ingress.fanout import FanOut, bodies
+from ingress.fanout import FanOut, bodies, seeds
+from ingress.held import Held, Judge
 from ingress.limits import need_json, read_body
 from ingress.respond import Exchange
 from ingress.routes import ANY, Plan
@@ -36,6 +37,7 @@ JSON = "application/json"
 _CHOICES = frozenset({"n"})
 _COPIES = 4
 """How many of the largest requests all that is made of one may be."""
+_UNFIT = "The model's answer was not what was asked for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +68,19 @@ class Call:
     stream: bool
     ignored: list[Ignored]
 
-    async def answer(self) -> Response:
-        """Submit it and wait for the head. Raises what became of it."""
+    async def answer(self, held: Held | None = None) -> Response:
+        """Submit it and wait for the head. `held`: judges its stream. Raises what became of it."""
         here, endpoint = self.here, self.endpoint
         copies = self._copies()
         if copies > 1:
             room = _COPIES * here.config.ingress.max_body
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
-            many = FanOut(self.request, here.dispatch, tickets, self.plan.name, endpoint.dialect)
+            name = self.plan.name
+            many = FanOut(self.request, here.dispatch, tickets, name, endpoint.dialect, held)
             return await many.answer(here.config.ingress.keepalive)
         ticket = await here.dispatch.submit(self._order(self.body))
-        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, endpoint.dialect)
+        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, endpoint.dialect, held)
         return await one.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:
@@ -129,30 +132,57 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     call = Call(request, here, endpoint, asked, body, plan, who, stream, ignored)
     response = await (call.answer() if wanted is None else _structured(call, wanted))
     if ignored:
-        response.headers[WARNING_HEADER] = fields.warning(ignored)
+        _warn(response, fields.warning(ignored))
     return response
 
 
+def _warn(response: Response, text: str) -> None:
+    before = response.headers.get(WARNING_HEADER)
+    response.headers[WARNING_HEADER] = f"{before}; {text}" if before else text
+
+
 async def _structured(call: Call, wanted: Wanted) -> Response:
-    """The schema is checked first. An answer that does not fit is asked for once more; what was
-    streamed cannot be taken back. Raises InvalidRequest, InvalidStructuredOutput."""
+    """The schema is checked first. An answer that does not fit is asked for once more, if another
+    one may come; what was streamed cannot be taken back, so that a stream ends with the error.
+    Raises InvalidRequest, InvalidStructuredOutput."""
     judge = call.here.judge
     if wanted.schema is not None and (why := await judge.check(wanted.schema)):
         raise structured.refusal(wanted, why)
+
+    async def misfit(document: Any) -> str:
+        return await _misfit(call, wanted, document)
+
     if call.stream:
-        return await call.answer()
-    for _ in range(2):
-        response = await call.answer()
-        if response.status_code != 200:
-            return response
-        why = await _misfit(call, wanted, bytes(response.body))
-        if not why:
-            return response
-    raise InvalidStructuredOutput(f"The model's answer was not what was asked for, twice: {why}.")
+        return await call.answer(Held(misfit, call.here.config.ingress.max_answer))
+    response = await call.answer()
+    if response.status_code != 200 or not (why := await misfit(orjson.loads(response.body))):
+        return response
+    if call.asked.get("temperature") == 0:
+        raise InvalidStructuredOutput(f"{_UNFIT}, and at temperature 0 no other will come: {why}.")
+    return await _again(call, misfit)
 
 
-async def _misfit(call: Call, wanted: Wanted, document: bytes) -> str:
-    for text in wanted.texts(orjson.loads(document)):
+async def _again(call: Call, misfit: Judge) -> Response:
+    """The second answer. A seed would make it the same as the first: it gets the one after those
+    that were used, and the client is told."""
+    told = ""
+    seed, used = call.asked.get("seed"), call.asked.get("n") or 1
+    if isinstance(seed, int) and (other := seeds(seed, used + 1)[-1]) != seed:
+        told = f"what came with seed {seed} did not fit, and this came with {other}"
+        call.asked = {**call.asked, "seed": other}
+        call.body = orjson.dumps(call.asked)
+    response = await call.answer()
+    if response.status_code != 200:
+        return response
+    if why := await misfit(orjson.loads(response.body)):
+        raise InvalidStructuredOutput(f"{_UNFIT}, twice: {why}.")
+    if told:
+        _warn(response, told)
+    return response
+
+
+async def _misfit(call: Call, wanted: Wanted, document: Any) -> str:
+    for text in wanted.texts(document):
         if wanted.schema is None:
             why = structured.plain_fault(wanted, text)
         else:

@@ -238,6 +238,75 @@ async def test_the_responses_endpoint_holds_answers_to_a_schema_too(here: Edge) 
     assert never.error == (502, "invalid_structured_output", None)
 
 
+async def test_a_second_try_has_another_seed_and_the_client_is_told(here: Edge) -> None:
+    body = chat(response_format=AS_SCHEMA, seed=7, n=2, echo=says("no", '{"a":2}'))
+    second = await here.post(CHAT, body)
+    assert [orjson.loads(job.body)["seed"] for job in here.line.jobs] == [7, 9]
+    told = "what came with seed 7 did not fit, and this came with 9"
+    assert second.headers["x-headrace-warning"] == told
+    here.serve(ServedModel("echo", "e", "echo", 4, ignores=(Ignored("odd", "it is odd"),)))
+    again = {**says("no", '{"a":2}'), "as": "two"}
+    body = chat(response_format=AS_SCHEMA, seed=7, odd=1, echo=again)
+    lenient = await here.post(CHAT, body, **LENIENTLY)
+    assert lenient.headers["x-headrace-warning"] == "; ".join(
+        ["what came with seed 7 did not fit, and this came with 8", "odd has no effect: it is odd"]
+    )
+
+
+@pytest.mark.parametrize("seed", [None, -1])
+async def test_a_second_try_without_a_fixed_seed_is_the_same_request(
+    here: Edge, seed: int | None
+) -> None:
+    body = chat(response_format=AS_SCHEMA, seed=seed, echo=says("no", '{"a":2}'))
+    second = await here.post(CHAT, body)
+    assert here.line.jobs[0].body == here.line.jobs[1].body
+    assert "x-headrace-warning" not in second.headers
+
+
+async def test_at_temperature_0_there_is_no_second_try(here: Edge) -> None:
+    body = chat(response_format=AS_SCHEMA, temperature=0, echo=says("no", '{"a":2}'))
+    never = await here.post(CHAT, body)
+    assert never.error == (502, "invalid_structured_output", None)
+    assert "temperature 0" in never.json["error"]["message"]
+    assert len(here.line.jobs) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+async def test_a_stream_that_does_not_fit_ends_with_an_error(here: Edge, n: int) -> None:
+    """A single job with one choice and with two, and five jobs."""
+    body = chat(response_format=AS_SCHEMA, stream=True, n=n, echo={"says": ["no pe"]})
+    answer = await here.post(CHAT, body)
+    *before, last = answer.events
+    assert last["error"]["code"] == "invalid_structured_output"
+    ended = [choice["finish_reason"] for each in before for choice in each["choices"]]
+    assert set(ended) == {None}, "nobody said that it was whole"
+    assert "no" in str(before), "what came is with the client"
+    assert not here.line.tickets
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+async def test_a_stream_that_fits_passes_as_it_is(here: Edge, n: int) -> None:
+    body = chat(stream=True, n=n, stream_options={"include_usage": True})
+    fits = {"says": ['{"a": 1}']}
+    held = await here.post(CHAT, {**body, "response_format": AS_SCHEMA, "echo": fits})
+    plain = await here.post(CHAT, {**body, "echo": fits})
+    assert held.events[-1] == "[DONE]"
+    assert [each.keys() for each in held.events[:-1]] == [each.keys() for each in plain.events[:-1]]
+    assert held.events[-2]["usage"] == plain.events[-2]["usage"]
+
+
+async def test_a_stream_of_responses_is_held_to_its_schema_too(here: Edge) -> None:
+    form = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
+    body = {"model": "echo", "input": "hi", "text": form, "stream": True}
+    never = await here.post("/v1/responses", {**body, "echo": {"says": ["nope"]}})
+    kinds = [each["type"] for each in never.events]
+    assert kinds[-1] == "error"
+    assert "response.completed" not in kinds
+    assert never.events[-1]["code"] == "invalid_structured_output"
+    fits = await here.post("/v1/responses", {**body, "echo": {"says": ['{"a":1}']}})
+    assert fits.events[-1]["type"] == "response.completed"
+
+
 # Several choices.
 
 
