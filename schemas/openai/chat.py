@@ -31,6 +31,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 class Message(TypedDict, total=False):
     role: Required[Literal["system", "developer", "user", "assistant", "tool", "function"]]
     content: str | list[dict[str, Any]] | None
+    name: str | None
     tool_calls: list[dict[str, Any]] | None
 
 
@@ -78,6 +79,8 @@ def _check(chat: Request) -> None:
             )
         if message.get("tool_calls"):
             _check_calls(message["tool_calls"], f"messages[{index}].tool_calls")
+        if message["role"] == "tool":
+            text_in(message, "tool_call_id", f"messages[{index}]")
     if chat.keys() & _RARE:
         _check_rare(chat)
 
@@ -94,8 +97,12 @@ def _check_rare(chat: Request) -> None:
 def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
     for index, call in enumerate(calls):
         at = f"{where}[{index}]"
-        if call.get("type", "function") == "function":
-            text_in(object_in(call, "function", at), "name", f"{at}.function")
+        text_in(call, "id", at)
+        kind = text_in(call, "type", at)
+        if kind == "function":
+            function = object_in(call, "function", at)
+            for name in ("name", "arguments"):
+                text_in(function, name, f"{at}.function")
 
 
 CHAT = Shape(ChatRequest, _check)

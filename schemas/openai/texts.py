@@ -63,7 +63,7 @@ class RerankRequest(TypedDict, total=False):
     model: Model | None
     query: Required[str]
     documents: Required[Annotated[list[str | dict[str, Any]], Field(min_length=1)]]
-    top_n: Annotated[int, Field(ge=1)] | None
+    top_n: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
     return_documents: bool | None
 
 

@@ -39,6 +39,12 @@ def refused(kind: str, change: dict[str, Any]) -> InvalidRequest:
     return caught.value
 
 
+def called(**changes: Any) -> dict[str, Any]:
+    """A chat whose history has a call."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, **changes}
+    return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+
 CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": "hi"}, "messages"),
@@ -61,10 +67,22 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
         "messages[0].content[0].input_audio",
     ),
     ({"messages": ["hi"]}, "messages[0]"),
+    (called(id=None), "messages[0].tool_calls[0].id"),
+    (called(id=5), "messages[0].tool_calls[0].id"),
+    (called(type=None), "messages[0].tool_calls[0].type"),
+    (called(function=None), "messages[0].tool_calls[0].function"),
+    (called(function={"arguments": "{}"}), "messages[0].tool_calls[0].function.name"),
+    (called(function={"name": "f"}), "messages[0].tool_calls[0].function.arguments"),
     (
-        {"messages": [{"role": "assistant", "tool_calls": [{"function": {}}]}]},
-        "messages[0].tool_calls[0].function.name",
+        called(function={"name": "f", "arguments": {}}),
+        "messages[0].tool_calls[0].function.arguments",
     ),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+    (
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": 5}]},
+        "messages[0].tool_call_id",
+    ),
+    ({"messages": [{**USER, "name": 5}]}, "messages[0].name"),
     ({"temperature": "hot"}, "temperature"),
     ({"temperature": 3}, "temperature"),
     ({"temperature": True}, "temperature"),
@@ -179,6 +197,7 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("rerank", {"documents": [{}]}, "documents[0].text"),
     ("rerank", {"query": 5}, "query"),
     ("rerank", {"top_n": 0}, "top_n"),
+    ("rerank", {"top_n": 2**31}, "top_n"),
 ]
 
 
@@ -193,6 +212,9 @@ def test_a_refusal_says_where(kind: str, change: dict[str, Any], param: str) -> 
 PASSING: list[tuple[str, dict[str, Any]]] = [
     ("chat", {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]}),
     ("chat", {"messages": [{"role": "tool", "content": "5", "tool_call_id": "x"}]}),
+    ("chat", called()),
+    ("chat", called(function={"name": "f", "arguments": "{ no JSON"})),
+    ("chat", called(type="custom", function=None, custom={"name": "f", "input": "x"})),
     ("chat", {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}),
     ("chat", {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}),
     ("chat", {"response_format": {"type": "json_object", "schema": {}}}),
@@ -240,7 +262,8 @@ def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
 
 @pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
 def test_every_role_of_openai_is_known(role: str) -> None:
-    assert read("chat", {"messages": [{"role": role, "content": "x"}]})
+    more = {"tool_call_id": "c"} if role == "tool" else {}
+    assert read("chat", {"messages": [{"role": role, "content": "x", **more}]})
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

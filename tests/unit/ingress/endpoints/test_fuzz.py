@@ -18,6 +18,7 @@ from tests.unit.ingress.loopback import Reply, edge
 
 USER = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
     "/v1/chat/completions": (
@@ -27,11 +28,7 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
             "messages": [
                 {"role": "system", "content": "x"},
                 USER,
-                {
-                    "role": "assistant",
-                    "content": None,
-                    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}],
-                },
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
                 {"role": "tool", "content": "5", "tool_call_id": "1"},
             ],
             "tools": [{"type": "function", "function": FUNCTION}],
