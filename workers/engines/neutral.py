@@ -1,11 +1,13 @@
 """What asks for nothing, and what llama-server takes badly all the same. Pure.
 
 Measured on b11549: null in a message (but as its content) or in a tool is a 500, `tools` null at
-``/v1/responses`` a 400, and so is `top_logprobs` 0 without `logprobs`.
+``/v1/responses`` a 400, and so is `top_logprobs` 0 without `logprobs`. Empty
+arguments of a call, as some clients write none, are a 500.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -13,11 +15,12 @@ import orjson
 Entry = dict[str, Any]
 
 _SIGNS = (b"null", b'"top_logprobs"')
+_NO_ARGUMENTS = re.compile(rb'"arguments"\s*:\s*""')
 
 
 def without(body: bytes) -> bytes:
     """The body of a request without such things; as it came if there are none."""
-    if not any(sign in body for sign in _SIGNS):
+    if not any(sign in body for sign in _SIGNS) and _NO_ARGUMENTS.search(body) is None:
         return body
     request: Entry = orjson.loads(body)
     changes = _changes(request)
@@ -30,11 +33,26 @@ def _changes(request: Entry) -> Entry:
         changes["top_logprobs"] = None
     for name in ("messages", "input"):
         rows = request.get(name)
-        if isinstance(rows, list) and any(None in row.values() for row in rows):
-            changes[name] = [_plain(row) for row in rows]
+        if isinstance(rows, list) and (plain := [_plain_row(row) for row in rows]) != rows:
+            changes[name] = plain
     if "tools" in request:
         changes["tools"] = [_plain_tool(tool) for tool in request["tools"] or ()]
     return changes
+
+
+def _plain_row(row: Entry) -> Entry:
+    """A message, with its calls; or a call, as the responses API has it."""
+    plain = _called(_plain(row))
+    if calls := plain.get("tool_calls"):
+        plain["tool_calls"] = [
+            {**call, "function": _called(call["function"])} if call.get("function") else call
+            for call in calls
+        ]
+    return plain
+
+
+def _called(entry: Entry) -> Entry:
+    return {**entry, "arguments": "{}"} if entry.get("arguments") == "" else entry
 
 
 def _plain(row: Entry) -> Entry:

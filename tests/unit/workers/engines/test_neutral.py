@@ -32,6 +32,19 @@ def test_a_message_keeps_its_content_alone_of_what_is_null(rows: str) -> None:
     assert orjson.loads(neutral.without(body)) == {rows: [told, told]}
 
 
+def test_a_call_without_arguments_has_none() -> None:
+    """As some clients write them down; llama-server would answer 500."""
+    empty = {"id": "c", "function": {"name": "f", "arguments": ""}}
+    plain = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
+    said = {"role": "user", "content": '"arguments":""'}
+    body = {"messages": [said, {"role": "assistant", "tool_calls": [empty, plain]}]}
+    told = {"messages": [said, {"role": "assistant", "tool_calls": [plain, plain]}]}
+    assert orjson.loads(neutral.without(orjson.dumps(body))) == told
+    items = [{"type": "function_call", "arguments": ""}, {"type": "message"}]
+    (call, _) = orjson.loads(neutral.without(orjson.dumps({"input": items})))["input"]
+    assert call == {"type": "function_call", "arguments": "{}"}
+
+
 def test_a_tool_is_described_by_what_it_has() -> None:
     """A null within its schema means something."""
     function = {"name": "f", "parameters": {"enum": ["a", None]}}
