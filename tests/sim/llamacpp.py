@@ -2,6 +2,7 @@
 
 `streams`: by path, what is sent to a request that asks for a stream. `documents`: by path, (status,
 body) of all others. An endpoint without either is one that the server was not started with.
+`slots`: what it works on.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class LlamaCpp(Sim):
         }
         self.entry: dict[str, Any] = {"meta": {"n_embd": 384}}
         self.documents: dict[str, tuple[int, Any]] = dict.fromkeys(ENDPOINTS, EMPTY)
+        self.slots: Any = []
         self.streams: dict[str, list[bytes]] = {
             CHAT: [chunk({"role": "assistant", "content": None}), chunk({}, "stop"), DONE]
         }
@@ -76,7 +78,7 @@ class LlamaCpp(Sim):
         return document(self.props)
 
     async def _slots(self, request: web.Request) -> web.Response:
-        return document([])
+        return document(self.slots)
 
     async def _models(self, request: web.Request) -> web.Response:
         return document({"object": "list", "data": [{"id": self.model, **self.entry}]})

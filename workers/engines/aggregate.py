@@ -24,7 +24,15 @@ import orjson
 
 from workers.engines.usage import Meter, Usage, last_usage
 
-__all__ = ["Aggregate", "StreamCut", "StreamFault", "Usage", "last_usage", "prepare"]
+__all__ = [
+    "Aggregate",
+    "StreamCut",
+    "StreamFault",
+    "Usage",
+    "choices_per_prompt",
+    "last_usage",
+    "prepare",
+]
 
 # Strings that arrive in parts; every other field is whole, and the last one wins.
 _GROWING = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments", "text"})
@@ -71,7 +79,7 @@ class Aggregate:
         self._choices: dict[int, dict[str, Any]] = {}
         self._timings: dict[int, Any] = {}
         self._current = 0
-        self._meter = Meter(_choices_per_prompt(body))
+        self._meter = Meter(choices_per_prompt(body))
         self._plain = _Plain()
 
     def feed(self, data: bytes) -> None:
@@ -191,7 +199,8 @@ def _prefilled(body: Mapping[str, Any]) -> bool:
     return isinstance(last, Mapping) and last.get("role") == "assistant"
 
 
-def _choices_per_prompt(body: Mapping[str, Any]) -> int:
+def choices_per_prompt(body: Mapping[str, Any]) -> int:
+    """llama-server's own word for `n` comes first, as it has it."""
     n = body.get("n_cmpl", body.get("n"))
     return n if isinstance(n, int) and n > 0 else 1
 

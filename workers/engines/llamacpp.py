@@ -10,6 +10,7 @@ passes over in silence is on its card (`_ignored`).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
 from workers.engines import messages, neutral, responses, responses_input
-from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, prepare
+from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, choices_per_prompt, prepare
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
 from workers.engines.http import read_error
@@ -33,6 +34,7 @@ from workers.engines.usage import Usage
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 INPUT_TOKENS, COUNT_TOKENS = "/v1/responses/input_tokens", "/v1/messages/count_tokens"
+HEALTH, SLOTS = "/health", "/slots"
 
 CLIENT_FAULTS = (
     "image input is not supported",
@@ -41,11 +43,16 @@ CLIENT_FAULTS = (
     "is required",
     "Failed to parse messages",
     "Failed to parse tools",
+    "Failed to parse tool call arguments",
+    "Unknown reasoning format",
+    "[json.exception.",
+    "vector::",
     "cannot make GET request",
 )
 """Messages of faults of the request that the server reports as 500 (measured)."""
 UNREADABLE = "Failed to load image or audio file"
 """Of a WebP, too, though it may be whole."""
+_BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TEXTS_OF = {
     CHAT: "messages",
@@ -61,7 +68,7 @@ class LlamaCppEngine(OpenAIEngine):
     def __init__(self, config: settings.Engine) -> None:
         super().__init__(config)
         self._props: dict[str, Any] = {}
-        self._probe_path = "/health"
+        self._probe_path = HEALTH
 
     async def probe(self) -> bool:
         try:
@@ -69,7 +76,9 @@ class LlamaCppEngine(OpenAIEngine):
                 asyncio.timeout(PROBE_TIMEOUT),
                 self._http.call("GET", self._probe_path) as response,
             ):
-                return response.status == 200
+                if response.status != 200 or self._probe_path != SLOTS:
+                    return response.status == 200
+                return not card.spins(await response.read())
         except TimeoutError:
             return False
 
@@ -82,7 +91,7 @@ class LlamaCppEngine(OpenAIEngine):
             why = f"{self.name} does not answer like llama-server: is the URL right?"
             raise EngineFault(why, away=True)
         if self._props.get("endpoint_slots"):
-            self._probe_path = "/slots"  # answered by the inference loop, unlike /health
+            self._probe_path = SLOTS  # answered by the inference loop, unlike /health
         listed = await super()._list()
         return dict(list(listed.items())[:1])
 
@@ -155,12 +164,14 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         """A stream passes as it is but for its first chunk, unless more of it must be mended."""
-        special = not job.stream or (job.endpoint == COMPLETIONS or b'"n"' in body)
+        special = not job.stream or job.endpoint == COMPLETIONS or b'"n"' in body
         request: dict[str, Any] = orjson.loads(body) if special else {}
+        choices = choices_per_prompt(request)
+        if choices > 1 and job.endpoint == COMPLETIONS:
+            await self._something_said(request["prompt"])
         probable = job.endpoint == COMPLETIONS and request.get("logprobs") is not None
         if not job.stream:
             return await self._aggregate(job, request, sink, probable)
-        choices = request.get("n") or 1
         sink = Opening(sink, choices) if job.endpoint == CHAT else sink
         if probable:
             sink = Rewriting(sink, TextProbabilities().change)
@@ -170,6 +181,17 @@ class LlamaCppEngine(OpenAIEngine):
             await self._send(job, body, sink)
             return one.usage()
         return await self._send(job, body, sink)
+
+    async def _something_said(self, prompt: Any) -> None:
+        """Several choices for a prompt without a token are never answered, and hold their slots
+        (measured). No prompt is so of a model that begins each with a token of its own. Raises
+        Refusal."""
+        if prompt and not (isinstance(prompt, list) and "" in prompt):
+            return
+        asked = {"content": "", "add_special": True}
+        _, answer = await self._ask("/tokenize", asked, PROBE_TIMEOUT)
+        if b"[]" in answer:
+            raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
 
     async def _aggregate(
         self, job: Job, request: dict[str, Any], sink: Sink, probable: bool
@@ -259,6 +281,8 @@ class LlamaCppEngine(OpenAIEngine):
             refusal.param = _TEXTS_OF.get(job.endpoint, "input")
         if refusal.code == "context_length_exceeded":
             refusal.param = _TEXTS_OF.get(job.endpoint, "input")
+        elif (found := _BLAMED.match(refusal.message)) and not refusal.param:
+            refusal.param = "tools" if found[1] == "tools" else _TEXTS_OF.get(job.endpoint)
         return refusal
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from schemas.nodes import NOTHING, Ignored
 
 _RESPONSES = ("responses", "input_tokens")
@@ -118,6 +120,16 @@ def ignored(
 
 def _unless(name: str) -> tuple[Any, ...]:
     return (1,) if name == "n" else NOTHING if name != "seed" else ()
+
+
+def spins(slots: bytes) -> bool:
+    """Whether it is at work and has nothing to work on (``/slots``). Measured: several choices for
+    a prompt without a token are never answered, while all of its pages are."""
+    try:
+        working = [each for each in orjson.loads(slots) if each["is_processing"]]
+        return bool(working) and not any(each["n_prompt_tokens"] for each in working)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
 
 
 def wants_usage(request: Mapping[str, Any]) -> bool:

@@ -113,6 +113,33 @@ async def test_a_tools_result_goes_back(client: AsyncOpenAI) -> None:
     assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
 
 
+def with_call(**changes: Any) -> list[dict[str, Any]]:
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    said = {"role": "assistant", "content": None, "tool_calls": [{**call, **changes}]}
+    return [*QUESTION, said, {"role": "tool", "tool_call_id": "c", "content": "Rain."}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"type": None}, "messages[1].tool_calls[0].type"),
+        ({"id": 5}, "messages[1].tool_calls[0].id"),
+        ({"function": {"name": "f"}}, "messages[1].tool_calls[0].function.arguments"),
+        ({"function": {"name": "f", "arguments": "{"}}, "messages"),
+    ],
+)
+async def test_a_call_in_the_history_that_is_none_is_a_400(
+    client: AsyncOpenAI, changes: dict[str, Any], param: str
+) -> None:
+    """llama-server answers 500."""
+    error = await refused(chat(client, with_call(**changes), model=TOOLS_MODEL))
+    assert (error.status_code, error.param) == (400, param)
+
+
+async def test_a_call_in_the_history_without_arguments_passes(client: AsyncOpenAI) -> None:
+    assert said(await chat(client, with_call(), model=TOOLS_MODEL)) is not None
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -82,6 +82,17 @@ async def test_completions_say_what_they_cannot(
     assert (error.code, error.param) == ("unsupported_parameter", next(iter(fields)))
 
 
+@pytest.mark.parametrize("prompt", ["", ["hi", ""]])
+async def test_several_choices_for_nothing_are_refused_at_once(
+    client: AsyncOpenAI, prompt: Any
+) -> None:
+    """llama-server never answers them, and a slot stays taken for each."""
+    body: Any = {"model": MODEL, "prompt": prompt, "max_tokens": 1}
+    error = await refused(client.completions.create(**body, n=2, timeout=10))
+    assert (error.status_code, error.param) == (400, "prompt")
+    assert (await client.completions.create(**body)).choices[0].finish_reason == "length"
+
+
 async def vectors(client: AsyncOpenAI, texts: Any, **fields: Any) -> list[list[float]]:
     found = await client.embeddings.create(model=EMBEDDINGS_MODEL, input=texts, **fields)
     assert [item.index for item in found.data] == list(range(len(found.data)))

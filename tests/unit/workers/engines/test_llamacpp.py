@@ -504,7 +504,17 @@ TOO_LONG = "request (9031 tokens) exceeds the available context size (2048 token
             fault(500, "Failed to parse messages: type must be string", "server_error"),
             400,
             "invalid_request",
-            None,
+            "messages",
+        ),
+        *(
+            (CHAT, fault(500, said, "server_error"), 400, "invalid_request", param)
+            for said, param in (
+                ("Failed to parse tool call arguments as JSON: [json.exception.x] y", "messages"),
+                ("Failed to parse tools: x", "tools"),
+                ("Unknown reasoning format: x", None),
+                ("[json.exception.type_error.302] type must be string, but is number", None),
+                ("vector::_M_default_append", None),
+            )
         ),
         (
             CHAT,
