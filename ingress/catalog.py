@@ -9,6 +9,8 @@ from schemas.nodes import FALLBACK, WORKER, Card, ServedModel, resuming
 
 STALE = 3.5
 """Seconds without a card after which a worker counts as gone; it sends one each second."""
+MOST = 10_000
+"""Models that are remembered though nobody serves them now."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class Catalog:
 
     def know(self, model: str) -> None:
         """`model` exists (a route or a consumer names it), though nobody may serve it now."""
-        if not self.serves(model):
+        if not self.serves(model) and len(self._absent_since) < MOST:
             self._absent_since.setdefault(model, self._clock())
 
     def forget(self, holder: str) -> None:

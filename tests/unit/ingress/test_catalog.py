@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ingress import catalog as catalogs
 from ingress.catalog import STALE, Catalog
 from schemas.nodes import ServedModel
 from tests.unit.fakes import card
@@ -129,3 +130,13 @@ def test_only_changes_are_counted(catalog: Catalog) -> None:
     assert after(lambda: catalog.hear(card("w-1", "a", "b"))) == 2
     assert after(lambda: catalog.forget("w-1")) == 3
     assert after(lambda: catalog.forget("w-1")) == 3
+
+
+def test_only_so_many_models_are_remembered(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogs, "MOST", 2)
+    catalog.know("first")
+    for turn in range(3):
+        catalog.hear(card("w-1", f"a-{turn}", f"b-{turn}"))
+    assert catalog.known() == ["a-0", "a-2", "b-2", "first"]
