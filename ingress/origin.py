@@ -40,11 +40,17 @@ def source(ticket: Ticket) -> str:
 
 
 def together(tickets: Sequence[Ticket]) -> dict[str, str]:
-    """Of one answer made by several: everybody's name once, and what they cost in all."""
+    """Of one answer made by several."""
+    return joined([served_by(ticket) for ticket in tickets])
+
+
+def joined(heads: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Everybody's name once, and what they cost in all, from the heads of several answers."""
     found: dict[str, list[str]] = {}
-    for ticket in tickets:
-        for name, value in served_by(ticket).items():
-            found.setdefault(name, []).append(value)
+    for head in heads:
+        for name in (SERVED_BY, COST, LIMIT):
+            if name in head:
+                found.setdefault(name, []).append(head[name])
     return {name: _joined(name, values) for name, values in found.items()}
 
 

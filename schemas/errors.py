@@ -35,6 +35,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import orjson
@@ -42,7 +43,7 @@ import orjson
 
 class HeadraceError(Exception):
     """Base of the tree. `source` says who produced it: ``ingress``, ``worker``, ``engine``
-    or ``fallback``."""
+    or ``fallback``. `told`: headers about what was done for the request before it failed."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -56,12 +57,14 @@ class HeadraceError(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         source: str = "ingress",
+        told: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after = retry_after
         self.source = source
+        self.told = told or {}
 
     def body(self) -> dict[str, Any]:
         """OpenAI's envelope, with the source beside OpenAI's four fields."""
@@ -79,7 +82,7 @@ class HeadraceError(Exception):
         return orjson.dumps(self.body())
 
     def headers(self) -> dict[str, str]:
-        headers = {"x-headrace-error-source": self.source}
+        headers = {"x-headrace-error-source": self.source, **self.told}
         if self.retry_after is not None:
             headers["retry-after"] = str(max(1, round(self.retry_after)))
         return headers

@@ -15,7 +15,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import fields, reach, splice, structured
+from ingress import fields, origin, reach, splice, structured
 from ingress.auth import Principal
 from ingress.context import Context, context, principal
 from ingress.dialects import OPENAI, Dialect
@@ -26,7 +26,7 @@ from ingress.limits import need_json, read_body
 from ingress.respond import Exchange
 from ingress.routes import ANY, Plan
 from ingress.structured import Wanted
-from schemas.errors import InvalidStructuredOutput, ShuttingDown
+from schemas.errors import HeadraceError, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored
 from schemas.openai import Shape
@@ -157,14 +157,20 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
     response = await call.answer()
     if response.status_code != 200 or not (why := await misfit(orjson.loads(response.body))):
         return response
+    made = origin.joined([response.headers])
     if call.asked.get("temperature") == 0:
-        raise InvalidStructuredOutput(f"{_UNFIT}, and at temperature 0 no other will come: {why}.")
-    return await _again(call, misfit)
+        said = f"{_UNFIT}, and at temperature 0 no other will come: {why}."
+        raise InvalidStructuredOutput(said, told=made)
+    try:
+        return await _again(call, misfit, made)
+    except HeadraceError as error:
+        error.told = error.told or made
+        raise
 
 
-async def _again(call: Call, misfit: Judge) -> Response:
+async def _again(call: Call, misfit: Judge, made: Mapping[str, str]) -> Response:
     """The second answer. A seed would make it the same as the first: it gets the one after those
-    that were used, and the client is told."""
+    that were used, and the client is told. `made`: who gave the first, and what it cost."""
     told = ""
     seed, used = call.asked.get("seed"), call.asked.get("n") or 1
     if isinstance(seed, int) and (other := seeds(seed, used + 1)[-1]) != seed:
@@ -172,10 +178,11 @@ async def _again(call: Call, misfit: Judge) -> Response:
         call.asked = {**call.asked, "seed": other}
         call.body = orjson.dumps(call.asked)
     response = await call.answer()
+    response.headers.update(both := origin.joined([made, response.headers]))
     if response.status_code != 200:
         return response
     if why := await misfit(orjson.loads(response.body)):
-        raise InvalidStructuredOutput(f"{_UNFIT}, twice: {why}.")
+        raise InvalidStructuredOutput(f"{_UNFIT}, twice: {why}.", told=both)
     if told:
         _warn(response, told)
     return response

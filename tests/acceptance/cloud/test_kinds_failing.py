@@ -16,6 +16,12 @@ from tests.sim.providers import Provider, broken, refuse
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TALKING = ("chat", "gemini", "llama:edge", "claude", "some")
 SCHEMA: Any = {"type": "json_schema", "json_schema": {"name": "one", "schema": {"enum": ["a"]}}}
+UNFIT = {
+    "type": "object",
+    "properties": {"answer": {"type": "string", "pattern": "^zzz$"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
 WRONG = "sk-wrong-fedcba9876543210"
 
 
@@ -97,6 +103,19 @@ async def test_the_one_that_can_is_chosen(there: Cloud) -> None:
         model="either", messages=user("any"), max_tokens=2
     )
     assert raw.headers["x-headrace-served-by"] == "provider:anthropic"
+
+
+async def test_an_answer_that_does_not_fit_is_bought_twice_and_says_so(there: Cloud) -> None:
+    unfit: Any = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNFIT}}
+    with pytest.raises(openai.APIStatusError) as caught:
+        await there.client.chat.completions.create(
+            model="chat", messages=user("#t one"), response_format=unfit
+        )
+    assert caught.value.code == "invalid_structured_output"
+    headers, sent = caught.value.response.headers, there.sent("openai")
+    assert headers["x-headrace-served-by"] == "provider:openai"
+    assert len(sent) == 2
+    assert await there.paid(headers) == sum(cost("chat", each) for each in sent)
 
 
 @pytest.mark.parametrize("model", TALKING)
