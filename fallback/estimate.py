@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import math
-import struct
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+
+from fallback import sound
 
 OUTPUT_TOKENS = 4096
 """Tokens that an answer may have where the request sets no limit; the provider is told so."""
@@ -20,8 +22,8 @@ to 600 and 750 (its page "Pricing")."""
 AUDIO_TOKENS = 32
 """Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
 fewer."""
-BYTES_A_SECOND = 2000
-"""A recording that is no WAV is taken to be coded at 16 kbit/s: what people upload has more."""
+BYTES_A_SECOND = 1000
+"""A recording whose length cannot be told is taken to be coded at 8 kbit/s, the least of MP3."""
 UPLOADS = ("image", "image[]", "mask", "file")
 """Fields of forms that hold files."""
 
@@ -29,8 +31,6 @@ LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _PICTURES = ("image_url", "input_image", "image")
 _PAYLOADS = {"image_url": "url", "source": "data"}
 """Where a part has its picture: the field, and the field inside of it if that is no text."""
-_FASTEST = 192_000 * 8 * 4
-"""Bytes a second of the finest sound that there is; a header that claims more makes it short."""
 
 
 def output_limit(request: Mapping[str, Any]) -> int:
@@ -120,8 +120,7 @@ def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str,
     if kind == "input_audio":
         held, kept = _without(part.get(kind), "data")
         if held is not None:
-            length = len(held) * 3 / 4 / BYTES_A_SECOND
-            return math.ceil(length * AUDIO_TOKENS), {**part, kind: kept}
+            return math.ceil(_length(_bytes_of(held)) * AUDIO_TOKENS), {**part, kind: kept}
     return 0, part
 
 
@@ -139,28 +138,21 @@ def pictures_given(request: Mapping[str, Any]) -> int:
 
 
 def seconds(recordings: Any, size: int) -> float:
-    """The length of all recordings: as WAV headers say, else at `BYTES_A_SECOND`. `size`: of the
-    body, by which they are judged where they are not known."""
+    """The length of all recordings. `size`: of the body, by which they are judged where they are
+    not known."""
     if not isinstance(recordings, list | tuple):
         return size / BYTES_A_SECOND
-    lengths = [(_wav(each), len(each) / BYTES_A_SECOND) for each in recordings]
-    return sum(coded if exact is None else exact for exact, coded in lengths)
+    return sum(map(_length, recordings))
 
 
-def _wav(data: bytes) -> float | None:
-    """Seconds of uncompressed sound, from its size and format; None if it is not that.
+def _length(recording: bytes) -> float:
+    exact = sound.seconds(recording)
+    return len(recording) / BYTES_A_SECOND if exact is None else exact
 
-    The header's own idea of its length is not asked: a stream's says 0 or 2³² − 1.
-    """
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return None
-    at = 12
-    while at + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, at)
-        if name == b"fmt " and at + 24 <= len(data):
-            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
-            pace = rate * channels * bits // 8
-            # 1 whole numbers, 3 floats, 0xFFFE either: the formats whose pace is fixed.
-            return len(data) / pace if form in (1, 3, 0xFFFE) and 0 < pace <= _FASTEST else None
-        at += 8 + size + size % 2
-    return None
+
+def _bytes_of(base64: str) -> bytes:
+    """What is none stays as long as it is."""
+    try:
+        return binascii.a2b_base64(base64)
+    except ValueError:
+        return base64.encode("utf-8", "surrogatepass")

@@ -12,7 +12,7 @@ The bounds of `worst_case`, and why they may be relied on:
 - A picture in a prompt: `IMAGE_TOKENS`, or what the list says of the model.
 - Answers: `n` for each prompt, each of what the request allows, else `OUTPUT_TOKENS`, which the
   request to the provider must then name as its limit: `output_limit` is the one place that says so.
-- Sound: the length that a WAV header tells, else as if coded at `BYTES_A_SECOND`.
+- Sound: its length by its frames or its head (`sound`), else as if coded at `BYTES_A_SECOND`.
 """
 
 from __future__ import annotations

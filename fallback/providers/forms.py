@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from fallback import sound
 from fallback.providers import count, kinds
 from fallback.providers.base import Spent, Task
 from schemas import multipart
 from schemas.multipart import FormError, Part
-from workers.engines import audio
-from workers.engines.audio import AudioError
 from workers.engines.envelope import Refusal
 from workers.engines.naming import name_form
 
@@ -21,7 +20,7 @@ PLAIN = "text/plain; charset=utf-8"
 _FORMAT = "response_format"
 _TIME = re.compile(rb"--> (\d+):(\d\d):(\d\d)[.,](\d{3})|--> (\d\d):(\d\d)[.,](\d{3})")
 _USUAL = 16_000
-"""Bytes a second of MP3 at its most usual rate."""
+"""Bytes a second at 128 kbit/s."""
 
 
 def rewrite(task: Task, dropped: set[str]) -> tuple[bytes, str]:
@@ -81,18 +80,14 @@ def _ends(body: bytes) -> float:
 
 
 def length(task: Task) -> float:
-    """Seconds of the recording, as its head says, else as if it were a usual MP3."""
+    """Seconds of the recording, else as if it were coded as usual."""
     try:
         parts = multipart.parse(task.body, task.content_type)
         data = next(part.content for part in parts if part.name == "file")
     except (FormError, StopIteration):
         return 0.0
-    try:
-        found = audio.sniff(data)
-    except AudioError:
-        return math.ceil(len(data) / _USUAL)
-    exact = found.native and found.name != "mp3"
-    return found.seconds if exact else math.ceil(len(data) / _USUAL)
+    exact = sound.seconds(data)
+    return math.ceil(len(data) / _USUAL) if exact is None else exact
 
 
 def _number(value: Any) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -95,7 +96,10 @@ def test_pictures_and_sound_are_not_text() -> None:
     picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
     assert PICTURE <= tokens([picture]) < PICTURE + 200
     sound = {"type": "input_audio", "input_audio": {"data": data, "format": "mp3"}}
-    assert 150 * estimate.AUDIO_TOKENS <= tokens([sound]) < 150 * estimate.AUDIO_TOKENS + 200
+    assert 300 * estimate.AUDIO_TOKENS <= tokens([sound]) < 300 * estimate.AUDIO_TOKENS + 200
+    said = base64.b64encode(recording(10)).decode()
+    sound = {"type": "input_audio", "input_audio": {"data": said, "format": "wav"}}
+    assert 10 * estimate.AUDIO_TOKENS <= tokens([sound]) < 10 * estimate.AUDIO_TOKENS + 200
 
 
 @pytest.mark.parametrize("kind", ["image", "image_url", "input_image", "input_audio"])
@@ -181,13 +185,20 @@ def test_a_wav_that_was_streamed_is_as_long_as_it_is() -> None:
 @pytest.mark.parametrize("data", [b"RIFF", b"RIFF____WAVE", b"RIFF____WAVEfmt ", b"ID3" * 1000])
 def test_other_recordings_are_judged_by_their_size(data: bytes) -> None:
     assert estimate.seconds([data], 0) == len(data) / estimate.BYTES_A_SECOND
-    assert estimate.seconds(None, 4000) == 2.0
+    assert estimate.seconds(None, 4000) == 4.0
 
 
 def test_a_header_that_claims_too_much_makes_no_recording_short() -> None:
     data = recording(3, rate=4_000_000)
     data = data[:24] + (2**31).to_bytes(4, "little") + data[28:]
     assert estimate.seconds([data], 0) == len(data) / estimate.BYTES_A_SECOND
+
+
+def test_a_recording_is_no_shorter_for_being_small() -> None:
+    """An hour of silence in FLAC, whose head says so."""
+    packed = 16_000 << 44 | 15 << 36 | 16_000 * 3600
+    data = b"fLaC\0\0\0\x22" + bytes(10) + packed.to_bytes(8) + bytes(60_000)
+    assert estimate.seconds([data], 0) == 3600
 
 
 def test_every_recording_of_a_form_counts() -> None:
@@ -199,7 +210,7 @@ def test_sound_is_reserved_by_the_minute() -> None:
     asked = {"file": [recording(60)]}
     at = "/v1/audio/transcriptions"
     assert 60_000 <= pricing.worst_case(at, asked, 10**9, price) < 60_100
-    assert pricing.worst_case(at, {}, 120_000, price) == 60_000
+    assert pricing.worst_case(at, {}, 60_000, price) == 60_000
 
 
 def test_speech_is_reserved_by_the_character() -> None:
