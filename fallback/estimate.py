@@ -22,6 +22,10 @@ to 600 and 750 (its page "Pricing")."""
 AUDIO_TOKENS = 32
 """Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
 fewer."""
+SPOKEN_LIMIT = 2000
+SPOKEN_TOKENS = 10
+"""Tokens of a transcript: OpenAI's models write up to 2,000 (their pages), and more of a recording
+that is cut in pieces; nobody speaks more than 10 a second for long."""
 BYTES_A_SECOND = 1000
 """A recording whose length cannot be told is taken to be coded at 8 kbit/s, the least of MP3."""
 UPLOADS = ("image", "image[]", "mask", "file")

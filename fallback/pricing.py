@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
@@ -179,7 +180,7 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     if path == "/audio/speech":
         said = Usage(*_NOBODY, characters=len(str(request.get("input", ""))))
     elif path.startswith("/audio"):
-        said = Usage(*_NOBODY, seconds=estimate.seconds(request.get("file"), body_size))
+        return _recording(request, body_size, price)
     else:
         said = _talk(path, request, price)
     return cost(said, price)
@@ -197,6 +198,19 @@ def _talk(path: str, request: Mapping[str, Any], price: Price) -> Usage:
     return Usage(*_NOBODY, prompt=read, completion=written)
 
 
+def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
+    """By the minute or by tokens: that is known only when it is answered."""
+    length = estimate.seconds(request.get("file"), body_size)
+    text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
+    heard = math.ceil(length * estimate.AUDIO_TOKENS)
+    written = estimate.SPOKEN_LIMIT + math.ceil(length * estimate.SPOKEN_TOKENS)
+    told = Usage(
+        *_NOBODY, prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length
+    )
+    untold = replace(told, prompt=0, completion=0)
+    return max(cost(told, price), cost(untold, price))
+
+
 def _pictures(path: str, request: Mapping[str, Any], price: Price) -> int:
     read = 0
     if price.input is not None:
@@ -212,7 +226,8 @@ _NOBODY = ("",) * 7
 
 
 def cost(usage: Usage, price: Price) -> int:
-    """Micro-units of what was used, rounded up; what has no price costs nothing."""
+    """Micro-units of what was used, rounded up; what has no price costs nothing. Tokens that were
+    told go before pictures and minutes, where they have a price."""
     read, cached, written = _rates(price, usage.prompt)
     hits = min(usage.cached, usage.prompt)
     # A million tokens cost the price, so a token costs a millionth of it: all in millionths of a
@@ -220,9 +235,10 @@ def cost(usage: Usage, price: Price) -> int:
     total = (usage.prompt - hits) * read + hits * cached + usage.completion * written
     if usage.characters:
         total += usage.characters * _exact(price.characters)
-    if usage.images:
+    by_token = price.output is not None and usage.completion > 0
+    if usage.images and not by_token:
         total += usage.images * MICRO * _picture(price, usage.picture)
-    if usage.seconds:
+    if usage.seconds and not by_token:
         total += math.ceil(Fraction(usage.seconds) * MICRO * _exact(price.minute) / 60)
     return -(-total // MICRO)
 

@@ -8,6 +8,7 @@ writes to its cache are beside its `input_tokens`, and are read all the same.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +23,8 @@ from workers.engines.events import tokens_told
 
 LETTERS = 4
 """Of one token, on average (OpenAI's and Google's rule of thumb for English)."""
+HEARD = 10
+"""Of a second of a recording, by OpenAI's count."""
 _PICTURE = 256
 """Tokens of a picture in a prompt, between those of a small and of a large one."""
 _STRING = rb'"\s*:\s*"((?:[^"\\]|\\.)+)"'
@@ -107,7 +110,8 @@ class Running:
         if merged:
             told = _mended(self._task, of_usage(merged), self._counted)
             return self._whole(replace(told, completion=max(told.completion, counted), told=False))
-        return self._whole(Spent(prompt_tokens(self._task), counted, told=False))
+        heard = math.ceil(self._seconds * HEARD)
+        return self._whole(Spent(prompt_tokens(self._task) + heard, counted, told=False))
 
     def _counted(self) -> int:
         return self._events if self._by_event else -(-self._letters // LETTERS)

@@ -213,6 +213,17 @@ def test_sound_is_reserved_by_the_minute() -> None:
     assert pricing.worst_case(at, {}, 60_000, price) == 60_000
 
 
+@pytest.mark.parametrize("length", [1, 60, 1400])
+def test_a_recording_is_reserved_by_the_token_and_by_the_minute(length: int) -> None:
+    """Ten tokens a second are heard; up to 2,000 or ten a second are written."""
+    price = Price(provider="p", model="m", input=1, output=2, minute=0)
+    asked = {"file": [recording(length, rate=8000)], "prompt": "x" * 50}
+    worst = pricing.worst_case("/v1/audio/transcriptions", asked, 0, price)
+    assert worst >= 10 * length + 50 + 2 * max(2000, 10 * length)
+    dear = price.model_copy(update={"minute": 600})
+    assert pricing.worst_case("/v1/audio/transcriptions", asked, 0, dear) >= length * 10_000_000
+
+
 def test_speech_is_reserved_by_the_character() -> None:
     price = Price(provider="p", model="m", characters="15")
     assert pricing.worst_case("/v1/audio/speech", {"input": "four"}, 0, price) == 60

@@ -40,7 +40,7 @@ def used(**changed: Any) -> Usage:
 USAGES = st.builds(
     used,
     prompt=COUNTS,
-    completion=COUNTS,
+    completion=st.integers(1, 10**7),  # none told would be by pictures and minutes
     cached=COUNTS,
     images=st.integers(0, 10),
     seconds=st.floats(0, 10_000),
@@ -69,6 +69,16 @@ def test_a_minute_and_a_picture_and_characters() -> None:
     assert pricing.cost(used(seconds=90.0), made) == 9000
     assert pricing.cost(used(images=3), made) == 120_000
     assert pricing.cost(used(characters=8), made) == 120
+
+
+def test_tokens_that_are_told_go_before_minutes_and_pictures() -> None:
+    made = price(minute=6, image=4)
+    assert pricing.cost(used(seconds=60.0, prompt=600, completion=100), made) == 800
+    assert pricing.cost(used(seconds=60.0), made) == 6 * MICRO
+    assert pricing.cost(used(images=1, prompt=600, completion=100), made) == 800
+    assert pricing.cost(used(images=1, prompt=600), made) == 4 * MICRO + 600
+    without = price(minute=6, output=None)
+    assert pricing.cost(used(seconds=60.0, prompt=600, completion=100), without) == 6_000_600
 
 
 @given(USAGES, PRICES, st.integers(0, 10**6))

@@ -60,7 +60,7 @@ async def test_transcripts_paid_by_the_token(cloud: Provider, sim: OpenAI, strea
     asked = form(HEAR, "gpt-4o-transcribe", {"file": SOUND}, prompt="one two three", **more)
     spent = await cloud.call(asked, box)
     assert same(spent, sim)
-    assert spent.seconds == 2.5  # which is what the price list goes by
+    assert spent.seconds == 2.5  # which is paid where no tokens are told
     if stream:
         assert box.events()[-1]["type"] == "transcript.text.done"
 
@@ -72,6 +72,7 @@ async def test_a_transcript_that_breaks_in_mid_stream(cloud: Provider, sim: Open
         await cloud.call(asked, Box())
     assert caught.value.started
     assert caught.value.spent.completion == 2
+    assert caught.value.spent.prompt >= 25  # all of it was heard
     assert caught.value.spent.seconds == 2.5
 
 
