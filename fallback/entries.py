@@ -38,6 +38,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a provider was used for, and what it cost (micro-units). `prompt` includes `cached`;
+    `stored`: quarters of a token that are paid beside it, for writing it to a cache;
     `seconds`: of sound; `picture`: ``quality/size``, as the provider says or as was asked."""
 
     account: str
@@ -58,6 +59,7 @@ class Usage:
     ended_ms: int = 0
     streamed: bool = False
     picture: str = ""
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -22,6 +22,8 @@ to 600 and 750 (its page "Pricing")."""
 AUDIO_TOKENS = 32
 """Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
 fewer."""
+DRAFT_TOKENS = 100
+"""Of an unfinished picture in a stream (OpenAI's guide "Image generation")."""
 SPOKEN_LIMIT = 2000
 SPOKEN_TOKENS = 10
 """Tokens of a transcript: OpenAI's models write up to 2,000 (their pages), and more of a recording
@@ -134,6 +136,11 @@ def _without(value: Any, inside: str) -> tuple[str | None, Any]:
         return value, None
     found = value.get(inside) if isinstance(value, Mapping) else None
     return (found, {**value, inside: None}) if isinstance(found, str) else (None, value)
+
+
+def drafts(request: Mapping[str, Any]) -> int:
+    """Unfinished pictures that a stream shows before each."""
+    return max(0, _whole(request.get("partial_images")))
 
 
 def pictures_given(request: Mapping[str, Any]) -> int:

@@ -219,26 +219,28 @@ def _pictures(path: str, request: Mapping[str, Any], price: Price) -> int:
         read = estimate.prompt_tokens(text, 0) + given * _image_tokens(price)
     asked = f"{request.get('quality') or ''}/{request.get('size') or ''}"
     count = estimate.copies(request)
-    return cost(Usage(*_NOBODY, prompt=read, images=count, picture=asked), price)
+    most = cost(Usage(*_NOBODY, prompt=read, images=count, picture=asked), price)
+    drafts = count * estimate.drafts(request) * estimate.DRAFT_TOKENS
+    return most + cost(Usage(*_NOBODY, completion=drafts), price)
 
 
 _NOBODY = ("",) * 7
 
 
 def cost(usage: Usage, price: Price) -> int:
-    """Micro-units of what was used, rounded up; what has no price costs nothing. Tokens that were
-    told go before pictures and minutes, where they have a price."""
+    """Micro-units of what was used, rounded up; what has no price costs nothing. A recording is
+    paid by tokens, where they are told and have a price; pictures by tokens or by the piece,
+    whichever is more: those that were streamed unfinished are told in tokens alone."""
     read, cached, written = _rates(price, usage.prompt)
     hits = min(usage.cached, usage.prompt)
     # A million tokens cost the price, so a token costs a millionth of it: all in millionths of a
     # micro-unit, as whole numbers.
-    total = (usage.prompt - hits) * read + hits * cached + usage.completion * written
+    total = (usage.prompt - hits) * read + hits * cached - (-usage.stored * read // 4)
     if usage.characters:
         total += usage.characters * _exact(price.characters)
-    by_token = price.output is not None and usage.completion > 0
-    if usage.images and not by_token:
-        total += usage.images * MICRO * _picture(price, usage.picture)
-    if usage.seconds and not by_token:
+    drawn = usage.images * MICRO * _picture(price, usage.picture) if usage.images else 0
+    total += max(usage.completion * written, drawn)
+    if usage.seconds and not (usage.prompt and price.output is not None):
         total += math.ceil(Fraction(usage.seconds) * MICRO * _exact(price.minute) / 60)
     return -(-total // MICRO)
 

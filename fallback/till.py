@@ -150,6 +150,7 @@ def _usage(case: Case, choice: Choice, spent: Spent) -> Usage:
         prompt=spent.prompt,
         completion=spent.completion,
         cached=spent.cached,
+        stored=spent.stored,
         images=spent.images,
         picture=f"{spent.quality}/{spent.size}" if spent.images else "",
         seconds=spent.seconds,

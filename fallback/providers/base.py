@@ -21,6 +21,7 @@ configuration names and it has not)."""
 class Spent:
     """What one call used. `prompt` includes those tokens that were `cached`; `completion` those of
     reasoning. `told`: the provider said so; otherwise we counted, as far as the answer came.
+    `stored` is that of `fallback.entries.Usage`.
 
     `images` of `size` and `quality` as the answer or else the request has them; `seconds` of
     recorded speech; `characters` spoken.
@@ -35,6 +36,7 @@ class Spent:
     seconds: float = 0.0
     characters: int = 0
     told: bool = True
+    stored: int = 0
 
 
 NOTHING = Spent()

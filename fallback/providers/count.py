@@ -52,11 +52,20 @@ def of_usage(usage: Mapping[str, Any]) -> Spent:
     if told is None:
         return Spent(told=False)
     prompt = max(0, told.prompt) + _number(usage, "cache_creation_input_tokens")
+    stored = _stored(usage)
     completion = max(0, told.completion)
     rest = max(0, _number(usage, "total_tokens") - prompt - completion)
     if not prompt:  # of embeddings, some tell nothing else
-        return Spent(rest, completion, max(0, told.cached))
-    return Spent(prompt, completion + rest, max(0, told.cached))
+        return Spent(rest, completion, max(0, told.cached), stored=stored)
+    return Spent(prompt, completion + rest, max(0, told.cached), stored=stored)
+
+
+def _stored(usage: Mapping[str, Any]) -> int:
+    """Anthropic takes 1.25 times a token's price for what it keeps for five minutes, and twice for
+    an hour's."""
+    written, told = _number(usage, "cache_creation_input_tokens"), usage.get("cache_creation")
+    hourly = _number(told, "ephemeral_1h_input_tokens") if isinstance(told, Mapping) else 0
+    return max(0, written) + 3 * min(max(0, hourly), max(0, written))
 
 
 def usage_in(event: Mapping[str, Any]) -> dict[str, Any] | None:

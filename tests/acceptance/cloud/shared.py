@@ -52,7 +52,7 @@ PRICES = {
     "chat": _price(input="0.15", cached="0.075", output="0.60"),
     "text": _price(input="1", output="2"),
     "embed": _price(input="0.02"),
-    "draw": _price(input="10", image="0.042"),  # of medium quality, 1024x1024
+    "draw": _price(input="10", output="40"),
     "hear": _price(second="0.0001"),
     "speak": _price(characters="15"),
     "gemini": _price(input="0.30", cached="0.03", output="2.50"),

@@ -174,6 +174,24 @@ async def test_messages_with_a_cache(there: Cloud, claude: anthropic.AsyncAnthro
         pace.cached = 0
 
 
+@pytest.mark.parametrize("mark", [{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}])
+async def test_messages_that_fill_a_cache(
+    there: Cloud, claude: anthropic.AsyncAnthropic, mark: Any
+) -> None:
+    text: Any = [{"type": "text", "text": "#m " + "a " * 999, "cache_control": mark}]
+    for stream in (False, True):
+        raw = await claude.messages.with_raw_response.create(
+            model="claude",
+            max_tokens=2,
+            messages=[{"role": "user", "content": text}],
+            stream=stream,
+        )
+        made: Any = await raw.parse()
+        assert [event async for event in made] if stream else made.content
+        stored = (await there.billed("claude", raw.headers)).used.stored
+        assert stored == 1000 * (4 if "ttl" in mark else 1)
+
+
 async def test_tokens_are_counted_for_nothing(
     there: Cloud, claude: anthropic.AsyncAnthropic
 ) -> None:

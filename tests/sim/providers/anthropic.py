@@ -139,6 +139,7 @@ class Anthropic(OpenAI):
         self.admit_tokens(exchange.model, prompt)
         made = Message(self, asked, prompt, request[FAULT].metered)
         flow = made.flow(exchange.stream, lambda refused: sse(self.event(refused), "error"))
+        exchange.used.stored = made.stored
         return await send(self, request, flow, prompt)
 
     async def _count(self, request: web.Request) -> web.StreamResponse:

@@ -29,6 +29,7 @@ class Message:
         self._sim, self._prompt, self._metered = sim, prompt, metered
         self._model = sim.models.get(asked["model"], asked["model"])
         self._id = ident("msg_01", 11)
+        self._kept = kept(asked)
         said = words.last_user(asked["messages"])
         tools = [(t["name"], t.get("input_schema")) for t in asked.get("tools") or ()]
         calls = words.called(tools, _choice(asked.get("tool_choice") or {}), said)
@@ -59,14 +60,30 @@ class Message:
     def _output(self) -> int:
         return len(self._spoken()) + self._sim.pace.reasoning
 
+    @property
+    def _cached(self) -> int:
+        return min(self._sim.pace.cached, self._prompt)
+
+    @property
+    def _written(self) -> int:
+        """With any mark of a cache, all that is not there yet."""
+        return self._prompt - self._cached if self._kept else 0
+
+    @property
+    def stored(self) -> int:
+        """Quarters of a token that are paid for it beside the prompt."""
+        return self._written * (4 if self._kept == "1h" else 1)
+
     def _usage(self, output: int) -> dict[str, Any]:
-        """`input_tokens` has none of what came from the cache."""
-        cached = min(self._sim.pace.cached, self._prompt)
+        """`input_tokens` has none of what came from the cache or went there."""
+        lasting = {f"ephemeral_{each}_input_tokens": 0 for each in ("5m", "1h")}
+        if self._kept:
+            lasting[f"ephemeral_{self._kept}_input_tokens"] = self._written
         return {
-            "input_tokens": self._prompt - cached,
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": cached,
-            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "input_tokens": self._prompt - self._cached - self._written,
+            "cache_creation_input_tokens": self._written,
+            "cache_read_input_tokens": self._cached,
+            "cache_creation": lasting,
             "output_tokens": output,
             "service_tier": "standard",
         }
@@ -101,6 +118,17 @@ class Message:
             deltas = [(1, p, {"type": "input_json_delta", "partial_json": p}) for p in pieces]
             found += _block(at, block, deltas, PING if at == 0 else b"")
         return found
+
+
+def kept(asked: Any) -> str:
+    """For how long `cache_control` somewhere in it has the prompt kept: "", "5m" or "1h"."""
+    if isinstance(asked, list):
+        return max(map(kept, asked), default="")
+    if not isinstance(asked, dict):
+        return ""
+    mark = asked.get("cache_control")
+    own = mark.get("ttl", "5m") if isinstance(mark, dict) else ""
+    return own or max(map(kept, asked.values()), default="")
 
 
 def _choice(choice: Mapping[str, Any]) -> str:

@@ -40,6 +40,8 @@ TOKENS = {
 }
 """Output tokens of a picture of gpt-image-1 (platform.openai.com/docs/guides/image-generation);
 its successors count the same here."""
+PARTIAL = 100
+"""Of one that is shown before it is finished."""
 PICTURES = "/pictures/"
 """Where a picture's `url` leads; it takes no key, like the real one."""
 
@@ -155,11 +157,12 @@ class _Drawn:
             return Flow(pieces, whole=lambda: self._document(each))
         partial = int(self.asked.get("partial_images") or 0)
         pieces = [
-            Piece(0, "", self._event("partial_image", 0, partial_image_index=at), 1)
+            Piece(PARTIAL, "", self._event("partial_image", 0, partial_image_index=at), 1)
             for at in range(partial)
         ]
         for at in range(self.n):
-            usage = {"usage": self._usage(each)} if self.metered else {}
+            drawn = each + PARTIAL * partial if at == 0 else each
+            usage = {"usage": self._usage(drawn)} if self.metered else {}
             raw = self._event("completed", at, **usage)
             pieces.append(Piece(each, "", raw, 1, images=1))
         return Flow(pieces, error=_error)

@@ -31,7 +31,8 @@ class Price:
 @dataclass(slots=True)
 class Used:
     """What a request has really used so far. `cached` is part of `input`, `reasoning` of
-    `output`; `seconds` of audio heard, `characters` spoken."""
+    `output`; `stored`: quarters of a token's price for writing to the cache; `seconds` of audio
+    heard, `characters` spoken."""
 
     input: int = 0
     cached: int = 0
@@ -40,11 +41,13 @@ class Used:
     images: int = 0
     seconds: float = 0.0
     characters: int = 0
+    stored: int = 0
 
     def cost(self, price: Price) -> Decimal:
         """Dollars, unrounded."""
         cached = price.input if price.cached is None else price.cached
         tokens = (self.input - self.cached) * price.input + self.cached * cached
+        tokens += self.stored * price.input / 4
         tokens += self.output * price.output + self.characters * price.characters
         units = self.images * price.image + Decimal(str(self.seconds)) * price.second
         return tokens / MILLION + units

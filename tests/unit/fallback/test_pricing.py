@@ -42,6 +42,7 @@ USAGES = st.builds(
     prompt=COUNTS,
     completion=st.integers(1, 10**7),  # none told would be by pictures and minutes
     cached=COUNTS,
+    stored=COUNTS,
     images=st.integers(0, 10),
     seconds=st.floats(0, 10_000),
     characters=COUNTS,
@@ -56,6 +57,41 @@ def test_a_million_tokens_cost_the_price() -> None:
     usage = used(prompt=1_000_000, completion=500_000)
     assert pricing.cost(usage, price()) == 2 * MICRO
     assert pricing.cost(replace(usage, cached=1_000_000), price(cached_input="0.1")) == 1_100_000
+
+
+def test_writing_to_a_cache_is_paid_beside() -> None:
+    usage = used(prompt=1010, stored=1000)
+    assert pricing.cost(usage, price()) == 1010 + 250
+    assert pricing.cost(replace(usage, stored=4000), price()) == 1010 + 1000
+    assert pricing.cost(replace(usage, stored=1), price()) == 1011
+
+
+def test_a_picture_costs_what_its_tokens_do() -> None:
+    """Told or not."""
+    drawing = Prices().of("openai", "o", "gpt-image-1")
+    assert drawing is not None
+    for quality, tokens in {"low": 272, "medium": 1056, "high": 4160}.items():
+        usage = used(images=1, picture=f"{quality}/1024x1024")
+        told = replace(usage, completion=tokens)
+        assert pricing.cost(told, drawing) == pricing.cost(usage, drawing) == 40 * tokens
+
+
+def test_unfinished_pictures_are_reserved() -> None:
+    drawing = Prices().of("openai", "o", "gpt-image-1")
+    assert drawing is not None
+    asked = {"prompt": "x", "size": "1024x1024", "quality": "low", "n": 2}
+    more = {**asked, "stream": True, "partial_images": 3}
+    plain = pricing.worst_case("/v1/images/generations", asked, 0, drawing)
+    assert pricing.worst_case("/v1/images/generations", more, 0, drawing) >= plain + 2 * 3 * 4000
+
+
+def test_the_largest_picture_for_gpt_4o_mini() -> None:
+    """2048x768 has 8 tiles."""
+    seeing = Prices().of("openai", "o", "gpt-4o-mini")
+    assert seeing is not None
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    asked = {"messages": [{"role": "user", "content": [part]}], "max_tokens": 1}
+    assert pricing.worst_case(CHAT, asked, 0, seeing) >= (2833 + 8 * 5667) * 0.15
 
 
 def test_it_is_rounded_up_once() -> None:
@@ -75,7 +111,8 @@ def test_tokens_that_are_told_go_before_minutes_and_pictures() -> None:
     made = price(minute=6, image=4)
     assert pricing.cost(used(seconds=60.0, prompt=600, completion=100), made) == 800
     assert pricing.cost(used(seconds=60.0), made) == 6 * MICRO
-    assert pricing.cost(used(images=1, prompt=600, completion=100), made) == 800
+    assert pricing.cost(used(images=1, prompt=600, completion=9_000_000), made) == 18_000_600
+    assert pricing.cost(used(images=1, prompt=600, completion=100), made) == 4 * MICRO + 600
     assert pricing.cost(used(images=1, prompt=600), made) == 4 * MICRO + 600
     without = price(minute=6, output=None)
     assert pricing.cost(used(seconds=60.0, prompt=600, completion=100), without) == 6_000_600

@@ -35,7 +35,16 @@ from tests.unit.fallback.providers.asking import chat, form, task
                 "cache_creation_input_tokens": 11,
                 "output_tokens": 3,
             },
-            Spent(23, 3, 7),
+            Spent(23, 3, 7, stored=11),
+        ),
+        (
+            {
+                "input_tokens": 5,
+                "cache_creation_input_tokens": 11,
+                "cache_creation": {"ephemeral_5m_input_tokens": 9, "ephemeral_1h_input_tokens": 2},
+                "output_tokens": 3,
+            },
+            Spent(16, 3, stored=9 + 4 * 2),
         ),
         ({"completion_tokens": 3, "total_tokens": 8}, Spent(5, 3)),
         ({"total_tokens": 5}, Spent(5)),
