@@ -25,6 +25,7 @@ from workers.engines.envelope import JSON, Refusal
 from workers.engines.pictures import BadPicture
 
 _IMAGEN = "imagen-"
+_FLASH = "-flash"
 _MOST = 4
 _IMAGEN_RATIOS = ("1:1", "3:4", "4:3", "9:16", "16:9")
 _GEMINI_RATIOS = (*_IMAGEN_RATIOS, "2:3", "3:2", "4:5", "5:4", "21:9")
@@ -39,7 +40,7 @@ class Google(Cloud):
         self._url = self._url.removesuffix("/openai")
 
     def unfit(self, task: Task) -> str:
-        why = super().unfit(task)
+        why = super().unfit(task) or _unpriced(task)
         if why or task.job.endpoint != kinds.IMAGES:
             return why
         most = _MOST if task.model.startswith(_IMAGEN) else 1
@@ -89,6 +90,20 @@ class Google(Cloud):
         asked = str(task.request.get("size") or "")
         spent = Spent(prompt, completion, images=len(drawn), size=asked or size, quality=quality)
         return spent, orjson.dumps(answer), JSON
+
+
+def _unpriced(task: Task) -> str:
+    """Why it would cost more than its price says: Flash takes three times as much for sound as for
+    text (the page "Gemini Developer API pricing"), and its usage does not tell them apart."""
+    if task.job.endpoint == kinds.CHAT and _FLASH in task.model and _has_sound(task.request):
+        return f"{task.model} takes more for sound than for text, and does not tell how much"
+    return ""
+
+
+def _has_sound(request: Mapping[str, Any]) -> bool:
+    contents = (message.get("content") for message in request.get("messages") or ())
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(isinstance(part, dict) and "input_audio" in part for part in parts)
 
 
 def ratio(model: str, size: str) -> str:

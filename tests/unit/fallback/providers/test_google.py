@@ -53,6 +53,19 @@ async def test_what_was_told_so_far_counts_when_it_breaks(cloud: Provider, sim: 
     assert (caught.value.spent.prompt, caught.value.spent.completion) == (used.input, used.output)
 
 
+async def test_sound_goes_where_it_costs_what_text_does(cloud: Provider) -> None:
+    said = [{"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}]
+    heard = [{"role": "user", "content": "x"}, {"role": "user", "content": said}]
+    for model, fit in {
+        "gemini-2.5-pro": True,
+        FLASH: False,
+        "gemini-2.5-flash-lite": False,
+    }.items():
+        asked = task("/v1/chat/completions", model, messages=heard)
+        assert (cloud.unfit(asked) == "") is fit
+        assert cloud.unfit(chat(model)) == ""
+
+
 async def test_embeddings(cloud: Provider, sim: Google) -> None:
     box = Box()
     spent = await cloud.call(task("/v1/embeddings", "gemini-embedding-001", input="a b"), box)
