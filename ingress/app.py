@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -31,6 +30,7 @@ from ingress.endpoints import (
     responses,
     speech,
 )
+from ingress.limits import request_id
 from schemas import errors, metrics
 from schemas.errors import HeadraceError
 
@@ -98,7 +98,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        scope.setdefault("state", {})["id"] = _request_id(scope)
+        scope.setdefault("state", {})["id"] = request_id(scope["headers"])
         if origin := self._pages.origin(scope):
             send = cors.telling(send, origin)
             if cors.asks(scope):
@@ -127,15 +127,6 @@ class Handler:
             response = await _internal(request, error)
         response.headers.setdefault("x-request-id", request.state.id)
         await response(scope, receive, send)
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and 0 < len(value) <= 128 and value.isascii():
-            text: str = value.decode("ascii")
-            if text.isprintable():
-                return text
-    return f"req-{os.urandom(12).hex()}"
 
 
 async def _refuse(request: Request, error: HeadraceError) -> Response:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
+from collections.abc import Iterable
 from typing import Any
 
 import httptools
+import structlog
 from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from schemas.errors import BodyTooLarge, ClientGone, HeadraceError, HeadTooLarge, InvalidRequest
+
+log = structlog.get_logger("limits")
 
 GONE = "headrace.gone"
 """A request's state may hold a callable here: it is called when the client leaves unanswered.
@@ -23,6 +28,16 @@ PIPELINED = 64
 """Requests that a client may send on one connection ahead of their answers."""
 _BOM = b"\xef\xbb\xbf"
 _FORM = "multipart/"
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own, or a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and 0 < len(value) <= 128 and value.isascii():
+            text = value.decode("ascii")
+            if text.isprintable():
+                return text
+    return f"req-{os.urandom(12).hex()}"
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -216,12 +231,22 @@ class Limited(HttpToolsProtocol):
             return
         running = self._running
         if running is None or running.response_complete or not running.response_started:
-            body = error.json()
+            body, name = error.json(), self._id()
+            log.info("refused", id=name, code=error.code, why=error.message)
             self.transport.write(
                 b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n"
-                b"content-length: %d\r\n\r\n%b" % (status, len(body), body)
+                b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
+                % (status, name.encode(), len(body), body)
             )
         self.transport.close()
+
+    def _id(self) -> str:
+        """Of the request that is worked on; else of the one that is being read."""
+        running = self._running
+        known = "" if running is None else running.scope["state"].get("id", "")
+        if known and not running.response_complete:
+            return str(known)
+        return request_id(self.headers or ())
 
     def _slow(self) -> None:
         self._timer = None

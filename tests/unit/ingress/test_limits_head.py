@@ -122,6 +122,26 @@ async def test_a_large_body_does_not_count_as_a_head(connect: Connect) -> None:
     assert (await client.answer())[2] == {"size": 2 * HEAD}
 
 
+BAD = {
+    "a verb": b"BREW / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a head": b"GET / HTTP/1.1\r\nx-request-id: mine\r\n" + b"a: b\r\n" * HEAD + b"\r\n",
+    "a length": b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+    "a chunk": b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    "no HTTP": b"\x16\x03\x01",
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_what_is_refused_unread_has_a_request_id_too(connect: Connect, what: str) -> None:
+    client = await connect()
+    client.send(BAD[what])
+    status, headers, _ = await client.answer()
+    assert status == (431 if what == "a head" else 400)
+    expected = "mine" if what == "a head" else headers["x-request-id"]
+    assert headers["x-request-id"] == expected
+    assert expected == "mine" or expected.startswith("req-")
+
+
 H2C = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
 
 
