@@ -72,7 +72,25 @@ def _facts(
         "context": min((served.context for _, served in places), default=0),
         "modalities": sorted({name for _, served in places for name in served.modalities}),
         "features": sorted({name for _, served in places for name in served.features}),
-        "ignores": {each.field: each.why for _, served in places for each in served.ignores},
+        "ignores": _ignores([served for _, served in places]),
+    }
+
+
+def _ignores(places: list[ServedModel]) -> dict[str, dict[str, Any]]:
+    """By field: why it would do nothing, and `at` which features; without `at`, at all of them."""
+    found: dict[str, dict[str, Any]] = {}
+    for served in places:
+        for each in served.ignores:
+            at = {word for word in each.at if word in served.features or not served.features}
+            if each.at and not at:
+                continue  # it has no such endpoint
+            known = found.setdefault(each.field, {"why": each.why, "at": at})
+            known["at"] = known["at"] | at if known["at"] and at else set()
+    return {
+        field: {"why": told["why"], "at": sorted(told["at"])}
+        if told["at"]
+        else {"why": told["why"]}
+        for field, told in found.items()
     }
 
 

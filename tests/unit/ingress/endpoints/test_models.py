@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.nodes import ServedModel
+from schemas.nodes import Ignored, ServedModel
 from tests.unit import fakes
 from tests.unit.ingress.front import Front
 
@@ -35,6 +35,25 @@ async def test_a_model_says_where_it_is_served(front: Front) -> None:
     assert facts["engines"] == ["echo", "llamacpp"]
     assert facts["modalities"] == ["text", "vision"]
     assert facts["nodes"] == ["node-of-w-1", "node-of-w-2"]
+
+
+async def test_what_it_ignores_is_said_with_the_endpoints_where_it_does(front: Front) -> None:
+    ignores = (
+        Ignored("seed", "no such thing", ("messages",)),
+        Ignored("logprobs", "not there", ("completions",)),
+        Ignored("n", "one choice"),
+    )
+    features = ("chat", "messages")
+    one = ServedModel("m", "e", "llamacpp", 2, features=features, ignores=ignores)
+    wider = (Ignored("seed", "never", ("chat",)), Ignored("n", "one", ("chat",)))
+    other = ServedModel("m", "f", "vllm", 2, features=features, ignores=wider)
+    front.catalog.hear(fakes.card("w-2", models=(one,)))
+    front.catalog.hear(fakes.card("w-3", models=(other,)))
+    facts = (await get(front, "/v1/models/m"))[1]["headrace"]
+    assert facts["ignores"] == {
+        "seed": {"why": "no such thing", "at": ["chat", "messages"]},
+        "n": {"why": "one choice"},
+    }
 
 
 async def test_a_model_may_have_slashes_in_its_id(front: Front) -> None:
