@@ -18,6 +18,7 @@ from starlette.requests import Request
 from ingress import parts, pictures
 from ingress.catalog import Catalog
 from ingress.fetch import Fetched, Fetcher, FetchError
+from ingress.fields import ENDPOINTS
 from ingress.limits import GONE
 from ingress.parts import AUDIO, Part
 from ingress.pictures import NoPicture
@@ -32,6 +33,7 @@ _SLICE = 2**18
 """Letters of base64 that are decoded before others get their turn (measured: 1.3 ms)."""
 _BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 """How base64 of a PNG, JPEG, GIF and WebP begins: llama-server takes it without its data URL."""
+_WORDS = {path: word for word, path in ENDPOINTS.items()}
 _DOES = {"vision": "see pictures", "audio": "hear recordings"}
 
 T = TypeVar("T")
@@ -60,7 +62,7 @@ class Media:
         if parts.plain(endpoint, document):
             return body
         found = parts.find(endpoint, document)
-        self._need_senses(found, model)
+        self._need_senses(found, model, endpoint)
         remote = [part for part in found if _remote(part.url)]
         if len(remote) > MAX_URLS:
             why = f"There are more than {MAX_URLS} addresses in the request; send data URLs."
@@ -74,27 +76,31 @@ class Media:
         await _unless_gone(request, self._fetch_all(remote, self._max_body - len(body)))
         return orjson.dumps(document)
 
-    def _need_senses(self, found: list[Part], model: str) -> None:
+    def _need_senses(self, found: list[Part], model: str, endpoint: str) -> None:
         """Raises InvalidRequest for the first part that no live server of the model can take."""
-        served = self._catalog.models()
-        entries = [entry for _, entry in served.get(model, [])]
+        entries = self._catalog.serving(model)
         if not entries or any(entry.kind in _SILENT for entry in entries):
             return
         can = {sense for entry in entries for sense in entry.modalities}
         for part in found:
             if part.modality not in can:
-                able = [
-                    n
-                    for n, at in served.items()
-                    if any(part.modality in s.modalities for _, s in at)
-                ]
-                others = (
-                    f"Models that can: {', '.join(sorted(able))}." if able else "No model here can."
-                )
-                why = (
-                    f"The model {model!r} cannot {_DOES[part.modality]}, and {part.path!r} is one."
-                )
-                raise InvalidRequest(f"{why} {others}", param=part.path)
+                able = self._able(part.modality, endpoint)
+                others = f"Models that can: {', '.join(able)}." if able else "No model here can."
+                does = _DOES[part.modality]
+                why = f"The model {model!r} cannot {does}, and {part.path!r} is one. {others}"
+                raise InvalidRequest(why, param=part.path)
+
+    def _able(self, sense: str, endpoint: str) -> list[str]:
+        """Models that have this sense at this endpoint: a whisper hears, and does not chat."""
+        word = _WORDS[endpoint]
+        return sorted(
+            name
+            for name, places in self._catalog.models().items()
+            if any(
+                sense in served.modalities and (word in served.features or not served.features)
+                for _, served in places
+            )
+        )
 
     async def _check(self, part: Part) -> None:
         """Raises InvalidRequest unless the part holds what it says, and not too much of it. Bare

@@ -14,6 +14,8 @@ from ingress.limits import GONE
 from ingress.media import MAX_URLS
 from ingress.parts import CHAT
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
+from schemas.nodes import ServedModel
+from tests.unit import fakes
 from tests.unit.ingress.medium import (
     AT,
     DATA_URL,
@@ -252,3 +254,15 @@ async def test_a_client_that_leaves_ends_them(
         await task
     assert web.cancelled == 1
     assert GONE not in asked.scope["state"]
+
+
+async def test_who_else_can_is_said_of_models_with_that_endpoint_alone() -> None:
+    known = catalog()
+    features = {"ears": ("transcriptions",), "hearer": ("chat",), "old": ()}
+    models = tuple(
+        ServedModel(name, "e", "llamacpp", 1, 0, ("text", "audio"), has)
+        for name, has in features.items()
+    )
+    known.hear(fakes.card("w-2", models=models))
+    with pytest.raises(InvalidRequest, match=r"Models that can: hearer, old\."):
+        await resolve(chat(sound(WAV)), known=known)
