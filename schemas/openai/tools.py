@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.errors import InvalidRequest
+from schemas.openai.json_schema import check_schema
 from schemas.openai.shape import invalid, object_in, text_in
 
 FORMATS = ("text", "json_object", "json_schema", "structural_tag")
@@ -31,8 +32,10 @@ def check_function(function: Mapping[str, Any], where: str, schema: str) -> str:
     name = text_in(function, "name", where)
     if not 0 < len(name) <= _NAME_LIMIT:
         raise invalid(f"{where}.name", f"1 to {_NAME_LIMIT} characters are needed")
-    if not isinstance(function.get(schema), dict | None):
-        raise invalid(f"{where}.{schema}", "a JSON schema is needed, which is an object")
+    if (arguments := function.get(schema)) is not None:
+        if not isinstance(arguments, dict):
+            raise invalid(f"{where}.{schema}", "a JSON schema is needed, which is an object")
+        check_schema(arguments, f"{where}.{schema}")
     if not isinstance(function.get("description"), str | None):
         raise invalid(f"{where}.description", "a string is needed")
     return name
@@ -100,14 +103,20 @@ def check_inputs(found: Sequence[Any], where: str, most: int = 0) -> None:
         raise invalid(where, f"at most {most} are taken at once, and these are {len(found)}")
     kinds = set(map(type, found))
     if kinds == {int}:
-        if min(found) < 0:
-            raise invalid(where, "token ids begin at 0")
+        _check_tokens(found, where)
     elif kinds == {list}:
         for index, tokens in enumerate(found):
             if not tokens:
                 raise invalid(f"{where}[{index}]", "it must not be empty")
-            if set(map(type, tokens)) != {int} or min(tokens) < 0:
-                raise invalid(f"{where}[{index}]", "token ids are needed, which begin at 0")
+            if set(map(type, tokens)) != {int}:
+                raise invalid(f"{where}[{index}]", "token ids are needed")
+            _check_tokens(tokens, f"{where}[{index}]")
     elif kinds != {str}:
         why = "strings, or token ids, or lists of token ids are needed, and only one of these kinds"
         raise invalid(where, why)
+
+
+def _check_tokens(tokens: Sequence[int], where: str) -> None:
+    """Each model has its own last one; engines keep them in 32 bits, and cut what is longer."""
+    if min(tokens) < 0 or max(tokens) >= 2**31:
+        raise invalid(where, "token ids are from 0 to the last one that the model has")

@@ -171,7 +171,8 @@ class OllamaEngine(OpenAIEngine):
         return changes
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
-        """Raises Refusal if Ollama would cut the prompt."""
+        """Raises Refusal for token ids, and if Ollama would cut the prompt."""
+        _need_texts(job, request)
         path = _GENERATES.get(job.endpoint)
         size = words.text_bytes(request)
         if path is None or size <= BYTES_PER_TOKEN * SMALLEST_CONTEXT:
@@ -212,6 +213,13 @@ class OllamaEngine(OpenAIEngine):
             return int(loaded.get(own) or 0)
         except (AttributeError, KeyError, TypeError, ValueError):
             return 0
+
+
+def _need_texts(job: Job, request: Mapping[str, Any]) -> None:
+    param = _SAID_IN.get(job.endpoint, "")
+    said = request.get(param)
+    if isinstance(said, list) and said and isinstance(said[0], int | list):
+        raise Refusal("Ollama takes texts, and no token ids.", param=param)
 
 
 def _tagged(name: str) -> str:

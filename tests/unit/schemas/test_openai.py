@@ -111,6 +111,10 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
         "tools[0].function.parameters",
     ),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": 5}}}]},
+        "tools[0].function.parameters.type",
+    ),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": "always", "tools": [TOOL]}, "tool_choice"),
     ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "tool_choice.function"),
@@ -140,6 +144,9 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("completions", {"prompt": [True]}, "prompt"),
     ("completions", {"n": 2, "best_of": 1}, "best_of"),
     ("completions", {"logprobs": True}, "logprobs"),
+    ("completions", {"prompt": [2**40]}, "prompt"),
+    ("completions", {"prompt": [[1], [1, 2**31]]}, "prompt[1]"),
+    ("embeddings", {"input": [2**63]}, "input"),
     ("embeddings", {"input": []}, "input"),
     ("embeddings", {"input": 5}, "input"),
     ("embeddings", {"input": ["a", 1]}, "input"),
@@ -184,6 +191,16 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("messages", {"system": [{}]}, "system[0].type"),
     ("messages", {"tools": [{}]}, "tools[0].name"),
     ("messages", {"tools": [{"name": "f", "input_schema": 1}]}, "tools[0].input_schema"),
+    (
+        "messages",
+        {"tools": [{"name": "f", "input_schema": {"properties": {"a": {"type": "text"}}}}]},
+        "tools[0].input_schema.properties.a.type",
+    ),
+    (
+        "responses",
+        {"tools": [{**FLAT_TOOL, "parameters": {"type": "nonsense"}}]},
+        "tools[0].parameters.type",
+    ),
     ("messages", {"tool_choice": {}}, "tool_choice.type"),
     ("messages", {"tool_choice": {"type": "any"}}, "tool_choice"),
     (

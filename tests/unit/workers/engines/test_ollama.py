@@ -173,6 +173,20 @@ async def test_its_refusals_reach_the_client(
     assert answer.error["code"] == "invalid_request", "Ollama's own code is null"
 
 
+@pytest.mark.parametrize("tokens", [[1, 2], [[1], [2]]])
+@pytest.mark.parametrize(
+    ("endpoint", "model", "param"),
+    [(COMPLETIONS, "tiny:latest", "prompt"), (EMBEDDINGS, "minilm:latest", "input")],
+)
+async def test_token_ids_are_refused_in_words(
+    engine: OllamaEngine, endpoint: str, model: str, param: str, tokens: Any
+) -> None:
+    answer = await ask(engine, job(model, endpoint), {param: tokens})
+
+    assert (answer.status, answer.error["param"]) == (400, param)
+    assert answer.error["message"] == "Ollama takes texts, and no token ids."
+
+
 async def test_a_picture_in_base64_is_taken(engine: OllamaEngine) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     answer = await ask(engine, tiny(), chat([picture, {"type": "text", "text": "what is this"}]))
