@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ from schemas import settings
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
-from workers.engines import messages, neutral, responses, responses_input
+from workers.engines import messages, neutral, probabilities, responses, responses_input
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, choices_per_prompt, prepare
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
@@ -28,7 +28,7 @@ from workers.engines.http import read_error
 from workers.engines.link import Response
 from workers.engines.messages import Begun, Collected, Mended
 from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
-from workers.engines.rewrite import Discard, OneUsage, Opening, Rewriting, TextProbabilities
+from workers.engines.rewrite import COUNTS, Change, Discard, OneUsage, Opening, Rewriting
 from workers.engines.usage import Usage
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -52,6 +52,8 @@ CLIENT_FAULTS = (
 """Messages of faults of the request that the server reports as 500 (measured)."""
 UNREADABLE = "Failed to load image or audio file"
 """Of a WebP, too, though it may be whole."""
+_SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
+"""Without these, nothing of a chat's request needs a look."""
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TEXTS_OF = {
@@ -163,24 +165,36 @@ class LlamaCppEngine(OpenAIEngine):
         return await super()._serve(job, body, sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        """A stream passes as it is but for its first chunk, unless more of it must be mended."""
-        special = not job.stream or job.endpoint == COMPLETIONS or b'"n"' in body
+        """A stream passes as it is but for its first chunk and its count of tokens, unless more of
+        it must be mended."""
+        text = job.endpoint == COMPLETIONS
+        special = not job.stream or text or any(sign in body for sign in _SPECIAL)
         request: dict[str, Any] = orjson.loads(body) if special else {}
+        if text:
+            await self._check_text(request)
         choices = choices_per_prompt(request)
-        if choices > 1 and job.endpoint == COMPLETIONS:
-            await self._something_said(request["prompt"])
-        probable = job.endpoint == COMPLETIONS and request.get("logprobs") is not None
+        changes = probabilities.changes(request, text)
+        if probabilities.chosen_alone(request, text):
+            request = probabilities.asking_for_one(request, text)
+            body = orjson.dumps(request)
         if not job.stream:
-            return await self._aggregate(job, request, sink, probable)
-        sink = Opening(sink, choices) if job.endpoint == CHAT else sink
-        if probable:
-            sink = Rewriting(sink, TextProbabilities().change)
-        if choices > 1 or isinstance(request.get("prompt"), list):
-            one = OneUsage(choices, card.wants_usage(request))
-            sink = Rewriting(sink, one.change, one.last)
-            await self._send(job, body, sink)
-            return one.usage()
-        return await self._send(job, body, sink)
+            return await self._aggregate(job, request, sink, changes)
+        for change in reversed(changes):
+            sink = Rewriting(sink, change)
+        if not text:
+            sink = Opening(sink, choices)
+            if choices == 1:
+                return await self._send(job, body, sink)
+        one = OneUsage(choices, card.wants_usage(request))
+        await self._send(job, body, Rewriting(sink, one.change, one.last, COUNTS))
+        return one.usage()
+
+    async def _check_text(self, request: Mapping[str, Any]) -> None:
+        """Raises Refusal for what would never end, or be taken for something else."""
+        if request.get("max_tokens") == 0:
+            raise Refusal("llama-server writes at least one token.", param="max_tokens")
+        if choices_per_prompt(request) > 1:
+            await self._something_said(request["prompt"])
 
     async def _something_said(self, prompt: Any) -> None:
         """Several choices for a prompt without a token are never answered, and hold their slots
@@ -194,7 +208,7 @@ class LlamaCppEngine(OpenAIEngine):
             raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
 
     async def _aggregate(
-        self, job: Job, request: dict[str, Any], sink: Sink, probable: bool
+        self, job: Job, request: dict[str, Any], sink: Sink, changes: Sequence[Change]
     ) -> Usage | None:
         answer = Aggregate(request)
         body = orjson.dumps(prepare(request))
@@ -209,8 +223,11 @@ class LlamaCppEngine(OpenAIEngine):
                 raise EngineFault(f"{self.name}: {fault}") from None
             except StreamCut as fault:
                 raise EngineFault(f"{self.name}: {fault}", away=True) from None
-        if probable:
-            document = orjson.dumps(TextProbabilities().change(orjson.loads(document)))
+        if changes:
+            made = orjson.loads(document)
+            for change in changes:
+                change(made)
+            document = orjson.dumps(made)
         await _give(sink, document)
         return answer.usage()
 

@@ -17,17 +17,26 @@ Change = Callable[[Event], Event | list[Event] | None]
 
 class Rewriting(Between):
     """A Sink before the Sink: each event is parsed, changed and written again. `last` gives what is
-    said before ``[DONE]``. The name of an event is its `type`, where it has one."""
+    said before ``[DONE]``. `signs`: what the events hold that need it; others pass as they are. The
+    name of an event is its `type`, where it has one."""
 
     def __init__(
-        self, inner: Sink, change: Change, last: Callable[[], Event | None] | None = None
+        self,
+        inner: Sink,
+        change: Change,
+        last: Callable[[], Event | None] | None = None,
+        signs: tuple[bytes, ...] = (b"",),
     ) -> None:
         super().__init__(inner)
         self._change = change
         self._last = last
+        self._signs = signs
 
     def data(self, chunk: bytes) -> None:
         """Whole events only. Raises EngineFault for one that is not what it should be."""
+        if not self._meant(chunk):
+            self._inner.data(chunk)
+            return
         try:
             changed = b"".join(map(self._event, chunk.split(b"\n\n")))
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as fault:
@@ -38,7 +47,12 @@ class Rewriting(Between):
         else:
             self._inner.touch()
 
+    def _meant(self, events: bytes) -> bool:
+        return any(sign in events for sign in self._signs)
+
     def _event(self, raw: bytes) -> bytes:
+        if not self._meant(raw):
+            return b"%b\n\n" % raw if raw else b""
         data = raw[raw.find(b"data:") + 5 :].strip()
         if data == b"null":  # llama-server begins a stream for several prompts with it
             return b""
@@ -112,8 +126,13 @@ def written(event: Event) -> bytes:
     return b"%bdata: %b\n\n" % (head, orjson.dumps(event))
 
 
+COUNTS = b'"usage"', b'"timings"', b"data: null", b"[DONE]"
+"""Signs of the events that `OneUsage` is about. Inside a text, the quotes would be escaped."""
+
+
 class OneUsage:
-    """One count of tokens for all choices, where llama-server gives one for each of them."""
+    """One count of tokens for all choices, and behind them, if it is wanted: llama-server gives one
+    for each of them, and in text completions with the last words, wanted or not."""
 
     def __init__(self, choices: int, wanted: bool) -> None:
         self._meter = Meter(choices)
@@ -137,36 +156,3 @@ class OneUsage:
 
 
 _TOP = ("created", "id", "model", "system_fingerprint", "object")
-
-
-class TextProbabilities:
-    """Log-probabilities of text completions as OpenAI has them: llama-server writes them as in
-    chats (`content`, which stays). Offsets count from the beginning of the answer."""
-
-    def __init__(self) -> None:
-        self._at: dict[int, int] = {}
-
-    def change(self, event: Event) -> Event:
-        for choice in event.get("choices") or ():
-            probable = choice.get("logprobs")
-            if isinstance(probable, dict) and "tokens" not in probable:
-                choice["logprobs"] = self._listed(choice.get("index", 0), probable)
-        return event
-
-    def _listed(self, index: int, probable: dict[str, Any]) -> dict[str, Any]:
-        content = probable.get("content") or []
-        offsets, at = [], self._at.get(index, 0)
-        for token in content:
-            offsets.append(at)
-            at += len(token["token"])
-        self._at[index] = at
-        return {
-            "tokens": [token["token"] for token in content],
-            "token_logprobs": [token["logprob"] for token in content],
-            "top_logprobs": [
-                {top["token"]: top["logprob"] for top in token.get("top_logprobs") or ()}
-                for token in content
-            ],
-            "text_offset": offsets,
-            **probable,
-        }

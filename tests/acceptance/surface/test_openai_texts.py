@@ -23,6 +23,7 @@ async def test_completions(client: AsyncOpenAI) -> None:
     whole = await client.completions.create(**body)
     stream = await client.completions.create(**body, stream=True)
     chunks = [chunk async for chunk in stream]
+    assert not any(chunk.usage for chunk in chunks), "nobody asked for it"
     assert "".join(c.choices[0].text for c in chunks if c.choices) == whole.choices[0].text
     assert {whole.model, *(chunk.model for chunk in chunks)} == {ALIAS}
     assert whole.usage is not None
@@ -50,6 +51,31 @@ async def test_completions_of_several_prompts(client: AsyncOpenAI, stream: bool)
     assert texts == alone
     assert usage is not None
     assert usage.completion_tokens == 10
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+async def test_a_streamed_completion_counts_once_and_last(client: AsyncOpenAI, n: int) -> None:
+    """Six are more than the server has slots: a job for each."""
+    body: Any = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 4, "n": n}
+    body["stream_options"] = {"include_usage": True}
+    chunks = [c async for c in await client.completions.create(**body, stream=True)]
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
+    assert [(u.prompt_tokens, u.total_tokens - u.completion_tokens) for u in usages] == [(4, 4)]
+    assert usages[0].completion_tokens <= 4 * n
+    assert chunks[-1].choices == []
+    assert {choice.index for chunk in chunks for choice in chunk.choices} == set(range(n))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_completions_give_logprobs_of_the_chosen_alone(
+    client: AsyncOpenAI, stream: bool
+) -> None:
+    body: Any = {"model": MODEL, "prompt": "Once upon", "max_tokens": 3, "logprobs": 0}
+    answer: Any = await client.completions.create(**body, stream=stream)
+    found = [c async for c in answer] if stream else [answer]
+    each = [c.choices[0].logprobs for c in found if c.choices[0].logprobs]
+    assert [len(top) for one in each for top in one.top_logprobs or ()] == [0, 0, 0]
+    assert all(one.token_logprobs for one in each)
 
 
 async def test_completions_take_tokens_and_give_classic_logprobs(client: AsyncOpenAI) -> None:
