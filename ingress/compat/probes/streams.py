@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import orjson
 
 from ingress.compat.samples import COUNT
-from ingress.compat.target import CHAT, Partial, Target, chat_body, granted, need, pieces, said
+from ingress.compat.target import CHAT, No, Partial, Target, chat_body, granted, need, pieces, said
 from ingress.compat.transport import DONE, Answer, Ask
 
 _CARDS = 2.2
@@ -17,6 +18,9 @@ _CARDS = 2.2
 _PATIENCE = 5.0
 """Seconds after which a change of the busy slots would have been told."""
 _LOOK = 0.05
+TEXT = "/v1/completions"
+_PLAIN: Mapping[str, Any] = {"max_tokens": 5}
+_COUNTED: Mapping[str, Any] = {**_PLAIN, "stream_options": {"include_usage": True}}
 _LONG = 2000
 """Tokens that nobody waits for."""
 _STORY = "Write a story of two thousand words about a water mill."
@@ -37,16 +41,29 @@ async def streaming(target: Target) -> str:
 
 
 async def include_usage(target: Target) -> str:
-    plain = await target.chat_stream(COUNT, max_tokens=5)
+    """Of chats, and of text completions where the model has them."""
+    used = _counted(*[await target.chat_stream(COUNT, **asked) for asked in (_PLAIN, _COUNTED)])
+    if "completions" in target.facts.features:
+        text = [
+            await target.stream(TEXT, {"prompt": "1 2 3", **asked}) for asked in (_PLAIN, _COUNTED)
+        ]
+        try:
+            _counted(*text)
+        except No as unmet:
+            raise Partial(f"in chats; in text completions, {unmet.reason}") from None
+    return f"{used} tokens, in the last event, and only if asked for"
+
+
+def _counted(plain: list[Any], asked: list[Any]) -> int:
+    """The tokens that a stream says it took, if it was asked, and as it should."""
     need(not any(e != DONE and e.get("usage") for e in plain), "usage comes without being asked")
-    asked = await target.chat_stream(COUNT, max_tokens=5, stream_options={"include_usage": True})
     need(asked[-1] == DONE and len(asked) > 1, "the stream ends without [DONE]")
     last = asked[-2]
     need(last.get("usage") and last["choices"] == [], "no usage comes before [DONE]")
     usage = last["usage"]
     parts = usage["prompt_tokens"] + usage["completion_tokens"]
     need(usage["total_tokens"] == parts, f"it does not add up: {usage}")
-    return f"{usage['completion_tokens']} tokens, in the last event, and only if asked for"
+    return int(usage["completion_tokens"])
 
 
 async def cancel(target: Target) -> str:

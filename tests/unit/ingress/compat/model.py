@@ -78,8 +78,7 @@ class Model:
             case "/chat/completions":
                 return self._chat(body)
             case "/completions":
-                choice = {"index": 0, "text": " east", "finish_reason": "length"}
-                return {"object": "text_completion", "model": MODEL, "choices": [choice]}
+                return _continued(body)
             case "/embeddings":
                 return _embedded(body)
             case "/rerank":
@@ -213,6 +212,16 @@ def _events(choices: list[Body], usage: Body, body: Body) -> list[Any]:
     if (body.get("stream_options") or {}).get("include_usage"):
         found.append({"id": "c", "choices": [], "usage": usage})
     return [*found, b"[DONE]"]
+
+
+def _continued(body: Body) -> Any:
+    choice = {"index": 0, "text": " east", "finish_reason": "length"}
+    found = {"object": "text_completion", "model": MODEL, "choices": [choice]}
+    if not body.get("stream"):
+        return found
+    usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+    counted = {**found, "choices": [], "usage": usage}
+    return [found, *([counted] if body.get("stream_options") else []), b"[DONE]"]
 
 
 def _embedded(body: Body) -> Body:

@@ -147,6 +147,21 @@ async def test_an_answer_that_only_seems_right_is_seen(
     assert why in cell.reason
 
 
+async def test_usage_of_streamed_texts_counts_where_there_are_texts() -> None:
+    both = replace(FACTS, features=("chat", "completions"))
+    row = BY_ID["include_usage"]
+    assert (await examine(row, Model().target(both))).answer == "yes"
+
+    def unasked(found: Any) -> Any:
+        texts = isinstance(found, list) and found[0].get("object") == "text_completion"
+        return [{**found[0], "usage": {}}, {**found[0], "usage": {"x": 1}}] if texts else found
+
+    cell = await examine(row, Model(edit=unasked).target(both))
+    assert cell.answer == "partial"
+    assert cell.reason == "in chats; in text completions, usage comes without being asked"
+    assert (await examine(row, Model(edit=unasked).target())).answer == "yes"
+
+
 async def test_a_prompt_that_was_cut_in_silence() -> None:
     short = replace(FACTS, context=32)  # the server itself takes more
     cut = changed("usage", "prompt_tokens", to=32)
