@@ -64,6 +64,7 @@ class ChatRequest(TypedDict, total=False):
     user: str | None
 
 
+_LIMITS = ("max_tokens", "max_completion_tokens")
 _RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs"})
 
 
@@ -83,6 +84,8 @@ def _check(chat: Request) -> None:
             text_in(message, "tool_call_id", f"messages[{index}]")
     if chat.keys() & _RARE:
         _check_rare(chat)
+    if not chat.keys().isdisjoint(_LIMITS):
+        _check_limits(chat)
 
 
 def _check_rare(chat: Request) -> None:
@@ -92,6 +95,15 @@ def _check_rare(chat: Request) -> None:
         check_format(wanted, "response_format")
     if chat.get("top_logprobs") and not chat.get("logprobs"):
         raise invalid("top_logprobs", "it needs 'logprobs' to be true")
+
+
+def _check_limits(chat: Request) -> None:
+    older, newer = (chat.get(name) for name in _LIMITS)
+    for name, limit in zip(_LIMITS, (older, newer), strict=True):
+        if limit == 0:
+            raise invalid(name, "at least 1 is needed")
+    if older is not None and newer is not None and older != newer:
+        raise invalid("max_tokens", "'max_completion_tokens' says something else: send one of them")
 
 
 def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
