@@ -171,8 +171,7 @@ class OllamaEngine(OpenAIEngine):
         return changes
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
-        """Raises Refusal for token ids, and if Ollama would cut the prompt, or write where nothing is
-        wanted."""
+        """Raises Refusal for what Ollama would cut, or go on with, or take for something else."""
         _need_texts(job, request)
         if job.endpoint == "/v1/completions" and request.get("max_tokens") == 0:
             raise Refusal("Ollama takes 0 for no limit.", param="max_tokens")

@@ -63,7 +63,7 @@ async def both(server: Llama, path: str, body: dict[str, Any]) -> tuple[Any, Any
     document = json.loads(native)
     told, usage = document["usage"], sink.document["usage"]
     assert usage["output_tokens"] == told["output_tokens"] == end.completion_tokens
-    assert usage.keys() == told.keys()
+    assert usage.keys() - {"output_tokens_details"} == told.keys()
     return masked(document), masked(sink.document)
 
 
@@ -113,7 +113,8 @@ async def test_a_response_equals_the_engines(thinking: Llama, case: str) -> None
         item.pop("status", None)
     for item in made["output"]:
         item.pop("status", None)
-    assert made == native
+    # What was asked for is repeated, as OpenAI does; the engine does not.
+    assert {name: made[name] for name in native} == native
 
 
 async def busy(server: Llama, wanted: int) -> None:
