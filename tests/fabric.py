@@ -97,6 +97,15 @@ class Process:
         await self._reader
 
 
+def session(*traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    """Requests that are made at once go out at once: there is no limit to its connections."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=120),
+        connector=aiohttp.TCPConnector(limit=0),
+        trace_configs=list(traces),
+    )
+
+
 class Fabric:
     """Processes around one broker. Each is reaped when the fabric is left."""
 
@@ -105,7 +114,7 @@ class Fabric:
         self.home = home
         self.processes: list[Process] = []
         self.url = ""
-        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120))
+        self.session = session()
 
     async def ingress(
         self,
@@ -245,12 +254,15 @@ class Fabric:
         finally:
             await bus.close()
 
-    async def post(self, body: Any, url: str = "", **headers: str) -> tuple[int, Any, Any]:
-        """(status, JSON, headers) of a chat request."""
+    async def post(
+        self, body: Any, url: str = "", note: object = None, **headers: str
+    ) -> tuple[int, Any, Any]:
+        """(status, JSON, headers) of a chat request. `note`: for who traces the session."""
         async with self.session.post(
             (url or self.url) + "/v1/chat/completions",
             json=body,
             headers={**self.headers, **headers},
+            trace_request_ctx=note,
         ) as answer:
             return answer.status, await answer.json(), answer.headers
 

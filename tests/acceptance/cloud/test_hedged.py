@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 
 from tests.acceptance.cloud.house import House
 from tests.fabric import Process, ask
@@ -29,10 +30,16 @@ async def _open(here: House, sim: OpenAI, engine: str, hedge: float = 0.3) -> Pr
 async def test_the_provider_is_first(here: House, sim: OpenAI) -> None:
     worker = await _open(here, sim, "echo://?model=echo&first_ms=60000")
     began = time.monotonic()
-    assert await here.fabric.stream(ask("#h one two", max_tokens=9)) == (200, "#h one two", True)
+    got: list[float] = []
+    answer = await here.fabric.stream(
+        ask("#h one two", max_tokens=9), on_text=lambda _: got.append(time.time())
+    )
+    assert answer == (200, "#h one two", True)
     [sent] = sim.record.requests
     assert 0.3 <= sent.at - began < 0.6
-    await worker.logged("runner.ended", outcome="dropped")
+    gone = await worker.logged("runner.ended", outcome="dropped")
+    ended = datetime.fromisoformat(gone["timestamp"]).timestamp()
+    assert ended - got[0] < 0.2, "the loser went on"
     [charge] = await here.charges()
     assert charge.usage is not None
     await here.settled(GRANTED - charge.usage.cost)

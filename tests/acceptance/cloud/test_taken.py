@@ -26,19 +26,26 @@ async def _open(here: House, sim: OpenAI, **route: object) -> None:
 async def test_without_a_worker_the_provider_answers_after_the_claim_deadline(
     here: House, sim: OpenAI
 ) -> None:
+    """Within 100 ms beside the deadline and the provider's own time. Of several, as something else
+    may have the processor for that long."""
     await _open(here, sim, model="echo", claim=0.5)
-    began = time.monotonic()
-    status, body, headers = await here.fabric.post(ask("#a one two", max_tokens=10))
-    took = time.monotonic() - began
-    assert (status, body["choices"][0]["message"]["content"]) == (200, "#a one two")
-    assert body["model"] == "echo"
-    [sent] = sim.record.with_text("#a")
-    assert sent.at - began >= 0.5
-    assert took < 0.5 + 0.1 + 0.2, f"{took:.3f} s"
-    assert headers["x-headrace-served-by"] == "provider:sim"
-    cost = sent.used.input * INPUT + sent.used.output * OUTPUT
-    assert headers["x-headrace-cost"] == f"0.{cost:06d} USD"
-    await here.settled(GRANTED - cost)
+    sim.pace.head_s = 0.1
+    beside, costs = [], 0
+    for number in range(3):
+        began = time.monotonic()
+        status, body, headers = await here.fabric.post(ask(f"#a{number} one two", max_tokens=10))
+        took = time.monotonic() - began
+        assert (status, body["choices"][0]["message"]["content"]) == (200, f"#a{number} one two")
+        assert body["model"] == "echo"
+        [sent] = sim.record.with_text(f"#a{number}")
+        assert sent.at - began >= 0.5
+        beside.append(took - 0.5 - (sent.ended - sent.at))
+        assert headers["x-headrace-served-by"] == "provider:sim"
+        cost = sent.used.input * INPUT + sent.used.output * OUTPUT
+        assert headers["x-headrace-cost"] == f"0.{cost:06d} USD"
+        costs += cost
+    assert min(beside) < 0.1, beside
+    await here.settled(GRANTED - costs)
     await here.fabric.idle()
 
 
