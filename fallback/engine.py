@@ -145,7 +145,8 @@ class CloudEngine:
         def worst(provider: str, model: str) -> int | str:
             return self._worst(case, provider, model)
 
-        chosen = choose(case.route, worst, micro(case.route.max_price))
+        limit, jobs = micro(case.route.max_price), len(case.job.together)
+        chosen = choose(case.route, worst, limit, jobs)
         if not chosen.choices:
             why = f"no provider can take this request: {chosen.why}"
             raise _declined(case.job, why, "no_provider")

@@ -85,7 +85,8 @@ class Name:
 class Reservation:
     """The worst case (micro-units) of a job, for its holder number `turn`: each holder's is higher
     than those before. `holder`: the process. `first`: nobody held the job before. `arrived`:
-    milliseconds of the epoch at which the job came, 0 if not known."""
+    milliseconds of the epoch at which the job came, 0 if not known. `together`: the jobs of its
+    request, if they are several."""
 
     account: str
     job: str
@@ -94,6 +95,7 @@ class Reservation:
     amount: int
     first: bool = True
     arrived: int = 0
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,8 @@ class Ledger:
 
     async def _take(self, what: Reservation, name: Name) -> Held | None:
         """One try. None: others overdrew the account for a moment. Raises Insufficient."""
+        if len(what.together) > 1:
+            await self._all_covered(what)
         if not await self._books.covers(what.account, what.amount):
             await self._books.news(RECOVERY)
             return None
@@ -206,6 +208,16 @@ class Ledger:
         if what.first and not self._books.view.knows(what.job):
             return held
         return await self._sole(held)
+
+    async def _all_covered(self, what: Reservation) -> None:
+        """Whether there is enough for those jobs of the request, too, that nothing was reserved for
+        yet: none of them is paid for where not all can be. Raises Insufficient."""
+        found = await self._books.last(what.account)
+        await self._books.reached(found.seq)
+        knows = self._books.view.knows
+        needed = what.amount * sum(job == what.job or not knows(job) for job in what.together)
+        if 0 <= found.balance < needed:
+            raise Insufficient(needed, found.balance)
 
     async def _open(self, what: Reservation, name: Name) -> Last | None:
         """Write the reservation; returns its sequence and the balance after it. None if this take

@@ -68,17 +68,20 @@ def choose(
     route: settings.Route,
     worst: Callable[[str, str], int | str],
     limit: int,
+    jobs: int = 1,
 ) -> Chosen:
     """The route's providers that fit. `worst`: the worst case (micro-units) of the request at a
-    provider and model, or why it cannot go there. `limit`: micro-units, 0 for none."""
+    provider and model, or why it cannot go there. `limit`: micro-units for all
+    `jobs` of the request, 0 for none."""
     choices, passed = [], []
     for each in route.providers:
         provider, _, model = each.partition("/")
         found = worst(provider, model)
         if isinstance(found, str):
             passed.append(f"{provider}: {found}")
-        elif limit and found > limit:
-            passed.append(f"{provider}: it may cost {found} micro-units, max_price allows {limit}")
+        elif limit and found * jobs > limit:
+            most = found * jobs
+            passed.append(f"{provider}: it may cost {most} micro-units, max_price allows {limit}")
         else:
             choices.append(Choice(provider, model, found))
     return Chosen(tuple(choices), tuple(passed))

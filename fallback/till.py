@@ -54,7 +54,9 @@ class Till:
             try:
                 return Bill(await self._take(case, affordable.dearest), affordable)
             except Insufficient as fault:
-                affordable = affordable.within(fault.available)
+                # What is needed may be for several jobs.
+                each = fault.available * affordable.dearest // fault.needed
+                affordable = affordable.within(each)
                 if not affordable.choices:
                     raise self._unpaid(case, chosen, fault) from None
             except Superseded:
@@ -80,11 +82,13 @@ class Till:
     def _reservation(self, case: Case, amount: int) -> Reservation:
         job, attempt = case.job, case.attempt
         turn = attempt.sequence << 16 | min(attempt.number, 0xFFFF)
-        first = attempt.number == 1 and not job.again
-        return Reservation(job.account, job.id, turn, self._holder, amount, first, job.arrived)
+        first, holder = attempt.number == 1 and not job.again, self._holder
+        return Reservation(
+            job.account, job.id, turn, holder, amount, first, job.arrived, job.together
+        )
 
     def _unpaid(self, case: Case, chosen: Chosen, fault: Insufficient) -> EngineFault:
-        least = min(each.worst for each in chosen.choices)
+        least = min(each.worst for each in chosen.choices) * len(case.job.together)
         why = (
             f"This request may cost {self.money(least)} at a provider, and the account "
             f"{case.job.account!r} has {self.money(fault.available)}. Add credits with "

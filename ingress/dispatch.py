@@ -44,6 +44,8 @@ class Order:
     tags: tuple[tuple[str, str], ...] = ()
     splices: bool = False
     """Whether a provider may continue its stream if that breaks."""
+    id: str = ""
+    """Of its job; a random one if empty."""
 
 
 class Dispatch:
@@ -72,11 +74,14 @@ class Dispatch:
         return ticket
 
     async def submit_all(self, orders: list[Order]) -> list[Ticket]:
-        """All of them or none. Raises BrokerUnavailable."""
+        """All of one request, or none. Raises BrokerUnavailable."""
         tickets: list[Ticket] = []
+        group = os.urandom(15).hex()
         try:
-            for order in orders:
-                tickets.append(await self.submit(order))
+            for number, order in enumerate(orders):
+                id, tag = jobs.together(group, number, len(orders))
+                one = replace(order, id=id, tags=(*order.tags, tag))
+                tickets.append(await self.submit(one))
         except errors.BrokerUnavailable:
             for ticket in tickets:
                 self.close(ticket)
@@ -247,7 +252,7 @@ class Dispatch:
         tags = (*order.tags, LOCAL_TAG) if plan.mixed and plan.reach == LOCAL else order.tags
         inline = len(order.body) <= self._config.ingress.inline_body
         return Job(
-            id=os.urandom(16).hex(),
+            id=order.id or os.urandom(16).hex(),
             ingress=self._ingress,
             lane=subjects.CLOUD if alone else subjects.INTERACTIVE,
             model=plan.model,

@@ -18,6 +18,8 @@ LOCAL = ("reach", "local")
 """The tag of a job that no provider may see, though others of its model may go to one."""
 AGAIN = ("again", "true")
 """The tag of a job that was published before: somebody may hold it already."""
+TOGETHER = "together"
+"""The tag of one of several jobs of one request: see `together`."""
 BEGUN = "begun"
 """The tag of a job whose answer is to go on from a text: see `begun`."""
 
@@ -29,6 +31,11 @@ class CodecError(ValueError):
 def begun(tokens: int, text: str) -> tuple[str, str]:
     """The tag of a job whose client has `text` already, and must get the rest of it alone."""
     return BEGUN, f"{tokens}:{text}"
+
+
+def together(group: str, number: int, count: int) -> tuple[str, tuple[str, str]]:
+    """(id, tag) of a request's job of this `number`; `group`: 120 random bits as hex digits."""
+    return f"{group}{number:02x}", (TOGETHER, str(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,15 @@ class Job:
     def again(self) -> bool:
         """Whether somebody may hold it already, although it is delivered for the first time."""
         return AGAIN in self.tags
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """The ids of all jobs of its request, its own among them."""
+        for name, value in self.tags:
+            if name == TOGETHER:
+                group = self.id[:-2]
+                return tuple(f"{group}{number:02x}" for number in range(int(value)))
+        return (self.id,)
 
     @property
     def begun(self) -> tuple[int, str] | None:

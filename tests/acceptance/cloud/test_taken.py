@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.acceptance.cloud.house import INPUT, OUTPUT, House
+from tests.acceptance.cloud.house import INPUT, OUTPUT, SECRET, House
 from tests.fabric import ask
-from tests.sim.providers import OpenAI
+from tests.sim.providers import Anthropic, OpenAI
 
 GRANTED = 1_000_000
 MODEL = "gpt-4o-mini"
@@ -73,3 +73,29 @@ async def test_a_worker_that_is_free_is_not_paid_for(here: House, sim: OpenAI) -
     assert {answer[2]["x-headrace-served-by"].partition(":")[0] for answer in answers} == {"node"}
     assert {answer[2]["x-headrace-cost"] for answer in answers} == {"0"}
     assert sim.record.connections == 0
+
+
+async def test_choices_of_one_request_are_paid_together_or_not_at_all(here: House) -> None:
+    """Each is a job of its own at a provider that gives one choice; the limit is for all."""
+    async with Anthropic(key=SECRET) as sim:
+        here.provider("a", sim, kind="anthropic")
+        here.price("a", "claude-haiku-4-5")
+        here.route("echo", ["a/claude-haiku-4-5"], max_price=0.01)
+        await here.grant(3000)
+        await here.ingress()
+        await here.fallback()
+        await here.provided("echo")
+        body = ask("#n one two", max_tokens=200)  # 700 at worst
+        status, answer, _ = await here.fabric.post({**body, "n": 6})
+        assert (status, answer["error"]["code"]) == (402, "insufficient_credits")
+        status, answer, _ = await here.fabric.post({**body, "n": 50})
+        assert (status, answer["error"]["code"]) == (400, "no_provider")
+        await here.settled(3000)
+        assert not sim.record.requests
+        status, answer, headers = await here.fabric.post({**body, "n": 4})
+        assert status == 200, answer
+        assert len(answer["choices"]) == 4
+        cost = sum(INPUT * e.used.input + OUTPUT * e.used.output for e in sim.record.requests)
+        assert headers["x-headrace-cost"] == f"0.{cost:06d} USD"
+        await here.settled(3000 - cost)
+        await here.fabric.idle()

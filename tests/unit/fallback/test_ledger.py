@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,23 @@ async def test_too_little_writes_nothing(one: tuple[Ledger, CounterBus]) -> None
     assert bus.stored == before
     with pytest.raises(Insufficient):
         await books.reserve(Reservation("nobody", "j", 1, "h", 1))
+
+
+async def test_jobs_of_one_request_are_reserved_for_if_there_is_enough_for_all(
+    one: tuple[Ledger, CounterBus],
+) -> None:
+    """The account holds 100. What was reserved for one of them is not needed again."""
+    found, _ = one
+
+    def part(job: str, amount: int) -> Reservation:
+        return replace(want(amount, job=job), together=("j0", "j1", "j2"))
+
+    with pytest.raises(Insufficient) as caught:
+        await found.reserve(part("j1", 34))
+    assert (caught.value.needed, caught.value.available) == (102, 100)
+    for job in ("j2", "j0", "j1"):
+        await found.reserve(part(job, 33))
+    assert (await found.balance("acme")) == Balance(1, 99)
 
 
 async def test_nothing_can_be_reserved_below_zero(one: tuple[Ledger, CounterBus]) -> None:

@@ -71,3 +71,12 @@ def test_a_model_may_have_slashes() -> None:
 def test_money_is_read_as_it_was_written(amount: int) -> None:
     text = money(amount, "USD")
     assert micro(Decimal(text.removesuffix(" USD"))) == amount
+
+
+def test_the_limit_is_for_all_jobs_of_a_request() -> None:
+    def worst(provider: str, _: str) -> int:
+        return {"a": 10, "b": 20, "c": 30}[provider]
+
+    chosen = choose(CHAT, worst, 60, jobs=3)
+    assert [each.provider for each in chosen.choices] == ["a", "b"]
+    assert chosen.passed == ("c: it may cost 90 micro-units, max_price allows 60",)

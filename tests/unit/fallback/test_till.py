@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from fallback.case import Bill, Case
-from fallback.ledger import Superseded
+from fallback.ledger import Held, Insufficient, Reservation, Superseded
 from fallback.policy import Choice
 from fallback.providers.base import NOTHING, Spent
 from fallback.till import Till
 from schemas import subjects
-from schemas.jobs import AGAIN
+from schemas.jobs import AGAIN, ASKED, together
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import stand
@@ -80,6 +80,26 @@ async def test_who_cannot_pay_is_told_the_cheapest(
         "0.000002 USD. Add credits with 'headrace credits grant', or ask for less, as with "
         "max_tokens."
     )
+
+
+async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> None:
+    """Who cannot pay them all is told what all may cost."""
+
+    class Shared(Gated):
+        async def reserve(self, what: Reservation) -> Held:
+            needed = what.amount * len(what.together)
+            if needed > self.money:
+                raise Insufficient(needed, self.money)
+            return await super().reserve(what)
+
+    id, tag = together("0" * 30, 1, 3)
+    case, book = stand.case(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
+    book.money = 20
+    bill = await stand.till(book).reserve(case, chosen(a=6, b=7, c=20))
+    assert [each.provider for each in bill.chosen.choices] == ["a"]
+    book.money = 17
+    with pytest.raises(EngineFault, match=r"may cost 0\.000018 USD at a provider"):
+        await stand.till(book).reserve(case, chosen(a=6, b=7, c=20))
 
 
 async def test_books_that_are_away_leave_the_job_to_others(bus: FakeBus) -> None:

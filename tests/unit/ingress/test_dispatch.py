@@ -58,6 +58,17 @@ async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: 
     assert [job.again for job in found] == [False, False, True, True]
 
 
+async def test_jobs_of_one_request_know_of_each_other(dispatch: Dispatch, bus: FakeBus) -> None:
+    await dispatch.submit_all([order(), order(), order()])
+    found = [jobs.unpack(post.payload) for post in bus.posts]
+    ids = tuple(job.id for job in found)
+    assert len(set(ids)) == 3
+    assert {len(id) for id in ids} == {32}
+    assert [job.together for job in found] == [ids] * 3
+    alone = await dispatch.submit(order())
+    assert alone.job.together == (alone.job.id,)
+
+
 async def test_no_two_jobs_share_an_id(dispatch: Dispatch) -> None:
     tickets = [await dispatch.submit(order()) for _ in range(50)]
     assert len({ticket.job.id for ticket in tickets}) == 50
