@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from tests.acceptance.cloud.house import House
-from tests.fabric import KEY, ask, counts, session
+from tests.fabric import KEY, ask, session
 from tests.sim.providers import OpenAI
 
 MODEL = "gpt-4o-mini"
@@ -50,7 +50,8 @@ async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> 
         name = f"#j{number}"
         body = ask(f"{name} x", max_tokens=2)
         status, body, headers = await here.fabric.post(body, note=name)
-        assert (status, body["choices"][0]["message"]["content"]) == (200, f"{name} x")
+        assert status == 200, body
+        assert body["choices"][0]["message"]["content"] == f"{name} x"
         return str(headers["x-headrace-served-by"]).partition(":")[0]
 
     by = Counter(await asyncio.gather(*map(one, range(1000))))
@@ -63,10 +64,11 @@ async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> 
     assert by["node"] > 50, "the worker had no chance"
     assert max(asked.values()) - min(asked.values()) < 3 * CLAIM, "they came one after the other"
     assert min(waited.values()) >= CLAIM, "a job went out before its deadline"
-    ended = await counts([worker], "runner.ended", by["node"], outcome="ok")
-    assert ended == [by["node"]]
     assert len(await here.charges()) == by["provider"]
     await here.fabric.idle()
+    # "late": whole, too, but by then its lease might have been another's.
+    ended = [worker.count("runner.ended", outcome=outcome) for outcome in ("ok", "late")]
+    assert sum(ended) == by["node"]
 
 
 async def test_strictly_local_means_no_connection(here: House, sim: OpenAI) -> None:
