@@ -199,11 +199,12 @@ def _talk(path: str, request: Mapping[str, Any], price: Price) -> Usage:
 
 
 def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
-    """By the minute or by tokens: that is known only when it is answered."""
-    length = estimate.seconds(request.get("file"), body_size)
+    """By the minute or by tokens: that is known only when it is answered. OpenAI tells whole
+    seconds, rounded up."""
+    length = math.ceil(estimate.seconds(request.get("file"), body_size))
     text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
-    heard = math.ceil(length * estimate.AUDIO_TOKENS)
-    written = estimate.SPOKEN_LIMIT + math.ceil(length * estimate.SPOKEN_TOKENS)
+    heard = length * estimate.AUDIO_TOKENS
+    written = estimate.SPOKEN_LIMIT + length * estimate.SPOKEN_TOKENS
     told = Usage(
         *_NOBODY, prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length
     )
