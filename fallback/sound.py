@@ -17,6 +17,8 @@ _FASTEST = 192_000 * 8 * 4
 """Bytes a second of the finest sound that there is; a head that claims more makes it short."""
 _PLAIN = frozenset({1, 3, 6, 7, 0xFFFE})
 """WAV's kinds of a fixed pace: whole numbers, floats, A-law, µ-law, extensible."""
+_STRANGE = 0.1
+"""Part of a file that may be none of its frames."""
 _LOST = 4096
 """Places in a file without a frame, after which it is no such file."""
 _BLOCKS = 32.767
@@ -165,18 +167,21 @@ Frame = tuple[int, float]
 
 
 def _framed(data: bytes, at: int, frame: Callable[[bytes, int], Frame | None]) -> float | None:
-    """What is no frame in between (tags, damage) is passed over."""
-    total, lost = 0.0, 0
+    """What is no frame in between (tags, damage) is passed over; if it is much, something else may
+    be hidden there."""
+    total, lost, left = 0.0, 0, (len(data) - at) * _STRANGE
     while 0 <= at < len(data) - 6:
         found = frame(data, at) if data[at] == 0xFF else None
         if found is not None:
             at += found[0]
             total += found[1]
-        elif (lost := lost + 1) > _LOST:
+        elif (lost := lost + 1) > _LOST or left < 0:
             return None
         else:
-            at = data.find(b"\xff", at + 1)
-    return total or None
+            after = data.find(b"\xff", at + 1)
+            left -= (after if after >= 0 else len(data)) - at
+            at = after
+    return total if left >= 0 and total else None
 
 
 def _mpeg(data: bytes, at: int) -> Frame | None:

@@ -86,6 +86,8 @@ def test_streams_of_an_ogg_follow_each_other() -> None:
         b"",
         b"\xff\xfb\x90\x00",
         b"\xff\xfb" + b"\xff" * 10_000_000,
+        FRAME + bytes(10_000),
+        FRAME + b"\xff\xf1\x50\x40\x20\x1f\xfc".ljust(256) * 100,  # frames of AAC
         b"RIFF____WAVEfmt ",
         b"fLaC" + bytes(40),
         b"OggS" + bytes(40),
