@@ -157,8 +157,8 @@ def seconds(recordings: Any, size: int) -> float:
 
 
 def _length(recording: bytes) -> float:
-    exact = sound.seconds(recording)
-    return len(recording) / BYTES_A_SECOND if exact is None else exact
+    most = sound.most(recording)
+    return len(recording) / BYTES_A_SECOND if most is None else most
 
 
 def _bytes_of(base64: str) -> bytes:

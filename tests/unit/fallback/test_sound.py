@@ -103,6 +103,24 @@ def test_what_cannot_be_told_is_not(data: bytes) -> None:
     assert time.process_time() - began < 0.5
 
 
+@pytest.mark.parametrize(
+    ("container", "codec"), [("flac", "flac"), ("mp4", "aac"), ("ogg", "opus")]
+)
+def test_a_head_that_claims_too_little_is_not_believed(container: str, codec: str) -> None:
+    data = coded(container, "libopus" if codec == "opus" else codec, 48_000)
+    assert sound.most(data) == sound.seconds(data)
+    large = data + bytes(10_000_000)
+    found = sound.most(large)
+    assert found is not None
+    assert found >= 10_000_000 / (48_000 * 2)
+
+
+def test_plain_samples_are_as_long_as_they_are() -> None:
+    for container, codec in (("wav", "pcm_s16le"), ("aiff", "pcm_s16be"), ("mp3", "libmp3lame")):
+        data = coded(container, codec, 44_100)
+        assert sound.most(data) == sound.seconds(data)
+
+
 MAGICS = (
     b"RIFF____WAVE",
     b"fLaC",
@@ -116,5 +134,5 @@ MAGICS = (
 
 @given(st.sampled_from([*MAGICS, b"FORM____AIFFCOMM", b"\xff\xf1", b"ID3"]), st.binary())
 def test_nothing_is_too_odd(magic: bytes, rest: bytes) -> None:
-    found = sound.seconds(magic + rest)
-    assert found is None or found >= 0
+    found, most = sound.seconds(magic + rest), sound.most(magic + rest)
+    assert found is None or (most is not None and most >= found >= 0)
