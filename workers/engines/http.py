@@ -72,6 +72,15 @@ async def read_error(response: Response) -> bytes:
     return await response.read(ERROR_LIMIT)
 
 
+async def read_whole(response: Response, sink: Sink) -> bytes:
+    """The body of an answer; each piece of it is progress."""
+    parts = []
+    async for chunk in response.pieces():
+        parts.append(chunk)
+        sink.touch()
+    return b"".join(parts)
+
+
 async def relay_events(response: Response, sink: Sink) -> Events:
     """Pass an event stream through as it comes; returns what the end of it tells."""
     events = Events()

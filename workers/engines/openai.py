@@ -22,11 +22,12 @@ from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.envelope import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.events import ErrorGuard, ended, tokens_of_stream, tokens_told
-from workers.engines.http import Upstream, read_error, relay_events
+from workers.engines.http import Upstream, read_error, read_whole, relay_events
 from workers.engines.link import Response
 from workers.engines.naming import Naming, name_form
 from workers.engines.owed import TOOL_CHOICE, owed
 from workers.engines.thoughts import Named
+from workers.engines.transcript import EVENTS, told_whole
 from workers.engines.usage import Usage
 
 PROBE_TIMEOUT = 10.0
@@ -57,6 +58,7 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "completions": ("/v1/completions", {"prompt": "hi", "max_tokens": 1}),
     "embeddings": ("/v1/embeddings", {"input": "hi"}),
 }
+_HEARING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 _ABSENT = frozenset({404, 405, 501})
 _BUSY = frozenset({408, 425, 429})
 
@@ -191,9 +193,13 @@ class OpenAIEngine:
         async with self._http.call("POST", job.endpoint, body, content_type) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
-            if job.stream:
-                return await self._relay(job, response, sink)
-            return await self._whole(response, sink)
+            if not job.stream:
+                return await self._whole(response, sink)
+            if job.endpoint in _HEARING and not response.header("content-type", "").startswith(
+                EVENTS
+            ):
+                return await self._heard(response, sink)
+            return await self._relay(job, response, sink)
 
     async def _insist(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         """The same for a request that may want a call which the engine does not force."""
@@ -234,7 +240,7 @@ class OpenAIEngine:
 
     async def _relay(self, job: Job, response: Response, sink: Sink) -> Usage | None:
         content_type = response.header("content-type", "")
-        if not content_type.startswith("text/event-stream"):
+        if not content_type.startswith(EVENTS):
             raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
         sink.start(200, content_type)
         guard = ErrorGuard(sink, self.name)
@@ -243,12 +249,19 @@ class OpenAIEngine:
             raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
         return tokens_of_stream(guard.head, events.tail)
 
+    async def _heard(self, response: Response, sink: Sink) -> Usage | None:
+        """A transcription that was to be streamed, of an engine that passes over `stream`."""
+        document = await read_whole(response, sink)
+        try:
+            events = told_whole(document, response.header("content-type", ""))
+        except ValueError as fault:
+            raise EngineFault(f"{self.name} sent no transcription: {fault}") from None
+        sink.start(200, EVENTS)
+        sink.data(events)
+        return tokens_told(document)
+
     async def _whole(self, response: Response, sink: Sink) -> Usage | None:
-        parts = []
-        async for chunk in response.pieces():
-            parts.append(chunk)
-            sink.touch()
-        document = b"".join(parts)
+        document = await read_whole(response, sink)
         usage = tokens_told(document)
         sink.start(200, response.header("content-type", JSON))
         sink.data(document)

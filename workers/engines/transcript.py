@@ -47,6 +47,20 @@ class Segment:
     raw: Mapping[str, Any]
 
 
+def told_whole(answer: bytes, content_type: str) -> bytes:
+    """The events of a stream, for the whole answer of an engine that does not stream (OpenAI's own
+    whisper-1 does not): JSON with a `text`, or the text itself. Raises ValueError."""
+    found: Any = {"text": answer.decode().strip()}
+    if content_type.startswith("application/json"):
+        found = orjson.loads(answer)
+    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
+        raise ValueError("it has no text")
+    text, usage = found["text"], found.get("usage")
+    done = {"type": "transcript.text.done", "text": text}
+    events = [{"type": "transcript.text.delta", "delta": text}] if text else []
+    return b"".join(map(written, [*events, {**done, "usage": usage} if usage else done]))
+
+
 class Transcript:
     """Raises ValueError for a document that is not whisper-server's."""
 
