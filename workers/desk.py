@@ -129,7 +129,7 @@ class EngineDesk:
 
     async def _begin(self) -> None:
         offer = await self.engine.discover()
-        await self.engine.check()
+        offer = await self.engine.check() or offer
         self._slots, self.models = offer.slots, offer.models
         metrics.SLOTS.labels(self.engine.name).set(offer.slots)
         jobs, replicas = self._settings.jobs, self._settings.nats.replicas

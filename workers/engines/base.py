@@ -81,8 +81,9 @@ class Engine(Protocol):
     async def discover(self) -> Offer:
         """Ask the engine for its models and slots."""
 
-    async def check(self) -> None:
-        """Run a real small job: health pages stay green on an engine that hangs."""
+    async def check(self) -> Offer | None:
+        """Run a real small job: health pages stay green on an engine that hangs. Gives a better
+        offer if the engine says more of its models now that one is loaded."""
 
     async def probe(self) -> bool:
         """Whether the engine's own loop still turns; cheap, asked while jobs are silent."""

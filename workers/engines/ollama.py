@@ -27,7 +27,7 @@ import orjson
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines import ollama_words as words
-from workers.engines.base import EngineFault, Sink
+from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.envelope import JSON, Refusal
 from workers.engines.naming import Numbering
 from workers.engines.openai import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
@@ -96,6 +96,10 @@ class OllamaEngine(OpenAIEngine):
         Ignored("verbosity", _NOT_KNOWN, unless=(*NOTHING, "medium")),
         Ignored("web_search_options", _NOT_KNOWN, unless=()),
     )
+
+    async def check(self) -> Offer | None:
+        await super().check()
+        return await self.discover() if self._models else None
 
     async def _list(self) -> dict[str, dict[str, Any]]:
         found = await self._http.json("/api/tags", PROBE_TIMEOUT)

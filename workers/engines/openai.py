@@ -101,10 +101,10 @@ class OpenAIEngine:
         self._models = {model.id: model for model in found}
         return Offer(slots, tuple(found))
 
-    async def check(self) -> None:
+    async def check(self) -> Offer | None:
         """One token, or one embedding, of the first model."""
         if not self._models:
-            return
+            return None
         model = next(iter(self._models.values()))
         why = ""
         for feature, (path, body) in SMALL_JOBS.items():
@@ -113,10 +113,11 @@ class OpenAIEngine:
             own = {"model": self._own[model.id], **body}
             status, answer = await self._ask(path, own, self.check_timeout)
             if status == 200:
-                return
+                return None
             why = translate(status, answer).message
         if why:
             raise EngineFault(f"{self.name} failed a small job: {why}", away=True)
+        return None
 
     async def probe(self) -> bool:
         """Whether it still lists its models. Raises EngineFault when an idle engine has others

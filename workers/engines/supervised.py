@@ -76,11 +76,12 @@ class Supervised:
         self._since = self._since or _now()
         return await self._ask(engine.discover)
 
-    async def check(self) -> None:
-        await self._ask((await self._engine()).check)
+    async def check(self) -> Offer | None:
+        better = await self._ask((await self._engine()).check)
         self._check_owner()
         self._sound, self._since = True, None
         self._process.chatty = False  # from now on it may speak of what clients send
+        return better
 
     async def probe(self) -> bool:
         return self._process.state == "ready" and await (await self._engine()).probe()

@@ -36,6 +36,7 @@ class Engine:
         self.probes = 0
         self.slots = 2
         self.models: tuple[str, ...] = ("m",)
+        self.better: Offer | None = None
 
     async def discover(self) -> Offer:
         if self.away:
@@ -43,9 +44,10 @@ class Engine:
         models = (ServedModel(name, "e", "fake", self.slots) for name in self.models)
         return Offer(self.slots, tuple(models))
 
-    async def check(self) -> None:
+    async def check(self) -> Offer | None:
         if self.faults:
             raise EngineFault(self.faults.pop(0))
+        return self.better
 
     async def probe(self) -> bool:
         self.probes += 1
@@ -113,6 +115,13 @@ async def test_a_good_engine_is_found_checked_and_pulls(case: Case) -> None:
     assert [verb for verb, _ in case.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i.jobs.m.i"]
     assert case.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i"] * 2
     assert b'"priority":2' in case.bus.posts[0].payload
+
+
+async def test_what_its_check_tells_of_its_models_counts(case: Case) -> None:
+    case.engine.better = Offer(3, (ServedModel("m", "e", "fake", 3, 2048),))
+    case.desk.start()
+    await case.until("starting", "ready")
+    assert [(model.context, case.desk.state.slots) for model in case.desk.models] == [(2048, 3)]
 
 
 async def test_an_engine_that_is_away_is_looked_for(case: Case) -> None:

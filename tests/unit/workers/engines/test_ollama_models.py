@@ -40,7 +40,9 @@ async def test_models_with_what_they_can_do(server: Ollama, engine: OllamaEngine
     assert {"n", "tool_choice"} <= {each.field for each in writer.ignores}
     assert writer.context == 0, "it tells no context length of a model that is not loaded"
 
-    await engine.check()
+    better = await engine.check()
+    assert better is not None
+    assert [m.context for m in better.models] == [2048, 0]
     assert [m.context for m in (await engine.discover()).models] == [2048, 0]
 
 
