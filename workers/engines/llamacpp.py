@@ -54,6 +54,7 @@ UNREADABLE = "Failed to load image or audio file"
 """Of a WebP, too, though it may be whole."""
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """Without these, nothing of a chat's request needs a look."""
+NO_TOKENS = "Prompt contains invalid tokens"
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TEXTS_OF = {
@@ -296,7 +297,7 @@ class LlamaCppEngine(OpenAIEngine):
         if refusal.message == UNREADABLE:
             refusal.message = f"{UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
             refusal.param = _TEXTS_OF.get(job.endpoint, "input")
-        if refusal.code == "context_length_exceeded":
+        if refusal.code == "context_length_exceeded" or refusal.message == NO_TOKENS:
             refusal.param = _TEXTS_OF.get(job.endpoint, "input")
         elif (found := _BLAMED.match(refusal.message)) and not refusal.param:
             refusal.param = "tools" if found[1] == "tools" else _TEXTS_OF.get(job.endpoint)

@@ -170,6 +170,8 @@ async def test_many_embeddings(client: AsyncOpenAI) -> None:
         ({"input": "x", "dimensions": 16}, "unsupported_parameter", "dimensions"),
         ({"input": "word " * 3000}, "context_length_exceeded", "input"),
         ({"input": []}, "invalid_request", "input"),
+        ({"input": [30522]}, "invalid_request", "input"),
+        ({"input": [2**40]}, "invalid_request", "input"),
         ({"input": ["x"] * 2049}, "invalid_request", "input"),
         ({"input": "x", "model": MODEL}, "unsupported_endpoint", "model"),
     ],

@@ -486,6 +486,13 @@ TOO_LONG = "request (9031 tokens) exceeds the available context size (2048 token
         ),
         (CHAT, fault(400, "bad grammar"), 400, "invalid_request", None),
         (
+            "/v1/completions",
+            fault(400, "Prompt contains invalid tokens"),
+            400,
+            "invalid_request",
+            "prompt",
+        ),
+        (
             CHAT,
             fault(500, "image input is not supported - hint", "server_error"),
             400,
