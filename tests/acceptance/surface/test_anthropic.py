@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import anthropic
@@ -116,6 +117,27 @@ async def test_a_tool_is_called(claude: AsyncAnthropic, stream: bool) -> None:
     uses = [block for block in answer.content if block.type == "tool_use"]
     assert answer.stop_reason == "tool_use"
     assert [(use.name, use.input) for use in uses] == [("weather", {"city": "Paris"})]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_argument_called_model_is_not_the_answers_own(
+    claude: AsyncAnthropic, stream: bool
+) -> None:
+    schema = {"type": "object", "properties": {"model": {"type": "string"}}}
+    messages = json.loads(json.dumps(TOOL_CHAT["messages"]).replace('"city"', '"model"'))
+    asked: Any = {
+        **TOOL_CHAT,
+        "messages": messages,
+        "tools": [{"name": "weather", "input_schema": schema}],
+        "extra_body": COLD,
+    }
+    if stream:
+        async with claude.messages.stream(**asked) as events:
+            answer: Any = await events.get_final_message()
+    else:
+        answer = await claude.messages.create(**asked)
+    (used,) = [block for block in answer.content if block.type == "tool_use"]
+    assert (used.input, answer.model) == ({"model": "Paris"}, TOOLS_MODEL)
 
 
 @pytest.mark.parametrize("only_one", [True, False])
