@@ -2,7 +2,8 @@
 
 Fields without an effect on the output are nobody's business: `user`, `metadata`, `store`,
 `service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention` and `prediction`
-pass in silence, as do fields that nobody here has heard of (an engine may know them).
+pass in silence. A field that neither OpenAI's API nor the engine is known to have passes, as the
+engine may be newer than what is known of it; but the answer says so (`Fields.strange`).
 
 Jobs of a model go to whichever of its engines is free. So a field counts as honoured only if all
 of them honour it, while an endpoint is open as soon as one of them has it. Providers are chosen by
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from ingress.catalog import Catalog
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import Ignored, ServedModel, names_at
+from schemas.openai import NAMES
 
 SERVER_TOOLS = "server_tools"
 """The feature of an engine that runs tools itself, such as a web search."""
@@ -45,17 +48,37 @@ ENDPOINTS: Mapping[str, str] = {
 }
 """By the feature that an engine's card names."""
 
+_SERVERS: Mapping[str, str] = {
+    "llamacpp": "llama-server",
+    "embedded": "llama-server",
+    "vllm": "vLLM",
+    "ollama": "Ollama",
+    "sdcpp": "sd-server",
+    "whisper": "whisper-server",
+}
+"""What the engines of a kind are called where they come from."""
+_NONE: frozenset[str] = frozenset()
+_MOST_ODD = 4
+_LONGEST = 64
+_LIKE = 0.75
+"""How many strange fields are named, their letters, and how alike a name must be that was meant."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ability:
     """Of one model at one endpoint. `tops`: names of the fields that need a look. `choices`: how
-    many choices (`n`) every engine can give at once."""
+    many choices (`n`) every engine can give at once. `known`: names of all fields that every engine
+    has that tells its own, with OpenAI's; None if none does. `shared`: of these the engines' own.
+    `own`: the engines' names, and those of their own fields."""
 
     open: bool
     can: tuple[str, ...]
     tops: frozenset[str]
     ignored: tuple[Ignored, ...]
     choices: int
+    known: frozenset[str] | None = None
+    shared: frozenset[str] = frozenset()
+    own: tuple[tuple[str, frozenset[str]], ...] = ()
 
 
 class Fields:
@@ -107,6 +130,19 @@ class Fields:
                 found[foreign.field] = foreign
         return list(found.values())
 
+    def strange(
+        self, model: str, feature: str, request: Mapping[str, Any], paid: bool = False
+    ) -> str:
+        """A warning of fields that nobody is known to have; mostly empty."""
+        ability = self.ability(model, feature, paid)
+        if ability.known is None or ability.known.issuperset(request):
+            return ""
+        odd = [name for name in request if name not in ability.known]
+        told = [_doubtful(name, ability) for name in odd[:_MOST_ODD]]
+        if len(odd) > _MOST_ODD:
+            told.append(f"and {len(odd) - _MOST_ODD} more")
+        return "; ".join(told)
+
 
 def refuse(model: str, found: Iterable[Ignored]) -> None:
     """Raises UnsupportedParameter, which names the first of them that is not worth a try."""
@@ -120,9 +156,21 @@ def refuse(model: str, found: Iterable[Ignored]) -> None:
         )
 
 
-def warning(found: Iterable[Ignored]) -> str:
+def warning(found: Iterable[Ignored], strange: str = "") -> str:
     """For the header of an answer that was given all the same."""
-    text = "; ".join(f"{each.field} has no effect: {each.why}" for each in found)
+    told = [f"{each.field} has no effect: {each.why}" for each in found]
+    return _printable("; ".join([*told, strange] if strange else told))
+
+
+def _doubtful(name: str, ability: Ability) -> str:
+    short = name[:_LONGEST]
+    lacking = dict.fromkeys(server for server, names in ability.own if name not in names)
+    told = f"{short!r} is known neither to OpenAI's API nor to {' or '.join(lacking)}"
+    near = get_close_matches(short, ability.known or (), 1, _LIKE)
+    return f"{told}; did you mean {near[0]!r}?" if near else told
+
+
+def _printable(text: str) -> str:
     ascii_ = text.encode("ascii", "replace").decode()
     return "".join(letter if letter.isprintable() else " " for letter in ascii_)
 
@@ -143,13 +191,24 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
     ignored = tuple(
         entry for each in here for entry in each.ignores if not entry.at or feature in entry.at
     )
+    own = tuple(
+        (_SERVERS.get(each.kind, each.kind), names)
+        for each in here
+        if (names := names_at(each.knows, feature)) is not None
+    )
+    tops = frozenset(entry.field.partition(".")[0] for entry in ignored)
     choices = [each.slots if "n" in each.features or not each.features else 1 for each in here]
+    # What one of them has, and another has not, may be passed over.
+    shared = frozenset.intersection(*(names for _, names in own)) if own else _NONE
     return Ability(
         open=bool(here) or not serving,
         can=tuple(sorted({word for each in serving for word in each.features})),
-        tops=frozenset(entry.field.partition(".")[0] for entry in ignored) | {"tools"},
+        tops=tops | {"tools"},
         ignored=ignored,
         choices=min(choices, default=128),
+        known=NAMES.get(feature, _NONE) | shared | tops if own else None,
+        shared=shared,
+        own=own,
     )
 
 

@@ -5,7 +5,7 @@ JSON, not msgpack, so that ``nats sub 'hb.>'`` can be read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -58,6 +58,13 @@ class Ignored:
         return not self.same or value != request.get(self.same)
 
 
+def names_at(knows: Iterable[str], feature: str) -> frozenset[str] | None:
+    """Of `ServedModel.knows` what belongs to one endpoint; None if nothing is known."""
+    split = [entry.split(" ") for entry in knows]
+    found = [names for at, *names in split if feature in at.split(",")]
+    return frozenset().union(*found) if found else None
+
+
 def _asked(value: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each for name, each in value.items() if each not in (None, [], {})}
 
@@ -66,7 +73,9 @@ def _asked(value: Mapping[str, Any]) -> dict[str, Any]:
 class ServedModel:
     """One model on one engine. `context`: tokens for one slot, 0 if unknown. `features`: the
     endpoints it has and what it can do there; empty if unknown, as are
-    `modalities`. `ignores`: what it cannot."""
+    `modalities`. `ignores`: what it cannot. `knows`: names of fields that its engine has beside
+    OpenAI's: in each entry the endpoints, with commas, and then the names (``chat,completions
+    grammar min_p``). Of an endpoint without an entry nothing is known."""
 
     id: str
     engine: str
@@ -76,6 +85,7 @@ class ServedModel:
     modalities: tuple[str, ...] = ("text",)
     features: tuple[str, ...] = ()
     ignores: tuple[Ignored, ...] = ()
+    knows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,19 +68,22 @@ async def work(
     here, who = caller.here, caller.who
     plan = choose(caller, asked.get("model"), kind)
     ignored = here.fields.check(plan.model, kind.feature, asked, _NONE, plan.paid)
+    strange = here.fields.strange(plan.model, kind.feature, asked, plan.paid)
     if not caller.lenient:
         fields.refuse(plan.name, ignored)
     tags = () if plan.name == plan.model else ((ASKED, plan.name),)
     if caller.lenient:
         tags = (*tags, LENIENT)
-        ignored = [*ignored, *_unknown(kind, asked)]
+        own = here.fields.ability(plan.model, kind.feature, plan.paid).shared
+        ignored = [*ignored, *_unknown(asked, kind.fields | own)]
+        strange = ""
     stream = bool(asked.get("stream")) and all(each.field != "stream" for each in ignored)
     order = Order(plan, kind.path, stream, body, content_type, who.account, who.key, tags)
     ticket = await here.dispatch.submit(order)
     exchange = Exchange(caller.request, here.dispatch, ticket, plan.name)
     response = await exchange.answer(here.config.ingress.keepalive)
-    if ignored:
-        response.headers[WARNING_HEADER] = fields.warning(ignored)
+    if ignored or strange:
+        response.headers[WARNING_HEADER] = fields.warning(ignored, strange)
     return response
 
 
@@ -107,10 +110,7 @@ def _only(here: Context, kind: Work) -> str:
     return able[0]
 
 
-def _unknown(kind: Work, asked: Mapping[str, Any]) -> list[Ignored]:
+def _unknown(asked: Mapping[str, Any], known: frozenset[str]) -> list[Ignored]:
     """Fields that OpenAI has not: an engine may know them, and passes over them if not."""
-    return [
-        Ignored(name, "it is not known here, unless the engine knows it")
-        for name in asked
-        if name not in kind.fields
-    ]
+    why = "it is not known here, unless the engine knows it"
+    return [Ignored(name, why) for name in asked if name not in known]

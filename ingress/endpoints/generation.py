@@ -125,14 +125,15 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
         fields.refuse(plan.name, ignored)
         ignored = []  # the rest is tried, and the worker sees whether it was heeded
+    strange = here.fields.strange(plan.model, endpoint.feature, asked, plan.paid)
     wanted = endpoint.wants(asked) if endpoint.wants is not None else None
     served = "" if plan.paid else plan.model
     body = await here.media.resolve(request, endpoint.path, asked, body, served)
     stream = endpoint.streams and bool(asked.get("stream"))
     call = Call(request, here, endpoint, asked, body, plan, who, stream, ignored)
     response = await (call.answer() if wanted is None else _structured(call, wanted))
-    if ignored:
-        _warn(response, fields.warning(ignored))
+    if ignored or strange:
+        _warn(response, fields.warning(ignored, strange))
     return response
 
 

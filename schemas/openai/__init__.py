@@ -10,6 +10,7 @@ from schemas.openai.audio import TRANSCRIPTIONS
 from schemas.openai.chat import CHAT
 from schemas.openai.images import IMAGES
 from schemas.openai.messages import COUNT_TOKENS, MESSAGES
+from schemas.openai.names import NAMES
 from schemas.openai.responses import RESPONSES
 from schemas.openai.shape import Shape
 from schemas.openai.speech import SPEECH
@@ -22,6 +23,7 @@ __all__ = [
     "EMBEDDINGS",
     "IMAGES",
     "MESSAGES",
+    "NAMES",
     "RERANK",
     "RESPONSES",
     "SPEECH",

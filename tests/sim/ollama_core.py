@@ -77,6 +77,10 @@ class Core(Sim):
         model = self._model(asked)
         if "completion" not in model.capabilities:
             raise NativeError(400, f'"{asked["model"]}" does not support {_VERB[key]}')
+        if not asked.get("prompt") and not asked.get("messages"):
+            reason = "unload" if asked.get("keep_alive") == 0 else "load"
+            yield {**_chunk(asked, key, ""), "done": True, "done_reason": reason}
+            return
         if asked.get("tools") and "tools" not in model.capabilities:
             name = f"registry.ollama.ai/library/{model.name}"
             raise NativeError(400, f"{name} does not support tools")

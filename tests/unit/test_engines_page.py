@@ -25,6 +25,11 @@ LINES = {
     "`model` and `id` of answers",
     "too long a prompt",
     "pictures by address",
+    "log-probabilities",
+    "`max_tokens: 0`",
+    "fields that nobody has",
+    "its own fields",
+    "no answer, ever",
     "leaks",
     "rules of every worker",
 }

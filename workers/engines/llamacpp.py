@@ -130,6 +130,7 @@ class LlamaCppEngine(OpenAIEngine):
             ("text", *senses),
             (*endpoints, *can, *senses),
             ignores,
+            card.known(endpoints),
         )
 
     async def _generates(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from schemas.nodes import NOTHING, Ignored
+from workers.engines import foreign
 
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
@@ -35,6 +36,29 @@ UNWILLING: Mapping[str, Any] = {
     "temperature": 0,
 }
 """A chat that shows whether `tool_choice` is obeyed: text comes back if it is not."""
+
+KNOWS = (
+    "chat,completions,responses,input_tokens verbose timings_per_token cache_prompt return_tokens"
+    " return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl n_cache_reuse"
+    " t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability xtc_threshold"
+    " typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty dry_multiplier"
+    " dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat mirostat_tau"
+    " mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
+    " post_sampling_probs lora json_schema grammar grammar_lazy grammar_triggers preserved_tokens"
+    " samplers ignore_eos id_slot echo",
+    "chat,responses,input_tokens chat_template_kwargs add_generation_prompt generation_prompt"
+    " continue_final_message chat_format chat_parser parse_tool_calls reasoning_format"
+    " reasoning_control reasoning_budget_tokens reasoning_budget_start_tag"
+    " reasoning_budget_end_tag reasoning_budget_end_tags reasoning_budget_message"
+    " thinking_budget_tokens",
+    "completions max_completion_tokens",
+    "responses,input_tokens stop seed presence_penalty frequency_penalty logit_bias n"
+    " max_completion_tokens",
+    "messages,count_tokens top_k chat_template_kwargs",
+    "embeddings embd_normalize",
+    "rerank return_text",
+)
+"""Its own fields (measured: a value of a wrong type is refused; the rest is from its source)."""
 
 _NO_TOOLS = "the model's chat template knows no tools"
 _NO_THOUGHTS = "the model's chat template knows no reasoning"
@@ -76,6 +100,7 @@ _ALWAYS = (
     Ignored("output_format", _DROPPED, ("messages",)),
     Ignored("context_management", _STATELESS, ("messages",), ({}, _KEEP_THOUGHTS)),
 )
+_FOREIGN = foreign.passed_over(KNOWS)
 _NOT_IN_MESSAGES = (
     *("seed", "logit_bias", "presence_penalty", "frequency_penalty", "repeat_penalty", "min_p"),
     *("grammar", "json_schema", "response_format", "stop", "n", "logprobs", "ignore_eos"),
@@ -115,11 +140,21 @@ def ignored(
     size = (entry.get("meta") or {}).get("n_embd")
     why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
     found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))
+    found += _FOREIGN
     return tuple(each for each in found if not set(endpoints).isdisjoint(each.at))
 
 
 def _unless(name: str) -> tuple[Any, ...]:
     return (1,) if name == "n" else NOTHING if name != "seed" else ()
+
+
+def known(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """Of `KNOWS` what belongs to those endpoints."""
+    return tuple(each for each in KNOWS if not set(endpoints).isdisjoint(_places(each)))
+
+
+def _places(entry: str) -> list[str]:
+    return entry.partition(" ")[0].split(",")
 
 
 def spins(slots: bytes) -> bool:

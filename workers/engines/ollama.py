@@ -8,6 +8,8 @@ Its OpenAI endpoints are used, with these differences to what they do by themsel
   that. So a request that may be too long (more than two bytes for each token of context)
   is first sent to its own API with ``truncate: false`` and one token to generate; the real request
   then finds the prompt in the cache. Embeddings always go to its own API.
+- `keep_alive`, which only its own API has, is said there: of embeddings with the request, else when
+  the answer is over, by a request without a prompt, as its documentation has it.
 - Its ids are drawn from 999 numbers: chats and completions get the job's.
 - Models that it only forwards to a remote host are served if the config names them, else not.
 
@@ -23,9 +25,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import orjson
+import structlog
 
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
+from workers.engines import foreign
 from workers.engines import ollama_words as words
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.envelope import JSON, Refusal
@@ -33,16 +37,23 @@ from workers.engines.naming import Numbering
 from workers.engines.openai import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.usage import Usage
 
+log = structlog.get_logger("ollama")
+
 SMALLEST_CONTEXT = 2048
 """Tokens; the least that any version gives a model whose context is not known yet."""
 BYTES_PER_TOKEN = 2
 """Texts with fewer bytes for each token than this are not met outside of tests."""
 
 _UNKNOWN = (
-    *("options", "keep_alive", "format", "think", "template", "truncate"),  # of its own API
-    *("top_k", "min_p", "repeat_penalty", "mirostat", "num_ctx"),
-    *("grammar", "cache_prompt", "return_progress", "timings_per_token"),  # of llama-server
+    *("template", "truncate"),  # of its own API
+    *("cache_prompt", "return_progress", "timings_per_token"),  # of llama-server
 )
+KNOWS = (
+    "chat,completions,embeddings,responses,messages keep_alive",
+    "chat reasoning",
+)
+"""Its own fields; `keep_alive` is seen to here."""
+_KEEP = b'"keep_alive"'
 _NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
 _GENERATING = ("chat", "completions")
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
@@ -95,6 +106,8 @@ class OllamaEngine(OpenAIEngine):
         *(Ignored(name, _NOT_KNOWN) for name in _UNKNOWN),
         Ignored("verbosity", _NOT_KNOWN, unless=(*NOTHING, "medium")),
         Ignored("web_search_options", _NOT_KNOWN, unless=()),
+        Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
+        *foreign.passed_over(KNOWS),
     )
 
     async def check(self) -> Offer | None:
@@ -143,13 +156,19 @@ class OllamaEngine(OpenAIEngine):
             modalities,
             tuple(features),
             self.ignored_fields,
+            KNOWS,
         )
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint != "/v1/embeddings":
-            return await super()._serve(job, body, Numbering(sink, job.id))
+            kept = words.kept(orjson.loads(body)) if _KEEP in body else None
+            usage = await super()._serve(job, body, Numbering(sink, job.id))
+            if kept is not None:
+                await self._keep(self._own[job.model], kept)
+            return usage
         request = orjson.loads(await self._prepare(job, body))
-        known = ("model", "input", "dimensions")
+        words.kept(request)
+        known = ("model", "input", "dimensions", "keep_alive")
         asked = {key: request[key] for key in known if request.get(key) is not None}
         own = orjson.dumps({**asked, "truncate": False})
         async with self._http.call("POST", "/api/embed", own, JSON) as response:
@@ -164,6 +183,16 @@ class OllamaEngine(OpenAIEngine):
         sink.data(document)
         await sink.settle()
         return Usage(tokens, 0, 0)
+
+    async def _keep(self, own: str, kept: Any) -> None:
+        """How long the model stays loaded; the answer is given, whatever comes of it."""
+        try:
+            asked = {"model": own, "keep_alive": kept}
+            status, answer = await self._ask("/api/generate", asked, ASK_TIMEOUT)
+        except EngineFault as fault:
+            status, answer = 0, fault.message.encode()
+        if status != 200:
+            log.warning("ollama.not_kept", engine=self.name, model=own, error=answer.decode())
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)

@@ -1,4 +1,5 @@
-"""What a request says, in the words of Ollama's own API: for counting its tokens. Pure.
+"""What a request says, in the words of Ollama's own API: for counting its tokens, and for how long
+its model is to stay loaded. Pure.
 
 Its OpenAI and Anthropic endpoints translate to that API themselves (source at fb30760). Here only
 what a prompt is made of is translated, without pictures, which no model is to look at twice.
@@ -6,13 +7,17 @@ what a prompt is made of is translated, without pictures, which no model is to l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
+from workers.engines.envelope import Refusal
+
 _SAYING = ("messages", "input", "instructions", "system", "prompt")
 """Fields with the text of a prompt, of all endpoints."""
+_DURATION = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _SENSED = ("image_url", "input_audio", "source")
 
 
@@ -37,6 +42,17 @@ def native(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"prompt": request.get("prompt"), "suffix": request.get("suffix") or ""}
     tools = [_tool(tool) for tool in request.get("tools") or ()]
     return {"messages": list(_messages(request)), "tools": tools}
+
+
+def kept(request: Mapping[str, Any]) -> Any:
+    """Its `keep_alive`: seconds, or a duration as Go writes them; None if it says nothing. Raises
+    Refusal."""
+    found = request.get("keep_alive")
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    if found is None or number or (isinstance(found, str) and _DURATION.fullmatch(found)):
+        return found
+    why = "Invalid value for 'keep_alive': seconds, or a duration like '10m', are needed."
+    raise Refusal(why, param="keep_alive")
 
 
 def _messages(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

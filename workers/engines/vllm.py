@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from schemas.jobs import Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import NOTHING, Ignored, ServedModel
+from workers.engines import foreign
 from workers.engines.base import EngineFault
 from workers.engines.envelope import Refusal, translate
 from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
@@ -39,6 +40,23 @@ limit for them is 0), another one only these."""
 _NO_SENSE = re.compile(r"is not a multimodal model|At most 0 ")
 _LANGUAGE_MODELS = "chat", "completions", "responses", "messages"
 
+KNOWS = (
+    "chat,completions use_beam_search top_k min_p repetition_penalty length_penalty stop_token_ids"
+    " include_stop_str_in_output ignore_eos min_tokens skip_special_tokens"
+    " spaces_between_special_tokens truncate_prompt_tokens prompt_logprobs allowed_token_ids"
+    " bad_words add_special_tokens response_format structured_outputs priority request_id"
+    " return_tokens_as_token_ids return_token_ids cache_salt kv_transfer_params vllm_xargs"
+    " logits_processors thinking_token_budget repetition_detection",
+    "chat echo add_generation_prompt continue_final_message documents chat_template"
+    " chat_template_kwargs mm_processor_kwargs media_io_kwargs include_reasoning",
+    "completions prompt_embeds max_completion_tokens",
+    "embeddings truncate_prompt_tokens add_special_tokens priority request_id normalize embed_dtype"
+    " endianness messages add_generation_prompt continue_final_message chat_template"
+    " chat_template_kwargs mm_processor_kwargs",
+    "rerank truncate_prompt_tokens priority request_id mm_processor_kwargs",
+)
+"""Its own fields, from its source."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -54,7 +72,6 @@ class VllmEngine(OpenAIEngine):
     check_timeout: ClassVar[float] = 120.0
     """Seconds: a first request can wait for a compiler (25 s measured)."""
     ignored_fields: ClassVar[tuple[Ignored, ...]] = (
-        Ignored("grammar", "vLLM passes over it; its own field is structured_outputs"),
         Ignored("cache_prompt", "vLLM decides by its own flags what it caches", unless=(True,)),
         Ignored("return_progress", "vLLM tells no progress"),
         Ignored("timings_per_token", "vLLM tells no timings"),
@@ -62,6 +79,9 @@ class VllmEngine(OpenAIEngine):
         Ignored("function_call", "use tools"),
         Ignored("audio", "vLLM does not speak"),
         Ignored("web_search_options", "vLLM does not search", unless=()),
+        Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
+        Ignored("verbosity", "vLLM does not know it", ("chat",), (*NOTHING, "medium")),
+        *foreign.passed_over(KNOWS),
     )
 
     async def load(self) -> Load:
@@ -109,6 +129,7 @@ class VllmEngine(OpenAIEngine):
             ("text", *senses),
             (*features, *senses),
             self.ignored_fields,
+            KNOWS,
         )
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tests.acceptance.surface.servers import THINKING_MODEL, TOOLS_MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
+WARNING = "x-headrace-warning"
 LENIENT = {"x-headrace-lenient": "true"}
 
 
@@ -113,6 +114,21 @@ async def test_a_tools_result_goes_back(client: AsyncOpenAI) -> None:
     assert answer.choices[0].message.content or answer.choices[0].message.tool_calls
 
 
+FOREIGN: dict[str, Any] = {
+    "keep_alive": "5m",
+    "options": {"num_ctx": 8192},
+    "guided_json": {"type": "object"},
+    "format": "json",
+    "max_output_tokens": 5,
+    "stop_sequences": ["x"],
+    "best_of": 2,
+    "dimensions": 5,
+    "system": "Be brief.",
+    "repetition_penalty": 1.5,
+}
+"""Of other APIs and engines."""
+
+
 def with_call(**changes: Any) -> list[dict[str, Any]]:
     call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": ""}}
     said = {"role": "assistant", "content": None, "tool_calls": [{**call, **changes}]}
@@ -147,6 +163,7 @@ async def test_a_call_in_the_history_without_arguments_passes(client: AsyncOpenA
         ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"verbosity": "low"}, "verbosity"),
         ({"web_search_options": {}}, "web_search_options"),
+        *(({"extra_body": {name: value}}, name) for name, value in FOREIGN.items()),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"model": TOOLS_MODEL, "tools": [tool("f")], "tool_choice": "required"}, "tool_choice"),
     ],
@@ -158,14 +175,34 @@ async def test_what_would_do_nothing_is_refused_by_name(
     assert (error.status_code, error.code, error.param) == (400, "unsupported_parameter", param)
     body = {"model": MODEL, "messages": QUESTION, "max_tokens": 2, **fields}
     raw = await client.chat.completions.with_raw_response.create(**body, extra_headers=LENIENT)
-    assert raw.headers["x-headrace-warning"].startswith(f"{param} has no effect: ")
+    assert raw.headers[WARNING].startswith(f"{param} has no effect: ")
 
 
 async def test_what_has_no_effect_on_any_answer_passes(client: AsyncOpenAI) -> None:
     inert = {"user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto"}
     inert |= {"verbosity": "medium", "reasoning_effort": "medium", "parallel_tool_calls": True}
-    newer = {"safety_identifier": "s", "prompt_cache_key": "k", "odd_field": {"x": [1]}}
-    assert "Paris" in said(await chat(client, **inert, extra_body=newer))
+    newer = {"safety_identifier": "s", "prompt_cache_key": "k"}
+    body = {"model": MODEL, "messages": QUESTION, "temperature": 0, "extra_body": newer, **inert}
+    raw = await client.chat.completions.with_raw_response.create(**body)
+    assert "Paris" in said(raw.parse())
+    assert WARNING not in raw.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_field_that_nobody_is_known_to_have_passes_and_is_told_of(
+    client: AsyncOpenAI, stream: bool
+) -> None:
+    """The engine may be newer than what is known of it; a slip of the pen is no silence."""
+    odd = {"temprature": 0, "grammar": 'root ::= "yes"', "odd_field": {"x": [1]}}
+    body: Any = {"model": MODEL, "messages": QUESTION, "extra_body": odd, "stream": stream}
+    raw = await client.chat.completions.with_raw_response.create(**body)
+    nobody = "is known neither to OpenAI's API nor to llama-server"
+    told = f"'temprature' {nobody}; did you mean 'temperature'?; 'odd_field' {nobody}"
+    assert raw.headers[WARNING] == told
+    if stream:
+        assert [chunk async for chunk in raw.parse()]
+    else:
+        assert said(raw.parse()) == "yes"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -121,3 +121,58 @@ def test_a_refusal_names_the_first_and_a_warning_all() -> None:
     assert fields.warning(found) == "a has no effect: so; b has no effect: thus ? truly "
     fields.refuse("m", [])
     fields.refuse("m", [Ignored("c", "perhaps", tried=True)])
+
+
+# Fields that nobody is known to have.
+
+KNOWS = ("chat,completions grammar min_p", "chat id_slot")
+
+
+def own(kind: str, *knows: str, ignores: tuple[Ignored, ...] = ()) -> ServedModel:
+    return ServedModel("m", "e", kind, 4, features=("chat",), ignores=ignores, knows=knows)
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"messages": [], "temperature": 1, "metadata": {}, "web_search_options": {}}, ""),
+        ({"grammar": "x", "id_slot": 1}, ""),
+        ({"lame": 1}, ""),
+        (
+            {"temprature": 1},
+            "'temprature' is known neither to OpenAI's API nor to llama-server;"
+            " did you mean 'temperature'?",
+        ),
+        ({"gramar": 1}, "'gramar' is known neither to OpenAI's API nor to llama-server;"
+         " did you mean 'grammar'?"),
+        ({"qqq": 1}, "'qqq' is known neither to OpenAI's API nor to llama-server"),
+    ],
+)  # fmt: skip
+def test_what_nobody_is_known_to_have_is_told_of(request_: dict[str, Any], told: str) -> None:
+    _, checker = known(own("llamacpp", *KNOWS, ignores=(Ignored("lame", "so"),)))
+    assert checker.strange("m", "chat", request_) == told
+
+
+def test_of_an_engine_that_does_not_tell_nothing_is_known() -> None:
+    for models in ((), (own("openai"),), (own("llamacpp", "completions grammar"),)):
+        _, checker = known(*models)
+        assert checker.strange("m", "chat", {"temprature": 1}) == ""
+
+
+def test_what_only_one_of_two_engines_has_may_be_passed_over() -> None:
+    _, checker = known(own("llamacpp", *KNOWS), own("vllm", "chat min_p"))
+    assert checker.strange("m", "chat", {"min_p": 1}) == ""
+    told = checker.strange("m", "chat", {"id_slot": 1})
+    assert told == "'id_slot' is known neither to OpenAI's API nor to vLLM"
+    told = checker.strange("m", "chat", {"qqq": 1})
+    assert told == "'qqq' is known neither to OpenAI's API nor to llama-server or vLLM"
+
+
+def test_many_and_long_strange_names_stay_short() -> None:
+    _, checker = known(own("llamacpp", *KNOWS))
+    odd = {f"{number}{'z' * 5000}\n": 1 for number in range(9)}
+    told = fields.warning([Ignored("a", "so")], checker.strange("m", "chat", odd))
+    assert told.startswith("a has no effect: so; '0zzz")
+    assert told.endswith("and 5 more")
+    assert len(told) < 1000
+    assert told.isprintable()

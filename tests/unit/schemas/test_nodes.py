@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import nodes
 from schemas.jobs import CodecError
-from schemas.nodes import Card, EngineState, Ignored, ServedModel
+from schemas.nodes import Card, EngineState, Ignored, ServedModel, names_at
 from tests.unit import fakes
 
 TEXTS = st.text(max_size=20)
@@ -48,6 +48,7 @@ CARDS = st.builds(
                 ),
                 max_size=2,
             ).map(tuple),
+            knows=st.lists(TEXTS, max_size=2).map(tuple),
         ),
         max_size=3,
     ).map(tuple),
@@ -176,3 +177,16 @@ def test_a_field_may_say_the_same_as_another(request_: dict[str, Any], wanted: b
     model = ServedModel("m", "e", "k", 1, ignores=(Ignored("best_of", "x", (), (1,), "n"),))
     card = nodes.unpack(fakes.card("w", models=(model,)).pack())
     assert card.models[0].ignores[0].wanted(request_) == wanted
+
+
+@given(st.lists(TEXTS, max_size=3))
+def test_whatever_an_engine_says_it_knows_can_be_asked(knows: list[str]) -> None:
+    assert names_at(knows, "chat") is None or knows
+
+
+def test_what_an_engine_knows_is_said_for_several_endpoints_at_once() -> None:
+    knows = ("chat,completions a b", "chat c", "embeddings")
+    assert names_at(knows, "chat") == frozenset("abc")
+    assert names_at(knows, "completions") == frozenset("ab")
+    assert names_at(knows, "embeddings") == frozenset()
+    assert names_at(knows, "rerank") is None

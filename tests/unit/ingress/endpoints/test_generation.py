@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -128,6 +129,23 @@ async def test_a_field_without_effect_is_refused_or_warned_of(here: Edge) -> Non
     assert lenient.headers["x-headrace-warning"] == "tools has no effect: no tools"
     assert "x-headrace-warning" not in harmless.headers
     assert [LENIENT in job.tags for job in here.line.jobs] == [True, False]
+
+
+async def test_a_field_that_nobody_is_known_to_have_is_told_of(here: Edge) -> None:
+    ignored = (Ignored("tools", "no tools", ("chat",)),)
+    served = ServedModel("echo", "e", "vllm", 4, features=("chat",), ignores=ignored)
+    here.serve(replace(served, knows=("chat min_p",)))
+    strict = await here.post(CHAT, chat(min_p=0.1, stopp="x"))
+    streamed = await here.post(CHAT, chat(stopp="x", stream=True))
+    lenient = await here.post(CHAT, chat(stopp="x", tools=[{"type": "x"}]), **LENIENTLY)
+    known = await here.post(CHAT, chat(min_p=0.1, tools=[]))
+
+    told = "'stopp' is known neither to OpenAI's API nor to vLLM; did you mean 'stop'?"
+    assert strict.headers["x-headrace-warning"] == told
+    assert streamed.headers["x-headrace-warning"] == told
+    assert lenient.headers["x-headrace-warning"] == f"tools has no effect: no tools; {told}"
+    assert "x-headrace-warning" not in known.headers
+    assert orjson.loads(here.line.jobs[0].body)["stopp"] == "x", "the engine may know it"
 
 
 async def test_a_field_that_may_be_heeded_is_left_to_the_worker(here: Edge) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.frames import End
 from schemas.jobs import ASKED, LENIENT
+from schemas.nodes import Ignored, names_at
 from tests.sim.base import DONE, sse
 from tests.sim.drive import CHAT, Recorder, ask, chat, config, job, opened
 from tests.sim.llamacpp import LlamaCpp, chunk, fault
@@ -41,6 +42,12 @@ async def described(server: LlamaCpp, **more: Any) -> Any:
 
 
 # What it says of itself.
+
+
+def first(ignores: tuple[Ignored, ...]) -> dict[str, Ignored]:
+    """By name, of several endpoints the first."""
+    return {each.field: each for each in reversed(ignores)}
+
 
 USUAL: dict[str, Any] = {
     "n": 1,
@@ -82,10 +89,13 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
         *("chat", "completions", "responses", "messages", "count_tokens"),
         *("json_schema", "logprobs", "n"),
     }
-    ignored = {each.field: each for each in model.ignores}
+    ignored = first(model.ignores)
     assert "tools" in ignored
     assert ignored["tools"].why == "the model's chat template knows no tools"
-    assert "dimensions" not in ignored, "it has no embeddings"
+    assert "embeddings" not in ignored["dimensions"].at, "it has none"
+    assert ignored["keep_alive"].wanted({"keep_alive": 0})
+    assert names_at(model.knows, "embeddings") is None
+    assert {"grammar", "min_p"} < (names_at(model.knows, "chat") or set())
     assert not ignored["modalities"].wanted({"modalities": ["text"]})
     assert ignored["modalities"].wanted({"modalities": ["text", "audio"]})
     assert ignored["text.verbosity"].wanted({"text": {"verbosity": "low"}})
@@ -101,8 +111,9 @@ async def test_an_embedding_server_has_embeddings_alone(server: LlamaCpp) -> Non
     server.documents["/v1/embeddings"] = fault(400, '"input" must be provided')
     (model,) = await described(server)
     assert model.features == ("embeddings",)
-    (dimensions,) = model.ignores
-    assert dimensions.field == "dimensions"
+    fields = first(model.ignores)
+    assert fields.keys() == {"dimensions", "options", "keep_alive"}
+    dimensions = fields["dimensions"]
     assert "384" in dimensions.why
     assert [dimensions.wanted({"dimensions": n}) for n in (16, 384)] == [True, False]
 
@@ -121,9 +132,9 @@ async def test_a_tool_choice_that_is_left_to_the_model_is_on_the_card(
     server.props["chat_template_caps"]["supports_tools"] = True
     server.documents[CHAT] = 200, {"choices": [{"message": {"content": said}}]}
     (model,) = await described(server)
-    fields = {each.field: each for each in model.ignores}
+    fields = first(model.ignores)
     assert "tools" in model.features
-    assert "tools" not in fields
+    assert "chat" not in fields["tools"].at
     assert ("tool_choice" not in fields) == obeys
     if not obeys:
         assert fields["tool_choice"].wanted({"tool_choice": "required"})
@@ -134,7 +145,7 @@ async def test_a_tool_choice_that_is_left_to_the_model_is_on_the_card(
 async def test_a_template_that_thinks_takes_an_effort(server: LlamaCpp) -> None:
     server.props["chat_template"] = "{% if enable_thinking %}<think>{% endif %}"
     (model,) = await described(server)
-    ignored = {each.field: each for each in model.ignores}
+    ignored = first(model.ignores)
     assert "reasoning" in model.features
     assert "thinking" not in ignored
     assert not ignored["reasoning_effort"].wanted({"reasoning_effort": "none"})

@@ -84,6 +84,36 @@ async def test_max_completion_tokens_goes_as_max_tokens(
         assert answer.document["choices"][0]["finish_reason"] == "length"
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+@pytest.mark.parametrize("kept", ["5m", 0, -1, "1h30m"])
+async def test_how_long_a_model_stays_loaded_is_said_by_its_own_api(
+    server: Ollama, engine: OllamaEngine, path: str, kept: Any, streamed: bool
+) -> None:
+    """Its OpenAI endpoints pass over it."""
+    body = {"prompt": "a b"} if path != CHAT else chat("a b")
+    asked = {**body, "keep_alive": kept, "stream": streamed}
+    answer = await ask(engine, job("tiny:latest", path, stream=streamed), asked)
+    assert answer.status == 200
+    assert server.asked("/api/generate") == [{"model": "tiny:latest", "keep_alive": kept}]
+    paths = [event.about[0] for event in server.events if event.what == "asked"]
+    assert paths[-1] == "/api/generate", "after the answer: 0 unloads the model"
+    await ask(engine, job("tiny:latest", path), body)
+    assert len(server.asked("/api/generate")) == 1, "who says nothing changes nothing"
+
+
+@pytest.mark.parametrize("kept", ["soon", "5", True, [5]])
+async def test_how_long_must_be_a_time(engine: OllamaEngine, kept: Any) -> None:
+    answer = await ask(engine, tiny(), chat("a", keep_alive=kept))
+    assert (answer.status, answer.error["param"]) == (400, "keep_alive")
+
+
+async def test_no_tokens_is_not_no_limit(engine: OllamaEngine) -> None:
+    body = {"prompt": "a", "max_tokens": 0}
+    answer = await ask(engine, job("tiny:latest", "/v1/completions"), body)
+    assert (answer.status, answer.error["param"]) == (400, "max_tokens")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -92,7 +122,11 @@ async def test_max_completion_tokens_goes_as_max_tokens(
         ("tool_choice", {"type": "function", "function": {"name": "weather"}}),
         ("parallel_tool_calls", False),
         ("logit_bias", {"5": 1}),
-        ("keep_alive", "5m"),
+        ("modalities", ["text", "audio"]),
+        ("json_schema", {"type": "object"}),
+        ("n_predict", 5),
+        ("max_output_tokens", 5),
+        ("system", "Be brief."),
         ("grammar", "root ::= x"),
         ("options", {"num_ctx": 8192}),
     ],
