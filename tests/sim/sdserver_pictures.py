@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -15,7 +16,8 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(slots=True)
 class Draw:
-    """What is to be drawn; `images` and `mask` only as to whether they could be read."""
+    """What is to be drawn; `images` and `mask` only as to whether they could be read. `own`: what
+    was asked in the server's own words."""
 
     prompt: str
     format: str = "png"
@@ -28,6 +30,7 @@ class Draw:
     images: int = 0
     mask: bool = False
     loras: list[str] = field(default_factory=list)
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 def draw(ask: Draw, width: int, height: int, seed: int) -> str:

@@ -111,6 +111,7 @@ def _apply(ask: Draw, own: Any) -> bool:
     """Its own fields, of the tag or of its own API; whether they will do."""
     if not isinstance(own, dict):
         return True
+    ask.own = own
     ask.seed = taken(own, "seed", int, ask.seed)
     ask.width = taken(own, "width", int, ask.width)
     ask.height = taken(own, "height", int, ask.height)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import orjson
 
 from schemas import multipart
 from schemas.multipart import FormError, Part
-from workers.engines import pictures
+from workers.engines import drawing_own, pictures
 from workers.engines.envelope import Refusal
 from workers.engines.pictures import BadPicture
 
@@ -36,18 +36,21 @@ _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the engine says it can do; the defaults are sd-server's."""
+    """What the engine says it can do; the defaults are sd-server's. Of `samplers` and `schedulers`
+    nothing is known if there are none."""
 
     least: int = 64
     most: int = 4096
     batch: int = 8
     formats: tuple[str, ...] = ("png", "jpeg", "webp")
+    samplers: tuple[str, ...] = ()
+    schedulers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """One job. `width` and `height` 0: the engine's default. `images`: what an edit starts from.
-    `steps` 0: the engine's default."""
+    `own`: further fields of the engine's own API."""
 
     prompt: str
     n: int = 1
@@ -56,9 +59,9 @@ class Drawing:
     format: str = "png"
     compression: int = 100
     seed: int = 0
-    steps: int = 0
     images: tuple[bytes, ...] = ()
     mask: bytes = b""
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def strip_extra_args(prompt: str) -> str:
@@ -132,6 +135,10 @@ def _read(fields: Mapping[str, Any], limits: Limits) -> Drawing:
     wanted = fields.get("response_format") or "b64_json"
     if wanted not in ("b64_json", "url"):
         _wrong("response_format", "must be 'b64_json' or 'url'")
+    names = {"sample_method": limits.samplers, "scheduler": limits.schedulers}
+    own = drawing_own.read(fields, names)
+    if "negative_prompt" in own:
+        own["negative_prompt"] = strip_extra_args(own["negative_prompt"])
     return Drawing(
         prompt=_prompt(fields.get("prompt")),
         n=_number(fields, "n", 1, limits.batch, 1),
@@ -140,6 +147,7 @@ def _read(fields: Mapping[str, Any], limits: Limits) -> Drawing:
         format=_format(fields.get("output_format"), limits),
         compression=_number(fields, "output_compression", 0, 100, 100),
         seed=secrets.randbelow(MAX_SEED) if seed < 0 else seed,
+        own=own,
     )
 
 

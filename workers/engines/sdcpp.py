@@ -28,6 +28,7 @@ from workers.engines import pictures
 from workers.engines import sdcpp_wire as wire
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.drawing import Drawing, Limits
+from workers.engines.drawing_own import KNOWS
 from workers.engines.envelope import JSON, Refusal, refuse_ignored, translate
 from workers.engines.http import Upstream
 from workers.engines.pictures import BadPicture
@@ -66,7 +67,7 @@ class SdCppEngine:
     ignored_fields: ClassVar[tuple[Ignored, ...]] = (
         Ignored(
             "quality",
-            "sd-server draws with the steps it was started with",
+            "sd-server draws with the steps it was started with, or with 'steps'",
             unless=("auto", "standard"),
         ),
         Ignored("style", "say it in the prompt", unless=(*_AUTO, "vivid")),
@@ -110,7 +111,10 @@ class SdCppEngine:
                 raise EngineFault(f"{self.name} has a model that draws no pictures", away=True)
             features = features if can.get("ref_images", True) else features[:1]
         models = tuple(
-            ServedModel(name, self.name, self.kind, 1, 0, ("image",), features, self.ignored_fields)
+            ServedModel(
+                *(name, self.name, self.kind, 1, 0, ("image",)),
+                *(features, self.ignored_fields, KNOWS),
+            )
             for name in self._names or (stem,)
         )
         return Offer(1, models)
@@ -118,7 +122,8 @@ class SdCppEngine:
     async def check(self) -> None:
         """Draw a picture of the least size in one step (measured: 0.5 s on two cores)."""
         least = self._limits.least
-        small = Drawing("a grey square", width=least, height=least, steps=1)
+        one: dict[str, Any] = {"sample_params": {"sample_steps": 1}}
+        small = Drawing("a grey square", width=least, height=least, own=one)
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await self._draw(_Order(small, GENERATIONS, None))

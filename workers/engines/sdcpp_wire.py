@@ -20,16 +20,19 @@ def limits(told: Mapping[str, Any]) -> Limits:
         least=max(int(found.get("min_width", usual.least)), int(found.get("min_height", 1))),
         most=min(int(found.get("max_width", usual.most)), int(found.get("max_height", 2**16))),
         batch=int(found.get("max_batch_count", usual.batch)),
-        formats=tuple(str(name) for name in told.get("output_formats") or usual.formats),
+        formats=_names(told, "output_formats") or usual.formats,
+        samplers=_names(told, "samplers"),
+        schedulers=_names(told, "schedulers"),
     )
+
+
+def _names(told: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    return tuple(str(name) for name in told.get(field) or ())
 
 
 def _own(drawing: Drawing) -> dict[str, Any]:
     """What only sd-server's own words can say: its API's fields, and the tag's."""
-    found: dict[str, Any] = {"seed": drawing.seed, "embed_image_metadata": False}
-    if drawing.steps:
-        found["sample_params"] = {"sample_steps": drawing.steps}
-    return found
+    return {**drawing.own, "seed": drawing.seed, "embed_image_metadata": False}
 
 
 def native(drawing: Drawing) -> dict[str, Any]:
