@@ -124,6 +124,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=_port, default=0, help="0: any free port")
     parser.add_argument("--threads", type=_positive, default=default_threads())
     parser.add_argument("--embedding", action="store_true", help="serve embeddings, not text")
+    parser.add_argument("--rerank", action="store_true", help="rank documents, not write text")
     parser.add_argument("--mmproj", type=Path, help="GGUF file of the model's eyes and ears")
     parser.add_argument("--chat-template", type=Path, help="Jinja file, instead of the model's")
     parser.add_argument("--parent-stdin", action="store_true", help="end when stdin ends")
@@ -170,6 +171,8 @@ def _serve(options: argparse.Namespace) -> Any:
     except ImportError:
         raise CannotServe(f"xllamacpp is not installed: {INSTALL}") from None
     params = _params(xllamacpp.CommonParams(), options)
+    if options.rerank:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
     try:
         return xllamacpp.Server(params)
     except (RuntimeError, ValueError):
@@ -210,7 +213,7 @@ def _params(params: Any, options: argparse.Namespace) -> Any:
         params.mmproj.path = str(options.mmproj)
     if options.chat_template:
         params.chat_template = _text(options.chat_template)
-    if options.embedding:
+    if options.embedding or options.rerank:
         params.embedding = True
         # An input is computed in one physical batch: let it be as long as a slot's context.
         params.n_ubatch = max(512, options.context // options.slots)

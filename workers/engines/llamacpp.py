@@ -20,7 +20,14 @@ from schemas import settings
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
-from workers.engines import messages, neutral, probabilities, responses, responses_input
+from workers.engines import (
+    messages,
+    neutral,
+    probabilities,
+    ranking,
+    responses,
+    responses_input,
+)
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, choices_per_prompt, prepare
 from workers.engines.base import EngineFault, Sink
 from workers.engines.envelope import JSON, Refusal, translate
@@ -34,6 +41,7 @@ from workers.engines.usage import Usage
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 INPUT_TOKENS, COUNT_TOKENS = "/v1/responses/input_tokens", "/v1/messages/count_tokens"
+RERANK = "/v1/rerank"
 HEALTH, SLOTS = "/health", "/slots"
 
 CLIENT_FAULTS = (
@@ -62,6 +70,7 @@ _TEXTS_OF = {
     MESSAGES: "messages",
     COUNT_TOKENS: "messages",
     COMPLETIONS: "prompt",
+    RERANK: "documents",
 }
 
 
@@ -148,7 +157,7 @@ class LlamaCppEngine(OpenAIEngine):
         return status == 200 and not message.get("content")
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-        return {}
+        return ranking.plain(request) if job.endpoint == RERANK else {}
 
     # What it answers.
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
-from workers.engines import foreign
+from workers.engines import foreign, ranking
 from workers.engines.base import EngineFault
 from workers.engines.envelope import Refusal, translate
 from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
@@ -137,6 +137,8 @@ class VllmEngine(OpenAIEngine):
         told = "continue_final_message" in request or "add_generation_prompt" in request
         if job.endpoint == "/v1/chat/completions" and not told and _prefilled(request):
             changes |= {"continue_final_message": True, "add_generation_prompt": False}
+        if job.endpoint == "/v1/rerank":
+            changes |= ranking.plain(request)
         return changes
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:

@@ -189,15 +189,6 @@ async def test_responses_say_what_they_cannot(
     assert (error.status_code, error.code, error.param) == (400, "unsupported_parameter", param)
 
 
-async def test_no_model_here_ranks(served: Fabric) -> None:
-    body = {"model": EMBEDDINGS_MODEL, "query": "x", "documents": ["a"]}
-    async with served.session.post(
-        served.url + "/v1/rerank", json=body, headers=served.headers
-    ) as answer:
-        found = await answer.json()
-    assert (answer.status, found["error"]["code"]) == (400, "unsupported_endpoint")
-
-
 async def test_errors_have_their_classes(client: AsyncOpenAI, served: Fabric) -> None:
     missing = await refused(chat(client, model="none"))
     assert isinstance(missing, openai.NotFoundError)

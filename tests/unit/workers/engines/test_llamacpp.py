@@ -17,7 +17,7 @@ from tests.sim.drive import CHAT, Recorder, ask, chat, config, job, opened
 from tests.sim.llamacpp import LlamaCpp, chunk, fault
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
-from workers.engines.llamacpp import LlamaCppEngine
+from workers.engines.llamacpp import RERANK, LlamaCppEngine
 
 DATA = Path(__file__).parent / "data"
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -123,6 +123,20 @@ async def test_a_reranker_ranks(server: LlamaCpp) -> None:
     server.documents["/v1/embeddings"] = server.documents["/v1/rerank"] = fault(400, "empty")
     (model,) = await described(server)
     assert model.features == ("rerank",)
+
+
+async def test_documents_with_a_text_are_ranked_as_texts(server: LlamaCpp) -> None:
+    """llama-server takes strings alone."""
+    server.documents[CHAT] = fault(500, "no logits", "server_error")
+    server.documents["/v1/embeddings"] = server.documents[RERANK] = fault(400, "empty")
+    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as engine:
+        server.documents[RERANK] = 200, {"results": []}
+        body = {"query": "x", "documents": [{"text": "a", "title": "t"}, "b"]}
+        assert (await ask(engine, job("own", RERANK), body)).status == 200
+        assert server.asked(RERANK)[-1]["documents"] == ["a", "b"]
+        server.documents[RERANK] = fault(500, "input (9 tokens) is too large to process.")
+        long = await ask(engine, job("own", RERANK), body)
+    assert (long.error["code"], long.error["param"]) == ("context_length_exceeded", "documents")
 
 
 @pytest.mark.parametrize(("said", "obeys"), [("Hello!", False), (None, True)])
