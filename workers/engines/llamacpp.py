@@ -10,7 +10,6 @@ passes over in silence is on its card (`_ignored`).
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from schemas import settings
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines import llamacpp_card as card
+from workers.engines import llamacpp_faults as faults
 from workers.engines import (
     messages,
     neutral,
@@ -44,34 +44,9 @@ INPUT_TOKENS, COUNT_TOKENS = "/v1/responses/input_tokens", "/v1/messages/count_t
 RERANK = "/v1/rerank"
 HEALTH, SLOTS = "/health", "/slots"
 
-CLIENT_FAULTS = (
-    "image input is not supported",
-    "audio input is not supported",
-    "is too large to process",
-    "is required",
-    "Failed to parse messages",
-    "Failed to parse tools",
-    "Failed to parse tool call arguments",
-    "Unknown reasoning format",
-    "[json.exception.",
-    "vector::",
-    "cannot make GET request",
-)
-"""Messages of faults of the request that the server reports as 500 (measured)."""
-UNREADABLE = "Failed to load image or audio file"
-"""Of a WebP, too, though it may be whole."""
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """Without these, nothing of a chat's request needs a look."""
-NO_TOKENS = "Prompt contains invalid tokens"
-_BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
-_TEXTS_OF = {
-    CHAT: "messages",
-    MESSAGES: "messages",
-    COUNT_TOKENS: "messages",
-    COMPLETIONS: "prompt",
-    RERANK: "documents",
-}
 
 
 class LlamaCppEngine(OpenAIEngine):
@@ -297,20 +272,10 @@ class LlamaCppEngine(OpenAIEngine):
             return Refusal(
                 refusal.message, param="model", code="unsupported_endpoint", source="engine"
             )
-        if status == 500 and any(text in refusal.message for text in CLIENT_FAULTS):
-            status = 400
-        return super()._refused(job, status, body)
+        return super()._refused(job, faults.status_of(status, refusal.message), body)
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
-        if "is too large to process" in refusal.message:
-            refusal.code = "context_length_exceeded"
-        if refusal.message == UNREADABLE:
-            refusal.message = f"{UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
-            refusal.param = _TEXTS_OF.get(job.endpoint, "input")
-        if refusal.code == "context_length_exceeded" or refusal.message == NO_TOKENS:
-            refusal.param = _TEXTS_OF.get(job.endpoint, "input")
-        elif (found := _BLAMED.match(refusal.message)) and not refusal.param:
-            refusal.param = "tools" if found[1] == "tools" else _TEXTS_OF.get(job.endpoint)
+        faults.explain(job.endpoint, refusal)
         return refusal
 
 
