@@ -63,17 +63,20 @@ class Response:
 
     async def read(self, limit: int = -1) -> bytes:
         """The whole body, or about its first `limit` bytes. Raises LinkBroken if it is endless."""
-        found, size = [], 0
-        while (limit < 0 or size < limit) and (piece := await self.readany()):
-            found.append(piece)
+        if limit < 0:
+            return b"".join([piece async for piece in self.pieces()])
+        found = b""
+        while len(found) < limit and (piece := await self.readany()):
+            found += piece
+        return found[:limit]
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Of a body that is kept whole. Raises LinkBroken if it is endless."""
+        size = 0
+        while piece := await self.readany():
             size += len(piece)
             if size > MOST:
                 raise LinkBroken(f"an answer of more than {MOST} bytes")
-        body = b"".join(found)
-        return body if limit < 0 else body[:limit]
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        while piece := await self.readany():
             yield piece
 
     def add(self, piece: bytes) -> bool:

@@ -201,7 +201,7 @@ class LlamaCppEngine(OpenAIEngine):
         async with self._http.call("POST", job.endpoint, body, JSON) as response:
             await self._sound(job, response)
             try:
-                while chunk := await response.readany():
+                async for chunk in response.pieces():
                     answer.feed(chunk)
                     sink.touch()
                 document = answer.result()

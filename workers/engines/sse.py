@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from workers.engines.link import LinkBroken
+
 DONE = b"data: [DONE]"
+LARGEST = 2**26
+"""Bytes of one event: a picture in base64 is one, and an event without an end is none."""
 _BREAK = b"\n\n"
 
 
@@ -13,22 +17,29 @@ class Events:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
         self._last = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        if self._rest:
-            chunk = self._rest + chunk
-        if chunk.endswith(_BREAK):
-            self._rest = b""
-            whole = chunk
-        else:
-            cut = chunk.rfind(_BREAK) + 2
-            if cut < 2:
-                self._rest = chunk
-                return b""
-            whole, self._rest = chunk[:cut], chunk[cut:]
-        self._last = whole if len(whole) > 2048 else self._last[-2048:] + whole
+        """Raises LinkBroken for an event that does not end."""
+        cut = len(chunk) if chunk.endswith(_BREAK) else chunk.rfind(_BREAK) + 2
+        if cut < 2:  # its break may be cut in two
+            cut = int(self._rest.endswith(b"\n") and chunk.startswith(b"\n"))
+        whole = chunk[:cut]
+        if self._rest or cut < len(chunk):
+            whole = self._kept(whole, chunk[cut:])
+        if whole:
+            self._last = whole if len(whole) > 2048 else self._last[-2048:] + whole
+        return whole
+
+    def _kept(self, whole: bytes, rest: bytes) -> bytes:
+        """What was kept goes before `whole`, if there is any; `rest` is kept."""
+        if whole:
+            whole = bytes(self._rest) + whole
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > LARGEST:
+            raise LinkBroken(f"an event of more than {LARGEST} bytes")
         return whole
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.unit import fakes
+from workers.engines import sse
 from workers.engines.base import EngineFault
 from workers.engines.http import ERROR_LIMIT, Upstream, read_error, relay_events
 
@@ -162,6 +163,16 @@ async def test_a_stream_that_is_cut_is_a_fault(
         async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
             await relay_events(response, Heard())
     assert caught.value.away
+
+
+async def test_an_event_without_an_end_is_a_fault(
+    server: Server, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "LARGEST", 1000)
+    server.says = SSE + chunk(b"data: " + b"x" * 2000)
+    with pytest.raises(EngineFault, match="more than 1000 bytes"):
+        async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
+            await relay_events(response, Heard())
 
 
 async def test_cancelled_it_closes_the_connection(server: Server, upstream: Upstream) -> None:

@@ -282,3 +282,8 @@ async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
     async with serving(talk) as url:
         with pytest.raises(LinkBroken, match="more than 1000 bytes"):
             await get(Links(url, {}))
+        links_ = Links(url, {})
+        response = await links_.ask("GET", "/", None, "")
+        with pytest.raises(LinkBroken, match="more than 1000 bytes"):
+            _ = [piece async for piece in response.pieces()]
+        links_.give_back(response)

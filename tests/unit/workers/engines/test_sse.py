@@ -7,6 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from workers.engines import sse
+from workers.engines.link import LinkBroken
 from workers.engines.sse import Events
 
 DATA = Path(__file__).parent / "data"
@@ -88,3 +90,13 @@ def test_the_tail_is_bounded_and_has_the_last_events(sent: list[bytes]) -> None:
         events.feed(event)
     assert b"".join(sent).endswith(events.tail)
     assert len(sent[-1]) <= len(events.tail) <= 2048 + max(map(len, sent))
+
+
+def test_an_event_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "LARGEST", 4096)
+    events = Events()
+    large = b"data: " + b"x" * 4000 + b"\n\n"
+    assert [events.feed(large[at : at + 1000]) for at in range(0, 5000, 1000)][-1] == large
+    assert [events.feed(b"x" * 1000) for _ in range(4)] == [b""] * 4
+    with pytest.raises(LinkBroken, match="more than 4096 bytes"):
+        events.feed(b"x" * 1000)
