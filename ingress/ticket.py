@@ -235,7 +235,7 @@ class Ticket:
         ):
             self._answer(claim, Op.DROP, frame.nonce)
         else:
-            self.attempt = frame.attempt
+            self._fence(frame.attempt)
             self._grant(claim, frame, now)
 
     def _cloud_claim(self, claim: Claim, frame: Frame, now: float) -> None:
@@ -248,6 +248,8 @@ class Ticket:
             self._answer(claim, Op.GO, frame.nonce)
         elif frame.nonce in self._former or stale:
             self._answer(claim, Op.DROP, frame.nonce)
+        elif copy and not self._copied:
+            self._answer(claim, Op.GONE, frame.nonce)
         elif copy and (self.rival is not None or (held and self._open_race)):
             self._compete_too(claim, frame, turn, now)
         elif held:
@@ -258,8 +260,19 @@ class Ticket:
             if copy:
                 self._turn = turn
             else:
-                self.attempt = frame.attempt
+                self._fence(frame.attempt)
             self._grant(claim, frame, now)
+
+    @property
+    def _copied(self) -> bool:
+        """Whether it was published for providers alone. Who claims such a copy of another job has
+        made it up."""
+        return self.hedged or self.job.lane == subjects.CLOUD
+
+    def _fence(self, attempt: int) -> None:
+        """Deliveries up to this one are over. Each delivery counts one more, and some are never
+        heard of; but one who claims with a huge count must not lock out those that come after."""
+        self.attempt = min(attempt, self.attempt + 1)
 
     @property
     def _open_race(self) -> bool:

@@ -76,6 +76,19 @@ def test_an_older_delivery_never_takes_over() -> None:
     assert case.said() == [Said("a", Op.DROP, A.nonce, None)]
 
 
+@pytest.mark.parametrize("lost", ["revoked", "failed"])
+def test_a_made_up_count_of_deliveries_locks_nobody_out(lost: str) -> None:
+    case = Case()
+    liar = Holder("liar", 2**60)
+    case.held_by(liar)
+    if lost == "revoked":
+        case.ticket.revoke("disconnected", case.now)
+    else:
+        case.hear(liar.fail(0))
+    case.said()
+    case.held_by(B)
+
+
 def test_two_deliveries_of_one_number_are_not_both_granted() -> None:
     case, twin = Case().held_by(A), Holder("twin", 1, nonce=77)
     case.hear(twin.claim(), after=60)

@@ -31,6 +31,14 @@ def case(**changed: Any) -> Case:
     return made
 
 
+def moved(here: Case) -> Case:
+    """It is for providers alone now, as `Dispatch.move` does it."""
+    here.ticket.withdraw(here.now)
+    here.ticket.job = dataclasses.replace(here.ticket.job, lane=subjects.CLOUD)
+    here.ticket.renew()
+    return here
+
+
 def hedged() -> Case:
     """A worker has it, and a provider, too."""
     made = case(hedged=True).held_by(A)
@@ -64,10 +72,18 @@ def test_a_worker_that_takes_it_ends_the_wanting() -> None:
 
 
 def test_the_copy_for_providers_needs_no_wanting() -> None:
-    here = case()
+    here = moved(case())
     here.hear(COPY.claim())
     assert here.said() == [said(COPY, Op.GO)]
     assert here.ticket.in_cloud
+
+
+def test_a_copy_that_was_never_published_is_nobodys() -> None:
+    """It would be a way out of the house for a job that may not leave it."""
+    here = case(may_leave=False)
+    here.hear(COPY.claim())
+    assert here.said() == [said(COPY, Op.GONE)]
+    assert here.ticket.holder is None
 
 
 def test_what_a_worker_holds_is_not_the_fallbacks() -> None:
@@ -89,14 +105,14 @@ def test_a_decline_is_no_try_and_leaves_the_job() -> None:
 
 
 def test_a_final_refusal_of_the_fallback_is_the_answer() -> None:
-    here = case()
+    here = moved(case())
     here.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
     assert isinstance(here.ticket.error, errors.InsufficientCredits)
     assert here.ticket.error.source == "fallback"
 
 
 def test_a_fallback_lost_after_tokens_breaks_the_stream() -> None:
-    here = case()
+    here = moved(case())
     here.hear(COPY.claim(), COPY.start(), COPY.data(1, b"x"))
     here.ticket.take()
     here.ticket.revoke("disconnected", here.now)
@@ -109,7 +125,8 @@ def test_withdrawn_the_worker_is_out() -> None:
     here.hear(A.start())
     here.ticket.withdraw(here.now)
     assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
-    here.hear(A.data(1, b"late"), COPY.claim(), COPY.start(), COPY.data(1, b"x"), COPY.end(2))
+    moved(here).hear(A.data(1, b"late"), COPY.claim())
+    here.hear(COPY.start(), COPY.data(1, b"x"), COPY.end(2))
     assert here.ticket.take() == b"x"
 
 
@@ -276,7 +293,7 @@ def test_a_stream_that_broke_waits_for_a_provider() -> None:
 
 
 def test_a_provider_continues_it() -> None:
-    here = torn()
+    here = moved(torn())
     here.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c").replace(b'"c",', b'"d",', 1)))
     here.hear(COPY.end(2))
     assert here.said() == [said(COPY, Op.GO)]
@@ -286,7 +303,7 @@ def test_a_provider_continues_it() -> None:
 
 @pytest.mark.parametrize("again", ["revoked", "failed", "refused"])
 def test_it_is_continued_once(again: str) -> None:
-    here = torn()
+    here = moved(torn())
     here.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c")))
     if again == "revoked":
         here.ticket.revoke("silent", here.now)
@@ -297,7 +314,7 @@ def test_it_is_continued_once(again: str) -> None:
 
 
 def test_it_says_why_nobody_continued_it() -> None:
-    here = torn()
+    here = moved(torn())
     here.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
     error = here.ticket.error
     assert isinstance(error, errors.StreamBroken)
