@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from openai.types.audio import Transcription, TranscriptionVerbose, TranslationVerbose
@@ -13,7 +14,7 @@ from tests.engines import recordings
 from tests.engines.clients import TRANSLATE, Answer, engine_at, form, job, run
 from tests.engines.live import Server
 from tests.engines.whisper_live import built, running_whisper
-from workers.engines import audio
+from workers.engines import audio, languages
 from workers.engines.whisper import WhisperEngine, tone
 
 pytestmark = pytest.mark.real_whisper
@@ -53,6 +54,11 @@ async def test_it_is_found_and_hears_a_tone(engine: WhisperEngine) -> None:
     await engine.check()
     assert (offer.slots, [model.id for model in offer.models]) == (1, ["tiny.en"])
     assert await engine.probe()
+
+
+async def test_its_check_finds_out_that_it_knows_english_alone(engine: WhisperEngine) -> None:
+    (model,) = (await engine.check()).models
+    assert [each.field for each in model.ignores] == ["translate"]
 
 
 async def test_the_openai_path_of_the_server(speech: bytes) -> None:
@@ -111,6 +117,36 @@ async def test_verbose_json_of_a_translation(engine: WhisperEngine, speech: byte
     assert found.segments
     assert "words" not in answer.json
     assert SAID in found.text
+
+
+async def test_whisper_servers_own_fields(engine: WhisperEngine, speech: bytes) -> None:
+    """Each with something to see of it."""
+
+    async def verbose(**fields: str) -> Any:
+        answer = await hear(engine, speech, response_format="verbose_json", **fields)
+        assert answer.status == 200, answer.text
+        return answer.json
+
+    untimed = await verbose(no_timestamps="true")
+    assert SAID in untimed["text"]
+    assert "start" not in untimed["segments"][0]
+    late = await verbose(offset_t="5000", duration="5000", token_timestamps="true")
+    assert 5.0 <= late["segments"][0]["start"] <= late["segments"][-1]["end"] <= 11.0
+    assert "fellow" not in late["text"]
+    assert late["segments"][0]["words"][0]["t_dtw"] == -1
+    odds = await verbose(no_language_probabilities="false")
+    assert odds["language_probabilities"][languages.code(odds["detected_language"])] > 0
+    srt = await hear(engine, speech, response_format="srt", offset_n="41", max_len="20")
+    assert srt.text.startswith("42\n")
+
+
+async def test_whisper_servers_knobs_are_taken(engine: WhisperEngine, speech: bytes) -> None:
+    """All at once, at their ends; what they do shows in hard cases alone."""
+    knobs = "beam_size=8 best_of=8 max_context=0 audio_ctx=1500 temperature_inc=0 entropy_thold=2.4"
+    knobs += " logprob_thold=-1 no_speech_thold=1 word_thold=0.01 suppress_non_speech=true"
+    knobs += " carry_initial_prompt=true split_on_word=true no_context=true"
+    fields = dict(knob.split("=") for knob in knobs.split())
+    assert SAID.removesuffix("country") in (await hear(engine, speech, **fields)).json["text"]
 
 
 async def test_the_same_request_gives_the_same_answer(engine: WhisperEngine, speech: bytes) -> None:

@@ -35,6 +35,7 @@ _UNSPACED = frozenset({"chinese", "japanese", "thai", "lao", "myanmar", "cantone
 _PUNCTUATION = " \"'“¿([{\"'.。,，!！?？:：”)]}、…;"
 """openai/whisper's timing.py joins these with words; OpenAI's hosted words are without them."""
 _DASHES = frozenset("-–—")
+_DETECTED = ("detected_language", "detected_language_probability", "language_probabilities")
 _BROKEN = "\ufffd"
 """What the server writes for a token that is a piece of a letter."""
 
@@ -66,7 +67,7 @@ class Transcript:
 
     def __init__(self, document: bytes) -> None:
         try:
-            raw = orjson.loads(document)
+            raw = self._raw = orjson.loads(document)
             self._duration = float(raw["duration"])
             self._language = str(raw["language"])
             self._segments = [_segment(raw_, self._duration) for raw_ in raw["segments"]]
@@ -105,9 +106,9 @@ class Transcript:
             case "verbose_json":
                 return orjson.dumps(self._verbose(ask))
             case "srt":
-                return self._cues(",", numbered=True).encode()
+                return self._cues(",", 1 + int(ask.fields.get("offset_n", 0))).encode()
             case "vtt":
-                return f"WEBVTT\n\n{self._cues('.', numbered=False)}".encode()
+                return f"WEBVTT\n\n{self._cues('.')}".encode()
             case _:
                 return f"{self._text()}\n".encode()
 
@@ -130,13 +131,16 @@ class Transcript:
         if ask.words:
             document["words"] = self._words(document["language"] not in _UNSPACED)
         if not ask.granularities or "segment" in ask.granularities:
-            document["segments"] = [_full(i, s) for i, s in enumerate(self._segments)]
+            document["segments"] = [_full(i, s, ask) for i, s in enumerate(self._segments)]
+        if ask.has("no_language_probabilities", "false"):
+            document |= {name: self._raw[name] for name in _DETECTED if name in self._raw}
         return {**document, **self._usage(ask)}
 
-    def _cues(self, point: str, *, numbered: bool) -> str:
+    def _cues(self, point: str, first: int | None = None) -> str:
+        """`first`: the number of the first one, if they have numbers."""
         cues = []
-        for index, segment in enumerate(self._segments, 1):
-            number = f"{index}\n" if numbered else ""
+        for index, segment in enumerate(self._segments):
+            number = f"{index + first}\n" if first is not None else ""
             times = f"{_stamp(segment.start, point)} --> {_stamp(segment.end, point)}"
             # An arrow in the text would make it a head (openai/whisper, utils.py).
             text = segment.text.strip().replace("-->", "->")
@@ -157,24 +161,29 @@ class Transcript:
 
 
 def _segment(raw: Mapping[str, Any], duration: float) -> Segment:
-    """The model sees 30 s always, and may end a segment after the end of the audio."""
+    """The model sees 30 s always, and may end a segment after the end of the audio. Without
+    timestamps it has neither time."""
+    if "start" not in raw and "end" not in raw:
+        return Segment(str(raw["text"]), 0.0, 0.0, raw)
     start, end = (min(_seconds(raw[name]), _seconds(duration)) for name in ("start", "end"))
     return Segment(str(raw["text"]), start, end, raw)
 
 
-def _full(index: int, segment: Segment) -> dict[str, Any]:
+def _full(index: int, segment: Segment, ask: Ask) -> dict[str, Any]:
+    """With the server's own words, one a token, if their times are asked for by its own name."""
     packed = segment.text.strip().encode()
+    times = {"seek": round(segment.start * 100), "start": segment.start, "end": segment.end}
+    tokens = {"words": segment.raw.get("words", [])} if ask.has("token_timestamps", "true") else {}
     return {
         "id": index,
-        "seek": round(segment.start * 100),
-        "start": segment.start,
-        "end": segment.end,
+        **(times if ask.timed else {}),
         "text": segment.text,
         "tokens": list(segment.raw.get("tokens", ())),
         "temperature": _number(segment.raw.get("temperature")),
         "avg_logprob": _number(segment.raw.get("avg_logprob")),
         "compression_ratio": len(packed) / len(zlib.compress(packed)),
         "no_speech_prob": _number(segment.raw.get("no_speech_prob")),
+        **tokens,
     }
 
 

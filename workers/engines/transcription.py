@@ -43,20 +43,30 @@ class Ask:
     def words(self) -> bool:
         return "word" in self.granularities
 
+    @property
+    def timed(self) -> bool:
+        """Whether it is to be told when each segment is said."""
+        return not self.has("no_timestamps", "true")
+
+    def has(self, name: str, value: str) -> bool:
+        return self.fields.get(name) == value
+
     def form(self, audio: bytes) -> tuple[bytes, str]:
         """(body, content type) for whisper-server: always in its richest format.
 
         `language` is always sent, as the server's default is English, where OpenAI detects it.
         `max_len`: without it the server cuts segments after 60 letters, also within a sentence.
+        Probabilities of languages take as long as the rest.
         """
+        likely = self.format == "verbose_json" and self.has("no_language_probabilities", "false")
         fields = {
             "response_format": "verbose_json",
-            "no_language_probabilities": "true",
             "token_timestamps": "true" if self.words or "max_len" in self.fields else "false",
             "language": self.language,
             "translate": "true" if self.translate else "false",
             "max_len": "100000",
             **self.fields,
+            "no_language_probabilities": "false" if likely else "true",
         }
         parts = [Part(name, value.encode()) for name, value in fields.items()]
         return multipart.encode([*parts, Part("file", audio, "audio")])
@@ -91,7 +101,19 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
     if ask.stream and ask.format not in ("json", "text"):
         why = "Invalid value for 'response_format': a stream carries the text alone ('json')."
         raise Refusal(why, param="response_format")
+    _need_times(ask)
     return ask
+
+
+def _need_times(ask: Ask) -> None:
+    """Raises Refusal where times are wanted and not wanted."""
+    for name, off, needed in (
+        ("no_timestamps", not ask.timed, ask.words or ask.format in ("srt", "vtt")),
+        ("token_timestamps", ask.has("token_timestamps", "false"), ask.words),
+    ):
+        if off and needed:
+            why = f"Invalid value for {name!r}: without times there are no subtitles and no words."
+            raise Refusal(why, param=name)
 
 
 class Unsupported(Exception):
@@ -173,6 +195,18 @@ def _absent(ask: Ask, name: str, value: str) -> None:
         raise Unsupported
 
 
+def _no_context(ask: Ask, name: str, value: str) -> None:
+    if not _truth(value):
+        raise Unsupported(": it remembers nothing of what it heard before")
+
+
+def _called(own: str) -> Callable[[Ask, str, str], None]:
+    def take(ask: Ask, name: str, value: str) -> None:
+        raise Unsupported(f"'s server, which calls it {own!r}")
+
+    return take
+
+
 def _truth(value: str) -> bool:
     if value.lower() not in ("true", "false", "1", "0"):
         raise ValueError("it has to be true or false")
@@ -180,7 +214,7 @@ def _truth(value: str) -> bool:
 
 
 def _flag(ask: Ask, name: str, value: str) -> None:
-    ask.fields[name] = "true" if _truth(value) else "false"
+    ask.fields[_ALIASES.get(name, name)] = "true" if _truth(value) else "false"
 
 
 def _number(low: float, high: float) -> Callable[[Ask, str, str], None]:
@@ -193,11 +227,14 @@ def _number(low: float, high: float) -> Callable[[Ask, str, str], None]:
     return take
 
 
-def _whole(low: int, high: int) -> Callable[[Ask, str, str], None]:
+def _whole(low: int, high: int, *usual: int) -> Callable[[Ask, str, str], None]:
+    """`usual`: values that mean the server's default."""
+
     def take(ask: Ask, name: str, value: str) -> None:
         if not value.lstrip("-").isdecimal() or not low <= int(value) <= high:
             raise ValueError(f"it has to be a whole number from {low} to {high}")
-        ask.fields[name] = str(int(value))
+        if int(value) not in usual:
+            ask.fields[name] = str(int(value))
 
     return take
 
@@ -210,8 +247,9 @@ def _is_number(value: str) -> bool:
 
 
 _DAY_MS = 24 * 3600 * 1000
-_DECODERS = _whole(1, 8)
+_DECODERS = 8
 """whisper.cpp's WHISPER_MAX_DECODERS."""
+_ALIASES = {"suppress_non_speech": "suppress_nst"}
 
 _TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
     "model": _model,
@@ -224,22 +262,30 @@ _TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
     "chunking_strategy": _chunking,
     # whisper.cpp's own.
     "translate": _translate,
-    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language"), _absent),
+    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language", "debug_mode"), _absent),
     "temperature_inc": _number(0, 1),
     "no_speech_thold": _number(0, 1),
     "entropy_thold": _number(0, 100),
     "logprob_thold": _number(-100, 0),
     "word_thold": _number(0, 1),
-    "best_of": _DECODERS,
-    "beam_size": _DECODERS,
-    "max_context": _whole(0, 1024),
-    "max_len": _whole(1, 100_000),
+    "best_of": _whole(1, _DECODERS),
+    "beam_size": _whole(-1, _DECODERS, -1, 0),
+    "max_context": _whole(-1, 1024, -1),
+    "max_len": _whole(0, 100_000, 0),
     "audio_ctx": _whole(0, 1500),
     "offset_t": _whole(0, _DAY_MS),
+    "offset_n": _whole(0, 1_000_000),
     "duration": _whole(0, _DAY_MS),
-    "split_on_word": _flag,
-    "suppress_nst": _flag,
-    "carry_initial_prompt": _flag,
+    "offset_t_ms": _called("offset_t"),
+    "duration_ms": _called("duration"),
+    "no_context": _no_context,
+    **dict.fromkeys(
+        (
+            *("split_on_word", "suppress_nst", "suppress_non_speech", "carry_initial_prompt"),
+            *("no_timestamps", "token_timestamps", "no_language_probabilities"),
+        ),
+        _flag,
+    ),
 }
 
 FIELDS = frozenset({"file", *_TAKERS})

@@ -19,7 +19,7 @@ import structlog
 from schemas import settings
 from schemas.frames import End
 from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines import audio, transcription
 from workers.engines.audio import AudioError
 from workers.engines.base import EngineFault, Offer, Sink
@@ -36,6 +36,13 @@ PATHS = ("/inference", "/v1/audio/transcriptions")
 """Where the server hears jobs: its default, and OpenAI's for ``--inference-path``."""
 MODALITIES = ("audio",)
 FEATURES = ("transcriptions", "translations")
+ENGLISH_ALONE = Ignored(
+    "translate",
+    "the model knows English alone; speech in another language is not translated",
+    FEATURES,
+    tried=True,
+)
+"""Of speech in English a translation is what it says, so that such a request is served."""
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
 SHORTEST = 0.1
@@ -74,15 +81,19 @@ class WhisperEngine:
         """One slot, and the names of the config: the server tells nothing but its path."""
         await self._http.json("/health")
         self._path = await self._find_path()
+        return self._offer()
+
+    def _offer(self) -> Offer:
+        ignores = (ENGLISH_ALONE,) if self._english_only else ()
         return Offer(
             1,
             tuple(
-                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES)
+                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, ignores)
                 for name in self._models
             ),
         )
 
-    async def check(self) -> None:
+    async def check(self) -> Offer:
         """Let it hear a second of a tone, in French: an English-only model says English then."""
         began = time.monotonic()
         ask = Ask(translate=False, language="fr", fields={"temperature_inc": "0"})
@@ -96,6 +107,7 @@ class WhisperEngine:
             raise EngineFault(f"{self.name} failed a small job: {status}", away=True)
         self._english_only = self._understood(document).language == "english"
         self._pace = time.monotonic() - began
+        return self._offer()
 
     async def probe(self) -> bool:
         """Its pages are answered beside a job that hangs: a job must not be late as well.
@@ -138,6 +150,7 @@ class WhisperEngine:
                 heard, length = audio.wav(pcm), len(pcm) / 2 / audio.RATE
         except AudioError as fault:
             raise Refusal(str(fault), param="file") from None
+        _need(length)  # with none at all, its languages cannot be told: 500
         self._late = time.monotonic() + self._patience(length)
         status, document = await self._hear(ask, heard)
         if status == 400:
@@ -146,9 +159,7 @@ class WhisperEngine:
         if status != 200:
             raise EngineFault(f"{self.name}: status {status}", away=status in (404, 503))
         transcript = self._understood(document)
-        if transcript.duration < SHORTEST:
-            why = f"The audio is too short: it has to last {SHORTEST} seconds at least."
-            raise Refusal(why, param="file", source="engine")
+        _need(transcript.duration)
         return transcript
 
     async def _hear(self, ask: Ask, heard: bytes) -> tuple[int, bytes]:
@@ -175,6 +186,13 @@ class WhisperEngine:
                     return path
         why = f"{self.name} does not answer like whisper-server: is the URL right?"
         raise EngineFault(why, away=True)
+
+
+def _need(seconds: float) -> None:
+    """Raises Refusal for audio that is too short."""
+    if seconds < SHORTEST:
+        why = f"The audio is too short: it has to last {SHORTEST} seconds at least."
+        raise Refusal(why, param="file")
 
 
 def tone(seconds: float = 1.0, hertz: float = 440.0) -> bytes:

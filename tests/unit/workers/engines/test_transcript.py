@@ -108,6 +108,48 @@ def test_subtitles() -> None:
     )
 
 
+def own(document: bytes, kind: str, **fields: str) -> Any:
+    """What is rendered for a request with whisper-server's own fields."""
+    body = Transcript(document).render(Ask(translate=False, format=kind, fields=fields))
+    return body.decode() if kind == "srt" else orjson.loads(body)
+
+
+def test_subtitles_may_be_numbered_from_another_one_on() -> None:
+    document = made((" a", []), (" b", []))
+    cues = own(document, "srt", offset_n="10").strip().split("\n\n")
+    assert [cue.partition("\n")[0] for cue in cues] == ["11", "12"]
+
+
+def test_without_timestamps_segments_have_none() -> None:
+    untimed = orjson.loads(made((" a", ["a"])))
+    for name in ("start", "end"):
+        del untimed["segments"][0][name]
+    document = orjson.dumps(untimed)
+    assert render(document, "json")["text"] == "a"
+    (segment,) = own(document, "verbose_json", no_timestamps="true")["segments"]
+    assert segment["text"] == " a"
+    assert segment.keys().isdisjoint({"start", "end", "seek"})
+
+
+def test_times_of_tokens_come_as_the_server_has_them(speech: bytes) -> None:
+    (first, _) = own(speech, "verbose_json", token_timestamps="true")["segments"]
+    assert first["words"][0]["word"] == " And"
+    (first, _) = own(speech, "verbose_json")["segments"]
+    assert "words" not in first
+
+
+def test_languages_and_how_likely_they_are(speech: bytes) -> None:
+    told = {
+        "detected_language": "english",
+        "detected_language_probability": 0.9,
+        "language_probabilities": {"en": 0.9},
+    }
+    document = orjson.dumps({**orjson.loads(speech), **told})
+    found = own(document, "verbose_json", no_language_probabilities="false")
+    assert found.items() >= told.items()
+    assert own(document, "verbose_json").keys().isdisjoint(told)
+
+
 def test_times_over_an_hour() -> None:
     long = orjson.loads(made((" x", [])))
     long["duration"] = 4000

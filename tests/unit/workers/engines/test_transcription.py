@@ -87,6 +87,59 @@ def test_the_engines_own_fields_pass() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "own", "reached"),
+    [
+        ("no_timestamps", "true", "no_timestamps", "true"),
+        ("token_timestamps", "1", "token_timestamps", "true"),
+        ("suppress_non_speech", "true", "suppress_nst", "true"),
+        ("suppress_nst", "0", "suppress_nst", "false"),
+        ("carry_initial_prompt", "true", "carry_initial_prompt", "true"),
+        ("offset_t", "1500", "offset_t", "1500"),
+        ("offset_n", "7", "offset_n", "7"),
+        ("duration", "5000", "duration", "5000"),
+        ("max_context", "0", "max_context", "0"),
+        ("beam_size", "5", "beam_size", "5"),
+        ("audio_ctx", "768", "audio_ctx", "768"),
+        ("entropy_thold", "2.4", "entropy_thold", "2.400000"),
+        ("logprob_thold", "-1", "logprob_thold", "-1.000000"),
+        ("no_speech_thold", "0.6", "no_speech_thold", "0.600000"),
+        ("word_thold", "0.01", "word_thold", "0.010000"),
+        ("temperature_inc", "0.2", "temperature_inc", "0.200000"),
+    ],
+)
+def test_each_of_the_engines_own_fields_reaches_it(
+    name: str, value: str, own: str, reached: str
+) -> None:
+    assert sent(read(FILE, field(name, value)))[own] == reached
+
+
+def test_probabilities_of_languages_are_wanted_where_they_are_told() -> None:
+    wanted = field("no_language_probabilities", "false")
+    verbose = field("response_format", "verbose_json")
+    assert sent(read(FILE, wanted, verbose))["no_language_probabilities"] == "false"
+    assert sent(read(FILE, wanted))["no_language_probabilities"] == "true"
+    assert sent(read(FILE, verbose))["no_language_probabilities"] == "true"
+
+
+@pytest.mark.parametrize("off", [("no_timestamps", "true"), ("token_timestamps", "false")])
+def test_words_need_their_times(off: tuple[str, str]) -> None:
+    words = field("response_format", "verbose_json"), field("timestamp_granularities[]", "word")
+    assert refused(FILE, field(*off), *words).param == off[0]
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+def test_subtitles_need_their_times(kind: str) -> None:
+    written = field("response_format", kind)
+    assert refused(FILE, field("no_timestamps", "true"), written).param == "no_timestamps"
+    assert read(FILE, field("token_timestamps", "false"), written).timed
+
+
+def test_a_name_of_the_command_line_is_told_as_the_server_has_it() -> None:
+    for name, own in (("offset_t_ms", "offset_t"), ("duration_ms", "duration")):
+        assert repr(own) in refused(FILE, field(name, "5")).message
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("language", "xx"),
@@ -108,6 +161,12 @@ def test_the_engines_own_fields_pass() -> None:
         ("best_of", "0"),
         ("best_of", "1.5"),
         ("beam_size", "--1"),
+        ("beam_size", "-2"),
+        ("max_context", "-2"),
+        ("max_len", "-1"),
+        ("offset_n", "-1"),
+        ("no_timestamps", "x"),
+        ("no_context", "2"),
         ("audio_ctx", "1501"),
         ("offset_t", "9" * 30),
         ("offset_t", "9" * 5000),
@@ -130,8 +189,9 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str | bytes) -> None
         ("known_speaker_names[]", "agent"),
         ("diarize", "true"),
         ("debug_mode", "true"),
-        ("no_timestamps", "true"),
+        ("no_context", "false"),
         ("vad", "true"),
+        ("offset_t_ms", "5"),
         ("nonsense", "1"),
     ],
 )
@@ -170,8 +230,11 @@ def test_timestamps_need_the_verbose_format() -> None:
 
 def test_what_asks_for_nothing_is_taken() -> None:
     least = sent(read(FILE))
-    for name in ("vad", "diarize", "tinydiarize", "detect_language"):
+    for name in ("vad", "diarize", "tinydiarize", "detect_language", "debug_mode"):
         assert sent(read(FILE, field(name, "false"))) == least
+    for name, value in (("max_len", "0"), ("beam_size", "-1"), ("max_context", "-1")):
+        assert sent(read(FILE, field(name, value))) == least
+    assert sent(read(FILE, field("no_context", "true"))) == least
     assert sent(read(FILE, field("chunking_strategy", "auto"))) == least
 
 

@@ -167,6 +167,9 @@ async def test_too_short_audio_is_refused(sim: WhisperSim, engine: WhisperEngine
     _, answer = await run(engine, job(form()))
     assert answer.error[:2] == (400, "file")
     assert "too short" in answer.error[3]
+    sim.jobs.clear()
+    _, answer = await run(engine, job(form(tone(0.05), no_language_probabilities="false")))
+    assert (answer.error[:2], sim.jobs) == ((400, "file"), [])
 
 
 async def test_an_english_model_takes_no_other_language(
@@ -181,6 +184,18 @@ async def test_an_english_model_takes_no_other_language(
     sim.answer = SILENCE.replace(b"english", b"french")
     await engine.check()
     assert (await run(engine, job(form(language="de"))))[1].status == 200
+
+
+async def test_an_english_model_says_that_it_translates_nothing(
+    sim: WhisperSim, engine: WhisperEngine
+) -> None:
+    sim.answer = SILENCE
+    for offer in (await engine.check(), await engine.discover()):
+        ((told,),) = (model.ignores for model in offer.models)
+        assert told.wanted({"translate": True})
+        assert told.tried, "English is still answered"
+    sim.answer = SILENCE.replace(b"english", b"french")
+    assert [model.ignores for model in (await engine.check()).models] == [()]
 
 
 @pytest.mark.parametrize(("status", "away"), [(500, False), (503, True), (404, True)])
