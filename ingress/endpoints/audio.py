@@ -15,12 +15,13 @@ from schemas.openai.audio import GRANULARITIES
 
 _FIELDS = TRANSCRIPTIONS.fields
 TRANSCRIBE = Work("/v1/audio/transcriptions", "transcriptions", _FIELDS)
-TRANSLATE = Work("/v1/audio/translations", "translations", _FIELDS)
+TRANSLATE = Work("/v1/audio/translations", "translations", _FIELDS, {"translate": True})
 
 _FILE = frozenset({"file"})
 _MEANING = {
     "temperature": forms.number,
     "stream": forms.flag,
+    "translate": forms.flag,
     GRANULARITIES: forms.one_or_more,
 }
 

@@ -7,7 +7,7 @@ one model for such work, a request need not name it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -30,11 +30,13 @@ _NONE: frozenset[str] = frozenset()
 @dataclass(frozen=True, slots=True)
 class Work:
     """One kind of work. `path`: as engines have it. `feature`: its word on an engine's card.
-    `fields`: those that OpenAI has there."""
+    `fields`: those that OpenAI has there. `means`: what is asked for by its path, in the words that
+    cards of engines have for it."""
 
     path: str
     feature: str
     fields: frozenset[str]
+    means: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ async def work(
     """
     here, who = caller.here, caller.who
     plan = choose(caller, asked.get("model"), kind)
-    ignored = here.fields.check(plan.model, kind.feature, asked, _NONE, plan.paid)
+    wanted = {**asked, **kind.means}
+    ignored = here.fields.check(plan.model, kind.feature, wanted, _NONE, plan.paid)
     strange = here.fields.strange(plan.model, kind.feature, asked, plan.paid)
     if not caller.lenient:
         fields.refuse(plan.name, ignored)

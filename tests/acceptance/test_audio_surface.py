@@ -110,8 +110,11 @@ async def test_the_head_is_the_workers(served: Fabric, speech: bytes) -> None:
 
 @pytest.mark.filterwarnings("ignore:deprecated")
 async def test_a_translation(client: openai.AsyncOpenAI, speech: bytes) -> None:
-    answer = await client.audio.translations.create(model=MODEL, file=("speech.mp3", speech))
-    assert SAID in answer.text
+    answer = await client.audio.translations.with_raw_response.create(
+        model=MODEL, file=("speech.mp3", speech)
+    )
+    assert SAID in answer.parse().text
+    assert "the model knows English alone" in answer.headers["x-headrace-warning"]
 
 
 @pytest.mark.parametrize("kind", ["m4a", "webm", "flac"])

@@ -99,6 +99,35 @@ async def test_what_clients_send_though_it_changes_nothing(crowd: Crowd) -> None
     assert crowd.ears.jobs[-1]["language"].content == b"en", "as answers themselves name it"
 
 
+async def test_a_model_that_knows_english_alone_translates_in_name_only(crowd: Crowd) -> None:
+    """English is what a translation of it is, so that it is answered; the rest is said."""
+    why = "the model knows English alone; speech in another language is not translated"
+    for path, fields in ((TRANSLATE, {}), (TRANSCRIBE, {"translate": "true"})):
+        answer = await crowd.upload(path, file=tone(), model="tiny.en", **fields)
+        assert (answer.status, bool(answer.json["text"])) == (200, True)
+        assert why in answer.headers["x-headrace-warning"]
+    for fields in ({}, {"translate": "false"}):
+        answer = await crowd.upload(TRANSCRIBE, file=tone(), model="tiny.en", **fields)
+        assert (answer.status, "x-headrace-warning" in answer.headers) == (200, False)
+    async with crowd.fabric.session.get(
+        crowd.url + "/v1/models/tiny.en", headers=crowd.fabric.headers
+    ) as page:
+        assert (await page.json())["headrace"]["ignores"]["translate"]["why"] == why
+
+
+async def test_fields_of_whisper_server_reach_it(crowd: Crowd) -> None:
+    own = {"no_timestamps": "true", "beam_size": "5", "offset_t": "0", "entropy_thold": "2.8"}
+    assert (await crowd.upload(TRANSCRIBE, file=tone(), **own)).json["text"]
+    job = crowd.ears.jobs[-1]
+    assert {name: float(job[name].content) for name in own if name != "no_timestamps"} == {
+        "beam_size": 5,
+        "offset_t": 0,
+        "entropy_thold": 2.8,
+    }
+    assert job["no_timestamps"].content == b"true"
+    assert job["response_format"].content == b"verbose_json", "this one is the fabric's"
+
+
 BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"model": "tiny.en"}, "file"),
     ({"file": "text, no upload"}, "file"),
@@ -131,6 +160,8 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"file": tone(), "prompt": "a" * 70_000}, "prompt"),
     ({"file": tone(), "prompt": Part("prompt", b"\xff\xfe")}, "prompt"),
     ({"file": tone(), "chunking_strategy": "none"}, "chunking_strategy"),
+    ({"file": tone(), "beam_size": "9"}, "beam_size"),
+    ({"file": tone(), "no_timestamps": "true", "response_format": "srt"}, "no_timestamps"),
     ({"audio": tone()}, "file"),
 ]
 

@@ -53,8 +53,11 @@ async def transcriptions(target: Target) -> str:
 
 
 async def translations(target: Target) -> str:
-    text = (await _hear(target, "/v1/audio/translations", "json")).json["text"].strip()
-    return _heard(text)
+    answer = await _hear(target, "/v1/audio/translations", "json")
+    heard = _heard(answer.json["text"].strip())
+    if but := answer.headers.get("x-headrace-warning"):
+        raise Partial(f"{heard}; {but}")
+    return heard
 
 
 async def formats(target: Target) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from ingress.compat.rows import ROWS, Row
 from ingress.compat.run import examine
+from ingress.compat.transport import Answer, Ask
 from tests.unit.ingress.compat.model import FACTS, Edit, Model
 
 BY_ID = {row.id: row for row in ROWS}
@@ -145,6 +146,18 @@ async def test_an_answer_that_only_seems_right_is_seen(
     cell = await examine(BY_ID[row], Model(edit=edit).target())
     assert cell.answer == answer, cell.reason
     assert why in cell.reason
+
+
+async def test_a_translation_that_comes_with_a_warning_is_half_of_one() -> None:
+    class Warned(Model):
+        async def send(self, ask: Ask) -> Answer:
+            found = await super().send(ask)
+            headers = {**found.headers, "x-headrace-warning": "it knows English alone"}
+            return replace(found, headers=headers)
+
+    cell = await examine(BY_ID["translations"], Warned().target())
+    assert cell.answer == "partial"
+    assert cell.reason.endswith("; it knows English alone")
 
 
 async def test_usage_of_streamed_texts_counts_where_there_are_texts() -> None:
