@@ -131,7 +131,7 @@ class Handler:
 
 async def _refuse(request: Request, error: HeadraceError) -> Response:
     metrics.ERRORS.labels(error.code).inc()
-    dialect = dialects.of_path(request.url.path)
+    dialect = dialects.of(request.url.path, request.headers)
     headers = {"x-request-id": request.state.id, **error.headers()}
     if dialect.request_id:
         headers[dialect.request_id] = request.state.id

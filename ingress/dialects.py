@@ -95,5 +95,15 @@ RESPONSES = Dialect(_openai, _responses_event)
 ANTHROPIC = Dialect(_anthropic, _anthropic_event, "request-id")
 
 
-def of_path(path: str) -> Dialect:
-    return ANTHROPIC if path.removeprefix("/v1") in MESSAGES_PATHS else OPENAI
+def anthropic(headers: Mapping[str, str]) -> bool:
+    """Whether a client of Anthropic's API asks: they all say which version of it they mean."""
+    return "anthropic-version" in headers
+
+
+def of(path: str, headers: Mapping[str, str]) -> Dialect:
+    """Its path tells it, but for the models, whose path both APIs have."""
+    path = path.removeprefix("/v1")
+    if path in MESSAGES_PATHS:
+        return ANTHROPIC
+    shared = path == "/models" or path.startswith("/models/")
+    return ANTHROPIC if shared and anthropic(headers) else OPENAI

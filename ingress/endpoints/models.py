@@ -1,14 +1,19 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``; ids may contain slashes."""
+"""``GET /v1/models`` and ``GET /v1/models/{id}``; ids may contain slashes. In OpenAI's form, or in
+Anthropic's for its clients."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingress import dialects
 from ingress.context import Context, context, principal
+from ingress.endpoints import model_pages
 from schemas.errors import ModelNotFound
 from schemas.nodes import Card, ServedModel
 
@@ -16,8 +21,11 @@ from schemas.nodes import Card, ServedModel
 async def index(request: Request) -> Response:
     principal(request)
     here = context(request)
-    data = [_entry(here, name) for name in _listed(here)]
-    return _json({"object": "list", "data": data})
+    names = _listed(here)
+    if dialects.anthropic(request.headers):
+        found = model_pages.page(names, request.query_params, partial(_entry, here))
+        return _json(found, {"request-id": request.state.id})
+    return _json({"object": "list", "data": [_entry(here, name) for name in names]})
 
 
 async def show(request: Request) -> Response:
@@ -28,7 +36,10 @@ async def show(request: Request) -> Response:
         known = ", ".join(_listed(here)) or "none yet: start a worker"
         message = f"The model {name!r} does not exist. Known models: {known}."
         raise ModelNotFound(message, param="model")
-    return _json(_entry(here, name))
+    entry = _entry(here, name)
+    if dialects.anthropic(request.headers):
+        return _json(model_pages.told(entry), {"request-id": request.state.id})
+    return _json(entry)
 
 
 def _listed(here: Context) -> list[str]:
@@ -94,5 +105,5 @@ def _ignores(places: list[ServedModel]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _json(found: Any) -> Response:
-    return Response(orjson.dumps(found), media_type="application/json")
+def _json(found: Any, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(found), headers=headers, media_type="application/json")

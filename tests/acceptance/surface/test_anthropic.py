@@ -235,3 +235,21 @@ async def test_the_sync_client(served: Fabric) -> None:
     whole, streamed = await asyncio.to_thread(call)
     assert "Paris" in whole
     assert streamed == whole
+
+
+async def test_the_models_as_its_clients_list_them(claude: AsyncAnthropic) -> None:
+    whole = await claude.models.list(limit=1000)
+    names = [model.id for model in whole.data]
+    assert {MODEL, ALIAS} <= set(names)
+    assert not whole.has_more
+    by_ones = [model.id async for model in claude.models.list(limit=1)]
+    assert by_ones == names, "page after page"
+    back = [model.id async for model in claude.models.list(limit=1, before_id=names[-1])]
+    assert back == names[-2::-1]
+    found = await claude.models.retrieve(MODEL)
+    assert found in whole.data
+    assert (found.type, found.display_name, found.lifecycle) == ("model", MODEL, "active")
+    assert found.created_at.year > 2000
+    assert found.max_input_tokens
+    fault, error = await refused(claude.models.retrieve("nobody"))
+    assert (fault.status_code, error["type"]) == (404, "not_found_error")

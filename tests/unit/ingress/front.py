@@ -43,12 +43,13 @@ class Call:
         self.read = 0
         self._parts = [body] if isinstance(body, bytes) else list(body)
         self._news = asyncio.Event()
+        path, _, query = path.partition("?")
         self.scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query.encode(),
             "headers": [(k.lower().encode(), v.encode("latin-1")) for k, v in headers.items()],
         }
         self.task: asyncio.Task[None] = asyncio.create_task(

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from ingress import dialects
-from ingress.dialects import ANTHROPIC, OPENAI, RESPONSES, error_of, of_path
+from ingress.dialects import ANTHROPIC, OPENAI, RESPONSES, error_of, of
 from schemas import errors
 from schemas.errors import CODES, HeadraceError
 
@@ -55,7 +55,15 @@ def test_events_of_messages_are_errors() -> None:
     ],
 )
 def test_the_path_tells_the_dialect(path: str, dialect: dialects.Dialect) -> None:
-    assert of_path(path) is dialect
+    assert of(path, {}) is dialect
+
+
+def test_of_the_models_the_client_tells_it() -> None:
+    version = {"anthropic-version": "2023-06-01"}
+    for path in ("/v1/models", "/models", "/v1/models/org/mill"):
+        assert (of(path, {}), of(path, version)) == (OPENAI, ANTHROPIC)
+    assert of("/v1/chat/completions", version) is OPENAI
+    assert of("/v1/modelsx", version) is OPENAI
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"error":"x"}', b'{"error":null}', b"x"])

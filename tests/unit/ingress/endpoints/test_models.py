@@ -6,7 +6,7 @@ import pytest
 
 from schemas.nodes import Ignored, ServedModel
 from tests.unit import fakes
-from tests.unit.ingress.front import Front
+from tests.unit.ingress.front import SECRET, Front
 
 
 async def get(front: Front, path: str) -> tuple[int, Any]:
@@ -73,3 +73,60 @@ async def test_a_model_that_is_not_served_is_a_404(front: Front, name: str) -> N
 async def test_only_to_those_with_a_key(front: Front, path: str) -> None:
     call = await front.call("GET", path, headers={}).whole()
     assert call.status == 401
+
+
+CLAUDE = {"anthropic-version": "2023-06-01", "x-api-key": SECRET}
+
+
+async def paged(front: Front, query: str = "") -> tuple[int, Any]:
+    call = await front.call("GET", f"/v1/models{query}", headers=CLAUDE).whole()
+    assert call.headers["request-id"] == call.headers["x-request-id"]
+    return call.status, call.json
+
+
+async def test_clients_of_anthropic_get_their_own_list(front: Front) -> None:
+    status, page = await paged(front)
+    assert (status, page["has_more"]) == (200, False)
+    assert (page["first_id"], page["last_id"]) == ("chat", "echo")
+    assert [entry["type"] for entry in page["data"]] == ["model", "model"]
+    said = {"id": "echo", "display_name": "echo", "lifecycle": "active"}
+    assert page["data"][1].items() >= {**said, "created_at": "2023-11-14T22:13:20Z"}.items()
+    assert (await paged(front, "/echo"))[1] == page["data"][1]
+    status, body = await paged(front, "/absent")
+    assert (status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+
+
+async def test_their_list_has_pages_both_ways(front: Front) -> None:
+    for number in range(5):
+        front.catalog.hear(fakes.card(f"w-{number + 5}", f"m{number}"))
+    for query, names, more in (
+        ("?limit=2", ["chat", "echo"], True),
+        ("?limit=2&after_id=echo", ["m0", "m1"], True),
+        ("?limit=4&after_id=m0", ["m1", "m2", "m3", "m4"], False),
+        ("?after_id=m4", [], False),
+        ("?limit=2&before_id=m2", ["m0", "m1"], True),
+        ("?limit=3&before_id=m0", ["chat", "echo"], False),
+        ("?lifecycle=retired", [], False),
+        ("?lifecycle[]=active&lifecycle[]=retired&limit=1", ["chat"], True),
+    ):
+        _, page = await paged(front, query)
+        assert ([entry["id"] for entry in page["data"]], page["has_more"]) == (names, more), query
+        assert page["first_id"] == (names[0] if names else None)
+        assert page["last_id"] == (names[-1] if names else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        *[(f"?limit={limit}", "limit") for limit in ("0", "1001", "x", "-1", "9" * 6000, "1.5")],
+        ("?after_id=absent", "after_id"),
+        ("?before_id=absent", "before_id"),
+        ("?before_id=echo&after_id=chat", "before_id"),
+    ],
+)
+async def test_pages_that_are_none_are_refused_by_name(
+    front: Front, query: str, param: str
+) -> None:
+    status, body = await paged(front, query)
+    assert (status, body["error"]["type"]) == (400, "invalid_request_error")
+    assert body["error"]["param"] == param

@@ -1,0 +1,73 @@
+"""Lists of models as Anthropic documents them: pages with cursors, and words of its own. Pure.
+
+Who sends the header ``anthropic-version`` gets them; shapes: Anthropic's API reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from schemas.openai.shape import invalid
+
+USUAL, MOST = 20, 1000
+"""Models on a page: by default, and what may be asked for."""
+_CURSORS = ("after_id", "before_id")
+_STAGE = "active"
+"""Of their lifecycle: a model that is served can be used."""
+
+
+def told(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One model, from its entry in OpenAI's list."""
+    return {
+        "type": "model",
+        "id": entry["id"],
+        "display_name": entry["id"],
+        "created_at": f"{datetime.fromtimestamp(entry['created'], UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "lifecycle": _STAGE,
+        "deprecated_at": None,
+        "line": None,
+        "capabilities": None,
+        "max_input_tokens": entry["headrace"]["context"] or None,
+        "max_tokens": None,
+        "headrace": entry["headrace"],
+    }
+
+
+def page(
+    names: list[str], asked: QueryParams, entry: Callable[[str], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The models behind `after_id`, or those before `before_id`. Raises InvalidRequest."""
+    stages = [*asked.getlist("lifecycle"), *asked.getlist("lifecycle[]")]
+    names = names if not stages or _STAGE in stages else []
+    limit = _limit(asked.get("limit", str(USUAL)))
+    after, before = (_cursor(names, name, asked.get(name)) for name in _CURSORS)
+    if after is not None and before is not None:
+        raise invalid("before_id", "it cannot be sent with 'after_id'")
+    if before is not None:
+        first, last = max(0, before - limit), before
+        more = first > 0
+    else:
+        first = 0 if after is None else after + 1
+        last = first + limit
+        more = last < len(names)
+    found = [told(entry(name)) for name in names[first:last]]
+    ends = (found[0]["id"], found[-1]["id"]) if found else (None, None)
+    return {"data": found, "first_id": ends[0], "last_id": ends[1], "has_more": more}
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:5]) <= MOST:
+        raise invalid("limit", f"it has to be a whole number from 1 to {MOST}")
+    return int(text)
+
+
+def _cursor(names: list[str], param: str, name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name not in names:
+        raise invalid(param, f"{name[:64]!r} is no model here")
+    return names.index(name)
