@@ -183,15 +183,15 @@ def _answer(asked: dict[str, Any], key: str, options: dict[str, Any]) -> tuple[l
 
 
 def _calls(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """A call of the first tool whose name the last message says."""
+    """A call of each tool whose name the last message says."""
     said = words_of((asked.get("messages") or [{}])[-1].get("content"))
-    for tool in asked.get("tools") or ():
-        function = tool["function"]
-        if function["name"] in said:
-            arguments = instance(function.get("parameters") or {"type": "object"})
-            call = {"index": 0, "name": function["name"], "arguments": arguments}
-            return [{"id": "call_abcd1234", "function": call}]
-    return []
+    functions = [tool["function"] for tool in asked.get("tools") or ()]
+    calls: list[dict[str, Any]] = []
+    for index, function in enumerate(each for each in functions if each["name"] in said):
+        arguments = instance(function.get("parameters") or {"type": "object"})
+        call = {"index": index, "name": function["name"], "arguments": arguments}
+        calls.append({"id": f"call_abcd{1234 + index}", "function": call})
+    return calls
 
 
 def _rendered(messages: list[dict[str, Any]]) -> list[str]:

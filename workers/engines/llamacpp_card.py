@@ -13,6 +13,7 @@ import orjson
 
 from schemas.nodes import NOTHING, Ignored
 from workers.engines import foreign
+from workers.engines.owed import LEFT_OPEN
 
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
@@ -22,10 +23,7 @@ NO_CHOICE = Ignored(
     "tool_choice",
     "with its chat template llama-server leaves it to the model whether it calls a tool",
     _CHATS,
-    (
-        *("auto", "none", {"type": "auto"}, {"type": "none"}),
-        *({"type": "auto", "disable_parallel_tool_use": only} for only in (False, True)),
-    ),
+    LEFT_OPEN,
     tried=True,
 )
 UNWILLING: Mapping[str, Any] = {

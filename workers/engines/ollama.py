@@ -3,7 +3,8 @@
 Its OpenAI endpoints are used, with these differences to what they do by themselves:
 
 - `max_completion_tokens`, which it does not know, goes as `max_tokens`; ``tool_choice: "none"``
-  takes the tools away. What it ignores otherwise is refused (`ignored_fields`).
+  takes the tools away, any other is tried. What it ignores otherwise is refused
+  (`ignored_fields`).
 - It cuts prompts that are too long, without a word, and its OpenAI endpoints have no switch for
   that. So a request that may be too long (more than two bytes for each token of context)
   is first sent to its own API with ``truncate: false`` and one token to generate; the real request
@@ -35,6 +36,7 @@ from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.envelope import JSON, Refusal
 from workers.engines.naming import Numbering
 from workers.engines.openai import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.owed import LEFT_OPEN
 from workers.engines.usage import Usage
 
 log = structlog.get_logger("ollama")
@@ -55,7 +57,7 @@ KNOWS = (
 """Its own fields; `keep_alive` is seen to here."""
 _KEEP = b'"keep_alive"'
 _NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
-_GENERATING = ("chat", "completions")
+_NONE = ("none", {"type": "none"})
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
     "embedding": ("embeddings",),
@@ -91,11 +93,11 @@ class OllamaEngine(OpenAIEngine):
         Ignored("n", "Ollama gives one choice", unless=(1,)),
         Ignored(
             "tool_choice",
-            "Ollama lets the model choose; only 'auto' and 'none' can be had",
-            _GENERATING,
-            ("auto", "none"),
+            "Ollama leaves it to the model whether it calls a tool",
+            ("chat", "responses", "messages"),
+            LEFT_OPEN,
+            tried=True,
         ),
-        Ignored("parallel_tool_calls", "Ollama lets the model choose", unless=(True,)),
         Ignored("logit_bias", "Ollama has no such thing"),
         Ignored("functions", "use tools"),
         Ignored("function_call", "use tools"),
@@ -199,7 +201,7 @@ class OllamaEngine(OpenAIEngine):
         limit = request.get("max_completion_tokens")
         if limit is not None and request.get("max_tokens") is None:
             changes["max_tokens"] = limit
-        if request.get("tool_choice") == "none" and request.get("tools"):
+        if request.get("tool_choice") in _NONE and request.get("tools"):
             changes["tools"] = []
         return changes
 

@@ -26,6 +26,7 @@ from workers.engines.http import Upstream, read_error, read_whole, relay_events
 from workers.engines.link import Response
 from workers.engines.naming import Naming, name_form
 from workers.engines.owed import TOOL_CHOICE, owed
+from workers.engines.single import single
 from workers.engines.thoughts import Named
 from workers.engines.transcript import EVENTS, told_whole
 from workers.engines.usage import Usage
@@ -131,10 +132,14 @@ class OpenAIEngine:
         began = time.monotonic()
         self._running += 1
         try:
+            feature = FEATURES.get(job.endpoint, "")
+            due = None
             if TOOL_CHOICE in body and LENIENT not in job.tags:
-                usage = await self._insist(job, body, sink)
-            else:
-                usage = await self._serve(job, body, Naming(sink, job.asked))
+                due = owed(sink, body, self._served(job), feature)
+            called = single(due or sink, body, feature)
+            usage = await self._serve(job, body, Naming(called, job.asked))
+            if due is not None:
+                due.close()
         except Refusal as refusal:
             return refusal.answer(sink)
         finally:
@@ -201,14 +206,6 @@ class OpenAIEngine:
             ):
                 return await self._heard(response, sink)
             return await self._relay(job, response, sink)
-
-    async def _insist(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        """The same for a request that may want a call which the engine does not force."""
-        due = owed(sink, body, self._served(job), FEATURES.get(job.endpoint, ""))
-        usage = await self._serve(job, body, Naming(due or sink, job.asked))
-        if due is not None:
-            due.close()
-        return usage
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
         model = self._served(job)

@@ -17,6 +17,12 @@ from workers.engines.envelope import Refusal
 
 TOOL_CHOICE = b'"tool_choice"'
 
+LEFT_OPEN: tuple[Any, ...] = (
+    *("auto", "none", {"type": "auto"}, {"type": "none"}),
+    *({"type": "auto", "disable_parallel_tool_use": only} for only in (False, True)),
+)
+"""Values of it that ask for no call."""
+
 _CALLS: Mapping[str, bytes] = {
     "chat": b'"tool_calls"',
     "responses": b'"type":"function_call"',

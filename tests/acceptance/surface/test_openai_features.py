@@ -105,6 +105,22 @@ async def test_tools_are_called(client: AsyncOpenAI, names: list[str], stream: b
     assert all(json.loads(arguments) == {"city": "Paris"} for _, arguments in found)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_are_called_one_by_one_if_that_is_asked_for(
+    client: AsyncOpenAI, stream: bool
+) -> None:
+    """The model has seen two calls in each answer, and makes two where it may."""
+    body = {**tool_chat(["weather", "time"]), "parallel_tool_calls": False}
+    answer = await chat(client, **body, stream=stream)
+    chunks = [chunk async for chunk in answer] if stream else [answer]
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    said_ = [choice.delta if stream else choice.message for choice in choices]
+    calls = [call for each in said_ for call in each.tool_calls or ()]
+    assert [call.function.name for call in calls if call.function.name] == ["weather"]
+    assert json.loads("".join(call.function.arguments for call in calls)) == {"city": "Paris"}
+    assert choices[-1].finish_reason == "tool_calls"
+
+
 async def test_a_tools_result_goes_back(client: AsyncOpenAI) -> None:
     body = tool_chat(["weather"])
     first = (await chat(client, **body)).choices[0].message

@@ -118,9 +118,6 @@ async def test_no_tokens_is_not_no_limit(engine: OllamaEngine) -> None:
     ("field", "value"),
     [
         ("n", 2),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "weather"}}),
-        ("parallel_tool_calls", False),
         ("logit_bias", {"5": 1}),
         ("modalities", ["text", "audio"]),
         ("json_schema", {"type": "object"}),
@@ -150,6 +147,7 @@ async def test_what_it_would_pass_over_is_refused(
         ("n", None),
         ("tool_choice", "auto"),
         ("parallel_tool_calls", True),
+        ("parallel_tool_calls", False),
         ("logit_bias", {}),
         ("user", "someone"),
     ],
@@ -177,6 +175,33 @@ async def test_no_tools_means_none(server: Ollama, engine: OllamaEngine) -> None
     assert called.events[-1]["choices"][0]["finish_reason"] == "tool_calls"
     assert plain.document["choices"][0]["message"] == {"role": "assistant", "content": "weather"}
     assert server.asked(CHAT)[-1]["tools"] == []
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": TOOL["function"]}])
+async def test_a_choice_of_a_tool_is_tried(
+    engine: OllamaEngine, choice: object, streamed: bool
+) -> None:
+    fields = {"tools": [TOOL], "tool_choice": choice, "stream": streamed}
+    called = await ask(engine, tiny(stream=streamed), chat("weather", **fields))
+    assert (called.status, b'"tool_calls"' in called.body) == (200, True)
+    talked = await ask(engine, tiny(stream=streamed), chat("hello", **fields))
+    assert (talked.status, talked.error["param"]) == (400, "tool_choice")
+    assert "leaves it to the model" in talked.error["message"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_of_calls_that_are_wanted_one_by_one_the_first_comes(
+    engine: OllamaEngine, streamed: bool
+) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("weather", "time")]
+    fields: dict[str, Any] = {"tools": tools, "stream": streamed}
+    both = await ask(engine, tiny(stream=streamed), chat("weather time", **fields))
+    assert both.body.count(b'"id":"call_') == 2, "by itself it makes both"
+    fields["parallel_tool_calls"] = False
+    one = await ask(engine, tiny(stream=streamed), chat("weather time", **fields))
+    assert one.body.count(b'"id":"call_') == 1
+    assert b'"finish_reason":"tool_calls"' in one.body
 
 
 @pytest.mark.parametrize(
