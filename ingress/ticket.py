@@ -248,7 +248,7 @@ class Ticket:
             self._answer(claim, Op.GO, frame.nonce)
         elif frame.nonce in self._former or stale:
             self._answer(claim, Op.DROP, frame.nonce)
-        elif copy and not self._copied:
+        elif (copy and not self._copied) or (self.torn and not self._goes_on(turn)):
             self._answer(claim, Op.GONE, frame.nonce)
         elif copy and (self.rival is not None or (held and self._open_race)):
             self._compete_too(claim, frame, turn, now)
@@ -278,6 +278,10 @@ class Ticket:
     def _open_race(self) -> bool:
         return self.hedged and not self.in_cloud and not self.times.first
 
+    def _goes_on(self, turn: tuple[int, int]) -> bool:
+        """Whether that message says what the client has: the copy of a hedge does not."""
+        return self.job.lane == subjects.CLOUD and turn[0] != self.offered
+
     def _compete_too(self, claim: Claim, frame: Frame, turn: tuple[int, int], now: float) -> None:
         """The hedged copy's holder; another one's place is taken only once that is silent."""
         if self.rival is not None:
@@ -295,9 +299,10 @@ class Ticket:
             holder, nonce = self.holder, self._nonce
             self._lost(f"{_whose(holder)} fell silent", now)
             self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
-        if self.done or self.holder is not None:  # the rival has it now
-            self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
-            return
+            spent = self.torn or (claim.node and self.exhausted is not None)
+            if self.done or self.holder is not None or spent:  # or the rival has it now
+                self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
+                return
         self._hold(claim, frame.nonce, now)
         if claim.node:
             self.tries += 1

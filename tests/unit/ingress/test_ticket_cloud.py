@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ingress.splice import CHAT, Splice
 from ingress.ticket import SUSPECT
 from schemas import errors, subjects
 from schemas.frames import Frame, Kind, Op
+from tests.unit import fakes
 from tests.unit.ingress.recorder import Case, Cloud, Holder, Said
 
 A = Holder("a", 1)
@@ -254,6 +256,21 @@ def test_after_their_tries_workers_get_nothing_more() -> None:
     assert here.effects.buried == ["w failed"]
 
 
+def test_one_more_does_not_take_over_from_the_last_that_may_try() -> None:
+    here = case()
+    for number in (1, 2, 3):
+        here.hear(Holder("w", number).claim(), after=SUSPECT)
+    here.said()
+    late = Holder("late", 4)
+    here.hear(late.claim(), after=SUSPECT)
+    assert here.said() == [
+        said(Holder("w", 3), Op.DROP),
+        Said("late", Op.GONE, late.nonce, "the worker on node-w fell silent"),
+    ]
+    assert (here.ticket.tries, here.ticket.holder, here.ticket.done) == (3, None, False)
+    assert here.ticket.exhausted is not None
+
+
 def test_notes_are_of_the_attempt_that_answers() -> None:
     here = case(wanted=1.0)
     note = (("x-headrace-served-by", "provider:x"),)
@@ -290,6 +307,31 @@ def test_a_stream_that_broke_waits_for_a_provider() -> None:
     assert ticket.take() == part("b")
     here.hear(B.claim())
     assert here.said() == [said(B, Op.GONE)]
+
+
+@pytest.mark.parametrize("by", [B, COPY])
+def test_who_comes_for_a_stream_that_fell_silent_would_begin_anew(by: Holder) -> None:
+    """Before anybody noticed: it is to be continued, by one who knows what the client has."""
+    here = case(splice=Splice(CHAT), hedged=True).held_by(A)
+    here.hear(A.start(), A.data(1, part("a")))
+    assert here.ticket.take() == part("a")
+    here.hear(by.claim(), after=SUSPECT)
+    assert [each for each in here.said() if isinstance(each, Said)][1:] == [
+        Said(by.name, Op.GONE, by.nonce, "")
+    ]
+    assert (here.ticket.torn, here.ticket.holder) == (True, None)
+
+
+@pytest.mark.parametrize("after", [lambda here: here, moved])
+def test_the_copy_of_a_hedge_does_not_continue_it(after: Callable[[Case], Case]) -> None:
+    """Nobody had taken it, and it knows nothing of what the client has."""
+    here = after(torn())
+    here.ticket.hedged, here.ticket.offered = True, 6
+    old = Cloud("fb", 1, copy=True)
+    old.ack = fakes.ack(1, 6).replace("echo-i", "echo-f")
+    here.hear(old.claim())
+    assert here.said() == [said(old, Op.GONE)]
+    assert here.ticket.holder is None
 
 
 def test_a_provider_continues_it() -> None:
