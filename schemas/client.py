@@ -71,10 +71,17 @@ class DirectClient(Client):
         one for each message tripled the broker's CPU (measured: 0.31 to 1.06 ms a request)."""
         ready, self._ready = self._ready, []
         if self.is_connected and self._transport is not None:
-            self._transport.write(b"".join(ready))
-        else:  # the connection ended within this turn: with the next one
-            self._pending.extend(ready)
-            self._pending_data_size += sum(map(len, ready))
+            try:
+                self._transport.write(b"".join(ready))
+            except RuntimeError:  # uvloop's, of a socket that is closed; nats-py hears of it next
+                self._keep(ready)
+        else:
+            self._keep(ready)
+
+    def _keep(self, ready: list[bytes]) -> None:
+        """The connection ended within this turn: with the next one."""
+        self._pending.extend(ready)
+        self._pending_data_size += sum(map(len, ready))
 
     async def drained(self) -> None:
         """Wait until the socket's buffer is below its high-water mark."""

@@ -15,8 +15,11 @@ class FakeTransport:
         self.sent = b""
         self.writes = 0
         self.drained = 0
+        self.closed = False
 
     def write(self, data: bytes) -> None:
+        if self.closed:
+            raise RuntimeError("unable to perform operation; the handler is closed")
         self.sent += data
         self.writes += 1
 
@@ -92,6 +95,17 @@ async def test_what_the_connection_did_not_take_waits_for_the_next(
     assert transport.sent == b""
     assert b"".join(client._pending) == b"PUB a  1\r\n1\r\n"
     assert client.pending_data_size == len(b"PUB a  1\r\n1\r\n")
+
+
+async def test_what_a_closed_socket_does_not_take_waits_for_the_next(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    """The socket has failed, and the client is not told yet."""
+    transport.closed = True
+    assert client.write("a", "", b"1", None)
+    await fakes.turns(1)
+    assert b"".join(client._pending) == b"PUB a  1\r\n1\r\n"
+    assert not client.write("a", "", b"2", None), "the order stays"
 
 
 async def test_a_handler_is_called_by_the_parser(client: DirectClient) -> None:
