@@ -18,7 +18,9 @@ from schemas.settings import outside
 log = structlog.get_logger("judge")
 
 PATIENCE = 3.0
-"""Seconds for one question; the first one also waits for the child to start (0.3 s)."""
+"""Seconds for one question."""
+START_PATIENCE = 20.0
+"""Seconds for the child to start: 0.3 s, but many times that on a machine that is busy."""
 TOO_COMPLEX = f"it cannot be checked within {PATIENCE:g} s"
 _PROGRAM = Path(__file__).with_name("validator.py")
 _KEPT = 1024
@@ -57,8 +59,10 @@ class Judge:
     async def _ask(self, question: bytes) -> str:
         async with self._turn:
             try:
+                async with asyncio.timeout(START_PATIENCE):
+                    child = await self._started()
                 async with asyncio.timeout(self._patience):
-                    return await self._answer(question)
+                    return await _answer(child, question)
             except TimeoutError:
                 log.warning("judge.gave_up", question_bytes=len(question))
             except (OSError, ValueError) as fault:
@@ -69,8 +73,8 @@ class Judge:
             await self._kill()
             return TOO_COMPLEX
 
-    async def _answer(self, question: bytes) -> str:
-        """Raises OSError or ValueError if the child is gone."""
+    async def _started(self) -> asyncio.subprocess.Process:
+        """The child, once it listens. Raises OSError or ValueError if it cannot be started."""
         child = self._child
         if child is None or child.returncode is not None:
             child = self._child = await asyncio.create_subprocess_exec(
@@ -80,11 +84,8 @@ class Judge:
                 stderr=asyncio.subprocess.DEVNULL,
                 env=outside(),
             )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(question + b"\n")
-        await child.stdin.drain()
-        return str(orjson.loads(await child.stdout.readline()))
+            await _line(child)
+        return child
 
     async def _kill(self) -> None:
         child, self._child = self._child, None
@@ -93,3 +94,16 @@ class Judge:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.wait()
+
+
+async def _answer(child: asyncio.subprocess.Process, question: bytes) -> str:
+    """Raises OSError or ValueError if the child is gone."""
+    assert child.stdin is not None
+    child.stdin.write(question + b"\n")
+    await child.stdin.drain()
+    return await _line(child)
+
+
+async def _line(child: asyncio.subprocess.Process) -> str:
+    assert child.stdout is not None
+    return str(orjson.loads(await child.stdout.readline()))

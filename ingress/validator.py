@@ -5,7 +5,8 @@
 A schema is a client's: its patterns may backtrack and its references multiply without end, and
 nothing in Python can be stopped in the middle of that. So `ingress.judge` keeps this program at
 hand, and kills it when its time is up. It reads a JSON array a line, ``[schema]`` or
-``[schema, text]``, and answers with a JSON string a line: what is wrong, or "".
+``[schema, text]``, and answers with a JSON string a line: what is wrong, or "". Before the first
+it says that it is `READY`.
 
 Nothing is ever fetched: a reference must lead to a place inside the schema.
 """
@@ -28,6 +29,7 @@ MEMORY = 1 << 30
 """Bytes of address space that this program may take."""
 PATIENCE = 10
 """Seconds for one question, beyond the ingress's own: one that was killed kills nobody."""
+READY = "ready"
 _BRIEF = 300
 
 
@@ -114,13 +116,18 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     except (ImportError, ValueError, OSError):
         pass  # not every system has such limits; the time limit is the ingress's
+    _say(READY)
     for line in sys.stdin.buffer:
         _alarm(PATIENCE)
         question = orjson.loads(line)
         answer = check(*question) if len(question) == 1 else verdict(*question)
-        sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
-        sys.stdout.buffer.flush()
+        _say(answer)
         _alarm(0)
+
+
+def _say(answer: str) -> None:
+    sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _alarm(seconds: int) -> None:

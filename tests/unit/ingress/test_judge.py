@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from ingress import judge as judges
 from ingress.judge import TOO_COMPLEX, Judge
 from ingress.validator import check, verdict
 
@@ -131,6 +132,20 @@ async def test_giving_up_is_not_remembered_and_answers_are(judge: Judge) -> None
     judge._patience = 1e-9
     assert "nonsense" in await judge.check({"type": "nonsense"}), "without the child"
     assert await judge.check(bomb) == TOO_COMPLEX
+
+
+async def test_a_child_that_starts_slowly_is_waited_for(
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is busy: the question has done nothing to be given up for."""
+    slow = tmp_path / "validator.py"
+    slow.write_text(
+        f"import sys, time; sys.path.insert(0, {str(Path.cwd())!r}); time.sleep(2)\n"
+        "from ingress import validator; validator.main()\n"
+    )
+    monkeypatch.setattr(judges, "_PROGRAM", slow)
+    judge._patience = 1.9
+    assert await judge.check(SCHEMA) == ""
 
 
 async def test_a_child_that_died_is_replaced(judge: Judge) -> None:
