@@ -166,6 +166,7 @@ class Watch:
 
     def _late(self, ticket: Ticket, what: str, by: int) -> None:
         seconds = (by - ticket.job.arrived) / 1000
-        where = f"on {ticket.node}" if ticket.holder else "in the queue"
+        held = "at a provider" if ticket.in_cloud else f"on {ticket.node}"
+        where = held if ticket.holder else "in the queue"
         why = f"No time is left for {what}: {seconds:.1f} s have passed, the request was {where}."
         ticket.fail(errors.DeadlineExceeded(why))

@@ -19,7 +19,7 @@ from schemas.frames import Op, unpack_control
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, card, message
-from tests.unit.ingress.recorder import Holder
+from tests.unit.ingress.recorder import Cloud, Holder
 
 A, B = Holder("a", 1), Holder("b", 2)
 SILENCE = Settings().ingress.silence
@@ -84,6 +84,15 @@ async def test_the_first_token_has_a_deadline(post: Post) -> None:
     post.check(ticket, 0, wall=30.01)
     assert isinstance(ticket.error, errors.DeadlineExceeded)
     assert "in the queue" in ticket.error.message
+
+
+async def test_what_is_late_at_a_provider_says_so(post: Post) -> None:
+    ticket = await post.submit()
+    ticket.wanted = 1.0
+    ticket.frame(Cloud("fb", 1).claim(), post.now)
+    post.check(ticket, 0, wall=60.01)
+    assert ticket.error is not None
+    assert "the request was at a provider" in ticket.error.message
 
 
 async def test_a_publish_that_is_not_confirmed_is_a_503(post: Post) -> None:
