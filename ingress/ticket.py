@@ -187,7 +187,7 @@ class Ticket:
         """A frame of the rival: its first byte makes it the holder, and the worker is stopped."""
         if frame.kind == Kind.FAIL:
             self.rival = None
-            self.declined = _error(Fail(*frame.body), "fallback")
+            self._note_refusal(Fail(*frame.body))
         elif rival.hear(frame, now) and not self.done:
             if self.holder is not None:
                 holder, nonce = self.holder, self._nonce
@@ -361,16 +361,20 @@ class Ticket:
 
     def _failed(self, fault: Fail, now: float) -> None:
         source = "fallback" if self.in_cloud else "worker"
-        back = not fault.retryable and self._stood_in
+        back = not fault.retryable and (self._stood_in or _mistaken(fault))
         if self.in_cloud and (fault.retryable or back):
-            self.declined = _error(fault, source)
+            self._note_refusal(fault)
         if fault.retryable or back:
             self._lost(fault.message, now)
-            if back:
+            if back and not (self.done or self.exhausted or self.holder):
                 self._effects.again(self.job)
         elif not self.done:
             self.error = self._untaken(fault) if self.torn else _error(fault, source)
             self._dismiss()
+
+    def _note_refusal(self, fault: Fail) -> None:
+        if not _mistaken(fault):
+            self.declined = _error(fault, "fallback")
 
     @property
     def _stood_in(self) -> bool:
@@ -443,6 +447,12 @@ class Ticket:
 
 def _whose(holder: Claim) -> str:
     return f"the worker on {holder.node}" if holder.node else "the fallback"
+
+
+def _mistaken(fault: Fail) -> bool:
+    """Whether the holder gave the job up since nobody seemed to wait for it: this process stood
+    still, or could not be heard. Its message went with it."""
+    return fault.code == errors.ClientGone.code
 
 
 def _error(fault: Fail, source: str) -> HeadraceError:

@@ -111,7 +111,7 @@ class Runner:
             outcome = fault.code
             desk.suspect(fault)
         except Withdrawn as why:
-            attempt.fail("client_gone", str(why), False)
+            attempt.fail("client_gone", str(why), why.verdict != TERM)
             verdict, outcome = self._leased(attempt, why.verdict), str(why)
         except Exception as fault:
             log.error("runner.internal", job=attempt.job.id, exc_info=fault)

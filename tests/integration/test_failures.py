@@ -51,6 +51,24 @@ async def test_frozen_worker_is_replaced_and_its_late_answer_fenced(fabric: Fabr
     assert took < 4, f"the other worker had it after {took:.2f} s"
 
 
+async def test_an_ingress_that_stood_still_has_its_jobs_done_all_the_same(fabric: Fabric) -> None:
+    """The worker gives up a claim that nobody answers, and the message goes with it."""
+    ingress = await fabric.ingress()
+    worker = await fabric.worker(slots=1)
+    await fabric.served("echo")
+    first = asyncio.create_task(fabric.post(ask("one", **SLOW)))
+    await worker.logged("runner.began")
+    second = asyncio.create_task(fabric.post(ask("two", echo={"first_ms": 4000})))
+    await fabric.jobs(2)
+    ingress.signal(signal.SIGSTOP)
+    await worker.logged("runner.ended", outcome="its ingress is gone")
+    ingress.signal(signal.SIGCONT)
+    for asked, text in ((first, "one"), (second, "two")):
+        status, body, _ = await asked
+        assert (status, body["choices"][0]["message"]["content"]) == (200, text)
+    await fabric.idle()
+
+
 async def test_worker_lost_after_tokens_is_told_to_the_client(fabric: Fabric) -> None:
     workers = await _two_workers(fabric)
     got = asyncio.Event()

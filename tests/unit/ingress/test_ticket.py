@@ -168,6 +168,24 @@ def test_a_failure_that_is_not_retryable_is_the_answer(code: str) -> None:
     assert (error.message, error.source) == ("a failed", "worker")
 
 
+def test_one_who_believed_that_nobody_waits_leaves_the_job_to_others() -> None:
+    """This process stood still: the client is there, and the job's message is gone."""
+    case = Case().held_by(A)
+    case.hear(A.fail(0, "client_gone", retryable=False))
+    assert (case.effects.anew, case.ticket.done, case.ticket.holder) == (1, False, None)
+    case.ticket.renew()
+    again = Holder("b", 1, nonce=7)
+    case.held_by(again)
+    case.hear(again.start(), again.data(1, b"x"), again.end(2))
+    assert (case.ticket.take(), case.ticket.tries) == (b"x", 2)
+
+
+def test_the_last_who_may_try_leaves_it_to_nobody() -> None:
+    case = Case(max_attempts=1).held_by(A)
+    case.hear(A.fail(0, "client_gone", retryable=False))
+    assert (case.effects.anew, case.effects.buried) == (0, ["a failed"])
+
+
 def test_after_the_last_attempt_the_reason_is_told() -> None:
     case = Case(max_attempts=2)
     case.held_by(A).hear(A.fail(0))

@@ -218,6 +218,16 @@ def test_a_rival_that_fails_is_forgotten() -> None:
     assert here.ticket.take() == b"w"
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_rival_that_believed_that_nobody_waits_has_refused_nothing(left: bool) -> None:
+    here = hedged()
+    if left:
+        here.ticket.revoke("disconnected", here.now)
+    here.hear(COPY.fail(0, "client_gone", retryable=False))
+    assert (here.ticket.declined, here.ticket.done) == (None, False)
+    assert here.effects.anew == left
+
+
 def test_a_second_rival_has_to_wait_until_the_first_is_silent() -> None:
     here, other = hedged(), Cloud("fb2", 2, copy=True)
     here.hear(other.claim())
