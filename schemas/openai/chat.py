@@ -81,7 +81,7 @@ def _check(chat: Request) -> None:
         if message.get("tool_calls"):
             _check_calls(message["tool_calls"], f"messages[{index}].tool_calls")
         if message["role"] == "tool":
-            text_in(message, "tool_call_id", f"messages[{index}]")
+            _check_id(message, "tool_call_id", f"messages[{index}]")
     if chat.keys() & _RARE:
         _check_rare(chat)
     if not chat.keys().isdisjoint(_LIMITS):
@@ -107,14 +107,21 @@ def _check_limits(chat: Request) -> None:
 
 
 def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
+    """Engines take calls without an id, and arguments as an object, too: those pass."""
     for index, call in enumerate(calls):
         at = f"{where}[{index}]"
-        text_in(call, "id", at)
+        _check_id(call, "id", at)
         kind = text_in(call, "type", at)
         if kind == "function":
             function = object_in(call, "function", at)
-            for name in ("name", "arguments"):
-                text_in(function, name, f"{at}.function")
+            text_in(function, "name", f"{at}.function")
+            if not isinstance(function.get("arguments"), dict):
+                text_in(function, "arguments", f"{at}.function")
+
+
+def _check_id(row: dict[str, Any], name: str, where: str) -> None:
+    if row.get(name) is not None:
+        text_in(row, name, where)
 
 
 CHAT = Shape(ChatRequest, _check)
