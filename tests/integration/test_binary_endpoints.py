@@ -126,6 +126,11 @@ async def test_fields_of_whisper_server_reach_it(crowd: Crowd) -> None:
     }
     assert job["no_timestamps"].content == b"true"
     assert job["response_format"].content == b"verbose_json", "this one is the fabric's"
+    lenient = {"x-headrace-lenient": "true"}
+    answer = await crowd.post(TRANSCRIBE, *form(file=tone(), beam_size="5"), headers=lenient)
+    assert (answer.status, "x-headrace-warning" in answer.headers) == (200, False)
+    answer = await crowd.post(TRANSCRIBE, *form(file=tone(), vad="true"), headers=lenient)
+    assert "vad" in answer.headers["x-headrace-warning"]
 
 
 BAD_FORMS: list[tuple[dict[str, Any], str]] = [

@@ -251,7 +251,9 @@ _DECODERS = 8
 """whisper.cpp's WHISPER_MAX_DECODERS."""
 _ALIASES = {"suppress_non_speech": "suppress_nst"}
 
-_TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
+Taker = Callable[[Ask, str, str], None]
+
+_OPENAI: dict[str, Taker] = {
     "model": _model,
     "language": _language,
     "prompt": _prompt,
@@ -260,9 +262,9 @@ _TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
     **dict.fromkeys(REPEATED, _granularity),
     "stream": _stream,
     "chunking_strategy": _chunking,
-    # whisper.cpp's own.
+}
+_OWN: dict[str, Taker] = {
     "translate": _translate,
-    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language", "debug_mode"), _absent),
     "temperature_inc": _number(0, 1),
     "no_speech_thold": _number(0, 1),
     "entropy_thold": _number(0, 100),
@@ -276,17 +278,17 @@ _TAKERS: dict[str, Callable[[Ask, str, str], None]] = {
     "offset_t": _whole(0, _DAY_MS),
     "offset_n": _whole(0, 1_000_000),
     "duration": _whole(0, _DAY_MS),
+    **dict.fromkeys(("split_on_word", "suppress_nst", "suppress_non_speech"), _flag),
+    **dict.fromkeys(("no_timestamps", "token_timestamps", "carry_initial_prompt"), _flag),
+    "no_language_probabilities": _flag,
+}
+_NOT_HAD: dict[str, Taker] = {
+    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language", "debug_mode"), _absent),
     "offset_t_ms": _called("offset_t"),
     "duration_ms": _called("duration"),
     "no_context": _no_context,
-    **dict.fromkeys(
-        (
-            *("split_on_word", "suppress_nst", "suppress_non_speech", "carry_initial_prompt"),
-            *("no_timestamps", "token_timestamps", "no_language_probabilities"),
-        ),
-        _flag,
-    ),
 }
-
-FIELDS = frozenset({"file", *_TAKERS})
-"""Every field that is honoured; any other is refused by name."""
+"""They may ask for nothing, or for what is so anyway; else they are refused."""
+_TAKERS = {**_OPENAI, **_OWN, **_NOT_HAD}
+KNOWS = (f"transcriptions,translations {' '.join(_OWN)}",)
+"""whisper.cpp's own fields, for the card."""

@@ -88,7 +88,10 @@ class WhisperEngine:
         return Offer(
             1,
             tuple(
-                ServedModel(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, ignores)
+                ServedModel(
+                    *(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, ignores),
+                    transcription.KNOWS,
+                )
                 for name in self._models
             ),
         )
