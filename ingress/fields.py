@@ -186,7 +186,8 @@ def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:
 
 
 def _ability(serving: list[ServedModel], feature: str) -> Ability:
-    """Of no live engine nothing is known: such a request waits for one."""
+    """Of no live engine nothing is known: such a request waits for one, and asks it for one choice
+    at a time, which every engine can give."""
     here = [each for each in serving if not each.features or feature in each.features]
     ignored = tuple(
         entry for each in here for entry in each.ignores if not entry.at or feature in entry.at
@@ -205,7 +206,7 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
         can=tuple(sorted({word for each in serving for word in each.features})),
         tops=tops | {"tools"},
         ignored=ignored,
-        choices=min(choices, default=128),
+        choices=min(choices, default=1),
         known=NAMES.get(feature, _NONE) | shared | tops if own else None,
         shared=shared,
         own=own,
