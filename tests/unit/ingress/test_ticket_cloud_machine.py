@@ -17,6 +17,7 @@ from tests.unit.ingress import recorder
 from tests.unit.ingress.recorder import START, Cloud, Holder, Recorder, Said
 
 PICK = st.integers(0, 11)
+ENDS = ("whole", "retryable", "refused", "orphaned")
 ORDERS = st.sampled_from(["as sent", "as sent", "as sent", "not yet", "backwards", "twice"])
 
 
@@ -120,14 +121,17 @@ class Journeys(RuleBasedStateMachine):
                 player.send(player.holder.data(len(player.sent), piece))
         self.arrive(player, order)
 
-    @rule(pick=PICK, retryable=st.none() | st.booleans(), order=ORDERS)
-    def is_over(self, pick: int, retryable: bool | None, order: str) -> None:
+    @rule(pick=PICK, how=st.sampled_from(ENDS), order=ORDERS)
+    def is_over(self, pick: int, how: str, order: str) -> None:
         player = self.pick(pick)
         seq, holder = len(player.sent), player.holder
         if not player.over:
             player.over = True
-            last = holder.end(seq) if retryable is None else holder.fail(seq, retryable=retryable)
-            player.send(last)
+            if how == "whole":
+                player.send(holder.end(seq))
+            else:
+                code = "client_gone" if how == "orphaned" else "engine_failed"
+                player.send(holder.fail(seq, code, retryable=how == "retryable"))
         self.arrive(player, order)
 
     @rule(pick=PICK, begun=st.booleans())
@@ -216,7 +220,7 @@ class Journeys(RuleBasedStateMachine):
         last = self.players[-1]
         assert last.working
         self.speaks(0, 1, "as sent")
-        self.is_over(0, None, "as sent")
+        self.is_over(0, "whole", "as sent")
         assert ticket.ended is not None
         assert ticket.take() == last.text
 
