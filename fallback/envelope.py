@@ -1,17 +1,19 @@
 """Between a provider and the client: says who answered and what it cost, and keeps back what must
 wait for the price.
 
-A streamed answer passes from its first token on, and its cost follows as a comment at its end; what
-comes before a token (a role, an empty block) waits for it, so that a hedged worker does not lose to
-an announcement, and another provider can still follow. An answer that is not streamed is kept until
-it is whole, so that its head can carry the cost, and another provider can follow one that breaks
-off in the middle.
+A streamed answer passes from its first token on, up to the event that says that it is over. That
+one waits until the books are closed, behind the cost as a comment: so who has seen an end has been
+charged, and no error follows it. What comes before a token (a role, an empty block) waits for it,
+so that a hedged worker does not lose to an announcement, and another provider can still follow. An
+answer that is not streamed is kept until it is whole, so that its head can carry the cost, and
+another provider can follow one that breaks off in the middle.
 """
 
 from __future__ import annotations
 
 import re
 
+from schemas.streams import end_of
 from workers.attempt import Attempt
 
 SERVED_BY = "x-headrace-served-by"
@@ -42,6 +44,7 @@ class Envelope:
         self._head = (0, "")
         self._pieces: list[bytes] = []
         self._cost = ""
+        self._end = b""
         self.begun = False
 
     @property
@@ -53,7 +56,7 @@ class Envelope:
 
     def data(self, chunk: bytes) -> None:
         if self.begun:
-            self._attempt.data(chunk)
+            self._forward(chunk)
             return
         self._pieces.append(chunk)
         if self._passes and (_TOKEN.search(_ANNOUNCED.sub(b"", chunk)) or _END in chunk):
@@ -82,7 +85,7 @@ class Envelope:
         """The books are closed: this much was charged."""
         if self._passes:
             self._attempt.note((COST, cost))
-            self._attempt.data(f": {COST} {cost}\n\n".encode())
+            self._attempt.data(f": {COST} {cost}\n\n".encode() + self._end)
         elif cost != self._cost:
             self._attempt.note((COST, cost))
 
@@ -90,8 +93,19 @@ class Envelope:
         self.begun = True
         self._attempt.note((SERVED_BY, f"provider:{self._provider}"), (LIMIT, self._limit))
         self._attempt.start(*self._head)
-        self._attempt.data(b"".join(self._pieces))
+        self._forward(b"".join(self._pieces))
         self._pieces.clear()
+
+    def _forward(self, chunk: bytes) -> None:
+        """All but the end, which waits for the seal."""
+        at = 0 if self._end else end_of(chunk)
+        if at < 0:
+            self._attempt.data(chunk)
+            return
+        if at:
+            self._attempt.data(chunk[:at])
+        self._end += chunk[at:]
+        self._attempt.touch()
 
     @property
     def _passes(self) -> bool:

@@ -22,6 +22,7 @@ from ingress.limits import GONE
 from ingress.ticket import Ticket
 from schemas import errors, metrics
 from schemas.errors import ClientGone, HeadraceError
+from schemas.streams import end_of
 
 
 class EventStream(EventSourceResponse):
@@ -129,15 +130,18 @@ class Exchange:
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
         ticket = self._ticket
-        status = 200
+        status, last = 200, b""
         try:
             held = self._held
             async for piece in self._pieces(keepalive):
+                last = piece if isinstance(piece, bytes) else last
                 if held is None or not isinstance(piece, bytes):
                     yield piece
                 elif passed := await held.passed(piece):
                     yield passed
-            error = ticket.error or (held.error if held is not None else None)
+            # Who was lost behind the last event has lost nothing of the answer.
+            error = ticket.error if end_of(last) < 0 else None
+            error = error or (held.error if held is not None else None)
             if error is not None:
                 status = error.status
                 metrics.ERRORS.labels(error.code).inc()

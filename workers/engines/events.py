@@ -8,16 +8,13 @@ from typing import Any
 
 import orjson
 
+from schemas.streams import LAST
 from workers.engines.base import Between, EngineFault, Sink
 from workers.engines.sse import Events
 from workers.engines.usage import Usage, last_usage
 
 _ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)
 _HEAD = 4096
-_LAST = re.compile(
-    rb"^event: ?(response\.(completed|incomplete|failed)|message_stop)", re.MULTILINE
-)
-"""Streams of the responses and messages APIs end with these, and without ``[DONE]``."""
 _LAST_OF_MEDIA = re.compile(
     rb'"type": ?"(?:transcript\.text\.done|image_generation\.completed|image_edit\.completed'
     rb'|speech\.audio\.done)"'
@@ -28,7 +25,7 @@ _LAST_OF_MEDIA = re.compile(
 def ended(events: Events) -> bool:
     """Whether the stream said that it is over. One that did not has failed, whoever sent it."""
     tail = events.tail
-    return events.finished or any(last.search(tail) for last in (_LAST, _LAST_OF_MEDIA))
+    return events.finished or any(last.search(tail) for last in (LAST, _LAST_OF_MEDIA))
 
 
 class ErrorGuard(Between):
@@ -66,7 +63,7 @@ def tokens_told(document: bytes) -> Usage | None:
 
 def tokens_of_stream(head: bytes, tail: bytes) -> Usage | None:
     """What the first and the last events of a stream say it cost."""
-    if _LAST.search(tail) is None:
+    if LAST.search(tail) is None:
         return last_usage(tail)
     told = _told_in(reversed(tail.split(b"\n")))
     if told is None or told.prompt >= 0:

@@ -54,6 +54,41 @@ async def test_a_stream_begins_with_its_first_token(bus: FakeBus) -> None:
 
 
 @pytest.mark.parametrize(
+    "end",
+    [
+        b"data: [DONE]\n\n",
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        b'event: response.completed\ndata: {"type":"response.completed"}\n\n',
+        b'event: response.incomplete\ndata: {"type":"response.incomplete"}\n\n',
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+async def test_the_end_waits_for_the_books(bus: FakeBus, end: bytes, whole: bool) -> None:
+    """Who dies meanwhile is not paid, and the client is told that its answer broke."""
+    post = Post(bus, stream=True)
+    post.envelope.start(200, EVENTS)
+    for piece in (TOKEN + end,) if whole else (TOKEN, end):
+        post.envelope.data(piece)
+    assert (Kind.DATA, TOKEN) in await post.sent()
+    post.envelope.offer("0.1 USD")
+    assert await post.sent() == []
+    post.envelope.seal("0.1 USD")
+    assert await post.sent() == [
+        (Kind.NOTE, ((COST, "0.1 USD"),)),
+        (Kind.DATA, b": x-headrace-cost 0.1 USD\n\n" + end),
+    ]
+
+
+async def test_an_empty_stream_ends_once_it_is_paid(bus: FakeBus) -> None:
+    post = Post(bus, stream=True)
+    post.envelope.start(200, EVENTS)
+    post.envelope.data(ROLE + b"data: [DONE]\n\n")
+    assert [body for kind, body in await post.sent() if kind == Kind.DATA] == [ROLE]
+    post.envelope.seal("0 USD")
+    assert (await post.sent())[-1] == (Kind.DATA, b": x-headrace-cost 0 USD\n\ndata: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
     "event",
     [
         b'data: {"choices":[{"delta":{"reasoning_content":"hm"}}]}\n\n',

@@ -185,6 +185,17 @@ async def test_what_came_before_an_error_is_sent_before_it(front: Front) -> None
     assert b"stream_broken" in call.pieces[2]
 
 
+async def test_nothing_follows_the_end_of_a_stream(front: Front) -> None:
+    """The worker died between its last event and its last frame."""
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]), A.data(2, b"data: [DONE]\n\n"))
+    await call.until(lambda call: len(call.pieces) > 1 or b"[DONE]" in call.body)
+    ticket.revoke("disconnected", 1.0)
+    await call.whole()
+    assert call.body.endswith(b"data: [DONE]\n\n")
+
+
 async def test_while_queued_a_comment_comes_each_interval(late: Front) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: len(call.pieces) >= 2)
