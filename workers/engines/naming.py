@@ -32,8 +32,8 @@ class Naming(Between):
 
     Only the answer's own field is meant, not one of the same name in a tool's arguments or in
     metadata. Most events of a stream are alike before the field or behind it, and bytes that were
-    the head or the tail of one event say how deep it stands in any (measured: 0.2 µs for an event
-    without the field, 0.6 µs for one that has it, 6 µs for the first of a kind).
+    the head or the tail of one event say how deep it stands in any. Measured: 0.4 µs for an event
+    without the field, 0.5 µs for one that has it, 6 µs for the first of a kind, 3 µs for a document.
     """
 
     def __init__(self, inner: Sink, name: str) -> None:
@@ -56,7 +56,9 @@ class Naming(Between):
         self._inner.data(chunk)
 
     def _document(self, document: bytes) -> bytes:
-        start, end, _ = _find(document, b"{")
+        start, end = _near_the_end(document)
+        if not end:
+            start, end, _ = _find(document, b"{")
         return document[:start] + self._name + document[end:] if end else document
 
     def _event(self, event: bytes) -> bytes:
@@ -73,6 +75,16 @@ class Naming(Between):
             key = event.rindex(_KEY, 0, start) - 1  # the byte before it: it may be no backslash
             self._tail, self._our_tail = event[key:], head[key:] + tail
         return head + tail
+
+
+def _near_the_end(document: bytes) -> tuple[int, int]:
+    """(start, end) of the name, if it is in the second half; (0, 0) if not. Nothing needs to be
+    read but what is behind it, where long answers and embeddings are before it."""
+    at = document.rfind(_KEY, len(document) // 2)
+    found = _FIELD.match(document, at) if at >= 0 else None
+    if found is None or _open(b"{", document[found.end() :]):
+        return 0, 0
+    return found.span("name")
 
 
 def _find(answer: bytes, inner: bytes) -> tuple[int, int, bool]:
