@@ -6,7 +6,7 @@ JSON, not msgpack, so that ``nats sub 'hb.>'`` can be read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import orjson
@@ -119,7 +119,19 @@ class Card:
     role: str = WORKER
 
     def pack(self) -> bytes:
-        return orjson.dumps(asdict(self))
+        """What is said of fields is mostly the same for all models of an engine, and longer than
+        all the rest: it stands once beside them, under `fields`, and each model has its number
+        there."""
+        models, told = [], list[tuple[Any, ...]]()
+        for model in self.models:
+            about = model.ignores, model.knows
+            if about not in told:
+                told.append(about)
+            plain = {name: getattr(model, name) for name in _PLAIN}
+            models.append({**plain, "fields": told.index(about)})
+        said = {name: getattr(self, name) for name in Card.__dataclass_fields__}
+        fields = [{"ignores": list(map(_said, each)), "knows": knows} for each, knows in told]
+        return orjson.dumps({**said, "models": models, "fields": fields})
 
 
 def unpack(data: bytes) -> Card:
@@ -128,9 +140,11 @@ def unpack(data: bytes) -> Card:
     try:
         raw = orjson.loads(data)
         engines = tuple(_made(EngineState, each) for each in raw["engines"])
-        models = tuple(_model(each) for each in raw["models"])
+        told = [_about(each) for each in raw["fields"]]
+        each_told = ({**each, **told[each["fields"]]} for each in raw["models"])
+        models = tuple(_made(ServedModel, each) for each in each_told)
         return _made(Card, {**raw, "engines": engines, "models": models})
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as fault:
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as fault:
         raise CodecError(f"not a card: {fault}") from None
 
 
@@ -154,9 +168,17 @@ def _made(kind: type[T], raw: dict[str, Any]) -> T:
     return kind(**fields)
 
 
-def _model(raw: dict[str, Any]) -> ServedModel:
-    ignores = tuple(_ignored(each) for each in raw.get("ignores", ()))
-    return _made(ServedModel, {**raw, "ignores": ignores})
+_PLAIN = tuple(n for n in ServedModel.__dataclass_fields__ if n not in ("ignores", "knows"))
+_USUAL = {name: each.default for name, each in Ignored.__dataclass_fields__.items()}
+
+
+def _said(entry: Ignored) -> dict[str, Any]:
+    """Without what is usual."""
+    return {n: value for n, usual in _USUAL.items() if (value := getattr(entry, n)) != usual}
+
+
+def _about(raw: dict[str, Any]) -> dict[str, Any]:
+    return {"ignores": tuple(map(_ignored, raw["ignores"])), "knows": raw["knows"]}
 
 
 def _ignored(raw: dict[str, Any]) -> Ignored:

@@ -120,7 +120,9 @@ def test_fields_of_a_newer_worker_are_passed_over() -> None:
         ("models", "context", None),
         ("models", "modalities", [1]),
         ("models", "features", "chat"),
-        ("models", "ignores", [{"field": "n", "why": 1}]),
+        ("models", "fields", 7),
+        ("fields", "ignores", [{"field": "n", "why": 1}]),
+        ("fields", "knows", "chat n"),
         ("engines", "busy", "x"),
     ],
 )
@@ -130,6 +132,17 @@ def test_a_field_of_another_type_is_refused(where: str, field: str, value: Any) 
     (raw[where][0] if where else raw)[field] = value
     with pytest.raises(CodecError, match="not a card"):
         nodes.unpack(orjson.dumps(raw))
+
+
+def test_what_is_the_same_of_many_models_is_said_once() -> None:
+    """It goes out each second, and the broker takes 2 MB: 30 models of Ollama had 217 kB."""
+    ignores = tuple(Ignored(f"field_{number}", "x" * 60, ("chat",)) for number in range(60))
+    models = tuple(ServedModel(f"m{n}", "e", "ollama", 1, ignores=ignores) for n in range(300))
+    odd = ServedModel("odd", "e", "ollama", 1, ignores=ignores[1:], knows=("chat n",))
+    card = fakes.card("w", models=(*models[:9], odd, *models[9:]))
+    packed = card.pack()
+    assert len(packed) < 100_000
+    assert nodes.unpack(packed) == card
 
 
 @pytest.mark.parametrize("name", ["holder", "models", "engines", "client"])
