@@ -29,8 +29,10 @@ class _Choice:
 
 
 class Held:
-    """Of one stream: whole events go in, and come out if nothing is wrong with what they finish.
+    """Of one stream: events go in, and come out whole if nothing is wrong with what they finish.
     `error` is set when something is: the rest of the stream is then left out, but for comments.
+
+    A long event comes in several pieces, as frames have a limit.
 
     `limit`: bytes of text that are kept to be judged.
     """
@@ -39,14 +41,14 @@ class Held:
         self.error: InvalidStructuredOutput | None = None
         self._judge = judge
         self._left = limit
+        self._rest = b""
         self._choices: dict[int, _Choice] = {}
 
     async def passed(self, events: bytes) -> bytes:
         """Those of `events` that the client may have."""
         going = []
-        for event in events.replace(b"\r\n", b"\n").split(_BREAK):
-            if not event:
-                continue
+        *whole, self._rest = (self._rest + events).replace(b"\r\n", b"\n").split(_BREAK)
+        for event in filter(None, whole):
             if self.error is None and (why := await self._fault(event)):
                 said = f"The model's answer was not what was asked for: {why}."
                 self.error = InvalidStructuredOutput(said)

@@ -18,6 +18,7 @@ class Merge:
         self._copies = copies
         self._same: dict[str, Any] = {}
         self._usage: dict[int, dict[str, Any]] = {}
+        self._rest: dict[int, bytes] = {}
 
     def document(self, documents: list[dict[str, Any]]) -> bytes:
         choices = []
@@ -31,8 +32,11 @@ class Merge:
         return orjson.dumps(merged)
 
     def chunks(self, job: int, events: bytes) -> bytes:
-        """The events that a client gets for those of one job; what counts tokens comes last."""
-        return b"".join(self._chunk(job, data) for data in _datas(events))
+        """The events that a client gets for those of one job; what counts tokens comes last. Of a
+        long event, which comes in several pieces, it gets nothing before the last."""
+        whole, end, rest = (self._rest.get(job, b"") + events).rpartition(b"\n\n")
+        self._rest[job] = rest
+        return b"".join(self._chunk(job, data) for data in _datas(whole + end))
 
     def end(self) -> bytes:
         usage = self._sum()

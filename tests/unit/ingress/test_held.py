@@ -78,3 +78,13 @@ async def test_lines_may_end_as_in_http() -> None:
     held = Held(Reader(), 9)
     await held.passed(sse(chunk("no"), chunk(None, "stop")).replace(b"\n", b"\r\n"))
     assert held.error is not None
+
+
+@pytest.mark.parametrize("size", [1, 7, 99])
+async def test_an_event_may_come_in_pieces(size: int) -> None:
+    """A worker cuts what is longer than a frame: each piece was passed on as an event."""
+    held = Held(Reader(), 99)
+    events = sse(chunk("{1"), chunk("}", "stop")) + b"data: [DONE]\n\n"
+    pieces = [events[at : at + size] for at in range(0, len(events), size)]
+    assert b"".join([await held.passed(piece) for piece in pieces]) == events
+    assert held.error is None

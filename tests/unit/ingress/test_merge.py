@@ -85,3 +85,13 @@ def test_bodies_differ_by_their_seed() -> None:
     assert one is other, "a large request is not kept several times"
     with pytest.raises(BodyTooLarge):
         bodies({"n": 2, "seed": 1, "x": "x" * 40}, 2, 100)
+
+
+def test_a_chunk_may_come_in_pieces() -> None:
+    """A worker cuts what is longer than a frame, such as the whole arguments of a call."""
+    merge = Merge(2)
+    told = sse({"id": "x", "choices": [{"index": 0, "delta": {"content": "a" * 99}}]})
+    assert merge.chunks(0, told[:50]) == b""
+    other = events(merge.chunks(1, told))
+    whole = events(merge.chunks(0, told[50:]))
+    assert [e["choices"][0]["index"] for e in (*other, *whole)] == [1, 0]
