@@ -31,8 +31,6 @@ class Kind(IntEnum):
     """What the answer's head or the books should say besides: pairs of texts."""
 
 
-TERMINAL = frozenset({Kind.END, Kind.FAIL})
-
 _START = int(Kind.START)
 _DATA = int(Kind.DATA)
 _NOTE = int(Kind.NOTE)

@@ -46,7 +46,6 @@ class Puller:
     ) -> None:
         self.model = model
         self._bus = bus
-        self._lane = lane
         self._free = free
         self._on_job = on_job
         self._name = subjects.consumer(model, lane)

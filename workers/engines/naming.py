@@ -32,8 +32,8 @@ class Naming(Between):
 
     Only the answer's own field is meant, not one of the same name in a tool's arguments or in
     metadata. Most events of a stream are alike before the field or behind it, and bytes that were
-    the head or the tail of one event say how deep it stands in any. Measured: 0.4 µs for an event
-    without the field, 0.5 µs for one that has it, 6 µs for the first of a kind, 3 µs for a document.
+    the head or the tail of one event say how deep it stands in any (measured: 0.4 µs for an event
+    without the field, 0.5 µs for one that has it, 6 µs for the first of a kind).
     """
 
     def __init__(self, inner: Sink, name: str) -> None:
