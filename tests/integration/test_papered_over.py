@@ -170,8 +170,9 @@ async def test_a_limit_that_the_engine_does_not_know(site: Site) -> None:
     assert answer.choices[0].finish_reason == "length"
 
 
-@each_chat
+@pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
 async def test_a_tool_choice_that_would_not_be_heeded_is_refused(site: Site, model: str) -> None:
+    """llama-server's is heeded: tests/unit/workers/engines/test_calling.py."""
     before = len(site.asked(model))
     fault = await site.refused(model, tools=[TOOL], tool_choice="required")
     assert (fault.status_code, fault.code) == (400, "unsupported_parameter")

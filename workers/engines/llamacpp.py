@@ -23,17 +23,21 @@ from workers.engines import llamacpp_faults as faults
 from workers.engines import (
     messages,
     neutral,
+    offered,
     probabilities,
     ranking,
     responses,
     responses_input,
+    responses_tools,
 )
 from workers.engines.aggregate import Aggregate, StreamCut, StreamFault, choices_per_prompt, prepare
 from workers.engines.base import EngineFault, Sink
+from workers.engines.calling import Called, Calling
 from workers.engines.envelope import JSON, Refusal, translate
 from workers.engines.http import read_error
 from workers.engines.link import Response
 from workers.engines.messages import Begun, Collected, Mended
+from workers.engines.offered import Expected
 from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.rewrite import COUNTS, Change, Discard, OneUsage, Opening, Rewriting
 from workers.engines.usage import Usage
@@ -56,6 +60,7 @@ class LlamaCppEngine(OpenAIEngine):
         super().__init__(config)
         self._props: dict[str, Any] = {}
         self._probe_path = HEALTH
+        self._obeyed = False
 
     async def probe(self) -> bool:
         try:
@@ -102,7 +107,9 @@ class LlamaCppEngine(OpenAIEngine):
         senses = tuple(name for name in ("vision", "audio") if seen.get(name))
         can = card.abilities(self._props) if "chat" in endpoints else ()
         ignores = card.ignored(self._props, entry, endpoints)
-        if "tools" in can and not await self._obeys():
+        knows = bool(can) and card.knows_tools(self._props)
+        self._obeyed = knows and await self._obeys()
+        if knows and not self._obeyed:
             ignores = (*ignores, card.NO_CHOICE)
         settings_ = self._props.get("default_generation_settings") or {}
         return ServedModel(
@@ -140,15 +147,28 @@ class LlamaCppEngine(OpenAIEngine):
         if job.endpoint in _TEXTS:
             body = neutral.without(body)
         match job.endpoint:
+            case "/v1/chat/completions" if offered.SIGN in body and not self._obeyed:
+                return await self._offer(job, orjson.loads(body), sink)
             case "/v1/chat/completions" | "/v1/completions":
                 return await self._complete(job, body, sink)
             case "/v1/responses":
-                return await self._respond(job, orjson.loads(body), sink)
+                return await self._respond(job, body, sink)
             case "/v1/messages":
                 return await self._message(job, orjson.loads(body), sink)
             case "/v1/responses/input_tokens":
-                body = orjson.dumps(responses_input.plain(orjson.loads(body)))
+                sent, _ = self._told(body, orjson.loads(body))
+                body = orjson.dumps(responses_input.plain(sent))
         return await super()._serve(job, body, sink)
+
+    async def _offer(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
+        """A chat with tools that the engine cannot offer, or not make the model call."""
+        sent, expected = offered.told(request, card.knows_tools(self._props))
+        if expected is not None:
+            stream = job.stream
+            choices = choices_per_prompt(request)
+            sink = Calling(sink, expected, choices) if stream else Called(sink, expected)
+        with offered.blamed():
+            return await self._complete(job, orjson.dumps(sent), sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         """A stream passes as it is but for its first chunk and its count of tokens, unless more of
@@ -217,14 +237,26 @@ class LlamaCppEngine(OpenAIEngine):
         await _give(sink, document)
         return answer.usage()
 
-    async def _respond(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
+    async def _respond(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        request = orjson.loads(body)
+        sent, expected = self._told(body, request)
         numbered = responses.Numbered(request, job.asked)
-        body = orjson.dumps(responses_input.prepare(request))
-        if job.stream:
-            return await self._send(job, body, Rewriting(sink, numbered.change))
-        usage = await self._send(job, body, Rewriting(Discard(sink), numbered.change))
-        await _give(sink, self._whole_of(numbered.document))
+        out: Sink = Rewriting(sink if job.stream else Discard(sink), numbered.change)
+        if expected is not None:
+            out = Rewriting(out, responses_tools.Calling(expected).change)
+        with offered.blamed():
+            body = orjson.dumps(responses_input.prepare(sent))
+            usage = await self._send(job, body, out)
+        if not job.stream:
+            await _give(sink, self._whole_of(numbered.document))
         return usage
+
+    def _told(self, body: bytes, request: dict[str, Any]) -> tuple[dict[str, Any], Expected | None]:
+        """A request for a response, with tools that the engine cannot offer, or not make the model
+        call, told otherwise."""
+        if self._obeyed or not any(sign in body for sign in responses_tools.SIGNS):
+            return request, None
+        return responses_tools.told(request, card.knows_tools(self._props))
 
     async def _message(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
         body = orjson.dumps(messages.prepare(request))

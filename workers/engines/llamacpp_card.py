@@ -17,12 +17,13 @@ from workers.engines.owed import LEFT_OPEN
 
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
-_CHATS = ("chat", *_RESPONSES, "messages", "count_tokens")
+_ANTHROPIC = ("messages", "count_tokens")
+"""Elsewhere the worker sees to tools itself (`offered`)."""
 
 NO_CHOICE = Ignored(
     "tool_choice",
     "with its chat template llama-server leaves it to the model whether it calls a tool",
-    _CHATS,
+    _ANTHROPIC,
     LEFT_OPEN,
     tried=True,
 )
@@ -116,9 +117,12 @@ def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
 
 def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
     """Words beside those for endpoints, of a server that generates text. `props`: ``/props``."""
-    tools = ("tools",) if _caps(props).get("supports_tools") else ()
     thoughts = ("reasoning",) if _thinks(props) else ()
-    return ("json_schema", "logprobs", "n", *tools, *thoughts)
+    return ("json_schema", "logprobs", "n", "tools", *thoughts)
+
+
+def knows_tools(props: Mapping[str, Any]) -> bool:
+    return bool(_caps(props).get("supports_tools"))
 
 
 def ignored(
@@ -126,8 +130,8 @@ def ignored(
 ) -> tuple[Ignored, ...]:
     """At those endpoints. `entry`: of the model, in ``/v1/models``."""
     found = list(_ALWAYS)
-    if not _caps(props).get("supports_tools"):
-        found.append(Ignored("tools", _NO_TOOLS, _CHATS))
+    if not knows_tools(props):
+        found.append(Ignored("tools", _NO_TOOLS, _ANTHROPIC))
     if not _thinks(props):
         found += _efforts(_NO_THOUGHTS, "minimal")
         no = ({"type": "disabled"}, {"type": "adaptive"})

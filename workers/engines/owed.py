@@ -6,6 +6,7 @@ still has its status, streamed or not; from then on it passes as it comes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,12 @@ _CALLS: Mapping[str, bytes] = {
 }
 """What an answer with a call has, by the feature of its endpoint. Inside a text the quotes would be
 escaped."""
+_NAMED: Mapping[str, bytes] = {
+    "chat": b'"name":%b',
+    "responses": rb'"call_id":"[^"]*",(?:"[a-z_]+":"[^"]*",)*"name":%b',
+    "messages": b'"name":%b',
+}
+"""The same for one tool: an answer of the responses API has the names of all others, too."""
 
 
 class Owed(Between):
@@ -38,9 +45,9 @@ class Owed(Between):
     def __init__(self, inner: Sink, request: Mapping[str, Any], feature: str, why: str) -> None:
         super().__init__(inner)
         name = _name(request.get("tool_choice"))
-        self._missing = [_CALLS[feature]]
+        self._missing = [re.compile(_CALLS[feature])]
         if name:
-            self._missing.append(b'"name":' + orjson.dumps(name))
+            self._missing.append(re.compile(_NAMED[feature] % re.escape(orjson.dumps(name))))
         self._what = f"a call of {name!r}" if name else "a tool call"
         self._why = why
         self._head: tuple[int, str] | None = None
@@ -56,7 +63,7 @@ class Owed(Between):
             self._inner.data(chunk)
             return
         self._held += chunk
-        self._missing = [sign for sign in self._missing if sign not in chunk]
+        self._missing = [sign for sign in self._missing if not sign.search(chunk)]
         if self._missing:
             self._inner.touch()
             return

@@ -87,10 +87,10 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
     assert (model.id, model.slots, model.context, model.modalities) == ("own", 4, 2048, ("text",))
     assert set(model.features) == {
         *("chat", "completions", "responses", "messages", "count_tokens"),
-        *("json_schema", "logprobs", "n"),
+        *("json_schema", "logprobs", "n", "tools"),
     }
     ignored = first(model.ignores)
-    assert "tools" in ignored
+    assert ignored["tools"].at == ("messages", "count_tokens"), "elsewhere the worker sees to them"
     assert ignored["tools"].why == "the model's chat template knows no tools"
     assert "embeddings" not in ignored["dimensions"].at, "it has none"
     assert ignored["keep_alive"].wanted({"keep_alive": 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import orjson
 import pytest
 
 from schemas.jobs import LENIENT
+from schemas.nodes import ServedModel
 from tests.sim.base import DONE
 from tests.sim.drive import CHAT, Recorder, chat, config, job, opened
 from tests.sim.llamacpp import LlamaCpp, chunk
+from workers.engines import llamacpp_card as card
 from workers.engines.llamacpp import LlamaCppEngine
+from workers.engines.openai import FEATURES
 
 DATA = Path(__file__).parent / "data"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
@@ -21,6 +25,15 @@ REQUIRED: dict[str, Any] = {CHAT: "required", RESPONSES: "required", MESSAGES: {
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TEXT = [chunk({"role": "assistant", "content": None}), chunk({"content": 'No "tool_calls".'})]
 both = pytest.mark.parametrize("stream", [False, True])
+
+
+class Trying(LlamaCppEngine):
+    """With nothing but what the server does by itself, at all of its endpoints."""
+
+    async def _describe(self, *about: Any) -> ServedModel:
+        model = await super()._describe(*about)
+        self._obeyed = True
+        return replace(model, ignores=(replace(card.NO_CHOICE, at=tuple(FEATURES.values())),))
 
 
 @pytest.fixture
@@ -36,7 +49,7 @@ async def server() -> AsyncIterator[LlamaCpp]:
 
 @pytest.fixture
 async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
-    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
+    async with opened(Trying(config("llamacpp", server.url))) as made:
         yield made
 
 
@@ -79,11 +92,22 @@ async def test_an_answer_without_it_is_refused_with_its_status(
 
 
 @both
+@pytest.mark.parametrize(
+    ("path", "choice"),
+    [
+        (CHAT, {"type": "function", "function": {"name": "g"}}),
+        (RESPONSES, {"type": "function", "name": "g"}),
+        (MESSAGES, {"type": "tool", "name": "g"}),
+    ],
+)
 async def test_so_is_the_call_of_another_tool(
-    server: LlamaCpp, engine: LlamaCppEngine, stream: bool
+    server: LlamaCpp, engine: LlamaCppEngine, path: str, choice: Any, stream: bool
 ) -> None:
+    """An answer of the responses API repeats the choice, and the tools."""
     server.streams[CHAT] = [*TEXT, chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls"), DONE]
-    sink = await called(engine, {"type": "function", "function": {"name": "g"}}, stream)
+    server.streams[RESPONSES] = [(DATA / "responses_tool.sse").read_bytes()]
+    server.streams[MESSAGES] = [(DATA / "messages_tool.sse").read_bytes()]
+    sink = await called(engine, choice, stream, path)
     assert sink.status == 400
     assert "a call of 'g'" in sink.error["message"]
 
