@@ -15,12 +15,11 @@ YES = (
     *("chat", "completions", "models", "streaming", "json", "logprobs", "n", "temperature"),
     *("max_tokens", "stop", "seed", "keys", "responses", "messages", "count_tokens"),
     *("include_usage", "usage", "json_streamed", "bad_schema", "too_long", "nothing_silent"),
-    *("errors", "request_id"),
+    *("errors", "request_id", "tools", "tools_streamed"),
 )
 ONLY = "400 unsupported_endpoint: the model has only /v1/chat/completions, /v1/completions, "
 NO = {
     **dict.fromkeys(("embeddings", "images", "transcriptions", "translations", "rerank"), ONLY),
-    "tools": "the model's chat template knows no tools",
     "vision": "cannot see pictures",
 }
 PARTLY = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import openai
@@ -169,13 +170,44 @@ async def test_a_response_that_calls(client: AsyncOpenAI) -> None:
     assert after.status == "completed"
 
 
+@pytest.mark.parametrize("model", [MODEL, TOOLS_MODEL])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "weather"}])
+async def test_a_response_that_has_to_call(client: AsyncOpenAI, model: str, choice: Any) -> None:
+    """With a template that knows no tools, and with one that leaves it to the model."""
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+    }
+    tool: Any = {"type": "function", "name": "weather", "parameters": parameters, "strict": False}
+    question = {"role": "user", "content": "What is the weather in Paris?"}
+    body: Any = {"model": model, "input": [question], "tools": [tool], "temperature": 0}
+    async with client.responses.stream(**body, tool_choice=choice) as stream:
+        events: list[Any] = [event async for event in stream]
+        final: Any = await stream.get_final_response()
+    (call,) = final.output
+    deltas = [e.delta for e in events if e.type == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == call.arguments
+    assert json.loads(call.arguments).keys() == {"city"}
+    whole: Any = await client.responses.create(**body, tool_choice=choice)
+    assert [item.type for item in whole.output] == ["function_call"]
+    told = {"type": "function_call_output", "call_id": call.call_id, "output": "Sun."}
+    body["input"] = [question, *final.output, told]
+    after = await client.responses.create(**body, max_output_tokens=40)
+    assert after.output
+    counted = await client.responses.input_tokens.count(
+        model=model, input=body["input"], tools=[tool]
+    )
+    assert counted.input_tokens == after.usage.input_tokens
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"model": TOOLS_MODEL, "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
