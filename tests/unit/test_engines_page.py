@@ -21,7 +21,7 @@ LINES = {
     "while a request waits",
     "`n`",
     "`max_completion_tokens`",
-    '`tool_choice: "required"`',
+    "`tools` and `tool_choice`",
     "`model` and `id` of answers",
     "too long a prompt",
     "pictures by address",
