@@ -164,7 +164,7 @@ def test_may_be_run_as_a_module(tmp_path: Path) -> None:
         [*command, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
     )
     assert ended.returncode == 1
-    assert ended.stderr == f"embedded engine: {tmp_path}: Is a directory\n"
+    assert ended.stderr == f"\nembedded engine: {tmp_path}: Is a directory\n"
 
 
 def test_half_a_model_cannot_be_served(tmp_path: Path) -> None:

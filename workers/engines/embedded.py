@@ -103,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         server = _serve(options)
     except CannotServe as fault:
-        print(f"embedded engine: {fault}", file=sys.stderr)
+        # A thread of llama.cpp's may be in the middle of a line of its own.
+        sys.stderr.write(f"\nembedded engine: {fault}\n")
         return 1
     print(json.dumps({"url": server.listening_address}), flush=True)
     if options.parent_stdin:
