@@ -176,6 +176,8 @@ class Either:
         if self._is_call:
             return self._call.feed(text)
         self._held += text
+        if self.plain:
+            return self.end()
         packed = _packed(self._held)
         self._is_call = any(packed.startswith(head) for head in self._heads)
         if self._is_call:

@@ -135,6 +135,9 @@ def test_text_is_held_back_only_while_it_may_be_a_call() -> None:
     made = reader(EITHER)
     assert made.feed('{ "name": "') == []
     assert made.feed("Rome") == [{"content": '{ "name": "Rome'}]
+    assert made.feed('{"name": "f", "arguments": ') == [
+        {"content": '{"name": "f", "arguments": '}
+    ], "it is text from here on"
 
 
 def test_arguments_of_a_forced_call_pass_as_they_come() -> None:
