@@ -22,6 +22,7 @@ from workers.engines import llamacpp_card as card
 from workers.engines import llamacpp_faults as faults
 from workers.engines import (
     messages,
+    messages_tools,
     neutral,
     offered,
     probabilities,
@@ -51,6 +52,12 @@ HEALTH, SLOTS = "/health", "/slots"
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """Without these, nothing of a chat's request needs a look."""
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
+_TOLD: Mapping[str, tuple[offered.Tell, tuple[bytes, ...]]] = {
+    CHAT: (offered.told, (offered.SIGN,)),
+    **dict.fromkeys((RESPONSES, INPUT_TOKENS), (responses_tools.told, responses_tools.SIGNS)),
+    **dict.fromkeys((MESSAGES, COUNT_TOKENS), (messages_tools.told, messages_tools.SIGNS)),
+}
+"""How requests with tools are told otherwise, and what is in the bodies of such."""
 
 
 class LlamaCppEngine(OpenAIEngine):
@@ -107,9 +114,8 @@ class LlamaCppEngine(OpenAIEngine):
         senses = tuple(name for name in ("vision", "audio") if seen.get(name))
         can = card.abilities(self._props) if "chat" in endpoints else ()
         ignores = card.ignored(self._props, entry, endpoints)
-        knows = bool(can) and card.knows_tools(self._props)
-        self._obeyed = knows and await self._obeys()
-        if knows and not self._obeyed:
+        self._obeyed = bool(can) and card.knows_tools(self._props) and await self._obeys()
+        if can and not self._obeyed:
             ignores = (*ignores, card.NO_CHOICE)
         settings_ = self._props.get("default_generation_settings") or {}
         return ServedModel(
@@ -148,25 +154,33 @@ class LlamaCppEngine(OpenAIEngine):
             body = neutral.without(body)
         match job.endpoint:
             case "/v1/chat/completions" if offered.SIGN in body and not self._obeyed:
-                return await self._offer(job, orjson.loads(body), sink)
+                return await self._offer(job, body, sink)
             case "/v1/chat/completions" | "/v1/completions":
                 return await self._complete(job, body, sink)
             case "/v1/responses":
                 return await self._respond(job, body, sink)
             case "/v1/messages":
-                return await self._message(job, orjson.loads(body), sink)
+                return await self._message(job, body, sink)
+            case "/v1/messages/count_tokens":
+                body = orjson.dumps(self._told(job, body)[0])
             case "/v1/responses/input_tokens":
-                sent, _ = self._told(body, orjson.loads(body))
-                body = orjson.dumps(responses_input.plain(sent))
+                body = orjson.dumps(responses_input.plain(self._told(job, body)[0]))
         return await super()._serve(job, body, sink)
 
-    async def _offer(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
-        """A chat with tools that the engine cannot offer, or not make the model call."""
-        sent, expected = offered.told(request, card.knows_tools(self._props))
+    def _told(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
+        """A request with tools that the engine cannot offer, or not make the model call, told
+        otherwise; and what comes of it."""
+        request = orjson.loads(body)
+        tell, signs = _TOLD[job.endpoint]
+        if self._obeyed or not any(sign in body for sign in signs):
+            return request, None
+        return tell(request, card.knows_tools(self._props))
+
+    async def _offer(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        sent, expected = self._told(job, body)
         if expected is not None:
-            stream = job.stream
-            choices = choices_per_prompt(request)
-            sink = Calling(sink, expected, choices) if stream else Called(sink, expected)
+            choices = choices_per_prompt(sent)
+            sink = Calling(sink, expected, choices) if job.stream else Called(sink, expected)
         with offered.blamed():
             return await self._complete(job, orjson.dumps(sent), sink)
 
@@ -238,9 +252,8 @@ class LlamaCppEngine(OpenAIEngine):
         return answer.usage()
 
     async def _respond(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        request = orjson.loads(body)
-        sent, expected = self._told(body, request)
-        numbered = responses.Numbered(request, job.asked)
+        sent, expected = self._told(job, body)
+        numbered = responses.Numbered(orjson.loads(body), job.asked)
         out: Sink = Rewriting(sink if job.stream else Discard(sink), numbered.change)
         if expected is not None:
             out = Rewriting(out, responses_tools.Calling(expected).change)
@@ -251,20 +264,15 @@ class LlamaCppEngine(OpenAIEngine):
             await _give(sink, self._whole_of(numbered.document))
         return usage
 
-    def _told(self, body: bytes, request: dict[str, Any]) -> tuple[dict[str, Any], Expected | None]:
-        """A request for a response, with tools that the engine cannot offer, or not make the model
-        call, told otherwise."""
-        if self._obeyed or not any(sign in body for sign in responses_tools.SIGNS):
-            return request, None
-        return responses_tools.told(request, card.knows_tools(self._props))
-
-    async def _message(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
-        body = orjson.dumps(messages.prepare(request))
-        if job.stream:
-            return await self._begun(job, request, body, Mended(sink))
+    async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        request, expected = self._told(job, body)
         collected = Collected()
-        usage = await self._begun(job, request, body, Rewriting(Discard(sink), collected.change))
-        await _give(sink, self._whole_of(collected.document))
+        out = Mended(sink) if job.stream else Rewriting(Discard(sink), collected.change)
+        if expected is not None:
+            out = Rewriting(out, messages_tools.Calling(expected).change)
+        usage = await self._begun(job, request, orjson.dumps(messages.prepare(request)), out)
+        if not job.stream:
+            await _give(sink, self._whole_of(collected.document))
         return usage
 
     async def _begun(

@@ -18,7 +18,7 @@ from workers.engines.owed import LEFT_OPEN
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
 _ANTHROPIC = ("messages", "count_tokens")
-"""Elsewhere the worker sees to tools itself (`offered`)."""
+"""Elsewhere a call that must come is forced by a schema (`offered`), which has no effect there."""
 
 NO_CHOICE = Ignored(
     "tool_choice",
@@ -59,7 +59,6 @@ KNOWS = (
 )
 """Its own fields (measured: a value of a wrong type is refused; the rest is from its source)."""
 
-_NO_TOOLS = "the model's chat template knows no tools"
 _NO_THOUGHTS = "the model's chat template knows no reasoning"
 _DROPPED = "llama-server passes over it at this endpoint"
 _USUAL = (*NOTHING, "medium")
@@ -130,8 +129,6 @@ def ignored(
 ) -> tuple[Ignored, ...]:
     """At those endpoints. `entry`: of the model, in ``/v1/models``."""
     found = list(_ALWAYS)
-    if not knows_tools(props):
-        found.append(Ignored("tools", _NO_TOOLS, _ANTHROPIC))
     if not _thinks(props):
         found += _efforts(_NO_THOUGHTS, "minimal")
         no = ({"type": "disabled"}, {"type": "adaptive"})

@@ -9,7 +9,7 @@ which llama-server does hold. What comes is read by `calls`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,10 +38,15 @@ To call one, answer with only:
 <tool_call>
 {{"name": NAME, "arguments": ARGUMENTS}}
 </tool_call>"""
+_EITHER = """You may call functions. Functions:
+{functions}
+To call one, answer with only:
+{{"name": NAME, "arguments": ARGUMENTS}}"""
 _ORDER = """Call one of these functions: {names}. Functions:
 {functions}
 Answer with only the call:
 {{"name": NAME, "arguments": ARGUMENTS}}"""
+_FORMS = {"auto": _OFFER, "either": _EITHER, "required": _ORDER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,9 @@ class Expected:
     named: bool = False
 
 
+Tell = Callable[[Entry, bool], tuple[Entry, Expected | None]]
+
+
 def told(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
     """The request to send, and what may come of it; None if the answer is as it should be.
 
@@ -62,7 +70,8 @@ def told(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
     """
     mode, chosen, named = _choice(request)
     structured = _structured(request) if mode == "auto" else None
-    if knows and mode != "required" and structured is None:
+    mode = mode if structured is None else "either"
+    if knows and mode in ("auto", "none"):
         return request, None
     sent = {**request, "tool_choice": "none"} if knows else _described(request, mode, chosen)
     sent.pop("parallel_tool_calls", None)
@@ -71,7 +80,7 @@ def told(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
         return _forced(sent, chosen), Expected("forced", names, named)
     if mode == "none":
         return sent, None
-    if structured is None:
+    if mode == "auto":
         return sent, Expected("written", names)
     return {**sent, "response_format": _shape(chosen, structured)}, Expected("either", names)
 
@@ -98,8 +107,11 @@ def _choice(request: Mapping[str, Any]) -> tuple[str, list[Entry], bool]:
 
 def _functions(holder: Mapping[str, Any]) -> list[Entry]:
     """Other tools are refused before, or passed over where the client wants that."""
-    tools = holder.get("tools") or ()
-    return [tool["function"] for tool in tools if tool.get("type") == "function"]
+    return [
+        tool.get("function") or tool
+        for tool in holder.get("tools") or ()
+        if isinstance(tool, dict) and tool.get("type") == "function"
+    ]
 
 
 def _among(functions: Iterable[Entry], wanted: Iterable[Entry]) -> list[Entry]:
@@ -188,8 +200,7 @@ def _described(request: Entry, mode: str, functions: Sequence[Entry]) -> Entry:
     if mode != "none":
         lines = "\n".join(orjson.dumps(_about(each)).decode() for each in functions)
         names = ", ".join(each["name"] for each in functions)
-        form = _ORDER if mode == "required" else _OFFER
-        messages = _announced(messages, form.format(functions=lines, names=names))
+        messages = _announced(messages, _FORMS[mode].format(functions=lines, names=names))
     return {**sent, "messages": messages}
 
 

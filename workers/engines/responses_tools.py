@@ -55,7 +55,11 @@ def _as_chat(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _nested(tools: Iterable[Item] | None) -> list[Item]:
     """As chats have them, with their fields in ``function``."""
-    return [{"type": tool.get("type"), "function": _function(tool)} for tool in tools or ()]
+    return [
+        {"type": tool.get("type"), "function": _function(tool)}
+        for tool in tools or ()
+        if isinstance(tool, dict)
+    ]
 
 
 def _function(tool: Item) -> Item:

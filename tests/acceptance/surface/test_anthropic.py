@@ -140,6 +140,33 @@ async def test_an_argument_called_model_is_not_the_answers_own(
     assert (used.input, answer.model) == ({"model": "Paris"}, TOOLS_MODEL)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_template_that_knows_no_tools_has_them(
+    claude: AsyncAnthropic, stream: bool
+) -> None:
+    """It repeats what it has seen, be it a call."""
+    talk = [message for city in ("Rome", "Oslo", "Bonn") for message in example(city)[:2]]
+    body = {**TOOL_CHAT, "model": MODEL, "messages": [*talk, example("Paris")[0]]}
+    if stream:
+        async with claude.messages.stream(**body, extra_body=COLD) as events:
+            answer: Any = await events.get_final_message()
+    else:
+        answer = await ask(claude, **body)
+    (use,) = answer.content
+    assert answer.stop_reason == "tool_use"
+    assert (use.name, use.input) == ("weather", {"city": "Paris"})
+    told = [*body["messages"], {"role": "assistant", "content": answer.content}]
+    results = [{"type": "tool_result", "tool_use_id": use.id, "content": "Rain."}]
+    told.append({"role": "user", "content": results})
+    after = await ask(claude, **{**body, "messages": told})
+    assert after.content
+    counted = await claude.messages.count_tokens(
+        model=MODEL, messages=told, tools=TOOL_CHAT["tools"]
+    )
+    prompt = after.usage.input_tokens + (after.usage.cache_read_input_tokens or 0)
+    assert counted.input_tokens == prompt
+
+
 @pytest.mark.parametrize("only_one", [True, False])
 async def test_a_tool_may_be_called(claude: AsyncAnthropic, only_one: bool) -> None:
     choice: Any = {"type": "auto", "disable_parallel_tool_use": only_one}
@@ -179,7 +206,6 @@ async def test_thoughts_can_be_left_out(claude: AsyncAnthropic) -> None:
         ({"model": "none"}, 404, "not_found_error", "model"),
         ({"messages": []}, 400, "invalid_request_error", "messages"),
         ({"max_tokens": 0}, 400, "invalid_request_error", "max_tokens"),
-        ({"tools": [tool("f")]}, 400, "invalid_request_error", "tools"),
         (
             {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000},
             400,

@@ -103,7 +103,13 @@ def test_a_picture_in_a_result_stays_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"tool_choice": "none"}, {"tools": []}, allowed("required", "other")]
+    "more",
+    [
+        {"tool_choice": "none"},
+        {"tools": []},
+        allowed("required", "other"),
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"tools": ["weather"]}}},
+    ],
 )
 def test_where_none_may_be_called_none_is_described(more: dict[str, Any]) -> None:
     sent, expected = told(asked(**more), knows=False)
@@ -159,6 +165,7 @@ def test_an_answer_in_json_may_be_a_call_instead(knows: bool) -> None:
     shape = sent["response_format"]["json_schema"]["schema"]
     assert shape["anyOf"][2] == {"$ref": "#/$defs/2"}
     assert shape["$defs"]["2"]["properties"] == {"a": {"$ref": "#/$defs/2/$defs/A"}}
+    assert "<tool_call>" not in sent["messages"][0]["content"], "which the schema does not let pass"
     free, _ = told(asked(response_format={"type": "json_object"}), knows)
     assert free["response_format"]["json_schema"]["schema"]["$defs"]["2"] == {"type": "object"}
 
@@ -177,7 +184,8 @@ def test_a_form_of_text_cannot_hold_for_a_call_that_must_come(name: str) -> None
     assert caught.value.param == name
 
 
-def test_a_choice_that_nobody_knows_is_refused() -> None:
+@pytest.mark.parametrize("choice", [{"type": "custom"}, {"type": "allowed_tools"}])
+def test_a_choice_that_nobody_knows_is_refused(choice: Any) -> None:
     with pytest.raises(Refusal) as caught:
-        told(asked(tool_choice={"type": "custom"}), knows=False)
+        told(asked(tool_choice=choice), knows=False)
     assert (caught.value.param, caught.value.code) == ("tool_choice", "unsupported_parameter")
