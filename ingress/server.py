@@ -30,6 +30,10 @@ from schemas.settings import Settings
 log = structlog.get_logger("ingress")
 
 
+class ListenFailed(Exception):
+    """The address cannot be listened on; the message says what to do."""
+
+
 class Ingress:
     """Everything of one ingress process. `run` returns once it has drained."""
 
@@ -37,26 +41,29 @@ class Ingress:
         self._config = config
         self._id = f"in-{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
-        self.port = config.ingress.port
 
     def stop(self) -> None:
         self._stop.set()
 
     async def run(self) -> None:
-        """Raises BusError if the broker refuses this ingress."""
+        """Raises ListenFailed, and BusError if the broker refuses this ingress."""
         config = self._config
-        where = f"{config.ingress.host}:{config.ingress.port}"
+        with contextlib.ExitStack() as stack:
+            listeners = _bound(config.ingress.host, config.ingress.port, stack)
+            port = listeners[0].getsockname()[1]
+            await self._serve(listeners, f"{config.ingress.host}:{port}")
+
+    async def _serve(self, listeners: list[socket.socket], where: str) -> None:
+        config = self._config
         inbox = f"{subjects.INBOX_INGRESS}.{self._id}"
         bus = await buses.connect(config.nats, f"headrace-ingress/{self._id} {where}", inbox)
-        context = await self._context(bus)
+        context = await self._context(bus, where)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
             loop.add_signal_handler(number, self.stop)
         server = Server(
             uvicorn.Config(
                 build(context),
-                host=config.ingress.host,
-                port=config.ingress.port,
                 http=protocol(config.ingress.max_head),
                 ws="none",
                 lifespan="off",
@@ -68,7 +75,7 @@ class Ingress:
                 timeout_graceful_shutdown=round(config.ingress.drain),
             )
         )
-        serving = asyncio.create_task(server.serve())
+        serving = asyncio.create_task(server.serve(listeners))
         counting = asyncio.create_task(context.dispatch.tally.run())
         stopped = asyncio.create_task(self._stop.wait())
         closed = asyncio.create_task(bus.closed.wait())
@@ -88,7 +95,7 @@ class Ingress:
         if not self._stop.is_set() and closed.done():
             raise BusError("the broker closed the connection")
 
-    async def _context(self, bus: Bus) -> Context:
+    async def _context(self, bus: Bus, where: str) -> Context:
         config = self._config
         catalog = Catalog(time.monotonic)
         routes = Routes(config, catalog)
@@ -102,8 +109,8 @@ class Ingress:
         await self._watch.learn()
         await bus.serve(
             "headrace-ingress",
-            f"Headrace ingress at {config.ingress.host}:{config.ingress.port}",
-            {"ingress": self._id, "address": f"{config.ingress.host}:{config.ingress.port}"},
+            f"Headrace ingress at {where}",
+            {"ingress": self._id, "address": where},
             metadata.version("headrace"),
         )
         return Context(config, bus, catalog, routes, dispatch, Keys(config.keys))
@@ -122,6 +129,29 @@ class Server(uvicorn.Server):
         for listener in self.servers:
             host, port, *_ = listener.sockets[0].getsockname()
             log.info("ingress.listening", url=f"http://{host}:{port}")
+
+
+def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.socket]:
+    """A socket for each address of `host`, taken before anything else begins; nobody can connect
+    until the server listens on it."""
+    bound = []
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = stack.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # 0.0.0.0 is an address of its own
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            bound.append(listener)
+    except OSError as fault:
+        raise ListenFailed(
+            f"the ingress cannot listen on {host}:{port}: {fault.strerror or fault}. "
+            "Name another address with --host and --port"
+        ) from None
+    return bound
 
 
 async def _ensure(bus: Bus, config: Settings) -> None:

@@ -62,6 +62,7 @@ class FakeBus(Bus):
         self.puts: list[Posted] = []
         self.put_fault: BusError | None = None
         self.served: list[str] = []
+        self.about: dict[str, str] = {}
         self._on_reconnect: list[Callable[[], None]] = []
         self._news = asyncio.Event()
 
@@ -122,6 +123,7 @@ class FakeBus(Bus):
         self, name: str, description: str, metadata: dict[str, str], version: str
     ) -> None:
         self.served.append(name)
+        self.about = metadata
 
     async def close(self) -> None:
         self.up = False

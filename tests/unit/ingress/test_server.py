@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from ingress import server as servers
-from ingress.server import Ingress
+from ingress.server import Ingress, ListenFailed
 from schemas import subjects
 from schemas.bus import ApiError, BusError
 from schemas.settings import Settings
@@ -110,6 +111,20 @@ async def test_stopped_it_finishes_what_runs(case: Case) -> None:
     answer = await call
     assert (answer.status, await answer.read()) == (200, b"{}")
     await case.stop()
+
+
+async def test_its_card_has_the_port_that_it_really_has(case: Case) -> None:
+    url = await case.url()
+    assert url == f"http://{case.bus.about['address']}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
+async def test_an_address_that_cannot_be_had(host: str, bus: FakeBus) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        edge = {"host": host, "port": taken.getsockname()[1]}
+        config = Settings.model_validate({"ingress": edge, "keys": [KEY]})
+        with pytest.raises(ListenFailed, match=f"cannot listen on {host}:.*--port"):
+            await Ingress(config).run()
 
 
 async def test_a_broker_that_closes_the_connection_ends_it(case: Case) -> None:
