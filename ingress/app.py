@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
 
 import structlog
 from starlette.datastructures import State
@@ -71,6 +72,11 @@ OWN: tuple[Entry, ...] = (
     ("/admin/credits/{account}/grants", admin.grant, "POST"),
     ("/admin/usage", admin.usage, "GET"),
 )
+
+_PATHS = [f"/v1{path}" for path, _, _ in API if "{" not in path]
+_LIKE = 0.8
+"""How like an endpoint's path one must be that was meant for it."""
+_LONGEST = 64
 
 LINGER = 2.0
 """Seconds that what a client still sends is read and thrown away after a refusal."""
@@ -145,14 +151,23 @@ async def _refuse(request: Request, error: HeadraceError) -> Response:
 async def _http(request: Request, error: HTTPException) -> Response:
     where = f"{request.method} {request.url.path}"
     if error.status_code == 405:
-        known: HeadraceError = errors.MethodNotAllowed(f"{where}: this method is not allowed here.")
+        allowed = (error.headers or {}).get("Allow", "")
+        known: HeadraceError = errors.MethodNotAllowed(
+            f"{where}: this method is not allowed here{allowed and f', but {allowed}'}."
+        )
     elif error.status_code == 404:
-        known = errors.NotFound(f"{where}: no such endpoint.")
+        known = errors.NotFound(f"{where}: no such endpoint{_meant(request.url.path)}")
     else:
         known = errors.InvalidRequest(str(error.detail))
     response = await _refuse(request, known)
     response.headers.update(error.headers or {})
     return response
+
+
+def _meant(path: str) -> str:
+    """As of ``/v1/v1/chat/completions``, where a client adds what its address has already."""
+    near = get_close_matches(path, _PATHS, 1, _LIKE) if len(path) <= _LONGEST else []
+    return f"; did you mean {near[0]}?" if near else "."
 
 
 async def _internal(request: Request, error: Exception) -> Response:

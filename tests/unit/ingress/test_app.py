@@ -22,12 +22,28 @@ async def test_an_unknown_path_is_told_so(front: Front, path: str) -> None:
     assert call.headers["content-type"] == "application/json"
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/v1/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/chat/completion", "did you mean /v1/chat/completions?"),
+        ("/v1/embedding", "did you mean /v1/embeddings?"),
+        ("/v1/files", "no such endpoint."),
+        (f"/v1/chat/completions/{'x' * 9000}", "no such endpoint."),
+    ],
+)
+async def test_what_may_have_been_meant_is_told(front: Front, path: str, meant: str) -> None:
+    call = await front.call("POST", path).whole()
+    assert call.error["message"].endswith(meant)
+
+
 @pytest.mark.parametrize(("path", "verb"), PATHS)
 async def test_another_method_is_told_which_is_right(front: Front, path: str, verb: str) -> None:
     path = path.replace("{model:path}", "m").replace("{name}", "n")
     call = await front.call("DELETE", path).whole()
     assert (call.status, call.error["code"]) == (405, "method_not_allowed")
     assert verb in call.headers["allow"]
+    assert call.error["message"].endswith(f", but {call.headers['allow']}.")
 
 
 async def test_every_envelope_is_openais(front: Front) -> None:
