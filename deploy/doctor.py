@@ -67,7 +67,7 @@ async def everything(data: Path, config: Path | None, nats: str | None) -> Async
         async for finding in Doctor(settings, login, data).examine():
             yield finding
     except (survey.Unreachable, SettingsError) as fault:
-        yield Finding("fail", str(fault), "start it, or name another one")
+        yield Finding("fail", str(fault))
     except (BusError, StoreUnusable) as fault:
         yield Finding("fail", f"the broker did not answer: {fault}", "see its log")
 
@@ -97,14 +97,14 @@ class Doctor:
 
     async def _broker(self, bus: Bus) -> AsyncIterator[Finding]:
         """An older version than we need is refused by `buses.connect`."""
-        yield Finding("ok", f"nats-server {survey.version(bus)} at {self._nats.url}")
+        yield Finding("ok", f"nats-server {survey.version(bus)} at {self._nats.shown}")
         yield payload(bus.max_payload)
         yield pings(await self._varz())
         yield await jetstream(bus)
         yield await self._disconnects(bus)
 
     async def _fabric(self, bus: Bus) -> AsyncIterator[Finding]:
-        surveyor = Surveyor(bus, self._nats.url)
+        surveyor = Surveyor(bus, self._nats.shown)
         await surveyor.open()
         await surveyor.gather()
         seen = await surveyor.look()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploy.survey import Survey
-from schemas import topology
+from schemas import nodes, topology
 from schemas.nodes import Card
 from schemas.settings import Engine
 from workers import program
@@ -28,7 +28,7 @@ _PRIVATE = ("broker", "key", "logs", "broker/credentials")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`what`: one line; `mend`: what to do about it, "" if all is well."""
+    """`what`: one line; `mend`: what to do about it, "" if all is well or `what` says it."""
 
     level: Level
     what: str
@@ -121,12 +121,16 @@ def engines(cards: tuple[Card, ...]) -> Iterator[Finding]:
     if not cards:
         yield Finding("warn", "no worker is connected", "start one: headrace worker")
     for card in cards:
+        paid = card.role == nodes.FALLBACK
+        mend = "see that it runs there"
+        if paid:
+            mend = "see its url, key and models; the log of the fallback has what it said"
         for engine in card.engines:
-            name = f"engine {engine.name} on {card.node}"
+            name = f"{'provider' if paid else 'engine'} {engine.name} on {card.node}"
             if engine.state == "ready":
                 yield Finding("ok", f"{name} is ready, {engine.slots} slots")
             elif engine.state == "failed":
-                yield Finding("fail", f"{name} failed: {engine.reason}", "see that it runs there")
+                yield Finding("fail", f"{name} failed: {engine.reason}", mend)
             else:
                 yield Finding("warn", f"{name} is {engine.state}", "look again in a moment")
 

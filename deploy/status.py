@@ -50,7 +50,7 @@ async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
     """Print once, or each second until it is cancelled. Raises Unreachable or BusError."""
     out = console()
     async with connected(settings, "headrace-status") as bus:
-        surveyor = Surveyor(bus, settings.url)
+        surveyor = Surveyor(bus, settings.shown)
         await surveyor.open()
         await surveyor.gather()
         if not watch:

@@ -94,11 +94,11 @@ async def connected(settings: Nats, name: str) -> AsyncIterator[Bus]:
             bus = await buses.connect(settings, name, inbox)
     except TimeoutError:
         raise Unreachable(
-            f"no broker answers at {settings.url}, or it refuses this login: start one with "
+            f"no broker answers at {settings.shown}, or it refuses this login: start one with "
             "'headrace up', or name --nats"
         ) from None
     except BusError as fault:
-        raise Unreachable(f"{settings.url}: {fault}") from None
+        raise Unreachable(f"{settings.shown}: {fault}") from None
     try:
         yield bus
     finally:

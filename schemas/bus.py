@@ -284,7 +284,7 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
             ping_interval=2,
             max_outstanding_pings=2,
             pending_size=OUTBOUND,
-            **_listeners(bus, refused),
+            **_listeners(bus, settings, refused),
             **_login(settings),
         )
     )
@@ -302,7 +302,7 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
     return bus
 
 
-def _listeners(bus: Bus, refused: asyncio.Future[None]) -> dict[str, Any]:
+def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[str, Any]:
     """What nats-py calls as the connection comes and goes; a refused login goes to `refused`."""
     said = ""
 
@@ -310,11 +310,11 @@ def _listeners(bus: Bus, refused: asyncio.Future[None]) -> dict[str, Any]:
         nonlocal said
         # nats-py reports a refused login as a plain Error at the first connect.
         if "authorization violation" in str(fault).lower() and not refused.done():
-            refused.set_exception(BusError("the broker refuses these credentials"))
+            refused.set_exception(BusError(f"the broker refuses {_who(settings)}"))
         text = f"{type(fault).__name__}: {fault}"
         if text != said:  # a broker that is away fails ten times a second
             said = text
-            log.warning("bus.error", error=text)
+            log.warning("bus.error", url=settings.shown, error=text)
 
     async def on_close() -> None:
         bus.closed.set()
@@ -328,6 +328,12 @@ def _listeners(bus: Bus, refused: asyncio.Future[None]) -> dict[str, Any]:
         "disconnected_cb": on_disconnect,
         "reconnected_cb": bus._reconnected,
     }
+
+
+def _who(settings: Nats) -> str:
+    """What a refused login was, without its password, and where another one is given."""
+    login = f"the login {settings.user!r}" if settings.user else "who has no login"
+    return f"{login}: give one as --nats nats://user:password@host:4222, or in the section [nats]"
 
 
 def _login(settings: Nats) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field, SecretStr, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from schemas.placeholders import words
 from schemas.settings.base import Seconds, Section
 
+_ADDRESS = re.compile(r"https?://[^/?#\s]+[^?#\s]*\Z")
 PLACEHOLDERS = ("file", "port")
 """What an engine's command and environment may have in braces."""
 
@@ -44,6 +46,8 @@ class Engine(Section):
             raise ValueError("either the url of an engine that runs, or the command to start it")
         if self.kind != "embedded" and not self.url and not self.command:
             raise ValueError(f"a {self.kind} engine needs the url it answers at, or a command")
+        if self.url and self.kind != "echo" and not _ADDRESS.match(self.url):
+            raise ValueError(f"the url {self.url!r} is none such as http://127.0.0.1:8081")
         if self.url and (unused := self._given("file", "port", "env", "ready_within")):
             raise ValueError(f"{unused} is only for an engine that the worker starts")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -17,6 +18,11 @@ class Nats(Section):
     password: SecretStr = SecretStr("")
     replicas: int = Field(1, ge=1, le=5)
     sync_always: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The url without logins, for logs and messages."""
+        return re.sub(r"//[^/@\s,]*@", "//", self.url)
 
 
 _ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#@*]+/?)$"

@@ -83,14 +83,15 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
 
     if path is not None and not path.is_file():
-        raise SettingsError(f"{path}: no such file")
+        raise SettingsError(f"{path}: {'no file' if path.exists() else 'no such file'}")
     faults = _unknown_environment()
     try:
         found = Sourced(**_given(flags or {}))
     except ValidationError as fault:
         raise SettingsError("\n".join([*faults, *_explain(fault)])) from None
     except (SourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as fault:
-        raise SettingsError("\n".join([*faults, f"{path or 'environment'}: {fault}"])) from None
+        where = "environment" if isinstance(fault, SourceError) else path
+        raise SettingsError("\n".join([*faults, f"{where}: {fault}"])) from None
     if faults:
         raise SettingsError("\n".join(faults))
     return found
@@ -131,7 +132,8 @@ def _explain(fault: ValidationError) -> list[str]:
         if error["type"] == "extra_forbidden":
             lines.append(_unknown(where, str(error["loc"][-1]), _known(error["loc"][:-1])))
         else:
-            lines.append(f"{where}: {error['msg']}" if where else error["msg"])
+            said = error["msg"].removeprefix("Value error, ")  # ours, as pydantic words it
+            lines.append(f"{where}: {said}" if where else said)
     return lines
 
 

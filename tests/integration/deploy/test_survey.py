@@ -139,7 +139,9 @@ async def test_whom_the_surveyor_hears(queue: Bus, monkeypatch: pytest.MonkeyPat
 
 async def test_who_is_refused(broker: Broker) -> None:
     wrong = admin(broker).model_copy(update={"user": "nobody"})
-    with pytest.raises(Unreachable, match=broker.url):
+    with pytest.raises(
+        Unreachable, match=f"{broker.url}: .*the login 'nobody': give one as --nats"
+    ):
         async with survey.connected(wrong, "test"):
             pass
 
@@ -212,6 +214,7 @@ async def test_a_broker_that_is_away(tmp_path: Path) -> None:
     found = [each async for each in doctor.everything(tmp_path, None, "nats://127.0.0.1:9")]
     assert [finding.level for finding in found] == ["ok", "ok", "fail"]
     assert "no broker answers" in found[-1].what
+    assert "headrace up" in found[-1].what
 
 
 async def test_settings_that_are_wrong(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from deploy import doctor, findings
 from deploy.findings import Finding
-from schemas import topology
+from schemas import nodes, topology
 from schemas.nodes import Card, EngineState
 from schemas.settings import Engine, Jobs
 
@@ -67,6 +67,14 @@ def test_engines() -> None:
     card = Card("h", "n", "s", 1, "1", engines=(*states, EngineState("e", "k", "starting", 0, 0)))
     assert [found.level for found in findings.engines((card,))] == ["ok", "fail", "warn"]
     assert [found.level for found in findings.engines(())] == ["warn"]
+
+
+def test_a_provider_runs_nowhere_that_one_could_look() -> None:
+    state = EngineState("acme", "compatible", "failed", 4, 0, "acme answered 404")
+    card = Card("h", "n", "s", 1, "1", role=nodes.FALLBACK, engines=(state,))
+    (found,) = findings.engines((card,))
+    assert found.what == "provider acme on n failed: acme answered 404"
+    assert "key" in found.mend
 
 
 def test_places_that_are_open_to_others(tmp_path: Path) -> None:

@@ -111,6 +111,21 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
     assert "wrong.toml: " in fault("[ingress\n", tmp_path)
 
 
+def test_a_login_within_a_brokers_url_is_not_shown() -> None:
+    nats = load(None, {"nats": {"url": "nats://a:b@h:1,nats://c@i:2,tls://j"}}).nats
+    assert nats.shown == "nats://h:1,nats://i:2,tls://j"
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no file$"):
+        load(tmp_path)
+
+
+def test_a_fault_is_told_without_the_words_of_the_library(tmp_path: Path) -> None:
+    said = fault("[[route]]\nname = 'a'\nproviders = ['b/c']\n", tmp_path)
+    assert said.startswith("the route 'a' names the provider 'b'")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         load(tmp_path / "missing.toml")
@@ -126,6 +141,8 @@ def test_a_secret_is_in_no_message(tmp_path: Path) -> None:
     ("engine", "why"),
     [
         ("kind = 'llamacpp'", "needs the url it answers at, or a command"),
+        ("url = '127.0.0.1:8081'", "is none such as http://"),
+        ("kind = 'vllm'\nurl = 'http://'", "is none such as http://"),
         ("kind = 'embedded'\nurl = 'http://127.0.0.1:1'", "has no url and no command"),
         ("kind = 'embedded'\ncommand = ['a']", "has no url and no command"),
         ("kind = 'echo'\ncommand = ['a']", "has no command"),
