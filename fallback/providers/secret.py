@@ -64,7 +64,7 @@ def read(config: Provider) -> Secret:
         key = os.environ.get(config.key_env, "").strip()
         where = f"the environment variable {config.key_env}"
     elif config.key_file:
-        key, where = _of_file(Path(config.key_file)), f"the file {config.key_file}"
+        key, where = _of_file(config), f"the file {config.key_file}"
     else:
         return Secret("")
     if not key:
@@ -74,10 +74,16 @@ def read(config: Provider) -> Secret:
     return Secret(key)
 
 
-def _of_file(path: Path) -> str:
+def _of_file(config: Provider) -> str:
+    """ "" for one that is not there. Raises KeyMissing for one that cannot be read."""
+    path = Path(config.key_file).expanduser()
     try:
         if path.stat().st_mode & _OTHERS:
             log.warning("provider.key_file_open", file=str(path), hint="chmod 600")
         return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, UnicodeDecodeError):
         return ""
+    except OSError as fault:
+        raise KeyMissing(
+            f"{config.name} has no key: the file {path} cannot be read: {fault.strerror}"
+        ) from None

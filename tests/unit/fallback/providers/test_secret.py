@@ -38,6 +38,17 @@ def test_of_a_file(tmp_path: Path) -> None:
         assert KEY not in str(logs)
 
 
+def test_of_a_file_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "key").write_text(KEY)
+    assert read(config(key_file="~/key")).header("")[1].endswith(KEY)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(KeyMissing, match="cannot be read: Is a directory"):
+        read(config(key_file=str(tmp_path)))
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", "schlüssel".encode(), b"\xff\xfe"])
 def test_files_without_a_key(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
