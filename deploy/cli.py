@@ -74,6 +74,7 @@ def up(
     from deploy import local, plan, screen
     from schemas.bus import BusError
 
+    log.configure(QUIET, "up")
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
     made = _checked(
         lambda: plan.make(
@@ -85,7 +86,6 @@ def up(
             verbose=verbose,
         )
     )
-    log.configure(QUIET, "up")
     with _one_line(local.StartFailed, BusError):
         asyncio.run(local.Local(made, screen.Screen()).run())
 
@@ -102,9 +102,9 @@ def ingress(
     """Serve OpenAI's API."""
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
     settings = _settings("ingress", config, data, flags, nats)
-    from ingress.server import Ingress
+    from ingress.server import Ingress, ListenFailed
 
-    _run(Ingress(settings).run(), settings, "ingress")
+    _run(Ingress(settings).run(), settings, "ingress", ListenFailed)
 
 
 @app.command()
@@ -242,7 +242,7 @@ def usage(
     nats: NatsOption = None,
     data: DataOption = None,
 ) -> None:
-    """What was spent at providers."""
+    """What workers and providers served, and what was spent at providers."""
     from deploy import credits as books
 
     _books(
@@ -269,7 +269,7 @@ def _books(
 def check(config: ConfigOption = None) -> None:
     """Say "ok", or every fault of file and environment (exit code 2)."""
     try:
-        configure.read(config)
+        configure.paid(configure.read(config), keys=False)
     except SettingsError as fault:
         typer.echo(str(fault), err=True)
         sys.exit(2)
@@ -308,14 +308,16 @@ def _checked(call: Callable[[], T]) -> T:
         raise SystemExit(f"headrace: {fault}") from None
 
 
-def _run(work: Coroutine[Any, Any, None], settings: Settings, process: str) -> None:
+def _run(
+    work: Coroutine[Any, Any, None], settings: Settings, process: str, *known: type[Exception]
+) -> None:
     import uvloop
 
     from schemas.bus import BusError
 
     log.configure(settings.log, process)
     with (
-        _one_line(BusError),
+        _one_line(BusError, *known),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(work)

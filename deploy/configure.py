@@ -52,6 +52,30 @@ def read(config: Path | None, flags: dict[str, Any] | None = None) -> Settings:
     return settings
 
 
+def paid(settings: Settings, *, keys: bool) -> None:
+    """What a fallback with these settings would end for: models in routes that have no price, and
+    with `keys` providers whose key is not there. Raises SettingsError."""
+    from fallback import pricing
+    from fallback.providers import secret
+
+    prices = pricing.Prices(settings.prices, settings.fallback.currency)
+    faults = pricing.check(settings.route, settings.providers, prices)
+    used = {
+        each.partition("/")[0]
+        for route in settings.route
+        if route.cloud
+        for each in route.providers
+    }
+    for provider in settings.providers if keys else ():
+        if provider.name in used:
+            try:
+                secret.read(provider)
+            except secret.KeyMissing as missing:
+                faults.append(str(missing))
+    if faults:
+        raise SettingsError("\n".join(faults))
+
+
 def quickstart() -> Engine:
     """The engine of a worker that was given none: a small real model, started by the worker."""
     from workers.engines import embedded, embedded_engine

@@ -63,7 +63,8 @@ class Desk:
             try:
                 balance = await ledger.grant(account, amount, note)
             except Insufficient as fault:
-                raise Wrong(f"{account} has {decimal(fault.available)} {self._currency}") from None
+                has = f"{decimal(fault.available)} {self._currency}"
+                raise Wrong(f"{account} has {has}: no more can be taken back") from None
         print(f"{account}: {decimal(balance)} {self._currency}")
 
     async def show(self, account: str, as_json: bool) -> None:

@@ -96,6 +96,8 @@ def make(
         configure.parse_engine(text)
     settings = configure.read(config, flags)
     _own_broker(settings)
+    if settings.fallback.enabled:
+        configure.paid(settings, keys=True)
     if not engines and not settings.engines:
         configure.quickstart()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)

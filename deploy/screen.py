@@ -98,7 +98,7 @@ def curl(plan: Plan, models: list[str]) -> str:
     body |= {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
     key = plan.key or f"'\"${KEY_VARIABLE}\"'"  # out of the quotes and into them again
     return (
-        f"curl -sN {shlex.quote(f'{plan.url}/v1/chat/completions')} "
+        f"curl -N {shlex.quote(f'{plan.url}/v1/chat/completions')} "
         f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
         f"-d {shlex.quote(orjson.dumps(body).decode())}"
     )

@@ -75,7 +75,7 @@ def test_the_key_is_in_no_log(real: Up) -> None:
 
 
 def test_the_printed_curl_streams_words(real: Up) -> None:
-    assert "curl -sN http://" in real.text
+    assert "curl -N http://" in real.text
     assert len(words(paste(curl(real, max_tokens=24))).split()) > 5
 
 

@@ -19,6 +19,22 @@ from schemas.settings import SettingsError, load
 from workers.engines import embedded
 
 ECHO = "echo://?slots=1"
+PAID = """
+[[route]]
+name = "chat"
+providers = ["acme/foo"]
+[[providers]]
+name = "acme"
+url = "http://127.0.0.1:9/v1"
+key_file = "nowhere"
+"""
+PRICE = """
+[[prices]]
+provider = "acme"
+model = "foo"
+input = 1
+output = 2
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -97,12 +113,19 @@ def test_an_address_that_can_be_called(host: str, called: str, tmp_path: Path) -
         ("[nats]\nurl = 'nats://10.0.0.1'", "starts a broker of its own"),
         ("[nats]\nreplicas = 3", "nats.replicas must be 1"),
         ("[ingress]\nprot = 1", "did you mean 'port'"),
+        (PAID, "no price is known for acme/foo"),
+        (f"{PAID}{PRICE}", "acme has no key: the file nowhere"),
     ],
 )
 def test_settings_that_do_not_fit(text: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=why):
         make(tmp_path, config=config(tmp_path, text))
     assert not (tmp_path / "data").exists()
+
+
+def test_what_no_fallback_needs_may_be_missing(tmp_path: Path) -> None:
+    off = config(tmp_path, f"{PAID}[fallback]\nenabled = false\n")
+    assert not make(tmp_path, config=off).has_fallback
 
 
 def test_an_engine_that_is_no_url(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_curl_is_one_line_that_a_shell_understands() -> None:
     line = curl(plan(), models)
     assert line in shown(CARD)
     words = shlex.split(line)
-    assert words[:3] == ["curl", "-sN", "http://127.0.0.1:8080/v1/chat/completions"]
+    assert words[:3] == ["curl", "-N", "http://127.0.0.1:8080/v1/chat/completions"]
     assert f"Authorization: Bearer {KEY}" in words
     body = json.loads(words[-1])
     assert (body["model"], body["stream"]) == (models[0], True)
