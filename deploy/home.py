@@ -11,6 +11,9 @@ import secrets
 from pathlib import Path
 
 from deploy.nats import credentials, store
+from deploy.nats.errors import StoreUnusable
+from schemas.settings import SettingsError
+from schemas.settings.sections import SECRET_MIN
 
 KEY_FILE = "key"
 _KEY_BYTES = 24
@@ -28,21 +31,44 @@ def broker_store(data: Path) -> Path:
 
 
 def login(data: Path, role: str) -> dict[str, str] | None:
-    """`url`, `user` and `password` of the broker that runs on this machine's data directory."""
+    """`url`, `user` and `password` of the broker that runs on this machine's data directory.
+    Raises SettingsError for one that cannot be read, as another user's."""
     place = broker_store(data)
-    address = store.find(place)
-    if address is None:
-        return None
-    user, password = credentials.load(place)[role]
+    try:
+        address = store.find(place)
+        if address is None:
+            return None
+        user, password = credentials.load(place)[role]
+    except StoreUnusable as fault:
+        raise SettingsError(str(fault)) from None
     return {"url": address.url, "user": user, "password": password}
 
 
 def own_key(data: Path) -> str:
-    """The API key kept in `data`; made the first time."""
+    """The API key kept in `data`; made the first time. Raises SettingsError."""
     path = data / KEY_FILE
-    if path.exists():
-        return path.read_text().strip()
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = f"sk-headrace-{secrets.token_urlsafe(_KEY_BYTES)}"
-    credentials.write_private(path, key + "\n")
+    try:
+        if path.exists():
+            return _usable(path.read_text(errors="replace").strip(), path)
+        make(data)
+        key = f"sk-headrace-{secrets.token_urlsafe(_KEY_BYTES)}"
+        credentials.write_private(path, key + "\n")
+    except OSError as fault:
+        raise SettingsError(f"{path}: {fault.strerror}") from None
+    return key
+
+
+def make(data: Path) -> None:
+    """Raises SettingsError where there can be no such directory."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise SettingsError(
+            f"{data} cannot be the data directory: {fault.strerror}. Name another with --data"
+        ) from None
+
+
+def _usable(key: str, path: Path) -> str:
+    if len(key) < SECRET_MIN:
+        raise SettingsError(f"{path} holds no key: delete it, and a new one is made")
     return key

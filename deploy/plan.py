@@ -100,7 +100,7 @@ def make(
         configure.paid(settings, keys=True)
     if not engines and not settings.engines:
         configure.quickstart()
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.make(data)
     _unused(data)
     wanted = settings.ingress.port
     port = _free_port(settings)

@@ -25,6 +25,8 @@ class Nats(Section):
         return re.sub(r"//[^/@\s,]*@", "//", self.url)
 
 
+SECRET_MIN = 16
+"""Characters of an API key."""
 _ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#@*]+/?)$"
 
 
@@ -86,8 +88,8 @@ class Key(Section):
     @field_validator("secret")
     @classmethod
     def _long_enough(cls, value: SecretStr) -> SecretStr:
-        if len(value.get_secret_value()) < 16:
-            raise ValueError("a key's secret needs at least 16 characters")
+        if len(value.get_secret_value()) < SECRET_MIN:
+            raise ValueError(f"a key's secret needs at least {SECRET_MIN} characters")
         return value
 
 
