@@ -68,10 +68,10 @@ def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
         return _form(multipart.parse(body, content_type)), body
     request: dict[str, Any] = orjson.loads(body)
     limits = _LIMIT_FIELDS.get(endpoint, ())
-    if limits and not any(_limits(request.get(name)) for name in limits):
+    if limits and not any(estimate.limits(request.get(name)) for name in limits):
         unsaid = request.get(limits[0]) is None
         for name in estimate.LIMITS:
-            if not _limits(request.get(name)):  # -1 is llama-server's "none"
+            if not estimate.limits(request.get(name)):  # -1 is llama-server's "none"
                 request.pop(name, None)
         most = estimate.OUTPUT_TOKENS
         request[limits[0]] = _DEFAULTS.get(endpoint, most) if unsaid else most
@@ -83,7 +83,7 @@ def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
 
 def _resumed(request: dict[str, Any], tokens: int, text: str) -> tuple[dict[str, Any], bytes]:
     for name in estimate.LIMITS:
-        if _limits(request.get(name)):
+        if estimate.limits(request.get(name)):
             request[name] = max(1, request[name] - tokens)
     if text:
         request["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
@@ -100,8 +100,3 @@ def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
         else:
             found.setdefault(part.name, []).append(part.content)
     return found
-
-
-def _limits(value: Any) -> bool:
-    """0 does: it asks for the prompt's own scores."""
-    return isinstance(value, int) and value >= 0

@@ -45,6 +45,11 @@ def output_limit(request: Mapping[str, Any]) -> int:
     return max((each for each in given if each > 0), default=OUTPUT_TOKENS)
 
 
+def limits(value: Any) -> bool:
+    """Whether it limits an answer; 0 does: it asks for the prompt's own scores."""
+    return isinstance(value, int) and value >= 0
+
+
 def predicted_tokens(request: Mapping[str, Any]) -> int:
     """Tokens of a predicted answer: those that it turns out not to have are paid like its own."""
     said = request.get("prediction")

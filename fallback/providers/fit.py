@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fallback import estimate
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.kinds import Kind
@@ -71,7 +72,7 @@ class Fit:
             dropped = {name for name in self._drops if name in request}
             dropped |= {each.field for each in self.passed_over(request)}
             dropped |= {name for name in _LIMITS if request.get(name) == -1}
-            given = [request[name] for name in _LIMITS if _limits(request.get(name))]
+            given = [request[name] for name in _LIMITS if estimate.limits(request.get(name))]
             if self._limit and given:
                 dropped |= {name for name in _LIMITS if name in request and name != self._limit}
                 changed[self._limit] = given[0]
@@ -101,7 +102,3 @@ class Fit:
             if free and kind not in free and not str(kind).startswith(_CLIENTS_TOOLS):
                 return f"a tool of type {kind!r} is charged beside the tokens"
         return ""
-
-
-def _limits(value: Any) -> bool:
-    return isinstance(value, int) and value >= 0

@@ -176,3 +176,23 @@ def test_many_and_long_strange_names_stay_short() -> None:
     assert told.endswith("and 5 more")
     assert len(told) < 1000
     assert told.isprintable()
+
+
+def test_what_was_meant_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client sends the same fields each time, and each took longer than all else here."""
+    looked: list[str] = []
+
+    def close(name: str, *_: object) -> list[str]:
+        looked.append(name)
+        return []
+
+    monkeypatch.setattr(fields, "get_close_matches", close)
+    catalog, checker = known(own("llamacpp", "chat n_probs"))
+    for _ in range(3):
+        assert "'chat_id' is known neither" in checker.strange("m", "chat", {"chat_id": 1})
+    assert looked == ["chat_id"]
+    catalog.hear(fakes.card("w-0", models=(own("vllm", "chat chat_id"),)))
+    assert checker.strange("m", "chat", {"chat_id": 1}) == ""
+    for number in range(2 * fields._KEPT):
+        checker.strange("m", "chat", {f"odd{number}": 1})
+    assert len(checker._odd) <= fields._KEPT
