@@ -11,10 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 _HEAD = b"NATS/1.0\r\n"
+_PASSING = (
+    *("authentication timeout", "maximum connections exceeded", "slow consumer"),
+    "server shutdown",
+)
+"""Errors of the server (docs.nats.io, client protocol, "+OK/-ERR") that another connection mends: a
+process that stood still while it logged in has the first."""
 
 Handler = Callable[[Msg], None]
 
@@ -82,6 +89,13 @@ class DirectClient(Client):
         """The connection ended within this turn: with the next one."""
         self._pending.extend(ready)
         self._pending_data_size += sum(map(len, ready))
+
+    async def _process_err(self, err_msg: str) -> None:
+        """nats-py closes for good at these, too, and the process would end."""
+        if any(words in err_msg.lower() for words in _PASSING):
+            await self._process_op_err(nats_errors.Error(f"nats: {err_msg}"))
+        else:
+            await super()._process_err(err_msg)
 
     async def drained(self) -> None:
         """Wait until the socket's buffer is below its high-water mark."""

@@ -141,3 +141,31 @@ async def test_drained_waits_for_the_socket_while_there_is_one(
     client._status = DirectClient.RECONNECTING
     await client.drained()
     assert transport.drained == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "stays"),
+    [
+        ("'Authentication Timeout'", True),
+        ("'Maximum Connections Exceeded'", True),
+        ("'Slow Consumer'", True),
+        ("'Authorization Violation'", False),
+        ("'Parser Error'", False),
+    ],
+)
+async def test_what_passes_costs_one_connection(
+    client: DirectClient, monkeypatch: pytest.MonkeyPatch, said: str, stays: bool
+) -> None:
+    ended: list[str] = []
+
+    async def reconnects(_: Exception) -> None:
+        ended.append("reconnects")
+
+    async def closes(*_: object) -> None:
+        ended.append("closes")
+
+    monkeypatch.setattr(client, "_process_op_err", reconnects)
+    monkeypatch.setattr(client, "_close", closes)
+    await client._process_err(said)
+    await fakes.turns(1)
+    assert ended == ["reconnects" if stays else "closes"]
