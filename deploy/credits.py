@@ -26,8 +26,9 @@ from deploy.survey import Unreachable, connected
 from fallback.entries import MICRO
 from fallback.ledger import Balance, Entry, Insufficient, Ledger
 from fallback.node import ledger_login
+from schemas import subjects
 from schemas import usage as usages
-from schemas.bus import BusError
+from schemas.bus import STREAM_NOT_FOUND, ApiError, Bus, BusError
 from schemas.settings import Nats, SettingsError, load
 from schemas.usage import GROUPS, summed
 
@@ -39,18 +40,28 @@ class Wrong(ValueError):
     """The command line cannot be understood; the message says what would be right."""
 
 
+class NoBooks(Wrong):
+    """There are none in the account of this login."""
+
+
 class Desk:
     """The books at `login`, and the currency that they are in. `fabric`: where ingresses count what
-    workers served."""
+    workers served. Without `founds` the books must be there: a login of the fabric's account would
+    found others, which no fallback reads."""
 
-    def __init__(self, login: Nats, currency: str, fabric: Nats | None = None) -> None:
+    def __init__(
+        self, login: Nats, currency: str, fabric: Nats | None = None, *, founds: bool = True
+    ) -> None:
         self._login = login
+        self._founds = founds
         self._currency = currency
         self._fabric = fabric
 
     @contextlib.asynccontextmanager
     async def _ledger(self) -> AsyncIterator[Ledger]:
         async with connected(self._login, "headrace-credits") as bus:
+            if not self._founds:
+                await _there(bus, self._login)
             ledger = Ledger(bus, replicas=self._login.replicas)
             await ledger.open()
             try:
@@ -93,8 +104,10 @@ class Desk:
         return console().print(table)
 
     async def usage(self, since: float, by: list[str], as_json: bool) -> None:
-        async with self._ledger() as ledger:
-            found = [asdict(usage) async for usage in ledger.usage(since=since)]
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(NoBooks):  # of workers there is something to tell all the same
+            async with self._ledger() as ledger:
+                found = [asdict(usage) async for usage in ledger.usage(since=since)]
         rows = summed([*found, *await self._served(since)], by)
         if as_json:
             return self._print_json(rows)
@@ -127,7 +140,7 @@ def desk(data: Path, config: Path | None, nats: str | None) -> Desk:
     settings = load(config, {"nats": configure.split_login(nats)} if nats else {})
     currency = settings.fallback.currency
     if nats:
-        return Desk(settings.nats, currency, settings.nats)
+        return Desk(settings.nats, currency, settings.nats, founds=False)
     ledger = settings.ledger
     if ledger.url or ledger.user or "url" in settings.nats.model_fields_set:
         return Desk(ledger_login(settings), currency, settings.nats)
@@ -136,6 +149,20 @@ def desk(data: Path, config: Path | None, nats: str | None) -> Desk:
         raise Unreachable(f"nothing runs on {data}: start it with 'headrace up', or name --nats")
     fabric = Nats.model_validate(home.login(data, "admin"))
     return Desk(Nats.model_validate(found), currency, fabric)
+
+
+async def _there(bus: Bus, login: Nats) -> None:
+    """Raises NoBooks where there are none for `login`."""
+    try:
+        await bus.api(f"STREAM.INFO.{subjects.CREDITS_STREAM}")
+    except ApiError as fault:
+        if fault.code != STREAM_NOT_FOUND:
+            raise
+        raise NoBooks(
+            f"there are no books at {login.shown} for the login {login.user!r}: the first fallback "
+            "makes them, in the account of its section [ledger]. Name a login of that account (the "
+            "one that 'headrace up' made is 'ledger')"
+        ) from None
 
 
 def micro(text: str) -> int:

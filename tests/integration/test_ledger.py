@@ -227,8 +227,8 @@ async def test_a_grant_counts_once_and_takes_back_what_is_there(opened: Open) ->
     assert [e.note async for e in ledger.history(ACCOUNT)] == ["first", "a mistake"]
 
 
-async def headrace(broker: Broker, *args: str) -> tuple[int, str, str]:
-    user, password = broker.users["ledger"]
+async def headrace(broker: Broker, *args: str, role: str = "ledger") -> tuple[int, str, str]:
+    user, password = broker.users[role]
     url = broker.url.replace("nats://", f"nats://{user}:{password}@")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deploy", *args, "--nats", url,
@@ -238,6 +238,15 @@ async def headrace(broker: Broker, *args: str) -> tuple[int, str, str]:
     async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_a_login_of_the_fabric_founds_no_books_beside_those(broker: Broker) -> None:
+    code, _, err = await headrace(broker, "credits", "grant", "acme", "5", role="admin")
+    assert code == 1
+    assert "no books at" in err
+    assert "'ledger'" in err
+    code, out, _ = await headrace(broker, "usage", "--json", role="admin")
+    assert (code, json.loads(out)["data"]) == (0, [])
 
 
 async def test_the_commands(broker: Broker, opened: Open) -> None:
@@ -261,4 +270,4 @@ async def test_the_commands(broker: Broker, opened: Open) -> None:
     code, _, err = await headrace(broker, "credits", "grant", "acme", "1.0000001")
     assert (code, "up to 6 decimals" in err) == (1, True)
     code, _, err = await headrace(broker, "credits", "grant", "acme", "-20")
-    assert (code, err.strip()) == (1, "headrace: acme has 10.499999 USD")
+    assert (code, err.strip()) == (1, "headrace: acme has 10.499999 USD: no more can be taken back")
