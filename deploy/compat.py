@@ -112,17 +112,14 @@ async def _address(where: Where) -> str:
         return where.url.rstrip("/").removesuffix("/v1")
     login = survey.login(where.data, where.config, where.nats)
     async with connected(login, "headrace-compat") as bus:
-        surveyor = Surveyor(bus, login.url)
+        surveyor = Surveyor(bus, login.shown)
         await surveyor.open()
         await surveyor.gather()
         seen = (await surveyor.look()).ingresses
-    for each in seen:
-        host, _, port = each.address.rpartition(":")
-        if port != "0":
-            return f"http://{ANYWHERE.get(host, f'[{host}]' if ':' in host else host)}:{port}"
-    if seen:
-        raise CompatFailed("the ingress listens on a port of its own choice: name it by --url")
-    raise CompatFailed("no ingress is connected: start one with 'headrace ingress'")
+    if not seen:
+        raise CompatFailed("no ingress is connected: start one with 'headrace ingress'")
+    host, _, port = seen[0].address.rpartition(":")
+    return f"http://{ANYWHERE.get(host.strip('[]'), host)}:{port}"
 
 
 def _key(where: Where) -> str:

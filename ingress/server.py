@@ -51,7 +51,7 @@ class Ingress:
         with contextlib.ExitStack() as stack:
             listeners = _bound(config.ingress.host, config.ingress.port, stack)
             port = listeners[0].getsockname()[1]
-            await self._serve(listeners, f"{config.ingress.host}:{port}")
+            await self._serve(listeners, _address(config.ingress.host, port))
 
     async def _serve(self, listeners: list[socket.socket], where: str) -> None:
         config = self._config
@@ -128,7 +128,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         for listener in self.servers:
             host, port, *_ = listener.sockets[0].getsockname()
-            log.info("ingress.listening", url=f"http://{host}:{port}")
+            log.info("ingress.listening", url=f"http://{_address(host, port)}")
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.socket]:

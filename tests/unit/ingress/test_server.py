@@ -118,6 +118,11 @@ async def test_its_card_has_the_port_that_it_really_has(case: Case) -> None:
     assert url == f"http://{case.bus.about['address']}"
 
 
+def test_an_address_is_one_that_can_stand_in_a_url() -> None:
+    assert servers._address("::1", 80) == "[::1]:80"
+    assert servers._address("127.0.0.1", 80) == "127.0.0.1:80"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
 async def test_an_address_that_cannot_be_had(host: str, bus: FakeBus) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
