@@ -69,7 +69,8 @@ def fault(
     if reason == "key":  # what is said of a key is best not repeated
         said = next(iter(_codes(error)), "")
         return ProviderFault(f"{name} does not take our account: {status} {said}".strip(), reason)
-    return ProviderFault(f"{name} answered {status}", reason, retry_after=wait, detail=said)
+    hint = ": it may not know the model, or its url is wrong" if status in (404, 405) else ""
+    return ProviderFault(f"{name} answered {status}{hint}", reason, retry_after=wait, detail=said)
 
 
 def reason_of(status: int, error: Mapping[str, Any]) -> Reason | None:
