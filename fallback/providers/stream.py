@@ -137,19 +137,14 @@ class Screen(Between):
 
 
 class Feed:
-    """From what was read to whole events, with ``\\n`` for the ``\\r\\n`` that some send."""
+    """From what was read to whole events."""
 
     def __init__(self) -> None:
         self.events = Events()
         self._held = 0
-        self._half = b""
 
     def whole(self, chunk: bytes) -> bytes:
         """Raises ProviderFault for an event without an end."""
-        if b"\r" in chunk or self._half:
-            chunk = self._half + chunk
-            self._half = b"\r" if chunk.endswith(b"\r") else b""
-            chunk = chunk.removesuffix(b"\r").replace(b"\r\n", b"\n")
         whole = self.events.feed(chunk)
         self._held = 0 if whole else self._held + len(chunk)
         if self._held > HELD:

@@ -11,7 +11,8 @@ _BREAK = b"\n\n"
 
 
 class Events:
-    """Gives back only whole events: a keep-alive comment may then go between any two pieces.
+    """Gives back only whole events: a keep-alive comment may then go between any two pieces. With
+    ``\\n`` for the ``\\r\\n`` that some servers send (sse-starlette's usual one).
 
     `feed` takes what one read gave and returns the whole events so far (may be empty).
     """
@@ -19,9 +20,14 @@ class Events:
     def __init__(self) -> None:
         self._rest = bytearray()
         self._last = b""
+        self._half = b""
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises LinkBroken for an event that does not end."""
+        if b"\r" in chunk or self._half:
+            chunk = self._half + chunk
+            self._half = b"\r" if chunk.endswith(b"\r") else b""
+            chunk = chunk.removesuffix(b"\r").replace(b"\r\n", b"\n")
         cut = len(chunk) if chunk.endswith(_BREAK) else chunk.rfind(_BREAK) + 2
         if cut < 2:  # its break may be cut in two
             cut = int(self._rest.endswith(b"\n") and chunk.startswith(b"\n"))
