@@ -33,7 +33,8 @@ class Naming(Between):
     Only the answer's own field is meant, not one of the same name in a tool's arguments or in
     metadata. Most events of a stream are alike before the field or behind it, and bytes that were
     the head or the tail of one event say how deep it stands in any (measured: 0.4 µs for an event
-    without the field, 0.5 µs for one that has it, 6 µs for the first of a kind).
+    without the field, 0.5 µs for one that has it, 6 µs for the first of a kind). Once an event has
+    the right name, as where it is asked for by the engine's own, the others pass.
     """
 
     def __init__(self, inner: Sink, name: str) -> None:
@@ -41,9 +42,12 @@ class Naming(Between):
         self._name = orjson.dumps(name)
         self._head, self._our_head = _NONE, b""
         self._tail, self._our_tail = _NONE, b""
+        self._right = False
 
     def data(self, chunk: bytes) -> None:
-        if (chunk.endswith(self._tail) or chunk.startswith(self._head)) and (
+        if self._right:
+            pass
+        elif (chunk.endswith(self._tail) or chunk.startswith(self._head)) and (
             chunk.rfind(_BREAK, 0, -2) < 0
         ):
             chunk = self._event(chunk)
@@ -51,9 +55,17 @@ class Naming(Between):
             if chunk[:1] in b"{ \t\r\n":
                 chunk = self._document(chunk)
             elif chunk.endswith(_BREAK):
-                events = chunk.split(_BREAK)[:-1]
-                chunk = b"".join([self._event(event + _BREAK) for event in events])
+                chunk = self._events(chunk)
         self._inner.data(chunk)
+
+    def _events(self, events: bytes) -> bytes:
+        """Several that came together."""
+        at = events.find(_BREAK) + len(_BREAK)
+        first = self._event(events[:at])
+        if self._right:
+            return events
+        rest = events[at:].split(_BREAK)[:-1]
+        return first + b"".join([self._event(event + _BREAK) for event in rest])
 
     def _document(self, document: bytes) -> bytes:
         start, end = _near_the_end(document)
@@ -69,6 +81,7 @@ class Naming(Between):
         start, end, inner = _find(event, _INNER)
         if not end:
             return event
+        self._right = event[start:end] == self._name
         head, tail = event[:start] + self._name, event[end:]
         self._head, self._our_head = event[:end], head
         if not inner:  # what is behind one that stands deeper does not tell in what it stands

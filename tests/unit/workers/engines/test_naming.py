@@ -35,6 +35,19 @@ def test_a_name_may_come_late_and_change() -> None:
     assert renamed("own", b'{"model":"own"}', b'{"model":"x"}') == b'{"model":"own"}{"model":"own"}'
 
 
+def test_events_that_have_the_right_name_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mostly a model is asked for by the engine's own name: then nothing is to be done."""
+    events = [b'data: {"a":%d,"model":"own"}\n\n' % number for number in range(3)]
+    sink = Recorder()
+    renaming = Naming(sink, "own")
+    renaming.start(200, "text/event-stream")
+    renaming.data(events[0])
+    monkeypatch.delattr(Naming, "_event")
+    for event in events[1:]:
+        renaming.data(event + event)
+    assert sink.body == events[0] + events[1] * 2 + events[2] * 2
+
+
 @given(NAMES, NAMES, st.text(max_size=20))
 def test_words_of_the_model_are_never_changed(own: str, asked: str, said: str) -> None:
     quoted = orjson.dumps({"model": own}).decode()
