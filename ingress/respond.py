@@ -139,9 +139,10 @@ class Exchange:
                     yield piece
                 elif passed := await held.passed(piece):
                     yield passed
+            error: HeadraceError | None = held.error if held is not None else None
             # Who was lost behind the last event has lost nothing of the answer.
-            error = ticket.error if end_of(last) < 0 else None
-            error = error or (held.error if held is not None else None)
+            if ticket.error is not None and end_of(last) < 0:
+                error = ticket.error
             if error is not None:
                 status = error.status
                 metrics.ERRORS.labels(error.code).inc()
