@@ -58,6 +58,8 @@ class Desk:
             self.breaker.busy(now, fault.retry_after, fault.message)
         elif fault.reason == "key":
             self.breaker.trip(now, _LONG, fault.message)
+        elif fault.reason == "absent":
+            self.breaker.undecided()
         else:
             self.breaker.failed(now, fault.message)
 
@@ -168,10 +170,11 @@ class CloudEngine:
     async def _ask_all(self, case: Case, bill: Bill) -> End:
         """One after the other, and again after a pause. Raises EngineFault."""
         faults: dict[str, str] = {}
+        left = list(bill.chosen.choices)
         clock = asyncio.get_running_loop().time
         until = clock() + min(PATIENCE, case.job.total_by / 1000 - time.time())
         for turn in range(ROUNDS):
-            for choice in self._free_first(bill.chosen.choices):
+            for choice in self._free_first(left):
                 desk = self.desks[choice.provider]
                 async with desk.places:
                     if not desk.breaker.admit(clock()):
@@ -182,8 +185,12 @@ class CloudEngine:
                     except ProviderFault as fault:
                         desk.judge(fault, clock())
                         faults[choice.provider] = fault.message
-            again = self._again_at(bill.chosen, clock(), turn)
-            if turn == ROUNDS - 1 or again > until:
+                        if fault.reason == "absent":
+                            left.remove(choice)
+            if turn == ROUNDS - 1 or not left:
+                break
+            again = self._again(left, clock(), turn)
+            if again > until:
                 break
             await asyncio.sleep(again - clock())
         told = "; ".join(f"{name}: {why}" for name, why in faults.items())
@@ -193,8 +200,9 @@ class CloudEngine:
         """In the order of the route, but those that have no place now last."""
         return sorted(choices, key=lambda each: self.desks[each.provider].places.locked())
 
-    def _again_at(self, chosen: Chosen, now: float, turn: int) -> float:
-        soonest = min(self.desks[c.provider].breaker.ready_at(now) for c in chosen.choices)
+    def _again(self, choices: Sequence[Choice], now: float, turn: int) -> float:
+        """When to ask these once more."""
+        soonest = min(self.desks[each.provider].breaker.ready_at(now) for each in choices)
         return max(soonest, now + _PAUSE * (turn + 1))
 
     async def _ask(self, case: Case, bill: Bill, choice: Choice, desk: Desk) -> End:

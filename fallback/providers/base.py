@@ -10,11 +10,11 @@ from schemas.jobs import Job
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 
-Reason = Literal["busy", "failed", "away", "key"]
+Reason = Literal["busy", "failed", "away", "key", "absent"]
 """Why a provider did not answer: it has no room now (429, 503, 529) · it answered and failed (5xx,
 cut off, nonsense, an error inside the stream) · it cannot be reached, or says nothing (connect and
-silence time-outs) · it does not take our account (401, 402, 403, quota used up, a model that our
-configuration names and it has not)."""
+silence time-outs) · it does not take our account (401, 402, 403, quota used up) · it has not the
+model or the path that our configuration names (404), which says nothing of its other models."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,9 @@ def reason_of(status: int, error: Mapping[str, Any]) -> Reason | None:
         return "key"
     if status in _BUSY or not codes.isdisjoint(_BUSY_CODES):
         return "busy"
-    if status < 400 or status >= 500 or _misconfigured(status, codes, error, said):
+    if _misconfigured(status, codes, error, said):
+        return "absent"
+    if status < 400 or status >= 500:
         return "failed"
     return None
 

@@ -68,7 +68,7 @@ async def test_a_claim_that_is_refused_gives_the_money_back(bus: FakeBus) -> Non
     assert not double.calls
 
 
-@pytest.mark.parametrize("reason", ["failed", "away", "busy", "key"])
+@pytest.mark.parametrize("reason", ["failed", "away", "busy", "key", "absent"])
 async def test_the_next_provider_answers(bus: FakeBus, reason: str) -> None:
     first, second = Double("a", fails(reason)), Double("b")
     office = Office(bus, first, second)
@@ -106,6 +106,18 @@ async def test_an_open_breaker_spares_a_provider(bus: FakeBus) -> None:
     assert (len(first.calls), len(second.calls)) == (2, 4)
     states = {state.name: state.state for state in office.engine.states()}
     assert states == {"a": "failed", "b": "ready"}
+
+
+async def test_a_model_that_a_provider_has_not_is_asked_for_once_and_breaks_nothing(
+    bus: FakeBus,
+) -> None:
+    only = Double("a", fails("absent"))
+    office = Office(bus, only)
+    for count in (1, 2, 3, 4):
+        with pytest.raises(EngineFault, match="a: it broke"):
+            await office.run(office.attempt(id=f"{count:032x}", lane=subjects.CLOUD))
+        assert len(only.calls) == count
+    assert [state.state for state in office.engine.states()] == ["ready"]
 
 
 async def test_a_full_provider_is_passed_over(bus: FakeBus) -> None:

@@ -79,7 +79,7 @@ async def test_its_refusals_are_told_in_one_way(cloud: Provider, sim: Anthropic)
         (refuse(429, retry_after=2), "busy"),
         (refuse(401), "key"),
         (refuse(400, message="Your credit balance is too low to access it."), "key"),
-        (refuse(404, message="model: claude-none"), "failed"),
+        (refuse(404, message="model: claude-none"), "absent"),
         (refuse(500), "failed"),
     ],
     ids=lambda value: getattr(value, "name", None),

@@ -59,7 +59,7 @@ async def test_its_own_errors_are_read(cloud: Provider, sim: Cloudflare) -> None
         (refuse(429), "busy"),
         (refuse(429, code="3036"), "key"),
         (refuse(401), "key"),
-        (refuse(404), "failed"),
+        (refuse(404), "absent"),
         (refuse(500), "failed"),
     ],
     ids=lambda value: getattr(value, "name", None),
@@ -74,7 +74,7 @@ async def test_its_faults(cloud: Provider, sim: Cloudflare, fault: object, reaso
 async def test_an_unknown_model_is_our_configurations_fault(cloud: Provider) -> None:
     with pytest.raises(ProviderFault) as caught:
         await cloud.call(chat("@cf/meta/llama-none"), Box())
-    assert caught.value.reason == "failed"
+    assert caught.value.reason == "absent"
 
 
 async def test_what_it_does_not_have(cloud: Provider) -> None:

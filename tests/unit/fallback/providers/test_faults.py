@@ -47,7 +47,7 @@ async def failing(cloud: Provider, asked: Task, box: Box | None = None) -> Provi
         (refuse(401), "key", None),
         (refuse(402), "key", None),
         (refuse(403), "key", None),
-        (refuse(404, code="model_not_found"), "failed", None),
+        (refuse(404, code="model_not_found"), "absent", None),
         (refuse(302, headers={"location": "http://127.0.0.1:1/"}), "failed", None),
         (cut(), "failed", None),
         (cut(reset=True), "failed", None),
