@@ -24,7 +24,7 @@ from ingress.routes import Routes
 from ingress.watch import Watch
 from schemas import bus as buses
 from schemas import subjects, topology
-from schemas.bus import Bus, BusError
+from schemas.bus import Bus, BusDenied, BusError
 from schemas.settings import Settings
 
 log = structlog.get_logger("ingress")
@@ -159,10 +159,12 @@ def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.soc
 
 
 async def _ensure(bus: Bus, config: Settings) -> None:
-    """Streams, however long JetStream takes to come up."""
+    """Streams, however long JetStream takes to come up. Raises BusDenied."""
     while True:
         try:
             await bus.ensure_streams(topology.streams(config.jobs, config.nats.replicas))
+        except BusDenied:
+            raise
         except BusError as fault:
             log.warning("ingress.waiting", error=str(fault))
             await asyncio.sleep(0.5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,16 @@ from schemas import metrics, topology
 from schemas.client import DirectClient, Handler
 from schemas.settings import Nats
 
-__all__ = ["ApiError", "Bus", "BusError", "BusFull", "Message", "Subscription", "connect"]
+__all__ = [
+    "ApiError",
+    "Bus",
+    "BusDenied",
+    "BusError",
+    "BusFull",
+    "Message",
+    "Subscription",
+    "connect",
+]
 
 log = structlog.get_logger("bus")
 
@@ -31,6 +41,7 @@ OUTBOUND = 16 * 2**20
 _AFTERGLOW = 10.0
 """Seconds for which a stopped subscription still handles what was under way."""
 
+_DENIED = re.compile('permissions violation for (?:publish|subscription) to "([^"]+)"', re.I)
 _NOBODY = "503"
 """The broker's status for a question that nobody hears, as after a restart for a moment."""
 STREAM_NOT_FOUND = 10059
@@ -43,6 +54,10 @@ class BusError(Exception):
 
 class BusFull(BusError):
     """The broker is away and the outbound buffer is full."""
+
+
+class BusDenied(BusError):
+    """The login has no right to say or ask this: it is another role's."""
 
 
 class ApiError(BusError):
@@ -66,6 +81,8 @@ class Bus:
         self._answers: Subscription | None = None
         self._open: dict[str, asyncio.Future[Message]] = {}
         self._asked = 0
+        self.denied = ""
+        """The subject that the broker last kept from this login, in small letters."""
 
     @property
     def connected(self) -> bool:
@@ -149,10 +166,14 @@ class Bus:
         return Subscription(self._nats, inner)
 
     async def request(self, subject: str, payload: bytes = b"", timeout: float = 2.0) -> Message:
-        """One question, one answer. Raises BusError."""
+        """One question, one answer. Raises BusDenied, BusError."""
         try:
             return await self._nats.request(subject, payload, timeout=timeout)
         except (nats_errors.Error, OSError) as fault:
+            # Either the question was not let through, or nobody may answer it here.
+            if self.denied == subject.lower() or self.denied.startswith(f"{self.inbox}.".lower()):
+                why = "this login may not ask that: is it the login of another role?"
+                raise BusDenied(f"{subject}: {why}") from None
             raise BusError(f"{subject}: {fault or type(fault).__name__}") from None
 
     async def store(
@@ -311,6 +332,8 @@ def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[
         # nats-py reports a refused login as a plain Error at the first connect.
         if "authorization violation" in str(fault).lower() and not refused.done():
             refused.set_exception(BusError(f"the broker refuses {_who(settings)}"))
+        if found := _DENIED.search(str(fault)):
+            bus.denied = found[1].lower()
         text = f"{type(fault).__name__}: {fault}"
         if text != said:  # a broker that is away fails ten times a second
             said = text

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from deploy.nats import broker
 from deploy.nats.broker import Broker
+from schemas import bus as buses
 from schemas import subjects
-from tests.integration.deploy.roles import PATIENCE, connected
+from schemas.bus import ApiError, BusDenied
+from schemas.settings import Nats
+from tests.integration.deploy.roles import INBOXES, PATIENCE, connected
 
 REFUSED = [
     ("worker", "publish", "jobs.m.i"),
@@ -202,3 +206,31 @@ async def test_the_ingress_hears_at_once_that_a_worker_died(shared: Broker) -> N
         print("kill -9 to disconnect event:", ", ".join(f"{wait:.1f} ms" for wait in waits))
         assert max(waits) < 1000
         assert ingress.refused.empty()
+
+
+async def test_the_login_of_another_role_is_said_to_be_that(shared: Broker) -> None:
+    user, password = shared.users["worker"]
+    login = Nats(url=shared.url, user=user, password=SecretStr(password))
+    bus = await buses.connect(login, "test", INBOXES["worker"])
+    try:
+        with pytest.raises(BusDenied, match="the login of another role"):
+            await bus.api("STREAM.DELETE.JOBS", timeout=0.5)
+        with pytest.raises(ApiError):  # what it may ask is answered: there is no such stream yet
+            await bus.api("STREAM.INFO.JOBS", timeout=5)
+    finally:
+        await bus.close()
+
+
+async def test_an_ingress_with_a_workers_login_ends_with_a_line(shared: Broker) -> None:
+    user, password = shared.users["worker"]
+    where = shared.url.replace("://", f"://{user}:{password}@")
+    command = [sys.executable, "-m", "deploy", "ingress", "--nats", where, "--port", "0"]
+    pipe = asyncio.subprocess.PIPE
+    ended = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    async with asyncio.timeout(60):
+        _, said = await ended.communicate()
+    assert ended.returncode == 1
+    last = said.decode().splitlines()[-1]
+    assert last.startswith("headrace: $JS.API.")
+    assert "is it the login of another role?" in last
+    assert password not in said.decode()
