@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,11 @@ def test_beside_a_broker_that_is_away() -> None:
     done = headrace("status", "--nats", "nats://127.0.0.1:9")
     assert done.returncode == 1
     assert "no broker answers at nats://127.0.0.1:9" in done.stdout + done.stderr
+
+
+def test_its_version() -> None:
+    done = headrace("--version")
+    assert (done.returncode, done.stdout) == (0, f"headrace {metadata.version('headrace')}\n")
 
 
 def test_config_check(tmp_path: Path) -> None:
