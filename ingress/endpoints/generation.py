@@ -143,9 +143,9 @@ def _warn(response: Response, text: str) -> None:
 
 
 async def _structured(call: Call, wanted: Wanted) -> Response:
-    """The schema is checked first. An answer that does not fit is asked for once more, if another
-    one may come; what was streamed cannot be taken back, so that a stream ends with the error.
-    Raises InvalidRequest, InvalidStructuredOutput."""
+    """The schema is checked first. An answer that does not fit is asked for once more, at
+    temperature 0 too: another engine may round otherwise. What was streamed cannot be taken back,
+    so that a stream ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
     judge = call.here.judge
     if wanted.schema is not None and (why := await judge.check(wanted.schema)):
         raise structured.refusal(wanted, why)
@@ -156,12 +156,9 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
     if call.stream:
         return await call.answer(Held(misfit, call.here.config.ingress.max_answer))
     response = await call.answer()
-    if response.status_code != 200 or not (why := await misfit(orjson.loads(response.body))):
+    if response.status_code != 200 or not await misfit(orjson.loads(response.body)):
         return response
     made = origin.joined([response.headers])
-    if call.asked.get("temperature") == 0:
-        said = f"{_UNFIT}, and at temperature 0 no other will come: {why}."
-        raise InvalidStructuredOutput(said, told=made)
     try:
         return await _again(call, misfit, made)
     except HeadraceError as error:
