@@ -88,6 +88,11 @@ class Process:
         if self.inner.returncode is None:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """What the process ends with that was told to end: a second signal may come when nobody
+        handles it any more."""
         async with asyncio.timeout(PATIENCE):
             return await self.inner.wait()
 

@@ -197,7 +197,7 @@ async def test_sigterm_lets_a_worker_finish_and_the_other_take_over(fabric: Fabr
     after = [await fabric.post(ask(f"later {i}")) for i in range(8)]
     assert [status for status, _, _ in after] == [200] * 8
     assert (await asked)[1]["choices"][0]["message"]["content"] == "one two"
-    assert await workers[first].stop() == 0
+    assert await workers[first].ended() == 0
     await counts([workers[1 - first]], "runner.began", 6)
 
 
@@ -213,7 +213,7 @@ async def test_sigterm_lets_an_ingress_finish_its_streams(fabric: Fabric) -> Non
     await got.wait()
     ingress.signal(signal.SIGTERM)
     assert await asked == (200, words, True)
-    assert await ingress.stop() == 0
+    assert await ingress.ended() == 0
 
 
 async def test_a_job_that_kills_its_workers_ends_as_a_dead_letter(fabric: Fabric) -> None:
