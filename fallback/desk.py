@@ -9,10 +9,9 @@ from fallback.policy import Routes
 from fallback.wants import Wants
 from schemas import metrics, settings, subjects
 from schemas.bus import Bus, Message
-from schemas.nodes import EngineState, ServedModel, resuming
+from schemas.nodes import FEATURES, EngineState, ServedModel, resuming
 from workers.consumer import Puller, declare
 from workers.engines.base import EngineFault
-from workers.engines.openai import FEATURES
 from workers.runner import Runner, Source
 
 log = structlog.get_logger("desk")

@@ -19,7 +19,7 @@ from typing import Any
 
 from ingress.catalog import Catalog
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
-from schemas.nodes import Ignored, ServedModel, names_at
+from schemas.nodes import ENDPOINTS, Ignored, ServedModel, names_at
 from schemas.openai import NAMES
 
 SERVER_TOOLS = "server_tools"
@@ -31,23 +31,6 @@ _OWN_TOOLS: Mapping[str, tuple[str | None, ...]] = {
     "messages": (None, "custom"),
     "count_tokens": (None, "custom"),
 }
-ENDPOINTS: Mapping[str, str] = {
-    "chat": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "embeddings": "/v1/embeddings",
-    "responses": "/v1/responses",
-    "input_tokens": "/v1/responses/input_tokens",
-    "messages": "/v1/messages",
-    "count_tokens": "/v1/messages/count_tokens",
-    "rerank": "/v1/rerank",
-    "transcriptions": "/v1/audio/transcriptions",
-    "translations": "/v1/audio/translations",
-    "speech": "/v1/audio/speech",
-    "images": "/v1/images/generations",
-    "edits": "/v1/images/edits",
-}
-"""By the feature that an engine's card names."""
-
 _SERVERS: Mapping[str, str] = {
     "llamacpp": "llama-server",
     "embedded": "llama-server",

@@ -18,12 +18,12 @@ from starlette.requests import Request
 from ingress import parts, pictures
 from ingress.catalog import Catalog
 from ingress.fetch import Fetched, Fetcher, FetchError
-from ingress.fields import ENDPOINTS
 from ingress.limits import GONE
 from ingress.parts import AUDIO, Part
 from ingress.pictures import NoPicture
 from schemas import settings
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
+from schemas.nodes import FEATURES
 
 MAX_URLS = 32
 """Addresses in one request."""
@@ -33,7 +33,6 @@ _SLICE = 2**18
 """Letters of base64 that are decoded before others get their turn (measured: 1.3 ms)."""
 _BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 """How base64 of a PNG, JPEG, GIF and WebP begins: llama-server takes it without its data URL."""
-_WORDS = {path: word for word, path in ENDPOINTS.items()}
 _DOES = {"vision": "see pictures", "audio": "hear recordings"}
 
 T = TypeVar("T")
@@ -92,7 +91,7 @@ class Media:
 
     def _able(self, sense: str, endpoint: str) -> list[str]:
         """Models that have this sense at this endpoint: a whisper hears, and does not chat."""
-        word = _WORDS[endpoint]
+        word = FEATURES[endpoint]
         return sorted(
             name
             for name, places in self._catalog.models().items()

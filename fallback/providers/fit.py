@@ -11,9 +11,8 @@ from fallback.providers.base import Task
 from fallback.providers.kinds import Kind
 from fallback.providers.refused import HINTS
 from schemas.jobs import LENIENT
-from schemas.nodes import Ignored
+from schemas.nodes import FEATURES, Ignored
 from workers.engines.llamacpp_card import wants_usage
-from workers.engines.openai import FEATURES
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
 _FREE_TOOLS: Mapping[str, tuple[str | None, ...]] = {

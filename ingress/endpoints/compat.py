@@ -24,11 +24,10 @@ from ingress.compat.table import Column, Table
 from ingress.compat.target import Facts, Target
 from ingress.compat.transport import Http
 from ingress.context import Context, context, principal
-from ingress.fields import ENDPOINTS
 from ingress.limits import GONE
 from ingress.respond import EventStream
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
-from schemas.nodes import Card, ServedModel
+from schemas.nodes import ENDPOINTS, Card, ServedModel
 
 EVENTS = "text/event-stream"
 _AGAIN = 10.0

@@ -18,7 +18,7 @@ import orjson
 from schemas import settings
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import FEATURES, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.envelope import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.events import ErrorGuard, ended, tokens_of_stream, tokens_told
@@ -33,23 +33,6 @@ from workers.engines.usage import Usage
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
-
-FEATURES: Mapping[str, str] = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "completions",
-    "/v1/embeddings": "embeddings",
-    "/v1/responses": "responses",
-    "/v1/responses/input_tokens": "input_tokens",
-    "/v1/messages": "messages",
-    "/v1/messages/count_tokens": "count_tokens",
-    "/v1/rerank": "rerank",
-    "/v1/audio/transcriptions": "transcriptions",
-    "/v1/audio/translations": "translations",
-    "/v1/audio/speech": "speech",
-    "/v1/images/generations": "images",
-    "/v1/images/edits": "edits",
-}
-"""The word in `ServedModel.features` for each endpoint that a model may have or lack."""
 
 SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "chat": (

@@ -8,8 +8,8 @@ import pytest
 
 from fallback.providers import kinds
 from fallback.providers.fit import Fit
+from schemas.nodes import FEATURES
 from tests.unit.fallback.providers.asking import chat, task
-from workers.engines.openai import FEATURES
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 

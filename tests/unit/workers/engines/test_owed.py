@@ -11,13 +11,12 @@ import orjson
 import pytest
 
 from schemas.jobs import LENIENT
-from schemas.nodes import ServedModel
+from schemas.nodes import FEATURES, ServedModel
 from tests.sim.base import DONE
 from tests.sim.drive import CHAT, Recorder, chat, config, job, opened
 from tests.sim.llamacpp import LlamaCpp, chunk
 from workers.engines import llamacpp_card as card
 from workers.engines.llamacpp import LlamaCppEngine
-from workers.engines.openai import FEATURES
 
 DATA = Path(__file__).parent / "data"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
