@@ -60,7 +60,7 @@ def page(
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:5]) <= MOST:
+    if not text.isdecimal() or len(text) > len(str(MOST)) or not 1 <= int(text) <= MOST:
         raise invalid("limit", f"it has to be a whole number from 1 to {MOST}")
     return int(text)
 

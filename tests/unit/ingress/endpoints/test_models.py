@@ -118,7 +118,10 @@ async def test_their_list_has_pages_both_ways(front: Front) -> None:
 @pytest.mark.parametrize(
     ("query", "param"),
     [
-        *[(f"?limit={limit}", "limit") for limit in ("0", "1001", "x", "-1", "9" * 6000, "1.5")],
+        *[
+            (f"?limit={limit}", "limit")
+            for limit in ("0", "1001", "00001001", "x", "-1", "9" * 6000, "1.5")
+        ],
         ("?after_id=absent", "after_id"),
         ("?before_id=absent", "before_id"),
         ("?before_id=echo&after_id=chat", "before_id"),
