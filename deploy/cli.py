@@ -118,9 +118,10 @@ def ingress(
     """Serve OpenAI's API."""
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
     settings = _settings("ingress", config, data, flags, nats)
+    from deploy.compat.endpoint import Matrix
     from ingress.server import Ingress, ListenFailed
 
-    _run(Ingress(settings).run(), settings, "ingress", ListenFailed)
+    _run(Ingress(settings, Matrix().entries()).run(), settings, "ingress", ListenFailed)
 
 
 @app.command()
@@ -198,8 +199,8 @@ def compat(
     data: DataOption = None,
 ) -> None:
     """What each model really does of OpenAI's API: probed now, with small real requests."""
-    from deploy import compat as matrix
     from deploy import survey
+    from deploy.compat import command as matrix
     from schemas.bus import BusError
 
     log.configure(QUIET, "compat")
@@ -273,7 +274,7 @@ def _books(
     work: Callable[[Desk], Coroutine[Any, Any, None]],
 ) -> None:
     from deploy import credits as books
-    from fallback.ledger import LedgerError
+    from fallback.credits.ledger import LedgerError
     from schemas.bus import BusError
 
     log.configure(QUIET, "credits")

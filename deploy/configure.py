@@ -55,7 +55,7 @@ def read(config: Path | None, flags: dict[str, Any] | None = None) -> Settings:
 def paid(settings: Settings, *, keys: bool) -> None:
     """What a fallback with these settings would end for: models in routes that have no price, and
     with `keys` providers whose key is not there. Raises SettingsError."""
-    from fallback import pricing
+    from fallback.cost import pricing
     from fallback.providers import secret
 
     prices = pricing.Prices(settings.prices, settings.fallback.currency)
@@ -78,15 +78,16 @@ def paid(settings: Settings, *, keys: bool) -> None:
 
 def quickstart() -> Engine:
     """The engine of a worker that was given none: a small real model, started by the worker."""
-    from workers.engines import embedded, embedded_engine
+    from workers.engines.llamacpp import embedded as llamacpp_embedded
+    from workers.engines.llamacpp import server
 
     try:
-        return embedded_engine.quickstart()
-    except embedded.ModelMissing:
+        return llamacpp_embedded.quickstart()
+    except server.ModelMissing:
         raise SettingsError(
             "no engine is named, and the built-in one is not installed. Name one that runs "
             "already, as in --engine llamacpp=http://127.0.0.1:8081, or install the built-in one: "
-            f"{embedded.INSTALL}"
+            f"{server.INSTALL}"
         ) from None
 
 

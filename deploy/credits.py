@@ -23,8 +23,8 @@ from rich.table import Table
 from deploy import configure, home
 from deploy.status import console
 from deploy.survey import Unreachable, connected
-from fallback.entries import MICRO
-from fallback.ledger import Balance, Entry, Insufficient, Ledger
+from fallback.credits.entries import MICRO
+from fallback.credits.ledger import Balance, Entry, Insufficient, Ledger
 from fallback.node import ledger_login
 from schemas import subjects
 from schemas import usage as usages

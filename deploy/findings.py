@@ -13,7 +13,7 @@ from deploy.survey import Survey
 from schemas import nodes, topology
 from schemas.nodes import Card
 from schemas.settings import Engine
-from workers import program
+from workers.process import program
 
 Level = Literal["ok", "warn", "fail"]
 

@@ -29,8 +29,8 @@ from schemas.bus import Bus, Message
 from schemas.jobs import CodecError
 from schemas.nodes import Card, EngineState
 from schemas.settings import Nats
-from workers.program import AT_ONCE, Command
-from workers.supervisor import Supervisor
+from workers.process.program import AT_ONCE, Command
+from workers.process.supervisor import Supervisor
 
 STOP_PATIENCE = 4.0
 """Seconds from Ctrl-C until a process that has not ended is killed."""

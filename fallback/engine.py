@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from fallback import pricing
+from fallback.answer import Envelope
+from fallback.attempt import Bill, Case, request_of
 from fallback.breaker import Breaker
-from fallback.case import Bill, Case, request_of
-from fallback.envelope import Envelope
+from fallback.cost import pricing
+from fallback.credits.billing import Till
 from fallback.policy import Choice, Chosen, Routes, choose, micro
 from fallback.providers.base import Provider, ProviderFault
-from fallback.till import Till
 from schemas import metrics, subjects
 from schemas.frames import End
 from schemas.jobs import Job

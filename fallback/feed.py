@@ -17,8 +17,8 @@ from typing import Any
 
 import structlog
 
-from fallback import entries
-from fallback.entries import Entry
+from fallback.credits import entries
+from fallback.credits.entries import Entry
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message, Subscription
 

@@ -8,21 +8,22 @@ from typing import ClassVar
 
 import structlog
 
-from fallback import counter, pricing
-from fallback.desk import CloudDesk
+from fallback.cloud_slots import CloudDesk
+from fallback.cost import pricing
+from fallback.cost.pricing import Prices
+from fallback.credits import admin
+from fallback.credits.billing import Till
+from fallback.credits.ledger import Ledger, LedgerError
 from fallback.engine import CloudEngine
-from fallback.ledger import Ledger, LedgerError
 from fallback.policy import Choice, Routes
-from fallback.pricing import Prices
 from fallback.providers import make
-from fallback.till import Till
 from schemas import bus as buses
 from schemas import nodes, subjects
 from schemas.bus import BusError, Message
 from schemas.jobs import CodecError
 from schemas.settings import Nats, Price, Settings, SettingsError
 from workers.engines.base import EngineFault
-from workers.holder import Holder
+from workers.member import Holder
 
 log = structlog.get_logger("fallback")
 
@@ -119,7 +120,7 @@ class Fallback(Holder):
                 log.warning("fallback.not_swept", error=str(fault))
 
     def _asked(self, message: Message) -> None:
-        task = asyncio.create_task(counter.answer(self._ledger, self._bus, message))
+        task = asyncio.create_task(admin.answer(self._ledger, self._bus, message))
         self._questions.add(task)
         task.add_done_callback(self._questions.discard)
 

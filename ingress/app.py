@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from difflib import get_close_matches
 
 import structlog
@@ -14,13 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ingress import cors, dialects
 from ingress.context import Context
 from ingress.endpoints import (
     admin,
     audio,
     chat,
-    compat,
     completions,
     embeddings,
     health,
@@ -31,7 +29,8 @@ from ingress.endpoints import (
     responses,
     speech,
 )
-from ingress.limits import request_id
+from ingress.http import cors, error_format
+from ingress.http.protocol import request_id
 from schemas import errors, metrics
 from schemas.errors import HeadraceError
 
@@ -55,7 +54,6 @@ API: tuple[Entry, ...] = (
     ("/images/edits", images.edit, "POST"),
     ("/images/variations", images.vary, "POST"),
     ("/images/files/{name}", images.show, "GET"),
-    ("/compat", compat.show, "GET"),
     ("/models", models.index, "GET"),
     ("/models/{model:path}", models.show, "GET"),
 )
@@ -73,7 +71,6 @@ OWN: tuple[Entry, ...] = (
     ("/admin/usage", admin.usage, "GET"),
 )
 
-_PATHS = [f"/v1{path}" for path, _, _ in API if "{" not in path]
 _LIKE = 0.8
 """How like an endpoint's path one must be that was meant for it."""
 _LONGEST = 64
@@ -82,8 +79,9 @@ LINGER = 2.0
 """Seconds that what a client still sends is read and thrown away after a refusal."""
 
 
-def build(context: Context) -> ASGIApp:
-    return Edge(context)
+def build(context: Context, more: Sequence[Entry] = ()) -> ASGIApp:
+    """`more`: entries beside `API`, of who puts the processes together."""
+    return Edge(context, (*API, *more))
 
 
 class Edge:
@@ -93,11 +91,12 @@ class Edge:
     one `try` does here (measured: 12 % of the CPU of a short answer).
     """
 
-    def __init__(self, context: Context) -> None:
-        paths = [(v + path, call, verb) for v in ("/v1", "") for path, call, verb in API]
+    def __init__(self, context: Context, api: Sequence[Entry]) -> None:
+        paths = [(v + path, call, verb) for v in ("/v1", "") for path, call, verb in api]
         routes = [Route(path, Handler(call), methods=[v]) for path, call, v in (*paths, *OWN)]
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
+        self._known = [f"/v1{path}" for path, _, _ in api if "{" not in path]
         self._pages = cors.Pages(context.config.ingress.cors_origins, closed)
         self.state = State({"context": context})
 
@@ -114,7 +113,8 @@ class Edge:
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
-            await (await _http(Request(scope, receive), error))(scope, receive, send)
+            response = await _http(Request(scope, receive), error, self._known)
+            await response(scope, receive, send)
 
 
 class Handler:
@@ -137,7 +137,7 @@ class Handler:
 
 async def _refuse(request: Request, error: HeadraceError) -> Response:
     metrics.ERRORS.labels(error.code).inc()
-    dialect = dialects.of(request.url.path, request.headers)
+    dialect = error_format.of(request.url.path, request.headers)
     headers = {"x-request-id": request.state.id, **error.headers()}
     if dialect.request_id:
         headers[dialect.request_id] = request.state.id
@@ -148,7 +148,7 @@ async def _refuse(request: Request, error: HeadraceError) -> Response:
     return Response(body, error.status, headers, media_type="application/json")
 
 
-async def _http(request: Request, error: HTTPException) -> Response:
+async def _http(request: Request, error: HTTPException, known_paths: list[str]) -> Response:
     where = f"{request.method} {request.url.path}"
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
@@ -156,7 +156,7 @@ async def _http(request: Request, error: HTTPException) -> Response:
             f"{where}: this method is not allowed here{allowed and f', but {allowed}'}."
         )
     elif error.status_code == 404:
-        known = errors.NotFound(f"{where}: no such endpoint{_meant(request.url.path)}")
+        known = errors.NotFound(f"{where}: no such endpoint{_meant(request.url.path, known_paths)}")
     else:
         known = errors.InvalidRequest(str(error.detail))
     response = await _refuse(request, known)
@@ -164,9 +164,9 @@ async def _http(request: Request, error: HTTPException) -> Response:
     return response
 
 
-def _meant(path: str) -> str:
+def _meant(path: str, known: list[str]) -> str:
     """As of ``/v1/v1/chat/completions``, where a client adds what its address has already."""
-    near = get_close_matches(path, _PATHS, 1, _LIKE) if len(path) <= _LONGEST else []
+    near = get_close_matches(path, known, 1, _LIKE) if len(path) <= _LONGEST else []
     return f"; did you mean {near[0]}?" if near else "."
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
 
-from ingress.auth import Keys, Principal
-from ingress.catalog import Catalog
-from ingress.compat.table import Table
-from ingress.dispatch import Dispatch
-from ingress.fetch import Fetcher
-from ingress.fields import Fields
-from ingress.judge import Judge
-from ingress.media import Media
-from ingress.routes import Routes
-from ingress.signed import Shelf
+from ingress.answer.schema_checker import Judge
+from ingress.http.auth import Keys, Principal
+from ingress.jobs.dispatch import Dispatch
+from ingress.models.catalog import Catalog
+from ingress.models.fields import Fields
+from ingress.models.routes import Routes
+from ingress.request.fetch import Fetcher
+from ingress.request.media import Media
+from ingress.request.picture_store import Shelf
 from schemas.bus import Bus
 from schemas.settings import Settings
 
@@ -32,8 +30,6 @@ class Context:
     dispatch: Dispatch
     keys: Keys
     draining: bool = False
-    probing: asyncio.Task[Table] | None = None
-    """The run of the compatibility matrix that goes on, or the last one."""
     fields: Fields = field(init=False)
     media: Media = field(init=False)
     shelf: Shelf = field(init=False)

@@ -8,20 +8,21 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from importlib import metadata
 
 import structlog
 import uvicorn
 
-from ingress.app import build
-from ingress.auth import Keys
-from ingress.catalog import Catalog
+from ingress.app import Entry, build
 from ingress.context import Context
-from ingress.dispatch import Dispatch
-from ingress.limits import protocol
-from ingress.replies import Replies
-from ingress.routes import Routes
-from ingress.watch import Watch
+from ingress.http.auth import Keys
+from ingress.http.protocol import protocol
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.replies import Replies
+from ingress.jobs.watch import Watch
+from ingress.models.catalog import Catalog
+from ingress.models.routes import Routes
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import Bus, BusDenied, BusError
@@ -37,8 +38,10 @@ class ListenFailed(Exception):
 class Ingress:
     """Everything of one ingress process. `run` returns once it has drained."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, more: Sequence[Entry] = ()) -> None:
+        """`more`: endpoints beside the API's own."""
         self._config = config
+        self._more = more
         self._id = f"in-{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
 
@@ -63,7 +66,7 @@ class Ingress:
             loop.add_signal_handler(number, self.stop)
         server = Server(
             uvicorn.Config(
-                build(context),
+                build(context, self._more),
                 http=protocol(config.ingress.max_head),
                 ws="none",
                 lifespan="off",

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from deploy.engines import sd, whisper
-from deploy.engines.errors import BuildError
-from deploy.engines.store import Say
 from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
+from tests.builders import sd, whisper
+from tests.builders.errors import BuildError
+from tests.builders.store import Say
 from tests.fabric import Fabric
 from tests.fabric import fabric as open_fabric
 
 # A likeness that fails is to show where.
-pytest.register_assert_rewrite("tests.sim.likeness")
+pytest.register_assert_rewrite("tests.doubles.likeness")
 
 REAL_SD = "real_sd"
 BUILDS: dict[str, Callable[[Say], object]] = {REAL_SD: sd.build, "real_whisper": whisper.build}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workers.desk import EngineDesk
+from workers.engine_slots import EngineDesk
 from workers.engines import build
-from workers.holder import Holder
+from workers.member import Holder
 
 
 class Worker(Holder):

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from schemas import settings
-from workers import bound
+from workers.process import die_with_parent
 
 
 class Child:
@@ -59,7 +59,7 @@ class Child:
         try:
             with words.open("wb") as sink:
                 process = subprocess.Popen(  # noqa: S603 - no shell
-                    bound.wrap(command),
+                    die_with_parent.wrap(command),
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.STDOUT,

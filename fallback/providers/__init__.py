@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fallback.providers.anthropic import Anthropic
 from fallback.providers.base import Provider
-from fallback.providers.cloud import Cloud
 from fallback.providers.google import Google
+from fallback.providers.openai import Cloud
 from schemas import settings
 
 _OWN: dict[str, type[Cloud]] = {"anthropic": Anthropic, "google": Google}

@@ -12,7 +12,7 @@ from typing import Any
 
 from fallback.providers import kinds
 from fallback.providers.base import Task
-from fallback.providers.cloud import Cloud
+from fallback.providers.openai import Cloud
 from schemas.jobs import LENIENT
 
 _UNHEARD = frozenset({"input_audio", "file"})

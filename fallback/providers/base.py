@@ -21,7 +21,7 @@ model or the path that our configuration names (404), which says nothing of its 
 class Spent:
     """What one call used. `prompt` includes those tokens that were `cached`; `completion` those of
     reasoning. `told`: the provider said so; otherwise we counted, as far as the answer came.
-    `stored` is that of `fallback.entries.Usage`.
+    `stored` is that of `fallback.credits.entries.Usage`.
 
     `images` of `size` and `quality` as the answer or else the request has them; `seconds` of
     recorded speech; `characters` spoken.

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fallback import sound
-from fallback.providers import count, kinds
+from fallback.cost import duration
+from fallback.providers import kinds
+from fallback.providers import usage as providers_usage
 from fallback.providers.base import Spent, Task
 from schemas import multipart
 from schemas.multipart import FormError, Part
-from workers.engines.envelope import Refusal
-from workers.engines.naming import name_form
+from workers.engines.openai.model_name import name_form
+from workers.engines.openai.refusal import Refusal
 
 PLAIN = "text/plain; charset=utf-8"
 _FORMAT = "response_format"
@@ -55,8 +56,8 @@ def heard(
     if task.request.get(_FORMAT) in ("srt", "vtt"):
         return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
     found = read(body, content_type)
-    usage = count.usage_in(found)
-    spent = count.of_usage(usage) if usage else Spent(told=False)
+    usage = providers_usage.usage_in(found)
+    spent = providers_usage.of_usage(usage) if usage else Spent(told=False)
     if not spent.told or not (spent.seconds or spent.prompt):
         seconds = found.get("duration")
         told = isinstance(seconds, int | float | str) and _number(seconds) > 0
@@ -86,7 +87,7 @@ def length(task: Task) -> float:
         data = next(part.content for part in parts if part.name == "file")
     except (FormError, StopIteration):
         return 0.0
-    exact = sound.seconds(data)
+    exact = duration.seconds(data)
     return math.ceil(len(data) / _USUAL) if exact is None else exact
 
 

@@ -18,11 +18,11 @@ import orjson
 
 from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Spent, Task
-from fallback.providers.cloud import Cloud
+from fallback.providers.openai import Cloud
 from schemas import settings
-from workers.engines import pictures
-from workers.engines.envelope import JSON, Refusal
-from workers.engines.pictures import BadPicture
+from workers.engines.openai.refusal import JSON, Refusal
+from workers.engines.sdcpp import pictures
+from workers.engines.sdcpp.pictures import BadPicture
 
 _IMAGEN = "imagen-"
 _FLASH = "-flash"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from fallback.providers.refused import (
+from fallback.providers.unsupported import (
     AUDIO_OUT,
     DRAWN_PLAINLY,
     FEES,

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import orjson
 
 from fallback.providers.base import ProviderFault
-from fallback.providers.count import usage_in
+from fallback.providers.usage import usage_in
 from workers.engines.base import Between, Sink
-from workers.engines.sse import Events
+from workers.engines.openai.sse import Events
 
 HELD = 32 * 2**20
 """Bytes of one event at most: a picture in base64 has a few million."""
@@ -31,7 +31,7 @@ Blame = Callable[[dict[str, Any]], ProviderFault]
 
 
 class Listener(Protocol):
-    """What counts a stream (`fallback.providers.count`)."""
+    """What counts a stream (`fallback.providers.usage`)."""
 
     def take(self, chunk: bytes) -> None: ...
 
@@ -61,8 +61,8 @@ class Gate(Between):
 class Screen(Between):
     """A Sink before the Sink: takes out comments, stops at errors, and listens to usage.
 
-    `strip`: the client did not ask for the usage that we asked for. `workers.engines.events` has a
-    guard for engines; here the error's code decides what follows, so it has to be read.
+    `strip`: the client did not ask for the usage that we asked for. `workers.engines.openai.ending`
+    has a guard for engines; here the error's code decides what follows, so it has to be read.
     """
 
     def __init__(self, inner: Sink, listener: Listener, blame: Blame, *, strip: bool) -> None:

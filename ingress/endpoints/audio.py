@@ -8,10 +8,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import forms
 from ingress.endpoints.binary import Work, admit, work
-from schemas.openai import TRANSCRIPTIONS
-from schemas.openai.audio import GRANULARITIES
+from ingress.request import forms
+from schemas.api import TRANSCRIPTIONS
+from schemas.api.audio import GRANULARITIES
 
 _FIELDS = TRANSCRIPTIONS.fields
 TRANSCRIBE = Work("/v1/audio/transcriptions", "transcriptions", _FIELDS)

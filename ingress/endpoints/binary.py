@@ -13,13 +13,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import fields, reach
-from ingress.auth import Principal
+from ingress.answer.respond import Exchange
 from ingress.context import Context, context, principal
-from ingress.dispatch import Order
 from ingress.endpoints.generation import LENIENT_HEADER, WARNING_HEADER
-from ingress.respond import Exchange
-from ingress.routes import Plan
+from ingress.http.auth import Principal
+from ingress.jobs.dispatch import Order
+from ingress.models import fields, locality
+from ingress.models.routes import Plan
 from schemas.errors import InvalidRequest, ModelNotFound, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored
@@ -93,7 +93,7 @@ async def work(
 def choose(caller: Caller, name: str | None, kind: Work) -> Plan:
     """The named model, or the only one that does this. Raises ModelNotFound, InvalidRequest."""
     here = caller.here
-    return reach.plan(here, caller.request, caller.who, name or _only(here, kind))
+    return locality.plan(here, caller.request, caller.who, name or _only(here, kind))
 
 
 def _only(here: Context, kind: Work) -> str:

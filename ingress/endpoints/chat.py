@@ -5,16 +5,16 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import structured
+from ingress.answer import schema
 from ingress.endpoints.generation import Endpoint, serve
-from schemas import openai
+from schemas import api
 
 CHAT = Endpoint(
     path="/v1/chat/completions",
     feature="chat",
-    shape=openai.CHAT,
+    shape=api.CHAT,
     chooses=True,
-    wants=structured.of_chat,
+    wants=schema.of_chat,
 )
 
 

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.endpoints.generation import Endpoint, serve
-from schemas import openai
+from schemas import api
 
 COMPLETIONS = Endpoint(
-    path="/v1/completions", feature="completions", shape=openai.COMPLETIONS, chooses=True
+    path="/v1/completions", feature="completions", shape=api.COMPLETIONS, chooses=True
 )
 
 

@@ -6,10 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.endpoints.generation import Endpoint, serve
-from schemas import openai
+from schemas import api
 
 EMBEDDINGS = Endpoint(
-    path="/v1/embeddings", feature="embeddings", shape=openai.EMBEDDINGS, streams=False
+    path="/v1/embeddings", feature="embeddings", shape=api.EMBEDDINGS, streams=False
 )
 
 

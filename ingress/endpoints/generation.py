@@ -15,21 +15,23 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import fields, origin, reach, splice, structured
-from ingress.auth import Principal
+from ingress.answer import headers, schema
+from ingress.answer.fanout import FanOut, bodies, seeds
+from ingress.answer.respond import Exchange
+from ingress.answer.schema import Wanted
+from ingress.answer.schema_stream import Held, Judge
 from ingress.context import Context, context, principal
-from ingress.dialects import OPENAI, Dialect
-from ingress.dispatch import Order
-from ingress.fanout import FanOut, bodies, seeds
-from ingress.held import Held, Judge
-from ingress.limits import need_json, read_body
-from ingress.respond import Exchange
-from ingress.routes import ANY, Plan
-from ingress.structured import Wanted
+from ingress.http.auth import Principal
+from ingress.http.error_format import OPENAI, Dialect
+from ingress.http.protocol import need_json, read_body
+from ingress.jobs import resume
+from ingress.jobs.dispatch import Order
+from ingress.models import fields, locality
+from ingress.models.routes import ANY, Plan
+from schemas.api import Shape
 from schemas.errors import HeadraceError, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored
-from schemas.openai import Shape
 
 LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
@@ -105,7 +107,7 @@ class Call:
     def _splices(self) -> bool:
         """Whether its stream, if it breaks, may be continued by a provider."""
         path, plan = self.endpoint.path, self.plan
-        if not self.stream or plan.reach != ANY or not splice.fits(path, self.asked):
+        if not self.stream or plan.reach != ANY or not resume.fits(path, self.asked):
             return False
         return self.here.catalog.resumes(plan.model, path)
 
@@ -119,7 +121,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     need_json(request)
     body = await read_body(request, here.config.ingress.max_body)
     asked = endpoint.shape.read(body)
-    plan = reach.plan(here, request, who, asked.get("model"), endpoint.feature)
+    plan = locality.plan(here, request, who, asked.get("model"), endpoint.feature)
     taken = _CHOICES if endpoint.chooses else frozenset[str]()
     ignored = here.fields.check(plan.model, endpoint.feature, asked, taken, plan.paid)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
@@ -148,7 +150,7 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
     so that a stream ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
     judge = call.here.judge
     if wanted.schema is not None and (why := await judge.check(wanted.schema)):
-        raise structured.refusal(wanted, why)
+        raise schema.refusal(wanted, why)
 
     async def misfit(document: Any) -> str:
         return await _misfit(call, wanted, document)
@@ -158,7 +160,7 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
     response = await call.answer()
     if response.status_code != 200 or not await misfit(orjson.loads(response.body)):
         return response
-    made = origin.joined([response.headers])
+    made = headers.joined([response.headers])
     try:
         return await _again(call, misfit, made)
     except HeadraceError as error:
@@ -176,7 +178,7 @@ async def _again(call: Call, misfit: Judge, made: Mapping[str, str]) -> Response
         call.asked = {**call.asked, "seed": other}
         call.body = orjson.dumps(call.asked)
     response = await call.answer()
-    response.headers.update(both := origin.joined([made, response.headers]))
+    response.headers.update(both := headers.joined([made, response.headers]))
     if response.status_code != 200:
         return response
     if why := await misfit(orjson.loads(response.body)):
@@ -189,7 +191,7 @@ async def _again(call: Call, misfit: Judge, made: Mapping[str, str]) -> Response
 async def _misfit(call: Call, wanted: Wanted, document: Any) -> str:
     for text in wanted.texts(document):
         if wanted.schema is None:
-            why = structured.plain_fault(wanted, text)
+            why = schema.plain_fault(wanted, text)
         else:
             why = await call.here.judge.verdict(wanted.schema, text)
         if why:

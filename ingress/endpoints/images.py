@@ -1,7 +1,7 @@
 """``POST /v1/images/generations`` and ``/v1/images/edits``, and where their pictures are seen.
 
 Engines give pictures as base64. A client that wants URLs gets those of this ingress, which keeps
-the pictures for a while (`ingress.signed`).
+the pictures for a while (`ingress.request.picture_store`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import forms, pictures
 from ingress.context import Context, context
 from ingress.endpoints.binary import Caller, Work, admit, work
-from ingress.forms import Form
-from ingress.limits import need_json, read_body
-from ingress.pictures import NoPicture
+from ingress.http.protocol import need_json, read_body
+from ingress.request import forms, pictures
+from ingress.request.forms import Form
+from ingress.request.pictures import NoPicture
 from schemas import multipart
+from schemas.api import IMAGES
+from schemas.api.shape import invalid, missing
 from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
-from schemas.openai import IMAGES
-from schemas.openai.shape import invalid, missing
 
 GENERATE = Work("/v1/images/generations", "images", IMAGES.fields)
 EDIT = Work("/v1/images/edits", "edits", IMAGES.fields)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import dialects
 from ingress.endpoints.generation import Endpoint, serve
-from schemas import openai
+from ingress.http import error_format
+from schemas import api
 
 MESSAGES = Endpoint(
     path="/v1/messages",
     feature="messages",
-    shape=openai.MESSAGES,
-    dialect=dialects.ANTHROPIC,
+    shape=api.MESSAGES,
+    dialect=error_format.ANTHROPIC,
 )
 COUNT_TOKENS = Endpoint(
     path="/v1/messages/count_tokens",
     feature="count_tokens",
-    shape=openai.COUNT_TOKENS,
+    shape=api.COUNT_TOKENS,
     streams=False,
-    dialect=dialects.ANTHROPIC,
+    dialect=error_format.ANTHROPIC,
 )
 
 

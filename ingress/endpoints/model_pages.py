@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.datastructures import QueryParams
 
-from schemas.openai.shape import invalid
+from schemas.api.shape import invalid
 
 USUAL, MOST = 20, 1000
 """Models on a page: by default, and what may be asked for."""

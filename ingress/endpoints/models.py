@@ -11,9 +11,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import dialects
 from ingress.context import Context, context, principal
 from ingress.endpoints import model_pages
+from ingress.http import error_format
 from schemas.errors import ModelNotFound
 from schemas.nodes import Card, ServedModel
 
@@ -22,7 +22,7 @@ async def index(request: Request) -> Response:
     principal(request)
     here = context(request)
     names = _listed(here)
-    if dialects.anthropic(request.headers):
+    if error_format.anthropic(request.headers):
         found = model_pages.page(names, request.query_params, partial(_entry, here))
         return _json(found, {"request-id": request.state.id})
     return _json({"object": "list", "data": [_entry(here, name) for name in names]})
@@ -37,7 +37,7 @@ async def show(request: Request) -> Response:
         message = f"The model {name!r} does not exist. Known models: {known}."
         raise ModelNotFound(message, param="model")
     entry = _entry(here, name)
-    if dialects.anthropic(request.headers):
+    if error_format.anthropic(request.headers):
         return _json(model_pages.told(entry), {"request-id": request.state.id})
     return _json(entry)
 

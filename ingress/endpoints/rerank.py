@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.endpoints.generation import Endpoint, serve
-from schemas import openai
+from schemas import api
 
-RERANK = Endpoint(path="/v1/rerank", feature="rerank", shape=openai.RERANK, streams=False)
+RERANK = Endpoint(path="/v1/rerank", feature="rerank", shape=api.RERANK, streams=False)
 
 
 async def create(request: Request) -> Response:

@@ -6,21 +6,22 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress import dialects, structured
+from ingress.answer import schema
 from ingress.endpoints.generation import Endpoint, serve
-from schemas import openai
+from ingress.http import error_format
+from schemas import api
 
 RESPONSES = Endpoint(
     path="/v1/responses",
     feature="responses",
-    shape=openai.RESPONSES,
-    dialect=dialects.RESPONSES,
-    wants=structured.of_responses,
+    shape=api.RESPONSES,
+    dialect=error_format.RESPONSES,
+    wants=schema.of_responses,
 )
 INPUT_TOKENS = Endpoint(
     path="/v1/responses/input_tokens",
     feature="input_tokens",
-    shape=openai.RESPONSES,
+    shape=api.RESPONSES,
     streams=False,
 )
 

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.endpoints.binary import Work, admit, work
-from ingress.limits import need_json, read_body
-from schemas.openai import SPEECH
+from ingress.http.protocol import need_json, read_body
+from schemas.api import SPEECH
 
 _JSON = "application/json"
 SPEAK = Work("/v1/audio/speech", "speech", SPEECH.fields | {"stream"})

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from workers.engines import embedded as program
+from workers.engines.llamacpp import server as program
 
 SLOTS = 4
 MODEL = "smollm2-135m"

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.acceptance.conftest import Llama, running_llama
-from workers.engines.aggregate import Aggregate, Usage, last_usage, prepare
+from workers.engines.llamacpp.aggregate import Aggregate, Usage, last_usage, prepare
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 REPEATABLE = {"temperature": 0, "seed": 1, "cache_prompt": False}

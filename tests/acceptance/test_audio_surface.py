@@ -14,11 +14,11 @@ import pytest_asyncio
 from openai.types.audio import TranscriptionVerbose
 
 from deploy.nats import broker as brokers
-from tests.engines import recordings
-from tests.engines.live import Server
-from tests.engines.whisper_live import built, running_whisper
+from tests.doubles import recordings
 from tests.fabric import KEY, Fabric, Process, counts, fabric
-from workers.engines import audio
+from tests.real.server import Server
+from tests.real.whisper import built, running_whisper
+from workers.engines.whisper import audio
 
 MODEL = "whisper-1"
 SAID = "ask not what your country can do for you"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy import home
-from tests.acceptance.ups import HEADRACE, PATIENCE, Up, environment, headrace, up
+from tests.acceptance.headrace_up import HEADRACE, PATIENCE, Up, environment, headrace, up
 
 SLOTS = 2
 

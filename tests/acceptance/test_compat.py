@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.ups import headrace, up
+from tests.acceptance.headrace_up import headrace, up
 
 YES = (
     *("chat", "completions", "models", "streaming", "json", "logprobs", "n", "temperature"),

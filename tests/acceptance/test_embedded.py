@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.acceptance.conftest import Llama, embedded
-from workers.engines.embedded import default_model
+from workers.engines.llamacpp.server import default_model
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 PIPE = subprocess.PIPE
@@ -159,7 +159,7 @@ def test_a_model_that_cannot_be_served_is_told_in_one_line(
 
 
 def test_may_be_run_as_a_module(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "workers.engines.embedded", "--alias", "x", "--model"]
+    command = [sys.executable, "-m", "workers.engines.llamacpp.server", "--alias", "x", "--model"]
     ended = subprocess.run(
         [*command, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.engines.whisper_live import built
 from tests.fabric import Fabric, ask
-from workers.engines import embedded
+from tests.real.whisper import built
+from workers.engines.llamacpp import server
 
 pytestmark = pytest.mark.real_whisper
 
@@ -28,10 +28,10 @@ def tables() -> str:
             "name": "llama",
             "kind": "llamacpp",
             "command": [
-                *(sys.executable, "-P", embedded.__file__, "--model", "{file}"),
+                *(sys.executable, "-P", server.__file__, "--model", "{file}"),
                 *("--alias", "tiny", "--slots", "2", "--context", "1024", "--port", "{port}"),
             ],
-            "file": str(embedded.default_model()),
+            "file": str(server.default_model()),
         },
         {
             "name": "ears",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.ups import PATIENCE, Handles, Up, family, headrace, member, up
-from workers.engines.embedded_engine import MODEL_ID
+from tests.acceptance.headrace_up import PATIENCE, Handles, Up, family, headrace, member, up
+from workers.engines.llamacpp.embedded import MODEL_ID
 
 STOPS_WITHIN = 5.0
 ECHO = ("--engine", "echo://?slots=2&token_ms=50")

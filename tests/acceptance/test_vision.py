@@ -19,11 +19,11 @@ import openai
 import pytest
 import pytest_asyncio
 
-from deploy.engines import mmproj
 from deploy.nats import broker as brokers
 from tests.acceptance.conftest import Llama, running_llama
+from tests.builders import mmproj
 from tests.fabric import KEY, PATIENCE, Fabric, fabric
-from tests.unit.ingress.site import INSIDE, Site, open_site, png
+from tests.unit.ingress.request.web_site import INSIDE, Site, open_site, png
 
 PICTURE = 16
 """Tokens of one picture."""

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from openai.types.audio import Transcription, TranscriptionVerbose, TranslationVerbose
 
-from tests.engines import recordings
-from tests.engines.clients import TRANSLATE, Answer, engine_at, form, job, run
-from tests.engines.live import Server
-from tests.engines.whisper_live import built, running_whisper
-from workers.engines import audio, languages
-from workers.engines.whisper import WhisperEngine, tone
+from tests.doubles import recordings
+from tests.doubles.whisper.client import TRANSLATE, Answer, engine_at, form, job, run
+from tests.real.server import Server
+from tests.real.whisper import built, running_whisper
+from workers.engines.whisper import audio, languages
+from workers.engines.whisper.engine import WhisperEngine, tone
 
 pytestmark = pytest.mark.real_whisper
 

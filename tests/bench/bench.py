@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from tests.bench import load, procs
-from tests.bench.llama_bytes import text
 from tests.bench.system import System
+from tests.doubles.llamacpp.wire import text
 
 MODEL = "mock"
 
@@ -58,7 +58,7 @@ class Mock:
 @contextlib.contextmanager
 def mock(options: Options, name: str = "mock", **settings: Any) -> Iterator[Mock]:
     """A mock of llama-server with `settings` (`slots`, `token_ms`, `tokens`), until the end."""
-    argv = [sys.executable, "-m", "tests.bench.mock_llama", "--model", MODEL]
+    argv = [sys.executable, "-m", "tests.doubles.llamacpp.server", "--model", MODEL]
     for setting, value in settings.items():
         argv += ["--" + setting.replace("_", "-"), str(value)]
     log = options.work / f"{name}.log"

@@ -24,7 +24,7 @@ import uvloop
 
 from tests.bench.http_client import Exchange, Link
 from tests.bench.procs import ROOT, environment
-from workers import bound
+from workers.process import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Run:
 def run(plan: Plan, limit: float = 300.0) -> Run:
     """Carry out `plan` in a process of its own; raises subprocess errors, also after `limit` s."""
     done = subprocess.run(
-        bound.wrap([sys.executable, "-m", "tests.bench.load"]),
+        die_with_parent.wrap([sys.executable, "-m", "tests.bench.load"]),
         cwd=ROOT,
         env=environment(),
         input=orjson.dumps(asdict(plan)),

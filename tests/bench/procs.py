@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from workers import bound
+from workers.process import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,7 +38,7 @@ class Process:
         self.name, self.log = name, log
         with log.open("ab") as sink:
             self.popen = subprocess.Popen(
-                bound.wrap(argv),
+                die_with_parent.wrap(argv),
                 cwd=ROOT,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

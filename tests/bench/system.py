@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from deploy.nats import binary, broker
 from deploy.nats.broker import Broker
-from fallback.ledger import Ledger
+from fallback.credits.ledger import Ledger
 from schemas import bus as buses
 from schemas import subjects
 from schemas.settings import Nats

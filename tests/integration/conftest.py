@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 
 from deploy.nats import broker as brokers
-from tests.engines.whisper_sim import whisper_sim
+from tests.doubles.sdserver.server import SdServer
+from tests.doubles.whisper.server import whisper_sim
 from tests.fabric import fabric
 from tests.integration.uploads import Crowd
-from tests.sim.sdserver import SdServer
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

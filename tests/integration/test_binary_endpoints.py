@@ -14,8 +14,8 @@ from schemas import multipart
 from schemas.multipart import Part
 from tests.fabric import PATIENCE
 from tests.integration.uploads import Crowd, form
-from tests.unit.ingress.site import png
-from workers.engines.whisper import tone
+from tests.unit.ingress.request.web_site import png
+from workers.engines.whisper.engine import tone
 
 TRANSCRIBE = "/v1/audio/transcriptions"
 TRANSLATE = "/v1/audio/translations"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from deploy.compat.rows import ROWS
 from deploy.nats import broker as brokers
-from ingress.compat.rows import ROWS
 from tests.fabric import KEY, Fabric, fabric
 
 ECHO = "echo://?model=echo&slots=2&token_ms=1"

@@ -12,14 +12,14 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.nats.broker import Broker
-from fallback import books
-from fallback.entries import Kind
-from fallback.ledger import Balance, Insufficient, Ledger, Reservation
+from fallback.credits import journal
+from fallback.credits.entries import Kind
+from fallback.credits.ledger import Balance, Insufficient, Ledger, Reservation
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.settings import Jobs, Nats
-from tests.unit.fallback.counters import usage
+from tests.unit.fallback.credits.counter_stream import usage
 
 ACCOUNT = "acme"
 PATIENCE = 60.0
@@ -90,7 +90,7 @@ async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
 HOLDER = """
 import asyncio, json, sys
 from pydantic import SecretStr
-from fallback.ledger import Ledger, Reservation
+from fallback.credits.ledger import Ledger, Reservation
 from schemas import bus as buses
 from schemas.settings import Nats
 async def main():
@@ -168,7 +168,7 @@ async def test_what_lies_before_the_window_is_found(
     await one.reserve(job(1, amount=30, holder="lost"))
     paid = await one.reserve(job(2, amount=30))
     await one.settle(paid, 20, usage("job-2"))
-    monkeypatch.setattr(books, "WINDOW", 0)
+    monkeypatch.setattr(journal, "WINDOW", 0)
 
     late = await opened(lambda holder: holder != "lost")
     assert await late.balances() == {ACCOUNT: Balance(50, 30)}

@@ -18,14 +18,14 @@ import pytest
 import pytest_asyncio
 
 from deploy.nats import broker as brokers
-from tests.engines.whisper_sim import WhisperSim, whisper_sim
+from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.ollama.native import Model
+from tests.doubles.ollama.server import Ollama
+from tests.doubles.sdserver.server import SdServer
+from tests.doubles.vllm.server import Vllm
+from tests.doubles.whisper.server import WhisperSim, whisper_sim
 from tests.fabric import KEY, Fabric, fabric
-from tests.sim.llamacpp import LlamaCpp
-from tests.sim.ollama import Ollama
-from tests.sim.ollama_core import Model
-from tests.sim.sdserver import SdServer
-from tests.sim.vllm import Vllm
-from workers.engines.whisper import tone
+from workers.engines.whisper.engine import tone
 
 CHATS = {"gpt-llamacpp": "own", "gpt-ollama": "tiny:latest", "gpt-vllm": "tiny"}
 """By the names that clients use."""
@@ -172,7 +172,7 @@ async def test_a_limit_that_the_engine_does_not_know(site: Site) -> None:
 
 @pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
 async def test_a_tool_choice_that_would_not_be_heeded_is_refused(site: Site, model: str) -> None:
-    """llama-server's is heeded: tests/unit/workers/engines/test_calling.py."""
+    """llama-server's is heeded: tests/unit/workers/engines/llamacpp/tools/test_chat.py."""
     before = len(site.asked(model))
     fault = await site.refused(model, tools=[TOOL], tool_choice="required")
     assert (fault.status_code, fault.code) == (400, "unsupported_parameter")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.uploads import Answer, Crowd, form
-from tests.unit.ingress.site import png
+from tests.unit.ingress.request.web_site import png
 
 GENERATE = "/v1/images/generations"
 EDIT = "/v1/images/edits"

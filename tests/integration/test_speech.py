@@ -14,9 +14,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from deploy.nats import broker as brokers
+from tests.doubles.base import document, sse
 from tests.fabric import Fabric, fabric
 from tests.integration.uploads import Answer
-from tests.sim.base import document, sse
 
 SPEECH = "/v1/audio/speech"
 SOUND = bytes(range(256)) * 2000

@@ -27,7 +27,7 @@ PATIENT = {"routes.claim": 60.0}
 def table(
     name: str, kind: str, *options: str, env: dict[str, str] | None = None, **more: Any
 ) -> str:
-    command = [sys.executable, "-m", "tests.sim.programs", kind, "--port", "{port}", *options]
+    command = [sys.executable, "-m", "tests.doubles.programs", kind, "--port", "{port}", *options]
     fields = {"name": name, "kind": kind, "command": command, **more}
     rows = "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
     rows += "".join(f"env.{key} = {json.dumps(value)}\n" for key, value in (env or {}).items())

@@ -12,9 +12,9 @@ import orjson
 
 from schemas import multipart
 from schemas.multipart import Part
-from tests.engines.whisper_sim import WhisperSim
+from tests.doubles.sdserver.server import SdServer
+from tests.doubles.whisper.server import WhisperSim
 from tests.fabric import Fabric
-from tests.sim.sdserver import SdServer
 
 Value = str | bytes | Part | Sequence[str | bytes | Part]
 

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 
 from schemas import settings
 from schemas.settings import SettingsError
-from workers.engines import embedded_engine
 from workers.engines.base import Engine
-from workers.engines.echo import EchoEngine
-from workers.engines.llamacpp import LlamaCppEngine
-from workers.engines.ollama import OllamaEngine
-from workers.engines.openai import OpenAIEngine
-from workers.engines.sdcpp import SdCppEngine
-from workers.engines.supervised import Maker, Supervised
+from workers.engines.echo.engine import EchoEngine
+from workers.engines.llamacpp import embedded
+from workers.engines.llamacpp.engine import LlamaCppEngine
+from workers.engines.ollama.engine import OllamaEngine
+from workers.engines.openai.engine import OpenAIEngine
+from workers.engines.sdcpp.engine import SdCppEngine
 from workers.engines.vllm import VllmEngine
-from workers.engines.whisper import WhisperEngine
+from workers.engines.whisper.engine import WhisperEngine
+from workers.process.supervised import Maker, Supervised
 
 KINDS: dict[str, Maker] = {
     "llamacpp": LlamaCppEngine,
     "echo": EchoEngine,
-    "embedded": embedded_engine.started,
+    "embedded": embedded.started,
     "whisper": WhisperEngine,
     "sdcpp": SdCppEngine,
     "ollama": OllamaEngine,

@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
-from workers.engines import foreign, ranking
 from workers.engines.base import EngineFault
-from workers.engines.envelope import Refusal, translate
-from workers.engines.openai import PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.openai import foreign_fields, rerank
+from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.openai.refusal import Refusal, translate
 
 _METRIC = re.compile(rb"^vllm:(num_requests_(?:running|waiting))\{[^}]*\} ([0-9.e+]+)$", re.M)
 _CONCURRENCY = re.compile(
@@ -81,7 +81,7 @@ class VllmEngine(OpenAIEngine):
         Ignored("web_search_options", "vLLM does not search", unless=()),
         Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
         Ignored("verbosity", "vLLM does not know it", ("chat",), (*NOTHING, "medium")),
-        *foreign.passed_over(KNOWS),
+        *foreign_fields.passed_over(KNOWS),
     )
 
     async def load(self) -> Load:
@@ -138,7 +138,7 @@ class VllmEngine(OpenAIEngine):
         if job.endpoint == "/v1/chat/completions" and not told and _prefilled(request):
             changes |= {"continue_final_message": True, "add_generation_prompt": False}
         if job.endpoint == "/v1/rerank":
-            changes |= ranking.plain(request)
+            changes |= rerank.plain(request)
         return changes
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:

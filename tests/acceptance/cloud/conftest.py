@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from tests.acceptance.cloud.house import SECRET, House, house
-from tests.sim.providers import OpenAI
+from tests.acceptance.cloud.cloud_fabric import SECRET, House, house
+from tests.doubles.providers import OpenAI
 
 
 @pytest_asyncio.fixture

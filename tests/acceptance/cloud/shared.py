@@ -12,9 +12,8 @@ from typing import Any
 
 import openai
 
-from tests.acceptance.cloud.house import SECRET, House, house
-from tests.fabric import KEY
-from tests.sim.providers import (
+from tests.acceptance.cloud.cloud_fabric import SECRET, House, house
+from tests.doubles.providers import (
     Anthropic,
     Cloudflare,
     Compatible,
@@ -24,6 +23,7 @@ from tests.sim.providers import (
     Price,
     Provider,
 )
+from tests.fabric import KEY
 
 ROUTES = {
     "chat": "openai/gpt-4o-mini",

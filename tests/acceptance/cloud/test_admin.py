@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.acceptance.cloud.house import ACCOUNT, House
+from tests.acceptance.cloud.cloud_fabric import ACCOUNT, House
+from tests.doubles.providers import OpenAI
 from tests.fabric import ask
-from tests.sim.providers import OpenAI
 
 ADMIN = "sk-admin-0123456789abcdef"
 

@@ -16,10 +16,9 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.house import SECRET, House
+from tests.acceptance.cloud.cloud_fabric import SECRET, House
 from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, cost, user
-from tests.fabric import KEY
-from tests.sim.providers import (
+from tests.doubles.providers import (
     Anthropic,
     Google,
     Groq,
@@ -30,8 +29,9 @@ from tests.sim.providers import (
     refuse,
     words,
 )
-from tests.sim.providers.openai_images import picture
-from tests.sim.sdserver_pictures import png
+from tests.doubles.providers.openai_images import picture
+from tests.doubles.sdserver.pictures import png
+from tests.fabric import KEY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PNG = png(8, 8, b"\x80" * 24)

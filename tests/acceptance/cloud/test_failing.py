@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.acceptance.cloud.house import SECRET, House
+from tests.acceptance.cloud.cloud_fabric import SECRET, House
+from tests.doubles.providers import OpenAI, cut, hang, refuse
 from tests.fabric import ask, counts
-from tests.sim.providers import OpenAI, cut, hang, refuse
 
 MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000

@@ -6,9 +6,9 @@ import asyncio
 import time
 from datetime import datetime
 
-from tests.acceptance.cloud.house import House
+from tests.acceptance.cloud.cloud_fabric import House
+from tests.doubles.providers import OpenAI, refuse
 from tests.fabric import Process, ask
-from tests.sim.providers import OpenAI, refuse
 
 MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000

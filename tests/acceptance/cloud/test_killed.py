@@ -9,10 +9,10 @@ from itertools import accumulate
 
 import pytest
 
-from fallback.entries import Entry, Kind
-from tests.acceptance.cloud.house import INPUT, OUTPUT, House
+from fallback.credits.entries import Entry, Kind
+from tests.acceptance.cloud.cloud_fabric import INPUT, OUTPUT, House
+from tests.doubles.providers import OpenAI
 from tests.fabric import PATIENCE, Process, ask, first_to_log
-from tests.sim.providers import OpenAI
 
 MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000

@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, cost, user
-from tests.sim.providers import words
-from tests.sim.providers.vectors import embedding
-from tests.sim.sdserver_pictures import png
+from tests.doubles.providers import words
+from tests.doubles.providers.vectors import embedding
+from tests.doubles.sdserver.pictures import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TALKING = ("chat", "gemini", "llama:edge", "claude", "some")

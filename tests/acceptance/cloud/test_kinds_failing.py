@@ -9,9 +9,9 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.house import House
+from tests.acceptance.cloud.cloud_fabric import House
 from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, cost, user
-from tests.sim.providers import Provider, broken, refuse
+from tests.doubles.providers import Provider, broken, refuse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TALKING = ("chat", "gemini", "llama:edge", "claude", "some")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.house import House
+from tests.acceptance.cloud.cloud_fabric import House
 from tests.acceptance.cloud.shared import Cloud, cloud
-from tests.sim.providers import Provider, words
-from tests.sim.providers.openai_audio import heard
-from tests.sim.providers.openai_images import picture
-from tests.sim.sdserver_pictures import png
+from tests.doubles.providers import Provider, words
+from tests.doubles.providers.openai_audio import heard
+from tests.doubles.providers.openai_images import picture
+from tests.doubles.sdserver.pictures import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PNG = png(8, 8, b"\x80" * 24)

@@ -10,11 +10,11 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.house import House
+from tests.acceptance.cloud.cloud_fabric import House
 from tests.acceptance.cloud.shared import Cloud, cloud, user
-from tests.sim.llamacpp import CHAT, LlamaCpp, chunk
-from tests.sim.providers import Provider
-from tests.sim.sdserver_pictures import png
+from tests.doubles.llamacpp.scripted import CHAT, LlamaCpp, chunk
+from tests.doubles.providers import Provider
+from tests.doubles.sdserver.pictures import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ONLY = {"x-headrace-fallback": "only"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 
-from tests.acceptance.cloud.house import House
+from tests.acceptance.cloud.cloud_fabric import House
+from tests.doubles.providers import OpenAI
 from tests.fabric import KEY, ask, session
-from tests.sim.providers import OpenAI
 
 MODEL = "gpt-4o-mini"
 LOCAL = "sk-local-0123456789abcdef"

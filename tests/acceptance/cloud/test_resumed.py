@@ -11,10 +11,10 @@ import anthropic
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.house import INPUT, OUTPUT, SECRET, House
+from tests.acceptance.cloud.cloud_fabric import INPUT, OUTPUT, SECRET, House
 from tests.acceptance.conftest import Llama
+from tests.doubles.providers import Anthropic, Continuing, OpenAI, Provider, refuse
 from tests.fabric import KEY, Process, ask
-from tests.sim.providers import Anthropic, Continuing, OpenAI, Provider, refuse
 
 GRANTED = 1_000_000
 MODEL = "some-model"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.acceptance.cloud.house import INPUT, OUTPUT, SECRET, House
+from tests.acceptance.cloud.cloud_fabric import INPUT, OUTPUT, SECRET, House
+from tests.doubles.providers import Anthropic, OpenAI
 from tests.fabric import ask
-from tests.sim.providers import Anthropic, OpenAI
 
 GRANTED = 1_000_000
 MODEL = "gpt-4o-mini"

@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, user
+from tests.doubles.sdserver.pictures import png
 from tests.fabric import KEY
-from tests.sim.sdserver_pictures import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PNG = png(8, 8, b"\x80" * 24)

@@ -15,7 +15,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.acceptance.ups import PATIENCE, headrace, member, up
+from tests.acceptance.headrace_up import PATIENCE, headrace, member, up
 
 SECRET = "sk-provider-0123456789abcdef"
 CONFIG = """
@@ -39,7 +39,7 @@ output = 2
 @contextmanager
 def shop() -> Iterator[str]:
     """A simulated provider in a process of its own; its base URL."""
-    command = [sys.executable, "-m", "tests.sim.providers", "openai", "--port", "0"]
+    command = [sys.executable, "-m", "tests.doubles.providers", "openai", "--port", "0"]
     with subprocess.Popen([*command, "--key", SECRET], stdout=subprocess.PIPE, text=True) as made:
         assert made.stdout is not None
         try:

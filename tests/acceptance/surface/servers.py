@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-from deploy.engines import minilm
 from deploy.nats import broker as brokers
 from tests.acceptance.conftest import MODEL, running_llama
+from tests.builders import minilm
 from tests.fabric import Fabric, fabric
 
 DATA = Path(__file__).parents[1] / "data"

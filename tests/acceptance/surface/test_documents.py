@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from tests.acceptance.conftest import Llama, running_llama
-from tests.acceptance.surface.asking import QUESTION
+from tests.acceptance.surface.questions import QUESTION
 from tests.acceptance.surface.servers import THINKING_MODEL, TOOLS_MODEL, template
 from tests.acceptance.surface.test_anthropic import TOOL_CHAT
-from tests.sim.drive import Recorder, config, job, opened
-from workers.engines.llamacpp import LlamaCppEngine
+from tests.doubles.drive import Recorder, config, job, opened
+from workers.engines.llamacpp.engine import LlamaCppEngine
 
 REPEATABLE: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
 MESSAGES: dict[str, dict[str, Any]] = {

@@ -7,13 +7,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.acceptance.conftest import MODEL
-from tests.acceptance.surface.asking import (
-    ALIAS,
-    QUESTION,
-    STORY,
-    chat,
-    said,
-)
+from tests.acceptance.surface.questions import ALIAS, QUESTION, STORY, chat, said
 from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, TOOLS_MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")

@@ -9,14 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.acceptance.conftest import MODEL
-from tests.acceptance.surface.asking import (
-    QUESTION,
-    THOUGHT,
-    Capital,
-    chat,
-    refused,
-    said,
-)
+from tests.acceptance.surface.questions import QUESTION, THOUGHT, Capital, chat, refused, said
 from tests.acceptance.surface.servers import THINKING_MODEL, TOOLS_MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")

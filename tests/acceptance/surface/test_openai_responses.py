@@ -11,14 +11,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 from tests.acceptance.conftest import MODEL
-from tests.acceptance.surface.asking import (
-    ALIAS,
-    QUESTION,
-    THOUGHT,
-    Capital,
-    chat,
-    refused,
-)
+from tests.acceptance.surface.questions import ALIAS, QUESTION, THOUGHT, Capital, chat, refused
 from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, THINKING_MODEL, TOOLS_MODEL
 from tests.fabric import KEY, Fabric
 

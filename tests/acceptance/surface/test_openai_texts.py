@@ -9,10 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.acceptance.conftest import MODEL
-from tests.acceptance.surface.asking import (
-    ALIAS,
-    refused,
-)
+from tests.acceptance.surface.questions import ALIAS, refused
 from tests.acceptance.surface.servers import EMBEDDINGS_MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.acceptance.conftest import MODEL
-from tests.acceptance.surface.asking import chat, refused, said
+from tests.acceptance.surface.questions import chat, refused, said
 from tests.acceptance.surface.servers import TOOLS_MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")

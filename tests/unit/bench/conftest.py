@@ -1,31 +1,5 @@
-"""A mock of llama-server in the test's own loop."""
+"""The tests of the load need a llama-server, too."""
 
-from __future__ import annotations
+from tests.unit.doubles.llamacpp.conftest import Start, start
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import pytest
-
-from tests.bench.mock_engine import Settings
-from tests.bench.mock_llama import Server
-
-Start = Callable[[Settings], Awaitable[tuple[Server, str]]]
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Starts a mock; returns it and its URL."""
-    listening = []
-
-    async def begin(settings: Settings) -> tuple[Server, str]:
-        mock = Server(settings)
-        server, url = await mock.listen()
-        listening.append((mock, server))
-        return mock, url
-
-    yield begin
-    for mock, server in listening:
-        server.close()
-        for connection in list(mock.open):
-            connection.transport.abort()
-        await server.wait_closed()
+__all__ = ["Start", "start"]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.bench.http_client import Exchange
-from tests.bench.llama_bytes import text
 from tests.bench.load import Load, Plan, Run, arrivals, run, told
-from tests.bench.mock_engine import Settings
-from tests.unit.bench.conftest import Start
+from tests.doubles.llamacpp.slots import Settings
+from tests.doubles.llamacpp.wire import text
+from tests.unit.doubles.llamacpp.conftest import Start
 
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
 ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null}}]}\n\n'

@@ -9,7 +9,7 @@ import pytest
 
 from deploy import configure, home
 from schemas.settings import Settings, SettingsError, load
-from workers.engines import embedded
+from workers.engines.llamacpp import server
 
 
 def test_a_worker_without_engines_gets_the_built_in_one(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_worker_that_cannot_start_one_says_what_to_do(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match="no engine is named") as fault:
         configure.resolve("worker", None, tmp_path, {})
-    assert embedded.INSTALL in str(fault.value)
+    assert server.INSTALL in str(fault.value)
 
 
 def test_an_ingress_without_keys_has_the_users_own(tmp_path: Path) -> None:

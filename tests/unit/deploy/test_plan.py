@@ -16,7 +16,7 @@ from deploy import configure, home, plan
 from deploy.nats import store
 from deploy.plan import Plan
 from schemas.settings import SettingsError, load
-from workers.engines import embedded
+from workers.engines.llamacpp import server
 
 ECHO = "echo://?slots=1"
 PAID = """
@@ -133,7 +133,7 @@ def test_an_engine_that_is_no_url(tmp_path: Path) -> None:
         make(tmp_path, engines=["nonsense"])
 
 
-@pytest.mark.parametrize("missing", ["xllamacpp", embedded.MODEL_PACKAGE])
+@pytest.mark.parametrize("missing", ["xllamacpp", server.MODEL_PACKAGE])
 def test_without_engine_and_model_it_says_what_to_do(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +144,7 @@ def test_without_engine_and_model_it_says_what_to_do(
     with pytest.raises(SettingsError) as fault:
         make(tmp_path, engines=[])
     assert "--engine llamacpp=http://" in str(fault.value)
-    assert embedded.INSTALL in str(fault.value)
+    assert server.INSTALL in str(fault.value)
     assert not (tmp_path / "data").exists()
 
 

@@ -7,12 +7,12 @@ import orjson
 import pytest
 
 from fallback import engine as engines
-from fallback.ledger import LedgerError, Superseded
+from fallback.credits.ledger import LedgerError, Superseded
 from fallback.providers.base import NOTHING, Spent, Task
 from schemas import subjects
 from schemas.frames import Kind
 from tests.unit.fakes import FakeBus
-from tests.unit.fallback.till import COST, SPENT, Double, Office, answers, fails
+from tests.unit.fallback.engine_doubles import COST, SPENT, Double, Office, answers, fails
 from workers.attempt import Attempt, Withdrawn
 from workers.engines.base import EngineFault, Sink
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fallback import engine as engines
-from fallback.ledger import LedgerError, Superseded
+from fallback.credits.ledger import LedgerError, Superseded
 from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
 from schemas import frames
 from schemas.frames import Kind, Op
@@ -16,9 +16,9 @@ from schemas.jobs import ASKED
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from tests.unit.fallback import stand
-from tests.unit.fallback.stand import Gated, Used
-from tests.unit.fallback.till import COST, SPENT, Act, Double, Office, answers, fails
+from tests.unit.fallback import paused_ledger
+from tests.unit.fallback.engine_doubles import COST, SPENT, Act, Double, Office, answers, fails
+from tests.unit.fallback.paused_ledger import Gated, Used
 from workers.attempt import Withdrawn
 from workers.engines.base import EngineFault, Sink
 from workers.runner import Runner
@@ -70,7 +70,7 @@ async def test_stopped_at_any_step_the_books_are_closed_once(
     else:
         await book.reached.wait()
     attempt.stop(Withdrawn(why, b""))
-    await stand.ended(running)
+    await paused_ledger.ended(running)
     if at == "reserve":
         book.goes_on.set()
     await office.engine.close()
@@ -92,7 +92,7 @@ async def test_stopped_between_two_calls_nothing_is_paid(
     while not office.engine.desks["a"].breaker.row:
         await asyncio.sleep(0)
     attempt.stop(Withdrawn("cancelled", b""))
-    await stand.ended(running)
+    await paused_ledger.ended(running)
     await office.engine.close()
     assert book.log[1][0] == "release: cancelled"
     assert len(book.log) == 2
@@ -110,7 +110,7 @@ async def test_one_stopped_while_it_tries_a_provider_that_failed_lets_the_next_t
     await book.reached.wait()
     assert not breaker.admit(asyncio.get_running_loop().time())
     attempt.stop(Withdrawn("cancelled", b""))
-    await stand.ended(running)
+    await paused_ledger.ended(running)
     await office.run(office.attempt(id="e" * 32))
     assert breaker.state(0.0) == "closed"
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallback import entries, feed
-from fallback.entries import Entry, Kind
+from fallback import feed
+from fallback.credits import entries
+from fallback.credits.entries import Entry, Kind
 from fallback.feed import Follower
 from schemas.bus import BusError
 from tests.unit import fakes
-from tests.unit.fallback.counters import START, CounterBus, Counters, subject
+from tests.unit.fallback.credits.counter_stream import START, CounterBus, Counters, subject
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.ingress.front import Front
+from tests.unit.ingress.asgi import Front
 
 
 @pytest.fixture

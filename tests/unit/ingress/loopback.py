@@ -13,19 +13,19 @@ import orjson
 from pydantic import SecretStr
 
 from ingress import app
-from ingress.auth import Keys
-from ingress.catalog import Catalog
 from ingress.context import Context
-from ingress.dispatch import Dispatch, Order
-from ingress.routes import Routes
-from ingress.ticket import Ticket
+from ingress.http.auth import Keys
+from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.ticket import Ticket
+from ingress.models.catalog import Catalog
+from ingress.models.routes import Routes
 from schemas import settings
 from schemas.frames import Frame, Kind, Op
 from schemas.jobs import Job
 from schemas.nodes import Card, ServedModel
 from tests.unit import fakes
 from workers.engines.base import EngineFault
-from workers.engines.echo import EchoEngine
+from workers.engines.echo.engine import EchoEngine
 
 KEY = "sk-test-0123456789abcdef"
 HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}

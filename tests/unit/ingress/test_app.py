@@ -8,7 +8,7 @@ from ingress import app as apps
 from ingress.app import API, OWN
 from ingress.endpoints import chat
 from schemas.errors import BodyTooLarge
-from tests.unit.ingress.front import CHAT, SECRET, Front
+from tests.unit.ingress.asgi import CHAT, SECRET, Front
 
 PATHS = [(v + path, verb) for v in ("/v1", "") for path, _, verb in API]
 PATHS += [(path, verb) for path, _, verb in OWN]
@@ -78,7 +78,7 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise LookupError("secret detail")
 
-    monkeypatch.setattr("ingress.auth.Keys.who", fail)
+    monkeypatch.setattr("ingress.http.auth.Keys.who", fail)
 
 
 @pytest.mark.usefixtures("_broken")

@@ -19,9 +19,9 @@ from schemas.bus import ApiError, BusError
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, card, message
-from tests.unit.ingress.front import CHAT, KEY, SECRET
-from tests.unit.ingress.recorder import Holder
-from tests.unit.ingress.test_replies import packed
+from tests.unit.ingress.asgi import CHAT, KEY, SECRET
+from tests.unit.ingress.jobs.recorder import Holder
+from tests.unit.ingress.jobs.test_replies import packed
 
 CONFIG = Settings.model_validate({"ingress": {"port": 0, "drain": 5}, "keys": [KEY]})
 A = Holder("a", 1)

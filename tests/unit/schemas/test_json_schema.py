@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from schemas.api.json_schema import TYPES, check_schema
 from schemas.errors import InvalidRequest
-from schemas.openai.json_schema import TYPES, check_schema
 
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"type": "nonsense"}, "p.type"),

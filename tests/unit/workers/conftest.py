@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.fakes import FakeBus
-from tests.unit.workers.shop import Shop
+from tests.unit.workers.runner_setup import Shop
 
 
 @pytest.fixture

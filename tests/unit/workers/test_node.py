@@ -14,7 +14,7 @@ from schemas.nodes import Card
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers import holder as holders
+from workers import member as holders
 from workers.node import Worker
 
 CONFIG = Settings.model_validate(
@@ -62,7 +62,7 @@ async def case(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
         bus.inbox = inbox
         return bus
 
-    monkeypatch.setattr("workers.holder.buses.connect", connect)
+    monkeypatch.setattr("workers.member.buses.connect", connect)
     made = Case(bus)
     yield made
     made.run.cancel()
@@ -155,7 +155,7 @@ async def test_before_it_has_a_broker_signals_end_it_at_once(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr("workers.holder.buses.connect", never)
+    monkeypatch.setattr("workers.member.buses.connect", never)
     running = asyncio.create_task(Worker(CONFIG).run())
     await fakes.turns()
     running.cancel()

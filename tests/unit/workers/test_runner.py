@@ -11,7 +11,7 @@ from schemas.bus import BusError, Message
 from schemas.frames import Kind, Op
 from schemas.jobs import AGAIN
 from tests.unit import fakes
-from tests.unit.workers.shop import Shop
+from tests.unit.workers.runner_setup import Shop
 from workers import runner as runners
 from workers.consumer import NAK, TERM
 from workers.engines.base import EngineFault

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.frames import Kind, Op
 from tests.unit import fakes
-from tests.unit.workers.shop import CONFIG, STALL, Shop
+from tests.unit.workers.runner_setup import CONFIG, STALL, Shop
 from workers import runner as runners
 from workers.consumer import IN_PROGRESS, NAK, TERM
 from workers.engines.base import EngineFault

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploy.nats.child import Child
-from workers.bound import NOT_STARTED
+from workers.process.die_with_parent import NOT_STARTED
 
 CAT = shutil.which("cat") or "/bin/cat"
 SH = shutil.which("sh") or "/bin/sh"

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fallback.providers.base import Provider
-from tests.sim.providers import OpenAI
-from tests.unit.fallback.providers.asking import KEY, opened
+from tests.doubles.providers import OpenAI
+from tests.unit.fallback.providers.tasks import KEY, opened
 
 
 @pytest.fixture

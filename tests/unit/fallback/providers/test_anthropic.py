@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault, Task
-from tests.sim.providers import Anthropic, broken, cut, refuse, undone
-from tests.unit.fallback.providers.asking import ASKED_FOR, KEY, Box, chat, opened, same, task
+from tests.doubles.providers import Anthropic, broken, cut, refuse, undone
+from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, Box, chat, opened, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 MODEL = "claude-haiku-4-5"

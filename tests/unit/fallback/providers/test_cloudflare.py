@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault
-from tests.sim.providers import Cloudflare, refuse
-from tests.unit.fallback.providers.asking import ASKED_FOR, KEY, Box, chat, opened, same, task
+from tests.doubles.providers import Cloudflare, refuse
+from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, Box, chat, opened, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LLAMA, BGE = "@cf/meta/llama-3.1-8b-instruct", "@cf/baai/bge-m3"

@@ -10,8 +10,8 @@ from aiohttp import web
 from fallback.providers import make
 from fallback.providers.base import ProviderFault
 from schemas import settings
-from tests.sim.providers import Compatible, Groq, OpenRouter, Together, broken
-from tests.unit.fallback.providers.asking import KEY, Box, chat, opened, same
+from tests.doubles.providers import Compatible, Groq, OpenRouter, Together, broken
+from tests.unit.fallback.providers.tasks import KEY, Box, chat, opened, same
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 

@@ -13,8 +13,8 @@ import structlog
 from structlog.testing import capture_logs
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault, Spent, Task
-from tests.sim.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
-from tests.unit.fallback.providers.asking import KEY, Box, chat, opened, task
+from tests.doubles.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
+from tests.unit.fallback.providers.tasks import KEY, Box, chat, opened, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LONG = "#a b c d e f g h"

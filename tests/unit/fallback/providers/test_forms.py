@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault, Spent
-from tests.sim.providers import OpenAI, broken, cut, unmetered
-from tests.unit.fallback.providers.asking import Box, form, same, task
+from tests.doubles.providers import OpenAI, broken, cut, unmetered
+from tests.unit.fallback.providers.tasks import Box, form, same, task
 
 HEAR, TRANSLATE = "/v1/audio/transcriptions", "/v1/audio/translations"
 SPEECH, IMAGES, EDITS = "/v1/audio/speech", "/v1/images/generations", "/v1/images/edits"

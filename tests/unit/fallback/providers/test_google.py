@@ -10,8 +10,8 @@ import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault
 from fallback.providers.google import ratio
-from tests.sim.providers import Google, broken, refuse
-from tests.unit.fallback.providers.asking import ASKED_FOR, KEY, Box, chat, opened, same, task
+from tests.doubles.providers import Google, broken, refuse
+from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, Box, chat, opened, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 IMAGES = "/v1/images/generations"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fallback.providers.base import ProviderFault
 from fallback.providers.stream import HELD, Feed, Gate, Screen
-from tests.unit.fallback.providers.asking import Box
+from tests.unit.fallback.providers.tasks import Box
 
 
 class Heard:

@@ -9,8 +9,8 @@ import pytest
 
 from schemas import jobs
 from schemas.settings import Jobs
-from tests.unit.ingress.front import CHAT, SECRET, Front
-from tests.unit.ingress.recorder import Holder
+from tests.unit.ingress.asgi import CHAT, SECRET, Front
+from tests.unit.ingress.jobs.recorder import Holder
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from schemas import openai
-from schemas.openai import Shape
+from schemas import api
+from schemas.api import Shape
 from tests.unit.ingress.loopback import Reply, edge
 
 USER = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
@@ -22,7 +22,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
     "/v1/chat/completions": (
-        openai.CHAT,
+        api.CHAT,
         {
             "model": "echo",
             "messages": [
@@ -39,10 +39,10 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
             "n": 2,
         },
     ),
-    "/v1/completions": (openai.COMPLETIONS, {"model": "echo", "prompt": ["hi", "ho"], "n": 2}),
-    "/v1/embeddings": (openai.EMBEDDINGS, {"model": "echo", "input": [[1, 2], [3]]}),
+    "/v1/completions": (api.COMPLETIONS, {"model": "echo", "prompt": ["hi", "ho"], "n": 2}),
+    "/v1/embeddings": (api.EMBEDDINGS, {"model": "echo", "input": [[1, 2], [3]]}),
     "/v1/responses": (
-        openai.RESPONSES,
+        api.RESPONSES,
         {
             "model": "echo",
             "input": [
@@ -55,7 +55,7 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
         },
     ),
     "/v1/messages": (
-        openai.MESSAGES,
+        api.MESSAGES,
         {
             "model": "echo",
             "max_tokens": 5,
@@ -65,10 +65,10 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
             "tool_choice": {"type": "tool", "name": "f"},
         },
     ),
-    "/v1/messages/count_tokens": (openai.COUNT_TOKENS, {"model": "echo", "messages": [USER]}),
-    "/v1/responses/input_tokens": (openai.RESPONSES, {"model": "echo", "input": [USER]}),
+    "/v1/messages/count_tokens": (api.COUNT_TOKENS, {"model": "echo", "messages": [USER]}),
+    "/v1/responses/input_tokens": (api.RESPONSES, {"model": "echo", "input": [USER]}),
     "/v1/rerank": (
-        openai.RERANK,
+        api.RERANK,
         {"model": "echo", "query": "a", "documents": ["a", {"text": "b"}]},
     ),
 }

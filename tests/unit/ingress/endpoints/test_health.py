@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.ingress.front import Front
+from tests.unit.ingress.asgi import Front
 
 
 async def test_a_process_that_lives_says_so_to_anyone(front: Front) -> None:

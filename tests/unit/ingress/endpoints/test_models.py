@@ -6,7 +6,7 @@ import pytest
 
 from schemas.nodes import Ignored, ServedModel
 from tests.unit import fakes
-from tests.unit.ingress.front import SECRET, Front
+from tests.unit.ingress.asgi import SECRET, Front
 
 
 async def get(front: Front, path: str) -> tuple[int, Any]:

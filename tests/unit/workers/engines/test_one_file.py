@@ -12,11 +12,11 @@ import pytest
 from deploy import configure
 from schemas import settings
 from schemas.settings import Settings, SettingsError
-from tests.sim.drive import CHAT, Recorder, job
+from tests.doubles.drive import CHAT, Recorder, job
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import engines
-from workers.desk import EngineDesk
+from workers.engine_slots import EngineDesk
 from workers.runner import Runner
 
 FILE = '''

@@ -12,10 +12,10 @@ import pytest
 
 from schemas.frames import End
 from schemas.jobs import LENIENT
-from tests.sim.base import DONE
-from tests.sim.drive import CHAT, Recorder, ask, chat, config, job, opened
-from tests.sim.vllm import Vllm
-from tests.sim.vllm_wire import RECORDED
+from tests.doubles.base import DONE
+from tests.doubles.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.doubles.vllm.server import Vllm
+from tests.doubles.vllm.wire import RECORDED
 from workers.engines.base import EngineFault
 from workers.engines.vllm import Load, VllmEngine
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.sim.drive import ask, chat, config, job, opened
-from tests.sim.vllm import Vllm
+from tests.doubles.drive import ask, chat, config, job, opened
+from tests.doubles.vllm.server import Vllm
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.vllm import VllmEngine

@@ -1,0 +1,165 @@
+"""``GET /v1/compat``: the live compatibility matrix, of all models or of ``?model=`` alone.
+
+The probes call this ingress at the address that the client reached, with the client's own key: they
+may do no more than it may, and their requests are logged and counted as its own. No provider is
+asked, as that would cost money. With ``Accept: text/event-stream`` each cell is told as soon as it
+is known, and the table is the last event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from importlib import metadata
+
+import aiohttp
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deploy.compat.run import Run
+from deploy.compat.table import Column, Table
+from deploy.compat.target import Facts, Target
+from deploy.compat.transport import Http
+from ingress.answer.respond import EventStream
+from ingress.app import Entry
+from ingress.context import Context, context, principal
+from ingress.http.protocol import GONE
+from ingress.models import locality
+from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
+from schemas.nodes import ENDPOINTS, Card, ServedModel
+
+EVENTS = "text/event-stream"
+_AGAIN = 10.0
+"""Seconds after which it is worth asking again while another run goes on."""
+_KEY_HEADERS = ("authorization", "x-api-key")
+
+
+class Matrix:
+    """The endpoint of one ingress; one run at a time."""
+
+    def __init__(self) -> None:
+        self.running: asyncio.Task[Table] | None = None
+
+    def entries(self) -> tuple[Entry, ...]:
+        return (("/compat", self.show, "GET"),)
+
+    async def show(self, request: Request) -> Response:
+        """Raises Unauthorized, ModelNotFound, QueueFull (while another run goes on),
+        ShuttingDown."""
+        principal(request)
+        here = context(request)
+        if here.draining:
+            raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
+        names = _chosen(here, request.query_params.get("model"))
+        if self.running is not None and not self.running.done():
+            why = "The models are being probed already, for somebody else. Try again."
+            raise QueueFull(why, retry_after=_AGAIN)
+        task, run = _start(request, here, names)
+        self.running = task
+        return await _answer(request, task, run)
+
+
+async def _answer(request: Request, task: asyncio.Task[Table], run: Run) -> Response:
+    if EVENTS in request.headers.get("accept", ""):
+        return EventStream(_events(run, task), headers={"x-request-id": request.state.id})
+    try:
+        table = await task
+    except asyncio.CancelledError:
+        raise ClientGone("the client left") from None
+    return Response(orjson.dumps(table.document()), media_type="application/json")
+
+
+def _start(request: Request, here: Context, names: list[str]) -> tuple[asyncio.Task[Table], Run]:
+    """The run ends where the client leaves."""
+    columns = {name: _facts(here, name) for name in names}
+    table = Table(
+        metadata.version("headrace"),
+        int(time.time()),
+        tuple(Column(name, facts.engines, facts.nodes) for name, facts in columns.items()),
+    )
+    session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+    transport = Http(_address(request), _who(request), session)
+    run = Run(table, {name: Target(name, facts, transport) for name, facts in columns.items()})
+    task = asyncio.create_task(_fill(run, session))
+    request.scope["state"][GONE] = task.cancel
+    return task, run
+
+
+async def _fill(run: Run, session: aiohttp.ClientSession) -> Table:
+    async with session:
+        return await run.fill()
+
+
+async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
+    try:
+        async for row, column in run.cells():
+            yield _event(run.table.event(row, column))
+        await asyncio.wait({task})
+        if not task.cancelled():
+            yield _event(task.result().document())
+    finally:
+        task.cancel()
+
+
+def _event(found: object) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(found)
+
+
+def _chosen(here: Context, name: str | None) -> list[str]:
+    """The names to be probed. Raises ModelNotFound."""
+    live = sorted(here.catalog.models())
+    if name is None:
+        return live
+    if here.routes.aliases().get(name, name) not in live:
+        known = ", ".join(live) or "none: start a worker"
+        why = f"The model {name!r} is not served now. Models that are: {known}."
+        raise ModelNotFound(why, param="model")
+    return [name]
+
+
+def _facts(here: Context, name: str) -> Facts:
+    model = here.routes.aliases().get(name, name)
+    where = here.catalog.models()[model]
+    return Facts(
+        engines=tuple(sorted({served.kind for _, served in where})),
+        nodes=tuple(sorted({card.node for card, _ in where})),
+        features=tuple(sorted({word for _, served in where for word in served.features})),
+        context=min(served.context for _, served in where),
+        ignores={feature: _ignored(where, feature) for feature in ENDPOINTS},
+        busy=lambda: _busy(here.catalog.models().get(model, [])),
+        listens=here.config.ingress.host,
+    )
+
+
+def _ignored(where: list[tuple[Card, ServedModel]], feature: str) -> frozenset[str]:
+    return frozenset(
+        each.field
+        for _, served in where
+        for each in served.ignores
+        if not each.at or feature in each.at
+    )
+
+
+def _busy(where: list[tuple[Card, ServedModel]]) -> int:
+    """Slots in use on the engines of a model."""
+    engines = {(card.holder, served.engine) for card, served in where}
+    return sum(
+        engine.busy
+        for card in {card.holder: card for card, _ in where}.values()
+        for engine in card.engines
+        if (card.holder, engine.name) in engines
+    )
+
+
+def _address(request: Request) -> str:
+    """Of this ingress, as the socket has it: what a Host header says may lead elsewhere."""
+    host, port = request.scope["server"]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _who(request: Request) -> dict[str, str]:
+    """The client's own key; and no provider is asked, which would cost it money."""
+    key = {name: request.headers[name] for name in _KEY_HEADERS if name in request.headers}
+    return {**key, locality.HEADER: "never"}

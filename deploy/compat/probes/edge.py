@@ -1,0 +1,188 @@
+"""What the fabric itself promises. Every probe raises No or Partial where it does not hold."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any
+
+import orjson
+
+from deploy.compat.samples import clip
+from deploy.compat.target import CHAT, No, Partial, Target, brief, chat_body, granted, need
+from deploy.compat.transport import Answer, Ask
+from schemas import multipart
+from schemas.multipart import Part
+
+LENIENT = {"x-headrace-lenient": "true"}
+_MODELS = "/v1/models"
+_NOBODY = "no-such-model-as-this"
+_SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (CHAT, chat_body("Hi.", max_tokens=1)),
+    "completions": ("/v1/completions", {"prompt": "Hi.", "max_tokens": 1}),
+    "embeddings": ("/v1/embeddings", {"input": "Hi."}),
+    "rerank": ("/v1/rerank", {"query": "Hi.", "documents": ["Hi.", "Ho."]}),
+    "images": ("/v1/images/generations", {"prompt": "A dot.", "size": "64x64"}),
+}
+"""The smallest request of each kind of model, by the feature that its card names."""
+_VALUES: dict[str, Any] = {
+    "verbosity": "high",
+    "web_search_options": {"search_context_size": "low"},
+    "functions": [{"name": "f", "parameters": {}}],
+    "logit_bias": {"1": 1},
+    "audio": {"voice": "alloy", "format": "wav"},
+    "dimensions": 7,
+    "best_of": 2,
+    "background": "transparent",
+    "stream": True,
+}
+"""Values with which fields ask for something, for those that an engine may pass over."""
+
+
+async def models(target: Target) -> str:
+    listed = (await _got(target, _MODELS)).json
+    entries = {each["id"]: each for each in listed["data"]}
+    need(listed["object"] == "list" and target.model in entries, "the model is not in the list")
+    entry = entries[target.model]
+    need(entry["object"] == "model" and entry["owned_by"], "its entry is not one of OpenAI's")
+    need(isinstance(entry["created"], int), f"created is {entry['created']!r}")
+    shown = (await _got(target, f"{_MODELS}/{target.model}")).json
+    need(shown == entry, "by its name it looks different")
+    return f"listed with {len(entries) - 1} others, and shown by its name"
+
+
+async def keys(target: Target) -> str:
+    """Its own key opens, and nothing else does."""
+    need((await target.get(_MODELS)).status == 200, "the key that was given is refused")
+    wrong = f"sk-wrong-{secrets.token_hex(12)}"
+    for key, what in (("", "no key"), (wrong, "a wrong key")):
+        for answer in (await target.get(_MODELS, key=key), await target.post(CHAT, {}, key=key)):
+            need(answer.status == 401, f"{what} gets {answer.status}, not 401")
+            need(answer.json["error"]["code"] == "invalid_api_key", f"{what}: {answer.body!r}")
+    return "the right key gets 200, a wrong one and none get 401 invalid_api_key"
+
+
+async def several(target: Target) -> str:
+    """Each listed model answers by its own name, and a name that is not listed gets a 404."""
+    found = (await _got(target, _MODELS)).json["data"]
+    listed = [entry for entry in found if entry["headrace"]["nodes"]]  # others are providers'
+    for entry in listed:
+        await _smallest(target, entry["id"], tuple(entry["headrace"]["features"]))
+    answer = await target.post(CHAT, {**chat_body("Hi."), "model": _NOBODY})
+    need(answer.status == 404, f"an unknown model gets {answer.status}, not 404")
+    if len(listed) < 2:
+        raise Partial("one model is served now; it answered by its name, and no other name did")
+    return f"{len(listed)} models, each of which answered by its own name"
+
+
+async def reachable(target: Target) -> str:
+    """Workers dial out, so what matters is who answered, and where clients find this address."""
+    answer = await _smallest(target, target.model, target.facts.features)
+    node = answer.headers.get("x-headrace-served-by", "").removeprefix("node:")
+    need(node in target.facts.nodes, "the answer does not tell which node it came from")
+    seen = f"node {node} answered over the connection that its worker had dialled to the broker"
+    if _loopback(target.facts.listens):
+        raise Partial(
+            f"{seen}; but this ingress itself listens on {target.facts.listens} alone: start it "
+            "with --host, or put a proxy before it"
+        )
+    return seen
+
+
+async def errors(target: Target) -> str:
+    """A fault is a 4xx in OpenAI's envelope that names the field, also where a stream was meant."""
+    wrong = chat_body("Hi.", max_tokens="five")
+    cases = {
+        "a wrong type": (await target.post(CHAT, wrong), 400),
+        "a wrong type in a stream": (await target.post(CHAT, {**wrong, "stream": True}), 400),
+        "no messages": (await target.post(CHAT, {}), 400),
+        "no JSON": (await target.transport.send(Ask("POST", CHAT, b"{")), 400),
+        "an unknown model": (await target.post(CHAT, {**chat_body("Hi."), "model": _NOBODY}), 404),
+        "an unknown path": (await target.get("/v1/no/such/path"), 404),
+    }
+    for what, (answer, status) in cases.items():
+        need(answer.status == status, f"{what} gets {answer.status}, not {status}")
+        error = answer.json["error"]
+        need(all(error.get(name) for name in ("message", "type", "code")), f"{what}: {error}")
+        need("param" in error, f"{what}: the error has no param")
+    need(cases["a wrong type"][0].json["error"]["param"] == "max_tokens", "param is not the field")
+    return f"{len(cases)} faults, each a 4xx with message, type, param and code"
+
+
+async def nothing_silent(target: Target) -> str:
+    """The trap: a request succeeds, and a field silently did nothing."""
+    features = target.facts.features
+    ignored = target.facts.ignores.get(_kind(features), frozenset())
+    name = next((name for name in _VALUES if name in ignored), "")
+    if not name:
+        return "its engines name no field that they would pass over"
+    asked = _request(target.model, features, {name: _VALUES[name]})
+    answer = await target.transport.send(asked)
+    need(answer.status == 400, f"{name} would do nothing, and gets {answer.status}")
+    error = answer.json["error"]
+    need((error["code"], error["param"]) == ("unsupported_parameter", name), brief(str(error)))
+    lenient = await target.transport.send(replace(asked, headers=LENIENT))
+    need(lenient.status == 200, f"with x-headrace-lenient it still gets {lenient.status}")
+    warned = lenient.headers.get("x-headrace-warning", "")
+    need(name in warned, "with x-headrace-lenient it passes without a warning")
+    return f"{name} would do nothing: 400 unsupported_parameter, or a warning if lenient"
+
+
+async def request_id(target: Target) -> str:
+    name = f"compat-{secrets.token_hex(6)}"
+    for answer in (
+        await target.get(_MODELS, headers={"x-request-id": name}),
+        await target.post(CHAT, {}, headers={"x-request-id": name}),
+    ):
+        need(answer.headers.get("x-request-id") == name, "the id that was sent does not come back")
+    need((await target.get(_MODELS)).headers.get("x-request-id"), "without one, none is made")
+    return "the client's id comes back, on errors too; without one there is a new one"
+
+
+async def _got(target: Target, path: str) -> Answer:
+    return granted(await target.get(path))
+
+
+async def _smallest(target: Target, model: str, features: tuple[str, ...]) -> Answer:
+    """The answer of `model` to a request that it understands. Raises No."""
+    answer = await target.transport.send(_request(model, features))
+    if answer.status != 200:
+        raise No(f"{model}: {answer.status} {brief(answer.body.decode(errors='replace'))}")
+    if answer.headers.get("content-type", "").startswith("application/json"):
+        named = answer.json.get("model", model)
+        need(named == model, f"{model} answered as {named!r}")
+    return answer
+
+
+def _kind(features: tuple[str, ...]) -> str:
+    """The feature by which a model is asked: what it hears, or the smallest that it has."""
+    if "transcriptions" in features:
+        return "transcriptions"
+    return next((each for each in _SMALLEST if each in features), "chat")
+
+
+def _request(model: str, features: tuple[str, ...], more: Mapping[str, Any] | None = None) -> Ask:
+    kind = _kind(features)
+    asked = {"model": model, **(more or {})}
+    if kind == "transcriptions":
+        sound = Part("file", clip(), "speech.mp3", "audio/mpeg")
+        fields = [Part(name, _field(value)) for name, value in asked.items()]
+        return Ask("POST", "/v1/audio/transcriptions", *multipart.encode([*fields, sound]))
+    path, body = _SMALLEST[kind]
+    return Ask("POST", path, orjson.dumps({**body, **asked}))
+
+
+def _field(value: Any) -> bytes:
+    """As a form has it."""
+    return value.encode() if isinstance(value, str) else orjson.dumps(value)
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,116 @@
+"""Streams, and leaving them. Every probe raises No or Partial where the behaviour is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from deploy.compat.samples import COUNT
+from deploy.compat.target import CHAT, No, Partial, Target, chat_body, granted, need, pieces, said
+from deploy.compat.transport import DONE, Answer, Ask
+
+_CARDS = 2.2
+"""Seconds of two cards: each tells how many slots are busy."""
+_PATIENCE = 5.0
+"""Seconds after which a change of the busy slots would have been told."""
+_LOOK = 0.05
+TEXT = "/v1/completions"
+_PLAIN: Mapping[str, Any] = {"max_tokens": 5}
+_COUNTED: Mapping[str, Any] = {**_PLAIN, "stream_options": {"include_usage": True}}
+_LONG = 2000
+"""Tokens that nobody waits for."""
+_STORY = "Write a story of two thousand words about a water mill."
+
+
+async def streaming(target: Target) -> str:
+    events = await target.chat_stream(COUNT, max_tokens=12)
+    need(events[-1] == DONE, "the stream ends without [DONE]")
+    choices = pieces(events)
+    texts = [text for choice in choices if (text := said(choice))]
+    need(len(texts) > 1, f"the text came in {len(texts)} piece")
+    need(choices[0]["delta"].get("role") == "assistant", "the first piece has no role")
+    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
+    need(ends == ["length"], f"finish_reason came as {ends}, with a limit of 12 tokens")
+    ids = {event["id"] for event in events if event != DONE}
+    need(len(ids) == 1, f"the pieces of one answer have {len(ids)} ids")
+    return f"{len(texts)} pieces, a finish_reason and [DONE]"
+
+
+async def include_usage(target: Target) -> str:
+    """Of chats, and of text completions where the model has them."""
+    used = _counted(*[await target.chat_stream(COUNT, **asked) for asked in (_PLAIN, _COUNTED)])
+    if "completions" in target.facts.features:
+        text = [
+            await target.stream(TEXT, {"prompt": "1 2 3", **asked}) for asked in (_PLAIN, _COUNTED)
+        ]
+        try:
+            _counted(*text)
+        except No as unmet:
+            raise Partial(f"in chats; in text completions, {unmet.reason}") from None
+    return f"{used} tokens, in the last event, and only if asked for"
+
+
+def _counted(plain: list[Any], asked: list[Any]) -> int:
+    """The tokens that a stream says it took, if it was asked, and as it should."""
+    need(not any(e != DONE and e.get("usage") for e in plain), "usage comes without being asked")
+    need(asked[-1] == DONE and len(asked) > 1, "the stream ends without [DONE]")
+    last = asked[-2]
+    need(last.get("usage") and last["choices"] == [], "no usage comes before [DONE]")
+    usage = last["usage"]
+    parts = usage["prompt_tokens"] + usage["completion_tokens"]
+    need(usage["total_tokens"] == parts, f"it does not add up: {usage}")
+    return int(usage["completion_tokens"])
+
+
+async def cancel(target: Target) -> str:
+    """A client leaves in the middle of a long answer; the slot that it had is watched."""
+    before = await _calm(target.facts.busy)
+    room = (target.facts.context or 2 * _LONG) // 2
+    asked = chat_body(_STORY, max_tokens=min(_LONG, room), stream=True)
+    body = orjson.dumps({"model": target.model, **asked})
+    async with target.transport.open(Ask("POST", CHAT, body)) as (status, chunks):
+        if status != 200:
+            granted(Answer(status, {}, b"".join([chunk async for chunk in chunks])))
+        if not await _taken(chunks, lambda: target.facts.busy() > before):
+            raise Partial("not seen: the answer was over before its slot was told of")
+    left = time.monotonic()
+    free = await _until(lambda: target.facts.busy() <= before)
+    need(free, f"the slot was still busy {_PATIENCE:g} s after the client had left")
+    return f"the slot was free within {time.monotonic() - left:.1f} s after the client had left"
+
+
+async def _calm(busy: Callable[[], int]) -> int:
+    """Slots that others use: what was just used here may be told of for a second still."""
+    least = busy()
+    for _ in range(round(_CARDS / _LOOK)):
+        if least == 0:
+            break
+        await asyncio.sleep(_LOOK)
+        least = min(least, busy())
+    return least
+
+
+async def _taken(chunks: AsyncIterator[bytes], seen: Callable[[], bool]) -> bool:
+    """Read on until the slot is seen to be taken; False if the answer ends before, or goes on
+    for much longer than it takes to be told."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for _ in chunks:
+                if seen():
+                    return True
+    except TimeoutError:
+        pass
+    return False
+
+
+async def _until(true: Callable[[], bool]) -> bool:
+    """Whether it became so in time."""
+    for _ in range(round(_PATIENCE / _LOOK)):
+        if true():
+            return True
+        await asyncio.sleep(_LOOK)
+    return true()

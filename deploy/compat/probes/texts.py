@@ -1,0 +1,169 @@
+"""Endpoints of texts. Every probe raises No or Partial where the behaviour is missing."""
+
+from __future__ import annotations
+
+import math
+import struct
+from base64 import b64decode
+from typing import Any
+
+from deploy.compat.samples import COUNT
+from deploy.compat.target import (
+    CHAT,
+    No,
+    Partial,
+    Refused,
+    Target,
+    chat_body,
+    need,
+    quoted,
+    text_of,
+)
+from schemas.errors import ContextLengthExceeded
+
+_ENDS = ("stop", "length", "tool_calls", "content_filter")
+_BEYOND = 64
+"""Tokens by which a prompt is too long."""
+_QUERY = "What brings water to the mill wheel?"
+_DOCUMENTS = [
+    "A recipe for onion soup.",
+    "The headrace brings the water to the mill wheel.",
+    "The train to the coast leaves at noon.",
+]
+
+
+async def chat(target: Target) -> str:
+    found = await target.chat("Say hello.")
+    choice = found["choices"][0]
+    need(found["object"] == "chat.completion", f"the object is a {found['object']!r}")
+    need(found["model"] == target.model, f"the answer names the model {found['model']!r}")
+    need(choice["message"]["role"] == "assistant", "the message is not the assistant's")
+    need(text_of(found).strip(), "the message is empty")
+    need(choice["finish_reason"] in _ENDS, f"finish_reason is {choice['finish_reason']!r}")
+    return f"it said {quoted(text_of(found))}"
+
+
+async def completions(target: Target) -> str:
+    body = {"prompt": "The sun rises in the", "max_tokens": 8, "temperature": 0}
+    found = await target.ask("/v1/completions", body)
+    choice = found["choices"][0]
+    need(found["object"] == "text_completion", f"the object is a {found['object']!r}")
+    need(choice["text"].strip(), "the text is empty")
+    need(choice["finish_reason"] in _ENDS, f"finish_reason is {choice['finish_reason']!r}")
+    return f"it went on with {quoted(choice['text'])}"
+
+
+async def embeddings(target: Target) -> str:
+    texts = ["a water wheel", "a water wheel", "an invoice for green paint"]
+    found = await target.ask("/v1/embeddings", {"input": texts})
+    need([each["index"] for each in found["data"]] == [0, 1, 2], "not one vector for each text")
+    one, same, other = (each["embedding"] for each in found["data"])
+    need(len(one) == len(same) == len(other), "the vectors are not of one length")
+    need(all(math.isfinite(value) for value in one), "a value is no number")
+    need(_cosine(one, same) > 0.999, "the same text got two vectors")
+    need(_cosine(one, other) < 0.999, "two texts got the same vector")
+    return f"{len(one)} numbers; the same for the same text, others for another one"
+
+
+async def embeddings_base64(target: Target) -> str:
+    body = {"input": "a water wheel"}
+    floats = (await target.ask("/v1/embeddings", body))["data"][0]["embedding"]
+    packed = await target.ask("/v1/embeddings", {**body, "encoding_format": "base64"})
+    text = packed["data"][0]["embedding"]
+    need(isinstance(text, str), "encoding_format did nothing: numbers came")
+    raw = b64decode(text)
+    need(len(raw) == 4 * len(floats), f"{len(raw)} bytes for {len(floats)} numbers")
+    values = list(struct.unpack(f"<{len(floats)}f", raw))
+    need(_cosine(values, floats) > 0.999, "they are other numbers than without it")
+    return f"{len(raw)} bytes are the same {len(floats)} numbers"
+
+
+async def responses(target: Target) -> str:
+    body = {"input": "Say hello.", "max_output_tokens": 16, "temperature": 0}
+    found = await target.ask("/v1/responses", body)
+    need(found["status"] in ("completed", "incomplete"), f"its status is {found['status']!r}")
+    need(_response_text(found), "the output has no text")
+    need(found["usage"]["output_tokens"] > 0, "the usage counts no output")
+    events = await target.stream("/v1/responses", body)
+    last = events[-1]["type"]
+    need(last in ("response.completed", "response.incomplete"), f"its stream ends with {last!r}")
+    deltas = "".join(each["delta"] for each in events if each["type"].endswith("_text.delta"))
+    need(deltas, "its stream has no text")
+    return f"whole and streamed, it said {quoted(deltas)}"
+
+
+async def messages(target: Target) -> str:
+    body = {
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "max_tokens": 16,
+        "temperature": 0,
+    }
+    found = await target.ask("/v1/messages", body)
+    need((found["type"], found["role"]) == ("message", "assistant"), "it is no message")
+    need(any(part.get("text") or part.get("thinking") for part in found["content"]), "it is empty")
+    need(found["stop_reason"] in ("end_turn", "max_tokens"), f"stopped: {found['stop_reason']!r}")
+    need(found["usage"]["output_tokens"] > 0, "the usage counts no output")
+    events = await target.stream("/v1/messages", body)
+    kinds = [each["type"] for each in events]
+    need(kinds[0] == "message_start", f"its stream begins with {kinds[0]!r}")
+    need(kinds[-1] == "message_stop", f"its stream ends with {kinds[-1]!r}")
+    need("content_block_delta" in kinds, "its stream has no text")
+    return f"whole and streamed in {len(kinds)} events"
+
+
+async def count_tokens(target: Target) -> str:
+    counts = []
+    for text in ("Say hello.", f"Say hello. {COUNT}"):
+        body = {"messages": [{"role": "user", "content": text}]}
+        found = await target.ask("/v1/messages/count_tokens", body)
+        counts.append(int(found["input_tokens"]))
+    need(0 < counts[0] < counts[1], f"a longer text has not more tokens: {counts}")
+    return f"{counts[0]} tokens, and {counts[1]} for a longer text"
+
+
+async def rerank(target: Target) -> str:
+    body = {"query": _QUERY, "documents": _DOCUMENTS}
+    results = (await target.ask("/v1/rerank", body))["results"]
+    order = [each["index"] for each in results]
+    scores = [float(each["relevance_score"]) for each in results]
+    need(sorted(order) == [0, 1, 2], f"not one result for each document: {order}")
+    need(scores == sorted(scores, reverse=True), f"they are not in order: {scores}")
+    need(len(set(scores)) > 1, "all documents got the same score")
+    if order[0] != 1:
+        raise Partial(f"ranked, but {quoted(_DOCUMENTS[order[0]])} comes first for {_QUERY!r}")
+    return "the document that answers the question comes first"
+
+
+async def too_long(target: Target) -> str:
+    """Some engines cut such a prompt in silence."""
+    size = target.facts.context
+    path, body = _long(target, size + _BEYOND)
+    if not size:
+        await target.ask(*_long(target, 1))
+        raise Partial("not tried: the engine does not say how long its context is")
+    answer = await target.post(path, body)
+    if answer.status == 200:
+        used = answer.json["usage"]["prompt_tokens"]
+        raise No(f"{size + _BEYOND} words were cut to {used} tokens, without a word of it")
+    refused = Refused(answer.status, answer.json["error"])
+    code = refused.error["code"]
+    need((answer.status, code) == (400, ContextLengthExceeded.code), refused.reason)
+    return refused.reason
+
+
+def _long(target: Target, words: int) -> tuple[str, dict[str, Any]]:
+    """(path, body): each of these words is a token."""
+    text = " a" * words
+    if "embeddings" in target.facts.features and "chat" not in target.facts.features:
+        return "/v1/embeddings", {"input": text}
+    return CHAT, chat_body(text, max_tokens=1)
+
+
+def _response_text(found: Any) -> str:
+    parts = [part for item in found["output"] for part in item.get("content") or ()]
+    return "".join(part.get("text") or "" for part in parts)
+
+
+def _cosine(a: list[float], b: list[float]) -> float:
+    norm = math.hypot(*a) * math.hypot(*b)
+    return sum(x * y for x, y in zip(a, b, strict=True)) / norm if norm else 0.0

@@ -1,0 +1,162 @@
+"""What a probe works with: one served model, ways to ask it, and ways to say what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from deploy.compat.transport import DONE, Answer, Ask, Transport
+from schemas import multipart
+from schemas.errors import UnsupportedEndpoint
+from schemas.multipart import Part
+
+Word = Literal["yes", "partial", "no"]
+CHAT = "/v1/chat/completions"
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError)
+"""What reading an answer raises that is not as it is documented."""
+_BRIEF = 300
+
+
+class Unmet(Exception):
+    """The behaviour is not there, or only in part; `reason` is what was seen."""
+
+    word: Word = "no"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class No(Unmet):
+    """It is not there."""
+
+
+class Partial(Unmet):
+    """It is there in part."""
+
+    word: Word = "partial"
+
+
+class Refused(No):
+    """The request was answered by an error; `status` and `error` are that."""
+
+    def __init__(self, status: int, error: Mapping[str, Any]) -> None:
+        self.status = status
+        self.error = error
+        code, message = error.get("code") or error.get("type"), str(error.get("message") or "")
+        # How to send the request all the same is the client's business, and no reason.
+        message = message.partition(" Leave it out, or send the header")[0]
+        # What is missing the row says; so the same reason serves all rows and models that lack it.
+        has = message.partition("; it has ")[2] if code == UnsupportedEndpoint.code else ""
+        told = f"the model has only {has}" if has else brief(message)
+        super().__init__(f"{status} {code}: {told}")
+
+
+def need(condition: object, reason: str) -> None:
+    """Raises No with `reason` unless it is so."""
+    if not condition:
+        raise No(reason)
+
+
+def brief(text: str) -> str:
+    """On one line, and not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _BRIEF else line[:_BRIEF] + " …"
+
+
+def quoted(text: str) -> str:
+    """A model's words, shortened."""
+    line = brief(text)
+    return f"“{line if len(line) <= 60 else line[:60] + ' …'}”"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the ingress knows of a model without asking it. `features`: as engines name them, empty
+    if unknown; `context`: tokens, 0 if unknown; `ignores`: fields by endpoint feature that the
+    engines would pass over; `busy`: slots in use now; `listens`: the address of the ingress."""
+
+    engines: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    context: int = 0
+    ignores: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    busy: Callable[[], int] = lambda: 0
+    listens: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    model: str
+    facts: Facts
+    transport: Transport
+
+    async def get(self, path: str, **how: Any) -> Answer:
+        return await self.transport.send(Ask("GET", path, **how))
+
+    async def post(self, path: str, body: Mapping[str, Any], **how: Any) -> Answer:
+        """Whatever the answer is."""
+        raw = orjson.dumps({"model": self.model, **body})
+        return await self.transport.send(Ask("POST", path, raw, **how))
+
+    async def ask(self, path: str, body: Mapping[str, Any], **how: Any) -> Any:
+        """The document. Raises Refused."""
+        return granted(await self.post(path, body, **how)).json
+
+    async def stream(self, path: str, body: Mapping[str, Any]) -> list[Any]:
+        """The events. Raises Refused, also for an error among them."""
+        events = granted(await self.post(path, {**body, "stream": True})).events
+        for event in events:
+            if event != DONE and isinstance(event.get("error"), dict):
+                raise Refused(200, event["error"])
+        return events
+
+    async def upload(self, path: str, parts: Iterable[Part]) -> Answer:
+        """A form. Raises Refused."""
+        body, content_type = multipart.encode([Part("model", self.model.encode()), *parts])
+        return granted(await self.transport.send(Ask("POST", path, body, content_type)))
+
+    async def chat(self, text: Any, **fields: Any) -> Any:
+        """The document of a chat, sure of itself and short unless asked otherwise."""
+        return await self.ask(CHAT, chat_body(text, **fields))
+
+    async def chat_stream(self, text: Any, **fields: Any) -> list[Any]:
+        return await self.stream(CHAT, chat_body(text, **fields))
+
+
+def chat_body(text: Any, **fields: Any) -> dict[str, Any]:
+    """`text`: what the user says, or all the messages."""
+    messages = text if isinstance(text, list) else [{"role": "user", "content": text}]
+    return {"messages": messages, "max_tokens": 16, "temperature": 0, **fields}
+
+
+def said(choice: Mapping[str, Any]) -> str:
+    """All that a choice says, thoughts included."""
+    message = choice.get("message") or choice.get("delta") or {}
+    thought = message.get("reasoning_content") or message.get("reasoning") or ""
+    return f"{thought}{message.get('content') or ''}"
+
+
+def pieces(events: list[Any]) -> list[Mapping[str, Any]]:
+    """The choices of a streamed chat, in their order."""
+    return [choice for event in events if event != DONE for choice in event["choices"]]
+
+
+def text_of(document: Mapping[str, Any]) -> str:
+    return said(document["choices"][0])
+
+
+def granted(answer: Answer) -> Answer:
+    """Raises Refused unless its status is 200."""
+    if answer.status == 200:
+        return answer
+    try:
+        error = answer.json["error"]
+    except (ValueError, LookupError, TypeError):
+        error = None
+    if not isinstance(error, dict):
+        error = {"code": "without an error", "message": answer.body.decode(errors="replace")}
+    raise Refused(answer.status, error)

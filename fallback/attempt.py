@@ -1,0 +1,102 @@
+"""One attempt at a job in the fallback, and the money that is held for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from fallback.cost import estimate
+from fallback.credits.ledger import Held
+from fallback.policy import Choice, Chosen
+from fallback.providers.base import Task
+from schemas import multipart
+from schemas.jobs import Job
+from schemas.settings import Route
+from workers.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The attempt, the route by which its job may leave the house, and what it asks for.
+    `began`: Unix seconds."""
+
+    attempt: Attempt
+    route: Route
+    request: Mapping[str, Any]
+    body: bytes
+    began: float
+
+    @property
+    def job(self) -> Job:
+        return self.attempt.job
+
+    def task(self, model: str) -> Task:
+        return Task(self.job, model, self.request, self.body, self.job.content_type)
+
+
+@dataclass(slots=True)
+class Bill:
+    """A reservation, and the providers it covers. `running`: the call under way. `closed`: the
+    books have been told what became of it."""
+
+    held: Held
+    chosen: Chosen
+    running: tuple[Choice, Task] | None = None
+    closed: bool = False
+
+
+_LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
+    "/v1/completions": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
+}
+"""The fields that limit the answer there; another endpoint's does not. The first is set."""
+_DEFAULTS = {"/v1/completions": 16}
+"""Of OpenAI's API reference, where it has one; whoever asks for no limit (-1) does not mean it."""
+
+
+def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of the job's body, or the fields of a form, and the body. The ingress has
+    checked it. An answer without a limit gets one: the worst case is what it is reserved for. One
+    that was begun is the last message, and counts."""
+    content_type, endpoint = job.content_type, job.endpoint
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _form(multipart.parse(body, content_type)), body
+    request: dict[str, Any] = orjson.loads(body)
+    limits = _LIMIT_FIELDS.get(endpoint, ())
+    if limits and not any(estimate.limits(request.get(name)) for name in limits):
+        unsaid = request.get(limits[0]) is None
+        for name in estimate.LIMITS:
+            if not estimate.limits(request.get(name)):  # -1 is llama-server's "none"
+                request.pop(name, None)
+        most = estimate.OUTPUT_TOKENS
+        request[limits[0]] = _DEFAULTS.get(endpoint, most) if unsaid else most
+        body = orjson.dumps(request)
+    if job.begun is not None:
+        return _resumed(request, *job.begun)
+    return request, body
+
+
+def _resumed(request: dict[str, Any], tokens: int, text: str) -> tuple[dict[str, Any], bytes]:
+    for name in estimate.LIMITS:
+        if estimate.limits(request.get(name)):
+            request[name] = max(1, request[name] - tokens)
+    if text:
+        request["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
+    return request, orjson.dumps(request)
+
+
+def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
+    """Texts, and for each name of uploads a list of their bytes: what they may cost depends on
+    their length and number."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if part.filename is None:
+            found[part.name] = part.content.decode(errors="replace")
+        else:
+            found.setdefault(part.name, []).append(part.content)
+    return found

@@ -1,0 +1,136 @@
+"""The cloud side at work: pulls for what is for providers alone, and hears what no worker takes."""
+
+from __future__ import annotations
+
+import structlog
+
+from fallback.engine import CloudEngine
+from fallback.overdue import Wants
+from fallback.policy import Routes
+from schemas import metrics, settings, subjects
+from schemas.bus import Bus, Message
+from schemas.nodes import FEATURES, EngineState, ServedModel, resuming
+from workers.consumer import Puller, declare
+from workers.engines.base import EngineFault
+from workers.runner import Runner, Source
+
+log = structlog.get_logger("desk")
+
+AHEAD = 2
+"""Open pulls of one model's lane; each is followed by the next as soon as it brought a job."""
+
+
+class CloudDesk:
+    """All providers of one fallback, and their slots."""
+
+    ready = True
+
+    def __init__(
+        self,
+        bus: Bus,
+        runner: Runner,
+        engine: CloudEngine,
+        routes: Routes,
+        config: settings.Settings,
+    ) -> None:
+        self.engine = engine
+        self._bus = bus
+        self._runner = runner
+        self._routes = routes
+        self._config = config
+        self._busy = 0
+        self._open = False
+        self.models = tuple(self._offers())
+        self._wants = Wants(bus, routes, self._free, self._take)
+        self._pullers = [self._puller(model) for model in routes.models()]
+
+    @property
+    def states(self) -> tuple[EngineState, ...]:
+        """One for each provider; a breaker that is open is an engine that failed."""
+        return tuple(self.engine.states())
+
+    async def open(self) -> None:
+        """Raises BusError, EngineFault."""
+        await self.engine.open()
+        jobs, replicas = self._config.jobs, self._config.nats.replicas
+        for model in self._routes.models():
+            for lane in (subjects.CLOUD, subjects.INTERACTIVE):
+                await declare(self._bus, model, jobs.ack_wait, replicas, lane)
+        self._open = True
+        await self.reopen()
+
+    async def reopen(self) -> None:
+        """Pull afresh on a new connection."""
+        if not self._open:
+            return
+        await self._wants.close()
+        await self._wants.open()
+        for puller in self._pullers:
+            await puller.open()
+
+    async def drain(self) -> None:
+        """Take nothing more; calls that run go on."""
+        self._open = False
+        await self._wants.close()
+        for puller in self._pullers:
+            await puller.close()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    def heal(self, now: float) -> None:
+        self._wants.heal(now)
+        for puller in self._pullers:
+            puller.heal(now)
+
+    def take(self) -> None:
+        self._busy += 1
+        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
+
+    def release(self) -> None:
+        self._busy -= 1
+        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
+        self._wants.fill()
+        for puller in self._pullers:  # its own alone would fill itself
+            puller.fill()
+
+    def suspect(self, fault: EngineFault) -> None:
+        log.warning("cloud.fault", code=fault.code, error=fault.message)
+
+    def _free(self) -> int:
+        return self._config.fallback.slots - self._busy if self._open else 0
+
+    def _puller(self, model: str) -> Puller:
+        return Puller(
+            self._bus,
+            model,
+            subjects.CLOUD,
+            free=lambda: min(AHEAD, self._free()),
+            on_job=self._take,
+            expires=self._config.worker.pull_expires,
+        )
+
+    def _take(self, source: Source, message: Message) -> None:
+        self._runner.take(self, source, message)
+
+    def _offers(self) -> list[ServedModel]:
+        """What each route's model can do at each of its providers."""
+        found: dict[tuple[str, str, str], ServedModel] = {}
+        for route in self._routes.all():
+            for each in route.providers:
+                name, _, model = each.partition("/")
+                desk = self.engine.desks[name]
+                paths = desk.provider.endpoints(model)
+                features = sorted(FEATURES[path] for path in paths if path in FEATURES)
+                features += ["n"] if desk.provider.choices > 1 else []
+                features += [resuming(p) for p in sorted(paths) if desk.provider.resumes(model, p)]
+                found[route.served, name, model] = ServedModel(
+                    route.served,
+                    name,
+                    "provider",
+                    desk.slots,
+                    modalities=(),
+                    features=tuple(features),
+                    ignores=desk.provider.ignores(model),
+                )
+        return list(found.values())

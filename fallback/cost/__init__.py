@@ -1,0 +1,1 @@
+"""What a call may cost, before and after it: prices, estimates, the length of recordings."""

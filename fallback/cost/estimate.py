@@ -1,0 +1,174 @@
+"""Upper bounds of what a request may use; `pricing` says why they hold. Pure."""
+
+from __future__ import annotations
+
+import binascii
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from fallback.cost import duration
+
+OUTPUT_TOKENS = 4096
+"""Tokens that an answer may have where the request sets no limit; the provider is told so."""
+MESSAGE_TOKENS = 16
+"""What a chat template adds to a message at most."""
+TEMPLATE_TOKENS = 200
+"""What it says before all messages: gpt-oss has some 90 tokens of its own, Llama and Qwen 30."""
+TOOL_TOKENS = 1000
+"""What it says once tools are given, and for each that the provider describes itself: Claude has up
+to 600 and 750 (its page "Pricing")."""
+AUDIO_TOKENS = 32
+"""Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
+fewer."""
+DRAFT_TOKENS = 100
+"""Of an unfinished picture in a stream (OpenAI's guide "Image generation")."""
+SPOKEN_LIMIT = 2000
+SPOKEN_TOKENS = 10
+"""Tokens of a transcript: OpenAI's models write up to 2,000 (their pages), and more of a recording
+that is cut in pieces; nobody speaks more than 10 a second for long."""
+BYTES_A_SECOND = 1000
+"""A recording whose length cannot be told is taken to be coded at 8 kbit/s, the least of MP3."""
+UPLOADS = ("image", "image[]", "mask", "file")
+"""Fields of forms that hold files."""
+
+LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_PICTURES = ("image_url", "input_image", "image")
+_PAYLOADS = {"image_url": "url", "source": "data"}
+"""Where a part has its picture: the field, and the field inside of it if that is no text."""
+
+
+def output_limit(request: Mapping[str, Any]) -> int:
+    """Tokens that the answer may have: the request's own limit, else `OUTPUT_TOKENS`."""
+    given = [request[name] for name in LIMITS if isinstance(request.get(name), int)]
+    return max((each for each in given if each > 0), default=OUTPUT_TOKENS)
+
+
+def limits(value: Any) -> bool:
+    """Whether it limits an answer; 0 does: it asks for the prompt's own scores."""
+    return isinstance(value, int) and value >= 0
+
+
+def predicted_tokens(request: Mapping[str, Any]) -> int:
+    """Tokens of a predicted answer: those that it turns out not to have are paid like its own."""
+    said = request.get("prediction")
+    return prompt_tokens(said, 0) if isinstance(said, Mapping) else 0
+
+
+def copies(request: Mapping[str, Any]) -> int:
+    """How many answers or pictures are asked for."""
+    given = [_whole(request.get(name)) for name in ("n", "best_of")]
+    return max(1, *given)
+
+
+def prompts(request: Mapping[str, Any]) -> int:
+    """How many prompts a request for completions has: each is answered by itself."""
+    given = request.get("prompt")
+    if not isinstance(given, list) or not any(isinstance(each, str | list) for each in given):
+        return 1
+    return len(given)
+
+
+def _whole(value: Any) -> int:
+    """A number, or one as forms write it."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def prompt_tokens(request: Mapping[str, Any], image_tokens: int, beside: int = 0) -> int:
+    """Tokens of the prompt at most: of every text in the request, whatever it is for, of the
+    pictures and the sound in it, and those `beside`. What the request says to be cached may be
+    counted twice."""
+    total, cached = beside, False
+    rest: list[Any] = [request]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            total += 1 + _bytes(value)
+        elif isinstance(value, Mapping):
+            cached = cached or "cache_control" in value
+            tokens, read = _read(value, image_tokens)
+            total += MESSAGE_TOKENS + tokens
+            rest += [*read.keys(), *read.values()]
+        elif isinstance(value, list | tuple):
+            rest += value
+        else:
+            total += 1 + len(str(value))
+    return total * (2 if cached else 1)
+
+
+def template_tokens(request: Mapping[str, Any]) -> int:
+    """What the provider says to its model beside the request's own words."""
+    tools = request.get("tools") or request.get("functions")
+    if not isinstance(tools, list) or not tools:
+        return TEMPLATE_TOKENS
+    named = (each.get("type") for each in tools if isinstance(each, Mapping))
+    known = sum(kind not in (None, "function", "custom") for kind in named)
+    return TEMPLATE_TOKENS + TOOL_TOKENS * (1 + known)
+
+
+def _bytes(text: str) -> int:
+    """Of UTF-8; some tokenizers spell out what stands for several letters first (NFKC)."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size == len(text):
+        return size
+    spelt = unicodedata.normalize("NFKC", text)
+    return max(size, len(spelt.encode("utf-8", "surrogatepass")))
+
+
+def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str, Any]]:
+    """(tokens of a picture or of sound in it, what of it is text). A mapping may call itself what
+    it likes, so nothing is left out but the one text that holds picture or sound."""
+    kind = part.get("type")
+    if kind in _PICTURES:
+        for name, inside in _PAYLOADS.items():
+            held, kept = _without(part.get(name), inside)
+            if held is not None:
+                return image_tokens, {**part, name: kept}
+    if kind == "input_audio":
+        held, kept = _without(part.get(kind), "data")
+        if held is not None:
+            return math.ceil(_length(_bytes_of(held)) * AUDIO_TOKENS), {**part, kind: kept}
+    return 0, part
+
+
+def _without(value: Any, inside: str) -> tuple[str | None, Any]:
+    """(the text that is `value` or in its field `inside`, what is left)."""
+    if isinstance(value, str):
+        return value, None
+    found = value.get(inside) if isinstance(value, Mapping) else None
+    return (found, {**value, inside: None}) if isinstance(found, str) else (None, value)
+
+
+def drafts(request: Mapping[str, Any]) -> int:
+    """Unfinished pictures that a stream shows before each."""
+    return max(0, _whole(request.get("partial_images")))
+
+
+def pictures_given(request: Mapping[str, Any]) -> int:
+    """Pictures that a request to edit brings, its mask among them."""
+    return max(1, sum(len(request.get(name) or ()) for name in UPLOADS))
+
+
+def seconds(recordings: Any, size: int) -> float:
+    """The length of all recordings. `size`: of the body, by which they are judged where they are
+    not known."""
+    if not isinstance(recordings, list | tuple):
+        return size / BYTES_A_SECOND
+    return sum(map(_length, recordings))
+
+
+def _length(recording: bytes) -> float:
+    most = duration.most(recording)
+    return len(recording) / BYTES_A_SECOND if most is None else most
+
+
+def _bytes_of(base64: str) -> bytes:
+    """What is none stays as long as it is."""
+    try:
+        return binascii.a2b_base64(base64)
+    except ValueError:
+        return base64.encode("utf-8", "surrogatepass")

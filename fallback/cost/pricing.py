@@ -1,0 +1,287 @@
+"""What a job costs: at most, before it is sent (`worst_case`), and by its usage (`cost`). Pure.
+
+All money is whole micro-units, computed exactly and rounded up once. A `settings.Price` is in the
+currency: for a million tokens, a picture, a minute, a million characters.
+
+The bounds of `worst_case`, and why they may be relied on:
+
+- Text: a token is a byte. No tokenizer that falls back to bytes makes more tokens than bytes, and
+  some make as many: Llama 2's and SmolLM2's of numbers and tables, and nearly so of hex and names.
+  English has four to five letters a token, so a prompt of prose is reserved three to four times
+  over; the answer is mostly the larger part. To it comes what the provider's template says itself.
+- A picture in a prompt: `IMAGE_TOKENS`, or what the list says of the model.
+- Answers: `n` for each prompt, each of what the request allows, else `OUTPUT_TOKENS`, which the
+  request to the provider must then name as its limit: `output_limit` is the one place that says so.
+- Sound: its length by its frames or its head (`sound`), else as if coded at `BYTES_A_SECOND`.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from fallback.cost import estimate
+from fallback.cost.estimate import OUTPUT_TOKENS, output_limit
+from fallback.credits.entries import MICRO, Usage
+from schemas.settings import Money, Price, Provider, Route
+
+__all__ = ["OUTPUT_TOKENS", "Prices", "check", "cost", "missing", "output_limit", "worst_case"]
+
+LIST = "pricing.toml"
+LIST_CURRENCY = "USD"
+IMAGE_TOKENS = 5000
+"""Most that a picture in a prompt counts as, where the list does not say: Claude counts up to 4,784
+(its page "Vision"), Gemini 258 for each tile of 768 pixels, OpenAI's models below 4,000 but one."""
+
+_TEXT = ("input", "output")
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "/chat/completions": _TEXT,
+    "/completions": _TEXT,
+    "/responses": _TEXT,
+    "/messages": _TEXT,
+    "/messages/count_tokens": (),
+    "/embeddings": ("input",),
+    "/images/generations": ("image",),
+    "/images/edits": ("image",),
+    "/audio/transcriptions": ("minute",),
+    "/audio/translations": ("minute",),
+    "/audio/speech": ("characters",),
+}
+"""The prices that a job of an endpoint needs; "image" may be `images`. None: it is free."""
+_CLASSES = {
+    "text": _TEXT,
+    "embeddings": ("input",),
+    "pictures": ("image or images",),
+    "transcription": ("minute",),
+    "speech": ("characters",),
+}
+
+
+class Long(BaseModel):
+    """Prices for prompts of more than `above` tokens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    above: int
+    input: Money
+    cached_input: Money | None = None
+    output: Money
+
+
+class ListPrice(Price):
+    """A price of the built-in list."""
+
+    long: Long | None = None
+    image_tokens: int = IMAGE_TOKENS
+
+
+class Prices:
+    """The built-in list with `own` prices before it. In another currency than the list's, only the
+    latter count."""
+
+    def __init__(self, own: Iterable[Price] = (), currency: str = LIST_CURRENCY) -> None:
+        self._own = {(price.provider, price.model): price for price in own}
+        self._listed = listed() if currency == LIST_CURRENCY else {}
+
+    def of(self, kind: str, name: str, model: str) -> Price | None:
+        """The price of `model` at the provider `name` of the `kind`; None if it is not known.
+
+        A dated model (``o3-2025-04-16``) that the list does not have costs what its name without
+        the date does.
+        """
+        own = self._own.get((name, model))
+        return own or self._listed.get((kind, model)) or self._listed.get((kind, undated(model)))
+
+
+@cache
+def listed() -> dict[tuple[str, str], ListPrice]:
+    """The built-in list by kind of provider and model."""
+    raw = tomllib.loads(
+        resources.files("fallback").joinpath(LIST).read_text("utf-8"), parse_float=Decimal
+    )
+    return {
+        (kind, row["model"]): ListPrice.model_validate({"provider": kind, **row})
+        for kind, rows in raw.items()
+        for row in rows
+    }
+
+
+def undated(model: str) -> str:
+    """``claude-haiku-4-5-20251001`` and ``o3-2025-04-16`` without the date."""
+    parts = model.split("-")
+    if len(parts) > 3 and [len(each) for each in parts[-3:]] == [4, 2, 2]:
+        digits, short = "".join(parts[-3:]), parts[:-3]
+    else:
+        digits, short = parts[-1], parts[:-1]
+    return "-".join(short) if digits.isdigit() and len(digits) == 8 and short else model
+
+
+def missing(endpoint: str, price: Price) -> list[str]:
+    """Fields of `price` that a job of `endpoint` needs and that are not there."""
+    needed = _NEEDED.get(_path(endpoint))
+    if needed is None:
+        return [f"a price for {endpoint}"]
+    return [name for name in needed if not _has(price, name)]
+
+
+def _has(price: Price, name: str) -> bool:
+    return getattr(price, name) is not None or (name == "image" and bool(price.images))
+
+
+def check(routes: Sequence[Route], providers: Sequence[Provider], prices: Prices) -> list[str]:
+    """One line for each model of a route that no job of any endpoint could be billed for."""
+    kinds = {provider.name: provider.kind for provider in providers}
+    faults = []
+    for route in routes:
+        for each in route.providers if route.cloud else ():
+            name, _, model = each.partition("/")
+            price = prices.of(kinds[name], name, model)
+            if price is None:
+                faults.append(
+                    f"route {route.name!r}: no price is known for {each}: add a table [[prices]] "
+                    f'with provider = "{name}" and model = "{model}" and {_choices()}'
+                )
+            elif all(missing(endpoint, price) for endpoint, needed in _NEEDED.items() if needed):
+                faults.append(
+                    f"route {route.name!r}: the price of {each} is not enough for any endpoint: "
+                    f"it needs {_choices()}"
+                )
+    return faults
+
+
+def _choices() -> str:
+    each = [f"{' and '.join(names)} ({name})" for name, names in _CLASSES.items()]
+    return ", ".join(each[:-1]) + f" or {each[-1]}"
+
+
+def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price: Price) -> int:
+    """Micro-units that the job may cost at most.
+
+    `request` is the body, or the fields of the form, where uploads are lists of bytes; `body_size`
+    is the whole body's, by which a recording that is not there is judged. Raises
+    ValueError if `price` lacks what the endpoint needs.
+    """
+    if lacks := missing(endpoint, price):
+        raise ValueError(f"{price.provider}/{price.model} has no price for {', '.join(lacks)}")
+    path = _path(endpoint)
+    if not _NEEDED[path]:
+        return 0
+    if path.startswith("/images"):
+        return _pictures(path, request, price)
+    if path == "/audio/speech":
+        said = Usage(*_NOBODY, characters=len(str(request.get("input", ""))))
+    elif path.startswith("/audio"):
+        return _recording(request, body_size, price)
+    else:
+        said = _talk(path, request, price)
+    return cost(said, price)
+
+
+def _talk(path: str, request: Mapping[str, Any], price: Price) -> Usage:
+    beside, written = 0, 0
+    if path != "/embeddings":
+        beside = estimate.template_tokens(request)
+        most = output_limit(request) + estimate.predicted_tokens(request)
+        written = most * estimate.copies(request)
+    if path == "/completions":
+        written *= estimate.prompts(request)
+    read = estimate.prompt_tokens(request, _image_tokens(price), beside)
+    return Usage(*_NOBODY, prompt=read, completion=written)
+
+
+def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
+    """By the minute or by tokens: that is known only when it is answered. OpenAI tells whole
+    seconds, rounded up."""
+    length = math.ceil(estimate.seconds(request.get("file"), body_size))
+    text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
+    heard = length * estimate.AUDIO_TOKENS
+    written = estimate.SPOKEN_LIMIT + length * estimate.SPOKEN_TOKENS
+    told = Usage(
+        *_NOBODY, prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length
+    )
+    untold = replace(told, prompt=0, completion=0)
+    return max(cost(told, price), cost(untold, price))
+
+
+def _pictures(path: str, request: Mapping[str, Any], price: Price) -> int:
+    read = 0
+    if price.input is not None:
+        given = estimate.pictures_given(request) if path == "/images/edits" else 0
+        text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
+        read = estimate.prompt_tokens(text, 0) + given * _image_tokens(price)
+    asked = f"{request.get('quality') or ''}/{request.get('size') or ''}"
+    count = estimate.copies(request)
+    most = cost(Usage(*_NOBODY, prompt=read, images=count, picture=asked), price)
+    drafts = count * estimate.drafts(request) * estimate.DRAFT_TOKENS
+    return most + cost(Usage(*_NOBODY, completion=drafts), price)
+
+
+_NOBODY = ("",) * 7
+
+
+def cost(usage: Usage, price: Price) -> int:
+    """Micro-units of what was used, rounded up; what has no price costs nothing. A recording is
+    paid by tokens, where they are told and have a price; pictures by tokens or by the piece,
+    whichever is more: those that were streamed unfinished are told in tokens alone."""
+    read, cached, written = _rates(price, usage.prompt)
+    hits = min(usage.cached, usage.prompt)
+    # A million tokens cost the price, so a token costs a millionth of it: all in millionths of a
+    # micro-unit, as whole numbers.
+    total = (usage.prompt - hits) * read + hits * cached - (-usage.stored * read // 4)
+    if usage.characters:
+        total += usage.characters * _exact(price.characters)
+    drawn = usage.images * MICRO * _picture(price, usage.picture) if usage.images else 0
+    total += max(usage.completion * written, drawn)
+    if usage.seconds and not (usage.prompt and price.output is not None):
+        total += math.ceil(Fraction(usage.seconds) * MICRO * _exact(price.minute) / 60)
+    return -(-total // MICRO)
+
+
+def _rates(price: Price, prompt: int) -> tuple[int, int, int]:
+    """For a token read, read from the cache, and written."""
+    long = getattr(price, "long", None)
+    at = long if long is not None and prompt > long.above else price
+    cached = at.input if at.cached_input is None else at.cached_input
+    return _exact(at.input), _exact(cached), _exact(at.output)
+
+
+def _picture(price: Price, asked: str) -> int:
+    """The price of one picture of ``quality/size``; either may be "" or "auto": then the dearest
+    that fits is taken, and the dearest of all if none does."""
+    if not price.images:
+        return _exact(price.image)
+    exact = price.images.get(asked)
+    if exact is not None:
+        return _exact(exact)
+    wanted = [part for part in asked.split("/") if part not in ("", "auto")]
+    fitting = [each for key, each in price.images.items() if _fits(key, wanted)]
+    if not fitting and price.image is not None:
+        return _exact(price.image)
+    return _exact(max(fitting or price.images.values()))
+
+
+def _fits(key: str, wanted: list[str]) -> bool:
+    parts = key.split("/")
+    return sum(part in wanted for part in parts) == min(len(parts), len(wanted))
+
+
+def _image_tokens(price: Price) -> int:
+    return price.image_tokens if isinstance(price, ListPrice) else IMAGE_TOKENS
+
+
+def _exact(amount: Decimal | None) -> int:
+    """In micro-units; it has six decimals at most."""
+    return int(amount * MICRO) if amount else 0
+
+
+def _path(endpoint: str) -> str:
+    return endpoint.removeprefix("/v1")

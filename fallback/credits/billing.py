@@ -1,0 +1,173 @@
+"""Takes the money for calls: reserves the worst case, charges what was used, returns the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from fallback.attempt import Bill, Case
+from fallback.cost import pricing
+from fallback.credits.ledger import (
+    Held,
+    Insufficient,
+    Ledger,
+    LedgerError,
+    Reservation,
+    Superseded,
+    Usage,
+)
+from fallback.policy import Choice, Chosen, money
+from fallback.providers.base import NOTHING, Spent
+from schemas import subjects
+from schemas.settings import Price
+from workers.attempt import Withdrawn
+from workers.engines.base import EngineFault
+
+log = structlog.get_logger("till")
+
+_LEFT = frozenset({"cancelled", "gone", "its ingress is gone"})
+"""Why an attempt was withdrawn, where nobody else works on its job."""
+
+
+class Till:
+    """`holder`: whose reservations these are."""
+
+    def __init__(
+        self, ledger: Ledger, price: Callable[[Choice], Price | None], currency: str, holder: str
+    ) -> None:
+        self._ledger = ledger
+        self._price = price
+        self._currency = currency
+        self._holder = holder
+        self._closing: set[asyncio.Task[Any]] = set()
+
+    def money(self, amount: int) -> str:
+        return money(amount, self._currency)
+
+    async def close(self) -> None:
+        """Once the books of all calls are closed."""
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=10)
+
+    async def reserve(self, case: Case, chosen: Chosen) -> Bill:
+        """The dearest of the cases that the account can pay. Raises EngineFault, Withdrawn."""
+        affordable = chosen
+        while True:
+            try:
+                return Bill(await self._take(case, affordable.dearest), affordable)
+            except Insufficient as fault:
+                # What is needed may be for several jobs.
+                each = fault.available * affordable.dearest // fault.needed
+                affordable = affordable.within(each)
+                if not affordable.choices:
+                    raise self._unpaid(case, chosen, fault) from None
+            except Superseded:
+                raise Withdrawn("superseded", b"") from None
+            except LedgerError as fault:
+                log.warning("till.not_reserved", job=case.job.id, error=str(fault))
+                why = f"credits cannot be reserved now: {fault}"
+                raise EngineFault(why, code="provider_failed") from None
+
+    async def _take(self, case: Case, amount: int) -> Held:
+        """Cancelled, it is given back as soon as it stands: it would bind credits until a sweep."""
+        taking = asyncio.create_task(self._ledger.reserve(self._reservation(case, amount)))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._later(self._give_back(case, taking))
+            raise
+
+    async def _give_back(self, case: Case, taking: asyncio.Task[Held]) -> None:
+        with contextlib.suppress(LedgerError):  # the sweep finds it, or there is nothing to find
+            await self._ledger.release(await taking, str(case.attempt.stopped or "cancelled"))
+
+    def _reservation(self, case: Case, amount: int) -> Reservation:
+        job, attempt = case.job, case.attempt
+        turn = attempt.sequence << 16 | min(attempt.number, 0xFFFF)
+        first, holder = attempt.number == 1 and not job.again, self._holder
+        return Reservation(
+            job.account, job.id, turn, holder, amount, first, job.arrived, job.together
+        )
+
+    def _unpaid(self, case: Case, chosen: Chosen, fault: Insufficient) -> EngineFault:
+        least = min(each.worst for each in chosen.choices) * len(case.job.together)
+        why = (
+            f"This request may cost {self.money(least)} at a provider, and the account "
+            f"{case.job.account!r} has {self.money(fault.available)}. Add credits with "
+            "'headrace credits grant', or ask for less, as with max_tokens."
+        )
+        waits = case.route.unpaid == "wait" and case.job.lane != subjects.CLOUD
+        return EngineFault(why, code="insufficient_credits", retryable=waits)
+
+    def usage(self, case: Case, bill: Bill, choice: Choice, spent: Spent) -> Usage:
+        """What a call used, with its cost, which is never more than was reserved."""
+        usage = _usage(case, choice, spent)
+        price = self._price(choice)
+        assert price is not None, "what has no price is not chosen"
+        cost = 0 if bill.held.paid else pricing.cost(usage, price)
+        return replace(usage, cost=min(cost, bill.held.what.amount))
+
+    async def charge(self, bill: Bill, usage: Usage, spent: Spent) -> int:
+        """Close the books of a call; returns what was taken for it (micro-units)."""
+        bill.closed = True
+        try:
+            if spent == NOTHING:
+                await self._ledger.release(bill.held, "refused")
+                return 0
+            return usage.cost if await self._ledger.settle(bill.held, usage.cost, usage) else 0
+        except LedgerError as fault:  # the ledger goes on trying
+            log.error("till.not_settled", job=usage.job, cost=usage.cost, error=str(fault))
+            return usage.cost
+
+    def abandon(self, case: Case, bill: Bill) -> None:
+        """The attempt ended early: what its call has used is charged if the client left or another
+        was faster, and all is given back if another holder has the job."""
+        bill.closed = True
+        self._later(self._close_early(case, bill))
+
+    async def _close_early(self, case: Case, bill: Bill) -> None:
+        stopped, running = case.attempt.stopped, bill.running
+        left = isinstance(stopped, Withdrawn) and str(stopped) in _LEFT
+        if left and running is not None and running[1].meter.spent != NOTHING:
+            spent = running[1].meter.spent
+            await self.charge(bill, self.usage(case, bill, running[0], spent), spent)
+            return
+        try:
+            await self._ledger.release(bill.held, str(stopped or "failed"))
+        except LedgerError as fault:  # the ledger goes on trying
+            log.error("till.not_released", job=case.job.id, error=str(fault))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _usage(case: Case, choice: Choice, spent: Spent) -> Usage:
+    job = case.job
+    return Usage(
+        account=job.account,
+        key=job.key,
+        job=job.id,
+        model=job.asked,
+        provider=choice.provider,
+        provider_model=choice.model,
+        endpoint=job.endpoint,
+        prompt=spent.prompt,
+        completion=spent.completion,
+        cached=spent.cached,
+        stored=spent.stored,
+        images=spent.images,
+        picture=f"{spent.quality}/{spent.size}" if spent.images else "",
+        seconds=spent.seconds,
+        characters=spent.characters,
+        started_ms=round(case.began * 1000),
+        ended_ms=round(time.time() * 1000),
+        streamed=job.stream,
+    )

@@ -1,0 +1,300 @@
+"""The books at the broker: writes entries, follows them into a view, and waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import math
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import orjson
+import structlog
+
+from fallback import feed
+from fallback.credits import entries
+from fallback.credits.entries import Entry, Kind, Usage
+from fallback.credits.state import View
+from schemas import subjects, topology
+from schemas.bus import Bus, BusError, Message
+
+log = structlog.get_logger("ledger")
+
+WINDOW = topology.CREDITS_WINDOW
+SKEW = 300.0
+"""Seconds that the clocks of ingress, fallback and broker may differ where one is compared."""
+PATIENCE = 10.0
+"""Seconds for what is in the stream to reach the view."""
+READ_PATIENCE = 3.0
+"""Seconds for the broker to say what an account holds, reconnections included."""
+T = TypeVar("T")
+_ANSWER = 2.0
+_RETRY = 0.05
+_FORGET_EACH = 5000
+"""Entries between two looks for what may be forgotten."""
+
+
+class LedgerError(Exception):
+    """The books cannot be read or written now; the message says why."""
+
+
+class Insufficient(LedgerError):
+    """The account does not hold `needed`; micro-units."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(f"{needed} needed, {max(0, available)} available")
+        self.needed = needed
+        self.available = max(0, available)
+
+
+class Superseded(LedgerError):
+    """A later holder has this job: stop, and say nothing."""
+
+
+class Stored(NamedTuple):
+    """The broker's answer. `balance`: the counter after it, None for a duplicate."""
+
+    seq: int
+    balance: int | None
+    duplicate: bool
+
+
+class Last(NamedTuple):
+    """The newest entry of an account; all 0 without any."""
+
+    seq: int = 0
+    balance: int = 0
+
+
+class Books:
+    """`view` is whole from `horizon` (Unix seconds, by the broker) on."""
+
+    def __init__(self, bus: Bus, replicas: int, clock: Callable[[], float]) -> None:
+        self.view = View()
+        self.horizon = 0.0
+        self._bus = bus
+        self._replicas = replicas
+        self._clock = clock
+        self._known: dict[str, Last] = {}
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waits = 0
+        self._follower = feed.Follower(bus, self._read)
+        self._older: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Raises BusError."""
+        await self._bus.ensure_streams([topology.credits(self._replicas)])
+        info = await self._info()
+        last = int(info["state"]["last_seq"])
+        self.horizon = datetime.fromisoformat(info["ts"]).timestamp() - WINDOW
+        if not await self._follower.open(self.horizon, last):
+            self.view.seq = last
+        try:
+            await self.reached(last)
+        except LedgerError as fault:
+            raise BusError(str(fault)) from None
+        self._older = asyncio.create_task(self._read_older(self._follower.first - 1))
+
+    async def close(self) -> None:
+        if self._older is not None:
+            self._older.cancel()
+            await asyncio.gather(self._older, return_exceptions=True)
+        await self._follower.close()
+
+    async def put(
+        self,
+        account: str,
+        kind: Kind,
+        change: int,
+        id: str,
+        patience: float,
+        usage: Usage | None = None,
+        **about: str | int,
+    ) -> Stored:
+        """Write an entry; try until `patience` seconds are over, as its id makes it count once.
+
+        Raises LedgerError; then it may have been written, or may yet be.
+        """
+        subject = subjects.credits(account)
+        headers = entries.headers(kind, change, id, usage, **about)
+
+        def write(timeout: float) -> Awaitable[dict[str, Any]]:
+            return self._bus.store(subject, headers, timeout=timeout)
+
+        return self._stored(account, await _tried(write, patience, "booked"))
+
+    def _stored(self, account: str, answer: dict[str, Any]) -> Stored:
+        seq, duplicate = int(answer["seq"]), bool(answer.get("duplicate"))
+        if duplicate:
+            return Stored(seq, None, True)
+        balance = int(answer["val"])
+        self._know(account, Last(seq, balance))
+        return Stored(seq, balance, False)
+
+    async def last(self, account: str) -> Last:
+        """The account as it is now."""
+        subject = f"$JS.API.DIRECT.GET.{subjects.CREDITS_STREAM}.{subjects.credits(account)}"
+
+        def read(timeout: float) -> Awaitable[Message]:
+            return self._bus.request(subject, timeout=timeout)
+
+        found = await _tried(read, READ_PATIENCE, "read")
+        headers = found.headers or {}
+        if "Nats-Sequence" not in headers:
+            return Last()
+        last = Last(int(headers["Nats-Sequence"]), int(orjson.loads(found.data)["val"]))
+        self._know(account, last)
+        return last
+
+    async def covers(self, account: str, amount: int) -> bool:
+        """Whether the account seems to hold `amount`. It is asked for anew before it is said not
+        to: False if it is overdrawn, which passes. Raises Insufficient."""
+        have = self._known.get(account, Last()).balance
+        if have < amount:
+            have = (await self.last(account)).balance
+        if 0 <= have < amount:
+            raise Insufficient(amount, have)
+        return have >= amount
+
+    def _know(self, account: str, last: Last) -> None:
+        if last.seq > self._known.get(account, Last()).seq:
+            self._known[account] = last
+
+    async def grant(self, account: str, amount: int, note: str, id: str) -> int:
+        id = f"grant:{id or secrets.token_hex(16)}"
+        if amount < 0 and (have := (await self.last(account)).balance) + amount < 0:
+            raise Insufficient(-amount, have)
+        stored = await self.put(account, Kind.GRANT, amount, id, PATIENCE, note=note)
+        if stored.balance is None:
+            return (await self.last(account)).balance
+        if amount < 0 and stored.balance < 0:  # spent meanwhile
+            back = await self.put(
+                account, Kind.GRANT, -amount, f"{id}:undo", PATIENCE, note="not covered"
+            )
+            raise Insufficient(-amount, back.balance or 0)
+        return stored.balance
+
+    async def history(self, account: str, since: float, limit: int) -> AsyncGenerator[Entry, None]:
+        newest: deque[Entry] = deque(maxlen=limit or None)
+        try:
+            async with aclosing(feed.read(self._bus, account, since)) as found:
+                async for entry in found:
+                    if limit:
+                        newest.append(entry)
+                    else:
+                        yield entry
+        except BusError as fault:
+            raise LedgerError(f"the credits cannot be read: {fault}") from None
+        for entry in newest:
+            yield entry
+
+    async def accounts(self) -> list[str]:
+        """Everybody who has an entry, in order."""
+        found: dict[str, int] = {}
+        total = 1
+        while len(found) < total:
+            asked = {"subjects_filter": subjects.ALL_CREDITS, "offset": len(found)}
+            try:
+                info = await self._info(asked)
+            except BusError as fault:
+                raise LedgerError(f"the credits cannot be read: {fault}") from None
+            more = info["state"].get("subjects") or {}
+            found |= more
+            total = int(info.get("total", 0)) if more else 0
+        return sorted(map(subjects.account_of, found))
+
+    async def recall(self, account: str, job: str, since: float) -> None:
+        """Take into the view what the books say of a job that came before its horizon."""
+        past = View()
+        async for entry in self.history(account, since, 0):
+            if entry.job == job:
+                past.apply(entry)
+        self.view.adopt(past)
+
+    async def fresh(self) -> None:
+        """Wait until the view holds all that was written before this call."""
+        try:
+            info = await self._info()
+        except BusError as fault:
+            raise LedgerError(f"the credits cannot be read: {fault}") from None
+        await self.reached(int(info["state"]["last_seq"]))
+
+    async def settled(self, stored: Stored) -> None:
+        """Wait until the view holds the entry that `stored` names."""
+        await (self.reached(stored.seq) if stored.seq else self.fresh())
+
+    async def reached(self, seq: int, within: float = PATIENCE) -> None:
+        if self.view.seq >= seq:
+            return
+        news = asyncio.get_running_loop().create_future()
+        self._waits += 1
+        heapq.heappush(self._waiting, (seq, self._waits, news))
+        try:
+            async with asyncio.timeout(within):
+                await news
+        except TimeoutError:
+            raise LedgerError(f"the books could not be read up to entry {seq}") from None
+
+    async def news(self, within: float) -> None:
+        """Wait for the next entry, for a moment."""
+        with contextlib.suppress(LedgerError):
+            await self.reached(self.view.seq + 1, within)
+
+    async def whole(self) -> None:
+        """Wait until what was left open before the window is known, too."""
+        if self._older is not None:
+            await self._older
+
+    async def _info(self, asked: dict[str, Any] | None = None) -> dict[str, Any]:
+        return await self._bus.api(f"STREAM.INFO.{subjects.CREDITS_STREAM}", asked)
+
+    def _read(self, entry: Entry) -> None:
+        self.view.apply(entry)
+        self._know(entry.account, Last(entry.seq, entry.balance))
+        while self._waiting and self._waiting[0][0] <= entry.seq:
+            news = heapq.heappop(self._waiting)[2]
+            if not news.done():
+                news.set_result(None)
+        if not entry.seq % _FORGET_EACH and self._older is not None and self._older.done():
+            limit = entry.at - WINDOW
+            self.view.forget(limit)
+            self.horizon = max(self.horizon, limit)
+
+    async def _read_older(self, last: int) -> None:
+        """Find what was left open before the window, up to the sequence `last`."""
+        older = View()
+        while last > 0:
+            try:
+                async with aclosing(feed.read(self._bus, after=older.seq)) as found:
+                    async for entry in found:
+                        if entry.seq > last:
+                            break
+                        older.apply(entry)
+                        if not entry.seq % _FORGET_EACH:
+                            older.forget(math.inf)
+                break
+            except BusError as fault:
+                log.warning("ledger.older_unread", error=str(fault))
+                await asyncio.sleep(feed.PAUSE)
+        older.forget(math.inf)
+        self.view.adopt(older)
+
+
+async def _tried(ask: Callable[[float], Awaitable[T]], patience: float, done: str) -> T:
+    """What the broker answers to `ask(timeout)`, asked again until `patience` seconds are over.
+    Raises LedgerError."""
+    deadline = time.monotonic() + patience
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return await ask(min(_ANSWER, max(left, 0.1)))
+        except BusError as fault:
+            if left <= _RETRY:
+                raise LedgerError(f"the credits cannot be {done}: {fault}") from None
+        await asyncio.sleep(_RETRY)

@@ -1,0 +1,139 @@
+"""The HTTP client to one provider: one pool of kept connections, and its faults in our words.
+
+aiohttp, as it speaks TLS (`workers/engines/http/connection.py` is for engines of one's own
+network). Redirects are not followed: a body with a prompt goes where the config says, and nowhere
+else. Neither the environment's proxies nor ``.netrc`` are heeded (`trust_env`), which could send it
+elsewhere or put another key in place of ours. A POST is never sent twice by itself: it might be
+paid twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp import ClientResponse, payload
+from aiohttp.abc import AbstractStreamWriter
+
+from fallback.providers.base import ProviderFault
+from schemas import settings
+
+LARGEST = 96 * 2**20
+"""Bytes of one answer: ten pictures in base64 fit in."""
+_KEPT = 20.0
+"""Seconds that an idle connection is kept: less than any of the providers keeps it."""
+_PIECE = 256 * 1024
+
+
+class Body(payload.Payload):
+    """Bytes that say when they are gone: from then on the provider may charge for them. aiohttp's
+    own payload warns of more than 1 MiB, as it would be written at once."""
+
+    _default_content_type = "application/octet-stream"
+    _autoclose = True
+
+    def __init__(self, value: bytes, content_type: str) -> None:
+        super().__init__(value, content_type=content_type)
+        self._size = len(value)
+        self.sent = False
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        for at in range(0, len(self._value), _PIECE):
+            await writer.write(self._value[at : at + _PIECE])
+        self.sent = True
+
+
+class Wire:
+    """Raises ProviderFault for whatever befalls a connection."""
+
+    def __init__(self, config: settings.Provider) -> None:
+        self._name = config.name
+        self._config = config
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self, headers: Mapping[str, str]) -> None:
+        config = self._config
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),
+            headers={"Accept-Encoding": "identity", "User-Agent": "headrace", **headers},
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                connect=config.connect_timeout,
+                sock_connect=config.connect_timeout,
+                sock_read=config.silence,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            raise_for_status=False,
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @asynccontextmanager
+    async def ask(
+        self, url: str, body: Body, headers: Mapping[str, str]
+    ) -> AsyncIterator[ClientResponse]:
+        """POST. The connection is closed at once if the block ends before the answer does."""
+        if self._session is None:
+            raise ProviderFault(f"{self._name} is not open", "failed")
+        response: ClientResponse | None = None
+        try:
+            response = await self._session.post(
+                url, data=body, headers=headers, allow_redirects=False
+            )
+            yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            raise self._explained(fault) from None
+        finally:
+            if response is not None:
+                response.close()
+
+    def _explained(self, fault: Exception) -> ProviderFault:
+        name, config = self._name, self._config
+        if isinstance(fault, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+            return ProviderFault(f"{name} cannot be reached", "away", detail=str(fault))
+        if isinstance(fault, TimeoutError):
+            return ProviderFault(f"{name} said nothing for {config.silence:g} s", "away")
+        return ProviderFault(f"{name} broke the connection: {type(fault).__name__}", "failed")
+
+
+async def whole(response: ClientResponse, limit: int = LARGEST) -> AsyncIterator[bytes]:
+    """The pieces of a body. Raises ProviderFault past `limit` bytes."""
+    size = 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > limit:
+            raise ProviderFault(f"an answer of more than {limit >> 20} MiB", "failed")
+        yield piece
+
+
+async def beginning(response: ClientResponse, limit: int) -> bytes:
+    """About the first `limit` bytes of a body: of an error, that is enough."""
+    found = b""
+    while len(found) < limit and (piece := await response.content.readany()):
+        found += piece
+    return found[:limit]
+
+
+async def closing(response: ClientResponse) -> None:
+    """Read the end of a body of which everything was seen, so that its connection is kept; a server
+    that does not end it is not waited for."""
+    try:
+        async with asyncio.timeout(0.25):
+            while await response.content.readany():
+                pass
+    except (TimeoutError, aiohttp.ClientError):
+        return

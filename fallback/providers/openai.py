@@ -1,0 +1,233 @@
+"""One provider with OpenAI's API, or nearly: what `kinds` says of it is all that differs.
+
+Bytes pass as they come. Changed are the request's `model` and the fields that `fit` names, in
+answers the model's name (the one that the client asked for), and what `stream` takes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+from aiohttp import ClientResponse
+
+from fallback.providers import forms, kinds, resuming, secret, usage
+from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
+from fallback.providers.errors import fault, judge, reason_of
+from fallback.providers.http import Body, Wire, beginning, closing, whole
+from fallback.providers.request import Fit
+from fallback.providers.secret import KeyMissing, Secret
+from fallback.providers.stream import Feed, Gate, Screen
+from schemas import settings
+from schemas.nodes import Ignored
+from workers.engines.base import Sink
+from workers.engines.http.upstream import ERROR_LIMIT
+from workers.engines.llamacpp.capabilities import wants_usage
+from workers.engines.openai.ending import ended
+from workers.engines.openai.model_name import Naming
+from workers.engines.openai.refusal import JSON, Refusal
+
+_EVENTS = "text/event-stream"
+_UNNAMED = frozenset(
+    {kinds.IMAGES, kinds.EDITS, kinds.SPEECH, kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS}
+)
+"""Endpoints whose answers do not name the model."""
+_CONTENT = {
+    kinds.CHAT: "choices",
+    kinds.COMPLETIONS: "choices",
+    kinds.EMBEDDINGS: "data",
+    kinds.RESPONSES: "output",
+    kinds.MESSAGES: "content",
+    kinds.COUNT: "input_tokens",
+    kinds.IMAGES: "data",
+    kinds.EDITS: "data",
+}
+"""What a whole answer must have."""
+
+
+class Cloud:
+    """See `fallback.providers.base.Provider`."""
+
+    def __init__(self, config: settings.Provider) -> None:
+        self.name = config.name
+        self.kind: str = config.kind
+        self._config = config
+        self._data = kinds.KINDS[config.kind]
+        self.choices = self._data.choices
+        url = config.url or self._data.url
+        self._url = url.replace("{account_id}", config.account_id).rstrip("/")
+        self._wire = Wire(config)
+        self._secret = Secret("")
+        self._fits: dict[tuple[str, str], Fit] = {}
+
+    async def open(self) -> None:
+        try:
+            self._secret = secret.read(self._config)
+        except KeyMissing as missing:
+            raise ProviderFault(str(missing), "key") from None
+        if not self._secret and not self._data.keyless:
+            raise ProviderFault(f"{self.name} needs a key: set key_env or key_file", "key")
+        await self._wire.open(self._data.headers)
+
+    async def close(self) -> None:
+        await self._wire.close()
+
+    def endpoints(self, model: str) -> frozenset[str]:
+        return self._data.family(model).endpoints
+
+    def ignores(self, model: str) -> tuple[Ignored, ...]:
+        return (*self._data.family(model).refuses, *self._data.refuses)
+
+    def resumes(self, model: str, endpoint: str) -> bool:
+        if endpoint == kinds.CHAT and self._config.resumes != "never":
+            return endpoint in self.endpoints(model)
+        return endpoint in self._data.family(model).resumes
+
+    def unfit(self, task: Task) -> str:
+        if task.job.begun is not None and not self.resumes(task.model, task.job.endpoint):
+            return f"{task.model} does not continue an answer"
+        return self._fit(task).unfit(task)
+
+    async def call(self, task: Task, sink: Sink) -> Spent:
+        gate = Gate(sink)
+        try:
+            return await self._serve(task, gate)
+        except Refusal as refusal:
+            task.meter.counter = None
+            refusal.answer(gate)
+            return NOTHING
+        except ProviderFault as trouble:
+            trouble.started = gate.started
+            trouble.spent = task.meter.spent if gate.started else NOTHING
+            raise
+
+    # One call.
+
+    async def _serve(self, task: Task, gate: Gate) -> Spent:
+        body, content_type = self._body(task)
+        async with self._ask(task, body, content_type) as response:
+            if response.status != 200:
+                raise await self._refused(response)
+            if response.content_type == _EVENTS:
+                return await self._stream(task, response, gate)
+            if task.job.stream and task.job.endpoint in _CONTENT:
+                raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
+            return await self._whole(task, response, gate)
+
+    def _ask(
+        self, task: Task, body: bytes, content_type: str
+    ) -> AbstractAsyncContextManager[ClientResponse]:
+        sent = Body(body, content_type)
+        task.meter.counter = usage.Sent(task, sent, forms.length)
+        return self._wire.ask(self._address(task), sent, self._headers(task))
+
+    def _address(self, task: Task) -> str:
+        return self._url + self._data.path(task.job.endpoint)
+
+    def _headers(self, task: Task) -> Mapping[str, str]:
+        if not self._secret:
+            return {}
+        name, value = self._secret.header(self._data.key_header.get(task.job.endpoint, ""))
+        return {name: value}
+
+    def _body(self, task: Task) -> tuple[bytes, str]:
+        """(body, content type) as it goes there. Raises Refusal."""
+        changed, dropped = self._fit(task).changes(task)
+        if not task.content_type.startswith(JSON):
+            return forms.rewrite(task, dropped)
+        request = {name: value for name, value in task.request.items() if name not in dropped}
+        if task.job.begun is not None and task.job.endpoint == kinds.CHAT:
+            changed |= resuming.marked(request, self._config.resumes)
+        try:
+            return orjson.dumps({**request, **changed}), JSON
+        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+            raise Refusal("The body is nested too deeply.") from None
+
+    async def _refused(self, response: ClientResponse) -> Exception:
+        body = await beginning(response, ERROR_LIMIT)
+        return judge(self.name, response.status, response.headers, body, self._secret)
+
+    async def _stream(self, task: Task, response: ClientResponse, gate: Gate) -> Spent:
+        drawing = task.job.endpoint in (kinds.IMAGES, kinds.EDITS)
+        hearing = task.job.endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS)
+        seconds = forms.length(task) if hearing else 0.0
+        by_event = self._data.by_event
+        counter = usage.Drawn(task) if drawing else usage.Running(task, by_event, seconds)
+        task.meter.counter = counter
+        inner: Sink = gate if task.job.endpoint in _UNNAMED else Naming(gate, task.job.asked)
+        strip = not wants_usage(task.request) and task.job.endpoint in usage.CHUNKED
+        screen = Screen(inner, counter, self._blame, strip=strip)
+        gate.start(200, response.headers.get("content-type", _EVENTS))
+        await self._relay(response, screen)
+        return counter.told() or counter.spent()
+
+    async def _relay(self, response: ClientResponse, screen: Screen) -> None:
+        feed = Feed()
+        while chunk := await response.content.readany():
+            if events := feed.whole(chunk):
+                screen.data(events)
+                if feed.events.finished:
+                    await closing(response)
+                    return
+            else:
+                screen.touch()
+        if not ended(feed.events):
+            raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
+
+    def _blame(self, error: dict[str, Any]) -> ProviderFault:
+        """An error object inside a stream, or in place of an answer under 200."""
+        told = {**error, "message": self._secret.scrub(str(error.get("message") or error))}
+        code = error.get("code")
+        status = code if isinstance(code, int) and code >= 400 else 500
+        return fault(self.name, status, told, reason_of(status, told) or "failed")
+
+    async def _whole(self, task: Task, response: ClientResponse, gate: Gate) -> Spent:
+        pieces = []
+        async for piece in whole(response):
+            pieces.append(piece)
+            gate.touch()
+        body = b"".join(pieces)
+        content_type = response.headers.get("content-type", JSON)
+        spent, body, content_type = self._read(task, body, content_type)
+        gate.start(200, content_type)
+        (gate if task.job.endpoint in _UNNAMED else Naming(gate, task.job.asked)).data(body)
+        await gate.settle()
+        return spent
+
+    def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
+        """(what it used, the answer, its content type). Raises ProviderFault for nonsense."""
+        endpoint = task.job.endpoint
+        if endpoint == kinds.SPEECH:
+            if not body or content_type.startswith(("application/json", "text/")):
+                raise ProviderFault(f"{self.name} sent {content_type!r} for speech", "failed")
+            return usage.spoken(task), body, content_type
+        if endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS):
+            return forms.heard(task, body, content_type, self._document)
+        found = self._document(body, content_type)
+        if _CONTENT[endpoint] not in found:
+            raise ProviderFault(f"{self.name} sent no {_CONTENT[endpoint]!r}", "failed")
+        if endpoint in (kinds.IMAGES, kinds.EDITS):
+            return usage.pictures(task, found, len(found["data"])), body, content_type
+        return usage.document(task, found, body), body, content_type
+
+    def _document(self, body: bytes, content_type: str) -> dict[str, Any]:
+        """The JSON object. Raises ProviderFault, also for an error under the status 200."""
+        try:
+            found = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise ProviderFault(f"{self.name} sent half an answer, or none", "failed") from None
+        if not isinstance(found, dict):
+            raise ProviderFault(f"{self.name} sent something that is no answer", "failed")
+        error = found.get("error")
+        if error:
+            raise self._blame(error if isinstance(error, dict) else {"message": str(error)})
+        return found
+
+    def _fit(self, task: Task) -> Fit:
+        key = task.model, task.job.endpoint
+        fit = self._fits.get(key)
+        if fit is None:
+            fit = self._fits[key] = Fit(self._data, *key, self._config.limit)
+        return fit

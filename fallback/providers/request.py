@@ -1,0 +1,103 @@
+"""Whether a request can go to a provider's model without a loss, and what it looks like there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fallback.cost import estimate
+from fallback.providers import kinds
+from fallback.providers.base import Task
+from fallback.providers.kinds import Kind
+from fallback.providers.unsupported import HINTS
+from schemas.jobs import LENIENT
+from schemas.nodes import FEATURES, Ignored
+from workers.engines.llamacpp.capabilities import wants_usage
+
+_TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
+_FREE_TOOLS: Mapping[str, tuple[str | None, ...]] = {
+    kinds.CHAT: ("function", "custom"),
+    kinds.RESPONSES: ("function", "custom"),
+    kinds.MESSAGES: (None, "custom"),
+}
+"""Tools that the client runs itself, by their type."""
+_CLIENTS_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
+"""Beginnings of Anthropic's types of tools that its client runs."""
+_LIMITS = ("max_completion_tokens", "max_tokens")
+"""The newer goes before the older."""
+
+
+class Fit:
+    """One model at one endpoint; made once and kept, as the lists are long. `limit`: the name that
+    the limit of an answer has there, if it is not that of the model's family."""
+
+    def __init__(self, kind: Kind, model: str, endpoint: str, limit: str = "") -> None:
+        self._kind = kind
+        self._endpoint = endpoint
+        self._model = model
+        self._family = kind.family(model)
+        self.open = endpoint in self._family.endpoints
+        feature = FEATURES.get(endpoint, "")
+        every = (*self._family.refuses, *kind.refuses)
+        self._refuses = tuple(each for each in every if not each.at or feature in each.at)
+        tops = {each.field.partition(".")[0] for each in self._refuses}
+        self._tops = frozenset(tops)
+        self._drops = self._family.drops | kind.drops | HINTS
+        self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
+        self._touched = frozenset((*tops, *self._drops, *_LIMITS))
+
+    def unfit(self, task: Task) -> str:
+        """Why not; "" if it can."""
+        if not self.open:
+            return f"{self._model} has no {self._endpoint} there"
+        request = task.request
+        lenient = LENIENT in task.job.tags
+        if not lenient and (each := next(iter(self.passed_over(request)), None)) is not None:
+            return f"{each.field!r} would be lost: {each.why}"
+        return self._too_many(request) or self._charged_tool(request)
+
+    def passed_over(self, request: Mapping[str, Any]) -> list[Ignored]:
+        """What it asks for and would not get."""
+        if self._tops.isdisjoint(request):
+            return []
+        return [each for each in self._refuses if each.wanted(request)]
+
+    def changes(self, task: Task) -> tuple[dict[str, Any], set[str]]:
+        """(fields to set, fields to leave out) of the request before it goes there."""
+        request = task.request
+        changed: dict[str, Any] = {"model": task.model}
+        dropped: set[str] = set()
+        if not self._touched.isdisjoint(request):
+            dropped = {name for name in self._drops if name in request}
+            dropped |= {each.field for each in self.passed_over(request)}
+            dropped |= {name for name in _LIMITS if request.get(name) == -1}
+            given = [request[name] for name in _LIMITS if estimate.limits(request.get(name))]
+            if self._limit and given:
+                dropped |= {name for name in _LIMITS if name in request and name != self._limit}
+                changed[self._limit] = given[0]
+        if task.job.stream and self._endpoint in _TALKS and not wants_usage(request):
+            options = request.get("stream_options") or {}
+            changed["stream_options"] = {**options, "include_usage": True}
+        if self._endpoint == kinds.RESPONSES and request.get("store") is None:
+            # OpenAI keeps them for 30 days unless told otherwise; nobody could read them from here.
+            changed["store"] = False
+        return changed, dropped
+
+    def _too_many(self, request: Mapping[str, Any]) -> str:
+        n = request.get("n")
+        if self._endpoint in _TALKS and isinstance(n, int) and n > self._kind.choices:
+            return f"'n' is at most {self._kind.choices} there"
+        given = request.get("input")
+        if self._endpoint == kinds.EMBEDDINGS and isinstance(given, list):
+            texts = bool(given) and not isinstance(given[0], int)
+            if texts and len(given) > self._kind.batch:
+                return f"'input' has more than {self._kind.batch} texts"
+        return ""
+
+    def _charged_tool(self, request: Mapping[str, Any]) -> str:
+        free = _FREE_TOOLS.get(self._endpoint)
+        for tool in (request.get("tools") or ()) if free is not None else ():
+            kind = tool.get("type") if isinstance(tool, Mapping) else None
+            if free and kind not in free and not str(kind).startswith(_CLIENTS_TOOLS):
+                return f"a tool of type {kind!r} is charged beside the tokens"
+        return ""

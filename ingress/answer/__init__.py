@@ -1,0 +1,1 @@
+"""From frames to the client: documents and event streams, joined, checked and named."""

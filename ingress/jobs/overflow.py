@@ -1,0 +1,101 @@
+"""When a job leaves the house: no worker took it in time, or gave no first byte in time.
+
+A job waits in the queue of its model, where workers and, once it is overdue, a fallback may take
+it: the fallback is woken, again each second, and asks the broker once for each time it is. A job
+that workers are not to have any more is moved: a copy goes to the lane of providers.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.ticket import Ticket
+from ingress.models.catalog import Catalog
+from schemas import errors, metrics, subjects
+from schemas.bus import Bus, BusError
+
+log = structlog.get_logger("leaving")
+
+WANT_AGAIN = 1.0
+"""Seconds after which a fallback is woken again."""
+ASK_LATER = 5.0
+"""Seconds until providers that did not take a job are asked again, while workers may."""
+
+
+class Leaving:
+    def __init__(self, bus: Bus, dispatch: Dispatch, catalog: Catalog) -> None:
+        self._bus = bus
+        self._dispatch = dispatch
+        self._catalog = catalog
+
+    def overdue_first(self, ticket: Ticket, now: float) -> bool:
+        """The first byte is late: whether a provider has the job, or gets it now."""
+        if ticket.in_cloud or ticket.rivalled(now):
+            return True
+        if not self._can(ticket) or ticket.job.lane == subjects.CLOUD:
+            return False
+        self._move(ticket, "first token", now)
+        return True
+
+    def held(self, ticket: Ticket, now: float) -> None:
+        """A worker has it: ask a provider, too, if the route hedges and it takes its time."""
+        late = ticket.hedge and now - ticket.times.claimed > ticket.hedge
+        hedges = late and not (ticket.hedged or ticket.in_cloud or ticket.times.first)
+        if hedges and self._can(ticket):
+            log.info("job.hedged", job=ticket.job.id)
+            metrics.LEFT.labels(ticket.job.model, "hedge").inc()
+            self._dispatch.hedge(ticket)
+
+    def waiting(self, ticket: Ticket, waited: float, now: float) -> bool:
+        """Nobody has it: whether a provider may still take it."""
+        claim = (ticket.job.claim_by - ticket.job.arrived) / 1000
+        if ticket.job.lane == subjects.CLOUD:
+            return self._in_the_lane(ticket, waited, claim)
+        if not self._can(ticket):
+            if ticket.exhausted is not None:
+                ticket.give_up()
+            return False
+        if ticket.exhausted is not None:
+            self._move(ticket, "broken stream" if ticket.torn else "failures", now)
+        elif waited > claim:
+            self._overdue(ticket, now)
+        return True
+
+    def _move(self, ticket: Ticket, why: str, now: float) -> None:
+        log.info("job.moved", job=ticket.job.id, why=why)
+        metrics.LEFT.labels(ticket.job.model, why).inc()
+        self._dispatch.move(ticket, now)
+
+    def _can(self, ticket: Ticket) -> bool:
+        if ticket.torn:
+            return self._catalog.resumes(ticket.job.model, ticket.job.endpoint)
+        return ticket.may_leave and self._catalog.provides(ticket.job.model)
+
+    def _overdue(self, ticket: Ticket, now: float) -> None:
+        if ticket.declined is not None and not self._catalog.serves(ticket.job.model):
+            ticket.fail(ticket.declined)
+            return
+        pause = WANT_AGAIN if ticket.declined is None else ASK_LATER
+        if now - ticket.times.wanted >= pause:
+            ticket.times.wanted = now
+            if not ticket.wanted:
+                ticket.wanted = now
+                metrics.LEFT.labels(ticket.job.model, "unclaimed").inc()
+            with suppress(BusError):  # said again
+                self._bus.post(subjects.want(ticket.job.model), ticket.job.id.encode())
+
+    def _in_the_lane(self, ticket: Ticket, waited: float, claim: float) -> bool:
+        """Only providers may take it: there is no use in waiting for a worker."""
+        model = ticket.job.model
+        if self._catalog.provides(model):
+            return True
+        if waited > claim:
+            gone = self._catalog.unprovided() > 0
+            what = "no fallback runs" if gone else "the fallback has no provider for it"
+            why = f"{ticket.job.asked} is for providers alone now, and {what}. Try again later."
+            torn = ticket.exhausted if ticket.torn else None
+            ticket.fail(torn or ticket.declined or errors.NoWorker(why, retry_after=5))
+        return True

@@ -1,0 +1,105 @@
+"""One wildcard subscription for the frames of all jobs of this ingress, handed to their tickets."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import orjson
+import structlog
+
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.ticket import Ticket
+from schemas import errors, frames, subjects
+from schemas.bus import Bus, BusError, Message
+from schemas.frames import Op
+from schemas.jobs import CodecError
+
+log = structlog.get_logger("replies")
+
+_PICTURES = frozenset({"/v1/images/generations", "/v1/images/edits"})
+"""Their streams are a few large events at the end, faster than a client far away reads them; they
+are kept as they would be if they were not streamed."""
+
+
+class Replies:
+    """`max_buffer`: bytes of a stream that wait for its client; `max_answer`: of a document."""
+
+    def __init__(
+        self, bus: Bus, ingress: str, dispatch: Dispatch, max_buffer: int, max_answer: int
+    ) -> None:
+        self._bus = bus
+        self._ingress = ingress
+        self._dispatch = dispatch
+        self._max_buffer = max_buffer
+        self._max_answer = max_answer
+
+    async def open(self) -> None:
+        await self._bus.subscribe(subjects.frames(self._ingress, "*"), self._receive)
+        await self._bus.subscribe(subjects.body(self._ingress, "*"), self._hand_over)
+        self._bus.on_reconnect(self._reconnected)
+
+    def _receive(self, message: Message) -> None:
+        ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
+        data = message.data
+        try:
+            if data[:1] == b"{" or not data:  # the broker's own answer to the publish
+                if ticket is not None:
+                    self._dispatch.stored(ticket, data)
+                return
+            found = frames.unpack(data)
+            if ticket is None:
+                self._turn_away(message, found)
+                return
+            now = time.monotonic()
+            for frame in found:
+                ticket.frame(frame, now)
+        except (CodecError, TypeError, ValueError, LookupError, AttributeError) as fault:
+            log.warning("replies.undecodable", error=str(fault))
+            return
+        if ticket.buffered > self._max_buffer:
+            self._check_size(ticket)
+
+    def _check_size(self, ticket: Ticket) -> None:
+        """A stream's client must read; a document is kept until it is whole, if it ever is."""
+        if ticket.job.stream and ticket.job.endpoint not in _PICTURES:
+            ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
+        elif ticket.buffered > self._max_answer:
+            why = f"The answer is larger than {self._max_answer} bytes, the limit here."
+            ticket.fail(errors.EngineFailed(why, source="worker"))
+
+    def _turn_away(self, message: Message, found: list[frames.Frame]) -> None:
+        """Nobody waits for this job any more: it was answered, or its client left. One who is alive
+        did not hear of that, and is named by the reply subject."""
+        job = subjects.job_of(message.subject)
+        for frame in found:
+            if frame.kind == frames.Kind.CLAIM:
+                self._dispatch.say(frame.body[0], Op.GONE, job, frame.nonce)
+            elif frame.kind == frames.Kind.ALIVE and message.reply:
+                self._dispatch.say(subjects.holder_of(message.reply), Op.GONE, job, frame.nonce)
+
+    def _hand_over(self, message: Message) -> None:
+        """A piece of a large body, to whoever knows the job's id; to inboxes alone, as this process
+        may say things, and to subjects, that its askers may not."""
+        ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
+        if ticket is None or not subjects.is_inbox(message.reply):
+            return
+        try:
+            at, size = orjson.loads(message.data)
+            piece = ticket.body[at : at + size]
+        except (ValueError, TypeError) as fault:
+            log.warning("replies.undecodable_piece", error=str(fault))
+            return
+        with contextlib.suppress(BusError):  # asked for again
+            self._bus.post(message.reply, piece)
+
+    def _reconnected(self) -> None:
+        """Messages may be lost both ways: publish again what is not known to be stored, and ask
+        again for frames. It was this process that was deaf, so nobody else is late."""
+        now = time.monotonic()
+        for ticket in self._dispatch.tickets.values():
+            with contextlib.suppress(BusError):
+                if not ticket.sequence:
+                    self._dispatch.publish(ticket)
+            ticket.spare(now)
+            ticket.ask_resend(now)

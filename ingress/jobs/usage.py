@@ -1,0 +1,85 @@
+"""Counts what workers served, by day, key and model, and hands the sums to the broker now and then.
+
+A row stands for all answers of a few seconds, so that the count costs a request next to nothing; a
+killed ingress takes the last seconds' rows with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from ingress.jobs.ticket import Ticket
+from schemas import subjects, usage
+from schemas.bus import Bus, BusError
+from schemas.usage import Served
+
+log = structlog.get_logger("tally")
+
+EVERY = 5.0
+"""Seconds between two messages."""
+MOST = 2000
+"""Rows of one message, which is then well below what the broker takes."""
+_DAY = 86_400
+
+Key = tuple[int, str, str, str, str]
+
+
+class Tally:
+    def __init__(self, bus: Bus, ingress: str) -> None:
+        self._bus = bus
+        self._subject = subjects.usage(ingress)
+        self._rows: dict[Key, list[float]] = {}
+        self._told = 0
+
+    def count(self, ticket: Ticket) -> None:
+        """A whole answer of a worker; a provider's is counted where it was paid."""
+        end, head, job = ticket.ended, ticket.head, ticket.job
+        if end is None or head is None or head.status != 200 or not ticket.node:
+            return
+        key = (int(time.time()) // _DAY, job.account, job.key, job.asked, ticket.node)
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = [0, 0, 0, 0, 0.0]
+        row[0] += 1
+        row[1] += max(0, end.prompt_tokens)
+        row[2] += max(0, end.completion_tokens)
+        row[3] += max(0, end.cached_tokens)
+        row[4] += end.engine_ms / 1000
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Hand over what was counted; what the broker does not take is kept for the next time."""
+        while self._rows:
+            keys = list(self._rows)[:MOST]
+            some = {key: self._rows.pop(key) for key in keys}
+            self._told += 1
+            headers = {"Nats-Msg-Id": f"{self._subject}:{self._told}"}
+            rows = [_served(key, counts) for key, counts in some.items()]
+            try:
+                await self._bus.store(self._subject, headers, usage.pack(rows))
+            except BusError as fault:
+                log.warning("tally.kept", rows=len(some), error=str(fault))
+                self._keep(some)
+                return
+
+    def _keep(self, rows: dict[Key, list[float]]) -> None:
+        for key, counts in rows.items():
+            row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
+            for at, count in enumerate(counts):
+                row[at] += count
+
+
+def _served(key: Key, counts: list[float]) -> Served:
+    number, account, name, model, node = key
+    day = datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
+    requests, prompt, completion, cached = map(int, counts[:4])
+    sums = (requests, prompt, completion, cached, round(counts[4], 3))
+    return Served(day, account, name, model, node, *sums)

@@ -1,0 +1,172 @@
+"""Watches holders and deadlines: cards, disconnect events, silence, and time that is up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import orjson
+import structlog
+
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.overflow import Leaving
+from ingress.jobs.ticket import Ticket
+from ingress.models.catalog import Catalog
+from schemas import errors, nodes, subjects
+from schemas.bus import Bus, Message
+from schemas.jobs import CodecError
+from schemas.settings import Settings
+
+log = structlog.get_logger("watch")
+
+SWEEP = 0.05
+"""Seconds between two looks at all tickets: the grain of every deadline."""
+STOOD_STILL = 1.0
+"""Seconds from one look to the next after which nobody is called silent for what was not read."""
+STORE_PATIENCE = 1.5
+"""Seconds the broker may take to say that it has stored a job."""
+RESTORE_AFTER = 5.0
+"""Seconds after which a job that lost its holder and found no other is looked for."""
+ASK_AFTER = 1.5
+"""Seconds of silence after which the holder is asked for what may be lost."""
+
+
+class Watch:
+    def __init__(self, bus: Bus, config: Settings, dispatch: Dispatch, catalog: Catalog) -> None:
+        self._bus = bus
+        self._config = config
+        self._dispatch = dispatch
+        self._catalog = catalog
+        self._leaving = Leaving(bus, dispatch, catalog)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        await self._bus.subscribe(subjects.ALL_CARDS, self._card)
+        await self._bus.subscribe(subjects.DISCONNECTS, self._disconnected)
+        self._bus.on_reconnect(self._catalog.refresh)
+        self._spawn(self._sweep())
+
+    async def learn(self) -> None:
+        """Models that have a consumer are known, whoever serves them now."""
+        offset, total = 0, 1
+        while offset < total:
+            page = await self._bus.api(f"CONSUMER.LIST.{subjects.JOBS_STREAM}", {"offset": offset})
+            found = page.get("consumers") or []
+            for consumer in found:
+                if model := (consumer["config"].get("metadata") or {}).get("headrace.model"):
+                    self._catalog.know(model)
+            total, offset = page["total"], offset + max(1, len(found))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _card(self, message: Message) -> None:
+        try:
+            self._catalog.hear(nodes.unpack(message.data))
+        except CodecError as fault:
+            log.warning("watch.undecodable_card", error=str(fault))
+
+    def _disconnected(self, message: Message) -> None:
+        """A connection ended: if a worker's, and it does not come back at once, it is dead."""
+        event = orjson.loads(message.data)
+        holder = self._catalog.at(event["server"]["id"], event["client"]["id"])
+        if holder:
+            self._spawn(self._bury(holder, time.monotonic()))
+
+    async def _bury(self, holder: str, since: float) -> None:
+        await asyncio.sleep(self._config.ingress.grace)
+        if self._catalog.heard(holder) > since:
+            return
+        log.warning("worker.lost", holder=holder)
+        self._catalog.forget(holder)
+        now = time.monotonic()
+        for ticket in list(self._dispatch.tickets.values()):
+            held = ticket.holder
+            if held is not None and held.holder == holder and ticket.times.heard < since:
+                ticket.revoke("disconnected", now)
+
+    async def _sweep(self) -> None:
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(SWEEP)
+            before = self._forgive(before)
+            if self._bus.connected:
+                for holder in self._catalog.expire():
+                    log.warning("worker.silent", holder=holder)
+            now = time.monotonic()
+            for ticket in list(self._dispatch.tickets.values()):
+                if not ticket.done:
+                    # The wall's clock may be put right meanwhile.
+                    wall = ticket.job.arrived + (now - ticket.times.queued) * 1000
+                    self._check(ticket, now, wall)
+
+    def _forgive(self, before: float) -> float:
+        """If this process stood still since then, it was not the others that were silent: what
+        they said is still to be read. Returns the time now."""
+        now = time.monotonic()
+        if now - before > STOOD_STILL:
+            log.warning("watch.stood_still", seconds=round(now - before, 1))
+            self._catalog.refresh()
+            for ticket in self._dispatch.tickets.values():
+                ticket.spare(now)
+                ticket.times.posted = now
+        return now
+
+    def _check(self, ticket: Ticket, now: float, wall: float) -> None:
+        job, times = ticket.job, ticket.times
+        if wall > job.total_by:
+            self._late(ticket, "the whole answer", job.total_by)
+        elif (
+            not times.first and wall > job.first_by and not self._leaving.overdue_first(ticket, now)
+        ):
+            self._late(ticket, "the first token", job.first_by)
+        elif not ticket.sequence and not ticket.holder and now - times.posted > STORE_PATIENCE:
+            why = "The broker did not confirm the request. Try again."
+            ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
+        elif not self._bus.connected:
+            ticket.spare(now)
+        elif ticket.holder is not None:
+            self._held(ticket, now)
+        else:
+            self._waiting(ticket, now)
+
+    def _held(self, ticket: Ticket, now: float) -> None:
+        silence = now - ticket.times.heard
+        if silence > self._config.ingress.silence:
+            ticket.revoke("silent", now)
+        elif silence > ASK_AFTER:
+            ticket.ask_resend(now)
+        elif ticket.hedge:
+            self._leaving.held(ticket, now)
+
+    def _waiting(self, ticket: Ticket, now: float) -> None:
+        job, times = ticket.job, ticket.times
+        claim = (job.claim_by - job.arrived) / 1000
+        leaves = ticket.may_leave and self._leaving.waiting(ticket, now - times.freed, now)
+        if ticket.done:
+            return
+        if not leaves and now - times.freed > claim and self._catalog.absent(job.model) > claim:
+            why = f"No worker serves {job.model} now. Start one, or try again later."
+            ticket.fail(ticket.declined or errors.NoWorker(why, retry_after=5))
+        elif (
+            times.claimed
+            and ticket.sequence
+            and now - max(times.freed, times.asked) > RESTORE_AFTER
+        ):
+            times.asked = now
+            self._spawn(self._dispatch.restore(ticket))
+
+    def _late(self, ticket: Ticket, what: str, by: int) -> None:
+        seconds = (by - ticket.job.arrived) / 1000
+        held = "at a provider" if ticket.in_cloud else f"on {ticket.node}"
+        where = held if ticket.holder else "in the queue"
+        why = f"No time is left for {what}: {seconds:.1f} s have passed, the request was {where}."
+        ticket.fail(errors.DeadlineExceeded(why))

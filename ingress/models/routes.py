@@ -1,0 +1,104 @@
+"""From the model that a client names to the model that is served, with its deadlines. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingress.models.catalog import Catalog
+from schemas import settings
+from schemas.errors import ModelNotFound
+
+LOCAL = "local"
+ANY = "any"
+CLOUD = "cloud"
+"""Where a request may be served: by workers alone, by both, or by providers alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`name`: as the client says it. Deadlines in seconds from the request's arrival. `reach`: one
+    of LOCAL, ANY and CLOUD. `mixed`: others of its model may leave the house, even if this may not.
+    `hedge`: seconds a worker has for the first byte before a provider is asked, too; 0.0: no end.
+    """
+
+    name: str
+    model: str
+    claim: float
+    first_token: float
+    total: float
+    reach: str = LOCAL
+    mixed: bool = False
+    hedge: float = 0.0
+
+    @property
+    def paid(self) -> bool:
+        """Whether it is for providers alone."""
+        return self.reach == CLOUD
+
+
+class Routes:
+    def __init__(self, config: settings.Settings, catalog: Catalog) -> None:
+        self._defaults = config.routes
+        self._named = {route.name: route for route in config.route}
+        self._catalog = catalog
+        self._cloudy = {route.served for route in config.route if route.cloud}
+        self._paid = frozenset(route.name for route in config.route if route.cloud)
+        for route in config.route:
+            catalog.know(route.served)
+
+    def plan(self, name: str | None, feature: str = "") -> Plan:
+        """`feature`: what a model that is not named must have. Raises ModelNotFound, with the names
+        that are known."""
+        asked = name or self._default(feature)
+        route = self._named.get(asked)
+        model = route.served if route else asked
+        if route is None and not self._catalog.knows(model):
+            raise ModelNotFound(self._unknown(name), param="model")
+        return Plan(
+            asked,
+            model,
+            _first(route.claim if route else None, self._defaults.claim),
+            _first(route.first_token if route else None, self._defaults.first_token),
+            _first(route.total if route else None, self._defaults.total),
+            self._reach(route),
+            model in self._cloudy,
+            route.hedge_after if route else 0.0,
+        )
+
+    def _reach(self, route: settings.Route | None) -> str:
+        """A route that names no model of ours, and that no worker serves, is for providers."""
+        if route is None or not route.cloud:
+            return LOCAL
+        return ANY if route.model or self._catalog.serves(route.name) else CLOUD
+
+    def names(self) -> list[str]:
+        """Every name that a request may use."""
+        return sorted({*self._named, *self._catalog.known()})
+
+    def aliases(self) -> dict[str, str]:
+        return {name: route.served for name, route in self._named.items()}
+
+    def cloudy(self) -> frozenset[str]:
+        """Names whose requests may leave the house."""
+        return self._paid
+
+    def _default(self, feature: str) -> str:
+        if self._defaults.default:
+            return self._defaults.default
+        live = sorted(self._catalog.models())
+        able = (model for model in live if self._has(model, feature))
+        return next(able, live[0] if live else "")
+
+    def _has(self, model: str, feature: str) -> bool:
+        serving = self._catalog.serving(model)
+        return any(feature in each.features or not each.features for each in serving)
+
+    def _unknown(self, name: str | None) -> str:
+        known = ", ".join(self.names()) or "none yet: start a worker"
+        if name:
+            return f"The model {name!r} does not exist. Known models: {known}."
+        return f"No model was named, and there is no default. Known models: {known}."
+
+
+def _first(own: float | None, default: float) -> float:
+    return default if own is None else own

@@ -1,0 +1,1 @@
+"""What a request brings with it: pictures, recordings, forms, and what it links to."""

@@ -1,0 +1,110 @@
+"""Uploads: a form is read whole, checked to be one, and goes to the engine as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+from ingress.http.protocol import read_body
+from schemas import multipart
+from schemas.api.shape import invalid, missing
+from schemas.errors import InvalidRequest
+from schemas.multipart import FormError, Part
+
+Reading = Callable[[str], Any]
+"""From a field's text to what it means; the text itself where it means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form in its order, and as the bytes it came in."""
+
+    parts: list[Part]
+    body: bytes
+    content_type: str
+
+    def fields(self, uploads: frozenset[str], meaning: Mapping[str, Reading]) -> dict[str, Any]:
+        """The texts by name, read as `meaning` says (strings by default); a field named ``x[]`` is
+        a list ``x``. `uploads`: the names of the parts that are files, left out here.
+        Raises InvalidRequest.
+        """
+        found: dict[str, Any] = {}
+        for part in self.parts:
+            if part.name in uploads:
+                continue
+            name = part.name.removesuffix("[]")
+            value = meaning.get(name, str)(_text(part))
+            if name == part.name and not isinstance(value, list):
+                if name in found:
+                    raise _twice(name)
+                found[name] = value
+                continue
+            several = found.setdefault(name, [])
+            if not isinstance(several, list):
+                raise _twice(name)
+            several.extend(value if isinstance(value, list) else [value])
+        return found
+
+    def files(self, *names: str) -> list[Part]:
+        """The uploads of these names. Raises InvalidRequest for one that is no file."""
+        found = [part for part in self.parts if part.name in names]
+        for part in found:
+            if part.filename is None:
+                raise invalid(part.name, "it has to be a file: a part with a filename")
+            if not part.content:
+                raise invalid(part.name, "the file is empty")
+        return found
+
+    def file(self, name: str) -> Part:
+        """Raises InvalidRequest unless there is exactly one."""
+        found = self.files(name)
+        if not found:
+            raise missing(name)
+        if len(found) > 1:
+            raise _twice(name)
+        return found[0]
+
+
+async def read_form(request: Request, limit: int) -> Form:
+    """Raises InvalidRequest for what is no form; before the body is read, if the head tells."""
+    content_type = request.headers.get("content-type", "")
+    try:
+        multipart.boundary(content_type)
+        body = await read_body(request, limit)
+        return Form(multipart.parse(body, content_type), body, content_type)
+    except FormError as fault:
+        raise InvalidRequest(str(fault), param=fault.param) from None
+
+
+def number(text: str) -> Any:
+    """As JSON has it: 1 is no float, and words are no number."""
+    for kind in (int, float):
+        try:
+            return kind(text) if text.isascii() and "_" not in text else text
+        except ValueError:
+            continue
+    return text
+
+
+def flag(text: str) -> Any:
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+
+
+def one_or_more(text: str) -> Any:
+    return [text]
+
+
+def _twice(name: str) -> InvalidRequest:
+    return InvalidRequest(f"{name!r} is given twice.", param=name)
+
+
+def _text(part: Part) -> str:
+    if part.filename is not None:
+        raise invalid(part.name, "it has to be text, not a file")
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid(part.name, "it is not valid UTF-8") from None

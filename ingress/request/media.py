@@ -1,0 +1,228 @@
+"""Pictures and recordings in requests: checked, and fetched where there is only an address.
+
+Engines get data URLs alone. Left to themselves, some would fetch addresses (llama-server does, of
+pictures and of videos), and few check what they decode: what is no picture llama-server hands to
+ffprobe, which opens further addresses if it is a playlist. `ingress.request.fetch` fetches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from starlette.requests import Request
+
+from ingress.http.protocol import GONE
+from ingress.models.catalog import Catalog
+from ingress.request import parts, pictures
+from ingress.request.fetch import Fetched, Fetcher, FetchError
+from ingress.request.parts import AUDIO, Part
+from ingress.request.pictures import NoPicture
+from schemas import settings
+from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
+from schemas.nodes import FEATURES
+
+MAX_URLS = 32
+"""Addresses in one request."""
+_SILENT = frozenset({"openai"})
+"""Kinds of engines that do not tell what their models can see or hear: their own word counts."""
+_SLICE = 2**18
+"""Letters of base64 that are decoded before others get their turn (measured: 1.3 ms)."""
+_BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+"""How base64 of a PNG, JPEG, GIF and WebP begins: llama-server takes it without its data URL."""
+_DOES = {"vision": "see pictures", "audio": "hear recordings"}
+
+T = TypeVar("T")
+
+
+class Media:
+    def __init__(self, config: settings.Ingress, catalog: Catalog, fetcher: Fetcher) -> None:
+        self._limit = config.fetch_size or config.max_body
+        self._max_body = config.max_body
+        self._max_pixels = config.max_pixels
+        self._catalog = catalog
+        self._fetcher = fetcher
+
+    async def close(self) -> None:
+        await self._fetcher.close()
+
+    async def resolve(
+        self, request: Request, endpoint: str, document: dict[str, Any], body: bytes, model: str
+    ) -> bytes:
+        """The body as engines may get it: the very same one where nothing had to be fetched.
+
+        `document`: what `body` was parsed to, and checked; fetched pictures are laid into it.
+        `model`: the one that is served; "" for providers, whose models' senses nobody tells us.
+        Raises InvalidRequest (`param` says which part), BodyTooLarge, ClientGone.
+        """
+        if parts.plain(endpoint, document):
+            return body
+        found = parts.find(endpoint, document)
+        self._need_senses(found, model, endpoint)
+        remote = [part for part in found if _remote(part.url)]
+        if len(remote) > MAX_URLS:
+            why = f"There are more than {MAX_URLS} addresses in the request; send data URLs."
+            raise InvalidRequest(why, param=remote[MAX_URLS].path)
+        bare = [part for part in found if part.url.startswith(_BARE)]
+        for part in found:
+            if not _remote(part.url):
+                await self._check(part)
+        if not remote:
+            return orjson.dumps(document) if bare else body
+        await _unless_gone(request, self._fetch_all(remote, self._max_body - len(body)))
+        return orjson.dumps(document)
+
+    def _need_senses(self, found: list[Part], model: str, endpoint: str) -> None:
+        """Raises InvalidRequest for the first part that no live server of the model can take."""
+        entries = self._catalog.serving(model)
+        if not entries or any(entry.kind in _SILENT for entry in entries):
+            return
+        can = {sense for entry in entries for sense in entry.modalities}
+        for part in found:
+            if part.modality not in can:
+                able = self._able(part.modality, endpoint)
+                others = f"Models that can: {', '.join(able)}." if able else "No model here can."
+                does = _DOES[part.modality]
+                why = f"The model {model!r} cannot {does}, and {part.path!r} is one. {others}"
+                raise InvalidRequest(why, param=part.path)
+
+    def _able(self, sense: str, endpoint: str) -> list[str]:
+        """Models that have this sense at this endpoint: a whisper hears, and does not chat."""
+        word = FEATURES[endpoint]
+        return sorted(
+            name
+            for name, places in self._catalog.models().items()
+            if any(
+                sense in served.modalities and (word in served.features or not served.features)
+                for _, served in places
+            )
+        )
+
+    async def _check(self, part: Part) -> None:
+        """Raises InvalidRequest unless the part holds what it says, and not too much of it. Bare
+        base64 becomes a data URL."""
+        bare = part.url.startswith(_BARE)
+        text = part.data or (part.url if bare else _base64_of(part))
+        if len(text) // 4 * 3 > self._limit:
+            raise _refused(part, f"has more than {self._limit} bytes, the limit here.")
+        content = await _decoded(part, text)
+        if part.modality == AUDIO:
+            _check_sound(part, content)
+        else:
+            kind = self._check_picture(part, content)
+            if bare:
+                part.put(f"image/{kind}", text)
+
+    def _check_picture(self, part: Part, content: bytes) -> str:
+        """Its format. Raises InvalidRequest."""
+        try:
+            head = pictures.head(content)
+        except NoPicture as fault:
+            raise _refused(part, f"{fault}.") from None
+        if head.pixels > self._max_pixels:
+            size = f"{head.width}x{head.height}"
+            raise _refused(
+                part, f"has {size} pixels; {self._max_pixels} in all are the limit here."
+            )
+        return head.format
+
+    async def _fetch_all(self, remote: list[Part], room: int) -> None:
+        left = room
+
+        async def one(part: Part) -> None:
+            nonlocal left
+            try:
+                fetched = await self._fetcher.get(part.url, "image/")
+            except FetchError as fault:
+                raise InvalidRequest(f"The URL in {part.path!r} {fault}", param=part.path) from None
+            left -= len(fetched.content) * 4 // 3
+            if left < 0:
+                why = f"With its pictures the request is larger than {self._max_body} bytes."
+                raise BodyTooLarge(why, param=part.path)
+            self._lay(part, fetched)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in remote:
+                    group.create_task(one(part))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    def _lay(self, part: Part, fetched: Fetched) -> None:
+        """The type is what the picture's head says, whatever the server did."""
+        kind = self._check_picture(part, fetched.content)
+        part.put(f"image/{kind}", binascii.b2a_base64(fetched.content, newline=False).decode())
+
+
+def _remote(url: str) -> bool:
+    return url[:5].lower() != "data:" and "://" in url[:16]
+
+
+def _base64_of(part: Part) -> str:
+    """Of ``data:image/png;base64,…``. Raises InvalidRequest."""
+    head, comma, text = part.url.partition(",")
+    first, *options = head.lower().split(";")
+    if not comma or not first.startswith("data:") or (options or [""])[-1] != "base64":
+        how = "has to be a data URL ('data:image/png;base64,…') or an http(s) address."
+        raise _refused(part, how)
+    if not first.startswith("data:image/"):
+        raise _refused(part, f"says that it is {first[5:64]!r}, not image/*.")
+    return text
+
+
+async def _decoded(part: Part, text: str) -> bytes:
+    """Raises InvalidRequest. In slices, as megabytes take long."""
+    pieces = []
+    try:
+        if text.find("=", 0, max(0, len(text) - 2)) >= 0:
+            raise ValueError("padding inside")
+        for at in range(0, len(text), _SLICE):
+            if at:
+                await asyncio.sleep(0)
+            pieces.append(binascii.a2b_base64(text[at : at + _SLICE], strict_mode=True))
+    except ValueError:  # binascii.Error too
+        raise _refused(part, "is not valid base64.") from None
+    return b"".join(pieces)
+
+
+def _check_sound(part: Part, content: bytes) -> None:
+    """Raises InvalidRequest unless it begins as its format does."""
+    if part.format == "wav":
+        fits = content[:4] == b"RIFF" and content[8:12] == b"WAVE"
+    else:
+        tagged = content[:3] == b"ID3"
+        fits = tagged or (len(content) > 1 and content[0] == 0xFF and content[1] & 0xE0 == 0xE0)
+    if not fits:
+        raise _refused(part, f"is no {part.format}, though it is said to be.")
+
+
+def _refused(part: Part, why: str) -> InvalidRequest:
+    what = "recording" if part.modality == AUDIO else "picture"
+    return InvalidRequest(f"The {what} in {part.path!r} {why}", param=part.path)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; it is cancelled when the client leaves. Raises ClientGone then."""
+    state = request.scope["state"]
+    task = asyncio.ensure_future(work)
+    left = False
+
+    def gone() -> None:
+        nonlocal left
+        left = True
+        task.cancel()
+
+    state[GONE] = gone
+    try:
+        found = await task
+    except asyncio.CancelledError:
+        if not left:
+            raise
+    finally:
+        state.pop(GONE, None)
+    if left:
+        raise ClientGone("the client left while its pictures were fetched")
+    return found

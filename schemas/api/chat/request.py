@@ -1,0 +1,127 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from schemas.api.shape import (
+    Bias,
+    Choices,
+    Model,
+    Penalty,
+    Request,
+    Seed,
+    Shape,
+    Share,
+    Temperature,
+    Tokens,
+    invalid,
+    object_in,
+    text_in,
+)
+from schemas.api.tools import check_choice, check_format, check_parts, check_tools
+from schemas.errors import InvalidRequest
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+class Message(TypedDict, total=False):
+    role: Required[Literal["system", "developer", "user", "assistant", "tool", "function"]]
+    content: str | list[dict[str, Any]] | None
+    name: str | None
+    tool_calls: list[dict[str, Any]] | None
+
+
+class StreamOptions(TypedDict, total=False):
+    include_usage: bool | None
+
+
+class ChatRequest(TypedDict, total=False):
+    model: Model | None
+    messages: Required[Annotated[list[Message], Field(min_length=1)]]
+    stream: bool | None
+    stream_options: StreamOptions | None
+    max_tokens: Tokens | None
+    max_completion_tokens: Tokens | None
+    temperature: Temperature | None
+    top_p: Share | None
+    n: Choices | None
+    seed: Seed | None
+    stop: str | list[str] | None
+    presence_penalty: Penalty | None
+    frequency_penalty: Penalty | None
+    logprobs: bool | None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None
+    logit_bias: Bias | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool | None
+    response_format: dict[str, Any] | None
+    modalities: list[str] | None
+    user: str | None
+
+
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs"})
+
+
+def _check(chat: Request) -> None:
+    for index, message in enumerate(chat["messages"]):
+        content = message.get("content")
+        if isinstance(content, list):
+            check_parts(content, f"messages[{index}].content")
+        elif content is None and message["role"] != "assistant":
+            raise InvalidRequest(
+                f"Missing required parameter: 'messages[{index}].content'.",
+                param=f"messages[{index}].content",
+            )
+        if message.get("tool_calls"):
+            _check_calls(message["tool_calls"], f"messages[{index}].tool_calls")
+        if message["role"] == "tool":
+            _check_id(message, "tool_call_id", f"messages[{index}]")
+    if chat.keys() & _RARE:
+        _check_rare(chat)
+    if not chat.keys().isdisjoint(_LIMITS):
+        _check_limits(chat)
+
+
+def _check_rare(chat: Request) -> None:
+    names = check_tools(chat.get("tools") or ())
+    check_choice(chat.get("tool_choice"), names)
+    if (wanted := chat.get("response_format")) is not None:
+        check_format(wanted, "response_format")
+    if chat.get("top_logprobs") and not chat.get("logprobs"):
+        raise invalid("top_logprobs", "it needs 'logprobs' to be true")
+
+
+def _check_limits(chat: Request) -> None:
+    older, newer = (chat.get(name) for name in _LIMITS)
+    for name, limit in zip(_LIMITS, (older, newer), strict=True):
+        if limit == 0:
+            raise invalid(name, "at least 1 is needed")
+    if older is not None and newer is not None and older != newer:
+        raise invalid("max_tokens", "'max_completion_tokens' says something else: send one of them")
+
+
+def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
+    """Engines take calls without an id, and arguments as an object, too: those pass."""
+    for index, call in enumerate(calls):
+        at = f"{where}[{index}]"
+        _check_id(call, "id", at)
+        kind = text_in(call, "type", at)
+        if kind == "function":
+            function = object_in(call, "function", at)
+            text_in(function, "name", f"{at}.function")
+            if not isinstance(function.get("arguments"), dict):
+                text_in(function, "arguments", f"{at}.function")
+
+
+def _check_id(row: dict[str, Any], name: str, where: str) -> None:
+    if row.get(name) is not None:
+        text_in(row, name, where)
+
+
+CHAT = Shape(ChatRequest, _check)

@@ -1,0 +1,63 @@
+"""Whether what describes a tool's arguments is a JSON schema, by what every engine must make of it.
+
+Only the words that shape an answer are looked at: patterns have as many dialects as there are
+clients, and what is unknown here an engine may know. A null counts as left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from schemas.api.shape import invalid
+
+TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+_OF_NAMES = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_OF_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
+_OF_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
+
+
+def check_schema(schema: Mapping[str, Any], where: str) -> None:
+    """Raises InvalidRequest, which names the place."""
+    waiting: list[tuple[Any, str]] = [(schema, where)]
+    while waiting:
+        found, at = waiting.pop()
+        if isinstance(found, bool):  # anything, or nothing
+            continue
+        if not isinstance(found, Mapping):
+            raise invalid(at, "a JSON schema is needed, which is an object")
+        _check_words(found, at)
+        waiting += _inside(found, at)
+
+
+def _check_words(schema: Mapping[str, Any], at: str) -> None:
+    kind = schema.get("type")
+    for each in kind if isinstance(kind, list) else [kind]:
+        if each not in (None, *TYPES):
+            raise invalid(f"{at}.type", f"a schema's type is one of {', '.join(TYPES)}")
+    needed = schema.get("required")
+    if needed is not None and not _are_texts(needed):
+        raise invalid(f"{at}.required", "a list of the properties' names is needed")
+    if not isinstance(schema.get("enum"), list | None):
+        raise invalid(f"{at}.enum", "a list of values is needed")
+
+
+def _are_texts(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
+
+
+def _inside(schema: Mapping[str, Any], at: str) -> Iterator[tuple[Any, str]]:
+    """The schemas in this one, and where they are. Before 2020 `items` could be a list of them."""
+    for word in _OF_NAMES:
+        if (found := schema.get(word)) is not None:
+            if not isinstance(found, Mapping):
+                raise invalid(f"{at}.{word}", "an object of schemas is needed")
+            yield from ((each, f"{at}.{word}.{name}") for name, each in found.items())
+    for word in (*_OF_LIST, *_OF_ONE):
+        found = schema.get(word)
+        if isinstance(found, list) and word in (*_OF_LIST, "items"):
+            yield from ((each, f"{at}.{word}[{index}]") for index, each in enumerate(found))
+        elif found is not None and word in _OF_LIST:
+            raise invalid(f"{at}.{word}", "a list of schemas is needed")
+        elif found is not None:
+            yield found, f"{at}.{word}"

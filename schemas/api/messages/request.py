@@ -1,0 +1,76 @@
+"""Anthropic's ``POST /v1/messages`` and ``/v1/messages/count_tokens``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from schemas.api.shape import Model, Request, Shape, Share, Temperature, invalid, object_in, text_in
+from schemas.api.tools import check_function
+
+
+class Message(TypedDict, total=False):
+    role: Required[Literal["user", "assistant", "system"]]
+    content: Required[str | list[dict[str, Any]]]
+
+
+class CountRequest(TypedDict, total=False):
+    model: Required[Model]
+    messages: Required[Annotated[list[Message], Field(min_length=1)]]
+    system: str | list[dict[str, Any]] | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: dict[str, Any] | None
+    thinking: dict[str, Any] | None
+
+
+class MessagesRequest(CountRequest, total=False):
+    max_tokens: Required[Annotated[int, Field(ge=1, le=2**31 - 1)]]
+    stream: bool | None
+    temperature: Temperature | None
+    top_p: Share | None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None
+    stop_sequences: list[str] | None
+    metadata: dict[str, Any] | None
+
+
+def _check(request: Request) -> None:
+    for index, message in enumerate(request["messages"]):
+        if isinstance(message["content"], list):
+            _check_blocks(message["content"], f"messages[{index}].content")
+    if isinstance(request.get("system"), list):
+        _check_blocks(request["system"], "system")
+    names = [
+        check_function(tool, f"tools[{index}]", "input_schema")
+        for index, tool in enumerate(request.get("tools") or ())
+    ]
+    if (choice := request.get("tool_choice")) is not None:
+        kind = text_in(choice, "type", "tool_choice")
+        if kind not in ("auto", "any", "tool", "none"):
+            raise invalid("tool_choice.type", "'auto', 'any', 'tool' or 'none' is needed")
+        if kind == "any" and not names:
+            raise invalid("tool_choice", "it needs 'tools'")
+        if kind == "tool" and text_in(choice, "name", "tool_choice") not in names:
+            known = ", ".join(names) or "none"
+            raise invalid("tool_choice.name", f"there is no such tool (tools: {known})")
+
+
+def _check_blocks(blocks: Sequence[dict[str, Any]], where: str) -> None:
+    for index, block in enumerate(blocks):
+        at = f"{where}[{index}]"
+        kind = text_in(block, "type", at)
+        if kind == "text":
+            text_in(block, "text", at)
+        elif kind == "image":
+            text_in(object_in(block, "source", at), "type", f"{at}.source")
+        elif kind == "tool_use":
+            text_in(block, "name", at)
+            object_in(block, "input", at)
+        elif kind == "tool_result":
+            text_in(block, "tool_use_id", at)
+
+
+MESSAGES = Shape(MessagesRequest, _check)
+COUNT_TOKENS = Shape(CountRequest, _check)

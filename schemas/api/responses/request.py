@@ -1,0 +1,75 @@
+"""``POST /v1/responses``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Required
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from schemas.api.shape import Model, Request, Shape, Share, Temperature, invalid, missing
+from schemas.api.tools import check_choice, check_format, check_parts, check_tools
+
+
+class Text(TypedDict, total=False):
+    format: dict[str, Any] | None
+    verbosity: str | None
+
+
+class Reasoning(TypedDict, total=False):
+    effort: str | None
+    summary: str | None
+
+
+class ResponseRequest(TypedDict, total=False):
+    model: Model | None
+    input: Required[str | Annotated[list[dict[str, Any]], Field(min_length=1)]]
+    instructions: str | None
+    stream: bool | None
+    max_output_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
+    temperature: Temperature | None
+    top_p: Share | None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: str | dict[str, Any] | None
+    parallel_tool_calls: bool | None
+    text: Text | None
+    reasoning: Reasoning | None
+    previous_response_id: str | None
+    store: bool | None
+    background: bool | None
+    truncation: str | None
+    include: list[str] | None
+    metadata: dict[str, Any] | None
+    user: str | None
+
+
+def _check(request: Request) -> None:
+    if isinstance(request["input"], list):
+        for index, item in enumerate(request["input"]):
+            _check_item(item, f"input[{index}]")
+    names = check_tools(request.get("tools") or (), flat=True)
+    check_choice(request.get("tool_choice"), names, flat=True)
+    text = request.get("text") or {}
+    if text.get("format") is not None:
+        check_format(text["format"], "text.format", flat=True)
+
+
+def _check_item(item: dict[str, Any], where: str) -> None:
+    """A message (its type may be left out), a call, the output of one, or what is newer."""
+    kind, role, content = item.get("type"), item.get("role"), item.get("content")
+    if kind is None and role is None:
+        raise missing(f"{where}.type")
+    if not isinstance(kind, str | None):
+        raise invalid(f"{where}.type", "a string is needed")
+    if kind not in (None, "message"):
+        return
+    if role not in ("user", "assistant", "system", "developer"):
+        raise invalid(f"{where}.role", "'user', 'assistant', 'system' or 'developer' is needed")
+    if isinstance(content, list):
+        check_parts(content, f"{where}.content")
+    elif not isinstance(content, str):
+        raise invalid(f"{where}.content", "a string or a list of parts is needed")
+
+
+RESPONSES = Shape(ResponseRequest, _check)

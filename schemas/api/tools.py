@@ -1,0 +1,122 @@
+"""Tools, the choice of one, and the format of an answer: the same rules at several endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from schemas.api.json_schema import check_schema
+from schemas.api.shape import invalid, object_in, text_in
+from schemas.errors import InvalidRequest
+
+FORMATS = ("text", "json_object", "json_schema", "structural_tag")
+"""The last one is vLLM's own."""
+_NAME_LIMIT = 256
+
+
+def check_tools(tools: Sequence[Mapping[str, Any]], *, flat: bool = False) -> list[str]:
+    """The names of the functions. `flat`: as the responses API has them, without ``function``."""
+    names = []
+    for index, tool in enumerate(tools):
+        where = f"tools[{index}]"
+        kind = text_in(tool, "type", where)
+        if kind != "function":
+            continue  # whether anybody can run it is for the engine's card to say
+        function = tool if flat else object_in(tool, "function", where)
+        names.append(check_function(function, where if flat else f"{where}.function", "parameters"))
+    return names
+
+
+def check_function(function: Mapping[str, Any], where: str, schema: str) -> str:
+    """Its name. `schema`: the field that describes the arguments."""
+    name = text_in(function, "name", where)
+    if not 0 < len(name) <= _NAME_LIMIT:
+        raise invalid(f"{where}.name", f"1 to {_NAME_LIMIT} characters are needed")
+    if (arguments := function.get(schema)) is not None:
+        if not isinstance(arguments, dict):
+            raise invalid(f"{where}.{schema}", "a JSON schema is needed, which is an object")
+        check_schema(arguments, f"{where}.{schema}")
+    if not isinstance(function.get("description"), str | None):
+        raise invalid(f"{where}.description", "a string is needed")
+    return name
+
+
+def check_choice(choice: object, names: Sequence[str], *, flat: bool = False) -> None:
+    """`tool_choice`: a word, or an object that names one of the tools."""
+    if choice in (None, "none", "auto"):
+        return
+    if isinstance(choice, dict):
+        kind = text_in(choice, "type", "tool_choice")
+        if kind != "function":
+            return
+        where = "tool_choice" if flat else "tool_choice.function"
+        named = choice if flat else object_in(choice, "function", "tool_choice")
+        if text_in(named, "name", where) not in names:
+            known = ", ".join(names) or "none"
+            raise invalid(f"{where}.name", f"there is no such tool (tools: {known})")
+    elif choice != "required":
+        raise invalid("tool_choice", "'none', 'auto', 'required' or an object is needed")
+    elif not names:
+        raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
+
+
+def check_format(wanted: Mapping[str, Any], where: str, *, flat: bool = False) -> None:
+    """`response_format`, or ``text.format`` (`flat`) of the responses API."""
+    kind = text_in(wanted, "type", where)
+    if kind not in FORMATS:
+        raise invalid(f"{where}.type", f"one of {', '.join(FORMATS[:3])} is needed")
+    if kind != "json_schema":
+        return
+    inner = wanted if flat else object_in(wanted, "json_schema", where)
+    place = where if flat else f"{where}.json_schema"
+    object_in(inner, "schema", place)
+    if not isinstance(inner.get("name"), str | None):
+        raise invalid(f"{place}.name", "a string is needed")
+    if not isinstance(inner.get("strict"), bool | None):
+        raise invalid(f"{place}.strict", "true or false is needed")
+
+
+def check_parts(parts: Sequence[Any], where: str) -> None:
+    """Parts of a chat message: of the kinds that are known here each needs what it is about."""
+    for index, part in enumerate(parts):
+        at = f"{where}[{index}]"
+        if not isinstance(part, dict):
+            raise invalid(at, "an object is needed")
+        kind = text_in(part, "type", at)
+        if kind in ("text", "input_text", "output_text"):
+            text_in(part, "text", at)
+        elif kind == "image_url":
+            image = part.get("image_url")
+            if not isinstance(image, str):
+                text_in(object_in(part, "image_url", at), "url", f"{at}.image_url")
+        elif kind == "input_audio":
+            sound = object_in(part, "input_audio", at)
+            for name in ("data", "format"):
+                text_in(sound, name, f"{at}.input_audio")
+
+
+def check_inputs(found: Sequence[Any], where: str, most: int = 0) -> None:
+    """Texts, or token ids, or lists of token ids; all of one kind, and none of them left out."""
+    if not found:
+        raise invalid(where, "it must not be empty")
+    if most and len(found) > most:
+        raise invalid(where, f"at most {most} are taken at once, and these are {len(found)}")
+    kinds = set(map(type, found))
+    if kinds == {int}:
+        _check_tokens(found, where)
+    elif kinds == {list}:
+        for index, tokens in enumerate(found):
+            if not tokens:
+                raise invalid(f"{where}[{index}]", "it must not be empty")
+            if set(map(type, tokens)) != {int}:
+                raise invalid(f"{where}[{index}]", "token ids are needed")
+            _check_tokens(tokens, f"{where}[{index}]")
+    elif kinds != {str}:
+        why = "strings, or token ids, or lists of token ids are needed, and only one of these kinds"
+        raise invalid(where, why)
+
+
+def _check_tokens(tokens: Sequence[int], where: str) -> None:
+    """Each model has its own last one; engines keep them in 32 bits, and cut what is longer."""
+    if min(tokens) < 0 or max(tokens) >= 2**31:
+        raise invalid(where, "token ids are from 0 to the last one that the model has")

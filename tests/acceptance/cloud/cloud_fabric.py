@@ -1,0 +1,114 @@
+"""A fabric with fallbacks and simulated providers: its tables, its credits, and what was billed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from deploy.nats import broker as brokers
+from fallback.credits.entries import Entry, Kind
+from fallback.credits.ledger import Balance, Ledger
+from schemas import bus as buses
+from schemas.settings import Nats
+from tests.doubles.providers import Provider
+from tests.fabric import PATIENCE, Fabric, Process, fabric
+
+ACCOUNT = "tests"
+"""Of the fabric's key."""
+SECRET = "sk-sim-0123456789abcdef"
+INPUT, OUTPUT = 1, 2
+"""Micro-units of a token read and written, by the price list of these tests."""
+
+
+class House:
+    """`ledger`: a hand on the books beside the fallbacks'."""
+
+    def __init__(self, made: Fabric, ledger: Ledger) -> None:
+        self.fabric = made
+        self.ledger = ledger
+        self.tables = ""
+        self.routes: list[str] = []
+
+    def provider(self, name: str, sim: Provider, kind: str = "compatible", **settings: Any) -> None:
+        """A table for a simulator."""
+        secret = self.fabric.home / f"{name}.key"
+        secret.write_text(SECRET)
+        rows = {"name": name, "kind": kind, "url": sim.base_url, "key_file": str(secret)}
+        self.tables += _table("providers", {**rows, **settings})
+
+    def price(self, provider: str, model: str, **prices: float) -> None:
+        rows = prices or {"input": INPUT, "output": OUTPUT}
+        self.tables += _table("prices", {"provider": provider, "model": model, **rows})
+
+    def route(self, name: str, providers: Sequence[str], **settings: Any) -> None:
+        rows = {"name": name, "providers": list(providers), **settings}
+        self.routes.append(_table("route", rows))
+
+    @property
+    def text(self) -> str:
+        return self.tables + "".join(self.routes)
+
+    async def ingress(self, config: Mapping[str, Any] | None = None, keys: str = "") -> Process:
+        return await self.fabric.ingress(dict(config or {}), tables=self.text + keys)
+
+    async def fallback(self, config: Mapping[str, Any] | None = None) -> Process:
+        return await self.fabric.fallback(self.text, {"fallback.sweep": 1, **(config or {})})
+
+    async def provided(self, model: str) -> None:
+        """Wait until the ingress has heard of a provider for the model."""
+        url, headers = f"{self.fabric.url}/v1/models/{model}", self.fabric.headers
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                async with self.fabric.session.get(url, headers=headers) as answer:
+                    found = await answer.json()
+                if found.get("headrace", {}).get("providers"):
+                    return
+                await asyncio.sleep(0.02)
+
+    async def grant(self, amount: int, account: str = ACCOUNT) -> None:
+        await self.ledger.grant(account, amount)
+
+    async def balance(self, account: str = ACCOUNT) -> Balance:
+        return await self.ledger.balance(account)
+
+    async def settled(self, available: int, account: str = ACCOUNT) -> None:
+        """Wait until nothing is reserved and exactly so much is there."""
+        found = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (found := await self.balance(account)) != Balance(available, 0):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{found}, not {available}") from None
+
+    async def entries(self, account: str = ACCOUNT) -> list[Entry]:
+        return [entry async for entry in self.ledger.history(account)]
+
+    async def charges(self, account: str = ACCOUNT) -> list[Entry]:
+        return [entry for entry in await self.entries(account) if entry.kind is Kind.CHARGE]
+
+
+def _table(name: str, rows: Mapping[str, Any]) -> str:
+    return f"[[{name}]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items())
+
+
+@asynccontextmanager
+async def house(home: Path) -> AsyncIterator[House]:
+    with brokers.start(home / "broker", 0, 0) as broker:
+        user, password = broker.users["ledger"]
+        login = Nats(url=broker.url, user=user, password=SecretStr(password))
+        bus = await buses.connect(login, "test-ledger", "_L.test")
+        ledger = Ledger(bus)
+        await ledger.open()
+        try:
+            async with fabric(broker, home) as made:
+                yield House(made, ledger)
+        finally:
+            await ledger.close()
+            await bus.close()

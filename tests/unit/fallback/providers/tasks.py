@@ -1,0 +1,131 @@
+"""Tasks for providers, a sink that keeps what it gets, and providers opened on simulators."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import pytest
+
+from fallback.providers import make
+from fallback.providers.base import Provider, Spent, Task
+from schemas import multipart, settings
+from schemas.jobs import ASKED, LENIENT, Job
+from schemas.multipart import Part
+from tests.doubles.providers import Provider as Simulator
+
+KEY = "sk-test-0123456789abcdef"
+CHAT = "/v1/chat/completions"
+ASKED_FOR = "the-alias"
+"""The model's name as clients say it."""
+
+
+class Box:
+    """A Sink that keeps everything; `first` is set by the first data."""
+
+    def __init__(self) -> None:
+        self.heads: list[tuple[int, str]] = []
+        self.chunks: list[bytes] = []
+        self.touched = 0
+        self.first = asyncio.Event()
+
+    def start(self, status: int, content_type: str) -> None:
+        assert not self.chunks
+        self.heads.append((status, content_type))
+
+    def data(self, chunk: bytes) -> None:
+        assert self.heads
+        self.chunks.append(chunk)
+        self.first.set()
+
+    def touch(self) -> None:
+        self.touched += 1
+
+    async def settle(self) -> None: ...
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    @property
+    def status(self) -> int:
+        return self.heads[0][0]
+
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    def events(self) -> list[Any]:
+        """What follows each ``data:``, parsed; without ``[DONE]``."""
+        lines = [line[5:].strip() for line in self.body.split(b"\n") if line.startswith(b"data:")]
+        return [orjson.loads(line) for line in lines if line != b"[DONE]"]
+
+
+def job(endpoint: str, stream: bool = False, *, lenient: bool = False) -> Job:
+    tags = ((ASKED, ASKED_FOR), *([LENIENT] if lenient else []))
+    now = int(time.time() * 1000)
+    return Job(
+        id="0" * 32,
+        ingress="in",
+        lane="interactive",
+        model="served",
+        endpoint=endpoint,
+        arrived=now,
+        claim_by=now,
+        first_by=now,
+        total_by=now,
+        stream=stream,
+        account="acme",
+        key="alice",
+        content_type="application/json",
+        body=b"",
+        tags=tags,
+    )
+
+
+def task(endpoint: str, model: str, *, lenient: bool = False, **request: Any) -> Task:
+    """With a JSON body."""
+    whole = {"model": ASKED_FOR, **request}
+    made = job(endpoint, bool(request.get("stream")), lenient=lenient)
+    return Task(made, model, whole, orjson.dumps(whole), "application/json")
+
+
+def chat(model: str, said: str = "say #one two three", **request: Any) -> Task:
+    return task(CHAT, model, messages=[{"role": "user", "content": said}], **request)
+
+
+def form(endpoint: str, model: str, files: dict[str, bytes], **fields: str) -> Task:
+    """With a form for a body."""
+    texts = {"model": ASKED_FOR, **fields}
+    parts = [Part(name, value.encode()) for name, value in texts.items()]
+    parts += [Part(name, content, "file.bin") for name, content in files.items()]
+    body, content_type = multipart.encode(parts)
+    return Task(job(endpoint, fields.get("stream") == "true"), model, texts, body, content_type)
+
+
+@asynccontextmanager
+async def opened(
+    monkeypatch: pytest.MonkeyPatch, kind: str, url: str, **more: Any
+) -> AsyncIterator[Provider]:
+    monkeypatch.setenv("PROVIDER_KEY", more.pop("key", KEY))
+    config = settings.Provider(name="cloud", kind=kind, url=url, key_env="PROVIDER_KEY", **more)
+    provider = make(config)
+    await provider.open()
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
+def same(spent: Spent, sim: Simulator) -> bool:
+    """Whether `spent` is what the simulator's last request used, to the token."""
+    used = sim.record.requests[-1].used
+    tokens = (spent.prompt, spent.completion, spent.cached) == (
+        used.input,
+        used.output,
+        used.cached,
+    )
+    return tokens and spent.told and spent.images == used.images

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+import pytest
+
+from fallback import overdue as wants_module
+from fallback.overdue import Wants
+from fallback.policy import Routes
+from schemas import subjects
+from schemas.bus import Message
+from schemas.jobs import ASKED, LOCAL
+from schemas.settings import Route
+from tests.unit import fakes
+from tests.unit.fakes import FakeBus, message
+
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i"
+LATER = round(time.time() * 1000) + 3_600_000
+CHAT = ((ASKED, "chat"),)
+
+
+class Door:
+    def __init__(self, bus: FakeBus, slots: int = 2) -> None:
+        self.bus = bus
+        self.slots = slots
+        self.taken: list[Message] = []
+        routes = Routes([Route(name="chat", model="echo", providers=["p/x"])])
+        self.wants = Wants(bus, routes, lambda: self.slots - len(self.taken), self._take)
+
+    def _take(self, source: Wants, got: Message) -> None:
+        assert source is self.wants
+        self.taken.append(got)
+
+    def call(self, job: str = "j1", model: str = "echo") -> None:
+        self.bus.deliver(message(subjects.want(model), job.encode()))
+
+    def answer(self, sequence: int = 1, **changed: Any) -> str:
+        """The broker gives a job; returns its ack subject."""
+        ack = fakes.ack(1, sequence)
+        job = fakes.job(**{"tags": CHAT, **changed})
+        self.wants._receive(message("jobs.echo.i", job.pack(), reply=ack))
+        return ack
+
+    def empty(self) -> None:
+        inbox = f"{self.bus.inbox}.w.echo"
+        self.bus.deliver(message(inbox, b"", headers={"Status": "404"}))
+
+    @property
+    def pulls(self) -> int:
+        return len(self.bus.to(NEXT))
+
+    def verdicts(self) -> list[tuple[str, bytes]]:
+        return [(p.subject, p.payload) for p in self.bus.posts if p.subject.startswith("$JS.ACK")]
+
+
+@pytest.fixture
+async def door(bus: FakeBus) -> Door:
+    made = Door(bus)
+    await made.wants.open()
+    return made
+
+
+async def test_each_call_is_one_pull_that_does_not_wait(door: Door) -> None:
+    door.call()
+    [pull] = [post for post in door.bus.posts if post.subject == NEXT]
+    asked = orjson.loads(pull.payload)
+    assert asked == {"batch": 1, "no_wait": True, "group": subjects.GROUP, "priority": 9}
+    door.answer()
+    assert len(door.taken) == 1
+    assert door.verdicts() == []
+
+
+async def test_other_models_are_nobodys_here(door: Door) -> None:
+    door.call(model="unknown")
+    assert door.bus.posts == []
+
+
+async def test_an_empty_queue_is_no_news(door: Door) -> None:
+    door.call("j1")
+    door.empty()
+    door.call("j2")
+    door.call("j3")
+    assert door.pulls == 3
+
+
+async def test_what_is_not_due_is_put_back_after_one_behind_it(door: Door) -> None:
+    door.call()
+    early = door.answer(1, id="a" * 32, claim_by=LATER)
+    local = door.answer(2, id="b" * 32, tags=(*CHAT, LOCAL))
+    plain = door.answer(3, id="c" * 32, tags=())
+    assert (door.pulls, door.verdicts()) == (4, [])
+    door.answer(4, id="d" * 32)
+    assert len(door.taken) == 1
+    assert door.verdicts() == [(ack, b"-NAK") for ack in (early, local, plain)]
+
+
+async def test_a_job_that_was_called_for_is_due_whatever_the_clock_says(door: Door) -> None:
+    door.call("a" * 32)
+    door.answer(1, id="a" * 32, claim_by=LATER)
+    assert len(door.taken) == 1
+
+
+async def test_at_the_queues_end_all_is_put_back(door: Door) -> None:
+    door.call()
+    ack = door.answer(1, claim_by=LATER)
+    door.empty()
+    assert door.verdicts() == [(ack, b"-NAK")]
+
+
+async def test_it_does_not_look_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wants_module, "LOOK", 3)
+    door.call()
+    acks = [door.answer(number, id=f"{number:032x}", claim_by=LATER) for number in range(1, 4)]
+    assert door.verdicts() == [(ack, b"-NAK") for ack in acks]
+    assert door.pulls == 3
+
+
+async def test_a_call_that_finds_no_slot_is_answered_when_one_is_free(door: Door) -> None:
+    door.slots = 0
+    door.call()
+    assert door.pulls == 0
+    door.slots = 1
+    door.wants.fill()
+    assert door.pulls == 1
+    door.wants.fill()
+    assert door.pulls == 1
+
+
+async def test_one_that_is_too_old_is_not(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    door.slots = 0
+    door.call()
+    door.slots = 1
+    now = time.monotonic() + wants_module.FRESH
+    monkeypatch.setattr("fallback.overdue.time.monotonic", lambda: now)
+    door.wants.fill()
+    assert door.pulls == 0
+
+
+async def test_what_comes_while_all_slots_are_taken_goes_back(door: Door) -> None:
+    door.call()
+    door.slots = 0
+    ack = door.answer()
+    assert (door.taken, door.verdicts()) == ([], [(ack, b"-NAK")])
+
+
+async def test_what_is_no_job_goes_back(door: Door) -> None:
+    door.call()
+    door.wants._receive(message("jobs.echo.i", b"x", reply=fakes.ack()))
+    assert door.verdicts() == [(fakes.ack(), b"-NAK")]
+    door.call("j2")
+    door.call("j3")
+    assert door.pulls == 3, "its pull is over"
+
+
+async def test_closed_it_lets_go_of_everything(door: Door) -> None:
+    door.call()
+    ack = door.answer(1, claim_by=LATER)
+    await door.wants.close()
+    assert door.verdicts() == [(ack, b"-NAK")]
+    assert door.bus.subscriptions == []

@@ -1,0 +1,330 @@
+"""Answers as clients see them: the whole application, with the frames of a holder by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from ingress.answer import headers, respond
+from ingress.jobs.ticket import Ticket
+from schemas import errors, frames
+from schemas.frames import Op
+from tests.unit import fakes
+from tests.unit.ingress.asgi import Front
+from tests.unit.ingress.jobs.recorder import Holder
+
+A, B = Holder("a", 1), Holder("b", 2)
+JSON = "application/json"
+REFUSAL = {"error": {"message": "no", "type": "invalid_request_error", "code": 400}}
+EVENTS = [b'data: {"choices":[]}\n\n', b"data: x\n\ndata: y\n\n", b"data: [DONE]\n\n"]
+
+
+def hear(ticket: Ticket, *frames: Any) -> None:
+    for frame in frames:
+        ticket.frame(frame, ticket.times.queued)
+
+
+@pytest.fixture
+async def late() -> Front:
+    """Its keep-alives are due at once."""
+    return Front(keepalive=0.005)
+
+
+async def test_a_document_is_passed_on_byte_for_byte(front: Front) -> None:
+    call = front.ask()
+    ticket = await front.held(A)
+    document = b'{ "odd":\t1e400 }\n'
+    hear(ticket, A.start(kind="application/json; charset=utf-8"), A.data(1, document), A.end(2))
+    await call.whole()
+    assert (call.status, call.body) == (200, document)
+    assert call.headers["content-type"] == "application/json; charset=utf-8"
+    assert call.headers["x-headrace-served-by"] == "node:node-a"
+    assert call.headers["x-request-id"].startswith("req-")
+    assert front.dispatch.tickets == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_no_header_can_carry_is_written_as_in_urls(front: Front, stream: bool) -> None:
+    holder = Holder("a", 1)
+    holder.node = "Büro 雪\r\nset-cookie: a=b"
+    call = front.ask(stream=stream)
+    ticket = await front.held(holder)
+    kind = "text/event-stream" if stream else "text/plain\r\nset-cookie: a=b"
+    hear(ticket, holder.start(kind=kind), holder.data(1, b"data: x\n\n"), holder.end(2))
+    await call.whole()
+    assert call.status == 200
+    served = call.headers["x-headrace-served-by"]
+    assert served == "node:B%C3%BCro %E9%9B%AA%0D%0Aset-cookie: a=b"
+    assert all(value.isascii() and value.isprintable() for value in call.headers.values())
+    assert front.dispatch.tickets == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_notes_make_no_headers_but_our_own(front: Front, stream: bool) -> None:
+    call = front.ask(stream=stream)
+    ticket = await front.held(A)
+    names = ("x-headrace-a b", "x-headrace-\r\nx", "x-headrace-ü", "set-cookie", "event", "status")
+    notes = (*((name, "1") for name in names), ("x-headrace-cost", "1\r\nset-cookie: a=b"))
+    kind = "text/event-stream" if stream else JSON
+    hear(ticket, A.claim(), A.frame(frames.Kind.NOTE, 0, notes), A.start(1, kind=kind), A.end(2))
+    await call.whole()
+    assert call.status == 200
+    assert call.headers["x-headrace-cost"] == "1%0D%0Aset-cookie: a=b"
+    ours = [name for name in call.headers if name.startswith("x-headrace-")]
+    assert ours == ["x-headrace-cost"]
+    assert "set-cookie" not in call.headers
+
+
+async def test_a_fault_of_ours_leaves_no_ticket(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headers, "served_by", lambda _: {"x": "\u2603"})
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start())
+    await call.whole()
+    assert (call.status, front.dispatch.tickets) == (500, {})
+
+
+async def test_nothing_is_sent_before_a_document_is_whole(front: Front) -> None:
+    call = front.ask()
+    ticket = await front.held(A)
+    hear(ticket, A.start(kind=JSON), A.data(1, b"{"))
+    await fakes.turns()
+    assert call.status == 0
+    hear(ticket, A.fail(2))
+    hear(ticket, B.claim(), B.start(kind=JSON), B.data(1, b"{}"), B.end(2))
+    await call.whole()
+    assert (call.status, call.body) == (200, b"{}")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_of_the_engine_is_its_own(front: Front, stream: bool) -> None:
+    call = front.ask(stream=stream)
+    ticket = await front.held(A)
+    refusal = orjson.dumps(REFUSAL)
+    hear(ticket, A.start(status=400, kind=JSON), A.data(1, refusal), A.end(2))
+    await call.whole()
+    assert (call.status, call.json) == (400, REFUSAL)
+    assert call.headers["content-type"] == JSON
+
+
+async def test_a_stream_comes_event_by_event(front: Front) -> None:
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    assert call.status == 0
+    hear(ticket, A.start())
+    await call.until(lambda call: call.status)
+    assert (call.status, call.pieces) == (200, [])
+    for seq, events in enumerate(EVENTS, start=1):
+        hear(ticket, A.data(seq, events))
+        await call.until(lambda call, seq=seq: len(call.pieces) == seq)  # type: ignore[misc]
+    hear(ticket, A.end(4))
+    await call.whole()
+    assert call.pieces == EVENTS
+    assert call.headers["content-type"].startswith("text/event-stream")
+    assert (call.headers["cache-control"], call.headers["x-accel-buffering"]) == ("no-store", "no")
+    assert call.headers["x-headrace-served-by"] == "node:node-a"
+
+
+async def test_a_stream_that_is_there_at_once_is_one_piece(front: Front) -> None:
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start(), *(A.data(i, e) for i, e in enumerate(EVENTS, 1)), A.end(4))
+    await call.whole()
+    assert call.pieces == [b"".join(EVENTS)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NoWorker("nobody", retry_after=5),
+        errors.DeadlineExceeded("late"),
+        errors.QueueFull("full", retry_after=2.4),
+    ],
+)
+async def test_an_error_before_the_head_is_a_status(
+    front: Front, stream: bool, error: errors.HeadraceError
+) -> None:
+    call = front.ask(stream=stream)
+    (await front.submitted()).fail(error)
+    await call.whole()
+    assert (call.status, call.error["code"]) == (error.status, error.code)
+    assert "retry-after" in call.headers or error.retry_after is None
+    assert front.dispatch.tickets == {}
+
+
+async def test_an_error_after_the_head_is_an_event_and_no_done(front: Front) -> None:
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]))
+    await call.until(lambda call: call.pieces)
+    hear(ticket, A.fail(2))
+    await call.whole()
+    assert call.pieces[0] == EVENTS[0]
+    event = call.pieces[1]
+    assert event.startswith(b"data: {")
+    assert event.endswith(b"}\n\n")
+    error = orjson.loads(event[6:])["error"]
+    assert (error["code"], error["source"]) == ("stream_broken", "worker")
+    assert b"[DONE]" not in call.body
+
+
+async def test_what_came_before_an_error_is_sent_before_it(front: Front) -> None:
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]))
+    await call.until(lambda call: call.pieces)
+    hear(ticket, A.data(2, EVENTS[1]), A.fail(3))
+    await call.whole()
+    assert call.pieces[1] == EVENTS[1]
+    assert b"stream_broken" in call.pieces[2]
+
+
+async def test_nothing_follows_the_end_of_a_stream(front: Front) -> None:
+    """The worker died between its last event and its last frame."""
+    call = front.ask(stream=True)
+    ticket = await front.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]), A.data(2, b"data: [DONE]\n\n"))
+    await call.until(lambda call: len(call.pieces) > 1 or b"[DONE]" in call.body)
+    ticket.revoke("disconnected", 1.0)
+    await call.whole()
+    assert call.body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_while_queued_a_comment_comes_each_interval(late: Front) -> None:
+    call = late.ask(stream=True)
+    await call.until(lambda call: len(call.pieces) >= 2)
+    assert call.status == 200
+    assert set(call.pieces) == {b": keep-alive\r\n\r\n"}
+    ticket = await late.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]), A.end(2))
+    await call.whole()
+    assert call.pieces[-1] == EVENTS[0]
+
+
+async def test_who_answers_is_a_comment_where_the_head_could_not_say(late: Front) -> None:
+    call = late.ask(stream=True)
+    ticket = await late.held(A)
+    await call.until(lambda call: call.pieces)
+    assert "x-headrace-served-by" not in call.headers, "it may be another in the end"
+    hear(ticket, A.fail(0), B.claim(), B.start(), B.data(1, EVENTS[0]), B.end(2))
+    await call.whole()
+    said = b": x-headrace-served-by node:node-b\n\n: x-headrace-cost 0\n\n"
+    assert call.pieces[-2:] == [said, EVENTS[0]]
+
+
+async def test_between_events_a_comment_comes_too(late: Front) -> None:
+    call = late.ask(stream=True)
+    ticket = await late.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]))
+    await call.until(lambda call: EVENTS[0] in call.pieces and b"keep" in call.pieces[-1])
+    hear(ticket, A.data(2, EVENTS[2]), A.end(3))
+    await call.whole()
+    assert call.pieces[-1] == EVENTS[2]
+
+
+async def test_an_error_while_queued_is_an_event_once_the_head_is_sent(late: Front) -> None:
+    call = late.ask(stream=True)
+    await call.until(lambda call: call.status)
+    (await late.submitted()).fail(errors.NoWorker("nobody"))
+    await call.whole()
+    assert call.status == 200
+    assert orjson.loads(call.pieces[-1][6:])["error"]["code"] == "no_worker"
+
+
+async def test_a_refusal_of_the_engine_after_the_head_is_an_event(late: Front) -> None:
+    call = late.ask(stream=True)
+    await call.until(lambda call: call.status)
+    ticket = await late.held(A)
+    refusal = orjson.dumps(REFUSAL) + b"\n"
+    hear(ticket, A.start(status=400, kind=JSON), A.data(1, refusal[:9]))
+    hear(ticket, A.data(2, refusal[9:]), A.end(3))
+    await call.whole()
+    assert orjson.loads(call.pieces[-1].removeprefix(b"data: "))["error"]["message"] == "no"
+    assert b"[DONE]" not in call.body
+
+
+async def test_half_a_refusal_is_not_shown(late: Front) -> None:
+    call = late.ask(stream=True)
+    await call.until(lambda call: call.status)
+    ticket = await late.held(A)
+    hear(ticket, A.start(status=400, kind=JSON), A.data(1, b'{"error":'))
+    await fakes.turns()
+    hear(ticket, A.fail(2))
+    hear(ticket, B.claim(), B.start(), B.data(1, EVENTS[0]), B.data(2, EVENTS[2]), B.end(3))
+    await call.whole()
+    events = b"".join(piece for piece in call.pieces if not piece.startswith(b":"))
+    assert events == EVENTS[0] + EVENTS[2]
+
+
+async def test_a_refusal_that_breaks_off_is_an_error(late: Front) -> None:
+    call = late.ask(stream=True)
+    await call.until(lambda call: call.status)
+    ticket = await late.held(A)
+    hear(ticket, A.start(status=400, kind=JSON), A.data(1, b'{"error":'))
+    await fakes.turns()
+    hear(ticket, A.fail(2))
+    ticket.fail(errors.NoWorker("nobody"))
+    await call.whole()
+    assert b'{"error":data' not in call.body
+    assert orjson.loads(call.pieces[-1][6:])["error"]["code"] == "no_worker"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_cancels_its_job(front: Front, stream: bool) -> None:
+    call = front.ask(stream=stream)
+    ticket = await front.held(A)
+    hear(ticket, A.start())
+    await fakes.turns()
+    call.leave()
+    await call.whole()
+    assert isinstance(ticket.error, errors.ClientGone)
+    assert front.dispatch.tickets == {}
+    told = [frames.unpack_control(sent).op for sent in front.bus.to("c.a")]
+    assert told == [Op.GO, Op.CANCEL]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_whose_task_is_cancelled_is_closed(front: Front, stream: bool) -> None:
+    call = front.ask(stream=stream)
+    ticket = await front.held(A)
+    if stream:
+        hear(ticket, A.start(), A.data(1, EVENTS[0]))
+        await call.until(lambda call: call.pieces)
+    call.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call.task
+    assert isinstance(ticket.error, errors.ClientGone)
+    assert front.dispatch.tickets == {}
+
+
+async def test_an_end_without_a_head_is_a_failure(front: Front) -> None:
+    call = front.ask()
+    hear(await front.held(A), A.end(0))
+    await call.whole()
+    assert (call.status, call.error["code"]) == (502, "engine_failed")
+
+
+async def test_leaving_after_the_answer_changes_nothing(front: Front) -> None:
+    call = front.ask()
+    ticket = await front.held(A)
+    hear(ticket, A.start(kind=JSON), A.data(1, b"{}"), A.end(2))
+    await call.whole()
+    call.leave()
+    assert ticket.error is None
+
+
+async def test_an_alarm_rings_after_a_pause_alone() -> None:
+    rang = asyncio.Event()
+    alarm = respond._Alarm(0.01, rang.set)
+    assert not alarm.rang()
+    async with asyncio.timeout(fakes.PATIENCE):
+        await rang.wait()
+    assert alarm.rang()
+    assert not alarm.rang()
+    alarm.stop()

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+import orjson
+import pytest
+
+from ingress.jobs import dispatch as dispatches
+from ingress.jobs.dispatch import Dispatch, Order
+from ingress.models.routes import Plan
+from schemas import errors, frames, jobs, topology
+from schemas.bus import ApiError, BusError, BusFull
+from schemas.frames import Op
+from schemas.settings import Settings
+from tests.unit import fakes
+from tests.unit.fakes import FakeBus
+from tests.unit.ingress.jobs.recorder import Holder
+
+A = Holder("a", 1)
+PLAN = Plan("chat", "llama.3", claim=2, first_token=30, total=60)
+
+
+def order(body: bytes = b"{}", **changed: Any) -> Order:
+    fields = {"endpoint": "/v1/x", "stream": True, "content_type": "application/json"}
+    return Order(plan=PLAN, body=body, account="acme", key="k1", **{**fields, **changed})
+
+
+@pytest.fixture
+async def dispatch(bus: FakeBus) -> Dispatch:
+    return Dispatch(bus, "in-1", Settings())
+
+
+async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBus) -> None:
+    ticket = await dispatch.submit(order(tags=(("asked", "chat"),)))
+    (post,) = bus.posts
+    job = jobs.unpack(post.payload)
+    assert dispatch.tickets == {job.id: ticket}
+    assert post.subject == "jobs.llama,3.i"
+    assert post.reply == f"r.in-1.{job.id}"
+    assert post.headers["Nats-Msg-Id"] == f"acme:{job.id}:0"
+    assert post.headers["Nats-TTL"] == "65s"
+    assert (job.account, job.key, job.stream, job.ingress) == ("acme", "k1", True, "in-1")
+    assert (job.claim_by - job.arrived, job.first_by - job.arrived) == (2000, 30_000)
+    assert job.total_by - job.arrived == 60_000
+    assert (job.body, job.body_size, job.tags) == (b"{}", 0, (("asked", "chat"),))
+    assert len(job.id) == 32
+
+
+async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: FakeBus) -> None:
+    """Repeated before the broker has confirmed it, it is the same message still."""
+    ticket = await dispatch.submit(order())
+    dispatch.publish(ticket)
+    dispatch.hedge(ticket)
+    dispatch.move(ticket, 0.0)
+    found = [jobs.unpack(post.payload) for post in bus.posts]
+    assert [job.again for job in found] == [False, False, True, True]
+
+
+async def test_jobs_of_one_request_know_of_each_other(dispatch: Dispatch, bus: FakeBus) -> None:
+    await dispatch.submit_all([order(), order(), order()])
+    found = [jobs.unpack(post.payload) for post in bus.posts]
+    ids = tuple(job.id for job in found)
+    assert len(set(ids)) == 3
+    assert {len(id) for id in ids} == {32}
+    assert [job.together for job in found] == [ids] * 3
+    alone = await dispatch.submit(order())
+    assert alone.job.together == (alone.job.id,)
+
+
+async def test_no_two_jobs_share_an_id(dispatch: Dispatch) -> None:
+    tickets = [await dispatch.submit(order()) for _ in range(50)]
+    assert len({ticket.job.id for ticket in tickets}) == 50
+
+
+async def test_a_large_body_stays_here(dispatch: Dispatch) -> None:
+    limit = Settings().ingress.inline_body
+    small = await dispatch.submit(order(b"x" * limit))
+    large = await dispatch.submit(order(b"x" * (limit + 1)))
+    assert (len(small.job.body), small.job.body_size) == (limit, 0)
+    assert (large.job.body, large.job.body_size, len(large.body)) == (b"", limit + 1, limit + 1)
+
+
+async def test_a_broker_that_is_away_is_waited_for(
+    dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus.up = False
+    submitting = asyncio.create_task(dispatch.submit(order()))
+    await fakes.turns()
+    assert not submitting.done()
+    bus.up = True
+    assert (await submitting).job.id in dispatch.tickets
+
+    bus.up = False
+    monkeypatch.setattr(dispatches, "AWAY_PATIENCE", 0.0)
+    with pytest.raises(errors.BrokerUnavailable) as caught:
+        await dispatch.submit(order())
+    assert caught.value.retry_after == 1
+
+
+@pytest.mark.parametrize("fault", [BusFull("full"), BusError("closed")])
+async def test_what_cannot_be_published_is_not_kept(
+    dispatch: Dispatch, bus: FakeBus, fault: BusError
+) -> None:
+    bus.fault = fault
+    with pytest.raises(errors.BrokerUnavailable):
+        await dispatch.submit(order())
+    assert dispatch.tickets == {}
+
+
+async def test_of_many_all_or_none_are_submitted(
+    dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(await dispatch.submit_all([order(), order()])) == 2
+    publish = dispatch.publish
+    left = iter(range(2))
+
+    def fail_third(ticket: Any) -> None:
+        if next(left, None) is None:
+            raise BusFull("full")
+        publish(ticket)
+
+    monkeypatch.setattr(dispatch, "publish", fail_third)
+    with pytest.raises(errors.BrokerUnavailable):
+        await dispatch.submit_all([order()] * 3)
+    assert len(dispatch.tickets) == 2
+
+
+async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> None:
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"stream":"JOBS","seq":17}')
+    assert ticket.sequence == 17
+    assert not ticket.done
+
+
+async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch) -> None:
+    now = asyncio.get_running_loop().time()
+    for second in range(11):
+        dispatch.rate.finished("llama.3", now - 10 + second)
+    ticket = await dispatch.submit(order())
+    refusal = {"error": {"code": 503, "err_code": topology.QUEUE_FULL, "description": "maximum"}}
+    dispatch.stored(ticket, orjson.dumps(refusal))
+    assert isinstance(ticket.error, errors.QueueFull)
+    assert ticket.error.retry_after == 300.0  # a thousand at one a second, and no more is said
+    assert "1000" in ticket.error.message
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "no JetStream"),
+        (b'{"error":{"err_code":10023,"description":"insufficient resources"}}', "insufficient"),
+    ],
+)
+async def test_a_job_that_was_not_stored_is_a_503(
+    dispatch: Dispatch, data: bytes, why: str
+) -> None:
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, data)
+    assert isinstance(ticket.error, errors.BrokerUnavailable)
+    assert why in ticket.error.message
+
+
+async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
+    for _ in range(2):
+        ticket = await dispatch.submit(order())
+        ticket.frame(A.claim(), 0)
+        ticket.frame(A.end(0), 0)
+        dispatch.close(ticket)
+        dispatch.close(ticket)
+    assert dispatch.tickets == {}
+    now = asyncio.get_running_loop().time()
+    assert dispatch.rate.wait("llama.3", 1, now) == 1.0
+
+
+async def test_closed_in_the_queue_the_job_is_deleted(dispatch: Dispatch, bus: FakeBus) -> None:
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"seq":17}')
+    dispatch.close(ticket)
+    await fakes.turns()
+    assert isinstance(ticket.error, errors.ClientGone)
+    assert bus.api_calls == [("STREAM.MSG.DELETE.JOBS", {"seq": 17, "no_erase": True})]
+
+
+async def test_closed_while_held_the_holder_is_cancelled(dispatch: Dispatch, bus: FakeBus) -> None:
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"seq":17}')
+    ticket.frame(A.claim(), 0)
+    dispatch.close(ticket)
+    await fakes.turns()
+    told = [frames.unpack_control(sent) for sent in bus.to("c.a")]
+    assert [control.op for control in told] == [Op.GO, Op.CANCEL]
+    assert {(control.job, control.nonce) for control in told} == {(ticket.job.id, A.nonce)}
+    assert bus.api_calls == []
+
+
+async def test_a_broker_that_is_away_does_not_stop_a_ticket(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"seq":17}')
+    bus.fault = BusFull("full")
+    bus.api_answer = _away
+    ticket.frame(A.claim(), 0)
+    ticket.revoke("silent", 0)
+    dispatch.bury(ticket.job, "why")
+    dispatch.close(ticket)
+    await fakes.turns()
+    assert ticket.done
+
+
+def _away(verb: str, _: Any) -> dict[str, Any]:
+    raise BusError(f"{verb}: timeout")
+
+
+def _missing(verb: str, _: Any) -> dict[str, Any]:
+    raise ApiError(verb, {"err_code": 10037, "description": "no message found"})
+
+
+async def test_a_dead_letter_is_the_job_with_its_last_error(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    job = fakes.job(model="llama.3")
+    dispatch.bury(job, "it broke")
+    (post,) = bus.posts
+    assert post.subject == "dead.llama,3"
+    assert jobs.unpack(post.payload) == job
+    assert post.headers["Headrace-Error"] == "it broke"
+    assert post.headers["Headrace-Job"] == job.id
+
+
+async def test_a_job_that_vanished_is_published_anew(dispatch: Dispatch, bus: FakeBus) -> None:
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"seq":17}')
+    ticket.frame(Holder("b", 2).claim(), 0)
+    ticket.revoke("disconnected", 0)
+    bus.api_answer = _missing
+    await dispatch.restore(ticket)
+    first, second = (post for post in bus.posts if post.subject.startswith("jobs."))
+    again = jobs.unpack(second.payload)
+    assert again == dataclasses.replace(jobs.unpack(first.payload), tags=(jobs.AGAIN,))
+    assert second.headers["Nats-Msg-Id"].endswith(":1")
+    ticket.frame(A.claim(), 0)
+    assert ticket.holder is not None
+
+
+async def test_a_hedged_job_is_published_anew_as_the_workers(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    """The broker's answer is about the job, not about another copy of it."""
+    ticket = await dispatch.submit(order())
+    dispatch.stored(ticket, b'{"seq":17}')
+    dispatch.hedge(ticket)
+    dispatch.stored(ticket, b'{"seq":18}')
+    dispatch.again(ticket.job)
+    dispatch.stored(ticket, b'{"seq":19}')
+    assert (ticket.sequence, ticket.offered, ticket.edition) == (19, 18, 1)
+    assert bus.posts[-1].subject == bus.posts[0].subject
+    await fakes.turns()
+    assert bus.api_calls[-1][1]["seq"] == 17
+
+
+@pytest.mark.parametrize("answer", [_away, lambda verb, body: {"message": {}}])
+async def test_a_job_that_is_there_or_may_be_is_left(
+    dispatch: Dispatch, bus: FakeBus, answer: Any
+) -> None:
+    ticket = await dispatch.submit(order())
+    bus.api_answer = answer
+    await dispatch.restore(ticket)
+    assert len(bus.posts) == 1
+
+
+async def test_a_job_that_was_claimed_meanwhile_is_left(dispatch: Dispatch, bus: FakeBus) -> None:
+    ticket = await dispatch.submit(order())
+
+    def claimed(verb: str, body: Any) -> dict[str, Any]:
+        ticket.frame(A.claim(), 0)
+        return _missing(verb, body)
+
+    bus.api_answer = claimed
+    await dispatch.restore(ticket)
+    assert ticket.edition == 0

@@ -1,0 +1,260 @@
+"""What holds of a ticket whatever holders, network and clock do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ingress.jobs.ticket import SUSPECT, Ticket
+from schemas import errors
+from schemas.frames import Frame, Kind, Op
+from tests.unit.conftest import EXAMPLES
+from tests.unit.ingress.jobs import recorder
+from tests.unit.ingress.jobs.recorder import START, Holder, Recorder, Said
+
+PICK = st.integers(0, 11)
+ORDERS = st.sampled_from(
+    ["as sent", "as sent", "as sent", "not yet", "backwards", "twice", "the last alone"]
+)
+WORLD = st.sampled_from(
+    [
+        *["nothing", "the client reads"] * 5,
+        *["a delivery", "a delivery after silence", "revoked", "published anew"] * 2,
+        *["a delivery to one who is deaf", "asked to resend", "the client leaves"],
+    ]
+)
+
+
+@dataclass
+class Player:
+    """A holder with a network of its own: what it sent may come late, twice, or never."""
+
+    holder: Holder
+    deaf: bool
+    """It does not stop when told to: the word comes late."""
+    sent: list[Frame] = field(default_factory=list)
+    wire: list[Frame] = field(default_factory=list)
+    text: bytes = b""
+    """All that it said."""
+    over: bool = False
+    """It sent its last frame, or was told to stop."""
+    granted: bool = False
+    """It was told GO, and has not lost the job since."""
+    asked: int = -1
+    """The first frame that the ticket missed, when it said so last."""
+
+    def send(self, frame: Frame) -> None:
+        self.sent.append(frame)
+        self.wire.append(frame)
+
+
+class Tickets(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.effects = Recorder()
+        self.ticket: Ticket = recorder.ticket(self.effects, max_attempts=3)
+        self.now = START
+        self.players: list[Player] = []
+        self.taken = b""
+        self.final: tuple[object, ...] | None = None
+        self.delivered = 0
+        self.former: set[int] = set()
+
+    # What the world does
+
+    @initialize()
+    def the_first_delivery(self) -> None:
+        self.a_delivery()
+
+    def a_delivery(self, deaf: bool = False) -> None:
+        """To a worker that claims it, and has its claim heard."""
+        number = len(self.players) + 1
+        self.delivered += 1
+        player = Player(Holder(f"h{number}", self.delivered, 1000 + number), deaf)
+        self.players.append(player)
+        self.deliver(player, player.holder.claim())
+
+    # Each rule has something happen meanwhile: hypothesis leaves out some rules in each run.
+
+    @rule(pick=PICK, pieces=st.integers(1, 3), order=ORDERS, meanwhile=WORLD)
+    def speaks(self, pick: int, pieces: int, order: str, meanwhile: str) -> None:
+        self.happens(meanwhile)
+        player = self.pick(pick)
+        if not player.over:
+            if not player.sent:
+                player.send(player.holder.start())
+            for _ in range(pieces):
+                piece = f"{player.holder.name}:{len(player.sent)} ".encode()
+                player.text += piece
+                player.send(player.holder.data(len(player.sent), piece))
+        self.arrive(player, order)
+
+    @rule(pick=PICK, retryable=st.none() | st.booleans(), order=ORDERS, meanwhile=WORLD)
+    def is_over(self, pick: int, retryable: bool | None, order: str, meanwhile: str) -> None:
+        self.happens(meanwhile)
+        player = self.pick(pick)
+        seq, holder = len(player.sent), player.holder
+        if not player.over:
+            player.over = True
+            last = holder.end(seq) if retryable is None else holder.fail(seq, retryable=retryable)
+            player.send(last)
+        self.arrive(player, order)
+
+    @rule(
+        pick=PICK,
+        what=st.sampled_from(["claim", "alive", "hole", "hole for good", "old"]),
+        meanwhile=WORLD,
+    )
+    def says_again(self, pick: int, what: str, meanwhile: str) -> None:
+        self.happens(meanwhile)
+        player = self.pick(pick)
+        holder = player.holder
+        if what == "claim" and not player.over:
+            self.deliver(player, holder.claim())
+        elif what == "alive":
+            self.deliver(player, holder.alive(len(player.sent)))
+        elif what.startswith("hole") and player.asked >= 0:  # it did not keep what is missing
+            self.deliver(player, holder.fail(player.asked, retryable=what == "hole"))
+        elif what == "old":
+            for frame in player.sent:
+                self.deliver(player, frame)
+
+    def happens(self, what: str) -> None:
+        match what:
+            case "a delivery":
+                self.a_delivery()
+            case "a delivery to one who is deaf":
+                self.a_delivery(deaf=True)
+            case "a delivery after silence":
+                self.now += SUSPECT
+                self.a_delivery()
+            case "published anew":
+                if not self.ticket.done and self.ticket.holder is None:
+                    self.ticket.renew()
+                    self.delivered = 0
+            case "revoked":
+                self.ticket.revoke("disconnected", self.now)
+            case "asked to resend":
+                self.now += 1
+                self.ticket.ask_resend(self.now)
+            case "the client leaves" if len(self.players) > 2:
+                self.ticket.fail(errors.ClientGone("left"))
+            case "the client reads":
+                self.taken += self.ticket.take()
+        self.heed()
+
+    def arrive(self, player: Player, order: str) -> None:
+        if order == "not yet":
+            return
+        wire, player.wire = player.wire, []
+        if order == "backwards":
+            wire.reverse()
+        elif order == "twice":
+            wire = wire + wire
+        elif order == "the last alone":
+            wire = wire[-1:]
+        for frame in wire:
+            self.deliver(player, frame)
+
+    # What comes of it
+
+    def pick(self, index: int) -> Player:
+        """The last that claimed, mostly, as it is the one that may hold the job."""
+        return self.players[-1 - max(0, index - 8) % len(self.players)]
+
+    def deliver(self, player: Player, frame: Frame) -> None:
+        ticket = self.ticket
+        before, heard, last = ticket.holder, ticket.times.heard, ticket.attempt
+        ticket.frame(frame, self.now)
+        if ticket.holder is not None and ticket.holder is not before:
+            assert before is None or self.now - heard >= SUSPECT
+            assert frame.attempt > last
+            assert frame.nonce not in self.former
+            self.former.add(frame.nonce)
+        self.heed()
+
+    def heed(self) -> None:
+        """Have the players do what they were told, and check who was told to go."""
+        holder = self.ticket.holder
+        for player in self.players:
+            player.granted = player.granted and holder is not None and (
+                holder.holder == player.holder.name
+            )  # fmt: skip
+        for said in self.effects.drain():
+            if isinstance(said, Said):
+                (player,) = [p for p in self.players if p.holder.name == said.holder]
+                self.obey(player, said)
+            else:
+                ack, word = said
+                assert word == (b"+TERM" if self.ticket.done else b"-NAK")
+                assert ack in [p.holder.ack for p in self.players]
+
+    def obey(self, player: Player, said: Said) -> None:
+        ticket = self.ticket
+        assert said.nonce == player.holder.nonce
+        if said.op == Op.GO:
+            assert ticket.error is None
+            assert not [p for p in self.players if p.granted and p is not player]
+            assert ticket.holder is not None
+            assert ticket.holder.holder == player.holder.name
+            player.granted = True
+        elif said.op == Op.RESEND:
+            assert isinstance(said.argument, int)
+            player.asked = said.argument
+            player.wire += [f for f in player.sent if f.seq >= said.argument]
+        else:
+            assert said.op != Op.GONE or ticket.done
+            player.granted = False
+            player.over = player.over or not player.deaf
+            if said.argument:
+                assert isinstance(ticket.error, errors.EngineFailed)
+                assert ticket.tries == 3
+
+    @invariant()
+    def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
+        if self.taken:
+            assert [p for p in self.players if p.text.startswith(self.taken)]
+
+    @invariant()
+    def a_whole_answer_is_all_of_one_attempt(self) -> None:
+        if self.ticket.ended is not None:
+            self.taken += self.ticket.take()
+            whole = [p for p in self.players if p.sent and p.sent[-1].kind == Kind.END]
+            assert self.taken in [p.text for p in whole]
+
+    @invariant()
+    def nothing_is_left_of_an_attempt_that_was_lost(self) -> None:
+        ticket = self.ticket
+        if ticket.holder is None and not ticket.done:
+            assert (ticket.head, ticket.buffered, ticket.times.first) == (None, 0, 0.0)
+
+    @invariant()
+    def one_at_most_was_told_to_go(self) -> None:
+        assert sum(player.granted for player in self.players) <= 1
+
+    @invariant()
+    def there_is_one_outcome_and_it_stays(self) -> None:
+        ticket = self.ticket
+        assert ticket.ended is None or ticket.error is None
+        assert ticket.tries <= 3
+        if ticket.done:
+            outcome = (ticket.ended, ticket.error, ticket.holder, ticket.head, ticket.tries)
+            assert self.final is None or outcome == self.final
+            self.final = outcome
+
+    @invariant()
+    def a_job_past_its_last_attempt_is_kept_once(self) -> None:
+        error = self.ticket.error
+        dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
+        assert len(self.effects.buried) == dead
+
+    @invariant()
+    def what_is_buffered_is_counted(self) -> None:
+        assert self.ticket.buffered == sum(map(len, self.ticket._pieces))
+
+
+TestTickets = Tickets.TestCase
+TestTickets.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=30)

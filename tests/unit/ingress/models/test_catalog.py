@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ingress.models import catalog as catalogs
+from ingress.models.catalog import STALE, Catalog
+from schemas.nodes import ServedModel
+from tests.unit.fakes import card
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 500.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def catalog(clock: Clock) -> Catalog:
+    return Catalog(clock)
+
+
+def test_nobody_is_known_at_first(catalog: Catalog) -> None:
+    assert catalog.known() == []
+    assert catalog.models() == {}
+    assert not catalog.knows("m")
+    assert (catalog.absent("m"), catalog.slots("m"), catalog.heard("w")) == (0.0, 0, 0.0)
+    assert catalog.at("S", 7) == ""
+
+
+def test_a_card_brings_models(catalog: Catalog, clock: Clock) -> None:
+    catalog.hear(card("w-1", "a", "b", slots=4))
+    catalog.hear(card("w-2", "b", slots=2))
+    assert sorted(catalog.models()) == ["a", "b"]
+    assert [c.holder for c, _ in catalog.models()["b"]] == ["w-1", "w-2"]
+    assert (catalog.slots("a"), catalog.slots("b")) == (4, 6)
+    assert catalog.serves("b")
+    assert catalog.heard("w-2") == clock.now
+    assert catalog.at("S", 7) == "w-1"
+
+
+def test_a_connection_leads_to_its_worker(catalog: Catalog) -> None:
+    catalog.hear(card("w-1", "a", client=1))
+    catalog.hear(card("w-2", "a", client=2))
+    catalog.hear(card("w-3", "a", client=2, server="T"))
+    assert [catalog.at("S", 2), catalog.at("T", 2), catalog.at("T", 1)] == ["w-2", "w-3", ""]
+
+
+def test_a_worker_that_falls_silent_is_dropped_and_its_models_stay_known(
+    catalog: Catalog, clock: Clock
+) -> None:
+    catalog.hear(card("w-1", "a", "b"))
+    clock.now += STALE
+    catalog.hear(card("w-2", "b"))
+    assert catalog.expire() == []
+    clock.now += 0.1
+    assert catalog.expire() == ["w-1"]
+    assert (catalog.serves("a"), catalog.knows("a")) == (False, True)
+    assert catalog.known() == ["a", "b"]
+    clock.now += 2
+    assert (catalog.absent("a"), catalog.absent("b")) == (2.0, 0.0)
+
+
+def test_a_model_that_comes_back_was_never_absent(catalog: Catalog, clock: Clock) -> None:
+    catalog.hear(card("w-1", "a"))
+    catalog.forget("w-1")
+    catalog.forget("w-1")
+    clock.now += 5
+    assert catalog.absent("a") == 5
+    catalog.hear(card("w-2", "a"))
+    assert catalog.absent("a") == 0
+    catalog.forget("w-2")
+    clock.now += 1
+    assert catalog.absent("a") == 1
+
+
+def test_an_engine_that_is_away_takes_its_models_with_it(catalog: Catalog, clock: Clock) -> None:
+    catalog.hear(card("w-1", "a", "b"))
+    catalog.hear(card("w-1", "b"))
+    clock.now += 1
+    assert not catalog.serves("a")
+    assert (catalog.absent("a"), catalog.absent("b")) == (1.0, 0.0)
+
+
+def test_a_model_that_moves_within_one_card_is_served(catalog: Catalog, clock: Clock) -> None:
+    catalog.hear(card("w-1", "a"))
+    moved = ServedModel("a", "other", "echo", 9)
+    catalog.hear(card("w-1", models=(moved,)))
+    clock.now += 1
+    assert (catalog.absent("a"), catalog.slots("a")) == (0.0, 9)
+
+
+def test_a_model_known_by_name_alone_is_absent(catalog: Catalog, clock: Clock) -> None:
+    catalog.know("a")
+    clock.now += 3
+    catalog.know("a")
+    assert (catalog.knows("a"), catalog.serves("a"), catalog.absent("a")) == (True, False, 3.0)
+    catalog.hear(card("w-1", "a"))
+    catalog.know("a")
+    assert catalog.absent("a") == 0
+
+
+def test_after_a_deafness_of_its_own_nobody_is_late(catalog: Catalog, clock: Clock) -> None:
+    catalog.hear(card("w-1", "a"))
+    catalog.know("b")
+    clock.now += 60
+    catalog.refresh()
+    assert catalog.expire() == []
+    assert catalog.absent("b") == 0
+    clock.now += STALE + 0.1
+    assert catalog.expire() == ["w-1"]
+
+
+def test_only_changes_are_counted(catalog: Catalog) -> None:
+    def after(change: Callable[[], object]) -> int:
+        change()
+        return catalog.edition
+
+    assert catalog.edition == 0
+    assert after(lambda: catalog.hear(card("w-1", "a"))) == 1
+    assert after(lambda: catalog.hear(card("w-1", "a", jobs=1))) == 1
+    assert after(lambda: catalog.hear(card("w-1", "a", "b"))) == 2
+    assert after(lambda: catalog.forget("w-1")) == 3
+    assert after(lambda: catalog.forget("w-1")) == 3
+
+
+def test_only_so_many_models_are_remembered(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogs, "MOST", 2)
+    catalog.know("first")
+    for turn in range(3):
+        catalog.hear(card("w-1", f"a-{turn}", f"b-{turn}"))
+    assert catalog.known() == ["a-0", "a-2", "b-2", "first"]

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingress.models import fields
+from ingress.models.catalog import Catalog
+from ingress.models.fields import Fields
+from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
+from schemas.nodes import FALLBACK, Ignored, ServedModel
+from tests.unit import fakes
+
+NONE: frozenset[str] = frozenset()
+CHOICES = frozenset({"n"})
+
+
+def known(*models: ServedModel) -> tuple[Catalog, Fields]:
+    catalog = Catalog(lambda: 0.0)
+    for number, model in enumerate(models):
+        catalog.hear(fakes.card(f"w-{number}", models=(model,)))
+    return catalog, Fields(catalog)
+
+
+def model(*features: str, slots: int = 4, ignores: tuple[Ignored, ...] = ()) -> ServedModel:
+    return ServedModel("m", "e", "k", slots, features=features, ignores=ignores)
+
+
+def names(found: list[Ignored]) -> list[str]:
+    return [each.field for each in found]
+
+
+def test_nothing_is_known_of_an_absent_model() -> None:
+    _, checker = known()
+    assert checker.check("m", "chat", {"tools": []}, NONE) == []
+    assert checker.ability("m", "chat").choices == 1, "the one that comes may give no more"
+
+
+def test_an_engine_that_says_nothing_may_do_everything() -> None:
+    _, checker = known(model())
+    assert checker.check("m", "embeddings", {}, NONE) == []
+    assert checker.ability("m", "chat").choices == 4
+
+
+def test_an_endpoint_is_open_if_one_engine_has_it() -> None:
+    _, checker = known(model("chat"), model("embeddings"))
+    assert checker.check("m", "chat", {}, NONE) == []
+    with pytest.raises(UnsupportedEndpoint, match="it has /v1/chat/completions, /v1/embeddings"):
+        checker.check("m", "rerank", {}, NONE)
+
+
+def test_a_field_counts_only_if_every_engine_with_the_endpoint_honours_it() -> None:
+    lame = Ignored("seed", "no seeds", ("chat",))
+    _, checker = known(model("chat"), model("chat", ignores=(lame,)))
+    assert checker.check("m", "chat", {"seed": 5}, NONE) == [lame]
+    _, checker = known(model("chat"), model("completions", ignores=(Ignored("seed", "x"),)))
+    assert checker.check("m", "chat", {"seed": 5}, NONE) == []
+
+
+def test_what_the_fabric_does_itself_is_not_ignored() -> None:
+    _, checker = known(model("chat", ignores=(Ignored("n", "one", unless=(1,)),)))
+    assert names(checker.check("m", "chat", {"n": 2}, NONE)) == ["n"]
+    assert checker.check("m", "chat", {"n": 2}, CHOICES) == []
+    assert checker.ability("m", "chat").choices == 1
+
+
+def test_choices_are_what_every_engine_can_give() -> None:
+    _, checker = known(model("chat", "n", slots=8), model("chat", "n", slots=2))
+    assert checker.ability("m", "chat").choices == 2
+
+
+@pytest.mark.parametrize(
+    ("paid", "choices"),
+    [([("chat",)], 1), ([("chat", "n")], 128), ([("chat",), ("chat", "n")], 128)],
+)
+def test_one_provider_that_gives_several_choices_is_enough(
+    paid: list[tuple[str, ...]], choices: int
+) -> None:
+    catalog = Catalog(lambda: 0.0)
+    models = tuple(model(*features) for features in paid)
+    catalog.hear(fakes.card("fb-1", models=models, role=FALLBACK))
+    assert Fields(catalog).ability("m", "chat").choices == choices
+
+
+def test_what_was_found_is_kept_until_another_card_comes() -> None:
+    catalog, checker = known(model("chat"))
+    assert checker.ability("m", "chat") is checker.ability("m", "chat")
+    catalog.hear(fakes.card("w-0", models=(model("chat"),)))
+    before = checker.ability("m", "chat")
+    assert checker.ability("m", "chat") is before, "the same card again"
+    catalog.hear(fakes.card("w-0", models=(model("embeddings"),)))
+    assert not checker.ability("m", "chat").open
+    catalog.forget("w-0")
+    assert checker.ability("m", "chat").open
+
+
+@pytest.mark.parametrize(
+    ("feature", "tool", "foreign"),
+    [
+        ("chat", {"type": "function"}, False),
+        ("chat", {"type": "custom"}, True),
+        ("responses", {"type": "web_search"}, True),
+        ("messages", {"name": "f"}, False),
+        ("messages", {"type": "custom", "name": "f"}, False),
+        ("messages", {"type": "bash_20250124", "name": "bash"}, True),
+    ],
+)
+def test_tools_of_other_kinds(feature: str, tool: dict[str, Any], foreign: bool) -> None:
+    _, checker = known(model(feature))
+    found = names(checker.check("m", feature, {"tools": [tool]}, NONE))
+    assert found == (["tools[0].type"] if foreign else [])
+    _, checker = known(model(feature, fields.SERVER_TOOLS))
+    assert checker.check("m", feature, {"tools": [tool]}, NONE) == []
+
+
+def test_a_refusal_names_the_first_and_a_warning_all() -> None:
+    found = [Ignored("a", "so"), Ignored("b", "thus — truly\n")]
+    with pytest.raises(UnsupportedParameter) as caught:
+        fields.refuse("m", found)
+    assert caught.value.param == "a"
+    assert fields.warning(found) == "a has no effect: so; b has no effect: thus ? truly "
+    fields.refuse("m", [])
+    fields.refuse("m", [Ignored("c", "perhaps", tried=True)])
+
+
+# Fields that nobody is known to have.
+
+KNOWS = ("chat,completions grammar min_p", "chat id_slot")
+
+
+def own(kind: str, *knows: str, ignores: tuple[Ignored, ...] = ()) -> ServedModel:
+    return ServedModel("m", "e", kind, 4, features=("chat",), ignores=ignores, knows=knows)
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"messages": [], "temperature": 1, "metadata": {}, "web_search_options": {}}, ""),
+        ({"grammar": "x", "id_slot": 1}, ""),
+        ({"lame": 1}, ""),
+        (
+            {"temprature": 1},
+            "'temprature' is known neither to OpenAI's API nor to llama-server;"
+            " did you mean 'temperature'?",
+        ),
+        ({"gramar": 1}, "'gramar' is known neither to OpenAI's API nor to llama-server;"
+         " did you mean 'grammar'?"),
+        ({"qqq": 1}, "'qqq' is known neither to OpenAI's API nor to llama-server"),
+    ],
+)  # fmt: skip
+def test_what_nobody_is_known_to_have_is_told_of(request_: dict[str, Any], told: str) -> None:
+    _, checker = known(own("llamacpp", *KNOWS, ignores=(Ignored("lame", "so"),)))
+    assert checker.strange("m", "chat", request_) == told
+
+
+def test_of_an_engine_that_does_not_tell_nothing_is_known() -> None:
+    for models in ((), (own("openai"),), (own("llamacpp", "completions grammar"),)):
+        _, checker = known(*models)
+        assert checker.strange("m", "chat", {"temprature": 1}) == ""
+
+
+def test_what_only_one_of_two_engines_has_may_be_passed_over() -> None:
+    _, checker = known(own("llamacpp", *KNOWS), own("vllm", "chat min_p"))
+    assert checker.strange("m", "chat", {"min_p": 1}) == ""
+    told = checker.strange("m", "chat", {"id_slot": 1})
+    assert told == "'id_slot' is known neither to OpenAI's API nor to vLLM"
+    told = checker.strange("m", "chat", {"qqq": 1})
+    assert told == "'qqq' is known neither to OpenAI's API nor to llama-server or vLLM"
+
+
+def test_many_and_long_strange_names_stay_short() -> None:
+    _, checker = known(own("llamacpp", *KNOWS))
+    odd = {f"{number}{'z' * 5000}\n": 1 for number in range(9)}
+    told = fields.warning([Ignored("a", "so")], checker.strange("m", "chat", odd))
+    assert told.startswith("a has no effect: so; '0zzz")
+    assert told.endswith("and 5 more")
+    assert len(told) < 1000
+    assert told.isprintable()
+
+
+def test_what_was_meant_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client sends the same fields each time, and each took longer than all else here."""
+    looked: list[str] = []
+
+    def close(name: str, *_: object) -> list[str]:
+        looked.append(name)
+        return []
+
+    monkeypatch.setattr(fields, "get_close_matches", close)
+    catalog, checker = known(own("llamacpp", "chat n_probs"))
+    for _ in range(3):
+        assert "'chat_id' is known neither" in checker.strange("m", "chat", {"chat_id": 1})
+    assert looked == ["chat_id"]
+    catalog.hear(fakes.card("w-0", models=(own("vllm", "chat chat_id"),)))
+    assert checker.strange("m", "chat", {"chat_id": 1}) == ""
+    for number in range(2 * fields._KEPT):
+        checker.strange("m", "chat", {f"odd{number}": 1})
+    assert len(checker._odd) <= fields._KEPT

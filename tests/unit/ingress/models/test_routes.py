@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ingress.models.catalog import Catalog
+from ingress.models.routes import Plan, Routes
+from schemas.errors import ModelNotFound
+from schemas.nodes import ServedModel
+from schemas.settings import Route, Settings
+from tests.unit.fakes import card
+
+
+def routes(*models: str, route: list[Route] | None = None, **defaults: Any) -> Routes:
+    catalog = Catalog(lambda: 0.0)
+    catalog.hear(card("w-1", *models))
+    config = Settings.model_validate({"routes": defaults, "route": route or []})
+    return Routes(config, catalog)
+
+
+def test_a_served_model_is_its_own_route() -> None:
+    plan = routes("m", claim=1, first_token=2, total=3).plan("m")
+    assert plan == Plan("m", "m", 1.0, 2.0, 3.0)
+
+
+def test_a_named_route_has_deadlines_of_its_own_where_it_says_so() -> None:
+    made = routes(route=[Route(name="chat", model="m", claim=0, total=9)], first_token=7)
+    assert made.plan("chat") == Plan("chat", "m", 0.0, 7.0, 9.0)
+
+
+def test_a_route_hides_a_model_of_its_name() -> None:
+    assert routes("m", "n", route=[Route(name="m", model="n")]).plan("m").model == "n"
+
+
+def test_the_model_of_a_route_is_known_before_anyone_serves_it() -> None:
+    made = routes(route=[Route(name="chat", model="m")])
+    assert made.plan("m").model == "m"
+    assert made.names() == ["chat", "m"]
+    assert made.aliases() == {"chat": "m"}
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_without_a_name_the_default_is_meant(name: str | None) -> None:
+    assert routes("a", "m", default="m").plan(name).name == "m"
+    assert routes("m", route=[Route(name="chat", model="m")], default="chat").plan(name) == Plan(
+        "chat", "m", 2.0, 300.0, 600.0
+    )
+
+
+def test_without_a_default_it_is_the_first_model_that_is_served() -> None:
+    assert routes("z", "a").plan(None).model == "a"
+
+
+def test_without_a_default_it_is_one_that_can_do_it() -> None:
+    catalog = Catalog(lambda: 0.0)
+    can = {"a": ("embeddings",), "b": ("chat",), "c": ("chat",)}
+    models = tuple(ServedModel(name, "e", "k", 1, features=words) for name, words in can.items())
+    catalog.hear(card("w-1", models=models))
+    made = Routes(Settings(), catalog)
+    named = {word: made.plan(None, word).model for word in ("chat", "embeddings", "rerank", "")}
+    assert named == {"chat": "b", "embeddings": "a", "rerank": "a", "": "a"}
+
+
+@pytest.mark.parametrize("name", ["x", "M", "m ", "*", "\n"])
+def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
+    with pytest.raises(ModelNotFound, match=r"does not exist. Known models: m, n\.") as caught:
+        routes("n", "m").plan(name)
+    assert caught.value.param == "model"
+
+
+def test_with_nothing_known_the_answer_says_what_to_do() -> None:
+    with pytest.raises(ModelNotFound, match=r"no default.*start a worker"):
+        routes().plan(None)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from ingress.request import forms
+from ingress.request.forms import Form, read_form
+from schemas import multipart
+from schemas.api import IMAGES, TRANSCRIPTIONS
+from schemas.errors import BodyTooLarge, InvalidRequest
+from schemas.multipart import Part
+
+FILE = Part("file", b"content", "a.wav")
+MEANING = {"n": forms.number, "stream": forms.flag, "kinds": forms.one_or_more}
+
+
+def form(*parts: Part) -> Form:
+    return Form(list(parts), b"", "")
+
+
+def text(name: str, value: str) -> Part:
+    return Part(name, value.encode())
+
+
+def fields(*parts: Part) -> dict[str, Any]:
+    return form(*parts).fields(frozenset({"file"}), MEANING)
+
+
+def refused(*parts: Part) -> str | None:
+    with pytest.raises(InvalidRequest) as fault:
+        fields(*parts)
+    assert fault.value.message
+    return fault.value.param
+
+
+def test_texts_mean_what_they_are_for() -> None:
+    found = fields(text("n", "2"), text("stream", "TRUE"), text("model", "2"), FILE)
+    assert found == {"n": 2, "stream": True, "model": "2"}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("2", 2), ("-1", -1), ("0.5", 0.5), ("1e3", 1000.0), ("two", "two"), ("", ""), ("²", "²")],
+)
+def test_numbers(said: str, meant: object) -> None:
+    found = forms.number(said)
+    assert (found, type(found)) == (meant, type(meant))
+    assert forms.number("1_0") == "1_0"
+
+
+def test_flags() -> None:
+    assert [forms.flag(word) for word in ("true", "1", "False", "0", "yes")] == [
+        *(True, True, False, False),
+        "yes",
+    ]
+
+
+def test_lists_are_named_so_or_known_to_be() -> None:
+    found = fields(text("kinds", "a"), text("kinds[]", "b"), text("x[]", "c"), text("x[]", "d"))
+    assert found == {"kinds": ["a", "b"], "x": ["c", "d"]}
+
+
+@pytest.mark.parametrize("names", [("model", "model"), ("model", "model[]"), ("model[]", "model")])
+def test_what_is_given_twice_is_not_chosen_from(names: tuple[str, str]) -> None:
+    assert refused(*(text(name, "a") for name in names)) == "model"
+
+
+def test_uploads_and_texts_are_not_mixed_up() -> None:
+    assert refused(Part("model", b"a", "name.txt")) == "model"
+    assert refused(Part("model", b"\xff")) == "model"
+    for part in (text("file", "a"), Part("file", b"", "a.wav")):
+        with pytest.raises(InvalidRequest, match="file"):
+            form(part).file("file")
+    with pytest.raises(InvalidRequest, match="Missing"):
+        form(text("model", "a")).file("file")
+    with pytest.raises(InvalidRequest, match="twice"):
+        form(FILE, FILE).file("file")
+    assert form(text("model", "a"), FILE).file("file") is FILE
+    assert form(FILE, FILE).files("file", "image") == [FILE, FILE]
+
+
+def request(body: bytes, content_type: str) -> Request:
+    pieces = [body[:10], body[10:]]
+
+    async def receive() -> dict[str, Any]:
+        piece = pieces.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
+
+    headers = [(b"content-type", content_type.encode("latin-1"))]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+
+
+async def test_a_form_is_read() -> None:
+    body, kind = multipart.encode([FILE, text("model", "a")])
+    found = await read_form(request(body, kind), 10_000)
+    assert (found.body, found.content_type) == (body, kind)
+    assert [part.name for part in found.parts] == ["file", "model"]
+
+
+async def test_what_cannot_be_one_is_not_read() -> None:
+    async def never() -> dict[str, Any]:
+        raise AssertionError("the body was read")
+
+    for kind in (b"", b"application/json", b"multipart/form-data", b"multipart/form-data; a=b"):
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-type", kind)]}
+        with pytest.raises(InvalidRequest, match=r"multipart/form-data"):
+            await read_form(Request(scope, never), 100)
+
+
+async def test_a_form_has_a_limit() -> None:
+    body, kind = multipart.encode([Part("file", bytes(1000), "a")])
+    with pytest.raises(BodyTooLarge):
+        await read_form(request(body, kind), 1000)
+    with pytest.raises(InvalidRequest, match="closing boundary"):
+        await read_form(request(body[:-9], kind), 10_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"n": 11}, "n"),
+        ({"n": True}, "n"),
+        ({"size": "64"}, "size"),
+        ({"size": "64x064"}, "size"),
+        ({"quality": 1}, "quality"),
+        ({"output_format": 5}, "output_format"),
+        ({"prompt": ""}, "prompt"),
+        ({"stream": True, "response_format": "url"}, "response_format"),
+    ],
+)
+def test_requests_for_pictures(asked: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as fault:
+        IMAGES.check({"prompt": "a cat", **asked})
+    assert fault.value.param == param
+    good = {"prompt": "a", "n": 10, "size": "1024x512", "output_format": "PNG", "own": object()}
+    assert IMAGES.check(good) is good
+    assert IMAGES.check({"prompt": "a", "size": "auto", "n": None})
+
+
+def test_requests_for_transcriptions() -> None:
+    words = {"timestamp_granularities": ["word"]}
+    assert TRANSCRIPTIONS.check({**words, "response_format": "verbose_json"})
+    for asked in (words, {**words, "response_format": "json"}, {"temperature": 1.01}):
+        with pytest.raises(InvalidRequest):
+            TRANSCRIPTIONS.check(asked)

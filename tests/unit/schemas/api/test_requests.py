@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import api
+from schemas.api import Shape
+from schemas.api.shape import parse
+from schemas.errors import InvalidRequest
+
+USER = {"role": "user", "content": "hi"}
+GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
+    "chat": (api.CHAT, {"messages": [USER]}),
+    "completions": (api.COMPLETIONS, {"prompt": "hi"}),
+    "embeddings": (api.EMBEDDINGS, {"input": "hi"}),
+    "responses": (api.RESPONSES, {"input": "hi"}),
+    "messages": (api.MESSAGES, {"model": "m", "messages": [USER], "max_tokens": 9}),
+    "count": (api.COUNT_TOKENS, {"model": "m", "messages": [USER]}),
+    "rerank": (api.RERANK, {"query": "hi", "documents": ["a"]}),
+}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+FLAT_TOOL = {"type": "function", "name": "f", "parameters": {}}
+ANTHROPIC_TOOL = {"name": "f", "input_schema": {"type": "object"}}
+
+
+def read(kind: str, change: dict[str, Any]) -> dict[str, Any]:
+    shape, good = GOOD[kind]
+    return shape.read(json.dumps({**good, **change}).encode())
+
+
+def refused(kind: str, change: dict[str, Any]) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        read(kind, change)
+    return caught.value
+
+
+def called(**changes: Any) -> dict[str, Any]:
+    """A chat whose history has a call."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, **changes}
+    return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+
+CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"messages": []}, "messages"),
+    ({"messages": "hi"}, "messages"),
+    ({"messages": [{}]}, "messages[0].role"),
+    ({"messages": [{"role": "robot"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+    ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        "messages[0].content[0].text",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages[0].content[0].image_url.url",
+    ),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+        "messages[0].content[0].input_audio",
+    ),
+    ({"messages": ["hi"]}, "messages[0]"),
+    (called(id=5), "messages[0].tool_calls[0].id"),
+    (called(type=None), "messages[0].tool_calls[0].type"),
+    (called(function=None), "messages[0].tool_calls[0].function"),
+    (called(function={"arguments": "{}"}), "messages[0].tool_calls[0].function.name"),
+    (called(function={"name": "f"}), "messages[0].tool_calls[0].function.arguments"),
+    (
+        called(function={"name": "f", "arguments": [1]}),
+        "messages[0].tool_calls[0].function.arguments",
+    ),
+    (
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": 5}]},
+        "messages[0].tool_call_id",
+    ),
+    ({"messages": [{**USER, "name": 5}]}, "messages[0].name"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"temperature": 3}, "temperature"),
+    ({"temperature": True}, "temperature"),
+    ({"top_p": -1}, "top_p"),
+    ({"n": 0}, "n"),
+    ({"n": 1.0}, "n"),
+    ({"max_tokens": 1.5}, "max_tokens"),
+    ({"max_tokens": -2}, "max_tokens"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_completion_tokens": 0}, "max_completion_tokens"),
+    ({"max_tokens": 2, "max_completion_tokens": 100}, "max_tokens"),
+    ({"max_tokens": 10**30}, "max_tokens"),
+    ({"seed": "x"}, "seed"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream": 1}, "stream"),
+    ({"stop": [1]}, "stop[0]"),
+    ({"stop": 1}, "stop"),
+    ({"logit_bias": {"50256": 101}}, "logit_bias"),
+    ({"logit_bias": {"50256": "x"}}, "logit_bias"),
+    ({"logit_bias": "x"}, "logit_bias"),
+    ({"top_logprobs": 2}, "top_logprobs"),
+    ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+    ({"tools": [1]}, "tools[0]"),
+    ({"tools": [{}]}, "tools[0].type"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+    ({"tools": [{"type": "function", "function": {"name": ""}}]}, "tools[0].function.name"),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
+        "tools[0].function.parameters",
+    ),
+    (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": 5}}}]},
+        "tools[0].function.parameters.type",
+    ),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "always", "tools": [TOOL]}, "tool_choice"),
+    ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "tool_choice.function"),
+    (
+        {"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [TOOL]},
+        "tool_choice.function.name",
+    ),
+    ({"response_format": {}}, "response_format.type"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+        "response_format.json_schema.schema",
+    ),
+    ({"stream_options": {"include_usage": "x"}}, "stream_options.include_usage"),
+    ({"model": 7}, "model"),
+    ({"model": "m" * 2000}, "model"),
+]
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
+    *(("chat", change, param) for change, param in CHAT_FAULTS),
+    ("completions", {"prompt": []}, "prompt"),
+    ("completions", {"prompt": None}, "prompt"),
+    ("completions", {"prompt": [1, "a"]}, "prompt"),
+    ("completions", {"prompt": [[]]}, "prompt[0]"),
+    ("completions", {"prompt": [[1, -1]]}, "prompt[0]"),
+    ("completions", {"prompt": [-1]}, "prompt"),
+    ("completions", {"prompt": [True]}, "prompt"),
+    ("completions", {"n": 2, "best_of": 1}, "best_of"),
+    ("completions", {"logprobs": True}, "logprobs"),
+    ("completions", {"prompt": [2**40]}, "prompt"),
+    ("completions", {"prompt": [[1], [1, 2**31]]}, "prompt[1]"),
+    ("embeddings", {"input": [2**63]}, "input"),
+    ("embeddings", {"input": []}, "input"),
+    ("embeddings", {"input": 5}, "input"),
+    ("embeddings", {"input": ["a", 1]}, "input"),
+    ("embeddings", {"input": ["a"] * 2049}, "input"),
+    ("embeddings", {"encoding_format": "hex"}, "encoding_format"),
+    ("embeddings", {"dimensions": 0}, "dimensions"),
+    ("responses", {"input": []}, "input"),
+    ("responses", {"input": [{}]}, "input[0].type"),
+    ("responses", {"input": [{"type": 5}]}, "input[0].type"),
+    ("responses", {"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
+    ("responses", {"input": [{"role": "user"}]}, "input[0].content"),
+    (
+        "responses",
+        {"input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+        "input[0].content[0].text",
+    ),
+    ("responses", {"max_output_tokens": 0}, "max_output_tokens"),
+    ("responses", {"tools": [{"type": "function"}]}, "tools[0].name"),
+    (
+        "responses",
+        {"tools": [FLAT_TOOL], "tool_choice": {"type": "function", "name": "g"}},
+        "tool_choice.name",
+    ),
+    ("responses", {"text": {"format": {"type": "xml"}}}, "text.format.type"),
+    ("responses", {"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+    ("messages", {"max_tokens": None}, "max_tokens"),
+    ("messages", {"max_tokens": 0}, "max_tokens"),
+    ("messages", {"model": None}, "model"),
+    ("messages", {"messages": []}, "messages"),
+    ("messages", {"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+    ("messages", {"messages": [{"role": "user"}]}, "messages[0].content"),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        "messages[0].content[0].text",
+    ),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
+        "messages[0].content[0].tool_use_id",
+    ),
+    ("messages", {"system": [{}]}, "system[0].type"),
+    ("messages", {"tools": [{}]}, "tools[0].name"),
+    ("messages", {"tools": [{"name": "f", "input_schema": 1}]}, "tools[0].input_schema"),
+    (
+        "messages",
+        {"tools": [{"name": "f", "input_schema": {"properties": {"a": {"type": "text"}}}}]},
+        "tools[0].input_schema.properties.a.type",
+    ),
+    (
+        "responses",
+        {"tools": [{**FLAT_TOOL, "parameters": {"type": "nonsense"}}]},
+        "tools[0].parameters.type",
+    ),
+    ("messages", {"tool_choice": {}}, "tool_choice.type"),
+    ("messages", {"tool_choice": {"type": "any"}}, "tool_choice"),
+    (
+        "messages",
+        {"tool_choice": {"type": "tool", "name": "g"}, "tools": [ANTHROPIC_TOOL]},
+        "tool_choice.name",
+    ),
+    ("messages", {"stop_sequences": "x"}, "stop_sequences"),
+    ("count", {"messages": 5}, "messages"),
+    ("rerank", {"documents": []}, "documents"),
+    ("rerank", {"documents": [{}]}, "documents[0].text"),
+    ("rerank", {"query": 5}, "query"),
+    ("rerank", {"top_n": 0}, "top_n"),
+    ("rerank", {"top_n": 2**31}, "top_n"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "param"), FAULTS)
+def test_a_refusal_says_where(kind: str, change: dict[str, Any], param: str) -> None:
+    error = refused(kind, change)
+    assert error.param == param
+    assert repr(param) in error.message
+    assert error.status == 400
+
+
+PASSING: list[tuple[str, dict[str, Any]]] = [
+    ("chat", {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]}),
+    ("chat", {"messages": [{"role": "tool", "content": "5", "tool_call_id": "x"}]}),
+    ("chat", called()),
+    ("chat", called(id=None)),
+    ("chat", called(function={"name": "f", "arguments": {"a": 1}})),
+    ("chat", {"messages": [{"role": "tool", "content": "5"}]}),
+    ("chat", called(function={"name": "f", "arguments": "{ no JSON"})),
+    ("chat", called(type="custom", function=None, custom={"name": "f", "input": "x"})),
+    ("chat", {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "f"}}}),
+    ("chat", {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}),
+    ("chat", {"response_format": {"type": "json_object", "schema": {}}}),
+    ("chat", {"logit_bias": {"5": -100, "6": False}, "logprobs": True, "top_logprobs": 5}),
+    ("chat", {"logit_bias": [[5, 1.5]], "stop": ["a", "b", "c", "d", "e"], "max_tokens": -1}),
+    ("chat", {"stream": None, "new_field": {"a": [1]}, "temperature": 0, "seed": -1}),
+    ("chat", {"stream_options": {"include_usage": True, "odd": 1}}),
+    ("chat", {"max_tokens": 5, "max_completion_tokens": 5}),
+    ("chat", {"max_tokens": None, "max_completion_tokens": 5}),
+    ("completions", {"prompt": ["a", "b"], "max_tokens": 0}),
+    ("completions", {"prompt": [1, 2]}),
+    ("completions", {"prompt": [[1], [2]]}),
+    ("embeddings", {"input": "", "encoding_format": "base64", "dimensions": 5}),
+    ("embeddings", {"input": ["a"] * 2048}),
+    ("responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": ""}]}]}),
+    ("responses", {"input": [{"type": "function_call_output", "call_id": "x", "output": "5"}]}),
+    ("responses", {"tools": [FLAT_TOOL], "tool_choice": "required", "text": {"format": None}}),
+    ("messages", {"system": "x", "tools": [ANTHROPIC_TOOL], "tool_choice": {"type": "any"}}),
+    ("messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+    ("rerank", {"documents": ["a", {"text": "b"}], "top_n": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), PASSING)
+def test_what_is_right_passes_and_stays_as_it_is(kind: str, change: dict[str, Any]) -> None:
+    assert read(kind, change) == {**GOOD[kind][1], **change}
+
+
+def test_a_missing_parameter_is_called_missing() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        api.CHAT.read(b'{"model":"m"}')
+    error = caught.value
+    assert (error.param, error.message) == ("messages", "Missing required parameter: 'messages'.")
+
+
+def test_of_a_union_the_member_that_was_meant_is_named() -> None:
+    error = refused("chat", {"messages": [{"role": "user", "content": 5}]})
+    assert "string, or: Input should be a valid list" in error.message
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b"5", b"null", b"true"])
+def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        api.CHAT.read(body)
+    assert caught.value.param == "body"
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
+def test_every_role_of_openai_is_known(role: str) -> None:
+    more = {"tool_call_id": "c"} if role == "tool" else {}
+    assert read("chat", {"messages": [{"role": role, "content": "x", **more}]})
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | NUMBERS | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(GOOD)), st.data())
+def test_any_json_is_taken_or_refused_with_a_place(kind: str, data: st.DataObject) -> None:
+    shape, good = GOOD[kind]
+    name = data.draw(st.sampled_from([*sorted(shape.fields), ""]))
+    value = data.draw(JSON)
+    body = json.dumps({**good, name: value} if name else value).encode()
+    fault = None
+    try:
+        found = shape.read(body)
+    except InvalidRequest as error:
+        fault = error
+    assert isinstance(found, dict) if fault is None else fault.param
+
+
+# JSON that two parsers would read differently.
+
+
+@given(JSON)
+def test_all_that_json_can_write_is_parsed(value: Any) -> None:
+    body = json.dumps(value).encode()
+    assert parse(body) == orjson.loads(body)
+
+
+KEYS = st.text(max_size=3) | st.sampled_from(['"', '\\"', "a", "\\u0022", "\\"])
+
+
+def written(pairs: list[tuple[str, Any]], ascii_only: bool, escape: bool) -> bytes:
+    inner = ",".join(
+        f"{json.dumps(k, ensure_ascii=ascii_only)}: {json.dumps(v, ensure_ascii=ascii_only)}"
+        for k, v in pairs
+    )
+    text = "{" + inner + "}"
+    return (text.replace('\\"', "\\u0022") if escape else text).encode("utf-8", "replace")
+
+
+@given(st.lists(st.tuples(KEYS, st.text(max_size=3) | KEYS), max_size=5), st.booleans())
+def test_a_duplicate_key_is_always_found(pairs: list[tuple[str, Any]], ascii_only: bool) -> None:
+    body = written(pairs, ascii_only, escape=False)
+    keys = [key for key, _ in json.loads(body, object_pairs_hook=list)]
+    if len(set(keys)) == len(keys):
+        assert parse(body) == json.loads(body)
+    else:
+        with pytest.raises(InvalidRequest, match="duplicate keys"):
+            parse(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "fine"),
+    [
+        (rb'{"a":"\u0022","b":"\\u0022\u0022"}', True),
+        (rb'{"a":1,"a":"\u0022\u0022"}', False),
+        (rb'{"\u0061":1,"a":2}', False),
+        (rb'{"a":{"b":1,"b":1}}', False),
+        (rb'[{"a":"\\\""},{"a":"\\"}]', True),
+    ],
+)
+def test_escaped_quotes_hide_nothing(body: bytes, fine: bool) -> None:
+    if fine:
+        assert parse(body) == json.loads(body)
+    else:
+        with pytest.raises(InvalidRequest):
+            parse(body)
+
+
+@pytest.mark.parametrize("body", [b"NaN", b"-Infinity", b'{"a":1e999}', b'"\xff"', b'"\\ud800"'])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="not valid JSON"):
+        parse(body)
+
+
+@pytest.mark.parametrize("depth", [300, 5000])
+def test_depth_has_an_end(depth: int) -> None:
+    with pytest.raises(InvalidRequest):
+        parse(b"[" * depth + b"]" * depth)

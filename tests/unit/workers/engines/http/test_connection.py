@@ -1,0 +1,289 @@
+"""The HTTP client against raw sockets that behave well and badly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from workers.engines.http import connection as links
+from workers.engines.http.connection import HIGH_WATER, LinkBroken, Links
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+
+
+@asynccontextmanager
+async def serving(talk: Talk) -> AsyncIterator[str]:
+    """A server that gives each connection to `talk`."""
+
+    talks: set[asyncio.Task[None] | None] = set()
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(one, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        await _turns()  # what was accepted is talked to
+        server.close()
+        for task in filter(None, talks):
+            task.cancel()
+        await asyncio.gather(*filter(None, talks), return_exceptions=True)
+        await _turns()  # closed and aborted transports end in the next turns
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def get(client: Links, path: str = "/") -> tuple[int, bytes]:
+    response = await client.ask("GET", path, None, "")
+    try:
+        return response.status, await response.read()
+    finally:
+        client.give_back(response)
+
+
+async def test_one_connection_serves_many_requests() -> None:
+    connections = 0
+    asked: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            asked.append(await head_of(reader))
+            writer.write(OK)
+
+    async with serving(talk) as url:
+        client = Links(url + "/base", {"Authorization": "Bearer x"})
+        assert [await get(client, f"/{i}") for i in range(3)] == [(200, b"hello")] * 3
+        client.close()
+    assert connections == 1
+    assert asked[1].startswith(b"GET /base/1 HTTP/1.1\r\n")
+    assert b"Authorization: Bearer x\r\n" in asked[1]
+
+
+def test_on_the_loop_that_workers_run_on() -> None:
+    """uvloop's transports are no subclass of asyncio's."""
+    uvloop.run(_greet())
+
+
+async def _greet() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(OK)
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        assert await get(client) == (200, b"hello")
+        client.close()
+
+
+async def test_a_body_is_sent_with_its_length() -> None:
+    got: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await head_of(reader)
+        size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        got.append(await reader.readexactly(size))
+        writer.write(OK)
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        response = await client.ask("POST", "/", b"x" * 3_000_000, "application/json")
+        assert await response.read() == b"hello"
+        client.give_back(response)
+        client.close()
+    assert got == [b"x" * 3_000_000]
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+            b"abc",
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, b"hello"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    ],
+)
+async def test_every_way_to_frame_a_body(answer: bytes, body: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        for byte in range(len(answer)):  # one at a time: no read needs to hold a whole anything
+            writer.write(answer[byte : byte + 1])
+            await writer.drain()
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        assert (await get(client))[1] == body
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        CHUNKED + b"5\r\nhel",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ],
+)
+async def test_an_answer_that_ends_early_or_is_no_http_is_a_fault(answer: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(answer)
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        with pytest.raises(LinkBroken):
+            await get(client)
+        client.close()
+
+
+async def test_a_stale_connection_is_replaced_unseen() -> None:
+    closed = asyncio.Event()
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await head_of(reader)
+        writer.write(OK)
+        if connections == 1:  # as a server does that limits requests for each connection
+            await head_of(reader)
+            closed.set()
+        else:
+            await head_of(reader)
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        assert await get(client) == (200, b"hello")
+        assert await get(client) == (200, b"hello")
+        client.close()
+    assert closed.is_set()
+    assert connections == 2
+
+
+async def test_leaving_in_the_middle_closes_the_connection() -> None:
+    left = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(CHUNKED + b"2\r\nab\r\n")
+        assert await reader.read() == b""
+        left.set()
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        response = await client.ask("GET", "/", None, "")
+        assert await response.readany() == b"ab"
+        client.give_back(response)
+        await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_leaving_before_the_head_closes_the_connection() -> None:
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        asked.set()
+        assert await reader.read() == b""
+        left.set()
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        task = asyncio.create_task(client.ask("GET", "/", None, ""))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(left.wait(), 5)
+
+
+async def test_a_slow_reader_holds_the_server_back() -> None:
+    size = HIGH_WATER * 32
+    sent = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(32):
+            writer.write(b"x" * HIGH_WATER)
+            await writer.drain()
+        sent.set()
+
+    async with serving(talk) as url:
+        client = Links(url, {})
+        response = await client.ask("GET", "/", None, "")
+        first = await response.readany()
+        assert not sent.is_set()
+        assert len(first) + len(await response.read()) == size
+        client.give_back(response)
+        client.close()
+
+
+async def test_nobody_there() -> None:
+    async with serving(_never) as url:
+        pass
+    with pytest.raises(ConnectionError):
+        await Links(url, {}).ask("GET", "/", None, "")
+
+
+async def test_no_header_can_be_smuggled_in() -> None:
+    async with serving(_never) as url:
+        with pytest.raises(LinkBroken, match="control character"):
+            await Links(url, {}).ask("GET", "/a\r\nX: y", None, "")
+
+
+async def test_a_server_that_does_not_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "CONNECT_TIMEOUT", 0.0)
+    async with serving(_never) as url:
+        with pytest.raises(ConnectionError, match="no connection"):
+            await Links(url, {}).ask("GET", "/", None, "")
+
+
+async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "MOST", 1000)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(CHUNKED)
+        while True:
+            writer.write(b"64\r\n" + bytes(100) + b"\r\n")
+            await writer.drain()
+
+    async with serving(talk) as url:
+        with pytest.raises(LinkBroken, match="more than 1000 bytes"):
+            await get(Links(url, {}))
+        links_ = Links(url, {})
+        response = await links_.ask("GET", "/", None, "")
+        with pytest.raises(LinkBroken, match="more than 1000 bytes"):
+            _ = [piece async for piece in response.pieces()]
+        links_.give_back(response)

@@ -1,0 +1,65 @@
+"""What a request for ``/v1/responses`` becomes before llama-server gets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workers.engines.llamacpp.responses_request import prepare
+from workers.engines.openai.refusal import Refusal
+
+USER = {"role": "user", "content": "hi"}
+SAID = {"type": "output_text", "text": "yes", "annotations": []}
+THOUGHT = {"type": "reasoning", "id": "rs_1"}
+
+
+def words(text: str) -> list[dict[str, str]]:
+    return [{"type": "reasoning_text", "text": text}]
+
+
+@pytest.mark.parametrize(
+    ("item", "sent"),
+    [
+        ({"role": "assistant", "content": "yes"}, {"type": "message", "content": "yes"}),
+        ({"role": "assistant", "content": [SAID], "id": "msg_1"}, {"type": "message"}),
+        (
+            {
+                "role": "assistant",
+                "type": "message",
+                "content": [{"type": "refusal", "refusal": "no"}],
+            },
+            {"content": [{"type": "output_text", "text": "no"}]},
+        ),
+        (
+            {**THOUGHT, "summary": [], "content": [*words("a"), *words("b")]},
+            {"content": words("ab")},
+        ),
+        (
+            {**THOUGHT, "summary": [{"type": "summary_text", "text": "a"}], "content": []},
+            {"summary": [], "content": words("a")},
+        ),
+        (USER, {}),
+        ({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}, {}),
+        ({"type": "function_call_output", "call_id": "c", "output": "x"}, {}),
+    ],
+)
+def test_items_are_as_the_engine_knows_them(item: dict[str, Any], sent: dict[str, Any]) -> None:
+    asked = {"input": [USER, item, USER]}
+    assert prepare(asked)["input"] == [USER, {**item, **sent}, USER]
+    assert asked["input"][1] is item, "the request itself is left as it came"
+
+
+def test_a_thought_without_words_is_left_out() -> None:
+    locked = {**THOUGHT, "summary": [], "encrypted_content": "abc"}
+    assert prepare({"input": [USER, locked, USER]})["input"] == [USER, USER]
+
+
+def test_what_was_to_be_kept_is_refused_by_name() -> None:
+    with pytest.raises(Refusal) as caught:
+        prepare({"input": [USER, {"type": "item_reference", "id": "msg_1"}]})
+    assert (caught.value.param, caught.value.code) == ("input[1].type", "unsupported_parameter")
+
+
+def test_a_text_passes() -> None:
+    assert prepare({"input": "hi"}) == {"input": "hi", "stream": True}

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from workers.engines.whisper import languages
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("de", "de"),
+        ("DE", "de"),
+        ("german", "de"),
+        ("English", "en"),
+        ("haitian creole", "ht"),
+        ("cantonese", "yue"),
+        ("auto", "auto"),
+        ("", "auto"),
+    ],
+)
+def test_codes_and_names_as_answers_have_them(text: str, code: str) -> None:
+    assert languages.code(text) == code
+
+
+@pytest.mark.parametrize("text", ["xx", "en-US", "klingon", "e", "de "])
+def test_what_whisper_does_not_know(text: str) -> None:
+    with pytest.raises(ValueError, match="ISO-639-1"):
+        languages.code(text)

@@ -1,0 +1,191 @@
+"""One engine at work: its state, its slots, and the pullers of its models.
+
+States: stopped, starting, ready, failed, stopping. Only a ready engine pulls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from schemas import metrics, settings, subjects
+from schemas.bus import Bus, BusError, Message
+from schemas.nodes import EngineState, ServedModel
+from workers.consumer import Puller, declare
+from workers.engines.base import Engine, EngineFault
+from workers.process.supervised import Supervised
+from workers.runner import Runner
+
+log = structlog.get_logger("desk")
+
+_BACKOFF = 0.5
+_BACKOFF_MAX = 5.0
+_IDLE_PROBE = 5.0
+"""Seconds between two looks at an engine that has nothing to do."""
+
+
+class EngineDesk:
+    """Watches one engine from discovery to drain. `changed` is called when the card must be."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        runner: Runner,
+        engine: Engine,
+        config: settings.Engine,
+        all_settings: settings.Settings,
+        changed: Callable[[], None],
+    ) -> None:
+        self.engine = engine
+        self.models: tuple[ServedModel, ...] = ()
+        self._bus = bus
+        self._runner = runner
+        self._config = config
+        self._settings = all_settings
+        self._changed = changed
+        self._state = "stopped"
+        self._reason = ""
+        self._slots = 0
+        self._busy = 0
+        self._pullers: list[Puller] = []
+        self._doubt = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        if isinstance(engine, Supervised):
+            engine.on_end = self.suspect
+
+    @property
+    def state(self) -> EngineState:
+        return EngineState(
+            self.engine.name, self.engine.kind, self._state, self._slots, self._busy, self._reason
+        )
+
+    @property
+    def states(self) -> tuple[EngineState, ...]:
+        return (self.state,)
+
+    @property
+    def ready(self) -> bool:
+        return self._state == "ready"
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._watch())
+
+    async def drain(self) -> None:
+        """Stop pulling; jobs that run go on."""
+        self._move("stopping")
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._stop_pulling()
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    async def reopen(self) -> None:
+        """Pull afresh on a new connection."""
+        if self.ready:
+            for puller in self._pullers:
+                await puller.open()
+
+    def heal(self, now: float) -> None:
+        for puller in self._pullers:
+            puller.heal(now)
+
+    def take(self) -> None:
+        self._busy += 1
+        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
+
+    def release(self) -> None:
+        self._busy -= 1
+        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
+
+    def suspect(self, fault: EngineFault) -> None:
+        log.warning("engine.fault", engine=self.engine.name, error=fault.message)
+        if fault.away and self.ready:
+            self._fail(fault.message)
+
+    async def _watch(self) -> None:
+        """Discover, check, serve until in doubt; again and again, with back-off."""
+        delay = _BACKOFF
+        while True:
+            self._doubt.clear()
+            if self._state != "failed":
+                self._move("starting")
+            try:
+                await self._begin()
+                delay = _BACKOFF
+                await self._serve()
+            except (EngineFault, BusError) as fault:
+                if isinstance(fault, EngineFault) and fault.early:
+                    self._fail(fault.message, "starting")
+                    delay = _BACKOFF
+                else:
+                    self._fail(str(fault))
+            await self._stop_pulling()
+            await asyncio.sleep(delay)
+            delay = min(_BACKOFF_MAX, delay * 2)
+
+    async def _begin(self) -> None:
+        offer = await self.engine.discover()
+        offer = await self.engine.check() or offer
+        self._slots, self.models = offer.slots, offer.models
+        metrics.SLOTS.labels(self.engine.name).set(offer.slots)
+        jobs, replicas = self._settings.jobs, self._settings.nats.replicas
+        for model in offer.models:
+            await declare(self._bus, model.id, jobs.ack_wait, replicas)
+        self._pullers = [self._puller(model.id) for model in offer.models]
+        for puller in self._pullers:
+            await puller.open()
+        self._move("ready")
+
+    def _puller(self, model: str) -> Puller:
+        return Puller(
+            self._bus,
+            model,
+            subjects.INTERACTIVE,
+            free=self._free,
+            on_job=self._on_job,
+            expires=self._settings.worker.pull_expires,
+            priority=self._config.priority,
+        )
+
+    def _free(self) -> int:
+        return self._slots - self._busy if not self._doubt.is_set() else 0
+
+    def _on_job(self, puller: Puller, message: Message) -> None:
+        self._runner.take(self, puller, message)
+
+    async def _serve(self) -> None:
+        """Until a job or an idle look raises a doubt."""
+        while True:
+            try:
+                async with asyncio.timeout(_IDLE_PROBE):
+                    await self._doubt.wait()
+            except TimeoutError:
+                if self._busy or await self.engine.probe():
+                    continue
+                self._fail(f"{self.engine.name} does not answer")
+            return
+
+    async def _stop_pulling(self) -> None:
+        for puller in self._pullers:
+            await puller.close()
+
+    def _fail(self, reason: str, state: str = "failed") -> None:
+        self._doubt.set()
+        if self._state != "stopping":
+            self._reason = reason
+            self._move(state)
+
+    def _move(self, state: str) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        if state == "ready":
+            self._reason = ""
+        metrics.ENGINE_UP.labels(self.engine.name).set(state == "ready")
+        said = {"reason": self._reason} if self._reason else {}
+        log.info(f"engine.{state}", engine=self.engine.name, **said)
+        self._changed()

@@ -1,0 +1,232 @@
+"""The test double that ships: no model, but every behaviour of one, at a pace that is set.
+
+``echo://?model=echo&slots=4&first_ms=0&token_ms=0&n=1``. The answer is the words of the last user
+message, over and over until `max_tokens` (without it, once). With ``n=0`` it gives one choice,
+whatever is asked for. It has all endpoints of texts: embeddings are a hash of the text, and
+documents are ranked by the words that they share with the query.
+
+It calls a tool if `tool_choice` makes it: the first one, or the one that is named, with the answer
+as the one argument ``text``. A request's own field ``echo`` sets pace, faults and words for that
+request alone::
+
+    {"echo": {"first_ms": 50, "token_ms": 10, "fault": "cut", "at": 3,
+              "thinks": "hm", "calls": [{"name": "f", "arguments": {}}],
+              "says": ["first answer", "second and later"], "as": "what counts the answers"}}
+
+Faults, after `at` tokens: ``cut`` (the stream ends without [DONE]), ``hang`` (nothing more comes,
+and the engine does not answer probes), ``error`` (an error event), ``exit`` (the process dies);
+before the head: ``400``, ``500``, ``503``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+
+from schemas import settings
+from schemas.frames import End
+from schemas.jobs import Job
+from schemas.nodes import ServedModel
+from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.echo import words as say
+from workers.engines.echo.chat import Completions
+from workers.engines.echo.events import Messages, Responses
+from workers.engines.echo.words import Token
+from workers.engines.openai.refusal import JSON, Refusal
+
+CONTEXT = 8192
+FEATURES = (
+    *("chat", "completions", "embeddings", "responses", "messages", "count_tokens", "rerank"),
+    *("input_tokens", "tools", "logprobs", "json_schema"),
+)
+
+
+class Writer(Protocol):
+    """Takes tokens; writes events as they come, or the document at the end."""
+
+    generated: int
+    """Tokens of all choices so far."""
+
+    def head(self) -> bytes: ...
+    def add(self, choice: int, token: Token) -> bytes: ...
+    def tail(self) -> bytes: ...
+    def document(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What one request wants of its answer."""
+
+    first_ms: float = 0.0
+    token_ms: float = 0.0
+    fault: str = ""
+    at: int = 0
+    thinks: str = ""
+    says: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    key: str = ""
+
+
+class EchoEngine:
+    kind = "echo"
+
+    def __init__(self, config: settings.Engine) -> None:
+        self.name = config.name
+        query = {key: values[-1] for key, values in parse_qs(urlsplit(config.url).query).items()}
+        self._models = tuple(config.models or query.get("model", "echo").split(","))
+        self._slots = config.slots or int(query.get("slots", "4"))
+        self._pace = Script(float(query.get("first_ms", "0")), float(query.get("token_ms", "0")))
+        self._several = query.get("n", "1") != "0"
+        self._asked: Counter[str] = Counter()
+        self._hung = 0
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def discover(self) -> Offer:
+        features = (*FEATURES, "n") if self._several else FEATURES
+        models = tuple(
+            ServedModel(
+                model, self.name, self.kind, self._slots, CONTEXT, ("text",), features=features
+            )
+            for model in self._models
+        )
+        return Offer(self._slots, models)
+
+    async def check(self) -> None: ...
+
+    async def probe(self) -> bool:
+        return not self._hung
+
+    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        began = time.monotonic()
+        request = orjson.loads(body)
+        try:
+            script = self._script(request)
+            if script.fault.isdigit():
+                self._fail(int(script.fault))
+            if (page := say.PAGES.get(job.endpoint)) is not None:
+                await _wait(script.first_ms)
+                document, tokens = page(job.asked, request)
+                sink.start(200, JSON)
+                sink.data(orjson.dumps(document))
+                return End(tokens, 0, 0, _since(began))
+            prompt, generated = await self._generate(job, request, script, sink)
+        except Refusal as refusal:
+            return refusal.answer(sink)
+        return End(prompt, generated, 0, _since(began))
+
+    async def _generate(
+        self, job: Job, request: dict[str, Any], script: Script, sink: Sink
+    ) -> tuple[int, int]:
+        words = say.words(request)
+        if len(words) > CONTEXT:
+            why = f"{len(words)} tokens are more than the context has ({CONTEXT})."
+            raise Refusal(why, code="context_length_exceeded", source="engine")
+        tokens, finish = self._answer(request, script, words)
+        choices = int(request.get("n") or 1) if self._several else 1
+        answer = _writer(job, request, choices, finish, len(words))
+        await _wait(script.first_ms)
+        if job.stream:
+            sink.start(200, "text/event-stream")
+            sink.data(answer.head())
+        for index, token in enumerate(tokens):
+            await self._fault(script, index)
+            await _wait(script.token_ms)
+            for choice in range(choices):
+                piece = answer.add(choice, token)
+                if job.stream:
+                    sink.data(piece)
+                else:
+                    sink.touch()
+        await self._fault(script, len(tokens))
+        if not job.stream:
+            sink.start(200, JSON)
+        sink.data(answer.tail() if job.stream else answer.document())
+        return len(words), answer.generated
+
+    def _answer(
+        self, request: dict[str, Any], script: Script, words: list[str]
+    ) -> tuple[list[Token], str]:
+        """The tokens to say, and why they end."""
+        if script.says:
+            said = script.says[min(self._asked[script.key], len(script.says) - 1)]
+            self._asked[script.key] += 1
+            words = said.split(" ")
+        thoughts = [Token(thought=word) for word in say.pieces(script.thinks.split(), 0)]
+        calls = script.calls or say.forced_calls(request, words)
+        if calls:
+            return thoughts + say.call_tokens(calls), "tool_calls"
+        limit = min(say.limit(request, len(words)), CONTEXT)
+        texts, stopped = say.until_stop(say.pieces(words, limit), request)
+        finish = "stop" if stopped or limit == len(words) else "length"
+        return thoughts + [Token(text=text) for text in texts], finish
+
+    def _script(self, request: dict[str, Any]) -> Script:
+        own = request.get("echo")
+        if own is None:
+            return self._pace
+        try:
+            return Script(
+                float(own.get("first_ms", self._pace.first_ms)),
+                float(own.get("token_ms", self._pace.token_ms)),
+                str(own.get("fault", "")),
+                int(own.get("at", 0)),
+                str(own.get("thinks", "")),
+                [str(text) for text in own.get("says", ())],
+                [{"name": str(call["name"]), **call} for call in own.get("calls", ())],
+                str(own.get("as", "")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as fault:
+            raise Refusal(f"Invalid value for 'echo': {fault}.", param="echo") from None
+
+    def _fail(self, status: int) -> None:
+        if status >= 500:
+            raise EngineFault(f"echo: status {status}, as asked", away=status == 503)
+        raise Refusal("refused, as asked", code="as_asked", status=status, source="engine")
+
+    async def _fault(self, script: Script, index: int) -> None:
+        if not script.fault or script.at != index:
+            return
+        match script.fault:
+            case "cut":
+                raise EngineFault(f"{self.name} ended its stream before [DONE]")
+            case "error":
+                raise EngineFault(f"{self.name}: as asked, an error", retryable=False)
+            case "exit":
+                os._exit(9)
+            case "hang":
+                self._hung += 1
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._hung -= 1
+
+
+def _writer(job: Job, request: Mapping[str, Any], choices: int, finish: str, prompt: int) -> Writer:
+    """`finish`: OpenAI's finish reason; `prompt`: its tokens. Raises Refusal."""
+    match job.endpoint:
+        case "/v1/chat/completions" | "/v1/completions":
+            return Completions(job, request, choices, finish, prompt)
+        case "/v1/responses":
+            return Responses(job, finish, prompt)
+        case "/v1/messages":
+            return Messages(job, finish, prompt)
+    raise Refusal(f"The echo engine has no {job.endpoint}.", code="unsupported_endpoint")
+
+
+async def _wait(milliseconds: float) -> None:
+    await asyncio.sleep(milliseconds / 1000)
+
+
+def _since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)

@@ -1,0 +1,1 @@
+"""The HTTP client that carries every token from an engine."""

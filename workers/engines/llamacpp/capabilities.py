@@ -1,0 +1,183 @@
+"""What llama-server says that it can do, and what it passes over in silence. Pure.
+
+Measured on b11549: each field below changed nothing in the answer. Left out are fields without an
+effect on any answer (`user`, `store`, `metadata` …), and those that it refuses by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from schemas.nodes import NOTHING, Ignored
+from workers.engines.openai import foreign_fields
+from workers.engines.openai.required_call import LEFT_OPEN
+
+_RESPONSES = ("responses", "input_tokens")
+GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
+_ANTHROPIC = ("messages", "count_tokens")
+"""Elsewhere a call that must come is forced by a schema (`offered`), which has no effect there."""
+
+NO_CHOICE = Ignored(
+    "tool_choice",
+    "with its chat template llama-server leaves it to the model whether it calls a tool",
+    _ANTHROPIC,
+    LEFT_OPEN,
+    tried=True,
+)
+UNWILLING: Mapping[str, Any] = {
+    "messages": [{"role": "user", "content": "Say hi."}],
+    "tools": [{"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}],
+    "tool_choice": "required",
+    "max_tokens": 8,
+    "temperature": 0,
+}
+"""A chat that shows whether `tool_choice` is obeyed: text comes back if it is not."""
+
+KNOWS = (
+    "chat,completions,responses,input_tokens verbose timings_per_token cache_prompt return_tokens"
+    " return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl n_cache_reuse"
+    " t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability xtc_threshold"
+    " typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty dry_multiplier"
+    " dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat mirostat_tau"
+    " mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
+    " post_sampling_probs lora json_schema grammar grammar_lazy grammar_triggers preserved_tokens"
+    " samplers ignore_eos id_slot echo",
+    "chat,responses,input_tokens chat_template_kwargs add_generation_prompt generation_prompt"
+    " continue_final_message chat_format chat_parser parse_tool_calls reasoning_format"
+    " reasoning_control reasoning_budget_tokens reasoning_budget_start_tag"
+    " reasoning_budget_end_tag reasoning_budget_end_tags reasoning_budget_message"
+    " thinking_budget_tokens",
+    "completions max_completion_tokens",
+    "responses,input_tokens stop seed presence_penalty frequency_penalty logit_bias n"
+    " max_completion_tokens",
+    "messages,count_tokens top_k chat_template_kwargs",
+    "embeddings embd_normalize",
+    "rerank return_text",
+)
+"""Its own fields (measured: a value of a wrong type is refused; the rest is from its source)."""
+
+_NO_THOUGHTS = "the model's chat template knows no reasoning"
+_DROPPED = "llama-server passes over it at this endpoint"
+_USUAL = (*NOTHING, "medium")
+"""With what is usual anyway, a field asks for nothing."""
+_STATELESS = "nothing is kept of what was said before; send it along"
+_KEEP_THOUGHTS = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+_ALWAYS = (
+    Ignored("functions", "use tools", ("chat",)),
+    Ignored("function_call", "use tools", ("chat",), ("none", "auto")),
+    Ignored("audio", "the model does not speak", ("chat",)),
+    Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
+    Ignored("web_search_options", "nothing is searched", ("chat",), ()),
+    Ignored("verbosity", "the model does not know it", ("chat",), _USUAL),
+    Ignored("suffix", "llama-server only continues the prompt", ("completions",)),
+    Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
+    Ignored("best_of", "llama-server gives every choice", ("completions",), (1,), "n"),
+    Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
+    Ignored("previous_response_id", _STATELESS, _RESPONSES),
+    Ignored("conversation", _STATELESS, _RESPONSES),
+    Ignored("prompt", "no prompts are kept here", _RESPONSES),
+    Ignored("background", "an answer is waited for", _RESPONSES),
+    Ignored("n", "a response has one answer", _RESPONSES, (1,)),
+    Ignored("top_logprobs", "llama-server tells them in chats alone", _RESPONSES),
+    Ignored("reasoning.summary", "the reasoning comes as it is", _RESPONSES, ("auto",)),
+    Ignored("text.verbosity", "the model does not know it", _RESPONSES, _USUAL),
+    Ignored(
+        "include",
+        "llama-server adds nothing to its answers",
+        _RESPONSES,
+        ([], ["reasoning.encrypted_content"]),
+    ),
+    Ignored("mcp_servers", "no tools are run here", ("messages",)),
+    Ignored("container", "no tools are run here", ("messages",)),
+    Ignored("output_config.effort", _DROPPED, ("messages",), ("high",)),
+    Ignored("output_config.format", _DROPPED, ("messages",)),
+    Ignored("output_config.task_budget", _DROPPED, ("messages",)),
+    Ignored("output_format", _DROPPED, ("messages",)),
+    Ignored("context_management", _STATELESS, ("messages",), ({}, _KEEP_THOUGHTS)),
+)
+_FOREIGN = foreign_fields.passed_over(KNOWS)
+_NOT_IN_MESSAGES = (
+    *("seed", "logit_bias", "presence_penalty", "frequency_penalty", "repeat_penalty", "min_p"),
+    *("grammar", "json_schema", "response_format", "stop", "n", "logprobs", "ignore_eos"),
+)
+
+
+def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
+    """Of reasoning: "none" is always obeyed, and "medium" is the same as to say nothing."""
+    unless = ("none", "medium", *obeyed)
+    return (
+        Ignored("reasoning_effort", why, ("chat",), unless),
+        Ignored("reasoning.effort", why, _RESPONSES, unless),
+    )
+
+
+def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
+    """Words beside those for endpoints, of a server that generates text. `props`: ``/props``."""
+    thoughts = ("reasoning",) if _thinks(props) else ()
+    return ("json_schema", "logprobs", "n", "tools", *thoughts)
+
+
+def knows_tools(props: Mapping[str, Any]) -> bool:
+    return bool(_caps(props).get("supports_tools"))
+
+
+def ignored(
+    props: Mapping[str, Any], entry: Mapping[str, Any], endpoints: Sequence[str]
+) -> tuple[Ignored, ...]:
+    """At those endpoints. `entry`: of the model, in ``/v1/models``."""
+    found = list(_ALWAYS)
+    if not _thinks(props):
+        found += _efforts(_NO_THOUGHTS, "minimal")
+        no = ({"type": "disabled"}, {"type": "adaptive"})
+        found.append(Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), no))
+    elif not _caps(props).get("supports_reasoning_effort"):
+        found += _efforts("the model's chat template knows no degrees of reasoning")
+    found += (Ignored(name, _DROPPED, ("messages",), _unless(name)) for name in _NOT_IN_MESSAGES)
+    size = (entry.get("meta") or {}).get("n_embd")
+    why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
+    found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))
+    found += _FOREIGN
+    return tuple(each for each in found if not set(endpoints).isdisjoint(each.at))
+
+
+def _unless(name: str) -> tuple[Any, ...]:
+    return (1,) if name == "n" else NOTHING if name != "seed" else ()
+
+
+def known(endpoints: Sequence[str]) -> tuple[str, ...]:
+    """Of `KNOWS` what belongs to those endpoints."""
+    return tuple(each for each in KNOWS if not set(endpoints).isdisjoint(_places(each)))
+
+
+def _places(entry: str) -> list[str]:
+    return entry.partition(" ")[0].split(",")
+
+
+def spins(slots: bytes) -> bool:
+    """Whether it is at work and has nothing to work on (``/slots``). Measured: several choices for
+    a prompt without a token are never answered, while all of its pages are."""
+    try:
+        working = [each for each in orjson.loads(slots) if each["is_processing"]]
+        return bool(working) and not any(each["n_prompt_tokens"] for each in working)
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
+
+
+def wants_usage(request: Mapping[str, Any]) -> bool:
+    return bool((request.get("stream_options") or {}).get("include_usage"))
+
+
+def _caps(props: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = props.get("chat_template_caps")
+    return found if isinstance(found, dict) else {}
+
+
+def _thinks(props: Mapping[str, Any]) -> bool:
+    """No flag says it for every template: those that think name their tags or their switch."""
+    caps = _caps(props)
+    if caps.get("supports_reasoning_effort") or caps.get("supports_preserve_reasoning"):
+        return True
+    return "think" in str(props.get("chat_template") or "").lower()

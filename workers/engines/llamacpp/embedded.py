@@ -1,0 +1,56 @@
+"""The embedded engine as a worker sees it: a llama.cpp server that is there without a command.
+
+Its program, `workers.engines.llamacpp.server`, is run by its path, which spares it the imports of
+this package. It is imported here only when it is asked, as `python -m` warns of a module that its
+own package has imported before.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from schemas import settings
+from workers.engines.llamacpp.engine import LlamaCppEngine
+from workers.process.program import ProcessFailed
+from workers.process.supervised import Supervised
+
+NAME = "embedded"
+MODEL_ID = "smollm2-135m-instruct"
+"""The name under which the small model of the quickstart is served."""
+SLOTS = 4
+
+
+def quickstart() -> settings.Engine:
+    """The engine of a worker that was given none. Raises ModelMissing if it is not installed."""
+    from workers.engines.llamacpp import server
+
+    server.default_model()
+    if importlib.util.find_spec("xllamacpp") is None:
+        raise server.ModelMissing(f"xllamacpp is not installed: {server.INSTALL}")
+    return settings.Engine(name=NAME, kind="embedded")
+
+
+class EmbeddedEngine(LlamaCppEngine):
+    kind = "embedded"
+
+
+def started(config: settings.Engine) -> Supervised:
+    return Supervised(config, EmbeddedEngine, command)
+
+
+def command(config: settings.Engine) -> list[str]:
+    """How to start it. Raises ProcessFailed if it is not installed."""
+    from workers.engines.llamacpp import server
+
+    try:
+        file = "{file}" if config.file else str(server.default_model())
+    except server.ModelMissing as fault:
+        raise ProcessFailed(str(fault)) from None
+    own = Path(config.file).stem if config.file else MODEL_ID
+    return [
+        *(sys.executable, "-P", server.__file__, "--parent-stdin", "--port", "{port}"),
+        *("--model", file, "--alias", config.models[0] if config.models else own),
+        *("--slots", str(config.slots or SLOTS), "--context", str(config.context)),
+    ]

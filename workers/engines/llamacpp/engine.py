@@ -1,0 +1,330 @@
+"""llama.cpp's llama-server, as measured on b11549.
+
+It is asked to stream wherever it can: only then does it notice within milliseconds that nobody
+listens. Its own queue is unbounded and silent, so it never gets more jobs than it has slots. It
+does not look at `model`, so requests go as they come. What its events and documents have otherwise
+than OpenAI documents is mended here (`aggregate`, `rewrite`, `responses`, `messages`), and what it
+passes over in silence is on its card (`_ignored`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from schemas import settings
+from schemas.jobs import Job
+from schemas.nodes import ServedModel
+from workers.engines.base import EngineFault, Sink
+from workers.engines.http.connection import Response
+from workers.engines.http.upstream import read_error
+from workers.engines.llamacpp import capabilities as card
+from workers.engines.llamacpp import faults, logprobs, messages, responses, responses_request
+from workers.engines.llamacpp import request as llamacpp_request
+from workers.engines.llamacpp.aggregate import (
+    Aggregate,
+    StreamCut,
+    StreamFault,
+    choices_per_prompt,
+    prepare,
+)
+from workers.engines.llamacpp.messages import Begun, Collected, Mended
+from workers.engines.llamacpp.tools import messages as tools_messages
+from workers.engines.llamacpp.tools import prompt as tools_prompt
+from workers.engines.llamacpp.tools import responses as tools_responses
+from workers.engines.llamacpp.tools.chat import Called, Calling
+from workers.engines.llamacpp.tools.prompt import Expected
+from workers.engines.openai import rerank
+from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.openai.refusal import JSON, Refusal, translate
+from workers.engines.openai.rewrite import COUNTS, Change, Discard, OneUsage, Opening, Rewriting
+from workers.engines.openai.usage import Usage
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+INPUT_TOKENS, COUNT_TOKENS = "/v1/responses/input_tokens", "/v1/messages/count_tokens"
+RERANK = "/v1/rerank"
+HEALTH, SLOTS = "/health", "/slots"
+
+_SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
+"""Without these, nothing of a chat's request needs a look."""
+_TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
+_TOLD: Mapping[str, tuple[tools_prompt.Tell, tuple[bytes, ...]]] = {
+    CHAT: (tools_prompt.told, (tools_prompt.SIGN,)),
+    **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.told, tools_responses.SIGNS)),
+    **dict.fromkeys((MESSAGES, COUNT_TOKENS), (tools_messages.told, tools_messages.SIGNS)),
+}
+"""How requests with tools are told otherwise, and what is in the bodies of such."""
+
+
+class LlamaCppEngine(OpenAIEngine):
+    kind = "llamacpp"
+
+    def __init__(self, config: settings.Engine) -> None:
+        super().__init__(config)
+        self._props: dict[str, Any] = {}
+        self._probe_path = HEALTH
+        self._obeyed = False
+
+    async def probe(self) -> bool:
+        try:
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT),
+                self._http.call("GET", self._probe_path) as response,
+            ):
+                if response.status != 200 or self._probe_path != SLOTS:
+                    return response.status == 200
+                return not card.spins(await response.read())
+        except TimeoutError:
+            return False
+
+    # What it is.
+
+    async def _list(self) -> dict[str, dict[str, Any]]:
+        """It serves one model, whatever else it lists; ``/props`` says more of it."""
+        self._props = await self._http.json("/props", PROBE_TIMEOUT)
+        if not isinstance(self._props, dict) or "total_slots" not in self._props:
+            why = f"{self.name} does not answer like llama-server: is the URL right?"
+            raise EngineFault(why, away=True)
+        if self._props.get("endpoint_slots"):
+            self._probe_path = SLOTS  # answered by the inference loop, unlike /health
+        listed = await super()._list()
+        return dict(list(listed.items())[:1])
+
+    async def _slots(self) -> int:
+        return int(self._props["total_slots"])
+
+    def _choose(self, listed: Mapping[str, Any]) -> dict[str, str]:
+        """Names of the config, all for the one model; else its alias or its file's bare name."""
+        own = next(iter(listed), "")
+        return dict.fromkeys(self._config.models or [_bare(own)], own)
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        endpoints = await self._found_endpoints()
+        if "embeddings" in endpoints and not await self._generates():
+            endpoints = tuple(word for word in endpoints if word not in card.GENERATING)
+        if "rerank" in endpoints:
+            endpoints = tuple(word for word in endpoints if word != "embeddings")
+        seen = self._props.get("modalities") or {}
+        senses = tuple(name for name in ("vision", "audio") if seen.get(name))
+        can = card.abilities(self._props) if "chat" in endpoints else ()
+        ignores = card.ignored(self._props, entry, endpoints)
+        self._obeyed = bool(can) and card.knows_tools(self._props) and await self._obeys()
+        if can and not self._obeyed:
+            ignores = (*ignores, card.NO_CHOICE)
+        settings_ = self._props.get("default_generation_settings") or {}
+        return ServedModel(
+            public,
+            self.name,
+            self.kind,
+            slots,
+            int(settings_.get("n_ctx") or 0),
+            ("text", *senses),
+            (*endpoints, *can, *senses),
+            ignores,
+            card.known(endpoints),
+        )
+
+    async def _generates(self) -> bool:
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        status, _ = await self._ask(CHAT, body, self.check_timeout)
+        return status == 200
+
+    async def _obeys(self) -> bool:
+        """Whether a required tool call is forced upon the model, here without a reason to call."""
+        status, answer = await self._ask(CHAT, dict(card.UNWILLING), self.check_timeout)
+        try:
+            message = orjson.loads(answer)["choices"][0]["message"]
+        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
+            return False
+        return status == 200 and not message.get("content")
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        return rerank.plain(request) if job.endpoint == RERANK else {}
+
+    # What it answers.
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if job.endpoint in _TEXTS:
+            body = llamacpp_request.without(body)
+        match job.endpoint:
+            case "/v1/chat/completions" if tools_prompt.SIGN in body and not self._obeyed:
+                return await self._offer(job, body, sink)
+            case "/v1/chat/completions" | "/v1/completions":
+                return await self._complete(job, body, sink)
+            case "/v1/responses":
+                return await self._respond(job, body, sink)
+            case "/v1/messages":
+                return await self._message(job, body, sink)
+            case "/v1/messages/count_tokens":
+                body = orjson.dumps(self._told(job, body)[0])
+            case "/v1/responses/input_tokens":
+                body = orjson.dumps(responses_request.plain(self._told(job, body)[0]))
+        return await super()._serve(job, body, sink)
+
+    def _told(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
+        """A request with tools that the engine cannot offer, or not make the model call, told
+        otherwise; and what comes of it."""
+        request = orjson.loads(body)
+        tell, signs = _TOLD[job.endpoint]
+        if self._obeyed or not any(sign in body for sign in signs):
+            return request, None
+        return tell(request, card.knows_tools(self._props))
+
+    async def _offer(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        sent, expected = self._told(job, body)
+        if expected is not None:
+            choices = choices_per_prompt(sent)
+            sink = Calling(sink, expected, choices) if job.stream else Called(sink, expected)
+        with tools_prompt.blamed():
+            return await self._complete(job, orjson.dumps(sent), sink)
+
+    async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        """A stream passes as it is but for its first chunk and its count of tokens, unless more of
+        it must be mended."""
+        text = job.endpoint == COMPLETIONS
+        special = not job.stream or text or any(sign in body for sign in _SPECIAL)
+        request: dict[str, Any] = orjson.loads(body) if special else {}
+        if text:
+            await self._check_text(request)
+        choices = choices_per_prompt(request)
+        changes = logprobs.changes(request, text)
+        if logprobs.chosen_alone(request, text):
+            request = logprobs.asking_for_one(request, text)
+            body = orjson.dumps(request)
+        if not job.stream:
+            return await self._aggregate(job, request, sink, changes)
+        for change in reversed(changes):
+            sink = Rewriting(sink, change)
+        if not text:
+            sink = Opening(sink, choices)
+            if choices == 1:
+                return await self._send(job, body, sink)
+        one = OneUsage(choices, card.wants_usage(request))
+        await self._send(job, body, Rewriting(sink, one.change, one.last, COUNTS))
+        return one.usage()
+
+    async def _check_text(self, request: Mapping[str, Any]) -> None:
+        """Raises Refusal for what would never end, or be taken for something else."""
+        if request.get("max_tokens") == 0:
+            raise Refusal("llama-server writes at least one token.", param="max_tokens")
+        if choices_per_prompt(request) > 1:
+            await self._something_said(request["prompt"])
+
+    async def _something_said(self, prompt: Any) -> None:
+        """Several choices for a prompt without a token are never answered, and hold their slots
+        (measured). No prompt is so of a model that begins each with a token of its own. Raises
+        Refusal."""
+        if prompt and not (isinstance(prompt, list) and "" in prompt):
+            return
+        asked = {"content": "", "add_special": True}
+        _, answer = await self._ask("/tokenize", asked, PROBE_TIMEOUT)
+        if b"[]" in answer:
+            raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
+
+    async def _aggregate(
+        self, job: Job, request: dict[str, Any], sink: Sink, changes: Sequence[Change]
+    ) -> Usage | None:
+        answer = Aggregate(request)
+        body = orjson.dumps(prepare(request))
+        async with self._http.call("POST", job.endpoint, body, JSON) as response:
+            await self._sound(job, response)
+            try:
+                async for chunk in response.pieces():
+                    answer.feed(chunk)
+                    sink.touch()
+                document = answer.result()
+            except StreamFault as fault:
+                raise EngineFault(f"{self.name}: {fault}") from None
+            except StreamCut as fault:
+                raise EngineFault(f"{self.name}: {fault}", away=True) from None
+        if changes:
+            made = orjson.loads(document)
+            for change in changes:
+                change(made)
+            document = orjson.dumps(made)
+        await _give(sink, document)
+        return answer.usage()
+
+    async def _respond(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        sent, expected = self._told(job, body)
+        numbered = responses.Numbered(orjson.loads(body), job.asked)
+        out: Sink = Rewriting(sink if job.stream else Discard(sink), numbered.change)
+        if expected is not None:
+            out = Rewriting(out, tools_responses.Calling(expected).change)
+        with tools_prompt.blamed():
+            body = orjson.dumps(responses_request.prepare(sent))
+            usage = await self._send(job, body, out)
+        if not job.stream:
+            await _give(sink, self._whole_of(numbered.document))
+        return usage
+
+    async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        request, expected = self._told(job, body)
+        collected = Collected()
+        out = Mended(sink) if job.stream else Rewriting(Discard(sink), collected.change)
+        if expected is not None:
+            out = Rewriting(out, tools_messages.Calling(expected).change)
+        usage = await self._begun(job, request, orjson.dumps(messages.prepare(request)), out)
+        if not job.stream:
+            await _give(sink, self._whole_of(collected.document))
+        return usage
+
+    async def _begun(
+        self, job: Job, request: dict[str, Any], body: bytes, sink: Sink
+    ) -> Usage | None:
+        async def count() -> int:
+            status, answer = await self._ask(COUNT_TOKENS, request, PROBE_TIMEOUT)
+            return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
+
+        begun = Begun(sink, f"msg_{job.id}", job.asked, count)
+        try:
+            usage = await self._send(job, body, begun)
+            await begun.done()
+        finally:
+            begun.stop()
+        if usage is not None and begun.counted >= 0:
+            return Usage(begun.counted, usage.completion, 0)
+        return usage
+
+    async def _send(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        async with self._http.call("POST", job.endpoint, body, JSON) as response:
+            await self._sound(job, response)
+            return await self._relay(job, response, sink)
+
+    async def _sound(self, job: Job, response: Response) -> None:
+        if response.status != 200:
+            raise self._refused(job, response.status, await read_error(response))
+
+    def _whole_of(self, document: dict[str, Any] | None) -> bytes:
+        if document is None:
+            raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
+        return orjson.dumps(document)
+
+    def _refused(self, job: Job, status: int, body: bytes) -> Exception:
+        refusal = translate(status, body)
+        if status == 501:
+            return Refusal(
+                refusal.message, param="model", code="unsupported_endpoint", source="engine"
+            )
+        return super()._refused(job, faults.status_of(status, refusal.message), body)
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        faults.explain(job.endpoint, refusal)
+        return refusal
+
+
+async def _give(sink: Sink, document: bytes) -> None:
+    sink.start(200, JSON)
+    sink.data(document)
+    await sink.settle()
+
+
+def _bare(name: str) -> str:
+    """A server without an alias names its file's path: keep the file's name alone."""
+    return name.rsplit("/", 1)[-1].removesuffix(".gguf") if name.endswith(".gguf") else name

@@ -1,0 +1,150 @@
+"""llama-server's answers at ``/v1/responses``, as OpenAI documents them.
+
+Measured on b11549: events have no `sequence_number`, `output_index` or `content_index`, on which
+OpenAI's client library relies, and the first ones no `model` and `output`; the part that holds a
+thought is never opened or closed, a call's arguments are never said to be done; an answer that was
+cut at `max_output_tokens` says that it is complete. The last event carries the whole document,
+without `completed_at` and what was asked for. An answer whose first token is no whole character (an
+emoji) begins anew with each token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workers.engines.openai.rewrite import Event
+
+_PARTS = ("response.content_part.", "response.output_text.", "response.refusal.")
+_THOUGHTS = "response.reasoning_text."
+_BEGINNINGS = ("response.created", "response.in_progress")
+_ITEMS = ("response.output_item.", "response.function_call_arguments.", "response.reasoning")
+_ASKED: Mapping[str, Any] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None},
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": None,
+    "truncation": "disabled",
+    "user": None,
+}
+"""What an answer repeats of its request, and what it says there if that says nothing."""
+
+
+class Numbered:
+    """Puts in what the events lack, and the events that are lacking."""
+
+    def __init__(self, request: Mapping[str, Any], model: str) -> None:
+        self.document: dict[str, Any] | None = None
+        self._limit = request.get("max_output_tokens")
+        self._model = model
+        self._asked = _asked(request)
+        self._number = 0
+        self._items: dict[str, int] = {}
+        self._begun: set[str] = set()
+        self._thoughts: dict[str, int] = {}
+        """Pieces of each thought, which are tokens."""
+        self._told = False
+        """The engine says itself when the arguments of a call are done."""
+
+    def change(self, event: Event) -> list[Event]:
+        if self._again(event):
+            return []
+        return [self._numbered(each) for each in self._all(event)]
+
+    def _again(self, event: Event) -> bool:
+        """Whether it says once more that the answer begins."""
+        kind = str(event.get("type"))
+        if kind not in _BEGINNINGS or "prompt_progress" in event:
+            return False
+        begun = kind in self._begun
+        self._begun.add(kind)
+        return begun
+
+    def _all(self, event: Event) -> Iterator[Event]:
+        """The event, behind those that have to come before it."""
+        match event.get("type"):
+            case "response.completed":
+                event = self._completed(event)
+            case "response.reasoning_text.delta":
+                known = event["item_id"]
+                if known not in self._thoughts:
+                    yield _part("response.content_part.added", known, "")
+                self._thoughts[known] = self._thoughts.get(known, 0) + 1
+            case "response.function_call_arguments.done":
+                self._told = True
+            case "response.output_item.done":
+                yield from self._ending(event["item"])
+            case _ if isinstance(event.get("response"), dict):  # it has begun
+                begun = {"model": self._model, "output": [], "created_at": int(time.time())}
+                event["response"] = {**begun, **self._asked, **event["response"]}
+        yield event
+
+    def _ending(self, item: Event) -> Iterator[Event]:
+        known = item.get("id")
+        if item.get("type") == "reasoning":
+            item.setdefault("status", "completed")
+            if known in self._thoughts:
+                text = "".join(part["text"] for part in item.get("content") or ())
+                yield {"type": "response.reasoning_text.done", "item_id": known, "text": text}
+                yield _part("response.content_part.done", known, text)
+        elif item.get("type") == "function_call" and not self._told:
+            told = {"item_id": known, "name": item["name"], "arguments": item["arguments"]}
+            yield {"type": "response.function_call_arguments.done", **told}
+
+    def _numbered(self, event: Event) -> Event:
+        kind = str(event.get("type"))
+        event.setdefault("sequence_number", self._number)
+        self._number += 1
+        if kind.startswith((*_ITEMS, *_PARTS)):
+            item = event.get("item") or {}
+            known = str(item.get("id") or event.get("item_id"))
+            event.setdefault("output_index", self._items.setdefault(known, len(self._items)))
+        if kind.startswith((*_PARTS, _THOUGHTS)):
+            event.setdefault("content_index", 0)
+        if kind.startswith("response.output_text."):
+            event.setdefault("logprobs", [])
+        elif kind.startswith("response.content_part.") and event["part"]["type"] == "output_text":
+            event["part"] = {"annotations": [], "logprobs": [], **event["part"]}
+        return event
+
+    def _completed(self, event: Event) -> Event:
+        response = event["response"]
+        response["model"] = self._model
+        response.setdefault("completed_at", int(time.time()))
+        for item in response.get("output") or ():
+            item.setdefault("status", "completed")
+        usage = response.get("usage") or {}
+        spent = usage.get("output_tokens")
+        if spent is not None:
+            thought = {"reasoning_tokens": min(spent, sum(self._thoughts.values()))}
+            usage.setdefault("output_tokens_details", thought)
+        if self._limit is not None and spent is not None and spent >= self._limit:
+            response["status"] = "incomplete"
+            response["incomplete_details"] = {"reason": "max_output_tokens"}
+            event["type"] = "response.incomplete"
+        event["response"] = self.document = {**response, **_missing(response, self._asked)}
+        return event
+
+
+def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
+    """`store` and `background` are never true here, whatever was wished for."""
+    said = {name: request.get(name) for name in _ASKED}
+    repeated = {name: _ASKED[name] if value is None else value for name, value in said.items()}
+    never = {"error": None, "incomplete_details": None, "store": False, "background": False}
+    return {**never, **repeated}
+
+
+def _missing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wanted.items() if name not in found}
+
+
+def _part(kind: str, item: str | None, text: str) -> Event:
+    return {"type": kind, "item_id": item, "part": {"type": "reasoning_text", "text": text}}

@@ -1,0 +1,62 @@
+"""A request for ``/v1/responses`` as llama-server reads it, where it reads less than OpenAI has.
+
+Measured on b11549: an assistant's message needs a `type`, and may hold no refusal; a thought needs
+words, of which only the first part is read; ``text.format`` is passed over in silence, while chat's
+`response_format` works here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workers.engines.openai.refusal import Refusal
+
+Item = dict[str, Any]
+
+
+def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request to send, which streams. Raises Refusal."""
+    sent = {**plain(request), "stream": True}
+    wanted = (request.get("text") or {}).get("format")
+    if wanted and wanted.get("type") in ("json_object", "json_schema"):
+        inner = {name: value for name, value in wanted.items() if name != "type"}
+        sent["response_format"] = {"type": wanted["type"], "json_schema": inner}
+    return sent
+
+
+def plain(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with an input that it knows. Raises Refusal."""
+    if not isinstance(items := request.get("input"), list):
+        return {**request}
+    found = [_item(item, f"input[{index}]") for index, item in enumerate(items)]
+    return {**request, "input": [item for item in found if item is not None]}
+
+
+def _item(item: Item, where: str) -> Item | None:
+    """None: there is nothing in it to be read, such as a thought that was encrypted."""
+    match item.get("type"):
+        case None | "message" if item.get("role") == "assistant":
+            return {**item, "type": "message", "content": _said(item["content"])}
+        case "reasoning":
+            text = _text(item.get("content")) or _text(item.get("summary"))
+            thought = [{"type": "reasoning_text", "text": text}]
+            return {**item, "summary": [], "content": thought} if text else None
+        case "item_reference":
+            why = "Nothing is kept of what was said before: send the item itself"
+            known = f"{why} (client libraries do so with 'store' set to false)."
+            raise Refusal(known, param=f"{where}.type", code="unsupported_parameter")
+    return item
+
+
+def _said(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [
+        {"type": "output_text", "text": part["refusal"]} if part.get("type") == "refusal" else part
+        for part in content
+    ]
+
+
+def _text(parts: Any) -> str:
+    return "".join(str(part.get("text") or "") for part in parts or ())

@@ -1,0 +1,127 @@
+"""Tools at ``/v1/messages`` for a model that llama-server cannot offer any: the request as
+`offered` has it, and events in which calls are read out of the text. A schema of the answer is
+passed over there (measured), so that no call can be forced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from workers.engines.llamacpp.tools import prompt
+from workers.engines.llamacpp.tools.parse import Delta, reader
+from workers.engines.llamacpp.tools.prompt import Expected
+from workers.engines.openai.rewrite import Event
+
+Block = dict[str, Any]
+
+SIGNS = b'"tools"', b'"tool_use"', b'"tool_result"'
+"""In the body of each request that is about tools, be it in its history alone."""
+_OURS = frozenset({"tools", "tool_choice"})
+
+
+def told(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
+    """As `offered.told`. Raises Refusal."""
+    if knows:
+        return {**request}, None
+    own = request.get("system")
+    none = (request.get("tool_choice") or {}).get("type") == "none"
+    sent, expected = prompt.told(
+        {
+            "messages": [{"role": "system", "content": own}] if own else [],
+            "tools": [_function(tool) for tool in request.get("tools") or ()],
+            "tool_choice": "none" if none else "auto",
+        },
+        knows=False,
+    )
+    found = {name: value for name, value in request.items() if name not in _OURS}
+    found["messages"] = list(prompt.written(_as_chat(request["messages"])))
+    if sent["messages"]:
+        found["system"] = sent["messages"][0]["content"]
+    return found, expected
+
+
+def _function(tool: Block) -> Block:
+    if tool.get("type") not in (None, "custom"):
+        return {"type": tool["type"]}
+    function = {name: tool[name] for name in ("name", "description") if name in tool}
+    return {"type": "function", "function": {**function, "parameters": tool.get("input_schema")}}
+
+
+def _as_chat(messages: Iterable[Block]) -> Iterator[Block]:
+    """With calls and results as chats have them."""
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, list):
+            yield message
+            continue
+        uses = [block for block in content if block.get("type") == "tool_use"]
+        for block in content:
+            if block.get("type") == "tool_result":
+                yield {"role": "tool", "content": block.get("content")}
+        rest = [b for b in content if b.get("type") not in ("tool_use", "tool_result")]
+        if uses:
+            yield {**message, "content": rest, "tool_calls": list(map(_call, uses))}
+        elif rest:
+            yield {**message, "content": rest}
+
+
+def _call(use: Block) -> Block:
+    arguments = orjson.dumps(use.get("input") or {}).decode()
+    return {"function": {"name": use.get("name"), "arguments": arguments}}
+
+
+class Calling:
+    """Changes llama-server's events: blocks of calls take the place of the block of text, or come
+    before it."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._reader = reader(expected)
+        self._held: Event | None = None
+        self._text = -1
+        self._open = False
+        self._place = 0
+
+    def change(self, event: Event) -> list[Event]:
+        return list(self._changed(event))
+
+    def _changed(self, event: Event) -> Iterator[Event]:
+        match event.get("type"):
+            case "content_block_start" if event["content_block"]["type"] == "text":
+                self._held, self._text = event, event["index"]
+                self._place = self._text
+            case "content_block_delta" if event["delta"]["type"] == "text_delta":
+                yield from self._told(self._reader.feed(event["delta"]["text"]))
+            case "content_block_stop" if event["index"] == self._text:
+                yield from self._told(self._reader.end())
+                if self._open:
+                    yield {**event, "index": self._place}
+            case "message_delta" if self._reader.count:
+                delta = event["delta"]
+                if delta.get("stop_reason") == "end_turn":
+                    event["delta"] = {**delta, "stop_reason": "tool_use"}
+                yield event
+            case _:
+                yield event
+
+    def _told(self, deltas: Iterable[Delta]) -> Iterator[Event]:
+        for delta in deltas:
+            if "content" in delta:
+                if self._held is not None:
+                    yield {**self._held, "index": self._place}
+                self._held, self._open = None, True
+                yield self._more({"type": "text_delta", "text": delta["content"]})
+            for call in delta.get("tool_calls", ()):
+                yield from self._called(call)
+
+    def _called(self, call: Delta) -> Iterator[Event]:
+        function = call["function"]
+        use = {"type": "tool_use", "id": call["id"], "name": function["name"], "input": {}}
+        yield {"type": "content_block_start", "index": self._place, "content_block": use}
+        yield self._more({"type": "input_json_delta", "partial_json": function["arguments"]})
+        yield {"type": "content_block_stop", "index": self._place}
+        self._place += 1
+
+    def _more(self, delta: Block) -> Event:
+        return {"type": "content_block_delta", "index": self._place, "delta": delta}

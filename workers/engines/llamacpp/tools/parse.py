@@ -1,0 +1,229 @@
+"""Calls of functions, read out of a model's text as it comes, cut anywhere. Pure. See `offered`.
+
+Text passes as it comes, and is held back only while it may still be a call: the first one must
+stand at the beginning of the answer.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import orjson
+
+from workers.engines.llamacpp.tools.prompt import CLOSE, OPEN, Expected
+
+Delta = dict[str, Any]
+
+_NAME = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")')
+_HEAD = re.compile(_NAME.pattern + r'\s*,\s*"arguments"\s*:\s*(?=\S)')
+_LAST = "} \t\r\n"
+"""What may end the arguments or the call around them."""
+
+
+class Reader(Protocol):
+    """Of one choice."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the rest of it is text."""
+
+    @property
+    def count(self) -> int:
+        """Of the calls so far."""
+
+    def feed(self, text: str) -> list[Delta]:
+        """The deltas of a message that are sure by now."""
+
+    def end(self) -> list[Delta]:
+        """What was held back."""
+
+
+class Written:
+    """Calls between tags. What is no whole call of a function that was offered is text."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.plain = False
+        self.count = 0
+        self._expected = expected
+        self._held = ""
+        self._seen = 0
+
+    def feed(self, text: str) -> list[Delta]:
+        self._held += text
+        return self._read(last=False)
+
+    def end(self) -> list[Delta]:
+        return self._read(last=True)
+
+    def _read(self, last: bool) -> list[Delta]:
+        found: list[Delta] = []
+        while not self.plain:
+            begun = self._held.lstrip()
+            if not begun.startswith(OPEN):
+                if OPEN.startswith(begun) and not last:
+                    return found
+                self._held = self._held if begun or not self.count else ""
+                break
+            call = self._call(begun, last)
+            if call is None:
+                if not last:
+                    return found
+                break
+            found.append(_opened(self.count, *call))
+            self.count += 1
+        self.plain = True
+        text, self._held = self._held, ""
+        return [*found, {"content": text}] if text else found
+
+    def _call(self, begun: str, last: bool) -> tuple[str, str] | None:
+        """The first call, which is then taken out of what is held. A closing tag may stand inside
+        of the arguments."""
+        start = len(OPEN)
+        at = max(self._seen, start)
+        while (end := begun.find(CLOSE, at)) >= 0:
+            at = end + len(CLOSE)
+            if call := self._made(begun[start:end]):
+                self._held, self._seen = begun[at:], 0
+                return call
+        self._seen = max(at, len(begun) - len(CLOSE))
+        call = self._made(begun[start:]) if last else None
+        if call:
+            self._held = ""
+        return call
+
+    def _made(self, text: str) -> tuple[str, str] | None:
+        try:
+            found = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(found, dict) or found.get("name") not in self._expected.names:
+            return None
+        arguments = found.get("arguments", {})
+        if not isinstance(arguments, dict):
+            return None
+        return found["name"], orjson.dumps(arguments).decode()
+
+
+class Forced:
+    """One call, as JSON that the engine was held to; its arguments pass as they come. A document
+    repeats before it what the client began."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.plain = False
+        self.count = 0
+        self._expected = expected
+        self._whole = ""
+        self._tail = ""
+
+    def feed(self, text: str) -> list[Delta]:
+        self._whole += text
+        if self.count:
+            return self._more(text)
+        head = _HEAD.search(self._whole)
+        if head is None:
+            return []
+        self.count = 1
+        opened = _opened(0, orjson.loads(head[1]), "")
+        found = [opened, *self._more(self._whole[head.end() :])]
+        self._whole = self._whole[head.start() :]
+        return found
+
+    def end(self) -> list[Delta]:
+        """The limit may have cut it anywhere."""
+        if not self.count:
+            return self._begun()
+        tail, self._tail = self._tail, ""
+        try:
+            orjson.loads(self._whole)
+        except orjson.JSONDecodeError:
+            return _added(tail)
+        return _added(tail.rstrip()[:-1].rstrip())
+
+    def _more(self, text: str) -> list[Delta]:
+        text = self._tail + text
+        end = len(text.rstrip(_LAST))
+        self._tail = text[end:]
+        return _added(text[:end])
+
+    def _begun(self) -> list[Delta]:
+        """A call without arguments, if it can be said of which function."""
+        names = self._expected.names
+        told = _NAME.search(self._whole)
+        if told is None and len(names) > 1:
+            return []
+        self.count = 1
+        return [_opened(0, orjson.loads(told[1]) if told else names[0], "")]
+
+
+class Either:
+    """One call as JSON, or an answer that is other JSON."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.plain = False
+        self._held = ""
+        self._call = Forced(expected)
+        self._is_call = False
+        self._heads = [_packed(f'{{"name":{_json(name)},"arguments":') for name in expected.names]
+
+    @property
+    def count(self) -> int:
+        return self._call.count
+
+    def feed(self, text: str) -> list[Delta]:
+        if self._is_call:
+            return self._call.feed(text)
+        self._held += text
+        if self.plain:
+            return self.end()
+        packed = _packed(self._held)
+        self._is_call = any(packed.startswith(head) for head in self._heads)
+        if self._is_call:
+            return self._call.feed(self._held)
+        if any(head.startswith(packed) for head in self._heads):
+            return []
+        return self.end()
+
+    def end(self) -> list[Delta]:
+        if self._is_call:
+            return self._call.end()
+        self.plain = True
+        text, self._held = self._held, ""
+        return [{"content": text}] if text else []
+
+
+_READERS: Mapping[str, Callable[[Expected], Reader]] = {
+    "written": Written,
+    "forced": Forced,
+    "either": Either,
+}
+
+
+def reader(expected: Expected) -> Reader:
+    return _READERS[expected.form](expected)
+
+
+def _opened(index: int, name: str, arguments: str) -> Delta:
+    call = {
+        "index": index,
+        "id": f"call_{secrets.token_hex(12)}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+    return {"tool_calls": [call]}
+
+
+def _added(arguments: str) -> list[Delta]:
+    if not arguments:
+        return []
+    return [{"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}]
+
+
+def _packed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()

@@ -1,0 +1,267 @@
+"""Tools for a model that llama-server cannot offer any, or cannot make call one: the request. Pure.
+
+Measured on b11549: with a chat template that knows no tools they are dropped in silence, and with
+one that knows them a required call is forced only where the template's own form of calls is known.
+So the functions are described in the system message, calls and results of the history are written
+out as Hermes and Qwen have them, and a call that must come is forced by a schema of the answer,
+which llama-server does hold. What comes is read by `calls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from workers.engines.openai.refusal import Refusal
+
+Entry = dict[str, Any]
+
+SIGN = b'"tool'
+"""In the body of each request that is about tools, be it in its history alone."""
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+_OURS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+_OF_TEXT = frozenset({"logprobs", "top_logprobs", "stop"})
+"""What a request says of its text has no meaning for a call."""
+_BAD_SCHEMA = "JSON schema error"
+_OTHER_FORMS = "grammar", "json_schema"
+_NONE: Entry = {"type": "object", "properties": {}}
+_COMBINED = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf"})
+
+_OFFER = """You may call functions. Functions:
+{functions}
+To call one, answer with only:
+<tool_call>
+{{"name": NAME, "arguments": ARGUMENTS}}
+</tool_call>"""
+_EITHER = """You may call functions. Functions:
+{functions}
+To call one, answer with only:
+{{"name": NAME, "arguments": ARGUMENTS}}"""
+_ORDER = """Call one of these functions: {names}. Functions:
+{functions}
+Answer with only the call:
+{{"name": NAME, "arguments": ARGUMENTS}}"""
+_FORMS = {"auto": _OFFER, "either": _EITHER, "required": _ORDER}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How calls come, and of which functions. `form`: ``written`` between tags where the model
+    calls, ``forced`` as the JSON of one call, ``either`` as that JSON or as other JSON.
+    `named`: the client has named the one function."""
+
+    form: Literal["written", "forced", "either"]
+    names: tuple[str, ...]
+    named: bool = False
+
+
+Tell = Callable[[Entry, bool], tuple[Entry, Expected | None]]
+
+
+def told(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
+    """The request to send, and what may come of it; None if the answer is as it should be.
+
+    `knows`: the chat template can write tools, calls and results. Raises Refusal.
+    """
+    mode, chosen, named = _choice(request)
+    structured = _structured(request) if mode == "auto" else None
+    mode = mode if structured is None else "either"
+    if knows and mode in ("auto", "none"):
+        return request, None
+    sent = {**request, "tool_choice": "none"} if knows else _described(request, mode, chosen)
+    sent.pop("parallel_tool_calls", None)
+    names = tuple(each["name"] for each in chosen)
+    if mode == "required":
+        return _forced(sent, chosen), Expected("forced", names, named)
+    if mode == "none":
+        return sent, None
+    if mode == "auto":
+        return sent, Expected("written", names)
+    return {**sent, "response_format": _shape(chosen, structured)}, Expected("either", names)
+
+
+def _choice(request: Mapping[str, Any]) -> tuple[str, list[Entry], bool]:
+    """none, auto or required; the functions that may be called; whether the client named one."""
+    functions = _functions(request)
+    choice = request.get("tool_choice") or "auto"
+    if not functions:
+        return "none", [], False
+    if isinstance(choice, str):
+        return choice, functions, False
+    kind = choice.get("type")
+    if kind == "function":
+        return "required", _among(functions, [choice["function"]]), True
+    allowed = choice.get("allowed_tools")
+    if kind != "allowed_tools" or not isinstance(allowed, dict):
+        why = f"'tool_choice' of type {kind!r} is not known here."
+        raise Refusal(why, param="tool_choice", code="unsupported_parameter")
+    chosen = _among(functions, _functions(allowed))
+    mode = "required" if allowed.get("mode") == "required" else "auto"
+    return (mode if chosen else "none"), chosen, False
+
+
+def _functions(holder: Mapping[str, Any]) -> list[Entry]:
+    """Other tools are refused before, or passed over where the client wants that."""
+    return [
+        tool.get("function") or tool
+        for tool in holder.get("tools") or ()
+        if isinstance(tool, dict) and tool.get("type") == "function"
+    ]
+
+
+def _among(functions: Iterable[Entry], wanted: Iterable[Entry]) -> list[Entry]:
+    names = [each.get("name") for each in wanted]
+    return [each for each in functions if each["name"] in names]
+
+
+# Forced.
+
+
+def _structured(request: Mapping[str, Any]) -> Entry | None:
+    """The schema that the answer's text must have, if it must be JSON."""
+    asked = request.get("response_format") or {}
+    if asked.get("type") == "json_object":
+        return asked.get("schema") or {"type": "object"}
+    return asked["json_schema"]["schema"] if asked.get("type") == "json_schema" else None
+
+
+def _forced(sent: Entry, functions: Iterable[Entry]) -> Entry:
+    for name in _OTHER_FORMS:
+        if sent.get(name):
+            why = f"{name!r} cannot hold for a function call, which 'tool_choice' asks for."
+            raise Refusal(why, param=name)
+    kept = {name: value for name, value in sent.items() if name not in _OF_TEXT}
+    return {**kept, "response_format": _shape(functions)}
+
+
+def _shape(functions: Iterable[Entry], beside: Entry | None = None) -> Entry:
+    """A call of one of the functions, or what is of the schema `beside`. The schemas stand apart,
+    as references inside of them begin at their own top."""
+    schemas: list[Entry] = []
+    ways: list[Entry] = []
+    for function in functions:
+        ways.append(_call(str(function["name"]), len(schemas)))
+        schemas.append(_arguments(function.get("parameters")))
+    if beside is not None:
+        ways.append({"$ref": f"#/$defs/{len(schemas)}"})
+        schemas.append(beside)
+    defs = {str(place): _moved(schema, place) for place, schema in enumerate(schemas)}
+    shape = {"anyOf": ways, "$defs": defs}
+    return {"type": "json_schema", "json_schema": {"name": "call", "schema": shape}}
+
+
+def _call(name: str, place: int) -> Entry:
+    return {
+        "type": "object",
+        "properties": {"name": {"const": name}, "arguments": {"$ref": f"#/$defs/{place}"}},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _arguments(parameters: Entry | None) -> Entry:
+    """Of a schema that does not say so, too, they are an object."""
+    if not parameters:
+        return _NONE
+    return parameters if _COMBINED & parameters.keys() else {"type": "object", **parameters}
+
+
+def _moved(schema: Entry, place: int) -> Entry:
+    """Inside a text, the quotes would be escaped."""
+    inside = b'"$ref":"#/$defs/%d' % place
+    moved: Entry = orjson.loads(orjson.dumps(schema).replace(b'"$ref":"#', inside))
+    return moved
+
+
+@contextmanager
+def blamed() -> Iterator[None]:
+    """On the tools is a schema that the server does not take: one of the text has been checked."""
+    try:
+        yield
+    except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+        raise Refusal("The tools are nested too deeply.", param="tools") from None
+    except Refusal as refusal:
+        if _BAD_SCHEMA in refusal.message:
+            refusal.param = refusal.param or "tools"
+        raise
+
+
+# Written out.
+
+
+def _described(request: Entry, mode: str, functions: Sequence[Entry]) -> Entry:
+    sent = {name: value for name, value in request.items() if name not in _OURS}
+    messages = list(written(request["messages"]))
+    if mode != "none":
+        lines = "\n".join(orjson.dumps(_about(each)).decode() for each in functions)
+        names = ", ".join(each["name"] for each in functions)
+        messages = _announced(messages, _FORMS[mode].format(functions=lines, names=names))
+    return {**sent, "messages": messages}
+
+
+def _about(function: Entry) -> Entry:
+    return {name: value for name, value in function.items() if name != "strict"}
+
+
+def _announced(messages: list[Entry], text: str) -> list[Entry]:
+    """With the text in the first system message, or in one of its own."""
+    for place, message in enumerate(messages):
+        if message["role"] in ("system", "developer"):
+            content = _joined([*_parts(message.get("content")), _text(f"\n\n{text}")])
+            return [*messages[:place], {**message, "content": content}, *messages[place + 1 :]]
+    return [{"role": "system", "content": text}, *messages]
+
+
+def written(messages: Iterable[Entry]) -> Iterator[Entry]:
+    """Calls as the assistant's text, and the results that follow each other as one message."""
+    results: list[Entry] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            within = [_text("<tool_response>\n"), *_parts(message.get("content"))]
+            results += [_text("\n")] if results else []
+            results += [*within, _text("\n</tool_response>")]
+            continue
+        if results:
+            yield {"role": "user", "content": _joined(results)}
+            results = []
+        yield _called(message) if message.get("tool_calls") else message
+    if results:
+        yield {"role": "user", "content": _joined(results)}
+
+
+def _called(message: Entry) -> Entry:
+    kept = {name: value for name, value in message.items() if name != "tool_calls"}
+    before = _parts(message.get("content"))
+    calls = "\n".join(_as_text(call.get("function") or {}) for call in message["tool_calls"])
+    return {**kept, "content": _joined([*before, _text(f"\n{calls}" if before else calls)])}
+
+
+def _as_text(function: Mapping[str, Any]) -> str:
+    name, arguments = orjson.dumps(function.get("name")).decode(), function.get("arguments")
+    try:
+        orjson.loads(arguments or "")
+    except orjson.JSONDecodeError:
+        arguments = orjson.dumps(arguments or {}).decode()
+    return f'{OPEN}\n{{"name": {name}, "arguments": {arguments}}}\n{CLOSE}'
+
+
+def _parts(content: object) -> list[Entry]:
+    if isinstance(content, list):
+        return content
+    return [_text(content)] if isinstance(content, str) and content else []
+
+
+def _text(text: str) -> Entry:
+    return {"type": "text", "text": text}
+
+
+def _joined(parts: list[Entry]) -> str | list[Entry]:
+    """One text, unless there is a picture or the like among the parts."""
+    if all(part.get("type") == "text" for part in parts):
+        return "".join(part["text"] for part in parts)
+    return parts

@@ -1,0 +1,295 @@
+"""Ollama, from its source at fb30760 (August 2026); no binary to measure it on was at hand.
+
+Its OpenAI endpoints are used, with these differences to what they do by themselves:
+
+- `max_completion_tokens`, which it does not know, goes as `max_tokens`; ``tool_choice: "none"``
+  takes the tools away, any other is tried. What it ignores otherwise is refused
+  (`ignored_fields`).
+- It cuts prompts that are too long, without a word, and its OpenAI endpoints have no switch for
+  that. So a request that may be too long (more than two bytes for each token of context)
+  is first sent to its own API with ``truncate: false`` and one token to generate; the real request
+  then finds the prompt in the cache. Embeddings always go to its own API.
+- `keep_alive`, which only its own API has, is said there: of embeddings with the request, else when
+  the answer is over, by a request without a prompt, as its documentation has it.
+- Its ids are drawn from 999 numbers: chats and completions get the job's.
+- Models that it only forwards to a remote host are served if the config names them, else not.
+
+It tells its parallelism (OLLAMA_NUM_PARALLEL) nowhere: default one slot. The context length of a
+model is known while it is loaded or where its Modelfile sets `num_ctx`, else 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+import structlog
+
+from schemas.jobs import Job
+from schemas.nodes import NOTHING, Ignored, ServedModel
+from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.ollama import request as words
+from workers.engines.openai import foreign_fields
+from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.openai.model_name import Numbering
+from workers.engines.openai.refusal import JSON, Refusal
+from workers.engines.openai.required_call import LEFT_OPEN
+from workers.engines.openai.usage import Usage
+
+log = structlog.get_logger("ollama")
+
+SMALLEST_CONTEXT = 2048
+"""Tokens; the least that any version gives a model whose context is not known yet."""
+BYTES_PER_TOKEN = 2
+"""Texts with fewer bytes for each token than this are not met outside of tests."""
+
+_UNKNOWN = (
+    *("template", "truncate"),  # of its own API
+    *("cache_prompt", "return_progress", "timings_per_token"),  # of llama-server
+)
+KNOWS = (
+    "chat,completions,embeddings,responses,messages keep_alive",
+    "chat reasoning",
+)
+"""Its own fields; `keep_alive` is seen to here."""
+_KEEP = b'"keep_alive"'
+_NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
+_NONE = ("none", {"type": "none"})
+_CAPABILITIES: Mapping[str, tuple[str, ...]] = {
+    "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
+    "embedding": ("embeddings",),
+    "tools": ("tools",),
+    "vision": ("vision",),
+    "audio": ("audio",),
+    "thinking": ("reasoning",),
+    "insert": ("suffix",),
+}
+_GENERATES: Mapping[str, str] = {
+    "/v1/chat/completions": "/api/chat",
+    "/v1/completions": "/api/generate",
+    "/v1/responses": "/api/chat",
+    "/v1/messages": "/api/chat",
+}
+
+
+_SAID_IN: Mapping[str, str] = {
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/responses": "input",
+    "/v1/messages": "messages",
+    "/v1/embeddings": "input",
+}
+
+
+class OllamaEngine(OpenAIEngine):
+    kind = "ollama"
+    default_slots: ClassVar[int] = 1
+    check_timeout: ClassVar[float] = 300.0
+    """Seconds: the first job loads the model."""
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = (
+        Ignored("n", "Ollama gives one choice", unless=(1,)),
+        Ignored(
+            "tool_choice",
+            "Ollama leaves it to the model whether it calls a tool",
+            ("chat", "responses", "messages"),
+            LEFT_OPEN,
+            tried=True,
+        ),
+        Ignored("logit_bias", "Ollama has no such thing"),
+        Ignored("functions", "use tools"),
+        Ignored("function_call", "use tools"),
+        Ignored("audio", "Ollama does not speak"),
+        Ignored("best_of", "Ollama gives one choice", ("completions",), (1,), "n"),
+        Ignored("echo", "Ollama does not repeat the prompt", ("completions",)),
+        Ignored("logprobs", "Ollama leaves them out of text completions", ("completions",), ()),
+        *(Ignored(name, _NOT_KNOWN) for name in _UNKNOWN),
+        Ignored("verbosity", _NOT_KNOWN, unless=(*NOTHING, "medium")),
+        Ignored("web_search_options", _NOT_KNOWN, unless=()),
+        Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
+        *foreign_fields.passed_over(KNOWS),
+    )
+
+    async def check(self) -> Offer | None:
+        await super().check()
+        return await self.discover() if self._models else None
+
+    async def _list(self) -> dict[str, dict[str, Any]]:
+        found = await self._http.json("/api/tags", PROBE_TIMEOUT)
+        try:
+            entries = {str(entry["name"]): entry for entry in found["models"] or ()}
+        except (KeyError, TypeError):
+            why = f"{self.name} does not list models like Ollama: is the URL right?"
+            raise EngineFault(why, away=True) from None
+        wanted = {_tagged(name) for name in self._config.models}
+        return {
+            name: entry
+            for name, entry in entries.items()
+            if name in wanted or not entry.get("remote_host")
+        }
+
+    def _find(self, name: str, listed: Mapping[str, Any]) -> str:
+        tagged = _tagged(name)
+        return tagged if tagged in listed else super()._find(name, listed)
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        status, body = await self._ask("/api/show", {"model": own}, ASK_TIMEOUT)
+        try:
+            shown = orjson.loads(body)
+            told = [str(word) for word in shown.get("capabilities") or ("completion",)]
+        except (orjson.JSONDecodeError, AttributeError, TypeError):
+            status, told, shown = 0, [], {}
+        if status != 200:
+            raise EngineFault(f"{self.name} answered {status} to /api/show of {own}", away=True)
+        features = [word for name in told for word in _CAPABILITIES.get(name, ())]
+        senses = tuple(name for name in ("vision", "audio") if name in told)
+        context = await self._loaded_context(own) or _set_context(shown.get("parameters"))
+        modalities = ("text", *senses)
+        return ServedModel(
+            public,
+            self.name,
+            self.kind,
+            slots,
+            context,
+            modalities,
+            tuple(features),
+            self.ignored_fields,
+            KNOWS,
+        )
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if job.endpoint != "/v1/embeddings":
+            kept = words.kept(orjson.loads(body)) if _KEEP in body else None
+            usage = await super()._serve(job, body, Numbering(sink, job.id))
+            if kept is not None:
+                await self._keep(self._own[job.model], kept)
+            return usage
+        request = orjson.loads(await self._prepare(job, body))
+        words.kept(request)
+        known = ("model", "input", "dimensions", "keep_alive")
+        asked = {key: request[key] for key in known if request.get(key) is not None}
+        own = orjson.dumps({**asked, "truncate": False})
+        async with self._http.call("POST", "/api/embed", own, JSON) as response:
+            answer = await response.read()
+            if response.status != 200:
+                raise self._refused(job, response.status, answer)
+        try:
+            tokens, document = _embeddings(orjson.loads(answer), request)
+        except (AttributeError, TypeError, ValueError, struct.error):
+            raise EngineFault(f"{self.name} does not answer like Ollama", away=True) from None
+        sink.start(200, JSON)
+        sink.data(document)
+        await sink.settle()
+        return Usage(tokens, 0, 0)
+
+    async def _keep(self, own: str, kept: Any) -> None:
+        """How long the model stays loaded; the answer is given, whatever comes of it."""
+        try:
+            asked = {"model": own, "keep_alive": kept}
+            status, answer = await self._ask("/api/generate", asked, ASK_TIMEOUT)
+        except EngineFault as fault:
+            status, answer = 0, fault.message.encode()
+        if status != 200:
+            log.warning("ollama.not_kept", engine=self.name, model=own, error=answer.decode())
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        changes = super()._changes(job, request)
+        limit = request.get("max_completion_tokens")
+        if limit is not None and request.get("max_tokens") is None:
+            changes["max_tokens"] = limit
+        if request.get("tool_choice") in _NONE and request.get("tools"):
+            changes["tools"] = []
+        return changes
+
+    async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
+        """Raises Refusal for what Ollama would cut, or go on with, or take for something else."""
+        _need_texts(job, request)
+        if job.endpoint == "/v1/completions" and request.get("max_tokens") == 0:
+            raise Refusal("Ollama takes 0 for no limit.", param="max_tokens")
+        path = _GENERATES.get(job.endpoint)
+        size = words.text_bytes(request)
+        if path is None or size <= BYTES_PER_TOKEN * SMALLEST_CONTEXT:
+            return
+        loaded = await self._loaded_context(self._own[job.model])
+        context = loaded or self._models[job.model].context or SMALLEST_CONTEXT
+        if size <= BYTES_PER_TOKEN * context:
+            return
+        own: dict[str, Any] = {
+            "model": self._own[job.model],
+            "truncate": False,
+            "stream": False,
+            "options": {"num_predict": 1},
+        }
+        try:
+            own |= words.native(request)
+        except (AttributeError, TypeError):
+            return  # Ollama says itself what is wrong with such messages
+        status, body = await self._ask(path, own, self.check_timeout)
+        refusal = self._refused(job, status, body) if status != 200 else None
+        # Anything else that is wrong with it will show in the answer to the request itself.
+        if isinstance(refusal, Refusal) and refusal.code == "context_length_exceeded":
+            raise refusal
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        if refusal.code == "context_length_exceeded":
+            refusal.param = _SAID_IN.get(job.endpoint, "prompt")
+        return refusal
+
+    def _doubt(self, status: int) -> bool:
+        """Not 503: that is a full queue (OLLAMA_MAX_QUEUE), with an engine that is well."""
+        return status in (502, 504)
+
+    async def _loaded_context(self, own: str) -> int:
+        found = await self._http.json("/api/ps", PROBE_TIMEOUT)
+        try:
+            loaded = {entry["name"]: entry.get("context_length") for entry in found["models"]}
+            return int(loaded.get(own) or 0)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return 0
+
+
+def _need_texts(job: Job, request: Mapping[str, Any]) -> None:
+    param = _SAID_IN.get(job.endpoint, "")
+    said = request.get(param)
+    if isinstance(said, list) and said and isinstance(said[0], int | list):
+        raise Refusal("Ollama takes texts, and no token ids.", param=param)
+
+
+def _tagged(name: str) -> str:
+    """Ollama's name for a model without a tag."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _set_context(parameters: object) -> int:
+    """`num_ctx` of a Modelfile: ``parameters`` is one name and value a line."""
+    for line in str(parameters or "").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "num_ctx" and words[1].isdigit():
+            return int(words[1])
+    return 0
+
+
+def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
+    """The tokens, and OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian
+    floats of 32 bits."""
+    packed = str(request.get("encoding_format")).lower() == "base64"
+    data = [
+        {
+            "object": "embedding",
+            "embedding": _packed(vector) if packed else vector,
+            "index": index,
+        }
+        for index, vector in enumerate(found.get("embeddings") or ())
+    ]
+    tokens = int(found.get("prompt_eval_count") or 0)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    listed = {"object": "list", "model": request.get("model"), "data": data, "usage": usage}
+    return tokens, orjson.dumps(listed)
+
+
+def _packed(vector: list[float]) -> str:
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

@@ -1,0 +1,305 @@
+"""Any server that speaks OpenAI's API, and what engines of that shape have in common.
+
+Bytes pass both ways as they come. The request's `model` is overwritten where the client asked by
+another name than the engine's, and only then is the body written anew. Such a server tells neither
+its slots (default: 4, see `slots` in the config) nor its context length, and what it answers to a
+client that leaves is its own affair: a dropped connection is all it gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+from schemas import settings
+from schemas.frames import End
+from schemas.jobs import LENIENT, Job
+from schemas.nodes import FEATURES, Ignored, ServedModel
+from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.http.connection import Response
+from workers.engines.http.upstream import Upstream, read_error, read_whole, relay_events
+from workers.engines.openai.ending import ErrorGuard, ended, tokens_of_stream, tokens_told
+from workers.engines.openai.model_name import Naming, name_form
+from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
+from workers.engines.openai.required_call import TOOL_CHOICE, owed
+from workers.engines.openai.single_call import single
+from workers.engines.openai.thoughts import Named
+from workers.engines.openai.usage import Usage
+from workers.engines.whisper.answer import EVENTS, told_whole
+
+PROBE_TIMEOUT = 10.0
+ASK_TIMEOUT = 10.0
+
+SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "chat": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1},
+    ),
+    "completions": ("/v1/completions", {"prompt": "hi", "max_tokens": 1}),
+    "embeddings": ("/v1/embeddings", {"input": "hi"}),
+}
+_HEARING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
+_ABSENT = frozenset({404, 405, 501})
+_BUSY = frozenset({408, 425, 429})
+
+
+class OpenAIEngine:
+    kind = "openai"
+    default_slots: ClassVar[int] = 4
+    check_timeout: ClassVar[float] = 60.0
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = ()
+    """Fields of requests that this kind passes over in silence. They are on the card of each model,
+    and a request that asks for one all the same is refused, unless the job is tagged `LENIENT`."""
+
+    def __init__(self, config: settings.Engine) -> None:
+        self.name = config.name
+        self._config = config
+        url = config.url.rstrip("/").removesuffix("/v1")
+        self._http = Upstream(config.name, url, config.api_key.get_secret_value())
+        self._models: dict[str, ServedModel] = {}
+        self._own: dict[str, str] = {}
+        self._listed: frozenset[str] = frozenset()
+        self._endpoints: tuple[str, ...] = ()
+        self._running = 0
+
+    async def open(self) -> None:
+        await self._http.open()
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def discover(self) -> Offer:
+        listed = await self._list()
+        slots = self._config.slots or await self._slots()
+        self._own = self._choose(listed)
+        self._listed = frozenset(listed)
+        self._endpoints = ()
+        found = [
+            await self._describe(public, own, listed[own], slots)
+            for public, own in self._own.items()
+        ]
+        self._models = {model.id: model for model in found}
+        return Offer(slots, tuple(found))
+
+    async def check(self) -> Offer | None:
+        """One token, or one embedding, of the first model."""
+        if not self._models:
+            return None
+        model = next(iter(self._models.values()))
+        why = ""
+        for feature, (path, body) in SMALL_JOBS.items():
+            if feature not in model.features:
+                continue
+            own = {"model": self._own[model.id], **body}
+            status, answer = await self._ask(path, own, self.check_timeout)
+            if status == 200:
+                return None
+            why = translate(status, answer).message
+        if why:
+            raise EngineFault(f"{self.name} failed a small job: {why}", away=True)
+        return None
+
+    async def probe(self) -> bool:
+        """Whether it still lists its models. Raises EngineFault when an idle engine has others
+        than it had: it is then asked anew what it serves."""
+        found = frozenset(await self._list())
+        if found != self._listed and not self._running:
+            raise EngineFault(f"{self.name} has other models than before", away=True)
+        return True
+
+    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        began = time.monotonic()
+        self._running += 1
+        try:
+            feature = FEATURES.get(job.endpoint, "")
+            due = None
+            if TOOL_CHOICE in body and LENIENT not in job.tags:
+                due = owed(sink, body, self._served(job), feature)
+            called = single(due or sink, body, feature)
+            usage = await self._serve(job, body, Naming(called, job.asked))
+            if due is not None:
+                due.close()
+        except Refusal as refusal:
+            return refusal.answer(sink)
+        finally:
+            self._running -= 1
+        took = round((time.monotonic() - began) * 1000)
+        if usage is None:
+            return End(engine_ms=took)
+        return End(usage.prompt, usage.completion, usage.cached, took)
+
+    # What the kinds of engine say in their own way.
+
+    async def _list(self) -> dict[str, dict[str, Any]]:
+        """The engine's own model names, with what its list says of each."""
+        found = await self._http.json("/v1/models", PROBE_TIMEOUT)
+        try:
+            return {str(entry["id"]): entry for entry in found["data"]}
+        except (KeyError, TypeError):
+            why = f"{self.name} does not list models like an OpenAI server: is the URL right?"
+            raise EngineFault(why, away=True) from None
+
+    async def _slots(self) -> int:
+        return self.default_slots
+
+    async def _describe(
+        self, public: str, own: str, entry: dict[str, Any], slots: int
+    ) -> ServedModel:
+        features = await self._found_endpoints()
+        ignores = self.ignored_fields
+        return ServedModel(public, self.name, self.kind, slots, features=features, ignores=ignores)
+
+    def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields to set in the request before it goes to the engine."""
+        own = self._own[job.model]
+        return {} if request.get("model") == own else {"model": own}
+
+    async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
+        """Raises Refusal for what the engine would get wrong without saying so."""
+
+    def _explain(self, job: Job, refusal: Refusal) -> Refusal:
+        """The engine's refusal in words that help an OpenAI client."""
+        return refusal
+
+    def _doubt(self, status: int) -> bool:
+        """Whether this status of a failed job says that the engine itself is in trouble."""
+        return status in (502, 503, 504)
+
+    # One attempt.
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        content_type = job.content_type or JSON
+        if content_type.partition(";")[0].strip().lower() == JSON:
+            body = await self._prepare(job, body)
+        else:
+            body, content_type = name_form(body, content_type, self._own[self._served(job).id])
+        if FEATURES.get(job.endpoint) == "chat":
+            sink = Named(sink)
+        async with self._http.call("POST", job.endpoint, body, content_type) as response:
+            if response.status != 200:
+                raise self._refused(job, response.status, await read_error(response))
+            if not job.stream:
+                return await self._whole(response, sink)
+            if job.endpoint in _HEARING and not response.header("content-type", "").startswith(
+                EVENTS
+            ):
+                return await self._heard(response, sink)
+            return await self._relay(job, response, sink)
+
+    async def _prepare(self, job: Job, body: bytes) -> bytes:
+        model = self._served(job)
+        try:
+            request = orjson.loads(body)
+        except orjson.JSONDecodeError as fault:
+            raise Refusal(f"The body is not valid JSON: {fault}.") from None
+        if not isinstance(request, dict):
+            raise Refusal("The body must be a JSON object.")
+        if LENIENT not in job.tags:
+            refuse_ignored(self.name, passed_over(model, FEATURES.get(job.endpoint, ""), request))
+        changes = self._changes(job, request)
+        await self._guard(job, request)
+        try:
+            return orjson.dumps({**request, **changes}) if changes else body
+        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+            raise Refusal("The body is nested too deeply.") from None
+
+    def _served(self, job: Job) -> ServedModel:
+        """Raises Refusal if the job is for none of its models, or for an endpoint it has not."""
+        model = self._models.get(job.model)
+        if model is None:
+            what = f"{self.name} does not serve the model {job.model!r} any more."
+            raise Refusal(what, param="model", code="model_not_found", status=404)
+        feature = FEATURES.get(job.endpoint, "")
+        if feature and feature not in model.features:
+            what = f"The model {job.model!r} has no {job.endpoint} on the engine {self.name!r}."
+            raise Refusal(what, param="model", code="unsupported_endpoint")
+        return model
+
+    async def _relay(self, job: Job, response: Response, sink: Sink) -> Usage | None:
+        content_type = response.header("content-type", "")
+        if not content_type.startswith(EVENTS):
+            raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
+        sink.start(200, content_type)
+        guard = ErrorGuard(sink, self.name)
+        events = await relay_events(response, guard)
+        if not ended(events):
+            raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
+        return tokens_of_stream(guard.head, events.tail)
+
+    async def _heard(self, response: Response, sink: Sink) -> Usage | None:
+        """A transcription that was to be streamed, of an engine that passes over `stream`."""
+        document = await read_whole(response, sink)
+        try:
+            events = told_whole(document, response.header("content-type", ""))
+        except ValueError as fault:
+            raise EngineFault(f"{self.name} sent no transcription: {fault}") from None
+        sink.start(200, EVENTS)
+        sink.data(events)
+        return tokens_told(document)
+
+    async def _whole(self, response: Response, sink: Sink) -> Usage | None:
+        document = await read_whole(response, sink)
+        usage = tokens_told(document)
+        sink.start(200, response.header("content-type", JSON))
+        sink.data(document)
+        await sink.settle()
+        return usage
+
+    def _refused(self, job: Job, status: int, body: bytes) -> Exception:
+        """A Refusal for a fault of the request, which the client is told; else an EngineFault."""
+        refusal = translate(status, body)
+        if status in (401, 403):
+            why = f"{self.name} does not take this worker's key: {refusal.message}"
+            return EngineFault(why, away=True)
+        if status < 400 or status >= 500 or status in _BUSY:
+            return EngineFault(f"{self.name}: {refusal.message}", away=self._doubt(status))
+        return self._explain(job, refusal)
+
+    # Small questions.
+
+    def _choose(self, listed: Mapping[str, Any]) -> dict[str, str]:
+        """Public name to own name. A name of the config that the engine does not know stands for
+        its only model."""
+        own = {name: self._find(name, listed) for name in self._config.models or listed}
+        missing = [name for name, found in own.items() if not found]
+        if missing:
+            why = f"{self.name} has no model {missing[0]!r}; it has: {', '.join(listed) or 'none'}"
+            raise EngineFault(why, away=True)
+        return own
+
+    def _find(self, name: str, listed: Mapping[str, Any]) -> str:
+        if name in listed:
+            return name
+        return next(iter(listed)) if len(listed) == 1 else ""
+
+    async def _found_endpoints(self) -> tuple[str, ...]:
+        """The words for those that it has; looked for once, for all of its models."""
+        if not self._endpoints:
+            found = [word for path, word in FEATURES.items() if await self._has(path)]
+            self._endpoints = tuple(found)
+        if not self._endpoints:
+            why = f"{self.name} has none of OpenAI's endpoints: is the URL right?"
+            raise EngineFault(why, away=True)
+        return self._endpoints
+
+    async def _has(self, path: str) -> bool:
+        """Whether there is such an endpoint: it then complains about an empty request."""
+        status, body = await self._ask(path, {}, ASK_TIMEOUT)
+        about_model = translate(status, body).code == "model_not_found"
+        return status not in _ABSENT or about_model
+
+    async def _ask(self, path: str, body: dict[str, Any], timeout: float) -> tuple[int, bytes]:
+        """POST a small question. Raises EngineFault only if there is no answer."""
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._http.call("POST", path, orjson.dumps(body), JSON) as response,
+            ):
+                return response.status, await response.read()
+        except TimeoutError:
+            why = f"{self.name} did not answer {path} within {timeout:.0f} s"
+            raise EngineFault(why, away=True) from None

@@ -1,0 +1,285 @@
+"""stable-diffusion.cpp's sd-server, as measured on the build of its Python package 0.4.7.
+
+It draws one job at a time and queues the rest without bound, so it has one slot. Jobs go to its own
+API where it has one (``/sdcpp/v1/img_gen``, then asked how it stands): only there can a job that
+still waits be cancelled. A job that runs cannot be stopped by anything: `run` then keeps its slot
+until the engine has finished, although nobody wants the pictures.
+
+Without a seed it always takes 42, and it writes the prompt and the names of its files into each
+picture: seeds are drawn here, and the pictures asked for without and freed of such words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+
+from schemas import multipart, settings
+from schemas.frames import End
+from schemas.jobs import LENIENT, Job
+from schemas.nodes import Ignored, ServedModel
+from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.http.upstream import Upstream
+from workers.engines.openai.refusal import JSON, Refusal, refuse_ignored, translate
+from workers.engines.openai.rewrite import written
+from workers.engines.sdcpp import pictures, wire
+from workers.engines.sdcpp import request as drawings
+from workers.engines.sdcpp.own_fields import KNOWS
+from workers.engines.sdcpp.pictures import BadPicture
+from workers.engines.sdcpp.request import Drawing, Limits
+
+GENERATIONS = "/v1/images/generations"
+EDITS = "/v1/images/edits"
+MODEL = "sd-cpp-local"
+"""The name of whatever model is loaded, in the server's own list."""
+CHECK_TIMEOUT = 120.0
+PROBE_TIMEOUT = 10.0
+OUTLAST = 900.0
+"""Seconds that a slot stays taken by a job that nobody wants and nothing stops."""
+_POLL_FIRST, _POLL_MOST = 0.05, 1.0
+
+_AUTO = ("auto",)
+EVENTS = "text/event-stream"
+
+
+@dataclass(slots=True)
+class _Order:
+    """A job on its way; `unwanted` once nobody waits for it any more."""
+
+    drawing: Drawing
+    endpoint: str
+    sink: Sink | None
+    unwanted: bool = False
+
+    def touch(self) -> None:
+        if self.sink is not None and not self.unwanted:
+            self.sink.touch()
+
+
+class SdCppEngine:
+    kind = "sdcpp"
+    ignored_fields: ClassVar[tuple[Ignored, ...]] = (
+        Ignored(
+            "quality",
+            "sd-server draws with the steps it was started with, or with 'steps'",
+            unless=("auto", "standard"),
+        ),
+        Ignored("style", "say it in the prompt", unless=(*_AUTO, "vivid")),
+        Ignored("background", "sd-server draws nothing transparent", unless=(*_AUTO, "opaque")),
+        Ignored("moderation", "sd-server does not moderate", unless=(*_AUTO, "low")),
+        Ignored("input_fidelity", "sd-server has no such thing", unless=("low",)),
+        Ignored("partial_images", "sd-server gives no pictures before the last"),
+    )
+    """As of `OpenAIEngine`."""
+
+    def __init__(self, config: settings.Engine) -> None:
+        self.name = config.name
+        self._names = tuple(config.models)
+        self._http = Upstream(config.name, config.url, config.api_key.get_secret_value())
+        self._native = True
+        self._limits = Limits()
+
+    async def open(self) -> None:
+        await self._http.open()
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def discover(self) -> Offer:
+        """One slot; the model's name is its file's. ``/sdcpp/v1/capabilities`` tells the limits."""
+        await self._http.json("/v1/models")
+        told = await self._capabilities()
+        self._native = told is not None
+        features: tuple[str, ...] = ("images", "edits")
+        stem = MODEL
+        if told is not None:
+            try:
+                self._limits = wire.limits(told)
+                stem = str(told["model"]["stem"])
+                can = told.get("features") or {}
+                modes = told.get("supported_modes") or ["img_gen"]
+            except (AttributeError, KeyError, TypeError, ValueError):
+                why = f"{self.name} does not answer like sd-server: is the URL right?"
+                raise EngineFault(why, away=True) from None
+            if "img_gen" not in modes:
+                raise EngineFault(f"{self.name} has a model that draws no pictures", away=True)
+            features = features if can.get("ref_images", True) else features[:1]
+        models = tuple(
+            ServedModel(
+                *(name, self.name, self.kind, 1, 0, ("image",)),
+                *(features, self.ignored_fields, KNOWS),
+            )
+            for name in self._names or (stem,)
+        )
+        return Offer(1, models)
+
+    async def check(self) -> None:
+        """Draw a picture of the least size in one step (measured: 0.5 s on two cores)."""
+        least = self._limits.least
+        one: dict[str, Any] = {"sample_params": {"sample_steps": 1}}
+        small = Drawing("a grey square", width=least, height=least, own=one)
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await self._draw(_Order(small, GENERATIONS, None))
+        except Refusal as fault:
+            why = f"{self.name} refused a small job: {fault.message}"
+            raise EngineFault(why, away=True) from None
+        except TimeoutError:
+            why = f"{self.name} did not finish a small job in {CHECK_TIMEOUT:.0f} s"
+            raise EngineFault(why, away=True) from None
+
+    async def probe(self) -> bool:
+        """It has no health page (404); its list of models is answered beside a running job."""
+        await self._http.json("/v1/models", PROBE_TIMEOUT)
+        return True
+
+    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        began = time.monotonic()
+        try:
+            order = _Order(self._read(job, body), job.endpoint, sink)
+            images = await self._draw_to_the_end(order)
+        except Refusal as refusal:
+            return refusal.answer(sink)
+        if job.stream:
+            sink.start(200, EVENTS)
+            sink.data(_events(job.endpoint, order.drawing, images))
+        else:
+            sink.start(200, JSON)
+            sink.data(_document(order.drawing, images))
+        await sink.settle()
+        return End(-1, -1, -1, round((time.monotonic() - began) * 1000))
+
+    def _read(self, job: Job, body: bytes) -> Drawing:
+        if job.endpoint == GENERATIONS:
+            drawing, fields = drawings.read_generation(body, self._limits)
+        elif job.endpoint == EDITS:
+            drawing, fields = drawings.read_edit(body, job.content_type, self._limits)
+        else:
+            what = f"The model {job.model!r} has no {job.endpoint}: it draws pictures."
+            raise Refusal(what, param="model", code="unsupported_endpoint")
+        if LENIENT not in job.tags:
+            refuse_ignored(self.name, (e for e in self.ignored_fields if e.wanted(fields)))
+        return drawing
+
+    async def _draw_to_the_end(self, order: _Order) -> list[bytes]:
+        """Cancelled, it goes on until the engine is free again."""
+        work = asyncio.create_task(self._draw(order))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            order.unwanted = True
+            await asyncio.wait({work}, timeout=OUTLAST)
+            raise
+        finally:
+            if not work.done():
+                work.cancel()
+            elif not work.cancelled():
+                work.exception()  # looked at, so that nobody complains that nobody did
+
+    async def _draw(self, order: _Order) -> list[bytes]:
+        """The pictures, with nothing but the picture in them. Raises Refusal, EngineFault."""
+        try:
+            found = await (self._draw_native(order) if self._native else self._draw_at_once(order))
+            return [pictures.bare(b64decode(image, validate=True)) for image in found]
+        except BadPicture as fault:
+            raise EngineFault(f"{self.name} drew something that is no picture: {fault}") from None
+        except (AttributeError, KeyError, ValueError, TypeError):
+            raise EngineFault(f"{self.name} does not answer like sd-server", away=True) from None
+
+    async def _draw_native(self, order: _Order) -> list[str]:
+        asked = orjson.dumps(wire.native(order.drawing))
+        status, answer = await self._post("/sdcpp/v1/img_gen", asked, JSON)
+        if status != 202:
+            raise self._refused(status, answer)
+        path = "/sdcpp/v1/jobs/" + str(orjson.loads(answer)["id"])
+        pause = _POLL_FIRST
+        while True:
+            state = await self._http.json(path, PROBE_TIMEOUT)
+            order.touch()
+            match state.get("status"):
+                case "completed":
+                    return [str(image["b64_json"]) for image in state["result"]["images"]]
+                case "queued" if order.unwanted:
+                    await self._post(path + "/cancel", b"", "")
+                case "queued" | "generating":
+                    await asyncio.sleep(pause)
+                    pause = min(_POLL_MOST, pause * 1.5)
+                case other:
+                    told = (state.get("error") or {}).get("message") or other
+                    raise EngineFault(f"{self.name} did not draw: {told}")
+
+    async def _draw_at_once(self, order: _Order) -> list[str]:
+        """By its OpenAI pages, where it has no API of its own. The tag in the prompt is ours."""
+        if order.endpoint == EDITS:
+            body, content_type = multipart.encode(wire.form(order.drawing))
+        else:
+            body, content_type = orjson.dumps(wire.plain(order.drawing)), JSON
+        status, answer = await self._post(order.endpoint, body, content_type)
+        if status != 200:
+            raise self._refused(status, answer)
+        return [str(image["b64_json"]) for image in orjson.loads(answer)["data"]]
+
+    async def _post(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
+        async with self._http.call("POST", path, body, content_type) as response:
+            return response.status, await response.read()
+
+    async def _capabilities(self) -> dict[str, Any] | None:
+        """None if the server is one without an API of its own."""
+        try:
+            async with (
+                asyncio.timeout(PROBE_TIMEOUT),
+                self._http.call("GET", "/sdcpp/v1/capabilities") as response,
+            ):
+                if response.status == 404:
+                    return None
+                return dict(orjson.loads(await response.read()))
+        except (TimeoutError, orjson.JSONDecodeError, TypeError, ValueError):
+            raise EngineFault(f"{self.name} does not tell its capabilities", away=True) from None
+
+    def _refused(self, status: int, answer: bytes) -> Exception:
+        """It answers 500 to faults of requests too; but those it could have are checked before."""
+        refusal = translate(status, answer)
+        if status >= 500 or status == 429:
+            return EngineFault(f"{self.name}: {refusal.message}")
+        return refusal
+
+
+def _events(endpoint: str, drawing: Drawing, images: list[bytes]) -> bytes:
+    """One for each picture, as OpenAI ends its streams."""
+    kind = "image_edit" if endpoint == EDITS else "image_generation"
+    about = {"created_at": int(time.time()), "background": "opaque", "quality": "auto"}
+    return b"".join(
+        written(
+            {
+                "type": f"{kind}.completed",
+                "b64_json": b64encode(image).decode(),
+                "output_format": drawing.format,
+                "size": _size(image),
+                **about,
+            }
+        )
+        for image in images
+    )
+
+
+def _size(image: bytes) -> str:
+    found = pictures.inspect(image)
+    return f"{found.width}x{found.height}"
+
+
+def _document(drawing: Drawing, images: list[bytes]) -> bytes:
+    """sd-server's answer, with the size that it really drew and the seed of the first picture."""
+    return orjson.dumps(
+        {
+            "created": int(time.time()),
+            "data": [{"b64_json": b64encode(image).decode()} for image in images],
+            "output_format": drawing.format,
+            "size": _size(images[0]) if images else None,
+            "seed": drawing.seed,
+        }
+    )

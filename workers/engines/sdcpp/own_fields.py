@@ -1,0 +1,111 @@
+"""sd-server's own fields, under the names that clients know, in the words of its own API.
+
+Names and bounds: its examples/server/api.md, and the WebUI's API that it also speaks. LoRAs and
+other files are left out: they are paths on the engine's machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from workers.engines.openai.refusal import Refusal
+
+Reading = Callable[[str, Any], Any]
+"""From a field's name and value to what sd-server is told. Raises Refusal."""
+MAX_STEPS = 100
+"""sd-server takes more for this."""
+_WORD = re.compile(r"[A-Za-z0-9_+. -]{1,40}")
+
+
+def _number(least: float, most: float, whole: bool = False) -> Reading:
+    def read(name: str, value: Any) -> Any:
+        found = _parsed(value, whole)
+        if found is None or not least <= found <= most:
+            _wrong(name, f"a{' whole' * whole} number from {least:g} to {most:g} is needed")
+        return found
+
+    return read
+
+
+def _parsed(value: Any, whole: bool) -> float | None:
+    """A form has only text."""
+    if isinstance(value, str):
+        try:
+            return int(value) if whole else float(value)
+        except ValueError:
+            return None
+    fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    return value if fits else None
+
+
+def _word(name: str, value: Any) -> str:
+    if not isinstance(value, str) or _WORD.fullmatch(value) is None:
+        _wrong(name, "a name is needed, like 'euler_a'")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        _wrong(name, "a text is needed")
+    return value
+
+
+def _wrong(name: str, why: str) -> NoReturn:
+    raise Refusal(f"Invalid value for {name!r}: {why}.", param=name)
+
+
+_STEPS = ("sample_params.sample_steps", _number(1, MAX_STEPS, whole=True))
+_SAMPLER = ("sample_params.sample_method", _word)
+_STRENGTH = ("strength", _number(0, 1))
+_TAKEN: Mapping[str, tuple[str, Reading]] = {
+    "negative_prompt": ("negative_prompt", _text),
+    "steps": _STEPS,
+    "num_inference_steps": _STEPS,
+    "sample_steps": _STEPS,
+    "cfg_scale": ("sample_params.guidance.txt_cfg", _number(0, 100)),
+    "guidance": ("sample_params.guidance.distilled_guidance", _number(0, 100)),
+    "sampler": _SAMPLER,
+    "sampler_name": _SAMPLER,
+    "sample_method": _SAMPLER,
+    "scheduler": ("sample_params.scheduler", _word),
+    "eta": ("sample_params.eta", _number(0, 10)),
+    "flow_shift": ("sample_params.flow_shift", _number(0, 100)),
+    "clip_skip": ("clip_skip", _number(-1, 12, whole=True)),
+    "strength": _STRENGTH,
+    "denoising_strength": _STRENGTH,
+}
+KNOWS = (f"images,edits {' '.join(_TAKEN)} seed",)
+"""As on its card."""
+
+
+def read(fields: Mapping[str, Any], listed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What `fields` say of these, as the body of ``/sdcpp/v1/img_gen`` has it. `listed`: the names
+    that the server has of a ``sample_method`` or ``scheduler``. Raises Refusal."""
+    found: dict[str, Any] = {}
+    for name, (path, reading) in _TAKEN.items():
+        value = fields.get(name)
+        if value is None or value == "":
+            continue
+        *steps, last = path.split(".")
+        at = found
+        for step in steps:
+            at = at.setdefault(step, {})
+        at[last] = reading(name, value)
+        if names := listed.get(last):
+            at[last] = _one_of(name, at[last], names)
+    return found
+
+
+def _one_of(field: str, name: str, names: Sequence[str]) -> str:
+    """The server's name for it; the WebUI writes ``Euler a`` and ``DPM++ 2M``. For one that it does
+    not know, the server would take its default."""
+    by_sound = {_bare(each): each for each in names}
+    if (bare := _bare(name)) not in by_sound:
+        _wrong(field, f"there is no {name!r}; there are {', '.join(names)}")
+    return by_sound[bare]
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace(" ", "").replace("_", "")

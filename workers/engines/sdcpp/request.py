@@ -1,0 +1,229 @@
+"""OpenAI's image requests, read and checked before a GPU is asked.
+
+sd-server (stable-diffusion.cpp, measured) checks next to nothing: "0x0" becomes 512x512 after 17 s,
+a picture that it cannot decode is left out of an edit, and ``<sd_cpp_extra_args>`` inside a prompt
+sets any of its parameters, among them paths of files.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+import orjson
+
+from schemas import multipart
+from schemas.multipart import FormError, Part
+from workers.engines.openai.refusal import Refusal
+from workers.engines.sdcpp import own_fields, pictures
+from workers.engines.sdcpp.pictures import BadPicture
+
+MAX_PROMPT = 32_000
+"""Characters, as OpenAI's limit for its own image models."""
+MAX_IMAGES = 16
+MULTIPLE = 8
+"""Sizes in between are rounded up by the engine (measured: 65x70 became 72x72)."""
+MAX_SEED = 2**31 - 1
+
+_TAG = re.compile(r"<\s*(?:(/)\s*)?sd_cpp_extra_args\b[^<>]*>", re.IGNORECASE)
+_ROUNDS = 5
+"""Nobody writes a tag inside of a tag's name so often, unless to wear the reader out."""
+_SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the engine says it can do; the defaults are sd-server's. Of `samplers` and `schedulers`
+    nothing is known if there are none."""
+
+    least: int = 64
+    most: int = 4096
+    batch: int = 8
+    formats: tuple[str, ...] = ("png", "jpeg", "webp")
+    samplers: tuple[str, ...] = ()
+    schedulers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One job. `width` and `height` 0: the engine's default. `images`: what an edit starts from.
+    `own`: further fields of the engine's own API."""
+
+    prompt: str
+    n: int = 1
+    width: int = 0
+    height: int = 0
+    format: str = "png"
+    compression: int = 100
+    seed: int = 0
+    images: tuple[bytes, ...] = ()
+    mask: bytes = b""
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+def strip_extra_args(prompt: str) -> str:
+    """The prompt without the engine's own tag, however it is nested, spelled or left open.
+
+    What follows an opening tag without an end goes with it. Repeated, as taking one tag out of the
+    middle of another makes a new one.
+    """
+    for _ in range(_ROUNDS):
+        if _TAG.search(prompt) is None:
+            return prompt
+        prompt = _outside(prompt)
+    return prompt if (tag := _TAG.search(prompt)) is None else prompt[: tag.start()]
+
+
+def _outside(prompt: str) -> str:
+    """The text before, between and behind the outermost tags."""
+    kept, depth, at = [], 0, 0
+    for tag in _TAG.finditer(prompt):
+        if depth == 0:
+            kept.append(prompt[at : tag.start()])
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        at = tag.end()
+    if depth == 0:
+        kept.append(prompt[at:])
+    return "".join(kept)
+
+
+def read_generation(body: bytes, limits: Limits) -> tuple[Drawing, Mapping[str, Any]]:
+    """The job of a JSON body, and its fields. Raises Refusal."""
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as fault:
+        raise Refusal(f"The body is not valid JSON: {fault}.") from None
+    if not isinstance(fields, dict):
+        raise Refusal("The body must be a JSON object.")
+    return _read(fields, limits), fields
+
+
+def read_edit(body: bytes, content_type: str, limits: Limits) -> tuple[Drawing, Mapping[str, Any]]:
+    """The job of a form with pictures, and its text fields. Raises Refusal."""
+    try:
+        parts = multipart.parse(body, content_type)
+    except FormError as fault:
+        raise Refusal(str(fault), param=fault.param) from None
+    fields = {p.name: _typed(p) for p in parts if p.name not in ("image", "image[]", "mask")}
+    images = [part for part in parts if part.name in ("image", "image[]")]
+    masks = [part for part in parts if part.name == "mask"]
+    if not images:
+        raise Refusal("Missing required parameter: 'image'.", param="image")
+    if len(images) > MAX_IMAGES or len(masks) > 1:
+        raise Refusal(f"At most {MAX_IMAGES} images and one mask.", param="image")
+    seen = [_seen(part, "image", 3) for part in images]
+    for part in masks:
+        _seen(part, "mask", 1)
+    drawing = _read(fields, limits)
+    drawing = replace(
+        drawing,
+        images=tuple(part.content for part in images),
+        mask=masks[0].content if masks else b"",
+    )
+    if not drawing.width:
+        drawing = replace(drawing, width=_up(seen[0].width), height=_up(seen[0].height))
+        _within(drawing.width, drawing.height, limits, "The image is {}: give a size, as {}.")
+    return drawing, fields
+
+
+def _read(fields: Mapping[str, Any], limits: Limits) -> Drawing:
+    width, height = _size(fields.get("size"), limits)
+    seed = _number(fields, "seed", -1, MAX_SEED, -1)
+    wanted = fields.get("response_format") or "b64_json"
+    if wanted not in ("b64_json", "url"):
+        _wrong("response_format", "must be 'b64_json' or 'url'")
+    names = {"sample_method": limits.samplers, "scheduler": limits.schedulers}
+    own = own_fields.read(fields, names)
+    if "negative_prompt" in own:
+        own["negative_prompt"] = strip_extra_args(own["negative_prompt"])
+    return Drawing(
+        prompt=_prompt(fields.get("prompt")),
+        n=_number(fields, "n", 1, limits.batch, 1),
+        width=width,
+        height=height,
+        format=_format(fields.get("output_format"), limits),
+        compression=_number(fields, "output_compression", 0, 100, 100),
+        seed=secrets.randbelow(MAX_SEED) if seed < 0 else seed,
+        own=own,
+    )
+
+
+def _prompt(found: Any) -> str:
+    if found is None:
+        raise Refusal("Missing required parameter: 'prompt'.", param="prompt")
+    if not isinstance(found, str):
+        _wrong("prompt", "must be a string")
+    if len(found) > MAX_PROMPT:
+        _wrong("prompt", f"must not be longer than {MAX_PROMPT} characters")
+    prompt = strip_extra_args(found).strip()
+    if not prompt:
+        _wrong("prompt", "must not be empty")
+    return prompt
+
+
+def _size(found: Any, limits: Limits) -> tuple[int, int]:
+    if found in (None, "", "auto"):
+        return 0, 0
+    match = _SIZE.fullmatch(found) if isinstance(found, str) else None
+    if match is None:
+        _wrong("size", "must be 'auto' or WIDTHxHEIGHT, like '512x512'")
+    width, height = int(match[1]), int(match[2])
+    _within(width, height, limits, "Invalid value for 'size': {} must be {}.")
+    if width % MULTIPLE or height % MULTIPLE:
+        _wrong("size", f"width and height must be multiples of {MULTIPLE}")
+    return width, height
+
+
+def _within(width: int, height: int, limits: Limits, message: str) -> None:
+    if not (limits.least <= min(width, height) and max(width, height) <= limits.most):
+        allowed = f"{limits.least} to {limits.most} pixels wide and high"
+        raise Refusal(message.format(f"{width}x{height}", allowed), param="size")
+
+
+def _format(found: Any, limits: Limits) -> str:
+    name = found.lower() if isinstance(found, str) else found or "png"
+    if name not in limits.formats:
+        _wrong("output_format", f"must be one of {', '.join(limits.formats)}")
+    return str(name)
+
+
+def _number(fields: Mapping[str, Any], name: str, least: int, most: int, default: int) -> int:
+    found = fields.get(name)
+    if found is None:
+        return default
+    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
+        _wrong(name, f"must be an integer from {least} to {most}")
+    return found
+
+
+def _wrong(param: str, why: str) -> NoReturn:
+    raise Refusal(f"Invalid value for {param!r}: {why}.", param=param)
+
+
+def _typed(part: Part) -> str | int:
+    """A form has only text: the numbers and flags in it are meant as such."""
+    text = part.content.decode("utf-8", "replace")
+    if part.name == "stream":
+        return text.lower() not in ("false", "0")
+    digits = text.removeprefix("-")
+    numeric = part.name in ("n", "seed", "output_compression", "partial_images")
+    return int(text) if numeric and digits.isascii() and digits.isdigit() else text
+
+
+def _seen(part: Part, name: str, channels: int) -> pictures.Picture:
+    """sd-server needs three channels of a picture, and one of a mask."""
+    try:
+        found = pictures.inspect(part.content)
+    except BadPicture as fault:
+        raise Refusal(f"The {name} cannot be read: {fault}.", param=name) from None
+    if found.channels < channels:
+        why = f"The {name} has {found.channels} colour channels; it needs {channels} (RGB)."
+        raise Refusal(why, param=name)
+    return found
+
+
+def _up(pixels: int) -> int:
+    return -(-pixels // MULTIPLE) * MULTIPLE

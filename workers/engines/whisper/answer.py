@@ -1,0 +1,242 @@
+"""whisper-server's verbose answer, in the five formats that OpenAI documents, and as events.
+
+What is added or mended (measured on whisper.cpp 1.8.5; shapes: OpenAI's API reference):
+
+- `text` has a leading blank and a line break after each segment there; here it is one line.
+- `words` are tokens there, within their segments; here whole words, on top, without punctuation.
+- `compression_ratio` and `seek` are missing there. The ratio is Whisper's own definition; `seek`
+  is the segment's start in hundredths of a second, as whisper.cpp does not tell its window.
+- `usage` is the audio's duration, in whole seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from workers.engines.openai.rewrite import written
+from workers.engines.whisper.request import Ask
+
+TYPES = {
+    "json": "application/json",
+    "verbose_json": "application/json",
+    "text": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+}
+EVENTS = "text/event-stream"
+_UNSPACED = frozenset({"chinese", "japanese", "thai", "lao", "myanmar", "cantonese"})
+"""Languages whose words are not set apart by blanks (openai/whisper, tokenizer.py)."""
+_PUNCTUATION = " \"'“¿([{\"'.。,，!！?？:：”)]}、…;"
+"""openai/whisper's timing.py joins these with words; OpenAI's hosted words are without them."""
+_DASHES = frozenset("-–—")
+_DETECTED = ("detected_language", "detected_language_probability", "language_probabilities")
+_BROKEN = "\ufffd"
+"""What the server writes for a token that is a piece of a letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    text: str
+    start: float
+    end: float
+    raw: Mapping[str, Any]
+
+
+def told_whole(answer: bytes, content_type: str) -> bytes:
+    """The events of a stream, for the whole answer of an engine that does not stream (OpenAI's own
+    whisper-1 does not): JSON with a `text`, or the text itself. Raises ValueError."""
+    found: Any = {"text": answer.decode().strip()}
+    if content_type.startswith("application/json"):
+        found = orjson.loads(answer)
+    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
+        raise ValueError("it has no text")
+    text, usage = found["text"], found.get("usage")
+    done = {"type": "transcript.text.done", "text": text}
+    events = [{"type": "transcript.text.delta", "delta": text}] if text else []
+    return b"".join(map(written, [*events, {**done, "usage": usage} if usage else done]))
+
+
+class Transcript:
+    """Raises ValueError for a document that is not whisper-server's."""
+
+    def __init__(self, document: bytes) -> None:
+        try:
+            raw = self._raw = orjson.loads(document)
+            self._duration = float(raw["duration"])
+            self._language = str(raw["language"])
+            self._segments = [_segment(raw_, self._duration) for raw_ in raw["segments"]]
+        except (KeyError, TypeError, AttributeError) as fault:
+            raise ValueError(f"no transcript: {fault}") from None
+
+    @property
+    def language(self) -> str:
+        """English name in small letters, as OpenAI gives it."""
+        return self._language
+
+    @property
+    def duration(self) -> float:
+        """Seconds of audio."""
+        return self._duration
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(segment.raw.get("tokens", ())) for segment in self._segments)
+
+    def events(self, ask: Ask) -> bytes:
+        """The text by segments and then whole, as OpenAI streams it."""
+        text, at, found = self._text(), 0, []
+        for segment in self._segments:
+            told = segment.text if at else segment.text.lstrip()
+            if delta := text[at : at + len(told)]:
+                found.append({"type": "transcript.text.delta", "delta": delta})
+            at += len(told)
+        done = {"type": "transcript.text.done", "text": text, **self._usage(ask)}
+        return b"".join(map(written, [*found, done]))
+
+    def render(self, ask: Ask) -> bytes:
+        match ask.format:
+            case "json":
+                return orjson.dumps({"text": self._text(), **self._usage(ask)})
+            case "verbose_json":
+                return orjson.dumps(self._verbose(ask))
+            case "srt":
+                return self._cues(",", 1 + int(ask.fields.get("offset_n", 0))).encode()
+            case "vtt":
+                return f"WEBVTT\n\n{self._cues('.')}".encode()
+            case _:
+                return f"{self._text()}\n".encode()
+
+    def _text(self) -> str:
+        return "".join(segment.text for segment in self._segments).strip()
+
+    def _usage(self, ask: Ask) -> dict[str, Any]:
+        """OpenAI gives it for transcriptions, not for translations."""
+        if ask.translate:
+            return {}
+        return {"usage": {"type": "duration", "seconds": math.ceil(self._duration)}}
+
+    def _verbose(self, ask: Ask) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "task": "translate" if ask.translate else "transcribe",
+            "language": "english" if ask.translate else self._language,
+            "duration": round(self._duration, 3),
+            "text": self._text(),
+        }
+        if ask.words:
+            document["words"] = self._words(document["language"] not in _UNSPACED)
+        if not ask.granularities or "segment" in ask.granularities:
+            document["segments"] = [_full(i, s, ask) for i, s in enumerate(self._segments)]
+        if ask.has("no_language_probabilities", "false"):
+            document |= {name: self._raw[name] for name in _DETECTED if name in self._raw}
+        return {**document, **self._usage(ask)}
+
+    def _cues(self, point: str, first: int | None = None) -> str:
+        """`first`: the number of the first one, if they have numbers."""
+        cues = []
+        for index, segment in enumerate(self._segments):
+            number = f"{index + first}\n" if first is not None else ""
+            times = f"{_stamp(segment.start, point)} --> {_stamp(segment.end, point)}"
+            # An arrow in the text would make it a head (openai/whisper, utils.py).
+            text = segment.text.strip().replace("-->", "->")
+            cues.append(f"{number}{times}\n{text}\n\n")
+        return "".join(cues)
+
+    def _words(self, spaced: bool) -> list[dict[str, Any]]:
+        tokens = [token for segment in self._segments for token in segment.raw.get("words", ())]
+        groups = _grouped(tokens, spaced)
+        whole = "".join(segment.text for segment in self._segments)
+        texts = _mended([str(group[0]) for group in groups], whole, spaced)
+        words = []
+        for text, (_, start, end) in zip(texts, groups, strict=True):
+            word = text.strip(_PUNCTUATION)
+            if word and word not in _DASHES:
+                words.append({"word": word, "start": start, "end": end})
+        return words
+
+
+def _segment(raw: Mapping[str, Any], duration: float) -> Segment:
+    """The model sees 30 s always, and may end a segment after the end of the audio. Without
+    timestamps it has neither time."""
+    if "start" not in raw and "end" not in raw:
+        return Segment(str(raw["text"]), 0.0, 0.0, raw)
+    start, end = (min(_seconds(raw[name]), _seconds(duration)) for name in ("start", "end"))
+    return Segment(str(raw["text"]), start, end, raw)
+
+
+def _full(index: int, segment: Segment, ask: Ask) -> dict[str, Any]:
+    """With the server's own words, one a token, if their times are asked for by its own name."""
+    packed = segment.text.strip().encode()
+    times = {"seek": round(segment.start * 100), "start": segment.start, "end": segment.end}
+    tokens = {"words": segment.raw.get("words", [])} if ask.has("token_timestamps", "true") else {}
+    return {
+        "id": index,
+        **(times if ask.timed else {}),
+        "text": segment.text,
+        "tokens": list(segment.raw.get("tokens", ())),
+        "temperature": _number(segment.raw.get("temperature")),
+        "avg_logprob": _number(segment.raw.get("avg_logprob")),
+        "compression_ratio": len(packed) / len(zlib.compress(packed)),
+        "no_speech_prob": _number(segment.raw.get("no_speech_prob")),
+        **tokens,
+    }
+
+
+def _seconds(value: Any) -> float:
+    return round(float(value), 2)
+
+
+def _number(value: Any) -> float:
+    """The server writes null for the mean of no tokens."""
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _stamp(seconds: float, point: str) -> str:
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{milliseconds:03}"
+
+
+Group = tuple[str, float, float]
+
+
+def _grouped(tokens: Sequence[Mapping[str, Any]], spaced: bool) -> list[Group]:
+    """Tokens joined to words: (text, start, end)."""
+    groups: list[Group] = []
+    for token in tokens:
+        text = str(token["word"])
+        start, end = _seconds(token.get("start", 0)), _seconds(token.get("end", 0))
+        if groups and _joins(groups[-1][0], text, spaced):
+            before, first, _ = groups.pop()
+            groups.append((before + text, first, end))
+        else:
+            groups.append((text, start, end))
+    return groups
+
+
+def _joins(before: str, text: str, spaced: bool) -> bool:
+    if spaced:
+        return not text.startswith(" ")
+    return before.endswith(_BROKEN) and text.startswith(_BROKEN)
+
+
+def _mended(texts: list[str], whole: str, spaced: bool) -> list[str]:
+    """The words' texts, with letters that tokens cut to pieces taken from the `whole` text."""
+    if not any(_BROKEN in text for text in texts):
+        return texts
+    if spaced:
+        split = whole.split()
+        return split if len(split) == len(texts) else texts
+    mended: list[str] = []
+    at = 0
+    for index, text in enumerate(texts):
+        after = texts[index + 1] if index + 1 < len(texts) else ""
+        found = whole.find(after, at + 1) if after else len(whole)
+        end = at + len(text) if _BROKEN not in text or found < 0 else found
+        mended.append(whole[at:end])
+        at = end
+    return mended

@@ -1,0 +1,210 @@
+"""Uploaded audio: what it is, how long it is, and as WAV where the engine cannot read it.
+
+The kind is told by the content alone: names and types that clients send are often wrong.
+whisper-server (1.8.5) reads WAV, MP3, FLAC and Ogg Vorbis by itself. All else is decoded by PyAV
+or, without it, by an ffmpeg in PATH; in a process of its own, since both are C that reads what
+strangers sent. The demuxer is always named, never guessed: playlists, which make ffmpeg open
+other files and addresses, are thus no audio here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import io
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.settings import outside
+from workers.engines.whisper import transcode
+
+KNOWN = "flac, m4a, mp3, mp4, mpeg, mpga, oga, ogg, wav, webm, aac, aiff, amr, opus"
+NATIVE = "wav, mp3, flac, ogg (Vorbis)"
+INSTALL = "pip install 'headrace[audio]', or ffmpeg in PATH"
+RATE = transcode.RATE
+MAX_SECONDS = transcode.MAX_SECONDS
+_PATIENCE = 120.0
+"""Seconds for a conversion: 25 MB of Opus take a few."""
+_SLOWEST = 2000
+"""Bytes a second of the lowest rate that speech is kept at in MP3, 16 kbit/s."""
+TOO_LONG = f"The audio is longer than {MAX_SECONDS // 3600} hours."
+
+
+class AudioError(ValueError):
+    """The upload is no audio that can be read; the message is for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an upload is. `demuxer`: ffmpeg's name of it. `native`: whisper-server reads it itself;
+    it lasts `seconds` then, or at most that for MP3."""
+
+    name: str
+    demuxer: str
+    native: bool = False
+    seconds: float = 0.0
+
+
+_MAGIC: tuple[tuple[int, bytes, Found], ...] = (
+    (4, b"ftyp", Found("mp4", "mov")),
+    (0, b"\x1a\x45\xdf\xa3", Found("webm", "matroska")),
+    (0, b"\x00\x00\x01\xba", Found("mpeg", "mpeg")),
+    (0, b"#!AMR", Found("amr", "amr")),
+    (0, b"FORM", Found("aiff", "aiff")),
+    (0, b"RF64", Found("wav", "wav")),
+)
+"""(offset, bytes, what they mean); those that need a second look are in `sniff`."""
+
+
+def sniff(data: bytes) -> Found:
+    """Raises AudioError for what is no audio known here, damaged or too long.
+
+    whisper-server makes room for as many samples as a file *says* it holds before it reads one
+    (measured: a FLAC of 200 kB took all memory there was), so lengths are checked here.
+    """
+    skip = _id3(data)
+    head = data[skip : skip + 256]
+    for offset, magic, found in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return found
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return _bounded(_wav(data))
+    if head[:4] == b"fLaC":
+        return _bounded(_flac(data[skip:]))
+    if head[:4] == b"OggS":
+        return _bounded(_ogg(data))
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        # An MPEG frame; layer 0 is AAC in ADTS.
+        return _mp3(data) if head[1] & 0x06 else Found("aac", "aac")
+    raise AudioError(f"The file is no audio that is known here. Known are: {KNOWN}.")
+
+
+def _bounded(found: Found) -> Found:
+    if found.seconds > MAX_SECONDS:
+        raise AudioError(TOO_LONG)
+    return found
+
+
+def _id3(data: bytes) -> int:
+    """Bytes of an ID3 tag before the audio (its size has 7 bits a byte)."""
+    if data[:3] != b"ID3" or len(data) < 10:
+        return 0
+    size = 0
+    for byte in data[6:10]:
+        size = size << 7 | byte & 0x7F
+    return size + 10
+
+
+def _wav(data: bytes) -> Found:
+    """Chunks of name, u32 size and content; "fmt " tells how to read "data"."""
+    at, per_second = 12, 0.0
+    while at + 24 <= len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if name == b"fmt ":
+            kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
+            # Compressed kinds put two samples into a byte at most.
+            frame = channels * bits // 8 if kind in _PLAIN else 0.5
+            per_second = rate * frame
+        elif name == b"data":
+            if not per_second:
+                break
+            # Written by a recorder that could not come back to its head: a decoder reads on.
+            whole = size > 0
+            return Found("wav", "wav", whole, min(size, len(data) - at - 8) / per_second)
+        at += 8 + size + size % 2
+    raise AudioError("The WAV is damaged or has no sound in it.")
+
+
+_PLAIN = frozenset({1, 3, 6, 7, 0xFFFE})
+"""WAV's kinds with a whole number of bytes for a sample: PCM, float, A-law, µ-law, extensible."""
+
+
+def _flac(data: bytes) -> Found:
+    """STREAMINFO comes first: after 18 bytes, 20 bits rate, 8 bits shape, 36 bits samples."""
+    packed = int.from_bytes(data[18:26], "big")
+    rate, samples = packed >> 44, packed & (1 << 36) - 1
+    return Found("flac", "flac", samples > 0, samples / max(1, rate))
+
+
+def _ogg(data: bytes) -> Found:
+    """Vorbis alone is native. A page tells, from byte 6 on, how many samples have gone by."""
+    if data[28:35] != b"\x01vorbis":
+        return Found("ogg", "ogg")
+    rate = int.from_bytes(data[40:44], "little")
+    pages = re.finditer(b"OggS\\0", data)
+    samples = (int.from_bytes(data[m.start() + 6 : m.start() + 14], "little") for m in pages)
+    last = max((count for count in samples if count < 1 << 63), default=0)
+    return Found("ogg", "ogg", True, last / max(1, rate))
+
+
+def _mp3(data: bytes) -> Found:
+    return Found("mp3", "mp3", True, len(data) / _SLOWEST)
+
+
+def wav(pcm: bytes) -> bytes:
+    """Mono 16-bit samples at `RATE` as a WAV file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(pcm)
+    return buffer.getvalue()
+
+
+async def decode(data: bytes, found: Found) -> bytes:
+    """Mono 16-bit samples at `RATE`. Cancelling ends the decoder. Raises AudioError."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        process = await asyncio.create_subprocess_exec(
+            *_decoder(found),
+            stdin=file,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=outside(),
+        )
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            pcm, said = await process.communicate()
+    except TimeoutError:
+        raise AudioError(f"The {found.name} could not be decoded in {_PATIENCE:.0f} s.") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode == transcode.TOO_LONG or len(pcm) > MAX_SECONDS * RATE * 2:
+        raise AudioError(TOO_LONG)
+    if process.returncode or not pcm:
+        why = said.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no audio in it"]
+        raise AudioError(f"The {found.name} cannot be decoded: {why[0][:200]}.")
+    return pcm
+
+
+def can_decode() -> bool:
+    """Whether this machine has a decoder (see `INSTALL`)."""
+    return _has_av() or shutil.which("ffmpeg") is not None
+
+
+def _has_av() -> bool:
+    return importlib.util.find_spec("av") is not None
+
+
+def _decoder(found: Found) -> list[str]:
+    """The command that turns stdin, a file, into raw samples on stdout. Raises AudioError."""
+    if _has_av():
+        # As a file and isolated: its neighbours here bear names of the standard library.
+        return [sys.executable, "-I", str(Path(transcode.__file__)), found.demuxer]
+    if ffmpeg := shutil.which("ffmpeg"):
+        quiet = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"]
+        source = ["-protocol_whitelist", "file,pipe", "-f", found.demuxer, "-i", "/dev/stdin"]
+        # One second more than is allowed, so that too much can be told from just enough.
+        limits = ["-map", "0:a:0", "-vn", "-t", str(MAX_SECONDS + 1)]
+        return [*quiet, *source, *limits, "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
+    raise AudioError(f"This node cannot convert {found.name}; it takes {NATIVE}.")

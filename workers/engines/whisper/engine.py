@@ -1,0 +1,205 @@
+"""whisper.cpp's whisper-server, as measured on 1.8.5.
+
+It hears one job at a time, whatever the number of its HTTP threads, and queues the rest without
+bound: so it has one slot. It stops within half a second when its client goes. It has a page that
+loads another model from a path, and dies if the file is no model: nothing here ever asks for it.
+Answers are always fetched in the richest format and written as OpenAI documents them; it answers
+when it has heard all of the audio, so a stream tells the text at its end.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import math
+import time
+
+import structlog
+
+from schemas import settings
+from schemas.frames import End
+from schemas.jobs import Job
+from schemas.nodes import Ignored, ServedModel
+from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.http.upstream import Upstream
+from workers.engines.openai.refusal import Refusal
+from workers.engines.whisper import audio, request
+from workers.engines.whisper.answer import EVENTS, TYPES, Transcript
+from workers.engines.whisper.audio import AudioError
+from workers.engines.whisper.request import Ask
+
+log = structlog.get_logger("whisper")
+
+MODEL = "whisper-1"
+"""OpenAI's name, for a server whose model the config does not name: it does not say itself."""
+PATHS = ("/inference", "/v1/audio/transcriptions")
+"""Where the server hears jobs: its default, and OpenAI's for ``--inference-path``."""
+MODALITIES = ("audio",)
+FEATURES = ("transcriptions", "translations")
+ENGLISH_ALONE = Ignored(
+    "translate",
+    "the model knows English alone; speech in another language is not translated",
+    FEATURES,
+    tried=True,
+)
+"""Of speech in English a translation is what it says, so that such a request is served."""
+CHECK_TIMEOUT = 60.0
+PROBE_TIMEOUT = 10.0
+SHORTEST = 0.1
+"""Seconds of audio: whisper.cpp hears nothing in less, and OpenAI refuses it."""
+
+_PATIENCE = 30.0
+_WINDOW = 15.0
+"""Seconds of audio: whisper.cpp moves its window of 30 s on by what it has understood of it."""
+_WORST = 20.0
+"""A window of dense speech that is decoded anew at all temperatures, in windows of a tone."""
+
+
+class WhisperEngine:
+    kind = "whisper"
+
+    def __init__(self, config: settings.Engine) -> None:
+        self.name = config.name
+        self._models = tuple(config.models) or (MODEL,)
+        self._http = Upstream(config.name, config.url, config.api_key.get_secret_value())
+        self._path = PATHS[0]
+        self._english_only = False
+        self._pace = 1.0
+        self._late = math.inf
+
+    async def open(self) -> None:
+        if not audio.can_decode():
+            log.warning(
+                "engine.no_decoder", engine=self.name, takes=audio.NATIVE, get=audio.INSTALL
+            )
+        await self._http.open()
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def discover(self) -> Offer:
+        """One slot, and the names of the config: the server tells nothing but its path."""
+        await self._http.json("/health")
+        self._path = await self._find_path()
+        return self._offer()
+
+    def _offer(self) -> Offer:
+        ignores = (ENGLISH_ALONE,) if self._english_only else ()
+        return Offer(
+            1,
+            tuple(
+                ServedModel(
+                    *(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, ignores),
+                    request.KNOWS,
+                )
+                for name in self._models
+            ),
+        )
+
+    async def check(self) -> Offer:
+        """Let it hear a second of a tone, in French: an English-only model says English then."""
+        began = time.monotonic()
+        ask = Ask(translate=False, language="fr", fields={"temperature_inc": "0"})
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                status, document = await self._hear(ask, tone())
+        except TimeoutError:
+            why = f"{self.name} did not finish a small job in {CHECK_TIMEOUT:.0f} s"
+            raise EngineFault(why, away=True) from None
+        if status != 200:
+            raise EngineFault(f"{self.name} failed a small job: {status}", away=True)
+        self._english_only = self._understood(document).language == "english"
+        self._pace = time.monotonic() - began
+        return self._offer()
+
+    async def probe(self) -> bool:
+        """Its pages are answered beside a job that hangs: a job must not be late as well.
+
+        How late is told by the length of its audio and by what the check took (`_patience`).
+        """
+        if time.monotonic() > self._late:
+            return False
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT), self._http.call("GET", "/health") as answer:
+                return answer.status == 200
+        except TimeoutError:
+            return False
+
+    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        began = time.monotonic()
+        try:
+            lenient = ("lenient", "true") in job.tags
+            ask = request.read(job.endpoint, body, job.content_type, lenient=lenient)
+            transcript = await self._transcribe(ask)
+        except Refusal as fault:
+            return fault.answer(sink)
+        finally:
+            self._late = math.inf
+        sink.start(200, EVENTS if ask.stream else TYPES[ask.format])
+        sink.data(transcript.events(ask) if ask.stream else transcript.render(ask))
+        await sink.settle()
+        return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))
+
+    async def _transcribe(self, ask: Ask) -> Transcript:
+        """Raises Refusal for what this model or any model cannot hear."""
+        if self._english_only and ask.language not in ("auto", "en"):
+            why = "Invalid value for 'language': this model knows English alone."
+            raise Refusal(why, param="language", source="engine")
+        try:
+            found = audio.sniff(ask.audio)
+            heard, length = ask.audio, found.seconds
+            if not found.native:
+                pcm = await audio.decode(ask.audio, found)
+                heard, length = audio.wav(pcm), len(pcm) / 2 / audio.RATE
+        except AudioError as fault:
+            raise Refusal(str(fault), param="file") from None
+        _need(length)  # with none at all, its languages cannot be told: 500
+        self._late = time.monotonic() + self._patience(length)
+        status, document = await self._hear(ask, heard)
+        if status == 400:
+            why = f"The audio cannot be decoded: it is not the {found.name} that it begins as."
+            raise Refusal(why, param="file", source="engine")
+        if status != 200:
+            raise EngineFault(f"{self.name}: status {status}", away=status in (404, 503))
+        transcript = self._understood(document)
+        _need(transcript.duration)
+        return transcript
+
+    async def _hear(self, ask: Ask, heard: bytes) -> tuple[int, bytes]:
+        form, content_type = ask.form(heard)
+        async with self._http.call("POST", self._path, form, content_type) as answer:
+            return answer.status, await answer.read()
+
+    def _understood(self, document: bytes) -> Transcript:
+        try:
+            return Transcript(document)
+        except ValueError as fault:
+            raise EngineFault(f"{self.name}: {fault}", away=True) from None
+
+    def _patience(self, length: float) -> float:
+        """Seconds that a job may take at most with `length` seconds of audio."""
+        return _PATIENCE + _WORST * self._pace * (1 + length / _WINDOW)
+
+    async def _find_path(self) -> str:
+        """The path that has an OPTIONS page: only that of the jobs does."""
+        for path in PATHS:
+            async with self._http.call("OPTIONS", path) as answer:
+                server = answer.header("server", "whisper.cpp")
+                if answer.status == 200 and server == "whisper.cpp":
+                    return path
+        why = f"{self.name} does not answer like whisper-server: is the URL right?"
+        raise EngineFault(why, away=True)
+
+
+def _need(seconds: float) -> None:
+    """Raises Refusal for audio that is too short."""
+    if seconds < SHORTEST:
+        why = f"The audio is too short: it has to last {SHORTEST} seconds at least."
+        raise Refusal(why, param="file")
+
+
+def tone(seconds: float = 1.0, hertz: float = 440.0) -> bytes:
+    """A quiet tone as WAV, 16 kHz mono: audio without speech."""
+    count, turn = int(seconds * audio.RATE), 2 * math.pi * hertz / audio.RATE
+    samples = array.array("h", (int(8000 * math.sin(turn * index)) for index in range(count)))
+    return audio.wav(samples.tobytes())

@@ -1,0 +1,294 @@
+"""OpenAI's request for a transcription or translation, checked, as whisper-server takes it.
+
+whisper-server (measured on 1.8.5) answers a bad number with a 500, any other fault with a bare
+text, and passes over what it does not know. So nothing reaches it that was not checked here, and
+what it would pass over is refused by name. Fields and bounds: OpenAI's API reference, and for
+whisper.cpp's own fields examples/server/server.cpp.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from schemas import multipart
+from schemas.multipart import FormError, Part
+from workers.engines.openai.refusal import Refusal
+from workers.engines.whisper import languages
+
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+GRANULARITIES = ("segment", "word")
+REPEATED = ("timestamp_granularities[]", "timestamp_granularities")
+PROMPT_KEPT = 2048
+"""Bytes at the end of a prompt that are sent: the model reads its last 224 tokens, which are about
+a thousand letters. whisper.cpp's tokenizer needs stack for each letter of a word and time with the
+cube of its length (measured: a word of 20,000 letters took 48 s, one of 60,000 killed it)."""
+
+
+@dataclass(slots=True)
+class Ask:
+    """`translate`: into English. `stream`: the text in events. `fields`: whisper-server's own, as
+    text."""
+
+    translate: bool
+    audio: bytes = b""
+    format: str = "json"
+    stream: bool = False
+    granularities: frozenset[str] = frozenset()
+    language: str = languages.AUTO
+    fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> bool:
+        return "word" in self.granularities
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is to be told when each segment is said."""
+        return not self.has("no_timestamps", "true")
+
+    def has(self, name: str, value: str) -> bool:
+        return self.fields.get(name) == value
+
+    def form(self, audio: bytes) -> tuple[bytes, str]:
+        """(body, content type) for whisper-server: always in its richest format.
+
+        `language` is always sent, as the server's default is English, where OpenAI detects it.
+        `max_len`: without it the server cuts segments after 60 letters, also within a sentence.
+        Probabilities of languages take as long as the rest.
+        """
+        likely = self.format == "verbose_json" and self.has("no_language_probabilities", "false")
+        fields = {
+            "response_format": "verbose_json",
+            "token_timestamps": "true" if self.words or "max_len" in self.fields else "false",
+            "language": self.language,
+            "translate": "true" if self.translate else "false",
+            "max_len": "100000",
+            **self.fields,
+            "no_language_probabilities": "false" if likely else "true",
+        }
+        parts = [Part(name, value.encode()) for name, value in fields.items()]
+        return multipart.encode([*parts, Part("file", audio, "audio")])
+
+
+def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False) -> Ask:
+    """Raises Refusal, with the field as `param` where it is one.
+
+    `lenient`: fields that are not supported are passed over; wrong values are still refused.
+    """
+    try:
+        parts = multipart.parse(body, content_type)
+    except FormError as fault:
+        raise Refusal(str(fault), param=fault.param) from None
+    ask = Ask(translate=endpoint.endswith("/translations"))
+    seen: set[str] = set()
+    for part in parts:
+        if part.name in seen and part.name not in REPEATED:
+            raise Refusal(f"{part.name!r} is given twice.", param=part.name)
+        seen.add(part.name)
+        try:
+            _take(ask, part)
+        except Unsupported as fault:
+            if not lenient:
+                what = f"{part.name!r} is not supported by whisper.cpp{fault}."
+                raise Refusal(what, param=part.name, code="unsupported_parameter") from None
+    if "file" not in seen:
+        raise Refusal("Missing required parameter: 'file'.", param="file")
+    if ask.words and ask.format != "verbose_json":
+        name = REPEATED[0]
+        raise Refusal(f"{name!r} needs response_format 'verbose_json'.", param=name)
+    if ask.stream and ask.format not in ("json", "text"):
+        why = "Invalid value for 'response_format': a stream carries the text alone ('json')."
+        raise Refusal(why, param="response_format")
+    _need_times(ask)
+    return ask
+
+
+def _need_times(ask: Ask) -> None:
+    """Raises Refusal where times are wanted and not wanted."""
+    for name, off, needed in (
+        ("no_timestamps", not ask.timed, ask.words or ask.format in ("srt", "vtt")),
+        ("token_timestamps", ask.has("token_timestamps", "false"), ask.words),
+    ):
+        if off and needed:
+            why = f"Invalid value for {name!r}: without times there are no subtitles and no words."
+            raise Refusal(why, param=name)
+
+
+class Unsupported(Exception):
+    """The engine would pass it over; the message continues "is not supported by"."""
+
+
+def _take(ask: Ask, part: Part) -> None:
+    if part.name == "file":
+        ask.audio = _upload(part)
+        return
+    taker = _TAKERS.get(part.name)
+    if taker is None:
+        raise Unsupported
+    try:
+        taker(ask, part.name, _text(part))
+    except ValueError as fault:
+        what = f"Invalid value for {part.name!r}: {fault}."
+        raise Refusal(what, param=part.name) from None
+
+
+def _upload(part: Part) -> bytes:
+    if part.filename is None:
+        raise Refusal("'file' has to be an upload: a part with a filename.", param="file")
+    if not part.content:
+        raise Refusal("'file' is empty.", param="file")
+    return part.content
+
+
+def _text(part: Part) -> str:
+    if part.filename is not None:
+        raise ValueError("it has to be text, not an upload")
+    try:
+        return part.content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+
+
+def _model(ask: Ask, name: str, value: str) -> None:
+    """The ingress has found the way here by it."""
+
+
+def _language(ask: Ask, name: str, value: str) -> None:
+    ask.language = languages.code(value)
+
+
+def _prompt(ask: Ask, name: str, value: str) -> None:
+    if "\0" in value:
+        raise ValueError("it holds a NUL")
+    ask.fields[name] = value.encode()[-PROMPT_KEPT:].decode(errors="ignore")
+
+
+def _format(ask: Ask, name: str, value: str) -> None:
+    if value not in FORMATS:
+        raise ValueError(f"{value[:40]!r} is none of {', '.join(FORMATS)}")
+    ask.format = value
+
+
+def _granularity(ask: Ask, name: str, value: str) -> None:
+    if value not in GRANULARITIES:
+        raise ValueError(f"{value[:40]!r} is none of {', '.join(GRANULARITIES)}")
+    ask.granularities |= {value}
+
+
+def _stream(ask: Ask, name: str, value: str) -> None:
+    ask.stream = _truth(value)
+
+
+def _chunking(ask: Ask, name: str, value: str) -> None:
+    if value != "auto":
+        raise Unsupported(": it cuts the audio where it finds best")
+
+
+def _translate(ask: Ask, name: str, value: str) -> None:
+    ask.translate = ask.translate or _truth(value)
+
+
+def _absent(ask: Ask, name: str, value: str) -> None:
+    if _truth(value):
+        raise Unsupported
+
+
+def _no_context(ask: Ask, name: str, value: str) -> None:
+    if not _truth(value):
+        raise Unsupported(": it remembers nothing of what it heard before")
+
+
+def _called(own: str) -> Callable[[Ask, str, str], None]:
+    def take(ask: Ask, name: str, value: str) -> None:
+        raise Unsupported(f"'s server, which calls it {own!r}")
+
+    return take
+
+
+def _truth(value: str) -> bool:
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("it has to be true or false")
+    return value.lower() in ("true", "1")
+
+
+def _flag(ask: Ask, name: str, value: str) -> None:
+    ask.fields[_ALIASES.get(name, name)] = "true" if _truth(value) else "false"
+
+
+def _number(low: float, high: float) -> Callable[[Ask, str, str], None]:
+    def take(ask: Ask, name: str, value: str) -> None:
+        number = float(value) if _is_number(value) else math.nan
+        if not low <= number <= high:
+            raise ValueError(f"it has to be a number from {low:g} to {high:g}")
+        ask.fields[name] = f"{number:.6f}"
+
+    return take
+
+
+def _whole(low: int, high: int, *usual: int) -> Callable[[Ask, str, str], None]:
+    """`usual`: values that mean the server's default."""
+
+    def take(ask: Ask, name: str, value: str) -> None:
+        if not value.lstrip("-").isdecimal() or not low <= int(value) <= high:
+            raise ValueError(f"it has to be a whole number from {low} to {high}")
+        if int(value) not in usual:
+            ask.fields[name] = str(int(value))
+
+    return take
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+_DAY_MS = 24 * 3600 * 1000
+_DECODERS = 8
+"""whisper.cpp's WHISPER_MAX_DECODERS."""
+_ALIASES = {"suppress_non_speech": "suppress_nst"}
+
+Taker = Callable[[Ask, str, str], None]
+
+_OPENAI: dict[str, Taker] = {
+    "model": _model,
+    "language": _language,
+    "prompt": _prompt,
+    "response_format": _format,
+    "temperature": _number(0, 1),
+    **dict.fromkeys(REPEATED, _granularity),
+    "stream": _stream,
+    "chunking_strategy": _chunking,
+}
+_OWN: dict[str, Taker] = {
+    "translate": _translate,
+    "temperature_inc": _number(0, 1),
+    "no_speech_thold": _number(0, 1),
+    "entropy_thold": _number(0, 100),
+    "logprob_thold": _number(-100, 0),
+    "word_thold": _number(0, 1),
+    "best_of": _whole(1, _DECODERS),
+    "beam_size": _whole(-1, _DECODERS, -1, 0),
+    "max_context": _whole(-1, 1024, -1),
+    "max_len": _whole(0, 100_000, 0),
+    "audio_ctx": _whole(0, 1500),
+    "offset_t": _whole(0, _DAY_MS),
+    "offset_n": _whole(0, 1_000_000),
+    "duration": _whole(0, _DAY_MS),
+    **dict.fromkeys(("split_on_word", "suppress_nst", "suppress_non_speech"), _flag),
+    **dict.fromkeys(("no_timestamps", "token_timestamps", "carry_initial_prompt"), _flag),
+    "no_language_probabilities": _flag,
+}
+_NOT_HAD: dict[str, Taker] = {
+    **dict.fromkeys(("vad", "diarize", "tinydiarize", "detect_language", "debug_mode"), _absent),
+    "offset_t_ms": _called("offset_t"),
+    "duration_ms": _called("duration"),
+    "no_context": _no_context,
+}
+"""They may ask for nothing, or for what is so anyway; else they are refused."""
+_TAKERS = {**_OPENAI, **_OWN, **_NOT_HAD}
+KNOWS = (f"transcriptions,translations {' '.join(_OWN)}",)
+"""whisper.cpp's own fields, for the card."""

@@ -1,0 +1,123 @@
+"""A program that is to be run: what, how it is started, and whether it is there.
+
+In a session of its own, so that Ctrl-C in the terminal reaches this process alone, and bound to
+this process (`bound`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import aiohttp
+
+from schemas import settings
+from workers.process import die_with_parent
+
+AT_ONCE = ""
+"""`Command.ready`: nobody needs to wait for the program, or somebody else finds out."""
+
+_LOOK_AGAIN = 0.1
+LINE_LIMIT = 2**20
+"""Bytes of one line of the program's words."""
+
+
+class ProcessFailed(Exception):
+    """The program ended, cannot be started, or was not ready in time; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, and how to see that it is ready.
+
+    `args[0]` is looked up in PATH. `env` is laid over this process's environment, of which our own
+    variables are left out. `ready`: `AT_ONCE`, or a URL that answers 200, `within` so many seconds.
+    `words`: the file that stdout and stderr are added to; without one, each line of them becomes a
+    line of our log, where each of `secrets` is masked.
+    """
+
+    args: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ready: str = AT_ONCE
+    within: float = 600.0
+    words: Path | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+async def spawn(command: Command) -> asyncio.subprocess.Process:
+    """Raises ProcessFailed."""
+    program = found(command.args[0])
+    with contextlib.ExitStack() as stack:
+        sink: int | IO[bytes] = asyncio.subprocess.PIPE
+        try:
+            if command.words is not None:
+                sink = stack.enter_context(command.words.open("ab"))
+            return await asyncio.create_subprocess_exec(
+                *die_with_parent.wrap([program, *command.args[1:]]),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=sink,
+                stderr=sink,
+                env={**settings.outside(), **command.env},
+                start_new_session=True,
+                limit=LINE_LIMIT,
+            )
+        except OSError as fault:
+            why = f"{command.args[0]} cannot be started: {fault.strerror}"
+            raise ProcessFailed(why) from None
+
+
+def found(program: str) -> str:
+    """Its absolute path, by PATH if it is a bare name. Raises ProcessFailed."""
+    path = shutil.which(program)
+    if path is None:
+        why = "there is no such program" if os.sep in program else "it is not in PATH"
+        raise ProcessFailed(f"{program} cannot be started: {why}")
+    return os.path.abspath(path)
+
+
+async def over(process: asyncio.subprocess.Process) -> None:
+    """Until the program itself has ended: `wait` waits for all who hold its pipes as well."""
+    if not hasattr(os, "pidfd_open"):
+        await process.wait()
+        return
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(handle, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
+async def answers(url: str, process: asyncio.subprocess.Process) -> bool:
+    """True once `url` answers 200; False if the process ends before."""
+    limit = aiohttp.ClientTimeout(total=2.0)
+    async with aiohttp.ClientSession(timeout=limit) as session:
+        while process.returncode is None:
+            try:
+                async with session.get(url) as answer:
+                    if answer.status == 200:
+                        return True
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(_LOOK_AGAIN)
+    return False
+
+
+def last_words(words: Path) -> list[str]:
+    """The last lines of a log that are plain words, such as the last of a traceback."""
+    with contextlib.suppress(OSError), words.open("rb") as file:
+        file.seek(max(0, words.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").splitlines()
+        return [line.strip() for line in lines if line.strip() and not line.startswith("{")][-1:]
+    return []

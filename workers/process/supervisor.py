@@ -1,0 +1,217 @@
+"""Runs one program that should never end, and starts it again when it does.
+
+For an engine's server, and for the parts of ``headrace up``. States: stopped, starting, ready,
+failed (it ended; the next start waits for its back-off), stopping.
+
+All that the program has started ends with it: it leads a session of its own. It never outlives this
+process: on Linux the kernel kills it when we are killed (`bound`); elsewhere it may end with its
+stdin, a pipe that ends when we do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+
+from workers.process import program
+from workers.process.program import Command, ProcessFailed
+
+log = structlog.get_logger("supervisor")
+
+State = Literal["stopped", "starting", "ready", "failed", "stopping"]
+
+_BACKOFF = 0.5
+_BACKOFF_MAX = 10.0
+_STEADY = 10.0
+"""Seconds of life after which a crash counts as the first one again."""
+_PATIENCE = 5.0
+_HUNG_PATIENCE = 2.0
+"""Seconds from SIGTERM to SIGKILL for a program that does not do what it should: no drain."""
+_KEPT = 20
+_LAST_WORDS = 1.0
+"""Seconds in which the words of a program that has ended must have come."""
+_MASK = "********"
+
+
+class Supervisor:
+    """`command`: what to run, or what says so before each start (or raises ProcessFailed).
+    `changed` is called at each change of state."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Command | Callable[[], Command],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.state: State = "stopped"
+        self.reason = ""
+        self.pid: int | None = None
+        """Of the program; also its session's, and its process group's."""
+        self.ends = 0
+        """How often the program has ended, unless it was stopped."""
+        self.chatty = True
+        """Whether its words are worth the log at its usual level, or only at debug."""
+        self._command = command
+        self._changed = changed
+        self._moved = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._condemned: asyncio.Future[str] | None = None
+        self._said: deque[str] = deque(maxlen=_KEPT)
+        self._secrets: tuple[str, ...] = ()
+        self._patience = _HUNG_PATIENCE
+
+    def start(self) -> None:
+        """Begin to keep the program running. It must be forked by a thread that stays."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep())
+
+    async def ready(self) -> None:
+        """Wait while the program starts. Raises ProcessFailed unless it is ready."""
+        while self.state == "starting" or (self.state == "stopped" and self._task is not None):
+            await self._moved.wait()
+        if self.state != "ready":
+            raise ProcessFailed(self.reason or f"{self.name} is {self.state}")
+
+    async def moved(self) -> None:
+        """Wait for the next change of state."""
+        await self._moved.wait()
+
+    async def stop(self, patience: float = _PATIENCE) -> None:
+        """SIGTERM, and after `patience` seconds SIGKILL; returns when the program has ended."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._patience = patience
+        self._move("stopping")
+        task.cancel()
+        await asyncio.wait({task})
+        self._patience = _HUNG_PATIENCE
+        self._move("stopped")
+
+    def kill(self) -> None:
+        """SIGKILL at once, to all that the program has started, too."""
+        self._signal(signal.SIGKILL)
+
+    def restart(self, why: str) -> None:
+        """It runs, but not as it should: end it, and start it again after the back-off."""
+        if self._condemned is not None and not self._condemned.done():
+            self._condemned.set_result(why)
+
+    async def _keep(self) -> None:
+        delay, clock = _BACKOFF, asyncio.get_running_loop().time
+        while True:
+            self._move("starting")
+            began = clock()
+            why = await self._live()
+            self.ends += 1
+            if clock() - began > _STEADY:
+                delay = _BACKOFF
+            log.warning("process.ended", process=self.name, reason=why, again_in=delay)
+            self._move("failed", why)
+            await asyncio.sleep(delay)
+            delay = min(_BACKOFF_MAX, delay * 2)
+
+    async def _live(self) -> str:
+        """From start to end; returns why it ended."""
+        self._said.clear()
+        try:
+            command = self._command if isinstance(self._command, Command) else self._command()
+            self._secrets = command.secrets
+            process = await program.spawn(command)
+        except ProcessFailed as fault:
+            return str(fault)
+        self.pid = process.pid
+        log.info("process.started", process=self.name, pid=process.pid)
+        ears = [asyncio.create_task(self._listen(s)) for s in (process.stdout, process.stderr)]
+        try:
+            return await self._watch(command, process, ears)
+        finally:
+            await self._end(process)
+            for ear in ears:
+                ear.cancel()
+            self.pid = None
+
+    async def _watch(
+        self, command: Command, process: asyncio.subprocess.Process, ears: list[asyncio.Task[None]]
+    ) -> str:
+        """Until it ends, or is condemned to; returns why."""
+        self._condemned = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(command.within):
+                up = command.ready == program.AT_ONCE or await program.answers(
+                    command.ready, process
+                )
+        except TimeoutError:
+            return f"not ready after {command.within:g} s"
+        if up:
+            self._move("ready")
+        ended = asyncio.ensure_future(program.over(process))
+        await asyncio.wait((ended, self._condemned), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            ended.cancel()
+            return self._condemned.result()
+        await self._sweep(process)
+        await asyncio.wait(ears, timeout=_LAST_WORDS)
+        return self._epitaph(command, process.returncode or 0)
+
+    async def _listen(self, stream: asyncio.StreamReader | None) -> None:
+        while stream is not None:
+            try:
+                raw = await stream.readline()
+            except ValueError:  # longer than `_LIMIT`; what was read is thrown away
+                continue
+            if not raw:
+                return
+            line = self._masked(raw.decode(errors="replace").strip())
+            if line:
+                self._said.append(line)
+                (log.info if self.chatty else log.debug)(
+                    "process.said", process=self.name, line=line
+                )
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """End it and all that it has started: its session's processes."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience):
+                await program.over(process)
+        await self._sweep(process)
+
+    async def _sweep(self, process: asyncio.subprocess.Process) -> None:
+        self._signal(signal.SIGKILL)
+        await program.over(process)
+        with contextlib.suppress(TimeoutError):  # what left its session may hold its pipes
+            async with asyncio.timeout(_LAST_WORDS):
+                await process.wait()
+
+    def _signal(self, number: int) -> None:
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    def _epitaph(self, command: Command, code: int) -> str:
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        said = list(self._said) if command.words is None else program.last_words(command.words)
+        return f"exit code {code}: {said[-1]}" if said else f"exit code {code}"
+
+    def _masked(self, line: str) -> str:
+        for secret in self._secrets:
+            line = line.replace(secret, _MASK)
+        return line
+
+    def _move(self, state: State, reason: str = "") -> None:
+        if self.state == "stopping" and state != "stopped":
+            return
+        self.state, self.reason = state, reason
+        self._moved.set()
+        self._moved = asyncio.Event()
+        self._changed()
