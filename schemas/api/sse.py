@@ -1,0 +1,201 @@
+"""Server-sent events as bytes: the only place that splits, joins, reads or writes them.
+
+The format: https://html.spec.whatwg.org/multipage/server-sent-events.html. Lines end with CR, LF or
+CR LF, a byte order mark may come first, a space behind the colon is optional, an event may have
+several lines of data, and comments stand between and inside events. Here an event also ends where
+its stream does: the standard drops it, but servers leave out the last blank line.
+
+`Splitter` gives whole events with LF alone, so that all who come behind it can look for `BREAK`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+BREAK = b"\n\n"
+"""What stands between two events, and behind the last."""
+DONE = b"data: [DONE]\n\n"
+"""The end of OpenAI's streams, but for those of the responses API."""
+LARGEST = 2**26
+"""Bytes of one event: a picture in base64 is one, and an event without an end is none."""
+NOTHING = object()
+"""What `load` gives for an event without data, such as a comment."""
+_BOM = b"\xef\xbb\xbf"
+_DONE = re.compile(rb"^data:[ \t]*\[DONE\][ \t]*$", re.MULTILINE)
+_NAMED_LAST = rb"^event: ?(?:response\.(?:completed|incomplete|failed)|message_stop)\b"
+_LAST = re.compile(rb"%b|%b" % (_DONE.pattern, _NAMED_LAST), re.MULTILINE)
+"""Streams of the responses and messages APIs end with a named event, and without ``[DONE]``."""
+_TAIL = 2048
+
+
+class TooLong(ValueError):
+    """An event of more than `LARGEST` bytes."""
+
+
+class Splitter:
+    """Cuts a stream between events: a keep-alive comment may then go between any two pieces.
+
+    `feed` takes what one read gave and returns the whole events so far, which may be none. `rest`
+    gives what is left once the stream has ended.
+    """
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._rest = bytearray()
+        self._last = b""
+        self._half = b""
+        self._begun = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Raises TooLong for an event that does not end."""
+        if b"\r" in chunk or self._half or not self._begun:
+            chunk = self._plain(chunk)
+        cut = len(chunk) if chunk.endswith(BREAK) else chunk.rfind(BREAK) + 2
+        if cut < 2:  # its break may be cut in two
+            cut = int(self._rest.endswith(b"\n") and chunk.startswith(b"\n"))
+        whole = chunk[:cut]
+        if self._rest or cut < len(chunk):
+            whole = self._kept(whole, chunk[cut:])
+        if whole:
+            self._last = whole if len(whole) > _TAIL else self._last[-_TAIL:] + whole
+        return whole
+
+    def rest(self) -> bytes:
+        """The event that ended with its stream, with the break that it lacks; b"" if there is
+        none."""
+        left = bytes(self._rest) + self._half.replace(b"\r", b"\n")
+        self._rest.clear()
+        self._half = b""
+        if not left.strip():
+            return b""
+        whole = left.rstrip(b"\n") + BREAK
+        self._last = self._last[-_TAIL:] + whole
+        return whole
+
+    @property
+    def tail(self) -> bytes:
+        """At least the last event."""
+        return self._last
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``[DONE]`` came."""
+        return b"[DONE]" in self._last and _DONE.search(self._last) is not None
+
+    def _plain(self, chunk: bytes) -> bytes:
+        """Without a byte order mark, and with LF for the other ends of lines. A CR or the beginning
+        of a mark that ends the chunk waits for what follows."""
+        chunk = self._half + chunk
+        self._half = b""
+        if not self._begun:
+            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+                self._half = chunk
+                return b""
+            self._begun = True
+            chunk = chunk.removeprefix(_BOM)
+        if chunk.endswith(b"\r"):
+            self._half, chunk = b"\r", chunk[:-1]
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _kept(self, whole: bytes, rest: bytes) -> bytes:
+        """What was kept goes before `whole`, if there is any; `rest` is kept."""
+        if whole:
+            whole = bytes(self._rest) + whole
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > self._largest:
+            raise TooLong(f"an event of more than {self._largest} bytes")
+        return whole
+
+
+class Joiner:
+    """Puts together events that come in several pieces, as frames have a limit."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """The whole events so far."""
+        if not self._rest and piece.endswith(BREAK):
+            return piece
+        whole, found, self._rest = (self._rest + piece).rpartition(BREAK)
+        return whole + found
+
+
+def split(events: bytes) -> Iterator[bytes]:
+    """Each of several whole events, without its break; comments are events, too."""
+    return (event for event in events.split(BREAK) if event.strip(b"\n"))
+
+
+def name_of(event: bytes) -> str:
+    """Of one event; "" without a name."""
+    for line in event.split(b"\n"):
+        if line.startswith(b"event:"):
+            return line[6:].strip().decode(errors="replace")
+    return ""
+
+
+def data_of(event: bytes) -> bytes | None:
+    """The data of one event; None if it has none, as a comment has."""
+    if event.startswith(b"data:") and b"\n" not in event:  # as nearly all are
+        return event[5:].removeprefix(b" ")
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if _is_data(line)]
+    return b"\n".join(lines) if lines else None
+
+
+def load(event: bytes) -> Any:
+    """The JSON of one event; `NOTHING` if it has no data, or is ``[DONE]``, or an empty heartbeat.
+    Raises JSONDecodeError."""
+    data = data_of(event)
+    if data is None or not data.strip() or is_done(data):
+        return NOTHING
+    return orjson.loads(data)
+
+
+def objects(events: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON objects among several whole events; all else is passed over."""
+    for event in split(events):
+        try:
+            found = load(event)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(found, dict):
+            yield found
+
+
+def is_done(data: bytes) -> bool:
+    return data.strip() == b"[DONE]"
+
+
+def end_of(events: bytes) -> int:
+    """Where the event begins that says that a stream of text is over; -1 if there is none."""
+    if b"[DONE]" not in events and b"event:" not in events:
+        return -1
+    found = _LAST.search(events)
+    if found is None:
+        return -1
+    before = events.rfind(BREAK, 0, found.start())
+    return before + len(BREAK) if before >= 0 else 0
+
+
+def write(data: bytes, name: str = "") -> bytes:
+    """One event with its break."""
+    head = b"event: %b\n" % name.encode() if name else b""
+    return b"%bdata: %b\n\n" % (head, data.replace(b"\n", b"\ndata: "))
+
+
+def dump(event: Mapping[str, Any], named: bool = False) -> bytes:
+    """One event of a JSON object; `named`: by its `type`, as the responses and messages APIs do."""
+    return write(orjson.dumps(event), str(event["type"]) if named else "")
+
+
+def comment(text: str) -> bytes:
+    return b": %b\n\n" % text.encode()
+
+
+def _is_data(line: bytes) -> bool:
+    return line.startswith(b"data:") or line == b"data"
