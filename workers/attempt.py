@@ -7,12 +7,14 @@ import contextlib
 import os
 import time
 from collections import deque
+from enum import Enum
 from typing import Any
 
 from schemas import frames, metrics, subjects
 from schemas.bus import Bus, BusError
 from schemas.frames import End, Kind
 from schemas.jobs import Job
+from workers.consumer import NAK, TERM
 
 PIECE = 256 * 1024
 """Bytes of answer in one frame at most: the broker takes messages of 2 MB."""
@@ -23,12 +25,40 @@ PAUSE = 1.25
 somebody heard it."""
 
 
-class Withdrawn(Exception):
-    """The attempt is to stop. `verdict` is what the broker is told, or b"" for nothing at all."""
+class Reason(Enum):
+    """Why an attempt is stopped, though its engine has done nothing wrong.
 
-    def __init__(self, why: str, verdict: bytes) -> None:
-        super().__init__(why)
+    `told`: in the log and to the ingress. `verdict`: what the broker is told, b"" for nothing at
+    all. `deserted`: nobody waits for the answer, and nobody else works on it.
+    """
+
+    CANCELLED = "cancelled", TERM, True
+    """The client left."""
+    GONE = "gone", TERM, True
+    """The ingress does not wait for it any more."""
+    ORPHANED = "its ingress is gone", TERM, True
+    """The ingress does not answer, or does not listen."""
+    DROPPED = "dropped", b"", False
+    """Another holds the job."""
+    LEFT = "left", NAK, False
+    """The job is to stay in the house, or is not overdue."""
+    SUPERSEDED = "superseded", b"", False
+    """A later holder has reserved credits for it."""
+    UNSENDABLE = "frames were lost", TERM, False
+    """The ingress misses frames that are not kept any more."""
+
+    def __init__(self, told: str, verdict: bytes, deserted: bool) -> None:
+        self.told = told
         self.verdict = verdict
+        self.deserted = deserted
+
+
+class Withdrawn(Exception):
+    """The attempt is to stop."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.told)
+        self.reason = reason
 
 
 class Attempt:
@@ -124,7 +154,7 @@ class Attempt:
         if first < self._seq and (not self._ring or self._ring[0][0] > first):
             fault = ("stream_broken", "frames were lost and are no longer kept", False)
             self._post(frames.pack(Kind.FAIL, self.number, self.nonce, first, fault))
-            self.stop(Withdrawn("frames were lost", b"+TERM"))
+            self.stop(Withdrawn(Reason.UNSENDABLE))
             return
         for seq, frame in self._ring:
             if seq >= first:

@@ -14,7 +14,7 @@ from schemas.bus import Bus, BusError, Message
 from schemas.frames import Control, Op
 from schemas.jobs import CodecError
 from schemas.settings import Settings
-from workers.attempt import Attempt, Withdrawn
+from workers.attempt import Attempt, Reason, Withdrawn
 from workers.body import fetch
 from workers.consumer import ACK, IN_PROGRESS, NAK, TERM
 from workers.engines.base import Engine, EngineFault
@@ -111,8 +111,9 @@ class Runner:
             outcome = fault.code
             desk.suspect(fault)
         except Withdrawn as why:
-            attempt.fail("client_gone", str(why), why.verdict != TERM)
-            verdict, outcome = self._leased(attempt, why.verdict), str(why)
+            verdict, outcome = why.reason.verdict, why.reason.told
+            attempt.fail("client_gone", outcome, verdict != TERM)
+            verdict = self._leased(attempt, verdict)
         except Exception as fault:
             log.error("runner.internal", job=attempt.job.id, exc_info=fault)
             attempt.fail("internal_error", "A fault of the worker; its log has it.", False)
@@ -195,7 +196,7 @@ class Runner:
         """The broker found no ingress behind a job's frames: after a while it is gone for good."""
         found = self.running.get(subjects.job_of(subject))
         if found is not None and found[0].unheard(time.monotonic()) > ORPHAN_PATIENCE:
-            found[0].stop(Withdrawn("its ingress is gone", TERM))
+            found[0].stop(Withdrawn(Reason.ORPHANED))
 
     def _obey(self, attempt: Attempt, control: Control) -> None:
         match control.op:
@@ -203,13 +204,13 @@ class Runner:
                 if not attempt.permitted.done():
                     attempt.permitted.set_result(None)
             case Op.DROP:
-                attempt.stop(Withdrawn("dropped", b""))
+                attempt.stop(Withdrawn(Reason.DROPPED))
             case Op.GONE:
-                attempt.stop(Withdrawn("gone", TERM))
+                attempt.stop(Withdrawn(Reason.GONE))
             case Op.LEAVE:
-                attempt.stop(Withdrawn("left", NAK))
+                attempt.stop(Withdrawn(Reason.LEFT))
             case Op.CANCEL:
-                attempt.stop(Withdrawn("cancelled", TERM))
+                attempt.stop(Withdrawn(Reason.CANCELLED))
             case Op.RESEND:
                 attempt.resend(control.argument)
             case Op.RESUME:
@@ -239,7 +240,7 @@ class Runner:
             return
         if not attempt.permitted.done():
             if now - attempt.began > CLAIM_PATIENCE:
-                attempt.stop(Withdrawn("its ingress is gone", TERM))
+                attempt.stop(Withdrawn(Reason.ORPHANED))
                 return
             if now - attempt.began > TICK:
                 attempt.repeat_claim()

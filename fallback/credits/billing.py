@@ -26,13 +26,10 @@ from fallback.policy import Choice, Chosen, money
 from fallback.providers.base import NOTHING, Spent
 from schemas import subjects
 from schemas.settings import Price
-from workers.attempt import Withdrawn
+from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
 log = structlog.get_logger("till")
-
-_LEFT = frozenset({"cancelled", "gone", "its ingress is gone"})
-"""Why an attempt was withdrawn, where nobody else works on its job."""
 
 
 class Till:
@@ -68,7 +65,7 @@ class Till:
                 if not affordable.choices:
                     raise self._unpaid(case, chosen, fault) from None
             except Superseded:
-                raise Withdrawn("superseded", b"") from None
+                raise Withdrawn(Reason.SUPERSEDED) from None
             except LedgerError as fault:
                 log.warning("till.not_reserved", job=case.job.id, error=str(fault))
                 why = f"credits cannot be reserved now: {fault}"
@@ -133,8 +130,8 @@ class Till:
 
     async def _close_early(self, case: Case, bill: Bill) -> None:
         stopped, running = case.attempt.stopped, bill.running
-        left = isinstance(stopped, Withdrawn) and str(stopped) in _LEFT
-        if left and running is not None and running[1].meter.spent != NOTHING:
+        deserted = isinstance(stopped, Withdrawn) and stopped.reason.deserted
+        if deserted and running is not None and running[1].meter.spent != NOTHING:
             spent = running[1].meter.spent
             await self.charge(bill, self.usage(case, bill, running[0], spent), spent)
             return

@@ -13,7 +13,7 @@ from schemas import subjects
 from schemas.frames import Kind
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback.engine_doubles import COST, SPENT, Double, Office, answers, fails
-from workers.attempt import Attempt, Withdrawn
+from workers.attempt import Attempt, Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 
 
@@ -60,7 +60,7 @@ async def test_a_claim_that_is_refused_gives_the_money_back(bus: FakeBus) -> Non
     attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
     while not office.book.log:
         await asyncio.sleep(0)
-    attempt.stop(Withdrawn("left", b"-NAK"))
+    attempt.stop(Withdrawn(Reason.LEFT))
     with contextlib.suppress(asyncio.CancelledError):
         await running
     await office.book.closed.wait()
@@ -186,7 +186,7 @@ async def test_a_later_holder_has_it(bus: FakeBus) -> None:
     office.book.fault = Superseded("later")
     with pytest.raises(Withdrawn) as caught:
         await office.run(office.attempt())
-    assert caught.value.verdict == b""
+    assert caught.value.reason is Reason.SUPERSEDED
 
 
 async def test_what_was_paid_before_costs_nothing(bus: FakeBus) -> None:
@@ -238,9 +238,9 @@ class _Used:
 @pytest.mark.parametrize(
     ("why", "entry"),
     [
-        (Withdrawn("cancelled", b"+TERM"), ("charge", COST)),
-        (Withdrawn("gone", b"+TERM"), ("charge", COST)),
-        (Withdrawn("dropped", b""), "release: dropped"),
+        (Withdrawn(Reason.CANCELLED), ("charge", COST)),
+        (Withdrawn(Reason.GONE), ("charge", COST)),
+        (Withdrawn(Reason.DROPPED), "release: dropped"),
         (EngineFault("the fallback was stopped"), "release: the fallback was stopped"),
     ],
 )

@@ -19,12 +19,13 @@ from tests.unit.fakes import FakeBus
 from tests.unit.fallback import paused_ledger
 from tests.unit.fallback.engine_doubles import COST, SPENT, Act, Double, Office, answers, fails
 from tests.unit.fallback.paused_ledger import Gated, Used
-from workers.attempt import Withdrawn
+from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 from workers.runner import Runner
 
 EVENTS = "text/event-stream"
 TOKEN = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+DESERTED = (Reason.CANCELLED, Reason.GONE, Reason.ORPHANED)
 
 
 @pytest.fixture(autouse=True)
@@ -48,10 +49,10 @@ def _hanging(book: Gated) -> Act:
     return hangs
 
 
-@pytest.mark.parametrize("why", ["cancelled", "gone", "dropped", "left"])
+@pytest.mark.parametrize("why", Reason)
 @pytest.mark.parametrize("at", ["reserve", "permitted", "call", "settle", "refused"])
 async def test_stopped_at_any_step_the_books_are_closed_once(
-    bus: FakeBus, at: str, why: str
+    bus: FakeBus, at: str, why: Reason
 ) -> None:
     """At `reserve` it is not known what is written: it is given back once it stands."""
 
@@ -69,12 +70,12 @@ async def test_stopped_at_any_step_the_books_are_closed_once(
             await asyncio.sleep(0)
     else:
         await book.reached.wait()
-    attempt.stop(Withdrawn(why, b""))
+    attempt.stop(Withdrawn(why))
     await paused_ledger.ended(running)
     if at == "reserve":
         book.goes_on.set()
     await office.engine.close()
-    paid = at == "settle" or (at == "call" and why in ("cancelled", "gone"))
+    paid = at == "settle" or (at == "call" and why in DESERTED)
     assert book.owed == ["charge" if paid else "release"]
     assert office.engine.desks["a"].busy == 0
     assert not office.engine.desks["a"].places.locked()
@@ -91,7 +92,7 @@ async def test_stopped_between_two_calls_nothing_is_paid(
     attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
     while not office.engine.desks["a"].breaker.row:
         await asyncio.sleep(0)
-    attempt.stop(Withdrawn("cancelled", b""))
+    attempt.stop(Withdrawn(Reason.CANCELLED))
     await paused_ledger.ended(running)
     await office.engine.close()
     assert book.log[1][0] == "release: cancelled"
@@ -109,7 +110,7 @@ async def test_one_stopped_while_it_tries_a_provider_that_failed_lets_the_next_t
     attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
     await book.reached.wait()
     assert not breaker.admit(asyncio.get_running_loop().time())
-    attempt.stop(Withdrawn("cancelled", b""))
+    attempt.stop(Withdrawn(Reason.CANCELLED))
     await paused_ledger.ended(running)
     await office.run(office.attempt(id="e" * 32))
     assert breaker.state(0.0) == "closed"
@@ -179,8 +180,11 @@ class Ending:
         self.runner.take(self.desk, self, sent)
 
     def go(self) -> None:
+        self.say(Op.GO)
+
+    def say(self, op: Op) -> None:
         [(attempt, _)] = self.runner.running.values()
-        control = frames.Control(Op.GO, attempt.job.id, attempt.nonce, None)
+        control = frames.Control(op, attempt.job.id, attempt.nonce, None)
         self.runner._obey(attempt, control)
 
     def fill(self) -> None: ...
@@ -232,6 +236,34 @@ async def test_the_end_comes_after_the_books_are_closed(bus: FakeBus, stream: bo
     assert ending.kinds()[-1] == Kind.END
     assert ending.finished == [fakes.ack()]
     assert ending.kinds().count(Kind.DATA) == (2 if stream else 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "entry"),
+    [
+        (Op.CANCEL, ("charge", COST)),
+        (Op.GONE, ("charge", COST)),
+        (Op.DROP, ("release: dropped", None)),
+        (Op.LEAVE, ("release: left", None)),
+    ],
+)
+async def test_what_the_ingress_says_decides_who_pays(
+    bus: FakeBus, word: Op, entry: tuple[str, int | None]
+) -> None:
+    """From the word on the wire to the entry in the books."""
+    book = Gated()
+    office = _office(bus, book, _hanging(book))
+    ending = Ending(bus, office)
+    ending.take()
+    while not book.log:
+        await asyncio.sleep(0)
+    ending.go()
+    await book.reached.wait()
+    ending.say(word)
+    await ending.runner.idle.wait()
+    await office.engine.close()
+    what, cost = book.log[-1]
+    assert (what, cost if what == "charge" else None) == entry
 
 
 async def test_one_that_a_later_holder_outranked_says_nothing_of_an_answer(bus: FakeBus) -> None:

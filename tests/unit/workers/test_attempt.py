@@ -11,7 +11,7 @@ from schemas.frames import End, Frame, Kind
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import attempt as attempts
-from workers.attempt import PIECE, Attempt, Withdrawn
+from workers.attempt import PIECE, Attempt, Reason, Withdrawn
 
 JOB = fakes.job()
 SUBJECT = f"r.in-1.{JOB.id}"
@@ -139,7 +139,7 @@ async def test_what_is_no_longer_kept_fails_the_attempt(bus: FakeBus) -> None:
     assert (frame.kind, frame.seq) == (Kind.FAIL, 2)
     assert frame.body[::2] == ("stream_broken", False)
     assert isinstance(attempt.stopped, Withdrawn)
-    assert attempt.stopped.verdict == b"+TERM"
+    assert attempt.stopped.reason.verdict == b"+TERM"
 
 
 async def test_the_last_frame_is_kept_however_large(bus: FakeBus) -> None:
@@ -177,17 +177,17 @@ async def test_progress_is_noted(attempt: Attempt, monkeypatch: pytest.MonkeyPat
 async def test_the_first_reason_to_stop_counts(attempt: Attempt) -> None:
     attempt.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
     await fakes.turns(1)
-    first = Withdrawn("first", b"")
+    first = Withdrawn(Reason.GONE)
     attempt.stop(first)
-    attempt.stop(Withdrawn("second", b""))
+    attempt.stop(Withdrawn(Reason.DROPPED))
     with pytest.raises(asyncio.CancelledError):
         await attempt.task
     assert attempt.stopped is first
 
 
 async def test_stopped_before_it_runs(attempt: Attempt) -> None:
-    attempt.stop(Withdrawn("early", b""))
-    assert str(attempt.stopped) == "early"
+    attempt.stop(Withdrawn(Reason.GONE))
+    assert str(attempt.stopped) == "gone"
 
 
 async def test_unheard_is_counted_from_the_last_word(attempt: Attempt) -> None:

@@ -13,7 +13,7 @@ from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import paused_ledger
 from tests.unit.fallback.paused_ledger import Gated, chosen
-from workers.attempt import Withdrawn
+from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
 A = Choice("a", "m", 100)
@@ -117,7 +117,7 @@ async def test_a_later_holder_is_told_nothing_of(bus: FakeBus) -> None:
     book.fault = Superseded("later")
     with pytest.raises(Withdrawn, match="superseded") as caught:
         await paused_ledger.till(book).reserve(paused_ledger.case(bus), chosen(a=1))
-    assert caught.value.verdict == b""
+    assert caught.value.reason.verdict == b""
 
 
 async def test_a_cost_is_never_more_than_was_reserved(bus: FakeBus) -> None:
@@ -170,20 +170,21 @@ async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> N
 
 
 @pytest.mark.parametrize("refuses", [(), ("settle", "release")])
-@pytest.mark.parametrize("why", ["cancelled", "gone", "its ingress is gone", "dropped", "left"])
+@pytest.mark.parametrize("why", Reason)
 async def test_closing_waits_for_the_books(
-    bus: FakeBus, why: str, refuses: tuple[str, ...]
+    bus: FakeBus, why: Reason, refuses: tuple[str, ...]
 ) -> None:
     case, book = paused_ledger.case(bus), Gated(refuses=refuses)
     till, bill = await _billed(book, case)
     task = case.task("m")
     task.meter.counter = paused_ledger.Used(SPENT)
     bill.running = A, task
-    case.attempt.stop(Withdrawn(why, b""))
+    case.attempt.stop(Withdrawn(why))
     till.abandon(case, bill)
     assert bill.closed
     await till.close()
-    assert book.owed == ["release" if why in ("dropped", "left") else "charge"]
+    deserted = why in (Reason.CANCELLED, Reason.GONE, Reason.ORPHANED)
+    assert book.owed == ["charge" if deserted else "release"]
     assert len(book.log) == (1 if refuses else 2)
 
 
@@ -191,7 +192,7 @@ async def test_a_client_that_left_before_the_request_was_out_pays_nothing(bus: F
     case, book = paused_ledger.case(bus), Gated()
     till, bill = await _billed(book, case)
     bill.running = A, case.task("m")
-    case.attempt.stop(Withdrawn("cancelled", b""))
+    case.attempt.stop(Withdrawn(Reason.CANCELLED))
     till.abandon(case, bill)
     await till.close()
     assert book.log[1:] == [("release: cancelled", 100)]
