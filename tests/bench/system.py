@@ -28,7 +28,7 @@ from schemas import subjects
 from schemas.settings import Nats
 from tests.bench import procs
 
-HEADRACE = Path(sys.executable).with_name("headrace")
+HEADRACE = (str(Path(sys.executable).with_name("headrace")),)
 READY_SECONDS = 20.0
 
 
@@ -52,13 +52,19 @@ class System:
 
 @contextlib.contextmanager
 def started(
-    work: Path, model: str, engines: Sequence[Engine], provider: str = ""
+    work: Path,
+    model: str,
+    engines: Sequence[Engine],
+    provider: str = "",
+    claim: float = 0.0,
+    program: Sequence[str] = HEADRACE,
 ) -> Iterator[System]:
     """Broker, ingress and a worker for each engine, ready to serve `model`; stopped at the end.
 
-    With a `provider` (its URL) there is also a fallback, for which credits are granted. Files and
-    logs go to `work`, which must be new. Raises procs.NotReady with the end of a log,
-    and BrokerError.
+    With a `provider` (its URL) there is also a fallback, for which credits are granted; it gets
+    what no worker takes within `claim` seconds. Files and logs go to `work`, which must be new.
+    `program` is what runs a part, whose name stands for ``{part}`` in it. Raises procs.NotReady
+    with the end of a log, and BrokerError.
     """
     work.mkdir(parents=True)
     secret, port = secrets.token_hex(16), _free_port()
@@ -66,20 +72,24 @@ def started(
     with contextlib.ExitStack() as stack:
         nats = stack.enter_context(broker.start(work / "store", port=0, http_port=0))
         pids = {"broker": nats.pid}
-        cloud = paid(work, model, provider) if provider else {}
+        cloud = paid(work, model, provider, claim) if provider else {}
         ingress = stack.enter_context(
-            _headrace(work, "ingress", nats, "ingress", {**edge(port, secret), **cloud})
+            _headrace(work, program, "ingress", nats, "ingress", {**edge(port, secret), **cloud})
         )
         pids["ingress"] = ingress.pid
         if provider:
             asyncio.run(_grant(nats))
             books = dict(zip(("user", "password"), nats.users["ledger"], strict=True))
             more = {"ledger": books, **cloud}
-            fallback = stack.enter_context(_headrace(work, "fallback", nats, "fallback", more))
+            fallback = stack.enter_context(
+                _headrace(work, program, "fallback", nats, "fallback", more)
+            )
             pids["fallback"] = fallback.pid
         for engine in engines:
             part = "worker" if len(engines) == 1 else f"worker {engine.name}"
-            worker = stack.enter_context(_headrace(work, "worker", nats, part, pull(engine)))
+            worker = stack.enter_context(
+                _headrace(work, program, "worker", nats, part, pull(engine))
+            )
             pids[part] = worker.pid
         ingress.wait_http(url + "/readyz", lambda _: True, READY_SECONDS)
         bearer = {"Authorization": f"Bearer {secret}"}
@@ -100,13 +110,13 @@ def pull(engine: Engine) -> dict[str, Any]:
     return {"worker": {"node": engine.name}, "engines": [{"kind": "llamacpp", **asdict(engine)}]}
 
 
-def paid(work: Path, model: str, url: str) -> dict[str, Any]:
-    """Settings of a route that leads to a provider at once, and of the provider."""
+def paid(work: Path, model: str, url: str, claim: float) -> dict[str, Any]:
+    """Settings of a route that leads to a provider after `claim` seconds, and of the provider."""
     key = work / "provider.key"
     key.write_text(secrets.token_hex(16))
     provider = {"name": "mock", "url": url, "key_file": str(key), "concurrency": 64}
     return {
-        "route": [{"name": model, "claim": 0, "providers": [f"mock/{model}"]}],
+        "route": [{"name": model, "model": model, "claim": claim, "providers": [f"mock/{model}"]}],
         "providers": [provider],
         "prices": [{"provider": "mock", "model": model, "input": 1, "output": 1}],
     }
@@ -129,15 +139,20 @@ def nats_version() -> str:
 
 
 def _headrace(
-    work: Path, command: str, nats: Broker, part: str, more: dict[str, Any]
+    work: Path,
+    program: Sequence[str],
+    command: str,
+    nats: Broker,
+    part: str,
+    more: dict[str, Any],
 ) -> AbstractContextManager[procs.Process]:
-    """`headrace <command> --config FILE`, logging to a file."""
+    """`program command --config FILE`, logging to a file."""
     user, password = nats.users[command]
     name = part.replace(" ", "-")
     config = work / f"{name}.toml"
     login = {"url": nats.url, "user": user, "password": password}
     config.write_text(toml({"nats": login, **more}))
-    argv = [str(HEADRACE), command, "--config", str(config)]
+    argv = [*(word.format(part=name) for word in program), command, "--config", str(config)]
     return procs.running(part, argv, work / f"{name}.log")
 
 

@@ -1,0 +1,184 @@
+"""Which files of ours one request enters, in order: ``python -m tests.bench.trace [--functions]``.
+
+Two walks: a streamed chat to llama.cpp (ingress and worker), and a streamed chat that no worker
+takes and that a provider answers (ingress and fallback). Broker and processes are real; engine
+and provider are doubles. After a warm-up, the same request is sent `REQUESTS` times, one after the
+other, while `trace_child` notes calls: a function belongs to the walk if it was called for most.
+Heartbeats drop out, as only some of the requests fall together with one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import contextlib
+import itertools
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from tests.bench import load, procs
+from tests.bench.bench import MODEL, Options, mock
+from tests.bench.system import Engine, System, started
+
+WARM_UP = 3
+REQUESTS = 20
+OFTEN = 0.8
+"""The part of the requests for which a function must be called to belong to the walk."""
+TOKENS = 8
+CLAIM = 0.05
+"""Seconds that a worker has to take what goes to a provider then."""
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A function in a process; `at`: when it was called, in seconds of the monotonic clock."""
+
+    process: str
+    file: str
+    function: str
+    at: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What one kind of request enters, in the order first entered."""
+
+    name: str
+    entered: Sequence[Entered]
+
+    @property
+    def files(self) -> list[str]:
+        return list(dict.fromkeys(each.file for each in self.entered))
+
+    def functions(self, file: str, process: str) -> list[str]:
+        return [e.function for e in self.entered if (e.file, e.process) == (file, process)]
+
+    @property
+    def processes(self) -> list[str]:
+        return list(dict.fromkeys(each.process for each in self.entered))
+
+
+def chat(work: Path) -> Walk:
+    """A streamed chat to llama.cpp."""
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(mock(Options(work), slots=1, tokens=TOKENS))
+        engines = [Engine("mock", engine.url)]
+        program = _traced(work)
+        fabric = stack.enter_context(started(work / "chat", MODEL, engines, program=program))
+        return Walk("one streamed chat", _walked(work, fabric))
+
+
+def provider(work: Path) -> Walk:
+    """A streamed chat that no worker takes and that goes to a provider."""
+    argv = [sys.executable, "-m", "tests.doubles.providers", "compatible"]
+    argv += ["--model", MODEL, "--tokens", str(TOKENS)]
+    with contextlib.ExitStack() as stack:
+        process = procs.running("provider", argv, work / "provider.log", announces=True)
+        url = orjson.loads(stack.enter_context(process).line(10))["base_url"]
+        program = _traced(work)
+        fabric = stack.enter_context(
+            started(work / "paid", MODEL, [], provider=url, claim=CLAIM, program=program)
+        )
+        return Walk("one that no worker takes", _walked(work, fabric))
+
+
+def _traced(work: Path) -> Sequence[str]:
+    """The command in place of ``headrace``; {part} is put in by `started`."""
+    return (sys.executable, "-m", "tests.bench.trace_child", f"{work}/{{part}}.trace")
+
+
+def _walked(work: Path, fabric: System) -> list[Entered]:
+    plan = load.Plan(
+        [fabric.url], REQUESTS, stream=True, tokens=TOKENS, model=MODEL, key=fabric.key
+    )
+    parts = [part for part in fabric.pids if part != "broker"]
+    with contextlib.ExitStack() as stack:
+        children = {part: stack.enter_context(_child(work / f"{part}.trace")) for part in parts}
+        _sent(replace(plan, requests=WARM_UP))
+        for child in children.values():
+            child.start()
+        began = _sent(plan)
+        found = [child.stop(part) for part, child in children.items()]
+    since = [replace(e, at=[t for t in e.at if t >= began[0]]) for e in itertools.chain(*found)]
+    return sorted((e for e in since if _usual(e, began)), key=lambda each: each.at[0])
+
+
+def _usual(entered: Entered, began: Sequence[float]) -> bool:
+    """Whether it was called for each request. What comes last of one may fall into the time of the
+    next, so that some seem to lack it."""
+    spans = {bisect.bisect_right(began, time) for time in entered.at}
+    return len(spans) >= OFTEN * len(began)
+
+
+def _sent(plan: load.Plan) -> list[float]:
+    """When each was sent. Raises RuntimeError unless all are answered."""
+    run = load.run(plan)
+    if run.failed:
+        raise RuntimeError(f"{len(run.failed)} requests failed, such as {run.failed[0]}")
+    return [record.start for record in run.records]
+
+
+class Child:
+    """A process under `trace_child`."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._lines = link.makefile("rb")
+
+    def start(self) -> None:
+        self._link.sendall(b"start\n")
+        self._lines.readline()
+
+    def stop(self, part: str) -> list[Entered]:
+        self._link.sendall(b"stop\n")
+        return [Entered(process=part, **each) for each in orjson.loads(self._lines.readline())]
+
+
+@contextlib.contextmanager
+def _child(path: Path) -> Iterator[Child]:
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(path))
+        yield Child(link)
+
+
+def traced() -> list[Walk]:
+    """Both walks, each in a fabric of its own."""
+    # Short, as a Unix socket's path may have 107 bytes.
+    with procs.exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="trace-") as scratch:
+        walks = []
+        for walk in (chat, provider):
+            work = Path(scratch) / secrets.token_hex(2)
+            work.mkdir()
+            walks.append(walk(work))
+        return walks
+
+
+def show(walk: Walk, functions: bool) -> None:
+    """A line for each file: its number, where it was entered, its name."""
+    print(f"{walk.name}: {len(walk.files)} files")
+    for number, file in enumerate(walk.files, 1):
+        inside = {part: walk.functions(file, part) for part in walk.processes}
+        print(f"{number:3} {file}  ({', '.join(part for part in inside if inside[part])})")
+        if functions:
+            for part, names in inside.items():
+                if names:
+                    print(f"      {part}: {', '.join(names)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="trace", description="The files that a request enters.")
+    parser.add_argument("--functions", action="store_true", help="also the functions in each")
+    options = parser.parse_args()
+    for walk in traced():
+        show(walk, options.functions)
+
+
+if __name__ == "__main__":
+    main()
