@@ -8,6 +8,7 @@ fallback for the text that it counts; the echo engine for the events that it sen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -75,12 +76,28 @@ class Join(Protocol):
         """The event that counts the tokens of all, if they were told."""
 
 
+def texts_of(*fields: str) -> re.Pattern[bytes]:
+    """Finds the texts of these fields in JSON, but empty ones, escaped as they are. To count with
+    it takes about 1 µs an event, a tenth of what parsing does. Inside a text, the quotes around
+    the name of a field would be escaped."""
+    names = "|".join(fields).encode()
+    return re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)+)"' % names)
+
+
 class Api(Protocol):
     """One API, both directions. An API that has no tool calls (or no choices, or no text) answers
     with nothing."""
 
     named: bool
     """Its events carry their `type` as a name, and end without ``[DONE]``."""
+    limits: tuple[str, ...]
+    """Fields of a request that limit the answer, where it may be left without one."""
+    usual_limit: int
+    """Tokens of an answer whose request has none of `limits`; 0 if the API names no number."""
+    streamed: re.Pattern[bytes]
+    """Finds what was generated (text, thoughts, arguments of calls) in the bytes of a stream."""
+    written: re.Pattern[bytes]
+    """The same in the bytes of a document."""
 
     def text(self, event: Event) -> str:
         """The words that an event adds to the answer, of all its choices."""
