@@ -8,8 +8,9 @@ from fallback.engine import CloudEngine
 from fallback.overdue import Wants
 from fallback.policy import Routes
 from schemas import metrics, settings, subjects
+from schemas.api import endpoints
 from schemas.bus import Bus, Message
-from schemas.nodes import FEATURES, EngineState, ServedModel, resuming
+from schemas.nodes import EngineState, ServedModel, resuming
 from workers.consumer import Puller, declare
 from workers.engines.base import EngineFault
 from workers.runner import Runner, Source
@@ -121,7 +122,7 @@ class CloudDesk:
                 name, _, model = each.partition("/")
                 desk = self.engine.desks[name]
                 paths = desk.provider.endpoints(model)
-                features = sorted(FEATURES[path] for path in paths if path in FEATURES)
+                features = sorted(filter(None, map(endpoints.word_of, paths)))
                 features += ["n"] if desk.provider.choices > 1 else []
                 features += [resuming(p) for p in sorted(paths) if desk.provider.resumes(model, p)]
                 found[route.served, name, model] = ServedModel(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 
 import structlog
 from starlette.datastructures import State
@@ -15,43 +16,35 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.context import Context
-from ingress.endpoints import (
-    admin,
-    audio,
-    chat,
-    completions,
-    embeddings,
-    health,
-    images,
-    messages,
-    models,
-    rerank,
-    responses,
-    speech,
-)
+from ingress.endpoints import admin, audio, generation, health, images, models, speech
 from ingress.http import cors, error_format
 from ingress.http.protocol import request_id
 from schemas import errors, metrics
+from schemas.api import endpoints
+from schemas.api.endpoints import VERSION, Endpoint
 from schemas.errors import HeadraceError
 
 log = structlog.get_logger("app")
 
-Entry = tuple[str, Callable[[Request], Awaitable[Response]], str]
+Serve = Callable[[Request], Awaitable[Response]]
+Entry = tuple[str, Serve, str]
+
+SPECIAL: Mapping[str, Serve] = {
+    endpoints.TRANSCRIPTIONS.word: audio.transcribe,
+    endpoints.TRANSLATIONS.word: audio.translate,
+    endpoints.SPEECH.word: speech.create,
+    endpoints.IMAGES.word: images.generate,
+    endpoints.EDITS.word: images.edit,
+}
+"""Endpoints that are more than their line in the table."""
+
+
+def _served(endpoint: Endpoint) -> Serve:
+    return SPECIAL.get(endpoint.word) or partial(generation.serve, endpoint=endpoint)
+
 
 API: tuple[Entry, ...] = (
-    ("/chat/completions", chat.create, "POST"),
-    ("/completions", completions.create, "POST"),
-    ("/embeddings", embeddings.create, "POST"),
-    ("/responses", responses.create, "POST"),
-    ("/responses/input_tokens", responses.count, "POST"),
-    ("/messages", messages.create, "POST"),
-    ("/messages/count_tokens", messages.count, "POST"),
-    ("/rerank", rerank.create, "POST"),
-    ("/audio/transcriptions", audio.transcribe, "POST"),
-    ("/audio/translations", audio.translate, "POST"),
-    ("/audio/speech", speech.create, "POST"),
-    ("/images/generations", images.generate, "POST"),
-    ("/images/edits", images.edit, "POST"),
+    *((each.path.removeprefix(VERSION), _served(each), "POST") for each in endpoints.ENDPOINTS),
     ("/images/variations", images.vary, "POST"),
     ("/images/files/{name}", images.show, "GET"),
     ("/models", models.index, "GET"),
@@ -63,7 +56,7 @@ OWN: tuple[Entry, ...] = (
     ("/healthz", health.alive, "GET"),
     ("/readyz", health.ready, "GET"),
     ("/health", health.ready, "GET"),
-    ("/v1/health", health.ready, "GET"),
+    (f"{VERSION}/health", health.ready, "GET"),
     ("/metrics", health.metrics, "GET"),
     ("/admin/credits/{account}", admin.show, "GET"),
     ("/admin/credits/{account}/history", admin.history, "GET"),
@@ -92,11 +85,11 @@ class Edge:
     """
 
     def __init__(self, context: Context, api: Sequence[Entry]) -> None:
-        paths = [(v + path, call, verb) for v in ("/v1", "") for path, call, verb in api]
+        paths = [(v + path, call, verb) for v in (VERSION, "") for path, call, verb in api]
         routes = [Route(path, Handler(call), methods=[v]) for path, call, v in (*paths, *OWN)]
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
-        self._known = [f"/v1{path}" for path, _, _ in api if "{" not in path]
+        self._known = [f"{VERSION}{path}" for path, _, _ in api if "{" not in path]
         self._pages = cors.Pages(context.config.ingress.cors_origins, closed)
         self.state = State({"context": context})
 
@@ -120,7 +113,7 @@ class Edge:
 class Handler:
     """An endpoint as an ASGI application; what it raises before its answer began is answered."""
 
-    def __init__(self, call: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(self, call: Serve) -> None:
         self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

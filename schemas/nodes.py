@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from schemas.api.endpoints import VERSION
 from schemas.jobs import CodecError
 
 T = TypeVar("T")
@@ -23,29 +24,10 @@ FALLBACK = "fallback"
 NOTHING: tuple[Any, ...] = (False, "", 0, [], {})
 """Values with which most fields ask for nothing; so does null in all of them."""
 
-FEATURES: Mapping[str, str] = {
-    "/v1/chat/completions": "chat",
-    "/v1/completions": "completions",
-    "/v1/embeddings": "embeddings",
-    "/v1/responses": "responses",
-    "/v1/responses/input_tokens": "input_tokens",
-    "/v1/messages": "messages",
-    "/v1/messages/count_tokens": "count_tokens",
-    "/v1/rerank": "rerank",
-    "/v1/audio/transcriptions": "transcriptions",
-    "/v1/audio/translations": "translations",
-    "/v1/audio/speech": "speech",
-    "/v1/images/generations": "images",
-    "/v1/images/edits": "edits",
-}
-"""The word in `ServedModel.features` for each endpoint that a model may have or lack."""
-ENDPOINTS: Mapping[str, str] = {word: path for path, word in FEATURES.items()}
-"""The same the other way round."""
-
 
 def resuming(endpoint: str) -> str:
     """The feature of who goes on from an answer that was begun: ``chat/completions:resume``."""
-    return f"{endpoint.removeprefix('/v1/')}:resume"
+    return f"{endpoint.removeprefix(VERSION).lstrip('/')}:resume"
 
 
 @dataclass(frozen=True, slots=True)

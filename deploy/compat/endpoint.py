@@ -27,8 +27,9 @@ from ingress.app import Entry
 from ingress.context import Context, context, principal
 from ingress.http.protocol import GONE
 from ingress.models import locality
+from schemas.api import endpoints
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
-from schemas.nodes import ENDPOINTS, Card, ServedModel
+from schemas.nodes import Card, ServedModel
 
 EVENTS = "text/event-stream"
 _AGAIN = 10.0
@@ -127,7 +128,7 @@ def _facts(here: Context, name: str) -> Facts:
         nodes=tuple(sorted({card.node for card, _ in where})),
         features=tuple(sorted({word for _, served in where for word in served.features})),
         context=min(served.context for _, served in where),
-        ignores={feature: _ignored(where, feature) for feature in ENDPOINTS},
+        ignores={word: _ignored(where, word) for word in endpoints.BY_WORD},
         busy=lambda: _busy(here.catalog.models().get(model, [])),
         listens=here.config.ingress.host,
     )

@@ -3,7 +3,7 @@ what may not be sent there.
 
 Sources: the public API references of OpenAI, Google ("OpenAI compatibility" of the Gemini API),
 Cloudflare (Workers AI, "OpenAI compatible API endpoints") and Anthropic ("OpenAI SDK
-compatibility", Messages). Words for endpoints are those of `schemas.nodes.FEATURES`.
+compatibility", Messages). Words for endpoints are those of `schemas.api.endpoints`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.kinds import Kind
 from fallback.providers.unsupported import HINTS
+from schemas.api import endpoints
 from schemas.jobs import LENIENT
-from schemas.nodes import FEATURES, Ignored
+from schemas.nodes import Ignored
 from workers.engines.llamacpp.capabilities import wants_usage
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
@@ -37,7 +38,7 @@ class Fit:
         self._model = model
         self._family = kind.family(model)
         self.open = endpoint in self._family.endpoints
-        feature = FEATURES.get(endpoint, "")
+        feature = endpoints.word_of(endpoint)
         every = (*self._family.refuses, *kind.refuses)
         self._refuses = tuple(each for each in every if not each.at or feature in each.at)
         tops = {each.field.partition(".")[0] for each in self._refuses}

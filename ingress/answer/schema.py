@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from schemas.api import endpoints
+from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest
 
 Texts = Callable[[Any], Iterator[str]]
@@ -42,6 +44,18 @@ def of_responses(request: Mapping[str, Any]) -> Wanted | None:
         return None
     schema = asked.get("schema")
     return _wanted(schema, asked.get("strict"), "text.format.schema", _response_texts)
+
+
+_WANTS: Mapping[str, Callable[[Mapping[str, Any]], Wanted | None]] = {
+    endpoints.CHAT.word: of_chat,
+    endpoints.RESPONSES.word: of_responses,
+}
+
+
+def wanted(endpoint: Endpoint, request: Mapping[str, Any]) -> Wanted | None:
+    """None if the answer may be any text."""
+    found = _WANTS.get(endpoint.word)
+    return found and found(request)
 
 
 def plain_fault(wanted: Wanted, text: str) -> str:

@@ -8,14 +8,10 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.endpoints.binary import Work, admit, work
+from ingress.endpoints.binary import admit, work
 from ingress.request import forms
-from schemas.api import TRANSCRIPTIONS
-from schemas.api.audio import GRANULARITIES
-
-_FIELDS = TRANSCRIPTIONS.fields
-TRANSCRIBE = Work("/v1/audio/transcriptions", "transcriptions", _FIELDS)
-TRANSLATE = Work("/v1/audio/translations", "translations", _FIELDS, {"translate": True})
+from schemas.api.endpoints import TRANSCRIPTIONS, TRANSLATIONS, Endpoint
+from schemas.api.media import GRANULARITIES
 
 _FILE = frozenset({"file"})
 _MEANING = {
@@ -27,16 +23,16 @@ _MEANING = {
 
 
 async def transcribe(request: Request) -> Response:
-    return await _hear(request, TRANSCRIBE)
+    return await _hear(request, TRANSCRIPTIONS)
 
 
 async def translate(request: Request) -> Response:
-    return await _hear(request, TRANSLATE)
+    return await _hear(request, TRANSLATIONS)
 
 
-async def _hear(request: Request, kind: Work) -> Response:
+async def _hear(request: Request, endpoint: Endpoint) -> Response:
     caller = admit(request)
     form = await forms.read_form(request, caller.here.config.ingress.max_body)
     form.file("file")
-    asked = TRANSCRIPTIONS.check(form.fields(_FILE, _MEANING))
-    return await work(caller, kind, asked, form.body, form.content_type)
+    asked = endpoint.shape.check(form.fields(_FILE, _MEANING))
+    return await work(caller, endpoint, asked, form.body, form.content_type)

@@ -7,7 +7,7 @@ one model for such work, a request need not name it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -20,23 +20,12 @@ from ingress.http.auth import Principal
 from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality
 from ingress.models.routes import Plan
+from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest, ModelNotFound, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored
 
 _NONE: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One kind of work. `path`: as engines have it. `feature`: its word on an engine's card.
-    `fields`: those that OpenAI has there. `means`: what is asked for by its path, in the words that
-    cards of engines have for it."""
-
-    path: str
-    feature: str
-    fields: frozenset[str]
-    means: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +50,7 @@ def admit(request: Request) -> Caller:
 
 
 async def work(
-    caller: Caller, kind: Work, asked: Mapping[str, Any], body: bytes, content_type: str
+    caller: Caller, kind: Endpoint, asked: Mapping[str, Any], body: bytes, content_type: str
 ) -> Response:
     """The engine's answer to `body`, of which `asked` is what was understood. Raises HeadraceError.
 
@@ -70,15 +59,15 @@ async def work(
     here, who = caller.here, caller.who
     plan = choose(caller, asked.get("model"), kind)
     wanted = {**asked, **kind.means}
-    ignored = here.fields.check(plan.model, kind.feature, wanted, _NONE, plan.paid)
-    strange = here.fields.strange(plan.model, kind.feature, asked, plan.paid)
+    ignored = here.fields.check(plan.model, kind.word, wanted, _NONE, plan.paid)
+    strange = here.fields.strange(plan.model, kind.word, asked, plan.paid)
     if not caller.lenient:
         fields.refuse(plan.name, ignored)
     tags = () if plan.name == plan.model else ((ASKED, plan.name),)
     if caller.lenient:
         tags = (*tags, LENIENT)
-        own = here.fields.ability(plan.model, kind.feature, plan.paid).shared
-        ignored = [*ignored, *_unknown(asked, kind.fields | own)]
+        own = here.fields.ability(plan.model, kind.word, plan.paid).shared
+        ignored = [*ignored, *_unknown(asked, kind.shape.names | own)]
         strange = ""
     stream = bool(asked.get("stream")) and all(each.field != "stream" for each in ignored)
     order = Order(plan, kind.path, stream, body, content_type, who.account, who.key, tags)
@@ -90,17 +79,17 @@ async def work(
     return response
 
 
-def choose(caller: Caller, name: str | None, kind: Work) -> Plan:
+def choose(caller: Caller, name: str | None, kind: Endpoint) -> Plan:
     """The named model, or the only one that does this. Raises ModelNotFound, InvalidRequest."""
     here = caller.here
     return locality.plan(here, caller.request, caller.who, name or _only(here, kind))
 
 
-def _only(here: Context, kind: Work) -> str:
+def _only(here: Context, kind: Endpoint) -> str:
     able = [
         model
         for model, places in sorted(here.catalog.models().items())
-        if any(kind.feature in served.features for _, served in places)
+        if any(kind.word in served.features for _, served in places)
     ]
     if here.config.routes.default in able:
         return here.config.routes.default

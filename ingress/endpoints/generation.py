@@ -1,13 +1,13 @@
 """What all endpoints of texts have in common, from the key to the answer.
 
-An endpoint is data: `Endpoint` says what is special about it. In their order: who asks, whether the
+An endpoint is data, a line of `schemas.api.endpoints`. In their order: who asks, whether the
 body may be read, what it says, which model it means, what that model can do with it, and then one
 job (or several, for `n` choices of an engine that gives one), whose answer is passed on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,14 @@ from ingress.answer.respond import Exchange
 from ingress.answer.schema import Wanted
 from ingress.answer.schema_stream import Held, Judge
 from ingress.context import Context, context, principal
+from ingress.http import error_format
 from ingress.http.auth import Principal
-from ingress.http.error_format import OPENAI, Dialect
 from ingress.http.protocol import need_json, read_body
 from ingress.jobs import resume
 from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality
 from ingress.models.routes import ANY, Plan
-from schemas.api import Shape
+from schemas.api.endpoints import Endpoint
 from schemas.errors import HeadraceError, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored
@@ -40,20 +40,6 @@ _CHOICES = frozenset({"n"})
 _COPIES = 4
 """How many of the largest requests all that is made of one may be."""
 _UNFIT = "The model's answer was not what was asked for"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """`path`: as engines have it. `feature`: its word on an engine's card. `chooses`: it has `n`,
-    which the fabric sees to. `wants`: what its answer must be, if a request says so."""
-
-    path: str
-    feature: str
-    shape: Shape
-    streams: bool = True
-    chooses: bool = False
-    dialect: Dialect = OPENAI
-    wants: Callable[[Mapping[str, Any]], Wanted | None] | None = None
 
 
 @dataclass(slots=True)
@@ -72,26 +58,26 @@ class Call:
 
     async def answer(self, held: Held | None = None) -> Response:
         """Submit it and wait for the head. `held`: judges its stream. Raises what became of it."""
-        here, endpoint = self.here, self.endpoint
+        here, dialect = self.here, error_format.at(self.endpoint)
         copies = self._copies()
         if copies > 1:
             room = _COPIES * here.config.ingress.max_body
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
             name = self.plan.name
-            many = FanOut(self.request, here.dispatch, tickets, name, endpoint.dialect, held)
+            many = FanOut(self.request, here.dispatch, tickets, name, dialect, held)
             return await many.answer(here.config.ingress.keepalive)
         ticket = await here.dispatch.submit(self._order(self.body))
-        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, endpoint.dialect, held)
+        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, dialect, held)
         return await one.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:
         """Jobs for this request."""
-        choices = self.asked.get("n") if self.endpoint.chooses else None
+        choices = self.asked.get("n") if self.endpoint.choices else None
         if choices is None or choices == 1:
             return 1
         plan = self.plan
-        able = self.here.fields.ability(plan.model, self.endpoint.feature, plan.paid).choices
+        able = self.here.fields.ability(plan.model, self.endpoint.word, plan.paid).choices
         return 1 if choices <= able else int(choices)
 
     def _order(self, body: bytes) -> Order:
@@ -121,14 +107,14 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     need_json(request)
     body = await read_body(request, here.config.ingress.max_body)
     asked = endpoint.shape.read(body)
-    plan = locality.plan(here, request, who, asked.get("model"), endpoint.feature)
-    taken = _CHOICES if endpoint.chooses else frozenset[str]()
-    ignored = here.fields.check(plan.model, endpoint.feature, asked, taken, plan.paid)
+    plan = locality.plan(here, request, who, asked.get("model"), endpoint.word)
+    taken = _CHOICES if endpoint.choices else frozenset[str]()
+    ignored = here.fields.check(plan.model, endpoint.word, asked, taken, plan.paid)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
         fields.refuse(plan.name, ignored)
         ignored = []  # the rest is tried, and the worker sees whether it was heeded
-    strange = here.fields.strange(plan.model, endpoint.feature, asked, plan.paid)
-    wanted = endpoint.wants(asked) if endpoint.wants is not None else None
+    strange = here.fields.strange(plan.model, endpoint.word, asked, plan.paid)
+    wanted = schema.wanted(endpoint, asked)
     served = "" if plan.paid else plan.model
     body = await here.media.resolve(request, endpoint.path, asked, body, served)
     stream = endpoint.streams and bool(asked.get("stream"))

@@ -15,18 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.context import Context, context
-from ingress.endpoints.binary import Caller, Work, admit, work
+from ingress.endpoints.binary import Caller, admit, work
 from ingress.http.protocol import need_json, read_body
 from ingress.request import forms, pictures
 from ingress.request.forms import Form
 from ingress.request.pictures import NoPicture
 from schemas import multipart
-from schemas.api import IMAGES
+from schemas.api.endpoints import EDITS, IMAGES
 from schemas.api.shape import invalid, missing
 from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
-
-GENERATE = Work("/v1/images/generations", "images", IMAGES.fields)
-EDIT = Work("/v1/images/edits", "edits", IMAGES.fields)
 
 MAX_IMAGES = 16
 """Of one edit, as OpenAI has it."""
@@ -46,33 +43,33 @@ async def generate(request: Request) -> Response:
     caller = admit(request)
     need_json(request)
     body = await read_body(request, caller.here.config.ingress.max_body)
-    asked = IMAGES.read(body)
+    asked = IMAGES.shape.read(body)
     by_url = _by_url(asked)
     if by_url:
         asked = {**asked, _FORMAT: _BASE64}
         body = orjson.dumps(asked)
-    response = await work(caller, GENERATE, asked, body, _JSON)
+    response = await work(caller, IMAGES, asked, body, _JSON)
     return _shelved(caller, response) if by_url else response
 
 
 async def edit(request: Request) -> Response:
     caller = admit(request)
     form = await forms.read_form(request, caller.here.config.ingress.max_body)
-    asked = IMAGES.check(form.fields(_UPLOADS, _MEANING))
+    asked = EDITS.shape.check(form.fields(_UPLOADS, _MEANING))
     _check_pictures(caller.here, form)
     by_url = _by_url(asked)
     body, content_type = form.body, form.content_type
     if by_url:
         asked = {**asked, _FORMAT: _BASE64}
         body, content_type = multipart.put(form.parts, _FORMAT, _BASE64)
-    response = await work(caller, EDIT, asked, body, content_type)
+    response = await work(caller, EDITS, asked, body, content_type)
     return _shelved(caller, response) if by_url else response
 
 
 async def vary(request: Request) -> Response:
     """OpenAI's variations: no engine here has them."""
     admit(request)
-    why = f"No engine makes variations. Send the picture to {EDIT.path}, with a prompt."
+    why = f"No engine makes variations. Send the picture to {EDITS.path}, with a prompt."
     raise UnsupportedEndpoint(why)
 
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.endpoints.binary import Work, admit, work
+from ingress.endpoints.binary import admit, work
 from ingress.http.protocol import need_json, read_body
-from schemas.api import SPEECH
+from schemas.api.endpoints import SPEECH
 
 _JSON = "application/json"
-SPEAK = Work("/v1/audio/speech", "speech", SPEECH.fields | {"stream"})
 
 
 async def create(request: Request) -> Response:
     caller = admit(request)
     need_json(request)
     body = await read_body(request, caller.here.config.ingress.max_body)
-    asked = SPEECH.read(body)
+    asked = SPEECH.shape.read(body)
     # Other requests say `stream`; the body goes on as it is.
     asked = {**asked, "stream": asked.get("stream_format") == "sse"}
-    return await work(caller, SPEAK, asked, body, _JSON)
+    return await work(caller, SPEECH, asked, body, _JSON)

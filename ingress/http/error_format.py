@@ -11,13 +11,12 @@ from typing import Any
 
 import orjson
 
+from schemas.api.endpoints import BY_PATH, VERSION, Endpoint
 from schemas.errors import HeadraceError
 
 Error = Mapping[str, Any]
 Say = Callable[[Error, int, str], bytes]
 """From an error, its status and the request's id."""
-
-MESSAGES_PATHS = ("/messages", "/messages/count_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +92,11 @@ def _anthropic_event(error: Error, status: int, request_id: str) -> bytes:
 OPENAI = Dialect(_openai, _openai_event)
 RESPONSES = Dialect(_openai, _responses_event)
 ANTHROPIC = Dialect(_anthropic, _anthropic_event, "request-id")
+_DIALECTS = {"openai": OPENAI, "responses": RESPONSES, "anthropic": ANTHROPIC}
+
+
+def at(endpoint: Endpoint) -> Dialect:
+    return _DIALECTS[endpoint.errors]
 
 
 def anthropic(headers: Mapping[str, str]) -> bool:
@@ -102,8 +106,8 @@ def anthropic(headers: Mapping[str, str]) -> bool:
 
 def of(path: str, headers: Mapping[str, str]) -> Dialect:
     """Its path tells it, but for the models, whose path both APIs have."""
-    path = path.removeprefix("/v1")
-    if path in MESSAGES_PATHS:
-        return ANTHROPIC
+    path = path.removeprefix(VERSION)
+    if endpoint := BY_PATH.get(VERSION + path):
+        return at(endpoint)
     shared = path == "/models" or path.startswith("/models/")
     return ANTHROPIC if shared and anthropic(headers) else OPENAI

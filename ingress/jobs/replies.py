@@ -11,13 +11,14 @@ import structlog
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
 from schemas import errors, frames, subjects
+from schemas.api import endpoints
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Op
 from schemas.jobs import CodecError
 
 log = structlog.get_logger("replies")
 
-_PICTURES = frozenset({"/v1/images/generations", "/v1/images/edits"})
+_PICTURES = frozenset({endpoints.IMAGES.path, endpoints.EDITS.path})
 """Their streams are a few large events at the end, faster than a client far away reads them; they
 are kept as they would be if they were not streamed."""
 

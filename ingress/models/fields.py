@@ -18,9 +18,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from ingress.models.catalog import Catalog
-from schemas.api import NAMES
+from schemas.api.endpoints import BY_WORD
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
-from schemas.nodes import ENDPOINTS, Ignored, ServedModel, names_at
+from schemas.nodes import Ignored, ServedModel, names_at
 
 SERVER_TOOLS = "server_tools"
 """The feature of an engine that runs tools itself, such as a web search."""
@@ -205,7 +205,7 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
         tops=tops | {"tools"},
         ignored=ignored,
         choices=min(choices, default=1),
-        known=NAMES.get(feature, _NONE) | shared | tops if own else None,
+        known=BY_WORD[feature].shape.names | shared | tops if own else None,
         shared=shared,
         own=own,
     )
@@ -228,5 +228,5 @@ def _of_any(paid: list[ServedModel], feature: str) -> Ability:
 
 
 def _elsewhere(model: str, feature: str, can: tuple[str, ...]) -> str:
-    has = ", ".join(ENDPOINTS[word] for word in can if word in ENDPOINTS) or "no endpoint"
-    return f"The model {model!r} has no {ENDPOINTS.get(feature, feature)}; it has {has}."
+    has = ", ".join(BY_WORD[word].path for word in can if word in BY_WORD) or "no endpoint"
+    return f"The model {model!r} has no {BY_WORD[feature].path}; it has {has}."

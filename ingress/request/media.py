@@ -22,8 +22,8 @@ from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.parts import AUDIO, Part
 from ingress.request.pictures import NoPicture
 from schemas import settings
+from schemas.api import endpoints
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
-from schemas.nodes import FEATURES
 
 MAX_URLS = 32
 """Addresses in one request."""
@@ -91,7 +91,7 @@ class Media:
 
     def _able(self, sense: str, endpoint: str) -> list[str]:
         """Models that have this sense at this endpoint: a whisper hears, and does not chat."""
-        word = FEATURES[endpoint]
+        word = endpoints.BY_PATH[endpoint].word
         return sorted(
             name
             for name, places in self._catalog.models().items()

@@ -29,6 +29,8 @@ Choices = Annotated[int, Field(ge=1, le=128)]
 Model = Annotated[str, Field(max_length=1024)]
 Bias = dict[str, Annotated[float, Field(ge=-100, le=100)] | bool] | list[Any]
 """By token id. llama-server also takes false (never), and a list of pairs."""
+ACCOUNT = "metadata prompt_cache_key prompt_cache_retention safety_identifier service_tier store"
+"""Names of fields that say how OpenAI keeps, bills and caches a request."""
 
 _QUOTE = b'"'
 _HIDDEN_QUOTE = b"\\u0022"
@@ -37,12 +39,13 @@ _TAGS = frozenset({"str", "int", "float", "bool", "dict", "none"})
 
 
 class Shape:
-    """What the body of one endpoint must be like. `kind`: a TypedDict."""
+    """What the body of one endpoint must be like. `kind`: a TypedDict. `more`: names of further
+    fields in the API's reference, on which nobody here acts."""
 
-    def __init__(self, kind: Any, *checks: Check) -> None:
+    def __init__(self, kind: Any, *checks: Check, more: str = "") -> None:
         self._validate = TypeAdapter(kind).validator.validate_python
         self._checks = checks
-        self.fields = frozenset(kind.__annotations__)
+        self.names = frozenset(kind.__annotations__) | frozenset(more.split())
 
     def read(self, body: bytes) -> Request:
         """Raises InvalidRequest, with `param` where one is to blame."""

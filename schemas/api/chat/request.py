@@ -8,6 +8,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from schemas.api.shape import (
+    ACCOUNT,
     Bias,
     Choices,
     Model,
@@ -124,4 +125,9 @@ def _check_id(row: dict[str, Any], name: str, where: str) -> None:
         text_in(row, name, where)
 
 
-CHAT = Shape(ChatRequest, _check)
+REQUEST = Shape(
+    ChatRequest,
+    _check,
+    more=f"{ACCOUNT} audio function_call functions prediction reasoning_effort verbosity"
+    " web_search_options",
+)

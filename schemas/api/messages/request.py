@@ -72,5 +72,9 @@ def _check_blocks(blocks: Sequence[dict[str, Any]], where: str) -> None:
             text_in(block, "tool_use_id", at)
 
 
-MESSAGES = Shape(MessagesRequest, _check)
-COUNT_TOKENS = Shape(CountRequest, _check)
+_MORE = (
+    "cache_control container context_management inference_geo mcp_servers output_config"
+    " output_format service_tier speed"
+)
+REQUEST = Shape(MessagesRequest, _check, more=_MORE)
+COUNT_REQUEST = Shape(CountRequest, _check, more=_MORE)

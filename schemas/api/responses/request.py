@@ -7,7 +7,16 @@ from typing import Annotated, Any, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.shape import Model, Request, Shape, Share, Temperature, invalid, missing
+from schemas.api.shape import (
+    ACCOUNT,
+    Model,
+    Request,
+    Shape,
+    Share,
+    Temperature,
+    invalid,
+    missing,
+)
 from schemas.api.tools import check_choice, check_format, check_parts, check_tools
 
 
@@ -72,4 +81,9 @@ def _check_item(item: dict[str, Any], where: str) -> None:
         raise invalid(f"{where}.content", "a string or a list of parts is needed")
 
 
-RESPONSES = Shape(ResponseRequest, _check)
+REQUEST = Shape(
+    ResponseRequest,
+    _check,
+    more=f"{ACCOUNT} context_management conversation max_tool_calls prompt stream_options"
+    " verbosity",
+)

@@ -49,7 +49,7 @@ def nearly_good(chance: random.Random) -> tuple[str, dict[str, Any]]:
     for name in ("tool_choice", "reasoning"):  # these servers refuse them, whatever else there is
         body.pop(name, None)
     for _ in range(chance.randint(1, 2)):
-        tops = shape.fields - set(KEPT)
+        tops = shape.names - set(KEPT)
         spots = [spot for spot in places(body) if spot[0] not in KEPT]
         *way, last = chance.choice([*spots, *((name,) for name in sorted(tops))])
         inner: Any = body

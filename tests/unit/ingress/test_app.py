@@ -6,7 +6,7 @@ import pytest
 
 from ingress import app as apps
 from ingress.app import API, OWN
-from ingress.endpoints import chat
+from ingress.endpoints import generation
 from schemas.errors import BodyTooLarge
 from tests.unit.ingress.asgi import CHAT, SECRET, Front
 
@@ -108,10 +108,10 @@ async def test_a_body_that_is_too_large_is_answered_then_read_for_a_moment() -> 
 async def test_one_who_never_stops_sending_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apps, "LINGER", 0.01)
 
-    async def refuse(_: object) -> None:
+    def refuse(_: object) -> None:
         raise BodyTooLarge("x")
 
-    monkeypatch.setattr(chat, "serve", lambda request, endpoint: refuse(request))
+    monkeypatch.setattr(generation, "principal", refuse)
     front = Front()
     call = front.call("POST", CHAT, b"")
     call.read = 1  # nothing more comes, and no disconnect either

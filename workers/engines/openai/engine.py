@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas import settings
+from schemas.api import endpoints
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
-from schemas.nodes import FEATURES, Ignored, ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole, relay_events
@@ -115,7 +116,7 @@ class OpenAIEngine:
         began = time.monotonic()
         self._running += 1
         try:
-            feature = FEATURES.get(job.endpoint, "")
+            feature = endpoints.word_of(job.endpoint)
             due = None
             if TOOL_CHOICE in body and LENIENT not in job.tags:
                 due = owed(sink, body, self._served(job), feature)
@@ -177,7 +178,7 @@ class OpenAIEngine:
             body = await self._prepare(job, body)
         else:
             body, content_type = name_form(body, content_type, self._own[self._served(job).id])
-        if FEATURES.get(job.endpoint) == "chat":
+        if job.endpoint == endpoints.CHAT.path:
             sink = Named(sink)
         async with self._http.call("POST", job.endpoint, body, content_type) as response:
             if response.status != 200:
@@ -199,7 +200,7 @@ class OpenAIEngine:
         if not isinstance(request, dict):
             raise Refusal("The body must be a JSON object.")
         if LENIENT not in job.tags:
-            refuse_ignored(self.name, passed_over(model, FEATURES.get(job.endpoint, ""), request))
+            refuse_ignored(self.name, passed_over(model, endpoints.word_of(job.endpoint), request))
         changes = self._changes(job, request)
         await self._guard(job, request)
         try:
@@ -213,7 +214,7 @@ class OpenAIEngine:
         if model is None:
             what = f"{self.name} does not serve the model {job.model!r} any more."
             raise Refusal(what, param="model", code="model_not_found", status=404)
-        feature = FEATURES.get(job.endpoint, "")
+        feature = endpoints.word_of(job.endpoint)
         if feature and feature not in model.features:
             what = f"The model {job.model!r} has no {job.endpoint} on the engine {self.name!r}."
             raise Refusal(what, param="model", code="unsupported_endpoint")
@@ -279,7 +280,7 @@ class OpenAIEngine:
     async def _found_endpoints(self) -> tuple[str, ...]:
         """The words for those that it has; looked for once, for all of its models."""
         if not self._endpoints:
-            found = [word for path, word in FEATURES.items() if await self._has(path)]
+            found = [each.word for each in endpoints.ENDPOINTS if await self._has(each.path)]
             self._endpoints = tuple(found)
         if not self._endpoints:
             why = f"{self.name} has none of OpenAI's endpoints: is the URL right?"

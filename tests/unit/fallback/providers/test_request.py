@@ -8,7 +8,7 @@ import pytest
 
 from fallback.providers import kinds
 from fallback.providers.request import Fit
-from schemas.nodes import FEATURES
+from schemas.api import endpoints
 from tests.unit.fallback.providers.tasks import chat, task
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
@@ -50,7 +50,9 @@ def unfit(kind: str, endpoint: str, model: str, **request: Any) -> str:
     ],
 )
 def test_what_a_model_has(kind: str, model: str, words: set[str]) -> None:
-    assert {FEATURES[path] for path in kinds.KINDS[kind].family(model).endpoints} == words
+    assert {
+        endpoints.BY_PATH[path].word for path in kinds.KINDS[kind].family(model).endpoints
+    } == words
 
 
 @pytest.mark.parametrize("field", ["grammar", "json_schema", "min_p", "top_k", "chat_template"])

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from schemas import api
-from schemas.api import Shape
+from schemas.api import endpoints
+from schemas.api.shape import Shape
 from tests.unit.ingress.loopback import Reply, edge
 
 USER = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
@@ -22,7 +22,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
     "/v1/chat/completions": (
-        api.CHAT,
+        endpoints.CHAT.shape,
         {
             "model": "echo",
             "messages": [
@@ -39,10 +39,13 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
             "n": 2,
         },
     ),
-    "/v1/completions": (api.COMPLETIONS, {"model": "echo", "prompt": ["hi", "ho"], "n": 2}),
-    "/v1/embeddings": (api.EMBEDDINGS, {"model": "echo", "input": [[1, 2], [3]]}),
+    "/v1/completions": (
+        endpoints.COMPLETIONS.shape,
+        {"model": "echo", "prompt": ["hi", "ho"], "n": 2},
+    ),
+    "/v1/embeddings": (endpoints.EMBEDDINGS.shape, {"model": "echo", "input": [[1, 2], [3]]}),
     "/v1/responses": (
-        api.RESPONSES,
+        endpoints.RESPONSES.shape,
         {
             "model": "echo",
             "input": [
@@ -55,7 +58,7 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
         },
     ),
     "/v1/messages": (
-        api.MESSAGES,
+        endpoints.MESSAGES.shape,
         {
             "model": "echo",
             "max_tokens": 5,
@@ -65,10 +68,13 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
             "tool_choice": {"type": "tool", "name": "f"},
         },
     ),
-    "/v1/messages/count_tokens": (api.COUNT_TOKENS, {"model": "echo", "messages": [USER]}),
-    "/v1/responses/input_tokens": (api.RESPONSES, {"model": "echo", "input": [USER]}),
+    "/v1/messages/count_tokens": (
+        endpoints.COUNT_TOKENS.shape,
+        {"model": "echo", "messages": [USER]},
+    ),
+    "/v1/responses/input_tokens": (endpoints.RESPONSES.shape, {"model": "echo", "input": [USER]}),
     "/v1/rerank": (
-        api.RERANK,
+        endpoints.RERANK.shape,
         {"model": "echo", "query": "a", "documents": ["a", {"text": "b"}]},
     ),
 }
@@ -133,7 +139,7 @@ def nearly_good(draw: st.DrawFn) -> tuple[str, bytes]:
     shape, good = GOOD[path]
     body = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, 3))):
-        spots = [*places(body), *((name,) for name in sorted(shape.fields))]
+        spots = [*places(body), *((name,) for name in sorted(shape.names))]
         *way, last = draw(st.sampled_from(spots))
         inner: Any = body
         for step in way:

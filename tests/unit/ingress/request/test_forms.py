@@ -8,7 +8,7 @@ from starlette.requests import Request
 from ingress.request import forms
 from ingress.request.forms import Form, read_form
 from schemas import multipart
-from schemas.api import IMAGES, TRANSCRIPTIONS
+from schemas.api import media
 from schemas.errors import BodyTooLarge, InvalidRequest
 from schemas.multipart import Part
 
@@ -132,16 +132,16 @@ async def test_a_form_has_a_limit() -> None:
 )
 def test_requests_for_pictures(asked: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as fault:
-        IMAGES.check({"prompt": "a cat", **asked})
+        media.IMAGE.check({"prompt": "a cat", **asked})
     assert fault.value.param == param
     good = {"prompt": "a", "n": 10, "size": "1024x512", "output_format": "PNG", "own": object()}
-    assert IMAGES.check(good) is good
-    assert IMAGES.check({"prompt": "a", "size": "auto", "n": None})
+    assert media.IMAGE.check(good) is good
+    assert media.IMAGE.check({"prompt": "a", "size": "auto", "n": None})
 
 
 def test_requests_for_transcriptions() -> None:
     words = {"timestamp_granularities": ["word"]}
-    assert TRANSCRIPTIONS.check({**words, "response_format": "verbose_json"})
+    assert media.TRANSCRIPTION.check({**words, "response_format": "verbose_json"})
     for asked in (words, {**words, "response_format": "json"}, {"temperature": 1.01}):
         with pytest.raises(InvalidRequest):
-            TRANSCRIPTIONS.check(asked)
+            media.TRANSCRIPTION.check(asked)

@@ -8,20 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import api
-from schemas.api import Shape
-from schemas.api.shape import parse
+from schemas.api import endpoints
+from schemas.api.shape import Shape, parse
 from schemas.errors import InvalidRequest
 
 USER = {"role": "user", "content": "hi"}
 GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
-    "chat": (api.CHAT, {"messages": [USER]}),
-    "completions": (api.COMPLETIONS, {"prompt": "hi"}),
-    "embeddings": (api.EMBEDDINGS, {"input": "hi"}),
-    "responses": (api.RESPONSES, {"input": "hi"}),
-    "messages": (api.MESSAGES, {"model": "m", "messages": [USER], "max_tokens": 9}),
-    "count": (api.COUNT_TOKENS, {"model": "m", "messages": [USER]}),
-    "rerank": (api.RERANK, {"query": "hi", "documents": ["a"]}),
+    "chat": (endpoints.CHAT.shape, {"messages": [USER]}),
+    "completions": (endpoints.COMPLETIONS.shape, {"prompt": "hi"}),
+    "embeddings": (endpoints.EMBEDDINGS.shape, {"input": "hi"}),
+    "responses": (endpoints.RESPONSES.shape, {"input": "hi"}),
+    "messages": (endpoints.MESSAGES.shape, {"model": "m", "messages": [USER], "max_tokens": 9}),
+    "count": (endpoints.COUNT_TOKENS.shape, {"model": "m", "messages": [USER]}),
+    "rerank": (endpoints.RERANK.shape, {"query": "hi", "documents": ["a"]}),
 }
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 FLAT_TOOL = {"type": "function", "name": "f", "parameters": {}}
@@ -266,7 +265,7 @@ def test_what_is_right_passes_and_stays_as_it_is(kind: str, change: dict[str, An
 
 def test_a_missing_parameter_is_called_missing() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        api.CHAT.read(b'{"model":"m"}')
+        endpoints.CHAT.shape.read(b'{"model":"m"}')
     error = caught.value
     assert (error.param, error.message) == ("messages", "Missing required parameter: 'messages'.")
 
@@ -279,7 +278,7 @@ def test_of_a_union_the_member_that_was_meant_is_named() -> None:
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"5", b"null", b"true"])
 def test_what_is_no_object_is_refused_as_a_whole(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        api.CHAT.read(body)
+        endpoints.CHAT.shape.read(body)
     assert caught.value.param == "body"
 
 
@@ -300,7 +299,7 @@ JSON = st.recursive(
 @given(st.sampled_from(sorted(GOOD)), st.data())
 def test_any_json_is_taken_or_refused_with_a_place(kind: str, data: st.DataObject) -> None:
     shape, good = GOOD[kind]
-    name = data.draw(st.sampled_from([*sorted(shape.fields), ""]))
+    name = data.draw(st.sampled_from([*sorted(shape.names), ""]))
     value = data.draw(JSON)
     body = json.dumps({**good, name: value} if name else value).encode()
     fault = None

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api import endpoints
 from schemas.jobs import LENIENT
-from schemas.nodes import FEATURES, ServedModel
+from schemas.nodes import ServedModel
 from tests.doubles.base import DONE
 from tests.doubles.drive import CHAT, Recorder, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
@@ -31,7 +32,7 @@ class Trying(LlamaCppEngine):
     async def _describe(self, *about: Any) -> ServedModel:
         model = await super()._describe(*about)
         self._obeyed = True
-        return replace(model, ignores=(replace(card.NO_CHOICE, at=tuple(FEATURES.values())),))
+        return replace(model, ignores=(replace(card.NO_CHOICE, at=tuple(endpoints.BY_WORD)),))
 
 
 @pytest.fixture

@@ -1,0 +1,56 @@
+"""``POST /v1/completions``: a text goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from schemas.api.chat.request import StreamOptions
+from schemas.api.shape import (
+    Bias,
+    Choices,
+    Model,
+    Penalty,
+    Request,
+    Seed,
+    Shape,
+    Share,
+    Temperature,
+    Tokens,
+    invalid,
+)
+from schemas.api.tools import check_inputs
+
+
+class CompletionRequest(TypedDict, total=False):
+    model: Model | None
+    prompt: Required[str | list[Any]]
+    stream: bool | None
+    stream_options: StreamOptions | None
+    max_tokens: Tokens | None
+    temperature: Temperature | None
+    top_p: Share | None
+    n: Choices | None
+    best_of: Choices | None
+    seed: Seed | None
+    stop: str | list[str] | None
+    presence_penalty: Penalty | None
+    frequency_penalty: Penalty | None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | Literal[False] | None
+    logit_bias: Bias | None
+    echo: bool | None
+    suffix: str | None
+    user: str | None
+
+
+def _check(request: Request) -> None:
+    if isinstance(request["prompt"], list):
+        check_inputs(request["prompt"], "prompt")
+    best = request.get("best_of")
+    if best is not None and best < (request.get("n") or 1):
+        raise invalid("best_of", "it must not be less than 'n'")
+
+
+REQUEST = Shape(CompletionRequest, _check)

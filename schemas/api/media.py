@@ -1,0 +1,100 @@
+"""Sounds and pictures: ``POST /v1/audio/…`` and ``/v1/images/…``, JSON or the text fields of forms.
+
+Bounds that only some engines have (a language, a voice, a size) are left to them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Required
+
+from pydantic import BeforeValidator, Field
+from typing_extensions import TypedDict
+
+from schemas.api.shape import Model, Request, Seed, Shape, invalid
+
+GRANULARITIES = "timestamp_granularities"
+MAX_INPUT = 4096
+"""Characters to be spoken, as OpenAI has it."""
+MAX_PROMPT = 32_000
+"""Characters, as OpenAI has it for its own image models."""
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
+_Named = Annotated[Model, Field(min_length=1)]
+
+
+def _lower(found: Any) -> Any:
+    return found.lower() if isinstance(found, str) else found
+
+
+class TranscriptionRequest(TypedDict, total=False):
+    model: _Named | None
+    language: str | None
+    prompt: str | None
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt", "diarized_json"] | None
+    temperature: Annotated[float, Field(ge=0, le=1)] | None
+    timestamp_granularities: list[Literal["word", "segment"]] | None
+    stream: bool | None
+
+
+class SpeechRequest(TypedDict, total=False):
+    """`voice`: a name, or the object that names one of the account's own."""
+
+    model: _Named | None
+    input: Required[Annotated[str, Field(max_length=MAX_INPUT)]]
+    voice: Required[Annotated[str, Field(min_length=1, max_length=256)] | dict[str, Any]]
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None
+    speed: Annotated[float, Field(ge=0.25, le=4)] | None
+    instructions: Annotated[str, Field(max_length=MAX_INPUT)] | None
+    stream_format: Literal["audio", "sse"] | None
+
+
+class ImageRequest(TypedDict, total=False):
+    model: _Named | None
+    prompt: Required[Annotated[str, Field(max_length=MAX_PROMPT)]]
+    n: Annotated[int, Field(ge=1, le=10)] | None
+    size: str | None
+    response_format: Literal["url", "b64_json"] | None
+    output_format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_lower)] | None
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None
+    quality: Literal["auto", "standard", "hd", "low", "medium", "high"] | None
+    style: Literal["vivid", "natural"] | None
+    background: Literal["auto", "transparent", "opaque"] | None
+    moderation: Literal["auto", "low"] | None
+    input_fidelity: Literal["high", "low"] | None
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None
+    seed: Seed | None
+    stream: bool | None
+    user: str | None
+
+
+def _check_transcription(request: Request) -> None:
+    """Segments are what there is without a word of it: some clients always ask for them."""
+    wanted = request.get(GRANULARITIES) or ()
+    if "word" in wanted and request.get("response_format") != "verbose_json":
+        raise invalid(GRANULARITIES, "'word' needs response_format 'verbose_json'")
+
+
+def _check_speech(request: Request) -> None:
+    if not request["input"].strip():
+        raise invalid("input", "it must not be empty")
+
+
+def _check_image(request: Request) -> None:
+    if not request["prompt"].strip():
+        raise invalid("prompt", "it must not be empty")
+    size = request.get("size")
+    if size not in (None, "auto") and _SIZE.fullmatch(size) is None:
+        raise invalid("size", "'auto' or WIDTHxHEIGHT is needed, like '512x512'")
+    if request.get("stream") and request.get("response_format") == "url":
+        raise invalid("response_format", "a stream carries 'b64_json' alone")
+
+
+TRANSCRIPTION = Shape(
+    TranscriptionRequest,
+    _check_transcription,
+    more="chunking_strategy include known_speaker_names known_speaker_references",
+)
+TRANSLATION = Shape(TranscriptionRequest, _check_transcription)
+SPEECH = Shape(SpeechRequest, _check_speech, more="stream")
+IMAGE = Shape(ImageRequest, _check_image)
+"""Of both endpoints: one has JSON, the other a form."""

@@ -1,0 +1,34 @@
+"""``POST /v1/rerank``: documents in, their order out.
+
+As Jina's and Cohere's APIs have it; OpenAI has no such endpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Required
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from schemas.api.shape import Model, Request, Shape, text_in
+
+
+class RerankRequest(TypedDict, total=False):
+    model: Model | None
+    query: Required[str]
+    documents: Required[Annotated[list[str | dict[str, Any]], Field(min_length=1)]]
+    top_n: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
+    return_documents: bool | None
+
+
+def _check(request: Request) -> None:
+    for index, document in enumerate(request["documents"]):
+        if isinstance(document, dict):
+            text_in(document, "text", f"documents[{index}]")
+
+
+REQUEST = Shape(
+    RerankRequest,
+    _check,
+    more="max_chunks_per_doc max_tokens_per_doc priority rank_fields return_embeddings truncation",
+)
