@@ -11,8 +11,8 @@ import orjson
 
 from fallback.providers.base import ProviderFault
 from fallback.providers.usage import usage_in
+from schemas.api.sse import Splitter
 from workers.engines.base import Between, Sink
-from workers.engines.openai.sse import Events
 
 HELD = 32 * 2**20
 """Bytes of one event at most: a picture in base64 has a few million."""
@@ -140,7 +140,7 @@ class Feed:
     """From what was read to whole events."""
 
     def __init__(self) -> None:
-        self.events = Events()
+        self.events = Splitter()
         self._held = 0
 
     def whole(self, chunk: bytes) -> bytes:

@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
+from schemas.api import sse
+from schemas.api.sse import Splitter, TooLong
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.connection import LinkBroken, Links, Response
-from workers.engines.openai.sse import Events
 
 ERROR_LIMIT = 64 * 1024
 """Bytes of an engine's error body that are read."""
@@ -45,6 +46,8 @@ class Upstream:
         except LinkBroken as fault:
             why = f"{self.name} broke the connection: {fault}"
             raise EngineFault(why, away=True) from None
+        except TooLong as fault:
+            raise EngineFault(f"{self.name} sent {fault}", away=True) from None
         except OSError as fault:
             raise EngineFault(f"{self.name} cannot be reached: {fault}", away=True) from None
         finally:
@@ -81,12 +84,22 @@ async def read_whole(response: Response, sink: Sink) -> bytes:
     return b"".join(parts)
 
 
-async def relay_events(response: Response, sink: Sink) -> Events:
-    """Pass an event stream through as it comes; returns what the end of it tells."""
-    events = Events()
+async def relay_events(response: Response, sink: Sink) -> Splitter:
+    """Pass an event stream through as it comes; returns what knows its end. The last event may
+    lack its break, but not half of its data."""
+    splitter = Splitter()
     while chunk := await response.readany():
-        if whole := events.feed(chunk):
+        if whole := splitter.feed(chunk):
             sink.data(whole)
         else:
             sink.touch()
-    return events
+    if (rest := splitter.rest()) and _is_whole(rest):
+        sink.data(rest)
+    return splitter
+
+
+def _is_whole(event: bytes) -> bool:
+    try:
+        return sse.load(event) is not sse.NOTHING or sse.end_of(event) >= 0
+    except orjson.JSONDecodeError:
+        return False

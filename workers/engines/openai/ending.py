@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from schemas.api.sse import Splitter
 from schemas.streams import LAST
 from workers.engines.base import Between, EngineFault, Sink
-from workers.engines.openai.sse import Events
 from workers.engines.openai.usage import Usage, last_usage
 
 _ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)
@@ -22,7 +22,7 @@ _LAST_OF_MEDIA = re.compile(
 """Of sounds and pictures; ``[DONE]`` may follow."""
 
 
-def ended(events: Events) -> bool:
+def ended(events: Splitter) -> bool:
     """Whether the stream said that it is over. One that did not has failed, whoever sent it."""
     tail = events.tail
     return events.finished or any(last.search(tail) for last in (LAST, _LAST_OF_MEDIA))

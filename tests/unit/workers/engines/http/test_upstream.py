@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
+from schemas.api import sse
 from tests.unit import fakes
 from workers.engines.base import EngineFault
+from workers.engines.http import upstream as upstreams
 from workers.engines.http.upstream import ERROR_LIMIT, Upstream, read_error, relay_events
-from workers.engines.openai import sse
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -168,11 +170,33 @@ async def test_a_stream_that_is_cut_is_a_fault(
 async def test_an_event_without_an_end_is_a_fault(
     server: Server, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sse, "LARGEST", 1000)
+    monkeypatch.setattr(upstreams, "Splitter", partial(sse.Splitter, largest=1000))
     server.says = SSE + chunk(b"data: " + b"x" * 2000)
     with pytest.raises(EngineFault, match="more than 1000 bytes"):
         async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
             await relay_events(response, Heard())
+
+
+@pytest.mark.parametrize(
+    ("last", "passes"),
+    [
+        (b"data: [DONE]", True),
+        (b'data: {"error":1}\r', True),
+        (b"data: [DO", False),
+        (b'data: {"half', False),
+        (b"event: message_st", False),
+    ],
+)
+async def test_a_last_event_without_its_break_passes_if_it_is_whole(
+    server: Server, upstream: Upstream, last: bytes, passes: bool
+) -> None:
+    server.says = SSE + chunk(b"data: 1\n\n") + chunk(last) + b"0\r\n\r\n"
+    heard = Heard()
+    async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
+        end = await relay_events(response, heard)
+    rest = [last.strip() + b"\n\n"] if passes else []
+    assert heard.pieces == [b"data: 1\n\n", *rest]
+    assert end.finished is (last == b"data: [DONE]")
 
 
 async def test_cancelled_it_closes_the_connection(server: Server, upstream: Upstream) -> None:

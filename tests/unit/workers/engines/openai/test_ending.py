@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api.sse import Splitter
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import Recorder
 from workers.engines.base import EngineFault
 from workers.engines.openai.ending import ErrorGuard, ended, tokens_of_stream, tokens_told
-from workers.engines.openai.sse import Events
 from workers.engines.openai.usage import Usage
 
 START = sse(
@@ -81,7 +81,7 @@ def test_a_messages_stream_counts_its_prompt_at_the_start() -> None:
     ],
 )
 def test_a_stream_says_itself_that_it_is_over(tail: bytes, whole: bool) -> None:
-    events = Events()
+    events = Splitter()
     events.feed(tail)
 
     assert ended(events) is whole
