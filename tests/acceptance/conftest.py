@@ -21,7 +21,7 @@ MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True, slots=True)
-class Llama:
+class RealLlama:
     """A running server: `url` without a path, `model` as it names itself in answers."""
 
     url: str
@@ -51,7 +51,7 @@ def embedded(*options: str) -> list[str]:
 
 
 @contextmanager
-def running_llama(*options: str) -> Iterator[Llama]:
+def running_llama(*options: str) -> Iterator[RealLlama]:
     """A server that lives for the block, and never longer than this process."""
     pipe = subprocess.PIPE
     with subprocess.Popen(embedded("--parent-stdin", *options), stdin=pipe, stdout=pipe) as process:
@@ -59,12 +59,12 @@ def running_llama(*options: str) -> Iterator[Llama]:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, "the embedded engine did not start"
-            yield Llama(json.loads(line)["url"], process.pid)
+            yield RealLlama(json.loads(line)["url"], process.pid)
         finally:
             process.kill()
 
 
 @pytest.fixture(scope="session")
-def llama() -> Iterator[Llama]:
+def llama() -> Iterator[RealLlama]:
     with running_llama() as server:
         yield server

@@ -36,7 +36,7 @@ def headrace(*arguments: str | Path, **variables: str) -> subprocess.CompletedPr
     )
 
 
-class Up:
+class HeadraceUp:
     """A running ``headrace up``; what it prints are events that tests wait for."""
 
     def __init__(self, data: Path, *arguments: str, **variables: str) -> None:
@@ -108,9 +108,9 @@ class Up:
 
 
 @contextmanager
-def up(data: Path, *arguments: str, **variables: str) -> Iterator[Up]:
+def up(data: Path, *arguments: str, **variables: str) -> Iterator[HeadraceUp]:
     """It runs and has said everything; nothing of it is left after the block."""
-    made = Up(data, "--port", "0", *arguments, **variables)
+    made = HeadraceUp(data, "--port", "0", *arguments, **variables)
     try:
         made.says(LAST_LINE)
         yield made
@@ -118,7 +118,7 @@ def up(data: Path, *arguments: str, **variables: str) -> Iterator[Up]:
         made.reap()
 
 
-def family(pid: int) -> dict[int, str]:
+def descendants(pid: int) -> dict[int, str]:
     """The descendants of a process and their command lines."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
@@ -139,8 +139,8 @@ def family(pid: int) -> dict[int, str]:
 
 def member(pid: int, *words: str) -> int:
     """The descendant whose command line has all these words."""
-    found = [each for each, line in family(pid).items() if all(word in line for word in words)]
-    assert len(found) == 1, family(pid)
+    found = [each for each, line in descendants(pid).items() if all(word in line for word in words)]
+    assert len(found) == 1, descendants(pid)
     return found[0]
 
 

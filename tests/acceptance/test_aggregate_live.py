@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.acceptance.conftest import Llama, running_llama
+from tests.acceptance.conftest import RealLlama, running_llama
 from workers.engines.llamacpp.aggregate import Aggregate, Usage, last_usage, prepare
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -95,12 +95,12 @@ def tool_chat(tools: list[str], **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def llama_with_tools() -> Iterator[Llama]:
+def llama_with_tools() -> Iterator[RealLlama]:
     with running_llama("--chat-template", str(TEMPLATE)) as server:
         yield server
 
 
-def both(llama: Llama, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], Aggregate]:
+def both(llama: RealLlama, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], Aggregate]:
     """(the engine's document, the aggregate of its stream)"""
     body = {**REPEATABLE, **body}
     status, document = llama.post(path, body)
@@ -125,7 +125,7 @@ def timeless(document: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CHATS)
-def test_equals_in_chat(llama: Llama, case: str) -> None:
+def test_equals_in_chat(llama: RealLlama, case: str) -> None:
     body = {"messages": QUESTION, "max_tokens": 24, **CHATS[case]}
     document, aggregate = both(llama, CHAT, body)
 
@@ -133,14 +133,14 @@ def test_equals_in_chat(llama: Llama, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_equals_in_text_completion(llama: Llama, case: str) -> None:
+def test_equals_in_text_completion(llama: RealLlama, case: str) -> None:
     body = {"prompt": "Once upon a time", "max_tokens": 12, **TEXTS[case]}
     document, aggregate = both(llama, TEXT, body)
 
     assert timeless(aggregate.result()) == document
 
 
-def test_equals_with_a_tool_call(llama_with_tools: Llama) -> None:
+def test_equals_with_a_tool_call(llama_with_tools: RealLlama) -> None:
     body = tool_chat(["weather"], tool_choice="auto")
     document, aggregate = both(llama_with_tools, CHAT, body)
 
@@ -148,7 +148,7 @@ def test_equals_with_a_tool_call(llama_with_tools: Llama) -> None:
     assert document["choices"][0]["finish_reason"] == "tool_calls"
 
 
-def test_equals_with_two_tool_calls(llama_with_tools: Llama) -> None:
+def test_equals_with_two_tool_calls(llama_with_tools: RealLlama) -> None:
     document, aggregate = both(llama_with_tools, CHAT, tool_chat(["weather", "time"]))
 
     assert timeless(aggregate.result()) == document
@@ -156,14 +156,14 @@ def test_equals_with_two_tool_calls(llama_with_tools: Llama) -> None:
     assert [call["function"]["name"] for call in calls] == ["weather", "time"]
 
 
-def test_equals_when_tools_are_offered_in_vain(llama_with_tools: Llama) -> None:
+def test_equals_when_tools_are_offered_in_vain(llama_with_tools: RealLlama) -> None:
     body = {"messages": QUESTION, "tools": [tool("weather")], "max_tokens": 12}
     document, aggregate = both(llama_with_tools, CHAT, body)
 
     assert timeless(aggregate.result()) == document
 
 
-def test_usage_of_several_choices_is_the_sum(llama: Llama) -> None:
+def test_usage_of_several_choices_is_the_sum(llama: RealLlama) -> None:
     """The engine's document counts choice 0 alone; the prompt was computed once."""
     body = {"messages": QUESTION, "n": 2, "max_tokens": 7, "ignore_eos": True}
     document, aggregate = both(llama, CHAT, body)
@@ -178,7 +178,7 @@ def test_usage_of_several_choices_is_the_sum(llama: Llama) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_usage_of_several_prompts_is_the_sum(llama: Llama, n: int) -> None:
+def test_usage_of_several_prompts_is_the_sum(llama: RealLlama, n: int) -> None:
     prompts = ["Once upon", "The sky is blue and"]
     body = {"prompt": prompts, "n": n, "max_tokens": 5, "ignore_eos": True, "logprobs": 1}
     document, aggregate = both(llama, TEXT, body)
@@ -193,7 +193,7 @@ def test_usage_of_several_prompts_is_the_sum(llama: Llama, n: int) -> None:
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (prompt, 10 * n)
 
 
-def test_the_end_of_the_text_has_no_logprob_of_its_own(llama: Llama) -> None:
+def test_the_end_of_the_text_has_no_logprob_of_its_own(llama: RealLlama) -> None:
     """The stream has no chunk for the token that ends the text; OpenAI's API does not list it."""
     document, aggregate = both(llama, CHAT, {"messages": QUESTION, "max_tokens": 24, **LOGPROBS})
     answer = timeless(aggregate.result())
@@ -203,7 +203,7 @@ def test_the_end_of_the_text_has_no_logprob_of_its_own(llama: Llama) -> None:
     assert answer == document
 
 
-def test_held_back_tokens_have_no_logprob_of_their_own(llama: Llama) -> None:
+def test_held_back_tokens_have_no_logprob_of_their_own(llama: RealLlama) -> None:
     """What might become a stop string is streamed late, in one chunk with one token's logprob."""
     body = {"messages": QUESTION, "max_tokens": 6, "stop": ["capital city"], **LOGPROBS}
     document, aggregate = both(llama, CHAT, body)
@@ -216,7 +216,7 @@ def test_held_back_tokens_have_no_logprob_of_their_own(llama: Llama) -> None:
     assert 0 < len(streamed) < 6
 
 
-def test_a_refused_request_is_refused_alike(llama: Llama) -> None:
+def test_a_refused_request_is_refused_alike(llama: RealLlama) -> None:
     body = {"messages": QUESTION, "max_tokens": -5}
 
     assert llama.post(CHAT, prepare(body)) == llama.post(CHAT, body)

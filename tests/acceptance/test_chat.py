@@ -13,7 +13,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tests.acceptance.conftest import Llama
+from tests.acceptance.conftest import RealLlama
 from tests.fabric import KEY, Fabric, Process, first_to_log
 
 QUESTION: list[ChatCompletionMessageParam] = [
@@ -26,7 +26,7 @@ NOT_COMPARED = ("id", "created", "timings")
 
 
 @pytest.fixture
-async def served(fabric: Fabric, llama: Llama) -> Fabric:
+async def served(fabric: Fabric, llama: RealLlama) -> Fabric:
     """An ingress and one worker in front of the real server."""
     await fabric.ingress()
     await fabric.worker(llama.url)
@@ -40,13 +40,13 @@ async def client(served: Fabric) -> AsyncIterator[openai.AsyncOpenAI]:
         yield made
 
 
-async def test_models(client: openai.AsyncOpenAI, llama: Llama) -> None:
+async def test_models(client: openai.AsyncOpenAI, llama: RealLlama) -> None:
     listed = await client.models.list()
     assert [model.id for model in listed.data] == [llama.model]
     assert (await client.models.retrieve(llama.model)).id == llama.model
 
 
-async def test_the_sync_client_not_streamed(served: Fabric, llama: Llama) -> None:
+async def test_the_sync_client_not_streamed(served: Fabric, llama: RealLlama) -> None:
     def call() -> Any:
         with openai.OpenAI(base_url=served.url + "/v1", api_key=KEY) as client:
             return client.chat.completions.create(
@@ -60,7 +60,7 @@ async def test_the_sync_client_not_streamed(served: Fabric, llama: Llama) -> Non
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
-async def test_the_sync_client_streamed(served: Fabric, llama: Llama) -> None:
+async def test_the_sync_client_streamed(served: Fabric, llama: RealLlama) -> None:
     def call() -> list[Any]:
         with openai.OpenAI(base_url=served.url + "/v1", api_key=KEY) as client:
             return list(
@@ -81,7 +81,7 @@ async def test_the_sync_client_streamed(served: Fabric, llama: Llama) -> None:
     assert len(chunks) > 5, "token by token"
 
 
-async def test_the_same_answer_as_the_engine_gives(served: Fabric, llama: Llama) -> None:
+async def test_the_same_answer_as_the_engine_gives(served: Fabric, llama: RealLlama) -> None:
     """Not streamed: the aggregated document is the one that the engine would have written."""
     body = {"messages": QUESTION, "max_tokens": 16, "temperature": 0, "seed": 1, "logprobs": True}
     body = {**body, "model": llama.model, "cache_prompt": False}
@@ -95,7 +95,7 @@ async def test_the_same_answer_as_the_engine_gives(served: Fabric, llama: Llama)
     assert (status, ours) == (direct_status, theirs)
 
 
-async def test_stop_and_seed(client: openai.AsyncOpenAI, llama: Llama) -> None:
+async def test_stop_and_seed(client: openai.AsyncOpenAI, llama: RealLlama) -> None:
     async def ask(**more: Any) -> Any:
         return await client.chat.completions.create(
             model=llama.model, messages=COUNT, max_tokens=12, **more
@@ -108,7 +108,9 @@ async def test_stop_and_seed(client: openai.AsyncOpenAI, llama: Llama) -> None:
     assert one.choices[0].finish_reason == "length"
 
 
-async def test_twenty_chats_at_once_on_four_slots(client: openai.AsyncOpenAI, llama: Llama) -> None:
+async def test_twenty_chats_at_once_on_four_slots(
+    client: openai.AsyncOpenAI, llama: RealLlama
+) -> None:
     async def one(number: int) -> str:
         text = ""
         stream = await client.chat.completions.create(
@@ -126,14 +128,14 @@ async def test_twenty_chats_at_once_on_four_slots(client: openai.AsyncOpenAI, ll
     assert all(answers)
 
 
-async def _busy(llama: Llama) -> int:
+async def _busy(llama: RealLlama) -> int:
     _, raw = await asyncio.to_thread(llama.get, "/slots")
     return sum(slot["is_processing"] for slot in json.loads(raw))
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_client_that_leaves_frees_the_slot(
-    served: Fabric, llama: Llama, stream: bool
+    served: Fabric, llama: RealLlama, stream: bool
 ) -> None:
     worker = served.processes[-1]
     asked = asyncio.create_task(
@@ -151,7 +153,9 @@ async def test_client_that_leaves_frees_the_slot(
     assert took < 1, f"the slot was free after {took * 1000:.0f} ms"
 
 
-async def test_engine_refusals_reach_the_client_as_they_are(served: Fabric, llama: Llama) -> None:
+async def test_engine_refusals_reach_the_client_as_they_are(
+    served: Fabric, llama: RealLlama
+) -> None:
     body: dict[str, Any] = {
         "model": llama.model,
         "messages": QUESTION,
@@ -165,7 +169,7 @@ async def test_engine_refusals_reach_the_client_as_they_are(served: Fabric, llam
     assert json.loads(raw)["error"]["code"] == 400
 
 
-async def test_context_exceeded(client: openai.AsyncOpenAI, llama: Llama) -> None:
+async def test_context_exceeded(client: openai.AsyncOpenAI, llama: RealLlama) -> None:
     long: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 9000}]
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError) as caught:
@@ -173,7 +177,7 @@ async def test_context_exceeded(client: openai.AsyncOpenAI, llama: Llama) -> Non
         assert caught.value.code == "context_length_exceeded"
 
 
-async def _two(fabric: Fabric, llama: Llama) -> list[Process]:
+async def _two(fabric: Fabric, llama: RealLlama) -> list[Process]:
     await fabric.ingress()
     workers = [await fabric.worker(llama.url, slots=2) for _ in range(2)]
     await fabric.served(llama.model)
@@ -185,7 +189,7 @@ LONG_PROMPT = "Tell me about water. " * 25
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 async def test_worker_lost_before_the_first_token(
-    fabric: Fabric, llama: Llama, blow: signal.Signals
+    fabric: Fabric, llama: RealLlama, blow: signal.Signals
 ) -> None:
     workers = await _two(fabric, llama)
     body = {
@@ -206,7 +210,7 @@ async def test_worker_lost_before_the_first_token(
     assert headers["x-headrace-served-by"].startswith("node:")
 
 
-async def test_broker_restart_under_real_load(served: Fabric, llama: Llama) -> None:
+async def test_broker_restart_under_real_load(served: Fabric, llama: RealLlama) -> None:
     body = {"model": llama.model, "messages": COUNT, "max_tokens": 40, "temperature": 0}
     asked = [asyncio.create_task(served.stream(body)) for _ in range(6)]
     await served.processes[-1].logged("runner.began", skip=3)

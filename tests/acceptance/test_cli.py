@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from deploy import home
-from tests.acceptance.headrace_up import HEADRACE, PATIENCE, Up, environment, headrace, up
+from tests.acceptance.headrace_up import HEADRACE, PATIENCE, HeadraceUp, environment, headrace, up
 
 SLOTS = 2
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUp]:
     engine = f"echo://?slots={SLOTS}&first_ms=600000"
     with up(tmp_path_factory.mktemp("cli") / "data", "--engine", engine) as made:
         yield made
 
 
 @contextmanager
-def asking(to: Up, count: int) -> Iterator[None]:
+def asking(to: HeadraceUp, count: int) -> Iterator[None]:
     """So many requests that none is answered before the block ends."""
     key = (to.data / "key").read_text().strip()
     body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "stream": True})
@@ -41,7 +41,7 @@ def asking(to: Up, count: int) -> Iterator[None]:
             client.wait()
 
 
-def test_status_tells_who_is_here_and_what_waits(running: Up) -> None:
+def test_status_tells_who_is_here_and_what_waits(running: HeadraceUp) -> None:
     command = [*HEADRACE, "status", "--data", str(running.data), "--watch", "--json"]
     with (
         asking(running, SLOTS + 3),
@@ -64,7 +64,7 @@ def test_status_tells_who_is_here_and_what_waits(running: Up) -> None:
     assert row[:7] == ["echo", "interactive", "1", str(SLOTS), str(SLOTS), "3", str(SLOTS)]
 
 
-def test_a_healthy_one_has_no_faults(running: Up) -> None:
+def test_a_healthy_one_has_no_faults(running: HeadraceUp) -> None:
     done = headrace("doctor", "--data", running.data)
     levels = {line.split()[0] for line in done.stdout.splitlines()}
     assert (done.returncode, levels) == (0, {"ok"}), done.stdout
@@ -72,7 +72,7 @@ def test_a_healthy_one_has_no_faults(running: Up) -> None:
         assert words in done.stdout
 
 
-def test_by_the_address_of_the_broker(running: Up) -> None:
+def test_by_the_address_of_the_broker(running: HeadraceUp) -> None:
     login = home.login(running.data, "admin")
     assert login
     address = login["url"].removeprefix("nats://")

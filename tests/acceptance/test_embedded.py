@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.acceptance.conftest import Llama, embedded
+from tests.acceptance.conftest import RealLlama, embedded
 from workers.engines.llamacpp.server import default_model
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -57,7 +57,7 @@ def generating(address: str) -> Iterator[http.client.HTTPResponse]:
         connection.close()
 
 
-def test_serves_what_the_worker_asks_for(llama: Llama) -> None:
+def test_serves_what_the_worker_asks_for(llama: RealLlama) -> None:
     props, models = (json.loads(llama.get(path)[1]) for path in ("/props", "/v1/models"))
 
     assert props["total_slots"] == llama.slots == 4
@@ -67,7 +67,7 @@ def test_serves_what_the_worker_asks_for(llama: Llama) -> None:
     assert json.loads(llama.get("/health")[1]) == {"status": "ok"}
 
 
-def test_names_the_model_by_its_alias_and_never_by_its_path(llama: Llama) -> None:
+def test_names_the_model_by_its_alias_and_never_by_its_path(llama: RealLlama) -> None:
     body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     status, answer = llama.post("/v1/chat/completions", body)
 
@@ -76,7 +76,7 @@ def test_names_the_model_by_its_alias_and_never_by_its_path(llama: Llama) -> Non
     assert str(default_model()).encode() not in answer
 
 
-def test_no_web_page_may_use_it(llama: Llama) -> None:
+def test_no_web_page_may_use_it(llama: RealLlama) -> None:
     connection = http.client.HTTPConnection(urlsplit(llama.url).netloc, timeout=10)
     connection.request("GET", "/v1/models", headers={"Origin": "http://elsewhere.example"})
     allowed = connection.getresponse().headers.get("Access-Control-Allow-Origin")
@@ -86,7 +86,7 @@ def test_no_web_page_may_use_it(llama: Llama) -> None:
 
 
 @on_linux
-def test_listens_on_loopback_alone(llama: Llama) -> None:
+def test_listens_on_loopback_alone(llama: RealLlama) -> None:
     port = f":{urlsplit(llama.url).port:04X}"
     tables = [Path(f"/proc/{llama.pid}/net/{name}") for name in ("tcp", "tcp6")]
     text = "".join(table.read_text() for table in tables if table.exists())
@@ -179,7 +179,7 @@ def test_half_a_model_cannot_be_served(tmp_path: Path) -> None:
     assert b"model is corrupted or incomplete" in ended.stderr
 
 
-def test_a_port_in_use_is_told(llama: Llama) -> None:
+def test_a_port_in_use_is_told(llama: RealLlama) -> None:
     ended = subprocess.run(
         embedded("--port", str(urlsplit(llama.url).port)),
         capture_output=True,
@@ -210,7 +210,7 @@ def test_logs_nothing_of_a_prompt() -> None:
         {"messages": [{"role": "user", "content": "plover " * 9000}]},
     ]
     with launched() as (process, address):
-        server = Llama(f"http://{address}", process.pid)
+        server = RealLlama(f"http://{address}", process.pid)
         answers = [server.post("/v1/chat/completions", body)[0] for body in bodies]
         process.terminate()
         _, logged = process.communicate(timeout=5)

@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.real_sd, pytest.mark.asyncio(loop_scope="module")]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Answered:
     status: int
     headers: Mapping[str, str]
     text: str
@@ -56,24 +56,24 @@ def _seen(picture: bytes) -> tuple[str, int, int, bool]:
 
 
 @dataclass(slots=True)
-class Twins:
+class RealAndDouble:
     urls: tuple[str, str]
     """Of the real one and of the simulated one."""
     session: aiohttp.ClientSession
 
-    async def ask(self, path: str, body: bytes = b"", content_type: str = JSON) -> list[Said]:
+    async def ask(self, path: str, body: bytes = b"", content_type: str = JSON) -> list[Answered]:
         method = "POST" if body or path.startswith("/v1/images") or "cancel" in path else "GET"
         return [await self.say(url, method, path, body, content_type) for url in self.urls]
 
     async def say(
         self, url: str, method: str, path: str, body: bytes = b"", content_type: str = JSON
-    ) -> Said:
+    ) -> Answered:
         headers = {"Content-Type": content_type}
         async with self.session.request(method, url + path, data=body, headers=headers) as answer:
             told = {name.lower(): value for name, value in answer.headers.items()}
-            return Said(answer.status, told, await answer.text())
+            return Answered(answer.status, told, await answer.text())
 
-    async def job(self, url: str, said: Said, *states: str) -> Said:
+    async def job(self, url: str, said: Answered, *states: str) -> Answered:
         """The page of a job, once it is in none of the states."""
         while True:
             page = await self.say(url, "GET", json.loads(said.text)["poll_url"])
@@ -94,12 +94,12 @@ async def sim() -> AsyncIterator[SdServer]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def twins(server: Server, sim: SdServer) -> AsyncIterator[Twins]:
+async def both(server: Server, sim: SdServer) -> AsyncIterator[RealAndDouble]:
     async with aiohttp.ClientSession() as session:
-        yield Twins((server.url, sim.url), session)
+        yield RealAndDouble((server.url, sim.url), session)
 
 
-def alike(real: Said, simulated: Said) -> None:
+def alike(real: Answered, simulated: Answered) -> None:
     case = {"status": real.status, "headers": real.headers, "body": real.text}
     agree(case, simulated.status, simulated.headers, simulated.text)
     assert simulated.drawn == real.drawn
@@ -154,19 +154,19 @@ NO_JSON = (b"", b'{"prompt":', b"[]", b'"a"', b"5", b"null", b"\xff", b'{"prompt
 
 
 @pytest.mark.parametrize("more", GENERATIONS, ids=json.dumps)
-async def test_generations(twins: Twins, more: dict[str, Any]) -> None:
-    alike(*await twins.ask(GENERATE, json.dumps({"prompt": "a", "size": "64x64", **more}).encode()))
+async def test_generations(both: RealAndDouble, more: dict[str, Any]) -> None:
+    alike(*await both.ask(GENERATE, json.dumps({"prompt": "a", "size": "64x64", **more}).encode()))
 
 
 @pytest.mark.parametrize("path", [GENERATE, NATIVE])
 @pytest.mark.parametrize("body", NO_JSON)
-async def test_what_is_no_json_object(twins: Twins, path: str, body: bytes) -> None:
-    real, simulated = [await twins.say(url, "POST", path, body) for url in twins.urls]
+async def test_what_is_no_json_object(both: RealAndDouble, path: str, body: bytes) -> None:
+    real, simulated = [await both.say(url, "POST", path, body) for url in both.urls]
     alike(real, simulated)
 
 
 @pytest.mark.parametrize("more", EDITS, ids=str)
-async def test_edits(twins: Twins, more: dict[str, Any]) -> None:
+async def test_edits(both: RealAndDouble, more: dict[str, Any]) -> None:
     fields = {"prompt": "a", "image": SQUARE, **more}
     parts = [
         Part(name, value, "a.png", "image/png")
@@ -175,19 +175,19 @@ async def test_edits(twins: Twins, more: dict[str, Any]) -> None:
         for name, value in fields.items()
         if value is not None
     ]
-    alike(*await twins.ask(EDIT, *multipart.encode(parts)))
+    alike(*await both.ask(EDIT, *multipart.encode(parts)))
 
 
 @pytest.mark.parametrize("more", NATIVES, ids=str)
-async def test_its_own_api(twins: Twins, more: dict[str, Any]) -> None:
+async def test_its_own_api(both: RealAndDouble, more: dict[str, Any]) -> None:
     body = {"prompt": "a", "width": 64, "height": 64, **more}
-    real, simulated = await twins.ask(NATIVE, json.dumps(body).encode())
+    real, simulated = await both.ask(NATIVE, json.dumps(body).encode())
     alike(real, simulated)
     if real.status == 202:
         working = ("queued", "generating")
         alike(
-            await twins.job(twins.urls[0], real, *working),
-            await twins.job(twins.urls[1], simulated, *working),
+            await both.job(both.urls[0], real, *working),
+            await both.job(both.urls[1], simulated, *working),
         )
 
 
@@ -195,21 +195,23 @@ async def test_its_own_api(twins: Twins, more: dict[str, Any]) -> None:
     "path",
     ["/", "/v1/models", "/health", "/nope", "/sdcpp/v1/jobs/nope", "/sdcpp/v1/jobs/x/cancel"],
 )
-async def test_other_pages(twins: Twins, path: str) -> None:
-    alike(*await twins.ask(path))
+async def test_other_pages(both: RealAndDouble, path: str) -> None:
+    alike(*await both.ask(path))
 
 
-async def test_capabilities(twins: Twins) -> None:
-    real, simulated = [json.loads(said.text) for said in await twins.ask("/sdcpp/v1/capabilities")]
+async def test_capabilities(both: RealAndDouble) -> None:
+    real, simulated = [json.loads(said.text) for said in await both.ask("/sdcpp/v1/capabilities")]
     same = ("limits", "features", "output_formats", "supported_modes", "defaults", "current_mode")
     assert {name: real[name] for name in same} == {name: simulated[name] for name in same}
     assert real.keys() == simulated.keys()
 
 
-async def test_jobs_wait_are_cancelled_and_cannot_be_stopped(twins: Twins, sim: SdServer) -> None:
+async def test_jobs_wait_are_cancelled_and_cannot_be_stopped(
+    both: RealAndDouble, sim: SdServer
+) -> None:
     """Both tell the same story of a job that runs and of two that wait behind it."""
     sim.gate.clear()
-    real, simulated = await asyncio.gather(*(story(twins, url) for url in twins.urls))
+    real, simulated = await asyncio.gather(*(story(both, url) for url in both.urls))
     for one, other in zip(real, simulated, strict=True):
         alike(one, other)
     states = [json.loads(said.text).get("status") for said in real]
@@ -217,17 +219,17 @@ async def test_jobs_wait_are_cancelled_and_cannot_be_stopped(twins: Twins, sim: 
     assert real[-2].status == 409
 
 
-async def story(twins: Twins, url: str) -> list[Said]:
+async def story(both: RealAndDouble, url: str) -> list[Answered]:
     body = json.dumps({"prompt": "a", "width": 256, "height": 256}).encode()
-    running = await twins.say(url, "POST", NATIVE, body)
-    await twins.job(url, running, "queued")
-    others = [await twins.say(url, "POST", NATIVE, body) for _ in range(2)]
+    running = await both.say(url, "POST", NATIVE, body)
+    await both.job(url, running, "queued")
+    others = [await both.say(url, "POST", NATIVE, body) for _ in range(2)]
     paths = [json.loads(said.text)["poll_url"] for said in (running, *others)]
     return [
         running,
         *others,
-        *[await twins.say(url, "GET", path) for path in paths[1:]],
-        *[await twins.say(url, "POST", path + "/cancel") for path in paths[:0:-1]],
-        await twins.say(url, "POST", paths[0] + "/cancel"),
-        await twins.say(url, "GET", paths[0]),
+        *[await both.say(url, "GET", path) for path in paths[1:]],
+        *[await both.say(url, "POST", path + "/cancel") for path in paths[:0:-1]],
+        await both.say(url, "POST", paths[0] + "/cancel"),
+        await both.say(url, "GET", paths[0]),
     ]

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.headrace_up import PATIENCE, Handles, Up, family, headrace, member, up
+from tests.acceptance.headrace_up import (
+    PATIENCE,
+    Handles,
+    HeadraceUp,
+    descendants,
+    headrace,
+    member,
+    up,
+)
 from workers.engines.llamacpp.embedded import MODEL_ID
 
 STOPS_WITHIN = 5.0
@@ -24,13 +32,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUp]:
     with up(tmp_path_factory.mktemp("up") / "data") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUp]:
     with up(tmp_path_factory.mktemp("echo") / "data", "--verbose", *ECHO) as running:
         yield running
 
@@ -50,14 +58,14 @@ def words(stream: str) -> str:
     return "".join(delta.get("content") or "" for delta in deltas)
 
 
-def curl(running: Up, **fields: object) -> str:
+def curl(running: HeadraceUp, **fields: object) -> str:
     """The printed line, its request changed."""
     line = running.after("Stream a chat:")[0]
     head, quote, body = line.partition("-d '")
     return head + quote + json.dumps({**json.loads(body[:-1]), **fields}) + "'"
 
 
-def test_says_all_that_is_needed(real: Up) -> None:
+def test_says_all_that_is_needed(real: HeadraceUp) -> None:
     key = (real.data / "key").read_text().strip()
     assert f"key       {key}" in real.text
     assert f"model     {MODEL_ID}" in real.text
@@ -65,21 +73,21 @@ def test_says_all_that_is_needed(real: Up) -> None:
     assert real.after("A second worker")[0].endswith(f"headrace worker --data {real.data}")
 
 
-def test_the_key_is_in_no_log(real: Up) -> None:
+def test_the_key_is_in_no_log(real: HeadraceUp) -> None:
     key = (real.data / "key").read_text().strip()
     logs = [path for path in real.data.rglob("*.log*") if path.is_file()]
     assert {path.name for path in logs} >= {"ingress.log", "worker.log", "nats-server.log"}
     assert [path for path in logs if key in path.read_text()] == []
-    assert [line for line in family(real.pid).values() if key in line] == []
+    assert [line for line in descendants(real.pid).values() if key in line] == []
     assert [path for path in real.data.rglob("*") if path.stat().st_mode & 0o077 & ~0o055] == []
 
 
-def test_the_printed_curl_streams_words(real: Up) -> None:
+def test_the_printed_curl_streams_words(real: HeadraceUp) -> None:
     assert "curl -N http://" in real.text
     assert len(words(paste(curl(real, max_tokens=24))).split()) > 5
 
 
-def test_the_printed_python_prints_words(real: Up) -> None:
+def test_the_printed_python_prints_words(real: HeadraceUp) -> None:
     lines = real.after("Or in Python", 3)
     short = lines[2].replace("model=", "max_tokens=16, model=")
     done = subprocess.run(
@@ -92,9 +100,9 @@ def test_the_printed_python_prints_words(real: Up) -> None:
     assert len(done.stdout.split()) > 5
 
 
-def test_a_killed_worker_is_started_again(real: Up) -> None:
+def test_a_killed_worker_is_started_again(real: HeadraceUp) -> None:
     worker = member(real.pid, "-m deploy worker")
-    engine = Handles([*family(worker)])
+    engine = Handles([*descendants(worker)])
     said = len(real.lines)
     os.kill(worker, signal.SIGKILL)
     assert len(engine) == 1
@@ -105,13 +113,13 @@ def test_a_killed_worker_is_started_again(real: Up) -> None:
     assert words(paste(curl(real, max_tokens=4)))
 
 
-def test_ctrl_c_stops_everything(real: Up) -> None:
+def test_ctrl_c_stops_everything(real: HeadraceUp) -> None:
     """In the middle of an answer; the last test of the module's `up`."""
     line = curl(real, max_tokens=2000, ignore_eos=True)
     with subprocess.Popen(["bash", "-c", f"exec {line}"], stdout=subprocess.PIPE) as client:
         assert client.stdout
         assert client.stdout.readline().startswith(b"data: ")
-        everyone = Handles([*family(real.pid)])
+        everyone = Handles([*descendants(real.pid)])
         assert len(everyone) == 4
         began = time.monotonic()
         assert real.stop(signal.SIGINT) == 0
@@ -120,7 +128,7 @@ def test_ctrl_c_stops_everything(real: Up) -> None:
     assert real.lines[-1] == "stopped"
 
 
-def test_the_next_one_finds_key_and_store_and_killed_leaves_nobody(real: Up) -> None:
+def test_the_next_one_finds_key_and_store_and_killed_leaves_nobody(real: HeadraceUp) -> None:
     """After the last one has been stopped."""
     key = (real.data / "key").read_text().strip()
     before = streams(real.data)
@@ -128,7 +136,7 @@ def test_the_next_one_finds_key_and_store_and_killed_leaves_nobody(real: Up) -> 
         assert f"key       {key}" in second.text
         assert streams(real.data) == before
         assert "engine.ready" in (real.data / "logs" / "worker.log.1").read_text()
-        everyone = Handles([*family(second.pid)])
+        everyone = Handles([*descendants(second.pid)])
         assert len(everyone) == 4
         assert second.stop(signal.SIGKILL) == -signal.SIGKILL
         assert everyone.wait(STOPS_WITHIN)
@@ -139,14 +147,14 @@ def streams(data: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in data.glob("broker/jetstream/*/streams/*")}
 
 
-def test_verbose_shows_the_logs(echo: Up) -> None:
+def test_verbose_shows_the_logs(echo: HeadraceUp) -> None:
     assert words(paste(curl(echo))) == "Why is the sky blue?"
     echo.says("ingress  info    ingress.listening url=http://127.0.0.1:")
     echo.says("worker   info    engine.ready engine=echo")
     echo.says("ingress  info    request id=req-")
 
 
-def test_a_second_one_at_the_same_time_is_refused(echo: Up) -> None:
+def test_a_second_one_at_the_same_time_is_refused(echo: HeadraceUp) -> None:
     refused = headrace("up", "--data", echo.data, *ECHO)
     assert refused.returncode == 1
     assert f"headrace runs already on {echo.data}" in refused.stderr
@@ -155,7 +163,7 @@ def test_a_second_one_at_the_same_time_is_refused(echo: Up) -> None:
 
 
 @pytest.mark.parametrize("role", ["ingress", "nats-server"])
-def test_what_dies_is_started_again(echo: Up, role: str) -> None:
+def test_what_dies_is_started_again(echo: HeadraceUp, role: str) -> None:
     name = {"ingress": "ingress", "nats-server": "broker"}[role]
     said = len(echo.lines)
     os.kill(member(echo.pid, role), signal.SIGKILL)

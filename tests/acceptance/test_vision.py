@@ -20,10 +20,10 @@ import pytest
 import pytest_asyncio
 
 from deploy.nats import broker as brokers
-from tests.acceptance.conftest import Llama, running_llama
+from tests.acceptance.conftest import RealLlama, running_llama
 from tests.builders import mmproj
 from tests.fabric import KEY, PATIENCE, Fabric, fabric
-from tests.unit.ingress.request.web_site import INSIDE, Site, open_site, png
+from tests.unit.ingress.request.web_server import INSIDE, WebServer, png, web_server
 
 PICTURE = 16
 """Tokens of one picture."""
@@ -33,31 +33,31 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture(scope="module")
-def eyes() -> Iterator[Llama]:
+def seeing_llama() -> Iterator[RealLlama]:
     projector = mmproj.build(lambda line: print(line, file=sys.stderr))
     with running_llama("--mmproj", str(projector.file)) as server:
         yield server
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as opened:
+async def server() -> AsyncIterator[WebServer]:
+    async with web_server() as opened:
         yield opened
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served(
-    eyes: Llama, site: Site, tmp_path_factory: pytest.TempPathFactory
+    seeing_llama: RealLlama, server: WebServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Fabric]:
     """The model that sees, one that does not, and an ingress that may fetch from this machine."""
     home = tmp_path_factory.mktemp("fabric")
     with brokers.start(home / "broker", 0, 0) as broker:
         async with fabric(broker, home) as made:
-            allowed = {"ingress.fetch_private": True, "ingress.fetch_ports": [site.port]}
+            allowed = {"ingress.fetch_private": True, "ingress.fetch_ports": [server.port]}
             await made.ingress({**allowed, "ingress.max_body": 4_000_000})
-            await made.worker(eyes.url)
+            await made.worker(seeing_llama.url)
             await made.worker()
-            await made.served("echo", eyes.model)
+            await made.served("echo", seeing_llama.model)
             yield made
 
 
@@ -112,22 +112,24 @@ def noise(width: int, height: int) -> bytes:
     )
 
 
-async def test_the_models_say_what_they_can(served: Fabric, eyes: Llama) -> None:
+async def test_the_models_say_what_they_can(served: Fabric, seeing_llama: RealLlama) -> None:
     async with served.session.get(served.url + "/v1/models", headers=served.headers) as answer:
         found = {model["id"]: model["headrace"] for model in (await answer.json())["data"]}
-    assert "vision" in found[eyes.model]["modalities"]
+    assert "vision" in found[seeing_llama.model]["modalities"]
     assert "vision" not in found["echo"]["modalities"]
 
 
-async def test_each_picture_is_counted(client: openai.AsyncOpenAI, eyes: Llama) -> None:
+async def test_each_picture_is_counted(client: openai.AsyncOpenAI, seeing_llama: RealLlama) -> None:
     url = data_url(png(64, 64))
-    none, one, two = [await tokens(client, *[url] * count, model=eyes.model) for count in range(3)]
+    none, one, two = [
+        await tokens(client, *[url] * count, model=seeing_llama.model) for count in range(3)
+    ]
     assert (one - none, two - one) == (PICTURE, PICTURE)
 
 
-async def test_streamed_too(client: openai.AsyncOpenAI, eyes: Llama) -> None:
+async def test_streamed_too(client: openai.AsyncOpenAI, seeing_llama: RealLlama) -> None:
     stream = await client.chat.completions.create(
-        model=eyes.model,
+        model=seeing_llama.model,
         messages=question(data_url(png(64, 64))),
         max_tokens=3,
         temperature=0,
@@ -137,56 +139,60 @@ async def test_streamed_too(client: openai.AsyncOpenAI, eyes: Llama) -> None:
     chunks = [chunk async for chunk in stream]
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert chunks[-1].usage
-    seen = await tokens(client, data_url(png(64, 64)), model=eyes.model)
+    seen = await tokens(client, data_url(png(64, 64)), model=seeing_llama.model)
     assert chunks[-1].usage.prompt_tokens == seen
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_addresses_are_fetched_by_the_ingress(
-    client: openai.AsyncOpenAI, eyes: Llama, site: Site, stream: bool
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama, server: WebServer, stream: bool
 ) -> None:
-    site.asked.clear()
-    site.content = png(64, 64)
+    server.asked.clear()
+    server.content = png(64, 64)
     answer: Any = await client.chat.completions.create(
-        model=eyes.model,
-        messages=question(site.url(INSIDE), site.url(INSIDE)),
+        model=seeing_llama.model,
+        messages=question(server.url(INSIDE), server.url(INSIDE)),
         max_tokens=3,
         stream=stream,
         extra_body={"stream_options": {"include_usage": True}} if stream else {},
     )
     if stream:
         *_, answer = [chunk async for chunk in answer]
-    bare = await tokens(client, model=eyes.model)
+    bare = await tokens(client, model=seeing_llama.model)
     assert answer.usage.prompt_tokens == bare + 2 * PICTURE
-    assert site.asked == [(INSIDE, "/picture.png")] * 2
-    assert {headers["User-Agent"] for headers in site.headers} == {"headrace"}
+    assert server.asked == [(INSIDE, "/picture.png")] * 2
+    assert {headers["User-Agent"] for headers in server.headers} == {"headrace"}
 
 
 async def test_a_client_that_leaves_ends_the_fetch(
-    served: Fabric, client: openai.AsyncOpenAI, eyes: Llama, site: Site
+    served: Fabric, client: openai.AsyncOpenAI, seeing_llama: RealLlama, server: WebServer
 ) -> None:
     """And no job is made of it."""
-    site.left.clear()
+    server.left.clear()
     before = [process.count("runner.began") for process in served.processes]
-    asked = asyncio.create_task(tokens(client, site.url(INSIDE, "/silent"), model=eyes.model))
-    await site.until("/silent")
+    asked = asyncio.create_task(
+        tokens(client, server.url(INSIDE, "/silent"), model=seeing_llama.model)
+    )
+    await server.until("/silent")
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
     async with asyncio.timeout(PATIENCE):
-        await site.left.wait()
+        await server.left.wait()
     await served.processes[0].logged("refused", code="client_gone")
     assert [process.count("runner.began") for process in served.processes] == before
 
 
-async def test_addresses_in_the_other_apis(served: Fabric, eyes: Llama, site: Site) -> None:
-    site.content = png(64, 64)
+async def test_addresses_in_the_other_apis(
+    served: Fabric, seeing_llama: RealLlama, server: WebServer
+) -> None:
+    server.content = png(64, 64)
 
     async def ask(path: str, key: str, picture: Any) -> int:
         text = {"type": "input_text" if key == "input" else "text", "text": "What is this?"}
         parts = [text, *([picture] if picture else [])]
         message = {"role": "user", "content": parts}
-        body: dict[str, Any] = {key: [message], "model": eyes.model}
+        body: dict[str, Any] = {key: [message], "model": seeing_llama.model}
         body |= {"max_output_tokens": 3} if key == "input" else {"max_tokens": 3}
         async with served.session.post(
             served.url + path, json=body, headers=served.headers
@@ -195,23 +201,25 @@ async def test_addresses_in_the_other_apis(served: Fabric, eyes: Llama, site: Si
             usage = (await answer.json())["usage"]
         return int(usage["input_tokens"]) + int(usage.get("cache_read_input_tokens") or 0)
 
-    url = site.url(INSIDE)
+    url = server.url(INSIDE)
     for path, key, picture in (
         ("/v1/responses", "input", {"type": "input_image", "image_url": url}),
         ("/v1/messages", "messages", {"type": "image", "source": {"type": "url", "url": url}}),
     ):
-        site.asked.clear()
+        server.asked.clear()
         blind, seen = await ask(path, key, None), await ask(path, key, picture)
         assert seen == blind + PICTURE, path
-        assert site.asked == [(INSIDE, "/picture.png")]
+        assert server.asked == [(INSIDE, "/picture.png")]
 
 
-async def test_pictures_of_other_kinds_and_sizes(client: openai.AsyncOpenAI, eyes: Llama) -> None:
-    bare = await tokens(client, model=eyes.model)
+async def test_pictures_of_other_kinds_and_sizes(
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama
+) -> None:
+    bare = await tokens(client, model=seeing_llama.model)
     large = noise(500, 400)
     assert len(large) > 500_000
     for url in (data_url(bmp(30, 20), "image/bmp"), data_url(large), data_url(bmp(3, 2))):
-        assert await tokens(client, url, model=eyes.model) == bare + PICTURE
+        assert await tokens(client, url, model=seeing_llama.model) == bare + PICTURE
 
 
 @pytest.mark.parametrize(
@@ -230,56 +238,58 @@ async def test_pictures_of_other_kinds_and_sizes(client: openai.AsyncOpenAI, eye
     ],
 )
 async def test_bad_pictures_are_refused_by_name(
-    client: openai.AsyncOpenAI, eyes: Llama, site: Site, url: str, word: str
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama, server: WebServer, url: str, word: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as fault:
-        await tokens(client, url.format(port=site.port), model=eyes.model)
+        await tokens(client, url.format(port=server.port), model=seeing_llama.model)
     assert (fault.value.param, fault.value.code) == (AT, "invalid_request")
     assert word in str(fault.value)
 
 
-async def test_a_picture_that_only_begins_as_one(client: openai.AsyncOpenAI, eyes: Llama) -> None:
+async def test_a_picture_that_only_begins_as_one(
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama
+) -> None:
     with pytest.raises(openai.BadRequestError):
-        await tokens(client, data_url(png(64, 64)[:60]), model=eyes.model)
+        await tokens(client, data_url(png(64, 64)[:60]), model=seeing_llama.model)
 
 
-async def test_a_model_without_eyes(client: openai.AsyncOpenAI, site: Site) -> None:
-    site.asked.clear()
-    for url in (data_url(png()), site.url(INSIDE)):
+async def test_a_model_without_eyes(client: openai.AsyncOpenAI, server: WebServer) -> None:
+    server.asked.clear()
+    for url in (data_url(png()), server.url(INSIDE)):
         with pytest.raises(openai.BadRequestError) as fault:
             await tokens(client, url, model="echo")
         assert fault.value.param == AT
         assert "smollm2-135m" in str(fault.value)
-    assert site.asked == []
+    assert server.asked == []
 
 
 async def test_a_recording_for_a_model_without_ears(
-    client: openai.AsyncOpenAI, eyes: Llama
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama
 ) -> None:
     sound: Any = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
     with pytest.raises(openai.BadRequestError) as fault:
         await client.chat.completions.create(
-            model=eyes.model, messages=[{"role": "user", "content": [sound]}]
+            model=seeing_llama.model, messages=[{"role": "user", "content": [sound]}]
         )
     assert fault.value.param == "messages[0].content[0].input_audio"
 
 
 async def test_an_engine_never_fetches_by_itself(
-    served: Fabric, client: openai.AsyncOpenAI, eyes: Llama, site: Site
+    served: Fabric, client: openai.AsyncOpenAI, seeing_llama: RealLlama, server: WebServer
 ) -> None:
     """llama-server would, from this machine; and an ingress does not from private addresses."""
-    site.asked.clear()
-    part: Any = {"type": "video_url", "video_url": {"url": site.url(INSIDE)}}
+    server.asked.clear()
+    part: Any = {"type": "video_url", "video_url": {"url": server.url(INSIDE)}}
     with pytest.raises(openai.BadRequestError) as fault:
         await client.chat.completions.create(
-            model=eyes.model, messages=[{"role": "user", "content": [part]}]
+            model=seeing_llama.model, messages=[{"role": "user", "content": [part]}]
         )
     assert fault.value.param == "messages[0].content[0].type"
-    other = await served.ingress({"ingress.fetch_ports": [site.port]})
-    await served.served("echo", eyes.model, url=other.url)
+    other = await served.ingress({"ingress.fetch_ports": [server.port]})
+    await served.served("echo", seeing_llama.model, url=other.url)
     async with openai.AsyncOpenAI(base_url=other.url + "/v1", api_key=KEY) as strict:
         for host in ("127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"):
             with pytest.raises(openai.BadRequestError) as refused:
-                await tokens(strict, site.url(host), model=eyes.model)
+                await tokens(strict, server.url(host), model=seeing_llama.model)
             assert refused.value.param == AT
-    assert site.asked == []
+    assert server.asked == []

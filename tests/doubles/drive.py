@@ -19,7 +19,7 @@ CHAT = "/v1/chat/completions"
 E = TypeVar("E", bound=Engine)
 
 
-class Recorder(Sink):
+class RecordingSink(Sink):
     """`status` 0: no head came. `headed` is set with the head, `begun` with the first bytes."""
 
     def __init__(self) -> None:
@@ -120,9 +120,9 @@ async def opened(engine: E) -> AsyncIterator[E]:
         await engine.close()
 
 
-async def ask(engine: Engine, what: Job, body: Any) -> Recorder:
+async def ask(engine: Engine, what: Job, body: Any) -> RecordingSink:
     """The answer to one job; `body` is bytes or becomes JSON."""
-    sink = Recorder()
+    sink = RecordingSink()
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     async with asyncio.timeout(PATIENCE):
         await engine.run(what, raw, sink)

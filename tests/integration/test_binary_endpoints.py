@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from schemas import multipart
 from schemas.multipart import Part
 from tests.fabric import PATIENCE
-from tests.integration.uploads import Crowd, form
-from tests.unit.ingress.request.web_site import png
+from tests.integration.uploads import MediaSetup, form
+from tests.unit.ingress.request.web_server import png
 from workers.engines.whisper.engine import tone
 
 TRANSCRIBE = "/v1/audio/transcriptions"
@@ -25,7 +25,7 @@ EDIT = "/v1/images/edits"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_every_format_of_a_transcription(crowd: Crowd) -> None:
+async def test_every_format_of_a_transcription(setup: MediaSetup) -> None:
     types = {
         "json": "application/json",
         "verbose_json": "application/json",
@@ -34,48 +34,48 @@ async def test_every_format_of_a_transcription(crowd: Crowd) -> None:
         "vtt": "text/vtt",
     }
     for wanted, kind in types.items():
-        answer = await crowd.upload(
+        answer = await setup.upload(
             TRANSCRIBE, file=tone(), model="tiny.en", response_format=wanted
         )
         assert answer.status == 200
         assert answer.headers["content-type"].startswith(kind), wanted
         assert answer.headers["x-headrace-served-by"].startswith("node:")
         assert answer.body
-    assert len(crowd.ears.jobs) == len(types)
+    assert len(setup.whisper.jobs) == len(types)
 
 
-async def test_a_model_need_not_be_named(crowd: Crowd) -> None:
+async def test_a_model_need_not_be_named(setup: MediaSetup) -> None:
     for path in (TRANSCRIBE, "/audio/transcriptions", TRANSLATE):
-        assert (await crowd.upload(path, file=tone())).json["text"]
-    translated = [job["translate"].content for job in crowd.ears.jobs]
+        assert (await setup.upload(path, file=tone())).json["text"]
+    translated = [job["translate"].content for job in setup.whisper.jobs]
     assert translated == [b"false", b"false", b"true"]
-    other = await crowd.fabric.worker(crowd.ears.url, kind="whisper", models=["base"])
-    await crowd.fabric.served("base", "echo", "flux", "tiny.en")
-    answer = await crowd.upload(TRANSCRIBE, file=tone())
+    other = await setup.fabric.worker(setup.whisper.url, kind="whisper", models=["base"])
+    await setup.fabric.served("base", "echo", "flux", "tiny.en")
+    answer = await setup.upload(TRANSCRIBE, file=tone())
     assert answer.told == (400, "invalid_request", "model")
     assert "base, tiny.en" in answer.error["message"]
     await other.stop()
-    await crowd.fabric.served("echo", "flux", "tiny.en")
+    await setup.fabric.served("echo", "flux", "tiny.en")
 
 
-async def test_models_that_cannot(crowd: Crowd) -> None:
+async def test_models_that_cannot(setup: MediaSetup) -> None:
     for name, told in (
         ("flux", (400, "unsupported_endpoint", "model")),
         ("nobody", (404, "model_not_found", "model")),
     ):
-        assert (await crowd.upload(TRANSCRIBE, file=tone(), model=name)).told == told
+        assert (await setup.upload(TRANSCRIBE, file=tone(), model=name)).told == told
     for path, body in (
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
         (GENERATE, {"prompt": "a cat"}),
     ):
-        answer = await crowd.post(path, {"model": "tiny.en", **body})
+        answer = await setup.post(path, {"model": "tiny.en", **body})
         assert answer.told == (400, "unsupported_endpoint", "model")
         assert TRANSCRIBE in answer.error["message"]
 
 
-async def test_a_transcription_as_events(crowd: Crowd) -> None:
-    whole = (await crowd.upload(TRANSCRIBE, file=tone())).json
-    answer = await crowd.upload(TRANSCRIBE, file=tone(), stream="true")
+async def test_a_transcription_as_events(setup: MediaSetup) -> None:
+    whole = (await setup.upload(TRANSCRIBE, file=tone())).json
+    answer = await setup.upload(TRANSCRIBE, file=tone(), stream="true")
     assert answer.headers["content-type"].startswith("text/event-stream")
     *deltas, done = answer.events
     assert len(deltas) > 1, "one for each segment"
@@ -84,7 +84,7 @@ async def test_a_transcription_as_events(crowd: Crowd) -> None:
     assert done == {"type": "transcript.text.done", **whole}
 
 
-async def test_what_clients_send_though_it_changes_nothing(crowd: Crowd) -> None:
+async def test_what_clients_send_though_it_changes_nothing(setup: MediaSetup) -> None:
     for fields in (
         {"language": ""},
         {"language": "auto"},
@@ -93,32 +93,32 @@ async def test_what_clients_send_though_it_changes_nothing(crowd: Crowd) -> None
         {"stream": "False"},
         {"vad": "false"},
     ):
-        assert (await crowd.upload(TRANSCRIBE, file=tone(), **fields)).json["text"]
-    assert {job["language"].content for job in crowd.ears.jobs} == {b"auto"}
-    assert (await crowd.upload(TRANSCRIBE, file=tone(), language="English")).json["text"]
-    assert crowd.ears.jobs[-1]["language"].content == b"en", "as answers themselves name it"
+        assert (await setup.upload(TRANSCRIBE, file=tone(), **fields)).json["text"]
+    assert {job["language"].content for job in setup.whisper.jobs} == {b"auto"}
+    assert (await setup.upload(TRANSCRIBE, file=tone(), language="English")).json["text"]
+    assert setup.whisper.jobs[-1]["language"].content == b"en", "as answers themselves name it"
 
 
-async def test_a_model_that_knows_english_alone_translates_in_name_only(crowd: Crowd) -> None:
+async def test_a_model_that_knows_english_alone_translates_in_name_only(setup: MediaSetup) -> None:
     """English is what a translation of it is, so that it is answered; the rest is said."""
     why = "the model knows English alone; speech in another language is not translated"
     for path, fields in ((TRANSLATE, {}), (TRANSCRIBE, {"translate": "true"})):
-        answer = await crowd.upload(path, file=tone(), model="tiny.en", **fields)
+        answer = await setup.upload(path, file=tone(), model="tiny.en", **fields)
         assert (answer.status, bool(answer.json["text"])) == (200, True)
         assert why in answer.headers["x-headrace-warning"]
     for fields in ({}, {"translate": "false"}):
-        answer = await crowd.upload(TRANSCRIBE, file=tone(), model="tiny.en", **fields)
+        answer = await setup.upload(TRANSCRIBE, file=tone(), model="tiny.en", **fields)
         assert (answer.status, "x-headrace-warning" in answer.headers) == (200, False)
-    async with crowd.fabric.session.get(
-        crowd.url + "/v1/models/tiny.en", headers=crowd.fabric.headers
+    async with setup.fabric.session.get(
+        setup.url + "/v1/models/tiny.en", headers=setup.fabric.headers
     ) as page:
         assert (await page.json())["headrace"]["ignores"]["translate"]["why"] == why
 
 
-async def test_fields_of_whisper_server_reach_it(crowd: Crowd) -> None:
+async def test_fields_of_whisper_server_reach_it(setup: MediaSetup) -> None:
     own = {"no_timestamps": "true", "beam_size": "5", "offset_t": "0", "entropy_thold": "2.8"}
-    assert (await crowd.upload(TRANSCRIBE, file=tone(), **own)).json["text"]
-    job = crowd.ears.jobs[-1]
+    assert (await setup.upload(TRANSCRIBE, file=tone(), **own)).json["text"]
+    job = setup.whisper.jobs[-1]
     assert {name: float(job[name].content) for name in own if name != "no_timestamps"} == {
         "beam_size": 5,
         "offset_t": 0,
@@ -127,9 +127,9 @@ async def test_fields_of_whisper_server_reach_it(crowd: Crowd) -> None:
     assert job["no_timestamps"].content == b"true"
     assert job["response_format"].content == b"verbose_json", "this one is the fabric's"
     lenient = {"x-headrace-lenient": "true"}
-    answer = await crowd.post(TRANSCRIBE, *form(file=tone(), beam_size="5"), headers=lenient)
+    answer = await setup.post(TRANSCRIBE, *form(file=tone(), beam_size="5"), headers=lenient)
     assert (answer.status, "x-headrace-warning" in answer.headers) == (200, False)
-    answer = await crowd.post(TRANSCRIBE, *form(file=tone(), vad="true"), headers=lenient)
+    answer = await setup.post(TRANSCRIBE, *form(file=tone(), vad="true"), headers=lenient)
     assert "vad" in answer.headers["x-headrace-warning"]
 
 
@@ -171,16 +171,16 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_bad_forms_are_refused_by_name(crowd: Crowd) -> None:
+async def test_bad_forms_are_refused_by_name(setup: MediaSetup) -> None:
     for fields, param in BAD_FORMS:
-        answer = await crowd.upload(TRANSCRIBE, **fields)
+        answer = await setup.upload(TRANSCRIBE, **fields)
         assert answer.status == 400, fields
         assert answer.error["param"] == param, (answer.error, list(fields))
-    assert crowd.ears.jobs == []
-    assert (await crowd.upload(TRANSCRIBE, file=tone())).status == 200
+    assert setup.whisper.jobs == []
+    assert (await setup.upload(TRANSCRIBE, file=tone())).status == 200
 
 
-async def test_what_is_no_form(crowd: Crowd) -> None:
+async def test_what_is_no_form(setup: MediaSetup) -> None:
     body, kind = form(file=tone())
     boundary = kind.partition("=")[2]
     for raw, content_type, word in (
@@ -198,57 +198,57 @@ async def test_what_is_no_form(crowd: Crowd) -> None:
         (body.replace(b"form-data;", b"attachment;"), kind, "no name"),
         (*multipart.encode([Part("x", b"")] * 200), "128 parts"),
     ):
-        answer = await crowd.post(TRANSCRIBE, raw, content_type)
+        answer = await setup.post(TRANSCRIBE, raw, content_type)
         assert answer.told[:2] == (400, "invalid_request"), content_type
         assert word in answer.error["message"]
-    assert crowd.ears.jobs == []
+    assert setup.whisper.jobs == []
 
 
-async def test_a_lenient_client_is_warned(crowd: Crowd) -> None:
+async def test_a_lenient_client_is_warned(setup: MediaSetup) -> None:
     lenient = {"x-headrace-lenient": "true"}
     body = form(file=tone(), hotwords="x", chunking_strategy="none")
     for path in (TRANSCRIBE, TRANSLATE):
-        answer = await crowd.post(path, *body, lenient)
+        answer = await setup.post(path, *body, lenient)
         assert answer.status == 200, answer.body
         assert answer.json["text"]
         assert "hotwords" in answer.headers["x-headrace-warning"]
         assert "chunking_strategy" in answer.headers["x-headrace-warning"]
-    assert len(crowd.ears.jobs) == 2
-    answer = await crowd.post(TRANSCRIBE, *form(file=tone(), temperature="warm"), lenient)
+    assert len(setup.whisper.jobs) == 2
+    answer = await setup.post(TRANSCRIBE, *form(file=tone(), temperature="warm"), lenient)
     assert answer.told == (400, "invalid_request", "temperature")
 
 
-async def test_large_uploads_arrive_whole_and_larger_ones_are_not_read(crowd: Crowd) -> None:
+async def test_large_uploads_arrive_whole_and_larger_ones_are_not_read(setup: MediaSetup) -> None:
     large = tone(300)
     assert len(large) > 9_000_000
-    assert (await crowd.upload(TRANSCRIBE, file=large)).status == 200
-    assert crowd.ears.jobs[0]["file"].content == large
+    assert (await setup.upload(TRANSCRIBE, file=large)).status == 200
+    assert setup.whisper.jobs[0]["file"].content == large
     body, kind = form(file=bytes(50_000_000))
     for path, content_type in ((TRANSCRIBE, kind), (EDIT, kind), (GENERATE, "application/json")):
-        answer = await crowd.post(path, body, content_type)
+        answer = await setup.post(path, body, content_type)
         assert answer.told == (413, "request_too_large", None)
 
 
 @pytest.mark.parametrize("seconds", [1, 20, 120])
-async def test_a_client_that_leaves_frees_the_engine(crowd: Crowd, seconds: int) -> None:
+async def test_a_client_that_leaves_frees_the_engine(setup: MediaSetup, seconds: int) -> None:
     """Whatever the size of what it sent."""
-    ears = crowd.ears
-    ears.open.clear()
-    ears.came.clear()
-    ears.left.clear()
-    asked = asyncio.create_task(crowd.upload(TRANSCRIBE, file=tone(seconds)))
+    whisper = setup.whisper
+    whisper.open.clear()
+    whisper.came.clear()
+    whisper.left.clear()
+    asked = asyncio.create_task(setup.upload(TRANSCRIBE, file=tone(seconds)))
     async with asyncio.timeout(PATIENCE):
-        await ears.came.wait()
+        await whisper.came.wait()
         asked.cancel()
-        await ears.left.wait()
-    ears.open.set()
-    assert (await crowd.upload(TRANSCRIBE, file=tone())).status == 200
+        await whisper.left.wait()
+    whisper.open.set()
+    assert (await setup.upload(TRANSCRIBE, file=tone())).status == 200
 
 
-async def test_a_key_is_needed(crowd: Crowd) -> None:
+async def test_a_key_is_needed(setup: MediaSetup) -> None:
     body = form(file=tone())
     for path in (TRANSCRIBE, TRANSLATE, GENERATE, EDIT, "/v1/images/variations"):
-        answer = await crowd.post(path, *body, {"Authorization": "Bearer wrong"})
+        answer = await setup.post(path, *body, {"Authorization": "Bearer wrong"})
         assert answer.told == (401, "invalid_api_key", None)
 
 
@@ -289,9 +289,9 @@ def uploads(draw: st.DrawFn) -> tuple[bytes, str]:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-async def test_no_form_does_any_harm(crowd: Crowd, path: str, sent: tuple[bytes, str]) -> None:
-    answer = await crowd.post(path, *sent)
+async def test_no_form_does_any_harm(setup: MediaSetup, path: str, sent: tuple[bytes, str]) -> None:
+    answer = await setup.post(path, *sent)
     assert answer.status == 200 or answer.error["type"] == "invalid_request_error"
     assert answer.status < 500
     assert b"Traceback" not in answer.body
-    assert not any(process.count("internal") for process in crowd.fabric.processes)
+    assert not any(process.count("internal") for process in setup.fabric.processes)

@@ -38,14 +38,14 @@ each_chat = pytest.mark.parametrize("model", CHATS)
 
 
 @dataclass(slots=True)
-class Site:
+class EnginesSetup:
     fabric: Fabric
     client: openai.AsyncOpenAI
     llama: LlamaCpp
     ollama: Ollama
     vllm: Vllm
-    ears: WhisperSim
-    hands: SdServer
+    whisper: WhisperSim
+    sdserver: SdServer
 
     async def chat(self, model: str, text: Any = "a b c", **more: Any) -> Any:
         messages: Any = [{"role": "user", "content": text}]
@@ -63,45 +63,45 @@ class Site:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+async def setup(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EnginesSetup]:
     home = tmp_path_factory.mktemp("fabric")
     seeing = Model("tiny:latest", ("completion", "tools", "vision"), num_ctx=2048)
     async with AsyncExitStack() as stack:
         broker = stack.enter_context(brokers.start(home / "broker", 0, 0))
         llama, ollama = LlamaCpp(), Ollama(seeing)
         llama.documents[CHAT] = 200, {"choices": [{"message": {"content": "hi"}}]}
-        vllm, hands = Vllm(senses=("vision", "audio")), SdServer(native=False)
-        for sim in (llama, ollama, vllm, hands):
+        vllm, sdserver = Vllm(senses=("vision", "audio")), SdServer(native=False)
+        for sim in (llama, ollama, vllm, sdserver):
             await stack.enter_async_context(sim)
-        ears = await stack.enter_async_context(whisper_sim())
+        whisper = await stack.enter_async_context(whisper_sim())
         made = await stack.enter_async_context(fabric(broker, home))
         await made.ingress(routes=CHATS)
         await made.worker(llama.url, kind="llamacpp")
         await made.worker(ollama.url, kind="ollama")
         await made.worker(vllm.url, kind="vllm")
-        await made.worker(ears.url, kind="whisper", models=["ears"])
-        await made.worker(hands.url, kind="sdcpp", models=["hands"])
+        await made.worker(whisper.url, kind="whisper", models=["ears"])
+        await made.worker(sdserver.url, kind="sdcpp", models=["hands"])
         await made.served("own", "tiny:latest", "tiny", "ears", "hands")
         client = openai.AsyncOpenAI(base_url=made.url + "/v1", api_key=KEY, max_retries=0)
         async with client:
-            yield Site(made, client, llama, ollama, vllm, ears, hands)
+            yield EnginesSetup(made, client, llama, ollama, vllm, whisper, sdserver)
 
 
-async def test_refusals_of_every_engine_have_openais_shape(site: Site) -> None:
+async def test_refusals_of_every_engine_have_openais_shape(setup: EnginesSetup) -> None:
     """The engines: a number for a code, text/plain, a mere string."""
     faults = [
-        await site.refused("gpt-vllm", max_tokens=100_000),
-        await site.refused("gpt-ollama", [{"type": "image_url", "image_url": {"url": PICTURE}}]),
+        await setup.refused("gpt-vllm", max_tokens=100_000),
+        await setup.refused("gpt-ollama", [{"type": "image_url", "image_url": {"url": PICTURE}}]),
     ]
-    site.ears.status = 400
-    picture = (await site.client.images.generate(prompt="a", size="64x64", model="hands")).data
+    setup.whisper.status = 400
+    picture = (await setup.client.images.generate(prompt="a", size="64x64", model="hands")).data
     assert picture
     with pytest.raises(openai.APIStatusError) as deaf:
-        await site.client.audio.transcriptions.create(file=("a.wav", tone()), model="ears")
-    site.ears.status = 200
+        await setup.client.audio.transcriptions.create(file=("a.wav", tone()), model="ears")
+    setup.whisper.status = 200
     png = base64.b64decode(picture[0].b64_json or "")
     with pytest.raises(openai.APIStatusError) as blind:
-        await site.client.images.edit(
+        await setup.client.images.edit(
             image=("a.png", png), prompt="a", model="hands", output_format="webp"
         )
     for fault in (*faults, deaf.value, blind.value):
@@ -112,12 +112,12 @@ async def test_refusals_of_every_engine_have_openais_shape(site: Site) -> None:
         assert len(fault.message) > 20
 
 
-async def test_an_unknown_model_is_a_404_at_every_endpoint(site: Site) -> None:
+async def test_an_unknown_model_is_a_404_at_every_endpoint(setup: EnginesSetup) -> None:
     """llama-server, whisper-server and sd-server do not look at the name."""
-    client = site.client
+    client = setup.client
     name: dict[str, Any] = {"model": "nobody"}
     asks = (
-        site.chat("nobody"),
+        setup.chat("nobody"),
         client.completions.create(prompt="a", **name),
         client.embeddings.create(input="a", **name),
         client.responses.create(input="a", **name),
@@ -131,9 +131,9 @@ async def test_an_unknown_model_is_a_404_at_every_endpoint(site: Site) -> None:
 
 
 @each_chat
-async def test_a_stream_begins_with_the_role_and_text(site: Site, model: str) -> None:
+async def test_a_stream_begins_with_the_role_and_text(setup: EnginesSetup, model: str) -> None:
     """llama-server: null; vLLM: empty; Ollama: its first token."""
-    chunks = [chunk async for chunk in await site.chat(model, stream=True)]
+    chunks = [chunk async for chunk in await setup.chat(model, stream=True)]
     first = chunks[0].choices[0].delta
     assert first.role == "assistant"
     assert isinstance(first.content, str)
@@ -143,12 +143,12 @@ async def test_a_stream_begins_with_the_role_and_text(site: Site, model: str) ->
 @each_chat
 @pytest.mark.parametrize("stream", [False, True])
 async def test_answers_have_the_asked_name_and_ids_of_their_own(
-    site: Site, model: str, stream: bool
+    setup: EnginesSetup, model: str, stream: bool
 ) -> None:
     """llama-server names a path or an alias. Ollama draws ids from 999 numbers."""
     ids = set()
     for _ in range(2):
-        answer = await site.chat(model, stream=stream)
+        answer = await setup.chat(model, stream=stream)
         parts = [part async for part in answer] if stream else [answer]
         assert {part.model for part in parts} == {model}
         assert len({part.id for part in parts}) == 1
@@ -157,119 +157,121 @@ async def test_answers_have_the_asked_name_and_ids_of_their_own(
     assert len(ids) == (1 if model == "gpt-llamacpp" else 2), "the simulator has but one"
 
 
-async def test_several_choices_of_an_engine_that_gives_one(site: Site) -> None:
-    answer = await site.chat("gpt-ollama", n=3)
+async def test_several_choices_of_an_engine_that_gives_one(setup: EnginesSetup) -> None:
+    answer = await setup.chat("gpt-ollama", n=3)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
     assert answer.usage.completion_tokens == 9
-    assert answer.usage.prompt_tokens == (await site.chat("gpt-ollama")).usage.prompt_tokens
+    assert answer.usage.prompt_tokens == (await setup.chat("gpt-ollama")).usage.prompt_tokens
 
 
-async def test_a_limit_that_the_engine_does_not_know(site: Site) -> None:
-    answer = await site.chat("gpt-ollama", "a b c d", max_completion_tokens=2)
+async def test_a_limit_that_the_engine_does_not_know(setup: EnginesSetup) -> None:
+    answer = await setup.chat("gpt-ollama", "a b c d", max_completion_tokens=2)
     assert answer.choices[0].message.content == "a b"
     assert answer.choices[0].finish_reason == "length"
 
 
 @pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
-async def test_a_tool_choice_that_would_not_be_heeded_is_refused(site: Site, model: str) -> None:
+async def test_a_tool_choice_that_would_not_be_heeded_is_refused(
+    setup: EnginesSetup, model: str
+) -> None:
     """llama-server's is heeded: tests/unit/workers/engines/llamacpp/tools/test_chat.py."""
-    before = len(site.asked(model))
-    fault = await site.refused(model, tools=[TOOL], tool_choice="required")
+    before = len(setup.asked(model))
+    fault = await setup.refused(model, tools=[TOOL], tool_choice="required")
     assert (fault.status_code, fault.code) == (400, "unsupported_parameter")
     assert fault.param == ("tool_choice" if model == "gpt-ollama" else "tools")
-    assert len(site.asked(model)) <= before + (model != "gpt-llamacpp")
+    assert len(setup.asked(model)) <= before + (model != "gpt-llamacpp")
 
 
 @pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_too_long_a_prompt_is_refused(site: Site, model: str, stream: bool) -> None:
+async def test_too_long_a_prompt_is_refused(setup: EnginesSetup, model: str, stream: bool) -> None:
     """Ollama itself cuts it without a word. llama-server: tests/acceptance/test_chat.py."""
-    fault = await site.refused(model, "word " * 9000, stream=stream)
+    fault = await setup.refused(model, "word " * 9000, stream=stream)
     assert (fault.status_code, fault.code) == (400, "context_length_exceeded")
     assert fault.param == "messages"
 
 
-async def test_nor_does_a_response_lose_its_beginning(site: Site) -> None:
+async def test_nor_does_a_response_lose_its_beginning(setup: EnginesSetup) -> None:
     with pytest.raises(openai.BadRequestError) as fault:
-        await site.client.responses.create(model="gpt-ollama", input="word " * 9000)
+        await setup.client.responses.create(model="gpt-ollama", input="word " * 9000)
     assert (fault.value.code, fault.value.param) == ("context_length_exceeded", "input")
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_recording_in_a_chat_reaches_the_engine_that_hears(
-    site: Site, stream: bool
+    setup: EnginesSetup, stream: bool
 ) -> None:
     heard = {"data": base64.b64encode(tone()).decode(), "format": "wav"}
     said = [{"type": "text", "text": "a b c"}, {"type": "input_audio", "input_audio": heard}]
-    answer = await site.chat("gpt-vllm", said, stream=stream)
+    answer = await setup.chat("gpt-vllm", said, stream=stream)
     if stream:
         answer = "".join([c.choices[0].delta.content or "" async for c in answer if c.choices])
     else:
         answer = answer.choices[0].message.content
     assert answer == "a b c"
-    assert site.asked("gpt-vllm")[-1]["messages"][0]["content"] == said
+    assert setup.asked("gpt-vllm")[-1]["messages"][0]["content"] == said
 
 
-async def test_nor_one_that_cannot_hear(site: Site) -> None:
+async def test_nor_one_that_cannot_hear(setup: EnginesSetup) -> None:
     heard = {"data": base64.b64encode(tone()).decode(), "format": "wav"}
-    fault = await site.refused("gpt-llamacpp", [{"type": "input_audio", "input_audio": heard}])
+    fault = await setup.refused("gpt-llamacpp", [{"type": "input_audio", "input_audio": heard}])
     assert (fault.status_code, fault.param) == (400, "messages[0].content[0].input_audio")
     assert "tiny" in str(fault)
 
 
 @each_chat
-async def test_no_engine_gets_an_address_to_fetch(site: Site, model: str) -> None:
-    before = len(site.asked(model))
+async def test_no_engine_gets_an_address_to_fetch(setup: EnginesSetup, model: str) -> None:
+    before = len(setup.asked(model))
     for url in ("http://127.0.0.1:1/a.png", "http://169.254.169.254/", "file:///etc/passwd"):
         part = {"type": "image_url", "image_url": {"url": url}}
-        assert (await site.refused(model, [part])).status_code == 400
-    assert len(site.asked(model)) == before
+        assert (await setup.refused(model, [part])).status_code == 400
+    assert len(setup.asked(model)) == before
 
 
-async def test_no_more_jobs_than_slots_reach_an_engine(site: Site) -> None:
+async def test_no_more_jobs_than_slots_reach_an_engine(setup: EnginesSetup) -> None:
     """Its own queue is silent and, but for Ollama's, has no bound."""
-    before = len(site.asked("gpt-ollama"))
-    site.ollama.gate.clear()
-    chats = [asyncio.create_task(site.chat("gpt-ollama")) for _ in range(3)]
-    await site.fabric.jobs(3)
-    await site.ollama.sent(CHAT, before + 1)
-    assert len(site.asked("gpt-ollama")) == before + 1
-    site.ollama.gate.set()
+    before = len(setup.asked("gpt-ollama"))
+    setup.ollama.gate.clear()
+    chats = [asyncio.create_task(setup.chat("gpt-ollama")) for _ in range(3)]
+    await setup.fabric.jobs(3)
+    await setup.ollama.sent(CHAT, before + 1)
+    assert len(setup.asked("gpt-ollama")) == before + 1
+    setup.ollama.gate.set()
     await asyncio.gather(*chats)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
-async def test_who_leaves_frees_the_engine(site: Site, model: str, stream: bool) -> None:
-    sim = site.ollama if model == "gpt-ollama" else site.vllm
+async def test_who_leaves_frees_the_engine(setup: EnginesSetup, model: str, stream: bool) -> None:
+    sim = setup.ollama if model == "gpt-ollama" else setup.vllm
     left, asked = len(await sim.seen("left", 0)), len(sim.asked(CHAT))
     sim.gate.clear()
-    chat = asyncio.create_task(site.chat(model, stream=stream))
+    chat = asyncio.create_task(setup.chat(model, stream=stream))
     await sim.sent(CHAT, asked + 1)
     chat.cancel()
     await sim.seen("left", left + 1)
     sim.gate.set()
-    assert (await site.chat(model)).choices
+    assert (await setup.chat(model)).choices
 
 
-async def test_nothing_of_the_engines_shows(site: Site) -> None:
+async def test_nothing_of_the_engines_shows(setup: EnginesSetup) -> None:
     """Paths of models and LoRAs, pages that load or tell, headers that let any web page in."""
-    http, headers = site.fabric.session, {**site.fabric.headers, "Origin": "http://evil.example"}
+    http, headers = setup.fabric.session, {**setup.fabric.headers, "Origin": "http://evil.example"}
     pages = ("/load", "/sdcpp/v1/capabilities", "/sdapi/v1/loras", "/props", "/slots", "/api/tags")
     for path in pages:
         for method in ("GET", "POST"):
-            async with http.request(method, site.fabric.url + path, headers=headers) as answer:
+            async with http.request(method, setup.fabric.url + path, headers=headers) as answer:
                 assert answer.status == 404
     bodies = {
         CHAT: {"model": "gpt-vllm", "messages": [{"role": "user", "content": "hi"}]},
         "/v1/images/generations": {"model": "hands", "prompt": "a", "size": "64x64"},
     }
     for path, body in bodies.items():
-        async with http.post(site.fabric.url + path, json=body, headers=headers) as answer:
+        async with http.post(setup.fabric.url + path, json=body, headers=headers) as answer:
             assert answer.status == 200
             assert not [name for name in answer.headers if name.lower().startswith("access-")]
             assert answer.headers.get("server") is None
-    async with http.get(site.fabric.url + "/v1/models", headers=headers) as answer:
+    async with http.get(setup.fabric.url + "/v1/models", headers=headers) as answer:
         text = await answer.text()
     for leak in ('"root"', "safetensors", "gguf", "/models/", "127.0.0.1"):
         assert leak not in text

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.uploads import Answer, Crowd, form
-from tests.unit.ingress.request.web_site import png
+from tests.integration.uploads import Answer, MediaSetup, form
+from tests.unit.ingress.request.web_server import png
 
 GENERATE = "/v1/images/generations"
 EDIT = "/v1/images/edits"
@@ -22,47 +22,47 @@ def pictures(answer: Answer) -> list[bytes]:
     return [base64.b64decode(item["b64_json"], validate=True) for item in answer.json["data"]]
 
 
-async def test_pictures_as_base64(crowd: Crowd) -> None:
+async def test_pictures_as_base64(setup: MediaSetup) -> None:
     asked = {"prompt": "a cat", "size": "64x64", "n": 2, "seed": 7}
     for path in (GENERATE, "/images/generations"):
         for more in ({}, {"model": "flux", "response_format": "b64_json"}):
-            found = pictures(await crowd.post(path, {**asked, **more}))
+            found = pictures(await setup.post(path, {**asked, **more}))
             assert [picture[:4] for picture in found] == [b"\x89PNG"] * 2
-    assert {draw.prompt for draw in crowd.hands.drawn} == {"a cat"}
+    assert {draw.prompt for draw in setup.sdserver.drawn} == {"a cat"}
 
 
-async def test_pictures_by_url(crowd: Crowd) -> None:
+async def test_pictures_by_url(setup: MediaSetup) -> None:
     asked = {"prompt": "a cat", "size": "64x64", "n": 2, "seed": 7, "output_format": "webp"}
-    whole = pictures(await crowd.post(GENERATE, asked))
-    answer = await crowd.post(GENERATE, {**asked, "response_format": "url"})
+    whole = pictures(await setup.post(GENERATE, asked))
+    answer = await setup.post(GENERATE, {**asked, "response_format": "url"})
     assert answer.status == 200
     assert all(item.keys() == {"url"} for item in answer.json["data"])
     urls = [item["url"] for item in answer.json["data"]]
-    assert all(url.startswith(f"{crowd.url}/v1/images/files/") for url in urls)
+    assert all(url.startswith(f"{setup.url}/v1/images/files/") for url in urls)
     for url, picture in zip(urls, whole, strict=True):
-        shown = await crowd.look(url)
+        shown = await setup.look(url)
         assert (shown.status, shown.body) == (200, picture)
         assert shown.headers["content-type"] == "image/webp"
         assert shown.headers["cache-control"].startswith("private, max-age=")
         assert shown.headers["x-content-type-options"] == "nosniff"
-        assert (await crowd.look(url.replace("/v1/", "/"))).body == picture
+        assert (await setup.look(url.replace("/v1/", "/"))).body == picture
 
 
-async def test_clients_of_an_old_name_expect_addresses(crowd: Crowd) -> None:
-    other = await crowd.fabric.worker(crowd.hands.url, kind="sdcpp", models=["dall-e-3"])
-    await crowd.fabric.served("dall-e-3", "echo", "flux", "tiny.en")
+async def test_clients_of_an_old_name_expect_addresses(setup: MediaSetup) -> None:
+    other = await setup.fabric.worker(setup.sdserver.url, kind="sdcpp", models=["dall-e-3"])
+    await setup.fabric.served("dall-e-3", "echo", "flux", "tiny.en")
     asked = {"prompt": "a cat", "size": "64x64", "model": "dall-e-3"}
-    assert "url" in (await crowd.post(GENERATE, asked)).json["data"][0]
-    assert pictures(await crowd.post(GENERATE, {**asked, "response_format": "b64_json"}))
-    answer = await crowd.post(GENERATE, {"prompt": "a cat", "size": "64x64"})
+    assert "url" in (await setup.post(GENERATE, asked)).json["data"][0]
+    assert pictures(await setup.post(GENERATE, {**asked, "response_format": "b64_json"}))
+    answer = await setup.post(GENERATE, {"prompt": "a cat", "size": "64x64"})
     assert answer.told == (400, "invalid_request", "model")
     await other.stop()
-    await crowd.fabric.served("echo", "flux", "tiny.en")
+    await setup.fabric.served("echo", "flux", "tiny.en")
 
 
-async def test_an_address_cannot_be_changed(crowd: Crowd) -> None:
+async def test_an_address_cannot_be_changed(setup: MediaSetup) -> None:
     asked = {"prompt": "a cat", "size": "64x64", "response_format": "url"}
-    (item,) = (await crowd.post(GENERATE, asked)).json["data"]
+    (item,) = (await setup.post(GENERATE, asked)).json["data"]
     url = item["url"]
     place, _, signature = url.rpartition("=")
     for other in (
@@ -71,56 +71,56 @@ async def test_an_address_cannot_be_changed(crowd: Crowd) -> None:
         url.partition("?")[0],
         place + "=" + signature.swapcase(),
         url.replace("files/", "files/x"),
-        f"{crowd.url}/v1/images/files/a?expires=é&signature=%ff%00",
+        f"{setup.url}/v1/images/files/a?expires=é&signature=%ff%00",
     ):
-        assert (await crowd.look(other)).told == (403, "forbidden", None), other
-    for other in (f"{crowd.url}/v1/images/files/", f"{crowd.url}/v1/images/files/a/b"):
-        assert (await crowd.look(other)).told[:2] == (404, "not_found")
-    async with crowd.fabric.session.post(url) as answer:
+        assert (await setup.look(other)).told == (403, "forbidden", None), other
+    for other in (f"{setup.url}/v1/images/files/", f"{setup.url}/v1/images/files/a/b"):
+        assert (await setup.look(other)).told[:2] == (404, "not_found")
+    async with setup.fabric.session.post(url) as answer:
         assert answer.status == 405
 
 
-async def test_an_address_begins_as_the_client_or_the_config_says(crowd: Crowd) -> None:
+async def test_an_address_begins_as_the_client_or_the_config_says(setup: MediaSetup) -> None:
     asked = {"prompt": "a cat", "size": "64x64", "response_format": "url"}
     for host, begins in (
         ("ai.example:8443", "http://ai.example:8443/v1/images/files/"),
         ("[::1]:80", "http://[::1]:80/v1/images/files/"),
-        ("evil.example/<script>", f"{crowd.url}/v1/images/files/"),
+        ("evil.example/<script>", f"{setup.url}/v1/images/files/"),
     ):
-        answer = await crowd.post(GENERATE, asked, headers={"Host": host})
+        answer = await setup.post(GENERATE, asked, headers={"Host": host})
         assert answer.json["data"][0]["url"].startswith(begins)
-    other = await crowd.fabric.ingress({"ingress.public_url": "https://ai.example/fabric/"})
-    second = Crowd(crowd.fabric, crowd.ears, crowd.hands, other.url)
-    await crowd.fabric.served("echo", "flux", "tiny.en", url=other.url)
+    other = await setup.fabric.ingress({"ingress.public_url": "https://ai.example/fabric/"})
+    second = MediaSetup(setup.fabric, setup.whisper, setup.sdserver, other.url)
+    await setup.fabric.served("echo", "flux", "tiny.en", url=other.url)
     url = (await second.post(GENERATE, {**asked, "model": "flux"})).json["data"][0]["url"]
     assert url.startswith("https://ai.example/fabric/v1/images/files/")
     path = url.removeprefix("https://ai.example/fabric")
     assert (await second.look(other.url + path)).status == 200
-    assert (await crowd.look(crowd.url + path)).status == 403
+    assert (await setup.look(setup.url + path)).status == 403
 
 
-async def test_edits(crowd: Crowd) -> None:
+async def test_edits(setup: MediaSetup) -> None:
     sizes = [png(64, 64), png(72, 64)]
-    answer = await crowd.upload(EDIT, image__=sizes, prompt="bluer", n="2", mask=png(64, 64))
+    answer = await setup.upload(EDIT, image__=sizes, prompt="bluer", n="2", mask=png(64, 64))
     assert len(pictures(answer)) == 2
-    assert (crowd.hands.drawn[0].images, crowd.hands.drawn[0].prompt) == (2, "bluer")
-    answer = await crowd.upload(EDIT, image=sizes[0], prompt="bluer", response_format="url")
+    assert (setup.sdserver.drawn[0].images, setup.sdserver.drawn[0].prompt) == (2, "bluer")
+    answer = await setup.upload(EDIT, image=sizes[0], prompt="bluer", response_format="url")
     (item,) = answer.json["data"]
-    assert (await crowd.look(item["url"])).body[:4] == b"\x89PNG"
+    assert (await setup.look(item["url"])).body[:4] == b"\x89PNG"
     for nothing in ({"stream": "false"}, {"input_fidelity": "low"}, {"partial_images": "0"}):
-        assert pictures(await crowd.upload(EDIT, image=sizes[0], prompt="bluer", **nothing))
+        assert pictures(await setup.upload(EDIT, image=sizes[0], prompt="bluer", **nothing))
 
 
-async def test_pictures_as_events(crowd: Crowd) -> None:
+async def test_pictures_as_events(setup: MediaSetup) -> None:
     asked = {"prompt": "a cat", "size": "64x64", "n": 2, "seed": 7}
-    whole = [item["b64_json"] for item in (await crowd.post(GENERATE, asked)).json["data"]]
-    answer = await crowd.post(GENERATE, {**asked, "stream": True, "partial_images": 0})
+    whole = [item["b64_json"] for item in (await setup.post(GENERATE, asked)).json["data"]]
+    answer = await setup.post(GENERATE, {**asked, "stream": True, "partial_images": 0})
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert [each["type"] for each in answer.events] == ["image_generation.completed"] * 2
     assert [each["b64_json"] for each in answer.events] == whole
     assert {each["size"] for each in answer.events} == {"64x64"}
     for word in ("true", "True", "1"):
-        edited = await crowd.upload(EDIT, image=png(64, 64), prompt="bluer", stream=word)
+        edited = await setup.upload(EDIT, image=png(64, 64), prompt="bluer", stream=word)
         assert [each["type"] for each in edited.events] == ["image_edit.completed"]
 
 
@@ -155,18 +155,18 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_bad_requests(crowd: Crowd) -> None:
+async def test_bad_requests(setup: MediaSetup) -> None:
     for fields, param in BAD_REQUESTS:
-        answer = await crowd.post(GENERATE, fields)
+        answer = await setup.post(GENERATE, fields)
         assert answer.status == 400, fields
         assert answer.error["param"] == param, (fields, answer.error)
     for raw in (b"", b"{", b"[]", b'"a"', b'{"prompt":"\xff"}', b'{"prompt":"a","n":NaN}'):
-        assert (await crowd.post(GENERATE, raw)).told[0] == 400, raw
-    assert (await crowd.post(GENERATE, *form(prompt="a"))).told[0] == 400
-    assert crowd.hands.drawn == []
+        assert (await setup.post(GENERATE, raw)).told[0] == 400, raw
+    assert (await setup.post(GENERATE, *form(prompt="a"))).told[0] == 400
+    assert setup.sdserver.drawn == []
 
 
-async def test_bad_edits(crowd: Crowd) -> None:
+async def test_bad_edits(setup: MediaSetup) -> None:
     picture, text = png(64, 64), "bluer"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"prompt": text}, "image"),
@@ -187,22 +187,22 @@ async def test_bad_edits(crowd: Crowd) -> None:
         ({"image": picture, "prompt": text, "size": "0x0"}, "size"),
     ]
     for fields, param in cases:
-        answer = await crowd.upload(EDIT, **fields)
+        answer = await setup.upload(EDIT, **fields)
         assert answer.status == 400, fields.keys()
         assert answer.error["param"] == param, (answer.error, fields.keys())
-    assert (await crowd.post(EDIT, {"prompt": "a"})).told[0] == 400
-    assert crowd.hands.drawn == []
+    assert (await setup.post(EDIT, {"prompt": "a"})).told[0] == 400
+    assert setup.sdserver.drawn == []
 
 
-async def test_variations_are_no_promise(crowd: Crowd) -> None:
-    answer = await crowd.upload("/v1/images/variations", image=png(64, 64))
+async def test_variations_are_no_promise(setup: MediaSetup) -> None:
+    answer = await setup.upload("/v1/images/variations", image=png(64, 64))
     assert answer.told == (400, "unsupported_endpoint", None)
     assert EDIT in answer.error["message"]
 
 
-async def test_a_lenient_client_is_warned(crowd: Crowd) -> None:
+async def test_a_lenient_client_is_warned(setup: MediaSetup) -> None:
     asked = {"prompt": "a", "size": "64x64", "quality": "hd", "partial_images": 1}
-    answer = await crowd.post(GENERATE, asked, headers=LENIENT)
+    answer = await setup.post(GENERATE, asked, headers=LENIENT)
     assert len(pictures(answer)) == 1
     assert "quality has no effect" in answer.headers["x-headrace-warning"]
     assert "partial_images has no effect" in answer.headers["x-headrace-warning"]

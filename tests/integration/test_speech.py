@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {"model": "voice", "input": "Hello.", "voice": "alloy"}
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Mouth:
+class SpeechServer:
     """An engine with OpenAI's API that only speaks."""
 
     def __init__(self) -> None:
@@ -64,18 +64,18 @@ class Mouth:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def speaking(
     tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[tuple[Fabric, Mouth]]:
+) -> AsyncIterator[tuple[Fabric, SpeechServer]]:
     home: Path = tmp_path_factory.mktemp("fabric")
-    mouth = Mouth()
-    runner = await mouth.start()
+    server = SpeechServer()
+    runner = await server.start()
     try:
         with brokers.start(home / "broker", 0, 0) as broker:
             async with fabric(broker, home) as made:
                 await made.ingress()
-                await made.worker(mouth.url, kind="openai")
+                await made.worker(server.url, kind="openai")
                 await made.worker()
                 await made.served("echo", "voice")
-                yield made, mouth
+                yield made, server
     finally:
         await runner.cleanup()
 
@@ -91,8 +91,8 @@ async def post(made: Fabric, body: dict[str, Any], path: str = SPEECH) -> Answer
 
 
 @pytest.mark.parametrize("format_", [None, "mp3", "opus", "aac", "flac", "wav", "pcm"])
-async def test_the_sound_arrives_whole(speaking: tuple[Fabric, Mouth], format_: Any) -> None:
-    made, mouth = speaking
+async def test_the_sound_arrives_whole(speaking: tuple[Fabric, SpeechServer], format_: Any) -> None:
+    made, server = speaking
     more = {"response_format": format_} if format_ else {}
     async with client(made) as sdk:
         answer = await sdk.audio.speech.create(
@@ -102,7 +102,7 @@ async def test_the_sound_arrives_whole(speaking: tuple[Fabric, Mouth], format_: 
     assert answer.response.headers["content-type"] == f"audio/{format_ or 'mpeg'}"
     assert answer.response.headers["x-headrace-served-by"].startswith("node:")
     assert answer.response.headers["x-request-id"]
-    assert mouth.asked[-1] == {
+    assert server.asked[-1] == {
         **GOOD,
         "speed": 1.5,
         "instructions": "softly",
@@ -110,7 +110,7 @@ async def test_the_sound_arrives_whole(speaking: tuple[Fabric, Mouth], format_: 
     }
 
 
-async def test_the_sound_arrives_in_events(speaking: tuple[Fabric, Mouth]) -> None:
+async def test_the_sound_arrives_in_events(speaking: tuple[Fabric, SpeechServer]) -> None:
     made, _ = speaking
     answer = await post(made, {**GOOD, "stream_format": "sse"}, "/audio/speech")
     assert answer.status == 200
@@ -120,7 +120,7 @@ async def test_the_sound_arrives_in_events(speaking: tuple[Fabric, Mouth]) -> No
     assert [event["type"] for event in events] == ["speech.audio.delta"] * 2 + ["speech.audio.done"]
 
 
-async def test_a_model_need_not_be_named(speaking: tuple[Fabric, Mouth]) -> None:
+async def test_a_model_need_not_be_named(speaking: tuple[Fabric, SpeechServer]) -> None:
     made, _ = speaking
     answer = await post(made, {"input": "Hello.", "voice": "alloy"})
     assert answer.body == SOUND
@@ -145,13 +145,13 @@ async def test_a_model_need_not_be_named(speaking: tuple[Fabric, Mouth]) -> None
     ],
 )
 async def test_what_cannot_be_said_is_refused(
-    speaking: tuple[Fabric, Mouth], change: dict[str, Any], told: tuple[int, str, str]
+    speaking: tuple[Fabric, SpeechServer], change: dict[str, Any], told: tuple[int, str, str]
 ) -> None:
     made, _ = speaking
     assert (await post(made, {**GOOD, **change})).told == told
 
 
-async def test_a_model_that_speaks_does_nothing_else(speaking: tuple[Fabric, Mouth]) -> None:
+async def test_a_model_that_speaks_does_nothing_else(speaking: tuple[Fabric, SpeechServer]) -> None:
     made, _ = speaking
     body = {"model": "voice", "messages": [{"role": "user", "content": "hi"}]}
     answer = await post(made, body, "/v1/chat/completions")

@@ -70,13 +70,13 @@ def form(**fields: Value) -> tuple[bytes, str]:
 
 
 @dataclass(slots=True)
-class Crowd:
+class MediaSetup:
     """A running fabric with an engine that hears ("tiny.en"), one that draws ("flux"), and one that
     only chats ("echo"). `url`: of the ingress that is asked."""
 
     fabric: Fabric
-    ears: WhisperSim
-    hands: SdServer
+    whisper: WhisperSim
+    sdserver: SdServer
     url: str
 
     async def post(

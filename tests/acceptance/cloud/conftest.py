@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from tests.acceptance.cloud.cloud_fabric import SECRET, House, house
+from tests.acceptance.cloud.cloud_setup import SECRET, CloudSetup, open_cloud
 from tests.doubles.providers import OpenAI
 
 
 @pytest_asyncio.fixture
-async def here(tmp_path: Path) -> AsyncIterator[House]:
-    async with house(tmp_path) as made:
+async def setup(tmp_path: Path) -> AsyncIterator[CloudSetup]:
+    async with open_cloud(tmp_path) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""One house for a module: every kind of provider behind routes of its own, and nothing local."""
+"""One fabric for a module: every kind of provider behind routes of its own, and nothing local."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import openai
 
-from tests.acceptance.cloud.cloud_fabric import SECRET, House, house
+from tests.acceptance.cloud.cloud_setup import SECRET, CloudSetup, open_cloud
 from tests.doubles.providers import (
     Anthropic,
     Cloudflare,
@@ -80,10 +80,10 @@ def cost(model: str, sent: Exchange) -> int:
 
 
 @dataclass(slots=True)
-class Cloud:
+class AllProviders:
     """`spent`: micro-units charged so far."""
 
-    house: House
+    setup: CloudSetup
     sims: dict[str, Provider]
     client: openai.AsyncOpenAI
     spent: int = 0
@@ -126,19 +126,19 @@ class Cloud:
         look at the counter and the look at what is open."""
         async with asyncio.timeout(10):
             while True:
-                found = await self.house.balance()
-                if not found.reserved and found == await self.house.balance():
+                found = await self.setup.balance()
+                if not found.reserved and found == await self.setup.balance():
                     return found.available
                 await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
-async def cloud(
-    home: Path, more: Callable[[House, dict[str, Provider]], None] | None = None
-) -> AsyncIterator[Cloud]:
+async def all_providers(
+    home: Path, more: Callable[[CloudSetup, dict[str, Provider]], None] | None = None
+) -> AsyncIterator[AllProviders]:
     """`more` adds tables of its own."""
     async with AsyncExitStack() as stack:
-        here = await stack.enter_async_context(house(home))
+        setup = await stack.enter_async_context(open_cloud(home))
         sims: dict[str, Provider] = {
             "openai": OpenAI(key=SECRET),
             "google": Google(key=SECRET),
@@ -148,22 +148,22 @@ async def cloud(
         }
         for name, sim in sims.items():
             await stack.enter_async_context(sim)
-            here.provider(name, sim, kind=name, account_id="a1b2")
-        here.price("google", "gemini-embedding-001", input=1)
-        here.price("cloudflare", "@cf/meta/llama-3.1-8b-instruct", input=1, output=2)
-        here.price("openai", "gpt-3.5-turbo-instruct", input=1, output=2)
-        here.price("compatible", "some-model", input=3, output=4)
-        here.price("compatible", "embedder", input=5)
+            setup.provider(name, sim, kind=name, account_id="a1b2")
+        setup.price("google", "gemini-embedding-001", input=1)
+        setup.price("cloudflare", "@cf/meta/llama-3.1-8b-instruct", input=1, output=2)
+        setup.price("openai", "gpt-3.5-turbo-instruct", input=1, output=2)
+        setup.price("compatible", "some-model", input=3, output=4)
+        setup.price("compatible", "embedder", input=5)
         if more is not None:
-            more(here, sims)
+            more(setup, sims)
         for name, where in ROUTES.items():
-            here.route(name, [where])
-        await here.grant(GRANTED)
-        await here.ingress()
-        await here.fallback()
-        await here.provided("chat")
+            setup.route(name, [where])
+        await setup.grant(GRANTED)
+        await setup.ingress()
+        await setup.fallback()
+        await setup.provided("chat")
         client = openai.AsyncOpenAI(
-            base_url=f"{here.fabric.url}/v1", api_key=KEY, max_retries=0, timeout=30
+            base_url=f"{setup.fabric.url}/v1", api_key=KEY, max_retries=0, timeout=30
         )
         await stack.enter_async_context(client)
-        yield Cloud(here, sims, client)
+        yield AllProviders(setup, sims, client)

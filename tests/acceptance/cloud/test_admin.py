@@ -5,67 +5,67 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.acceptance.cloud.cloud_fabric import ACCOUNT, House
+from tests.acceptance.cloud.cloud_setup import ACCOUNT, CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import ask
 
 ADMIN = "sk-admin-0123456789abcdef"
 
 
-async def _call(here: House, verb: str, path: str, key: str = ADMIN, **more: Any) -> Any:
-    url, headers = here.fabric.url + path, {"Authorization": f"Bearer {key}"}
-    async with here.fabric.session.request(verb, url, headers=headers, **more) as answer:
+async def _call(setup: CloudSetup, verb: str, path: str, key: str = ADMIN, **more: Any) -> Any:
+    url, headers = setup.fabric.url + path, {"Authorization": f"Bearer {key}"}
+    async with setup.fabric.session.request(verb, url, headers=headers, **more) as answer:
         return answer.status, await answer.json()
 
 
-async def test_an_admin_grants_and_sees(here: House, sim: OpenAI) -> None:
-    here.provider("sim", sim)
-    here.price("sim", "gpt-4o-mini")
-    here.route("echo", ["sim/gpt-4o-mini"], model="echo")
+async def test_an_admin_grants_and_sees(setup: CloudSetup, sim: OpenAI) -> None:
+    setup.provider("sim", sim)
+    setup.price("sim", "gpt-4o-mini")
+    setup.route("echo", ["sim/gpt-4o-mini"], model="echo")
     admin = f'[[keys]]\nname = "root"\nsecret = "{ADMIN}"\nadmin = true\n'
-    await here.ingress(keys=admin)
-    status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}")
+    await setup.ingress(keys=admin)
+    status, body = await _call(setup, "GET", f"/admin/credits/{ACCOUNT}")
     assert (status, body["error"]["code"]) == (503, "no_worker")
-    await here.fallback()
-    await here.provided("echo")
+    await setup.fallback()
+    await setup.provided("echo")
     status, body = await _call(
-        here, "GET", f"/admin/credits/{ACCOUNT}", here.fabric.headers["Authorization"][7:]
+        setup, "GET", f"/admin/credits/{ACCOUNT}", setup.fabric.headers["Authorization"][7:]
     )
     assert (status, body["error"]["code"]) == (403, "forbidden")
-    status, body, _ = await here.fabric.post(ask("#a one", max_tokens=5))
+    status, body, _ = await setup.fabric.post(ask("#a one", max_tokens=5))
     assert (status, body["error"]["code"]) == (402, "insufficient_credits")
     assert "headrace credits grant" in body["error"]["message"]
 
     path = f"/admin/credits/{ACCOUNT}/grants"
     for _ in range(2):  # once, as its id is the same
         grant = {"amount": "0.5", "note": "first", "id": "g-1"}
-        status, body = await _call(here, "POST", path, json=grant)
+        status, body = await _call(setup, "POST", path, json=grant)
         assert (status, body["data"]) == (200, {"available": 500_000})
     wrongs: list[Any] = [{"amount": "1e99"}, {"amount": "0.0000001"}, {"sum": 1}, {}, []]
     for wrong in wrongs:
-        status, body = await _call(here, "POST", path, json=wrong)
+        status, body = await _call(setup, "POST", path, json=wrong)
         assert (status, body["error"]["type"]) == (400, "invalid_request_error")
-    status, body = await _call(here, "POST", path, json={"amount": "-0.6"})
+    status, body = await _call(setup, "POST", path, json={"amount": "-0.6"})
     assert (status, body["error"]["code"]) == (402, "insufficient_credits")
 
-    status, _, _ = await here.fabric.post(ask("#a one", max_tokens=2))
+    status, _, _ = await setup.fabric.post(ask("#a one", max_tokens=2))
     assert status == 200
-    status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}/history?limit=10")
+    status, body = await _call(setup, "GET", f"/admin/credits/{ACCOUNT}/history?limit=10")
     assert [entry["kind"] for entry in body["data"]] == ["grant", "reserve", "charge"]
-    status, body = await _call(here, "GET", "/admin/usage?by=key,model,provider")
+    status, body = await _call(setup, "GET", "/admin/usage?by=key,model,provider")
     [row] = body["data"]
     assert (row["key"], row["model"], row["provider"]) == ("test", "echo", "sim")
     assert (row["requests"], row["prompt"], row["completion"]) == (1, 2, 2)
-    status, body = await _call(here, "GET", f"/admin/credits/{ACCOUNT}")
+    status, body = await _call(setup, "GET", f"/admin/credits/{ACCOUNT}")
     assert body["data"] == {"available": 500_000 - row["cost"], "reserved": 0}
-    await here.fabric.worker()
-    await here.fabric.served("echo")
-    status, _, headers = await here.fabric.post(ask("one two three"))
+    await setup.fabric.worker()
+    await setup.fabric.served("echo")
+    status, _, headers = await setup.fabric.post(ask("one two three"))
     assert (status, headers["x-headrace-served-by"].partition(":")[0]) == (200, "node")
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(30):  # counted every few seconds
         while len(found) < 2:
-            _, body = await _call(here, "GET", "/admin/usage?by=provider")
+            _, body = await _call(setup, "GET", "/admin/usage?by=provider")
             found = body["data"]
             await asyncio.sleep(0.1)
     local, paid = found
@@ -73,5 +73,5 @@ async def test_an_admin_grants_and_sees(here: House, sim: OpenAI) -> None:
     assert (paid["provider"], paid["requests"], paid["cost"]) == ("sim", 1, row["cost"])
     assert (local["prompt"], local["completion"]) == (3, 3)
     for query in ("since=yesterday", "by=colour", "by="):
-        status, body = await _call(here, "GET", f"/admin/usage?{query}")
+        status, body = await _call(setup, "GET", f"/admin/usage?{query}")
         assert (status, body["error"]["type"]) == (400, "invalid_request_error")

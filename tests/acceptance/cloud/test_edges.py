@@ -16,8 +16,8 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.cloud_fabric import SECRET, House
-from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, cost, user
+from tests.acceptance.cloud.cloud_setup import SECRET, CloudSetup
+from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, cost, user
 from tests.doubles.providers import (
     Anthropic,
     Google,
@@ -56,28 +56,28 @@ async def dialects() -> AsyncIterator[dict[str, Provider]]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there(
+async def cloud(
     tmp_path_factory: pytest.TempPathFactory, dialects: dict[str, Provider]
-) -> AsyncIterator[Cloud]:
-    def more(here: House, sims: dict[str, Provider]) -> None:
+) -> AsyncIterator[AllProviders]:
+    def more(setup: CloudSetup, sims: dict[str, Provider]) -> None:
         for name, sim in dialects.items():
             model = DIALECTS[name][1]
-            here.provider(name, sim)
-            here.price(name, model, input=1, output=2)
-            here.route(f"by/{name}", [f"{name}/{model}"])
+            setup.provider(name, sim)
+            setup.price(name, model, input=1, output=2)
+            setup.route(f"by/{name}", [f"{name}/{model}"])
 
-    async with cloud(tmp_path_factory.mktemp("cloud"), more) as made:
+    async with all_providers(tmp_path_factory.mktemp("cloud"), more) as made:
         yield made
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(there: Cloud) -> None:
-    await there.afresh()
+async def afresh(cloud: AllProviders) -> None:
+    await cloud.afresh()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def claude(there: Cloud) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    url = there.house.fabric.url
+async def claude(cloud: AllProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    url = cloud.setup.fabric.url
     async with anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0) as client:
         yield client
 
@@ -93,20 +93,20 @@ async def seen(url: str) -> bytes:
 
 
 @pytest.mark.parametrize("model", ["draw", "nano/banana", "imagen"])
-async def test_pictures_at_our_own_addresses(there: Cloud, model: str) -> None:
+async def test_pictures_at_our_own_addresses(cloud: AllProviders, model: str) -> None:
     """No provider keeps them, and its own addresses would tell who it is."""
-    raw = await there.client.images.with_raw_response.generate(
+    raw = await cloud.client.images.with_raw_response.generate(
         model=model, prompt="a mill", size=SIZE, n=1, response_format="url"
     )
     [one] = raw.parse().data or []
     assert one.url is not None
-    assert one.url.startswith(there.house.fabric.url)
+    assert one.url.startswith(cloud.setup.fabric.url)
     assert await seen(one.url) == picture("a mill", 0, SIZE)
-    await there.billed(model, raw.headers)
+    await cloud.billed(model, raw.headers)
 
 
-async def test_edits_at_our_own_addresses(there: Cloud) -> None:
-    raw = await there.client.images.with_raw_response.edit(
+async def test_edits_at_our_own_addresses(cloud: AllProviders) -> None:
+    raw = await cloud.client.images.with_raw_response.edit(
         model="draw",
         image=("a.png", PNG, "image/png"),
         mask=("m.png", PNG, "image/png"),
@@ -117,34 +117,34 @@ async def test_edits_at_our_own_addresses(there: Cloud) -> None:
     [one] = raw.parse().data or []
     assert one.url is not None
     assert await seen(one.url) == picture("more water", 0, SIZE)
-    sent = await there.billed("draw", raw.headers)
+    sent = await cloud.billed("draw", raw.headers)
     assert (sent.files["image"], sent.files["mask"]) == ([PNG], [PNG])
 
 
-async def test_more_pictures_than_the_model_draws_at_a_time(there: Cloud) -> None:
+async def test_more_pictures_than_the_model_draws_at_a_time(cloud: AllProviders) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        await there.client.images.generate(model="nano/banana", prompt="a mill", n=2)
+        await cloud.client.images.generate(model="nano/banana", prompt="a mill", n=2)
     assert 400 <= caught.value.status_code < 500
     assert "at most 1 at a time" in caught.value.message
-    assert not there.sent("google")
+    assert not cloud.sent("google")
 
 
 # Eyes and ears
 
 
-async def test_pictures_in_responses(there: Cloud) -> None:
+async def test_pictures_in_responses(cloud: AllProviders) -> None:
     asked: Any = [
         {"type": "input_text", "text": "#p one"},
         {"type": "input_image", "image_url": f"data:image/png;base64,{B64}", "detail": "low"},
     ]
-    raw = await there.client.responses.with_raw_response.create(
+    raw = await cloud.client.responses.with_raw_response.create(
         model="chat", input=[{"role": "user", "content": asked}]
     )
     assert raw.parse().output_text == "#p one"
-    assert (await there.billed("chat", raw.headers)).used.input == 2 + words.PICTURE
+    assert (await cloud.billed("chat", raw.headers)).used.input == 2 + words.PICTURE
 
 
-async def test_pictures_in_messages(there: Cloud, claude: anthropic.AsyncAnthropic) -> None:
+async def test_pictures_in_messages(cloud: AllProviders, claude: anthropic.AsyncAnthropic) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": B64}
     content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "#p one"}]
     raw = await claude.messages.with_raw_response.create(
@@ -152,10 +152,10 @@ async def test_pictures_in_messages(there: Cloud, claude: anthropic.AsyncAnthrop
     )
     block: Any = (await raw.parse()).content[0]
     assert block.text == "#p one"
-    assert (await there.billed("claude", raw.headers)).used.input == 2 + words.PICTURE
+    assert (await cloud.billed("claude", raw.headers)).used.input == 2 + words.PICTURE
 
 
-async def test_whisper_answers_whole_where_a_stream_is_asked_for(there: Cloud) -> None:
+async def test_whisper_answers_whole_where_a_stream_is_asked_for(cloud: AllProviders) -> None:
     """As OpenAI has it: it ignores the field with this model."""
     out = io.BytesIO()
     with wave.open(out, "wb") as made:
@@ -163,40 +163,40 @@ async def test_whisper_answers_whole_where_a_stream_is_asked_for(there: Cloud) -
         made.setsampwidth(2)
         made.setframerate(16_000)
         made.writeframes(bytes(64_000))
-    fabric, form = there.house.fabric, aiohttp.FormData({"model": "hear", "stream": "true"})
+    fabric, form = cloud.setup.fabric, aiohttp.FormData({"model": "hear", "stream": "true"})
     form.add_field("file", out.getvalue(), filename="a.wav")
     url = f"{fabric.url}/v1/audio/transcriptions"
     async with fabric.session.post(url, data=form, headers=fabric.headers) as answer:
         assert answer.status == 200
         assert "heard" in (await answer.json())["text"]
-        await there.billed("hear", answer.headers)
+        await cloud.billed("hear", answer.headers)
 
 
 # Large, many, lenient
 
 
-async def test_a_prompt_that_travels_by_reference(there: Cloud) -> None:
+async def test_a_prompt_that_travels_by_reference(cloud: AllProviders) -> None:
     said = "#l " + "mill " * 80_000
-    raw = await there.client.chat.completions.with_raw_response.create(
+    raw = await cloud.client.chat.completions.with_raw_response.create(
         model="chat", messages=user(said), max_tokens=3
     )
     assert raw.parse().choices[0].message.content == "#l mill mill"
-    assert (await there.billed("chat", raw.headers)).used.input == 80_001
+    assert (await cloud.billed("chat", raw.headers)).used.input == 80_001
 
 
-async def test_more_texts_than_one_request_may_have_there(there: Cloud) -> None:
+async def test_more_texts_than_one_request_may_have_there(cloud: AllProviders) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        await there.client.embeddings.create(model="bge", input=["x"] * 101)
+        await cloud.client.embeddings.create(model="bge", input=["x"] * 101)
     assert 400 <= caught.value.status_code < 500
     assert "more than 100 texts" in caught.value.message
-    assert not there.sent("cloudflare")
+    assert not cloud.sent("cloudflare")
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_choices_of_those_who_give_one_say_what_they_cost_together(
-    there: Cloud, stream: bool
+    cloud: AllProviders, stream: bool
 ) -> None:
-    raw = await there.client.chat.completions.with_raw_response.create(
+    raw = await cloud.client.chat.completions.with_raw_response.create(
         model="claude",
         messages=user("#n one two"),
         max_tokens=3,
@@ -206,15 +206,15 @@ async def test_choices_of_those_who_give_one_say_what_they_cost_together(
     )
     made: Any = raw.parse()
     usage = [chunk async for chunk in made][-1].usage if stream else made.usage
-    sent = there.sent("anthropic")
+    sent = cloud.sent("anthropic")
     assert usage.completion_tokens == sum(one.used.output for one in sent) == 9
     assert raw.headers["x-headrace-served-by"] == "provider:anthropic"
-    paid = await there.paid(None if stream else raw.headers)
+    paid = await cloud.paid(None if stream else raw.headers)
     assert paid == sum(cost("claude", one) for one in sent)
 
 
-async def test_the_lenient_are_served_and_warned(there: Cloud) -> None:
-    raw = await there.client.chat.completions.with_raw_response.create(
+async def test_the_lenient_are_served_and_warned(cloud: AllProviders) -> None:
+    raw = await cloud.client.chat.completions.with_raw_response.create(
         model="claude",
         messages=user("#w one"),
         max_tokens=2,
@@ -224,17 +224,17 @@ async def test_the_lenient_are_served_and_warned(there: Cloud) -> None:
     )
     assert raw.parse().choices[0].message.content == "#w one"
     assert "seed" in raw.headers["x-headrace-warning"]
-    sent = await there.billed("claude", raw.headers)
+    sent = await cloud.billed("claude", raw.headers)
     assert sent.body.keys() == {"model", "messages", "max_tokens"}
 
 
 @pytest.mark.parametrize("name", DIALECTS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_dialects_by_config_alone(
-    there: Cloud, dialects: dict[str, Provider], name: str, stream: bool
+    cloud: AllProviders, dialects: dict[str, Provider], name: str, stream: bool
 ) -> None:
     sim, model = dialects[name], f"by/{name}"
-    raw = await there.client.chat.completions.with_raw_response.create(
+    raw = await cloud.client.chat.completions.with_raw_response.create(
         model=model, messages=user("#d one two"), max_tokens=3, stream=stream
     )
     made: Any = raw.parse()
@@ -247,51 +247,51 @@ async def test_dialects_by_config_alone(
         assert (made.choices[0].message.content, made.model) == ("#d one two", model)
     assert raw.headers["x-headrace-served-by"] == f"provider:{name}"
     sent = sim.record.requests[-1]
-    assert await there.paid(None if stream else raw.headers) == sent.used.input + 2 * 3
+    assert await cloud.paid(None if stream else raw.headers) == sent.used.input + 2 * 3
 
 
 # Refusals and faults
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_google_blocks(there: Cloud, stream: bool) -> None:
-    google = there.sims["google"]
+async def test_what_google_blocks(cloud: AllProviders, stream: bool) -> None:
+    google = cloud.sims["google"]
     assert isinstance(google, Google)
     google.blocked = {"forbidden"}
     try:
-        raw = await there.client.chat.completions.with_raw_response.create(
+        raw = await cloud.client.chat.completions.with_raw_response.create(
             model="gemini", messages=user("#b forbidden"), stream=stream
         )
         made: Any = raw.parse()
         ends = [c.choices[0].finish_reason async for c in made] if stream else []
         assert (ends[-1] if stream else made.choices[0].finish_reason) == "content_filter"
-        await there.billed("gemini", raw.headers)
+        await cloud.billed("gemini", raw.headers)
         with pytest.raises(openai.BadRequestError) as caught:
-            await there.client.images.generate(model="nano/banana", prompt="forbidden")
+            await cloud.client.images.generate(model="nano/banana", prompt="forbidden")
         assert caught.value.code == "content_policy_violation"
-        assert len(there.sent("google")) == 1
+        assert len(cloud.sent("google")) == 1
     finally:
         google.blocked = set()
 
 
 @pytest.mark.parametrize("model", ["chat", "gemini", "llama:edge", "claude", "some"])
 async def test_a_request_that_the_provider_does_not_take_is_the_clients(
-    there: Cloud, model: str
+    cloud: AllProviders, model: str
 ) -> None:
     name = ROUTES[model].partition("/")[0]
-    there.sims[name].faults.add(refuse(400, message="the prompt is too long"))
+    cloud.sims[name].faults.add(refuse(400, message="the prompt is too long"))
     with pytest.raises(openai.BadRequestError) as caught:
-        await there.client.chat.completions.create(model=model, messages=user("x"))
+        await cloud.client.chat.completions.create(model=model, messages=user("x"))
     assert "the prompt is too long" in caught.value.message
     assert caught.value.response.headers["x-headrace-error-source"] == f"provider:{name}"
-    assert len(there.sent(name)) == 1
-    assert await there.paid() == 0
+    assert len(cloud.sent(name)) == 1
+    assert await cloud.paid() == 0
 
 
 async def test_faults_of_messages_have_their_own_shape(
-    there: Cloud, claude: anthropic.AsyncAnthropic
+    cloud: AllProviders, claude: anthropic.AsyncAnthropic
 ) -> None:
-    sim = there.sims["anthropic"]
+    sim = cloud.sims["anthropic"]
     assert isinstance(sim, Anthropic)
     sim.faults.add(refuse(400, message="messages: too many"))
     with pytest.raises(anthropic.BadRequestError, match="messages: too many") as caught:
@@ -304,8 +304,8 @@ async def test_faults_of_messages_have_their_own_shape(
         await _said(claude, "#m a b c d e", pieces)
     assert "".join(pieces) == "#m a"
     assert "anthropic" in str(broke.value)
-    assert len(there.sent("anthropic")) == 2
-    assert await there.paid() > 0
+    assert len(cloud.sent("anthropic")) == 2
+    assert await cloud.paid() > 0
 
 
 async def _said(claude: anthropic.AsyncAnthropic, text: str, pieces: list[str]) -> None:
@@ -315,15 +315,15 @@ async def _said(claude: anthropic.AsyncAnthropic, text: str, pieces: list[str]) 
             pieces.append(piece)
 
 
-async def test_responses_that_break_off(there: Cloud) -> None:
-    there.sims["openai"].faults.add(broken(after=2))
-    stream = await there.client.responses.create(model="chat", input="#r a b c", stream=True)
+async def test_responses_that_break_off(cloud: AllProviders) -> None:
+    cloud.sims["openai"].faults.add(broken(after=2))
+    stream = await cloud.client.responses.create(model="chat", input="#r a b c", stream=True)
     pieces: list[str] = []
     with pytest.raises(openai.APIError) as caught:
         await _heard(stream, pieces)
     assert ("".join(pieces), caught.value.code) == ("#r a", "stream_broken")
-    assert len(there.sent("openai")) == 1
-    assert await there.paid() > 0
+    assert len(cloud.sent("openai")) == 1
+    assert await cloud.paid() > 0
 
 
 async def _heard(stream: Any, pieces: list[str]) -> None:
@@ -331,21 +331,21 @@ async def _heard(stream: Any, pieces: list[str]) -> None:
         pieces += [event.delta] if event.type == "response.output_text.delta" else []
 
 
-async def test_clients_learn_nothing_of_the_account_there(there: Cloud) -> None:
-    sim = there.sims["openai"]
+async def test_clients_learn_nothing_of_the_account_there(cloud: AllProviders) -> None:
+    sim = cloud.sims["openai"]
     said = "organization org-AbCdEf123456 on tokens per min: Limit 30000, Used 29999."
     ask: Any = {"model": "chat", "messages": user("x"), "max_tokens": 5}
     sim.faults.add(*[refuse(429, message=said, retry_after=0) for _ in range(3)])
     with pytest.raises(openai.APIStatusError) as busy:
-        await there.client.chat.completions.create(**ask)
+        await cloud.client.chat.completions.create(**ask)
     sim.faults.add(refuse(400, message=f"The project proj_AbCdEf123456 of {said}"))
     with pytest.raises(openai.BadRequestError) as caught:
-        await there.client.chat.completions.create(**ask)
+        await cloud.client.chat.completions.create(**ask)
     assert "openai answered 429" in busy.value.message
     assert "29999" not in busy.value.message
     assert "project [account] of organization [account]" in caught.value.message
-    assert len(there.sent("openai")) == 4
-    assert await there.paid() == 0
+    assert len(cloud.sent("openai")) == 4
+    assert await cloud.paid() == 0
 
 
 @pytest.mark.parametrize(
@@ -360,10 +360,10 @@ async def test_clients_learn_nothing_of_the_account_there(there: Cloud) -> None:
     ],
 )
 async def test_a_provider_that_is_away_is_named_and_nothing_is_paid(
-    there: Cloud, model: str, ask: dict[str, Any]
+    cloud: AllProviders, model: str, ask: dict[str, Any]
 ) -> None:
     name = ROUTES[model].partition("/")[0]
-    sim, client = there.sims[name], there.client
+    sim, client = cloud.sims[name], cloud.client
     calls: Any = {
         "embeddings": client.embeddings.create,
         "images": client.images.generate,
@@ -379,9 +379,9 @@ async def test_a_provider_that_is_away_is_named_and_nothing_is_paid(
                 await calls[what](model=model, **fields)
         assert (caught.value.status_code, caught.value.code) == (502, "provider_failed")
         assert f"{name} answered 5" in caught.value.message
-        assert await there.paid() == 0
+        assert await cloud.paid() == 0
     finally:
         sim.faults.clear()
-    there.sent(name)
+    cloud.sent(name)
     await calls[what](model=model, **fields)
-    assert len(there.sent(name)) == 1
+    assert len(cloud.sent(name)) == 1

@@ -10,7 +10,7 @@ from itertools import accumulate
 import pytest
 
 from fallback.credits.entries import Entry, Kind
-from tests.acceptance.cloud.cloud_fabric import INPUT, OUTPUT, House
+from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import PATIENCE, Process, ask, first_to_log
 
@@ -18,35 +18,35 @@ MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000
 
 
-async def _open(here: House, sim: OpenAI, fallbacks: int, places: int = 64) -> list[Process]:
-    here.provider("sim", sim, concurrency=places)
-    if "[[prices]]" not in here.tables:
-        here.price("sim", MODEL)
-    here.route("echo", [f"sim/{MODEL}"])
-    await here.ingress({"jobs.queue_depth": 5000})
-    started = [here.fallback({"fallback.slots": 64}) for _ in range(fallbacks)]
+async def _open(setup: CloudSetup, sim: OpenAI, fallbacks: int, places: int = 64) -> list[Process]:
+    setup.provider("sim", sim, concurrency=places)
+    if "[[prices]]" not in setup.tables:
+        setup.price("sim", MODEL)
+    setup.route("echo", [f"sim/{MODEL}"])
+    await setup.ingress({"jobs.queue_depth": 5000})
+    started = [setup.fallback({"fallback.slots": 64}) for _ in range(fallbacks)]
     found = list(await asyncio.gather(*started))
-    await here.provided("echo")
+    await setup.provided("echo")
     return found
 
 
-async def _written(here: House, kind: Kind, count: int = 1) -> None:
+async def _written(setup: CloudSetup, kind: Kind, count: int = 1) -> None:
     """Wait until the books have so many entries of this kind."""
     async with asyncio.timeout(PATIENCE):
-        while sum(entry.kind is kind for entry in await here.entries()) < count:
+        while sum(entry.kind is kind for entry in await setup.entries()) < count:
             await asyncio.sleep(0.002)
 
 
-async def test_killed_before_its_call_the_job_is_paid_once(here: House, sim: OpenAI) -> None:
+async def test_killed_before_its_call_the_job_is_paid_once(setup: CloudSetup, sim: OpenAI) -> None:
     """It waits for the one place at the provider, with its credits reserved."""
-    [first] = await _open(here, sim, 1, places=1)
-    await here.grant(GRANTED)
+    [first] = await _open(setup, sim, 1, places=1)
+    await setup.grant(GRANTED)
     sim.pace.door.clear()
-    called = asyncio.create_task(here.fabric.post(ask("#k one two", max_tokens=9)))
+    called = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
     await sim.seen(1)
-    reserved = asyncio.create_task(here.fabric.post(ask("#r one two", max_tokens=9)))
-    await _written(here, Kind.RESERVE, 2)
-    await here.fallback({"fallback.slots": 64})
+    reserved = asyncio.create_task(setup.fabric.post(ask("#r one two", max_tokens=9)))
+    await _written(setup, Kind.RESERVE, 2)
+    await setup.fallback({"fallback.slots": 64})
     assert not sim.record.with_text("#r"), "it was called"
     await first.kill()
     sim.pace.door.set()
@@ -54,44 +54,44 @@ async def test_killed_before_its_call_the_job_is_paid_once(here: House, sim: Ope
         status, body, _ = await asked
         assert (status, body["choices"][0]["message"]["content"]) == (200, f"{name} one two")
     assert [len(sim.record.with_text(name)) for name in ("#k", "#r")] == [2, 1]
-    await here.settled(GRANTED - 2 * (INPUT * 3 + OUTPUT * 3))
-    assert len(await here.charges()) == 2
-    await here.fabric.idle()
+    await setup.settled(GRANTED - 2 * (INPUT * 3 + OUTPUT * 3))
+    assert len(await setup.charges()) == 2
+    await setup.fabric.idle()
 
 
 @pytest.mark.parametrize("step", ["called", "answered", "charged"])
 async def test_killed_at_each_step_the_job_is_paid_once(
-    here: House, sim: OpenAI, step: str
+    setup: CloudSetup, sim: OpenAI, step: str
 ) -> None:
-    both = await _open(here, sim, 2)
-    await here.grant(GRANTED)
+    both = await _open(setup, sim, 2)
+    await setup.grant(GRANTED)
     sim.pace.door.clear()
-    asked = asyncio.create_task(here.fabric.post(ask("#k one two", max_tokens=9)))
+    asked = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
     victim = await first_to_log(both, "runner.began")
     await sim.seen(1)
     if step != "called":
         sim.pace.door.set()
-        await (sim.ended("finished") if step == "answered" else _written(here, Kind.CHARGE))
+        await (sim.ended("finished") if step == "answered" else _written(setup, Kind.CHARGE))
     await both[victim].kill()
     sim.pace.door.set()
     status, body, _ = await asked
     assert (status, body["choices"][0]["message"]["content"]) == (200, "#k one two")
     cost = INPUT * 3 + OUTPUT * 3
-    await here.settled(GRANTED - cost)
-    assert len(await here.charges()) == 1
-    await here.fabric.idle()
+    await setup.settled(GRANTED - cost)
+    assert len(await setup.charges()) == 1
+    await setup.fabric.idle()
 
 
 async def test_killed_in_mid_stream_the_client_is_told_and_pays_nothing(
-    here: House, sim: OpenAI
+    setup: CloudSetup, sim: OpenAI
 ) -> None:
-    both = await _open(here, sim, 2)
-    await here.grant(GRANTED)
+    both = await _open(setup, sim, 2)
+    await setup.grant(GRANTED)
     sim.pace.token_s = 0.05
     got = asyncio.Event()
     words = "#m " + " ".join(f"w{n}" for n in range(100))
     asked = asyncio.create_task(
-        here.fabric.stream(ask(words, max_tokens=200), on_text=lambda _: got.set())
+        setup.fabric.stream(ask(words, max_tokens=200), on_text=lambda _: got.set())
     )
     victim = await first_to_log(both, "runner.began")
     await got.wait()
@@ -99,23 +99,25 @@ async def test_killed_in_mid_stream_the_client_is_told_and_pays_nothing(
     status, text, done = await asked
     assert (status, done) == (200, False)
     assert text.endswith("!stream_broken")
-    await here.settled(GRANTED)
-    await here.fabric.idle()
+    await setup.settled(GRANTED)
+    await setup.fabric.idle()
 
 
-async def test_eight_fallbacks_serve_exactly_what_is_paid_for(here: House, sim: OpenAI) -> None:
+async def test_eight_fallbacks_serve_exactly_what_is_paid_for(
+    setup: CloudSetup, sim: OpenAI
+) -> None:
     """1,000 jobs, credits for 600: what is read costs nothing here, so a job costs its worst case,
     two tokens."""
-    here.price("sim", MODEL, input=0, output=OUTPUT)
-    await _open(here, sim, 8)
-    await here.grant(600 * 2 * OUTPUT)
+    setup.price("sim", MODEL, input=0, output=OUTPUT)
+    await _open(setup, sim, 8)
+    await setup.grant(600 * 2 * OUTPUT)
     answers = await asyncio.gather(
-        *(here.fabric.post(ask(f"#{n:05d} x", max_tokens=2)) for n in range(1000))
+        *(setup.fabric.post(ask(f"#{n:05d} x", max_tokens=2)) for n in range(1000))
     )
     by = Counter((status, body.get("error", {}).get("code")) for status, body, _ in answers)
     assert by == {(200, None): 600, (402, "insufficient_credits"): 400}
     assert len(sim.record.requests) == 600
-    entries = await here.entries()
+    entries = await setup.entries()
     assert min(_balances(entries)) >= 0
     assert sum(entry.change for entry in entries) == entries[-1].balance == 0
     charged = Counter(entry.job for entry in entries if entry.kind is Kind.CHARGE)
@@ -129,12 +131,12 @@ def _balances(entries: list[Entry]) -> list[int]:
     return list(accumulate(e.change for e in entries if not e.job or e.name not in void))
 
 
-async def test_a_frozen_fallback_that_wakes_charges_nothing(here: House, sim: OpenAI) -> None:
+async def test_a_frozen_fallback_that_wakes_charges_nothing(setup: CloudSetup, sim: OpenAI) -> None:
     """Its call was answered while it slept; meanwhile another served the job, and was paid."""
-    both = await _open(here, sim, 2)
-    await here.grant(GRANTED)
+    both = await _open(setup, sim, 2)
+    await setup.grant(GRANTED)
     sim.pace.door.clear()
-    asked = asyncio.create_task(here.fabric.post(ask("#f one two", max_tokens=9)))
+    asked = asyncio.create_task(setup.fabric.post(ask("#f one two", max_tokens=9)))
     victim = await first_to_log(both, "runner.began")
     await sim.seen(1)
     both[victim].signal(signal.SIGSTOP)
@@ -143,33 +145,33 @@ async def test_a_frozen_fallback_that_wakes_charges_nothing(here: House, sim: Op
     assert (status, body["choices"][0]["message"]["content"]) == (200, "#f one two")
     both[victim].signal(signal.SIGCONT)
     await both[victim].logged("runner.ended")
-    await here.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
-    assert len(await here.charges()) == 1
+    await setup.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
+    assert len(await setup.charges()) == 1
     assert len(sim.record.requests) == 2
-    await here.fabric.idle()
+    await setup.fabric.idle()
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_broker_is_killed_while_a_provider_answers(
-    here: House, sim: OpenAI, stream: bool
+    setup: CloudSetup, sim: OpenAI, stream: bool
 ) -> None:
-    await _open(here, sim, 1)
-    await here.grant(GRANTED)
+    await _open(setup, sim, 1)
+    await setup.grant(GRANTED)
     sim.pace.door.clear()
     body = ask("#b one two", max_tokens=9)
-    work = here.fabric.stream(body) if stream else here.fabric.post(body)
+    work = setup.fabric.stream(body) if stream else setup.fabric.post(body)
     asked = asyncio.create_task(work)
     await sim.seen(1)
-    await asyncio.to_thread(here.fabric.broker.kill)
+    await asyncio.to_thread(setup.fabric.broker.kill)
     sim.pace.door.set()
     await sim.ended("finished")
-    await asyncio.to_thread(here.fabric.broker.restart)
+    await asyncio.to_thread(setup.fabric.broker.restart)
     answer = await asked
     if stream:
         assert answer == (200, "#b one two", True)
     else:
         assert answer[1]["choices"][0]["message"]["content"] == "#b one two"
-    await here.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
-    assert len(await here.charges()) == 1
+    await setup.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
+    assert len(await setup.charges()) == 1
     assert len(sim.record.requests) == 1
-    await here.fabric.idle()
+    await setup.fabric.idle()

@@ -9,8 +9,8 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.cloud_fabric import House
-from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, cost, user
+from tests.acceptance.cloud.cloud_setup import CloudSetup
+from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, cost, user
 from tests.doubles.providers import Provider, broken, refuse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,39 +26,39 @@ WRONG = "sk-wrong-fedcba9876543210"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
-    async with cloud(tmp_path_factory.mktemp("cloud"), _more) as made:
+async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AllProviders]:
+    async with all_providers(tmp_path_factory.mktemp("cloud"), _more) as made:
         yield made
 
 
-def _more(here: House, sims: dict[str, Provider]) -> None:
+def _more(setup: CloudSetup, sims: dict[str, Provider]) -> None:
     """A route over three kinds, one with a key that is wrong, one with what only some can do."""
-    wrong = here.fabric.home / "wrong.key"
+    wrong = setup.fabric.home / "wrong.key"
     wrong.write_text(WRONG)
     for kind in ("openai", "google", "anthropic", "compatible"):
         name = f"wrong-{kind}"
-        here.provider(name, sims[kind], kind=kind, key_file=str(wrong))
+        setup.provider(name, sims[kind], kind=kind, key_file=str(wrong))
         model = ROUTES[next(r for r in TALKING if ROUTES[r].startswith(kind))].partition("/")[2]
-        here.price(name, model, input=1, output=2)
-        here.route(f"lost-{kind}", [f"{name}/{model}"])
-    here.provider("first", sims["compatible"])
-    here.provider("second", sims["google"], kind="google")
-    here.price("first", "some-model", input=3, output=4)
+        setup.price(name, model, input=1, output=2)
+        setup.route(f"lost-{kind}", [f"{name}/{model}"])
+    setup.provider("first", sims["compatible"])
+    setup.provider("second", sims["google"], kind="google")
+    setup.price("first", "some-model", input=3, output=4)
     chain = ["first/some-model", "second/gemini-2.5-flash", "anthropic/claude-haiku-4-5"]
-    here.route("chain", chain)
-    here.route("either", ["anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"])
+    setup.route("chain", chain)
+    setup.route("either", ["anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"])
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(there: Cloud) -> None:
-    await there.afresh()
+async def afresh(cloud: AllProviders) -> None:
+    await cloud.afresh()
 
 
 @pytest.mark.parametrize("kind", ["openai", "google", "anthropic", "compatible"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_key_that_is_wrong(there: Cloud, kind: str, stream: bool) -> None:
+async def test_a_key_that_is_wrong(cloud: AllProviders, kind: str, stream: bool) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        await there.client.chat.completions.create(
+        await cloud.client.chat.completions.create(
             model=f"lost-{kind}", messages=user("x"), stream=stream
         )
     answer = caught.value
@@ -66,88 +66,88 @@ async def test_a_key_that_is_wrong(there: Cloud, kind: str, stream: bool) -> Non
     assert f"wrong-{kind}" in answer.message
     assert WRONG not in answer.response.text
     assert WRONG[:8] not in answer.response.text
-    logs = [str(process.lines) + str(process.noise) for process in there.house.fabric.processes]
+    logs = [str(process.lines) + str(process.noise) for process in cloud.setup.fabric.processes]
     assert WRONG[:12] not in "".join(logs)
-    assert await there.paid() == 0
+    assert await cloud.paid() == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_failover_over_three_kinds(there: Cloud, stream: bool) -> None:
-    first, second = there.sims["compatible"], there.sims["google"]
+async def test_failover_over_three_kinds(cloud: AllProviders, stream: bool) -> None:
+    first, second = cloud.sims["compatible"], cloud.sims["google"]
     second.faults.add(refuse(429, retry_after=0))
     await first.down()
     try:
-        raw = await there.client.chat.completions.with_raw_response.create(
+        raw = await cloud.client.chat.completions.with_raw_response.create(
             model="chain", messages=user("#f one"), max_tokens=2, stream=stream
         )
         made: Any = raw.parse()
         answers = [chunk async for chunk in made] if stream else [made]
         assert {each.model for each in answers} == {"chain"}
         assert raw.headers["x-headrace-served-by"] == "provider:anthropic"
-        assert [one.status for one in there.sent("google")] == [429]
-        [sent] = there.sent("anthropic")
-        assert await there.paid() == cost("claude", sent)
+        assert [one.status for one in cloud.sent("google")] == [429]
+        [sent] = cloud.sent("anthropic")
+        assert await cloud.paid() == cost("claude", sent)
     finally:
         await first.up()
 
 
-async def test_the_one_that_can_is_chosen(there: Cloud) -> None:
+async def test_the_one_that_can_is_chosen(cloud: AllProviders) -> None:
     """Anthropic, the first of the route, has no JSON schema."""
-    raw = await there.client.chat.completions.with_raw_response.create(
+    raw = await cloud.client.chat.completions.with_raw_response.create(
         model="either", messages=user("any"), response_format=SCHEMA
     )
     assert raw.headers["x-headrace-served-by"] == "provider:openai"
-    assert not there.sent("anthropic")
-    assert len(there.sent("openai")) == 1
-    raw = await there.client.chat.completions.with_raw_response.create(
+    assert not cloud.sent("anthropic")
+    assert len(cloud.sent("openai")) == 1
+    raw = await cloud.client.chat.completions.with_raw_response.create(
         model="either", messages=user("any"), max_tokens=2
     )
     assert raw.headers["x-headrace-served-by"] == "provider:anthropic"
 
 
-async def test_an_answer_that_does_not_fit_is_bought_twice_and_says_so(there: Cloud) -> None:
+async def test_an_answer_that_does_not_fit_is_bought_twice_and_says_so(cloud: AllProviders) -> None:
     unfit: Any = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNFIT}}
     with pytest.raises(openai.APIStatusError) as caught:
-        await there.client.chat.completions.create(
+        await cloud.client.chat.completions.create(
             model="chat", messages=user("#t one"), response_format=unfit
         )
     assert caught.value.code == "invalid_structured_output"
-    headers, sent = caught.value.response.headers, there.sent("openai")
+    headers, sent = caught.value.response.headers, cloud.sent("openai")
     assert headers["x-headrace-served-by"] == "provider:openai"
     assert len(sent) == 2
-    assert await there.paid(headers) == sum(cost("chat", each) for each in sent)
+    assert await cloud.paid(headers) == sum(cost("chat", each) for each in sent)
 
 
 @pytest.mark.parametrize("model", TALKING)
-async def test_an_error_inside_a_stream(there: Cloud, model: str) -> None:
+async def test_an_error_inside_a_stream(cloud: AllProviders, model: str) -> None:
     """After the first tokens it is the client's to know, and these are paid; before them, another
     round answers."""
     kind = ROUTES[model].partition("/")[0]
-    sim = there.sims[kind]
+    sim = cloud.sims[kind]
     sim.faults.add(broken(after=3))
     sim.pace.token_s = 0.03  # or the error overtakes the head, and the client gets a plain 502
-    stream = await there.client.chat.completions.create(
+    stream = await cloud.client.chat.completions.create(
         model=model, messages=user("#e a b c d e f g"), max_tokens=8, stream=True
     )
     pieces: list[str] = []
     with pytest.raises(openai.APIError) as caught:
         await _read(stream, pieces)
     assert ("".join(pieces), caught.value.code) == ("#e a b", "stream_broken")
-    [sent] = there.sent(kind)
-    charged = await there.paid()
-    usage = (await there.house.charges())[-1].usage
+    [sent] = cloud.sent(kind)
+    charged = await cloud.paid()
+    usage = (await cloud.setup.charges())[-1].usage
     assert usage is not None
     assert (usage.cost, sent.used.output) == (charged, 3)
     assert 0 < usage.completion <= 3
 
     sim.pace.token_s = 0
     sim.faults.add(broken(after=0))
-    again = await there.client.chat.completions.create(
+    again = await cloud.client.chat.completions.create(
         model=model, messages=user("#e a"), max_tokens=2, stream=True
     )
     await _read(again, pieces := [])
     assert "".join(pieces) == "#e a"
-    assert [one.state for one in there.sent(kind)] == ["broken", "finished"]
+    assert [one.state for one in cloud.sent(kind)] == ["broken", "finished"]
 
 
 async def _read(stream: Any, pieces: list[str]) -> None:

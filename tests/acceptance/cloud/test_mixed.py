@@ -10,8 +10,8 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.cloud_fabric import House
-from tests.acceptance.cloud.shared import Cloud, cloud, user
+from tests.acceptance.cloud.cloud_setup import CloudSetup
+from tests.acceptance.cloud.shared import AllProviders, all_providers, user
 from tests.doubles.llamacpp.scripted import CHAT, LlamaCpp, chunk
 from tests.doubles.providers import Provider
 from tests.doubles.sdserver.pictures import png
@@ -33,16 +33,16 @@ COST = 1_000_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
+async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AllProviders]:
     """`own` is a model of one llama-server that neither sees nor embeds, and of providers that
     do."""
-    async with LlamaCpp() as server, cloud(tmp_path_factory.mktemp("cloud"), _more) as made:
+    async with LlamaCpp() as server, all_providers(tmp_path_factory.mktemp("cloud"), _more) as made:
         said = {"role": "assistant", "content": "from here"}
         answer = {"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
         server.documents[CHAT] = 200, {"model": "own", "object": "chat.completion", **answer}
         server.streams[CHAT] = [chunk({"content": "from here"}), chunk({}, "stop"), server_done()]
-        await made.house.fabric.worker(server.url, kind="llamacpp")
-        await made.house.fabric.served("own")
+        await made.setup.fabric.worker(server.url, kind="llamacpp")
+        await made.setup.fabric.served("own")
         yield made
 
 
@@ -50,18 +50,18 @@ def server_done() -> bytes:
     return b"data: [DONE]\n\n"
 
 
-def _more(here: House, sims: dict[str, Provider]) -> None:
-    here.route("mixed", ["openai/gpt-4o-mini"], model="own")
-    here.route("mixed-embed", ["openai/text-embedding-3-small"], model="own")
+def _more(setup: CloudSetup, sims: dict[str, Provider]) -> None:
+    setup.route("mixed", ["openai/gpt-4o-mini"], model="own")
+    setup.route("mixed-embed", ["openai/text-embedding-3-small"], model="own")
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(there: Cloud) -> None:
-    await there.afresh()
+async def afresh(cloud: AllProviders) -> None:
+    await cloud.afresh()
 
 
-async def test_answers_have_one_name_wherever_they_come_from(there: Cloud) -> None:
-    create = there.client.chat.completions.with_raw_response.create
+async def test_answers_have_one_name_wherever_they_come_from(cloud: AllProviders) -> None:
+    create = cloud.client.chat.completions.with_raw_response.create
     for headers, whence in (({}, "node:"), (ONLY, "provider:openai")):
         raw = await create(
             model="mixed", messages=user("#a one"), max_tokens=2, extra_headers=headers
@@ -76,35 +76,35 @@ async def test_answers_have_one_name_wherever_they_come_from(there: Cloud) -> No
         assert {each.model async for each in streamed} == {"mixed"}
 
 
-async def test_a_picture_goes_where_it_is_seen(there: Cloud) -> None:
-    create = there.client.chat.completions.with_raw_response.create
+async def test_a_picture_goes_where_it_is_seen(cloud: AllProviders) -> None:
+    create = cloud.client.chat.completions.with_raw_response.create
     with pytest.raises(openai.BadRequestError) as caught:
         await create(model="mixed", messages=SEEN)
     assert "cannot see pictures" in caught.value.message
     raw = await create(model="mixed", messages=SEEN, max_tokens=2, extra_headers=ONLY)
     assert raw.parse().choices[0].message.content == "#p one"
-    await there.billed("chat", raw.headers)
+    await cloud.billed("chat", raw.headers)
 
 
-async def test_an_endpoint_that_the_provider_alone_has(there: Cloud) -> None:
-    create = there.client.embeddings.with_raw_response.create
+async def test_an_endpoint_that_the_provider_alone_has(cloud: AllProviders) -> None:
+    create = cloud.client.embeddings.with_raw_response.create
     with pytest.raises(openai.BadRequestError) as caught:
         await create(model="mixed-embed", input="one two")
     assert caught.value.code == "unsupported_endpoint"
     raw = await create(model="mixed-embed", input="one two", extra_headers=ONLY)
     assert len(raw.parse().data[0].embedding) == 1536
-    await there.billed("embed", raw.headers)
+    await cloud.billed("embed", raw.headers)
     with pytest.raises(openai.BadRequestError) as caught:
-        await there.client.chat.completions.create(
+        await cloud.client.chat.completions.create(
             model="mixed-embed", messages=user("x"), extra_headers=ONLY
         )
     assert caught.value.code == "no_provider"
-    assert not there.sent("openai")
+    assert not cloud.sent("openai")
 
 
-async def test_a_field_counts_where_the_request_goes(there: Cloud) -> None:
+async def test_a_field_counts_where_the_request_goes(cloud: AllProviders) -> None:
     """`verbosity` is OpenAI's, a grammar llama-server's."""
-    create = there.client.chat.completions.with_raw_response.create
+    create = cloud.client.chat.completions.with_raw_response.create
     with pytest.raises(openai.BadRequestError) as caught:
         await create(model="mixed", messages=user("x"), verbosity="low")
     assert caught.value.param == "verbosity"
@@ -112,7 +112,7 @@ async def test_a_field_counts_where_the_request_goes(there: Cloud) -> None:
         model="mixed", messages=user("#v one"), max_tokens=2, verbosity="low", extra_headers=ONLY
     )
     assert raw.parse().choices[0].message.content == "#v one"
-    assert (await there.billed("chat", raw.headers)).body["verbosity"] == "low"
+    assert (await cloud.billed("chat", raw.headers)).body["verbosity"] == "low"
 
     grammar = {"grammar": 'root ::= "a"'}
     raw = await create(model="mixed", messages=user("x"), extra_body=grammar)
@@ -120,7 +120,7 @@ async def test_a_field_counts_where_the_request_goes(there: Cloud) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await create(model="mixed", messages=user("x"), extra_body=grammar, extra_headers=ONLY)
     assert caught.value.param == "grammar"
-    assert not there.sent("openai")
+    assert not cloud.sent("openai")
     raw = await create(
         model="mixed",
         messages=user("#g one"),
@@ -129,4 +129,4 @@ async def test_a_field_counts_where_the_request_goes(there: Cloud) -> None:
         extra_headers={**ONLY, **LENIENT},
     )
     assert "grammar" in raw.headers["x-headrace-warning"]
-    assert "grammar" not in (await there.billed("chat", raw.headers)).body
+    assert "grammar" not in (await cloud.billed("chat", raw.headers)).body

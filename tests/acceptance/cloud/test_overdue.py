@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.acceptance.cloud.cloud_fabric import House
+from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import KEY, ask, session
 
@@ -18,24 +18,24 @@ LOCAL = "sk-local-0123456789abcdef"
 CLAIM = 1.0
 
 
-async def _open(here: House, sim: OpenAI, fallbacks: int = 1, **route: object) -> None:
-    here.provider("sim", sim, concurrency=256)
-    here.price("sim", MODEL)
-    here.route("echo", [f"sim/{MODEL}"], **{"model": "echo", "claim": CLAIM, **route})
-    await here.grant(100_000_000)
+async def _open(setup: CloudSetup, sim: OpenAI, fallbacks: int = 1, **route: object) -> None:
+    setup.provider("sim", sim, concurrency=256)
+    setup.price("sim", MODEL)
+    setup.route("echo", [f"sim/{MODEL}"], **{"model": "echo", "claim": CLAIM, **route})
+    await setup.grant(100_000_000)
     keys = f'[[keys]]\nname = "l"\naccount = "tests"\nsecret = "{LOCAL}"\nlocal = true\n'
-    await here.ingress({"jobs.queue_depth": 5000}, keys)
+    await setup.ingress({"jobs.queue_depth": 5000}, keys)
     for _ in range(fallbacks):
-        await here.fallback({"fallback.slots": 256})
-    await here.provided("echo")
+        await setup.fallback({"fallback.slots": 256})
+    await setup.provided("echo")
 
 
-async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> None:
+async def test_a_thousand_jobs_before_busy_workers(setup: CloudSetup, sim: OpenAI) -> None:
     """Two slots of 20 ms each serve about a hundred a second: the rest is overdue, and goes out.
     All are in flight at once, and each is timed from when its head was on its connection."""
-    await _open(here, sim, fallbacks=2)
-    worker = await here.fabric.worker("echo://?model=echo&first_ms=20", slots=2)
-    await here.fabric.served("echo")
+    await _open(setup, sim, fallbacks=2)
+    worker = await setup.fabric.worker("echo://?model=echo&first_ms=20", slots=2)
+    await setup.fabric.served("echo")
     asked: dict[str, float] = {}
 
     async def on_head_sent(_: object, about: Any, __: object) -> None:
@@ -43,13 +43,13 @@ async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> 
 
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(on_head_sent)
-    await here.fabric.session.close()
-    here.fabric.session = session(trace)
+    await setup.fabric.session.close()
+    setup.fabric.session = session(trace)
 
     async def one(number: int) -> str:
         name = f"#j{number}"
         body = ask(f"{name} x", max_tokens=2)
-        status, body, headers = await here.fabric.post(body, note=name)
+        status, body, headers = await setup.fabric.post(body, note=name)
         assert status == 200, body
         assert body["choices"][0]["message"]["content"] == f"{name} x"
         return str(headers["x-headrace-served-by"]).partition(":")[0]
@@ -64,17 +64,17 @@ async def test_a_thousand_jobs_before_busy_workers(here: House, sim: OpenAI) -> 
     assert by["node"] > 50, "the worker had no chance"
     assert max(asked.values()) - min(asked.values()) < 3 * CLAIM, "they came one after the other"
     assert min(waited.values()) >= CLAIM, "a job went out before its deadline"
-    assert len(await here.charges()) == by["provider"]
-    await here.fabric.idle()
+    assert len(await setup.charges()) == by["provider"]
+    await setup.fabric.idle()
     # "late": whole, too, but by then its lease might have been another's.
     ended = [worker.count("runner.ended", outcome=outcome) for outcome in ("ok", "late")]
     assert sum(ended) == by["node"]
 
 
-async def test_strictly_local_means_no_connection(here: House, sim: OpenAI) -> None:
+async def test_strictly_local_means_no_connection(setup: CloudSetup, sim: OpenAI) -> None:
     """A key, a header and a route each keep their jobs here, beside others that go out."""
-    here.route("kept", [f"sim/{MODEL}"], model="echo", claim=0.1, local_only=True)
-    await _open(here, sim, claim=0.1, first_token=3, total=4)
+    setup.route("kept", [f"sim/{MODEL}"], model="echo", claim=0.1, local_only=True)
+    await _open(setup, sim, claim=0.1, first_token=3, total=4)
 
     async def one(number: int) -> tuple[int, Any]:
         body = ask(f"#l{number} x", max_tokens=2)
@@ -85,49 +85,49 @@ async def test_strictly_local_means_no_connection(here: House, sim: OpenAI) -> N
             headers["x-headrace-fallback"] = "never"
         else:
             body["model"] = "kept"
-        status, answer, _ = await here.fabric.post(body, **headers)
+        status, answer, _ = await setup.fabric.post(body, **headers)
         return status, answer["error"]["code"]
 
     answers = await asyncio.gather(*map(one, range(30)))
     assert set(answers) == {(503, "no_worker")}
     assert sim.record.connections == 0
-    await here.fabric.idle()
+    await setup.fabric.idle()
 
 
 async def test_a_local_job_at_the_head_does_not_block_those_behind_it(
-    here: House, sim: OpenAI
+    setup: CloudSetup, sim: OpenAI
 ) -> None:
-    await _open(here, sim, claim=0.2)
-    await here.fabric.worker("echo://?model=echo&first_ms=1500", slots=1)
-    await here.fabric.served("echo")
-    busy = asyncio.create_task(here.fabric.post(ask("#busy x", max_tokens=2)))
-    await here.fabric.jobs(1)
+    await _open(setup, sim, claim=0.2)
+    await setup.fabric.worker("echo://?model=echo&first_ms=1500", slots=1)
+    await setup.fabric.served("echo")
+    busy = asyncio.create_task(setup.fabric.post(ask("#busy x", max_tokens=2)))
+    await setup.fabric.jobs(1)
     kept = [
         asyncio.create_task(
-            here.fabric.post(ask(f"#kept{n} x", max_tokens=2), **{"x-headrace-fallback": "never"})
+            setup.fabric.post(ask(f"#kept{n} x", max_tokens=2), **{"x-headrace-fallback": "never"})
         )
         for n in range(3)
     ]
-    await here.fabric.jobs(4)
-    _, _, headers = await here.fabric.post(ask("#out x", max_tokens=2))
+    await setup.fabric.jobs(4)
+    _, _, headers = await setup.fabric.post(ask("#out x", max_tokens=2))
     assert headers["x-headrace-served-by"] == "provider:sim"
     answers = await asyncio.gather(busy, *kept)
     assert {answer[2]["x-headrace-served-by"].partition(":")[0] for answer in answers} == {"node"}
     assert len(sim.record.requests) == 1
 
 
-async def test_only_goes_out_at_once_past_a_free_worker(here: House, sim: OpenAI) -> None:
-    await _open(here, sim)
-    await here.fabric.worker()
-    await here.fabric.served("echo")
+async def test_only_goes_out_at_once_past_a_free_worker(setup: CloudSetup, sim: OpenAI) -> None:
+    await _open(setup, sim)
+    await setup.fabric.worker()
+    await setup.fabric.served("echo")
     body = ask("#only x", max_tokens=2)
     began = time.monotonic()
-    status, _, headers = await here.fabric.post(body, **{"x-headrace-fallback": "only"})
+    status, _, headers = await setup.fabric.post(body, **{"x-headrace-fallback": "only"})
     assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim")
     assert time.monotonic() - began < CLAIM
-    status, answer, _ = await here.fabric.post(body, **{"x-headrace-fallback": "maybe"})
+    status, answer, _ = await setup.fabric.post(body, **{"x-headrace-fallback": "maybe"})
     assert (status, answer["error"]["param"]) == (400, "x-headrace-fallback")
     local = {"Authorization": f"Bearer {LOCAL}", "x-headrace-fallback": "only"}
-    status, answer, _ = await here.fabric.post(body, **local)
+    status, answer, _ = await setup.fabric.post(body, **local)
     assert (status, answer["error"]["code"]) == (400, "no_provider")
     assert KEY not in str(sim.record.requests[0].headers)

@@ -11,8 +11,8 @@ import anthropic
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.cloud_fabric import INPUT, OUTPUT, SECRET, House
-from tests.acceptance.conftest import Llama
+from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, SECRET, CloudSetup
+from tests.acceptance.conftest import RealLlama
 from tests.doubles.providers import Anthropic, Continuing, OpenAI, Provider, refuse
 from tests.fabric import KEY, Process, ask
 
@@ -29,25 +29,27 @@ async def other() -> AsyncIterator[Continuing]:
         yield made
 
 
-async def _open(here: House, sim: Provider, model: str = MODEL, **settings: Any) -> Process:
-    here.provider("sim", sim, **settings)
-    here.price("sim", model)
-    here.route("echo", [f"sim/{model}"], model="echo", claim=0.2)
-    await here.grant(GRANTED)
-    await here.ingress()
-    await here.fallback()
-    await here.provided("echo")
-    worker = await here.fabric.worker(SLOWLY)
-    await here.fabric.served("echo")
+async def _open(setup: CloudSetup, sim: Provider, model: str = MODEL, **settings: Any) -> Process:
+    setup.provider("sim", sim, **settings)
+    setup.price("sim", model)
+    setup.route("echo", [f"sim/{model}"], model="echo", claim=0.2)
+    await setup.grant(GRANTED)
+    await setup.ingress()
+    await setup.fallback()
+    await setup.provided("echo")
+    worker = await setup.fabric.worker(SLOWLY)
+    await setup.fabric.served("echo")
     return worker
 
 
-async def _events(here: House, body: dict[str, Any], after: int, end: Any) -> tuple[str, list[Any]]:
+async def _events(
+    setup: CloudSetup, body: dict[str, Any], after: int, end: Any
+) -> tuple[str, list[Any]]:
     """(the whole stream, its events); `end` is awaited once `after` pieces of text have come."""
-    url = f"{here.fabric.url}/v1/chat/completions"
+    url = f"{setup.fabric.url}/v1/chat/completions"
     sent = {**body, "stream": True}
     text, come, found = "", 0, []
-    async with here.fabric.session.post(url, json=sent, headers=here.fabric.headers) as answer:
+    async with setup.fabric.session.post(url, json=sent, headers=setup.fabric.headers) as answer:
         assert answer.headers["x-headrace-served-by"].startswith("node:")
         async for line in answer.content:
             text += line.decode()
@@ -65,11 +67,11 @@ def _said(events: list[Any]) -> str:
 
 
 @pytest.mark.parametrize("way", ["last", "prefix", "flag"])
-async def test_the_provider_goes_on(here: House, other: Continuing, way: str) -> None:
+async def test_the_provider_goes_on(setup: CloudSetup, other: Continuing, way: str) -> None:
     other.way = way
-    worker = await _open(here, other, resumes=way)
+    worker = await _open(setup, other, resumes=way)
     usage = {"stream_options": {"include_usage": True}}
-    text, events = await _events(here, ask(WORDS, max_tokens=25, **usage), 5, worker.kill)
+    text, events = await _events(setup, ask(WORDS, max_tokens=25, **usage), 5, worker.kill)
     whole = " ".join(WORDS.split()[:25])
     assert _said(events) == whole
     assert len({event["id"] for event in events}) == 1
@@ -85,15 +87,15 @@ async def test_the_provider_goes_on(here: House, other: Continuing, way: str) ->
     assert sent.body["max_tokens"] == 25 - len(begun.split())
     assert events[-1]["usage"]["completion_tokens"] == 25
     assert events[-1]["usage"]["prompt_tokens"] == len(WORDS.split())
-    await here.settled(GRANTED - sent.used.input * INPUT - sent.used.output * OUTPUT)
-    await here.fabric.idle()
+    await setup.settled(GRANTED - sent.used.input * INPUT - sent.used.output * OUTPUT)
+    await setup.fabric.idle()
 
 
-async def test_messages_go_on_natively(here: House) -> None:
+async def test_messages_go_on_natively(setup: CloudSetup) -> None:
     async with Anthropic(key=SECRET) as sim:
-        worker = await _open(here, sim, CLAUDE, kind="anthropic")
+        worker = await _open(setup, sim, CLAUDE, kind="anthropic")
         come = 0
-        async with anthropic.AsyncAnthropic(base_url=here.fabric.url, api_key=KEY) as client:
+        async with anthropic.AsyncAnthropic(base_url=setup.fabric.url, api_key=KEY) as client:
             said: Any = [{"role": "user", "content": WORDS}]
             async with client.messages.stream(model="echo", max_tokens=25, messages=said) as stream:
                 async for _ in stream.text_stream:
@@ -107,46 +109,46 @@ async def test_messages_go_on_natively(here: House) -> None:
         [sent] = sim.record.requests
         assert sent.body["messages"][-1]["role"] == "assistant"
         assert (made.stop_reason, made.usage.output_tokens) == ("max_tokens", 25)
-        await here.settled(GRANTED - sent.used.input * INPUT - sent.used.output * OUTPUT)
-        await here.fabric.idle()
+        await setup.settled(GRANTED - sent.used.input * INPUT - sent.used.output * OUTPUT)
+        await setup.fabric.idle()
 
 
-async def test_one_that_cannot_is_not_asked(here: House, sim: OpenAI) -> None:
-    worker = await _open(here, sim, "gpt-4o-mini", kind="openai")
-    _, events = await _events(here, ask(WORDS), 5, worker.kill)
+async def test_one_that_cannot_is_not_asked(setup: CloudSetup, sim: OpenAI) -> None:
+    worker = await _open(setup, sim, "gpt-4o-mini", kind="openai")
+    _, events = await _events(setup, ask(WORDS), 5, worker.kill)
     assert events[-1]["error"]["code"] == "stream_broken"
     assert WORDS.startswith(_said(events))
     assert sim.record.connections == 0
-    await here.settled(GRANTED)
-    await here.fabric.idle()
+    await setup.settled(GRANTED)
+    await setup.fabric.idle()
 
 
-async def test_one_that_will_not_says_why(here: House, other: Continuing) -> None:
-    worker = await _open(here, other, resumes="last")
+async def test_one_that_will_not_says_why(setup: CloudSetup, other: Continuing) -> None:
+    worker = await _open(setup, other, resumes="last")
     other.faults.add(refuse(500), refuse(500), refuse(500))
-    _, events = await _events(here, ask(WORDS), 5, worker.kill)
+    _, events = await _events(setup, ask(WORDS), 5, worker.kill)
     error = events[-1]["error"]
     assert error["code"] == "stream_broken"
     assert "no provider could continue it" in error["message"]
-    await here.settled(GRANTED)
-    await here.fabric.idle()
+    await setup.settled(GRANTED)
+    await setup.fabric.idle()
 
 
-async def test_two_workers_do_not_repeat_it(here: House, other: Continuing) -> None:
+async def test_two_workers_do_not_repeat_it(setup: CloudSetup, other: Continuing) -> None:
     """The broker gives the job to the next worker, which is told that it is gone."""
-    first = await _open(here, other, resumes="last")
-    second = await here.fabric.worker(SLOWLY)
+    first = await _open(setup, other, resumes="last")
+    second = await setup.fabric.worker(SLOWLY)
 
     async def die() -> None:
         await (first if first.count("runner.began") else second).kill()
 
-    _, events = await _events(here, ask(WORDS, max_tokens=20), 5, die)
+    _, events = await _events(setup, ask(WORDS, max_tokens=20), 5, die)
     assert _said(events) == " ".join(WORDS.split()[:20])
     assert len(other.record.requests) == 1
-    await here.fabric.idle()
+    await setup.fabric.idle()
 
 
-async def test_a_real_model_goes_on_from_a_real_one(here: House, llama: Llama) -> None:
+async def test_a_real_model_goes_on_from_a_real_one(setup: CloudSetup, llama: RealLlama) -> None:
     """The same weights here and there, and the likeliest token each time: so the text is the one
     that a single server writes."""
     body = {
@@ -157,19 +159,19 @@ async def test_a_real_model_goes_on_from_a_real_one(here: House, llama: Llama) -
     }
     status, alone = llama.post("/v1/chat/completions", {**body, "model": llama.model})
     assert status == 200
-    here.tables += (
+    setup.tables += (
         f'[[providers]]\nname = "far"\nkind = "compatible"\nurl = "{llama.url}/v1"\n'
         'resumes = "last"\n'
     )
-    here.price("far", llama.model)
-    here.route("near", [f"far/{llama.model}"], model=llama.model, claim=0.2)
-    await here.grant(GRANTED)
-    await here.ingress()
-    await here.fallback()
-    await here.provided("near")
-    worker = await here.fabric.worker(llama.url, kind="llamacpp")
-    await here.fabric.served(llama.model)
-    text, events = await _events(here, body, 10, worker.kill)
+    setup.price("far", llama.model)
+    setup.route("near", [f"far/{llama.model}"], model=llama.model, claim=0.2)
+    await setup.grant(GRANTED)
+    await setup.ingress()
+    await setup.fallback()
+    await setup.provided("near")
+    worker = await setup.fabric.worker(llama.url, kind="llamacpp")
+    await setup.fabric.served(llama.model)
+    text, events = await _events(setup, body, 10, worker.kill)
     assert _said(events) == json.loads(alone)["choices"][0]["message"]["content"]
     assert ": x-headrace-served-by provider:far\n" in text
-    await here.fabric.idle()
+    await setup.fabric.idle()

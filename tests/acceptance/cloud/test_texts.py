@@ -14,7 +14,7 @@ import anthropic
 import pytest
 import pytest_asyncio
 
-from tests.acceptance.cloud.shared import ROUTES, Cloud, cloud, user
+from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, user
 from tests.doubles.sdserver.pictures import png
 from tests.fabric import KEY
 
@@ -28,19 +28,19 @@ TOOL: Any = {"type": "function", "strict": None, **WEATHER}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
-    async with cloud(tmp_path_factory.mktemp("cloud")) as made:
+async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AllProviders]:
+    async with all_providers(tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(there: Cloud) -> None:
-    await there.afresh()
+async def afresh(cloud: AllProviders) -> None:
+    await cloud.afresh()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def claude(there: Cloud) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    url = there.house.fabric.url
+async def claude(cloud: AllProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    url = cloud.setup.fabric.url
     async with anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0) as client:
         yield client
 
@@ -48,41 +48,41 @@ async def claude(there: Cloud) -> AsyncIterator[anthropic.AsyncAnthropic]:
 # Texts
 
 
-async def test_models_say_that_they_are_providers(there: Cloud) -> None:
-    listed = {model.id: model.model_extra async for model in there.client.models.list()}
+async def test_models_say_that_they_are_providers(cloud: AllProviders) -> None:
+    listed = {model.id: model.model_extra async for model in cloud.client.models.list()}
     assert listed.keys() >= ROUTES.keys()
     for name, where in ROUTES.items():
         told: Any = listed[name]
         assert told["headrace"]["providers"] == [where.partition("/")[0]]
         assert told["headrace"]["nodes"] == []
-        assert (await there.client.models.retrieve(name)).id == name
+        assert (await cloud.client.models.retrieve(name)).id == name
 
 
 @pytest.mark.parametrize("model", ["text", "some"])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_completions(there: Cloud, model: str, stream: bool) -> None:
-    raw = await there.client.completions.with_raw_response.create(
+async def test_completions(cloud: AllProviders, model: str, stream: bool) -> None:
+    raw = await cloud.client.completions.with_raw_response.create(
         model=model, prompt="go #c one two", max_tokens=4, stream=stream
     )
     made: Any = raw.parse()
     chunks = [chunk async for chunk in made] if stream else [made]
     assert "".join(c.choices[0].text for c in chunks if c.choices) == "#c one two go"
     assert {chunk.model for chunk in chunks} == {model}
-    assert (await there.billed(model, raw.headers)).used.output == 4
+    assert (await cloud.billed(model, raw.headers)).used.output == 4
 
 
-async def test_completions_of_many_prompts(there: Cloud) -> None:
+async def test_completions_of_many_prompts(cloud: AllProviders) -> None:
     """Each is answered up to the limit, and all of it was reserved."""
-    raw = await there.client.completions.with_raw_response.create(
+    raw = await cloud.client.completions.with_raw_response.create(
         model="text", prompt=["#c " + "one " * 59] * 64, max_tokens=50
     )
     assert len(raw.parse().choices) == 64
-    assert (await there.billed("text", raw.headers)).used.output == 64 * 50
+    assert (await cloud.billed("text", raw.headers)).used.output == 64 * 50
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_responses(there: Cloud, stream: bool) -> None:
-    raw = await there.client.responses.with_raw_response.create(
+async def test_responses(cloud: AllProviders, stream: bool) -> None:
+    raw = await cloud.client.responses.with_raw_response.create(
         model="chat", input="say #r one", instructions="be brief", stream=stream
     )
     made: Any = raw.parse()
@@ -93,14 +93,14 @@ async def test_responses(there: Cloud, stream: bool) -> None:
         made = events[-1].response
         assert {e.response.model for e in events if hasattr(e, "response")} == {"chat"}
     assert (made.output_text, made.model, made.status) == ("#r one say", "chat", "completed")
-    sent = await there.billed("chat", raw.headers)
+    sent = await cloud.billed("chat", raw.headers)
     assert (made.usage.input_tokens, made.usage.output_tokens) == (5, 3)
     assert sent.body["store"] is False
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_responses_with_tools(there: Cloud, stream: bool) -> None:
-    raw = await there.client.responses.with_raw_response.create(
+async def test_responses_with_tools(cloud: AllProviders, stream: bool) -> None:
+    raw = await cloud.client.responses.with_raw_response.create(
         model="chat",
         input="what weather is it",
         tools=[TOOL],
@@ -112,11 +112,13 @@ async def test_responses_with_tools(there: Cloud, stream: bool) -> None:
     [call] = made.output
     assert (call.type, call.name) == ("function_call", "weather")
     assert json.loads(call.arguments).keys() <= {"city"}
-    await there.billed("chat", raw.headers)
+    await cloud.billed("chat", raw.headers)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_messages(there: Cloud, claude: anthropic.AsyncAnthropic, stream: bool) -> None:
+async def test_messages(
+    cloud: AllProviders, claude: anthropic.AsyncAnthropic, stream: bool
+) -> None:
     raw = await claude.messages.with_raw_response.create(
         model="claude",
         max_tokens=4,
@@ -132,13 +134,13 @@ async def test_messages(there: Cloud, claude: anthropic.AsyncAnthropic, stream: 
         assert ("".join(found), events[-1].type) == ("#m one two say", "message_stop")
     else:
         assert (made.content[0].text, made.model) == ("#m one two say", "claude")
-    sent = await there.billed("claude", raw.headers)
+    sent = await cloud.billed("claude", raw.headers)
     assert (sent.used.input, sent.used.output) == (6, 4)
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_messages_with_tools(
-    there: Cloud, claude: anthropic.AsyncAnthropic, stream: bool
+    cloud: AllProviders, claude: anthropic.AsyncAnthropic, stream: bool
 ) -> None:
     tool: Any = {"name": "weather", "input_schema": WEATHER["parameters"]}
     raw = await claude.messages.with_raw_response.create(
@@ -156,11 +158,11 @@ async def test_messages_with_tools(
         [block] = made.content
         assert made.stop_reason == "tool_use"
     assert (block.type, block.name) == ("tool_use", "weather")
-    await there.billed("claude", raw.headers)
+    await cloud.billed("claude", raw.headers)
 
 
-async def test_messages_with_a_cache(there: Cloud, claude: anthropic.AsyncAnthropic) -> None:
-    pace = there.sims["anthropic"].pace
+async def test_messages_with_a_cache(cloud: AllProviders, claude: anthropic.AsyncAnthropic) -> None:
+    pace = cloud.sims["anthropic"].pace
     pace.cached = 3
     try:
         for stream in (False, True):
@@ -169,14 +171,14 @@ async def test_messages_with_a_cache(there: Cloud, claude: anthropic.AsyncAnthro
             )
             made: Any = await raw.parse()
             assert [event async for event in made] if stream else made.content
-            assert (await there.billed("claude", raw.headers)).used.cached == 3
+            assert (await cloud.billed("claude", raw.headers)).used.cached == 3
     finally:
         pace.cached = 0
 
 
 @pytest.mark.parametrize("mark", [{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}])
 async def test_messages_that_fill_a_cache(
-    there: Cloud, claude: anthropic.AsyncAnthropic, mark: Any
+    cloud: AllProviders, claude: anthropic.AsyncAnthropic, mark: Any
 ) -> None:
     text: Any = [{"type": "text", "text": "#m " + "a " * 999, "cache_control": mark}]
     for stream in (False, True):
@@ -188,18 +190,18 @@ async def test_messages_that_fill_a_cache(
         )
         made: Any = await raw.parse()
         assert [event async for event in made] if stream else made.content
-        stored = (await there.billed("claude", raw.headers)).used.stored
+        stored = (await cloud.billed("claude", raw.headers)).used.stored
         assert stored == 1000 * (4 if "ttl" in mark else 1)
 
 
 async def test_tokens_are_counted_for_nothing(
-    there: Cloud, claude: anthropic.AsyncAnthropic
+    cloud: AllProviders, claude: anthropic.AsyncAnthropic
 ) -> None:
     raw = await claude.messages.with_raw_response.count_tokens(
         model="claude", messages=user("one two three")
     )
     assert (await raw.parse()).input_tokens == 3
-    assert (await there.billed("claude", raw.headers)).used.output == 0
+    assert (await cloud.billed("claude", raw.headers)).used.output == 0
 
 
 # What cannot be had
@@ -223,7 +225,7 @@ FORMS: Any = {
 }
 
 
-async def refused(there: Cloud, path: str, model: str) -> tuple[int, str]:
+async def refused(cloud: AllProviders, path: str, model: str) -> tuple[int, str]:
     """(status, message) of a request for a model that does not have the endpoint."""
     data: Any = {"json": {"model": model, **ASKED[path]}} if path in ASKED else None
     if data is None:
@@ -231,14 +233,14 @@ async def refused(there: Cloud, path: str, model: str) -> tuple[int, str]:
         for name, value in FORMS[path].items():
             form.add_field(name, value, filename="a" if name != "prompt" else None)
         data = {"data": form}
-    fabric = there.house.fabric
+    fabric = cloud.setup.fabric
     url, headers = fabric.url + path, fabric.headers
     async with asyncio.timeout(1), fabric.session.post(url, headers=headers, **data) as answer:
         return answer.status, (await answer.json())["error"]["message"]
 
 
 @pytest.mark.parametrize("path", [*ASKED, *FORMS])
-async def test_an_endpoint_that_no_provider_has(there: Cloud, path: str) -> None:
+async def test_an_endpoint_that_no_provider_has(cloud: AllProviders, path: str) -> None:
     """At once, for each model that lacks it, and nothing is sent."""
     lacking = {
         "embed": "/v1/embeddings",
@@ -248,19 +250,19 @@ async def test_an_endpoint_that_no_provider_has(there: Cloud, path: str) -> None
     }
     for model, has in lacking.items():
         if not path.startswith(has):
-            status, message = await refused(there, path, model)
+            status, message = await refused(cloud, path, model)
             assert 400 <= status < 500, (model, message)
             assert path in message, (model, message)
             assert model in message
-    assert not any(there.sent(name) for name in there.sims)
-    assert await there.paid() == 0
+    assert not any(cloud.sent(name) for name in cloud.sims)
+    assert await cloud.paid() == 0
 
 
-async def hopeless(there: Cloud, text: str) -> tuple[int, str]:
+async def hopeless(cloud: AllProviders, text: str) -> tuple[int, str]:
     """(exit code, what is printed beside the log) of a fallback with these tables."""
     with pytest.raises(AssertionError, match="ended without fallback"):
-        await there.house.fabric.fallback(text)
-    process = there.house.fabric.processes[-1]
+        await cloud.setup.fabric.fallback(text)
+    process = cloud.setup.fabric.processes[-1]
     assert not [line for line in process.lines if line["level"] not in ("debug", "info")]
     return await process.inner.wait(), "".join(process.noise)
 
@@ -272,16 +274,16 @@ def tables(model: str, key: str) -> str:
     )
 
 
-async def test_a_missing_price(there: Cloud, tmp_path: Path) -> None:
+async def test_a_missing_price(cloud: AllProviders, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-0123456789abcdef")
-    code, said = await hopeless(there, tables("gpt-unheard-of", f'key_file = "{tmp_path}/key"'))
+    code, said = await hopeless(cloud, tables("gpt-unheard-of", f'key_file = "{tmp_path}/key"'))
     assert code == 1, said
     assert "no price is known for p/gpt-unheard-of" in said
     assert len(said.strip().splitlines()) == 1, said
 
 
-async def test_a_missing_key(there: Cloud) -> None:
-    code, said = await hopeless(there, tables("gpt-4o-mini", 'key_env = "NO_SUCH_KEY"'))
+async def test_a_missing_key(cloud: AllProviders) -> None:
+    code, said = await hopeless(cloud, tables("gpt-4o-mini", 'key_env = "NO_SUCH_KEY"'))
     assert code == 1, said
     assert "the environment variable NO_SUCH_KEY is empty or not there" in said
     assert len(said.strip().splitlines()) == 1, said

@@ -1,4 +1,4 @@
-"""A fallback's engine among doubles: providers that do as a test says, and books in memory."""
+"""A fallback's engine among doubles: providers that do as a test says, and a ledger in memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def answers(task: Task, sink: Sink) -> Spent:
     return SPENT
 
 
-class Double:
+class FakeProvider:
     """A provider; `acts` are for the calls to come, the last one for all after it."""
 
     kind = "compatible"
@@ -75,7 +75,7 @@ def fails(reason: Any = "failed", **more: Any) -> Act:
     return act
 
 
-class Book:
+class FakeLedger:
     """Stands for `fallback.credits.ledger.Ledger`: what was done, in its order."""
 
     def __init__(self, money: int = 10**9) -> None:
@@ -103,19 +103,19 @@ class Book:
         self.closed.set()
 
 
-class Office:
-    def __init__(self, bus: FakeBus, *providers: Double, **route: Any) -> None:
+class EngineSetup:
+    def __init__(self, bus: FakeBus, *providers: FakeProvider, **route: Any) -> None:
         self.bus = bus
-        self.book = Book()
+        self.ledger = FakeLedger()
         names = [f"{each.name}/m" for each in providers]
         made = Route(name="chat", model="echo", providers=names, **route)
         routes = Routes([made])
         price = Price(provider="p", model="m", input=1, output=2)
-        ledger: Any = self.book
-        till = Till(ledger, lambda choice: price, "USD", "fb-1")
+        ledger: Any = self.ledger
+        billing = Till(ledger, lambda choice: price, "USD", "fb-1")
         config = Fallback(breaker_failures=2, breaker_open=60)
         pairs: Any = [(each, 2) for each in providers]
-        self.engine = CloudEngine(pairs, routes, lambda choice: price, till, config)
+        self.engine = CloudEngine(pairs, routes, lambda choice: price, billing, config)
 
     def attempt(self, granted: bool = True, **changed: Any) -> Attempt:
         job = fakes.job(**{"tags": ((ASKED, "chat"),), **changed})

@@ -1,27 +1,27 @@
-"""Books that stop where a test wants to step in, and attempts with a route of one's own."""
+"""A ledger that stops where a test wants to step in, and attempts with a route of one's own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, cast
 
 from fallback.attempt import Case, request_of
 from fallback.credits.billing import Till
-from fallback.credits.ledger import Held, LedgerError, Reservation, Usage
+from fallback.credits.ledger import Held, Ledger, LedgerError, Reservation, Usage
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Spent
 from schemas.jobs import ASKED
 from schemas.settings import Price, Route
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from tests.unit.fallback.engine_doubles import Book
+from tests.unit.fallback.engine_doubles import FakeLedger
 from workers.attempt import Attempt
 
 PRICE = Price(provider="p", model="m", input=1, output=2)
 
 
-class Gated(Book):
+class PausedLedger(FakeLedger):
     """`stops`: the step before whose effect it waits for `goes_on`; `reached` says it is there.
     `refuses`: the steps that the broker does not take."""
 
@@ -59,9 +59,8 @@ class Gated(Book):
         await super().release(held, why)
 
 
-def till(book: Book, price: Price = PRICE) -> Till:
-    ledger: Any = book
-    return Till(ledger, lambda choice: price, "USD", "fb-1")
+def billing(ledger: FakeLedger, price: Price = PRICE) -> Till:
+    return Till(cast(Ledger, ledger), lambda choice: price, "USD", "fb-1")
 
 
 def case(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> Case:

@@ -16,7 +16,7 @@ ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
 TOKEN = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
 
 
-class Post:
+class EnvelopeSetup:
     def __init__(self, bus: FakeBus, stream: bool) -> None:
         self.bus = bus
         self.envelope = Envelope(
@@ -31,22 +31,22 @@ class Post:
 
 
 async def test_a_stream_begins_with_its_first_token(bus: FakeBus) -> None:
-    post = Post(bus, stream=True)
-    post.envelope.start(200, EVENTS)
-    post.envelope.data(ROLE)
-    assert await post.sent() == []
-    assert not post.envelope.begun
-    post.envelope.data(TOKEN)
-    assert post.envelope.begun
-    assert await post.sent() == [
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(200, EVENTS)
+    setup.envelope.data(ROLE)
+    assert await setup.sent() == []
+    assert not setup.envelope.begun
+    setup.envelope.data(TOKEN)
+    assert setup.envelope.begun
+    assert await setup.sent() == [
         (Kind.NOTE, ((SERVED_BY, "provider:p"), (LIMIT, "0.5 USD"))),
         (Kind.START, (200, EVENTS)),
         (Kind.DATA, ROLE + TOKEN),
     ]
-    post.envelope.data(TOKEN)
-    post.envelope.offer("0.1 USD")
-    post.envelope.seal("0.1 USD")
-    assert await post.sent() == [
+    setup.envelope.data(TOKEN)
+    setup.envelope.offer("0.1 USD")
+    setup.envelope.seal("0.1 USD")
+    assert await setup.sent() == [
         (Kind.DATA, TOKEN),
         (Kind.NOTE, ((COST, "0.1 USD"),)),
         (Kind.DATA, b": x-headrace-cost 0.1 USD\n\n"),
@@ -65,27 +65,27 @@ async def test_a_stream_begins_with_its_first_token(bus: FakeBus) -> None:
 @pytest.mark.parametrize("whole", [False, True])
 async def test_the_end_waits_for_the_books(bus: FakeBus, end: bytes, whole: bool) -> None:
     """Who dies meanwhile is not paid, and the client is told that its answer broke."""
-    post = Post(bus, stream=True)
-    post.envelope.start(200, EVENTS)
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(200, EVENTS)
     for piece in (TOKEN + end,) if whole else (TOKEN, end):
-        post.envelope.data(piece)
-    assert (Kind.DATA, TOKEN) in await post.sent()
-    post.envelope.offer("0.1 USD")
-    assert await post.sent() == []
-    post.envelope.seal("0.1 USD")
-    assert await post.sent() == [
+        setup.envelope.data(piece)
+    assert (Kind.DATA, TOKEN) in await setup.sent()
+    setup.envelope.offer("0.1 USD")
+    assert await setup.sent() == []
+    setup.envelope.seal("0.1 USD")
+    assert await setup.sent() == [
         (Kind.NOTE, ((COST, "0.1 USD"),)),
         (Kind.DATA, b": x-headrace-cost 0.1 USD\n\n" + end),
     ]
 
 
 async def test_an_empty_stream_ends_once_it_is_paid(bus: FakeBus) -> None:
-    post = Post(bus, stream=True)
-    post.envelope.start(200, EVENTS)
-    post.envelope.data(ROLE + b"data: [DONE]\n\n")
-    assert [body for kind, body in await post.sent() if kind == Kind.DATA] == [ROLE]
-    post.envelope.seal("0 USD")
-    assert (await post.sent())[-1] == (Kind.DATA, b": x-headrace-cost 0 USD\n\ndata: [DONE]\n\n")
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(200, EVENTS)
+    setup.envelope.data(ROLE + b"data: [DONE]\n\n")
+    assert [body for kind, body in await setup.sent() if kind == Kind.DATA] == [ROLE]
+    setup.envelope.seal("0 USD")
+    assert (await setup.sent())[-1] == (Kind.DATA, b": x-headrace-cost 0 USD\n\ndata: [DONE]\n\n")
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ async def test_an_empty_stream_ends_once_it_is_paid(bus: FakeBus) -> None:
     ],
 )
 async def test_what_counts_as_a_beginning(bus: FakeBus, event: bytes) -> None:
-    post = Post(bus, stream=True)
-    post.envelope.start(200, EVENTS)
-    post.envelope.data(event)
-    assert post.envelope.begun
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(200, EVENTS)
+    setup.envelope.data(event)
+    assert setup.envelope.begun
 
 
 @pytest.mark.parametrize(
@@ -115,41 +115,41 @@ async def test_what_counts_as_a_beginning(bus: FakeBus, event: bytes) -> None:
     ],
 )
 async def test_what_is_no_token_yet(bus: FakeBus, event: bytes) -> None:
-    post = Post(bus, stream=True)
-    post.envelope.start(200, EVENTS)
-    post.envelope.data(event)
-    assert not post.envelope.begun
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(200, EVENTS)
+    setup.envelope.data(event)
+    assert not setup.envelope.begun
 
 
 async def test_a_stream_without_a_token_is_handed_over_at_its_end(bus: FakeBus) -> None:
-    post = Post(bus, stream=True)
-    post.envelope.start(200, EVENTS)
-    post.envelope.data(ROLE)
-    post.envelope.offer("0 USD")
-    assert [kind for kind, _ in await post.sent()] == [Kind.NOTE, Kind.START, Kind.DATA]
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(200, EVENTS)
+    setup.envelope.data(ROLE)
+    setup.envelope.offer("0 USD")
+    assert [kind for kind, _ in await setup.sent()] == [Kind.NOTE, Kind.START, Kind.DATA]
 
 
 async def test_a_document_is_kept_until_its_cost_is_known(bus: FakeBus) -> None:
-    post = Post(bus, stream=False)
-    post.envelope.start(200, "application/json")
-    post.envelope.data(b'{"a"')
-    post.envelope.data(b":1}")
-    assert (await post.sent(), post.envelope.begun) == ([], False)
-    post.envelope.offer("0.2 USD")
-    assert await post.sent() == [
+    setup = EnvelopeSetup(bus, stream=False)
+    setup.envelope.start(200, "application/json")
+    setup.envelope.data(b'{"a"')
+    setup.envelope.data(b":1}")
+    assert (await setup.sent(), setup.envelope.begun) == ([], False)
+    setup.envelope.offer("0.2 USD")
+    assert await setup.sent() == [
         (Kind.NOTE, ((SERVED_BY, "provider:p"), (COST, "0.2 USD"))),
         (Kind.START, (200, "application/json")),
         (Kind.DATA, b'{"a":1}'),
     ]
-    post.envelope.seal("0.2 USD")
-    assert await post.sent() == []
-    post.envelope.seal("0.0 USD")
-    assert await post.sent() == [(Kind.NOTE, ((COST, "0.0 USD"),))], "nothing was charged"
+    setup.envelope.seal("0.2 USD")
+    assert await setup.sent() == []
+    setup.envelope.seal("0.0 USD")
+    assert await setup.sent() == [(Kind.NOTE, ((COST, "0.0 USD"),))], "nothing was charged"
 
 
 async def test_a_refusal_of_a_stream_is_a_document(bus: FakeBus) -> None:
-    post = Post(bus, stream=True)
-    post.envelope.start(400, "application/json")
-    post.envelope.data(b"{}")
-    post.envelope.offer("0 USD")
-    assert [kind for kind, _ in await post.sent()] == [Kind.NOTE, Kind.START, Kind.DATA]
+    setup = EnvelopeSetup(bus, stream=True)
+    setup.envelope.start(400, "application/json")
+    setup.envelope.data(b"{}")
+    setup.envelope.offer("0 USD")
+    assert [kind for kind, _ in await setup.sent()] == [Kind.NOTE, Kind.START, Kind.DATA]

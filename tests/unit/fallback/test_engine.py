@@ -12,7 +12,14 @@ from fallback.providers.base import NOTHING, Spent, Task
 from schemas import subjects
 from schemas.frames import Kind
 from tests.unit.fakes import FakeBus
-from tests.unit.fallback.engine_doubles import COST, SPENT, Double, Office, answers, fails
+from tests.unit.fallback.engine_doubles import (
+    COST,
+    SPENT,
+    EngineSetup,
+    FakeProvider,
+    answers,
+    fails,
+)
 from workers.attempt import Attempt, Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 
@@ -23,16 +30,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_an_answer_is_reserved_called_charged_and_ended(bus: FakeBus) -> None:
-    double = Double("a")
-    office = Office(bus, double)
-    end = await office.run(office.attempt())
+    provider = FakeProvider("a")
+    setup = EngineSetup(bus, provider)
+    end = await setup.run(setup.attempt())
     assert (end.prompt_tokens, end.completion_tokens) == (10, 5)
-    [(first, most), (second, cost)] = office.book.log
+    [(first, most), (second, cost)] = setup.ledger.log
     assert (first, second, cost) == ("reserve", "charge", COST)
     assert most >= cost
-    assert await office.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
-    limit = orjson.loads(double.calls[0].body)["max_tokens"]
-    assert (limit, double.calls[0].request["max_tokens"], double.calls[0].model) == (
+    assert await setup.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
+    limit = orjson.loads(provider.calls[0].body)["max_tokens"]
+    assert (limit, provider.calls[0].request["max_tokens"], provider.calls[0].model) == (
         4096,
         4096,
         "m",
@@ -40,47 +47,47 @@ async def test_an_answer_is_reserved_called_charged_and_ended(bus: FakeBus) -> N
 
 
 async def test_nobody_is_called_before_the_claim_is_granted(bus: FakeBus) -> None:
-    double = Double("a")
-    office = Office(bus, double)
-    attempt = office.attempt(granted=False)
-    running = asyncio.create_task(office.run(attempt))
-    while not office.book.log:
+    provider = FakeProvider("a")
+    setup = EngineSetup(bus, provider)
+    attempt = setup.attempt(granted=False)
+    running = asyncio.create_task(setup.run(attempt))
+    while not setup.ledger.log:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert (double.calls, office.book.log[0][0]) == ([], "reserve")
+    assert (provider.calls, setup.ledger.log[0][0]) == ([], "reserve")
     attempt.permitted.set_result(None)
     await running
-    assert len(double.calls) == 1
+    assert len(provider.calls) == 1
 
 
 async def test_a_claim_that_is_refused_gives_the_money_back(bus: FakeBus) -> None:
-    double = Double("a")
-    office = Office(bus, double)
-    attempt = office.attempt(granted=False)
-    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
-    while not office.book.log:
+    provider = FakeProvider("a")
+    setup = EngineSetup(bus, provider)
+    attempt = setup.attempt(granted=False)
+    attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
+    while not setup.ledger.log:
         await asyncio.sleep(0)
     attempt.stop(Withdrawn(Reason.LEFT))
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    await office.book.closed.wait()
-    assert office.book.log[1][0] == "release: left"
-    assert not double.calls
+    await setup.ledger.closed.wait()
+    assert setup.ledger.log[1][0] == "release: left"
+    assert not provider.calls
 
 
 @pytest.mark.parametrize("reason", ["failed", "away", "busy", "key", "absent"])
 async def test_the_next_provider_answers(bus: FakeBus, reason: str) -> None:
-    first, second = Double("a", fails(reason)), Double("b")
-    office = Office(bus, first, second)
-    await office.run(office.attempt())
+    first, second = FakeProvider("a", fails(reason)), FakeProvider("b")
+    setup = EngineSetup(bus, first, second)
+    await setup.run(setup.attempt())
     assert (len(first.calls), len(second.calls)) == (1, 1)
-    assert [what for what, _ in office.book.log] == ["reserve", "charge"]
+    assert [what for what, _ in setup.ledger.log] == ["reserve", "charge"]
 
 
 async def test_one_that_comes_round_is_asked_again(bus: FakeBus) -> None:
-    only = Double("a", fails(), answers)
-    office = Office(bus, only)
-    await office.run(office.attempt())
+    only = FakeProvider("a", fails(), answers)
+    setup = EngineSetup(bus, only)
+    await setup.run(setup.attempt())
     assert len(only.calls) == 2
 
 
@@ -90,34 +97,34 @@ async def test_one_that_comes_round_is_asked_again(bus: FakeBus) -> None:
 async def test_when_none_is_left_it_says_who_said_what(
     bus: FakeBus, lane: str, retryable: bool
 ) -> None:
-    office = Office(bus, Double("a", fails()), Double("b", fails()))
+    setup = EngineSetup(bus, FakeProvider("a", fails()), FakeProvider("b", fails()))
     with pytest.raises(EngineFault, match="a: it broke; b: it broke") as caught:
-        await office.run(office.attempt(lane=lane))
+        await setup.run(setup.attempt(lane=lane))
     assert (caught.value.code, caught.value.retryable) == ("provider_failed", retryable)
-    await office.book.closed.wait()
-    assert [what.partition(":")[0] for what, _ in office.book.log] == ["reserve", "release"]
+    await setup.ledger.closed.wait()
+    assert [what.partition(":")[0] for what, _ in setup.ledger.log] == ["reserve", "release"]
 
 
 async def test_an_open_breaker_spares_a_provider(bus: FakeBus) -> None:
-    first, second = Double("a", fails()), Double("b")
-    office = Office(bus, first, second)
+    first, second = FakeProvider("a", fails()), FakeProvider("b")
+    setup = EngineSetup(bus, first, second)
     for _ in range(4):
-        await office.run(office.attempt())
+        await setup.run(setup.attempt())
     assert (len(first.calls), len(second.calls)) == (2, 4)
-    states = {state.name: state.state for state in office.engine.states()}
+    states = {state.name: state.state for state in setup.engine.states()}
     assert states == {"a": "failed", "b": "ready"}
 
 
 async def test_a_model_that_a_provider_has_not_is_asked_for_once_and_breaks_nothing(
     bus: FakeBus,
 ) -> None:
-    only = Double("a", fails("absent"))
-    office = Office(bus, only)
+    only = FakeProvider("a", fails("absent"))
+    setup = EngineSetup(bus, only)
     for count in (1, 2, 3, 4):
         with pytest.raises(EngineFault, match="a: it broke"):
-            await office.run(office.attempt(id=f"{count:032x}", lane=subjects.CLOUD))
+            await setup.run(setup.attempt(id=f"{count:032x}", lane=subjects.CLOUD))
         assert len(only.calls) == count
-    assert [state.state for state in office.engine.states()] == ["ready"]
+    assert [state.state for state in setup.engine.states()] == ["ready"]
 
 
 async def test_a_full_provider_is_passed_over(bus: FakeBus) -> None:
@@ -127,12 +134,12 @@ async def test_a_full_provider_is_passed_over(bus: FakeBus) -> None:
         await gate.wait()
         return await answers(task, sink)
 
-    first, second = Double("a", waits), Double("b")
-    office = Office(bus, first, second)
-    two = [asyncio.create_task(office.run(office.attempt(id=f"{n:032x}"))) for n in range(2)]
+    first, second = FakeProvider("a", waits), FakeProvider("b")
+    setup = EngineSetup(bus, first, second)
+    two = [asyncio.create_task(setup.run(setup.attempt(id=f"{n:032x}"))) for n in range(2)]
     while len(first.calls) < 2:
         await asyncio.sleep(0)
-    await office.run(office.attempt(id="f" * 32))
+    await setup.run(setup.attempt(id="f" * 32))
     assert len(second.calls) == 1
     gate.set()
     await asyncio.gather(*two)
@@ -142,58 +149,58 @@ async def test_a_full_provider_is_passed_over(bus: FakeBus) -> None:
 async def test_without_credits_it_says_what_it_would_have_cost(
     bus: FakeBus, unpaid: str, retryable: bool
 ) -> None:
-    office = Office(bus, Double("a"), unpaid=unpaid)
-    office.book.money = 5
+    setup = EngineSetup(bus, FakeProvider("a"), unpaid=unpaid)
+    setup.ledger.money = 5
     with pytest.raises(EngineFault, match=r"may cost 0\.\d+ USD .* has 0\.000005 USD") as caught:
-        await office.run(office.attempt())
+        await setup.run(setup.attempt())
     assert (caught.value.code, caught.value.retryable) == ("insufficient_credits", retryable)
-    assert office.book.log == []
+    assert setup.ledger.log == []
 
 
 async def test_too_dear_is_not_asked(bus: FakeBus) -> None:
-    office = Office(bus, Double("a"), max_price="0.000001")
+    setup = EngineSetup(bus, FakeProvider("a"), max_price="0.000001")
     with pytest.raises(EngineFault, match="max_price") as caught:
-        await office.run(office.attempt())
+        await setup.run(setup.attempt())
     assert caught.value.code == "no_provider"
 
 
 async def test_what_does_not_fit_is_not_asked(bus: FakeBus) -> None:
-    first, second = Double("a"), Double("b")
+    first, second = FakeProvider("a"), FakeProvider("b")
     first.why = "'grammar' would be lost"
-    office = Office(bus, first, second)
-    await office.run(office.attempt())
+    setup = EngineSetup(bus, first, second)
+    await setup.run(setup.attempt())
     second.paths = frozenset()
     with pytest.raises(EngineFault, match="a: 'grammar' would be lost; b: m has no /v1/chat"):
-        await office.run(office.attempt())
+        await setup.run(setup.attempt())
     assert not first.calls
 
 
 async def test_without_a_route_here_it_is_left(bus: FakeBus) -> None:
-    office = Office(bus, Double("a"))
+    setup = EngineSetup(bus, FakeProvider("a"))
     with pytest.raises(EngineFault, match="no provider may have 'echo'"):
-        await office.run(office.attempt(tags=()))
+        await setup.run(setup.attempt(tags=()))
 
 
 async def test_books_that_cannot_be_read_are_no_answer(bus: FakeBus) -> None:
-    office = Office(bus, Double("a"))
-    office.book.fault = LedgerError("away")
+    setup = EngineSetup(bus, FakeProvider("a"))
+    setup.ledger.fault = LedgerError("away")
     with pytest.raises(EngineFault, match="credits cannot be reserved"):
-        await office.run(office.attempt())
+        await setup.run(setup.attempt())
 
 
 async def test_a_later_holder_has_it(bus: FakeBus) -> None:
-    office = Office(bus, Double("a"))
-    office.book.fault = Superseded("later")
+    setup = EngineSetup(bus, FakeProvider("a"))
+    setup.ledger.fault = Superseded("later")
     with pytest.raises(Withdrawn) as caught:
-        await office.run(office.attempt())
+        await setup.run(setup.attempt())
     assert caught.value.reason is Reason.SUPERSEDED
 
 
 async def test_what_was_paid_before_costs_nothing(bus: FakeBus) -> None:
-    office = Office(bus, Double("a"))
-    office.book.paid = True
-    await office.run(office.attempt())
-    assert office.book.log[-1] == ("charge", 0)
+    setup = EngineSetup(bus, FakeProvider("a"))
+    setup.ledger.paid = True
+    await setup.run(setup.attempt())
+    assert setup.ledger.log[-1] == ("charge", 0)
 
 
 async def test_a_refusal_costs_nothing_and_is_the_answer(bus: FakeBus) -> None:
@@ -202,10 +209,10 @@ async def test_a_refusal_costs_nothing_and_is_the_answer(bus: FakeBus) -> None:
         sink.data(b"{}")
         return NOTHING
 
-    office = Office(bus, Double("a", refuses), Double("b"))
-    await office.run(office.attempt())
-    assert office.book.log[-1][0] == "release: refused"
-    assert await office.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
+    setup = EngineSetup(bus, FakeProvider("a", refuses), FakeProvider("b"))
+    await setup.run(setup.attempt())
+    assert setup.ledger.log[-1][0] == "release: refused"
+    assert await setup.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
 
 
 async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bus: FakeBus) -> None:
@@ -214,12 +221,12 @@ async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bus: FakeBus) -> N
         sink.data(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
         raise await _fault(started=True, spent=Spent(prompt=10, completion=1))
 
-    second = Double("b")
-    office = Office(bus, Double("a", breaks), second)
+    second = FakeProvider("b")
+    setup = EngineSetup(bus, FakeProvider("a", breaks), second)
     with pytest.raises(EngineFault, match="not complete") as caught:
-        await office.run(office.attempt(stream=True))
+        await setup.run(setup.attempt(stream=True))
     assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
-    assert (office.book.log[-1], second.calls) == (("charge", 12), [])
+    assert (setup.ledger.log[-1], second.calls) == (("charge", 12), [])
 
 
 async def _fault(**more: object) -> Exception:
@@ -256,14 +263,14 @@ async def test_stopped_in_the_middle(
         await asyncio.Event().wait()
         return NOTHING
 
-    office = Office(bus, Double("a", hangs))
-    attempt: Attempt = office.attempt()
-    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
+    setup = EngineSetup(bus, FakeProvider("a", hangs))
+    attempt: Attempt = setup.attempt()
+    attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
     await called.wait()
     attempt.stop(why)
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    await office.book.closed.wait()
-    last = office.book.log[-1]
+    await setup.ledger.closed.wait()
+    last = setup.ledger.log[-1]
     assert last == entry if isinstance(entry, tuple) else last[0] == entry
-    assert len(office.book.log) == 2
+    assert len(setup.ledger.log) == 2

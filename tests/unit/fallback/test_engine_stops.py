@@ -17,8 +17,16 @@ from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import paused_ledger
-from tests.unit.fallback.engine_doubles import COST, SPENT, Act, Double, Office, answers, fails
-from tests.unit.fallback.paused_ledger import Gated, Used
+from tests.unit.fallback.engine_doubles import (
+    COST,
+    SPENT,
+    Act,
+    EngineSetup,
+    FakeProvider,
+    answers,
+    fails,
+)
+from tests.unit.fallback.paused_ledger import PausedLedger, Used
 from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 from workers.runner import Runner
@@ -33,16 +41,16 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_PAUSE", 0.0)
 
 
-def _office(bus: FakeBus, book: Gated, *acts: Act) -> Office:
-    office = Office(bus, Double("a", *acts))
-    office.book = office.engine._till._ledger = book  # type: ignore[assignment]
-    return office
+def _setup(bus: FakeBus, ledger: PausedLedger, *acts: Act) -> EngineSetup:
+    setup = EngineSetup(bus, FakeProvider("a", *acts))
+    setup.ledger = setup.engine._till._ledger = ledger  # type: ignore[assignment]
+    return setup
 
 
-def _hanging(book: Gated) -> Act:
+def _hanging(ledger: PausedLedger) -> Act:
     async def hangs(task: Task, sink: Sink) -> Spent:
         task.meter.counter = Used(SPENT)
-        book.reached.set()
+        ledger.reached.set()
         await asyncio.Event().wait()
         return NOTHING
 
@@ -60,25 +68,25 @@ async def test_stopped_at_any_step_the_books_are_closed_once(
         sink.start(400, "application/json")
         return NOTHING
 
-    book = Gated(stops="release" if at == "refused" else at)
-    acts = {"call": _hanging(book), "refused": refuses}
-    office = _office(bus, book, acts.get(at, answers))
-    attempt = office.attempt(granted=at != "permitted")
-    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
+    ledger = PausedLedger(stops="release" if at == "refused" else at)
+    acts = {"call": _hanging(ledger), "refused": refuses}
+    setup = _setup(bus, ledger, acts.get(at, answers))
+    attempt = setup.attempt(granted=at != "permitted")
+    attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
     if at == "permitted":
-        while not book.log:
+        while not ledger.log:
             await asyncio.sleep(0)
     else:
-        await book.reached.wait()
+        await ledger.reached.wait()
     attempt.stop(Withdrawn(why))
     await paused_ledger.ended(running)
     if at == "reserve":
-        book.goes_on.set()
-    await office.engine.close()
+        ledger.goes_on.set()
+    await setup.engine.close()
     paid = at == "settle" or (at == "call" and why in DESERTED)
-    assert book.owed == ["charge" if paid else "release"]
-    assert office.engine.desks["a"].busy == 0
-    assert not office.engine.desks["a"].places.locked()
+    assert ledger.owed == ["charge" if paid else "release"]
+    assert setup.engine.desks["a"].busy == 0
+    assert not setup.engine.desks["a"].places.locked()
 
 
 async def test_stopped_between_two_calls_nothing_is_paid(
@@ -86,33 +94,33 @@ async def test_stopped_between_two_calls_nothing_is_paid(
 ) -> None:
     """What the provider that failed may have begun is not the client's."""
     monkeypatch.setattr(engines, "_PAUSE", 5.0)
-    book = Gated()
-    office = _office(bus, book, fails(spent=SPENT))
-    attempt = office.attempt()
-    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
-    while not office.engine.desks["a"].breaker.row:
+    ledger = PausedLedger()
+    setup = _setup(bus, ledger, fails(spent=SPENT))
+    attempt = setup.attempt()
+    attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
+    while not setup.engine.desks["a"].breaker.row:
         await asyncio.sleep(0)
     attempt.stop(Withdrawn(Reason.CANCELLED))
     await paused_ledger.ended(running)
-    await office.engine.close()
-    assert book.log[1][0] == "release: cancelled"
-    assert len(book.log) == 2
+    await setup.engine.close()
+    assert ledger.log[1][0] == "release: cancelled"
+    assert len(ledger.log) == 2
 
 
 async def test_one_stopped_while_it_tries_a_provider_that_failed_lets_the_next_try(
     bus: FakeBus,
 ) -> None:
-    book = Gated()
-    office = _office(bus, book, _hanging(book), answers)
-    breaker = office.engine.desks["a"].breaker
+    ledger = PausedLedger()
+    setup = _setup(bus, ledger, _hanging(ledger), answers)
+    breaker = setup.engine.desks["a"].breaker
     breaker.row, breaker.until = breaker.failures, 0.0
-    attempt = office.attempt()
-    attempt.task = running = asyncio.create_task(office.run(attempt))  # type: ignore[assignment]
-    await book.reached.wait()
+    attempt = setup.attempt()
+    attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
+    await ledger.reached.wait()
     assert not breaker.admit(asyncio.get_running_loop().time())
     attempt.stop(Withdrawn(Reason.CANCELLED))
     await paused_ledger.ended(running)
-    await office.run(office.attempt(id="e" * 32))
+    await setup.run(setup.attempt(id="e" * 32))
     assert breaker.state(0.0) == "closed"
 
 
@@ -120,11 +128,11 @@ async def test_a_fault_of_ours_gives_the_money_back(bus: FakeBus) -> None:
     async def stumbles(task: Task, sink: Sink) -> Spent:
         raise ZeroDivisionError
 
-    office = _office(bus, Gated(), stumbles)
+    setup = _setup(bus, PausedLedger(), stumbles)
     with pytest.raises(ZeroDivisionError):
-        await office.run(office.attempt())
-    await office.engine.close()
-    assert office.book.log[1][0] == "release: failed"
+        await setup.run(setup.attempt())
+    await setup.engine.close()
+    assert setup.ledger.log[1][0] == "release: failed"
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -137,17 +145,17 @@ async def test_a_call_that_breaks(bus: FakeBus, streams: bool) -> None:
         spent = Spent(prompt=3, completion=1)
         raise ProviderFault("cut off", "failed", started=True, spent=spent)
 
-    office = _office(bus, Gated(), breaks, answers)
-    attempt = office.attempt(stream=streams)
+    setup = _setup(bus, PausedLedger(), breaks, answers)
+    attempt = setup.attempt(stream=streams)
     if not streams:
-        await office.run(attempt)
-        assert office.book.log[1] == ("charge", COST)
+        await setup.run(attempt)
+        assert setup.ledger.log[1] == ("charge", COST)
         return
     with pytest.raises(EngineFault) as caught:
-        await office.run(attempt)
+        await setup.run(attempt)
     assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
-    assert office.book.log[1:] == [("charge", 5)]
-    assert office.engine.desks["a"].breaker.row == 1
+    assert setup.ledger.log[1:] == [("charge", 5)]
+    assert setup.engine.desks["a"].breaker.row == 1
 
 
 @pytest.mark.parametrize("refuses", ["settle", "release"])
@@ -160,24 +168,24 @@ async def test_books_that_are_away_at_the_end_do_not_take_the_answer(
         return NOTHING
 
     act = answers if refuses == "settle" else rejects
-    office = _office(bus, Gated(refuses=(refuses,)), act)
-    await office.run(office.attempt())
-    assert await office.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
+    setup = _setup(bus, PausedLedger(refuses=(refuses,)), act)
+    await setup.run(setup.attempt())
+    assert await setup.sent() == [Kind.NOTE, Kind.START, Kind.DATA]
 
 
-class Ending:
+class RunnerSetup:
     """The runner's own view: a job delivered, its claim granted, its verdict."""
 
-    def __init__(self, bus: FakeBus, office: Office) -> None:
+    def __init__(self, bus: FakeBus, setup: EngineSetup) -> None:
         self.bus = bus
-        self.desk: Any = _Desk(office.engine)
+        self.slots: Any = _Slots(setup.engine)
         self.runner = Runner(bus, "fb-1", "node", Settings())
         self.finished: list[str] = []
 
     def take(self, **changed: object) -> None:
         job = fakes.job(**{"tags": ((ASKED, "chat"),), "claim_by": 0, **changed})
         sent = fakes.message("jobs.echo.f", job.pack(), fakes.ack())
-        self.runner.take(self.desk, self, sent)
+        self.runner.take(self.slots, self, sent)
 
     def go(self) -> None:
         self.say(Op.GO)
@@ -197,7 +205,7 @@ class Ending:
         return [Kind(frame.kind) for post in posts for frame in frames.unpack(post.payload)]
 
 
-class _Desk:
+class _Slots:
     def __init__(self, engine: object) -> None:
         self.engine = engine
 
@@ -215,27 +223,27 @@ async def test_the_end_comes_after_the_books_are_closed(bus: FakeBus, stream: bo
 
     free = asyncio.Event()
 
-    class Slow(Gated):
+    class Slow(PausedLedger):
         async def settle(self, *what: object) -> bool:
             self.reached.set()
             await free.wait()
             return await super().settle(*what)  # type: ignore[arg-type]
 
-    book = Slow()
-    ending = Ending(bus, _office(bus, book, serves))
-    ending.take(stream=stream)
-    while not book.log:
+    ledger = Slow()
+    running = RunnerSetup(bus, _setup(bus, ledger, serves))
+    running.take(stream=stream)
+    while not ledger.log:
         await asyncio.sleep(0)
-    assert ending.kinds() == [Kind.CLAIM]
-    ending.go()
-    await book.reached.wait()
+    assert running.kinds() == [Kind.CLAIM]
+    running.go()
+    await ledger.reached.wait()
     await fakes.turns()
-    assert ending.kinds() == [Kind.CLAIM, Kind.NOTE, Kind.START, Kind.DATA]
+    assert running.kinds() == [Kind.CLAIM, Kind.NOTE, Kind.START, Kind.DATA]
     free.set()
-    await ending.runner.idle.wait()
-    assert ending.kinds()[-1] == Kind.END
-    assert ending.finished == [fakes.ack()]
-    assert ending.kinds().count(Kind.DATA) == (2 if stream else 1)
+    await running.runner.idle.wait()
+    assert running.kinds()[-1] == Kind.END
+    assert running.finished == [fakes.ack()]
+    assert running.kinds().count(Kind.DATA) == (2 if stream else 1)
 
 
 @pytest.mark.parametrize(
@@ -251,59 +259,59 @@ async def test_what_the_ingress_says_decides_who_pays(
     bus: FakeBus, word: Op, entry: tuple[str, int | None]
 ) -> None:
     """From the word on the wire to the entry in the books."""
-    book = Gated()
-    office = _office(bus, book, _hanging(book))
-    ending = Ending(bus, office)
-    ending.take()
-    while not book.log:
+    ledger = PausedLedger()
+    setup = _setup(bus, ledger, _hanging(ledger))
+    running = RunnerSetup(bus, setup)
+    running.take()
+    while not ledger.log:
         await asyncio.sleep(0)
-    ending.go()
-    await book.reached.wait()
-    ending.say(word)
-    await ending.runner.idle.wait()
-    await office.engine.close()
-    what, cost = book.log[-1]
+    running.go()
+    await ledger.reached.wait()
+    running.say(word)
+    await running.runner.idle.wait()
+    await setup.engine.close()
+    what, cost = ledger.log[-1]
     assert (what, cost if what == "charge" else None) == entry
 
 
 async def test_one_that_a_later_holder_outranked_says_nothing_of_an_answer(bus: FakeBus) -> None:
-    office = _office(bus, Gated())
-    office.book.fault = Superseded("later")
-    ending = Ending(bus, office)
-    ending.take()
-    await ending.runner.idle.wait()
-    assert ending.kinds() == [Kind.CLAIM, Kind.FAIL]
+    setup = _setup(bus, PausedLedger())
+    setup.ledger.fault = Superseded("later")
+    running = RunnerSetup(bus, setup)
+    running.take()
+    await running.runner.idle.wait()
+    assert running.kinds() == [Kind.CLAIM, Kind.FAIL]
     assert bus.to(fakes.ack()) == []
-    assert ending.finished == []
+    assert running.finished == []
 
 
 async def test_a_job_of_a_route_that_is_not_known_here_ends(bus: FakeBus) -> None:
     """On the providers' own lane nobody else would take it."""
-    office = _office(bus, Gated())
-    ending = Ending(bus, office)
-    ending.take(lane="f", tags=((ASKED, "elsewhere"),))
-    await ending.runner.idle.wait()
+    setup = _setup(bus, PausedLedger())
+    running = RunnerSetup(bus, setup)
+    running.take(lane="f", tags=((ASKED, "elsewhere"),))
+    await running.runner.idle.wait()
     assert bus.to(fakes.ack()) == [b"+TERM"]
-    assert office.book.log == []
+    assert setup.ledger.log == []
 
 
 async def test_the_answers_cost_is_that_of_the_books(bus: FakeBus) -> None:
     """Where another holder has been charged, this answer is for nothing, and says so."""
 
-    class Yields(Gated):
+    class Yields(PausedLedger):
         async def settle(self, *_: object) -> bool:
             return False
 
-    office = _office(bus, Yields())
-    await office.run(office.attempt())
+    setup = _setup(bus, Yields())
+    await setup.run(setup.attempt())
     await asyncio.sleep(0)
     notes = [f.body for p in bus.posts for f in frames.unpack(p.payload) if f.kind == Kind.NOTE]
     assert dict(notes[-1])["x-headrace-cost"] == "0.000000 USD"
 
 
 async def test_books_away_from_the_start_leave_no_trace(bus: FakeBus) -> None:
-    office = _office(bus, Gated())
-    office.book.fault = LedgerError("away")
+    setup = _setup(bus, PausedLedger())
+    setup.ledger.fault = LedgerError("away")
     with pytest.raises(EngineFault):
-        await office.run(office.attempt())
-    assert (office.book.log, await office.sent()) == ([], [])
+        await setup.run(setup.attempt())
+    assert (setup.ledger.log, await setup.sent()) == ([], [])

@@ -21,7 +21,7 @@ LATER = round(time.time() * 1000) + 3_600_000
 CHAT = ((ASKED, "chat"),)
 
 
-class Door:
+class OverdueSetup:
     def __init__(self, bus: FakeBus, slots: int = 2) -> None:
         self.bus = bus
         self.slots = slots
@@ -56,107 +56,113 @@ class Door:
 
 
 @pytest.fixture
-async def door(bus: FakeBus) -> Door:
-    made = Door(bus)
+async def setup(bus: FakeBus) -> OverdueSetup:
+    made = OverdueSetup(bus)
     await made.wants.open()
     return made
 
 
-async def test_each_call_is_one_pull_that_does_not_wait(door: Door) -> None:
-    door.call()
-    [pull] = [post for post in door.bus.posts if post.subject == NEXT]
+async def test_each_call_is_one_pull_that_does_not_wait(setup: OverdueSetup) -> None:
+    setup.call()
+    [pull] = [post for post in setup.bus.posts if post.subject == NEXT]
     asked = orjson.loads(pull.payload)
     assert asked == {"batch": 1, "no_wait": True, "group": subjects.GROUP, "priority": 9}
-    door.answer()
-    assert len(door.taken) == 1
-    assert door.verdicts() == []
+    setup.answer()
+    assert len(setup.taken) == 1
+    assert setup.verdicts() == []
 
 
-async def test_other_models_are_nobodys_here(door: Door) -> None:
-    door.call(model="unknown")
-    assert door.bus.posts == []
+async def test_other_models_are_nobodys_here(setup: OverdueSetup) -> None:
+    setup.call(model="unknown")
+    assert setup.bus.posts == []
 
 
-async def test_an_empty_queue_is_no_news(door: Door) -> None:
-    door.call("j1")
-    door.empty()
-    door.call("j2")
-    door.call("j3")
-    assert door.pulls == 3
+async def test_an_empty_queue_is_no_news(setup: OverdueSetup) -> None:
+    setup.call("j1")
+    setup.empty()
+    setup.call("j2")
+    setup.call("j3")
+    assert setup.pulls == 3
 
 
-async def test_what_is_not_due_is_put_back_after_one_behind_it(door: Door) -> None:
-    door.call()
-    early = door.answer(1, id="a" * 32, claim_by=LATER)
-    local = door.answer(2, id="b" * 32, tags=(*CHAT, LOCAL))
-    plain = door.answer(3, id="c" * 32, tags=())
-    assert (door.pulls, door.verdicts()) == (4, [])
-    door.answer(4, id="d" * 32)
-    assert len(door.taken) == 1
-    assert door.verdicts() == [(ack, b"-NAK") for ack in (early, local, plain)]
+async def test_what_is_not_due_is_put_back_after_one_behind_it(setup: OverdueSetup) -> None:
+    setup.call()
+    early = setup.answer(1, id="a" * 32, claim_by=LATER)
+    local = setup.answer(2, id="b" * 32, tags=(*CHAT, LOCAL))
+    plain = setup.answer(3, id="c" * 32, tags=())
+    assert (setup.pulls, setup.verdicts()) == (4, [])
+    setup.answer(4, id="d" * 32)
+    assert len(setup.taken) == 1
+    assert setup.verdicts() == [(ack, b"-NAK") for ack in (early, local, plain)]
 
 
-async def test_a_job_that_was_called_for_is_due_whatever_the_clock_says(door: Door) -> None:
-    door.call("a" * 32)
-    door.answer(1, id="a" * 32, claim_by=LATER)
-    assert len(door.taken) == 1
+async def test_a_job_that_was_called_for_is_due_whatever_the_clock_says(
+    setup: OverdueSetup,
+) -> None:
+    setup.call("a" * 32)
+    setup.answer(1, id="a" * 32, claim_by=LATER)
+    assert len(setup.taken) == 1
 
 
-async def test_at_the_queues_end_all_is_put_back(door: Door) -> None:
-    door.call()
-    ack = door.answer(1, claim_by=LATER)
-    door.empty()
-    assert door.verdicts() == [(ack, b"-NAK")]
+async def test_at_the_queues_end_all_is_put_back(setup: OverdueSetup) -> None:
+    setup.call()
+    ack = setup.answer(1, claim_by=LATER)
+    setup.empty()
+    assert setup.verdicts() == [(ack, b"-NAK")]
 
 
-async def test_it_does_not_look_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_does_not_look_for_ever(
+    setup: OverdueSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(wants_module, "LOOK", 3)
-    door.call()
-    acks = [door.answer(number, id=f"{number:032x}", claim_by=LATER) for number in range(1, 4)]
-    assert door.verdicts() == [(ack, b"-NAK") for ack in acks]
-    assert door.pulls == 3
+    setup.call()
+    acks = [setup.answer(number, id=f"{number:032x}", claim_by=LATER) for number in range(1, 4)]
+    assert setup.verdicts() == [(ack, b"-NAK") for ack in acks]
+    assert setup.pulls == 3
 
 
-async def test_a_call_that_finds_no_slot_is_answered_when_one_is_free(door: Door) -> None:
-    door.slots = 0
-    door.call()
-    assert door.pulls == 0
-    door.slots = 1
-    door.wants.fill()
-    assert door.pulls == 1
-    door.wants.fill()
-    assert door.pulls == 1
+async def test_a_call_that_finds_no_slot_is_answered_when_one_is_free(setup: OverdueSetup) -> None:
+    setup.slots = 0
+    setup.call()
+    assert setup.pulls == 0
+    setup.slots = 1
+    setup.wants.fill()
+    assert setup.pulls == 1
+    setup.wants.fill()
+    assert setup.pulls == 1
 
 
-async def test_one_that_is_too_old_is_not(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    door.slots = 0
-    door.call()
-    door.slots = 1
+async def test_one_that_is_too_old_is_not(
+    setup: OverdueSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.slots = 0
+    setup.call()
+    setup.slots = 1
     now = time.monotonic() + wants_module.FRESH
     monkeypatch.setattr("fallback.overdue.time.monotonic", lambda: now)
-    door.wants.fill()
-    assert door.pulls == 0
+    setup.wants.fill()
+    assert setup.pulls == 0
 
 
-async def test_what_comes_while_all_slots_are_taken_goes_back(door: Door) -> None:
-    door.call()
-    door.slots = 0
-    ack = door.answer()
-    assert (door.taken, door.verdicts()) == ([], [(ack, b"-NAK")])
+async def test_what_comes_while_all_slots_are_taken_goes_back(setup: OverdueSetup) -> None:
+    setup.call()
+    setup.slots = 0
+    ack = setup.answer()
+    assert (setup.taken, setup.verdicts()) == ([], [(ack, b"-NAK")])
 
 
-async def test_what_is_no_job_goes_back(door: Door) -> None:
-    door.call()
-    door.wants._receive(message("jobs.echo.i", b"x", reply=fakes.ack()))
-    assert door.verdicts() == [(fakes.ack(), b"-NAK")]
-    door.call("j2")
-    door.call("j3")
-    assert door.pulls == 3, "its pull is over"
+async def test_what_is_no_job_goes_back(setup: OverdueSetup) -> None:
+    setup.call()
+    setup.wants._receive(message("jobs.echo.i", b"x", reply=fakes.ack()))
+    assert setup.verdicts() == [(fakes.ack(), b"-NAK")]
+    setup.call("j2")
+    setup.call("j3")
+    assert setup.pulls == 3, "its pull is over"
 
 
-async def test_closed_it_lets_go_of_everything(door: Door) -> None:
-    door.call()
-    ack = door.answer(1, claim_by=LATER)
-    await door.wants.close()
-    assert door.verdicts() == [(ack, b"-NAK")]
-    assert door.bus.subscriptions == []
+async def test_closed_it_lets_go_of_everything(setup: OverdueSetup) -> None:
+    setup.call()
+    ack = setup.answer(1, claim_by=LATER)
+    await setup.wants.close()
+    assert setup.verdicts() == [(ack, b"-NAK")]
+    assert setup.bus.subscriptions == []

@@ -102,7 +102,7 @@ class Call:
         self._news.set()
 
 
-class Front:
+class FakeBusIngress:
     """`keepalive` in seconds. Model `echo` is served by one worker; route `chat` leads to it."""
 
     def __init__(

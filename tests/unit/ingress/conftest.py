@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.ingress.asgi import Front
+from tests.unit.ingress.asgi import FakeBusIngress
 
 
 @pytest.fixture
-async def front() -> Front:
-    return Front()
+async def ingress() -> FakeBusIngress:
+    return FakeBusIngress()

@@ -57,7 +57,7 @@ class Reply:
         return self.status, found["code"], found["param"]
 
 
-class Line(Dispatch):
+class LoopbackDispatch(Dispatch):
     """Gives jobs to engines by their model; what an engine says comes back as frames."""
 
     def __init__(self, config: settings.Settings, engines: dict[str, EchoEngine]) -> None:
@@ -70,7 +70,7 @@ class Line(Dispatch):
         ticket = Ticket(self._job(order), order.body, self, time.monotonic(), 1)
         self.tickets[ticket.job.id] = ticket
         self.jobs.append(ticket.job)
-        task = asyncio.create_task(_Holder(ticket).run(self._engines[order.plan.model]))
+        task = asyncio.create_task(_LoopbackSink(ticket).run(self._engines[order.plan.model]))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return ticket
@@ -80,7 +80,7 @@ class Line(Dispatch):
     def verdict(self, ack: str, word: bytes) -> None: ...
 
 
-class _Holder:
+class _LoopbackSink:
     """The Sink of one job, on the ingress's side of the wire."""
 
     def __init__(self, ticket: Ticket) -> None:
@@ -114,10 +114,10 @@ class _Holder:
         self._ticket.frame(Frame(int(kind), 1, 1, seq, body), time.monotonic())
 
 
-class Edge:
+class LoopbackIngress:
     """`call` is a request; `line` has seen the jobs; `serve` puts another card up."""
 
-    def __init__(self, context: Context, line: Line) -> None:
+    def __init__(self, context: Context, line: LoopbackDispatch) -> None:
         self.context = context
         self.line = line
         self._app = app.build(context)
@@ -157,9 +157,9 @@ class Edge:
 
 
 @asynccontextmanager
-async def edge(
+async def loopback_ingress(
     *urls: str, routes: tuple[settings.Route, ...] = (), clock: Callable[[], float] = time.monotonic
-) -> AsyncIterator[Edge]:
+) -> AsyncIterator[LoopbackIngress]:
     """An ingress with an echo engine for each URL (default: one, of the model ``echo``)."""
     key = settings.Key(name="test", account="tests", secret=SecretStr(KEY))
     config = settings.Settings(keys=[key], route=list(routes))
@@ -169,8 +169,8 @@ async def edge(
     offers = [(engine, await engine.discover()) for engine in built]
     served = {model.id: engine for engine, offer in offers for model in offer.models}
     catalog = Catalog(clock)
-    line = Line(config, served)
-    made = Edge(
+    line = LoopbackDispatch(config, served)
+    made = LoopbackIngress(
         Context(config, fakes.FakeBus(), catalog, Routes(config, catalog), line, Keys(config.keys)),
         line,
     )

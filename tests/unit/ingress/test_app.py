@@ -8,15 +8,15 @@ from ingress import app as apps
 from ingress.app import API, OWN
 from ingress.endpoints import generation
 from schemas.errors import BodyTooLarge
-from tests.unit.ingress.asgi import CHAT, SECRET, Front
+from tests.unit.ingress.asgi import CHAT, SECRET, FakeBusIngress
 
 PATHS = [(v + path, verb) for v in ("/v1", "") for path, _, verb in API]
 PATHS += [(path, verb) for path, _, verb in OWN]
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v2/models", "/v1/chat", "/healthz/", "/x"])
-async def test_an_unknown_path_is_told_so(front: Front, path: str) -> None:
-    call = await front.call("GET", path).whole()
+async def test_an_unknown_path_is_told_so(ingress: FakeBusIngress, path: str) -> None:
+    call = await ingress.call("GET", path).whole()
     assert (call.status, call.error["code"]) == (404, "not_found")
     assert path in call.error["message"]
     assert call.headers["content-type"] == "application/json"
@@ -32,42 +32,46 @@ async def test_an_unknown_path_is_told_so(front: Front, path: str) -> None:
         (f"/v1/chat/completions/{'x' * 9000}", "no such endpoint."),
     ],
 )
-async def test_what_may_have_been_meant_is_told(front: Front, path: str, meant: str) -> None:
-    call = await front.call("POST", path).whole()
+async def test_what_may_have_been_meant_is_told(
+    ingress: FakeBusIngress, path: str, meant: str
+) -> None:
+    call = await ingress.call("POST", path).whole()
     assert call.error["message"].endswith(meant)
 
 
 @pytest.mark.parametrize(("path", "verb"), PATHS)
-async def test_another_method_is_told_which_is_right(front: Front, path: str, verb: str) -> None:
+async def test_another_method_is_told_which_is_right(
+    ingress: FakeBusIngress, path: str, verb: str
+) -> None:
     path = path.replace("{model:path}", "m").replace("{name}", "n")
-    call = await front.call("DELETE", path).whole()
+    call = await ingress.call("DELETE", path).whole()
     assert (call.status, call.error["code"]) == (405, "method_not_allowed")
     assert verb in call.headers["allow"]
     assert call.error["message"].endswith(f", but {call.headers['allow']}.")
 
 
-async def test_every_envelope_is_openais(front: Front) -> None:
-    for call in (front.call("GET", "/x"), front.call("GET", CHAT), front.call("POST", CHAT)):
+async def test_every_envelope_is_openais(ingress: FakeBusIngress) -> None:
+    for call in (ingress.call("GET", "/x"), ingress.call("GET", CHAT), ingress.call("POST", CHAT)):
         await call.whole()
         assert set(call.error) == {"message", "type", "param", "code", "source"}
         assert call.headers["x-headrace-error-source"] == "ingress"
 
 
 @pytest.mark.parametrize("where", ["/x", CHAT, "/v1/models", "/healthz"])
-async def test_a_request_keeps_its_id(front: Front, where: str) -> None:
+async def test_a_request_keeps_its_id(ingress: FakeBusIngress, where: str) -> None:
     headers = {"x-request-id": "mine-1 of 2", "authorization": f"Bearer {SECRET}"}
-    call = await front.call("GET", where, headers=headers).whole()
+    call = await ingress.call("GET", where, headers=headers).whole()
     assert call.headers["x-request-id"] == "mine-1 of 2"
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 129, "a\tb", "ä", "a\x7f"])
-async def test_an_id_that_is_not_sane_is_replaced(front: Front, sent: str) -> None:
-    call = await front.call("GET", "/x", headers={"x-request-id": sent}).whole()
+async def test_an_id_that_is_not_sane_is_replaced(ingress: FakeBusIngress, sent: str) -> None:
+    call = await ingress.call("GET", "/x", headers={"x-request-id": sent}).whole()
     assert re.fullmatch(r"req-[0-9a-f]{24}", call.headers["x-request-id"])
 
 
-async def test_two_requests_get_two_ids(front: Front) -> None:
-    one, other = front.call("GET", "/x"), front.call("GET", "/x")
+async def test_two_requests_get_two_ids(ingress: FakeBusIngress) -> None:
+    one, other = ingress.call("GET", "/x"), ingress.call("GET", "/x")
     await one.whole()
     await other.whole()
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
@@ -82,21 +86,21 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_broken")
-async def test_a_fault_of_ours_tells_nothing_of_itself(front: Front) -> None:
-    call = await front.call("POST", CHAT, b"{}").whole()
+async def test_a_fault_of_ours_tells_nothing_of_itself(ingress: FakeBusIngress) -> None:
+    call = await ingress.call("POST", CHAT, b"{}").whole()
     assert (call.status, call.error["code"]) == (500, "internal_error")
     assert b"secret" not in call.body
     assert call.headers["x-request-id"]
 
 
-async def test_without_a_key_nothing_is_read(front: Front) -> None:
-    call = await front.call("POST", CHAT, [b"{}"], headers={}).whole()
+async def test_without_a_key_nothing_is_read(ingress: FakeBusIngress) -> None:
+    call = await ingress.call("POST", CHAT, [b"{}"], headers={}).whole()
     assert (call.status, call.error["code"], call.read) == (401, "invalid_api_key", 0)
 
 
 async def test_a_body_that_is_too_large_is_answered_then_read_for_a_moment() -> None:
-    front = Front(max_body=1024)
-    call = front.call("POST", CHAT, [b"x" * 600] * 6)
+    ingress = FakeBusIngress(max_body=1024)
+    call = ingress.call("POST", CHAT, [b"x" * 600] * 6)
     await call.until(lambda call: call.pieces)
     assert (call.status, call.error["code"]) == (413, "request_too_large")
     assert call.headers["connection"] == "close"
@@ -112,14 +116,14 @@ async def test_one_who_never_stops_sending_is_left(monkeypatch: pytest.MonkeyPat
         raise BodyTooLarge("x")
 
     monkeypatch.setattr(generation, "principal", refuse)
-    front = Front()
-    call = front.call("POST", CHAT, b"")
+    ingress = FakeBusIngress()
+    call = ingress.call("POST", CHAT, b"")
     call.read = 1  # nothing more comes, and no disconnect either
     await call.whole()
     assert call.status == 413
 
 
-async def test_other_protocols_are_not_served(front: Front) -> None:
+async def test_other_protocols_are_not_served(ingress: FakeBusIngress) -> None:
     sent: list[object] = []
 
     async def send(message: object) -> None:
@@ -128,11 +132,11 @@ async def test_other_protocols_are_not_served(front: Front) -> None:
     async def receive() -> dict[str, object]:
         raise AssertionError
 
-    await front.app({"type": "websocket", "headers": []}, receive, send)
+    await ingress.app({"type": "websocket", "headers": []}, receive, send)
     assert sent == []
 
 
-async def test_each_path_is_served_with_and_without_v1(front: Front) -> None:
+async def test_each_path_is_served_with_and_without_v1(ingress: FakeBusIngress) -> None:
     for path in ("/v1/models", "/models", "/v1/models/echo", "/models/echo"):
-        call = await front.call("GET", path).whole()
+        call = await ingress.call("GET", path).whole()
         assert call.status == 200, path

@@ -36,7 +36,7 @@ def jetstream(verb: str, _: Any) -> dict[str, Any]:
     return {}
 
 
-class Case:
+class IngressSetup:
     def __init__(self, bus: FakeBus, log: LogCapture) -> None:
         self.bus = bus
         self.log = log
@@ -60,7 +60,7 @@ class Case:
 
 
 @pytest.fixture
-async def case(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
+async def setup(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IngressSetup]:
     bus.api_answer = jetstream
 
     async def connect(_: Any, name: str, inbox: str) -> FakeBus:
@@ -71,7 +71,7 @@ async def case(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[C
     monkeypatch.setattr("ingress.server.buses.connect", connect)
     log = LogCapture()
     structlog.configure(processors=[log])
-    made = Case(bus, log)
+    made = IngressSetup(bus, log)
     yield made
     await made.session.close()
     made.ingress.stop()
@@ -80,42 +80,42 @@ async def case(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[C
     structlog.reset_defaults()
 
 
-async def test_it_makes_streams_and_learns_models_before_it_listens(case: Case) -> None:
-    url = await case.url()
-    verbs = [verb for verb, _ in case.bus.api_calls]
+async def test_it_makes_streams_and_learns_models_before_it_listens(setup: IngressSetup) -> None:
+    url = await setup.url()
+    verbs = [verb for verb, _ in setup.bus.api_calls]
     assert {f"STREAM.CREATE.{name}" for name in ("JOBS", "DEAD", "USAGE")} <= set(verbs)
     assert verbs[-1] == "CONSUMER.LIST.JOBS"
     wanted = {subjects.ALL_CARDS, subjects.DISCONNECTS}
-    assert wanted <= {subscription.subject for subscription in case.bus.subscriptions}
-    assert case.bus.served == ["headrace-ingress"]
-    async with case.session.get(url + "/readyz") as answer:
+    assert wanted <= {subscription.subject for subscription in setup.bus.subscriptions}
+    assert setup.bus.served == ["headrace-ingress"]
+    async with setup.session.get(url + "/readyz") as answer:
         assert (answer.status, await answer.json()) == (
             200,
             {"status": "ok", "faults": [], "models": []},
         )
-    await case.stop()
-    assert not case.bus.up
+    await setup.stop()
+    assert not setup.bus.up
 
 
-async def test_stopped_it_finishes_what_runs(case: Case) -> None:
-    url = await case.url()
-    case.bus.deliver(message("hb.w-1", card("w-1", "echo").pack()))
+async def test_stopped_it_finishes_what_runs(setup: IngressSetup) -> None:
+    url = await setup.url()
+    setup.bus.deliver(message("hb.w-1", card("w-1", "echo").pack()))
     asked = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
-    call = asyncio.create_task(case.session.post(url + CHAT, json=asked))
-    await case.bus.until(lambda posts: [p for p in posts if p.subject == "jobs.echo.i"])
-    (job,) = [post for post in case.bus.posts if post.subject == "jobs.echo.i"]
-    case.ingress.stop()
+    call = asyncio.create_task(setup.session.post(url + CHAT, json=asked))
+    await setup.bus.until(lambda posts: [p for p in posts if p.subject == "jobs.echo.i"])
+    (job,) = [post for post in setup.bus.posts if post.subject == "jobs.echo.i"]
+    setup.ingress.stop()
     await fakes.turns()
     frames = packed(A.claim(), A.start(kind="application/json"), A.data(1, b"{}"), A.end(2))
-    case.bus.deliver(message(job.reply, frames))
+    setup.bus.deliver(message(job.reply, frames))
     answer = await call
     assert (answer.status, await answer.read()) == (200, b"{}")
-    await case.stop()
+    await setup.stop()
 
 
-async def test_its_card_has_the_port_that_it_really_has(case: Case) -> None:
-    url = await case.url()
-    assert url == f"http://{case.bus.about['address']}"
+async def test_its_card_has_the_port_that_it_really_has(setup: IngressSetup) -> None:
+    url = await setup.url()
+    assert url == f"http://{setup.bus.about['address']}"
 
 
 def test_an_address_is_one_that_can_stand_in_a_url() -> None:
@@ -132,11 +132,11 @@ async def test_an_address_that_cannot_be_had(host: str, bus: FakeBus) -> None:
             await Ingress(config).run()
 
 
-async def test_a_broker_that_closes_the_connection_ends_it(case: Case) -> None:
-    await case.url()
-    case.bus.closed.set()
+async def test_a_broker_that_closes_the_connection_ends_it(setup: IngressSetup) -> None:
+    await setup.url()
+    setup.bus.closed.set()
     with pytest.raises(BusError, match="closed the connection"):
-        await case.run
+        await setup.run
 
 
 async def test_streams_are_waited_for(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:

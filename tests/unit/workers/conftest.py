@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.fakes import FakeBus
-from tests.unit.workers.runner_setup import Shop
+from tests.unit.workers.runner_setup import RunnerSetup
 
 
 @pytest.fixture
-async def shop(bus: FakeBus) -> Shop:
-    made = Shop(bus)
+async def setup(bus: FakeBus) -> RunnerSetup:
+    made = RunnerSetup(bus)
     await made.runner.open()
     await made.puller.open()
     bus.posts.clear()

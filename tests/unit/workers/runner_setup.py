@@ -61,7 +61,7 @@ class FakeEngine:
     async def close(self) -> None: ...
 
 
-class Desk:
+class OneSlot:
     """One slot."""
 
     def __init__(self, engine: Engine) -> None:
@@ -79,25 +79,25 @@ class Desk:
         self.suspected.append(fault)
 
 
-class Shop:
+class RunnerSetup:
     """A runner with one engine of one slot, and what it says to the broker and the ingress."""
 
     def __init__(self, bus: FakeBus) -> None:
         self.bus = bus
         self.engine = FakeEngine()
-        self.desk = Desk(self.engine)
+        self.slot = OneSlot(self.engine)
         self.runner = Runner(bus, "w-1", "node", CONFIG)
         self.puller = Puller(
-            bus, "echo", "i", free=lambda: 1 - self.desk.busy, on_job=self._take, expires=2.0
+            bus, "echo", "i", free=lambda: 1 - self.slot.busy, on_job=self._take, expires=2.0
         )
 
     def _take(self, puller: Puller, message: Message) -> None:
-        self.runner.take(self.desk, puller, message)
+        self.runner.take(self.slot, puller, message)
 
     def deliver(self, job: Job | bytes | None = None, delivered: int = 1) -> None:
         job = fakes.job() if job is None else job
         data = job.pack() if isinstance(job, Job) else job
-        if self.desk.busy:  # to another puller of this runner
+        if self.slot.busy:  # to another puller of this runner
             self._take(self.puller, fakes.message("_W.p", data, fakes.ack(delivered)))
         else:
             inbox = self.bus.subscriptions[-1].subject
@@ -128,7 +128,7 @@ class Shop:
     async def idle(self) -> None:
         async with asyncio.timeout(fakes.PATIENCE):
             await self.runner.idle.wait()
-        assert self.desk.busy == 0
+        assert self.slot.busy == 0
 
     async def begin(self) -> None:
         """A job runs, and the engine does not end by itself."""

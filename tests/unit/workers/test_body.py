@@ -15,7 +15,7 @@ BODY = bytes(range(256)) * (PIECE * 5 // 256) + b"the rest"
 JOB = fakes.job(body=b"", body_size=len(BODY))
 
 
-class Source:
+class BodySource:
     """An ingress that hands over `BODY`, with faults for some of the questions."""
 
     def __init__(self, *faults: BusError | bytes) -> None:
@@ -38,7 +38,7 @@ class Source:
 
 
 async def test_a_body_comes_whole_in_pieces(bus: FakeBus) -> None:
-    bus.answer = source = Source()
+    bus.answer = source = BodySource()
     assert await fetch(bus, JOB) == BODY
     assert sorted(source.asked) == [
         *([at * PIECE, PIECE] for at in range(5)),
@@ -49,13 +49,13 @@ async def test_a_body_comes_whole_in_pieces(bus: FakeBus) -> None:
 
 @pytest.mark.parametrize("fault", [BusError("no responders"), b"", b"too short"])
 async def test_a_piece_is_asked_for_again(bus: FakeBus, fault: BusError | bytes) -> None:
-    bus.answer = source = Source(fault, fault)
+    bus.answer = source = BodySource(fault, fault)
     assert await fetch(bus, JOB) == BODY
     assert len(source.asked) == 8
 
 
 async def test_an_ingress_that_is_gone_is_a_fault(bus: FakeBus) -> None:
-    bus.answer = Source(*[BusError("no responders")] * 99)
+    bus.answer = BodySource(*[BusError("no responders")] * 99)
     with pytest.raises(EngineFault, match="did not hand over") as caught:
         await fetch(bus, JOB)
     assert caught.value.retryable

@@ -60,8 +60,8 @@ class Engine:
     async def close(self) -> None: ...
 
 
-class Case:
-    """A desk, and the states that it moved through."""
+class SlotsSetup:
+    """The slots of an engine, and the states that it moved through."""
 
     def __init__(self, bus: FakeBus) -> None:
         self.bus = bus
@@ -70,11 +70,11 @@ class Case:
         self.taken: list[Message] = []
         self._news = asyncio.Event()
         runner = Runner(bus, "w-1", "node", Settings())
-        self.desk = EngineDesk(bus, runner, self.engine, ECHO, Settings(), self._changed)
+        self.slots = EngineDesk(bus, runner, self.engine, ECHO, Settings(), self._changed)
         runner.take = self._take  # type: ignore[method-assign]
 
     def _changed(self) -> None:
-        self.states.append(self.desk.state.state)
+        self.states.append(self.slots.state.state)
         self._news.set()
 
     def _take(self, desk: Any, source: Any, message: Message) -> None:
@@ -99,53 +99,53 @@ def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def case(bus: FakeBus) -> AsyncIterator[Case]:
-    made = Case(bus)
+async def setup(bus: FakeBus) -> AsyncIterator[SlotsSetup]:
+    made = SlotsSetup(bus)
     yield made
-    await made.desk.drain()
+    await made.slots.drain()
 
 
-async def test_a_good_engine_is_found_checked_and_pulls(case: Case) -> None:
-    assert case.desk.state.state == "stopped"
-    case.desk.start()
-    await case.until("starting", "ready")
-    assert case.desk.ready
-    assert case.desk.state.slots == 2
-    assert [model.id for model in case.desk.models] == ["m"]
-    assert [verb for verb, _ in case.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i.jobs.m.i"]
-    assert case.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i"] * 2
-    assert b'"priority":2' in case.bus.posts[0].payload
+async def test_a_good_engine_is_found_checked_and_pulls(setup: SlotsSetup) -> None:
+    assert setup.slots.state.state == "stopped"
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    assert setup.slots.ready
+    assert setup.slots.state.slots == 2
+    assert [model.id for model in setup.slots.models] == ["m"]
+    assert [verb for verb, _ in setup.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i.jobs.m.i"]
+    assert setup.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i"] * 2
+    assert b'"priority":2' in setup.bus.posts[0].payload
 
 
-async def test_what_its_check_tells_of_its_models_counts(case: Case) -> None:
-    case.engine.better = Offer(3, (ServedModel("m", "e", "fake", 3, 2048),))
-    case.desk.start()
-    await case.until("starting", "ready")
-    assert [(model.context, case.desk.state.slots) for model in case.desk.models] == [(2048, 3)]
+async def test_what_its_check_tells_of_its_models_counts(setup: SlotsSetup) -> None:
+    setup.engine.better = Offer(3, (ServedModel("m", "e", "fake", 3, 2048),))
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    assert [(model.context, setup.slots.state.slots) for model in setup.slots.models] == [(2048, 3)]
 
 
-async def test_an_engine_that_is_away_is_looked_for(case: Case) -> None:
-    case.engine.away = "cannot be reached"
-    case.desk.start()
-    await case.until("starting", "failed")
-    assert case.desk.state.reason == "cannot be reached"
-    assert (case.pulls(), case.desk.ready) == ([], False)
-    case.engine.away = ""
-    await case.until("starting", "failed", "ready")
-    assert case.desk.state.reason == ""
+async def test_an_engine_that_is_away_is_looked_for(setup: SlotsSetup) -> None:
+    setup.engine.away = "cannot be reached"
+    setup.slots.start()
+    await setup.until("starting", "failed")
+    assert setup.slots.state.reason == "cannot be reached"
+    assert (setup.pulls(), setup.slots.ready) == ([], False)
+    setup.engine.away = ""
+    await setup.until("starting", "failed", "ready")
+    assert setup.slots.state.reason == ""
 
 
-async def test_an_engine_that_loads_is_starting_and_says_what_it_lacks(case: Case) -> None:
-    case.engine.away, case.engine.early = "loading the model", True
-    case.desk.start()
-    await case.until("starting")
+async def test_an_engine_that_loads_is_starting_and_says_what_it_lacks(setup: SlotsSetup) -> None:
+    setup.engine.away, setup.engine.early = "loading the model", True
+    setup.slots.start()
+    await setup.until("starting")
     async with asyncio.timeout(fakes.PATIENCE):
-        while not case.desk.state.reason:
+        while not setup.slots.state.reason:
             await fakes.turns()
-    assert case.desk.state.reason == "loading the model"
-    case.engine.away = ""
-    await case.until("starting", "ready")
-    assert case.desk.state.reason == ""
+    assert setup.slots.state.reason == "loading the model"
+    setup.engine.away = ""
+    await setup.until("starting", "ready")
+    assert setup.slots.state.reason == ""
 
 
 async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
@@ -159,120 +159,122 @@ async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
     assert desk._free() == 0
 
 
-async def test_an_engine_that_fails_its_check_does_not_pull(case: Case) -> None:
-    case.engine.faults = ["a small job failed"] * 3
-    case.desk.start()
-    await case.until("starting", "failed", "ready")
-    assert case.engine.faults == []
-    assert len(case.pulls()) == 2
+async def test_an_engine_that_fails_its_check_does_not_pull(setup: SlotsSetup) -> None:
+    setup.engine.faults = ["a small job failed"] * 3
+    setup.slots.start()
+    await setup.until("starting", "failed", "ready")
+    assert setup.engine.faults == []
+    assert len(setup.pulls()) == 2
 
 
 async def test_a_broker_that_fails_meanwhile_is_waited_for(
-    case: Case, monkeypatch: pytest.MonkeyPatch
+    setup: SlotsSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subscribe, faults = case.bus.subscribe, [BusError("closed")]
+    subscribe, faults = setup.bus.subscribe, [BusError("closed")]
 
     async def fail_once(*arguments: Any) -> Any:
         if faults:
             raise faults.pop()
         return await subscribe(*arguments)
 
-    monkeypatch.setattr(case.bus, "subscribe", fail_once)
-    case.desk.start()
-    await case.until("starting", "failed", "ready")
-    assert len(case.pulls()) == 2
+    monkeypatch.setattr(setup.bus, "subscribe", fail_once)
+    setup.slots.start()
+    await setup.until("starting", "failed", "ready")
+    assert len(setup.pulls()) == 2
 
 
-async def test_in_doubt_it_stops_pulling_until_it_passed_its_check(case: Case) -> None:
-    case.desk.start()
-    await case.until("starting", "ready")
-    case.bus.posts.clear()
-    inbox = case.bus.subscriptions[0]
-    case.engine.faults = ["still broken"]
-    case.desk.suspect(EngineFault("connection refused", away=True))
-    assert case.desk.state.reason == "connection refused"
+async def test_in_doubt_it_stops_pulling_until_it_passed_its_check(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    setup.bus.posts.clear()
+    inbox = setup.bus.subscriptions[0]
+    setup.engine.faults = ["still broken"]
+    setup.slots.suspect(EngineFault("connection refused", away=True))
+    assert setup.slots.state.reason == "connection refused"
     inbox.handler(fakes.message(inbox.subject, b"job", fakes.ack()))
-    assert (case.taken, case.bus.to(fakes.ack())) == ([], [b"-NAK"])
-    await case.until("starting", "ready", "failed", "ready")
-    assert len(case.bus.subscriptions) == 1
-    assert case.bus.subscriptions[0].subject != inbox.subject
+    assert (setup.taken, setup.bus.to(fakes.ack())) == ([], [b"-NAK"])
+    await setup.until("starting", "ready", "failed", "ready")
+    assert len(setup.bus.subscriptions) == 1
+    assert setup.bus.subscriptions[0].subject != inbox.subject
 
 
-async def test_a_fault_of_one_job_raises_no_doubt(case: Case) -> None:
-    case.desk.start()
-    await case.until("starting", "ready")
-    case.desk.suspect(EngineFault("this one failed"))
+async def test_a_fault_of_one_job_raises_no_doubt(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    setup.slots.suspect(EngineFault("this one failed"))
     await fakes.turns()
-    assert case.desk.ready
+    assert setup.slots.ready
 
 
-async def test_a_doubt_before_it_is_ready_changes_nothing(case: Case) -> None:
-    case.desk.suspect(EngineFault("away", away=True))
-    assert case.states == []
+async def test_a_doubt_before_it_is_ready_changes_nothing(setup: SlotsSetup) -> None:
+    setup.slots.suspect(EngineFault("away", away=True))
+    assert setup.states == []
 
 
-async def test_an_idle_engine_is_looked_at(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_engine_is_looked_at(
+    setup: SlotsSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(desks, "_IDLE_PROBE", 0.001)
-    case.desk.start()
-    await case.until("starting", "ready")
-    case.engine.turns = False
-    await case.until("starting", "ready", "failed")
-    assert "does not answer" in case.desk.state.reason
-    assert case.engine.probes >= 1
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    setup.engine.turns = False
+    await setup.until("starting", "ready", "failed")
+    assert "does not answer" in setup.slots.state.reason
+    assert setup.engine.probes >= 1
 
 
-async def test_a_busy_engine_is_not(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    case.desk.start()
-    await case.until("starting", "ready")
+async def test_a_busy_engine_is_not(setup: SlotsSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
     monkeypatch.setattr(desks, "_IDLE_PROBE", 0)
-    case.desk.take()
-    case.engine.turns = False
-    serving = asyncio.create_task(case.desk._serve())
+    setup.slots.take()
+    setup.engine.turns = False
+    serving = asyncio.create_task(setup.slots._serve())
     await fakes.turns(50)
-    assert (case.desk.ready, case.engine.probes) == (True, 0)
+    assert (setup.slots.ready, setup.engine.probes) == (True, 0)
     serving.cancel()
 
 
-async def test_jobs_take_slots_that_all_its_models_share(case: Case) -> None:
-    case.engine.models = ("m", "n")
-    case.desk.start()
-    await case.until("starting", "ready")
-    one, other = case.bus.subscriptions
+async def test_jobs_take_slots_that_all_its_models_share(setup: SlotsSetup) -> None:
+    setup.engine.models = ("m", "n")
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    one, other = setup.bus.subscriptions
     for inbox in (one, one, other):
         inbox.handler(fakes.message(inbox.subject, b"job", fakes.ack()))
-    assert (len(case.taken), case.desk.state.busy) == (2, 2)
-    assert case.bus.to(fakes.ack()) == [b"-NAK"]
-    case.desk.release()
-    assert case.desk.state.busy == 1
+    assert (len(setup.taken), setup.slots.state.busy) == (2, 2)
+    assert setup.bus.to(fakes.ack()) == [b"-NAK"]
+    setup.slots.release()
+    assert setup.slots.state.busy == 1
 
 
-async def test_on_a_new_connection_it_pulls_afresh(case: Case) -> None:
-    await case.desk.reopen()
-    assert case.pulls() == []
-    case.desk.start()
-    await case.until("starting", "ready")
-    await case.desk.reopen()
-    assert len(case.pulls()) == 4
-    case.desk.heal(1e9)
-    assert len(case.pulls()) == 6
+async def test_on_a_new_connection_it_pulls_afresh(setup: SlotsSetup) -> None:
+    await setup.slots.reopen()
+    assert setup.pulls() == []
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    await setup.slots.reopen()
+    assert len(setup.pulls()) == 4
+    setup.slots.heal(1e9)
+    assert len(setup.pulls()) == 6
 
 
-async def test_drained_it_pulls_no_more_and_stays_so(case: Case) -> None:
-    case.desk.start()
-    await case.until("starting", "ready")
-    await case.desk.drain()
-    assert case.bus.subscriptions == []
-    case.desk.suspect(EngineFault("away", away=True))
+async def test_drained_it_pulls_no_more_and_stays_so(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    await setup.slots.drain()
+    assert setup.bus.subscriptions == []
+    setup.slots.suspect(EngineFault("away", away=True))
     await fakes.turns()
-    assert case.states == ["starting", "ready", "stopping"]
+    assert setup.states == ["starting", "ready", "stopping"]
 
 
-async def test_drained_while_it_looks_for_its_engine(case: Case) -> None:
-    case.engine.away = "cannot be reached"
-    case.desk.start()
-    await case.until("starting", "failed")
-    await case.desk.drain()
-    case.engine.away = ""
+async def test_drained_while_it_looks_for_its_engine(setup: SlotsSetup) -> None:
+    setup.engine.away = "cannot be reached"
+    setup.slots.start()
+    await setup.until("starting", "failed")
+    await setup.slots.drain()
+    setup.engine.away = ""
     await fakes.turns(20)
-    assert case.states[-1] == "stopping"
-    assert case.pulls() == []
+    assert setup.states[-1] == "stopping"
+    assert setup.pulls() == []

@@ -28,7 +28,7 @@ CONFIG = Settings.model_validate(
 )
 
 
-class Case:
+class WorkerSetup:
     """A worker process without the process."""
 
     def __init__(self, bus: FakeBus) -> None:
@@ -54,7 +54,7 @@ class Case:
 
 
 @pytest.fixture
-async def case(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
+async def setup(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WorkerSetup]:
     bus = FakeBus()
 
     async def connect(_: Any, name: str, inbox: str) -> FakeBus:
@@ -63,85 +63,87 @@ async def case(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
         return bus
 
     monkeypatch.setattr("workers.member.buses.connect", connect)
-    made = Case(bus)
+    made = WorkerSetup(bus)
     yield made
     made.run.cancel()
     await asyncio.gather(made.run, return_exceptions=True)
 
 
-async def test_the_card_says_what_it_serves(case: Case) -> None:
-    card = await case.until_ready()
+async def test_the_card_says_what_it_serves(setup: WorkerSetup) -> None:
+    card = await setup.until_ready()
     assert [(model.id, model.slots) for model in card.models] == [("a", 2), ("b", 1)]
     assert (card.node, card.server, card.client, card.draining) == ("box 1", "S", 7, False)
     assert [engine.state for engine in card.engines] == ["ready", "ready"]
     assert card.holder.startswith(subjects.encode("box 1") + "-")
-    assert case.bus.inbox == f"_W.{card.holder}"
-    assert {post.subject for post in case.bus.posts if post.subject.startswith("hb.")} == {
+    assert setup.bus.inbox == f"_W.{card.holder}"
+    assert {post.subject for post in setup.bus.posts if post.subject.startswith("hb.")} == {
         f"hb.{card.holder}"
     }
-    assert case.bus.served == ["headrace-worker"]
-    await case.stop()
+    assert setup.bus.served == ["headrace-worker"]
+    await setup.stop()
 
 
-async def test_each_slot_has_a_pull(case: Case) -> None:
-    await case.until_ready()
+async def test_each_slot_has_a_pull(setup: WorkerSetup) -> None:
+    await setup.until_ready()
     await fakes.turns()
-    pulls = [post.subject for post in case.bus.posts if ".MSG.NEXT." in post.subject]
+    pulls = [post.subject for post in setup.bus.posts if ".MSG.NEXT." in post.subject]
     assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i", "a-i", "b-i"]
-    await case.stop()
+    await setup.stop()
 
 
-async def test_the_card_comes_by_itself(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_card_comes_by_itself(
+    setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(holders, "TICK", 0.001)
-    await case.until_ready()
-    before = len(case.cards())
-    await case.bus.until(lambda _: len(case.cards()) >= before + 3)
-    await case.stop()
-    assert case.cards()[-1].models == ()
+    await setup.until_ready()
+    before = len(setup.cards())
+    await setup.bus.until(lambda _: len(setup.cards()) >= before + 3)
+    await setup.stop()
+    assert setup.cards()[-1].models == ()
 
 
-async def test_on_a_new_connection_it_pulls_afresh_and_says_so(case: Case) -> None:
-    await case.until_ready()
+async def test_on_a_new_connection_it_pulls_afresh_and_says_so(setup: WorkerSetup) -> None:
+    await setup.until_ready()
     await fakes.turns()
-    case.bus.posts.clear()
-    await case.bus.reconnect()
-    await case.bus.until(lambda _: case.cards())
-    assert len([post for post in case.bus.posts if ".MSG.NEXT." in post.subject]) == 3
-    await case.stop()
+    setup.bus.posts.clear()
+    await setup.bus.reconnect()
+    await setup.bus.until(lambda _: setup.cards())
+    assert len([post for post in setup.bus.posts if ".MSG.NEXT." in post.subject]) == 3
+    await setup.stop()
 
 
-async def test_stopped_it_says_so_and_leaves(case: Case) -> None:
-    await case.until_ready()
-    await case.stop()
-    assert (case.cards()[-1].draining, case.cards()[-1].models) == (True, ())
-    assert not case.bus.up
+async def test_stopped_it_says_so_and_leaves(setup: WorkerSetup) -> None:
+    await setup.until_ready()
+    await setup.stop()
+    assert (setup.cards()[-1].draining, setup.cards()[-1].models) == (True, ())
+    assert not setup.bus.up
 
 
 @pytest.mark.parametrize("finishes", [True, False])
-async def test_what_runs_is_finished_or_handed_back(case: Case, finishes: bool) -> None:
-    await case.until_ready()
+async def test_what_runs_is_finished_or_handed_back(setup: WorkerSetup, finishes: bool) -> None:
+    await setup.until_ready()
     await fakes.turns()
     fault = {} if finishes else {"fault": "hang"}
     body = {"messages": [{"role": "user", "content": "x y"}], "echo": {"token_ms": 5, **fault}}
     job = fakes.job(model="a", body=orjson.dumps(body))
-    pulls = [p for p in case.bus.posts if p.subject.endswith(".a-i") and ".MSG.NEXT." in p.subject]
-    case.bus.deliver(fakes.message(pulls[0].reply, job.pack(), fakes.ack()))
+    pulls = [p for p in setup.bus.posts if p.subject.endswith(".a-i") and ".MSG.NEXT." in p.subject]
+    setup.bus.deliver(fakes.message(pulls[0].reply, job.pack(), fakes.ack()))
     frames_of = subjects.frames(job.ingress, job.id)
-    await case.bus.until(lambda _: case.bus.to(frames_of))
-    (claim,) = unpack(case.bus.to(frames_of)[0])
+    await setup.bus.until(lambda _: setup.bus.to(frames_of))
+    (claim,) = unpack(setup.bus.to(frames_of)[0])
     go = pack_control(Op.GO, job.id, claim.nonce)
-    case.bus.deliver(fakes.message(f"c.{claim.body[0]}", go))
-    await case.stop()
-    last = unpack(case.bus.to(frames_of)[-1])[-1]
+    setup.bus.deliver(fakes.message(f"c.{claim.body[0]}", go))
+    await setup.stop()
+    last = unpack(setup.bus.to(frames_of)[-1])[-1]
     assert last.kind == (Kind.END if finishes else Kind.FAIL)
-    assert case.bus.to(fakes.ack())[-1] == (b"+ACK" if finishes else b"-NAK")
+    assert setup.bus.to(fakes.ack())[-1] == (b"+ACK" if finishes else b"-NAK")
 
 
-async def test_a_broker_that_closes_the_connection_ends_it(case: Case) -> None:
-    await case.until_ready()
-    case.bus.closed.set()
+async def test_a_broker_that_closes_the_connection_ends_it(setup: WorkerSetup) -> None:
+    await setup.until_ready()
+    setup.bus.closed.set()
     with pytest.raises(BusError, match="closed the connection"):
-        await case.run
+        await setup.run
 
 
 async def test_before_it_has_a_broker_signals_end_it_at_once(

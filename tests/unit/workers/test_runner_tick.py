@@ -8,51 +8,51 @@ import pytest
 
 from schemas.frames import Kind, Op
 from tests.unit import fakes
-from tests.unit.workers.runner_setup import CONFIG, STALL, Shop
+from tests.unit.workers.runner_setup import CONFIG, STALL, RunnerSetup
 from workers import runner as runners
 from workers.consumer import IN_PROGRESS, NAK, TERM
 from workers.engines.base import EngineFault
 
 
-async def test_while_it_runs_the_lease_is_prolonged(shop: Shop) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
-    shop.runner.tick(time.monotonic())
-    assert shop.told() == [IN_PROGRESS]
-    assert (shop.bus.posts[-1].reply, shop.kinds()[-1]) == ("c.w-1", Kind.ALIVE)
-    await shop.runner.abandon("end of test")
+async def test_while_it_runs_the_lease_is_prolonged(setup: RunnerSetup) -> None:
+    await setup.begin()
+    setup.say(Op.GO)
+    setup.runner.tick(time.monotonic())
+    assert setup.told() == [IN_PROGRESS]
+    assert (setup.bus.posts[-1].reply, setup.kinds()[-1]) == ("c.w-1", Kind.ALIVE)
+    await setup.runner.abandon("end of test")
 
 
-async def test_an_unanswered_claim_is_repeated_then_given_up(shop: Shop) -> None:
-    await shop.begin()
+async def test_an_unanswered_claim_is_repeated_then_given_up(setup: RunnerSetup) -> None:
+    await setup.begin()
     began = time.monotonic()
-    shop.runner.tick(began + 0.3)
-    assert shop.kinds().count(Kind.CLAIM) == 1
-    shop.runner.tick(began + 0.8)
-    shop.runner.tick(began + 1.3)
-    assert shop.kinds().count(Kind.CLAIM) == 3
-    shop.runner.tick(began + runners.CLAIM_PATIENCE + 0.3)
-    await shop.idle()
-    assert shop.engine.cancelled == 1
-    assert shop.told()[-1] == TERM
+    setup.runner.tick(began + 0.3)
+    assert setup.kinds().count(Kind.CLAIM) == 1
+    setup.runner.tick(began + 0.8)
+    setup.runner.tick(began + 1.3)
+    assert setup.kinds().count(Kind.CLAIM) == 3
+    setup.runner.tick(began + runners.CLAIM_PATIENCE + 0.3)
+    await setup.idle()
+    assert setup.engine.cancelled == 1
+    assert setup.told()[-1] == TERM
 
 
-async def test_while_the_broker_is_away_no_claim_is_given_up(shop: Shop) -> None:
-    await shop.begin()
+async def test_while_the_broker_is_away_no_claim_is_given_up(setup: RunnerSetup) -> None:
+    await setup.begin()
     began = time.monotonic()
-    shop.bus.up = False
-    shop.runner.tick(began + 10)
-    shop.bus.up = True
-    shop.runner.tick(began + 10 + runners.CLAIM_PATIENCE - 0.1)
+    setup.bus.up = False
+    setup.runner.tick(began + 10)
+    setup.bus.up = True
+    setup.runner.tick(began + 10 + runners.CLAIM_PATIENCE - 0.1)
     await fakes.turns()
-    assert shop.desk.busy == 1
-    assert TERM not in shop.told()
-    await shop.runner.abandon("end of test")
+    assert setup.slot.busy == 1
+    assert TERM not in setup.told()
+    await setup.runner.abandon("end of test")
 
 
-def unheard(shop: Shop) -> None:
+def unheard(setup: RunnerSetup) -> None:
     headers = {"Status": "503", "Nats-Subject": f"r.in-1.{fakes.job().id}"}
-    shop.bus.deliver(fakes.message("c.w-1", headers=headers))
+    setup.bus.deliver(fakes.message("c.w-1", headers=headers))
 
 
 @pytest.fixture
@@ -72,101 +72,107 @@ class _Clock:
         return self._now[0]
 
 
-async def test_an_ingress_that_is_gone_has_its_jobs_removed(shop: Shop, clock: list[float]) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
+async def test_an_ingress_that_is_gone_has_its_jobs_removed(
+    setup: RunnerSetup, clock: list[float]
+) -> None:
+    await setup.begin()
+    setup.say(Op.GO)
     for _ in range(7):
-        assert shop.desk.busy == 1
-        unheard(shop)
+        assert setup.slot.busy == 1
+        unheard(setup)
         clock[0] += 0.5
-        shop.runner.tick(clock[0])  # the lease lives
-    unheard(shop)
-    await shop.idle()
-    assert shop.told()[-1] == TERM
+        setup.runner.tick(clock[0])  # the lease lives
+    unheard(setup)
+    await setup.idle()
+    assert setup.told()[-1] == TERM
 
 
 async def test_an_ingress_that_was_away_now_and_then_is_not_gone(
-    shop: Shop, clock: list[float]
+    setup: RunnerSetup, clock: list[float]
 ) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
+    await setup.begin()
+    setup.say(Op.GO)
     for _ in range(20):
-        unheard(shop)
+        unheard(setup)
         clock[0] += 5
     await fakes.turns()
-    assert shop.desk.busy == 1
+    assert setup.slot.busy == 1
     unheard_of = fakes.message("c.w-1", headers={"Status": "503"})
-    shop.bus.deliver(unheard_of)
-    await shop.runner.abandon("end of test")
+    setup.bus.deliver(unheard_of)
+    await setup.runner.abandon("end of test")
 
 
-async def test_an_engine_without_progress_loses_its_jobs(shop: Shop) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
-    shop.runner.tick(time.monotonic() + STALL + 1)
-    await shop.idle()
-    assert shop.frames()[-1].body[::2] == ("engine_failed", True)
-    assert shop.told() == [NAK]
-    assert shop.desk.suspected[0].away
+async def test_an_engine_without_progress_loses_its_jobs(setup: RunnerSetup) -> None:
+    await setup.begin()
+    setup.say(Op.GO)
+    setup.runner.tick(time.monotonic() + STALL + 1)
+    await setup.idle()
+    assert setup.frames()[-1].body[::2] == ("engine_failed", True)
+    assert setup.told() == [NAK]
+    assert setup.slot.suspected[0].away
 
 
 async def test_a_silent_engine_that_still_turns_keeps_its_jobs(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    setup: RunnerSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
+    await setup.begin()
+    setup.say(Op.GO)
     now = time.monotonic()
     for later in (3, 6, 9):
         monkeypatch.setattr("workers.attempt.time.monotonic", lambda now=now, s=later: now + s)
-        shop.runner.tick(now + later)
-        shop.runner.tick(now + later)
+        setup.runner.tick(now + later)
+        setup.runner.tick(now + later)
         await fakes.turns()
-    assert shop.engine.probes == 3
-    shop.runner.tick(now + 9 + STALL - 1)
-    assert shop.told().count(NAK) == 0
-    await shop.runner.abandon("end of test")
+    assert setup.engine.probes == 3
+    setup.runner.tick(now + 9 + STALL - 1)
+    assert setup.told().count(NAK) == 0
+    await setup.runner.abandon("end of test")
 
 
 @pytest.mark.parametrize("fault", [None, EngineFault("no answer")])
-async def test_a_silent_engine_that_hangs_loses_them(shop: Shop, fault: EngineFault | None) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
-    shop.engine.alive, shop.engine.fault = False, fault
+async def test_a_silent_engine_that_hangs_loses_them(
+    setup: RunnerSetup, fault: EngineFault | None
+) -> None:
+    await setup.begin()
+    setup.say(Op.GO)
+    setup.engine.alive, setup.engine.fault = False, fault
     now = time.monotonic()
     for later in (3.0, 6.0, STALL + 1):
-        shop.runner.tick(now + later)
+        setup.runner.tick(now + later)
         await fakes.turns()
-    await shop.idle()
-    assert shop.engine.probes == 2
-    assert shop.told()[-1] == NAK
+    await setup.idle()
+    assert setup.engine.probes == 2
+    assert setup.told()[-1] == NAK
 
 
-async def test_abandoned_jobs_go_back(shop: Shop) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
-    await shop.runner.abandon("stopped")
-    assert shop.told() == [NAK]
-    assert shop.frames()[-1].body == ("engine_failed", "stopped", True)
-    assert shop.runner.running == {}
+async def test_abandoned_jobs_go_back(setup: RunnerSetup) -> None:
+    await setup.begin()
+    setup.say(Op.GO)
+    await setup.runner.abandon("stopped")
+    assert setup.told() == [NAK]
+    assert setup.frames()[-1].body == ("engine_failed", "stopped", True)
+    assert setup.runner.running == {}
 
 
 async def test_an_answer_of_one_who_may_have_lost_its_lease_is_not_acked(
-    shop: Shop, clock: list[float]
+    setup: RunnerSetup, clock: list[float]
 ) -> None:
-    await shop.begin()
-    shop.say(Op.GO)
+    await setup.begin()
+    setup.say(Op.GO)
     clock[0] += CONFIG.jobs.ack_wait
-    shop.engine.gate.set()
-    await shop.idle()
-    assert shop.kinds()[-1] == Kind.END
-    assert shop.told() == []
+    setup.engine.gate.set()
+    await setup.idle()
+    assert setup.kinds()[-1] == Kind.END
+    assert setup.told() == []
 
 
-async def test_a_lease_that_lapsed_is_not_spoken_for(shop: Shop, clock: list[float]) -> None:
+async def test_a_lease_that_lapsed_is_not_spoken_for(
+    setup: RunnerSetup, clock: list[float]
+) -> None:
     """A process that was frozen may find its job in other hands: any verdict would harm them."""
-    await shop.begin()
-    shop.say(Op.GO)
+    await setup.begin()
+    setup.say(Op.GO)
     clock[0] += CONFIG.jobs.ack_wait
-    shop.engine.gate.set()
-    await shop.idle()
-    assert shop.told() == []
+    setup.engine.gate.set()
+    await setup.idle()
+    assert setup.told() == []

@@ -20,7 +20,7 @@ from tests.unit.deploy.compat.model import FACTS, error
 ROW = next(row for row in ROWS if row.id == "cancel")
 
 
-class Slow:
+class SlowEdge:
     """A stream of `pieces` pieces, and a slot that is busy as `told` says, look by look."""
 
     def __init__(self, told: Iterator[int], pieces: int, refusal: Answer | None = None) -> None:
@@ -51,7 +51,7 @@ class Slow:
 
 
 async def probed(told: list[int], pieces: int = 3, refusal: Answer | None = None) -> Cell:
-    slow = Slow(iter(told), pieces, refusal)
+    slow = SlowEdge(iter(told), pieces, refusal)
     return await examine(ROW, Target("mill", replace(FACTS, busy=slow.busy), slow))
 
 
@@ -90,7 +90,7 @@ async def test_a_model_without_chats() -> None:
 
 @pytest.mark.parametrize(("context", "limit"), [(0, 2000), (1024, 512), (65_536, 2000)])
 async def test_the_long_answer_fits_the_context(context: int, limit: int) -> None:
-    slow = Slow(iter([0, 1]), 3)
+    slow = SlowEdge(iter([0, 1]), 3)
     facts = replace(FACTS, busy=slow.busy, context=context)
     await examine(ROW, Target("mill", facts, slow))
     assert slow.limits == [limit]

@@ -16,7 +16,7 @@ from deploy.compat.target import Facts, Target
 from deploy.compat.transport import Answer, Ask, Flow
 from schemas.nodes import Ignored, ServedModel
 from tests.unit.deploy.compat.model import error
-from tests.unit.ingress.loopback import KEY, Edge, edge
+from tests.unit.ingress.loopback import KEY, LoopbackIngress, loopback_ingress
 
 BY_ID = {row.id: row for row in ROWS}
 FACTS = Facts(
@@ -30,10 +30,10 @@ VERBOSITY = Ignored("verbosity", "it does not know it", ("chat",))
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class AppClient:
     """The ASGI application without a socket. `pretends`: answers in place of its own, by path."""
 
-    edge: Edge
+    loopback_ingress: LoopbackIngress
     pretends: dict[str, Answer]
 
     async def send(self, ask: Ask) -> Answer:
@@ -43,7 +43,7 @@ class Inside:
         headers = {"content-type": ask.content_type, **ask.headers}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        found = await self.edge.call(ask.method, ask.path, ask.body, headers)
+        found = await self.loopback_ingress.call(ask.method, ask.path, ask.body, headers)
         return Answer(found.status, found.headers, found.body)
 
     def open(self, ask: Ask) -> AbstractAsyncContextManager[Flow]:
@@ -51,18 +51,21 @@ class Inside:
 
 
 @pytest.fixture
-async def front() -> AsyncIterator[Edge]:
-    async with edge("echo://?model=echo", "echo://?model=ohce") as made:
+async def ingress() -> AsyncIterator[LoopbackIngress]:
+    async with loopback_ingress("echo://?model=echo", "echo://?model=ohce") as made:
         model = ServedModel("echo", "e", "echo", 4, features=("chat",), ignores=(VERBOSITY,))
         made.serve(model, replace(model, id="ohce"))
         yield made
 
 
 async def probed(
-    row: str, front: Edge, facts: Facts = FACTS, pretends: Mapping[str, Answer] | None = None
+    row: str,
+    ingress: LoopbackIngress,
+    facts: Facts = FACTS,
+    pretends: Mapping[str, Answer] | None = None,
 ) -> Cell:
     paths = {f"/v1/{name}": answer for name, answer in (pretends or {}).items()}
-    return await examine(BY_ID[row], Target("echo", facts, Inside(front, paths)))
+    return await examine(BY_ID[row], Target("echo", facts, AppClient(ingress, paths)))
 
 
 def seen(**fields: object) -> Answer:
@@ -81,22 +84,24 @@ def seen(**fields: object) -> Answer:
         ("request_id", "the client's id comes back, on errors too; without one there is a new"),
     ],
 )
-async def test_the_real_edge_keeps_its_promises(row: str, reason: str, front: Edge) -> None:
-    cell = await probed(row, front)
+async def test_the_real_edge_keeps_its_promises(
+    row: str, reason: str, ingress: LoopbackIngress
+) -> None:
+    cell = await probed(row, ingress)
     assert cell.answer == "yes", cell.reason
     assert cell.reason.startswith(reason)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-async def test_an_ingress_of_this_machine_alone(host: str, front: Edge) -> None:
-    cell = await probed("reachable", front, replace(FACTS, listens=host))
+async def test_an_ingress_of_this_machine_alone(host: str, ingress: LoopbackIngress) -> None:
+    cell = await probed("reachable", ingress, replace(FACTS, listens=host))
     assert cell.answer == "partial"
     assert f"but this ingress itself listens on {host} alone" in cell.reason
 
 
-async def test_one_model_is_not_several(front: Edge) -> None:
-    front.serve(ServedModel("echo", "e", "echo", 4, features=("chat",)))
-    cell = await probed("several_models", front)
+async def test_one_model_is_not_several(ingress: LoopbackIngress) -> None:
+    ingress.serve(ServedModel("echo", "e", "echo", 4, features=("chat",)))
+    cell = await probed("several_models", ingress)
     assert (cell.answer, cell.reason.startswith("one model is served")) == ("partial", True)
 
 
@@ -116,20 +121,20 @@ BROKEN: list[tuple[str, dict[str, Answer], str]] = [
 
 @pytest.mark.parametrize(("row", "pretends", "why"), BROKEN)
 async def test_an_edge_that_does_not(
-    row: str, pretends: dict[str, Answer], why: str, front: Edge
+    row: str, pretends: dict[str, Answer], why: str, ingress: LoopbackIngress
 ) -> None:
-    cell = await probed(row, front, FACTS, pretends)
+    cell = await probed(row, ingress, FACTS, pretends)
     assert cell.answer == "no", cell.reason
     assert why in cell.reason
 
 
-async def test_where_no_field_is_passed_over(front: Edge) -> None:
-    cell = await probed("nothing_silent", front, replace(FACTS, ignores={}))
+async def test_where_no_field_is_passed_over(ingress: LoopbackIngress) -> None:
+    cell = await probed("nothing_silent", ingress, replace(FACTS, ignores={}))
     assert (cell.answer, "name no field" in cell.reason) == ("yes", True)
 
 
 @dataclass(frozen=True, slots=True)
-class Strict:
+class StrictEdge:
     """Refuses `field` wherever it is asked for, unless leniently."""
 
     field: str
@@ -157,7 +162,7 @@ class Strict:
 async def test_models_that_do_not_chat_are_asked_in_their_way(
     features: tuple[str, ...], field: str, path: str
 ) -> None:
-    server = Strict(field, [])
+    server = StrictEdge(field, [])
     facts = replace(FACTS, features=features, ignores={features[0]: frozenset({field})})
     cell = await examine(BY_ID["nothing_silent"], Target("echo", facts, server))
     assert cell.answer == "yes", cell.reason

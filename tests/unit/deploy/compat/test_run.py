@@ -36,7 +36,7 @@ several models at one address
 reachable from elsewhere""".splitlines()
 
 
-class Lost:
+class SilentEdge:
     """No answer ever comes, or the connection fails with `fault`."""
 
     def __init__(self, fault: Exception | None = None) -> None:
@@ -116,7 +116,7 @@ async def test_a_model_that_does_not_answer_is_given_up(monkeypatch: pytest.Monk
 
     rows = tuple(Row(f"r{i}", f"R{i}", ask, "p", patience=0.01) for i in range(GIVE_UP + 2))
     monkeypatch.setattr(runs, "ROWS", rows)
-    lost = Lost()
+    lost = SilentEdge()
     found = await Run(table("a"), {"a": Target("a", FACTS, lost)}).fill()
     assert lost.asked == GIVE_UP
     reasons = [found.cells[row.id, "a"].reason for row in rows]
@@ -125,7 +125,7 @@ async def test_a_model_that_does_not_answer_is_given_up(monkeypatch: pytest.Monk
 
 
 async def test_a_connection_that_fails() -> None:
-    target = Target("a", FACTS, Lost(Away("the connection failed: reset")))
+    target = Target("a", FACTS, SilentEdge(Away("the connection failed: reset")))
     cell = await examine(ROWS[0], target)
     assert (cell.answer, cell.reason) == ("no", "the connection failed: reset")
 

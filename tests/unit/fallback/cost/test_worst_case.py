@@ -33,7 +33,7 @@ from tests.doubles.providers import Anthropic, Cloudflare, Compatible, Google, O
 from tests.doubles.providers import Provider as Simulator
 from tests.unit.fallback.cost.test_duration import FRAME
 from tests.unit.fallback.cost.test_estimate import recording
-from tests.unit.fallback.providers.tasks import KEY, Box, job
+from tests.unit.fallback.providers.tasks import KEY, RecordingSink, job
 
 SIMS: dict[str, type[Simulator]] = {
     "openai": OpenAI,
@@ -59,7 +59,7 @@ SOUNDS = {
 NOBODY = Usage("", "", "", "", "", "", "")
 
 
-class There:
+class ProvidersSetup:
     """Every kind of provider, on its simulator."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class There:
         worst = pricing.worst_case(path, request, len(body), price)
         sim.record.clear()
         sim.pace.tokens = tokens
-        spent = self.runner.run(self.providers[name].call(task, Box()))
+        spent = self.runner.run(self.providers[name].call(task, RecordingSink()))
         [sent] = sim.record.requests
         charge = pricing.cost(_usage(spent), price)
         bill = pricing.cost(_billed(sent, request), price)
@@ -129,11 +129,11 @@ def _billed(sent: Any, request: Any) -> Usage:
 
 
 @pytest.fixture(scope="module")
-def there() -> Iterator[There]:
+def setup() -> Iterator[ProvidersSetup]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROVIDER_KEY", KEY)
         patch.setattr(words, "count", _bytes)
-        found = There()
+        found = ProvidersSetup()
         found.runner.run(found.open())
         yield found
         found.runner.run(found.stack.aclose())
@@ -184,7 +184,7 @@ TALKERS = [
 @often
 @given(MESSAGES, LIMITS, LIMITS, COUNTS, st.booleans(), LENGTHS)
 def test_chat(
-    there: There,
+    setup: ProvidersSetup,
     where: str,
     messages: Any,
     old: int | None,
@@ -196,25 +196,25 @@ def test_chat(
     body = said(
         messages=messages, max_tokens=old, max_completion_tokens=new, n=n, stream=stream or None
     )
-    there.holds(where, "/v1/chat/completions", body, JSON, length)
+    setup.holds(where, "/v1/chat/completions", body, JSON, length)
 
 
 @often
 @given(TEXTS | st.lists(TEXTS, min_size=1, max_size=6), LIMITS, st.booleans(), LENGTHS)
 def test_completions(
-    there: There, prompt: Any, limit: int | None, stream: bool, length: int | None
+    setup: ProvidersSetup, prompt: Any, limit: int | None, stream: bool, length: int | None
 ) -> None:
     body = said(prompt=prompt, max_tokens=limit, stream=stream or None)
-    there.holds("openai/gpt-3.5-turbo-instruct", "/v1/completions", body, JSON, length)
+    setup.holds("openai/gpt-3.5-turbo-instruct", "/v1/completions", body, JSON, length)
 
 
 @often
 @given(TEXTS, LIMITS.filter(lambda limit: limit != -1), st.booleans(), LENGTHS)
 def test_responses(
-    there: There, text: str, limit: int | None, stream: bool, length: int | None
+    setup: ProvidersSetup, text: str, limit: int | None, stream: bool, length: int | None
 ) -> None:
     body = said(input=text, max_output_tokens=limit, stream=stream or None)
-    there.holds("openai/gpt-4.1-mini", "/v1/responses", body, JSON, length)
+    setup.holds("openai/gpt-4.1-mini", "/v1/responses", body, JSON, length)
 
 
 MARKS = st.none() | st.sampled_from([{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}])
@@ -223,12 +223,12 @@ MARKS = st.none() | st.sampled_from([{"type": "ephemeral"}, {"type": "ephemeral"
 @often
 @given(TEXTS, st.integers(1, 40), MARKS, st.booleans(), LENGTHS)
 def test_messages(
-    there: There, text: str, limit: int, mark: Any, stream: bool, length: int | None
+    setup: ProvidersSetup, text: str, limit: int, mark: Any, stream: bool, length: int | None
 ) -> None:
     part = {"type": "text", "text": text, **({"cache_control": mark} if mark else {})}
     messages = [{"role": "user", "content": [part]}]
     body = said(messages=messages, max_tokens=limit, stream=stream or None)
-    there.holds("anthropic/claude-haiku-4-5", "/v1/messages", body, JSON, length)
+    setup.holds("anthropic/claude-haiku-4-5", "/v1/messages", body, JSON, length)
 
 
 @often
@@ -236,8 +236,8 @@ def test_messages(
     st.sampled_from(["openai/text-embedding-3-small", "cloudflare/@cf/baai/bge-base-en-v1.5"]),
     TEXTS | st.lists(TEXTS, min_size=1, max_size=5) | st.lists(st.integers(0, 99_999), min_size=1),
 )
-def test_embeddings(there: There, where: str, given: Any) -> None:
-    there.holds(where, "/v1/embeddings", said(input=given), JSON, None)
+def test_embeddings(setup: ProvidersSetup, where: str, given: Any) -> None:
+    setup.holds(where, "/v1/embeddings", said(input=given), JSON, None)
 
 
 SIZES = st.sampled_from([None, "1024x1024", "1024x1536", "1536x1024", "auto"])
@@ -248,19 +248,21 @@ DRAFTS = st.none() | st.integers(0, 3)
 @often
 @given(TEXTS, SIZES, QUALITIES, COUNTS, DRAFTS)
 def test_pictures(
-    there: There, prompt: str, size: Any, quality: Any, n: int | None, drafts: int | None
+    setup: ProvidersSetup, prompt: str, size: Any, quality: Any, n: int | None, drafts: int | None
 ) -> None:
     more = {} if drafts is None else {"stream": True, "partial_images": drafts}
     body = said(prompt=prompt, size=size, quality=quality, n=n, **more)
-    there.holds("openai/gpt-image-1", "/v1/images/generations", body, JSON, None)
+    setup.holds("openai/gpt-image-1", "/v1/images/generations", body, JSON, None)
 
 
 @often
 @given(st.sampled_from(["openai/dall-e-3", "google/imagen-4.0-generate-001"]), TEXTS, COUNTS)
-def test_pictures_without_usage(there: There, where: str, prompt: str, n: int | None) -> None:
+def test_pictures_without_usage(
+    setup: ProvidersSetup, where: str, prompt: str, n: int | None
+) -> None:
     n = 1 if "dall-e" in where else n
     body = said(prompt=prompt, size="1024x1024", n=n)
-    there.holds(where, "/v1/images/generations", body, JSON, None)
+    setup.holds(where, "/v1/images/generations", body, JSON, None)
 
 
 def form(file: str, files: list[bytes], **fields: Any) -> tuple[bytes, str]:
@@ -271,10 +273,10 @@ def form(file: str, files: list[bytes], **fields: Any) -> tuple[bytes, str]:
 @often
 @given(TEXTS, SIZES, QUALITIES, COUNTS, st.integers(1, 3))
 def test_edits(
-    there: There, prompt: str, size: Any, quality: Any, n: int | None, files: int
+    setup: ProvidersSetup, prompt: str, size: Any, quality: Any, n: int | None, files: int
 ) -> None:
     body, kind = form("image", [b"PNG"] * files, prompt=prompt, size=size, quality=quality, n=n)
-    there.holds("openai/gpt-image-1", "/v1/images/edits", body, kind, None)
+    setup.holds("openai/gpt-image-1", "/v1/images/edits", body, kind, None)
 
 
 @often
@@ -286,14 +288,14 @@ def test_edits(
     LENGTHS,
 )
 def test_transcriptions(
-    there: There, where: str, sound: str, prompt: Any, form_: Any, length: int | None
+    setup: ProvidersSetup, where: str, sound: str, prompt: Any, form_: Any, length: int | None
 ) -> None:
     form_ = "json" if "gpt" in where else form_
     body, kind = form("file", [SOUNDS[sound]], prompt=prompt, response_format=form_)
-    there.holds(where, "/v1/audio/transcriptions", body, kind, length)
+    setup.holds(where, "/v1/audio/transcriptions", body, kind, length)
 
 
 @often
 @given(TEXTS)
-def test_speech(there: There, text: str) -> None:
-    there.holds("openai/tts-1", "/v1/audio/speech", said(input=text, voice="alloy"), JSON, None)
+def test_speech(setup: ProvidersSetup, text: str) -> None:
+    setup.holds("openai/tts-1", "/v1/audio/speech", said(input=text, voice="alloy"), JSON, None)

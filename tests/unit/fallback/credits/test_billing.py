@@ -12,7 +12,7 @@ from schemas.jobs import AGAIN, ASKED, together
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import paused_ledger
-from tests.unit.fallback.paused_ledger import Gated, chosen
+from tests.unit.fallback.paused_ledger import PausedLedger, chosen
 from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
@@ -20,32 +20,36 @@ A = Choice("a", "m", 100)
 SPENT = Spent(prompt=10, completion=5)
 
 
-async def _billed(book: Gated, case: Case) -> tuple[Till, Bill]:
-    till = paused_ledger.till(book)
-    return till, await till.reserve(case, chosen(a=100))
+async def _billed(ledger: PausedLedger, case: Case) -> tuple[Till, Bill]:
+    billing = paused_ledger.billing(ledger)
+    return billing, await billing.reserve(case, chosen(a=100))
 
 
 async def test_the_dearest_is_reserved(bus: FakeBus) -> None:
-    book = Gated()
-    bill = await paused_ledger.till(book).reserve(paused_ledger.case(bus), chosen(a=3, b=8, c=5))
-    assert book.log == [("reserve", 8)]
+    ledger = PausedLedger()
+    bill = await paused_ledger.billing(ledger).reserve(
+        paused_ledger.case(bus), chosen(a=3, b=8, c=5)
+    )
+    assert ledger.log == [("reserve", 8)]
     assert [each.provider for each in bill.chosen.choices] == ["a", "b", "c"]
 
 
 async def test_what_can_be_paid_is_asked_for_when_the_dearest_cannot(bus: FakeBus) -> None:
-    book = Gated()
-    book.money = 6
-    bill = await paused_ledger.till(book).reserve(paused_ledger.case(bus), chosen(a=3, b=8, c=5))
-    assert book.log == [("reserve", 5)]
+    ledger = PausedLedger()
+    ledger.money = 6
+    bill = await paused_ledger.billing(ledger).reserve(
+        paused_ledger.case(bus), chosen(a=3, b=8, c=5)
+    )
+    assert ledger.log == [("reserve", 5)]
     assert [each.provider for each in bill.chosen.choices] == ["a", "c"]
 
 
 async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None:
-    book = Gated()
+    ledger = PausedLedger()
     for delivered in (1, 3):
         case = paused_ledger.case(bus, fakes.ack(delivered, 9))
-        await paused_ledger.till(book).reserve(case, chosen(a=1))
-    first, later = book.asked
+        await paused_ledger.billing(ledger).reserve(case, chosen(a=1))
+    first, later = ledger.asked
     assert (first.turn, first.first, first.holder) == (9 << 16 | 1, True, "fb-1")
     assert (later.turn, later.first, later.account) == (9 << 16 | 3, False, "acme")
     assert later.turn > first.turn
@@ -53,9 +57,9 @@ async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None
 
 async def test_one_that_was_published_again_is_not_the_first(bus: FakeBus) -> None:
     """Somebody may hold a reservation for it, which has to be looked for."""
-    book = Gated()
-    await paused_ledger.till(book).reserve(paused_ledger.case(bus, tags=(AGAIN,)), chosen(a=1))
-    assert not book.asked[0].first
+    ledger = PausedLedger()
+    await paused_ledger.billing(ledger).reserve(paused_ledger.case(bus, tags=(AGAIN,)), chosen(a=1))
+    assert not ledger.asked[0].first
 
 
 @pytest.mark.parametrize(
@@ -70,10 +74,10 @@ async def test_who_cannot_pay_is_told_the_cheapest(
     bus: FakeBus, unpaid: str, lane: str, retryable: bool
 ) -> None:
     """Workers may still take a job that waits; nobody else takes one that is for providers."""
-    book = Gated()
-    book.money = 2
+    ledger = PausedLedger()
+    ledger.money = 2
     with pytest.raises(EngineFault) as caught:
-        await paused_ledger.till(book).reserve(
+        await paused_ledger.billing(ledger).reserve(
             paused_ledger.case(bus, unpaid=unpaid, lane=lane), chosen(a=30, b=7)
         )
     assert (caught.value.code, caught.value.retryable) == ("insufficient_credits", retryable)
@@ -87,7 +91,7 @@ async def test_who_cannot_pay_is_told_the_cheapest(
 async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> None:
     """Who cannot pay them all is told what all may cost."""
 
-    class Shared(Gated):
+    class Shared(PausedLedger):
         async def reserve(self, what: Reservation) -> Held:
             needed = what.amount * len(what.together)
             if needed > self.money:
@@ -95,55 +99,55 @@ async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> No
             return await super().reserve(what)
 
     id, tag = together("0" * 30, 1, 3)
-    case, book = paused_ledger.case(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
-    book.money = 20
-    bill = await paused_ledger.till(book).reserve(case, chosen(a=6, b=7, c=20))
+    case, ledger = paused_ledger.case(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
+    ledger.money = 20
+    bill = await paused_ledger.billing(ledger).reserve(case, chosen(a=6, b=7, c=20))
     assert [each.provider for each in bill.chosen.choices] == ["a"]
-    book.money = 17
+    ledger.money = 17
     with pytest.raises(EngineFault, match=r"may cost 0\.000018 USD at a provider"):
-        await paused_ledger.till(book).reserve(case, chosen(a=6, b=7, c=20))
+        await paused_ledger.billing(ledger).reserve(case, chosen(a=6, b=7, c=20))
 
 
 async def test_books_that_are_away_leave_the_job_to_others(bus: FakeBus) -> None:
     with pytest.raises(EngineFault) as caught:
-        await paused_ledger.till(Gated(refuses=("reserve",))).reserve(
+        await paused_ledger.billing(PausedLedger(refuses=("reserve",))).reserve(
             paused_ledger.case(bus), chosen(a=1)
         )
     assert (caught.value.code, caught.value.retryable) == ("provider_failed", True)
 
 
 async def test_a_later_holder_is_told_nothing_of(bus: FakeBus) -> None:
-    book = Gated()
-    book.fault = Superseded("later")
+    ledger = PausedLedger()
+    ledger.fault = Superseded("later")
     with pytest.raises(Withdrawn, match="superseded") as caught:
-        await paused_ledger.till(book).reserve(paused_ledger.case(bus), chosen(a=1))
+        await paused_ledger.billing(ledger).reserve(paused_ledger.case(bus), chosen(a=1))
     assert caught.value.reason.verdict == b""
 
 
 async def test_a_cost_is_never_more_than_was_reserved(bus: FakeBus) -> None:
     case = paused_ledger.case(bus)
-    till, bill = await _billed(Gated(), case)
-    assert till.usage(case, bill, A, SPENT).cost == 20
-    assert till.usage(case, bill, A, Spent(prompt=1000)).cost == 100
+    billing, bill = await _billed(PausedLedger(), case)
+    assert billing.usage(case, bill, A, SPENT).cost == 20
+    assert billing.usage(case, bill, A, Spent(prompt=1000)).cost == 100
 
 
 async def test_usage_says_what_was_used_by_whom(bus: FakeBus) -> None:
     case = paused_ledger.case(bus, stream=True)
-    till, bill = await _billed(Gated(), case)
+    billing, bill = await _billed(PausedLedger(), case)
     spent = Spent(images=2, size="1024x1024", quality="high", cached=1, prompt=3)
-    found = till.usage(case, bill, A, spent)
+    found = billing.usage(case, bill, A, spent)
     assert (found.account, found.key, found.job) == ("acme", "k1", case.job.id)
     assert (found.model, found.provider, found.provider_model) == ("chat", "a", "m")
     assert (found.picture, found.images, found.cached) == ("high/1024x1024", 2, 1)
     assert (found.streamed, found.started_ms) == (True, 1_700_000_000_000)
-    assert till.usage(case, bill, A, SPENT).picture == ""
+    assert billing.usage(case, bill, A, SPENT).picture == ""
 
 
 async def test_a_call_that_used_nothing_costs_nothing(bus: FakeBus) -> None:
-    case, book = paused_ledger.case(bus), Gated()
-    till, bill = await _billed(book, case)
-    assert await till.charge(bill, till.usage(case, bill, A, NOTHING), NOTHING) == 0
-    assert book.log[-1] == ("release: refused", 100)
+    case, ledger = paused_ledger.case(bus), PausedLedger()
+    billing, bill = await _billed(ledger, case)
+    assert await billing.charge(bill, billing.usage(case, bill, A, NOTHING), NOTHING) == 0
+    assert ledger.log[-1] == ("release: refused", 100)
     assert bill.closed
 
 
@@ -151,22 +155,22 @@ async def test_a_call_that_used_nothing_costs_nothing(bus: FakeBus) -> None:
 async def test_a_broker_that_is_away_does_not_take_the_answer_away(
     bus: FakeBus, spent: Spent
 ) -> None:
-    case, book = paused_ledger.case(bus), Gated(refuses=("settle", "release"))
-    till, bill = await _billed(book, case)
-    usage = till.usage(case, bill, A, spent)
-    assert await till.charge(bill, usage, spent) == usage.cost
+    case, ledger = paused_ledger.case(bus), PausedLedger(refuses=("settle", "release"))
+    billing, bill = await _billed(ledger, case)
+    usage = billing.usage(case, bill, A, spent)
+    assert await billing.charge(bill, usage, spent) == usage.cost
     assert bill.closed
-    assert len(book.owed) == 1, "the ledger goes on; the till does not try twice"
+    assert len(ledger.owed) == 1, "the ledger goes on; the till does not try twice"
 
 
 async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> None:
-    class Yields(Gated):
+    class Yields(PausedLedger):
         async def settle(self, *_: object) -> bool:
             return False
 
     case = paused_ledger.case(bus)
-    till, bill = await _billed(Yields(), case)
-    assert await till.charge(bill, till.usage(case, bill, A, SPENT), SPENT) == 0
+    billing, bill = await _billed(Yields(), case)
+    assert await billing.charge(bill, billing.usage(case, bill, A, SPENT), SPENT) == 0
 
 
 @pytest.mark.parametrize("refuses", [(), ("settle", "release")])
@@ -174,29 +178,29 @@ async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> N
 async def test_closing_waits_for_the_books(
     bus: FakeBus, why: Reason, refuses: tuple[str, ...]
 ) -> None:
-    case, book = paused_ledger.case(bus), Gated(refuses=refuses)
-    till, bill = await _billed(book, case)
+    case, ledger = paused_ledger.case(bus), PausedLedger(refuses=refuses)
+    billing, bill = await _billed(ledger, case)
     task = case.task("m")
     task.meter.counter = paused_ledger.Used(SPENT)
     bill.running = A, task
     case.attempt.stop(Withdrawn(why))
-    till.abandon(case, bill)
+    billing.abandon(case, bill)
     assert bill.closed
-    await till.close()
+    await billing.close()
     deserted = why in (Reason.CANCELLED, Reason.GONE, Reason.ORPHANED)
-    assert book.owed == ["charge" if deserted else "release"]
-    assert len(book.log) == (1 if refuses else 2)
+    assert ledger.owed == ["charge" if deserted else "release"]
+    assert len(ledger.log) == (1 if refuses else 2)
 
 
 async def test_a_client_that_left_before_the_request_was_out_pays_nothing(bus: FakeBus) -> None:
-    case, book = paused_ledger.case(bus), Gated()
-    till, bill = await _billed(book, case)
+    case, ledger = paused_ledger.case(bus), PausedLedger()
+    billing, bill = await _billed(ledger, case)
     bill.running = A, case.task("m")
     case.attempt.stop(Withdrawn(Reason.CANCELLED))
-    till.abandon(case, bill)
-    await till.close()
-    assert book.log[1:] == [("release: cancelled", 100)]
+    billing.abandon(case, bill)
+    await billing.close()
+    assert ledger.log[1:] == [("release: cancelled", 100)]
 
 
 async def test_with_nothing_to_close_closing_does_not_wait() -> None:
-    await paused_ledger.till(Gated()).close()
+    await paused_ledger.billing(PausedLedger()).close()

@@ -61,7 +61,7 @@ class Process:
                 self.held.append(task.result())
 
 
-class Books(RuleBasedStateMachine):
+class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
@@ -301,7 +301,7 @@ class Books(RuleBasedStateMachine):
         assert (found.available, found.reserved) == (self.balance(), 0)
 
 
-Books.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -313,7 +313,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ledger, name, FOREVER)
 
 
-TestBooks = Books.TestCase
+TestBooks = LedgerMachine.TestCase
 
 
 STEPS = {
@@ -325,7 +325,7 @@ STEPS = {
 @pytest.mark.parametrize("seed", range(30))
 def test_long_walks(seed: int) -> None:
     """The machine's rules at random: further than hypothesis goes, without its shrinking."""
-    dice, made = random.Random(seed), Books()
+    dice, made = random.Random(seed), LedgerMachine()
     made.begin(first=dice.choice([60, 400]))
     for step in dice.choices(list(STEPS), list(STEPS.values()), k=250):
         walk(made, dice, step)
@@ -337,7 +337,7 @@ def test_long_walks(seed: int) -> None:
     assert charged > 0
 
 
-def walk(made: Books, dice: random.Random, step: str) -> None:
+def walk(made: LedgerMachine, dice: random.Random, step: str) -> None:
     pick, amount, flag = dice.randrange(10**6), dice.randrange(41), dice.random() < 0.7
     if step == "reserve" and len(made.holding()) < 6:
         made.reserve(pick, dice.choice(["j1", "j2", f"k{pick % 9}"]), amount, flag)

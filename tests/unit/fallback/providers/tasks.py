@@ -24,7 +24,7 @@ ASKED_FOR = "the-alias"
 """The model's name as clients say it."""
 
 
-class Box:
+class RecordingSink:
     """A Sink that keeps everything; `first` is set by the first data."""
 
     def __init__(self) -> None:

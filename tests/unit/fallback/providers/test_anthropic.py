@@ -9,7 +9,15 @@ import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault, Task
 from tests.doubles.providers import Anthropic, broken, cut, refuse, undone
-from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, Box, chat, opened, same, task
+from tests.unit.fallback.providers.tasks import (
+    ASKED_FOR,
+    KEY,
+    RecordingSink,
+    chat,
+    opened,
+    same,
+    task,
+)
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 MODEL = "claude-haiku-4-5"
@@ -35,39 +43,41 @@ def message(said: str = "say #one two three", **more: Any) -> Task:
 
 @STREAMED
 async def test_messages(cloud: Provider, sim: Anthropic, stream: bool) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = message(stream=stream, top_k=3)
     assert cloud.unfit(asked) == ""
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert same(spent, sim)
-    answer = box.events()[0]["message"] if stream else box.json()
+    answer = sink.events()[0]["message"] if stream else sink.json()
     assert answer["model"] == ASKED_FOR
     if stream:
-        assert b"event: message_stop" in box.body
+        assert b"event: message_stop" in sink.body
     assert "authorization" not in {name.lower() for name in sim.record.requests[0].headers}
 
 
 @STREAMED
 async def test_chat(cloud: Provider, sim: Anthropic, stream: bool) -> None:
-    box = Box()
-    spent = await cloud.call(chat(MODEL, stream=stream), box)
+    sink = RecordingSink()
+    spent = await cloud.call(chat(MODEL, stream=stream), sink)
     assert same(spent, sim)
-    assert ASKED_FOR.encode() in box.body
+    assert ASKED_FOR.encode() in sink.body
     assert "x-api-key" not in {name.lower() for name in sim.record.requests[0].headers}
 
 
 async def test_counting_is_free(cloud: Provider) -> None:
-    box = Box()
+    sink = RecordingSink()
     told = [{"role": "user", "content": "one two"}]
-    assert await cloud.call(task("/v1/messages/count_tokens", MODEL, messages=told), box) == NOTHING
-    assert box.json() == {"input_tokens": 2}
+    assert (
+        await cloud.call(task("/v1/messages/count_tokens", MODEL, messages=told), sink) == NOTHING
+    )
+    assert sink.json() == {"input_tokens": 2}
 
 
 async def test_its_refusals_are_told_in_one_way(cloud: Provider, sim: Anthropic) -> None:
     sim.faults.add(refuse(400, message="messages: nonsense"))
-    box = Box()
-    assert await cloud.call(message(), box) == NOTHING
-    error = box.json()["error"]
+    sink = RecordingSink()
+    assert await cloud.call(message(), sink) == NOTHING
+    error = sink.json()["error"]
     assert error["message"] == "messages: nonsense"
     assert error["source"] == "provider:cloud"
 
@@ -87,7 +97,7 @@ async def test_its_refusals_are_told_in_one_way(cloud: Provider, sim: Anthropic)
 async def test_its_faults(cloud: Provider, sim: Anthropic, fault: Any, reason: str) -> None:
     sim.faults.add(fault)
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(message(), Box())
+        await cloud.call(message(), RecordingSink())
     assert caught.value.reason == reason
 
 
@@ -96,11 +106,11 @@ async def test_in_mid_stream_the_prompt_is_told_already(
     cloud: Provider, sim: Anthropic, fault: Any
 ) -> None:
     sim.faults.add(fault)
-    box = Box()
+    sink = RecordingSink()
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(message(stream=True), box)
+        await cloud.call(message(stream=True), sink)
     assert caught.value.started
-    assert b"event: error" not in box.body
+    assert b"event: error" not in sink.body
     assert caught.value.spent.prompt == sim.record.requests[0].used.input
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault
 from tests.doubles.providers import Cloudflare, refuse
-from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, Box, chat, opened, same, task
+from tests.unit.fallback.providers.tasks import (
+    ASKED_FOR,
+    KEY,
+    RecordingSink,
+    chat,
+    opened,
+    same,
+    task,
+)
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LLAMA, BGE = "@cf/meta/llama-3.1-8b-instruct", "@cf/baai/bge-m3"
@@ -30,27 +38,27 @@ async def cloud(sim: Cloudflare, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 @STREAMED
 async def test_chat(cloud: Provider, sim: Cloudflare, stream: bool) -> None:
-    box = Box()
-    spent = await cloud.call(chat(LLAMA, stream=stream), box)
+    sink = RecordingSink()
+    spent = await cloud.call(chat(LLAMA, stream=stream), sink)
     assert same(spent, sim)
     if stream:
-        assert b'"usage"' not in box.body
-        assert box.events()[-1]["choices"][0]["finish_reason"] == "stop"
-    assert b'"model":"' + ASKED_FOR.encode() in box.body
+        assert b'"usage"' not in sink.body
+        assert sink.events()[-1]["choices"][0]["finish_reason"] == "stop"
+    assert b'"model":"' + ASKED_FOR.encode() in sink.body
 
 
 async def test_embeddings(cloud: Provider, sim: Cloudflare) -> None:
-    box = Box()
-    await cloud.call(task("/v1/embeddings", BGE, input=["a b", "c"]), box)
-    assert [len(each["embedding"]) for each in box.json()["data"]] == [1024, 1024]
+    sink = RecordingSink()
+    await cloud.call(task("/v1/embeddings", BGE, input=["a b", "c"]), sink)
+    assert [len(each["embedding"]) for each in sink.json()["data"]] == [1024, 1024]
 
 
 async def test_its_own_errors_are_read(cloud: Provider, sim: Cloudflare) -> None:
     sim.faults.add(refuse(400))
-    box = Box()
-    assert await cloud.call(chat(LLAMA), box) == NOTHING
-    assert box.status == 400
-    assert "required properties" in box.json()["error"]["message"]
+    sink = RecordingSink()
+    assert await cloud.call(chat(LLAMA), sink) == NOTHING
+    assert sink.status == 400
+    assert "required properties" in sink.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -67,13 +75,13 @@ async def test_its_own_errors_are_read(cloud: Provider, sim: Cloudflare) -> None
 async def test_its_faults(cloud: Provider, sim: Cloudflare, fault: object, reason: str) -> None:
     sim.faults.add(fault)  # type: ignore[arg-type]
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(chat(LLAMA), Box())
+        await cloud.call(chat(LLAMA), RecordingSink())
     assert caught.value.reason == reason
 
 
 async def test_an_unknown_model_is_our_configurations_fault(cloud: Provider) -> None:
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(chat("@cf/meta/llama-none"), Box())
+        await cloud.call(chat("@cf/meta/llama-none"), RecordingSink())
     assert caught.value.reason == "absent"
 
 

@@ -11,7 +11,7 @@ from fallback.providers import make
 from fallback.providers.base import ProviderFault
 from schemas import settings
 from tests.doubles.providers import Compatible, Groq, OpenRouter, Together, broken
-from tests.unit.fallback.providers.tasks import KEY, Box, chat, opened, same
+from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened, same
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 
@@ -22,30 +22,30 @@ async def test_they_answer(
     monkeypatch: pytest.MonkeyPatch, kind: type[Compatible], stream: bool
 ) -> None:
     async with kind(key=KEY) as sim, opened(monkeypatch, "compatible", sim.base_url) as cloud:
-        box = Box()
-        spent = await cloud.call(chat(next(iter(sim.known)), stream=stream), box)
+        sink = RecordingSink()
+        spent = await cloud.call(chat(next(iter(sim.known)), stream=stream), sink)
         assert same(spent, sim)
     if stream:
-        assert all("usage" not in event and event["choices"] for event in box.events())
-        assert not box.body.startswith(b":")
-        assert b"PROCESSING" not in box.body
+        assert all("usage" not in event and event["choices"] for event in sink.events())
+        assert not sink.body.startswith(b":")
+        assert b"PROCESSING" not in sink.body
 
 
 async def test_an_error_as_a_finish_reason_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     async with OpenRouter(key=KEY) as sim, opened(monkeypatch, "compatible", sim.base_url) as cloud:
         sim.faults.add(broken(2))
-        box = Box()
+        sink = RecordingSink()
         with pytest.raises(ProviderFault) as caught:
-            await cloud.call(chat("openai/gpt-4o-mini", stream=True), box)
+            await cloud.call(chat("openai/gpt-4o-mini", stream=True), sink)
     assert caught.value.started
-    assert b'"error"' not in box.body
+    assert b'"error"' not in sink.body
 
 
 async def test_without_a_key(sim_url: str) -> None:
     cloud = make(settings.Provider(name="own", url=sim_url))
     await cloud.open()
     try:
-        assert (await cloud.call(chat("some-model"), Box())).told
+        assert (await cloud.call(chat("some-model"), RecordingSink())).told
     finally:
         await cloud.close()
 
@@ -96,14 +96,14 @@ async def test_nonsense_under_200_is_no_answer(
     runner, url = await serve(body, content_type)
     try:
         async with opened(monkeypatch, "compatible", url) as cloud:
-            box = Box()
+            sink = RecordingSink()
             with pytest.raises(ProviderFault) as caught:
-                await cloud.call(chat("m"), box)
+                await cloud.call(chat("m"), sink)
     finally:
         await runner.cleanup()
     assert caught.value.reason == reason
     assert not caught.value.started
-    assert not box.heads
+    assert not sink.heads
 
 
 async def test_lines_may_end_in_the_old_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,10 +112,10 @@ async def test_lines_may_end_in_the_old_way(monkeypatch: pytest.MonkeyPatch) -> 
     runner, url = await serve(event + usage + b"data: [DONE]\r\n\r\n", "text/event-stream")
     try:
         async with opened(monkeypatch, "compatible", url) as cloud:
-            box = Box()
-            spent = await cloud.call(chat("m", stream=True), box)
+            sink = RecordingSink()
+            spent = await cloud.call(chat("m", stream=True), sink)
     finally:
         await runner.cleanup()
     assert (spent.prompt, spent.completion, spent.told) == (3, 1, True)
-    assert b"\r" not in box.body
-    assert [event["choices"][0]["delta"]["content"] for event in box.events()] == ["hi"]
+    assert b"\r" not in sink.body
+    assert [event["choices"][0]["delta"]["content"] for event in sink.events()] == ["hi"]

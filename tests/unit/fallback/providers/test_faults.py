@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault, Spent, Task
 from tests.doubles.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
-from tests.unit.fallback.providers.tasks import KEY, Box, chat, opened, task
+from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LONG = "#a b c d e f g h"
@@ -27,9 +27,9 @@ def logs() -> Iterator[list[Any]]:
         yield found
 
 
-async def failing(cloud: Provider, asked: Task, box: Box | None = None) -> ProviderFault:
+async def failing(cloud: Provider, asked: Task, sink: RecordingSink | None = None) -> ProviderFault:
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(asked, box or Box())
+        await cloud.call(asked, sink or RecordingSink())
     assert KEY not in repr(caught.value)
     return caught.value
 
@@ -59,22 +59,22 @@ async def test_before_the_answer_another_may_try(
     cloud: Provider, sim: OpenAI, fault: Any, reason: str, wait: float | None, stream: bool
 ) -> None:
     sim.faults.add(fault)
-    box = Box()
-    found = await failing(cloud, chat("gpt-4o", stream=stream), box)
+    sink = RecordingSink()
+    found = await failing(cloud, chat("gpt-4o", stream=stream), sink)
     assert (found.reason, found.retry_after) == (reason, wait)
     assert not found.started
     assert found.spent == NOTHING
-    assert not box.heads
+    assert not sink.heads
     assert len(sim.record.requests) == 1
 
 
 @pytest.mark.parametrize("fault", [cut(2), unfinished(2), broken(2), hang(2)])
 async def test_half_a_document_is_no_answer(cloud: Provider, sim: OpenAI, fault: Any) -> None:
     sim.faults.add(fault)
-    box = Box()
-    found = await failing(cloud, chat("gpt-4o", LONG), box)
+    sink = RecordingSink()
+    found = await failing(cloud, chat("gpt-4o", LONG), sink)
     assert not found.started
-    assert not box.heads
+    assert not sink.heads
 
 
 @pytest.mark.parametrize("fault", [cut(3), cut(3, inside=True), unfinished(3), broken(3), hang(3)])
@@ -82,15 +82,15 @@ async def test_in_mid_stream_what_was_used_is_told(
     cloud: Provider, sim: OpenAI, fault: Any
 ) -> None:
     sim.faults.add(fault)
-    box = Box()
-    found = await failing(cloud, chat("gpt-4o", LONG, stream=True), box)
+    sink = RecordingSink()
+    found = await failing(cloud, chat("gpt-4o", LONG, stream=True), sink)
     assert found.started
     assert found.reason == ("away" if fault.act == "hang" else "failed")
     assert found.spent.completion == sim.record.requests[0].used.output == 3
     assert not found.spent.told
-    assert b'"error"' not in box.body
-    assert box.body.endswith(b"\n\n")
-    assert len(box.events()) == 1 + 3
+    assert b'"error"' not in sink.body
+    assert sink.body.endswith(b"\n\n")
+    assert len(sink.events()) == 1 + 3
 
 
 async def test_an_error_event_may_say_that_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +117,12 @@ async def test_the_clients_own_fault_is_an_answer(
     cloud: Provider, sim: OpenAI, status: int, stream: bool
 ) -> None:
     sim.faults.add(refuse(status, message=f"Not so, {KEY}.", param="top_p", code="bad"))
-    box = Box()
+    sink = RecordingSink()
     asked = chat("gpt-4o", stream=stream)
-    assert await cloud.call(asked, box) == NOTHING
+    assert await cloud.call(asked, sink) == NOTHING
     assert asked.meter.spent == NOTHING
-    assert box.heads == [(status, "application/json")]
-    error = box.json()["error"]
+    assert sink.heads == [(status, "application/json")]
+    error = sink.json()["error"]
     assert error["source"] == "provider:cloud"
     assert (error["param"], error["code"]) == ("top_p", "bad")
     assert error["message"] == "Not so, [key]."
@@ -134,7 +134,7 @@ async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch, sim: OpenAI) -> 
         found = await failing(cloud, chat("gpt-4o"))
         assert found.reason == "away"
         await sim.up()
-        assert (await cloud.call(chat("gpt-4o"), Box())).told
+        assert (await cloud.call(chat("gpt-4o"), RecordingSink())).told
 
 
 async def test_a_wrong_key_is_not_repeated(
@@ -150,9 +150,11 @@ async def test_a_wrong_key_is_not_repeated(
         assert wrong[-4:] not in said
 
 
-async def abort(cloud: Provider, asked: Task, box: Box, when: Any) -> tuple[float, Spent]:
+async def abort(
+    cloud: Provider, asked: Task, sink: RecordingSink, when: Any
+) -> tuple[float, Spent]:
     """Cancel the call `when` is done; (the moment, what was used)."""
-    running = asyncio.create_task(cloud.call(asked, box))
+    running = asyncio.create_task(cloud.call(asked, sink))
     await when
     moment = time.monotonic()
     running.cancel()
@@ -166,7 +168,7 @@ async def abort(cloud: Provider, asked: Task, box: Box, when: Any) -> tuple[floa
 async def test_cancelled_before_the_answer(cloud: Provider, sim: OpenAI, stream: bool) -> None:
     sim.pace.door.clear()
     asked = chat("gpt-4o", LONG, stream=stream)
-    moment, spent = await abort(cloud, asked, Box(), sim.seen(1))
+    moment, spent = await abort(cloud, asked, RecordingSink(), sim.seen(1))
     await sim.quiet()
     [seen] = sim.record.requests
     assert seen.state == "aborted"
@@ -177,13 +179,13 @@ async def test_cancelled_before_the_answer(cloud: Provider, sim: OpenAI, stream:
 
 async def test_cancelled_in_mid_stream(cloud: Provider, sim: OpenAI) -> None:
     sim.pace.token_s, sim.pace.tokens = 0.01, 500
-    asked, box = chat("gpt-4o", LONG, stream=True), Box()
+    asked, sink = chat("gpt-4o", LONG, stream=True), RecordingSink()
 
     async def some() -> None:
         await sim.generated(5)
-        await box.first.wait()
+        await sink.first.wait()
 
-    moment, spent = await abort(cloud, asked, box, some())
+    moment, spent = await abort(cloud, asked, sink, some())
     await sim.quiet()
     [seen] = sim.record.requests
     assert seen.state == "aborted"
@@ -194,7 +196,7 @@ async def test_cancelled_in_mid_stream(cloud: Provider, sim: OpenAI) -> None:
 
 async def test_before_it_is_sent_nothing_is_used(cloud: Provider) -> None:
     asked = chat("gpt-4o")
-    running = asyncio.create_task(cloud.call(asked, Box()))
+    running = asyncio.create_task(cloud.call(asked, RecordingSink()))
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running

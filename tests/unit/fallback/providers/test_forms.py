@@ -11,7 +11,7 @@ import pytest
 
 from fallback.providers.base import NOTHING, Provider, ProviderFault, Spent
 from tests.doubles.providers import OpenAI, broken, cut, unmetered
-from tests.unit.fallback.providers.tasks import Box, form, same, task
+from tests.unit.fallback.providers.tasks import RecordingSink, form, same, task
 
 HEAR, TRANSLATE = "/v1/audio/transcriptions", "/v1/audio/translations"
 SPEECH, IMAGES, EDITS = "/v1/audio/speech", "/v1/images/generations", "/v1/images/edits"
@@ -38,16 +38,16 @@ SOUND = wav(2.5)
 async def test_every_format_of_a_transcript(
     cloud: Provider, sim: OpenAI, path: str, format_: str
 ) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = form(path, "whisper-1", {"file": SOUND}, prompt="one two", response_format=format_)
     assert cloud.unfit(asked) == ""
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert 2.5 <= spent.seconds <= 3
     assert spent.told is (format_ not in ("srt", "vtt"))
-    assert b"one two" in box.body
+    assert b"one two" in sink.body
     if format_ == "text":
-        assert box.body == b"one two\n"
-        assert box.heads[0][1].startswith("text/plain")
+        assert sink.body == b"one two\n"
+        assert sink.heads[0][1].startswith("text/plain")
     [sent] = sim.record.requests
     assert sent.model == "whisper-1"
     assert sent.files["file"] == [SOUND]
@@ -55,21 +55,21 @@ async def test_every_format_of_a_transcript(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_transcripts_paid_by_the_token(cloud: Provider, sim: OpenAI, stream: bool) -> None:
-    box = Box()
+    sink = RecordingSink()
     more = {"stream": "true"} if stream else {}
     asked = form(HEAR, "gpt-4o-transcribe", {"file": SOUND}, prompt="one two three", **more)
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert spent.seconds == 2.5  # which is paid where no tokens are told
     if stream:
-        assert box.events()[-1]["type"] == "transcript.text.done"
+        assert sink.events()[-1]["type"] == "transcript.text.done"
 
 
 async def test_a_transcript_that_breaks_in_mid_stream(cloud: Provider, sim: OpenAI) -> None:
     sim.faults.add(cut(2))
     asked = form(HEAR, "gpt-4o-transcribe", {"file": SOUND}, prompt="one two three", stream="true")
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(asked, Box())
+        await cloud.call(asked, RecordingSink())
     assert caught.value.started
     assert caught.value.spent.completion == 2
     assert caught.value.spent.prompt >= 25  # all of it was heard
@@ -78,54 +78,54 @@ async def test_a_transcript_that_breaks_in_mid_stream(cloud: Provider, sim: Open
 
 async def test_seconds_that_nobody_told_are_the_recordings(cloud: Provider, sim: OpenAI) -> None:
     sim.faults.add(unmetered())
-    spent = await cloud.call(form(HEAR, "whisper-1", {"file": SOUND}), Box())
+    spent = await cloud.call(form(HEAR, "whisper-1", {"file": SOUND}), RecordingSink())
     assert spent == Spent(seconds=2.5, told=False)
 
 
 async def test_a_large_recording_passes(cloud: Provider, sim: OpenAI) -> None:
     large = wav(200)
-    await cloud.call(form(HEAR, "whisper-1", {"file": large}), Box())
+    await cloud.call(form(HEAR, "whisper-1", {"file": large}), RecordingSink())
     assert sim.record.requests[0].files["file"] == [large]
 
 
 @pytest.mark.parametrize("format_", ["mp3", "wav", "opus"])
 async def test_speech_is_sound(cloud: Provider, sim: OpenAI, format_: str) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = task(SPEECH, "tts-1", input="hello you", voice="alloy", response_format=format_)
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert spent == Spent(characters=9)
-    assert box.heads[0][1].startswith("audio/")
-    assert len(box.body) > 1000
+    assert sink.heads[0][1].startswith("audio/")
+    assert len(sink.body) > 1000
     assert sim.record.requests[0].used.characters == 9
 
 
 async def test_speech_as_events(cloud: Provider, sim: OpenAI) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = task(SPEECH, "gpt-4o-mini-tts", input="hi you", voice="alloy", stream_format="sse")
-    spent = await cloud.call(asked, box)
-    assert box.events()[-1]["type"] == "speech.audio.done"
+    spent = await cloud.call(asked, sink)
+    assert sink.events()[-1]["type"] == "speech.audio.done"
     assert spent.characters == 6
     assert spent.completion == sim.record.requests[0].used.output
 
 
 async def test_speech_that_is_cut_is_none(cloud: Provider, sim: OpenAI) -> None:
     sim.faults.add(cut(1))
-    box = Box()
+    sink = RecordingSink()
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(task(SPEECH, "tts-1", input="hello you", voice="alloy"), box)
+        await cloud.call(task(SPEECH, "tts-1", input="hello you", voice="alloy"), sink)
     assert not caught.value.started
-    assert not box.heads
+    assert not sink.heads
 
 
 async def test_pictures(cloud: Provider, sim: OpenAI) -> None:
-    box = Box()
+    sink = RecordingSink()
     more: dict[str, Any] = {"size": "1024x1536", "quality": "low", "response_format": "b64_json"}
     asked = task(IMAGES, "gpt-image-1", prompt="a cat", n=2, **more)
     assert cloud.unfit(asked) == ""
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert (spent.images, spent.size, spent.quality) == (2, "1024x1536", "low")
-    assert len(box.json()["data"]) == 2
+    assert len(sink.json()["data"]) == 2
     assert "response_format" not in sim.record.requests[0].body
 
 
@@ -135,22 +135,22 @@ async def test_pictures_come_as_base64_alone(cloud: Provider) -> None:
 
 
 async def test_a_streamed_picture(cloud: Provider, sim: OpenAI) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = task(
         IMAGES, "gpt-image-1", prompt="a cat", stream=True, partial_images=1, size="1024x1024"
     )
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert spent.images == 1
-    assert box.events()[-1]["type"] == "image_generation.completed"
+    assert sink.events()[-1]["type"] == "image_generation.completed"
 
 
 async def test_an_edit(cloud: Provider, sim: OpenAI) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = form(
         EDITS, "gpt-image-1", {"image": PNG}, prompt="a hat", response_format="b64_json", n="1"
     )
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert sim.record.requests[0].body.get("response_format") is None
     assert sim.record.requests[0].files["image"] == [PNG]
@@ -159,5 +159,5 @@ async def test_an_edit(cloud: Provider, sim: OpenAI) -> None:
 async def test_a_picture_that_fails(cloud: Provider, sim: OpenAI) -> None:
     sim.faults.add(broken(0))
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(task(IMAGES, "dall-e-3", prompt="a cat"), Box())
+        await cloud.call(task(IMAGES, "dall-e-3", prompt="a cat"), RecordingSink())
     assert (caught.value.started, caught.value.spent) == (False, NOTHING)

@@ -11,7 +11,15 @@ import pytest
 from fallback.providers.base import NOTHING, Provider, ProviderFault
 from fallback.providers.google import ratio
 from tests.doubles.providers import Google, broken, refuse
-from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, Box, chat, opened, same, task
+from tests.unit.fallback.providers.tasks import (
+    ASKED_FOR,
+    KEY,
+    RecordingSink,
+    chat,
+    opened,
+    same,
+    task,
+)
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 IMAGES = "/v1/images/generations"
@@ -35,20 +43,20 @@ async def cloud(
 @STREAMED
 async def test_thoughts_are_paid_for(cloud: Provider, sim: Google, stream: bool) -> None:
     sim.pace.reasoning = 9
-    box = Box()
-    spent = await cloud.call(chat(FLASH, stream=stream, store=True, user="me"), box)
+    sink = RecordingSink()
+    spent = await cloud.call(chat(FLASH, stream=stream, store=True, user="me"), sink)
     assert same(spent, sim)
     assert spent.completion == 4 + 9
     if stream:
-        assert b'"usage"' not in box.body
-        assert {event["model"] for event in box.events()} == {ASKED_FOR}
+        assert b'"usage"' not in sink.body
+        assert {event["model"] for event in sink.events()} == {ASKED_FOR}
     assert "store" not in sim.record.requests[0].body
 
 
 async def test_what_was_told_so_far_counts_when_it_breaks(cloud: Provider, sim: Google) -> None:
     sim.faults.add(broken(2))
     with pytest.raises(ProviderFault) as caught:
-        await cloud.call(chat(FLASH, stream=True), Box())
+        await cloud.call(chat(FLASH, stream=True), RecordingSink())
     used = sim.record.requests[0].used
     assert (caught.value.spent.prompt, caught.value.spent.completion) == (used.input, used.output)
 
@@ -67,21 +75,21 @@ async def test_sound_goes_where_it_costs_what_text_does(cloud: Provider) -> None
 
 
 async def test_embeddings(cloud: Provider, sim: Google) -> None:
-    box = Box()
-    spent = await cloud.call(task("/v1/embeddings", "gemini-embedding-001", input="a b"), box)
-    assert len(box.json()["data"]) == 1
+    sink = RecordingSink()
+    spent = await cloud.call(task("/v1/embeddings", "gemini-embedding-001", input="a b"), sink)
+    assert len(sink.json()["data"]) == 1
     assert spent.prompt >= 0
 
 
 async def test_errors_in_arrays_are_read(cloud: Provider, sim: Google) -> None:
     sim.faults.add(refuse(400), refuse(429, retry_after=7), refuse(503))
-    box = Box()
-    assert await cloud.call(chat(FLASH), box) == NOTHING
-    assert box.status == 400
-    assert box.json()["error"]["message"] == "Request contains an invalid argument."
+    sink = RecordingSink()
+    assert await cloud.call(chat(FLASH), sink) == NOTHING
+    assert sink.status == 400
+    assert sink.json()["error"]["message"] == "Request contains an invalid argument."
     for wait in (7.0, None):
         with pytest.raises(ProviderFault) as caught:
-            await cloud.call(chat(FLASH), Box())
+            await cloud.call(chat(FLASH), RecordingSink())
         assert (caught.value.reason, caught.value.retry_after) == ("busy", wait)
 
 
@@ -93,18 +101,18 @@ async def test_a_wrong_key_is_no_fault_of_the_client(
     async with opened(monkeypatch, "google", sim.url + "/v1beta", key="AIza-wrong") as cloud:
         asked = chat(model) if model == FLASH else task(IMAGES, model, prompt="a cat")
         with pytest.raises(ProviderFault) as caught:
-            await cloud.call(asked, Box())
+            await cloud.call(asked, RecordingSink())
     assert caught.value.reason == "key"
 
 
 async def test_gemini_draws(cloud: Provider, sim: Google) -> None:
-    box = Box()
+    sink = RecordingSink()
     asked = task(IMAGES, DRAWS, prompt="a cat", size="1536x1024", response_format="b64_json")
     assert cloud.unfit(asked) == ""
-    spent = await cloud.call(asked, box)
+    spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert (spent.images, spent.completion) == (1, 1290)
-    answer = box.json()
+    answer = sink.json()
     assert base64.b64decode(answer["data"][0]["b64_json"]).startswith(b"\x89PNG")
     assert answer["size"] == "1024x1024"
     assert answer["usage"]["output_tokens"] == 1290
@@ -114,19 +122,19 @@ async def test_gemini_draws(cloud: Provider, sim: Google) -> None:
 
 
 async def test_imagen_draws_several(cloud: Provider, sim: Google) -> None:
-    box = Box()
-    spent = await cloud.call(task(IMAGES, IMAGEN, prompt="a cat", n=3, size="1024x1024"), box)
-    assert spent.images == len(box.json()["data"]) == 3
+    sink = RecordingSink()
+    spent = await cloud.call(task(IMAGES, IMAGEN, prompt="a cat", n=3, size="1024x1024"), sink)
+    assert spent.images == len(sink.json()["data"]) == 3
     parameters = sim.record.requests[0].body["parameters"]
     assert parameters == {"sampleCount": 3, "aspectRatio": "1:1"}
 
 
 async def test_a_filter_is_a_refusal(cloud: Provider, sim: Google) -> None:
     sim.blocked.add("forbidden")
-    box = Box()
-    assert await cloud.call(task(IMAGES, DRAWS, prompt="a forbidden cat"), box) == NOTHING
-    assert box.status == 400
-    assert box.json()["error"]["code"] == "content_policy_violation"
+    sink = RecordingSink()
+    assert await cloud.call(task(IMAGES, DRAWS, prompt="a forbidden cat"), sink) == NOTHING
+    assert sink.status == 400
+    assert sink.json()["error"]["code"] == "content_policy_violation"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fallback.providers.base import ProviderFault
 from fallback.providers.stream import HELD, Feed, Gate, Screen
-from tests.unit.fallback.providers.tasks import Box
+from tests.unit.fallback.providers.tasks import RecordingSink
 
 
 class Heard:
@@ -31,21 +31,21 @@ def blame(error: dict[str, Any]) -> ProviderFault:
     return ProviderFault(str(error.get("message")), "failed")
 
 
-def screened(chunk: bytes, *, strip: bool = True) -> tuple[Box, Heard]:
-    box, heard = Box(), Heard()
-    box.start(200, "text/event-stream")
-    Screen(box, heard, blame, strip=strip).data(chunk)
-    return box, heard
+def screened(chunk: bytes, *, strip: bool = True) -> tuple[RecordingSink, Heard]:
+    sink, heard = RecordingSink(), Heard()
+    sink.start(200, "text/event-stream")
+    Screen(sink, heard, blame, strip=strip).data(chunk)
+    return sink, heard
 
 
 def test_the_head_waits_for_the_first_bytes() -> None:
-    box = Box()
-    gate = Gate(box)
+    sink = RecordingSink()
+    gate = Gate(sink)
     gate.start(200, "text/event-stream")
-    assert (box.heads, gate.started) == ([], False)
+    assert (sink.heads, gate.started) == ([], False)
     gate.data(b"a")
     gate.data(b"b")
-    assert (box.heads, box.body, gate.started) == ([(200, "text/event-stream")], b"ab", True)
+    assert (sink.heads, sink.body, gate.started) == ([(200, "text/event-stream")], b"ab", True)
 
 
 @pytest.mark.parametrize(
@@ -58,24 +58,24 @@ def test_the_head_waits_for_the_first_bytes() -> None:
     ],
 )
 def test_comments_are_no_answer(chunk: bytes, left: bytes) -> None:
-    box, _ = screened(chunk)
-    assert box.body == left
-    assert box.touched == (not left)
+    sink, _ = screened(chunk)
+    assert sink.body == left
+    assert sink.touched == (not left)
 
 
 @pytest.mark.parametrize("null", [b',"usage":null', b', "usage": null', b',"usage" : null'])
 def test_empty_usage_is_taken_out(null: bytes) -> None:
     chunk = b'data: {"choices":[{"delta":{}}]%b}\n\n' % null
-    box, heard = screened(chunk)
-    assert box.events() == [{"choices": [{"delta": {}}]}]
+    sink, heard = screened(chunk)
+    assert sink.events() == [{"choices": [{"delta": {}}]}]
     assert heard.heard == []
     assert screened(chunk, strip=False)[0].body == chunk
 
 
 def test_usage_in_a_chunk_with_text_leaves_the_text() -> None:
     event = {"choices": [{"delta": {"content": 'a "usage" b'}}], "usage": {"prompt_tokens": 1}}
-    box, heard = screened(b"data: " + orjson.dumps(event) + b"\n\n")
-    assert box.events() == [{"choices": event["choices"]}]
+    sink, heard = screened(b"data: " + orjson.dumps(event) + b"\n\n")
+    assert sink.events() == [{"choices": event["choices"]}]
     assert [each["usage"] for each in heard.heard] == [{"prompt_tokens": 1}]
 
 
@@ -98,12 +98,12 @@ def test_text_about_errors_and_usage_is_text() -> None:
     ],
 )
 def test_an_error_stops_it_after_what_came_before(event: bytes) -> None:
-    box = Box()
-    box.start(200, "text/event-stream")
+    sink = RecordingSink()
+    sink.start(200, "text/event-stream")
     before = b'data: {"choices":[]}\n\n'
     with pytest.raises(ProviderFault, match="gone"):
-        Screen(box, Heard(), blame, strip=True).data(before + event + before)
-    assert box.body == before
+        Screen(sink, Heard(), blame, strip=True).data(before + event + before)
+    assert sink.body == before
 
 
 def test_no_error_is_none() -> None:

@@ -14,7 +14,7 @@ from ingress.jobs.ticket import Ticket
 from schemas import errors
 from schemas.frames import Frame, Kind
 from tests.unit.ingress.jobs import recorder
-from tests.unit.ingress.jobs.recorder import START, Holder, Recorder
+from tests.unit.ingress.jobs.recorder import START, Holder, RecordedEffects
 
 A = Holder("a", 1)
 
@@ -30,7 +30,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
 
 def made(*frames: Frame) -> Ticket:
-    ticket = recorder.ticket(Recorder())
+    ticket = recorder.ticket(RecordedEffects())
     for after, frame in enumerate(frames):
         ticket.frame(frame, START + 0.25 * (after + 1))
     return ticket

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ingress.answer import fanout
 from tests.unit import fakes
-from tests.unit.ingress.jobs.recorder import Case, Holder
+from tests.unit.ingress.jobs.recorder import Holder, TicketSetup
 
 A, B = Holder("a", 1), Holder("b", 2)
 ROOM = 1_000_000
@@ -17,22 +17,22 @@ ROOM = 1_000_000
 
 
 async def test_the_refusal_of_an_attempt_that_was_lost_is_not_the_end() -> None:
-    case = Case()
-    case.hear(A.claim(), A.start(status=400), A.data(1, b"{"))
+    setup = TicketSetup()
+    setup.hear(A.claim(), A.start(status=400), A.data(1, b"{"))
     queue: asyncio.Queue[tuple[int, bytes | None]] = asyncio.Queue()
-    pump = asyncio.create_task(fanout._pump(0, case.ticket, queue))
+    pump = asyncio.create_task(fanout._pump(0, setup.ticket, queue))
     await fakes.turns()
-    case.hear(A.fail(2), B.claim(), B.start(), B.data(1, b"data: x\n\n"), B.end(2))
+    setup.hear(A.fail(2), B.claim(), B.start(), B.data(1, b"data: x\n\n"), B.end(2))
     await pump
     assert [queue.get_nowait(), queue.get_nowait()] == [(0, b"data: x\n\n"), (0, None)]
 
 
 async def test_a_refusal_ends_the_choice_without_data() -> None:
-    case = Case()
-    case.hear(A.claim(), A.start(status=400), A.data(1, b"{}"), A.end(2))
+    setup = TicketSetup()
+    setup.hear(A.claim(), A.start(status=400), A.data(1, b"{}"), A.end(2))
     queue: asyncio.Queue[tuple[int, bytes | None]] = asyncio.Queue()
-    await fanout._pump(3, case.ticket, queue)
-    assert (queue.get_nowait(), case.ticket.take()) == ((3, None), b"{}")
+    await fanout._pump(3, setup.ticket, queue)
+    assert (queue.get_nowait(), setup.ticket.take()) == ((3, None), b"{}")
 
 
 @pytest.mark.parametrize(

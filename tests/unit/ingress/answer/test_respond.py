@@ -13,7 +13,7 @@ from ingress.jobs.ticket import Ticket
 from schemas import errors, frames
 from schemas.frames import Op
 from tests.unit import fakes
-from tests.unit.ingress.asgi import Front
+from tests.unit.ingress.asgi import FakeBusIngress
 from tests.unit.ingress.jobs.recorder import Holder
 
 A, B = Holder("a", 1), Holder("b", 2)
@@ -28,14 +28,14 @@ def hear(ticket: Ticket, *frames: Any) -> None:
 
 
 @pytest.fixture
-async def late() -> Front:
+async def late() -> FakeBusIngress:
     """Its keep-alives are due at once."""
-    return Front(keepalive=0.005)
+    return FakeBusIngress(keepalive=0.005)
 
 
-async def test_a_document_is_passed_on_byte_for_byte(front: Front) -> None:
-    call = front.ask()
-    ticket = await front.held(A)
+async def test_a_document_is_passed_on_byte_for_byte(ingress: FakeBusIngress) -> None:
+    call = ingress.ask()
+    ticket = await ingress.held(A)
     document = b'{ "odd":\t1e400 }\n'
     hear(ticket, A.start(kind="application/json; charset=utf-8"), A.data(1, document), A.end(2))
     await call.whole()
@@ -43,15 +43,17 @@ async def test_a_document_is_passed_on_byte_for_byte(front: Front) -> None:
     assert call.headers["content-type"] == "application/json; charset=utf-8"
     assert call.headers["x-headrace-served-by"] == "node:node-a"
     assert call.headers["x-request-id"].startswith("req-")
-    assert front.dispatch.tickets == {}
+    assert ingress.dispatch.tickets == {}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_no_header_can_carry_is_written_as_in_urls(front: Front, stream: bool) -> None:
+async def test_what_no_header_can_carry_is_written_as_in_urls(
+    ingress: FakeBusIngress, stream: bool
+) -> None:
     holder = Holder("a", 1)
     holder.node = "Büro 雪\r\nset-cookie: a=b"
-    call = front.ask(stream=stream)
-    ticket = await front.held(holder)
+    call = ingress.ask(stream=stream)
+    ticket = await ingress.held(holder)
     kind = "text/event-stream" if stream else "text/plain\r\nset-cookie: a=b"
     hear(ticket, holder.start(kind=kind), holder.data(1, b"data: x\n\n"), holder.end(2))
     await call.whole()
@@ -59,13 +61,13 @@ async def test_what_no_header_can_carry_is_written_as_in_urls(front: Front, stre
     served = call.headers["x-headrace-served-by"]
     assert served == "node:B%C3%BCro %E9%9B%AA%0D%0Aset-cookie: a=b"
     assert all(value.isascii() and value.isprintable() for value in call.headers.values())
-    assert front.dispatch.tickets == {}
+    assert ingress.dispatch.tickets == {}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_notes_make_no_headers_but_our_own(front: Front, stream: bool) -> None:
-    call = front.ask(stream=stream)
-    ticket = await front.held(A)
+async def test_notes_make_no_headers_but_our_own(ingress: FakeBusIngress, stream: bool) -> None:
+    call = ingress.ask(stream=stream)
+    ticket = await ingress.held(A)
     names = ("x-headrace-a b", "x-headrace-\r\nx", "x-headrace-ü", "set-cookie", "event", "status")
     notes = (*((name, "1") for name in names), ("x-headrace-cost", "1\r\nset-cookie: a=b"))
     kind = "text/event-stream" if stream else JSON
@@ -79,19 +81,19 @@ async def test_notes_make_no_headers_but_our_own(front: Front, stream: bool) -> 
 
 
 async def test_a_fault_of_ours_leaves_no_ticket(
-    front: Front, monkeypatch: pytest.MonkeyPatch
+    ingress: FakeBusIngress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(headers, "served_by", lambda _: {"x": "\u2603"})
-    call = front.ask(stream=True)
-    ticket = await front.held(A)
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
     hear(ticket, A.start())
     await call.whole()
-    assert (call.status, front.dispatch.tickets) == (500, {})
+    assert (call.status, ingress.dispatch.tickets) == (500, {})
 
 
-async def test_nothing_is_sent_before_a_document_is_whole(front: Front) -> None:
-    call = front.ask()
-    ticket = await front.held(A)
+async def test_nothing_is_sent_before_a_document_is_whole(ingress: FakeBusIngress) -> None:
+    call = ingress.ask()
+    ticket = await ingress.held(A)
     hear(ticket, A.start(kind=JSON), A.data(1, b"{"))
     await fakes.turns()
     assert call.status == 0
@@ -102,9 +104,9 @@ async def test_nothing_is_sent_before_a_document_is_whole(front: Front) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_refusal_of_the_engine_is_its_own(front: Front, stream: bool) -> None:
-    call = front.ask(stream=stream)
-    ticket = await front.held(A)
+async def test_a_refusal_of_the_engine_is_its_own(ingress: FakeBusIngress, stream: bool) -> None:
+    call = ingress.ask(stream=stream)
+    ticket = await ingress.held(A)
     refusal = orjson.dumps(REFUSAL)
     hear(ticket, A.start(status=400, kind=JSON), A.data(1, refusal), A.end(2))
     await call.whole()
@@ -112,9 +114,9 @@ async def test_a_refusal_of_the_engine_is_its_own(front: Front, stream: bool) ->
     assert call.headers["content-type"] == JSON
 
 
-async def test_a_stream_comes_event_by_event(front: Front) -> None:
-    call = front.ask(stream=True)
-    ticket = await front.held(A)
+async def test_a_stream_comes_event_by_event(ingress: FakeBusIngress) -> None:
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
     assert call.status == 0
     hear(ticket, A.start())
     await call.until(lambda call: call.status)
@@ -130,9 +132,9 @@ async def test_a_stream_comes_event_by_event(front: Front) -> None:
     assert call.headers["x-headrace-served-by"] == "node:node-a"
 
 
-async def test_a_stream_that_is_there_at_once_is_one_piece(front: Front) -> None:
-    call = front.ask(stream=True)
-    ticket = await front.held(A)
+async def test_a_stream_that_is_there_at_once_is_one_piece(ingress: FakeBusIngress) -> None:
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
     hear(ticket, A.start(), *(A.data(i, e) for i, e in enumerate(EVENTS, 1)), A.end(4))
     await call.whole()
     assert call.pieces == [b"".join(EVENTS)]
@@ -148,19 +150,19 @@ async def test_a_stream_that_is_there_at_once_is_one_piece(front: Front) -> None
     ],
 )
 async def test_an_error_before_the_head_is_a_status(
-    front: Front, stream: bool, error: errors.HeadraceError
+    ingress: FakeBusIngress, stream: bool, error: errors.HeadraceError
 ) -> None:
-    call = front.ask(stream=stream)
-    (await front.submitted()).fail(error)
+    call = ingress.ask(stream=stream)
+    (await ingress.submitted()).fail(error)
     await call.whole()
     assert (call.status, call.error["code"]) == (error.status, error.code)
     assert "retry-after" in call.headers or error.retry_after is None
-    assert front.dispatch.tickets == {}
+    assert ingress.dispatch.tickets == {}
 
 
-async def test_an_error_after_the_head_is_an_event_and_no_done(front: Front) -> None:
-    call = front.ask(stream=True)
-    ticket = await front.held(A)
+async def test_an_error_after_the_head_is_an_event_and_no_done(ingress: FakeBusIngress) -> None:
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
     hear(ticket, A.start(), A.data(1, EVENTS[0]))
     await call.until(lambda call: call.pieces)
     hear(ticket, A.fail(2))
@@ -174,9 +176,9 @@ async def test_an_error_after_the_head_is_an_event_and_no_done(front: Front) -> 
     assert b"[DONE]" not in call.body
 
 
-async def test_what_came_before_an_error_is_sent_before_it(front: Front) -> None:
-    call = front.ask(stream=True)
-    ticket = await front.held(A)
+async def test_what_came_before_an_error_is_sent_before_it(ingress: FakeBusIngress) -> None:
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
     hear(ticket, A.start(), A.data(1, EVENTS[0]))
     await call.until(lambda call: call.pieces)
     hear(ticket, A.data(2, EVENTS[1]), A.fail(3))
@@ -185,10 +187,10 @@ async def test_what_came_before_an_error_is_sent_before_it(front: Front) -> None
     assert b"stream_broken" in call.pieces[2]
 
 
-async def test_nothing_follows_the_end_of_a_stream(front: Front) -> None:
+async def test_nothing_follows_the_end_of_a_stream(ingress: FakeBusIngress) -> None:
     """The worker died between its last event and its last frame."""
-    call = front.ask(stream=True)
-    ticket = await front.held(A)
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
     hear(ticket, A.start(), A.data(1, EVENTS[0]), A.data(2, b"data: [DONE]\n\n"))
     await call.until(lambda call: len(call.pieces) > 1 or b"[DONE]" in call.body)
     ticket.revoke("disconnected", 1.0)
@@ -196,7 +198,7 @@ async def test_nothing_follows_the_end_of_a_stream(front: Front) -> None:
     assert call.body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_while_queued_a_comment_comes_each_interval(late: Front) -> None:
+async def test_while_queued_a_comment_comes_each_interval(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: len(call.pieces) >= 2)
     assert call.status == 200
@@ -207,7 +209,7 @@ async def test_while_queued_a_comment_comes_each_interval(late: Front) -> None:
     assert call.pieces[-1] == EVENTS[0]
 
 
-async def test_who_answers_is_a_comment_where_the_head_could_not_say(late: Front) -> None:
+async def test_who_answers_is_a_comment_where_the_head_could_not_say(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     ticket = await late.held(A)
     await call.until(lambda call: call.pieces)
@@ -218,7 +220,7 @@ async def test_who_answers_is_a_comment_where_the_head_could_not_say(late: Front
     assert call.pieces[-2:] == [said, EVENTS[0]]
 
 
-async def test_between_events_a_comment_comes_too(late: Front) -> None:
+async def test_between_events_a_comment_comes_too(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     ticket = await late.held(A)
     hear(ticket, A.start(), A.data(1, EVENTS[0]))
@@ -228,7 +230,9 @@ async def test_between_events_a_comment_comes_too(late: Front) -> None:
     assert call.pieces[-1] == EVENTS[2]
 
 
-async def test_an_error_while_queued_is_an_event_once_the_head_is_sent(late: Front) -> None:
+async def test_an_error_while_queued_is_an_event_once_the_head_is_sent(
+    late: FakeBusIngress,
+) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: call.status)
     (await late.submitted()).fail(errors.NoWorker("nobody"))
@@ -237,7 +241,7 @@ async def test_an_error_while_queued_is_an_event_once_the_head_is_sent(late: Fro
     assert orjson.loads(call.pieces[-1][6:])["error"]["code"] == "no_worker"
 
 
-async def test_a_refusal_of_the_engine_after_the_head_is_an_event(late: Front) -> None:
+async def test_a_refusal_of_the_engine_after_the_head_is_an_event(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: call.status)
     ticket = await late.held(A)
@@ -249,7 +253,7 @@ async def test_a_refusal_of_the_engine_after_the_head_is_an_event(late: Front) -
     assert b"[DONE]" not in call.body
 
 
-async def test_half_a_refusal_is_not_shown(late: Front) -> None:
+async def test_half_a_refusal_is_not_shown(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: call.status)
     ticket = await late.held(A)
@@ -262,7 +266,7 @@ async def test_half_a_refusal_is_not_shown(late: Front) -> None:
     assert events == EVENTS[0] + EVENTS[2]
 
 
-async def test_a_refusal_that_breaks_off_is_an_error(late: Front) -> None:
+async def test_a_refusal_that_breaks_off_is_an_error(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: call.status)
     ticket = await late.held(A)
@@ -276,23 +280,25 @@ async def test_a_refusal_that_breaks_off_is_an_error(late: Front) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_cancels_its_job(front: Front, stream: bool) -> None:
-    call = front.ask(stream=stream)
-    ticket = await front.held(A)
+async def test_a_client_that_leaves_cancels_its_job(ingress: FakeBusIngress, stream: bool) -> None:
+    call = ingress.ask(stream=stream)
+    ticket = await ingress.held(A)
     hear(ticket, A.start())
     await fakes.turns()
     call.leave()
     await call.whole()
     assert isinstance(ticket.error, errors.ClientGone)
-    assert front.dispatch.tickets == {}
-    told = [frames.unpack_control(sent).op for sent in front.bus.to("c.a")]
+    assert ingress.dispatch.tickets == {}
+    told = [frames.unpack_control(sent).op for sent in ingress.bus.to("c.a")]
     assert told == [Op.GO, Op.CANCEL]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_request_whose_task_is_cancelled_is_closed(front: Front, stream: bool) -> None:
-    call = front.ask(stream=stream)
-    ticket = await front.held(A)
+async def test_a_request_whose_task_is_cancelled_is_closed(
+    ingress: FakeBusIngress, stream: bool
+) -> None:
+    call = ingress.ask(stream=stream)
+    ticket = await ingress.held(A)
     if stream:
         hear(ticket, A.start(), A.data(1, EVENTS[0]))
         await call.until(lambda call: call.pieces)
@@ -300,19 +306,19 @@ async def test_a_request_whose_task_is_cancelled_is_closed(front: Front, stream:
     with pytest.raises(asyncio.CancelledError):
         await call.task
     assert isinstance(ticket.error, errors.ClientGone)
-    assert front.dispatch.tickets == {}
+    assert ingress.dispatch.tickets == {}
 
 
-async def test_an_end_without_a_head_is_a_failure(front: Front) -> None:
-    call = front.ask()
-    hear(await front.held(A), A.end(0))
+async def test_an_end_without_a_head_is_a_failure(ingress: FakeBusIngress) -> None:
+    call = ingress.ask()
+    hear(await ingress.held(A), A.end(0))
     await call.whole()
     assert (call.status, call.error["code"]) == (502, "engine_failed")
 
 
-async def test_leaving_after_the_answer_changes_nothing(front: Front) -> None:
-    call = front.ask()
-    ticket = await front.held(A)
+async def test_leaving_after_the_answer_changes_nothing(ingress: FakeBusIngress) -> None:
+    call = ingress.ask()
+    ticket = await ingress.held(A)
     hear(ticket, A.start(kind=JSON), A.data(1, b"{}"), A.end(2))
     await call.whole()
     call.leave()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.api import endpoints
 from schemas.api.shape import Shape
-from tests.unit.ingress.loopback import Reply, edge
+from tests.unit.ingress.loopback import Reply, loopback_ingress
 
 USER = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
 FUNCTION = {"name": "f", "parameters": {"type": "object"}}
@@ -98,9 +98,9 @@ Send = Callable[[str, bytes], Reply]
 def send(request: pytest.FixtureRequest) -> Iterator[Send]:
     """Gives one body to the ingress, whose loop turns only for that."""
     with asyncio.Runner() as runner:
-        around = edge(f"echo://?{request.param}")
-        here = runner.run(around.__aenter__())
-        yield lambda path, body: runner.run(here.post(path, body))
+        around = loopback_ingress(f"echo://?{request.param}")
+        ingress = runner.run(around.__aenter__())
+        yield lambda path, body: runner.run(ingress.post(path, body))
         runner.run(around.__aexit__(None, None, None))
 
 

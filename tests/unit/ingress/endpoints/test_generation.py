@@ -12,7 +12,7 @@ import pytest
 from schemas.jobs import LENIENT
 from schemas.nodes import Ignored, ServedModel
 from schemas.settings import Route
-from tests.unit.ingress.loopback import Edge, edge
+from tests.unit.ingress.loopback import LoopbackIngress, loopback_ingress
 
 CHAT = "/v1/chat/completions"
 LENIENTLY = {"x_headrace_lenient": "true"}
@@ -29,8 +29,8 @@ PATHS = [
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Edge]:
-    async with edge() as made:
+async def ingress() -> AsyncIterator[LoopbackIngress]:
+    async with loopback_ingress() as made:
         yield made
 
 
@@ -57,36 +57,38 @@ def body_for(path: str) -> dict[str, Any]:
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 @pytest.mark.parametrize("path", PATHS)
 async def test_each_endpoint_answers_with_and_without_the_version(
-    here: Edge, path: str, prefix: str
+    ingress: LoopbackIngress, path: str, prefix: str
 ) -> None:
-    answer = await here.post(prefix + path, body_for(path))
+    answer = await ingress.post(prefix + path, body_for(path))
     assert answer.status == 200
     assert answer.headers["x-request-id"]
-    assert here.line.jobs[-1].endpoint == "/v1" + path
-    assert not here.line.jobs[-1].tags
+    assert ingress.line.jobs[-1].endpoint == "/v1" + path
+    assert not ingress.line.jobs[-1].tags
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_each_endpoint_wants_a_key_and_names_what_is_missing(here: Edge, path: str) -> None:
-    refused = await here.call("POST", "/v1" + path, b"{}", {"content-type": "application/json"})
+async def test_each_endpoint_wants_a_key_and_names_what_is_missing(
+    ingress: LoopbackIngress, path: str
+) -> None:
+    refused = await ingress.call("POST", "/v1" + path, b"{}", {"content-type": "application/json"})
     assert refused.status == 401
-    empty = await here.post("/v1" + path, {"model": "echo"})
+    empty = await ingress.post("/v1" + path, {"model": "echo"})
     assert empty.status == 400
     assert empty.json["error"]["param"] in ("messages", "prompt", "input", "query")
-    assert not here.line.jobs
+    assert not ingress.line.jobs
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_answer_names_the_model_as_the_client_did(path: str, stream: bool) -> None:
-    async with edge(routes=(Route(name="gpt-4o-mini", model="echo"),)) as here:
+    async with loopback_ingress(routes=(Route(name="gpt-4o-mini", model="echo"),)) as ingress:
         asked = {**body_for(path), "model": "gpt-4o-mini", "stream": stream}
-        answer = await here.post("/v1" + path, asked)
+        answer = await ingress.post("/v1" + path, asked)
     assert answer.status == 200
     assert b'"model":"echo"' not in answer.body
     assert b'"model":"gpt-4o-mini"' in answer.body or path.endswith("_tokens")
-    assert here.line.jobs[-1].asked == "gpt-4o-mini"
-    assert here.line.jobs[-1].model == "echo"
+    assert ingress.line.jobs[-1].asked == "gpt-4o-mini"
+    assert ingress.line.jobs[-1].model == "echo"
 
 
 @pytest.mark.parametrize(
@@ -100,27 +102,29 @@ async def test_the_answer_names_the_model_as_the_client_did(path: str, stream: b
     ],
 )
 async def test_what_two_parsers_may_read_differently_is_refused(
-    here: Edge, raw: bytes, word: str
+    ingress: LoopbackIngress, raw: bytes, word: str
 ) -> None:
-    answer = await here.post(CHAT, raw)
+    answer = await ingress.post(CHAT, raw)
     assert answer.error == (400, "invalid_request", None)
     assert word in answer.json["error"]["message"]
 
 
-async def test_an_endpoint_that_no_engine_of_the_model_has_is_named(here: Edge) -> None:
-    here.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat", "completions")))
-    answer = await here.post("/v1/embeddings", body_for("/embeddings"))
+async def test_an_endpoint_that_no_engine_of_the_model_has_is_named(
+    ingress: LoopbackIngress,
+) -> None:
+    ingress.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat", "completions")))
+    answer = await ingress.post("/v1/embeddings", body_for("/embeddings"))
     assert answer.error == (400, "unsupported_endpoint", "model")
     assert "it has /v1/chat/completions, /v1/completions" in answer.json["error"]["message"]
 
 
-async def test_a_field_without_effect_is_refused_or_warned_of(here: Edge) -> None:
+async def test_a_field_without_effect_is_refused_or_warned_of(ingress: LoopbackIngress) -> None:
     ignored = (Ignored("tools", "no tools", ("chat",)), Ignored("suffix", "no", ("completions",)))
-    here.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat",), ignores=ignored))
+    ingress.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat",), ignores=ignored))
     tools = [{"type": "function", "function": {"name": "f"}}]
-    strict = await here.post(CHAT, chat(tools=tools))
-    lenient = await here.post(CHAT, chat(tools=tools, suffix="x"), **LENIENTLY)
-    harmless = await here.post(CHAT, chat(tools=[]), **LENIENTLY)
+    strict = await ingress.post(CHAT, chat(tools=tools))
+    lenient = await ingress.post(CHAT, chat(tools=tools, suffix="x"), **LENIENTLY)
+    harmless = await ingress.post(CHAT, chat(tools=[]), **LENIENTLY)
 
     assert strict.error == (400, "unsupported_parameter", "tools")
     assert "no tools" in strict.json["error"]["message"]
@@ -128,37 +132,37 @@ async def test_a_field_without_effect_is_refused_or_warned_of(here: Edge) -> Non
     assert lenient.status == harmless.status == 200
     assert lenient.headers["x-headrace-warning"] == "tools has no effect: no tools"
     assert "x-headrace-warning" not in harmless.headers
-    assert [LENIENT in job.tags for job in here.line.jobs] == [True, False]
+    assert [LENIENT in job.tags for job in ingress.line.jobs] == [True, False]
 
 
-async def test_a_field_that_nobody_is_known_to_have_is_told_of(here: Edge) -> None:
+async def test_a_field_that_nobody_is_known_to_have_is_told_of(ingress: LoopbackIngress) -> None:
     ignored = (Ignored("tools", "no tools", ("chat",)),)
     served = ServedModel("echo", "e", "vllm", 4, features=("chat",), ignores=ignored)
-    here.serve(replace(served, knows=("chat min_p",)))
-    strict = await here.post(CHAT, chat(min_p=0.1, stopp="x"))
-    streamed = await here.post(CHAT, chat(stopp="x", stream=True))
-    lenient = await here.post(CHAT, chat(stopp="x", tools=[{"type": "x"}]), **LENIENTLY)
-    known = await here.post(CHAT, chat(min_p=0.1, tools=[]))
+    ingress.serve(replace(served, knows=("chat min_p",)))
+    strict = await ingress.post(CHAT, chat(min_p=0.1, stopp="x"))
+    streamed = await ingress.post(CHAT, chat(stopp="x", stream=True))
+    lenient = await ingress.post(CHAT, chat(stopp="x", tools=[{"type": "x"}]), **LENIENTLY)
+    known = await ingress.post(CHAT, chat(min_p=0.1, tools=[]))
 
     told = "'stopp' is known neither to OpenAI's API nor to vLLM; did you mean 'stop'?"
     assert strict.headers["x-headrace-warning"] == told
     assert streamed.headers["x-headrace-warning"] == told
     assert lenient.headers["x-headrace-warning"] == f"tools has no effect: no tools; {told}"
     assert "x-headrace-warning" not in known.headers
-    assert orjson.loads(here.line.jobs[0].body)["stopp"] == "x", "the engine may know it"
+    assert orjson.loads(ingress.line.jobs[0].body)["stopp"] == "x", "the engine may know it"
 
 
-async def test_a_field_that_may_be_heeded_is_left_to_the_worker(here: Edge) -> None:
+async def test_a_field_that_may_be_heeded_is_left_to_the_worker(ingress: LoopbackIngress) -> None:
     ignored = (Ignored("tool_choice", "perhaps", ("chat",), ("auto",), tried=True),)
-    here.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat",), ignores=ignored))
+    ingress.serve(ServedModel("echo", "e", "llamacpp", 4, features=("chat",), ignores=ignored))
     tools = [{"type": "function", "function": {"name": "f"}}]
-    tried = await here.post(CHAT, chat(tools=tools, tool_choice="required"))
-    lenient = await here.post(CHAT, chat(tools=tools, tool_choice="required"), **LENIENTLY)
+    tried = await ingress.post(CHAT, chat(tools=tools, tool_choice="required"))
+    lenient = await ingress.post(CHAT, chat(tools=tools, tool_choice="required"), **LENIENTLY)
 
     assert tried.status == lenient.status == 200
     assert "x-headrace-warning" not in tried.headers
     assert lenient.headers["x-headrace-warning"] == "tool_choice has no effect: perhaps"
-    assert [LENIENT in job.tags for job in here.line.jobs] == [False, True]
+    assert [LENIENT in job.tags for job in ingress.line.jobs] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -170,18 +174,18 @@ async def test_a_field_that_may_be_heeded_is_left_to_the_worker(here: Edge) -> N
     ],
 )
 async def test_tools_that_a_server_would_have_to_run_are_refused(
-    here: Edge, path: str, tool: dict[str, Any], param: str
+    ingress: LoopbackIngress, path: str, tool: dict[str, Any], param: str
 ) -> None:
-    answer = await here.post(path, {**body_for(path), "tools": [tool]})
+    answer = await ingress.post(path, {**body_for(path), "tools": [tool]})
     assert answer.error[0] == 400
     assert answer.json["error"]["param"] == param
 
 
-async def test_unknown_fields_reach_the_engine_untouched(here: Edge) -> None:
+async def test_unknown_fields_reach_the_engine_untouched(ingress: LoopbackIngress) -> None:
     raw = b' {"messages":[{"role":"user","content":"hi"}] , "odd" : [1.50], "model":"echo"}'
-    answer = await here.post(CHAT, raw)
+    answer = await ingress.post(CHAT, raw)
     assert answer.status == 200
-    assert here.line.jobs[-1].body == raw
+    assert ingress.line.jobs[-1].body == raw
 
 
 # What an answer must be.
@@ -194,19 +198,21 @@ def says(*texts: str) -> dict[str, Any]:
     return {"says": list(texts), "as": "one"}
 
 
-async def test_an_answer_that_fits_passes(here: Edge) -> None:
-    answer = await here.post(CHAT, chat(response_format=AS_SCHEMA, echo=says('{"a":1}')))
+async def test_an_answer_that_fits_passes(ingress: LoopbackIngress) -> None:
+    answer = await ingress.post(CHAT, chat(response_format=AS_SCHEMA, echo=says('{"a":1}')))
     assert orjson.loads(answer.json["choices"][0]["message"]["content"]) == {"a": 1}
-    assert len(here.line.jobs) == 1
+    assert len(ingress.line.jobs) == 1
 
 
 @pytest.mark.parametrize("bad", ['{"a":"x"}', "{", "[]"])
-async def test_an_answer_that_does_not_fit_is_asked_for_once_more(here: Edge, bad: str) -> None:
-    second = await here.post(CHAT, chat(response_format=AS_SCHEMA, echo=says(bad, '{"a":2}')))
+async def test_an_answer_that_does_not_fit_is_asked_for_once_more(
+    ingress: LoopbackIngress, bad: str
+) -> None:
+    second = await ingress.post(CHAT, chat(response_format=AS_SCHEMA, echo=says(bad, '{"a":2}')))
     assert second.json["choices"][0]["message"]["content"] == '{"a":2}'
-    never = await here.post(CHAT, chat(response_format=AS_SCHEMA, echo={"says": [bad]}))
+    never = await ingress.post(CHAT, chat(response_format=AS_SCHEMA, echo={"says": [bad]}))
     assert never.error == (502, "invalid_structured_output", None)
-    assert len(here.line.jobs) == 4
+    assert len(ingress.line.jobs) == 4
 
 
 @pytest.mark.parametrize(
@@ -220,52 +226,62 @@ async def test_an_answer_that_does_not_fit_is_asked_for_once_more(here: Edge, ba
         ({"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": False}}, "{", 2),
     ],
 )
-async def test_json_of_any_kind(here: Edge, wanted: Any, text: str, jobs: int) -> None:
-    answer = await here.post(CHAT, chat(response_format=wanted, echo={"says": [text]}))
+async def test_json_of_any_kind(
+    ingress: LoopbackIngress, wanted: Any, text: str, jobs: int
+) -> None:
+    answer = await ingress.post(CHAT, chat(response_format=wanted, echo={"says": [text]}))
     assert answer.status == (200 if jobs == 1 else 502)
-    assert len(here.line.jobs) == jobs
+    assert len(ingress.line.jobs) == jobs
 
 
-async def test_what_was_cut_or_calls_a_tool_is_the_clients_to_judge(here: Edge) -> None:
+async def test_what_was_cut_or_calls_a_tool_is_the_clients_to_judge(
+    ingress: LoopbackIngress,
+) -> None:
     cut = chat(response_format=AS_SCHEMA, max_tokens=1, echo={"says": ['{"a": 1}']})
-    answer = await here.post(CHAT, cut)
+    answer = await ingress.post(CHAT, cut)
     assert answer.json["choices"][0]["finish_reason"] == "length"
     tools = [{"type": "function", "function": {"name": "f"}}]
     called = chat(response_format=AS_SCHEMA, tools=tools, tool_choice="required")
-    answer = await here.post(CHAT, called)
+    answer = await ingress.post(CHAT, called)
     assert answer.json["choices"][0]["finish_reason"] == "tool_calls"
-    assert len(here.line.jobs) == 2
+    assert len(ingress.line.jobs) == 2
 
 
-async def test_a_schema_that_is_none_is_refused_before_the_engine_is_asked(here: Edge) -> None:
+async def test_a_schema_that_is_none_is_refused_before_the_engine_is_asked(
+    ingress: LoopbackIngress,
+) -> None:
     for schema in ({"type": "nonsense"}, {"$ref": "http://example.org/x"}, {"pattern": "("}):
         wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         for stream in (False, True):
-            answer = await here.post(CHAT, chat(response_format=wanted, stream=stream))
+            answer = await ingress.post(CHAT, chat(response_format=wanted, stream=stream))
             where = "response_format.json_schema.schema"
             assert answer.error == (400, "invalid_request", where)
-    assert not here.line.jobs
+    assert not ingress.line.jobs
 
 
-async def test_the_responses_endpoint_holds_answers_to_a_schema_too(here: Edge) -> None:
+async def test_the_responses_endpoint_holds_answers_to_a_schema_too(
+    ingress: LoopbackIngress,
+) -> None:
     form = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
     body = {"model": "echo", "input": "hi", "text": form}
-    answer = await here.post("/v1/responses", {**body, "echo": says("{}", '{"a":3}')})
+    answer = await ingress.post("/v1/responses", {**body, "echo": says("{}", '{"a":3}')})
     assert answer.json["output"][0]["content"][0]["text"] == '{"a":3}'
-    never = await here.post("/v1/responses", {**body, "echo": {"says": ["{}"]}})
+    never = await ingress.post("/v1/responses", {**body, "echo": {"says": ["{}"]}})
     assert never.error == (502, "invalid_structured_output", None)
 
 
-async def test_a_second_try_has_another_seed_and_the_client_is_told(here: Edge) -> None:
+async def test_a_second_try_has_another_seed_and_the_client_is_told(
+    ingress: LoopbackIngress,
+) -> None:
     body = chat(response_format=AS_SCHEMA, seed=7, n=2, echo=says("no", '{"a":2}'))
-    second = await here.post(CHAT, body)
-    assert [orjson.loads(job.body)["seed"] for job in here.line.jobs] == [7, 9]
+    second = await ingress.post(CHAT, body)
+    assert [orjson.loads(job.body)["seed"] for job in ingress.line.jobs] == [7, 9]
     told = "what came with seed 7 did not fit, and this came with 9"
     assert second.headers["x-headrace-warning"] == told
-    here.serve(ServedModel("echo", "e", "echo", 4, ignores=(Ignored("odd", "it is odd"),)))
+    ingress.serve(ServedModel("echo", "e", "echo", 4, ignores=(Ignored("odd", "it is odd"),)))
     again = {**says("no", '{"a":2}'), "as": "two"}
     body = chat(response_format=AS_SCHEMA, seed=7, odd=1, echo=again)
-    lenient = await here.post(CHAT, body, **LENIENTLY)
+    lenient = await ingress.post(CHAT, body, **LENIENTLY)
     assert lenient.headers["x-headrace-warning"] == "; ".join(
         ["what came with seed 7 did not fit, and this came with 8", "odd has no effect: it is odd"]
     )
@@ -273,73 +289,75 @@ async def test_a_second_try_has_another_seed_and_the_client_is_told(here: Edge) 
 
 @pytest.mark.parametrize("seed", [None, -1])
 async def test_a_second_try_without_a_fixed_seed_is_the_same_request(
-    here: Edge, seed: int | None
+    ingress: LoopbackIngress, seed: int | None
 ) -> None:
     body = chat(response_format=AS_SCHEMA, seed=seed, echo=says("no", '{"a":2}'))
-    second = await here.post(CHAT, body)
-    assert here.line.jobs[0].body == here.line.jobs[1].body
+    second = await ingress.post(CHAT, body)
+    assert ingress.line.jobs[0].body == ingress.line.jobs[1].body
     assert "x-headrace-warning" not in second.headers
 
 
-async def test_there_is_a_second_try_at_temperature_0(here: Edge) -> None:
+async def test_there_is_a_second_try_at_temperature_0(ingress: LoopbackIngress) -> None:
     body = chat(response_format=AS_SCHEMA, temperature=0, echo=says("no", '{"a":2}'))
-    second = await here.post(CHAT, body)
+    second = await ingress.post(CHAT, body)
     assert second.json["choices"][0]["message"]["content"] == '{"a":2}'
-    assert len(here.line.jobs) == 2
+    assert len(ingress.line.jobs) == 2
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-async def test_a_stream_that_does_not_fit_ends_with_an_error(here: Edge, n: int) -> None:
+async def test_a_stream_that_does_not_fit_ends_with_an_error(
+    ingress: LoopbackIngress, n: int
+) -> None:
     """A single job with one choice and with two, and five jobs."""
     body = chat(response_format=AS_SCHEMA, stream=True, n=n, echo={"says": ["no pe"]})
-    answer = await here.post(CHAT, body)
+    answer = await ingress.post(CHAT, body)
     *before, last = answer.events
     assert last["error"]["code"] == "invalid_structured_output"
     ended = [choice["finish_reason"] for each in before for choice in each["choices"]]
     assert set(ended) == {None}, "nobody said that it was whole"
     assert "no" in str(before), "what came is with the client"
-    assert not here.line.tickets
+    assert not ingress.line.tickets
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-async def test_a_stream_that_fits_passes_as_it_is(here: Edge, n: int) -> None:
+async def test_a_stream_that_fits_passes_as_it_is(ingress: LoopbackIngress, n: int) -> None:
     body = chat(stream=True, n=n, stream_options={"include_usage": True})
     fits = {"says": ['{"a": 1}']}
-    held = await here.post(CHAT, {**body, "response_format": AS_SCHEMA, "echo": fits})
-    plain = await here.post(CHAT, {**body, "echo": fits})
+    held = await ingress.post(CHAT, {**body, "response_format": AS_SCHEMA, "echo": fits})
+    plain = await ingress.post(CHAT, {**body, "echo": fits})
     assert held.events[-1] == "[DONE]"
     assert [each.keys() for each in held.events[:-1]] == [each.keys() for each in plain.events[:-1]]
     assert held.events[-2]["usage"] == plain.events[-2]["usage"]
 
 
-async def test_a_stream_of_responses_is_held_to_its_schema_too(here: Edge) -> None:
+async def test_a_stream_of_responses_is_held_to_its_schema_too(ingress: LoopbackIngress) -> None:
     form = {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}
     body = {"model": "echo", "input": "hi", "text": form, "stream": True}
-    never = await here.post("/v1/responses", {**body, "echo": {"says": ["nope"]}})
+    never = await ingress.post("/v1/responses", {**body, "echo": {"says": ["nope"]}})
     kinds = [each["type"] for each in never.events]
     assert kinds[-1] == "error"
     assert "response.completed" not in kinds
     assert never.events[-1]["code"] == "invalid_structured_output"
-    fits = await here.post("/v1/responses", {**body, "echo": {"says": ['{"a":1}']}})
+    fits = await ingress.post("/v1/responses", {**body, "echo": {"says": ['{"a":1}']}})
     assert fits.events[-1]["type"] == "response.completed"
 
 
 # Several choices.
 
 
-async def test_engines_that_can_give_several_choices_get_one_job(here: Edge) -> None:
-    answer = await here.post(CHAT, chat(n=3))
+async def test_engines_that_can_give_several_choices_get_one_job(ingress: LoopbackIngress) -> None:
+    answer = await ingress.post(CHAT, chat(n=3))
     assert [choice["index"] for choice in answer.json["choices"]] == [0, 1, 2]
-    assert len(here.line.jobs) == 1
-    assert (await here.post(CHAT, chat(n=5))).status == 200
-    assert len(here.line.jobs) == 6, "more choices than slots"
+    assert len(ingress.line.jobs) == 1
+    assert (await ingress.post(CHAT, chat(n=5))).status == 200
+    assert len(ingress.line.jobs) == 6, "more choices than slots"
 
 
 async def test_choices_of_an_engine_that_gives_one_are_fanned_out_and_merged() -> None:
-    async with edge("echo://?n=0") as here:
+    async with loopback_ingress("echo://?n=0") as ingress:
         body = chat(n=3, seed=7, echo=says("a", "b b", "c c c"))
-        answer = await here.post(CHAT, body)
-        asked = [orjson.loads(job.body) for job in here.line.jobs]
+        answer = await ingress.post(CHAT, body)
+        asked = [orjson.loads(job.body) for job in ingress.line.jobs]
     choices = answer.json["choices"]
     assert [choice["index"] for choice in choices] == [0, 1, 2]
     assert sorted(choice["message"]["content"] for choice in choices) == ["a", "b b", "c c c"]
@@ -352,10 +370,10 @@ async def test_choices_of_an_engine_that_gives_one_are_fanned_out_and_merged() -
 
 
 async def test_streamed_choices_are_interleaved_with_their_own_indexes() -> None:
-    async with edge("echo://?n=0") as here:
+    async with loopback_ingress("echo://?n=0") as ingress:
         options = {"stream": True, "stream_options": {"include_usage": True}}
         paced = {"echo": {"token_ms": 1}}
-        answer = await here.post(CHAT, chat("one two three", n=2, **options, **paced))
+        answer = await ingress.post(CHAT, chat("one two three", n=2, **options, **paced))
     events = answer.events
     assert events[-1] == "[DONE]"
     assert events.count("[DONE]") == 1
@@ -372,24 +390,24 @@ async def test_streamed_choices_are_interleaved_with_their_own_indexes() -> None
 
 
 async def test_choices_for_several_prompts_stay_with_their_prompt() -> None:
-    async with edge("echo://?n=0") as here:
-        answer = await here.post("/v1/completions", {"model": "echo", "prompt": "a", "n": 2})
+    async with loopback_ingress("echo://?n=0") as ingress:
+        answer = await ingress.post("/v1/completions", {"model": "echo", "prompt": "a", "n": 2})
     assert [choice["index"] for choice in answer.json["choices"]] == [0, 1]
     assert answer.json["object"] == "text_completion"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_choice_that_is_refused_refuses_the_request(stream: bool) -> None:
-    async with edge("echo://?n=0") as here:
-        answer = await here.post(CHAT, chat(n=2, stream=stream, echo={"fault": "400"}))
+    async with loopback_ingress("echo://?n=0") as ingress:
+        answer = await ingress.post(CHAT, chat(n=2, stream=stream, echo={"fault": "400"}))
     assert answer.error[:2] == (400, "as_asked")
 
 
 async def test_a_choice_that_fails_fails_the_request() -> None:
-    async with edge("echo://?n=0") as here:
-        whole = await here.post(CHAT, chat(n=2, echo={"fault": "cut", "at": 1}))
+    async with loopback_ingress("echo://?n=0") as ingress:
+        whole = await ingress.post(CHAT, chat(n=2, echo={"fault": "cut", "at": 1}))
         late = {"fault": "cut", "at": 3, "token_ms": 2}
-        streamed = await here.post(CHAT, chat("a b c d", n=2, stream=True, echo=late))
+        streamed = await ingress.post(CHAT, chat("a b c d", n=2, stream=True, echo=late))
     assert whole.error[:2] == (502, "engine_failed")
     assert streamed.events[-1]["error"]["code"] == "stream_broken"
     assert "[DONE]" not in streamed.events

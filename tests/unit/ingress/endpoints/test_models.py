@@ -6,17 +6,19 @@ import pytest
 
 from schemas.nodes import Ignored, ServedModel
 from tests.unit import fakes
-from tests.unit.ingress.asgi import SECRET, Front
+from tests.unit.ingress.asgi import SECRET, FakeBusIngress
 
 
-async def get(front: Front, path: str) -> tuple[int, Any]:
-    call = await front.call("GET", path).whole()
+async def get(ingress: FakeBusIngress, path: str) -> tuple[int, Any]:
+    call = await ingress.call("GET", path).whole()
     return call.status, call.json
 
 
-async def test_live_models_and_the_names_that_lead_to_them_are_listed(front: Front) -> None:
-    front.catalog.know("absent")
-    status, page = await get(front, "/v1/models")
+async def test_live_models_and_the_names_that_lead_to_them_are_listed(
+    ingress: FakeBusIngress,
+) -> None:
+    ingress.catalog.know("absent")
+    status, page = await get(ingress, "/v1/models")
     assert (status, page["object"]) == (200, "list")
     assert [entry["id"] for entry in page["data"]] == ["chat", "echo"]
     for entry in page["data"]:
@@ -25,10 +27,10 @@ async def test_live_models_and_the_names_that_lead_to_them_are_listed(front: Fro
         assert entry["headrace"]["model"] == "echo"
 
 
-async def test_a_model_says_where_it_is_served(front: Front) -> None:
+async def test_a_model_says_where_it_is_served(ingress: FakeBusIngress) -> None:
     narrow = ServedModel("echo", "e", "llamacpp", 2, 2048, ("text", "vision"))
-    front.catalog.hear(fakes.card("w-2", models=(narrow,), started=1600000000))
-    status, entry = await get(front, "/v1/models/echo")
+    ingress.catalog.hear(fakes.card("w-2", models=(narrow,), started=1600000000))
+    status, entry = await get(ingress, "/v1/models/echo")
     facts = entry["headrace"]
     assert status == 200
     assert (entry["created"], facts["slots"], facts["context"]) == (1600000000, 6, 2048)
@@ -37,7 +39,9 @@ async def test_a_model_says_where_it_is_served(front: Front) -> None:
     assert facts["nodes"] == ["node-of-w-1", "node-of-w-2"]
 
 
-async def test_what_it_ignores_is_said_with_the_endpoints_where_it_does(front: Front) -> None:
+async def test_what_it_ignores_is_said_with_the_endpoints_where_it_does(
+    ingress: FakeBusIngress,
+) -> None:
     ignores = (
         Ignored("seed", "no such thing", ("messages",)),
         Ignored("logprobs", "not there", ("completions",)),
@@ -47,58 +51,58 @@ async def test_what_it_ignores_is_said_with_the_endpoints_where_it_does(front: F
     one = ServedModel("m", "e", "llamacpp", 2, features=features, ignores=ignores)
     wider = (Ignored("seed", "never", ("chat",)), Ignored("n", "one", ("chat",)))
     other = ServedModel("m", "f", "vllm", 2, features=features, ignores=wider)
-    front.catalog.hear(fakes.card("w-2", models=(one,)))
-    front.catalog.hear(fakes.card("w-3", models=(other,)))
-    facts = (await get(front, "/v1/models/m"))[1]["headrace"]
+    ingress.catalog.hear(fakes.card("w-2", models=(one,)))
+    ingress.catalog.hear(fakes.card("w-3", models=(other,)))
+    facts = (await get(ingress, "/v1/models/m"))[1]["headrace"]
     assert facts["ignores"] == {
         "seed": {"why": "no such thing", "at": ["chat", "messages"]},
         "n": {"why": "one choice"},
     }
 
 
-async def test_a_model_may_have_slashes_in_its_id(front: Front) -> None:
-    front.catalog.hear(fakes.card("w-2", "org/model:q4"))
-    assert (await get(front, "/v1/models/org/model:q4"))[1]["id"] == "org/model:q4"
+async def test_a_model_may_have_slashes_in_its_id(ingress: FakeBusIngress) -> None:
+    ingress.catalog.hear(fakes.card("w-2", "org/model:q4"))
+    assert (await get(ingress, "/v1/models/org/model:q4"))[1]["id"] == "org/model:q4"
 
 
 @pytest.mark.parametrize("name", ["x", "absent", "echo/", "chat/echo"])
-async def test_a_model_that_is_not_served_is_a_404(front: Front, name: str) -> None:
-    front.catalog.know("absent")
-    status, body = await get(front, f"/v1/models/{name}")
+async def test_a_model_that_is_not_served_is_a_404(ingress: FakeBusIngress, name: str) -> None:
+    ingress.catalog.know("absent")
+    status, body = await get(ingress, f"/v1/models/{name}")
     assert (status, body["error"]["code"]) == (404, "model_not_found")
     assert "chat, echo" in body["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/echo"])
-async def test_only_to_those_with_a_key(front: Front, path: str) -> None:
-    call = await front.call("GET", path, headers={}).whole()
+async def test_only_to_those_with_a_key(ingress: FakeBusIngress, path: str) -> None:
+    call = await ingress.call("GET", path, headers={}).whole()
     assert call.status == 401
 
 
 CLAUDE = {"anthropic-version": "2023-06-01", "x-api-key": SECRET}
 
 
-async def paged(front: Front, query: str = "") -> tuple[int, Any]:
-    call = await front.call("GET", f"/v1/models{query}", headers=CLAUDE).whole()
+async def paged(ingress: FakeBusIngress, query: str = "") -> tuple[int, Any]:
+    call = await ingress.call("GET", f"/v1/models{query}", headers=CLAUDE).whole()
     assert call.headers["request-id"] == call.headers["x-request-id"]
     return call.status, call.json
 
 
-async def test_clients_of_anthropic_get_their_own_list(front: Front) -> None:
-    status, page = await paged(front)
+async def test_clients_of_anthropic_get_their_own_list(ingress: FakeBusIngress) -> None:
+    status, page = await paged(ingress)
     assert (status, page["has_more"]) == (200, False)
     assert (page["first_id"], page["last_id"]) == ("chat", "echo")
     assert [entry["type"] for entry in page["data"]] == ["model", "model"]
     said = {"id": "echo", "display_name": "echo", "lifecycle": "active"}
     assert page["data"][1].items() >= {**said, "created_at": "2023-11-14T22:13:20Z"}.items()
-    assert (await paged(front, "/echo"))[1] == page["data"][1]
-    status, body = await paged(front, "/absent")
+    assert (await paged(ingress, "/echo"))[1] == page["data"][1]
+    status, body = await paged(ingress, "/absent")
     assert (status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
 
 
-async def test_their_list_has_pages_both_ways(front: Front) -> None:
+async def test_their_list_has_pages_both_ways(ingress: FakeBusIngress) -> None:
     for number in range(5):
-        front.catalog.hear(fakes.card(f"w-{number + 5}", f"m{number}"))
+        ingress.catalog.hear(fakes.card(f"w-{number + 5}", f"m{number}"))
     for query, names, more in (
         ("?limit=2", ["chat", "echo"], True),
         ("?limit=2&after_id=echo", ["m0", "m1"], True),
@@ -109,7 +113,7 @@ async def test_their_list_has_pages_both_ways(front: Front) -> None:
         ("?lifecycle=retired", [], False),
         ("?lifecycle[]=active&lifecycle[]=retired&limit=1", ["chat"], True),
     ):
-        _, page = await paged(front, query)
+        _, page = await paged(ingress, query)
         assert ([entry["id"] for entry in page["data"]], page["has_more"]) == (names, more), query
         assert page["first_id"] == (names[0] if names else None)
         assert page["last_id"] == (names[-1] if names else None)
@@ -128,8 +132,8 @@ async def test_their_list_has_pages_both_ways(front: Front) -> None:
     ],
 )
 async def test_pages_that_are_none_are_refused_by_name(
-    front: Front, query: str, param: str
+    ingress: FakeBusIngress, query: str, param: str
 ) -> None:
-    status, body = await paged(front, query)
+    status, body = await paged(ingress, query)
     assert (status, body["error"]["type"]) == (400, "invalid_request_error")
     assert body["error"]["param"] == param

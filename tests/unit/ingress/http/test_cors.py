@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from ingress.app import OWN
 from schemas.settings import Ingress
-from tests.unit.ingress.asgi import CHAT, SECRET, Call, Front
+from tests.unit.ingress.asgi import CHAT, SECRET, Call, FakeBusIngress
 
 PAGE = "https://ui.example.com"
 ALLOWED = "access-control-allow-origin"
@@ -15,55 +15,57 @@ ASKED = {
 }
 
 
-async def get(front: Front, path: str, origin: str = PAGE, **more: str) -> Call:
+async def get(ingress: FakeBusIngress, path: str, origin: str = PAGE, **more: str) -> Call:
     headers = {"authorization": f"Bearer {SECRET}", "origin": origin, **more}
-    return await front.call("GET", path, headers=headers).whole()
+    return await ingress.call("GET", path, headers=headers).whole()
 
 
 @pytest.fixture
-def front() -> Front:
-    return Front(cors_origins=["*"])
+def ingress() -> FakeBusIngress:
+    return FakeBusIngress(cors_origins=["*"])
 
 
-async def test_a_browser_is_told_what_its_page_may_send(front: Front) -> None:
-    call = await front.call("OPTIONS", CHAT, headers={"origin": PAGE, **ASKED}).whole()
+async def test_a_browser_is_told_what_its_page_may_send(ingress: FakeBusIngress) -> None:
+    call = await ingress.call("OPTIONS", CHAT, headers={"origin": PAGE, **ASKED}).whole()
     assert (call.status, call.body, call.headers[ALLOWED]) == (204, b"", "*")
     assert call.headers["access-control-allow-headers"] == "authorization, content-type"
     assert "POST" in call.headers["access-control-allow-methods"]
     assert call.headers["x-request-id"]
 
 
-async def test_a_page_sees_answers_and_errors_with_all_their_headers(front: Front) -> None:
+async def test_a_page_sees_answers_and_errors_with_all_their_headers(
+    ingress: FakeBusIngress,
+) -> None:
     for path, status in (("/v1/models", 200), (CHAT, 405), ("/nowhere", 404)):
-        call = await get(front, path)
+        call = await get(ingress, path)
         assert (call.status, call.headers[ALLOWED]) == (status, "*")
         assert call.headers["access-control-expose-headers"] == "*"
         assert "access-control-allow-credentials" not in call.headers
 
 
-async def test_without_a_page_nothing_is_said_of_it(front: Front) -> None:
-    call = await front.call("GET", "/v1/models").whole()
+async def test_without_a_page_nothing_is_said_of_it(ingress: FakeBusIngress) -> None:
+    call = await ingress.call("GET", "/v1/models").whole()
     assert not any(name.startswith("access-control") for name in call.headers)
-    assert (await front.call("OPTIONS", CHAT).whole()).status == 405
+    assert (await ingress.call("OPTIONS", CHAT).whole()).status == 405
 
 
 @pytest.mark.parametrize("path", [path.partition("{")[0] for path, _, _ in OWN])
-async def test_no_page_sees_what_is_no_part_of_the_api(front: Front, path: str) -> None:
-    assert ALLOWED not in (await get(front, path)).headers
+async def test_no_page_sees_what_is_no_part_of_the_api(ingress: FakeBusIngress, path: str) -> None:
+    assert ALLOWED not in (await get(ingress, path)).headers
 
 
 async def test_the_pages_of_the_config_and_no_others() -> None:
-    front = Front(cors_origins=[PAGE + "/", "http://localhost:3000"])
-    assert (await get(front, "/v1/models")).headers[ALLOWED] == PAGE
+    ingress = FakeBusIngress(cors_origins=[PAGE + "/", "http://localhost:3000"])
+    assert (await get(ingress, "/v1/models")).headers[ALLOWED] == PAGE
     for other in ("https://evil.example.com", PAGE + ".evil.com", "null"):
-        assert ALLOWED not in (await get(front, "/v1/models", other)).headers
-    call = await front.call("OPTIONS", CHAT, headers={"origin": "http://x", **ASKED}).whole()
+        assert ALLOWED not in (await get(ingress, "/v1/models", other)).headers
+    call = await ingress.call("OPTIONS", CHAT, headers={"origin": "http://x", **ASKED}).whole()
     assert call.status == 405
 
 
 async def test_no_pages_at_all() -> None:
     """As long as the config names none."""
-    assert ALLOWED not in (await get(Front(), "/v1/models")).headers
+    assert ALLOWED not in (await get(FakeBusIngress(), "/v1/models")).headers
 
 
 @pytest.mark.parametrize(

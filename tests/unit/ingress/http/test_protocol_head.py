@@ -19,7 +19,7 @@ from tests.unit import fakes
 HEAD = 4096
 
 
-class Site:
+class SizeServer:
     """A server that answers with the size of each body, once `open` is set."""
 
     def __init__(self) -> None:
@@ -46,8 +46,8 @@ class Site:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    made = Site()
+async def server() -> AsyncIterator[SizeServer]:
+    made = SizeServer()
     config = uvicorn.Config(
         made, http=protocol(HEAD), ws="none", lifespan="off", log_config=None, access_log=False
     )
@@ -88,11 +88,11 @@ class Client:
 
 
 @pytest.fixture
-async def connect(site: Site) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
+async def connect(server: SizeServer) -> AsyncIterator[Callable[[], Awaitable[Client]]]:
     made: list[Client] = []
 
     async def connect() -> Client:
-        made.append(Client(*await asyncio.open_connection("127.0.0.1", site.port)))
+        made.append(Client(*await asyncio.open_connection("127.0.0.1", server.port)))
         return made[-1]
 
     yield connect
@@ -248,28 +248,30 @@ async def test_so_has_the_head_of_a_later_request(connect: Connect) -> None:
 
 
 @pytest.mark.usefixtures("_hasty")
-async def test_an_answer_may_take_its_time(connect: Connect, site: Site) -> None:
-    site.open.clear()
+async def test_an_answer_may_take_its_time(connect: Connect, server: SizeServer) -> None:
+    server.open.clear()
     client = await connect()
     client.send(post(b"x"))
-    await site.began.wait()
-    asyncio.get_running_loop().call_later(1.5 * http_protocol.HEAD_TIMEOUT, site.open.set)
+    await server.began.wait()
+    asyncio.get_running_loop().call_later(1.5 * http_protocol.HEAD_TIMEOUT, server.open.set)
     assert (await client.answer())[0] == 200
 
 
-async def test_a_client_that_leaves_is_noticed(connect: Connect, site: Site) -> None:
-    site.open.clear()
+async def test_a_client_that_leaves_is_noticed(connect: Connect, server: SizeServer) -> None:
+    server.open.clear()
     client = await connect()
     client.send(post(b"x"))
-    await site.began.wait()
+    await server.began.wait()
     client.writer.close()
     async with asyncio.timeout(fakes.PATIENCE):
-        await site.gone.wait()
-    site.open.set()
-    assert site.gone.is_set()
+        await server.gone.wait()
+    server.open.set()
+    assert server.gone.is_set()
 
 
-async def test_a_client_that_leaves_after_its_answer_is_not(connect: Connect, site: Site) -> None:
+async def test_a_client_that_leaves_after_its_answer_is_not(
+    connect: Connect, server: SizeServer
+) -> None:
     client = await connect()
     client.send(post(b"x"))
     await client.answer()
@@ -278,7 +280,7 @@ async def test_a_client_that_leaves_after_its_answer_is_not(connect: Connect, si
     other = await connect()
     other.send(post(b"y"))
     await other.answer()
-    assert not site.gone.is_set()
+    assert not server.gone.is_set()
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -313,45 +315,45 @@ async def test_short_trailers_are_passed_over(connect: Connect) -> None:
 
 
 async def test_only_so_many_requests_wait_for_an_earlier_answer(
-    connect: Connect, site: Site
+    connect: Connect, server: SizeServer
 ) -> None:
-    site.open.clear()
+    server.open.clear()
     client = await connect()
     client.send(post(b"x") * (1 + http_protocol.PIPELINED))
-    await site.began.wait()
-    site.open.set()
+    await server.began.wait()
+    server.open.set()
     for _ in range(1 + http_protocol.PIPELINED):
         await client.answer()
-    site.open.clear()
+    server.open.clear()
     client.send(post(b"x") * (2 + http_protocol.PIPELINED))
     assert await client.ended() == b""
 
 
 async def test_a_client_that_leaves_is_noticed_though_it_asked_for_more(
-    connect: Connect, site: Site
+    connect: Connect, server: SizeServer
 ) -> None:
-    site.open.clear()
+    server.open.clear()
     client = await connect()
     client.send(post(b"x"))
-    await site.began.wait()
+    await server.began.wait()
     client.send(post(b"y"))
     client.writer.close()
     async with asyncio.timeout(fakes.PATIENCE):
-        await site.gone.wait()
-    site.open.set()
+        await server.gone.wait()
+    server.open.set()
 
 
 async def test_nonsense_is_not_answered_in_the_middle_of_an_answer(
-    connect: Connect, site: Site
+    connect: Connect, server: SizeServer
 ) -> None:
-    site.open.clear()
+    server.open.clear()
     client = await connect()
     client.send(post(b"x").replace(b"/", b"/early", 1))
-    await site.began.wait()
+    await server.began.wait()
     client.send(b"nonsense\r\n\r\n")
     head, _, body = (await client.ended()).partition(b"\r\n\r\n")
     assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"")
-    site.open.set()
+    server.open.set()
 
 
 async def test_a_body_may_not_pause_for_long(
@@ -364,14 +366,14 @@ async def test_a_body_may_not_pause_for_long(
 
 
 async def test_a_body_that_nobody_reads_yet_may(
-    connect: Connect, site: Site, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, server: SizeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 0.05)
-    site.open.clear()
+    server.open.clear()
     client = await connect()
     client.send(post(b"x"))
-    await site.began.wait()
+    await server.began.wait()
     client.send(post(bytes(1000 * HEAD)))
-    asyncio.get_running_loop().call_later(5 * http_protocol.BODY_TIMEOUT, site.open.set)
+    asyncio.get_running_loop().call_later(5 * http_protocol.BODY_TIMEOUT, server.open.set)
     assert (await client.answer())[2] == {"size": 1}
     assert (await client.answer())[2] == {"size": 1000 * HEAD}

@@ -20,7 +20,7 @@ class Said(NamedTuple):
     argument: object
 
 
-class Recorder:
+class RecordedEffects:
     """The `Effects` of a ticket. Effects of all kinds are in `log`, in their order."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Holder:
         return self.frame(Kind.FAIL, seq, (code, f"{self.name} failed", retryable))
 
 
-class Cloud(Holder):
+class FallbackHolder(Holder):
     """One delivery at a fallback; of a job for providers alone if `copy`."""
 
     def __init__(self, name: str, attempt: int, nonce: int = 0, copy: bool = False) -> None:
@@ -94,16 +94,16 @@ class Cloud(Holder):
             self.ack = self.ack.replace("echo-i", "echo-f")
 
 
-def ticket(effects: Recorder, max_attempts: int = 3, stream: bool = True) -> Ticket:
+def ticket(effects: RecordedEffects, max_attempts: int = 3, stream: bool = True) -> Ticket:
     job = fakes.job(stream=stream)
     return Ticket(job, job.body, effects, START, max_attempts)
 
 
-class Case:
+class TicketSetup:
     """A ticket with its effects and its clock."""
 
     def __init__(self, max_attempts: int = 3) -> None:
-        self.effects = Recorder()
+        self.effects = RecordedEffects()
         self.ticket = ticket(self.effects, max_attempts)
         self.now = START
 
@@ -115,7 +115,7 @@ class Case:
     def said(self) -> list[Said | tuple[str, bytes]]:
         return self.effects.drain()
 
-    def held_by(self, holder: Holder) -> Case:
+    def held_by(self, holder: Holder) -> TicketSetup:
         self.hear(holder.claim())
         assert self.said() == [Said(holder.name, Op.GO, holder.nonce, None)]
         return self

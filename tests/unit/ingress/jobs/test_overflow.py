@@ -14,13 +14,13 @@ from schemas import errors, jobs, subjects
 from schemas.nodes import FALLBACK, ServedModel, resuming
 from schemas.settings import Settings
 from tests.unit.fakes import FakeBus, card
-from tests.unit.ingress.jobs.recorder import Cloud, Holder
+from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
 A = Holder("a", 1)
-FB = Cloud("fb", 1)
+FB = FallbackHolder("fb", 1)
 
 
-class Gate:
+class OverflowSetup:
     """A job that may leave the house, at a time that a test sets."""
 
     def __init__(self, bus: FakeBus) -> None:
@@ -54,167 +54,167 @@ class Gate:
 
 
 @pytest.fixture
-def gate(bus: FakeBus) -> Gate:
-    return Gate(bus)
+def setup(bus: FakeBus) -> OverflowSetup:
+    return OverflowSetup(bus)
 
 
-async def test_a_fallback_is_woken_when_the_claim_deadline_is_over(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit()
-    assert gate.waits(ticket, 2.0)
-    assert (gate.wants, ticket.wanted) == ([], 0.0)
-    assert gate.waits(ticket, 2.1)
-    assert gate.wants == [ticket.job.id.encode()]
+async def test_a_fallback_is_woken_when_the_claim_deadline_is_over(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit()
+    assert setup.waits(ticket, 2.0)
+    assert (setup.wants, ticket.wanted) == ([], 0.0)
+    assert setup.waits(ticket, 2.1)
+    assert setup.wants == [ticket.job.id.encode()]
     assert ticket.wanted > 0
 
 
-async def test_it_is_woken_again_each_second(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit()
+async def test_it_is_woken_again_each_second(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit()
     for after in (2.1, 2.1 + WANT_AGAIN * 0.9, 2.1 + WANT_AGAIN, 2.1 + WANT_AGAIN * 2):
-        gate.waits(ticket, after)
-    assert len(gate.wants) == 3
+        setup.waits(ticket, after)
+    assert len(setup.wants) == 3
 
 
-async def test_without_a_fallback_nothing_leaves(gate: Gate) -> None:
-    ticket = await gate.submit()
-    assert not gate.waits(ticket, 60)
-    assert gate.wants == []
+async def test_without_a_fallback_nothing_leaves(setup: OverflowSetup) -> None:
+    ticket = await setup.submit()
+    assert not setup.waits(ticket, 60)
+    assert setup.wants == []
 
 
-async def test_declined_it_is_offered_later_while_workers_may_take_it(gate: Gate) -> None:
-    gate.fallback()
-    gate.catalog.hear(card("w-1", "m"))
-    ticket = await gate.submit()
-    gate.waits(ticket, 3.0)
+async def test_declined_it_is_offered_later_while_workers_may_take_it(setup: OverflowSetup) -> None:
+    setup.fallback()
+    setup.catalog.hear(card("w-1", "m"))
+    ticket = await setup.submit()
+    setup.waits(ticket, 3.0)
     ticket.declined = errors.InsufficientCredits("no money")
-    gate.waits(ticket, 3.0 + ASK_LATER * 0.9)
-    assert (len(gate.wants), ticket.done) == (1, False)
-    gate.waits(ticket, 3.0 + ASK_LATER)
-    assert len(gate.wants) == 2
+    setup.waits(ticket, 3.0 + ASK_LATER * 0.9)
+    assert (len(setup.wants), ticket.done) == (1, False)
+    setup.waits(ticket, 3.0 + ASK_LATER)
+    assert len(setup.wants) == 2
 
 
-async def test_declined_and_served_by_nobody_it_ends_with_the_reason(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit()
+async def test_declined_and_served_by_nobody_it_ends_with_the_reason(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit()
     ticket.declined = errors.InsufficientCredits("no money")
-    gate.waits(ticket, 3.0)
+    setup.waits(ticket, 3.0)
     assert ticket.error is ticket.declined
 
 
-async def test_late_for_its_first_token_it_is_moved(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit()
-    ticket.frame(A.claim(), gate.now)
-    assert gate.leaving.overdue_first(ticket, gate.now + 30)
-    first, moved = gate.published()
+async def test_late_for_its_first_token_it_is_moved(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit()
+    ticket.frame(A.claim(), setup.now)
+    assert setup.leaving.overdue_first(ticket, setup.now + 30)
+    first, moved = setup.published()
     assert (first.lane, moved.lane, moved.id) == (subjects.INTERACTIVE, subjects.CLOUD, first.id)
     assert moved.first_by == moved.total_by
-    assert [post.payload for post in gate.bus.posts if post.subject == A.ack] == [b"+TERM"]
-    assert not gate.leaving.overdue_first(ticket, gate.now + 61), "once is enough"
+    assert [post.payload for post in setup.bus.posts if post.subject == A.ack] == [b"+TERM"]
+    assert not setup.leaving.overdue_first(ticket, setup.now + 61), "once is enough"
 
 
-async def test_what_a_provider_has_is_not_late(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit()
+async def test_what_a_provider_has_is_not_late(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit()
     ticket.wanted = 1.0
-    ticket.frame(FB.claim(), gate.now)
-    assert gate.leaving.overdue_first(ticket, gate.now + 30)
-    assert len(gate.published()) == 1
+    ticket.frame(FB.claim(), setup.now)
+    assert setup.leaving.overdue_first(ticket, setup.now + 30)
+    assert len(setup.published()) == 1
 
 
-async def test_a_hedge_is_a_copy_beside_the_holder(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit(hedge=0.5)
-    ticket.frame(A.claim(), gate.now)
-    gate.leaving.held(ticket, gate.now + 0.4)
-    assert len(gate.published()) == 1
-    gate.leaving.held(ticket, gate.now + 0.6)
-    gate.leaving.held(ticket, gate.now + 0.7)
-    assert [job.lane for job in gate.published()] == [subjects.INTERACTIVE, subjects.CLOUD]
-    gate.dispatch.stored(ticket, b'{"seq":12}')
+async def test_a_hedge_is_a_copy_beside_the_holder(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit(hedge=0.5)
+    ticket.frame(A.claim(), setup.now)
+    setup.leaving.held(ticket, setup.now + 0.4)
+    assert len(setup.published()) == 1
+    setup.leaving.held(ticket, setup.now + 0.6)
+    setup.leaving.held(ticket, setup.now + 0.7)
+    assert [job.lane for job in setup.published()] == [subjects.INTERACTIVE, subjects.CLOUD]
+    setup.dispatch.stored(ticket, b'{"seq":12}')
     assert (ticket.sequence, ticket.offered, ticket.holder is not None) == (9, 12, True)
 
 
-async def test_a_worker_that_has_begun_is_not_hedged(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit(hedge=0.5)
+async def test_a_worker_that_has_begun_is_not_hedged(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit(hedge=0.5)
     for frame in (A.claim(), A.start(), A.data(1, b"x")):
-        ticket.frame(frame, gate.now)
-    gate.leaving.held(ticket, gate.now + 60)
-    assert len(gate.published()) == 1
+        ticket.frame(frame, setup.now)
+    setup.leaving.held(ticket, setup.now + 60)
+    assert len(setup.published()) == 1
 
 
 @pytest.mark.parametrize("reach", [ANY, CLOUD])
-async def test_what_a_provider_has_is_not_hedged(gate: Gate, reach: str) -> None:
+async def test_what_a_provider_has_is_not_hedged(setup: OverflowSetup, reach: str) -> None:
     """A second fallback would take the copy, and its reservation count before the first one's."""
-    gate.fallback()
-    ticket = await gate.submit(reach, hedge=0.5)
+    setup.fallback()
+    ticket = await setup.submit(reach, hedge=0.5)
     ticket.wanted = 1.0
-    ticket.frame(FB.claim(), gate.now)
-    gate.leaving.held(ticket, gate.now + 60)
-    assert len(gate.published()) == 1
+    ticket.frame(FB.claim(), setup.now)
+    setup.leaving.held(ticket, setup.now + 60)
+    assert len(setup.published()) == 1
 
 
-async def test_for_providers_alone_there_must_be_one(gate: Gate) -> None:
-    ticket = await gate.submit(CLOUD)
-    assert gate.waits(ticket, 1.9)
+async def test_for_providers_alone_there_must_be_one(setup: OverflowSetup) -> None:
+    ticket = await setup.submit(CLOUD)
+    assert setup.waits(ticket, 1.9)
     assert not ticket.done
-    gate.now += 2.1
-    assert gate.waits(ticket, 2.1)
+    setup.now += 2.1
+    assert setup.waits(ticket, 2.1)
     assert isinstance(ticket.error, errors.NoWorker)
     assert "no fallback runs" in ticket.error.message
 
 
-async def test_past_its_tries_it_goes_out_or_ends(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await gate.submit()
+async def test_past_its_tries_it_goes_out_or_ends(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await setup.submit()
     ticket.exhausted = errors.EngineFailed("three attempts failed")
-    assert gate.waits(ticket, 0.1)
-    assert gate.published()[-1].lane == subjects.CLOUD
-    gate.catalog.forget("fb-1")
+    assert setup.waits(ticket, 0.1)
+    assert setup.published()[-1].lane == subjects.CLOUD
+    setup.catalog.forget("fb-1")
     ticket.job = dataclasses.replace(ticket.job, lane=subjects.INTERACTIVE)
-    assert not gate.waits(ticket, 0.2)
+    assert not setup.waits(ticket, 0.2)
     assert ticket.error is ticket.exhausted
 
 
 # Streams that broke
 
 
-async def _torn(gate: Gate) -> Ticket:
-    ticket = await gate.submit()
+async def _torn(setup: OverflowSetup) -> Ticket:
+    ticket = await setup.submit()
     ticket.splice = Splice(CHAT)
     ticket.job = dataclasses.replace(ticket.job, endpoint=CHAT)
-    ticket.frame(A.claim(), gate.now)
-    ticket.frame(A.start(), gate.now)
+    ticket.frame(A.claim(), setup.now)
+    ticket.frame(A.start(), setup.now)
     text = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"so far"}}]}\n\n'
-    ticket.frame(A.data(1, text), gate.now)
+    ticket.frame(A.data(1, text), setup.now)
     assert ticket.take() == text
-    ticket.revoke("disconnected", gate.now)
+    ticket.revoke("disconnected", setup.now)
     assert ticket.torn
     return ticket
 
 
-async def test_a_stream_that_broke_goes_to_a_provider_that_continues(gate: Gate) -> None:
-    gate.fallback("chat", resuming(CHAT))
-    ticket = await _torn(gate)
-    assert gate.waits(ticket, 0.1)
-    [_, moved] = gate.published()
+async def test_a_stream_that_broke_goes_to_a_provider_that_continues(setup: OverflowSetup) -> None:
+    setup.fallback("chat", resuming(CHAT))
+    ticket = await _torn(setup)
+    assert setup.waits(ticket, 0.1)
+    [_, moved] = setup.published()
     assert (moved.lane, moved.begun) == (subjects.CLOUD, (1, "so far"))
 
 
-async def test_one_that_only_others_provide_ends_as_it_broke(gate: Gate) -> None:
-    gate.fallback()
-    ticket = await _torn(gate)
-    assert not gate.waits(ticket, 0.1)
+async def test_one_that_only_others_provide_ends_as_it_broke(setup: OverflowSetup) -> None:
+    setup.fallback()
+    ticket = await _torn(setup)
+    assert not setup.waits(ticket, 0.1)
     assert isinstance(ticket.error, errors.StreamBroken)
-    assert len(gate.published()) == 1
+    assert len(setup.published()) == 1
 
 
-async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(gate: Gate) -> None:
-    gate.fallback("chat", resuming(CHAT))
-    ticket = await _torn(gate)
-    assert gate.waits(ticket, 0.1)
-    gate.catalog.forget("fb-1")
-    gate.waits(ticket, 2.5)
+async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(setup: OverflowSetup) -> None:
+    setup.fallback("chat", resuming(CHAT))
+    ticket = await _torn(setup)
+    assert setup.waits(ticket, 0.1)
+    setup.catalog.forget("fb-1")
+    setup.waits(ticket, 2.5)
     assert isinstance(ticket.error, errors.StreamBroken)

@@ -26,7 +26,7 @@ def packed(*sent: Frame) -> bytes:
     )  # fmt: skip
 
 
-class Desk:
+class RepliesSetup:
     def __init__(self, bus: FakeBus) -> None:
         self.bus = bus
         self.dispatch = Dispatch(bus, "in-1", Settings())
@@ -46,42 +46,42 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(bus: FakeBus) -> Desk:
-    made = Desk(bus)
+async def setup(bus: FakeBus) -> RepliesSetup:
+    made = RepliesSetup(bus)
     await made.replies.open()
     return made
 
 
-async def test_frames_find_their_ticket(desk: Desk) -> None:
-    one, other = await desk.submit(), await desk.submit()
-    desk.hear(one.job.id, packed(A.claim(), A.start(), A.data(1, b"x")))
+async def test_frames_find_their_ticket(setup: RepliesSetup) -> None:
+    one, other = await setup.submit(), await setup.submit()
+    setup.hear(one.job.id, packed(A.claim(), A.start(), A.data(1, b"x")))
     assert (one.take(), other.holder) == (b"x", None)
-    assert [control.op for control in desk.told("a")] == [Op.GO]
-    desk.hear(one.job.id, packed(A.end(2)))
+    assert [control.op for control in setup.told("a")] == [Op.GO]
+    setup.hear(one.job.id, packed(A.end(2)))
     assert one.ended
 
 
-async def test_the_brokers_answer_to_the_publish_finds_it_too(desk: Desk) -> None:
-    ticket = await desk.submit()
-    desk.hear(ticket.job.id, b'{"stream":"JOBS","seq":9}')
+async def test_the_brokers_answer_to_the_publish_finds_it_too(setup: RepliesSetup) -> None:
+    ticket = await setup.submit()
+    setup.hear(ticket.job.id, b'{"stream":"JOBS","seq":9}')
     assert ticket.sequence == 9
-    other = await desk.submit()
-    desk.hear(other.job.id, b"", {"Status": "503"})
+    other = await setup.submit()
+    setup.hear(other.job.id, b"", {"Status": "503"})
     assert isinstance(other.error, errors.BrokerUnavailable)
 
 
-async def test_a_claim_that_nobody_waits_for_is_gone(desk: Desk) -> None:
-    desk.hear("unknown", packed(A.claim(), A.start()))
-    assert desk.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
-    desk.hear("unknown", b'{"seq":1}')
+async def test_a_claim_that_nobody_waits_for_is_gone(setup: RepliesSetup) -> None:
+    setup.hear("unknown", packed(A.claim(), A.start()))
+    assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
+    setup.hear("unknown", b'{"seq":1}')
 
 
-async def test_one_who_works_on_for_nobody_is_told(desk: Desk, bus: FakeBus) -> None:
+async def test_one_who_works_on_for_nobody_is_told(setup: RepliesSetup, bus: FakeBus) -> None:
     alive = packed(A.alive(7))
     bus.deliver(message("r.in-1.unknown", alive, "c.a"))
-    assert desk.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
-    desk.hear("unknown", alive + packed(A.data(7, b"x")))
-    assert len(desk.told("a")) == 1
+    assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
+    setup.hear("unknown", alive + packed(A.data(7, b"x")))
+    assert len(setup.told("a")) == 1
 
 
 @pytest.mark.parametrize(
@@ -91,50 +91,52 @@ async def test_one_who_works_on_for_nobody_is_told(desk: Desk, bus: FakeBus) -> 
         b'{"error":null}', packed(A.data(0, b"x"))[:-1], packed(A.data(0, b"x")) + b"\x00",
     ],
 )  # fmt: skip
-async def test_rubbish_does_no_harm(desk: Desk, data: bytes) -> None:
-    ticket = await desk.submit()
-    desk.hear(ticket.job.id, packed(A.claim()))
-    desk.hear(ticket.job.id, data)
-    desk.hear("unknown", data)
-    desk.hear(ticket.job.id, packed(A.start(), A.data(1, b"x")))
+async def test_rubbish_does_no_harm(setup: RepliesSetup, data: bytes) -> None:
+    ticket = await setup.submit()
+    setup.hear(ticket.job.id, packed(A.claim()))
+    setup.hear(ticket.job.id, data)
+    setup.hear("unknown", data)
+    setup.hear(ticket.job.id, packed(A.start(), A.data(1, b"x")))
     assert ticket.take() == b"x"
 
 
-async def test_a_client_that_does_not_read_is_left(desk: Desk) -> None:
-    ticket = await desk.submit()
-    desk.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_BUFFER))))
+async def test_a_client_that_does_not_read_is_left(setup: RepliesSetup) -> None:
+    ticket = await setup.submit()
+    setup.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_BUFFER))))
     assert not ticket.done
-    desk.hear(ticket.job.id, packed(A.data(2, b"x")))
+    setup.hear(ticket.job.id, packed(A.data(2, b"x")))
     assert isinstance(ticket.error, errors.ClientTooSlow)
-    assert desk.told("a")[-1].op == Op.CANCEL
+    assert setup.told("a")[-1].op == Op.CANCEL
 
 
-async def test_a_document_may_be_large_but_not_endless(desk: Desk) -> None:
-    ticket = await desk.submit(stream=False)
-    desk.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_ANSWER))))
+async def test_a_document_may_be_large_but_not_endless(setup: RepliesSetup) -> None:
+    ticket = await setup.submit(stream=False)
+    setup.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_ANSWER))))
     assert not ticket.done
-    desk.hear(ticket.job.id, packed(A.data(2, b"x")))
+    setup.hear(ticket.job.id, packed(A.data(2, b"x")))
     assert isinstance(ticket.error, errors.EngineFailed)
-    assert desk.told("a")[-1].op == Op.CANCEL
+    assert setup.told("a")[-1].op == Op.CANCEL
 
 
-async def test_pictures_may_be_large_in_a_stream_too(desk: Desk) -> None:
-    ticket = await desk.submit(endpoint="/v1/images/generations")
-    desk.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(2 * MAX_BUFFER))))
+async def test_pictures_may_be_large_in_a_stream_too(setup: RepliesSetup) -> None:
+    ticket = await setup.submit(endpoint="/v1/images/generations")
+    setup.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(2 * MAX_BUFFER))))
     assert not ticket.done
 
 
-async def test_a_large_body_is_handed_over_in_pieces(desk: Desk, bus: FakeBus) -> None:
+async def test_a_large_body_is_handed_over_in_pieces(setup: RepliesSetup, bus: FakeBus) -> None:
     body = bytes(range(256)) * 2000
-    ticket = await desk.submit(body=body)
+    ticket = await setup.submit(body=body)
     for at, size in ((0, 200_000), (200_000, 200_000), (400_000, 200_000), (600_000, 5)):
         bus.deliver(message(f"b.in-1.{ticket.job.id}", orjson.dumps([at, size]), "_W.1"))
     assert b"".join(bus.to("_W.1")) == body
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'["a",1]', b"[0.5,1]", b"null", b"[1,2,3]"])
-async def test_a_question_for_a_piece_may_be_rubbish(desk: Desk, bus: FakeBus, data: bytes) -> None:
-    ticket = await desk.submit(body=b"body")
+async def test_a_question_for_a_piece_may_be_rubbish(
+    setup: RepliesSetup, bus: FakeBus, data: bytes
+) -> None:
+    ticket = await setup.submit(body=b"body")
     bus.deliver(message(f"b.in-1.{ticket.job.id}", data, "_W.1"))
     bus.deliver(message("b.in-1.unknown", b"[0,4]", "_W.1"))
     bus.deliver(message(f"b.in-1.{ticket.job.id}", b"[0,4]"))
@@ -144,43 +146,47 @@ async def test_a_question_for_a_piece_may_be_rubbish(desk: Desk, bus: FakeBus, d
 @pytest.mark.parametrize(
     "place", ["fb.ledger", "$JS.API.STREAM.DELETE.JOBS", "usage.x", "_I.in-1.x"]
 )
-async def test_a_body_goes_to_no_place_but_an_inbox(desk: Desk, bus: FakeBus, place: str) -> None:
-    ticket = await desk.submit(body=b'{"op":"grant"}')
+async def test_a_body_goes_to_no_place_but_an_inbox(
+    setup: RepliesSetup, bus: FakeBus, place: str
+) -> None:
+    ticket = await setup.submit(body=b'{"op":"grant"}')
     bus.deliver(message(f"b.in-1.{ticket.job.id}", b"[0,14]", place))
     assert bus.to(place) == []
 
 
 @pytest.mark.parametrize("place", ["$JS.API.STREAM.PURGE.JOBS", "usage.x", "fb.ledger"])
 async def test_a_verdict_goes_to_no_place_but_the_broker(
-    desk: Desk, bus: FakeBus, place: str
+    setup: RepliesSetup, bus: FakeBus, place: str
 ) -> None:
-    ticket, liar = await desk.submit(), Holder("a", 1)
+    ticket, liar = await setup.submit(), Holder("a", 1)
     liar.ack = place
-    desk.hear(ticket.job.id, packed(liar.claim()))
+    setup.hear(ticket.job.id, packed(liar.claim()))
     assert ticket.holder
     ticket.revoke("silent", 0.0)
     assert bus.to(place) == []
-    assert desk.told("a")[-1].op == Op.DROP
+    assert setup.told("a")[-1].op == Op.DROP
 
 
 async def test_after_a_reconnection_what_may_be_lost_is_said_again(
-    desk: Desk, bus: FakeBus
+    setup: RepliesSetup, bus: FakeBus
 ) -> None:
-    waiting, held, stored = await desk.submit(), await desk.submit(), await desk.submit()
-    desk.hear(stored.job.id, b'{"seq":9}')
-    desk.hear(held.job.id, b'{"seq":8}')
-    desk.hear(held.job.id, packed(A.claim(), A.start()))
+    waiting, held, stored = await setup.submit(), await setup.submit(), await setup.submit()
+    setup.hear(stored.job.id, b'{"seq":9}')
+    setup.hear(held.job.id, b'{"seq":8}')
+    setup.hear(held.job.id, packed(A.claim(), A.start()))
     held.times.heard = 0.0
     bus.posts.clear()
     await bus.reconnect()
     assert [post.subject for post in bus.posts] == ["jobs.m.i", "c.a"]
     assert bus.posts[0].reply.endswith(waiting.job.id)
-    assert desk.told("a")[-1][::3] == (Op.RESEND, 1)
+    assert setup.told("a")[-1][::3] == (Op.RESEND, 1)
     assert held.times.heard > 0
 
 
-async def test_a_reconnection_that_is_over_at_once_is_no_fault(desk: Desk, bus: FakeBus) -> None:
-    ticket = await desk.submit()
+async def test_a_reconnection_that_is_over_at_once_is_no_fault(
+    setup: RepliesSetup, bus: FakeBus
+) -> None:
+    ticket = await setup.submit()
     bus.fault = BusError("away")
     await bus.reconnect()
     assert not ticket.done

@@ -13,37 +13,37 @@ from ingress.jobs.ticket import SUSPECT
 from schemas import errors, subjects
 from schemas.frames import Frame, Kind, Op
 from tests.unit import fakes
-from tests.unit.ingress.jobs.recorder import Case, Cloud, Holder, Said
+from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder, Said, TicketSetup
 
 A = Holder("a", 1)
 B = Holder("b", 2)
-FB = Cloud("fb", 1)
-COPY = Cloud("fb", 1, copy=True)
+FB = FallbackHolder("fb", 1)
+COPY = FallbackHolder("fb", 1, copy=True)
 
 
 def said(holder: Holder, op: Op) -> Said:
     return Said(holder.name, op, holder.nonce, None)
 
 
-def case(**changed: Any) -> Case:
-    made = Case()
+def cloud_ticket(**changed: Any) -> TicketSetup:
+    made = TicketSetup()
     made.ticket.may_leave = True
     for name, value in changed.items():
         setattr(made.ticket, name, value)
     return made
 
 
-def moved(here: Case) -> Case:
+def moved(setup: TicketSetup) -> TicketSetup:
     """It is for providers alone now, as `Dispatch.move` does it."""
-    here.ticket.withdraw(here.now)
-    here.ticket.job = dataclasses.replace(here.ticket.job, lane=subjects.CLOUD)
-    here.ticket.renew()
-    return here
+    setup.ticket.withdraw(setup.now)
+    setup.ticket.job = dataclasses.replace(setup.ticket.job, lane=subjects.CLOUD)
+    setup.ticket.renew()
+    return setup
 
 
-def hedged() -> Case:
+def hedged() -> TicketSetup:
     """A worker has it, and a provider, too."""
-    made = case(hedged=True).held_by(A)
+    made = cloud_ticket(hedged=True).held_by(A)
     made.hear(COPY.claim())
     assert made.said() == [said(COPY, Op.GO)]
     assert made.ticket.rival is not None
@@ -51,243 +51,243 @@ def hedged() -> Case:
 
 
 def test_a_job_that_is_not_overdue_stays() -> None:
-    here = case()
-    here.hear(FB.claim())
-    assert here.said() == [said(FB, Op.LEAVE)]
-    assert here.ticket.holder is None
+    setup = cloud_ticket()
+    setup.hear(FB.claim())
+    assert setup.said() == [said(FB, Op.LEAVE)]
+    assert setup.ticket.holder is None
 
 
 def test_a_job_that_is_wanted_goes() -> None:
-    here = case(wanted=1.0)
-    here.hear(FB.claim(), FB.start(), FB.data(1, b"x"), FB.end(2))
-    assert here.said() == [said(FB, Op.GO)]
-    assert (here.ticket.take(), here.ticket.node, here.ticket.tries) == (b"x", "", 0)
+    setup = cloud_ticket(wanted=1.0)
+    setup.hear(FB.claim(), FB.start(), FB.data(1, b"x"), FB.end(2))
+    assert setup.said() == [said(FB, Op.GO)]
+    assert (setup.ticket.take(), setup.ticket.node, setup.ticket.tries) == (b"x", "", 0)
 
 
 def test_a_worker_that_takes_it_ends_the_wanting() -> None:
-    here = case(wanted=1.0).held_by(A)
-    here.ticket.revoke("disconnected", here.now)
-    here.said()
-    late = Cloud("fb", 2)
-    here.hear(late.claim())
-    assert here.said() == [said(late, Op.LEAVE)]
+    setup = cloud_ticket(wanted=1.0).held_by(A)
+    setup.ticket.revoke("disconnected", setup.now)
+    setup.said()
+    late = FallbackHolder("fb", 2)
+    setup.hear(late.claim())
+    assert setup.said() == [said(late, Op.LEAVE)]
 
 
 def test_the_copy_for_providers_needs_no_wanting() -> None:
-    here = moved(case())
-    here.hear(COPY.claim())
-    assert here.said() == [said(COPY, Op.GO)]
-    assert here.ticket.in_cloud
+    setup = moved(cloud_ticket())
+    setup.hear(COPY.claim())
+    assert setup.said() == [said(COPY, Op.GO)]
+    assert setup.ticket.in_cloud
 
 
 def test_a_copy_that_was_never_published_is_nobodys() -> None:
     """It would be a way out of the house for a job that may not leave it."""
-    here = case(may_leave=False)
-    here.hear(COPY.claim())
-    assert here.said() == [said(COPY, Op.GONE)]
-    assert here.ticket.holder is None
+    setup = cloud_ticket(may_leave=False)
+    setup.hear(COPY.claim())
+    assert setup.said() == [said(COPY, Op.GONE)]
+    assert setup.ticket.holder is None
 
 
 def test_what_a_worker_holds_is_not_the_fallbacks() -> None:
-    here = case(wanted=1.0).held_by(A)
-    late = Cloud("fb", 2)
-    here.hear(late.claim())
-    assert here.said() == [said(late, Op.DROP)]
+    setup = cloud_ticket(wanted=1.0).held_by(A)
+    late = FallbackHolder("fb", 2)
+    setup.hear(late.claim())
+    assert setup.said() == [said(late, Op.DROP)]
 
 
 def test_a_decline_is_no_try_and_leaves_the_job() -> None:
-    here = case(wanted=1.0)
-    here.hear(FB.claim(), FB.fail(0, "insufficient_credits"))
-    ticket = here.ticket
+    setup = cloud_ticket(wanted=1.0)
+    setup.hear(FB.claim(), FB.fail(0, "insufficient_credits"))
+    ticket = setup.ticket
     assert (ticket.done, ticket.holder, ticket.tries) == (False, None, 0)
     assert isinstance(ticket.declined, errors.InsufficientCredits)
-    here.said()
-    here.hear(B.claim(), B.start(), B.end(1))
+    setup.said()
+    setup.hear(B.claim(), B.start(), B.end(1))
     assert ticket.ended is not None
 
 
 def test_a_final_refusal_of_the_fallback_is_the_answer() -> None:
-    here = moved(case())
-    here.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
-    assert isinstance(here.ticket.error, errors.InsufficientCredits)
-    assert here.ticket.error.source == "fallback"
+    setup = moved(cloud_ticket())
+    setup.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
+    assert isinstance(setup.ticket.error, errors.InsufficientCredits)
+    assert setup.ticket.error.source == "fallback"
 
 
 def test_a_fallback_lost_after_tokens_breaks_the_stream() -> None:
-    here = moved(case())
-    here.hear(COPY.claim(), COPY.start(), COPY.data(1, b"x"))
-    here.ticket.take()
-    here.ticket.revoke("disconnected", here.now)
-    assert isinstance(here.ticket.error, errors.StreamBroken)
-    assert "the fallback" in here.ticket.error.message
+    setup = moved(cloud_ticket())
+    setup.hear(COPY.claim(), COPY.start(), COPY.data(1, b"x"))
+    setup.ticket.take()
+    setup.ticket.revoke("disconnected", setup.now)
+    assert isinstance(setup.ticket.error, errors.StreamBroken)
+    assert "the fallback" in setup.ticket.error.message
 
 
 def test_withdrawn_the_worker_is_out() -> None:
-    here = case().held_by(A)
-    here.hear(A.start())
-    here.ticket.withdraw(here.now)
-    assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
-    moved(here).hear(A.data(1, b"late"), COPY.claim())
-    here.hear(COPY.start(), COPY.data(1, b"x"), COPY.end(2))
-    assert here.ticket.take() == b"x"
+    setup = cloud_ticket().held_by(A)
+    setup.hear(A.start())
+    setup.ticket.withdraw(setup.now)
+    assert setup.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
+    moved(setup).hear(A.data(1, b"late"), COPY.claim())
+    setup.hear(COPY.start(), COPY.data(1, b"x"), COPY.end(2))
+    assert setup.ticket.take() == b"x"
 
 
 def test_withdrawn_its_queue_is_no_way_out_any_more() -> None:
     """The copy is, and two fallbacks must not have it."""
-    here = case(wanted=1.0)
-    here.ticket.withdraw(here.now)
-    here.hear(FB.claim())
-    assert here.said() == [said(FB, Op.LEAVE)]
+    setup = cloud_ticket(wanted=1.0)
+    setup.ticket.withdraw(setup.now)
+    setup.hear(FB.claim())
+    assert setup.said() == [said(FB, Op.LEAVE)]
 
 
 @pytest.mark.parametrize("first", [COPY.data(1, b"p"), COPY.end(1)])
 def test_the_rivals_first_byte_wins(first: Frame) -> None:
-    here = hedged()
-    here.hear(A.start(), COPY.start(), first)
-    assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
-    assert here.ticket.in_cloud
-    here.hear(A.data(1, b"w"), A.end(2))
-    assert here.ticket.take() in (b"p", b"")
+    setup = hedged()
+    setup.hear(A.start(), COPY.start(), first)
+    assert setup.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
+    assert setup.ticket.in_cloud
+    setup.hear(A.data(1, b"w"), A.end(2))
+    assert setup.ticket.take() in (b"p", b"")
 
 
 @pytest.mark.parametrize("first", [A.data(1, b"w"), A.frame(Kind.ALIVE, 1, True)])
 def test_the_workers_first_byte_wins(first: Frame) -> None:
     """Of an answer that is not streamed it says so, without sending one."""
-    here = hedged()
-    here.hear(COPY.start(), A.start(), first)
-    assert here.said() == [said(COPY, Op.GONE)]
-    assert here.ticket.rival is None
-    here.hear(COPY.data(1, b"p"), COPY.end(2))
-    assert not here.ticket.done
-    here.hear(COPY.alive(2))
-    assert here.said() == [said(COPY, Op.DROP)], "it did not hear that it lost"
+    setup = hedged()
+    setup.hear(COPY.start(), A.start(), first)
+    assert setup.said() == [said(COPY, Op.GONE)]
+    assert setup.ticket.rival is None
+    setup.hear(COPY.data(1, b"p"), COPY.end(2))
+    assert not setup.ticket.done
+    setup.hear(COPY.alive(2))
+    assert setup.said() == [said(COPY, Op.DROP)], "it did not hear that it lost"
 
 
 def test_a_mere_sign_of_life_wins_nothing() -> None:
-    here = hedged()
-    here.hear(COPY.alive(0), A.alive(0))
-    assert here.said() == []
-    assert here.ticket.rival is not None
+    setup = hedged()
+    setup.hear(COPY.alive(0), A.alive(0))
+    assert setup.said() == []
+    assert setup.ticket.rival is not None
 
 
 def test_a_worker_that_is_lost_leaves_the_job_to_the_rival() -> None:
-    here = hedged()
-    here.hear(COPY.start())
-    here.ticket.revoke("disconnected", here.now)
-    assert here.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
-    here.hear(COPY.data(1, b"p"), COPY.end(2))
-    assert (here.ticket.take(), here.ticket.done) == (b"p", True)
+    setup = hedged()
+    setup.hear(COPY.start())
+    setup.ticket.revoke("disconnected", setup.now)
+    assert setup.said() == [(A.ack, b"+TERM"), said(A, Op.DROP)]
+    setup.hear(COPY.data(1, b"p"), COPY.end(2))
+    assert (setup.ticket.take(), setup.ticket.done) == (b"p", True)
 
 
 def test_a_rival_that_fails_after_the_worker_was_lost_leaves_the_job_to_others() -> None:
     """It may be for providers alone to the fallback, but the queue still has free workers."""
-    here = hedged()
-    here.ticket.revoke("disconnected", here.now)
-    here.hear(COPY.fail(0, "insufficient_credits", retryable=False))
-    assert (here.ticket.done, here.ticket.holder, here.effects.anew) == (False, None, 1)
-    assert isinstance(here.ticket.declined, errors.InsufficientCredits)
-    here.ticket.renew()
-    here.said()
-    here.hear(A.claim())
-    assert here.said() == [said(A, Op.DROP)], "it was lost"
-    here.hear(B.claim(), B.start(), B.data(1, b"w"), B.end(2))
-    assert here.ticket.take() == b"w"
+    setup = hedged()
+    setup.ticket.revoke("disconnected", setup.now)
+    setup.hear(COPY.fail(0, "insufficient_credits", retryable=False))
+    assert (setup.ticket.done, setup.ticket.holder, setup.effects.anew) == (False, None, 1)
+    assert isinstance(setup.ticket.declined, errors.InsufficientCredits)
+    setup.ticket.renew()
+    setup.said()
+    setup.hear(A.claim())
+    assert setup.said() == [said(A, Op.DROP)], "it was lost"
+    setup.hear(B.claim(), B.start(), B.data(1, b"w"), B.end(2))
+    assert setup.ticket.take() == b"w"
 
 
 @pytest.mark.parametrize("why", ["tried enough", "moved", "begun"])
 def test_a_rival_that_fails_where_nobody_else_may_try_ends_the_job(why: str) -> None:
-    here = hedged()
-    here.ticket.tries = 3 if why == "tried enough" else 1
-    here.ticket.revoke("disconnected", here.now)
+    setup = hedged()
+    setup.ticket.tries = 3 if why == "tried enough" else 1
+    setup.ticket.revoke("disconnected", setup.now)
     if why == "moved":
-        here.ticket.job = dataclasses.replace(here.ticket.job, lane=subjects.CLOUD)
+        setup.ticket.job = dataclasses.replace(setup.ticket.job, lane=subjects.CLOUD)
     if why == "begun":
-        here.hear(COPY.start(), COPY.data(1, b"p"))
-        here.hear(COPY.fail(2, "stream_broken", retryable=False))
+        setup.hear(COPY.start(), COPY.data(1, b"p"))
+        setup.hear(COPY.fail(2, "stream_broken", retryable=False))
     else:
-        here.hear(COPY.fail(0, "provider_failed", retryable=False))
-    assert here.ticket.error is not None
-    assert here.effects.anew == 0
+        setup.hear(COPY.fail(0, "provider_failed", retryable=False))
+    assert setup.ticket.error is not None
+    assert setup.effects.anew == 0
 
 
 def test_a_rival_that_fails_is_forgotten() -> None:
-    here = hedged()
-    here.hear(COPY.fail(0, "provider_failed", retryable=False))
-    assert (here.ticket.rival, here.ticket.done) == (None, False)
-    here.hear(A.start(), A.data(1, b"w"), A.end(2))
-    assert here.ticket.take() == b"w"
+    setup = hedged()
+    setup.hear(COPY.fail(0, "provider_failed", retryable=False))
+    assert (setup.ticket.rival, setup.ticket.done) == (None, False)
+    setup.hear(A.start(), A.data(1, b"w"), A.end(2))
+    assert setup.ticket.take() == b"w"
 
 
 @pytest.mark.parametrize("left", [False, True])
 def test_a_rival_that_believed_that_nobody_waits_has_refused_nothing(left: bool) -> None:
-    here = hedged()
+    setup = hedged()
     if left:
-        here.ticket.revoke("disconnected", here.now)
-    here.hear(COPY.fail(0, "client_gone", retryable=False))
-    assert (here.ticket.declined, here.ticket.done) == (None, False)
-    assert here.effects.anew == left
+        setup.ticket.revoke("disconnected", setup.now)
+    setup.hear(COPY.fail(0, "client_gone", retryable=False))
+    assert (setup.ticket.declined, setup.ticket.done) == (None, False)
+    assert setup.effects.anew == left
 
 
 def test_a_second_rival_has_to_wait_until_the_first_is_silent() -> None:
-    here, other = hedged(), Cloud("fb2", 2, copy=True)
-    here.hear(other.claim())
-    assert here.said() == [said(other, Op.DROP)]
-    here.hear(A.alive(0), after=SUSPECT)
-    third = Cloud("fb3", 3, copy=True)
-    here.hear(third.claim())
-    assert here.said() == [said(COPY, Op.DROP), said(third, Op.GO)]
+    setup, other = hedged(), FallbackHolder("fb2", 2, copy=True)
+    setup.hear(other.claim())
+    assert setup.said() == [said(other, Op.DROP)]
+    setup.hear(A.alive(0), after=SUSPECT)
+    third = FallbackHolder("fb3", 3, copy=True)
+    setup.hear(third.claim())
+    assert setup.said() == [said(COPY, Op.DROP), said(third, Op.GO)]
 
 
 def test_a_copy_that_comes_after_the_first_byte_is_gone() -> None:
-    here = case(hedged=True).held_by(A)
-    here.hear(A.start(), A.data(1, b"w"), COPY.claim())
-    assert here.said() == [said(COPY, Op.GONE)]
+    setup = cloud_ticket(hedged=True).held_by(A)
+    setup.hear(A.start(), A.data(1, b"w"), COPY.claim())
+    assert setup.said() == [said(COPY, Op.GONE)]
 
 
 def test_a_client_that_leaves_stops_both() -> None:
-    here = hedged()
-    here.ticket.fail(errors.ClientGone("left"))
-    assert here.said() == [said(A, Op.CANCEL), said(COPY, Op.GONE)]
+    setup = hedged()
+    setup.ticket.fail(errors.ClientGone("left"))
+    assert setup.said() == [said(A, Op.CANCEL), said(COPY, Op.GONE)]
 
 
 def test_after_their_tries_workers_get_nothing_more() -> None:
-    here = case()
+    setup = cloud_ticket()
     for number in (1, 2, 3):
         worker = Holder("w", number)
-        here.hear(worker.claim(), worker.fail(0))
-    assert (here.ticket.done, here.effects.buried) == (False, [])
-    assert here.ticket.exhausted is not None
-    here.said()
+        setup.hear(worker.claim(), worker.fail(0))
+    assert (setup.ticket.done, setup.effects.buried) == (False, [])
+    assert setup.ticket.exhausted is not None
+    setup.said()
     late = Holder("w", 4)
-    here.hear(late.claim())
-    assert here.said() == [said(late, Op.GONE)]
-    here.ticket.give_up()
-    assert isinstance(here.ticket.error, errors.EngineFailed)
-    assert here.effects.buried == ["w failed"]
+    setup.hear(late.claim())
+    assert setup.said() == [said(late, Op.GONE)]
+    setup.ticket.give_up()
+    assert isinstance(setup.ticket.error, errors.EngineFailed)
+    assert setup.effects.buried == ["w failed"]
 
 
 def test_one_more_does_not_take_over_from_the_last_that_may_try() -> None:
-    here = case()
+    setup = cloud_ticket()
     for number in (1, 2, 3):
-        here.hear(Holder("w", number).claim(), after=SUSPECT)
-    here.said()
+        setup.hear(Holder("w", number).claim(), after=SUSPECT)
+    setup.said()
     late = Holder("late", 4)
-    here.hear(late.claim(), after=SUSPECT)
-    assert here.said() == [
+    setup.hear(late.claim(), after=SUSPECT)
+    assert setup.said() == [
         said(Holder("w", 3), Op.DROP),
         Said("late", Op.GONE, late.nonce, "the worker on node-w fell silent"),
     ]
-    assert (here.ticket.tries, here.ticket.holder, here.ticket.done) == (3, None, False)
-    assert here.ticket.exhausted is not None
+    assert (setup.ticket.tries, setup.ticket.holder, setup.ticket.done) == (3, None, False)
+    assert setup.ticket.exhausted is not None
 
 
 def test_notes_are_of_the_attempt_that_answers() -> None:
-    here = case(wanted=1.0)
+    setup = cloud_ticket(wanted=1.0)
     note = (("x-headrace-served-by", "provider:x"),)
-    here.hear(FB.claim(), FB.frame(Kind.NOTE, 0, note))
-    assert here.ticket.notes == dict(note)
-    here.hear(FB.fail(1, "provider_failed"))
-    assert here.ticket.notes == {}
+    setup.hear(FB.claim(), FB.frame(Kind.NOTE, 0, note))
+    assert setup.ticket.notes == dict(note)
+    setup.hear(FB.fail(1, "provider_failed"))
+    assert setup.ticket.notes == {}
 
 
 # Streams that a provider continues
@@ -297,107 +297,109 @@ def part(text: str) -> bytes:
     return b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()
 
 
-def torn(by: Holder = A) -> Case:
+def torn(by: Holder = A) -> TicketSetup:
     """A worker died after a part of its stream, of which the client has read the first half."""
-    here = case(splice=Splice(CHAT)).held_by(by)
-    here.hear(by.start(), by.data(1, part("a")))
-    assert here.ticket.take() == part("a")
-    here.hear(by.data(2, part("b")))
-    here.ticket.revoke("disconnected", here.now)
-    here.said()
-    return here
+    setup = cloud_ticket(splice=Splice(CHAT)).held_by(by)
+    setup.hear(by.start(), by.data(1, part("a")))
+    assert setup.ticket.take() == part("a")
+    setup.hear(by.data(2, part("b")))
+    setup.ticket.revoke("disconnected", setup.now)
+    setup.said()
+    return setup
 
 
 def test_a_stream_that_broke_waits_for_a_provider() -> None:
-    here = torn()
-    ticket = here.ticket
+    setup = torn()
+    ticket = setup.ticket
     assert (ticket.done, ticket.torn, ticket.holder) == (False, True, None)
     assert ticket.splice is not None
     assert (ticket.splice.text, ticket.splice.tokens) == ("ab", 2)
     assert ticket.take() == part("b")
-    here.hear(B.claim())
-    assert here.said() == [said(B, Op.GONE)]
+    setup.hear(B.claim())
+    assert setup.said() == [said(B, Op.GONE)]
 
 
 @pytest.mark.parametrize("by", [B, COPY])
 def test_who_comes_for_a_stream_that_fell_silent_would_begin_anew(by: Holder) -> None:
     """Before anybody noticed: it is to be continued, by one who knows what the client has."""
-    here = case(splice=Splice(CHAT), hedged=True).held_by(A)
-    here.hear(A.start(), A.data(1, part("a")))
-    assert here.ticket.take() == part("a")
-    here.hear(by.claim(), after=SUSPECT)
-    assert [each for each in here.said() if isinstance(each, Said)][1:] == [
+    setup = cloud_ticket(splice=Splice(CHAT), hedged=True).held_by(A)
+    setup.hear(A.start(), A.data(1, part("a")))
+    assert setup.ticket.take() == part("a")
+    setup.hear(by.claim(), after=SUSPECT)
+    assert [each for each in setup.said() if isinstance(each, Said)][1:] == [
         Said(by.name, Op.GONE, by.nonce, "")
     ]
-    assert (here.ticket.torn, here.ticket.holder) == (True, None)
+    assert (setup.ticket.torn, setup.ticket.holder) == (True, None)
 
 
-@pytest.mark.parametrize("after", [lambda here: here, moved])
-def test_the_copy_of_a_hedge_does_not_continue_it(after: Callable[[Case], Case]) -> None:
+@pytest.mark.parametrize("after", [lambda setup: setup, moved])
+def test_the_copy_of_a_hedge_does_not_continue_it(
+    after: Callable[[TicketSetup], TicketSetup],
+) -> None:
     """Nobody had taken it, and it knows nothing of what the client has."""
-    here = after(torn())
-    here.ticket.hedged, here.ticket.offered = True, 6
-    old = Cloud("fb", 1, copy=True)
+    setup = after(torn())
+    setup.ticket.hedged, setup.ticket.offered = True, 6
+    old = FallbackHolder("fb", 1, copy=True)
     old.ack = fakes.ack(1, 6).replace("echo-i", "echo-f")
-    here.hear(old.claim())
-    assert here.said() == [said(old, Op.GONE)]
-    assert here.ticket.holder is None
+    setup.hear(old.claim())
+    assert setup.said() == [said(old, Op.GONE)]
+    assert setup.ticket.holder is None
 
 
 def test_a_provider_continues_it() -> None:
-    here = moved(torn())
-    here.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c").replace(b'"c",', b'"d",', 1)))
-    here.hear(COPY.end(2))
-    assert here.said() == [said(COPY, Op.GO)]
-    assert here.ticket.take() == part("b") + part("c")
-    assert here.ticket.ended is not None
+    setup = moved(torn())
+    setup.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c").replace(b'"c",', b'"d",', 1)))
+    setup.hear(COPY.end(2))
+    assert setup.said() == [said(COPY, Op.GO)]
+    assert setup.ticket.take() == part("b") + part("c")
+    assert setup.ticket.ended is not None
 
 
 @pytest.mark.parametrize("again", ["revoked", "failed", "refused"])
 def test_it_is_continued_once(again: str) -> None:
-    here = moved(torn())
-    here.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c")))
+    setup = moved(torn())
+    setup.hear(COPY.claim(), COPY.start(), COPY.data(1, part("c")))
     if again == "revoked":
-        here.ticket.revoke("silent", here.now)
+        setup.ticket.revoke("silent", setup.now)
     else:
-        here.hear(COPY.fail(2, retryable=again == "failed"))
-    assert isinstance(here.ticket.error, errors.StreamBroken)
-    assert here.effects.buried == []
+        setup.hear(COPY.fail(2, retryable=again == "failed"))
+    assert isinstance(setup.ticket.error, errors.StreamBroken)
+    assert setup.effects.buried == []
 
 
 def test_it_says_why_nobody_continued_it() -> None:
-    here = moved(torn())
-    here.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
-    error = here.ticket.error
+    setup = moved(torn())
+    setup.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
+    error = setup.ticket.error
     assert isinstance(error, errors.StreamBroken)
     assert "node-a was lost (disconnected); the answer above is not complete" in error.message
     assert "no provider could continue it: fb failed" in error.message
 
 
 def test_without_a_provider_it_ends_as_it_broke() -> None:
-    here = torn()
-    here.ticket.give_up()
-    assert isinstance(here.ticket.error, errors.StreamBroken)
-    assert here.effects.buried == []
+    setup = torn()
+    setup.ticket.give_up()
+    assert isinstance(setup.ticket.error, errors.StreamBroken)
+    assert setup.effects.buried == []
 
 
 def test_what_was_lost_unseen_is_no_part_of_it() -> None:
-    here = case(splice=Splice(CHAT)).held_by(A)
-    here.hear(A.start(), A.data(1, part("lost")))
-    here.ticket.revoke("disconnected", here.now)
-    assert not here.ticket.torn
-    here.said()
-    here.held_by(B)
-    here.hear(B.start(), B.data(1, part("a")))
-    here.ticket.take()
-    here.ticket.revoke("disconnected", here.now)
-    assert here.ticket.splice is not None
-    assert here.ticket.splice.text == "a"
+    setup = cloud_ticket(splice=Splice(CHAT)).held_by(A)
+    setup.hear(A.start(), A.data(1, part("lost")))
+    setup.ticket.revoke("disconnected", setup.now)
+    assert not setup.ticket.torn
+    setup.said()
+    setup.held_by(B)
+    setup.hear(B.start(), B.data(1, part("a")))
+    setup.ticket.take()
+    setup.ticket.revoke("disconnected", setup.now)
+    assert setup.ticket.splice is not None
+    assert setup.ticket.splice.text == "a"
 
 
 def test_a_provider_that_breaks_is_not_continued_by_another() -> None:
-    here = case(splice=Splice(CHAT), wanted=1.0)
-    here.hear(FB.claim(), FB.start(), FB.data(1, part("a")))
-    here.ticket.take()
-    here.ticket.revoke("silent", here.now)
-    assert isinstance(here.ticket.error, errors.StreamBroken)
+    setup = cloud_ticket(splice=Splice(CHAT), wanted=1.0)
+    setup.hear(FB.claim(), FB.start(), FB.data(1, part("a")))
+    setup.ticket.take()
+    setup.ticket.revoke("silent", setup.now)
+    assert isinstance(setup.ticket.error, errors.StreamBroken)

@@ -14,7 +14,7 @@ from schemas.frames import Frame, Kind, Op
 from tests.unit import fakes
 from tests.unit.conftest import EXAMPLES
 from tests.unit.ingress.jobs import recorder
-from tests.unit.ingress.jobs.recorder import START, Cloud, Holder, Recorder, Said
+from tests.unit.ingress.jobs.recorder import START, FallbackHolder, Holder, RecordedEffects, Said
 
 PICK = st.integers(0, 11)
 ENDS = ("whole", "retryable", "refused", "orphaned")
@@ -22,7 +22,7 @@ ORDERS = st.sampled_from(["as sent", "as sent", "as sent", "not yet", "backwards
 
 
 @dataclass
-class Player:
+class RemoteHolder:
     holder: Holder
     copy: bool = False
     deaf: bool = False
@@ -45,17 +45,17 @@ class Player:
         self.wire.append(frame)
 
 
-class Journeys(RuleBasedStateMachine):
+class CloudTicketMachine(RuleBasedStateMachine):
     """Messages of the stream: sequence 1 is the job in the workers' queue until it is published
     anew, `copies` are those for providers alone."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.effects = Recorder()
+        self.effects = RecordedEffects()
         self.ticket: Ticket = recorder.ticket(self.effects, max_attempts=3)
         self.ticket.may_leave = True
         self.now = START
-        self.players: list[Player] = []
+        self.remotes: list[RemoteHolder] = []
         self.deliveries = {1: 0}
         self.queued = 1
         self.copies: list[int] = []
@@ -82,70 +82,72 @@ class Journeys(RuleBasedStateMachine):
 
     @rule(deaf=st.booleans())
     def a_worker(self, deaf: bool) -> None:
-        name = f"w{len(self.players)}"
-        self.claims(Player(Holder(name, 0, 1 + len(self.players)), deaf=deaf), self.queued)
+        name = f"w{len(self.remotes)}"
+        self.claims(RemoteHolder(Holder(name, 0, 1 + len(self.remotes)), deaf=deaf), self.queued)
 
     @rule(deaf=st.booleans())
     def a_fallback(self, deaf: bool) -> None:
-        name = f"f{len(self.players)}"
-        self.claims(Player(Cloud(name, 0, 1 + len(self.players)), deaf=deaf), self.queued)
+        name = f"f{len(self.remotes)}"
+        self.claims(
+            RemoteHolder(FallbackHolder(name, 0, 1 + len(self.remotes)), deaf=deaf), self.queued
+        )
 
     @precondition(lambda self: self.copies)
     @rule(deaf=st.booleans(), newest=st.booleans())
     def a_copy(self, deaf: bool, newest: bool) -> None:
-        name = f"c{len(self.players)}"
+        name = f"c{len(self.remotes)}"
         sequence = self.copies[-1 if newest else 0]
-        made = Cloud(name, 0, 1 + len(self.players), copy=True)
-        self.claims(Player(made, copy=True, deaf=deaf), sequence)
+        made = FallbackHolder(name, 0, 1 + len(self.remotes), copy=True)
+        self.claims(RemoteHolder(made, copy=True, deaf=deaf), sequence)
 
-    def claims(self, player: Player, sequence: int) -> None:
+    def claims(self, remote: RemoteHolder, sequence: int) -> None:
         self.deliveries[sequence] += 1
-        holder, count = player.holder, self.deliveries[sequence]
-        lane = "echo-f" if player.copy else "echo-i"
+        holder, count = remote.holder, self.deliveries[sequence]
+        lane = "echo-f" if remote.copy else "echo-i"
         holder.attempt, holder.ack = count, fakes.ack(count, sequence).replace("echo-i", lane)
-        player.turn = sequence, count
+        remote.turn = sequence, count
         # As `workers.runner` has it: who may not be the first waits until it may.
-        player.reserved = not holder.node and player.turn == (1, 1)
-        self.players.append(player)
-        self.deliver(player, holder.claim())
+        remote.reserved = not holder.node and remote.turn == (1, 1)
+        self.remotes.append(remote)
+        self.deliver(remote, holder.claim())
 
     @rule(pick=PICK, pieces=st.integers(1, 2), order=ORDERS)
     def speaks(self, pick: int, pieces: int, order: str) -> None:
-        player = self.pick(pick)
-        if not player.over:
-            if not player.sent:
-                player.send(player.holder.start())
+        remote = self.pick(pick)
+        if not remote.over:
+            if not remote.sent:
+                remote.send(remote.holder.start())
             for _ in range(pieces):
-                piece = f"{player.holder.name}:{len(player.sent)} ".encode()
-                player.text += piece
-                player.send(player.holder.data(len(player.sent), piece))
-        self.arrive(player, order)
+                piece = f"{remote.holder.name}:{len(remote.sent)} ".encode()
+                remote.text += piece
+                remote.send(remote.holder.data(len(remote.sent), piece))
+        self.arrive(remote, order)
 
     @rule(pick=PICK, how=st.sampled_from(ENDS), order=ORDERS)
     def is_over(self, pick: int, how: str, order: str) -> None:
-        player = self.pick(pick)
-        seq, holder = len(player.sent), player.holder
-        if not player.over:
-            player.over = True
+        remote = self.pick(pick)
+        seq, holder = len(remote.sent), remote.holder
+        if not remote.over:
+            remote.over = True
             if how == "whole":
-                player.send(holder.end(seq))
+                remote.send(holder.end(seq))
             else:
                 code = "client_gone" if how == "orphaned" else "engine_failed"
-                player.send(holder.fail(seq, code, retryable=how == "retryable"))
-        self.arrive(player, order)
+                remote.send(holder.fail(seq, code, retryable=how == "retryable"))
+        self.arrive(remote, order)
 
     @rule(pick=PICK, begun=st.booleans())
     def is_alive(self, pick: int, begun: bool) -> None:
-        player = self.pick(pick)
-        if not player.over:
-            seq = len(player.sent)
-            self.deliver(player, player.holder.frame(Kind.ALIVE, seq, begun or None))
+        remote = self.pick(pick)
+        if not remote.over:
+            seq = len(remote.sent)
+            self.deliver(remote, remote.holder.frame(Kind.ALIVE, seq, begun or None))
 
     @rule(pick=PICK)
     def repeats_its_claim(self, pick: int) -> None:
-        player = self.pick(pick)
-        if not player.over:
-            self.deliver(player, player.holder.claim())
+        remote = self.pick(pick)
+        if not remote.over:
+            self.deliver(remote, remote.holder.claim())
 
     @rule(how=st.sampled_from(["silence", "revoked", "read", "read", "asked"]))
     def time_passes(self, how: str) -> None:
@@ -196,7 +198,7 @@ class Journeys(RuleBasedStateMachine):
         self.deliveries[sequence] = 0
         return sequence
 
-    @precondition(lambda self: len(self.players) > 3)
+    @precondition(lambda self: len(self.remotes) > 3)
     @rule()
     def the_client_leaves(self) -> None:
         self.ticket.fail(errors.ClientGone("left"))
@@ -217,7 +219,7 @@ class Journeys(RuleBasedStateMachine):
             self.a_copy(deaf=False, newest=True)
         else:
             self.a_worker(deaf=False)
-        last = self.players[-1]
+        last = self.remotes[-1]
         assert last.working
         self.speaks(0, 1, "as sent")
         self.is_over(0, "whole", "as sent")
@@ -226,30 +228,30 @@ class Journeys(RuleBasedStateMachine):
 
     # What comes of it
 
-    def pick(self, index: int) -> Player:
+    def pick(self, index: int) -> RemoteHolder:
         """One of the last that claimed, mostly."""
-        return self.players[-1 - max(0, index - 5) % len(self.players)]
+        return self.remotes[-1 - max(0, index - 5) % len(self.remotes)]
 
-    def arrive(self, player: Player, order: str) -> None:
+    def arrive(self, remote: RemoteHolder, order: str) -> None:
         if order == "not yet":
             return
-        wire, player.wire = player.wire, []
+        wire, remote.wire = remote.wire, []
         if order == "backwards":
             wire.reverse()
         for frame in wire * (2 if order == "twice" else 1):
-            self.deliver(player, frame)
+            self.deliver(remote, frame)
 
-    def deliver(self, player: Player, frame: Frame) -> None:
+    def deliver(self, remote: RemoteHolder, frame: Frame) -> None:
         wanted = self.ticket.wanted
         self.ticket.frame(frame, self.now)
-        went = frame.kind == Kind.CLAIM and self.told(player, Op.GO)
-        if went and not player.holder.node and not player.copy and not player.working:
+        went = frame.kind == Kind.CLAIM and self.told(remote, Op.GO)
+        if went and not remote.holder.node and not remote.copy and not remote.working:
             assert wanted, "it was not to leave the house"
             assert self.ticket.job.lane == subjects.INTERACTIVE, "its copy is for them"
         self.heed()
 
-    def told(self, player: Player, op: Op) -> bool:
-        return op in self.effects.ops(player.holder.name)
+    def told(self, remote: RemoteHolder, op: Op) -> bool:
+        return op in self.effects.ops(remote.holder.name)
 
     def heed(self) -> None:
         """Have the broker and the players do what they were told."""
@@ -259,27 +261,27 @@ class Journeys(RuleBasedStateMachine):
             self.ticket.renew()
         for said in self.effects.drain():
             if isinstance(said, Said):
-                (player,) = [p for p in self.players if p.holder.name == said.holder]
-                assert said.nonce == player.holder.nonce
-                self.obey(player, said)
+                (remote,) = [p for p in self.remotes if p.holder.name == said.holder]
+                assert said.nonce == remote.holder.nonce
+                self.obey(remote, said)
             else:
                 ack, word = said
-                assert ack in [p.holder.ack for p in self.players]
+                assert ack in [p.holder.ack for p in self.remotes]
                 ours = self.ticket.job.lane == subjects.INTERACTIVE and not self.ticket.hedged
                 assert word == b"-NAK" or self.ticket.done or not ours
 
-    def obey(self, player: Player, said: Said) -> None:
+    def obey(self, remote: RemoteHolder, said: Said) -> None:
         if said.op == Op.GO:
             assert self.ticket.error is None
-            player.working = player.granted = True
-            player.reserved = not player.holder.node
+            remote.working = remote.granted = True
+            remote.reserved = not remote.holder.node
         elif said.op == Op.RESEND:
             assert isinstance(said.argument, int)
-            player.wire += [f for f in player.sent if f.seq >= said.argument]
+            remote.wire += [f for f in remote.sent if f.seq >= said.argument]
         else:
-            player.working = False
-            player.over = player.over or not player.deaf
-            player.reserved = player.reserved and player.deaf
+            remote.working = False
+            remote.over = remote.over or not remote.deaf
+            remote.reserved = remote.reserved and remote.deaf
 
     @invariant()
     def who_works_on_it_holds_it_or_competes_for_it(self) -> None:
@@ -290,7 +292,7 @@ class Journeys(RuleBasedStateMachine):
             assert ticket.holder.node
             assert not ticket.times.first
             named.add(ticket.rival.claim.holder)
-        working = {p.holder.name for p in self.players if p.working and not p.over}
+        working = {p.holder.name for p in self.remotes if p.working and not p.over}
         assert working <= named
         if ticket.done:
             assert ticket.rival is None
@@ -299,20 +301,20 @@ class Journeys(RuleBasedStateMachine):
     def who_was_refused_has_no_money_that_counts_before_the_holders(self) -> None:
         """The holder would not be paid."""
         if self.ticket.in_cloud and self.ticket.holder is not None:
-            held = [p for p in self.players if p.holder.ack == self.ticket.holder.ack]
-            refused = [p for p in self.players if p.reserved and not p.granted]
+            held = [p for p in self.remotes if p.holder.ack == self.ticket.holder.ack]
+            refused = [p for p in self.remotes if p.reserved and not p.granted]
             assert not [p for p in refused if p.turn > held[0].turn]
 
     @invariant()
     def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
         if self.taken:
-            assert [p for p in self.players if p.text.startswith(self.taken)]
+            assert [p for p in self.remotes if p.text.startswith(self.taken)]
 
     @invariant()
     def a_whole_answer_is_all_of_one_attempt(self) -> None:
         if self.ticket.ended is not None:
             self.taken += self.ticket.take()
-            whole = [p for p in self.players if p.sent and p.sent[-1].kind == Kind.END]
+            whole = [p for p in self.remotes if p.sent and p.sent[-1].kind == Kind.END]
             assert self.taken in [p.text for p in whole]
 
     @invariant()
@@ -336,5 +338,5 @@ class Journeys(RuleBasedStateMachine):
         assert self.ticket.buffered == sum(map(len, self.ticket._pieces))
 
 
-TestJourneys = Journeys.TestCase
+TestJourneys = CloudTicketMachine.TestCase
 TestJourneys.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=30)

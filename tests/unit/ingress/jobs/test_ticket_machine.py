@@ -13,7 +13,7 @@ from schemas import errors
 from schemas.frames import Frame, Kind, Op
 from tests.unit.conftest import EXAMPLES
 from tests.unit.ingress.jobs import recorder
-from tests.unit.ingress.jobs.recorder import START, Holder, Recorder, Said
+from tests.unit.ingress.jobs.recorder import START, Holder, RecordedEffects, Said
 
 PICK = st.integers(0, 11)
 ORDERS = st.sampled_from(
@@ -29,7 +29,7 @@ WORLD = st.sampled_from(
 
 
 @dataclass
-class Player:
+class RemoteHolder:
     """A holder with a network of its own: what it sent may come late, twice, or never."""
 
     holder: Holder
@@ -51,13 +51,13 @@ class Player:
         self.wire.append(frame)
 
 
-class Tickets(RuleBasedStateMachine):
+class TicketMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.effects = Recorder()
+        self.effects = RecordedEffects()
         self.ticket: Ticket = recorder.ticket(self.effects, max_attempts=3)
         self.now = START
-        self.players: list[Player] = []
+        self.remotes: list[RemoteHolder] = []
         self.taken = b""
         self.final: tuple[object, ...] | None = None
         self.delivered = 0
@@ -71,37 +71,37 @@ class Tickets(RuleBasedStateMachine):
 
     def a_delivery(self, deaf: bool = False) -> None:
         """To a worker that claims it, and has its claim heard."""
-        number = len(self.players) + 1
+        number = len(self.remotes) + 1
         self.delivered += 1
-        player = Player(Holder(f"h{number}", self.delivered, 1000 + number), deaf)
-        self.players.append(player)
-        self.deliver(player, player.holder.claim())
+        remote = RemoteHolder(Holder(f"h{number}", self.delivered, 1000 + number), deaf)
+        self.remotes.append(remote)
+        self.deliver(remote, remote.holder.claim())
 
     # Each rule has something happen meanwhile: hypothesis leaves out some rules in each run.
 
     @rule(pick=PICK, pieces=st.integers(1, 3), order=ORDERS, meanwhile=WORLD)
     def speaks(self, pick: int, pieces: int, order: str, meanwhile: str) -> None:
         self.happens(meanwhile)
-        player = self.pick(pick)
-        if not player.over:
-            if not player.sent:
-                player.send(player.holder.start())
+        remote = self.pick(pick)
+        if not remote.over:
+            if not remote.sent:
+                remote.send(remote.holder.start())
             for _ in range(pieces):
-                piece = f"{player.holder.name}:{len(player.sent)} ".encode()
-                player.text += piece
-                player.send(player.holder.data(len(player.sent), piece))
-        self.arrive(player, order)
+                piece = f"{remote.holder.name}:{len(remote.sent)} ".encode()
+                remote.text += piece
+                remote.send(remote.holder.data(len(remote.sent), piece))
+        self.arrive(remote, order)
 
     @rule(pick=PICK, retryable=st.none() | st.booleans(), order=ORDERS, meanwhile=WORLD)
     def is_over(self, pick: int, retryable: bool | None, order: str, meanwhile: str) -> None:
         self.happens(meanwhile)
-        player = self.pick(pick)
-        seq, holder = len(player.sent), player.holder
-        if not player.over:
-            player.over = True
+        remote = self.pick(pick)
+        seq, holder = len(remote.sent), remote.holder
+        if not remote.over:
+            remote.over = True
             last = holder.end(seq) if retryable is None else holder.fail(seq, retryable=retryable)
-            player.send(last)
-        self.arrive(player, order)
+            remote.send(last)
+        self.arrive(remote, order)
 
     @rule(
         pick=PICK,
@@ -110,17 +110,17 @@ class Tickets(RuleBasedStateMachine):
     )
     def says_again(self, pick: int, what: str, meanwhile: str) -> None:
         self.happens(meanwhile)
-        player = self.pick(pick)
-        holder = player.holder
-        if what == "claim" and not player.over:
-            self.deliver(player, holder.claim())
+        remote = self.pick(pick)
+        holder = remote.holder
+        if what == "claim" and not remote.over:
+            self.deliver(remote, holder.claim())
         elif what == "alive":
-            self.deliver(player, holder.alive(len(player.sent)))
-        elif what.startswith("hole") and player.asked >= 0:  # it did not keep what is missing
-            self.deliver(player, holder.fail(player.asked, retryable=what == "hole"))
+            self.deliver(remote, holder.alive(len(remote.sent)))
+        elif what.startswith("hole") and remote.asked >= 0:  # it did not keep what is missing
+            self.deliver(remote, holder.fail(remote.asked, retryable=what == "hole"))
         elif what == "old":
-            for frame in player.sent:
-                self.deliver(player, frame)
+            for frame in remote.sent:
+                self.deliver(remote, frame)
 
     def happens(self, what: str) -> None:
         match what:
@@ -140,16 +140,16 @@ class Tickets(RuleBasedStateMachine):
             case "asked to resend":
                 self.now += 1
                 self.ticket.ask_resend(self.now)
-            case "the client leaves" if len(self.players) > 2:
+            case "the client leaves" if len(self.remotes) > 2:
                 self.ticket.fail(errors.ClientGone("left"))
             case "the client reads":
                 self.taken += self.ticket.take()
         self.heed()
 
-    def arrive(self, player: Player, order: str) -> None:
+    def arrive(self, remote: RemoteHolder, order: str) -> None:
         if order == "not yet":
             return
-        wire, player.wire = player.wire, []
+        wire, remote.wire = remote.wire, []
         if order == "backwards":
             wire.reverse()
         elif order == "twice":
@@ -157,15 +157,15 @@ class Tickets(RuleBasedStateMachine):
         elif order == "the last alone":
             wire = wire[-1:]
         for frame in wire:
-            self.deliver(player, frame)
+            self.deliver(remote, frame)
 
     # What comes of it
 
-    def pick(self, index: int) -> Player:
+    def pick(self, index: int) -> RemoteHolder:
         """The last that claimed, mostly, as it is the one that may hold the job."""
-        return self.players[-1 - max(0, index - 8) % len(self.players)]
+        return self.remotes[-1 - max(0, index - 8) % len(self.remotes)]
 
-    def deliver(self, player: Player, frame: Frame) -> None:
+    def deliver(self, remote: RemoteHolder, frame: Frame) -> None:
         ticket = self.ticket
         before, heard, last = ticket.holder, ticket.times.heard, ticket.attempt
         ticket.frame(frame, self.now)
@@ -179,36 +179,36 @@ class Tickets(RuleBasedStateMachine):
     def heed(self) -> None:
         """Have the players do what they were told, and check who was told to go."""
         holder = self.ticket.holder
-        for player in self.players:
-            player.granted = player.granted and holder is not None and (
-                holder.holder == player.holder.name
+        for remote in self.remotes:
+            remote.granted = remote.granted and holder is not None and (
+                holder.holder == remote.holder.name
             )  # fmt: skip
         for said in self.effects.drain():
             if isinstance(said, Said):
-                (player,) = [p for p in self.players if p.holder.name == said.holder]
-                self.obey(player, said)
+                (remote,) = [p for p in self.remotes if p.holder.name == said.holder]
+                self.obey(remote, said)
             else:
                 ack, word = said
                 assert word == (b"+TERM" if self.ticket.done else b"-NAK")
-                assert ack in [p.holder.ack for p in self.players]
+                assert ack in [p.holder.ack for p in self.remotes]
 
-    def obey(self, player: Player, said: Said) -> None:
+    def obey(self, remote: RemoteHolder, said: Said) -> None:
         ticket = self.ticket
-        assert said.nonce == player.holder.nonce
+        assert said.nonce == remote.holder.nonce
         if said.op == Op.GO:
             assert ticket.error is None
-            assert not [p for p in self.players if p.granted and p is not player]
+            assert not [p for p in self.remotes if p.granted and p is not remote]
             assert ticket.holder is not None
-            assert ticket.holder.holder == player.holder.name
-            player.granted = True
+            assert ticket.holder.holder == remote.holder.name
+            remote.granted = True
         elif said.op == Op.RESEND:
             assert isinstance(said.argument, int)
-            player.asked = said.argument
-            player.wire += [f for f in player.sent if f.seq >= said.argument]
+            remote.asked = said.argument
+            remote.wire += [f for f in remote.sent if f.seq >= said.argument]
         else:
             assert said.op != Op.GONE or ticket.done
-            player.granted = False
-            player.over = player.over or not player.deaf
+            remote.granted = False
+            remote.over = remote.over or not remote.deaf
             if said.argument:
                 assert isinstance(ticket.error, errors.EngineFailed)
                 assert ticket.tries == 3
@@ -216,13 +216,13 @@ class Tickets(RuleBasedStateMachine):
     @invariant()
     def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
         if self.taken:
-            assert [p for p in self.players if p.text.startswith(self.taken)]
+            assert [p for p in self.remotes if p.text.startswith(self.taken)]
 
     @invariant()
     def a_whole_answer_is_all_of_one_attempt(self) -> None:
         if self.ticket.ended is not None:
             self.taken += self.ticket.take()
-            whole = [p for p in self.players if p.sent and p.sent[-1].kind == Kind.END]
+            whole = [p for p in self.remotes if p.sent and p.sent[-1].kind == Kind.END]
             assert self.taken in [p.text for p in whole]
 
     @invariant()
@@ -233,7 +233,7 @@ class Tickets(RuleBasedStateMachine):
 
     @invariant()
     def one_at_most_was_told_to_go(self) -> None:
-        assert sum(player.granted for player in self.players) <= 1
+        assert sum(remote.granted for remote in self.remotes) <= 1
 
     @invariant()
     def there_is_one_outcome_and_it_stays(self) -> None:
@@ -256,5 +256,5 @@ class Tickets(RuleBasedStateMachine):
         assert self.ticket.buffered == sum(map(len, self.ticket._pieces))
 
 
-TestTickets = Tickets.TestCase
+TestTickets = TicketMachine.TestCase
 TestTickets.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=30)

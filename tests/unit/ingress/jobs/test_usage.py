@@ -13,7 +13,7 @@ from schemas.frames import Frame
 from schemas.usage import Served
 from tests.unit.fakes import FakeBus
 from tests.unit.ingress.jobs import recorder
-from tests.unit.ingress.jobs.recorder import START, Holder, Recorder
+from tests.unit.ingress.jobs.recorder import START, Holder, RecordedEffects
 
 A = Holder("a", 1)
 DAY = 20_000 * 86_400.0
@@ -26,7 +26,7 @@ def day(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ticket(*frames: Frame) -> Ticket:
-    made = recorder.ticket(Recorder())
+    made = recorder.ticket(RecordedEffects())
     for frame in frames:
         made.frame(frame, START)
     return made

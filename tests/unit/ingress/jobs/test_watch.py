@@ -19,13 +19,13 @@ from schemas.frames import Op, unpack_control
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, card, message
-from tests.unit.ingress.jobs.recorder import Cloud, Holder
+from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
 A, B = Holder("a", 1), Holder("b", 2)
 SILENCE = Settings().ingress.silence
 
 
-class Post:
+class WatchSetup:
     """A watch over one ticket. `now` is monotonic; `wall` is in milliseconds after its arrival."""
 
     def __init__(self, bus: FakeBus, grace: float = 0.0) -> None:
@@ -52,193 +52,195 @@ class Post:
 
 
 @pytest.fixture
-async def post(bus: FakeBus) -> AsyncIterator[Post]:
-    made = Post(bus)
+async def setup(bus: FakeBus) -> AsyncIterator[WatchSetup]:
+    made = WatchSetup(bus)
     yield made
     made.watch.close()
 
 
-async def test_all_is_well_for_a_while(post: Post) -> None:
-    ticket = await post.submit()
-    ticket.frame(A.claim(), post.now)
-    post.check(ticket, 1.0, wall=29)
-    assert (ticket.done, post.told("a")) == (False, [Op.GO])
+async def test_all_is_well_for_a_while(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
+    ticket.frame(A.claim(), setup.now)
+    setup.check(ticket, 1.0, wall=29)
+    assert (ticket.done, setup.told("a")) == (False, [Op.GO])
 
 
-async def test_the_whole_answer_has_a_deadline(post: Post) -> None:
-    ticket = await post.submit()
-    ticket.frame(A.claim(), post.now)
-    ticket.frame(A.start(), post.now)
-    ticket.frame(A.data(1, b"x"), post.now)
-    post.check(ticket, 0, wall=59)
+async def test_the_whole_answer_has_a_deadline(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
+    ticket.frame(A.claim(), setup.now)
+    ticket.frame(A.start(), setup.now)
+    ticket.frame(A.data(1, b"x"), setup.now)
+    setup.check(ticket, 0, wall=59)
     assert not ticket.done
-    post.check(ticket, 0, wall=60.01)
+    setup.check(ticket, 0, wall=60.01)
     assert isinstance(ticket.error, errors.DeadlineExceeded)
     assert "60.0 s" in ticket.error.message
     assert "node-a" in ticket.error.message
-    assert post.told("a")[-1] == Op.CANCEL
+    assert setup.told("a")[-1] == Op.CANCEL
 
 
-async def test_the_first_token_has_a_deadline(post: Post) -> None:
-    ticket = await post.submit()
-    post.check(ticket, 0, wall=30.01)
+async def test_the_first_token_has_a_deadline(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
+    setup.check(ticket, 0, wall=30.01)
     assert isinstance(ticket.error, errors.DeadlineExceeded)
     assert "in the queue" in ticket.error.message
 
 
-async def test_what_is_late_at_a_provider_says_so(post: Post) -> None:
-    ticket = await post.submit()
+async def test_what_is_late_at_a_provider_says_so(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
     ticket.wanted = 1.0
-    ticket.frame(Cloud("fb", 1).claim(), post.now)
-    post.check(ticket, 0, wall=60.01)
+    ticket.frame(FallbackHolder("fb", 1).claim(), setup.now)
+    setup.check(ticket, 0, wall=60.01)
     assert ticket.error is not None
     assert "the request was at a provider" in ticket.error.message
 
 
-async def test_a_publish_that_is_not_confirmed_is_a_503(post: Post) -> None:
-    ticket = await post.submit()
+async def test_a_publish_that_is_not_confirmed_is_a_503(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
     ticket.sequence = 0
-    post.check(ticket, watches.STORE_PATIENCE)
+    setup.check(ticket, watches.STORE_PATIENCE)
     assert not ticket.done
-    post.check(ticket, watches.STORE_PATIENCE + 0.1)
+    setup.check(ticket, watches.STORE_PATIENCE + 0.1)
     assert isinstance(ticket.error, errors.BrokerUnavailable)
 
 
-async def test_a_claim_is_as_good_as_a_confirmation(post: Post) -> None:
-    ticket = await post.submit()
+async def test_a_claim_is_as_good_as_a_confirmation(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
     ticket.sequence = 0
-    ticket.frame(A.claim(), post.now + 5)
-    post.check(ticket, watches.STORE_PATIENCE + 0.1)
+    ticket.frame(A.claim(), setup.now + 5)
+    setup.check(ticket, watches.STORE_PATIENCE + 0.1)
     assert not ticket.done
 
 
-async def test_a_silent_holder_is_asked_then_revoked(post: Post) -> None:
-    ticket = await post.submit()
-    ticket.frame(A.claim(), post.now)
-    post.check(ticket, watches.ASK_AFTER)
-    assert post.told("a") == [Op.GO]
-    post.check(ticket, watches.ASK_AFTER + 0.1)
-    assert post.told("a") == [Op.GO, Op.RESEND]
-    post.check(ticket, SILENCE + 0.1)
-    assert post.told("a") == [Op.GO, Op.RESEND, Op.DROP]
-    assert post.bus.to(A.ack) == [b"-NAK"]
+async def test_a_silent_holder_is_asked_then_revoked(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
+    ticket.frame(A.claim(), setup.now)
+    setup.check(ticket, watches.ASK_AFTER)
+    assert setup.told("a") == [Op.GO]
+    setup.check(ticket, watches.ASK_AFTER + 0.1)
+    assert setup.told("a") == [Op.GO, Op.RESEND]
+    setup.check(ticket, SILENCE + 0.1)
+    assert setup.told("a") == [Op.GO, Op.RESEND, Op.DROP]
+    assert setup.bus.to(A.ack) == [b"-NAK"]
 
 
-async def test_while_the_broker_is_away_nobody_is_silent(post: Post) -> None:
-    ticket = await post.submit()
-    ticket.frame(A.claim(), post.now)
-    post.bus.up = False
-    post.check(ticket, 20)
-    assert ticket.times.heard == post.now + 20
+async def test_while_the_broker_is_away_nobody_is_silent(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
+    ticket.frame(A.claim(), setup.now)
+    setup.bus.up = False
+    setup.check(ticket, 20)
+    assert ticket.times.heard == setup.now + 20
     assert ticket.holder
 
 
 async def test_a_known_model_that_nobody_serves_is_a_503_after_the_claim_deadline(
-    post: Post,
+    setup: WatchSetup,
 ) -> None:
-    ticket = await post.submit(claim=2)
-    post.check(ticket, 60)
+    ticket = await setup.submit(claim=2)
+    setup.check(ticket, 60)
     assert not ticket.done  # somebody serves it: it waits for a slot
-    post.catalog.forget("a")
-    post.now += 1.9
-    post.check(ticket, 0)
+    setup.catalog.forget("a")
+    setup.now += 1.9
+    setup.check(ticket, 0)
     assert not ticket.done
-    post.now += 0.2
-    post.check(ticket, 0)
+    setup.now += 0.2
+    setup.check(ticket, 0)
     assert isinstance(ticket.error, errors.NoWorker)
     assert ticket.error.retry_after
 
 
-async def test_a_job_that_lost_its_holder_has_its_whole_patience_again(post: Post) -> None:
-    post.catalog.forget("a")
-    ticket = await post.submit(claim=2)
-    ticket.frame(A.claim(), post.now + 10)
-    ticket.revoke("disconnected", post.now + 10)
-    post.now += 11.9
-    post.check(ticket, 0)
+async def test_a_job_that_lost_its_holder_has_its_whole_patience_again(setup: WatchSetup) -> None:
+    setup.catalog.forget("a")
+    ticket = await setup.submit(claim=2)
+    ticket.frame(A.claim(), setup.now + 10)
+    ticket.revoke("disconnected", setup.now + 10)
+    setup.now += 11.9
+    setup.check(ticket, 0)
     assert not ticket.done
-    post.check(ticket, 0.2)
+    setup.check(ticket, 0.2)
     assert isinstance(ticket.error, errors.NoWorker)
 
 
-async def test_a_job_that_found_no_other_holder_is_looked_for(post: Post) -> None:
-    ticket = await post.submit()
-    post.check(ticket, watches.RESTORE_AFTER + 1)
-    assert post.bus.api_calls == []
-    ticket.frame(A.claim(), post.now)
-    ticket.revoke("disconnected", post.now)
-    post.check(ticket, watches.RESTORE_AFTER + 0.1)
-    post.check(ticket, watches.RESTORE_AFTER + 0.2)
+async def test_a_job_that_found_no_other_holder_is_looked_for(setup: WatchSetup) -> None:
+    ticket = await setup.submit()
+    setup.check(ticket, watches.RESTORE_AFTER + 1)
+    assert setup.bus.api_calls == []
+    ticket.frame(A.claim(), setup.now)
+    ticket.revoke("disconnected", setup.now)
+    setup.check(ticket, watches.RESTORE_AFTER + 0.1)
+    setup.check(ticket, watches.RESTORE_AFTER + 0.2)
     await fakes.turns()
-    assert post.bus.api_calls == [("STREAM.MSG.GET.JOBS", {"seq": 9})]
+    assert setup.bus.api_calls == [("STREAM.MSG.GET.JOBS", {"seq": 9})]
 
 
 def event(client: int, server: str = "S") -> bytes:
     return orjson.dumps({"server": {"id": server}, "client": {"id": client}})
 
 
-async def test_a_lost_connection_revokes_what_its_worker_held(post: Post) -> None:
-    await post.watch.open()
-    held, other = await post.submit(), await post.submit()
+async def test_a_lost_connection_revokes_what_its_worker_held(setup: WatchSetup) -> None:
+    await setup.watch.open()
+    held, other = await setup.submit(), await setup.submit()
     before = time.monotonic() - 1
     held.frame(A.claim(), before)
     other.frame(Holder("b", 1).claim(), before)
-    post.bus.deliver(message(subjects.DISCONNECTS, event(99)))
-    post.bus.deliver(message(subjects.DISCONNECTS, event(1, "T")))
+    setup.bus.deliver(message(subjects.DISCONNECTS, event(99)))
+    setup.bus.deliver(message(subjects.DISCONNECTS, event(1, "T")))
     await fakes.turns()
     assert held.holder is not None
-    post.bus.deliver(message(subjects.DISCONNECTS, event(1)))
+    setup.bus.deliver(message(subjects.DISCONNECTS, event(1)))
     async with asyncio.timeout(fakes.PATIENCE):
         while held.holder is not None:
             await held.change()
-    assert post.bus.to(A.ack) == [b"-NAK"]
+    assert setup.bus.to(A.ack) == [b"-NAK"]
     assert other.holder is not None
-    assert not post.catalog.serves("m")
+    assert not setup.catalog.serves("m")
 
 
 @pytest.mark.parametrize("by", ["card", "frame"])
 async def test_a_worker_that_is_back_within_the_grace_keeps_its_jobs(bus: FakeBus, by: str) -> None:
-    post = Post(bus, grace=0.01)
-    ticket = await post.submit()
+    setup = WatchSetup(bus, grace=0.01)
+    ticket = await setup.submit()
     ticket.frame(A.claim(), time.monotonic())
-    burying = asyncio.create_task(post.watch._bury("a", time.monotonic()))
+    burying = asyncio.create_task(setup.watch._bury("a", time.monotonic()))
     await fakes.turns(2)
     if by == "card":
-        post.now = time.monotonic()
-        post.catalog.hear(card("a", "m", client=2))
+        setup.now = time.monotonic()
+        setup.catalog.hear(card("a", "m", client=2))
     else:
         ticket.frame(A.alive(0), time.monotonic())
     await burying
     assert ticket.holder is not None
 
 
-async def test_cards_are_heard_and_rubbish_is_not(post: Post) -> None:
-    await post.watch.open()
-    post.bus.deliver(message("hb.b", b"rubbish"))
-    post.bus.deliver(message("hb.b", card("b", "n").pack()))
-    assert post.catalog.serves("n")
+async def test_cards_are_heard_and_rubbish_is_not(setup: WatchSetup) -> None:
+    await setup.watch.open()
+    setup.bus.deliver(message("hb.b", b"rubbish"))
+    setup.bus.deliver(message("hb.b", card("b", "n").pack()))
+    assert setup.catalog.serves("n")
 
 
-async def test_after_a_reconnection_all_clocks_start_anew(post: Post) -> None:
-    await post.watch.open()
-    post.now += 60
-    await post.bus.reconnect()
-    assert post.catalog.expire() == []
+async def test_after_a_reconnection_all_clocks_start_anew(setup: WatchSetup) -> None:
+    await setup.watch.open()
+    setup.now += 60
+    await setup.bus.reconnect()
+    assert setup.catalog.expire() == []
 
 
-async def test_the_sweep_looks_at_every_ticket(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sweep_looks_at_every_ticket(
+    setup: WatchSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watches, "SWEEP", 0)
-    ticket = await post.submit(total=0.001, first=0.001)
-    post.catalog.hear(card("old", "o"))
-    post.now += 60
-    await post.watch.open()
+    ticket = await setup.submit(total=0.001, first=0.001)
+    setup.catalog.hear(card("old", "o"))
+    setup.now += 60
+    await setup.watch.open()
     async with asyncio.timeout(fakes.PATIENCE):
         await ticket.whole()
     assert isinstance(ticket.error, errors.DeadlineExceeded)
-    assert not post.catalog.serves("o")
+    assert not setup.catalog.serves("o")
 
 
-async def test_models_are_learned_from_all_pages_of_consumers(post: Post) -> None:
+async def test_models_are_learned_from_all_pages_of_consumers(setup: WatchSetup) -> None:
     names = [f"m{i}" for i in range(5)]
 
     def page(verb: str, body: Any) -> dict[str, Any]:
@@ -248,16 +250,16 @@ async def test_models_are_learned_from_all_pages_of_consumers(post: Post) -> Non
         ]
         return {"total": 6, "consumers": [*found, {"config": {}}][:2] or None}
 
-    post.bus.api_answer = page
-    await post.watch.learn()
-    assert post.catalog.known() == ["m", *names]
-    assert not post.catalog.serves("m0")
+    setup.bus.api_answer = page
+    await setup.watch.learn()
+    assert setup.catalog.known() == ["m", *names]
+    assert not setup.catalog.serves("m0")
 
 
-async def look(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+async def look(setup: WatchSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait until the watch has looked at each ticket once, two at most."""
     looks, looked = [0], asyncio.Event()
-    check = post.watch._check
+    check = setup.watch._check
 
     def counted(*said: Any) -> None:
         check(*said)
@@ -265,35 +267,35 @@ async def look(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
         if looks[0] == 2:
             looked.set()
 
-    monkeypatch.setattr(post.watch, "_check", counted)
+    monkeypatch.setattr(setup.watch, "_check", counted)
     async with asyncio.timeout(fakes.PATIENCE):
         await looked.wait()
 
 
 async def test_a_clock_that_is_put_right_ends_no_request(
-    post: Post, monkeypatch: pytest.MonkeyPatch
+    setup: WatchSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticket = await post.submit()
+    ticket = await setup.submit()
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + 3600)
-    await post.watch.open()
-    await look(post, monkeypatch)
+    await setup.watch.open()
+    await look(setup, monkeypatch)
     assert ticket.error is None
 
 
 async def test_while_this_process_stood_still_nobody_was_silent(
-    post: Post, monkeypatch: pytest.MonkeyPatch
+    setup: WatchSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticket = await post.submit()
-    ticket.frame(A.claim(), post.now)
-    unstored = await post.submit()
+    ticket = await setup.submit()
+    ticket.frame(A.claim(), setup.now)
+    unstored = await setup.submit()
     unstored.sequence = 0
-    await post.watch.open()
+    await setup.watch.open()
     await fakes.turns()
     clock, later = time.monotonic, SILENCE + 10
     monkeypatch.setattr(time, "monotonic", lambda: clock() + later)
-    post.now += later
-    await look(post, monkeypatch)
+    setup.now += later
+    await look(setup, monkeypatch)
     assert ticket.holder is not None
     assert unstored.error is None
-    assert post.catalog.serves("m")
+    assert setup.catalog.serves("m")

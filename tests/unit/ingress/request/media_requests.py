@@ -18,7 +18,7 @@ from schemas import settings
 from schemas.errors import HeadraceError
 from schemas.nodes import ServedModel
 from tests.unit import fakes
-from tests.unit.ingress.request.web_site import png
+from tests.unit.ingress.request.web_server import png
 
 PICTURE = base64.b64encode(png()).decode()
 DATA_URL = f"data:image/png;base64,{PICTURE}"
@@ -27,7 +27,7 @@ MP3 = base64.b64encode(b"\xff\xfb\x90\x64" + bytes(40)).decode()
 URL = "https://pictures.example/a.jpg"
 
 
-class Web(Fetcher):
+class FakeFetcher(Fetcher):
     """`pages`: what lies where; a message where it is a str."""
 
     def __init__(self, **pages: bytes | str) -> None:
@@ -68,13 +68,13 @@ def catalog(*modalities: str, kind: str = "llamacpp") -> Catalog:
     return found
 
 
-def media(web: Web | None = None, known: Catalog | None = None, **config: Any) -> Media:
+def media(web: FakeFetcher | None = None, known: Catalog | None = None, **config: Any) -> Media:
     chosen = known or catalog("vision", "audio")
-    return Media(settings.Ingress(**config), chosen, web or Web())
+    return Media(settings.Ingress(**config), chosen, web or FakeFetcher())
 
 
 async def resolve(
-    document: dict[str, Any], web: Web | None = None, endpoint: str = CHAT, **more: Any
+    document: dict[str, Any], web: FakeFetcher | None = None, endpoint: str = CHAT, **more: Any
 ) -> bytes:
     body = orjson.dumps(document)
     made = media(web, **more)

@@ -14,14 +14,20 @@ from aiohttp.abc import AbstractResolver
 from ingress.request.addresses import is_public
 from ingress.request.fetch import REDIRECTS, Fetcher, FetchError
 from schemas import settings
-from tests.unit.ingress.request.web_site import INSIDE, OUTSIDE, Names, Site, open_site
+from tests.unit.ingress.request.web_server import (
+    INSIDE,
+    OUTSIDE,
+    FakeResolver,
+    WebServer,
+    web_server,
+)
 
 EVERY_PORT = list(range(1, 65_536))
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    async with open_site() as opened:
+async def server() -> AsyncIterator[WebServer]:
+    async with web_server() as opened:
         yield opened
 
 
@@ -45,27 +51,27 @@ async def refused(url: str, names: AbstractResolver | None = None, **config: Any
     return str(fault.value)
 
 
-async def test_a_picture_is_fetched(site: Site) -> None:
-    async with fetching(Names(pictures_example=[OUTSIDE])) as fetcher:
-        found = await fetcher.get(site.url("pictures.example"), "image/")
-    assert (found.content, found.content_type) == (site.content, "image/png")
-    assert site.asked == [("pictures.example", "/picture.png")]
+async def test_a_picture_is_fetched(server: WebServer) -> None:
+    async with fetching(FakeResolver(pictures_example=[OUTSIDE])) as fetcher:
+        found = await fetcher.get(server.url("pictures.example"), "image/")
+    assert (found.content, found.content_type) == (server.content, "image/png")
+    assert server.asked == [("pictures.example", "/picture.png")]
 
 
-async def test_by_address_too(site: Site) -> None:
+async def test_by_address_too(server: WebServer) -> None:
     async with fetching() as fetcher:
-        assert (await fetcher.get(site.url(OUTSIDE), "image/")).content == site.content
+        assert (await fetcher.get(server.url(OUTSIDE), "image/")).content == server.content
 
 
 async def test_nothing_of_this_process_goes_along(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    server: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", f"http://{INSIDE}:{site.port}")
+    monkeypatch.setenv("http_proxy", f"http://{INSIDE}:{server.port}")
     async with fetching() as fetcher:
         for _ in range(2):
-            await fetcher.get(site.url(OUTSIDE, "/cookie"), "image/")
-    assert len(site.headers) == 4
-    for headers in site.headers:
+            await fetcher.get(server.url(OUTSIDE, "/cookie"), "image/")
+    assert len(server.headers) == 4
+    for headers in server.headers:
         usual = {"Host", "Accept", "User-Agent", "Accept-Encoding", "Connection"}
         assert headers.keys() == usual
         assert headers["User-Agent"] == "headrace"
@@ -161,8 +167,8 @@ MALFORMED = [
 ]
 
 
-def world() -> Names:
-    return Names(
+def world() -> FakeResolver:
+    return FakeResolver(
         pictures_example=["93.184.215.14"],
         localhost=[INSIDE],
         inward_example=["10.1.2.3"],
@@ -191,7 +197,7 @@ async def test_nobody_is_asked_who_is_not_public(url: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("port", [22, 25, 8080, 8222, 6379])
 async def test_nor_at_other_ports(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     no_sockets(monkeypatch)
-    names = Names(pictures_example=["93.184.215.14"])
+    names = FakeResolver(pictures_example=["93.184.215.14"])
     url = f"http://pictures.example:{port}/"
     why = await refused(url, names, public=is_public, fetch_ports=[80, 443])
     assert "port" in why
@@ -204,47 +210,47 @@ async def test_the_real_resolver_is_checked_too(monkeypatch: pytest.MonkeyPatch)
     assert "not public" in await refused("http://localhost/", public=is_public)
 
 
-async def test_it_may_be_allowed(site: Site) -> None:
+async def test_it_may_be_allowed(server: WebServer) -> None:
     async with fetching(public=is_public, fetch_private=True) as fetcher:
-        found = await fetcher.get(site.url(INSIDE), "image/")
-    assert found.content == site.content
+        found = await fetcher.get(server.url(INSIDE), "image/")
+    assert found.content == server.content
 
 
 # A name that leads elsewhere the next time, and redirects.
 
 
-async def test_a_name_that_changes_between_two_questions(site: Site) -> None:
-    names = Names(rebound_example=[[OUTSIDE], [INSIDE]])
-    site.targets = {"/again": site.url("rebound.example")}
-    assert "not public" in await refused(site.url("rebound.example", "/again"), names)
-    assert site.asked == [("rebound.example", "/again")]
+async def test_a_name_that_changes_between_two_questions(server: WebServer) -> None:
+    names = FakeResolver(rebound_example=[[OUTSIDE], [INSIDE]])
+    server.targets = {"/again": server.url("rebound.example")}
+    assert "not public" in await refused(server.url("rebound.example", "/again"), names)
+    assert server.asked == [("rebound.example", "/again")]
 
 
-async def test_the_address_itself_is_checked_when_its_socket_is_made(site: Site) -> None:
+async def test_the_address_itself_is_checked_when_its_socket_is_made(server: WebServer) -> None:
     answers = iter([True, False])
-    names = Names(pictures_example=[INSIDE])
-    why = await refused(site.url("pictures.example"), names, public=lambda _: next(answers))
+    names = FakeResolver(pictures_example=[INSIDE])
+    why = await refused(server.url("pictures.example"), names, public=lambda _: next(answers))
     assert "not public" in why
-    assert site.asked == []
+    assert server.asked == []
 
 
-async def test_all_addresses_of_a_name_have_to_be_public(site: Site) -> None:
-    names = Names(mixed_example=[OUTSIDE, INSIDE])
-    assert "not public" in await refused(site.url("mixed.example"), names)
-    assert site.asked == []
+async def test_all_addresses_of_a_name_have_to_be_public(server: WebServer) -> None:
+    names = FakeResolver(mixed_example=[OUTSIDE, INSIDE])
+    assert "not public" in await refused(server.url("mixed.example"), names)
+    assert server.asked == []
 
 
-async def test_redirects_are_followed(site: Site) -> None:
-    names = Names(pictures_example=[OUTSIDE], other_example=[OUTSIDE])
-    site.targets = {
+async def test_redirects_are_followed(server: WebServer) -> None:
+    names = FakeResolver(pictures_example=[OUTSIDE], other_example=[OUTSIDE])
+    server.targets = {
         "/a": "/b",
-        "/b": site.url("other.example", "/c"),
-        "/c": f"//pictures.example:{site.port}/picture.png",
+        "/b": server.url("other.example", "/c"),
+        "/c": f"//pictures.example:{server.port}/picture.png",
     }
     async with fetching(names) as fetcher:
-        found = await fetcher.get(site.url("pictures.example", "/a"), "image/")
-    assert found.content == site.content
-    assert len(site.asked) == 4
+        found = await fetcher.get(server.url("pictures.example", "/a"), "image/")
+    assert found.content == server.content
+    assert len(server.asked) == 4
 
 
 @pytest.mark.parametrize(
@@ -265,18 +271,18 @@ async def test_redirects_are_followed(site: Site) -> None:
         "\\\\127.0.0.1\\picture.png",
     ],
 )
-async def test_redirects_lead_to_no_other_place(site: Site, target: str) -> None:
-    names = Names(inward_example=[INSIDE], outside_example=[OUTSIDE])
-    site.targets = {"/out": target.format(port=site.port)}
-    await refused(site.url("outside.example", "/out"), names)
-    assert site.asked[0] == ("outside.example", "/out")
-    assert all(path != "/picture.png" for _, path in site.asked)
+async def test_redirects_lead_to_no_other_place(server: WebServer, target: str) -> None:
+    names = FakeResolver(inward_example=[INSIDE], outside_example=[OUTSIDE])
+    server.targets = {"/out": target.format(port=server.port)}
+    await refused(server.url("outside.example", "/out"), names)
+    assert server.asked[0] == ("outside.example", "/out")
+    assert all(path != "/picture.png" for _, path in server.asked)
 
 
-async def test_redirects_end(site: Site) -> None:
-    assert "redirects more than" in await refused(site.url(OUTSIDE, "/loop"))
-    assert len(site.asked) == REDIRECTS + 1
-    assert "nowhere" in await refused(site.url(OUTSIDE, "/nowhere"))
+async def test_redirects_end(server: WebServer) -> None:
+    assert "redirects more than" in await refused(server.url(OUTSIDE, "/loop"))
+    assert len(server.asked) == REDIRECTS + 1
+    assert "nowhere" in await refused(server.url(OUTSIDE, "/nowhere"))
 
 
 # Answers that are not what was asked for.
@@ -286,34 +292,34 @@ async def test_redirects_end(site: Site) -> None:
     ("path", "why"),
     [("/missing", "status 404"), ("/html", "'text/html'"), ("/gzip", "compressed")],
 )
-async def test_answers_that_are_no_picture(site: Site, path: str, why: str) -> None:
-    site.content = gzip.compress(bytes(10_000_000))
-    assert why in await refused(site.url(OUTSIDE, path))
+async def test_answers_that_are_no_picture(server: WebServer, path: str, why: str) -> None:
+    server.content = gzip.compress(bytes(10_000_000))
+    assert why in await refused(server.url(OUTSIDE, path))
 
 
-async def test_a_size_that_is_announced_is_believed(site: Site) -> None:
-    site.content = bytes(5001)
-    assert "5000 bytes" in await refused(site.url(OUTSIDE), fetch_size=5000)
-    site.content = bytes(5000)
+async def test_a_size_that_is_announced_is_believed(server: WebServer) -> None:
+    server.content = bytes(5001)
+    assert "5000 bytes" in await refused(server.url(OUTSIDE), fetch_size=5000)
+    server.content = bytes(5000)
     async with fetching(fetch_size=5000) as fetcher:
-        assert len((await fetcher.get(site.url(OUTSIDE), "image/")).content) == 5000
+        assert len((await fetcher.get(server.url(OUTSIDE), "image/")).content) == 5000
 
 
-async def test_an_answer_without_end_is_cut(site: Site) -> None:
-    assert "bytes" in await refused(site.url(OUTSIDE, "/endless"), fetch_size=100_000)
+async def test_an_answer_without_end_is_cut(server: WebServer) -> None:
+    assert "bytes" in await refused(server.url(OUTSIDE, "/endless"), fetch_size=100_000)
     async with asyncio.timeout(5):
-        await site.left.wait()
+        await server.left.wait()
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for(site: Site) -> None:
-    why = await refused(site.url(OUTSIDE, "/silent"), fetch_timeout=0.05)
+async def test_an_answer_that_does_not_come_is_not_waited_for(server: WebServer) -> None:
+    why = await refused(server.url(OUTSIDE, "/silent"), fetch_timeout=0.05)
     assert why == "did not answer in full within 0.05 seconds."
     async with asyncio.timeout(5):
-        await site.left.wait()
+        await server.left.wait()
 
 
-async def test_who_does_not_listen_cannot_be_reached(site: Site) -> None:
-    port = site.port
+async def test_who_does_not_listen_cannot_be_reached(server: WebServer) -> None:
+    port = server.port
     async with asyncio.timeout(5):
         # Bound to another address of this machine alone.
         why = await refused(f"http://127.0.0.3:{port}/", public=lambda _: True)
@@ -347,17 +353,17 @@ async def test_broken_answers(answer: bytes) -> None:
     assert why.endswith(".")
 
 
-async def test_it_can_be_switched_off(site: Site) -> None:
-    assert "data URLs alone" in await refused(site.url(OUTSIDE), fetch_size=0)
-    assert site.asked == []
+async def test_it_can_be_switched_off(server: WebServer) -> None:
+    assert "data URLs alone" in await refused(server.url(OUTSIDE), fetch_size=0)
+    assert server.asked == []
 
 
-async def test_who_stops_waiting_stops_the_fetch(site: Site) -> None:
+async def test_who_stops_waiting_stops_the_fetch(server: WebServer) -> None:
     async with fetching() as fetcher:
-        task = asyncio.create_task(fetcher.get(site.url(OUTSIDE, "/silent"), "image/"))
-        await site.until("/silent")
+        task = asyncio.create_task(fetcher.get(server.url(OUTSIDE, "/silent"), "image/"))
+        await server.until("/silent")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         async with asyncio.timeout(5):
-            await site.left.wait()
+            await server.left.wait()

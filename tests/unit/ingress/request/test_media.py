@@ -23,7 +23,7 @@ from tests.unit.ingress.request.media_requests import (
     PICTURE,
     URL,
     WAV,
-    Web,
+    FakeFetcher,
     catalog,
     chat,
     fault,
@@ -33,7 +33,7 @@ from tests.unit.ingress.request.media_requests import (
     resolve,
     sound,
 )
-from tests.unit.ingress.request.web_site import png
+from tests.unit.ingress.request.web_server import png
 
 # What is left as it is.
 
@@ -153,7 +153,7 @@ async def test_recordings_that_are_none(data: str, kind: str, why: str) -> None:
     ],
 )
 async def test_a_model_without_the_sense(part: dict[str, Any], param: str, word: str) -> None:
-    web = Web()
+    web = FakeFetcher()
     found = await fault(chat(part), web, known=catalog())
     assert found.param == f"{AT}.{param}"
     assert word in found.message
@@ -177,7 +177,7 @@ async def test_a_model_that_is_away_may_have_it() -> None:
 
 
 async def test_addresses_become_data_urls() -> None:
-    web = Web(**{"http://b.example/": png(3, 3)})
+    web = FakeFetcher(**{"http://b.example/": png(3, 3)})
     document = chat(image(URL, detail="high"), image(DATA_URL), image("http://b.example/"))
     found = orjson.loads(await resolve(document, web))
     parts = found["messages"][0]["content"]
@@ -189,7 +189,7 @@ async def test_addresses_become_data_urls() -> None:
 
 
 async def test_an_address_that_cannot_be_fetched() -> None:
-    web = Web(**{"http://b.example/": "answers with status 404."})
+    web = FakeFetcher(**{"http://b.example/": "answers with status 404."})
     found = await fault(chat(image(URL), image("http://b.example/")), web)
     where = "messages[0].content[2].image_url"
     assert isinstance(found, InvalidRequest)
@@ -199,18 +199,18 @@ async def test_an_address_that_cannot_be_fetched() -> None:
 
 @pytest.mark.parametrize("page", [b"no picture", png(90_000, 90_000)])
 async def test_what_was_fetched_is_looked_at_too(page: bytes) -> None:
-    assert (await fault(chat(image(URL)), Web(**{URL: page}))).param == f"{AT}.image_url"
+    assert (await fault(chat(image(URL)), FakeFetcher(**{URL: page}))).param == f"{AT}.image_url"
 
 
 async def test_all_pictures_together_have_a_limit() -> None:
-    web = Web(**{URL: png() + bytes(600_000)})
+    web = FakeFetcher(**{URL: png() + bytes(600_000)})
     found = await fault(chat(image(URL), image(URL)), web, max_body=1_000_000)
     assert isinstance(found, BodyTooLarge)
     assert "1000000 bytes" in found.message
 
 
 async def test_so_do_addresses() -> None:
-    web = Web()
+    web = FakeFetcher()
     assert await resolve(chat(*[image(URL)] * MAX_URLS), web)
     assert len(web.asked) == MAX_URLS
     found = await fault(chat(*[image(URL)] * (MAX_URLS + 1)), web)
@@ -218,7 +218,7 @@ async def test_so_do_addresses() -> None:
 
 
 async def test_one_fault_ends_the_other_fetches() -> None:
-    web = Web()
+    web = FakeFetcher()
     web.held = asyncio.Event()
     body = orjson.dumps(chat(image(URL), image("http://gone.example/")))
     task = asyncio.create_task(media(web).resolve(request(), CHAT, orjson.loads(body), body, "m"))
@@ -244,7 +244,7 @@ def gone_by_cancel(_: Request, task: asyncio.Task[bytes]) -> None:
 async def test_a_client_that_leaves_ends_them(
     go: Callable[[Request, asyncio.Task[bytes]], None], raised: type[BaseException]
 ) -> None:
-    web = Web()
+    web = FakeFetcher()
     web.held = asyncio.Event()
     asked, body = request(), orjson.dumps(chat(image(URL)))
     task = asyncio.create_task(media(web).resolve(asked, CHAT, orjson.loads(body), body, "m"))

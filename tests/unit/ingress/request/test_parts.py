@@ -17,7 +17,7 @@ from tests.unit.ingress.request.media_requests import (
     PICTURE,
     URL,
     WAV,
-    Web,
+    FakeFetcher,
     chat,
     fault,
     media,
@@ -48,7 +48,7 @@ from tests.unit.ingress.request.media_requests import (
 async def test_parts_that_an_engine_might_understand_otherwise(
     part: dict[str, Any], param: str
 ) -> None:
-    web = Web()
+    web = FakeFetcher()
     found = await fault(chat(part), web)
     assert found.param == f"{AT}.{param}"
     assert web.asked == []
@@ -128,7 +128,7 @@ async def test_messages(endpoint: str) -> None:
 )
 async def test_messages_that_are_refused(part: dict[str, Any], param: str) -> None:
     document = {"messages": [{"role": "user", "content": [part]}]}
-    web = Web(**{"file:///etc": "is no http or https address."})
+    web = FakeFetcher(**{"file:///etc": "is no http or https address."})
     found = await fault(document, web, endpoint=MESSAGES)
     assert found.param == f"messages[0].content[0].{param}"
 
@@ -164,7 +164,7 @@ ENDPOINTS = {CHAT: "messages", RESPONSES: "input", MESSAGES: "messages"}
 async def test_any_json(endpoint: str, content: list[Any], system: Any) -> None:
     items = [{"role": "user", "content": content}]
     document = {ENDPOINTS[endpoint]: items, "system": system}
-    web = Web(**{"http://a/": "is gone."})
+    web = FakeFetcher(**{"http://a/": "is gone."})
     body = orjson.dumps(document)
     try:
         found = await media(web).resolve(request(), endpoint, document, body, "m")

@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-class Shelved:
+class StoreSetup:
     """A shelf, and what its addresses say."""
 
     def __init__(self, limit: int = 1000, age: float = 60) -> None:
@@ -33,7 +33,7 @@ class Shelved:
 
 
 def test_what_was_put_is_got() -> None:
-    at = Shelved()
+    at = StoreSetup()
     place = at.put(b"abc", "image/webp")
     kept = at.shelf.get(*place)
     assert (kept.content, kept.content_type) == (b"abc", "image/webp")
@@ -42,7 +42,7 @@ def test_what_was_put_is_got() -> None:
 
 
 def test_it_expires() -> None:
-    at = Shelved(age=60)
+    at = StoreSetup(age=60)
     place = at.put()
     at.clock.now += 60
     assert at.shelf.get(*place).content == b"picture"
@@ -54,12 +54,12 @@ def test_it_expires() -> None:
 
 
 def test_each_address_is_new() -> None:
-    at = Shelved()
+    at = StoreSetup()
     assert len({at.put()[0] for _ in range(50)}) == 50
 
 
 def test_the_oldest_make_room() -> None:
-    at = Shelved(limit=10)
+    at = StoreSetup(limit=10)
     first, second, third = at.put(b"1" * 4), at.put(b"2" * 4), at.put(b"3" * 4)
     with pytest.raises(NotFound):
         at.shelf.get(*first)
@@ -68,7 +68,7 @@ def test_the_oldest_make_room() -> None:
 
 
 def test_one_larger_than_all_is_kept_alone() -> None:
-    at = Shelved(limit=10)
+    at = StoreSetup(limit=10)
     at.put(b"1" * 4)
     place = at.put(b"2" * 40)
     assert at.shelf.get(*place).content == b"2" * 40
@@ -92,20 +92,20 @@ def test_one_larger_than_all_is_kept_alone() -> None:
     ],
 )
 def test_nothing_of_it_can_be_changed(change) -> None:  # type: ignore[no-untyped-def]
-    at = Shelved()
+    at = StoreSetup()
     with pytest.raises(Forbidden):
         at.shelf.get(*change(*at.put()))
 
 
 def test_another_process_has_another_secret() -> None:
-    place = Shelved().put()
+    place = StoreSetup().put()
     with pytest.raises(Forbidden):
-        Shelved().shelf.get(*place)
+        StoreSetup().shelf.get(*place)
 
 
 @given(st.text(), st.text(), st.text())
 def test_no_made_up_address_is_taken(name: str, expires: str, signature: str) -> None:
-    at = Shelved()
+    at = StoreSetup()
     at.put()
     with pytest.raises(Forbidden):
         at.shelf.get(name, expires, signature)
@@ -113,7 +113,7 @@ def test_no_made_up_address_is_taken(name: str, expires: str, signature: str) ->
 
 @given(st.lists(st.binary(max_size=30), max_size=30))
 def test_it_never_holds_more_than_its_limit(pictures: list[bytes]) -> None:
-    at = Shelved(limit=60)
+    at = StoreSetup(limit=60)
     for picture in pictures:
         at.put(picture)
         assert at.shelf.size <= 60

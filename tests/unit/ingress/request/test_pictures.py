@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress.request.pictures import Head, NoPicture, head
-from tests.unit.ingress.request.web_site import png
+from tests.unit.ingress.request.web_server import png
 
 JPEG = (
     b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"

@@ -12,7 +12,7 @@ import pytest
 from deploy import configure
 from schemas import settings
 from schemas.settings import Settings, SettingsError
-from tests.doubles.drive import CHAT, Recorder, job
+from tests.doubles.drive import CHAT, RecordingSink, job
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import engines
@@ -124,7 +124,7 @@ async def test_it_is_started_checked_and_serves(tmp_path: Path, bus: FakeBus) ->
             assert (desk.state.kind, desk.state.slots) == ("counter", 3)
             assert [model.id for model in desk.models] == ["letters"]
             assert sum(".MSG.NEXT." in post.subject for post in bus.posts) == 3
-            sink = Recorder()
+            sink = RecordingSink()
             await engine.run(job("letters", CHAT), b"headrace", sink)
             assert (sink.status, sink.body) == (200, b"8")
             assert await engine.probe()

@@ -13,7 +13,7 @@ import pytest
 from schemas.frames import End
 from schemas.jobs import LENIENT
 from tests.doubles.base import DONE
-from tests.doubles.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.vllm.server import Vllm
 from tests.doubles.vllm.wire import RECORDED
 from workers.engines.base import EngineFault
@@ -94,10 +94,10 @@ async def test_any_name_of_the_model_will_do(server: Vllm, engine: VllmEngine) -
 
 async def test_usage_is_right_for_several_choices_and_prompts(engine: VllmEngine) -> None:
     body = orjson.dumps(chat("a b c", n=2, temperature=1, max_completion_tokens=3))
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("tiny"), body, sink)
     texts = {"prompt": ["a b", "c"], "max_tokens": 2}
-    ended = await engine.run(job("tiny", "/v1/completions"), orjson.dumps(texts), Recorder())
+    ended = await engine.run(job("tiny", "/v1/completions"), orjson.dumps(texts), RecordingSink())
 
     assert [choice["index"] for choice in sink.document["choices"]] == [0, 1]
     assert end == End(17, 6, 0, end.engine_ms)
@@ -148,7 +148,7 @@ async def test_an_error_behind_the_first_words_is_a_fault_despite_done(
     server: Vllm, engine: VllmEngine, path: str
 ) -> None:
     server.fail_after = 1
-    sink = Recorder()
+    sink = RecordingSink()
     body = orjson.dumps({**chat("a b c"), "prompt": "a b c", "stream": True})
     with pytest.raises(EngineFault, match="EngineCore encountered an issue") as caught:
         await engine.run(job("tiny", path, stream=True), body, sink)
@@ -165,7 +165,7 @@ async def test_streams_that_end_without_done_are_whole_or_not(
     server: Vllm, engine: VllmEngine, path: str
 ) -> None:
     body = {**chat("a b c", max_tokens=3), "input": "a b c", "stream": True}
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("tiny", path, stream=True), orjson.dumps(body), sink)
     server.fail_after = 1
     with pytest.raises(EngineFault, match="before its end was said"):
@@ -180,7 +180,7 @@ async def test_a_waiting_stream_has_its_head_and_the_queue_can_be_read(
 ) -> None:
     server.gate.clear()
     body = orjson.dumps(chat("a b", stream=True))
-    sinks = [Recorder() for _ in range(3)]
+    sinks = [RecordingSink() for _ in range(3)]
     runs = [asyncio.create_task(engine.run(job("tiny", stream=True), body, s)) for s in sinks]
     await asyncio.gather(*(sink.headed.wait() for sink in sinks))
     await server.seen("started", 2)
@@ -196,7 +196,7 @@ async def test_a_waiting_client_that_leaves_is_forgotten(server: Vllm, engine: V
     server.gate.clear()
     body = orjson.dumps(chat("a b"))
     before = len(server.asked(CHAT))
-    runs = [asyncio.create_task(engine.run(job("tiny"), body, Recorder())) for _ in range(3)]
+    runs = [asyncio.create_task(engine.run(job("tiny"), body, RecordingSink())) for _ in range(3)]
     await server.sent(CHAT, before + 3)
     await server.seen("started", 2)
     for run in runs:

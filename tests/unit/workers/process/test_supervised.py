@@ -19,7 +19,7 @@ from schemas import settings
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
-from tests.doubles.drive import Recorder, job
+from tests.doubles.drive import RecordingSink, job
 from tests.unit import fakes
 from workers.engines import KINDS, build
 from workers.engines.base import EngineFault, Offer, Sink
@@ -79,7 +79,7 @@ class Client:
         return End()
 
 
-class Case:
+class SupervisedSetup:
     """A supervised engine, and the clients that were made for it."""
 
     def __init__(self, script: str, **more: object) -> None:
@@ -94,7 +94,7 @@ class Case:
         return self.clients[-1]
 
     async def until_sound(self) -> Offer:
-        """As a desk asks: again and again, while it is early, or back from an end that was told."""
+        """As workers ask: again and again, while it is early, or back from an end that was told."""
         while True:
             try:
                 offer = await self.engine.discover()
@@ -128,14 +128,14 @@ class Case:
 
 
 @asynccontextmanager
-async def supervising(script: str = OPENS, **more: object) -> AsyncIterator[Case]:
-    case = Case(script, **more)
-    await case.engine.open()
+async def supervising(script: str = OPENS, **more: object) -> AsyncIterator[SupervisedSetup]:
+    setup = SupervisedSetup(script, **more)
+    await setup.engine.open()
     try:
         async with asyncio.timeout(fakes.PATIENCE):
-            yield case
+            yield setup
     finally:
-        await case.engine.close()
+        await setup.engine.close()
 
 
 @pytest.fixture(autouse=True)
@@ -163,52 +163,52 @@ def test_every_kind_can_be_started() -> None:
 async def test_started_and_served_at_its_own_address(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     more = [sys.executable, "-S", "-c", OPENS, "{port}", "-m", "{file}"]
-    async with supervising(command=more, file=str(file), env={"TOKEN": "at {port}"}) as case:
-        offer = await case.until_sound()
-        client = case.clients[-1]
+    async with supervising(command=more, file=str(file), env={"TOKEN": "at {port}"}) as setup:
+        offer = await setup.until_sound()
+        client = setup.clients[-1]
         port = urlsplit(client.url).port
         assert (offer.slots, client.told) == (2, f"-m {file} at {port}".encode())
-        assert await case.engine.probe()
-        assert await case.engine.run(job("m"), b"", Recorder()) == End()
-        pid = os.pidfd_open(case.pid)
+        assert await setup.engine.probe()
+        assert await setup.engine.run(job("m"), b"", RecordingSink()) == End()
+        pid = os.pidfd_open(setup.pid)
     with pytest.raises(ProcessLookupError):
         signal.pidfd_send_signal(pid, 0)
     os.close(pid)
     assert client.closed
-    assert case.ends == []
+    assert setup.ends == []
 
 
 async def test_killed_it_is_started_again_elsewhere() -> None:
-    async with supervising() as case:
-        await case.until_sound()
-        os.kill(case.pid, signal.SIGKILL)
-        await case.ended()
-        assert case.ends == [await case.fault()] == ["killed by SIGKILL"]
-        assert not await case.engine.probe()
-        await case.until_sound()
-        first, second = case.clients
+    async with supervising() as setup:
+        await setup.until_sound()
+        os.kill(setup.pid, signal.SIGKILL)
+        await setup.ended()
+        assert setup.ends == [await setup.fault()] == ["killed by SIGKILL"]
+        assert not await setup.engine.probe()
+        await setup.until_sound()
+        first, second = setup.clients
         assert first.url != second.url
         assert first.closed
 
 
 async def test_what_does_not_start_says_why() -> None:
-    async with supervising("raise SystemExit('no such model')") as case:
+    async with supervising("raise SystemExit('no such model')") as setup:
         for _ in range(2):
-            assert await case.fault() == "exit code 1: no such model"
+            assert await setup.fault() == "exit code 1: no such model"
 
 
 async def test_frozen_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "DOUBT", 0.0)
-    async with supervising() as case:
-        await case.until_sound()
-        frozen = case.pid
+    async with supervising() as setup:
+        await setup.until_sound()
+        frozen = setup.pid
         os.kill(frozen, signal.SIGSTOP)
-        case.clients[-1].fault = "no answer"
-        case.clients[-1].discover = _found  # type: ignore[method-assign]
-        assert await case.fault() == "it failed its check for 0 s: no answer"
-        await case.ended()
-        await case.until_sound()
-        assert case.pid != frozen
+        setup.clients[-1].fault = "no answer"
+        setup.clients[-1].discover = _found  # type: ignore[method-assign]
+        assert await setup.fault() == "it failed its check for 0 s: no answer"
+        await setup.ended()
+        await setup.until_sound()
+        assert setup.pid != frozen
 
 
 async def _found() -> Offer:
@@ -218,38 +218,38 @@ async def _found() -> Offer:
 async def test_a_slow_job_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its check says, as long as a job in it moves on: else the job is stopped."""
     monkeypatch.setattr(supervised, "DOUBT", 0.0)
-    async with supervising() as case:
-        await case.until_sound()
-        client = case.clients[-1]
+    async with supervising() as setup:
+        await setup.until_sound()
+        client = setup.clients[-1]
         client.hold.clear()
-        running = asyncio.create_task(case.engine.run(job("m"), b"", Recorder()))
+        running = asyncio.create_task(setup.engine.run(job("m"), b"", RecordingSink()))
         await fakes.turns()
         client.fault = "busy"
         for _ in range(3):
-            assert await case.fault() == "busy"
+            assert await setup.fault() == "busy"
         client.hold.set()
         await running
-        assert "failed its check" in await case.fault()
+        assert "failed its check" in await setup.fault()
 
 
 async def test_a_doubt_lasts_for_a_while_before_it_is_ended() -> None:
-    async with supervising() as case:
-        await case.until_sound()
-        case.clients[-1].fault = "hm"
+    async with supervising() as setup:
+        await setup.until_sound()
+        setup.clients[-1].fault = "hm"
         for _ in range(3):
-            assert await case.fault() == "hm"
-        case.clients[-1].fault = ""
-        await case.until_sound()
-        assert case.ends == []
+            assert await setup.fault() == "hm"
+        setup.clients[-1].fault = ""
+        await setup.until_sound()
+        assert setup.ends == []
 
 
 async def test_it_must_be_ready_in_time() -> None:
-    async with supervising(STAYS, ready_within=0.05) as case:
-        assert (await case.fault()).startswith("not ready after 0.05 s: ")
+    async with supervising(STAYS, ready_within=0.05) as setup:
+        assert (await setup.fault()).startswith("not ready after 0.05 s: ")
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for_longer() -> None:
-    async with supervising(ready_within=0.3) as case:
+    async with supervising(ready_within=0.3) as setup:
         monkey = asyncio.Event()
 
         async def never() -> Offer:
@@ -257,32 +257,32 @@ async def test_an_answer_that_does_not_come_is_not_waited_for_longer() -> None:
             raise AssertionError
 
         with suppress(EngineFault):  # it may not be open yet
-            await case.engine.discover()
-        case.clients[-1].discover = never  # type: ignore[method-assign]
-        assert await case.fault() == "not ready after 0.3 s: it does not answer"
+            await setup.engine.discover()
+        setup.clients[-1].discover = never  # type: ignore[method-assign]
+        assert await setup.fault() == "not ready after 0.3 s: it does not answer"
 
 
 async def test_a_port_that_is_taken() -> None:
     with listener() as stranger:
         port = stranger.getsockname()[1]
-        async with supervising(port=port) as case:
-            assert await case.fault() == f"port {port} is taken by another program"
+        async with supervising(port=port) as setup:
+            assert await setup.fault() == f"port {port} is taken by another program"
             with pytest.raises(BlockingIOError):
                 stranger.accept()
             stranger.close()
-            await case.until_sound()
+            await setup.until_sound()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_a_stranger_that_answers_in_its_place() -> None:
     port = ports.free()
-    async with supervising(STAYS, port=port) as case:
+    async with supervising(STAYS, port=port) as setup:
         with pytest.raises(EngineFault) as fault:
-            await case.engine.discover()
+            await setup.engine.discover()
         assert fault.value.early
         with listener(port) as stranger:
             with pytest.raises(EngineFault, match="answered by another program"):
-                await case.engine.discover()
+                await setup.engine.discover()
             with pytest.raises(BlockingIOError):
                 stranger.accept()
 

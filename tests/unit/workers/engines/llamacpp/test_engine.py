@@ -12,7 +12,7 @@ from schemas.frames import End
 from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored, names_at
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
 from tests.doubles.llamacpp.scripted import LlamaCpp, chunk, fault
 from workers.engines import KINDS
@@ -214,7 +214,7 @@ async def test_a_streamed_chat_passes_byte_by_byte(
     begun = chunk({"role": "assistant", "content": ""})
     server.streams[CHAT] = [begun, chunk({"content": '"n" "model":"x"'}), chunk({}, "stop"), DONE]
     asked = b' {"messages": [], "stream": true, "odd": 1.50}'
-    sink = Recorder()
+    sink = RecordingSink()
     await engine.run(job("own", stream=True), asked, sink)
     assert sink.body == b"".join(server.streams[CHAT])
 
@@ -224,7 +224,7 @@ async def test_several_choices_are_counted_once_in_a_stream(
 ) -> None:
     server.streams[CHAT] = [(DATA / "n2.sse").read_bytes()]
     body = chat("hi", stream=True, n=2, stream_options={"include_usage": True})
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("own", stream=True), orjson.dumps(body), sink)
     usages = [event["usage"] for event in sink.events if event.get("usage")]
     assert len(usages) == 1
@@ -268,7 +268,7 @@ async def test_a_response(server: LlamaCpp, engine: LlamaCppEngine, stream: bool
     schema = {"type": "object"}
     text = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
     body = {"input": "hi", "stream": stream, "text": text, "max_output_tokens": 40}
-    sink = Recorder()
+    sink = RecordingSink()
     what = job("own", "/v1/responses", stream=stream, tags=((ASKED, "asked"),))
     end = await engine.run(what, orjson.dumps(body), sink)
 
@@ -320,7 +320,7 @@ async def test_calls_in_a_response_have_an_output_index_of_their_own(
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_message(server: LlamaCpp, engine: LlamaCppEngine, stream: bool) -> None:
     server.streams["/v1/messages"] = [(DATA / "messages.sse").read_bytes()]
-    sink = Recorder()
+    sink = RecordingSink()
     what = job("own", "/v1/messages", stream=stream, tags=((ASKED, "claude"),))
     end = await engine.run(what, orjson.dumps(chat("hi", stream=stream, max_tokens=12)), sink)
     assert end == End(32, 12, 31, end.engine_ms)
@@ -363,7 +363,7 @@ async def test_a_message_that_began_with_half_a_character(
     raw = (DATA / "messages.sse").read_bytes()
     server.streams["/v1/messages"] = [raw[raw.index(b"event: content_block_start") :]]
     server.documents["/v1/messages/count_tokens"] = 200, {"input_tokens": 32}
-    sink = Recorder()
+    sink = RecordingSink()
     what = job("own", "/v1/messages", stream=stream, tags=((ASKED, "claude"),))
     end = await engine.run(what, orjson.dumps(chat("hi", stream=stream, max_tokens=12)), sink)
 
@@ -470,7 +470,7 @@ async def test_embeddings_pass_as_they_are(server: LlamaCpp) -> None:
     async with opened(LlamaCppEngine(config("llamacpp", server.url))) as engine:
         found = {"model": "own", "data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
         server.documents["/v1/embeddings"] = 200, found
-        sink = Recorder()
+        sink = RecordingSink()
         what = job("own", "/v1/embeddings", tags=((ASKED, "asked"),))
         end = await engine.run(what, b'{"input": "x"}', sink)
         assert sink.document == {**found, "model": "asked"}

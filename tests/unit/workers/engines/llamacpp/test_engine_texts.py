@@ -9,7 +9,7 @@ import pytest
 
 from schemas.frames import End
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import Recorder, ask, config, job, opened
+from tests.doubles.drive import RecordingSink, ask, config, job, opened
 from tests.doubles.llamacpp.scripted import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 
@@ -24,11 +24,11 @@ def closing(index: int = 0) -> bytes:
     return sse({"choices": [choice], **TOP, "usage": USAGE})
 
 
-async def streamed(*chunks: bytes, **asked: Any) -> tuple[Recorder, End]:
+async def streamed(*chunks: bytes, **asked: Any) -> tuple[RecordingSink, End]:
     async with LlamaCpp() as server, opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
         server.streams[COMPLETIONS] = [*chunks, DONE]
         body = {"prompt": "hi", "stream": True, **asked}
-        sink = Recorder()
+        sink = RecordingSink()
         end = await made.run(job("own", COMPLETIONS, stream=True), orjson.dumps(body), sink)
         return sink, end
 

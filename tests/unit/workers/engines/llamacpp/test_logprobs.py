@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.llamacpp.scripted import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 
 TOKEN = {"token": "x", "logprob": -1.0, "top_logprobs": [{"token": "y", "logprob": -0.5}]}
 
 
-async def answered(path: str, stream: bool, body: dict[str, Any]) -> tuple[Recorder, Any]:
+async def answered(path: str, stream: bool, body: dict[str, Any]) -> tuple[RecordingSink, Any]:
     """What the client gets, and what the server was asked."""
     said = {"text": "x"} if path == COMPLETIONS else {"delta": {"content": "x"}}
     choice = {"index": 0, "finish_reason": "stop", "logprobs": {"content": [TOKEN]}, **said}
@@ -24,7 +24,7 @@ async def answered(path: str, stream: bool, body: dict[str, Any]) -> tuple[Recor
         return await ask(made, job("own", path, stream=stream), asked), server.asked(path)[-1]
 
 
-def probable(sink: Recorder, stream: bool) -> Any:
+def probable(sink: RecordingSink, stream: bool) -> Any:
     return (sink.events[-1] if stream else sink.document)["choices"][0]["logprobs"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.frames import End
 from tests.doubles.base import DONE
-from tests.doubles.drive import CHAT, Recorder, ask, chat, job
+from tests.doubles.drive import CHAT, RecordingSink, ask, chat, job
 from tests.doubles.ollama.server import Ollama
 from tests.unit.workers.engines.ollama.setup import (
     CITY,
@@ -41,7 +41,7 @@ async def engine(server: Ollama) -> AsyncIterator[OllamaEngine]:
 @pytest.mark.parametrize("usage", [True, False])
 async def test_a_streamed_chat_passes_as_it_is(engine: OllamaEngine, usage: bool) -> None:
     options = {"stream_options": {"include_usage": True}} if usage else {}
-    sink = Recorder()
+    sink = RecordingSink()
     body = orjson.dumps(chat("one two", model="tiny:latest", stream=True, **options))
     end = await engine.run(tiny(stream=True), body, sink)
     first, second, finish, *rest = sink.events
@@ -61,7 +61,7 @@ async def test_zeros_in_every_chunk_of_a_completion_are_not_its_usage(
     engine: OllamaEngine,
 ) -> None:
     body = {"prompt": "a b c", "stream": True, "stream_options": {"include_usage": True}}
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(tiny(COMPLETIONS, stream=True), orjson.dumps(body), sink)
 
     assert sink.events[0]["usage"]["total_tokens"] == 0
@@ -270,7 +270,7 @@ async def test_an_error_behind_the_first_words_is_a_fault(
 ) -> None:
     """It becomes an empty chunk, and the stream just ends."""
     server.fail_after = 1
-    sink = Recorder()
+    sink = RecordingSink()
     body = {**chat("a b c"), "prompt": "a b c", "input": "a b c", "max_tokens": 9, "stream": True}
     with pytest.raises(EngineFault, match="before its end was said") as caught:
         await engine.run(tiny(endpoint, stream=True), orjson.dumps(body), sink)
@@ -293,7 +293,7 @@ async def test_a_client_that_leaves_frees_its_slot(
 ) -> None:
     server.gate.clear()
     body = orjson.dumps(chat("a b c", stream=streamed))
-    run = asyncio.create_task(engine.run(tiny(stream=streamed), body, Recorder()))
+    run = asyncio.create_task(engine.run(tiny(stream=streamed), body, RecordingSink()))
     await server.seen("started")
     run.cancel()
     await asyncio.wait({run})
@@ -310,7 +310,7 @@ async def test_responses_and_messages_tell_their_tokens(
     engine: OllamaEngine, endpoint: str, streamed: bool
 ) -> None:
     body = {**chat("a b c", max_tokens=2), "input": "a b c", "max_output_tokens": 2}
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(
         tiny(endpoint, stream=streamed), orjson.dumps({**body, "stream": streamed}), sink
     )

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from schemas.frames import End
-from tests.doubles.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
 from workers.engines.ollama.engine import OllamaEngine
@@ -112,7 +112,7 @@ async def test_embeddings(server: Ollama, engine: OllamaEngine, packed: bool) ->
     body: dict[str, Any] = {"input": ["a b", "c"], "dimensions": 3, "model": "minilm"}
     if packed:
         body["encoding_format"] = "base64"
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("minilm:latest", EMBEDDINGS), orjson.dumps(body), sink)
     async with (
         aiohttp.ClientSession() as session,

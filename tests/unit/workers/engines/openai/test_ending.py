@@ -9,7 +9,7 @@ import pytest
 
 from schemas.api.sse import Splitter
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import Recorder
+from tests.doubles.drive import RecordingSink
 from workers.engines.base import EngineFault
 from workers.engines.openai.ending import ErrorGuard, ended, tokens_of_stream, tokens_told
 from workers.engines.openai.usage import Usage
@@ -88,7 +88,7 @@ def test_a_stream_says_itself_that_it_is_over(tail: bytes, whole: bool) -> None:
 
 
 def test_what_went_before_an_error_still_passes() -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     guard = ErrorGuard(sink, "e")
     guard.start(200, "text/event-stream")
     good = sse({"choices": [{"delta": {"content": 'data: {"error": 1}'}}]})

@@ -11,14 +11,14 @@ from aiohttp import web
 
 from schemas.frames import End
 from tests.doubles.base import DONE, Sim, document, sse, stream
-from tests.doubles.drive import CHAT, Recorder, ask, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.vllm.server import Vllm
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.openai.engine import OpenAIEngine
 
 
-class Odd(Sim):
+class OneEndpoint(Sim):
     """One chat endpoint that answers as a test says; its body is never looked at."""
 
     def __init__(self) -> None:
@@ -57,8 +57,8 @@ async def server() -> AsyncIterator[Vllm]:
 
 
 @pytest.fixture
-async def odd() -> AsyncIterator[Odd]:
-    async with Odd() as running:
+async def odd() -> AsyncIterator[OneEndpoint]:
+    async with OneEndpoint() as running:
         yield running
 
 
@@ -91,7 +91,9 @@ async def test_slots_and_a_name_for_the_only_model_come_from_the_config(server: 
     assert server.asked(CHAT)[-1]["model"] == "tiny"
 
 
-async def test_a_model_that_is_not_there_is_a_fault_that_names_those_that_are(odd: Odd) -> None:
+async def test_a_model_that_is_not_there_is_a_fault_that_names_those_that_are(
+    odd: OneEndpoint,
+) -> None:
     odd.names = ["a", "b"]
     made = OpenAIEngine(config("openai", odd.url, models=["c"]))
     await made.open()
@@ -112,7 +114,7 @@ async def test_something_else_behind_the_url_is_a_fault(server: Vllm) -> None:
 
 async def test_a_stream_passes_byte_by_byte(server: Vllm, engine: OpenAIEngine) -> None:
     body = chat("one two three", model="tiny", stream=True, stream_options={"include_usage": True})
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("tiny", stream=True), orjson.dumps(body), sink)
 
     assert (sink.status, sink.content_type) == (200, "text/event-stream; charset=utf-8")
@@ -123,7 +125,7 @@ async def test_a_stream_passes_byte_by_byte(server: Vllm, engine: OpenAIEngine) 
 
 
 async def test_a_document_passes_as_it_is(server: Vllm, engine: OpenAIEngine) -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     body = orjson.dumps(chat("one two", model="tiny", odd={"a": [1]}))
     end = await engine.run(job("tiny"), body, sink)
 
@@ -133,7 +135,7 @@ async def test_a_document_passes_as_it_is(server: Vllm, engine: OpenAIEngine) ->
     assert "stream" not in server.asked(CHAT)[-1], "called as the client asked"
 
 
-async def test_the_body_goes_untouched_unless_the_model_has_another_name(odd: Odd) -> None:
+async def test_the_body_goes_untouched_unless_the_model_has_another_name(odd: OneEndpoint) -> None:
     spaced = b'{ "messages":[1.50],\n "model" : "odd" }'
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         await ask(engine, job("odd", stream=True), spaced)
@@ -156,7 +158,7 @@ async def test_the_body_goes_untouched_unless_the_model_has_another_name(odd: Od
 async def test_other_endpoints_pass_and_tell_their_tokens(
     engine: OpenAIEngine, endpoint: str, body: dict[str, object], end: End, streamed: bool
 ) -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     more = {"stream": streamed, "stream_options": {"include_usage": True}}
     told = await engine.run(
         job("tiny", endpoint, stream=streamed), orjson.dumps({**body, **more}), sink
@@ -192,7 +194,7 @@ async def test_what_is_no_json_object_is_refused(engine: OpenAIEngine, body: byt
 async def test_a_client_that_leaves_frees_the_place(server: Vllm, engine: OpenAIEngine) -> None:
     server.token_s = 0.01
     for streamed in (True, False):
-        sink = Recorder()
+        sink = RecordingSink()
         body = orjson.dumps(chat("word " * 900, stream=streamed))
         task = asyncio.create_task(engine.run(job("tiny", stream=streamed), body, sink))
         await server.seen("started", 1 if streamed else 2)
@@ -204,7 +206,7 @@ async def test_a_client_that_leaves_frees_the_place(server: Vllm, engine: OpenAI
     assert server.slots.running == 0
 
 
-async def test_a_stream_without_its_end_has_failed(odd: Odd) -> None:
+async def test_a_stream_without_its_end_has_failed(odd: OneEndpoint) -> None:
     odd.chunks = [sse({"choices": []})]
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         with pytest.raises(EngineFault, match="before its end") as caught:
@@ -214,10 +216,10 @@ async def test_a_stream_without_its_end_has_failed(odd: Odd) -> None:
     assert caught.value.away
 
 
-async def test_an_error_inside_a_stream_is_no_answer(odd: Odd) -> None:
+async def test_an_error_inside_a_stream_is_no_answer(odd: OneEndpoint) -> None:
     good = sse({"choices": [], "n": 1})
     odd.chunks = [good + sse({"error": {"message": "out of luck", "code": 500}}) + DONE]
-    sink = Recorder()
+    sink = RecordingSink()
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         with pytest.raises(EngineFault, match="out of luck"):
             await engine.run(job("odd", stream=True), orjson.dumps(chat("x")), sink)
@@ -225,7 +227,7 @@ async def test_an_error_inside_a_stream_is_no_answer(odd: Odd) -> None:
     assert sink.body == good
 
 
-async def test_an_empty_error_field_is_no_error(odd: Odd) -> None:
+async def test_an_empty_error_field_is_no_error(odd: OneEndpoint) -> None:
     odd.chunks = [sse({"error": None, "choices": []}), DONE]
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         answer = await ask(engine, job("odd", stream=True), chat("x"))
@@ -233,7 +235,7 @@ async def test_an_empty_error_field_is_no_error(odd: Odd) -> None:
     assert answer.body == b"".join(odd.chunks)
 
 
-async def test_a_document_for_a_stream_is_a_fault(odd: Odd) -> None:
+async def test_a_document_for_a_stream_is_a_fault(odd: OneEndpoint) -> None:
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         odd.streams, odd.refuses = False, (200, b"{}")
         with pytest.raises(EngineFault, match="was asked for a stream"):
@@ -243,7 +245,7 @@ async def test_a_document_for_a_stream_is_a_fault(odd: Odd) -> None:
 @pytest.mark.parametrize(
     ("status", "away"), [(500, False), (502, True), (503, True), (429, False), (408, False)]
 )
-async def test_what_may_pass_is_tried_again(odd: Odd, status: int, away: bool) -> None:
+async def test_what_may_pass_is_tried_again(odd: OneEndpoint, status: int, away: bool) -> None:
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         odd.streams, odd.refuses = False, (status, b'{"error":{"message":"why"}}')
         with pytest.raises(EngineFault, match="why") as caught:
@@ -254,7 +256,9 @@ async def test_what_may_pass_is_tried_again(odd: Odd, status: int, away: bool) -
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_key_that_is_not_taken_is_no_fault_of_the_client(odd: Odd, status: int) -> None:
+async def test_a_key_that_is_not_taken_is_no_fault_of_the_client(
+    odd: OneEndpoint, status: int
+) -> None:
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         odd.streams, odd.refuses = False, (status, b'{"error":"bad key"}')
         with pytest.raises(EngineFault, match="worker's key: bad key") as caught:
@@ -285,7 +289,7 @@ async def test_the_check_is_a_real_small_job(server: Vllm, engine: OpenAIEngine)
     assert caught.value.away
 
 
-async def test_an_idle_engine_with_other_models_is_asked_anew(odd: Odd) -> None:
+async def test_an_idle_engine_with_other_models_is_asked_anew(odd: OneEndpoint) -> None:
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         assert await engine.probe()
         odd.names = ["odd", "new"]
@@ -298,7 +302,7 @@ async def test_an_idle_engine_with_other_models_is_asked_anew(odd: Odd) -> None:
     assert len(odd.asked("/v1/embeddings")) == 2, "once for all models, each time"
 
 
-async def test_a_server_without_any_endpoint_is_not_one(odd: Odd) -> None:
+async def test_a_server_without_any_endpoint_is_not_one(odd: OneEndpoint) -> None:
     odd.streams, odd.refuses = False, (404, b"nothing here")
     made = OpenAIEngine(config("openai", odd.url))
     await made.open()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.doubles.drive import Recorder
+from tests.doubles.drive import RecordingSink
 from workers.engines.openai import model_name
 from workers.engines.openai.model_name import Naming, Numbering
 
@@ -16,7 +16,7 @@ NAMES = st.text(min_size=1, max_size=12)
 
 
 def renamed(name: str, *chunks: bytes) -> bytes:
-    sink = Recorder()
+    sink = RecordingSink()
     renaming = Naming(sink, name)
     renaming.start(200, "text/event-stream")
     for chunk in chunks:
@@ -38,7 +38,7 @@ def test_a_name_may_come_late_and_change() -> None:
 def test_events_that_have_the_right_name_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mostly a model is asked for by the engine's own name: then nothing is to be done."""
     events = [b'data: {"a":%d,"model":"own"}\n\n' % number for number in range(3)]
-    sink = Recorder()
+    sink = RecordingSink()
     renaming = Naming(sink, "own")
     renaming.start(200, "text/event-stream")
     renaming.data(events[0])
@@ -176,7 +176,7 @@ def test_bytes_without_a_name_pass(chunk: bytes) -> None:
 
 @pytest.mark.parametrize("kind", [b"chatcmpl", b"cmpl"])
 def test_an_id_out_of_999_becomes_the_jobs(kind: bytes) -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     numbering = Numbering(sink, "0f")
     numbering.start(200, "text/event-stream")
     for word in (b"7", b'\\"id\\":\\"chatcmpl-7\\"'):
@@ -187,7 +187,7 @@ def test_an_id_out_of_999_becomes_the_jobs(kind: bytes) -> None:
 
 
 def test_an_id_that_cannot_be_met_twice_stays() -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     numbering = Numbering(sink, "0f")
     numbering.start(200, "application/json")
     numbering.data(b'{"id":"chatcmpl-RXbJFyXyJiut6rmzQEjnswzMkodm9fi8"}')

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from schemas import multipart
 from schemas.multipart import Part
-from tests.doubles.drive import Recorder, config, job, opened
+from tests.doubles.drive import RecordingSink, config, job, opened
 from workers.engines.openai.engine import OpenAIEngine
 from workers.engines.openai.model_name import name_form
 from workers.engines.openai.refusal import Refusal
@@ -76,7 +76,7 @@ async def test_it_goes_through() -> None:
         (model,) = (await engine.discover()).models
         assert (model.id, model.features) == ("whisper-1", ("transcriptions",))
         body, kind = form(Part("model", b"whisper-1"), Part("response_format", b"srt"))
-        answer = Recorder()
+        answer = RecordingSink()
         await engine.run(job("whisper-1", PATH, content_type=kind), body, answer)
     assert (answer.status, answer.content_type) == (200, "application/x-subrip; charset=utf-8")
     assert answer.body == b"1\n00:00"

@@ -7,7 +7,7 @@ import pytest
 
 from schemas.frames import End
 from schemas.nodes import Ignored, ServedModel
-from tests.doubles.drive import Recorder
+from tests.doubles.drive import RecordingSink
 from workers.engines.openai.refusal import Refusal, passed_over, refuse_ignored, translate
 
 
@@ -50,7 +50,7 @@ def test_what_is_passed_over_depends_on_the_endpoint_and_the_value() -> None:
 
 
 def test_a_refusal_is_a_whole_answer() -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     end = Refusal("no", param="n", extra={"n_ctx": 5}, source="engine").answer(sink)
 
     assert end == End(0, 0, 0)

@@ -13,7 +13,7 @@ from schemas.api import endpoints
 from schemas.jobs import LENIENT
 from schemas.nodes import ServedModel
 from tests.doubles.base import DONE
-from tests.doubles.drive import CHAT, Recorder, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
 from tests.doubles.llamacpp.scripted import LlamaCpp, chunk
 from workers.engines.llamacpp import capabilities as card
@@ -54,8 +54,8 @@ async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
 
 async def called(
     engine: LlamaCppEngine, choice: Any, stream: bool, path: str = CHAT, *, lenient: bool = False
-) -> Recorder:
-    sink = Recorder()
+) -> RecordingSink:
+    sink = RecordingSink()
     tags = (LENIENT,) if lenient else ()
     body = {**chat("hi", stream=stream, tool_choice=choice), "input": "hi"}
     await engine.run(job("own", path, stream=stream, tags=tags), orjson.dumps(body), sink)

@@ -7,16 +7,16 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.doubles.drive import CHAT, Recorder, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
 from tests.doubles.llamacpp.scripted import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 
 
-async def streamed(recorded: bytes, **more: Any) -> Recorder:
+async def streamed(recorded: bytes, **more: Any) -> RecordingSink:
     async with LlamaCpp() as server, opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
         server.streams[CHAT] = [recorded]
-        sink = Recorder()
+        sink = RecordingSink()
         await made.run(job("own", stream=True), orjson.dumps(chat("hi", stream=True, **more)), sink)
     return sink
 

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.jobs import LENIENT
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import CHAT, Recorder, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
 from tests.doubles.llamacpp.scripted import LlamaCpp, chunk
 from workers.engines.base import EngineFault
@@ -85,8 +85,8 @@ async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
 
 async def answered(
     engine: OpenAIEngine, path: str, stream: bool, *, lenient: bool = False, **fields: Any
-) -> Recorder:
-    sink = Recorder()
+) -> RecordingSink:
+    sink = RecordingSink()
     tags = (LENIENT,) if lenient else ()
     body = {**chat("hi", stream=stream), "input": "hi", **fields}
     await engine.run(job("own", path, stream=stream, tags=tags), orjson.dumps(body), sink)
@@ -176,7 +176,7 @@ async def test_each_choice_has_its_own_first_call(server: LlamaCpp, engine: Llam
 
 
 def test_calls_that_all_have_one_index_are_told_apart_by_their_ids() -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     alone = single(sink, orjson.dumps({"parallel_tool_calls": False}), "chat")
     alone.start(200, "text/event-stream")
     for ident in ("x", None, "y", None):
@@ -198,12 +198,12 @@ def test_calls_that_all_have_one_index_are_told_apart_by_their_ids() -> None:
     ],
 )
 def test_who_does_not_ask_for_it_has_the_engines_own_bytes(body: Any, feature: str) -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     assert single(sink, orjson.dumps(body), feature) is sink
 
 
 async def test_text_passes_as_it_is() -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     alone = single(sink, orjson.dumps({"parallel_tool_calls": False}), "chat")
     alone.start(200, "text/event-stream")
     text = b'data: {"choices": [ {"delta":{"content":"odd  blanks"}} ]}\n\n'
@@ -212,7 +212,7 @@ async def test_text_passes_as_it_is() -> None:
 
 
 def test_a_document_that_is_none_is_a_fault() -> None:
-    alone = single(Recorder(), orjson.dumps({"parallel_tool_calls": False}), "chat")
+    alone = single(RecordingSink(), orjson.dumps({"parallel_tool_calls": False}), "chat")
     alone.start(200, "application/json")
     for odd in (b'"tool_calls"', b'{"choices": ["tool_calls"]}', b'<"tool_calls">'):
         with pytest.raises(EngineFault, match="answer is none"):

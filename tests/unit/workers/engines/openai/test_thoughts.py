@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.doubles.drive import JSON, Recorder
+from tests.doubles.drive import JSON, RecordingSink
 from workers.engines.openai.thoughts import Named
 
 TEXTS = st.text(max_size=30) | st.sampled_from(['"reasoning":"x"', '\\"reasoning":', '"', "\\"])
 
 
 def named(chunk: bytes) -> bytes:
-    sink = Recorder()
+    sink = RecordingSink()
     sink.start(200, JSON)
     Named(sink).data(chunk)
     return sink.body

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from schemas.jobs import LENIENT
-from tests.doubles.drive import Recorder, ask, config, job, opened
+from tests.doubles.drive import RecordingSink, ask, config, job, opened
 from tests.doubles.sdserver.pictures import png
 from tests.doubles.sdserver.server import SdServer
 from workers.engines.sdcpp.engine import GENERATIONS, SdCppEngine
@@ -20,7 +20,7 @@ def serving(server: SdServer, **more: Any) -> AbstractAsyncContextManager[SdCppE
     return opened(SdCppEngine(config("sdcpp", server.url, **more)))
 
 
-async def draw(engine: SdCppEngine, prompt: object = "a cat", **more: Any) -> Recorder:
+async def draw(engine: SdCppEngine, prompt: object = "a cat", **more: Any) -> RecordingSink:
     body = {"prompt": prompt, "size": "64x64", **more}
     tags = (LENIENT,) if body.pop("lenient", False) else ()
     return await ask(engine, job("tiny", GENERATIONS, tags=tags), body)

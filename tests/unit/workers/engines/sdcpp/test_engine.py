@@ -10,7 +10,7 @@ import pytest
 
 from schemas import multipart
 from schemas.multipart import Part
-from tests.doubles.drive import Recorder, ask, job
+from tests.doubles.drive import RecordingSink, ask, job
 from tests.doubles.sdserver.pictures import jpeg, png, webp
 from tests.doubles.sdserver.server import SdServer
 from tests.unit.workers.engines.sdcpp.setup import EVIL, JOBS, SQUARE, draw, serving
@@ -31,12 +31,12 @@ async def engine(server: SdServer) -> AsyncIterator[SdCppEngine]:
         yield made
 
 
-async def edit(engine: SdCppEngine, *parts: Part) -> Recorder:
+async def edit(engine: SdCppEngine, *parts: Part) -> RecordingSink:
     body, content_type = multipart.encode([Part("prompt", b"blue"), *parts])
     return await ask(engine, job("tiny", EDITS, content_type=content_type), body)
 
 
-def drawn(answer: Recorder) -> list[bytes]:
+def drawn(answer: RecordingSink) -> list[bytes]:
     assert answer.status == 200, answer.body
     return [base64.b64decode(image["b64_json"]) for image in answer.document["data"]]
 

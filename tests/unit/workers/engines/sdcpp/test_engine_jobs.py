@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.doubles.drive import Recorder, job
+from tests.doubles.drive import RecordingSink, job
 from tests.doubles.sdserver.server import SdServer
 from tests.unit.workers.engines.sdcpp.setup import JOBS, draw, serving
 from workers.engines.base import EngineFault
@@ -58,7 +58,7 @@ async def test_an_engine_that_dies_of_the_check_is_away() -> None:
 
 async def test_a_job_is_watched_while_it_is_drawn(server: SdServer, engine: SdCppEngine) -> None:
     server.gate.clear()
-    sink = Recorder()
+    sink = RecordingSink()
     body = orjson.dumps({"prompt": "a", "size": "64x64"})
     run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, sink))
     await server.sent("/sdcpp/v1/jobs/job_6b033e95_00000000", 3)
@@ -79,7 +79,7 @@ async def test_a_job_that_waits_is_cancelled(server: SdServer, engine: SdCppEngi
             assert answer.status == 202
         await server.seen("started")
         body = orjson.dumps({"prompt": "mine"})
-        run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, Recorder()))
+        run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
         await server.sent(JOBS, 2)
         run.cancel()
         await server.seen("cancelled")
@@ -97,7 +97,7 @@ async def test_a_job_that_runs_keeps_the_slot_to_its_end(native: bool) -> None:
     async with SdServer(native=native) as server, serving(server) as engine:
         server.gate.clear()
         body = orjson.dumps({"prompt": "mine"})
-        run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, Recorder()))
+        run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
         await server.seen("started")
         run.cancel()
         for _ in range(3):
@@ -115,7 +115,7 @@ async def test_a_job_that_runs_keeps_the_slot_to_its_end(native: bool) -> None:
 async def test_a_second_cancel_does_not_wait(server: SdServer, engine: SdCppEngine) -> None:
     server.gate.clear()
     body = orjson.dumps({"prompt": "mine"})
-    run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, Recorder()))
+    run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
     await server.seen("started")
     run.cancel()
     await engine.probe()
@@ -132,7 +132,7 @@ async def test_a_job_that_never_ends_keeps_its_slot_for_a_time(
     monkeypatch.setattr(sdcpp_engine, "OUTLAST", 0.01)
     server.gate.clear()
     body = orjson.dumps({"prompt": "mine"})
-    run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, Recorder()))
+    run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
     await server.seen("started")
     run.cancel()
     await asyncio.wait({run})
@@ -165,7 +165,7 @@ async def test_a_restarted_engine_has_forgotten_its_jobs(
 ) -> None:
     server.gate.clear()
     body = orjson.dumps({"prompt": "mine"})
-    run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, Recorder()))
+    run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
     await server.seen("started")
     server.jobs.clear()
     with pytest.raises(EngineFault, match="answered 404") as caught:

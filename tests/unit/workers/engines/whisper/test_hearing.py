@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from schemas import multipart
 from schemas.multipart import Part
-from tests.doubles.drive import Recorder, config, job, opened
+from tests.doubles.drive import RecordingSink, config, job, opened
 from workers.engines.base import EngineFault
 from workers.engines.openai.engine import OpenAIEngine
 
@@ -40,9 +40,9 @@ async def hearing(body: bytes, content_type: str) -> AsyncIterator[OpenAIEngine]
         yield await stack.enter_async_context(opened(made))
 
 
-async def streamed(engine: OpenAIEngine) -> tuple[Recorder, int | None]:
+async def streamed(engine: OpenAIEngine) -> tuple[RecordingSink, int | None]:
     body, content_type = multipart.encode(PARTS)
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("ears", PATH, stream=True, content_type=content_type), body, sink)
     return sink, end.completion_tokens
 

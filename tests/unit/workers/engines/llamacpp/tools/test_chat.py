@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import CHAT, Recorder, chat, config, job, opened
+from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp.scripted import LlamaCpp, chunk, fault
 from workers.engines.llamacpp.engine import LlamaCppEngine
 
@@ -47,9 +47,9 @@ def said(*texts: str, end: str = "stop") -> list[bytes]:
 
 async def run(
     server: LlamaCpp, engine: LlamaCppEngine, stream: bool, answer: list[bytes], **more: Any
-) -> Recorder:
+) -> RecordingSink:
     server.streams[CHAT] = answer
-    sink = Recorder()
+    sink = RecordingSink()
     body = chat("hi", stream=stream, **{"tools": [TOOL], **more})
     if stream:
         body["stream_options"] = {"include_usage": True}
@@ -59,7 +59,7 @@ async def run(
     return sink
 
 
-def message(sink: Recorder, index: int = 0) -> tuple[Any, list[tuple[str, str]], str]:
+def message(sink: RecordingSink, index: int = 0) -> tuple[Any, list[tuple[str, str]], str]:
     """Content, calls and finish reason of a choice, from a document or a stream."""
     assert sink.status == 200, sink.body
     if sink.content_type == "application/json":
@@ -214,16 +214,16 @@ async def test_parameters_that_the_server_cannot_force_are_the_tools_fault(
     del server.streams[CHAT]
     why = "Unable to generate parser for this template. JSON schema error at #/anyOf/0: x"
     server.documents[CHAT] = fault(400, why)
-    sink = Recorder()
+    sink = RecordingSink()
     body = chat("hi", tools=[TOOL], tool_choice="required")
     await engine.run(job("own"), orjson.dumps(body), sink)
     assert (sink.status, sink.error["param"]) == (400, "tools")
 
 
-def _parts(sink: Recorder) -> list[Any]:
+def _parts(sink: RecordingSink) -> list[Any]:
     return [part for event in sink.events for part in event["choices"]]
 
 
-def _only(sink: Recorder) -> Any:
+def _only(sink: RecordingSink) -> Any:
     (choice,) = sink.document["choices"]
     return choice

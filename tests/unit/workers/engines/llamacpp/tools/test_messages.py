@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.doubles.base import sse
-from tests.doubles.drive import Recorder, config, job, opened
+from tests.doubles.drive import RecordingSink, config, job, opened
 from tests.doubles.llamacpp.scripted import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 from workers.engines.llamacpp.tools.messages import told
@@ -88,7 +88,7 @@ async def run(
 ) -> tuple[list[dict[str, Any]], str]:
     """The blocks of the answer, and why it ended."""
     server.streams[PATH] = said
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("own", PATH, stream=stream), orjson.dumps(asked(**more)), sink)
     assert sink.status == 200, sink.body
     assert end.completion_tokens == 5
@@ -130,14 +130,14 @@ async def test_an_answer_without_the_call_that_must_come_is_refused(
     server: LlamaCpp, engine: LlamaCppEngine, stream: bool
 ) -> None:
     server.streams[PATH] = answer("Hello!")
-    sink = Recorder()
+    sink = RecordingSink()
     body = orjson.dumps(asked(tool_choice={"type": "tool", "name": "f"}))
     await engine.run(job("own", PATH, stream=stream), body, sink)
     assert (sink.status, sink.error["param"]) == (400, "tool_choice")
 
 
 async def test_tokens_are_counted_with_the_tools(server: LlamaCpp, engine: LlamaCppEngine) -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     await engine.run(job("own", COUNT), orjson.dumps(asked()), sink)
     assert "You may call functions." in server.asked(COUNT)[-1]["system"]
 

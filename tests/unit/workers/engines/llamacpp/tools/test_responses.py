@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.doubles.base import sse
-from tests.doubles.drive import Recorder, config, job, opened
+from tests.doubles.drive import RecordingSink, config, job, opened
 from tests.doubles.llamacpp.scripted import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 from workers.engines.llamacpp.tools.responses import told
@@ -72,17 +72,17 @@ async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
 
 async def run(
     server: LlamaCpp, engine: LlamaCppEngine, stream: bool, text: str, **more: Any
-) -> tuple[Recorder, list[dict[str, Any]]]:
+) -> tuple[RecordingSink, list[dict[str, Any]]]:
     """The answer, and what is in it in the end."""
     server.streams[PATH] = answer(text)
-    sink = Recorder()
+    sink = RecordingSink()
     end = await engine.run(job("own", PATH, stream=stream), orjson.dumps(asked(**more)), sink)
     assert sink.status == 200, sink.body
     assert end.completion_tokens == 5
     return sink, sink.events[-1]["response"]["output"] if stream else sink.document["output"]
 
 
-def kinds(sink: Recorder) -> list[str]:
+def kinds(sink: RecordingSink) -> list[str]:
     events = [event["type"].removeprefix("response.") for event in sink.events]
     assert [event["sequence_number"] for event in sink.events] == list(range(len(events)))
     return [each for at, each in enumerate(events) if each != events[at - 1]]
@@ -136,7 +136,7 @@ async def test_text_behind_calls_is_an_item_of_its_own(
 
 
 async def test_tokens_are_counted_with_the_tools(server: LlamaCpp, engine: LlamaCppEngine) -> None:
-    sink = Recorder()
+    sink = RecordingSink()
     await engine.run(job("own", COUNT), orjson.dumps(asked()), sink)
     assert "You may call functions." in server.asked(COUNT)[-1]["instructions"]
 

@@ -1,4 +1,4 @@
-"""A web site on this machine whose pages do what pages should not, and a resolver of its names."""
+"""A web server here whose pages do what pages should not, and a resolver of its names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def png(width: int = 2, height: int = 2) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + data
 
 
-class Names(AbstractResolver):
+class FakeResolver(AbstractResolver):
     """`known`: the addresses of each name; a list of lists is gone through, one each time."""
 
     def __init__(self, **known: list[str] | list[list[str]]) -> None:
@@ -60,7 +60,7 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
     )
 
 
-class Site:
+class WebServer:
     """`asked`: the paths that came, with their Host. `port`: of both addresses."""
 
     def __init__(self) -> None:
@@ -128,21 +128,21 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site() -> AsyncIterator[Site]:
+async def web_server() -> AsyncIterator[WebServer]:
     """On the same port of both addresses."""
-    site = Site()
+    server = WebServer()
     app = web.Application()
-    app.router.add_route("*", "/{any:.*}", site.page)
+    app.router.add_route("*", "/{any:.*}", server.page)
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         outside, inside = _sockets()
         await web.SockSite(runner, outside).start()
         await web.SockSite(runner, inside).start()
-        site.port = outside.getsockname()[1]
-        yield site
+        server.port = outside.getsockname()[1]
+        yield server
     finally:
-        site.held.set()
+        server.held.set()
         await runner.cleanup()
 
 

@@ -26,8 +26,8 @@ INPUT, OUTPUT = 1, 2
 """Micro-units of a token read and written, by the price list of these tests."""
 
 
-class House:
-    """`ledger`: a hand on the books beside the fallbacks'."""
+class CloudSetup:
+    """`ledger`: the same credits that the fallbacks use, for a test to grant and read."""
 
     def __init__(self, made: Fabric, ledger: Ledger) -> None:
         self.fabric = made
@@ -99,7 +99,7 @@ def _table(name: str, rows: Mapping[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def house(home: Path) -> AsyncIterator[House]:
+async def open_cloud(home: Path) -> AsyncIterator[CloudSetup]:
     with brokers.start(home / "broker", 0, 0) as broker:
         user, password = broker.users["ledger"]
         login = Nats(url=broker.url, user=user, password=SecretStr(password))
@@ -108,7 +108,7 @@ async def house(home: Path) -> AsyncIterator[House]:
         await ledger.open()
         try:
             async with fabric(broker, home) as made:
-                yield House(made, ledger)
+                yield CloudSetup(made, ledger)
         finally:
             await ledger.close()
             await bus.close()
