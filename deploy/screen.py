@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.plan import Plan
+from schemas.api import endpoints
 from schemas.nodes import Card
 
 BROKER_PORT = 4222
@@ -98,7 +99,7 @@ def curl(plan: Plan, models: list[str]) -> str:
     body |= {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
     key = plan.key or f"'\"${KEY_VARIABLE}\"'"  # out of the quotes and into them again
     return (
-        f"curl -N {shlex.quote(f'{plan.url}/v1/chat/completions')} "
+        f"curl -N {shlex.quote(plan.url + endpoints.CHAT.path)} "
         f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
         f"-d {shlex.quote(orjson.dumps(body).decode())}"
     )

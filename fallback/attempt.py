@@ -13,6 +13,7 @@ from fallback.credits.ledger import Held
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Task
 from schemas import multipart
+from schemas.api import endpoints
 from schemas.jobs import Job
 from schemas.settings import Route
 from workers.attempt import Attempt
@@ -49,12 +50,12 @@ class Bill:
 
 
 _LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
-    "/v1/completions": ("max_tokens",),
-    "/v1/responses": ("max_output_tokens",),
+    endpoints.CHAT.path: ("max_tokens", "max_completion_tokens"),
+    endpoints.COMPLETIONS.path: ("max_tokens",),
+    endpoints.RESPONSES.path: ("max_output_tokens",),
 }
 """The fields that limit the answer there; another endpoint's does not. The first is set."""
-_DEFAULTS = {"/v1/completions": 16}
+_DEFAULTS = {endpoints.COMPLETIONS.path: 16}
 """Of OpenAI's API reference, where it has one; whoever asks for no limit (-1) does not mean it."""
 
 

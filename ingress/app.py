@@ -19,6 +19,7 @@ from ingress.context import Context
 from ingress.endpoints import admin, audio, generation, health, images, models, speech
 from ingress.http import cors, error_format
 from ingress.http.protocol import request_id
+from ingress.request.picture_store import PATH
 from schemas import errors, metrics
 from schemas.api import endpoints
 from schemas.api.endpoints import VERSION, Endpoint
@@ -46,7 +47,7 @@ def _served(endpoint: Endpoint) -> Serve:
 API: tuple[Entry, ...] = (
     *((each.path.removeprefix(VERSION), _served(each), "POST") for each in endpoints.ENDPOINTS),
     ("/images/variations", images.vary, "POST"),
-    ("/images/files/{name}", images.show, "GET"),
+    (f"{PATH.removeprefix(VERSION)}/{{name}}", images.show, "GET"),
     ("/models", models.index, "GET"),
     ("/models/{model:path}", models.show, "GET"),
 )

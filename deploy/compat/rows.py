@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from deploy.compat.probes import edge, media, sampling, streams, structured, texts, tools
 from deploy.compat.target import Target
+from schemas.api import endpoints
+from schemas.api.endpoints import Endpoint
 
 PATIENCE = 30.0
 """Seconds for all requests of one probe."""
@@ -31,29 +33,20 @@ class Row:
     whole: bool = False
 
 
+def _at(endpoint: Endpoint, probe: Probe, proof: str, patience: float = PATIENCE) -> Row:
+    return Row(endpoint.word, f"POST {endpoint.path}", probe, proof, patience)
+
+
 COMMON: tuple[Row, ...] = (
-    Row("chat", "POST /v1/chat/completions", texts.chat, "a text of the model that was named"),
-    Row("completions", "POST /v1/completions", texts.completions, "the prompt is continued"),
-    Row(
-        "embeddings",
-        "POST /v1/embeddings",
+    _at(endpoints.CHAT, texts.chat, "a text of the model that was named"),
+    _at(endpoints.COMPLETIONS, texts.completions, "the prompt is continued"),
+    _at(
+        endpoints.EMBEDDINGS,
         texts.embeddings,
         "the same text has the same vector, another text another one",
     ),
-    Row(
-        "images",
-        "POST /v1/images/generations",
-        media.images,
-        "a picture of the size that was asked for",
-        SLOW,
-    ),
-    Row(
-        "transcriptions",
-        "POST /v1/audio/transcriptions",
-        media.transcriptions,
-        "the words of a recorded sentence",
-        SLOW,
-    ),
+    _at(endpoints.IMAGES, media.images, "a picture of the size that was asked for", SLOW),
+    _at(endpoints.TRANSCRIPTIONS, media.transcriptions, "the words of a recorded sentence", SLOW),
     Row("models", "GET /v1/models", edge.models, "the model is in the list, and at its own path"),
     Row(
         "streaming",
@@ -121,31 +114,12 @@ COMMON: tuple[Row, ...] = (
 """In the order, and with the words, of the comparison that they come from."""
 
 OURS: tuple[Row, ...] = (
-    Row(
-        "responses", "POST /v1/responses", texts.responses, "a text, whole and streamed to its end"
-    ),
-    Row("messages", "POST /v1/messages", texts.messages, "a text, whole and streamed to its end"),
-    Row(
-        "count_tokens",
-        "POST /v1/messages/count_tokens",
-        texts.count_tokens,
-        "a longer text has more",
-    ),
-    Row("rerank", "POST /v1/rerank", texts.rerank, "the document that answers comes first"),
-    Row(
-        "edits",
-        "POST /v1/images/edits",
-        media.edits,
-        "a picture of the size that was asked for",
-        SLOW,
-    ),
-    Row(
-        "translations",
-        "POST /v1/audio/translations",
-        media.translations,
-        "the words of a recorded sentence",
-        SLOW,
-    ),
+    _at(endpoints.RESPONSES, texts.responses, "a text, whole and streamed to its end"),
+    _at(endpoints.MESSAGES, texts.messages, "a text, whole and streamed to its end"),
+    _at(endpoints.COUNT_TOKENS, texts.count_tokens, "a longer text has more"),
+    _at(endpoints.RERANK, texts.rerank, "the document that answers comes first"),
+    _at(endpoints.EDITS, media.edits, "a picture of the size that was asked for", SLOW),
+    _at(endpoints.TRANSLATIONS, media.translations, "the words of a recorded sentence", SLOW),
     Row(
         "formats",
         "transcriptions: every response_format",

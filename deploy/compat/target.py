@@ -10,11 +10,12 @@ import orjson
 
 from deploy.compat.transport import DONE, Answer, Ask, Transport
 from schemas import multipart
+from schemas.api import endpoints
 from schemas.errors import UnsupportedEndpoint
 from schemas.multipart import Part
 
 Word = Literal["yes", "partial", "no"]
-CHAT = "/v1/chat/completions"
+CHAT = endpoints.CHAT.path
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError)
 """What reading an answer raises that is not as it is documented."""
 _BRIEF = 300

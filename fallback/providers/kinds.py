@@ -23,19 +23,20 @@ from fallback.providers.unsupported import (
     UNSEEN,
     not_in_anthropics_chat,
 )
+from schemas.api import endpoints
 from schemas.nodes import Ignored
 
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-EMBEDDINGS = "/v1/embeddings"
-RESPONSES = "/v1/responses"
-MESSAGES = "/v1/messages"
-COUNT = "/v1/messages/count_tokens"
-TRANSCRIPTIONS = "/v1/audio/transcriptions"
-TRANSLATIONS = "/v1/audio/translations"
-SPEECH = "/v1/audio/speech"
-IMAGES = "/v1/images/generations"
-EDITS = "/v1/images/edits"
+CHAT = endpoints.CHAT.path
+COMPLETIONS = endpoints.COMPLETIONS.path
+EMBEDDINGS = endpoints.EMBEDDINGS.path
+RESPONSES = endpoints.RESPONSES.path
+MESSAGES = endpoints.MESSAGES.path
+COUNT = endpoints.COUNT_TOKENS.path
+TRANSCRIPTIONS = endpoints.TRANSCRIPTIONS.path
+TRANSLATIONS = endpoints.TRANSLATIONS.path
+SPEECH = endpoints.SPEECH.path
+IMAGES = endpoints.IMAGES.path
+EDITS = endpoints.EDITS.path
 
 _NONE: frozenset[str] = frozenset()
 

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 import orjson
 
+from schemas.api import endpoints
+
 LIMIT = 256 * 1024
 """Bytes of events that are kept of one stream; a longer one is not continued."""
-CHAT = "/v1/chat/completions"
-MESSAGES = "/v1/messages"
+CHAT = endpoints.CHAT.path
+MESSAGES = endpoints.MESSAGES.path
 _SAME = ("id", "created", "system_fingerprint")
 _PLAIN = frozenset({"role", "content"})
 

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.api import endpoints
 from schemas.errors import InvalidRequest
 
 VISION, AUDIO = "vision", "audio"
 AUDIO_FORMATS = ("wav", "mp3")
 """OpenAI's, and all that llama-server takes."""
 
-CHAT = "/v1/chat/completions"
-RESPONSES = "/v1/responses"
-INPUT_TOKENS = "/v1/responses/input_tokens"
-MESSAGES = "/v1/messages"
-COUNT_TOKENS = "/v1/messages/count_tokens"
+CHAT = endpoints.CHAT.path
+RESPONSES = endpoints.RESPONSES.path
+INPUT_TOKENS = endpoints.INPUT_TOKENS.path
+MESSAGES = endpoints.MESSAGES.path
+COUNT_TOKENS = endpoints.COUNT_TOKENS.path
 
 _TEXTS = frozenset(
     {

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from schemas.api import endpoints
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault
@@ -135,9 +136,9 @@ class VllmEngine(OpenAIEngine):
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)
         told = "continue_final_message" in request or "add_generation_prompt" in request
-        if job.endpoint == "/v1/chat/completions" and not told and _prefilled(request):
+        if job.endpoint == endpoints.CHAT.path and not told and _prefilled(request):
             changes |= {"continue_final_message": True, "add_generation_prompt": False}
-        if job.endpoint == "/v1/rerank":
+        if job.endpoint == endpoints.RERANK.path:
             changes |= rerank.plain(request)
         return changes
 
@@ -154,7 +155,7 @@ class VllmEngine(OpenAIEngine):
     async def _takes(self, own: str, asked: dict[str, Any], or_only_this: bool = False) -> bool:
         """Whether a chat of one token is taken; or refused, but not because of its kind."""
         body = {"model": own, "max_tokens": 1, **asked}
-        status, answer = await self._ask("/v1/chat/completions", body, self.check_timeout)
+        status, answer = await self._ask(endpoints.CHAT.path, body, self.check_timeout)
         if status == 400 and or_only_this:
             return _NO_SENSE.search(translate(status, answer).message) is None
         return status == 200

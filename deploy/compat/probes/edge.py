@@ -14,6 +14,7 @@ from deploy.compat.samples import clip
 from deploy.compat.target import CHAT, No, Partial, Target, brief, chat_body, granted, need
 from deploy.compat.transport import Answer, Ask
 from schemas import multipart
+from schemas.api import endpoints
 from schemas.multipart import Part
 
 LENIENT = {"x-headrace-lenient": "true"}
@@ -21,10 +22,10 @@ _MODELS = "/v1/models"
 _NOBODY = "no-such-model-as-this"
 _SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": (CHAT, chat_body("Hi.", max_tokens=1)),
-    "completions": ("/v1/completions", {"prompt": "Hi.", "max_tokens": 1}),
-    "embeddings": ("/v1/embeddings", {"input": "Hi."}),
-    "rerank": ("/v1/rerank", {"query": "Hi.", "documents": ["Hi.", "Ho."]}),
-    "images": ("/v1/images/generations", {"prompt": "A dot.", "size": "64x64"}),
+    "completions": (endpoints.COMPLETIONS.path, {"prompt": "Hi.", "max_tokens": 1}),
+    "embeddings": (endpoints.EMBEDDINGS.path, {"input": "Hi."}),
+    "rerank": (endpoints.RERANK.path, {"query": "Hi.", "documents": ["Hi.", "Ho."]}),
+    "images": (endpoints.IMAGES.path, {"prompt": "A dot.", "size": "64x64"}),
 }
 """The smallest request of each kind of model, by the feature that its card names."""
 _VALUES: dict[str, Any] = {
@@ -169,7 +170,7 @@ def _request(model: str, features: tuple[str, ...], more: Mapping[str, Any] | No
     if kind == "transcriptions":
         sound = Part("file", clip(), "speech.mp3", "audio/mpeg")
         fields = [Part(name, _field(value)) for name, value in asked.items()]
-        return Ask("POST", "/v1/audio/transcriptions", *multipart.encode([*fields, sound]))
+        return Ask("POST", endpoints.TRANSCRIPTIONS.path, *multipart.encode([*fields, sound]))
     path, body = _SMALLEST[kind]
     return Ask("POST", path, orjson.dumps({**body, **asked}))
 

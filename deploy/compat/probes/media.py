@@ -11,13 +11,14 @@ from deploy.compat.samples import clip, picture_url, png, speech
 from deploy.compat.target import MISSHAPEN, No, Partial, Target, Unmet, need, quoted, text_of
 from deploy.compat.transport import Answer
 from ingress.request import pictures
+from schemas.api import endpoints
 from schemas.multipart import Part
 
 _SIZE = 256
 """Pixels of a side: small, and yet every model of pictures can."""
 _DRAW = {"prompt": "A red water wheel.", "n": 1, "size": f"{_SIZE}x{_SIZE}"}
 _COLOUR = "What colour is this picture? Answer with one word."
-_TRANSCRIBE = "/v1/audio/transcriptions"
+_TRANSCRIBE = endpoints.TRANSCRIPTIONS.path
 _TIMES = re.compile(r"\d\d:\d\d[,.]\d{3} --> (\d\d:)?\d\d:\d\d[,.]\d{3}")
 _TOLERANCE = 0.5
 """Seconds by which decoders disagree on how long an MP3 is."""
@@ -37,14 +38,14 @@ async def vision(target: Target) -> str:
 
 
 async def images(target: Target) -> str:
-    found = await target.ask("/v1/images/generations", {**_DRAW, "response_format": "b64_json"})
+    found = await target.ask(endpoints.IMAGES.path, {**_DRAW, "response_format": "b64_json"})
     return _drawn(found)
 
 
 async def edits(target: Target) -> str:
     fields = [Part(name, str(value).encode()) for name, value in _DRAW.items()]
     image = Part("image", png(_SIZE), "wheel.png", "image/png")
-    return _drawn((await target.upload("/v1/images/edits", [image, *fields])).json)
+    return _drawn((await target.upload(endpoints.EDITS.path, [image, *fields])).json)
 
 
 async def transcriptions(target: Target) -> str:
@@ -53,7 +54,7 @@ async def transcriptions(target: Target) -> str:
 
 
 async def translations(target: Target) -> str:
-    answer = await _hear(target, "/v1/audio/translations", "json")
+    answer = await _hear(target, endpoints.TRANSLATIONS.path, "json")
     heard = _heard(answer.json["text"].strip())
     if but := answer.headers.get("x-headrace-warning"):
         raise Partial(f"{heard}; {but}")

@@ -12,13 +12,14 @@ import orjson
 from deploy.compat.samples import COUNT
 from deploy.compat.target import CHAT, No, Partial, Target, chat_body, granted, need, pieces, said
 from deploy.compat.transport import DONE, Answer, Ask
+from schemas.api import endpoints
 
 _CARDS = 2.2
 """Seconds of two cards: each tells how many slots are busy."""
 _PATIENCE = 5.0
 """Seconds after which a change of the busy slots would have been told."""
 _LOOK = 0.05
-TEXT = "/v1/completions"
+TEXT = endpoints.COMPLETIONS.path
 _PLAIN: Mapping[str, Any] = {"max_tokens": 5}
 _COUNTED: Mapping[str, Any] = {**_PLAIN, "stream_options": {"include_usage": True}}
 _LONG = 2000

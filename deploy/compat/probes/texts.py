@@ -19,6 +19,7 @@ from deploy.compat.target import (
     quoted,
     text_of,
 )
+from schemas.api import endpoints
 from schemas.errors import ContextLengthExceeded
 
 _ENDS = ("stop", "length", "tool_calls", "content_filter")
@@ -45,7 +46,7 @@ async def chat(target: Target) -> str:
 
 async def completions(target: Target) -> str:
     body = {"prompt": "The sun rises in the", "max_tokens": 8, "temperature": 0}
-    found = await target.ask("/v1/completions", body)
+    found = await target.ask(endpoints.COMPLETIONS.path, body)
     choice = found["choices"][0]
     need(found["object"] == "text_completion", f"the object is a {found['object']!r}")
     need(choice["text"].strip(), "the text is empty")
@@ -55,7 +56,7 @@ async def completions(target: Target) -> str:
 
 async def embeddings(target: Target) -> str:
     texts = ["a water wheel", "a water wheel", "an invoice for green paint"]
-    found = await target.ask("/v1/embeddings", {"input": texts})
+    found = await target.ask(endpoints.EMBEDDINGS.path, {"input": texts})
     need([each["index"] for each in found["data"]] == [0, 1, 2], "not one vector for each text")
     one, same, other = (each["embedding"] for each in found["data"])
     need(len(one) == len(same) == len(other), "the vectors are not of one length")
@@ -67,8 +68,8 @@ async def embeddings(target: Target) -> str:
 
 async def embeddings_base64(target: Target) -> str:
     body = {"input": "a water wheel"}
-    floats = (await target.ask("/v1/embeddings", body))["data"][0]["embedding"]
-    packed = await target.ask("/v1/embeddings", {**body, "encoding_format": "base64"})
+    floats = (await target.ask(endpoints.EMBEDDINGS.path, body))["data"][0]["embedding"]
+    packed = await target.ask(endpoints.EMBEDDINGS.path, {**body, "encoding_format": "base64"})
     text = packed["data"][0]["embedding"]
     need(isinstance(text, str), "encoding_format did nothing: numbers came")
     raw = b64decode(text)
@@ -80,11 +81,11 @@ async def embeddings_base64(target: Target) -> str:
 
 async def responses(target: Target) -> str:
     body = {"input": "Say hello.", "max_output_tokens": 16, "temperature": 0}
-    found = await target.ask("/v1/responses", body)
+    found = await target.ask(endpoints.RESPONSES.path, body)
     need(found["status"] in ("completed", "incomplete"), f"its status is {found['status']!r}")
     need(_response_text(found), "the output has no text")
     need(found["usage"]["output_tokens"] > 0, "the usage counts no output")
-    events = await target.stream("/v1/responses", body)
+    events = await target.stream(endpoints.RESPONSES.path, body)
     last = events[-1]["type"]
     need(last in ("response.completed", "response.incomplete"), f"its stream ends with {last!r}")
     deltas = "".join(each["delta"] for each in events if each["type"].endswith("_text.delta"))
@@ -98,12 +99,12 @@ async def messages(target: Target) -> str:
         "max_tokens": 16,
         "temperature": 0,
     }
-    found = await target.ask("/v1/messages", body)
+    found = await target.ask(endpoints.MESSAGES.path, body)
     need((found["type"], found["role"]) == ("message", "assistant"), "it is no message")
     need(any(part.get("text") or part.get("thinking") for part in found["content"]), "it is empty")
     need(found["stop_reason"] in ("end_turn", "max_tokens"), f"stopped: {found['stop_reason']!r}")
     need(found["usage"]["output_tokens"] > 0, "the usage counts no output")
-    events = await target.stream("/v1/messages", body)
+    events = await target.stream(endpoints.MESSAGES.path, body)
     kinds = [each["type"] for each in events]
     need(kinds[0] == "message_start", f"its stream begins with {kinds[0]!r}")
     need(kinds[-1] == "message_stop", f"its stream ends with {kinds[-1]!r}")
@@ -115,7 +116,7 @@ async def count_tokens(target: Target) -> str:
     counts = []
     for text in ("Say hello.", f"Say hello. {COUNT}"):
         body = {"messages": [{"role": "user", "content": text}]}
-        found = await target.ask("/v1/messages/count_tokens", body)
+        found = await target.ask(endpoints.COUNT_TOKENS.path, body)
         counts.append(int(found["input_tokens"]))
     need(0 < counts[0] < counts[1], f"a longer text has not more tokens: {counts}")
     return f"{counts[0]} tokens, and {counts[1]} for a longer text"
@@ -123,7 +124,7 @@ async def count_tokens(target: Target) -> str:
 
 async def rerank(target: Target) -> str:
     body = {"query": _QUERY, "documents": _DOCUMENTS}
-    results = (await target.ask("/v1/rerank", body))["results"]
+    results = (await target.ask(endpoints.RERANK.path, body))["results"]
     order = [each["index"] for each in results]
     scores = [float(each["relevance_score"]) for each in results]
     need(sorted(order) == [0, 1, 2], f"not one result for each document: {order}")
@@ -155,7 +156,7 @@ def _long(target: Target, words: int) -> tuple[str, dict[str, Any]]:
     """(path, body): each of these words is a token."""
     text = " a" * words
     if "embeddings" in target.facts.features and "chat" not in target.facts.features:
-        return "/v1/embeddings", {"input": text}
+        return endpoints.EMBEDDINGS.path, {"input": text}
     return CHAT, chat_body(text, max_tokens=1)
 
 

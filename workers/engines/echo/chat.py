@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from schemas.api import endpoints
 from schemas.jobs import Job
 from workers.engines.echo.words import Token
 
@@ -25,7 +26,7 @@ class Completions:
         self.prompt = prompt
         self.finish = finish
         self.said: list[list[Token]] = [[] for _ in range(choices)]
-        self._chat = job.endpoint == "/v1/chat/completions"
+        self._chat = job.endpoint == endpoints.CHAT.path
         self._usage = (request.get("stream_options") or {}).get("include_usage")
         self._probable = request.get("logprobs") not in (None, False)
         self._created = int(time.time())

@@ -32,6 +32,7 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from schemas import settings
+from schemas.api import endpoints
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
@@ -215,11 +216,11 @@ class EchoEngine:
 def _writer(job: Job, request: Mapping[str, Any], choices: int, finish: str, prompt: int) -> Writer:
     """`finish`: OpenAI's finish reason; `prompt`: its tokens. Raises Refusal."""
     match job.endpoint:
-        case "/v1/chat/completions" | "/v1/completions":
+        case endpoints.CHAT.path | endpoints.COMPLETIONS.path:
             return Completions(job, request, choices, finish, prompt)
-        case "/v1/responses":
+        case endpoints.RESPONSES.path:
             return Responses(job, finish, prompt)
-        case "/v1/messages":
+        case endpoints.MESSAGES.path:
             return Messages(job, finish, prompt)
     raise Refusal(f"The echo engine has no {job.endpoint}.", code="unsupported_endpoint")
 

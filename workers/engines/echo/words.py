@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from schemas.api import endpoints
+
 SILENCE = ["(silence)"]
 LOGPROB = -0.5
 DIMENSIONS = 8
@@ -163,8 +165,8 @@ def count_input(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int
 
 
 PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int]]] = {
-    "/v1/embeddings": embeddings,
-    "/v1/rerank": rerank,
-    "/v1/messages/count_tokens": count,
-    "/v1/responses/input_tokens": count_input,
+    endpoints.EMBEDDINGS.path: embeddings,
+    endpoints.RERANK.path: rerank,
+    endpoints.COUNT_TOKENS.path: count,
+    endpoints.INPUT_TOKENS.path: count_input,
 }

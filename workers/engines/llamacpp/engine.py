@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from schemas import settings
+from schemas.api import endpoints
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines.base import EngineFault, Sink
@@ -43,10 +44,10 @@ from workers.engines.openai.refusal import JSON, Refusal, translate
 from workers.engines.openai.rewrite import COUNTS, Change, Discard, OneUsage, Opening, Rewriting
 from workers.engines.openai.usage import Usage
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
-RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
-INPUT_TOKENS, COUNT_TOKENS = "/v1/responses/input_tokens", "/v1/messages/count_tokens"
-RERANK = "/v1/rerank"
+CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
+RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
+INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS.path
+RERANK = endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
@@ -153,17 +154,17 @@ class LlamaCppEngine(OpenAIEngine):
         if job.endpoint in _TEXTS:
             body = llamacpp_request.without(body)
         match job.endpoint:
-            case "/v1/chat/completions" if tools_prompt.SIGN in body and not self._obeyed:
+            case endpoints.CHAT.path if tools_prompt.SIGN in body and not self._obeyed:
                 return await self._offer(job, body, sink)
-            case "/v1/chat/completions" | "/v1/completions":
+            case endpoints.CHAT.path | endpoints.COMPLETIONS.path:
                 return await self._complete(job, body, sink)
-            case "/v1/responses":
+            case endpoints.RESPONSES.path:
                 return await self._respond(job, body, sink)
-            case "/v1/messages":
+            case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
-            case "/v1/messages/count_tokens":
+            case endpoints.COUNT_TOKENS.path:
                 body = orjson.dumps(self._told(job, body)[0])
-            case "/v1/responses/input_tokens":
+            case endpoints.INPUT_TOKENS.path:
                 body = orjson.dumps(responses_request.plain(self._told(job, body)[0]))
         return await super()._serve(job, body, sink)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from schemas.api import endpoints
 from workers.engines.openai.refusal import Refusal
 
 _OF_THE_REQUEST = (
@@ -29,11 +30,11 @@ _UNREADABLE = "Failed to load image or audio file"
 _NO_TOKENS = "Prompt contains invalid tokens"
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 _SAID_IN: Mapping[str, str] = {
-    "/v1/chat/completions": "messages",
-    "/v1/messages": "messages",
-    "/v1/messages/count_tokens": "messages",
-    "/v1/completions": "prompt",
-    "/v1/rerank": "documents",
+    endpoints.CHAT.path: "messages",
+    endpoints.MESSAGES.path: "messages",
+    endpoints.COUNT_TOKENS.path: "messages",
+    endpoints.COMPLETIONS.path: "prompt",
+    endpoints.RERANK.path: "documents",
 }
 
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 import orjson
 import structlog
 
+from schemas.api import endpoints
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
@@ -68,19 +69,19 @@ _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "insert": ("suffix",),
 }
 _GENERATES: Mapping[str, str] = {
-    "/v1/chat/completions": "/api/chat",
-    "/v1/completions": "/api/generate",
-    "/v1/responses": "/api/chat",
-    "/v1/messages": "/api/chat",
+    endpoints.CHAT.path: "/api/chat",
+    endpoints.COMPLETIONS.path: "/api/generate",
+    endpoints.RESPONSES.path: "/api/chat",
+    endpoints.MESSAGES.path: "/api/chat",
 }
 
 
 _SAID_IN: Mapping[str, str] = {
-    "/v1/chat/completions": "messages",
-    "/v1/completions": "prompt",
-    "/v1/responses": "input",
-    "/v1/messages": "messages",
-    "/v1/embeddings": "input",
+    endpoints.CHAT.path: "messages",
+    endpoints.COMPLETIONS.path: "prompt",
+    endpoints.RESPONSES.path: "input",
+    endpoints.MESSAGES.path: "messages",
+    endpoints.EMBEDDINGS.path: "input",
 }
 
 
@@ -162,7 +163,7 @@ class OllamaEngine(OpenAIEngine):
         )
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if job.endpoint != "/v1/embeddings":
+        if job.endpoint != endpoints.EMBEDDINGS.path:
             kept = words.kept(orjson.loads(body)) if _KEEP in body else None
             usage = await super()._serve(job, body, Numbering(sink, job.id))
             if kept is not None:
@@ -208,7 +209,7 @@ class OllamaEngine(OpenAIEngine):
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal for what Ollama would cut, or go on with, or take for something else."""
         _need_texts(job, request)
-        if job.endpoint == "/v1/completions" and request.get("max_tokens") == 0:
+        if job.endpoint == endpoints.COMPLETIONS.path and request.get("max_tokens") == 0:
             raise Refusal("Ollama takes 0 for no limit.", param="max_tokens")
         path = _GENERATES.get(job.endpoint)
         size = words.text_bytes(request)

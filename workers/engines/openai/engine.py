@@ -37,13 +37,13 @@ ASK_TIMEOUT = 10.0
 
 SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "chat": (
-        "/v1/chat/completions",
+        endpoints.CHAT.path,
         {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1},
     ),
-    "completions": ("/v1/completions", {"prompt": "hi", "max_tokens": 1}),
-    "embeddings": ("/v1/embeddings", {"input": "hi"}),
+    "completions": (endpoints.COMPLETIONS.path, {"prompt": "hi", "max_tokens": 1}),
+    "embeddings": (endpoints.EMBEDDINGS.path, {"input": "hi"}),
 }
-_HEARING = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
+_HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
 _BUSY = frozenset({408, 425, 429})
 

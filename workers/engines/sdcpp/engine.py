@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas import multipart, settings
+from schemas.api import endpoints
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
@@ -33,8 +34,7 @@ from workers.engines.sdcpp.own_fields import KNOWS
 from workers.engines.sdcpp.pictures import BadPicture
 from workers.engines.sdcpp.request import Drawing, Limits
 
-GENERATIONS = "/v1/images/generations"
-EDITS = "/v1/images/edits"
+GENERATIONS, EDITS = endpoints.IMAGES.path, endpoints.EDITS.path
 MODEL = "sd-cpp-local"
 """The name of whatever model is loaded, in the server's own list."""
 CHECK_TIMEOUT = 120.0

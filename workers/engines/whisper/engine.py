@@ -17,6 +17,7 @@ import time
 import structlog
 
 from schemas import settings
+from schemas.api import endpoints
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
@@ -32,7 +33,7 @@ log = structlog.get_logger("whisper")
 
 MODEL = "whisper-1"
 """OpenAI's name, for a server whose model the config does not name: it does not say itself."""
-PATHS = ("/inference", "/v1/audio/transcriptions")
+PATHS = ("/inference", endpoints.TRANSCRIPTIONS.path)
 """Where the server hears jobs: its default, and OpenAI's for ``--inference-path``."""
 MODALITIES = ("audio",)
 FEATURES = ("transcriptions", "translations")

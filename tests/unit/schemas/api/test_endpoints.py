@@ -1,0 +1,61 @@
+"""One table: what else knows an endpoint has it from there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingress.app import API
+from schemas.api import endpoints
+from schemas.api.endpoints import BY_PATH, BY_WORD, ENDPOINTS, VERSION, Endpoint, word_of
+
+ROOT = Path(__file__).parents[4]
+PACKAGES = ("schemas", "ingress", "workers", "fallback", "deploy")
+OURS = ROOT / "schemas/api/endpoints.py"
+
+
+def sources() -> list[Path]:
+    return [file for name in PACKAGES for file in sorted((ROOT / name).rglob("*.py"))]
+
+
+def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """All but those that stand alone: docstrings."""
+    alone = {id(each.value) for each in ast.walk(tree) if isinstance(each, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.lineno, node.value
+
+
+def test_paths_and_words_are_said_once() -> None:
+    assert len(BY_PATH) == len(BY_WORD) == len(ENDPOINTS)
+    assert endpoints.CHAT in ENDPOINTS
+    assert word_of(endpoints.CHAT.path) == "chat"
+    assert word_of("/v1/no/such") == ""
+
+
+def test_no_other_file_has_a_path_of_the_table() -> None:
+    files = sources()
+    assert OURS in files
+    told = [
+        f"{file.relative_to(ROOT)}:{line}: {text!r}"
+        for file in files
+        if file != OURS
+        for line, text in strings(ast.parse(file.read_text()))
+        if any(path in text for path in BY_PATH)
+    ]
+    assert not told
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: each.word)
+def test_each_is_routed(endpoint: Endpoint) -> None:
+    routes = {path: verb for path, _, verb in API}
+    assert routes[endpoint.path.removeprefix(VERSION)] == "POST"
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: each.word)
+def test_each_names_the_model_among_its_fields(endpoint: Endpoint) -> None:
+    assert "model" in endpoint.shape.names
+    assert ("n" in endpoint.shape.names) or not endpoint.choices
