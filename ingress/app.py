@@ -131,11 +131,11 @@ class Handler:
 
 async def _refuse(request: Request, error: HeadraceError) -> Response:
     metrics.ERRORS.labels(error.code).inc()
-    dialect = error_format.of(request.url.path, request.headers)
+    api = error_format.of(request.url.path, request.headers)
     headers = {"x-request-id": request.state.id, **error.headers()}
-    if dialect.request_id:
-        headers[dialect.request_id] = request.state.id
-    body = dialect.refuse(error, request.state.id)
+    if api.request_id_header:
+        headers[api.request_id_header] = request.state.id
+    body = api.error_document(error.fields(), error.status, request.state.id)
     log.info("refused", id=request.state.id, code=error.code, why=error.message)
     if error.status in (413, 431):
         return Lingering(body, error.status, {**headers, "connection": "close"})

@@ -66,20 +66,19 @@ class HeadraceError(Exception):
         self.source = source
         self.told = told or {}
 
-    def body(self) -> dict[str, Any]:
-        """OpenAI's envelope, with the source beside OpenAI's four fields."""
+    def fields(self) -> dict[str, Any]:
+        """What OpenAI's envelope holds, with the source beside OpenAI's four fields."""
         return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-                "source": self.source,
-            }
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+            "source": self.source,
         }
 
     def json(self) -> bytes:
-        return orjson.dumps(self.body())
+        """In OpenAI's envelope."""
+        return orjson.dumps({"error": self.fields()})
 
     def headers(self) -> dict[str, str]:
         headers = {"x-headrace-error-source": self.source, **self.told}

@@ -23,11 +23,12 @@ from ingress.answer.access_log import record
 from ingress.answer.merge import Merge
 from ingress.answer.respond import EventStream, closing_on_fault
 from ingress.answer.schema_stream import Held
-from ingress.http.error_format import Dialect
+from ingress.http.error_format import refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
 from schemas import errors, metrics
+from schemas.api.base import Api
 from schemas.errors import ClientGone, HeadraceError
 
 _AHEAD = 4
@@ -72,14 +73,14 @@ class FanOut:
         dispatch: Dispatch,
         tickets: list[Ticket],
         name: str,
-        dialect: Dialect,
+        api: Api,
         held: Held | None = None,
     ) -> None:
         self._request = request
         self._dispatch = dispatch
         self._tickets = tickets
         self._name = name
-        self._dialect = dialect
+        self._api = api
         self._held = held
         self._closed = False
         self._merge = Merge(len(tickets))
@@ -178,11 +179,13 @@ class FanOut:
         if ticket.error is not None:
             return self._said(ticket.error)
         status = ticket.head.status if ticket.head else 502
-        return status, self._dialect.refusal(ticket.take(), status, self._request.state.id)
+        return status, refusal_event(self._api, ticket.take(), status, self._request.state.id)
 
     def _said(self, error: HeadraceError) -> tuple[int, bytes]:
         metrics.ERRORS.labels(error.code).inc()
-        return error.status, self._dialect.interrupt(error, self._request.state.id)
+        return error.status, self._api.error_event(
+            error.fields(), error.status, self._request.state.id
+        )
 
     async def _passed(self, events: bytes) -> bytes:
         return events if self._held is None else await self._held.passed(events)

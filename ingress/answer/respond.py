@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 from ingress.answer import headers as answer_headers
 from ingress.answer.access_log import record
 from ingress.answer.schema_stream import Held
-from ingress.http.error_format import OPENAI, Dialect, error_of
+from ingress.http.error_format import error_of, refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
 from schemas import errors, metrics
+from schemas.api.base import Api
 from schemas.errors import ClientGone, HeadraceError
 from schemas.streams import end_of
 
@@ -67,12 +68,12 @@ class Exchange:
         dispatch: Dispatch,
         ticket: Ticket,
         name: str,
-        dialect: Dialect = OPENAI,
+        api: Api,
         held: Held | None = None,
     ) -> None:
         """`held`: judges the stream."""
         self._request = request
-        self._dialect = dialect
+        self._api = api
         self._dispatch = dispatch
         self._ticket = ticket
         self._name = name
@@ -83,8 +84,8 @@ class Exchange:
         self._torn = False
         """The client was told who continues."""
         self.headers = {"x-request-id": request.state.id}
-        if dialect.request_id:
-            self.headers[dialect.request_id] = request.state.id
+        if api.request_id_header:
+            self.headers[api.request_id_header] = request.state.id
         request.scope["state"][GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
@@ -125,7 +126,7 @@ class Exchange:
         if ticket.head.status != 200:
             headers[answer_headers.ERROR_SOURCE] = answer_headers.source(ticket)
             if error := error_of(body):
-                body = self._dialect.document(error, ticket.head.status, self._request.state.id)
+                body = self._api.error_document(error, ticket.head.status, self._request.state.id)
         return Response(body, ticket.head.status, headers)
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
@@ -146,7 +147,7 @@ class Exchange:
             if error is not None:
                 status = error.status
                 metrics.ERRORS.labels(error.code).inc()
-                yield self._dialect.interrupt(error, self._request.state.id)
+                yield self._api.error_event(error.fields(), error.status, self._request.state.id)
             elif ticket.head is not None and ticket.head.status != 200:
                 status = ticket.head.status
         except (GeneratorExit, asyncio.CancelledError):
@@ -165,7 +166,9 @@ class Exchange:
                     # The head was sent as 200: once it is whole, the refusal becomes an event.
                     if ticket.ended is not None:
                         status = ticket.head.status
-                        yield self._dialect.refusal(ticket.take(), status, self._request.state.id)
+                        yield refusal_event(
+                            self._api, ticket.take(), status, self._request.state.id
+                        )
                     elif ticket.done:
                         return
                     else:

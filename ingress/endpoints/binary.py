@@ -72,7 +72,7 @@ async def work(
     stream = bool(asked.get("stream")) and all(each.field != "stream" for each in ignored)
     order = Order(plan, kind.path, stream, body, content_type, who.account, who.key, tags)
     ticket = await here.dispatch.submit(order)
-    exchange = Exchange(caller.request, here.dispatch, ticket, plan.name)
+    exchange = Exchange(caller.request, here.dispatch, ticket, plan.name, kind.api)
     response = await exchange.answer(here.config.ingress.keepalive)
     if ignored or strange:
         response.headers[WARNING_HEADER] = fields.warning(ignored, strange)

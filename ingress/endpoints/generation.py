@@ -21,7 +21,6 @@ from ingress.answer.respond import Exchange
 from ingress.answer.schema import Wanted
 from ingress.answer.schema_stream import Held, Judge
 from ingress.context import Context, context, principal
-from ingress.http import error_format
 from ingress.http.auth import Principal
 from ingress.http.protocol import need_json, read_body
 from ingress.jobs import resume
@@ -58,17 +57,17 @@ class Call:
 
     async def answer(self, held: Held | None = None) -> Response:
         """Submit it and wait for the head. `held`: judges its stream. Raises what became of it."""
-        here, dialect = self.here, error_format.at(self.endpoint)
+        here, api = self.here, self.endpoint.api
         copies = self._copies()
         if copies > 1:
             room = _COPIES * here.config.ingress.max_body
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
             name = self.plan.name
-            many = FanOut(self.request, here.dispatch, tickets, name, dialect, held)
+            many = FanOut(self.request, here.dispatch, tickets, name, api, held)
             return await many.answer(here.config.ingress.keepalive)
         ticket = await here.dispatch.submit(self._order(self.body))
-        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, dialect, held)
+        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, api, held)
         return await one.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:

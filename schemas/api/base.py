@@ -13,6 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
+
+from schemas.api import sse
+
 Event = dict[str, Any]
 """The JSON object of one event of a stream."""
 Document = dict[str, Any]
@@ -84,46 +88,66 @@ def texts_of(*fields: str) -> re.Pattern[bytes]:
     return re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)+)"' % names)
 
 
-class Api(Protocol):
-    """One API, both directions. An API that has no tool calls (or no choices, or no text) answers
-    with nothing."""
+_NOWHERE = re.compile(b"(?!)")
 
-    named: bool
+
+class Api:
+    """One API, both directions. What stands here is what an API says that has no tool calls (or no
+    choices, or no text): nothing; and errors as OpenAI says them, as most do."""
+
+    named = False
     """Its events carry their `type` as a name, and end without ``[DONE]``."""
-    limits: tuple[str, ...]
+    request_id_header = ""
+    """A second header with the request's id, if its clients know it by another name."""
+    limits: tuple[str, ...] = ()
     """Fields of a request that limit the answer, where it may be left without one."""
-    usual_limit: int
+    usual_limit = 0
     """Tokens of an answer whose request has none of `limits`; 0 if the API names no number."""
-    streamed: re.Pattern[bytes]
+    streamed = _NOWHERE
     """Finds what was generated (text, thoughts, arguments of calls) in the bytes of a stream."""
-    written: re.Pattern[bytes]
+    written = _NOWHERE
     """The same in the bytes of a document."""
 
     def text(self, event: Event) -> str:
         """The words that an event adds to the answer, of all its choices."""
+        return ""
 
     def usage(self, found: Event | Document) -> Usage | None:
         """What an event or a document says that the answer took."""
+        return None
 
     def error(self, event: Event) -> Error | None:
         """The error that an event or a document under status 200 is."""
+        return None
 
     def is_last(self, event: Event) -> bool:
         """Whether the answer is whole with this event."""
+        return False
 
     def finished_texts(self, document: Document) -> Iterator[str]:
         """The texts of a whole answer that are not cut, no refusal, and beside no call."""
+        return iter(())
 
-    def collector(self) -> Collector: ...
+    def collector(self) -> Collector | None:
+        return None
 
-    def first_call(self) -> FirstCall: ...
+    def first_call(self) -> FirstCall | None:
+        return None
 
-    def join(self, jobs: int) -> Join: ...
+    def join(self, jobs: int) -> Join | None:
+        return None
 
-    def continuation(self) -> Continuation: ...
+    def continuation(self) -> Continuation | None:
+        return None
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """The body of an error answer."""
+        return orjson.dumps({"error": error})
 
     def error_event(self, error: Error, status: int, request_id: str) -> bytes:
         """The event that says it inside a stream."""
+        return sse.write(self.error_document(error, status, request_id))
+
+
+PLAIN = Api()
+"""Of endpoints that answer with a document, and whose answers are passed on as they are."""

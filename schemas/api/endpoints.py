@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from schemas.api import completions, embeddings, media, rerank
-from schemas.api.base import Api
+from schemas.api.base import PLAIN, Api
 from schemas.api.chat import request as chat
+from schemas.api.chat.answer import API as CHAT_API
 from schemas.api.messages import request as messages
+from schemas.api.messages.answer import API as MESSAGES_API
 from schemas.api.responses import request as responses
+from schemas.api.responses.answer import API as RESPONSES_API
 from schemas.api.shape import Shape
 
 VERSION = "/v1"
@@ -26,20 +29,21 @@ class Endpoint:
     """`path`: as clients call it, and engines. `word`: its name on engines' cards. `shape`: what a
     request must be. `api`: who knows its answers. `streams`: an answer may be a stream. `choices`:
     it has `n`, which the fabric sees to. `form`: its body is a form, not JSON. `means`: what is
-    asked for by the path alone, in the words that cards have for it. `errors`: how one is said."""
+    asked for by the path alone, in the words that cards have for it."""
 
     path: str
     word: str
     shape: Shape
-    api: Api | None = None
+    api: Api = PLAIN
     streams: bool = True
     choices: bool = False
     form: bool = False
     means: Mapping[str, Any] = field(default_factory=dict)
-    errors: Literal["openai", "responses", "anthropic"] = "openai"
 
 
-CHAT = Endpoint(path="/v1/chat/completions", word="chat", shape=chat.REQUEST, choices=True)
+CHAT = Endpoint(
+    path="/v1/chat/completions", word="chat", shape=chat.REQUEST, api=CHAT_API, choices=True
+)
 COMPLETIONS = Endpoint(
     path="/v1/completions", word="completions", shape=completions.REQUEST, choices=True
 )
@@ -47,20 +51,22 @@ EMBEDDINGS = Endpoint(
     path="/v1/embeddings", word="embeddings", shape=embeddings.REQUEST, streams=False
 )
 RESPONSES = Endpoint(
-    path="/v1/responses", word="responses", shape=responses.REQUEST, errors="responses"
+    path="/v1/responses", word="responses", shape=responses.REQUEST, api=RESPONSES_API
 )
 INPUT_TOKENS = Endpoint(
-    path="/v1/responses/input_tokens", word="input_tokens", shape=responses.REQUEST, streams=False
+    path="/v1/responses/input_tokens",
+    word="input_tokens",
+    shape=responses.REQUEST,
+    api=RESPONSES_API,
+    streams=False,
 )
-MESSAGES = Endpoint(
-    path="/v1/messages", word="messages", shape=messages.REQUEST, errors="anthropic"
-)
+MESSAGES = Endpoint(path="/v1/messages", word="messages", shape=messages.REQUEST, api=MESSAGES_API)
 COUNT_TOKENS = Endpoint(
     path="/v1/messages/count_tokens",
     word="count_tokens",
     shape=messages.COUNT_REQUEST,
     streams=False,
-    errors="anthropic",
+    api=MESSAGES_API,
 )
 RERANK = Endpoint(path="/v1/rerank", word="rerank", shape=rerank.REQUEST, streams=False)
 TRANSCRIPTIONS = Endpoint(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from schemas.api.base import Event, texts_of
+from schemas.api.base import Api, Event, texts_of
 
 
-class Chat:
+class Chat(Api):
     """See `schemas.api.base.Api`."""
 
-    named = False
     limits = ("max_tokens", "max_completion_tokens")
-    usual_limit = 0
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
 
