@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingress.context import Context
 from ingress.endpoints import admin, audio, generation, health, images, models, speech
 from ingress.http import cors, error_format
-from ingress.http.protocol import request_id
+from ingress.http.body import request_id
 from ingress.request.picture_store import PATH
 from schemas import errors, metrics
 from schemas.api import endpoints

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.context import Context, context, principal
-from ingress.http.protocol import need_json, read_body
+from ingress.http.body import need_json, read_body
 from schemas import subjects
 from schemas import usage as usages
 from schemas.bus import BusError

@@ -22,7 +22,7 @@ from ingress.answer.schema import Wanted
 from ingress.answer.schema_stream import Held, Judge
 from ingress.context import Context, context, principal
 from ingress.http.auth import Principal
-from ingress.http.protocol import need_json, read_body
+from ingress.http.body import need_json, read_body
 from ingress.jobs import resume
 from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from ingress.context import Context, context
 from ingress.endpoints.binary import Caller, admit, work
-from ingress.http.protocol import need_json, read_body
+from ingress.http.body import need_json, read_body
 from ingress.request import forms, pictures
 from ingress.request.forms import Form
 from ingress.request.pictures import NoPicture

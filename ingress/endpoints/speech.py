@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.endpoints.binary import admit, work
-from ingress.http.protocol import need_json, read_body
+from ingress.http.body import need_json, read_body
 from schemas.api.endpoints import SPEECH
 
 _JSON = "application/json"

@@ -1,21 +1,19 @@
-"""Limits of what a client may send: the body here, the head in the HTTP protocol itself."""
+"""uvicorn's HTTP protocol, with limits on the head, the time and the requests of a connection."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from array import array
-from collections.abc import Iterable
 from typing import Any
 
 import httptools
 import structlog
-from starlette.requests import ClientDisconnect, Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from schemas.errors import BodyTooLarge, ClientGone, HeadraceError, HeadTooLarge, InvalidRequest
+from ingress.http.body import request_id
+from schemas.errors import HeadraceError, HeadTooLarge, InvalidRequest
 
-log = structlog.get_logger("limits")
+log = structlog.get_logger("protocol")
 
 GONE = "headrace.gone"
 """A request's state may hold a callable here: it is called when the client leaves unanswered.
@@ -26,57 +24,9 @@ BODY_TIMEOUT = 30.0
 """Seconds between two pieces of a request's body."""
 PIPELINED = 64
 """Requests that a client may send on one connection ahead of their answers."""
-_BOM = b"\xef\xbb\xbf"
-_FORM = "multipart/"
 
 
-def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's own, or a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and 0 < len(value) <= 128 and value.isascii():
-            text = value.decode("ascii")
-            if text.isprintable():
-                return text
-    return f"req-{os.urandom(12).hex()}"
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be, without reading on."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
-    pieces, size = [], 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > limit:
-                raise _too_large(limit)
-            pieces.append(piece)
-    except ClientDisconnect:
-        raise ClientGone("the client left while it sent its request") from None
-    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)).removeprefix(_BOM)
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes, the limit here.")
-
-
-def need_json(request: Request) -> None:
-    """Raises InvalidRequest for a body that cannot be JSON by what its head says. Text and the like
-    may be: ``curl -d`` calls it ``application/x-www-form-urlencoded``."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.lower().startswith(_FORM):
-        raise InvalidRequest(
-            f"The content type is {content_type!r}; send 'application/json'.", param=None
-        )
-    coding = request.headers.get("content-encoding", "")
-    if coding and coding.lower() != "identity":
-        raise InvalidRequest(
-            f"The content encoding is {coding!r}; send the body as it is.", param=None
-        )
-
-
-class Gathering:
+class JoiningTransport:
     """A transport that joins what one turn of the event loop writes into one system call: uvicorn
     writes head and body apart (measured: 15 % of the CPU of a short answer)."""
 
@@ -103,10 +53,10 @@ class Gathering:
         return getattr(self._inner, name)
 
 
-class Staying(httptools.HttpRequestParser):
+class StayingParser(httptools.HttpRequestParser):
     """Tells its protocol what came behind a head that offers another protocol."""
 
-    def __init__(self, protocol: Limited) -> None:
+    def __init__(self, protocol: LimitedProtocol) -> None:
         super().__init__(protocol)
         self._protocol = protocol
 
@@ -118,7 +68,7 @@ class Staying(httptools.HttpRequestParser):
                 raise
 
 
-class Limited(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol with limits: on the size of a head, on what belongs to neither a head
     nor a body (trailers, what is said of chunks), on the time that all of it may take, and on how
     many requests wait for the answer to an earlier one.
@@ -136,7 +86,7 @@ class Limited(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self.parser = self._parser()
-        super().connection_made(Gathering(transport))  # type: ignore[arg-type]
+        super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
         self._start_timer(HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -213,9 +163,9 @@ class Limited(HttpToolsProtocol):
     def _offers(self) -> bool:
         return self.parser.should_upgrade() and self._get_upgrade() is not None
 
-    def _parser(self) -> Staying:
+    def _parser(self) -> StayingParser:
         """As uvicorn sets it up."""
-        parser = Staying(self)
+        parser = StayingParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
@@ -265,5 +215,5 @@ class Limited(HttpToolsProtocol):
             self._timer = None
 
 
-def protocol(max_head: int) -> type[Limited]:
-    return type("Protocol", (Limited,), {"max_head": max_head})
+def protocol(max_head: int) -> type[LimitedProtocol]:
+    return type("Protocol", (LimitedProtocol,), {"max_head": max_head})

@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from ingress.http.protocol import read_body
+from ingress.http.body import read_body
 from schemas import multipart
 from schemas.api.shape import invalid, missing
 from schemas.errors import InvalidRequest

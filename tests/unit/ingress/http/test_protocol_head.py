@@ -13,7 +13,8 @@ from starlette.requests import Request
 from uvicorn.server import ServerState
 
 from ingress.http import protocol as http_protocol
-from ingress.http.protocol import protocol, read_body
+from ingress.http.body import read_body
+from ingress.http.protocol import protocol
 from tests.unit import fakes
 
 HEAD = 4096

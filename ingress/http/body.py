@@ -1,0 +1,59 @@
+"""A request's name, and its body: read up to a limit, and refused where it cannot be JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from starlette.requests import ClientDisconnect, Request
+
+from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
+
+_BOM = b"\xef\xbb\xbf"
+_FORM = "multipart/"
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The client's own, or a new one."""
+    for name, value in headers:
+        if name == b"x-request-id" and 0 < len(value) <= 128 and value.isascii():
+            text = value.decode("ascii")
+            if text.isprintable():
+                return text
+    return f"req-{os.urandom(12).hex()}"
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as it is known to be, without reading on."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    pieces, size = [], 0
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            pieces.append(piece)
+    except ClientDisconnect:
+        raise ClientGone("the client left while it sent its request") from None
+    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)).removeprefix(_BOM)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than {limit} bytes, the limit here.")
+
+
+def need_json(request: Request) -> None:
+    """Raises InvalidRequest for a body that cannot be JSON by what its head says. Text and the like
+    may be: ``curl -d`` calls it ``application/x-www-form-urlencoded``."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.lower().startswith(_FORM):
+        raise InvalidRequest(
+            f"The content type is {content_type!r}; send 'application/json'.", param=None
+        )
+    coding = request.headers.get("content-encoding", "")
+    if coding and coding.lower() != "identity":
+        raise InvalidRequest(
+            f"The content encoding is {coding!r}; send the body as it is.", param=None
+        )
