@@ -19,10 +19,8 @@ import orjson
 from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Spent, Task
 from fallback.providers.openai import Cloud
-from schemas import settings
+from schemas import pictures, settings
 from workers.engines.openai.refusal import JSON, Refusal
-from workers.engines.sdcpp import pictures
-from workers.engines.sdcpp.pictures import BadPicture
 
 _IMAGEN = "imagen-"
 _FLASH = "-flash"
@@ -158,10 +156,7 @@ def _generated(found: Mapping[str, Any]) -> list[str]:
 
 def _size(base64: str) -> str:
     """Of the picture itself. Raises ValueError."""
-    try:
-        seen = pictures.inspect(binascii.a2b_base64(base64))
-    except BadPicture as fault:
-        raise ValueError(str(fault)) from None
+    seen = pictures.inspect(binascii.a2b_base64(base64))
     return f"{seen.width}x{seen.height}"
 
 

@@ -17,13 +17,13 @@ from starlette.responses import Response
 from ingress.context import Context, context
 from ingress.endpoints.binary import Caller, admit, work
 from ingress.http.body import need_json, read_body
-from ingress.request import forms, pictures
+from ingress.request import forms
 from ingress.request.forms import Form
-from ingress.request.pictures import NoPicture
-from schemas import multipart
+from schemas import multipart, pictures
 from schemas.api.endpoints import EDITS, IMAGES
 from schemas.api.shape import invalid, missing
 from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
+from schemas.pictures import NoPicture
 
 MAX_IMAGES = 16
 """Of one edit, as OpenAI has it."""

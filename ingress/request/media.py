@@ -17,13 +17,13 @@ from starlette.requests import Request
 
 from ingress.http.protocol import GONE
 from ingress.models.catalog import Catalog
-from ingress.request import parts, pictures
+from ingress.request import parts
 from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.parts import AUDIO, Part
-from ingress.request.pictures import NoPicture
-from schemas import settings
+from schemas import pictures, settings
 from schemas.api import endpoints
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
+from schemas.pictures import NoPicture
 
 MAX_URLS = 32
 """Addresses in one request."""

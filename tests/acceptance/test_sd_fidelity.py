@@ -16,14 +16,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from schemas import multipart
+from schemas import multipart, pictures
 from schemas.multipart import Part
 from tests.doubles.likeness import agree
 from tests.doubles.sdserver.pictures import png
 from tests.doubles.sdserver.server import SdServer
 from tests.real.sd import running_sd
 from tests.real.server import Server
-from workers.engines.sdcpp import pictures
 
 GENERATE, EDIT, NATIVE = "/v1/images/generations", "/v1/images/edits", "/sdcpp/v1/img_gen"
 SQUARE = png(64, 64, bytes(range(192)))

@@ -18,11 +18,11 @@ import pytest
 import pytest_asyncio
 
 from deploy.nats import broker as brokers
+from schemas import pictures
 from tests.doubles.sdserver.pictures import png
 from tests.fabric import KEY, Fabric, fabric
 from tests.real.sd import MODEL, running_sd
 from tests.real.server import Server
-from workers.engines.sdcpp import pictures
 
 SMALL: dict[str, Any] = {"model": MODEL, "prompt": "a cat", "size": "64x64"}
 LONG: dict[str, Any] = {"model": MODEL, "prompt": "a dog", "size": "256x256"}

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from schemas import pictures
 from tests.doubles.base import Sim
 from tests.doubles.likeness import agree
 from tests.doubles.sdserver.pictures import png
@@ -16,7 +17,6 @@ from tests.doubles.sdserver.record import RECORDED as SD
 from tests.doubles.sdserver.server import SdServer
 from tests.doubles.vllm.server import Vllm
 from tests.doubles.vllm.wire import RECORDED as VLLM
-from workers.engines.sdcpp import pictures
 
 
 async def replay(server: Sim, case: dict[str, Any]) -> tuple[int, dict[str, str], str]:

@@ -10,7 +10,7 @@ from typing import Any
 from deploy.compat.samples import clip, picture_url, png, speech
 from deploy.compat.target import MISSHAPEN, No, Partial, Target, Unmet, need, quoted, text_of
 from deploy.compat.transport import Answer
-from ingress.request import pictures
+from schemas import pictures
 from schemas.api import endpoints
 from schemas.multipart import Part
 

@@ -19,19 +19,19 @@ from typing import Any, ClassVar
 
 import orjson
 
-from schemas import multipart, settings
+from schemas import multipart, pictures, settings
 from schemas.api import endpoints
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
+from schemas.pictures import NoPicture
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import JSON, Refusal, refuse_ignored, translate
 from workers.engines.openai.rewrite import written
-from workers.engines.sdcpp import pictures, wire
 from workers.engines.sdcpp import request as drawings
+from workers.engines.sdcpp import wire
 from workers.engines.sdcpp.own_fields import KNOWS
-from workers.engines.sdcpp.pictures import BadPicture
 from workers.engines.sdcpp.request import Drawing, Limits
 
 GENERATIONS, EDITS = endpoints.IMAGES.path, endpoints.EDITS.path
@@ -186,8 +186,10 @@ class SdCppEngine:
         try:
             found = await (self._draw_native(order) if self._native else self._draw_at_once(order))
             return [pictures.bare(b64decode(image, validate=True)) for image in found]
-        except BadPicture as fault:
-            raise EngineFault(f"{self.name} drew something that is no picture: {fault}") from None
+        except NoPicture as fault:
+            raise EngineFault(
+                f"{self.name} drew something that is no picture: it {fault}"
+            ) from None
         except (AttributeError, KeyError, ValueError, TypeError):
             raise EngineFault(f"{self.name} does not answer like sd-server", away=True) from None
 

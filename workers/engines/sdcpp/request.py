@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 import orjson
 
-from schemas import multipart
+from schemas import multipart, pictures
 from schemas.multipart import FormError, Part
+from schemas.pictures import NoPicture
 from workers.engines.openai.refusal import Refusal
-from workers.engines.sdcpp import own_fields, pictures
-from workers.engines.sdcpp.pictures import BadPicture
+from workers.engines.sdcpp import own_fields
 
 MAX_PROMPT = 32_000
 """Characters, as OpenAI's limit for its own image models."""
@@ -217,8 +217,8 @@ def _seen(part: Part, name: str, channels: int) -> pictures.Picture:
     """sd-server needs three channels of a picture, and one of a mask."""
     try:
         found = pictures.inspect(part.content)
-    except BadPicture as fault:
-        raise Refusal(f"The {name} cannot be read: {fault}.", param=name) from None
+    except NoPicture as fault:
+        raise Refusal(f"The {name} cannot be read: it {fault}.", param=name) from None
     if found.channels < channels:
         why = f"The {name} has {found.channels} colour channels; it needs {channels} (RGB)."
         raise Refusal(why, param=name)

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from schemas import multipart
+from schemas import multipart, pictures
 from schemas.multipart import Part
 from tests.doubles.drive import RecordingSink, ask, job
 from tests.doubles.sdserver.pictures import jpeg, png, webp
 from tests.doubles.sdserver.server import SdServer
 from tests.unit.workers.engines.sdcpp.setup import EVIL, JOBS, SQUARE, draw, serving
 from workers.engines import KINDS
-from workers.engines.sdcpp import pictures
 from workers.engines.sdcpp.engine import EDITS, GENERATIONS, SdCppEngine
 
 
