@@ -1,73 +1,21 @@
-"""Fixtures of all tiers that need a broker, and the option for the tests that are left out."""
+"""Fixtures of all tiers that need a broker."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
-from tests.builders import sd, whisper
-from tests.builders.errors import BuildError
-from tests.builders.store import Say
 from tests.fabric import Fabric
 from tests.fabric import fabric as open_fabric
 
+pytest_plugins = ["pytester", "tests.left_out"]
+
 # A likeness that fails is to show where.
 pytest.register_assert_rewrite("tests.doubles.likeness")
-
-REAL_SD = "real_sd"
-BUILDS: dict[str, Callable[[Say], object]] = {REAL_SD: sd.build, "real_whisper": whisper.build}
-"""What the tests with a marker need, and how it is made."""
-LEFT_OUT = "real sd-server tests: {} left out, run scripts/test --real-sd"
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    about = "also run the tests on a real sd-server; it is built first, in about 7 minutes"
-    parser.addoption("--real-sd", action="store_true", help=about)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"{REAL_SD}: on a real sd-server, run with --real-sd alone")
-    config.addinivalue_line("markers", "real_whisper: on a real whisper-server")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what takes minutes to build unless it is asked for, and says so."""
-    if config.getoption("--real-sd"):
-        return
-    left = [item for item in items if item.get_closest_marker(REAL_SD)]
-    items[:] = [item for item in items if item not in left]
-    config.hook.pytest_deselected(items=left)
-    config.stash[_LEFT] = len(left)
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds engines ahead of the tests on them: it takes longer than a test may. Raises
-    UsageError if one cannot be built."""
-    if session.config.getoption("collectonly"):
-        return
-    terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-    for marker, build in BUILDS.items():
-        if not any(item.get_closest_marker(marker) for item in session.items):
-            continue
-        try:
-            build(terminal.write_line if terminal else print)
-        except BuildError as fault:
-            raise pytest.UsageError(f"{marker}: {fault}") from None
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    if left := config.stash.get(_LEFT, 0):
-        terminalreporter.write_line(LEFT_OUT.format(left), yellow=True)
-
-
-_LEFT = pytest.StashKey[int]()
 
 
 @pytest.fixture

@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import pytest
 
-ROOT = Path(__file__).parents[2]
-LIVE = "tests/acceptance/test_sd_live.py"
+from tests import left_out
+from tests.acceptance import test_sd_fidelity, test_sd_live
+from tests.builders.errors import BuildError
+from tests.builders.store import Say
 
+TESTS = """
+import pytest
 
-def run(*arguments: str, **variables: str) -> tuple[int, str]:
-    """pytest's exit code, and what it said."""
-    command = [sys.executable, "-m", "pytest", "-q", *arguments]
-    kept = {**os.environ, **variables}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=kept)
-    return done.returncode, done.stdout + done.stderr
+@pytest.mark.real_sd
+def test_on_the_real_one(): ...
 
-
-def collected(*arguments: str) -> tuple[int, str]:
-    return run("--collect-only", *arguments)
+def test_of_another_kind(): ...
+"""
 
 
-def test_without_the_option_they_are_left_out_and_it_says_so() -> None:
-    code, said = collected(LIVE, "tests/unit/test_layers.py")
-    assert code == 0
-    assert f"{LIVE}::" not in said
-    assert "left out, run scripts/test --real-sd" in said
+def builds(monkeypatch: pytest.MonkeyPatch, fault: str = "") -> list[str]:
+    """The builds that a run of pytest asks for; none of them is made."""
+    made: list[str] = []
+
+    def build(say: Say) -> None:
+        made.append("built")
+        if fault:
+            raise BuildError(fault)
+
+    monkeypatch.setitem(left_out.BUILDS, left_out.REAL_SD, build)
+    return made
 
 
-def test_alone_nothing_is_left_which_is_no_success() -> None:
-    code, said = collected(LIVE)
-    assert code == 5, "pytest's code for no tests at all"
-    assert "left out, run scripts/test --real-sd" in said
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    pytester.makepyfile(TESTS)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    return pytester.runpytest_inprocess("-p", "tests.left_out", *arguments)
 
 
-def test_with_the_option_they_are_there() -> None:
-    code, said = collected("--real-sd", LIVE)
-    assert code == 0
-    assert said.count(f"{LIVE}::") >= 20
-    assert "left out" not in said
+def test_left_out_or_asked_for(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = builds(monkeypatch)
+    told = "real sd-server tests: 1 left out, run scripts/test --real-sd"
+    result = run(pytester)
+    result.assert_outcomes(passed=1, deselected=1)
+    assert told in result.outlines
+    alone = run(pytester, "-k", "real")
+    assert alone.ret == pytest.ExitCode.NO_TESTS_COLLECTED, "nothing was tested: no success"
+    assert told in alone.outlines
+    assert not made
+    asked = run(pytester, "--real-sd")
+    asked.assert_outcomes(passed=2)
+    assert made
+    assert told not in asked.outlines
 
 
-def test_one_that_cannot_be_built_is_told_before_any_test(tmp_path: Path) -> None:
-    code, said = run("--real-sd", LIVE, CXX="no-such-compiler", XDG_CACHE_HOME=str(tmp_path))
-    assert code == 4, "pytest's code for a wrong use of it"
-    assert "real_sd: CXX names 'no-such-compiler', which is not there: install one" in said
+def test_one_that_cannot_be_built_is_told_before_any_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds(monkeypatch, "there is no C++ compiler")
+    result = run(pytester, "--real-sd")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.assert_outcomes()
+    assert "ERROR: real_sd: there is no C++ compiler" in result.errlines
+
+
+def test_they_are_marked() -> None:
+    for module in (test_sd_live, test_sd_fidelity):
+        marks = module.pytestmark if isinstance(module.pytestmark, list) else [module.pytestmark]
+        assert left_out.REAL_SD in [mark.name for mark in marks]
