@@ -38,8 +38,9 @@ class Usage:
 class Collector(Protocol):
     """Makes the document that a client who did not stream gets."""
 
-    document: Document | None
-    """None until the last event came."""
+    @property
+    def document(self) -> Document | None:
+        """None as long as the events make no answer."""
 
     def add(self, event: Event) -> None:
         """Raises KeyError, TypeError or AttributeError for what is no event of this API."""
@@ -99,6 +100,8 @@ class Api:
     """Its events carry their `type` as a name, and end without ``[DONE]``."""
     request_id_header = ""
     """A second header with the request's id, if its clients know it by another name."""
+    prompt = "input"
+    """The field of a request with what is asked."""
     limits: tuple[str, ...] = ()
     """Fields of a request that limit the answer, where it may be left without one."""
     usual_limit = 0
@@ -107,6 +110,11 @@ class Api:
     """Finds what was generated (text, thoughts, arguments of calls) in the bytes of a stream."""
     written = _NOWHERE
     """The same in the bytes of a document."""
+    call = b""
+    """A pattern of what the bytes of an answer with a tool call have, empty if there are none.
+    Inside a text, the quotes would be escaped."""
+    call_name = rb'"name"\s*:\s*%b'
+    """The same of the name of the tool, for which `%b` stands."""
 
     def text(self, event: Event) -> str:
         """The words that an event adds to the answer, of all its choices."""
@@ -114,11 +122,14 @@ class Api:
 
     def usage(self, found: Event | Document) -> Usage | None:
         """What an event or a document says that the answer took."""
-        return None
+        return counted(found.get("usage"))
 
     def error(self, event: Event) -> Error | None:
         """The error that an event or a document under status 200 is."""
-        return None
+        error = event.get("error")
+        if not error:
+            return None
+        return error if isinstance(error, dict) else {"message": str(error)}
 
     def is_last(self, event: Event) -> bool:
         """Whether the answer is whole with this event."""
@@ -127,6 +138,11 @@ class Api:
     def finished_texts(self, document: Document) -> Iterator[str]:
         """The texts of a whole answer that are not cut, no refusal, and beside no call."""
         return iter(())
+
+    def call_signs(self, name: str = "") -> list[re.Pattern[bytes]]:
+        """All of them are in the bytes of an answer that calls a tool, or the tool of that name."""
+        called = [self.call, self.call_name % re.escape(orjson.dumps(name))]
+        return list(map(re.compile, called if name else called[:1]))
 
     def collector(self) -> Collector | None:
         return None
@@ -151,3 +167,21 @@ class Api:
 
 PLAIN = Api()
 """Of endpoints that answer with a document, and whose answers are passed on as they are."""
+
+
+def counted(told: object) -> Usage | None:
+    """A `usage` object in OpenAI's words: those of its chats, or those of its newer endpoints."""
+    if not isinstance(told, dict):
+        return None
+    details = told.get("prompt_tokens_details") or told.get("input_tokens_details")
+    return Usage(
+        number(told, "prompt_tokens", number(told, "input_tokens", -1)),
+        number(told, "completion_tokens", number(told, "output_tokens")),
+        number(details, "cached_tokens") if isinstance(details, dict) else 0,
+    )
+
+
+def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
+    """A count of tokens; `default` where there is none."""
+    value = told.get(name)
+    return value if isinstance(value, int) else default

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from schemas.api.base import Api, Event, texts_of
+from schemas.api.chat.collector import Collector
 from schemas.api.chat.request import StreamOptions
 from schemas.api.shape import (
     Bias,
@@ -54,3 +56,20 @@ def _check(request: Request) -> None:
 
 
 REQUEST = Shape(CompletionRequest, _check)
+
+
+class Completions(Api):
+    """See `schemas.api.base.Api`."""
+
+    prompt = "prompt"
+    streamed = texts_of("text")
+    written = streamed
+
+    def text(self, event: Event) -> str:
+        return "".join(choice.get("text") or "" for choice in event.get("choices") or ())
+
+    def collector(self) -> Collector:
+        return Collector()
+
+
+API = Completions()

@@ -45,7 +45,11 @@ CHAT = Endpoint(
     path="/v1/chat/completions", word="chat", shape=chat.REQUEST, api=CHAT_API, choices=True
 )
 COMPLETIONS = Endpoint(
-    path="/v1/completions", word="completions", shape=completions.REQUEST, choices=True
+    path="/v1/completions",
+    word="completions",
+    shape=completions.REQUEST,
+    api=completions.API,
+    choices=True,
 )
 EMBEDDINGS = Endpoint(
     path="/v1/embeddings", word="embeddings", shape=embeddings.REQUEST, streams=False
@@ -68,20 +72,27 @@ COUNT_TOKENS = Endpoint(
     streams=False,
     api=MESSAGES_API,
 )
-RERANK = Endpoint(path="/v1/rerank", word="rerank", shape=rerank.REQUEST, streams=False)
+RERANK = Endpoint(
+    path="/v1/rerank", word="rerank", shape=rerank.REQUEST, api=rerank.API, streams=False
+)
 TRANSCRIPTIONS = Endpoint(
-    path="/v1/audio/transcriptions", word="transcriptions", shape=media.TRANSCRIPTION, form=True
+    path="/v1/audio/transcriptions",
+    word="transcriptions",
+    shape=media.TRANSCRIPTION,
+    api=media.API,
+    form=True,
 )
 TRANSLATIONS = Endpoint(
     path="/v1/audio/translations",
     word="translations",
     shape=media.TRANSLATION,
+    api=media.API,
     form=True,
     means={"translate": True},
 )
-SPEECH = Endpoint(path="/v1/audio/speech", word="speech", shape=media.SPEECH)
-IMAGES = Endpoint(path="/v1/images/generations", word="images", shape=media.IMAGE)
-EDITS = Endpoint(path="/v1/images/edits", word="edits", shape=media.IMAGE, form=True)
+SPEECH = Endpoint(path="/v1/audio/speech", word="speech", shape=media.SPEECH, api=media.API)
+IMAGES = Endpoint(path="/v1/images/generations", word="images", shape=media.IMAGE, api=media.API)
+EDITS = Endpoint(path="/v1/images/edits", word="edits", shape=media.IMAGE, api=media.API, form=True)
 
 ENDPOINTS = tuple(each for each in list(globals().values()) if isinstance(each, Endpoint))
 """All of the above, in their order."""
@@ -93,3 +104,9 @@ def word_of(path: str) -> str:
     """ "" if there is no such endpoint."""
     found = BY_PATH.get(path)
     return found.word if found else ""
+
+
+def api_of(path: str) -> Api:
+    """`PLAIN` if there is no such endpoint."""
+    found = BY_PATH.get(path)
+    return found.api if found else PLAIN

@@ -6,11 +6,15 @@ Bounds that only some engines have (a language, a voice, a size) are left to the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Required
 
+import orjson
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
+from schemas.api import sse
+from schemas.api.base import Api, Event
 from schemas.api.shape import Model, Request, Seed, Shape, invalid
 
 GRANULARITIES = "timestamp_granularities"
@@ -98,3 +102,47 @@ TRANSLATION = Shape(TranscriptionRequest, _check_transcription)
 SPEECH = Shape(SpeechRequest, _check_speech, more="stream")
 IMAGE = Shape(ImageRequest, _check_image)
 """Of both endpoints: one has JSON, the other a form."""
+
+_ENDS = frozenset(
+    {
+        "transcript.text.done",
+        "speech.audio.done",
+        "image_generation.completed",
+        "image_edit.completed",
+    }
+)
+"""Types of events; ``[DONE]`` may follow. Of pictures, each has such an event."""
+
+
+class Media(Api):
+    """See `schemas.api.base.Api`."""
+
+    named = True
+    prompt = "prompt"
+
+    def is_last(self, event: Event) -> bool:
+        return event.get("type") in _ENDS
+
+
+API = Media()
+
+
+def transcript(pieces: Iterable[str], text: str, usage: Mapping[str, Any] | None) -> bytes:
+    """The events of a transcription: its text in pieces, and then whole."""
+    told = {"usage": usage} if usage else {}
+    events: list[Event] = [
+        *({"type": "transcript.text.delta", "delta": piece} for piece in pieces if piece),
+        {"type": "transcript.text.done", "text": text, **told},
+    ]
+    return b"".join(sse.dump(event, named=True) for event in events)
+
+
+def transcript_of(answer: bytes, content_type: str) -> bytes:
+    """The same for the whole answer of a server that does not stream (OpenAI's own whisper-1 does
+    not): JSON with a `text`, or the text itself. Raises ValueError."""
+    found: Any = {"text": answer.decode().strip()}
+    if content_type.startswith("application/json"):
+        found = orjson.loads(answer)
+    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
+        raise ValueError("it has no text")
+    return transcript([found["text"]], found["text"], found.get("usage"))

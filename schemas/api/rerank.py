@@ -10,6 +10,7 @@ from typing import Annotated, Any, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from schemas.api.base import Api
 from schemas.api.shape import Model, Request, Shape, text_in
 
 
@@ -32,3 +33,19 @@ REQUEST = Shape(
     _check,
     more="max_chunks_per_doc max_tokens_per_doc priority rank_fields return_embeddings truncation",
 )
+
+
+class Rerank(Api):
+    prompt = "documents"
+
+
+API = Rerank()
+
+
+def as_texts(request: Request) -> dict[str, Any]:
+    """What to change in a request for an engine that knows texts alone: documents may be objects
+    with a text, as Cohere has them."""
+    documents = request.get("documents") or ()
+    if not any(isinstance(each, dict) for each in documents):
+        return {}
+    return {"documents": [e.get("text") if isinstance(e, dict) else e for e in documents]}

@@ -2,19 +2,69 @@
 
 from __future__ import annotations
 
-from schemas.api.base import Api, Event, texts_of
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.api.base import Api, Document, Event, texts_of
+from schemas.api.chat.collector import Collector
 
 
 class Chat(Api):
     """See `schemas.api.base.Api`."""
 
+    prompt = "messages"
     limits = ("max_tokens", "max_completion_tokens")
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
+    call = rb'"tool_calls"'
 
     def text(self, event: Event) -> str:
         deltas = (choice.get("delta") or {} for choice in event.get("choices") or ())
         return "".join(delta.get("content") or "" for delta in deltas)
 
+    def collector(self) -> Collector:
+        return Collector()
+
+    def first_call(self) -> FirstCall:
+        return FirstCall()
+
 
 API = Chat()
+
+
+class FirstCall:
+    """A call has an `index`, and its first chunk an `id`, in each choice for itself."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._now: dict[Any, tuple[Any, Any]] = {}
+        self._first: dict[Any, tuple[Any, Any]] = {}
+
+    def change(self, event: Event) -> Event | None:
+        choices = event.get("choices") or []
+        event["choices"] = [choice for choice in choices if self._kept(choice)]
+        return event if event["choices"] or not choices or event.get("usage") else None
+
+    def document(self, found: Document) -> None:
+        for choice in found.get("choices") or ():
+            if calls := choice["message"].get("tool_calls"):
+                choice["message"]["tool_calls"] = calls[:1]
+
+    def _kept(self, choice: dict[str, Any]) -> bool:
+        """Whether it still says anything."""
+        delta = choice.get("delta") or {}
+        calls = delta.get("tool_calls")
+        if not calls:
+            return True
+        delta["tool_calls"] = [c for c in calls if self._is_first(choice.get("index"), c)]
+        if delta["tool_calls"]:
+            return True
+        del delta["tool_calls"]
+        return bool(choice.get("finish_reason")) or any(delta.values())
+
+    def _is_first(self, choice: Any, call: Mapping[str, Any]) -> bool:
+        """Some engines give all calls the same index: a new id is a new call."""
+        place = call.get("index", 0)
+        known = self._now.get((choice, place), (place, call.get("id")))
+        now = self._now[choice, place] = (place, call.get("id") or known[1])
+        return self._first.setdefault(choice, now) == now

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Api, Error, Event, texts_of
+from schemas.api.base import Api, Document, Error, Event, Usage, counted, number, texts_of
+from schemas.api.items import FirstCall, Items
 
+_ITEMS = Items("index", "content_block_start", "content_block", "tool_use")
 _ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -23,13 +28,34 @@ class Messages(Api):
     """See `schemas.api.base.Api`."""
 
     named = True
+    prompt = "messages"
     request_id_header = "request-id"
     streamed = texts_of("text", "partial_json", "thinking")
     written = streamed
+    call = rb'"type"\s*:\s*"tool_use"'
 
     def text(self, event: Event) -> str:
         delta = event.get("delta") or event.get("content_block") or {}
         return str(delta.get("text") or "")
+
+    def usage(self, found: Event | Document) -> Usage | None:
+        """Its `input_tokens` are those that were not in the cache. The first event has them, and
+        the last one that tells of the answer may."""
+        told = (found.get("message") or found).get("usage")
+        usage = counted(told)
+        cached = number(told, "cache_read_input_tokens") if isinstance(told, dict) else 0
+        if usage is None or not cached:
+            return usage
+        return replace(usage, prompt=usage.prompt + cached, cached=cached)
+
+    def is_last(self, event: Event) -> bool:
+        return event.get("type") == "message_stop"
+
+    def collector(self) -> Collector:
+        return Collector()
+
+    def first_call(self) -> FirstCall:
+        return FirstCall(_ITEMS)
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """With what OpenAI's envelope says beside `type` and `message`: clients pass over it."""
@@ -44,3 +70,43 @@ class Messages(Api):
 
 
 API = Messages()
+
+
+class Collector:
+    """Blocks begin, and deltas add to them."""
+
+    def __init__(self) -> None:
+        self.document: Document | None = None
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._inputs: dict[int, list[str]] = {}
+
+    def add(self, event: Event) -> None:
+        match event.get("type"):
+            case "message_start":
+                self._message = event["message"]
+            case "content_block_start":
+                self._blocks[event["index"]] = event["content_block"]
+            case "content_block_delta":
+                self._grow(event["index"], event["delta"])
+            case "message_delta":
+                self._message |= event["delta"]
+                self._message["usage"] |= event.get("usage") or {}
+            case "message_stop":
+                self._finish()
+
+    def _grow(self, index: int, delta: dict[str, Any]) -> None:
+        """Every delta adds to the field of the block that it is named after."""
+        block = self._blocks[index]
+        for name, value in delta.items():
+            if name == "partial_json":
+                self._inputs.setdefault(index, []).append(value)
+            elif isinstance(value, str) and name != "type":
+                block[name] = block.get(name, "") + value
+
+    def _finish(self) -> None:
+        for index, block in self._blocks.items():
+            if block["type"] == "tool_use":
+                block["input"] = orjson.loads("".join(self._inputs.get(index, ())) or "{}")
+        self._message["content"] = [self._blocks[index] for index in sorted(self._blocks)]
+        self.document = self._message

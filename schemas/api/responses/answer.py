@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from schemas.api import sse
-from schemas.api.base import Api, Error, Event, texts_of
+from schemas.api.base import Api, Document, Error, Event, Usage, counted, texts_of
+from schemas.api.items import FirstCall, Items
+
+_ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class Responses(Api):
@@ -14,9 +18,28 @@ class Responses(Api):
     streamed = texts_of("delta")
     """The events that end a part repeat all of it."""
     written = texts_of("text", "arguments")
+    call = rb'"type"\s*:\s*"function_call"'
+    call_name = rb'"call_id"\s*:\s*"[^"]*"\s*,\s*(?:"[a-z_]+"\s*:\s*"[^"]*"\s*,\s*)*"name"\s*:\s*%b'
+    """An answer has the names of all other tools, too."""
 
     def text(self, event: Event) -> str:
         return str(event["delta"]) if event.get("type") == "response.output_text.delta" else ""
+
+    def usage(self, found: Event | Document) -> Usage | None:
+        return counted((found.get("response") or found).get("usage"))
+
+    def error(self, event: Event) -> Error | None:
+        """Not that of ``response.failed``, which is an end that is said."""
+        return super().error(event) or (event if event.get("type") == "error" else None)
+
+    def is_last(self, event: Event) -> bool:
+        return event.get("type") in _LAST
+
+    def collector(self) -> Collector:
+        return Collector()
+
+    def first_call(self) -> FirstCall:
+        return FirstCall(_ITEMS)
 
     def error_event(self, error: Error, status: int, request_id: str) -> bytes:
         """With `error` beside the documented fields: clients of OpenAI raise where they see it."""
@@ -25,3 +48,13 @@ class Responses(Api):
 
 
 API = Responses()
+
+
+class Collector:
+    """The last event carries the whole document."""
+
+    document: Document | None = None
+
+    def add(self, event: Event) -> None:
+        if event.get("type") in _LAST:
+            self.document = event["response"]
