@@ -93,6 +93,18 @@ def frames(ingress: str, job: str) -> str:
     return f"r.{ingress}.{job}"
 
 
+def answer(ingress: str, job: str, edition: str) -> str:
+    """Where the broker says what became of one publish of a job: a job is published more than once
+    when it is hedged, moved or lost. One subscription to `frames` of all jobs hears it, too."""
+    return f"r.{ingress}.{job}-{edition}"
+
+
+def answered(subject: str) -> tuple[str, str]:
+    """(job, edition) of an `answer` subject; the edition is empty for any other."""
+    job, _, edition = job_of(subject).partition("-")
+    return job, edition
+
+
 def body(ingress: str, job: str) -> str:
     """Where a holder asks for pieces of a body that travels by reference."""
     return f"b.{ingress}.{job}"

@@ -26,6 +26,9 @@ from schemas.settings import Settings
 
 log = structlog.get_logger("dispatch")
 
+_HEDGE = "hedge"
+"""The edition of a copy for providers beside a worker."""
+
 AWAY_PATIENCE = 1.5
 """Seconds that a new request waits for a broker that is away."""
 
@@ -102,7 +105,7 @@ class Dispatch:
         self._bus.post(
             subjects.jobs(job.model, job.lane),
             job.pack(),
-            subjects.frames(self._ingress, job.id),
+            subjects.answer(self._ingress, job.id, edition),
             {
                 "Nats-Msg-Id": f"{job.account}:{job.id}:{edition}",
                 "Nats-TTL": f"{max(1, round(ttl))}s",
@@ -128,24 +131,31 @@ class Dispatch:
         """A copy of a job that a worker has, for providers alone."""
         ticket.hedged = True
         with suppress(BusError):  # then without
-            self._post(_for_providers(ticket.job), "hedge")
+            self._post(_for_providers(ticket.job), _HEDGE)
 
-    def stored(self, ticket: Ticket, data: bytes) -> None:
+    def stored(self, ticket: Ticket, edition: str, data: bytes) -> None:
         """The broker's answer to a publish; an empty one (status 503) means no JetStream."""
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
         error = answer.get("error")
-        copy = ticket.hedged and ticket.sequence
-        if error is None and copy:
-            ticket.offered = int(answer["seq"])
-        elif error is None:
-            ticket.sequence = int(answer["seq"])
-        elif copy:
+        if error is None:
+            self._stored_at(ticket, edition, int(answer["seq"]))
+        elif edition == _HEDGE:
             log.warning("dispatch.not_hedged", job=ticket.job.id, error=error.get("description"))
+        elif edition != str(ticket.edition):
+            log.debug("dispatch.late_refusal", job=ticket.job.id, error=error.get("description"))
         elif error.get("err_code") == topology.QUEUE_FULL:
             ticket.fail(self._full(ticket.job.model))
         else:
             why = f"The broker did not take the job: {error.get('description')}."
             ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
+
+    def _stored_at(self, ticket: Ticket, edition: str, sequence: int) -> None:
+        if edition == _HEDGE:
+            ticket.offered = sequence
+        elif edition == str(ticket.edition):
+            ticket.sequence = sequence
+        else:  # a newer one was published meanwhile
+            self._clear(sequence)
 
     def close(self, ticket: Ticket) -> None:
         """The client has its answer, or left. Whoever still works on the job is stopped."""

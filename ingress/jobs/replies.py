@@ -44,9 +44,8 @@ class Replies:
         ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
         data = message.data
         try:
-            if data[:1] == b"{" or not data:  # the broker's own answer to the publish
-                if ticket is not None:
-                    self._dispatch.stored(ticket, data)
+            if data[:1] == b"{" or not data:  # the broker's own answer to a publish
+                self._answered(message)
                 return
             found = frames.unpack(data)
             if ticket is None:
@@ -60,6 +59,12 @@ class Replies:
             return
         if ticket.buffered > self._max_buffer:
             self._check_size(ticket)
+
+    def _answered(self, message: Message) -> None:
+        job, edition = subjects.answered(message.subject)
+        ticket = self._dispatch.tickets.get(job)
+        if ticket is not None:
+            self._dispatch.stored(ticket, edition, message.data)
 
     def _check_size(self, ticket: Ticket) -> None:
         """A stream's client must read; a document is kept until it is whole, if it ever is."""

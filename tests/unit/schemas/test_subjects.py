@@ -122,6 +122,8 @@ def test_only_who_holds_jobs_has_an_inbox() -> None:
 def test_a_job_is_found_in_its_subjects() -> None:
     assert subjects.job_of(subjects.frames("in-1", "abc")) == "abc"
     assert subjects.job_of(subjects.body("in-1", "abc")) == "abc"
+    assert subjects.answered(subjects.answer("in-1", "abc", "hedge")) == ("abc", "hedge")
+    assert subjects.answered(subjects.frames("in-1", "abc")) == ("abc", "")
     assert subjects.holder_of(subjects.control("w-1")) == "w-1"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ import pytest
 from ingress.jobs import dispatch as dispatches
 from ingress.jobs.dispatch import Dispatch, Order
 from ingress.models.routes import Plan
-from schemas import errors, frames, jobs, topology
+from schemas import errors, frames, jobs, subjects, topology
 from schemas.bus import ApiError, BusError, BusFull
 from schemas.frames import Op
 from schemas.settings import Settings
@@ -22,7 +23,7 @@ A = Holder("a", 1)
 PLAN = Plan("chat", "llama.3", claim=2, first_token=30, total=60)
 
 
-def order(body: bytes = b"{}", **changed: Any) -> Order:
+def _order(body: bytes = b"{}", **changed: Any) -> Order:
     fields = {"endpoint": "/v1/x", "stream": True, "content_type": "application/json"}
     return Order(plan=PLAN, body=body, account="acme", key="k1", **{**fields, **changed})
 
@@ -33,12 +34,12 @@ async def dispatch(bus: FakeBus) -> Dispatch:
 
 
 async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBus) -> None:
-    ticket = await dispatch.submit(order(tags=(("asked", "chat"),)))
+    ticket = await dispatch.submit(_order(tags=(("asked", "chat"),)))
     (post,) = bus.posts
     job = jobs.unpack(post.payload)
     assert dispatch.tickets == {job.id: ticket}
     assert post.subject == "jobs.llama,3.i"
-    assert post.reply == f"r.in-1.{job.id}"
+    assert post.reply == f"r.in-1.{job.id}-0"
     assert post.headers["Nats-Msg-Id"] == f"acme:{job.id}:0"
     assert post.headers["Nats-TTL"] == "65s"
     assert (job.account, job.key, job.stream, job.ingress) == ("acme", "k1", True, "in-1")
@@ -50,7 +51,7 @@ async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBu
 
 async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: FakeBus) -> None:
     """Repeated before the broker has confirmed it, it is the same message still."""
-    ticket = await dispatch.submit(order())
+    ticket = await dispatch.submit(_order())
     dispatch.publish(ticket)
     dispatch.hedge(ticket)
     dispatch.move(ticket, 0.0)
@@ -59,25 +60,25 @@ async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: 
 
 
 async def test_jobs_of_one_request_know_of_each_other(dispatch: Dispatch, bus: FakeBus) -> None:
-    await dispatch.submit_all([order(), order(), order()])
+    await dispatch.submit_all([_order(), _order(), _order()])
     found = [jobs.unpack(post.payload) for post in bus.posts]
     ids = tuple(job.id for job in found)
     assert len(set(ids)) == 3
     assert {len(id) for id in ids} == {32}
     assert [job.together for job in found] == [ids] * 3
-    alone = await dispatch.submit(order())
+    alone = await dispatch.submit(_order())
     assert alone.job.together == (alone.job.id,)
 
 
 async def test_no_two_jobs_share_an_id(dispatch: Dispatch) -> None:
-    tickets = [await dispatch.submit(order()) for _ in range(50)]
+    tickets = [await dispatch.submit(_order()) for _ in range(50)]
     assert len({ticket.job.id for ticket in tickets}) == 50
 
 
 async def test_a_large_body_stays_here(dispatch: Dispatch) -> None:
     limit = Settings().ingress.inline_body
-    small = await dispatch.submit(order(b"x" * limit))
-    large = await dispatch.submit(order(b"x" * (limit + 1)))
+    small = await dispatch.submit(_order(b"x" * limit))
+    large = await dispatch.submit(_order(b"x" * (limit + 1)))
     assert (len(small.job.body), small.job.body_size) == (limit, 0)
     assert (large.job.body, large.job.body_size, len(large.body)) == (b"", limit + 1, limit + 1)
 
@@ -86,7 +87,7 @@ async def test_a_broker_that_is_away_is_waited_for(
     dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bus.up = False
-    submitting = asyncio.create_task(dispatch.submit(order()))
+    submitting = asyncio.create_task(dispatch.submit(_order()))
     await fakes.turns()
     assert not submitting.done()
     bus.up = True
@@ -95,7 +96,7 @@ async def test_a_broker_that_is_away_is_waited_for(
     bus.up = False
     monkeypatch.setattr(dispatches, "AWAY_PATIENCE", 0.0)
     with pytest.raises(errors.BrokerUnavailable) as caught:
-        await dispatch.submit(order())
+        await dispatch.submit(_order())
     assert caught.value.retry_after == 1
 
 
@@ -105,14 +106,14 @@ async def test_what_cannot_be_published_is_not_kept(
 ) -> None:
     bus.fault = fault
     with pytest.raises(errors.BrokerUnavailable):
-        await dispatch.submit(order())
+        await dispatch.submit(_order())
     assert dispatch.tickets == {}
 
 
 async def test_of_many_all_or_none_are_submitted(
     dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(await dispatch.submit_all([order(), order()])) == 2
+    assert len(await dispatch.submit_all([_order(), _order()])) == 2
     publish = dispatch.publish
     left = iter(range(2))
 
@@ -123,13 +124,13 @@ async def test_of_many_all_or_none_are_submitted(
 
     monkeypatch.setattr(dispatch, "publish", fail_third)
     with pytest.raises(errors.BrokerUnavailable):
-        await dispatch.submit_all([order()] * 3)
+        await dispatch.submit_all([_order()] * 3)
     assert len(dispatch.tickets) == 2
 
 
 async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> None:
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, b'{"stream":"JOBS","seq":17}')
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", b'{"stream":"JOBS","seq":17}')
     assert ticket.sequence == 17
     assert not ticket.done
 
@@ -138,9 +139,9 @@ async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch)
     now = asyncio.get_running_loop().time()
     for second in range(11):
         dispatch.rate.finished("llama.3", now - 10 + second)
-    ticket = await dispatch.submit(order())
+    ticket = await dispatch.submit(_order())
     refusal = {"error": {"code": 503, "err_code": topology.QUEUE_FULL, "description": "maximum"}}
-    dispatch.stored(ticket, orjson.dumps(refusal))
+    dispatch.stored(ticket, "0", orjson.dumps(refusal))
     assert isinstance(ticket.error, errors.QueueFull)
     assert ticket.error.retry_after == 300.0  # a thousand at one a second, and no more is said
     assert "1000" in ticket.error.message
@@ -156,15 +157,15 @@ async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch)
 async def test_a_job_that_was_not_stored_is_a_503(
     dispatch: Dispatch, data: bytes, why: str
 ) -> None:
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, data)
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", data)
     assert isinstance(ticket.error, errors.BrokerUnavailable)
     assert why in ticket.error.message
 
 
 async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
     for _ in range(2):
-        ticket = await dispatch.submit(order())
+        ticket = await dispatch.submit(_order())
         ticket.frame(A.claim(), 0)
         ticket.frame(A.end(0), 0)
         dispatch.close(ticket)
@@ -175,8 +176,8 @@ async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
 
 
 async def test_closed_in_the_queue_the_job_is_deleted(dispatch: Dispatch, bus: FakeBus) -> None:
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, b'{"seq":17}')
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", b'{"seq":17}')
     dispatch.close(ticket)
     await fakes.turns()
     assert isinstance(ticket.error, errors.ClientGone)
@@ -184,8 +185,8 @@ async def test_closed_in_the_queue_the_job_is_deleted(dispatch: Dispatch, bus: F
 
 
 async def test_closed_while_held_the_holder_is_cancelled(dispatch: Dispatch, bus: FakeBus) -> None:
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, b'{"seq":17}')
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", b'{"seq":17}')
     ticket.frame(A.claim(), 0)
     dispatch.close(ticket)
     await fakes.turns()
@@ -198,8 +199,8 @@ async def test_closed_while_held_the_holder_is_cancelled(dispatch: Dispatch, bus
 async def test_a_broker_that_is_away_does_not_stop_a_ticket(
     dispatch: Dispatch, bus: FakeBus
 ) -> None:
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, b'{"seq":17}')
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", b'{"seq":17}')
     bus.fault = BusFull("full")
     bus.api_answer = _away
     ticket.frame(A.claim(), 0)
@@ -231,8 +232,8 @@ async def test_a_dead_letter_is_the_job_with_its_last_error(
 
 
 async def test_a_job_that_vanished_is_published_anew(dispatch: Dispatch, bus: FakeBus) -> None:
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, b'{"seq":17}')
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", b'{"seq":17}')
     ticket.frame(Holder("b", 2).claim(), 0)
     ticket.revoke("disconnected", 0)
     bus.api_answer = _missing
@@ -249,30 +250,58 @@ async def test_a_hedged_job_is_published_anew_as_the_workers(
     dispatch: Dispatch, bus: FakeBus
 ) -> None:
     """The broker's answer is about the job, not about another copy of it."""
-    ticket = await dispatch.submit(order())
-    dispatch.stored(ticket, b'{"seq":17}')
+    ticket = await dispatch.submit(_order())
+    dispatch.stored(ticket, "0", b'{"seq":17}')
     dispatch.hedge(ticket)
-    dispatch.stored(ticket, b'{"seq":18}')
+    dispatch.stored(ticket, "hedge", b'{"seq":18}')
     dispatch.again(ticket.job)
-    dispatch.stored(ticket, b'{"seq":19}')
+    dispatch.stored(ticket, "1", b'{"seq":19}')
     assert (ticket.sequence, ticket.offered, ticket.edition) == (19, 18, 1)
     assert bus.posts[-1].subject == bus.posts[0].subject
     await fakes.turns()
     assert bus.api_calls[-1][1]["seq"] == 17
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(["0", "hedge", "1"])))
+async def test_the_brokers_answers_are_told_apart_by_what_they_answer(
+    dispatch: Dispatch, bus: FakeBus, order: tuple[str, ...]
+) -> None:
+    """A job that was hedged, and then moved before the broker had said where it keeps the copy."""
+    ticket = await dispatch.submit(_order())
+    dispatch.hedge(ticket)
+    dispatch.move(ticket, 0.0)
+    replies = [post.reply for post in bus.posts if post.subject.startswith("jobs.")]
+    kept = {subjects.answered(reply)[1]: 17 + n for n, reply in enumerate(replies)}
+    assert list(kept) == ["0", "hedge", "1"]
+    for edition in order:
+        dispatch.stored(ticket, edition, b'{"seq":%d}' % kept[edition])
+    assert (ticket.sequence, ticket.offered) == (kept["1"], kept["hedge"])
+    await fakes.turns()
+    deleted = [body["seq"] for _, body in bus.api_calls]
+    assert deleted == [kept["0"]], "nobody waits for what was published first"
+
+
+async def test_a_refusal_of_what_was_published_before_is_none(dispatch: Dispatch) -> None:
+    ticket = await dispatch.submit(_order())
+    dispatch.move(ticket, 0.0)
+    dispatch.stored(ticket, "0", b'{"error":{"err_code":10077,"description":"maximum"}}')
+    assert not ticket.done
+    dispatch.stored(ticket, "1", b'{"error":{"err_code":10077,"description":"maximum"}}')
+    assert isinstance(ticket.error, errors.QueueFull)
+
+
 @pytest.mark.parametrize("answer", [_away, lambda verb, body: {"message": {}}])
 async def test_a_job_that_is_there_or_may_be_is_left(
     dispatch: Dispatch, bus: FakeBus, answer: Any
 ) -> None:
-    ticket = await dispatch.submit(order())
+    ticket = await dispatch.submit(_order())
     bus.api_answer = answer
     await dispatch.restore(ticket)
     assert len(bus.posts) == 1
 
 
 async def test_a_job_that_was_claimed_meanwhile_is_left(dispatch: Dispatch, bus: FakeBus) -> None:
-    ticket = await dispatch.submit(order())
+    ticket = await dispatch.submit(_order())
 
     def claimed(verb: str, body: Any) -> dict[str, Any]:
         ticket.frame(A.claim(), 0)

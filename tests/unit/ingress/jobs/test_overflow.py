@@ -39,7 +39,7 @@ class OverflowSetup:
         order = Order(plan, "/v1/x", True, b"{}", "x", "a", "k")
         ticket = await self.dispatch.submit(order)
         ticket.times.freed = ticket.times.queued = self.now
-        self.dispatch.stored(ticket, b'{"seq":9}')
+        self.dispatch.stored(ticket, "0", b'{"seq":9}')
         return ticket
 
     def waits(self, ticket: Ticket, waited: float) -> bool:
@@ -132,7 +132,7 @@ async def test_a_hedge_is_a_copy_beside_the_holder(setup: OverflowSetup) -> None
     setup.leaving.held(ticket, setup.now + 0.6)
     setup.leaving.held(ticket, setup.now + 0.7)
     assert [job.lane for job in setup.published()] == [subjects.INTERACTIVE, subjects.CLOUD]
-    setup.dispatch.stored(ticket, b'{"seq":12}')
+    setup.dispatch.stored(ticket, "hedge", b'{"seq":12}')
     assert (ticket.sequence, ticket.offered, ticket.holder is not None) == (9, 12, True)
 
 

@@ -63,17 +63,17 @@ async def test_frames_find_their_ticket(setup: RepliesSetup) -> None:
 
 async def test_the_brokers_answer_to_the_publish_finds_it_too(setup: RepliesSetup) -> None:
     ticket = await setup.submit()
-    setup.hear(ticket.job.id, b'{"stream":"JOBS","seq":9}')
+    setup.hear(f"{ticket.job.id}-0", b'{"stream":"JOBS","seq":9}')
     assert ticket.sequence == 9
     other = await setup.submit()
-    setup.hear(other.job.id, b"", {"Status": "503"})
+    setup.hear(f"{other.job.id}-0", b"", {"Status": "503"})
     assert isinstance(other.error, errors.BrokerUnavailable)
 
 
 async def test_a_claim_that_nobody_waits_for_is_gone(setup: RepliesSetup) -> None:
     setup.hear("unknown", packed(A.claim(), A.start()))
     assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
-    setup.hear("unknown", b'{"seq":1}')
+    setup.hear("unknown-0", b'{"seq":1}')
 
 
 async def test_one_who_works_on_for_nobody_is_told(setup: RepliesSetup, bus: FakeBus) -> None:
@@ -171,14 +171,14 @@ async def test_after_a_reconnection_what_may_be_lost_is_said_again(
     setup: RepliesSetup, bus: FakeBus
 ) -> None:
     waiting, held, stored = await setup.submit(), await setup.submit(), await setup.submit()
-    setup.hear(stored.job.id, b'{"seq":9}')
-    setup.hear(held.job.id, b'{"seq":8}')
+    setup.hear(f"{stored.job.id}-0", b'{"seq":9}')
+    setup.hear(f"{held.job.id}-0", b'{"seq":8}')
     setup.hear(held.job.id, packed(A.claim(), A.start()))
     held.times.heard = 0.0
     bus.posts.clear()
     await bus.reconnect()
     assert [post.subject for post in bus.posts] == ["jobs.m.i", "c.a"]
-    assert bus.posts[0].reply.endswith(waiting.job.id)
+    assert bus.posts[0].reply.endswith(f"{waiting.job.id}-0")
     assert setup.told("a")[-1][::3] == (Op.RESEND, 1)
     assert held.times.heard > 0
 

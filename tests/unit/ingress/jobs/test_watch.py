@@ -41,7 +41,7 @@ class WatchSetup:
         order = Order(Plan("m", "m", claim, first, total), "/v1/x", True, b"{}", "x", "a", "k")
         ticket = await self.dispatch.submit(order)
         ticket.times.queued = ticket.times.freed = ticket.times.posted = self.now
-        self.dispatch.stored(ticket, b'{"seq":9}')
+        self.dispatch.stored(ticket, "0", b'{"seq":9}')
         return ticket
 
     def check(self, ticket: Ticket, after: float, wall: float = 0.0) -> None:
