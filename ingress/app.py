@@ -91,14 +91,15 @@ class Edge:
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
         self._known = [f"{VERSION}{path}" for path, _, _ in api if "{" not in path]
-        self._pages = cors.Pages(context.config.ingress.cors_origins, closed)
+        origins = context.config.ingress.cors_origins
+        self._pages = cors.Pages(origins, closed) if origins else None
         self.state = State({"context": context})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         scope.setdefault("state", {})["id"] = request_id(scope["headers"])
-        if origin := self._pages.origin(scope):
+        if self._pages is not None and (origin := self._pages.origin(scope)):
             send = cors.telling(send, origin)
             if cors.asks(scope):
                 await cors.answer(scope, send)

@@ -82,7 +82,8 @@ async def work(
 def choose(caller: Caller, name: str | None, kind: Endpoint) -> Plan:
     """The named model, or the only one that does this. Raises ModelNotFound, InvalidRequest."""
     here = caller.here
-    return locality.plan(here, caller.request, caller.who, name or _only(here, kind))
+    wish = caller.request.headers.get(locality.HEADER, "")
+    return here.routes.plan(name or _only(here, kind), kind.word, wish, caller.who.local)
 
 
 def _only(here: Context, kind: Endpoint) -> str:

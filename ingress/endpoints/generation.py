@@ -26,7 +26,8 @@ from ingress.http.body import need_json, read_body
 from ingress.jobs import resume
 from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality
-from ingress.models.routes import ANY, Plan
+from ingress.models.locality import ANY
+from ingress.models.routes import Plan
 from schemas.api.endpoints import Endpoint
 from schemas.errors import HeadraceError, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
@@ -91,10 +92,9 @@ class Call:
 
     def _splices(self) -> bool:
         """Whether its stream, if it breaks, may be continued by a provider."""
-        path, plan = self.endpoint.path, self.plan
-        if not self.stream or plan.reach != ANY or not resume.fits(path, self.asked):
-            return False
-        return self.here.catalog.resumes(plan.model, path)
+        plan = self.plan
+        able = self.stream and plan.reach == ANY and plan.resumes
+        return able and resume.fits(self.endpoint.path, self.asked)
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:
@@ -106,7 +106,8 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     need_json(request)
     body = await read_body(request, here.config.ingress.max_body)
     asked = endpoint.shape.read(body)
-    plan = locality.plan(here, request, who, asked.get("model"), endpoint.word)
+    wish = request.headers.get(locality.HEADER, "")
+    plan = here.routes.plan(asked.get("model"), endpoint.word, wish, who.local)
     taken = _CHOICES if endpoint.choices else frozenset[str]()
     ignored = here.fields.check(plan.model, endpoint.word, asked, taken, plan.paid)
     if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":

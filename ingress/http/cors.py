@@ -29,8 +29,6 @@ class Pages:
 
     def origin(self, scope: Scope) -> bytes:
         """The page's, where it may see this path, as the answer says it; else nothing."""
-        if not self._origins:
-            return b""
         origin = _header(scope, b"origin")
         if not origin or scope["path"].startswith(self._closed):
             return b""

@@ -16,7 +16,8 @@ from ingress.jobs.resume import Splice
 from ingress.jobs.retry_after import DrainRate
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import Tally
-from ingress.models.routes import CLOUD, LOCAL, Plan
+from ingress.models.locality import CLOUD, LOCAL
+from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.frames import Op, pack_control

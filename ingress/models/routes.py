@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingress.models.catalog import Catalog
+from ingress.models.locality import ANY, CLOUD, LOCAL, narrowed
 from schemas import settings
+from schemas.api import endpoints
 from schemas.errors import ModelNotFound
-
-LOCAL = "local"
-ANY = "any"
-CLOUD = "cloud"
-"""Where a request may be served: by workers alone, by both, or by providers alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +16,7 @@ class Plan:
     """`name`: as the client says it. Deadlines in seconds from the request's arrival. `reach`: one
     of LOCAL, ANY and CLOUD. `mixed`: others of its model may leave the house, even if this may not.
     `hedge`: seconds a worker has for the first byte before a provider is asked, too; 0.0: no end.
+    `resumes`: a provider goes on from an answer that a worker began.
     """
 
     name: str
@@ -29,6 +27,7 @@ class Plan:
     reach: str = LOCAL
     mixed: bool = False
     hedge: float = 0.0
+    resumes: bool = False
 
     @property
     def paid(self) -> bool:
@@ -37,23 +36,44 @@ class Plan:
 
 
 class Routes:
+    """Keeps the plans that it has made until another card comes."""
+
     def __init__(self, config: settings.Settings, catalog: Catalog) -> None:
         self._defaults = config.routes
         self._named = {route.name: route for route in config.route}
         self._catalog = catalog
         self._cloudy = {route.served for route in config.route if route.cloud}
         self._paid = frozenset(route.name for route in config.route if route.cloud)
+        self._edition = -1
+        self._plans: dict[tuple[str | None, str], Plan] = {}
         for route in config.route:
             catalog.know(route.served)
 
-    def plan(self, name: str | None, feature: str = "") -> Plan:
-        """`feature`: what a model that is not named must have. Raises ModelNotFound, with the names
-        that are known."""
+    def plan(
+        self, name: str | None, feature: str = "", word: str = "", local: bool = False
+    ) -> Plan:
+        """`feature`: the endpoint's word, which a model that is not named must have. `word` and
+        `local`: what header and key say of where it may go (`locality`). Raises ModelNotFound, with
+        the names that are known; InvalidRequest, NoProvider."""
+        if self._edition != self._catalog.edition:
+            self._edition = self._catalog.edition
+            self._plans.clear()
+        found = self._plans.get((name, feature))
+        if found is None:
+            found = self._plans[name, feature] = self._planned(name, feature)
+        if wish or local:
+            found = replace(found, reach=narrowed(found.reach, found.name, wish, local))
+        if found.reach == ANY and not found.claim and self._only_provided(found.model):
+            return replace(found, reach=CLOUD)
+        return found
+
+    def _planned(self, name: str | None, feature: str) -> Plan:
         asked = name or self._default(feature)
         route = self._named.get(asked)
         model = route.served if route else asked
         if route is None and not self._catalog.knows(model):
             raise ModelNotFound(self._unknown(name), param="model")
+        endpoint = endpoints.BY_WORD.get(feature)
         return Plan(
             asked,
             model,
@@ -63,7 +83,12 @@ class Routes:
             self._reach(route),
             model in self._cloudy,
             route.hedge_after if route else 0.0,
+            endpoint is not None and self._catalog.resumes(model, endpoint.path),
         )
+
+    def _only_provided(self, model: str) -> bool:
+        """Whether no worker serves it now, and a provider does."""
+        return not self._catalog.serves(model) and self._catalog.provides(model)
 
     def _reach(self, route: settings.Route | None) -> str:
         """A route that names no model of ours, and that no worker serves, is for providers."""

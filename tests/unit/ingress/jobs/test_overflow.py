@@ -9,7 +9,8 @@ from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Leaving
 from ingress.jobs.resume import CHAT, Splice
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
-from ingress.models.routes import ANY, CLOUD, Plan
+from ingress.models.locality import ANY, CLOUD
+from ingress.models.routes import Plan
 from schemas import errors, jobs, subjects
 from schemas.nodes import FALLBACK, ServedModel, resuming
 from schemas.settings import Settings

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from starlette.requests import Request
 
-from ingress.context import Context
-from ingress.http.auth import Principal
 from ingress.models import locality
 from ingress.models.catalog import Catalog
-from ingress.models.routes import ANY, CLOUD, LOCAL, Routes
+from ingress.models.locality import ANY, CLOUD, LOCAL
+from ingress.models.routes import Routes
 from schemas.errors import InvalidRequest, NoProvider
 from schemas.nodes import FALLBACK
 from schemas.settings import Settings
@@ -31,10 +28,7 @@ def planned(name: str, header: str | None = None, *, local: bool = False, live: 
     catalog.hear(card("w-1", live))
     catalog.hear(card("fb-1", "m", "n", "only", role=FALLBACK))
     config = Settings.model_validate({"providers": [PROVIDER], "route": ROUTES})
-    here = cast(Context, SimpleNamespace(routes=Routes(config, catalog), catalog=catalog))
-    headers = [] if header is None else [(locality.HEADER.encode(), header.encode())]
-    request = Request({"type": "http", "headers": headers})
-    return locality.plan(here, request, Principal("a", "k", local), name)
+    return Routes(config, catalog).plan(name, "chat", header or "", local)
 
 
 @pytest.mark.parametrize(

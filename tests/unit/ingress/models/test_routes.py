@@ -72,3 +72,17 @@ def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
 def test_with_nothing_known_the_answer_says_what_to_do() -> None:
     with pytest.raises(ModelNotFound, match=r"no default.*start a worker"):
         routes().plan(None)
+
+
+def test_a_plan_is_made_anew_once_another_card_came() -> None:
+    catalog = Catalog(lambda: 0.0)
+    catalog.hear(card("w-1", "z"))
+    made = Routes(Settings(), catalog)
+    assert made.plan(None).model == "z"
+    catalog.hear(card("w-2", "a"))
+    assert made.plan(None).model == "a"
+    with pytest.raises(ModelNotFound):
+        made.plan("m")
+    catalog.know("m")  # a consumer of it was found, and no card came
+    assert made.plan("m").model == "m"
+    assert made.plan("m") is made.plan("m"), "it is kept"
