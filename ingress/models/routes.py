@@ -50,9 +50,9 @@ class Routes:
             catalog.know(route.served)
 
     def plan(
-        self, name: str | None, feature: str = "", word: str = "", local: bool = False
+        self, name: str | None, feature: str = "", wish: str = "", local: bool = False
     ) -> Plan:
-        """`feature`: the endpoint's word, which a model that is not named must have. `word` and
+        """`feature`: the endpoint's word, which a model that is not named must have. `wish` and
         `local`: what header and key say of where it may go (`locality`). Raises ModelNotFound, with
         the names that are known; InvalidRequest, NoProvider."""
         if self._edition != self._catalog.edition:
