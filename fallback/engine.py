@@ -219,8 +219,8 @@ class CloudEngine:
             if not envelope.begun:
                 raise
             desk.judge(fault, asyncio.get_running_loop().time())
-            usage = till.usage(case, bill, choice, fault.spent)
-            await till.charge(bill, usage, fault.spent)
+            spent = task.spent
+            await till.charge(bill, till.usage(case, bill, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
         except BaseException:  # cancelled, or a fault of ours: it must not count as under way

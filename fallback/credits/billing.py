@@ -131,8 +131,8 @@ class Till:
     async def _close_early(self, case: Case, bill: Bill) -> None:
         stopped, running = case.attempt.stopped, bill.running
         deserted = isinstance(stopped, Withdrawn) and stopped.reason.deserted
-        if deserted and running is not None and running[1].meter.spent != NOTHING:
-            spent = running[1].meter.spent
+        if deserted and running is not None and running[1].spent != NOTHING:
+            spent = running[1].spent
             await self.charge(bill, self.usage(case, bill, running[0], spent), spent)
             return
         try:

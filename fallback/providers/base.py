@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from schemas.jobs import Job
@@ -42,37 +42,18 @@ class Spent:
 NOTHING = Spent()
 
 
-class Counter(Protocol):
+class UsageCounter(Protocol):
     """Counts a call that runs, for those that end before the provider has told its usage."""
 
     def spent(self) -> Spent: ...
 
 
-class Meter:
-    """What a call has used so far; good at any time, also after the call was cancelled.
-
-    `counter` is the provider's. Before the request is out, `spent` is `NOTHING`; then it is the
-    prompt, as we estimate it; while an answer streams, that and our count of the answer, or what
-    the provider has told already.
-    """
-
-    __slots__ = ("counter",)
-
-    def __init__(self) -> None:
-        self.counter: Counter | None = None
-
-    @property
-    def spent(self) -> Spent:
-        return self.counter.spent() if self.counter is not None else NOTHING
-
-
 class ProviderFault(Exception):
     """The provider did not answer as it should; `reason` says in what way.
 
-    `retry_after`: seconds, where it said so. `started`: the sink has been given something, so that
-    no other provider may answer. `spent`: what is to be paid all the same.
-    The message is told to clients: it has nothing that the provider says. `detail` has, for the log
-    alone: providers name the account, its limits and their use. Neither has a secret in it.
+    `retry_after`: seconds, where it said so. The message is told to clients: it has nothing that
+    the provider says. `detail` has, for the log alone: providers name the account, its limits and
+    their use. Neither has a secret in it.
     """
 
     def __init__(
@@ -81,31 +62,36 @@ class ProviderFault(Exception):
         reason: Reason,
         *,
         retry_after: float | None = None,
-        started: bool = False,
-        spent: Spent = NOTHING,
         detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
         self.retry_after = retry_after
-        self.started = started
-        self.spent = spent
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Task:
     """One job for one provider. `model`: its name there. `request`: the JSON object of the body, or
-    the text fields of a form. `body`: the job's body, whole, as `content_type` says.
-    `meter`: read it after `Provider.call` was cancelled."""
+    the text fields of a form. `body`: the job's body, whole, as `content_type` says. `counter`: the
+    provider's, once it is called."""
 
     job: Job
     model: str
     request: Mapping[str, Any]
     body: bytes
     content_type: str
-    meter: Meter = field(default_factory=Meter)
+    counter: UsageCounter | None = None
+
+    @property
+    def spent(self) -> Spent:
+        """What the call has used so far; good at any time, also after it failed or was cancelled.
+
+        Before the request is out, it is `NOTHING`; then the prompt, as we estimate it; while an
+        answer streams, that and our count of the answer, or what the provider has told already.
+        """
+        return self.counter.spent() if self.counter is not None else NOTHING
 
 
 class Provider(Protocol):
@@ -136,7 +122,8 @@ class Provider(Protocol):
 
     async def call(self, task: Task, sink: Sink) -> Spent:
         """Answer the job into `sink`, which gets nothing before the upstream's status is known.
+        What was begun and fails has used `task.spent`.
 
         A 4xx that is the client's fault is an answer, of which `Spent` is `NOTHING`.
-        Cancelled, it closes its connection at once; `task.meter` then says what was used.
+        Cancelled, it closes its connection at once; `task.spent` then says what was used.
         """

@@ -13,14 +13,15 @@ from typing import Any
 import orjson
 from aiohttp import ClientResponse
 
-from fallback.providers import forms, kinds, resuming, secret, usage
+from fallback.providers import forms, kinds, secret, usage
 from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
 from fallback.providers.errors import fault, judge, reason_of
 from fallback.providers.http import Body, Wire, beginning, closing, whole
-from fallback.providers.request import Fit
+from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
-from fallback.providers.stream import Feed, Gate, Screen
+from fallback.providers.stream import EventFilter
 from schemas import settings
+from schemas.api import sse
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
@@ -29,6 +30,8 @@ from workers.engines.openai.ending import ended
 from workers.engines.openai.model_name import Naming
 from workers.engines.openai.refusal import JSON, Refusal
 
+LARGEST_EVENT = 32 * 2**20
+"""Bytes: a picture in base64 has a few million."""
 _EVENTS = "text/event-stream"
 _UNNAMED = frozenset(
     {kinds.IMAGES, kinds.EDITS, kinds.SPEECH, kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS}
@@ -91,36 +94,31 @@ class Cloud:
         return self._fit(task).unfit(task)
 
     async def call(self, task: Task, sink: Sink) -> Spent:
-        gate = Gate(sink)
         try:
-            return await self._serve(task, gate)
+            return await self._serve(task, sink)
         except Refusal as refusal:
-            task.meter.counter = None
-            refusal.answer(gate)
+            task.counter = None
+            refusal.answer(sink)
             return NOTHING
-        except ProviderFault as trouble:
-            trouble.started = gate.started
-            trouble.spent = task.meter.spent if gate.started else NOTHING
-            raise
 
     # One call.
 
-    async def _serve(self, task: Task, gate: Gate) -> Spent:
+    async def _serve(self, task: Task, sink: Sink) -> Spent:
         body, content_type = self._body(task)
         async with self._ask(task, body, content_type) as response:
             if response.status != 200:
                 raise await self._refused(response)
             if response.content_type == _EVENTS:
-                return await self._stream(task, response, gate)
+                return await self._stream(task, response, sink)
             if task.job.stream and task.job.endpoint in _CONTENT:
                 raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
-            return await self._whole(task, response, gate)
+            return await self._whole(task, response, sink)
 
     def _ask(
         self, task: Task, body: bytes, content_type: str
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
-        task.meter.counter = usage.Sent(task, sent, forms.length)
+        task.counter = usage.Sent(task, sent, forms.length)
         return self._wire.ask(self._address(task), sent, self._headers(task))
 
     def _address(self, task: Task) -> str:
@@ -139,7 +137,7 @@ class Cloud:
             return forms.rewrite(task, dropped)
         request = {name: value for name, value in task.request.items() if name not in dropped}
         if task.job.begun is not None and task.job.endpoint == kinds.CHAT:
-            changed |= resuming.marked(request, self._config.resumes)
+            changed |= continued(request, self._config.resumes)
         try:
             return orjson.dumps({**request, **changed}), JSON
         except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
@@ -149,51 +147,56 @@ class Cloud:
         body = await beginning(response, ERROR_LIMIT)
         return judge(self.name, response.status, response.headers, body, self._secret)
 
-    async def _stream(self, task: Task, response: ClientResponse, gate: Gate) -> Spent:
+    async def _stream(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
         drawing = task.job.endpoint in (kinds.IMAGES, kinds.EDITS)
         hearing = task.job.endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS)
         seconds = forms.length(task) if hearing else 0.0
         by_event = self._data.by_event
         counter = usage.Drawn(task) if drawing else usage.Running(task, by_event, seconds)
-        task.meter.counter = counter
-        inner: Sink = gate if task.job.endpoint in _UNNAMED else Naming(gate, task.job.asked)
+        task.counter = counter
+        inner = sink if task.job.endpoint in _UNNAMED else Naming(sink, task.job.asked)
         strip = not wants_usage(task.request) and task.job.endpoint in usage.CHUNKED
-        screen = Screen(inner, counter, self._blame, strip=strip)
-        gate.start(200, response.headers.get("content-type", _EVENTS))
-        await self._relay(response, screen)
+        passing = EventFilter(inner, counter, self._blame, strip=strip)
+        sink.start(200, response.headers.get("content-type", _EVENTS))
+        await self._relay(response, passing)
         return counter.told() or counter.spent()
 
-    async def _relay(self, response: ClientResponse, screen: Screen) -> None:
-        feed = Feed()
-        while chunk := await response.content.readany():
-            if events := feed.whole(chunk):
-                screen.data(events)
-                if feed.events.finished:
-                    await closing(response)
-                    return
-            else:
-                screen.touch()
-        if not ended(feed.events):
+    async def _relay(self, response: ClientResponse, sink: Sink) -> None:
+        events = sse.Splitter(LARGEST_EVENT)
+        try:
+            while chunk := await response.content.readany():
+                if found := events.feed(chunk):
+                    sink.data(found)
+                    if events.finished:
+                        await closing(response)
+                        return
+                else:
+                    sink.touch()
+        except sse.TooLong as fault:
+            raise ProviderFault(f"{self.name} sent {fault}", "failed") from None
+        if (rest := events.rest()) and sse.is_whole(rest):
+            sink.data(rest)
+        if not ended(events):
             raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
 
-    def _blame(self, error: dict[str, Any]) -> ProviderFault:
+    def _blame(self, error: Mapping[str, Any]) -> ProviderFault:
         """An error object inside a stream, or in place of an answer under 200."""
         told = {**error, "message": self._secret.scrub(str(error.get("message") or error))}
         code = error.get("code")
         status = code if isinstance(code, int) and code >= 400 else 500
         return fault(self.name, status, told, reason_of(status, told) or "failed")
 
-    async def _whole(self, task: Task, response: ClientResponse, gate: Gate) -> Spent:
+    async def _whole(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
         pieces = []
         async for piece in whole(response):
             pieces.append(piece)
-            gate.touch()
+            sink.touch()
         body = b"".join(pieces)
         content_type = response.headers.get("content-type", JSON)
         spent, body, content_type = self._read(task, body, content_type)
-        gate.start(200, content_type)
-        (gate if task.job.endpoint in _UNNAMED else Naming(gate, task.job.asked)).data(body)
-        await gate.settle()
+        sink.start(200, content_type)
+        (sink if task.job.endpoint in _UNNAMED else Naming(sink, task.job.asked)).data(body)
+        await sink.settle()
         return spent
 
     def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:

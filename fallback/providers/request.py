@@ -102,3 +102,20 @@ class Fit:
             if free and kind not in free and not str(kind).startswith(_CLIENTS_TOOLS):
                 return f"a tool of type {kind!r} is charged beside the tokens"
         return ""
+
+
+def continued(request: Mapping[str, Any], way: str) -> dict[str, Any]:
+    """The fields to set of a chat whose last message, the assistant's, is to be gone on from.
+
+    There are three ways, each with its users: it goes without saying ("last": Groq, OpenRouter,
+    llama-server), the message says so ("prefix": DeepSeek, Mistral), or the request does ("flag":
+    vLLM).
+    """
+    *before, last = request["messages"]
+    if last.get("role") != "assistant":  # nothing was said yet
+        return {}
+    if way == "prefix":
+        return {"messages": [*before, {**last, "prefix": True}]}
+    if way == "flag":
+        return {"continue_final_message": True, "add_generation_prompt": False}
+    return {}

@@ -131,6 +131,17 @@ def split(events: bytes) -> Iterator[bytes]:
     return (event for event in events.split(BREAK) if event.strip(b"\n"))
 
 
+def without_comments(events: bytes) -> bytes:
+    """Several whole events, without comments between and inside them."""
+    if not events.startswith(b":") and b"\n:" not in events:  # as nearly all are
+        return events
+    plain = (
+        b"\n".join(line for line in event.split(b"\n") if line and not line.startswith(b":"))
+        for event in split(events)
+    )
+    return b"".join(event + BREAK for event in plain if event)
+
+
 def name_of(event: bytes) -> str:
     """Of one event; "" without a name."""
     for line in event.split(b"\n"):
@@ -154,6 +165,14 @@ def load(event: bytes) -> Any:
     if data is None or not data.strip() or is_done(data):
         return NOTHING
     return orjson.loads(data)
+
+
+def is_whole(event: bytes) -> bool:
+    """Whether the event that a stream ended with says all of what it was to say."""
+    try:
+        return load(event) is not NOTHING or end_of(event) >= 0
+    except orjson.JSONDecodeError:
+        return False
 
 
 def objects(events: bytes) -> Iterator[dict[str, Any]]:

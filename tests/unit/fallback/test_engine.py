@@ -8,7 +8,7 @@ import pytest
 
 from fallback import engine as engines
 from fallback.credits.ledger import LedgerError, Superseded
-from fallback.providers.base import NOTHING, Spent, Task
+from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
 from schemas import subjects
 from schemas.frames import Kind
 from tests.unit.fakes import FakeBus
@@ -20,6 +20,7 @@ from tests.unit.fallback.engine_doubles import (
     answers,
     fails,
 )
+from tests.unit.fallback.paused_ledger import Used
 from workers.attempt import Attempt, Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 
@@ -219,7 +220,8 @@ async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bus: FakeBus) -> N
     async def breaks(task: Task, sink: Sink) -> Spent:
         sink.start(200, "text/event-stream")
         sink.data(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
-        raise await _fault(started=True, spent=Spent(prompt=10, completion=1))
+        task.counter = Used(Spent(prompt=10, completion=1))
+        raise ProviderFault("it broke", "failed")
 
     second = FakeProvider("b")
     setup = EngineSetup(bus, FakeProvider("a", breaks), second)
@@ -227,19 +229,6 @@ async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bus: FakeBus) -> N
         await setup.run(setup.attempt(stream=True))
     assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
     assert (setup.ledger.log[-1], second.calls) == (("charge", 12), [])
-
-
-async def _fault(**more: object) -> Exception:
-    try:
-        await fails("failed", **more)(None, None)  # type: ignore[arg-type]
-    except Exception as fault:
-        return fault
-    raise AssertionError
-
-
-class _Used:
-    def spent(self) -> Spent:
-        return SPENT
 
 
 @pytest.mark.parametrize(
@@ -258,7 +247,7 @@ async def test_stopped_in_the_middle(
     called = asyncio.Event()
 
     async def hangs(task: Task, sink: Sink) -> Spent:
-        task.meter.counter = _Used()
+        task.counter = Used(SPENT)
         called.set()
         await asyncio.Event().wait()
         return NOTHING

@@ -24,7 +24,6 @@ from tests.unit.fallback.engine_doubles import (
     EngineSetup,
     FakeProvider,
     answers,
-    fails,
 )
 from tests.unit.fallback.paused_ledger import PausedLedger, Used
 from workers.attempt import Reason, Withdrawn
@@ -49,7 +48,7 @@ def _setup(bus: FakeBus, ledger: PausedLedger, *acts: Act) -> EngineSetup:
 
 def _hanging(ledger: PausedLedger) -> Act:
     async def hangs(task: Task, sink: Sink) -> Spent:
-        task.meter.counter = Used(SPENT)
+        task.counter = Used(SPENT)
         ledger.reached.set()
         await asyncio.Event().wait()
         return NOTHING
@@ -94,8 +93,13 @@ async def test_stopped_between_two_calls_nothing_is_paid(
 ) -> None:
     """What the provider that failed may have begun is not the client's."""
     monkeypatch.setattr(engines, "_PAUSE", 5.0)
+
+    async def begins_and_fails(task: Task, sink: Sink) -> Spent:
+        task.counter = Used(SPENT)
+        raise ProviderFault("it broke", "failed")
+
     ledger = PausedLedger()
-    setup = _setup(bus, ledger, fails(spent=SPENT))
+    setup = _setup(bus, ledger, begins_and_fails)
     attempt = setup.attempt()
     attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
     while not setup.engine.desks["a"].breaker.row:
@@ -142,8 +146,8 @@ async def test_a_call_that_breaks(bus: FakeBus, streams: bool) -> None:
     async def breaks(task: Task, sink: Sink) -> Spent:
         sink.start(200, EVENTS if streams else "application/json")
         sink.data(TOKEN if streams else b'{"half')
-        spent = Spent(prompt=3, completion=1)
-        raise ProviderFault("cut off", "failed", started=True, spent=spent)
+        task.counter = Used(Spent(prompt=3, completion=1))
+        raise ProviderFault("cut off", "failed")
 
     setup = _setup(bus, PausedLedger(), breaks, answers)
     attempt = setup.attempt(stream=streams)

@@ -93,13 +93,6 @@ async def relay_events(response: Response, sink: Sink) -> Splitter:
             sink.data(whole)
         else:
             sink.touch()
-    if (rest := splitter.rest()) and _is_whole(rest):
+    if (rest := splitter.rest()) and sse.is_whole(rest):
         sink.data(rest)
     return splitter
-
-
-def _is_whole(event: bytes) -> bool:
-    try:
-        return sse.load(event) is not sse.NOTHING or sse.end_of(event) >= 0
-    except orjson.JSONDecodeError:
-        return False

@@ -181,7 +181,7 @@ async def test_closing_waits_for_the_books(
     case, ledger = paused_ledger.case(bus), PausedLedger(refuses=refuses)
     billing, bill = await _billed(ledger, case)
     task = case.task("m")
-    task.meter.counter = paused_ledger.Used(SPENT)
+    task.counter = paused_ledger.Used(SPENT)
     bill.running = A, task
     case.attempt.stop(Withdrawn(why))
     billing.abandon(case, bill)

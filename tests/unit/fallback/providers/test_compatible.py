@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from fallback.providers import make
+from fallback.providers import make, openai
 from fallback.providers.base import ProviderFault
 from schemas import settings
 from tests.doubles.providers import Compatible, Groq, OpenRouter, Together, broken
@@ -35,9 +35,9 @@ async def test_an_error_as_a_finish_reason_is_an_error(monkeypatch: pytest.Monke
     async with OpenRouter(key=KEY) as sim, opened(monkeypatch, "compatible", sim.base_url) as cloud:
         sim.faults.add(broken(2))
         sink = RecordingSink()
-        with pytest.raises(ProviderFault) as caught:
+        with pytest.raises(ProviderFault):
             await cloud.call(chat("openai/gpt-4o-mini", stream=True), sink)
-    assert caught.value.started
+    assert sink.body
     assert b'"error"' not in sink.body
 
 
@@ -102,8 +102,18 @@ async def test_nonsense_under_200_is_no_answer(
     finally:
         await runner.cleanup()
     assert caught.value.reason == reason
-    assert not caught.value.started
-    assert not sink.heads
+    assert not sink.body
+
+
+async def test_an_event_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "LARGEST_EVENT", 64)
+    runner, url = await serve(b"data: " + b"a" * 64, "text/event-stream")
+    try:
+        async with opened(monkeypatch, "compatible", url) as cloud:
+            with pytest.raises(ProviderFault, match="more than 64 bytes"):
+                await cloud.call(chat("m", stream=True), RecordingSink())
+    finally:
+        await runner.cleanup()
 
 
 async def test_lines_may_end_in_the_old_way(monkeypatch: pytest.MonkeyPatch) -> None:

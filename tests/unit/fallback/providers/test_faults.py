@@ -62,9 +62,7 @@ async def test_before_the_answer_another_may_try(
     sink = RecordingSink()
     found = await failing(cloud, chat("gpt-4o", stream=stream), sink)
     assert (found.reason, found.retry_after) == (reason, wait)
-    assert not found.started
-    assert found.spent == NOTHING
-    assert not sink.heads
+    assert not sink.body
     assert len(sim.record.requests) == 1
 
 
@@ -72,8 +70,7 @@ async def test_before_the_answer_another_may_try(
 async def test_half_a_document_is_no_answer(cloud: Provider, sim: OpenAI, fault: Any) -> None:
     sim.faults.add(fault)
     sink = RecordingSink()
-    found = await failing(cloud, chat("gpt-4o", LONG), sink)
-    assert not found.started
+    await failing(cloud, chat("gpt-4o", LONG), sink)
     assert not sink.heads
 
 
@@ -83,11 +80,11 @@ async def test_in_mid_stream_what_was_used_is_told(
 ) -> None:
     sim.faults.add(fault)
     sink = RecordingSink()
-    found = await failing(cloud, chat("gpt-4o", LONG, stream=True), sink)
-    assert found.started
+    asked = chat("gpt-4o", LONG, stream=True)
+    found = await failing(cloud, asked, sink)
     assert found.reason == ("away" if fault.act == "hang" else "failed")
-    assert found.spent.completion == sim.record.requests[0].used.output == 3
-    assert not found.spent.told
+    assert asked.spent.completion == sim.record.requests[0].used.output == 3
+    assert not asked.spent.told
     assert b'"error"' not in sink.body
     assert sink.body.endswith(b"\n\n")
     assert len(sink.events()) == 1 + 3
@@ -106,9 +103,10 @@ async def test_an_error_event_may_say_that_it_is_busy(monkeypatch: pytest.Monkey
             max_tokens=9,
             stream=True,
         )
-        found = await failing(cloud, asked)
+        sink = RecordingSink()
+        found = await failing(cloud, asked, sink)
     assert found.reason == "busy"
-    assert found.started
+    assert sink.body
 
 
 @STREAMED
@@ -120,7 +118,7 @@ async def test_the_clients_own_fault_is_an_answer(
     sink = RecordingSink()
     asked = chat("gpt-4o", stream=stream)
     assert await cloud.call(asked, sink) == NOTHING
-    assert asked.meter.spent == NOTHING
+    assert asked.spent == NOTHING
     assert sink.heads == [(status, "application/json")]
     error = sink.json()["error"]
     assert error["source"] == "provider:cloud"
@@ -161,7 +159,7 @@ async def abort(
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert running.cancelled()
-    return moment, asked.meter.spent
+    return moment, asked.spent
 
 
 @STREAMED
@@ -200,4 +198,4 @@ async def test_before_it_is_sent_nothing_is_used(cloud: Provider) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    assert asked.meter.spent == NOTHING
+    assert asked.spent == NOTHING

@@ -55,10 +55,11 @@ async def test_thoughts_are_paid_for(cloud: Provider, sim: Google, stream: bool)
 
 async def test_what_was_told_so_far_counts_when_it_breaks(cloud: Provider, sim: Google) -> None:
     sim.faults.add(broken(2))
-    with pytest.raises(ProviderFault) as caught:
-        await cloud.call(chat(FLASH, stream=True), RecordingSink())
+    asked = chat(FLASH, stream=True)
+    with pytest.raises(ProviderFault):
+        await cloud.call(asked, RecordingSink())
     used = sim.record.requests[0].used
-    assert (caught.value.spent.prompt, caught.value.spent.completion) == (used.input, used.output)
+    assert (asked.spent.prompt, asked.spent.completion) == (used.input, used.output)
 
 
 async def test_sound_goes_where_it_costs_what_text_does(cloud: Provider) -> None:

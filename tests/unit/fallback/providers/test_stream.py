@@ -7,11 +7,9 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fallback.providers.base import ProviderFault
-from fallback.providers.stream import HELD, Feed, Gate, Screen
+from fallback.providers.stream import EventFilter
 from tests.unit.fallback.providers.tasks import RecordingSink
 
 
@@ -27,25 +25,15 @@ class Heard:
         self.heard.append(event)
 
 
-def blame(error: dict[str, Any]) -> ProviderFault:
+def blame(error: Mapping[str, Any]) -> ProviderFault:
     return ProviderFault(str(error.get("message")), "failed")
 
 
 def screened(chunk: bytes, *, strip: bool = True) -> tuple[RecordingSink, Heard]:
     sink, heard = RecordingSink(), Heard()
     sink.start(200, "text/event-stream")
-    Screen(sink, heard, blame, strip=strip).data(chunk)
+    EventFilter(sink, heard, blame, strip=strip).data(chunk)
     return sink, heard
-
-
-def test_the_head_waits_for_the_first_bytes() -> None:
-    sink = RecordingSink()
-    gate = Gate(sink)
-    gate.start(200, "text/event-stream")
-    assert (sink.heads, gate.started) == ([], False)
-    gate.data(b"a")
-    gate.data(b"b")
-    assert (sink.heads, sink.body, gate.started) == ([(200, "text/event-stream")], b"ab", True)
 
 
 @pytest.mark.parametrize(
@@ -102,32 +90,10 @@ def test_an_error_stops_it_after_what_came_before(event: bytes) -> None:
     sink.start(200, "text/event-stream")
     before = b'data: {"choices":[]}\n\n'
     with pytest.raises(ProviderFault, match="gone"):
-        Screen(sink, Heard(), blame, strip=True).data(before + event + before)
+        EventFilter(sink, Heard(), blame, strip=True).data(before + event + before)
     assert sink.body == before
 
 
 def test_no_error_is_none() -> None:
     chunk = b'data: {"error":null,"choices":[]}\n\n'
     assert screened(chunk)[0].body == chunk
-
-
-@given(
-    st.lists(
-        st.sampled_from([b"data: {}\r\n\r\n", b": c\r\n\r\n", b"event: e\r\ndata: x\r\n\r\n"])
-    ),
-    st.lists(st.integers(1, 7)),
-)
-def test_events_are_whole_wherever_they_were_cut(events: list[bytes], cuts: list[int]) -> None:
-    feed, raw, found = Feed(), b"".join(events), []
-    for size in [*cuts, len(raw) + 1]:
-        found.append(feed.whole(raw[:size]))
-        raw = raw[size:]
-        assert found[-1] == b"" or found[-1].endswith(b"\n\n")
-    assert b"".join(found) == b"".join(events).replace(b"\r\n", b"\n")
-
-
-def test_an_event_without_an_end_is_not_kept() -> None:
-    feed = Feed()
-    assert feed.whole(b"a" * HELD) == b""
-    with pytest.raises(ProviderFault, match="without an end"):
-        feed.whole(b"a")

@@ -133,3 +133,18 @@ def test_what_is_written_is_read_again() -> None:
     several = sse.write(b"one\ntwo", "x")
     assert (sse.name_of(several), sse.data_of(several.strip())) == ("x", b"one\ntwo")
     assert sse.is_done(b" [DONE] ")
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        (b": a\n\n", b""),
+        (b": a\n: b\n\ndata: 1\n\n", b"data: 1\n\n"),
+        (b"data: 1\n\n: a\n\ndata: 2\n\n", b"data: 1\n\ndata: 2\n\n"),
+        (b"event: x\n: a\ndata: 1\n\n", b"event: x\ndata: 1\n\n"),
+        (b"data: 1\n: a\n\ndata: 2\n\n", b"data: 1\n\ndata: 2\n\n"),
+        (b'data: "a\\n: b"\n\n', b'data: "a\\n: b"\n\n'),
+    ],
+)
+def test_comments_are_left_out(events: bytes, left: bytes) -> None:
+    assert sse.without_comments(events) == left
