@@ -117,13 +117,13 @@ class FanOut:
     def _refused(self) -> Response | None:
         """The refusal of the first job that was refused. Raises the error of one that failed."""
         for ticket in self._tickets:
-            if ticket.error is not None:
+            if ticket.error is not None and not ticket.owed:
                 raise ticket.error
             if ticket.ended is not None and ticket.head is None:
                 why = "the worker ended its answer without a head"
                 raise errors.EngineFailed(why, source="worker")
         for ticket in self._tickets:
-            if ticket.head is not None and _hopeless(ticket):
+            if ticket.head is not None and ticket.ended is not None and not _sound(ticket):
                 told = {"content-type": answer_headers.plain(ticket.head.content_type)}
                 told[answer_headers.ERROR_SOURCE] = answer_headers.source(ticket)
                 headers = {**self._served(), **told}

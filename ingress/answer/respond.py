@@ -103,7 +103,7 @@ class Exchange:
             async with asyncio.timeout(keepalive):
                 while ticket.head is None and not ticket.done:
                     await ticket.change()
-        if ticket.error is not None:
+        if ticket.error is not None and not ticket.owed:
             raise ticket.error
         if ticket.head is not None and not ticket.head.content_type.startswith("text/event-stream"):
             await ticket.whole()

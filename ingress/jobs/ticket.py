@@ -179,6 +179,14 @@ class Ticket:
         """Whether a provider holds it."""
         return self.holder is not None and not self.holder.node
 
+    @property
+    def owed(self) -> bool:
+        """Whether there is text of a provider's stream that the client has not got: it pays for
+        it, so it is to have it before it hears of any error."""
+        head = self.head
+        streams = head is not None and head.status == 200
+        return streams and self.in_cloud and self.job.stream and self.buffered > 0
+
     def rivalled(self, now: float) -> bool:
         """Whether a provider works on it beside the holder, and was heard lately."""
         return self.rival is not None and now - self.rival.heard < SUSPECT

@@ -12,11 +12,13 @@ from ingress.answer import headers, respond
 from ingress.jobs.ticket import Ticket
 from schemas import errors, frames
 from schemas.frames import Op
+from schemas.nodes import ServedModel
 from tests.unit import fakes
 from tests.unit.ingress.asgi import FakeBusIngress
-from tests.unit.ingress.jobs.recorder import Holder
+from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
 A, B = Holder("a", 1), Holder("b", 2)
+FB = FallbackHolder("fb", 1)
 JSON = "application/json"
 REFUSAL = {"error": {"message": "no", "type": "invalid_request_error", "code": 400}}
 EVENTS = [b'data: {"choices":[]}\n\n', b"data: x\n\ndata: y\n\n", b"data: [DONE]\n\n"]
@@ -185,6 +187,41 @@ async def test_what_came_before_an_error_is_sent_before_it(ingress: FakeBusIngre
     await call.whole()
     assert call.pieces[1] == EVENTS[1]
     assert b"stream_broken" in call.pieces[2]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("why", ["it broke", "it is late"])
+async def test_what_a_provider_was_paid_for_is_sent_before_an_error_of_the_same_moment(
+    ingress: FakeBusIngress, why: str, n: int
+) -> None:
+    one_at_a_time = ServedModel("echo", "e", "echo", 4, features=("chat",))
+    ingress.catalog.hear(fakes.card("w-1", models=(one_at_a_time,)))
+    call = ingress.ask(stream=True, n=n)
+    await ingress.bus.until(lambda posts: len(ingress.dispatch.tickets) == n)
+    ticket, *others = ingress.dispatch.tickets.values()
+    ticket.wanted = 1.0
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"paid"}}]}\n\n'
+    hear(ticket, FB.claim(), FB.start(), FB.data(1, chunk))
+    if why == "it broke":
+        hear(ticket, FB.fail(2, "stream_broken", retryable=False))
+    else:
+        ticket.fail(errors.DeadlineExceeded("late"))
+    await call.whole()
+    assert call.status == 200
+    assert [b'"content":"paid"' in piece for piece in call.pieces] == [True, False]
+    assert ticket.error is not None
+    assert ticket.error.code.encode() in call.pieces[1]
+    assert all(other.done for other in others)
+
+
+async def test_what_nobody_paid_for_gives_way_to_the_status_of_the_error(
+    ingress: FakeBusIngress,
+) -> None:
+    call = ingress.ask(stream=True)
+    ticket = await ingress.held(A)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]), A.fail(2, "invalid_request", retryable=False))
+    await call.whole()
+    assert call.status == 400
 
 
 async def test_nothing_follows_the_end_of_a_stream(ingress: FakeBusIngress) -> None:
