@@ -23,7 +23,7 @@ from schemas.bus import BusError, Message
 from schemas.jobs import CodecError
 from schemas.settings import Nats, Price, Settings, SettingsError
 from workers.engines.base import EngineFault
-from workers.member import Holder
+from workers.member import Member
 
 log = structlog.get_logger("fallback")
 
@@ -31,7 +31,7 @@ DEAD_AFTER = 10.0
 """Seconds without a card after which another fallback counts as dead; it sends one each second."""
 
 
-class Fallback(Holder):
+class Fallback(Member):
     """Raises SettingsError for a model in a route that has no price."""
 
     role: ClassVar[str] = nodes.FALLBACK
@@ -62,7 +62,7 @@ class Fallback(Holder):
     def _metrics(self) -> tuple[str, int]:
         return self._config.fallback.metrics_host, self._config.fallback.metrics_port
 
-    async def _staff(self) -> None:
+    async def _open_slots(self) -> None:
         config = self._config
         self._books = await buses.connect(
             ledger_login(config),
@@ -80,12 +80,12 @@ class Fallback(Holder):
             await desk.open()
         except EngineFault as fault:
             raise BusError(fault.message) from None
-        self._desks.append(desk)
+        self._slots.append(desk)
         self._sweeping = asyncio.create_task(self._sweep())
-        self._say()
+        self._send_card()
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
 
-    async def _leave(self) -> None:
+    async def _close_own(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
         await self._ledger.close()

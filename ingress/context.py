@@ -16,7 +16,7 @@ from ingress.models.fields import Fields
 from ingress.models.routes import Routes
 from ingress.request.fetch import Fetcher
 from ingress.request.media import Media
-from ingress.request.picture_store import Shelf
+from ingress.request.picture_store import PictureStore
 from schemas.bus import Bus
 from schemas.settings import Settings
 
@@ -32,14 +32,14 @@ class Context:
     draining: bool = False
     fields: Fields = field(init=False)
     media: Media = field(init=False)
-    shelf: Shelf = field(init=False)
+    pictures: PictureStore = field(init=False)
     judge: Judge = field(default_factory=Judge)
 
     def __post_init__(self) -> None:
         edge = self.config.ingress
         self.fields = Fields(self.catalog)
         self.media = Media(edge, self.catalog, Fetcher(edge))
-        self.shelf = Shelf(edge.picture_store, edge.picture_age, time.time)
+        self.pictures = PictureStore(edge.picture_store, edge.picture_age, time.time)
 
 
 def context(request: Request) -> Context:

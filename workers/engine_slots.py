@@ -18,7 +18,7 @@ from workers.engines.base import Engine, EngineFault
 from workers.process.supervised import Supervised
 from workers.runner import Runner
 
-log = structlog.get_logger("desk")
+log = structlog.get_logger("engine_slots")
 
 _BACKOFF = 0.5
 _BACKOFF_MAX = 5.0
@@ -26,7 +26,7 @@ _IDLE_PROBE = 5.0
 """Seconds between two looks at an engine that has nothing to do."""
 
 
-class EngineDesk:
+class EngineSlots:
     """Watches one engine from discovery to drain. `changed` is called when the card must be."""
 
     def __init__(

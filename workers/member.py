@@ -20,11 +20,11 @@ from schemas.bus import BusError
 from schemas.nodes import Card, EngineState, ServedModel
 from workers.runner import TICK, Runner
 
-log = structlog.get_logger("holder")
+log = structlog.get_logger("member")
 
 
-class Desk(Protocol):
-    """What such a process has at work: engines, and how many of their slots are taken."""
+class Slots(Protocol):
+    """An engine at work, or all providers: what they serve, and which of their slots are taken."""
 
     models: tuple[ServedModel, ...]
 
@@ -46,7 +46,7 @@ class Desk(Protocol):
     async def close(self) -> None: ...
 
 
-class Holder:
+class Member:
     """Everything of one process. `run` returns once it has drained."""
 
     role: ClassVar[str] = nodes.WORKER
@@ -60,7 +60,7 @@ class Holder:
         self._started = int(time.time())
         self._draining = False
         self._stop = asyncio.Event()
-        self._desks: list[Desk] = []
+        self._slots: list[Slots] = []
         self._reopening: set[asyncio.Task[None]] = set()
 
     # What the two kinds do in their own way.
@@ -76,12 +76,12 @@ class Holder:
     def _metrics(self) -> tuple[str, int]:
         return self._config.worker.metrics_host, self._config.worker.metrics_port
 
-    async def _staff(self) -> None:
-        """Fill `_desks`, and let them begin. Raises BusError."""
+    async def _open_slots(self) -> None:
+        """Fill `_slots`, and let them begin. Raises BusError."""
         raise NotImplementedError
 
-    async def _leave(self) -> None:
-        """After the desks are closed."""
+    async def _close_own(self) -> None:
+        """After the slots are closed."""
 
     # What they have in common.
 
@@ -96,11 +96,11 @@ class Holder:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
             loop.add_signal_handler(number, self.stop)
-        self._measure()
+        self._serve_metrics()
         self._runner = Runner(self._bus, self._holder, self._claims_as(), self._config)
         await self._runner.open()
         await self._announce(names)
-        await self._staff()
+        await self._open_slots()
         ticker = asyncio.create_task(self._tick())
         closed = asyncio.create_task(self._bus.closed.wait())
         stopped = asyncio.create_task(self._stop.wait())
@@ -108,8 +108,8 @@ class Holder:
         await self._drain()
         for task in (closed, stopped):
             task.cancel()
-        await asyncio.gather(*(desk.close() for desk in self._desks))
-        await self._leave()
+        await asyncio.gather(*(slots.close() for slots in self._slots))
+        await self._close_own()
         await self._bus.close()
         if ticker.done():  # it never ends by itself
             ticker.result()
@@ -117,7 +117,7 @@ class Holder:
         if not self._stop.is_set():
             raise BusError("the broker closed the connection")
 
-    def _measure(self) -> None:
+    def _serve_metrics(self) -> None:
         host, port = self._metrics()
         if port >= 0:
             server, _ = start_http_server(port, host)
@@ -139,10 +139,10 @@ class Holder:
         task.add_done_callback(self._reopening.discard)
 
     async def _reopen(self) -> None:
-        for desk in self._desks:
+        for slots in self._slots:
             with suppress(BusError):  # away again: the next connection calls this again
-                await desk.reopen()
-        self._say()
+                await slots.reopen()
+        self._send_card()
 
     async def _tick(self) -> None:
         """The card each second, leases and lost pulls each half."""
@@ -151,11 +151,11 @@ class Holder:
             await asyncio.sleep(TICK)
             self._runner.tick(time.monotonic())
             now = asyncio.get_running_loop().time()
-            for desk in self._desks:
-                desk.heal(now)
+            for slots in self._slots:
+                slots.heal(now)
             beat += 1
             if beat % 2 == 0:
-                self._say()
+                self._send_card()
 
     def card(self) -> Card:
         return Card(
@@ -165,14 +165,14 @@ class Holder:
             client=self._bus.client_id,
             version=self._version,
             draining=self._draining,
-            engines=tuple(state for desk in self._desks for state in desk.states),
-            models=tuple(model for desk in self._desks if desk.ready for model in desk.models),
+            engines=tuple(state for slots in self._slots for state in slots.states),
+            models=tuple(model for slots in self._slots if slots.ready for model in slots.models),
             jobs=len(self._runner.running),
             started=self._started,
             role=self.role,
         )
 
-    def _say(self) -> None:
+    def _send_card(self) -> None:
         with suppress(BusError):
             self._bus.post(subjects.card(self._holder), self.card().pack())
 
@@ -180,12 +180,12 @@ class Holder:
         """Take nothing more, finish what runs within the limit, hand back the rest."""
         self._draining = True
         log.info(f"{self.role}.draining", jobs=len(self._runner.running))
-        self._say()
-        for desk in self._desks:
-            await desk.drain()
+        self._send_card()
+        for slots in self._slots:
+            await slots.drain()
         try:
             async with asyncio.timeout(self._config.worker.drain):
                 await self._runner.idle.wait()
         except TimeoutError:
             await self._runner.abandon(f"the {self.role} was stopped")
-        self._say()
+        self._send_card()

@@ -49,7 +49,7 @@ async def generate(request: Request) -> Response:
         asked = {**asked, _FORMAT: _BASE64}
         body = orjson.dumps(asked)
     response = await work(caller, IMAGES, asked, body, _JSON)
-    return _shelved(caller, response) if by_url else response
+    return _stored(caller, response) if by_url else response
 
 
 async def edit(request: Request) -> Response:
@@ -63,7 +63,7 @@ async def edit(request: Request) -> Response:
         asked = {**asked, _FORMAT: _BASE64}
         body, content_type = multipart.put(form.parts, _FORMAT, _BASE64)
     response = await work(caller, EDITS, asked, body, content_type)
-    return _shelved(caller, response) if by_url else response
+    return _stored(caller, response) if by_url else response
 
 
 async def vary(request: Request) -> Response:
@@ -75,13 +75,13 @@ async def vary(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """A picture at its signed address. No key is asked for. Raises Forbidden, NotFound."""
-    shelf = context(request).shelf
+    store = context(request).pictures
     query = request.query_params
     name = request.path_params["name"]
-    kept = shelf.get(name, query.get("expires", ""), query.get("signature", ""))
+    kept = store.get(name, query.get("expires", ""), query.get("signature", ""))
     headers = {
         "content-type": kept.content_type,
-        "cache-control": f"private, max-age={shelf.left(kept)}, immutable",
+        "cache-control": f"private, max-age={store.left(kept)}, immutable",
         # It is a picture, whatever a browser may find in it.
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
@@ -117,7 +117,7 @@ def _check_pictures(here: Context, form: Form) -> None:
             raise invalid(name, f"the picture has {why}")
 
 
-def _shelved(caller: Caller, response: Response) -> Response:
+def _stored(caller: Caller, response: Response) -> Response:
     """The answer with addresses in place of pictures; an error as it is."""
     if response.status_code != 200:
         return response
@@ -127,14 +127,14 @@ def _shelved(caller: Caller, response: Response) -> Response:
     except (ValueError, LookupError, TypeError):
         why = "The engine's answer has something that is no picture: ask for b64_json."
         raise EngineFailed(why) from None
-    shelf = caller.here.shelf
-    if sum(len(content) for content, _ in found) > shelf.limit:
-        why = f"The pictures have more than {shelf.limit} bytes, and so no URLs: ask for b64_json."
+    store = caller.here.pictures
+    if sum(len(content) for content, _ in found) > store.limit:
+        why = f"The pictures have more than {store.limit} bytes, and so no URLs: ask for b64_json."
         raise EngineFailed(why)
     base = _base(caller)
     for item, (content, content_type) in zip(document["data"], found, strict=True):
         del item["b64_json"]
-        item["url"] = base + shelf.put(content, content_type)
+        item["url"] = base + store.put(content, content_type)
     del response.headers["content-length"]
     return Response(orjson.dumps(document), 200, dict(response.headers))
 

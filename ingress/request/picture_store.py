@@ -29,7 +29,7 @@ class Kept:
     until: float
 
 
-class Shelf:
+class PictureStore:
     """`limit`: bytes of all pictures. `age`: seconds for which each is kept at most. `clock`:
     seconds of the Unix epoch."""
 

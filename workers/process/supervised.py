@@ -1,9 +1,9 @@
 """An engine of any kind whose program the worker runs: started, watched, ended, started again.
 
-Around the engine of that kind, at the address where its program listens. The desk asks as it asks
-any engine, and so finds out that a real small job succeeds; what it meets while the program is
-still loading is `EngineFault.early`. A program that ends, or that does not pass its check for some
-time with no job in it that moves on, is started again after a back-off.
+Around the engine of that kind, at the address where its program listens. `EngineSlots` asks it as
+any other, and so finds out that a real small job succeeds; what it meets while the program is still
+loading is `EngineFault.early`. A program that ends, or that does not pass its check for some time
+with no job in it that moves on, is started again after a back-off.
 """
 
 from __future__ import annotations

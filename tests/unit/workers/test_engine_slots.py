@@ -14,8 +14,8 @@ from schemas.nodes import ServedModel
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers import engine_slots as desks
-from workers.engine_slots import EngineDesk
+from workers import engine_slots
+from workers.engine_slots import EngineSlots
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.process.supervised import Supervised
 from workers.runner import Runner
@@ -70,7 +70,7 @@ class SlotsSetup:
         self.taken: list[Message] = []
         self._news = asyncio.Event()
         runner = Runner(bus, "w-1", "node", Settings())
-        self.slots = EngineDesk(bus, runner, self.engine, ECHO, Settings(), self._changed)
+        self.slots = EngineSlots(bus, runner, self.engine, ECHO, Settings(), self._changed)
         runner.take = self._take  # type: ignore[method-assign]
 
     def _changed(self) -> None:
@@ -95,7 +95,7 @@ class SlotsSetup:
 
 @pytest.fixture(autouse=True)
 def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desks, "_BACKOFF", 0.001)
+    monkeypatch.setattr(engine_slots, "_BACKOFF", 0.001)
 
 
 @pytest.fixture
@@ -152,11 +152,11 @@ async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
     config = settings.Engine(name="e", command=["x", "{port}"])
     engine = Supervised(config, lambda _: Engine())
     runner = Runner(bus, "w-1", "node", Settings())
-    desk = EngineDesk(bus, runner, engine, config, Settings(), lambda: None)
-    desk._state = "ready"
+    slots = EngineSlots(bus, runner, engine, config, Settings(), lambda: None)
+    slots._state = "ready"
     engine.on_end(EngineFault("killed by SIGKILL", away=True))
-    assert (desk.state.state, desk.state.reason) == ("failed", "killed by SIGKILL")
-    assert desk._free() == 0
+    assert (slots.state.state, slots.state.reason) == ("failed", "killed by SIGKILL")
+    assert slots._free() == 0
 
 
 async def test_an_engine_that_fails_its_check_does_not_pull(setup: SlotsSetup) -> None:
@@ -214,7 +214,7 @@ async def test_a_doubt_before_it_is_ready_changes_nothing(setup: SlotsSetup) -> 
 async def test_an_idle_engine_is_looked_at(
     setup: SlotsSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desks, "_IDLE_PROBE", 0.001)
+    monkeypatch.setattr(engine_slots, "_IDLE_PROBE", 0.001)
     setup.slots.start()
     await setup.until("starting", "ready")
     setup.engine.turns = False
@@ -226,7 +226,7 @@ async def test_an_idle_engine_is_looked_at(
 async def test_a_busy_engine_is_not(setup: SlotsSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     setup.slots.start()
     await setup.until("starting", "ready")
-    monkeypatch.setattr(desks, "_IDLE_PROBE", 0)
+    monkeypatch.setattr(engine_slots, "_IDLE_PROBE", 0)
     setup.slots.take()
     setup.engine.turns = False
     serving = asyncio.create_task(setup.slots._serve())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.request.picture_store import PATH, Shelf
+from ingress.request.picture_store import PATH, PictureStore
 from schemas.errors import Forbidden, NotFound
 
 
@@ -19,14 +19,14 @@ class Clock:
 
 
 class StoreSetup:
-    """A shelf, and what its addresses say."""
+    """A store, and what its addresses say."""
 
     def __init__(self, limit: int = 1000, age: float = 60) -> None:
         self.clock = Clock()
-        self.shelf = Shelf(limit, age, self.clock)
+        self.store = PictureStore(limit, age, self.clock)
 
     def put(self, content: bytes = b"picture", kind: str = "image/png") -> tuple[str, str, str]:
-        url = urlsplit(self.shelf.put(content, kind))
+        url = urlsplit(self.store.put(content, kind))
         assert url.path.startswith(PATH + "/")
         query = parse_qs(url.query)
         return url.path.removeprefix(PATH + "/"), query["expires"][0], query["signature"][0]
@@ -35,7 +35,7 @@ class StoreSetup:
 def test_what_was_put_is_got() -> None:
     at = StoreSetup()
     place = at.put(b"abc", "image/webp")
-    kept = at.shelf.get(*place)
+    kept = at.store.get(*place)
     assert (kept.content, kept.content_type) == (b"abc", "image/webp")
     assert place[0].endswith(".webp")
     assert int(place[1]) == 1_700_000_061
@@ -45,12 +45,12 @@ def test_it_expires() -> None:
     at = StoreSetup(age=60)
     place = at.put()
     at.clock.now += 60
-    assert at.shelf.get(*place).content == b"picture"
+    assert at.store.get(*place).content == b"picture"
     at.clock.now += 1
     with pytest.raises(Forbidden, match="expired"):
-        at.shelf.get(*place)
+        at.store.get(*place)
     at.put(b"another")
-    assert at.shelf.size == len(b"another")
+    assert at.store.size == len(b"another")
 
 
 def test_each_address_is_new() -> None:
@@ -62,19 +62,19 @@ def test_the_oldest_make_room() -> None:
     at = StoreSetup(limit=10)
     first, second, third = at.put(b"1" * 4), at.put(b"2" * 4), at.put(b"3" * 4)
     with pytest.raises(NotFound):
-        at.shelf.get(*first)
-    assert at.shelf.get(*second).content + at.shelf.get(*third).content == b"22223333"
-    assert at.shelf.size == 8
+        at.store.get(*first)
+    assert at.store.get(*second).content + at.store.get(*third).content == b"22223333"
+    assert at.store.size == 8
 
 
 def test_one_larger_than_all_is_kept_alone() -> None:
     at = StoreSetup(limit=10)
     at.put(b"1" * 4)
     place = at.put(b"2" * 40)
-    assert at.shelf.get(*place).content == b"2" * 40
-    assert at.shelf.size == 40
+    assert at.store.get(*place).content == b"2" * 40
+    assert at.store.size == 40
     at.put(b"3")
-    assert at.shelf.size == 1
+    assert at.store.size == 1
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_one_larger_than_all_is_kept_alone() -> None:
 def test_nothing_of_it_can_be_changed(change) -> None:  # type: ignore[no-untyped-def]
     at = StoreSetup()
     with pytest.raises(Forbidden):
-        at.shelf.get(*change(*at.put()))
+        at.store.get(*change(*at.put()))
 
 
 def test_another_process_has_another_secret() -> None:
     place = StoreSetup().put()
     with pytest.raises(Forbidden):
-        StoreSetup().shelf.get(*place)
+        StoreSetup().store.get(*place)
 
 
 @given(st.text(), st.text(), st.text())
@@ -108,7 +108,7 @@ def test_no_made_up_address_is_taken(name: str, expires: str, signature: str) ->
     at = StoreSetup()
     at.put()
     with pytest.raises(Forbidden):
-        at.shelf.get(name, expires, signature)
+        at.store.get(name, expires, signature)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=30))
@@ -116,4 +116,4 @@ def test_it_never_holds_more_than_its_limit(pictures: list[bytes]) -> None:
     at = StoreSetup(limit=60)
     for picture in pictures:
         at.put(picture)
-        assert at.shelf.size <= 60
+        assert at.store.size <= 60

@@ -16,7 +16,7 @@ from tests.doubles.drive import CHAT, RecordingSink, job
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import engines
-from workers.engine_slots import EngineDesk
+from workers.engine_slots import EngineSlots
 from workers.runner import Runner
 
 FILE = '''
@@ -113,23 +113,23 @@ async def test_it_is_started_checked_and_serves(tmp_path: Path, bus: FakeBus) ->
     engine = engines.build(config)
     runner = Runner(bus, "w-1", "node", found)
     news = asyncio.Event()
-    desk = EngineDesk(bus, runner, engine, config, found, news.set)
+    slots = EngineSlots(bus, runner, engine, config, found, news.set)
     await engine.open()
-    desk.start()
+    slots.start()
     try:
         async with asyncio.timeout(fakes.PATIENCE):
-            while not desk.ready:
+            while not slots.ready:
                 news.clear()
                 await news.wait()
-            assert (desk.state.kind, desk.state.slots) == ("counter", 3)
-            assert [model.id for model in desk.models] == ["letters"]
+            assert (slots.state.kind, slots.state.slots) == ("counter", 3)
+            assert [model.id for model in slots.models] == ["letters"]
             assert sum(".MSG.NEXT." in post.subject for post in bus.posts) == 3
             sink = RecordingSink()
             await engine.run(job("letters", CHAT), b"headrace", sink)
             assert (sink.status, sink.body) == (200, b"8")
             assert await engine.probe()
     finally:
-        await desk.drain()
+        await slots.drain()
         await engine.close()
 
 
