@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.context import Context
-from ingress.endpoints import admin, audio, generation, health, images, models, speech
+from ingress.endpoints import admin, health, images, inference, models
 from ingress.http import cors, error_format
 from ingress.http.body import request_id
 from ingress.request.picture_store import PATH
@@ -31,9 +31,6 @@ Serve = Callable[[Request], Awaitable[Response]]
 Entry = tuple[str, Serve, str]
 
 SPECIAL: Mapping[str, Serve] = {
-    endpoints.TRANSCRIPTIONS.word: audio.transcribe,
-    endpoints.TRANSLATIONS.word: audio.translate,
-    endpoints.SPEECH.word: speech.create,
     endpoints.IMAGES.word: images.generate,
     endpoints.EDITS.word: images.edit,
 }
@@ -41,7 +38,7 @@ SPECIAL: Mapping[str, Serve] = {
 
 
 def _served(endpoint: Endpoint) -> Serve:
-    return SPECIAL.get(endpoint.word) or partial(generation.serve, endpoint=endpoint)
+    return SPECIAL.get(endpoint.word) or partial(inference.serve, endpoint=endpoint)
 
 
 API: tuple[Entry, ...] = (

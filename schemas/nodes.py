@@ -38,7 +38,8 @@ class Ignored:
     if empty. `unless`: values with which the field asks for nothing that it would not do anyway; in
     an object, what is null or empty does not count. `same`: a field whose own value does so, too.
     `tried`: the engine may do it all the same, so it is asked; its worker refuses an answer that
-    is not what was wanted.
+    is not what was wanted. `partly`: it does it for some requests and does not say for which, so
+    that all are served, with a warning.
     """
 
     field: str
@@ -47,6 +48,7 @@ class Ignored:
     unless: tuple[Any, ...] = NOTHING
     same: str = ""
     tried: bool = False
+    partly: bool = False
 
     def wanted(self, request: Mapping[str, Any]) -> bool:
         """Whether `request` asks for what it would not get."""
@@ -88,6 +90,10 @@ class ServedModel:
     features: tuple[str, ...] = ()
     ignores: tuple[Ignored, ...] = ()
     knows: tuple[str, ...] = ()
+
+    def has(self, feature: str) -> bool:
+        """One of which nothing is known may have it."""
+        return not self.features or feature in self.features
 
 
 @dataclass(frozen=True, slots=True)

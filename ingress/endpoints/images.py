@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.context import Context, context
-from ingress.endpoints.binary import Caller, admit, work
-from ingress.http.body import need_json, read_body
-from ingress.request import forms
-from ingress.request.forms import Form
+from ingress.endpoints.inference import Caller, admit, answer, read_json
+from ingress.request.forms import Form, read_form
 from schemas import multipart, pictures
+from schemas.api import media
 from schemas.api.endpoints import EDITS, IMAGES
 from schemas.api.shape import invalid, missing
 from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
@@ -29,41 +28,29 @@ MAX_IMAGES = 16
 """Of one edit, as OpenAI has it."""
 URL_BY_DEFAULT = "dall-e"
 """How names of models begin whose clients expect URLs unless they say otherwise (OpenAI's)."""
-_JSON = "application/json"
 _FORMAT, _BASE64 = "response_format", "b64_json"
-_UPLOADS = frozenset({"image", "image[]", "mask"})
-_MEANING = {
-    "stream": forms.flag,
-    **dict.fromkeys(("n", "output_compression", "partial_images", "seed"), forms.number),
-}
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 
 async def generate(request: Request) -> Response:
     caller = admit(request)
-    need_json(request)
-    body = await read_body(request, caller.here.config.ingress.max_body)
-    asked = IMAGES.shape.read(body)
-    by_url = _by_url(asked)
-    if by_url:
-        asked = {**asked, _FORMAT: _BASE64}
-        body = orjson.dumps(asked)
-    response = await work(caller, IMAGES, asked, body, _JSON)
-    return _stored(caller, response) if by_url else response
+    asked, body = await read_json(caller, IMAGES)
+    if not _by_url(asked):
+        return await answer(caller, IMAGES, asked, body)
+    asked = {**asked, _FORMAT: _BASE64}
+    return _stored(caller, await answer(caller, IMAGES, asked, orjson.dumps(asked)))
 
 
 async def edit(request: Request) -> Response:
     caller = admit(request)
-    form = await forms.read_form(request, caller.here.config.ingress.max_body)
-    asked = EDITS.shape.check(form.fields(_UPLOADS, _MEANING))
+    form = await read_form(request, caller.here.config.ingress.max_body)
+    asked = EDITS.shape.check(form.fields(media.PICTURES))
     _check_pictures(caller.here, form)
-    by_url = _by_url(asked)
-    body, content_type = form.body, form.content_type
-    if by_url:
-        asked = {**asked, _FORMAT: _BASE64}
-        body, content_type = multipart.put(form.parts, _FORMAT, _BASE64)
-    response = await work(caller, EDITS, asked, body, content_type)
-    return _stored(caller, response) if by_url else response
+    if not _by_url(asked):
+        return await answer(caller, EDITS, asked, form.body, form.content_type)
+    asked = {**asked, _FORMAT: _BASE64}
+    body, content_type = multipart.put(form.parts, _FORMAT, _BASE64)
+    return _stored(caller, await answer(caller, EDITS, asked, body, content_type))
 
 
 async def vary(request: Request) -> Response:

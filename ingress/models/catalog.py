@@ -120,6 +120,17 @@ class Catalog:
         """What each live engine of `model` says of it."""
         return [served for served in self._live() if served.id == model]
 
+    def able(self, feature: str, sense: str = "") -> list[str]:
+        """The live models that have this endpoint, and this sense there: a whisper hears, and does
+        not chat."""
+        return sorted(
+            {
+                served.id
+                for served in self._live()
+                if served.has(feature) and (not sense or sense in served.modalities)
+            }
+        )
+
     def known(self) -> list[str]:
         return sorted({*self._absent_since, *self.models()})
 

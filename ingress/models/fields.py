@@ -143,16 +143,21 @@ class Fields:
         return told
 
 
-def refuse(model: str, found: Iterable[Ignored]) -> None:
-    """Raises UnsupportedParameter, which names the first of them that is not worth a try."""
+def refuse(model: str, found: Iterable[Ignored]) -> list[Ignored]:
+    """Those of which the client is only warned. Raises UnsupportedParameter, which names the first
+    that is neither that nor worth a try."""
+    warned = []
     for each in found:
-        if each.tried:
+        if each.partly:
+            warned.append(each)
+        if each.tried or each.partly:
             continue
         raise UnsupportedParameter(
             f"{each.field!r} has no effect with the model {model!r}: {each.why}. "
             "Leave it out, or send the header 'x-headrace-lenient: true'.",
             param=each.field,
         )
+    return warned
 
 
 def warning(found: Iterable[Ignored], strange: str = "") -> str:
@@ -186,7 +191,7 @@ def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:
 def _ability(serving: list[ServedModel], feature: str) -> Ability:
     """Of no live engine nothing is known: such a request waits for one, and asks it for one choice
     at a time, which every engine can give."""
-    here = [each for each in serving if not each.features or feature in each.features]
+    here = [each for each in serving if each.has(feature)]
     ignored = tuple(
         entry for each in here for entry in each.ignores if not entry.at or feature in entry.at
     )
@@ -196,7 +201,7 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
         if (names := names_at(each.knows, feature)) is not None
     )
     tops = frozenset(entry.field.partition(".")[0] for entry in ignored)
-    choices = [each.slots if "n" in each.features or not each.features else 1 for each in here]
+    choices = [each.slots if each.has("n") else 1 for each in here]
     # What one of them has, and another has not, may be passed over.
     shared = frozenset.intersection(*(names for _, names in own)) if own else _NONE
     return Ability(

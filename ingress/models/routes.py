@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from ingress.models.catalog import Catalog
 from ingress.models.locality import ANY, CLOUD, LOCAL, narrowed
 from schemas import settings
-from schemas.api import endpoints
-from schemas.errors import ModelNotFound
+from schemas.api.endpoints import Endpoint
+from schemas.errors import InvalidRequest, ModelNotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +50,27 @@ class Routes:
             catalog.know(route.served)
 
     def plan(
-        self, name: str | None, feature: str = "", wish: str = "", local: bool = False
+        self, name: str | None, endpoint: Endpoint, wish: str = "", local: bool = False
     ) -> Plan:
-        """`feature`: the endpoint's word, which a model that is not named must have. `wish` and
-        `local`: what header and key say of where it may go (`locality`). Raises ModelNotFound, with
-        the names that are known; InvalidRequest, NoProvider."""
+        """`wish` and `local`: what header and key say of where it may go (`locality`). Raises
+        ModelNotFound, with the names that are known; InvalidRequest, NoProvider."""
         if self._edition != self._catalog.edition:
             self._edition = self._catalog.edition
             self._plans.clear()
-        found = self._plans.get((name, feature))
+        found = self._plans.get((name, endpoint.word))
         if found is None:
-            found = self._plans[name, feature] = self._planned(name, feature)
+            found = self._plans[name, endpoint.word] = self._planned(name, endpoint)
         if wish or local:
             found = replace(found, reach=narrowed(found.reach, found.name, wish, local))
         if found.reach == ANY and not found.claim and self._only_provided(found.model):
             return replace(found, reach=CLOUD)
         return found
 
-    def _planned(self, name: str | None, feature: str) -> Plan:
-        asked = name or self._default(feature)
-        route = self._named.get(asked)
-        model = route.served if route else asked
+    def _planned(self, name: str | None, endpoint: Endpoint) -> Plan:
+        asked = name or self._unnamed(endpoint)
+        route, model = self._named.get(asked), self._served(asked)
         if route is None and not self._catalog.knows(model):
             raise ModelNotFound(self._unknown(name), param="model")
-        endpoint = endpoints.BY_WORD.get(feature)
         return Plan(
             asked,
             model,
@@ -83,7 +80,7 @@ class Routes:
             self._reach(route),
             model in self._cloudy,
             route.hedge_after if route else 0.0,
-            endpoint is not None and self._catalog.resumes(model, endpoint.path),
+            self._catalog.resumes(model, endpoint.path),
         )
 
     def _only_provided(self, model: str) -> bool:
@@ -107,16 +104,24 @@ class Routes:
         """Names whose requests may leave the house."""
         return self._paid
 
-    def _default(self, feature: str) -> str:
-        if self._defaults.default:
-            return self._defaults.default
-        live = sorted(self._catalog.models())
-        able = (model for model in live if self._has(model, feature))
-        return next(able, live[0] if live else "")
+    def _unnamed(self, endpoint: Endpoint) -> str:
+        """The name that is meant by a request without one. Raises ModelNotFound, InvalidRequest."""
+        default, able = self._defaults.default, self._catalog.able(endpoint.word)
+        if not endpoint.sole_model:
+            return default or next(iter(able or sorted(self._catalog.models())), "")
+        if self._served(default) in able:
+            return default
+        if not able:
+            why = f"No model was named, and no engine that runs now has {endpoint.path}."
+            raise ModelNotFound(why, param="model")
+        if len(able) > 1:
+            have = f"These have {endpoint.path}: {', '.join(able)}."
+            raise InvalidRequest(f"Missing required parameter: 'model'. {have}", param="model")
+        return able[0]
 
-    def _has(self, model: str, feature: str) -> bool:
-        serving = self._catalog.serving(model)
-        return any(feature in each.features or not each.features for each in serving)
+    def _served(self, name: str) -> str:
+        route = self._named.get(name)
+        return route.served if route else name
 
     def _unknown(self, name: str | None) -> str:
         known = ", ".join(self.names()) or "none yet: start a worker"

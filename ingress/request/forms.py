@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,10 @@ from starlette.requests import Request
 
 from ingress.http.body import read_body
 from schemas import multipart
+from schemas.api import media
 from schemas.api.shape import invalid, missing
 from schemas.errors import InvalidRequest
 from schemas.multipart import FormError, Part
-
-Reading = Callable[[str], Any]
-"""From a field's text to what it means; the text itself where it means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +23,15 @@ class Form:
     body: bytes
     content_type: str
 
-    def fields(self, uploads: frozenset[str], meaning: Mapping[str, Reading]) -> dict[str, Any]:
-        """The texts by name, read as `meaning` says (strings by default); a field named ``x[]`` is
-        a list ``x``. `uploads`: the names of the parts that are files, left out here.
-        Raises InvalidRequest.
-        """
+    def fields(self, known: media.Form) -> dict[str, Any]:
+        """The texts by name, read as `known` says; a field named ``x[]`` is a list ``x``. Files are
+        left out. Raises InvalidRequest."""
         found: dict[str, Any] = {}
         for part in self.parts:
-            if part.name in uploads:
+            if part.name in known.files:
                 continue
             name = part.name.removesuffix("[]")
-            value = meaning.get(name, str)(_text(part))
+            value = known.reads.get(name, str)(_text(part))
             if name == part.name and not isinstance(value, list):
                 if name in found:
                     raise _twice(name)
@@ -77,24 +72,6 @@ async def read_form(request: Request, limit: int) -> Form:
         return Form(multipart.parse(body, content_type), body, content_type)
     except FormError as fault:
         raise InvalidRequest(str(fault), param=fault.param) from None
-
-
-def number(text: str) -> Any:
-    """As JSON has it: 1 is no float, and words are no number."""
-    for kind in (int, float):
-        try:
-            return kind(text) if text.isascii() and "_" not in text else text
-        except ValueError:
-            continue
-    return text
-
-
-def flag(text: str) -> Any:
-    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-
-
-def one_or_more(text: str) -> Any:
-    return [text]
 
 
 def _twice(name: str) -> InvalidRequest:

@@ -83,23 +83,11 @@ class Media:
         can = {sense for entry in entries for sense in entry.modalities}
         for part in found:
             if part.modality not in can:
-                able = self._able(part.modality, endpoint)
+                able = self._catalog.able(endpoints.word_of(endpoint), part.modality)
                 others = f"Models that can: {', '.join(able)}." if able else "No model here can."
                 does = _DOES[part.modality]
                 why = f"The model {model!r} cannot {does}, and {part.path!r} is one. {others}"
                 raise InvalidRequest(why, param=part.path)
-
-    def _able(self, sense: str, endpoint: str) -> list[str]:
-        """Models that have this sense at this endpoint: a whisper hears, and does not chat."""
-        word = endpoints.BY_PATH[endpoint].word
-        return sorted(
-            name
-            for name, places in self._catalog.models().items()
-            if any(
-                sense in served.modalities and (word in served.features or not served.features)
-                for _, served in places
-            )
-        )
 
     async def _check(self, part: Part) -> None:
         """Raises InvalidRequest unless the part holds what it says, and not too much of it. Bare

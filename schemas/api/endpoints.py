@@ -8,7 +8,7 @@ have it (``workers/engines/openai``), or say so in their own modules.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from schemas.api import completions, embeddings, media, rerank
@@ -24,75 +24,73 @@ from schemas.api.shape import Shape
 VERSION = "/v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """`path`: as clients call it, and engines. `word`: its name on engines' cards. `shape`: what a
-    request must be. `api`: who knows its answers. `streams`: an answer may be a stream. `choices`:
-    it has `n`, which the fabric sees to. `form`: its body is a form, not JSON. `means`: what is
-    asked for by the path alone, in the words that cards have for it."""
+    request must be. `api`: who knows its answers. `stream`: the field that asks for a stream, "" if
+    there are none. `choices`: it has `n`, which the fabric sees to. `form`: its body is one, not
+    JSON. `means`: what is asked for by the path alone, in the words that cards have for it.
+    `sole_model`: a request that names no model is for the only one that has this endpoint;
+    elsewhere it is for the default, or the first."""
 
     path: str
     word: str
     shape: Shape
     api: Api = PLAIN
-    streams: bool = True
+    _: KW_ONLY
+    stream: str = "stream"
     choices: bool = False
-    form: bool = False
+    form: media.Form | None = None
     means: Mapping[str, Any] = field(default_factory=dict)
+    sole_model: bool = False
+
+    def is_stream(self, request: Mapping[str, Any]) -> bool:
+        return self.stream != "" and request.get(self.stream) in (True, "sse")
 
 
-CHAT = Endpoint(
-    path="/v1/chat/completions", word="chat", shape=chat.REQUEST, api=CHAT_API, choices=True
-)
+CHAT = Endpoint("/v1/chat/completions", "chat", chat.REQUEST, CHAT_API, choices=True)
 COMPLETIONS = Endpoint(
-    path="/v1/completions",
-    word="completions",
-    shape=completions.REQUEST,
-    api=completions.API,
-    choices=True,
+    "/v1/completions", "completions", completions.REQUEST, completions.API, choices=True
 )
-EMBEDDINGS = Endpoint(
-    path="/v1/embeddings", word="embeddings", shape=embeddings.REQUEST, streams=False
-)
-RESPONSES = Endpoint(
-    path="/v1/responses", word="responses", shape=responses.REQUEST, api=RESPONSES_API
-)
+EMBEDDINGS = Endpoint("/v1/embeddings", "embeddings", embeddings.REQUEST, stream="")
+RESPONSES = Endpoint("/v1/responses", "responses", responses.REQUEST, RESPONSES_API)
 INPUT_TOKENS = Endpoint(
-    path="/v1/responses/input_tokens",
-    word="input_tokens",
-    shape=responses.REQUEST,
-    api=RESPONSES_API,
-    streams=False,
+    "/v1/responses/input_tokens", "input_tokens", responses.REQUEST, RESPONSES_API, stream=""
 )
-MESSAGES = Endpoint(path="/v1/messages", word="messages", shape=messages.REQUEST, api=MESSAGES_API)
+MESSAGES = Endpoint("/v1/messages", "messages", messages.REQUEST, MESSAGES_API)
 COUNT_TOKENS = Endpoint(
-    path="/v1/messages/count_tokens",
-    word="count_tokens",
-    shape=messages.COUNT_REQUEST,
-    streams=False,
-    api=MESSAGES_API,
+    "/v1/messages/count_tokens", "count_tokens", messages.COUNT_REQUEST, MESSAGES_API, stream=""
 )
-RERANK = Endpoint(
-    path="/v1/rerank", word="rerank", shape=rerank.REQUEST, api=rerank.API, streams=False
-)
+RERANK = Endpoint("/v1/rerank", "rerank", rerank.REQUEST, rerank.API, stream="")
 TRANSCRIPTIONS = Endpoint(
-    path="/v1/audio/transcriptions",
-    word="transcriptions",
-    shape=media.TRANSCRIPTION,
-    api=media.API,
-    form=True,
+    "/v1/audio/transcriptions",
+    "transcriptions",
+    media.TRANSCRIPTION,
+    media.API,
+    form=media.SOUND,
+    sole_model=True,
 )
 TRANSLATIONS = Endpoint(
-    path="/v1/audio/translations",
-    word="translations",
-    shape=media.TRANSLATION,
-    api=media.API,
-    form=True,
+    "/v1/audio/translations",
+    "translations",
+    media.TRANSLATION,
+    media.API,
+    form=media.SOUND,
     means={"translate": True},
+    sole_model=True,
 )
-SPEECH = Endpoint(path="/v1/audio/speech", word="speech", shape=media.SPEECH, api=media.API)
-IMAGES = Endpoint(path="/v1/images/generations", word="images", shape=media.IMAGE, api=media.API)
-EDITS = Endpoint(path="/v1/images/edits", word="edits", shape=media.IMAGE, api=media.API, form=True)
+SPEECH = Endpoint(
+    "/v1/audio/speech",
+    "speech",
+    media.SPEECH,
+    media.API,
+    stream="stream_format",
+    sole_model=True,
+)
+IMAGES = Endpoint("/v1/images/generations", "images", media.IMAGE, media.API, sole_model=True)
+EDITS = Endpoint(
+    "/v1/images/edits", "edits", media.IMAGE, media.API, form=media.PICTURES, sole_model=True
+)
 
 ENDPOINTS = tuple(each for each in list(globals().values()) if isinstance(each, Endpoint))
 """All of the above, in their order."""

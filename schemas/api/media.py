@@ -6,7 +6,8 @@ Bounds that only some engines have (a language, a voice, a size) are left to the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Required
 
 import orjson
@@ -24,6 +25,33 @@ MAX_PROMPT = 32_000
 """Characters, as OpenAI has it for its own image models."""
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _Named = Annotated[Model, Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a form says what JSON would. `reads`: from the text of a field to its value, which is the
+    text itself where it means nothing; other fields are texts. `files`: the names of uploads."""
+
+    reads: Mapping[str, Callable[[str], Any]]
+    files: frozenset[str]
+
+
+def number(text: str) -> Any:
+    """As JSON has it: 1 is no float, and words are no number."""
+    for kind in (int, float):
+        try:
+            return kind(text) if text.isascii() and "_" not in text else text
+        except ValueError:
+            continue
+    return text
+
+
+def flag(text: str) -> Any:
+    return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+
+
+def one_or_more(text: str) -> Any:
+    return [text]
 
 
 def _lower(found: Any) -> Any:
@@ -99,9 +127,17 @@ TRANSCRIPTION = Shape(
     more="chunking_strategy include known_speaker_names known_speaker_references",
 )
 TRANSLATION = Shape(TranscriptionRequest, _check_transcription)
+SOUND = Form(
+    {"temperature": number, "stream": flag, "translate": flag, GRANULARITIES: one_or_more},
+    frozenset({"file"}),
+)
 SPEECH = Shape(SpeechRequest, _check_speech, more="stream")
 IMAGE = Shape(ImageRequest, _check_image)
 """Of both endpoints: one has JSON, the other a form."""
+PICTURES = Form(
+    {"stream": flag} | dict.fromkeys(("n", "output_compression", "partial_images", "seed"), number),
+    frozenset({"image", "image[]", "mask"}),
+)
 
 _ENDS = frozenset(
     {

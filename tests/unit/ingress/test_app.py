@@ -6,7 +6,7 @@ import pytest
 
 from ingress import app as apps
 from ingress.app import API, OWN
-from ingress.endpoints import generation
+from ingress.endpoints import inference
 from schemas.errors import BodyTooLarge
 from tests.unit.ingress.asgi import CHAT, SECRET, FakeBusIngress
 
@@ -115,7 +115,7 @@ async def test_one_who_never_stops_sending_is_left(monkeypatch: pytest.MonkeyPat
     def refuse(_: object) -> None:
         raise BodyTooLarge("x")
 
-    monkeypatch.setattr(generation, "principal", refuse)
+    monkeypatch.setattr(inference, "principal", refuse)
     ingress = FakeBusIngress()
     call = ingress.call("POST", CHAT, b"")
     call.read = 1  # nothing more comes, and no disconnect either

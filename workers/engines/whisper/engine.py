@@ -20,7 +20,7 @@ from schemas import settings
 from schemas.api import endpoints
 from schemas.frames import End
 from schemas.jobs import Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import Refusal
@@ -41,9 +41,22 @@ ENGLISH_ALONE = Ignored(
     "translate",
     "the model knows English alone; speech in another language is not translated",
     FEATURES,
-    tried=True,
+    partly=True,
 )
 """Of speech in English a translation is what it says, so that such a request is served."""
+NOT_THERE = (
+    Ignored(
+        "chunking_strategy",
+        "whisper.cpp cuts the audio where it finds best",
+        FEATURES,
+        (*NOTHING, "auto"),
+    ),
+    *(
+        Ignored(name, "whisper.cpp has no such thing", FEATURES)
+        for name in ("include", "known_speaker_names", "known_speaker_references")
+    ),
+)
+"""What OpenAI's API has beside."""
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
 SHORTEST = 0.1
@@ -85,7 +98,7 @@ class WhisperEngine:
         return self._offer()
 
     def _offer(self) -> Offer:
-        ignores = (ENGLISH_ALONE,) if self._english_only else ()
+        ignores = (*NOT_THERE, ENGLISH_ALONE) if self._english_only else NOT_THERE
         return Offer(
             1,
             tuple(

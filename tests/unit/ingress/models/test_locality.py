@@ -8,6 +8,7 @@ from ingress.models import locality
 from ingress.models.catalog import Catalog
 from ingress.models.locality import ANY, CLOUD, LOCAL
 from ingress.models.routes import Routes
+from schemas.api.endpoints import CHAT
 from schemas.errors import InvalidRequest, NoProvider
 from schemas.nodes import FALLBACK
 from schemas.settings import Settings
@@ -28,7 +29,7 @@ def planned(name: str, header: str | None = None, *, local: bool = False, live: 
     catalog.hear(card("w-1", live))
     catalog.hear(card("fb-1", "m", "n", "only", role=FALLBACK))
     config = Settings.model_validate({"providers": [PROVIDER], "route": ROUTES})
-    return Routes(config, catalog).plan(name, "chat", header or "", local)
+    return Routes(config, catalog).plan(name, CHAT, header or "", local)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from ingress.models.catalog import Catalog
 from ingress.models.routes import Plan, Routes
-from schemas.errors import ModelNotFound
+from schemas.api.endpoints import CHAT, EMBEDDINGS, RERANK, TRANSCRIPTIONS
+from schemas.errors import InvalidRequest, ModelNotFound
 from schemas.nodes import ServedModel
 from schemas.settings import Route, Settings
 from tests.unit.fakes import card
@@ -19,70 +21,98 @@ def routes(*models: str, route: list[Route] | None = None, **defaults: Any) -> R
     return Routes(config, catalog)
 
 
+def able(can: Mapping[str, tuple[str, ...]], default: str = "") -> Routes:
+    """Models with these endpoints, and the route ``heard`` to one of them."""
+    catalog = Catalog(lambda: 0.0)
+    models = tuple(ServedModel(name, "e", "k", 1, features=words) for name, words in can.items())
+    catalog.hear(card("w-1", models=models))
+    route = [{"name": "heard", "model": "b"}]
+    return Routes(
+        Settings.model_validate({"routes": {"default": default}, "route": route}), catalog
+    )
+
+
 def test_a_served_model_is_its_own_route() -> None:
-    plan = routes("m", claim=1, first_token=2, total=3).plan("m")
+    plan = routes("m", claim=1, first_token=2, total=3).plan("m", CHAT)
     assert plan == Plan("m", "m", 1.0, 2.0, 3.0)
 
 
 def test_a_named_route_has_deadlines_of_its_own_where_it_says_so() -> None:
     made = routes(route=[Route(name="chat", model="m", claim=0, total=9)], first_token=7)
-    assert made.plan("chat") == Plan("chat", "m", 0.0, 7.0, 9.0)
+    assert made.plan("chat", CHAT) == Plan("chat", "m", 0.0, 7.0, 9.0)
 
 
 def test_a_route_hides_a_model_of_its_name() -> None:
-    assert routes("m", "n", route=[Route(name="m", model="n")]).plan("m").model == "n"
+    assert routes("m", "n", route=[Route(name="m", model="n")]).plan("m", CHAT).model == "n"
 
 
 def test_the_model_of_a_route_is_known_before_anyone_serves_it() -> None:
     made = routes(route=[Route(name="chat", model="m")])
-    assert made.plan("m").model == "m"
+    assert made.plan("m", CHAT).model == "m"
     assert made.names() == ["chat", "m"]
     assert made.aliases() == {"chat": "m"}
 
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_without_a_name_the_default_is_meant(name: str | None) -> None:
-    assert routes("a", "m", default="m").plan(name).name == "m"
-    assert routes("m", route=[Route(name="chat", model="m")], default="chat").plan(name) == Plan(
-        "chat", "m", 2.0, 300.0, 600.0
-    )
+    assert routes("a", "m", default="m").plan(name, CHAT).name == "m"
+    named = routes("m", route=[Route(name="chat", model="m")], default="chat")
+    assert named.plan(name, CHAT) == Plan("chat", "m", 2.0, 300.0, 600.0)
 
 
 def test_without_a_default_it_is_the_first_model_that_is_served() -> None:
-    assert routes("z", "a").plan(None).model == "a"
+    assert routes("z", "a").plan(None, CHAT).model == "a"
 
 
 def test_without_a_default_it_is_one_that_can_do_it() -> None:
-    catalog = Catalog(lambda: 0.0)
-    can = {"a": ("embeddings",), "b": ("chat",), "c": ("chat",)}
-    models = tuple(ServedModel(name, "e", "k", 1, features=words) for name, words in can.items())
-    catalog.hear(card("w-1", models=models))
-    made = Routes(Settings(), catalog)
-    named = {word: made.plan(None, word).model for word in ("chat", "embeddings", "rerank", "")}
-    assert named == {"chat": "b", "embeddings": "a", "rerank": "a", "": "a"}
+    made = able({"a": ("embeddings",), "b": ("chat",), "c": ("chat",)})
+    named = [made.plan(None, each).model for each in (CHAT, EMBEDDINGS, RERANK)]
+    assert named == ["b", "a", "a"]
+
+
+SOUNDS = {"a": ("chat",), "b": ("transcriptions",), "c": ("transcriptions",)}
+
+
+@pytest.mark.parametrize(
+    ("served", "default", "meant"),
+    [("ab", "", "b"), ("abc", "c", "c"), ("abc", "heard", "b"), ("ab", "a", "b")],
+)
+def test_a_sound_is_for_the_only_model_that_hears_or_the_default(
+    served: str, default: str, meant: str
+) -> None:
+    made = able({name: SOUNDS[name] for name in served}, default)
+    assert made._served(made.plan(None, TRANSCRIPTIONS).name) == meant
+
+
+def test_of_several_that_hear_one_must_be_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"/v1/audio/transcriptions: b, c\.") as caught:
+        able(SOUNDS, "a").plan(None, TRANSCRIPTIONS)
+    assert caught.value.param == "model"
+    with pytest.raises(ModelNotFound, match="no engine that runs now"):
+        able({"a": ("chat",)}, "a").plan(None, TRANSCRIPTIONS)
 
 
 @pytest.mark.parametrize("name", ["x", "M", "m ", "*", "\n"])
 def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
     with pytest.raises(ModelNotFound, match=r"does not exist. Known models: m, n\.") as caught:
-        routes("n", "m").plan(name)
+        routes("n", "m").plan(name, CHAT)
     assert caught.value.param == "model"
 
 
 def test_with_nothing_known_the_answer_says_what_to_do() -> None:
     with pytest.raises(ModelNotFound, match=r"no default.*start a worker"):
-        routes().plan(None)
+        routes().plan(None, CHAT)
 
 
 def test_a_plan_is_made_anew_once_another_card_came() -> None:
     catalog = Catalog(lambda: 0.0)
     catalog.hear(card("w-1", "z"))
     made = Routes(Settings(), catalog)
-    assert made.plan(None).model == "z"
+    assert made.plan(None, CHAT).model == "z"
     catalog.hear(card("w-2", "a"))
-    assert made.plan(None).model == "a"
+    assert made.plan(None, CHAT).model == "a"
     with pytest.raises(ModelNotFound):
-        made.plan("m")
+        made.plan("m", CHAT)
     catalog.know("m")  # a consumer of it was found, and no card came
-    assert made.plan("m").model == "m"
-    assert made.plan("m") is made.plan("m"), "it is kept"
+    assert made.plan("m", CHAT).model == "m"
+    assert made.plan("m", CHAT) is made.plan("m", CHAT), "it is kept"

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from ingress.request import forms
 from ingress.request.forms import Form, read_form
 from schemas import multipart
 from schemas.api import media
@@ -13,7 +12,9 @@ from schemas.errors import BodyTooLarge, InvalidRequest
 from schemas.multipart import Part
 
 FILE = Part("file", b"content", "a.wav")
-MEANING = {"n": forms.number, "stream": forms.flag, "kinds": forms.one_or_more}
+KNOWN = media.Form(
+    {"n": media.number, "stream": media.flag, "kinds": media.one_or_more}, frozenset({"file"})
+)
 
 
 def form(*parts: Part) -> Form:
@@ -25,7 +26,7 @@ def text(name: str, value: str) -> Part:
 
 
 def fields(*parts: Part) -> dict[str, Any]:
-    return form(*parts).fields(frozenset({"file"}), MEANING)
+    return form(*parts).fields(KNOWN)
 
 
 def refused(*parts: Part) -> str | None:
@@ -45,13 +46,13 @@ def test_texts_mean_what_they_are_for() -> None:
     [("2", 2), ("-1", -1), ("0.5", 0.5), ("1e3", 1000.0), ("two", "two"), ("", ""), ("²", "²")],
 )
 def test_numbers(said: str, meant: object) -> None:
-    found = forms.number(said)
+    found = media.number(said)
     assert (found, type(found)) == (meant, type(meant))
-    assert forms.number("1_0") == "1_0"
+    assert media.number("1_0") == "1_0"
 
 
 def test_flags() -> None:
-    assert [forms.flag(word) for word in ("true", "1", "False", "0", "yes")] == [
+    assert [media.flag(word) for word in ("true", "1", "False", "0", "yes")] == [
         *(True, True, False, False),
         "yes",
     ]

@@ -191,11 +191,20 @@ async def test_an_english_model_says_that_it_translates_nothing(
 ) -> None:
     sim.answer = SILENCE
     for offer in (await engine.check(), await engine.discover()):
-        ((told,),) = (model.ignores for model in offer.models)
-        assert told.wanted({"translate": True})
-        assert told.tried, "English is still answered"
+        (model,) = offer.models
+        (told,) = (each for each in model.ignores if each.wanted({"translate": True}))
+        assert told.partly, "English is still answered"
     sim.answer = SILENCE.replace(b"english", b"french")
-    assert [model.ignores for model in (await engine.check()).models] == [()]
+    (model,) = (await engine.check()).models
+    assert not any(each.wanted({"translate": True}) for each in model.ignores)
+
+
+async def test_the_card_says_what_openai_has_beside(engine: WhisperEngine) -> None:
+    (model,) = (await engine.discover()).models
+    asked = {"chunking_strategy": "none", "include": ["logprobs"], "stream": True}
+    lost = [each.field for each in model.ignores if each.wanted(asked)]
+    assert lost == ["chunking_strategy", "include"]
+    assert not any(each.wanted({"chunking_strategy": "auto"}) for each in model.ignores)
 
 
 @pytest.mark.parametrize(("status", "away"), [(500, False), (503, True), (404, True)])

@@ -1,8 +1,8 @@
-"""What all endpoints of texts have in common, from the key to the answer.
+"""One request for inference, from its key to its answer: the same steps for every endpoint.
 
-An endpoint is data, a line of `schemas.api.endpoints`. In their order: who asks, whether the
-body may be read, what it says, which model it means, what that model can do with it, and then one
-job (or several, for `n` choices of an engine that gives one), whose answer is passed on.
+An endpoint is data, a line of `schemas.api.endpoints`. In their order: who asks, whether the body
+may be read, what it says, which model it means, what that model can do with it, and then one job
+(or several, for `n` choices of an engine that gives one), whose answer is passed on.
 """
 
 from __future__ import annotations
@@ -28,47 +28,55 @@ from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality
 from ingress.models.locality import ANY
 from ingress.models.routes import Plan
+from ingress.request.forms import read_form
 from schemas.api.endpoints import Endpoint
 from schemas.errors import HeadraceError, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
-from schemas.nodes import Ignored
 
 LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
 JSON = "application/json"
-_CHOICES = frozenset({"n"})
+_CHOICES, _NONE = frozenset({"n"}), frozenset[str]()
 _COPIES = 4
 """How many of the largest requests all that is made of one may be."""
 _UNFIT = "The model's answer was not what was asked for"
 
 
 @dataclass(slots=True)
-class Call:
-    """One checked request on its way. Not frozen, which would take 2 µs of each request."""
+class Caller:
+    """A request whose key is known. Not frozen, as `Call`."""
 
     request: Request
     here: Context
-    endpoint: Endpoint
-    asked: dict[str, Any]
-    body: bytes
-    plan: Plan
     who: Principal
+
+
+@dataclass(slots=True)
+class Call:
+    """One checked request on its way. Not frozen, which would take 2 µs of each request."""
+
+    caller: Caller
+    endpoint: Endpoint
+    asked: Mapping[str, Any]
+    body: bytes
+    content_type: str
+    plan: Plan
     stream: bool
-    ignored: list[Ignored]
+    lenient: bool
 
     async def answer(self, held: Held | None = None) -> Response:
         """Submit it and wait for the head. `held`: judges its stream. Raises what became of it."""
-        here, api = self.here, self.endpoint.api
+        here, request, api = self.caller.here, self.caller.request, self.endpoint.api
         copies = self._copies()
         if copies > 1:
             room = _COPIES * here.config.ingress.max_body
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
             name = self.plan.name
-            many = FanOut(self.request, here.dispatch, tickets, name, api, held)
+            many = FanOut(request, here.dispatch, tickets, name, api, held)
             return await many.answer(here.config.ingress.keepalive)
         ticket = await here.dispatch.submit(self._order(self.body))
-        one = Exchange(self.request, here.dispatch, ticket, self.plan.name, api, held)
+        one = Exchange(request, here.dispatch, ticket, self.plan.name, api, held)
         return await one.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:
@@ -77,18 +85,16 @@ class Call:
         if choices is None or choices == 1:
             return 1
         plan = self.plan
-        able = self.here.fields.ability(plan.model, self.endpoint.word, plan.paid).choices
+        able = self.caller.here.fields.ability(plan.model, self.endpoint.word, plan.paid).choices
         return 1 if choices <= able else int(choices)
 
     def _order(self, body: bytes) -> Order:
-        plan, who = self.plan, self.who
+        plan, who = self.plan, self.caller.who
         tags = () if plan.name == plan.model else ((ASKED, plan.name),)
-        if self.ignored:
+        if self.lenient:
             tags = (*tags, LENIENT)
-        path = self.endpoint.path
-        return Order(
-            plan, path, self.stream, body, JSON, who.account, who.key, tags, self._splices()
-        )
+        path, kind, splices = self.endpoint.path, self.content_type, self._splices()
+        return Order(plan, path, self.stream, body, kind, who.account, who.key, tags, splices)
 
     def _splices(self) -> bool:
         """Whether its stream, if it breaks, may be continued by a provider."""
@@ -99,27 +105,60 @@ class Call:
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:
     """Raises HeadraceError."""
-    here = context(request)
-    who = principal(request)
-    if here.draining:
+    caller = admit(request)
+    if endpoint.form is None:
+        asked, body = await read_json(caller, endpoint)
+        return await answer(caller, endpoint, asked, body)
+    form = await read_form(request, caller.here.config.ingress.max_body)
+    for name in sorted(endpoint.form.files):
+        form.file(name)
+    asked = endpoint.shape.check(form.fields(endpoint.form))
+    return await answer(caller, endpoint, asked, form.body, form.content_type)
+
+
+def admit(request: Request) -> Caller:
+    """Raises Unauthorized, ShuttingDown."""
+    caller = Caller(request, context(request), principal(request))
+    if caller.here.draining:
         raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
-    need_json(request)
-    body = await read_body(request, here.config.ingress.max_body)
-    asked = endpoint.shape.read(body)
+    return caller
+
+
+async def read_json(caller: Caller, endpoint: Endpoint) -> tuple[dict[str, Any], bytes]:
+    """The checked request, and the bytes that it came in. Raises HeadraceError."""
+    need_json(caller.request)
+    body = await read_body(caller.request, caller.here.config.ingress.max_body)
+    return endpoint.shape.read(body), body
+
+
+async def answer(
+    caller: Caller,
+    endpoint: Endpoint,
+    asked: dict[str, Any],
+    body: bytes,
+    content_type: str = JSON,
+) -> Response:
+    """The engine's answer to `body`, of which `asked` is what was understood. Raises HeadraceError.
+
+    A field that would do nothing is refused by name; for a lenient client it becomes a warning.
+    """
+    here, request = caller.here, caller.request
     wish = request.headers.get(locality.HEADER, "")
-    plan = here.routes.plan(asked.get("model"), endpoint.word, wish, who.local)
-    taken = _CHOICES if endpoint.choices else frozenset[str]()
-    ignored = here.fields.check(plan.model, endpoint.word, asked, taken, plan.paid)
-    if ignored and request.headers.get(LENIENT_HEADER, "").lower() != "true":
-        fields.refuse(plan.name, ignored)
-        ignored = []  # the rest is tried, and the worker sees whether it was heeded
+    plan = here.routes.plan(asked.get("model"), endpoint, wish, caller.who.local)
+    wanted = {**asked, **endpoint.means} if endpoint.means else asked
+    taken = _CHOICES if endpoint.choices else _NONE
+    ignored = here.fields.check(plan.model, endpoint.word, wanted, taken, plan.paid)
     strange = here.fields.strange(plan.model, endpoint.word, asked, plan.paid)
-    wanted = schema.wanted(endpoint, asked)
+    lenient = request.headers.get(LENIENT_HEADER, "").lower() == "true"
+    if not lenient:
+        ignored = fields.refuse(plan.name, ignored)
     served = "" if plan.paid else plan.model
     body = await here.media.resolve(request, endpoint.path, asked, body, served)
-    stream = endpoint.streams and bool(asked.get("stream"))
-    call = Call(request, here, endpoint, asked, body, plan, who, stream, ignored)
-    response = await (call.answer() if wanted is None else _structured(call, wanted))
+    stream = endpoint.is_stream(asked) and all(each.field != "stream" for each in ignored)
+    lenient = lenient and bool(ignored or strange)
+    call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)
+    form = schema.wanted(endpoint, asked)
+    response = await (call.answer() if form is None else _structured(call, form))
     if ignored or strange:
         _warn(response, fields.warning(ignored, strange))
     return response
@@ -134,7 +173,7 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
     """The schema is checked first. An answer that does not fit is asked for once more, at
     temperature 0 too: another engine may round otherwise. What was streamed cannot be taken back,
     so that a stream ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
-    judge = call.here.judge
+    judge = call.caller.here.judge
     if wanted.schema is not None and (why := await judge.check(wanted.schema)):
         raise schema.refusal(wanted, why)
 
@@ -142,7 +181,7 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
         return await _misfit(call, wanted, document)
 
     if call.stream:
-        return await call.answer(Held(misfit, call.here.config.ingress.max_answer))
+        return await call.answer(Held(misfit, call.caller.here.config.ingress.max_answer))
     response = await call.answer()
     if response.status_code != 200 or not await misfit(orjson.loads(response.body)):
         return response
@@ -179,7 +218,7 @@ async def _misfit(call: Call, wanted: Wanted, document: Any) -> str:
         if wanted.schema is None:
             why = schema.plain_fault(wanted, text)
         else:
-            why = await call.here.judge.verdict(wanted.schema, text)
+            why = await call.caller.here.judge.verdict(wanted.schema, text)
         if why:
             return why
     return ""
