@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import re
 
+from fallback.attempt import Delivery
 from schemas.streams import end_of
-from workers.attempt import Attempt
 
 SERVED_BY = "x-headrace-served-by"
 COST = "x-headrace-cost"
@@ -36,11 +36,11 @@ _END = b"data: [DONE]"
 class Envelope:
     """The Sink of one call. `begun`: the client may have seen something of it."""
 
-    def __init__(self, attempt: Attempt, provider: str, limit: str) -> None:
-        self._attempt = attempt
+    def __init__(self, delivery: Delivery, stream: bool, provider: str, limit: str) -> None:
+        self._delivery = delivery
         self._provider = provider
         self._limit = limit
-        self._streams = attempt.job.stream
+        self._streams = stream
         self._head = (0, "")
         self._pieces: list[bytes] = []
         self._cost = ""
@@ -62,37 +62,37 @@ class Envelope:
         if self._passes and (_TOKEN.search(_ANNOUNCED.sub(b"", chunk)) or _END in chunk):
             self._begin()
         else:
-            self._attempt.touch()
+            self._delivery.touch()
 
     def touch(self) -> None:
-        self._attempt.touch()
+        self._delivery.touch()
 
     async def settle(self) -> None:
-        await self._attempt.settle()
+        await self._delivery.settle()
 
     def offer(self, cost: str) -> None:
         """The answer is whole, and will cost this much: hand over what was kept back. Whoever reads
         it waits for the end, so the books may be closed meanwhile."""
         if not self._passes:
             self._cost = cost
-            self._attempt.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
-            self._attempt.start(*self._head)
-            self._attempt.data(b"".join(self._pieces))
+            self._delivery.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
+            self._delivery.start(*self._head)
+            self._delivery.data(b"".join(self._pieces))
         elif not self.begun:
             self._begin()
 
     def seal(self, cost: str) -> None:
         """The books are closed: this much was charged."""
         if self._passes:
-            self._attempt.note((COST, cost))
-            self._attempt.data(f": {COST} {cost}\n\n".encode() + self._end)
+            self._delivery.note((COST, cost))
+            self._delivery.data(f": {COST} {cost}\n\n".encode() + self._end)
         elif cost != self._cost:
-            self._attempt.note((COST, cost))
+            self._delivery.note((COST, cost))
 
     def _begin(self) -> None:
         self.begun = True
-        self._attempt.note((SERVED_BY, f"provider:{self._provider}"), (LIMIT, self._limit))
-        self._attempt.start(*self._head)
+        self._delivery.note((SERVED_BY, f"provider:{self._provider}"), (LIMIT, self._limit))
+        self._delivery.start(*self._head)
         self._forward(b"".join(self._pieces))
         self._pieces.clear()
 
@@ -100,12 +100,12 @@ class Envelope:
         """All but the end, which waits for the seal."""
         at = 0 if self._end else end_of(chunk)
         if at < 0:
-            self._attempt.data(chunk)
+            self._delivery.data(chunk)
             return
         if at:
-            self._attempt.data(chunk[:at])
+            self._delivery.data(chunk[:at])
         self._end += chunk[at:]
-        self._attempt.touch()
+        self._delivery.touch()
 
     @property
     def _passes(self) -> bool:

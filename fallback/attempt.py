@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -16,23 +17,35 @@ from schemas import multipart
 from schemas.api import endpoints
 from schemas.jobs import Job
 from schemas.settings import Route
-from workers.attempt import Attempt
+from workers.engines.base import Sink
+
+
+class Delivery(Sink, Protocol):
+    """A job that this fallback may hold, and the way back to its client; `workers.attempt.Attempt`
+    is one. `permitted`: done once the claim is granted. `stopped`: why it is to end early."""
+
+    permitted: Future[None]
+    stopped: Exception | None
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        """(stream sequence, delivery count): of two holders the later one has the higher."""
+
+    def note(self, *pairs: tuple[str, str]) -> None:
+        """Say something of the answer that is not in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """The attempt, the route by which its job may leave the house, and what it asks for.
+class ProviderAttempt:
+    """A job in hand, the route by which it may leave the house, and what it asks for.
     `began`: Unix seconds."""
 
-    attempt: Attempt
+    job: Job
+    delivery: Delivery
     route: Route
     request: Mapping[str, Any]
     body: bytes
     began: float
-
-    @property
-    def job(self) -> Job:
-        return self.attempt.job
 
     def task(self, model: str) -> Task:
         return Task(self.job, model, self.request, self.body, self.job.content_type)

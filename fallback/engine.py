@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from fallback.answer import Envelope
-from fallback.attempt import Bill, Case, request_of
+from fallback.attempt import Bill, Delivery, ProviderAttempt, request_of
 from fallback.breaker import Breaker
 from fallback.cost import pricing
-from fallback.credits.billing import Till
+from fallback.credits.billing import Billing
 from fallback.policy import Choice, Chosen, Routes, choose, micro
 from fallback.providers.base import Provider, ProviderFault
 from schemas import metrics, subjects
@@ -25,8 +25,7 @@ from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import EngineState
 from schemas.settings import Fallback, Price
-from workers.attempt import Attempt
-from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.base import EngineFault
 
 log = structlog.get_logger("cloud")
 
@@ -75,7 +74,7 @@ class CloudEngine:
         providers: Sequence[tuple[Provider, int]],
         routes: Routes,
         price: Callable[[Choice], Price | None],
-        till: Till,
+        billing: Billing,
         config: Fallback,
     ) -> None:
         """`providers`: with the number of calls that may be under way there."""
@@ -87,7 +86,7 @@ class CloudEngine:
         }
         self._routes = routes
         self._price = price
-        self._till = till
+        self._billing = billing
         self._slots = config.slots
 
     async def open(self) -> None:
@@ -99,7 +98,7 @@ class CloudEngine:
 
     async def close(self) -> None:
         """Once the books of all calls are closed."""
-        await self._till.close()
+        await self._billing.close()
         for desk in self.desks.values():
             await desk.provider.close()
 
@@ -111,68 +110,61 @@ class CloudEngine:
             state, why = ("failed", desk.breaker.reason) if shut else ("ready", "")
             yield EngineState(name, desk.provider.kind, state, desk.slots, desk.busy, why)
 
-    async def discover(self) -> Offer:
-        return Offer(self._slots, ())
-
-    async def check(self) -> None: ...
-
     async def probe(self) -> bool:
         """A call has time-outs of its own, so one that runs is alive."""
         return True
 
-    async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+    async def run(self, job: Job, body: bytes, delivery: Delivery) -> End:
         """Raises EngineFault, or Withdrawn if another holder has the job."""
-        assert isinstance(sink, Attempt), "the runner's own"
-        case = self._case(sink, body)
-        bill = await self._till.reserve(case, self._choose(case))
+        attempt = self._attempt(job, body, delivery)
+        bill = await self._billing.reserve(attempt, self._choose(attempt))
         try:
-            await asyncio.shield(sink.permitted)
-            return await self._ask_all(case, bill)
+            await asyncio.shield(delivery.permitted)
+            return await self._ask_all(attempt, bill)
         finally:
             if not bill.closed:
-                self._till.abandon(case, bill)
+                self._billing.abandon(attempt, bill)
 
-    def _case(self, attempt: Attempt, body: bytes) -> Case:
-        job = attempt.job
+    def _attempt(self, job: Job, body: bytes, delivery: Delivery) -> ProviderAttempt:
         route = self._routes.of(job)
         if route is None:
             why = f"no provider may have {job.asked!r} by this fallback's configuration"
             raise _declined(job, why)
         request, bounded = request_of(job, body)
-        return Case(attempt, route, request, bounded, time.time())
+        return ProviderAttempt(job, delivery, route, request, bounded, time.time())
 
-    def _choose(self, case: Case) -> Chosen:
+    def _choose(self, attempt: ProviderAttempt) -> Chosen:
         """Raises EngineFault if no provider can take the request as it is."""
 
         def worst(provider: str, model: str) -> int | str:
-            return self._worst(case, provider, model)
+            return self._worst(attempt, provider, model)
 
-        limit, jobs = micro(case.route.max_price), len(case.job.together)
-        chosen = choose(case.route, worst, limit, jobs)
+        limit, jobs = micro(attempt.route.max_price), len(attempt.job.together)
+        chosen = choose(attempt.route, worst, limit, jobs)
         if not chosen.choices:
             why = f"no provider can take this request: {chosen.why}"
-            raise _declined(case.job, why, "no_provider")
+            raise _declined(attempt.job, why, "no_provider")
         return chosen
 
-    def _worst(self, case: Case, name: str, model: str) -> int | str:
-        provider, endpoint = self.desks[name].provider, case.job.endpoint
+    def _worst(self, attempt: ProviderAttempt, name: str, model: str) -> int | str:
+        provider, endpoint = self.desks[name].provider, attempt.job.endpoint
         if endpoint not in provider.endpoints(model):
             return f"{model} has no {endpoint}"
-        if why := provider.unfit(case.task(model)):
+        if why := provider.unfit(attempt.task(model)):
             return why
         price = self._price(Choice(name, model, 0))
         if price is None:
             return f"{model} has no price"
         if lacks := pricing.missing(endpoint, price):
             return f"{model} has no price for {', '.join(lacks)}"
-        return pricing.worst_case(endpoint, case.request, len(case.body), price)
+        return pricing.worst_case(endpoint, attempt.request, len(attempt.body), price)
 
-    async def _ask_all(self, case: Case, bill: Bill) -> End:
+    async def _ask_all(self, attempt: ProviderAttempt, bill: Bill) -> End:
         """One after the other, and again after a pause. Raises EngineFault."""
         faults: dict[str, str] = {}
         left = list(bill.chosen.choices)
         clock = asyncio.get_running_loop().time
-        until = clock() + min(PATIENCE, case.job.total_by / 1000 - time.time())
+        until = clock() + min(PATIENCE, attempt.job.total_by / 1000 - time.time())
         for turn in range(ROUNDS):
             for choice in self._free_first(left):
                 desk = self.desks[choice.provider]
@@ -181,7 +173,7 @@ class CloudEngine:
                         faults.setdefault(choice.provider, f"left alone: {desk.breaker.reason}")
                         continue
                     try:
-                        return await self._ask(case, bill, choice, desk)
+                        return await self._ask(attempt, bill, choice, desk)
                     except ProviderFault as fault:
                         desk.judge(fault, clock())
                         faults[choice.provider] = fault.message
@@ -194,7 +186,7 @@ class CloudEngine:
                 break
             await asyncio.sleep(again - clock())
         told = "; ".join(f"{name}: {why}" for name, why in faults.items())
-        raise _declined(case.job, f"no provider could answer: {told}")
+        raise _declined(attempt.job, f"no provider could answer: {told}")
 
     def _free_first(self, choices: Sequence[Choice]) -> list[Choice]:
         """In the order of the route, but those that have no place now last."""
@@ -205,11 +197,12 @@ class CloudEngine:
         soonest = min(self.desks[each.provider].breaker.ready_at(now) for each in choices)
         return max(soonest, now + _PAUSE * (turn + 1))
 
-    async def _ask(self, case: Case, bill: Bill, choice: Choice, desk: Desk) -> End:
+    async def _ask(self, attempt: ProviderAttempt, bill: Bill, choice: Choice, desk: Desk) -> End:
         """Raises ProviderFault if another may still answer, EngineFault if not."""
-        till = self._till
-        envelope = Envelope(case.attempt, choice.provider, till.money(bill.held.what.amount))
-        task = case.task(choice.model)
+        billing = self._billing
+        limit = billing.money(bill.held.what.amount)
+        envelope = Envelope(attempt.delivery, attempt.job.stream, choice.provider, limit)
+        task = attempt.task(choice.model)
         bill.running = choice, task
         desk.busy += 1
         try:
@@ -220,7 +213,7 @@ class CloudEngine:
                 raise
             desk.judge(fault, asyncio.get_running_loop().time())
             spent = task.spent
-            await till.charge(bill, till.usage(case, bill, choice, spent), spent)
+            await billing.charge(bill, billing.usage(attempt, bill, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
         except BaseException:  # cancelled, or a fault of ours: it must not count as under way
@@ -229,13 +222,13 @@ class CloudEngine:
         finally:
             desk.busy -= 1
         desk.breaker.succeeded()
-        usage = till.usage(case, bill, choice, spent)
-        envelope.offer(till.money(usage.cost))
-        charged = await till.charge(bill, usage, spent)
-        envelope.seal(till.money(charged))
+        usage = billing.usage(attempt, bill, choice, spent)
+        envelope.offer(billing.money(usage.cost))
+        charged = await billing.charge(bill, usage, spent)
+        envelope.seal(billing.money(charged))
         metrics.CHARGED.labels(choice.provider).inc(charged)
-        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - case.began)
-        took = round((time.time() - case.began) * 1000)
+        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)
+        took = round((time.time() - attempt.began) * 1000)
         return End(spent.prompt, spent.completion, spent.cached, took)
 
 

@@ -12,7 +12,7 @@ from fallback.cloud_slots import CloudDesk
 from fallback.cost import pricing
 from fallback.cost.pricing import Prices
 from fallback.credits import admin
-from fallback.credits.billing import Till
+from fallback.credits.billing import Billing
 from fallback.credits.ledger import Ledger, LedgerError
 from fallback.engine import CloudEngine
 from fallback.policy import Choice, Routes
@@ -73,8 +73,8 @@ class Fallback(Member):
         await self._ledger.open()
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
         await self._bus.subscribe(subjects.ASK_LEDGER, self._asked, "ledger")
-        till = Till(self._ledger, self._price, config.fallback.currency, self._holder)
-        engine = CloudEngine(self._providers, self._routes, self._price, till, config.fallback)
+        billing = Billing(self._ledger, self._price, config.fallback.currency, self._holder)
+        engine = CloudEngine(self._providers, self._routes, self._price, billing, config.fallback)
         desk = CloudDesk(self._bus, self._runner, engine, self._routes, config)
         try:
             await desk.open()

@@ -66,13 +66,15 @@ class Attempt:
 
     Frames that are ready in the same turn of the event loop travel in one message; there is no
     timer. `number` is the broker's delivery count, `nonce` 56 random bits: together they fence.
+    `turn` is (stream sequence, delivery count).
     """
 
     def __init__(self, bus: Bus, job: Job, ack: str, ring: int) -> None:
         """Raises ValueError or IndexError if `ack` is no ack subject."""
         self.job = job
         self.ack = ack
-        self.sequence, self.number = subjects.turn_of(ack)
+        self.turn = subjects.turn_of(ack)
+        self.number = self.turn[1]
         self.nonce = int.from_bytes(os.urandom(7), "big")
         self.permitted = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None

@@ -11,13 +11,13 @@ import structlog
 
 from schemas import frames, jobs, metrics, subjects
 from schemas.bus import Bus, BusError, Message
-from schemas.frames import Control, Op
-from schemas.jobs import CodecError
+from schemas.frames import Control, End, Op
+from schemas.jobs import CodecError, Job
 from schemas.settings import Settings
 from workers.attempt import Attempt, Reason, Withdrawn
 from workers.body import fetch
 from workers.consumer import ACK, IN_PROGRESS, NAK, TERM
-from workers.engines.base import Engine, EngineFault
+from workers.engines.base import EngineFault
 
 log = structlog.get_logger("runner")
 
@@ -35,11 +35,23 @@ _KEEP = 5.0
 _KEEP_BYTES = 16 * 2**20
 
 
+class Runnable(Protocol):
+    """What does jobs: an engine, to which an attempt is a `Sink`, or a fallback's providers."""
+
+    name: str
+
+    async def run(self, job: Job, body: bytes, attempt: Attempt, /) -> End:
+        """Raises EngineFault, Withdrawn."""
+
+    async def probe(self) -> bool:
+        """Whether it still turns; asked while jobs are silent. Raises EngineFault."""
+
+
 class Desk(Protocol):
     """The engine's side of a job: its slots, and what becomes of the engine after a fault."""
 
     @property
-    def engine(self) -> Engine: ...
+    def engine(self) -> Runnable: ...
 
     def take(self) -> None: ...
     def release(self) -> None: ...
@@ -69,7 +81,7 @@ class Runner:
         self.running: dict[str, tuple[Attempt, Desk]] = {}
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
         self._kept = 0
-        self._probing: dict[Engine, asyncio.Task[None]] = {}
+        self._probing: dict[Runnable, asyncio.Task[None]] = {}
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -126,7 +138,7 @@ class Runner:
         and the job would be gone, or given away, from under its next holder."""
         return verdict if time.monotonic() - attempt.leased < self._lease else b""
 
-    async def _perform(self, engine: Engine, attempt: Attempt) -> None:
+    async def _perform(self, engine: Runnable, attempt: Attempt) -> None:
         """Claim, run, end. A first attempt does not wait for the answer to its claim before it
         starts the engine, as nobody else can hold the job unless it was published again; none is
         acked without it. Whether a job's time is up its ingress knows: the clock here may be
@@ -257,7 +269,7 @@ class Runner:
             return
         self._probing[desk.engine] = asyncio.create_task(self._ask(desk.engine, attempts))
 
-    async def _ask(self, engine: Engine, attempts: list[Attempt]) -> None:
+    async def _ask(self, engine: Runnable, attempts: list[Attempt]) -> None:
         try:
             if await engine.probe():
                 for attempt in attempts:

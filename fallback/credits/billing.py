@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from fallback.attempt import Bill, Case
+from fallback.attempt import Bill, ProviderAttempt
 from fallback.cost import pricing
 from fallback.credits.ledger import (
     Held,
@@ -29,10 +29,10 @@ from schemas.settings import Price
 from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
-log = structlog.get_logger("till")
+log = structlog.get_logger("billing")
 
 
-class Till:
+class Billing:
     """`holder`: whose reservations these are."""
 
     def __init__(
@@ -52,59 +52,60 @@ class Till:
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
 
-    async def reserve(self, case: Case, chosen: Chosen) -> Bill:
+    async def reserve(self, attempt: ProviderAttempt, chosen: Chosen) -> Bill:
         """The dearest of the cases that the account can pay. Raises EngineFault, Withdrawn."""
         affordable = chosen
         while True:
             try:
-                return Bill(await self._take(case, affordable.dearest), affordable)
+                return Bill(await self._take(attempt, affordable.dearest), affordable)
             except Insufficient as fault:
                 # What is needed may be for several jobs.
                 each = fault.available * affordable.dearest // fault.needed
                 affordable = affordable.within(each)
                 if not affordable.choices:
-                    raise self._unpaid(case, chosen, fault) from None
+                    raise self._unpaid(attempt, chosen, fault) from None
             except Superseded:
                 raise Withdrawn(Reason.SUPERSEDED) from None
             except LedgerError as fault:
-                log.warning("till.not_reserved", job=case.job.id, error=str(fault))
+                log.warning("billing.not_reserved", job=attempt.job.id, error=str(fault))
                 why = f"credits cannot be reserved now: {fault}"
                 raise EngineFault(why, code="provider_failed") from None
 
-    async def _take(self, case: Case, amount: int) -> Held:
+    async def _take(self, attempt: ProviderAttempt, amount: int) -> Held:
         """Cancelled, it is given back as soon as it stands: it would bind credits until a sweep."""
-        taking = asyncio.create_task(self._ledger.reserve(self._reservation(case, amount)))
+        taking = asyncio.create_task(self._ledger.reserve(self._reservation(attempt, amount)))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            self._later(self._give_back(case, taking))
+            self._later(self._give_back(attempt, taking))
             raise
 
-    async def _give_back(self, case: Case, taking: asyncio.Task[Held]) -> None:
+    async def _give_back(self, attempt: ProviderAttempt, taking: asyncio.Task[Held]) -> None:
         with contextlib.suppress(LedgerError):  # the sweep finds it, or there is nothing to find
-            await self._ledger.release(await taking, str(case.attempt.stopped or "cancelled"))
+            await self._ledger.release(await taking, str(attempt.delivery.stopped or "cancelled"))
 
-    def _reservation(self, case: Case, amount: int) -> Reservation:
-        job, attempt = case.job, case.attempt
-        turn = attempt.sequence << 16 | min(attempt.number, 0xFFFF)
-        first, holder = attempt.number == 1 and not job.again, self._holder
+    def _reservation(self, attempt: ProviderAttempt, amount: int) -> Reservation:
+        job = attempt.job
+        sequence, delivered = attempt.delivery.turn
+        turn = sequence << 16 | min(delivered, 0xFFFF)
+        first, holder = delivered == 1 and not job.again, self._holder
         return Reservation(
             job.account, job.id, turn, holder, amount, first, job.arrived, job.together
         )
 
-    def _unpaid(self, case: Case, chosen: Chosen, fault: Insufficient) -> EngineFault:
-        least = min(each.worst for each in chosen.choices) * len(case.job.together)
+    def _unpaid(self, attempt: ProviderAttempt, chosen: Chosen, fault: Insufficient) -> EngineFault:
+        least = min(each.worst for each in chosen.choices) * len(attempt.job.together)
         why = (
             f"This request may cost {self.money(least)} at a provider, and the account "
-            f"{case.job.account!r} has {self.money(fault.available)}. Add credits with "
+            f"{attempt.job.account!r} has {self.money(fault.available)}. Add credits with "
             "'headrace credits grant', or ask for less, as with max_tokens."
         )
-        waits = case.route.unpaid == "wait" and case.job.lane != subjects.CLOUD
+        waits = attempt.route.unpaid == "wait" and attempt.job.lane != subjects.CLOUD
         return EngineFault(why, code="insufficient_credits", retryable=waits)
 
-    def usage(self, case: Case, bill: Bill, choice: Choice, spent: Spent) -> Usage:
+    def usage(self, attempt: ProviderAttempt, bill: Bill, choice: Choice, spent: Spent) -> Usage:
         """What a call used, with its cost, which is never more than was reserved."""
-        usage = _usage(case, choice, spent)
+        usage = _usage(attempt, choice, spent)
         price = self._price(choice)
         assert price is not None, "what has no price is not chosen"
         cost = 0 if bill.held.paid else pricing.cost(usage, price)
@@ -119,26 +120,26 @@ class Till:
                 return 0
             return usage.cost if await self._ledger.settle(bill.held, usage.cost, usage) else 0
         except LedgerError as fault:  # the ledger goes on trying
-            log.error("till.not_settled", job=usage.job, cost=usage.cost, error=str(fault))
+            log.error("billing.not_settled", job=usage.job, cost=usage.cost, error=str(fault))
             return usage.cost
 
-    def abandon(self, case: Case, bill: Bill) -> None:
+    def abandon(self, attempt: ProviderAttempt, bill: Bill) -> None:
         """The attempt ended early: what its call has used is charged if the client left or another
         was faster, and all is given back if another holder has the job."""
         bill.closed = True
-        self._later(self._close_early(case, bill))
+        self._later(self._close_early(attempt, bill))
 
-    async def _close_early(self, case: Case, bill: Bill) -> None:
-        stopped, running = case.attempt.stopped, bill.running
+    async def _close_early(self, attempt: ProviderAttempt, bill: Bill) -> None:
+        stopped, running = attempt.delivery.stopped, bill.running
         deserted = isinstance(stopped, Withdrawn) and stopped.reason.deserted
         if deserted and running is not None and running[1].spent != NOTHING:
             spent = running[1].spent
-            await self.charge(bill, self.usage(case, bill, running[0], spent), spent)
+            await self.charge(bill, self.usage(attempt, bill, running[0], spent), spent)
             return
         try:
             await self._ledger.release(bill.held, str(stopped or "failed"))
         except LedgerError as fault:  # the ledger goes on trying
-            log.error("till.not_released", job=case.job.id, error=str(fault))
+            log.error("billing.not_released", job=attempt.job.id, error=str(fault))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -146,8 +147,8 @@ class Till:
         task.add_done_callback(self._closing.discard)
 
 
-def _usage(case: Case, choice: Choice, spent: Spent) -> Usage:
-    job = case.job
+def _usage(attempt: ProviderAttempt, choice: Choice, spent: Spent) -> Usage:
+    job = attempt.job
     return Usage(
         account=job.account,
         key=job.key,
@@ -164,7 +165,7 @@ def _usage(case: Case, choice: Choice, spent: Spent) -> Usage:
         picture=f"{spent.quality}/{spent.size}" if spent.images else "",
         seconds=spent.seconds,
         characters=spent.characters,
-        started_ms=round(case.began * 1000),
+        started_ms=round(attempt.began * 1000),
         ended_ms=round(time.time() * 1000),
         streamed=job.stream,
     )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fallback.credits.billing import Till
+from fallback.credits.billing import Billing
 from fallback.credits.entries import Name
 from fallback.credits.ledger import Held, Insufficient, Reservation, Usage
 from fallback.engine import CloudEngine
@@ -112,7 +112,7 @@ class EngineSetup:
         routes = Routes([made])
         price = Price(provider="p", model="m", input=1, output=2)
         ledger: Any = self.ledger
-        billing = Till(ledger, lambda choice: price, "USD", "fb-1")
+        billing = Billing(ledger, lambda choice: price, "USD", "fb-1")
         config = Fallback(breaker_failures=2, breaker_open=60)
         pairs: Any = [(each, 2) for each in providers]
         self.engine = CloudEngine(pairs, routes, lambda choice: price, billing, config)

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from typing import Any, cast
 
-from fallback.attempt import Case, request_of
-from fallback.credits.billing import Till
+from fallback.attempt import ProviderAttempt, request_of
+from fallback.credits.billing import Billing
 from fallback.credits.ledger import Held, Ledger, LedgerError, Reservation, Usage
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Spent
@@ -59,16 +59,16 @@ class PausedLedger(FakeLedger):
         await super().release(held, why)
 
 
-def billing(ledger: FakeLedger, price: Price = PRICE) -> Till:
-    return Till(cast(Ledger, ledger), lambda choice: price, "USD", "fb-1")
+def billing(ledger: FakeLedger, price: Price = PRICE) -> Billing:
+    return Billing(cast(Ledger, ledger), lambda choice: price, "USD", "fb-1")
 
 
-def case(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> Case:
+def attempt(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> ProviderAttempt:
     job = fakes.job(**{"tags": ((ASKED, "chat"),), **changed})
-    attempt = Attempt(bus, job, ack or fakes.ack(), 2**20)
+    delivery = Attempt(bus, job, ack or fakes.ack(), 2**20)
     route = Route(name="chat", model="echo", providers=["a/m", "b/m"], unpaid=unpaid)
     request, body = request_of(job, job.body)
-    return Case(attempt, route, request, body, 1_700_000_000.0)
+    return ProviderAttempt(job, delivery, route, request, body, 1_700_000_000.0)
 
 
 def chosen(**worst: int) -> Chosen:

@@ -19,9 +19,8 @@ TOKEN = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
 class EnvelopeSetup:
     def __init__(self, bus: FakeBus, stream: bool) -> None:
         self.bus = bus
-        self.envelope = Envelope(
-            Attempt(bus, fakes.job(stream=stream), fakes.ack(), 2**20), "p", "0.5 USD"
-        )
+        delivery = Attempt(bus, fakes.job(stream=stream), fakes.ack(), 2**20)
+        self.envelope = Envelope(delivery, stream, "p", "0.5 USD")
 
     async def sent(self) -> list[tuple[Kind, object]]:
         await asyncio.sleep(0)

@@ -47,6 +47,38 @@ async def test_an_answer_is_reserved_called_charged_and_ended(bus: FakeBus) -> N
     )
 
 
+class PlainDelivery:
+    """No more than `fallback.attempt.Delivery` says."""
+
+    turn = (5, 1)
+    stopped: Exception | None = None
+
+    def __init__(self) -> None:
+        self.permitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.permitted.set_result(None)
+        self.said: list[object] = []
+
+    def note(self, *pairs: tuple[str, str]) -> None:
+        self.said.append(dict(pairs)["x-headrace-served-by"])
+
+    def start(self, status: int, content_type: str) -> None:
+        self.said.append(status)
+
+    def data(self, chunk: bytes) -> None:
+        self.said.append(chunk)
+
+    def touch(self) -> None: ...
+    async def settle(self) -> None: ...
+
+
+async def test_a_delivery_needs_to_be_no_more_than_it_says(bus: FakeBus) -> None:
+    setup = EngineSetup(bus, FakeProvider("a"))
+    delivery = PlainDelivery()
+    job = setup.attempt().job
+    await setup.engine.run(job, job.body, delivery)
+    assert delivery.said == ["provider:a", 200, b"{}"]
+
+
 async def test_nobody_is_called_before_the_claim_is_granted(bus: FakeBus) -> None:
     provider = FakeProvider("a")
     setup = EngineSetup(bus, provider)

@@ -42,7 +42,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _setup(bus: FakeBus, ledger: PausedLedger, *acts: Act) -> EngineSetup:
     setup = EngineSetup(bus, FakeProvider("a", *acts))
-    setup.ledger = setup.engine._till._ledger = ledger  # type: ignore[assignment]
+    setup.ledger = setup.engine._billing._ledger = ledger  # type: ignore[assignment]
     return setup
 
 

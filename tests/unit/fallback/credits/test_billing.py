@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fallback.attempt import Bill, Case
-from fallback.credits.billing import Till
+from fallback.attempt import Bill, ProviderAttempt
+from fallback.credits.billing import Billing
 from fallback.credits.ledger import Held, Insufficient, Reservation, Superseded
 from fallback.policy import Choice
 from fallback.providers.base import NOTHING, Spent
@@ -20,15 +20,15 @@ A = Choice("a", "m", 100)
 SPENT = Spent(prompt=10, completion=5)
 
 
-async def _billed(ledger: PausedLedger, case: Case) -> tuple[Till, Bill]:
+async def _billed(ledger: PausedLedger, attempt: ProviderAttempt) -> tuple[Billing, Bill]:
     billing = paused_ledger.billing(ledger)
-    return billing, await billing.reserve(case, chosen(a=100))
+    return billing, await billing.reserve(attempt, chosen(a=100))
 
 
 async def test_the_dearest_is_reserved(bus: FakeBus) -> None:
     ledger = PausedLedger()
     bill = await paused_ledger.billing(ledger).reserve(
-        paused_ledger.case(bus), chosen(a=3, b=8, c=5)
+        paused_ledger.attempt(bus), chosen(a=3, b=8, c=5)
     )
     assert ledger.log == [("reserve", 8)]
     assert [each.provider for each in bill.chosen.choices] == ["a", "b", "c"]
@@ -38,7 +38,7 @@ async def test_what_can_be_paid_is_asked_for_when_the_dearest_cannot(bus: FakeBu
     ledger = PausedLedger()
     ledger.money = 6
     bill = await paused_ledger.billing(ledger).reserve(
-        paused_ledger.case(bus), chosen(a=3, b=8, c=5)
+        paused_ledger.attempt(bus), chosen(a=3, b=8, c=5)
     )
     assert ledger.log == [("reserve", 5)]
     assert [each.provider for each in bill.chosen.choices] == ["a", "c"]
@@ -47,8 +47,8 @@ async def test_what_can_be_paid_is_asked_for_when_the_dearest_cannot(bus: FakeBu
 async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None:
     ledger = PausedLedger()
     for delivered in (1, 3):
-        case = paused_ledger.case(bus, fakes.ack(delivered, 9))
-        await paused_ledger.billing(ledger).reserve(case, chosen(a=1))
+        attempt = paused_ledger.attempt(bus, fakes.ack(delivered, 9))
+        await paused_ledger.billing(ledger).reserve(attempt, chosen(a=1))
     first, later = ledger.asked
     assert (first.turn, first.first, first.holder) == (9 << 16 | 1, True, "fb-1")
     assert (later.turn, later.first, later.account) == (9 << 16 | 3, False, "acme")
@@ -58,7 +58,9 @@ async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None
 async def test_one_that_was_published_again_is_not_the_first(bus: FakeBus) -> None:
     """Somebody may hold a reservation for it, which has to be looked for."""
     ledger = PausedLedger()
-    await paused_ledger.billing(ledger).reserve(paused_ledger.case(bus, tags=(AGAIN,)), chosen(a=1))
+    await paused_ledger.billing(ledger).reserve(
+        paused_ledger.attempt(bus, tags=(AGAIN,)), chosen(a=1)
+    )
     assert not ledger.asked[0].first
 
 
@@ -78,7 +80,7 @@ async def test_who_cannot_pay_is_told_the_cheapest(
     ledger.money = 2
     with pytest.raises(EngineFault) as caught:
         await paused_ledger.billing(ledger).reserve(
-            paused_ledger.case(bus, unpaid=unpaid, lane=lane), chosen(a=30, b=7)
+            paused_ledger.attempt(bus, unpaid=unpaid, lane=lane), chosen(a=30, b=7)
         )
     assert (caught.value.code, caught.value.retryable) == ("insufficient_credits", retryable)
     assert caught.value.message == (
@@ -99,19 +101,19 @@ async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> No
             return await super().reserve(what)
 
     id, tag = together("0" * 30, 1, 3)
-    case, ledger = paused_ledger.case(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
+    attempt, ledger = paused_ledger.attempt(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
     ledger.money = 20
-    bill = await paused_ledger.billing(ledger).reserve(case, chosen(a=6, b=7, c=20))
+    bill = await paused_ledger.billing(ledger).reserve(attempt, chosen(a=6, b=7, c=20))
     assert [each.provider for each in bill.chosen.choices] == ["a"]
     ledger.money = 17
     with pytest.raises(EngineFault, match=r"may cost 0\.000018 USD at a provider"):
-        await paused_ledger.billing(ledger).reserve(case, chosen(a=6, b=7, c=20))
+        await paused_ledger.billing(ledger).reserve(attempt, chosen(a=6, b=7, c=20))
 
 
 async def test_books_that_are_away_leave_the_job_to_others(bus: FakeBus) -> None:
     with pytest.raises(EngineFault) as caught:
         await paused_ledger.billing(PausedLedger(refuses=("reserve",))).reserve(
-            paused_ledger.case(bus), chosen(a=1)
+            paused_ledger.attempt(bus), chosen(a=1)
         )
     assert (caught.value.code, caught.value.retryable) == ("provider_failed", True)
 
@@ -120,33 +122,33 @@ async def test_a_later_holder_is_told_nothing_of(bus: FakeBus) -> None:
     ledger = PausedLedger()
     ledger.fault = Superseded("later")
     with pytest.raises(Withdrawn, match="superseded") as caught:
-        await paused_ledger.billing(ledger).reserve(paused_ledger.case(bus), chosen(a=1))
+        await paused_ledger.billing(ledger).reserve(paused_ledger.attempt(bus), chosen(a=1))
     assert caught.value.reason.verdict == b""
 
 
 async def test_a_cost_is_never_more_than_was_reserved(bus: FakeBus) -> None:
-    case = paused_ledger.case(bus)
-    billing, bill = await _billed(PausedLedger(), case)
-    assert billing.usage(case, bill, A, SPENT).cost == 20
-    assert billing.usage(case, bill, A, Spent(prompt=1000)).cost == 100
+    attempt = paused_ledger.attempt(bus)
+    billing, bill = await _billed(PausedLedger(), attempt)
+    assert billing.usage(attempt, bill, A, SPENT).cost == 20
+    assert billing.usage(attempt, bill, A, Spent(prompt=1000)).cost == 100
 
 
 async def test_usage_says_what_was_used_by_whom(bus: FakeBus) -> None:
-    case = paused_ledger.case(bus, stream=True)
-    billing, bill = await _billed(PausedLedger(), case)
+    attempt = paused_ledger.attempt(bus, stream=True)
+    billing, bill = await _billed(PausedLedger(), attempt)
     spent = Spent(images=2, size="1024x1024", quality="high", cached=1, prompt=3)
-    found = billing.usage(case, bill, A, spent)
-    assert (found.account, found.key, found.job) == ("acme", "k1", case.job.id)
+    found = billing.usage(attempt, bill, A, spent)
+    assert (found.account, found.key, found.job) == ("acme", "k1", attempt.job.id)
     assert (found.model, found.provider, found.provider_model) == ("chat", "a", "m")
     assert (found.picture, found.images, found.cached) == ("high/1024x1024", 2, 1)
     assert (found.streamed, found.started_ms) == (True, 1_700_000_000_000)
-    assert billing.usage(case, bill, A, SPENT).picture == ""
+    assert billing.usage(attempt, bill, A, SPENT).picture == ""
 
 
 async def test_a_call_that_used_nothing_costs_nothing(bus: FakeBus) -> None:
-    case, ledger = paused_ledger.case(bus), PausedLedger()
-    billing, bill = await _billed(ledger, case)
-    assert await billing.charge(bill, billing.usage(case, bill, A, NOTHING), NOTHING) == 0
+    attempt, ledger = paused_ledger.attempt(bus), PausedLedger()
+    billing, bill = await _billed(ledger, attempt)
+    assert await billing.charge(bill, billing.usage(attempt, bill, A, NOTHING), NOTHING) == 0
     assert ledger.log[-1] == ("release: refused", 100)
     assert bill.closed
 
@@ -155,12 +157,12 @@ async def test_a_call_that_used_nothing_costs_nothing(bus: FakeBus) -> None:
 async def test_a_broker_that_is_away_does_not_take_the_answer_away(
     bus: FakeBus, spent: Spent
 ) -> None:
-    case, ledger = paused_ledger.case(bus), PausedLedger(refuses=("settle", "release"))
-    billing, bill = await _billed(ledger, case)
-    usage = billing.usage(case, bill, A, spent)
+    attempt, ledger = paused_ledger.attempt(bus), PausedLedger(refuses=("settle", "release"))
+    billing, bill = await _billed(ledger, attempt)
+    usage = billing.usage(attempt, bill, A, spent)
     assert await billing.charge(bill, usage, spent) == usage.cost
     assert bill.closed
-    assert len(ledger.owed) == 1, "the ledger goes on; the till does not try twice"
+    assert len(ledger.owed) == 1, "the ledger goes on; billing does not try twice"
 
 
 async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> None:
@@ -168,9 +170,9 @@ async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> N
         async def settle(self, *_: object) -> bool:
             return False
 
-    case = paused_ledger.case(bus)
-    billing, bill = await _billed(Yields(), case)
-    assert await billing.charge(bill, billing.usage(case, bill, A, SPENT), SPENT) == 0
+    attempt = paused_ledger.attempt(bus)
+    billing, bill = await _billed(Yields(), attempt)
+    assert await billing.charge(bill, billing.usage(attempt, bill, A, SPENT), SPENT) == 0
 
 
 @pytest.mark.parametrize("refuses", [(), ("settle", "release")])
@@ -178,13 +180,13 @@ async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> N
 async def test_closing_waits_for_the_books(
     bus: FakeBus, why: Reason, refuses: tuple[str, ...]
 ) -> None:
-    case, ledger = paused_ledger.case(bus), PausedLedger(refuses=refuses)
-    billing, bill = await _billed(ledger, case)
-    task = case.task("m")
+    attempt, ledger = paused_ledger.attempt(bus), PausedLedger(refuses=refuses)
+    billing, bill = await _billed(ledger, attempt)
+    task = attempt.task("m")
     task.counter = paused_ledger.Used(SPENT)
     bill.running = A, task
-    case.attempt.stop(Withdrawn(why))
-    billing.abandon(case, bill)
+    attempt.delivery.stopped = Withdrawn(why)
+    billing.abandon(attempt, bill)
     assert bill.closed
     await billing.close()
     deserted = why in (Reason.CANCELLED, Reason.GONE, Reason.ORPHANED)
@@ -193,11 +195,11 @@ async def test_closing_waits_for_the_books(
 
 
 async def test_a_client_that_left_before_the_request_was_out_pays_nothing(bus: FakeBus) -> None:
-    case, ledger = paused_ledger.case(bus), PausedLedger()
-    billing, bill = await _billed(ledger, case)
-    bill.running = A, case.task("m")
-    case.attempt.stop(Withdrawn(Reason.CANCELLED))
-    billing.abandon(case, bill)
+    attempt, ledger = paused_ledger.attempt(bus), PausedLedger()
+    billing, bill = await _billed(ledger, attempt)
+    bill.running = A, attempt.task("m")
+    attempt.delivery.stopped = Withdrawn(Reason.CANCELLED)
+    billing.abandon(attempt, bill)
     await billing.close()
     assert ledger.log[1:] == [("release: cancelled", 100)]
 
