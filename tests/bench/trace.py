@@ -57,8 +57,10 @@ class Walk:
     def files(self) -> list[str]:
         return list(dict.fromkeys(each.file for each in self.entered))
 
-    def functions(self, file: str, process: str) -> list[str]:
-        return [e.function for e in self.entered if (e.file, e.process) == (file, process)]
+    def functions(self, file: str, process: str = "") -> list[str]:
+        """Those of a file; in all processes if none is named."""
+        here = (e for e in self.entered if e.file == file and process in ("", e.process))
+        return [each.function for each in here]
 
     @property
     def processes(self) -> list[str]:
