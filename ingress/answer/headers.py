@@ -7,6 +7,7 @@ from decimal import Decimal
 from urllib.parse import quote
 
 from ingress.jobs.ticket import Ticket
+from schemas.api import sse
 
 OURS = "x-headrace-"
 SERVED_BY = "x-headrace-served-by"
@@ -17,8 +18,19 @@ ERROR_SOURCE = "x-headrace-error-source"
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
-def served_by(ticket: Ticket) -> dict[str, str]:
-    """Empty while nobody has answered."""
+def served_by(tickets: Sequence[Ticket]) -> dict[str, str]:
+    """Of one answer, which several may have made; empty while nobody has."""
+    found = [_said_of(ticket) for ticket in tickets]
+    return found[0] if len(found) == 1 else joined(found)
+
+
+def source(ticket: Ticket) -> str:
+    """Who refused a request: the provider by its name, or an engine."""
+    by = _said_of(ticket).get(SERVED_BY, "")
+    return by if by.startswith("provider:") else "engine"
+
+
+def _said_of(ticket: Ticket) -> dict[str, str]:
     if ticket.notes:
         return {name: plain(value) for name, value in ticket.notes.items() if _is_ours(name)}
     return {SERVED_BY: f"node:{plain(ticket.node)}", COST: "0"} if ticket.node else {}
@@ -33,17 +45,6 @@ def _is_ours(name: str) -> bool:
     return name.startswith(OURS) and name.isascii() and name.replace("-", "").isalnum()
 
 
-def source(ticket: Ticket) -> str:
-    """Who refused a request: the provider by its name, or an engine."""
-    by = served_by(ticket).get(SERVED_BY, "")
-    return by if by.startswith("provider:") else "engine"
-
-
-def together(tickets: Sequence[Ticket]) -> dict[str, str]:
-    """Of one answer made by several."""
-    return joined([served_by(ticket) for ticket in tickets])
-
-
 def joined(heads: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Everybody's name once, and what they cost in all, from the heads of several answers."""
     found: dict[str, list[str]] = {}
@@ -56,7 +57,7 @@ def joined(heads: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 def comments(headers: Mapping[str, str]) -> bytes:
     """What a head could not say, for an event stream."""
-    return "".join(f": {name} {value}\n\n" for name, value in headers.items()).encode()
+    return b"".join(sse.comment(f"{name} {value}") for name, value in headers.items())
 
 
 def _joined(name: str, values: Sequence[str]) -> str:

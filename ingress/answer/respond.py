@@ -4,26 +4,29 @@ none before the upstream's status is known or the first keep-alive is due."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.event import ensure_bytes
+from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ingress.answer import headers as answer_headers
 from ingress.answer.access_log import record
+from ingress.answer.fanout import Joined
 from ingress.answer.schema_stream import Held
 from ingress.http.error_format import error_of, refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
 from schemas import errors, metrics
+from schemas.api import sse
 from schemas.api.base import Api
 from schemas.errors import ClientGone, HeadraceError
-from schemas.streams import end_of
+from schemas.frames import Start
+
+_KEEP_ALIVE = sse.comment("keep-alive")
 
 
 class EventStream(EventSourceResponse):
@@ -38,8 +41,7 @@ class EventStream(EventSourceResponse):
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
         async for piece in self.body_iterator:
-            body = ensure_bytes(piece, self.sep)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -60,148 +62,163 @@ def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
 
 
 class Exchange:
-    """One request and the ticket of its job: waits, answers, and closes the books once."""
+    """One request and the tickets of its jobs: waits, answers, and closes the books once."""
 
     def __init__(
         self,
         request: Request,
         dispatch: Dispatch,
-        ticket: Ticket,
+        tickets: Sequence[Ticket],
         name: str,
         api: Api,
-        held: Held | None = None,
+        gate: Held | None = None,
     ) -> None:
-        """`held`: judges the stream."""
-        self._request = request
-        self._api = api
+        """`name`: of the model, as the client says it. `gate`: judges the stream."""
+        self._id: str = request.state.id
         self._dispatch = dispatch
-        self._ticket = ticket
+        self._tickets = tickets
         self._name = name
-        self._held = held
+        self._api = api
+        self._gate = gate
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
         self._torn = False
         """The client was told who continues."""
-        self.headers = {"x-request-id": request.state.id}
+        self.headers = {"x-request-id": self._id}
         if api.request_id_header:
-            self.headers[api.request_id_header] = request.state.id
+            self.headers[api.request_id_header] = self._id
+        self._answer: Ticket | Joined = tickets[0]
+        if len(tickets) > 1:
+            self._answer = Joined(tickets, api.join(len(tickets)), self.headers)
         request.scope["state"][GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
-        """Raises the HeadraceError that became of the job."""
+        """Raises the HeadraceError that became of it."""
         with closing_on_fault(self._close):
-            if not self._ticket.job.stream:
-                await self._ticket.whole()
+            if not self._tickets[0].job.stream:
+                await self._answer.whole()
                 return self._document()
             return await self._stream(keepalive)
 
     async def _stream(self, keepalive: float) -> Response:
-        ticket = self._ticket
+        answer = self._answer
         # When the time is up the head can wait no longer: errors become events from here on.
         with suppress(TimeoutError):
             async with asyncio.timeout(keepalive):
-                while ticket.head is None and not ticket.done:
-                    await ticket.change()
-        if ticket.error is not None and not ticket.owed:
-            raise ticket.error
-        if ticket.head is not None and not ticket.head.content_type.startswith("text/event-stream"):
-            await ticket.whole()
+                while answer.head is None and not answer.done:
+                    await answer.change()
+        head = answer.head if answer.owed else self._head()
+        if head is not None and not head.content_type.startswith("text/event-stream"):
+            await answer.whole()
             return self._document()
-        self._early = ticket.head is None
+        self._early = head is None
         if not self._early:  # else whoever has the job now may yet lose it
             self._name_server()
         return EventStream(self._events(keepalive), headers=self.headers)
 
     def _document(self) -> Response:
-        ticket = self._ticket
-        if ticket.error is not None:
-            raise ticket.error
-        if ticket.head is None:
-            raise errors.EngineFailed("the worker ended its answer without a head", source="worker")
-        body = ticket.take()
+        head = self._head()
+        assert head is not None
+        body = self._answer.take()
         self._name_server()
-        self._close(ticket.head.status)
-        headers = {**self.headers, "content-type": answer_headers.plain(ticket.head.content_type)}
-        if ticket.head.status != 200:
-            headers[answer_headers.ERROR_SOURCE] = answer_headers.source(ticket)
+        self._close(head.status)
+        headers = {**self.headers, "content-type": answer_headers.plain(head.content_type)}
+        if head.status != 200:
+            by = next(ticket for ticket in self._tickets if ticket.head is head)
+            headers[answer_headers.ERROR_SOURCE] = answer_headers.source(by)
             if error := error_of(body):
-                body = self._api.error_document(error, ticket.head.status, self._request.state.id)
-        return Response(body, ticket.head.status, headers)
+                body = self._api.error_document(error, head.status, self._id)
+        return Response(body, head.status, headers)
 
-    async def _events(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
-        ticket = self._ticket
-        status, last = 200, b""
+    def _head(self) -> Start | None:
+        """None if it is not there yet. Raises the HeadraceError that came instead."""
+        if (fault := self._fault()) is not None:
+            raise fault
+        return self._answer.head
+
+    def _fault(self) -> HeadraceError | None:
+        if self._answer.done and self._answer.head is None and self._answer.error is None:
+            why = "the worker ended its answer without a head"
+            return errors.EngineFailed(why, source="worker")
+        return self._answer.error
+
+    async def _events(self, keepalive: float) -> AsyncIterator[bytes]:
+        status, last, gate = 200, b"", self._gate
         try:
-            held = self._held
-            async for piece in self._pieces(keepalive):
-                last = piece if isinstance(piece, bytes) else last
-                if held is None or not isinstance(piece, bytes):
-                    yield piece
-                elif passed := await held.passed(piece):
-                    yield passed
-            error: HeadraceError | None = held.error if held is not None else None
+            async with aclosing(self._pieces(keepalive)) as pieces:
+                async for piece in pieces:
+                    last = piece if piece is not _KEEP_ALIVE else last
+                    if passed := piece if gate is None else await gate.passed(piece):
+                        yield passed
+                    if gate is not None and gate.error is not None and len(self._tickets) > 1:
+                        break  # the other choices are of no use
+            error: HeadraceError | None = gate.error if gate is not None else None
             # Who was lost behind the last event has lost nothing of the answer.
-            if ticket.error is not None and end_of(last) < 0:
-                error = ticket.error
+            if (fault := self._fault()) is not None and sse.end_of(last) < 0:
+                error = fault
             if error is not None:
                 status = error.status
                 metrics.ERRORS.labels(error.code).inc()
-                yield self._api.error_event(error.fields(), error.status, self._request.state.id)
-            elif ticket.head is not None and ticket.head.status != 200:
-                status = ticket.head.status
+                yield self._api.error_event(error.fields(), status, self._id)
+            elif self._answer.head is not None:
+                status = self._answer.head.status
         except (GeneratorExit, asyncio.CancelledError):
             status = ClientGone.status
             raise
         finally:
             self._close(status)
 
-    async def _pieces(self, keepalive: float) -> AsyncIterator[bytes | ServerSentEvent]:
+    async def _pieces(self, keepalive: float) -> AsyncGenerator[bytes]:
         """Whole events as they come; a comment when none came for a while."""
-        ticket = self._ticket
-        clock = _Alarm(keepalive, ticket.nudge)
+        answer = self._answer
+        clock = _Alarm(keepalive, answer.nudge)
         try:
-            while not ticket.done or ticket.buffered:
-                if ticket.head is not None and ticket.head.status != 200:
+            while not answer.done or answer.buffered:
+                if answer.head is not None and answer.head.status != 200:
                     # The head was sent as 200: once it is whole, the refusal becomes an event.
-                    if ticket.ended is not None:
-                        status = ticket.head.status
-                        yield refusal_event(
-                            self._api, ticket.take(), status, self._request.state.id
-                        )
-                    elif ticket.done:
+                    if answer.ended is not None:
+                        yield refusal_event(self._api, answer.take(), answer.head.status, self._id)
+                    elif answer.done:
                         return
                     else:
-                        await ticket.change()
-                elif piece := ticket.take():
+                        await answer.change()
+                elif answer.buffered:
                     clock.reset()
-                    if self._early or (ticket.torn and not self._torn and ticket.notes):
-                        yield self._late_name()
-                    yield piece
+                    if piece := answer.take():
+                        if late := self._late_name():
+                            yield late
+                        yield piece
                 elif clock.rang():
-                    yield ServerSentEvent(comment="keep-alive")
+                    yield _KEEP_ALIVE
                 else:
-                    await ticket.change()
+                    await answer.change()
         finally:
             clock.stop()
 
     def _gone(self) -> None:
-        self._ticket.fail(ClientGone("the client left"))
+        for ticket in self._tickets:
+            ticket.fail(ClientGone("the client left"))
 
     def _name_server(self) -> None:
-        self.headers.update(answer_headers.served_by(self._ticket))
+        self.headers.update(answer_headers.served_by(self._tickets))
 
     def _late_name(self) -> bytes:
         """What the head could not say, as comments."""
-        self._early, self._torn = False, self._ticket.torn
-        return answer_headers.comments(answer_headers.served_by(self._ticket))
+        first = self._tickets[0]
+        if not (self._early or (first.torn and not self._torn and first.notes)):
+            return b""
+        self._early, self._torn = False, first.torn
+        self._name_server()
+        return answer_headers.comments(answer_headers.served_by(self._tickets))
 
     def _close(self, status: int) -> None:
         if self._closed:
             return
         self._closed = True
-        self._dispatch.close(self._ticket)
-        record(self._ticket, self._name, status, self._request.state.id)
+        for ticket in self._tickets:
+            self._dispatch.close(ticket)
+            record(ticket, self._name, status, self._id)
 
 
 class _Alarm:

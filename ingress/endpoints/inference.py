@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.answer import headers, schema
-from ingress.answer.fanout import FanOut, bodies, seeds
+from ingress.answer.fanout import bodies, seeds
 from ingress.answer.respond import Exchange
 from ingress.answer.schema import Wanted
 from ingress.answer.schema_stream import Held, Judge
@@ -72,12 +72,10 @@ class Call:
             room = _COPIES * here.config.ingress.max_body
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
-            name = self.plan.name
-            many = FanOut(request, here.dispatch, tickets, name, api, held)
-            return await many.answer(here.config.ingress.keepalive)
-        ticket = await here.dispatch.submit(self._order(self.body))
-        one = Exchange(request, here.dispatch, ticket, self.plan.name, api, held)
-        return await one.answer(here.config.ingress.keepalive)
+        else:
+            tickets = [await here.dispatch.submit(self._order(self.body))]
+        exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, held)
+        return await exchange.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:
         """Jobs for this request."""

@@ -86,11 +86,14 @@ class Ticket:
     def done(self) -> bool:
         return self.ended is not None or self.error is not None
 
-    async def change(self) -> None:
-        """Wait until something happens that the responder may care for."""
+    def changed(self) -> asyncio.Future[None]:
+        """Done once something happens that the responder may care for."""
         if self._waiter is None or self._waiter.done():
             self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+        return self._waiter
+
+    async def change(self) -> None:
+        await self.changed()
 
     async def whole(self) -> None:
         """Wait for the end; then `error` or `head`, `take` and `ended` are set."""

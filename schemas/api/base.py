@@ -150,8 +150,8 @@ class Api:
     def first_call(self) -> FirstCall | None:
         return None
 
-    def join(self, jobs: int) -> Join | None:
-        return None
+    def join(self, jobs: int) -> Join:
+        raise NotImplementedError
 
     def continuation(self) -> Continuation | None:
         return None

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from schemas.api.base import Api, Event, texts_of
 from schemas.api.chat.collector import Collector
+from schemas.api.chat.join import Join
 from schemas.api.chat.request import StreamOptions
 from schemas.api.shape import (
     Bias,
@@ -70,6 +71,9 @@ class Completions(Api):
 
     def collector(self) -> Collector:
         return Collector()
+
+    def join(self, jobs: int) -> Join:
+        return Join(jobs)
 
 
 API = Completions()

@@ -7,6 +7,7 @@ from typing import Any
 
 from schemas.api.base import Api, Document, Event, texts_of
 from schemas.api.chat.collector import Collector
+from schemas.api.chat.join import Join
 
 
 class Chat(Api):
@@ -27,6 +28,9 @@ class Chat(Api):
 
     def first_call(self) -> FirstCall:
         return FirstCall()
+
+    def join(self, jobs: int) -> Join:
+        return Join(jobs)
 
 
 API = Chat()

@@ -155,6 +155,16 @@ class FakeBusIngress:
         return ticket
 
     async def held(self, holder: Holder) -> Ticket:
-        ticket = await self.submitted()
-        ticket.frame(holder.claim(), ticket.times.queued)
+        (ticket,) = await self.all_held(holder, 1)
         return ticket
+
+    async def all_held(self, holder: Holder, jobs: int) -> list[Ticket]:
+        """The tickets of all jobs of one request."""
+        await self.bus.until(
+            lambda posts: sum(p.subject.startswith("jobs.") for p in posts) >= jobs
+        )
+        tickets = list(self.dispatch.tickets.values())
+        assert len(tickets) == jobs
+        for ticket in tickets:
+            ticket.frame(holder.claim(), ticket.times.queued)
+        return tickets

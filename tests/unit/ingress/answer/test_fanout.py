@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.answer import fanout
+from ingress.answer.fanout import Joined, bodies
+from schemas.api import sse
+from schemas.api.chat.join import Join
+from schemas.errors import BodyTooLarge
+from schemas.frames import Frame, Start
 from tests.unit import fakes
 from tests.unit.ingress.jobs.recorder import Holder, TicketSetup
 
@@ -16,23 +20,101 @@ ROOM = 1_000_000
 """Bytes for the requests of all choices together."""
 
 
+def chunk(text: str) -> bytes:
+    return sse.dump({"id": "x", "choices": [{"index": 0, "delta": {"content": text}}]})
+
+
+def texts(events: bytes) -> list[tuple[int, str]]:
+    """Of each choice in these events, its index and its text."""
+    choices = [each["choices"][0] for each in sse.objects(events)]
+    return [(choice["index"], choice["delta"]["content"]) for choice in choices]
+
+
+class Two:
+    """Two jobs of one stream, each held by A; and both as one."""
+
+    def __init__(self) -> None:
+        self.setups = [TicketSetup().held_by(A), TicketSetup().held_by(A)]
+        tickets = [setup.ticket for setup in self.setups]
+        self.said: dict[str, str] = {}
+        self.joined = Joined(tickets, Join(2), self.said)
+
+    def hear(self, job: int, *frames: Frame) -> None:
+        self.setups[job].hear(*frames)
+
+
 async def test_the_refusal_of_an_attempt_that_was_lost_is_not_the_end() -> None:
-    setup = TicketSetup()
-    setup.hear(A.claim(), A.start(status=400), A.data(1, b"{"))
-    queue: asyncio.Queue[tuple[int, bytes | None]] = asyncio.Queue()
-    pump = asyncio.create_task(fanout._pump(0, setup.ticket, queue))
-    await fakes.turns()
-    setup.hear(A.fail(2), B.claim(), B.start(), B.data(1, b"data: x\n\n"), B.end(2))
-    await pump
-    assert [queue.get_nowait(), queue.get_nowait()] == [(0, b"data: x\n\n"), (0, None)]
+    two = Two()
+    two.hear(0, A.start(status=400), A.data(1, b"{"))
+    two.hear(1, A.start(), A.data(1, chunk("b")))
+    assert texts(two.joined.take()) == [(1, "b")]
+    assert (two.joined.done, two.joined.buffered) == (False, 0)
+    two.hear(0, A.fail(2), B.claim(), B.start(), B.data(1, chunk("a")), B.end(2))
+    assert texts(two.joined.take()) == [(0, "a")]
+    assert two.joined.error is None
 
 
-async def test_a_refusal_ends_the_choice_without_data() -> None:
-    setup = TicketSetup()
-    setup.hear(A.claim(), A.start(status=400), A.data(1, b"{}"), A.end(2))
-    queue: asyncio.Queue[tuple[int, bytes | None]] = asyncio.Queue()
-    await fanout._pump(3, setup.ticket, queue)
-    assert (queue.get_nowait(), setup.ticket.take()) == ((3, None), b"{}")
+async def test_a_refusal_is_that_of_all() -> None:
+    two = Two()
+    two.hear(1, A.start(), A.data(1, chunk("b")))
+    two.hear(0, A.start(status=400), A.data(1, b"{}"), A.end(2))
+    assert two.joined.done
+    assert two.joined.head == Start(400, "text/event-stream")
+    assert (two.joined.take(), two.joined.buffered) == (b"{}", 0)
+
+
+async def test_the_end_comes_once_when_all_have_ended() -> None:
+    two = Two()
+    two.said["x-headrace-served-by"] = "node:node-a"
+    usage = sse.dump({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}})
+    for job in (0, 1):
+        two.hear(job, A.start(), A.data(1, chunk("t") + usage + sse.DONE), A.end(2))
+    first, second, comment, last, done = sse.split(two.joined.take())
+    assert comment == b": x-headrace-cost 0", "what the head did not say"
+    assert texts(first + sse.BREAK + second) == [(0, "t"), (1, "t")]
+    assert sse.load(last)["usage"]["completion_tokens"] == 4
+    assert done + sse.BREAK == sse.DONE
+    assert (two.joined.done, two.joined.buffered, two.joined.error) == (True, 0, None)
+
+
+async def test_comments_and_what_is_no_chunk_are_left_out() -> None:
+    two = Two()
+    two.hear(0, A.start(), A.data(1, b": keep-alive\n\ndata: null\n\n" + sse.DONE))
+    assert two.joined.buffered
+    assert (two.joined.take(), two.joined.buffered) == (b"", 0)
+
+
+async def test_a_chunk_may_come_in_pieces() -> None:
+    """A worker cuts what is longer than a frame, such as the whole arguments of a call."""
+    two = Two()
+    told = chunk("a" * 99)
+    two.hear(0, A.start(), A.data(1, told[:50]))
+    two.hear(1, A.start(), A.data(1, told))
+    assert texts(two.joined.take()) == [(1, "a" * 99)]
+    two.hear(0, A.data(2, told[50:]))
+    assert texts(two.joined.take()) == [(0, "a" * 99)]
+
+
+async def test_any_job_wakes_who_waits() -> None:
+    two = Two()
+    for job in (1, 0):
+        waiting = asyncio.create_task(two.joined.change())
+        await fakes.turns()
+        assert not waiting.done()
+        two.hear(job, A.start(), A.end(1))
+        async with asyncio.timeout(fakes.PATIENCE):
+            await waiting
+    await two.joined.change()  # there is nobody left who could
+
+
+def test_bodies_differ_by_their_seed() -> None:
+    found = [orjson.loads(body) for body in bodies({"n": 3, "seed": 5, "x": [1]}, 3, 100)]
+    assert found == [{"n": 1, "seed": 5 + i, "x": [1]} for i in range(3)]
+    one, other = bodies({"n": 2}, 2, 0)
+    assert orjson.loads(one) == {"n": 1}
+    assert one is other, "a large request is not kept several times"
+    with pytest.raises(BodyTooLarge):
+        bodies({"n": 2, "seed": 1, "x": "x" * 40}, 2, 100)
 
 
 @pytest.mark.parametrize(
@@ -50,14 +132,14 @@ async def test_a_refusal_ends_the_choice_without_data() -> None:
     ],
 )
 def test_each_choice_has_a_seed_that_its_engine_takes(seed: int, expected: list[int]) -> None:
-    found = [orjson.loads(body) for body in fanout.bodies({"seed": seed, "n": 3}, 3, ROOM)]
+    found = [orjson.loads(body) for body in bodies({"seed": seed, "n": 3}, 3, ROOM)]
     assert [each["seed"] for each in found] == expected
     assert {each["n"] for each in found} == {1}
 
 
 @given(st.integers(-(2**63), 2**64 - 1), st.integers(2, 128))
 def test_any_seed_goes_with_any_number_of_choices(seed: int, copies: int) -> None:
-    found = [orjson.loads(body)["seed"] for body in fanout.bodies({"seed": seed}, copies, ROOM)]
+    found = [orjson.loads(body)["seed"] for body in bodies({"seed": seed}, copies, ROOM)]
     assert found[0] == seed
     assert len(set(found)) == (1 if seed in (-1, 2**32 - 1) else copies)
     assert set(found).isdisjoint({-1, 2**32 - 1} - {seed})
@@ -65,4 +147,4 @@ def test_any_seed_goes_with_any_number_of_choices(seed: int, copies: int) -> Non
 
 
 def test_choices_without_a_seed_have_none() -> None:
-    assert fanout.bodies({"n": 2}, 2, ROOM) == [b'{"n":1}'] * 2
+    assert bodies({"n": 2}, 2, ROOM) == [b'{"n":1}'] * 2

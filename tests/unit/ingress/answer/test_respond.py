@@ -11,6 +11,7 @@ import pytest
 from ingress.answer import headers, respond
 from ingress.jobs.ticket import Ticket
 from schemas import errors, frames
+from schemas.api import sse
 from schemas.frames import Op
 from schemas.nodes import ServedModel
 from tests.unit import fakes
@@ -21,6 +22,7 @@ A, B = Holder("a", 1), Holder("b", 2)
 FB = FallbackHolder("fb", 1)
 JSON = "application/json"
 REFUSAL = {"error": {"message": "no", "type": "invalid_request_error", "code": 400}}
+CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 EVENTS = [b'data: {"choices":[]}\n\n', b"data: x\n\ndata: y\n\n", b"data: [DONE]\n\n"]
 
 
@@ -235,11 +237,50 @@ async def test_nothing_follows_the_end_of_a_stream(ingress: FakeBusIngress) -> N
     assert call.body.endswith(b"data: [DONE]\n\n")
 
 
+async def test_no_error_follows_the_end_of_one_of_several_choices(
+    ingress: FakeBusIngress,
+) -> None:
+    """The worker of the first died between its last event and its last frame."""
+    call = ingress.ask(stream=True, n=9)
+    first, *rest = await ingress.all_held(A, 9)
+    hear(first, A.start(), A.data(1, EVENTS[0]), A.data(2, sse.DONE))
+    await fakes.turns()
+    first.revoke("disconnected", 1.0)
+    assert isinstance(first.error, errors.StreamBroken)
+    for ticket in rest:
+        hear(ticket, A.start(), A.data(1, sse.DONE), A.end(2))
+    await call.whole()
+    assert call.body.endswith(sse.DONE)
+    assert b"error" not in call.body
+
+
+async def test_an_error_in_one_of_several_choices_ends_all(ingress: FakeBusIngress) -> None:
+    call = ingress.ask(stream=True, n=9)
+    first, *_ = await ingress.all_held(A, 9)
+    hear(first, A.start(), A.data(1, CHUNK))
+    await call.until(lambda call: call.pieces)
+    first.revoke("disconnected", 1.0)
+    await call.whole()
+    assert b"stream_broken" in call.pieces[-1]
+    assert b"[DONE]" not in call.body
+    assert ingress.dispatch.tickets == {}
+
+
+@pytest.mark.parametrize("n", [1, 9])
+async def test_a_stream_that_ends_without_a_head_is_a_failure(
+    ingress: FakeBusIngress, n: int
+) -> None:
+    call = ingress.ask(stream=True, n=n)
+    hear((await ingress.all_held(A, n))[0], A.end(0))
+    await call.whole()
+    assert (call.status, call.error["code"]) == (502, "engine_failed")
+
+
 async def test_while_queued_a_comment_comes_each_interval(late: FakeBusIngress) -> None:
     call = late.ask(stream=True)
     await call.until(lambda call: len(call.pieces) >= 2)
     assert call.status == 200
-    assert set(call.pieces) == {b": keep-alive\r\n\r\n"}
+    assert set(call.pieces) == {b": keep-alive\n\n"}
     ticket = await late.held(A)
     hear(ticket, A.start(), A.data(1, EVENTS[0]), A.end(2))
     await call.whole()

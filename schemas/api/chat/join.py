@@ -1,0 +1,61 @@
+"""Several choices (`n`) that were made by several jobs, as one answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.api.base import Document, Event
+
+_SAME = ("id", "object", "created", "model", "system_fingerprint")
+
+
+class Join:
+    """See `schemas.api.base.Join`. Each job may have several choices itself (a list of prompts):
+    those of one prompt stay together, as in OpenAI's answers. The prompt counts once, as there, and
+    what was generated is summed up."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._same: Event = {}
+        self._usage: dict[int, dict[str, Any]] = {}
+
+    def document(self, documents: list[Document]) -> Document:
+        choices = []
+        for job, document in enumerate(documents):
+            choices += [self._placed(choice, job) for choice in document.get("choices") or ()]
+            self._count(job, document.get("usage"))
+        choices.sort(key=lambda choice: int(choice["index"]))
+        joined = {**documents[0], "choices": choices}
+        return {**joined, "usage": self._sum()} if self._usage else joined
+
+    def event(self, job: int, event: Event) -> Event | None:
+        """With the id of the first one of all. What counts tokens waits for the end."""
+        if not self._same:
+            self._same = {name: event[name] for name in _SAME if name in event}
+        choices = event.get("choices")
+        if not choices:
+            self._count(job, event.get("usage"))
+            return None
+        placed = [self._placed(choice, job) for choice in choices]
+        return {**event, **self._same, "choices": placed}
+
+    def last(self) -> Event | None:
+        return {"choices": [], **self._same, "usage": self._sum()} if self._usage else None
+
+    def _placed(self, choice: dict[str, Any], job: int) -> dict[str, Any]:
+        return {**choice, "index": int(choice.get("index", 0)) * self._jobs + job}
+
+    def _count(self, job: int, usage: object) -> None:
+        if isinstance(usage, dict):
+            self._usage[job] = usage
+
+    def _sum(self) -> dict[str, Any]:
+        first = self._usage[min(self._usage)]
+        prompt = int(first.get("prompt_tokens") or 0)
+        completion = sum(int(each.get("completion_tokens") or 0) for each in self._usage.values())
+        counts = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+        return {**first, **counts}
