@@ -151,7 +151,7 @@ async def answer(
     if not lenient:
         ignored = fields.refuse(plan.name, ignored)
     served = "" if plan.paid else plan.model
-    body = await here.media.resolve(request, endpoint.path, asked, body, served)
+    body = await here.media.resolve(request, endpoint, asked, body, served)
     stream = endpoint.is_stream(asked) and all(each.field != "stream" for each in ignored)
     lenient = lenient and bool(ignored or strange)
     call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)

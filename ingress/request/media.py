@@ -21,7 +21,7 @@ from ingress.request import parts
 from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.parts import AUDIO, Part
 from schemas import pictures, settings
-from schemas.api import endpoints
+from schemas.api.endpoints import Endpoint
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
 from schemas.pictures import NoPicture
 
@@ -50,7 +50,12 @@ class Media:
         await self._fetcher.close()
 
     async def resolve(
-        self, request: Request, endpoint: str, document: dict[str, Any], body: bytes, model: str
+        self,
+        request: Request,
+        endpoint: Endpoint,
+        document: dict[str, Any],
+        body: bytes,
+        model: str,
     ) -> bytes:
         """The body as engines may get it: the very same one where nothing had to be fetched.
 
@@ -75,7 +80,7 @@ class Media:
         await _unless_gone(request, self._fetch_all(remote, self._max_body - len(body)))
         return orjson.dumps(document)
 
-    def _need_senses(self, found: list[Part], model: str, endpoint: str) -> None:
+    def _need_senses(self, found: list[Part], model: str, endpoint: Endpoint) -> None:
         """Raises InvalidRequest for the first part that no live server of the model can take."""
         entries = self._catalog.serving(model)
         if not entries or any(entry.kind in _SILENT for entry in entries):
@@ -83,7 +88,7 @@ class Media:
         can = {sense for entry in entries for sense in entry.modalities}
         for part in found:
             if part.modality not in can:
-                able = self._catalog.able(endpoints.word_of(endpoint), part.modality)
+                able = self._catalog.able(endpoint.word, part.modality)
                 others = f"Models that can: {', '.join(able)}." if able else "No model here can."
                 does = _DOES[part.modality]
                 why = f"The model {model!r} cannot {does}, and {part.path!r} is one. {others}"

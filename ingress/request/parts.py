@@ -6,22 +6,17 @@ Sources: OpenAI's API reference (chat completions, responses), Anthropic's (mess
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.api import endpoints
+from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest
 
 VISION, AUDIO = "vision", "audio"
 AUDIO_FORMATS = ("wav", "mp3")
 """OpenAI's, and all that llama-server takes."""
-
-CHAT = endpoints.CHAT.path
-RESPONSES = endpoints.RESPONSES.path
-INPUT_TOKENS = endpoints.INPUT_TOKENS.path
-MESSAGES = endpoints.MESSAGES.path
-COUNT_TOKENS = endpoints.COUNT_TOKENS.path
 
 _TEXTS = frozenset(
     {
@@ -58,14 +53,14 @@ class Part:
     put: Callable[[str, str], None]
 
 
-def plain(endpoint: str, document: dict[str, Any]) -> bool:
+def plain(endpoint: Endpoint, document: dict[str, Any]) -> bool:
     """Whether a checked request has nothing but text; asked of each, so it stays cheap."""
-    if endpoint not in _WALKS:
+    if endpoint.word not in _WALKS:
         return True
-    items = document.get(_WALKS[endpoint][1])
+    items = document.get(endpoint.api.prompt)
     if isinstance(items, list) and not all(map(_is_plain, items)):
         return False
-    return endpoint not in _SYSTEM or _is_plain({"content": document.get("system")})
+    return endpoint.word not in _SYSTEM or _is_plain({"content": document.get("system")})
 
 
 def _is_plain(item: dict[str, Any]) -> bool:
@@ -75,10 +70,10 @@ def _is_plain(item: dict[str, Any]) -> bool:
     return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
 
 
-def find(endpoint: str, document: dict[str, Any]) -> list[Part]:
+def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
     """Raises InvalidRequest for what is no part, or one of an unknown type."""
-    walk, key = _WALKS[endpoint]
-    if endpoint in _SYSTEM:
+    walk, key = _WALKS[endpoint.word], endpoint.api.prompt
+    if endpoint.word in _SYSTEM:
         for where, part in _parts("system", document.get("system")):
             _need_text(where, part.get("type"), "text")
     items = document.get(key)
@@ -130,15 +125,15 @@ def _messages(path: str, message: dict[str, Any]) -> Iterator[Part]:
                 _need_text(where, other, _KNOWN_MESSAGES)
 
 
-_WALKS: dict[str, tuple[Callable[[str, dict[str, Any]], Iterator[Part]], str]] = {
-    CHAT: (_chat, "messages"),
-    RESPONSES: (_responses, "input"),
-    INPUT_TOKENS: (_responses, "input"),
-    MESSAGES: (_messages, "messages"),
-    COUNT_TOKENS: (_messages, "messages"),
+_WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
+    endpoints.CHAT.word: _chat,
+    endpoints.RESPONSES.word: _responses,
+    endpoints.INPUT_TOKENS.word: _responses,
+    endpoints.MESSAGES.word: _messages,
+    endpoints.COUNT_TOKENS.word: _messages,
 }
-"""How to walk over one item, and the name of the list that holds them."""
-_SYSTEM = frozenset({MESSAGES, COUNT_TOKENS})
+"""How to walk over one item of the list that holds them."""
+_SYSTEM = frozenset({endpoints.MESSAGES.word, endpoints.COUNT_TOKENS.word})
 """Where a list of parts, all of them text, may lie beside the messages."""
 
 

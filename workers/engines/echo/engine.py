@@ -45,8 +45,8 @@ from workers.engines.openai.refusal import JSON, Refusal
 
 CONTEXT = 8192
 FEATURES = (
-    *("chat", "completions", "embeddings", "responses", "messages", "count_tokens", "rerank"),
-    *("input_tokens", "tools", "logprobs", "json_schema"),
+    *("chat", "completions", "responses", "messages", *map(endpoints.word_of, say.PAGES)),
+    *("tools", "logprobs", "json_schema"),
 )
 
 

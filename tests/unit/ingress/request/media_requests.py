@@ -13,8 +13,8 @@ from starlette.requests import Request
 from ingress.models.catalog import Catalog
 from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.media import Media
-from ingress.request.parts import CHAT
 from schemas import settings
+from schemas.api.endpoints import CHAT, Endpoint
 from schemas.errors import HeadraceError
 from schemas.nodes import ServedModel
 from tests.unit import fakes
@@ -74,7 +74,7 @@ def media(web: FakeFetcher | None = None, known: Catalog | None = None, **config
 
 
 async def resolve(
-    document: dict[str, Any], web: FakeFetcher | None = None, endpoint: str = CHAT, **more: Any
+    document: dict[str, Any], web: FakeFetcher | None = None, endpoint: Endpoint = CHAT, **more: Any
 ) -> bytes:
     body = orjson.dumps(document)
     made = media(web, **more)

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from ingress.http.protocol import GONE
 from ingress.models.catalog import Catalog
 from ingress.request.media import MAX_URLS
-from ingress.request.parts import CHAT
+from schemas.api.endpoints import CHAT
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
 from schemas.nodes import ServedModel
 from tests.unit import fakes

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.request.parts import CHAT, COUNT_TOKENS, MESSAGES, RESPONSES
+from schemas.api.endpoints import CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, Endpoint
 from schemas.errors import HeadraceError
 from tests.unit.ingress.request.media_requests import (
     AT,
@@ -100,7 +100,7 @@ async def test_a_text_is_no_list_of_parts() -> None:
 
 
 @pytest.mark.parametrize("endpoint", [MESSAGES, COUNT_TOKENS])
-async def test_messages(endpoint: str) -> None:
+async def test_messages(endpoint: Endpoint) -> None:
     by_url = {"type": "image", "source": {"type": "url", "url": URL}}
     inline = {"type": "base64", "media_type": "image/png", "data": PICTURE}
     result = {"type": "tool_result", "tool_use_id": "t", "content": [by_url]}
@@ -153,17 +153,16 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=4),
     max_leaves=20,
 )
-ENDPOINTS = {CHAT: "messages", RESPONSES: "input", MESSAGES: "messages"}
 
 
 @given(
-    endpoint=st.sampled_from(list(ENDPOINTS)),
+    endpoint=st.sampled_from([CHAT, RESPONSES, MESSAGES]),
     content=st.lists(st.dictionaries(WORDS, VALUES, max_size=4) | VALUES, max_size=3),
     system=VALUES,
 )
-async def test_any_json(endpoint: str, content: list[Any], system: Any) -> None:
+async def test_any_json(endpoint: Endpoint, content: list[Any], system: Any) -> None:
     items = [{"role": "user", "content": content}]
-    document = {ENDPOINTS[endpoint]: items, "system": system}
+    document = {endpoint.api.prompt: items, "system": system}
     web = FakeFetcher(**{"http://a/": "is gone."})
     body = orjson.dumps(document)
     try:
