@@ -28,7 +28,8 @@ from fallback.credits.ledger import Balance, Entry, Insufficient, Ledger
 from fallback.node import ledger_login
 from schemas import subjects
 from schemas import usage as usages
-from schemas.bus import STREAM_NOT_FOUND, ApiError, Bus, BusError
+from schemas.bus import Bus, BusError, NotFound
+from schemas.jetstream import reading, streams
 from schemas.settings import Nats, SettingsError, load
 from schemas.usage import GROUPS, summed
 
@@ -124,7 +125,9 @@ class Desk:
             return []
         try:
             async with connected(self._fabric, "headrace-usage") as bus:
-                return [usages.record(row) for row in await usages.read(bus, since)]
+                messages = reading.read(bus, subjects.USAGE_STREAM, since=since)
+                found = [row async for message in messages for row in usages.rows(message)]
+                return [usages.record(row) for row in found]
         except (BusError, Unreachable) as fault:
             print(f"what workers served cannot be read here: {fault}", file=sys.stderr)
             return []
@@ -154,10 +157,8 @@ def desk(data: Path, config: Path | None, nats: str | None) -> Desk:
 async def _there(bus: Bus, login: Nats) -> None:
     """Raises NoBooks where there are none for `login`."""
     try:
-        await bus.api(f"STREAM.INFO.{subjects.CREDITS_STREAM}")
-    except ApiError as fault:
-        if fault.code != STREAM_NOT_FOUND:
-            raise
+        await streams.info(bus, subjects.CREDITS_STREAM)
+    except NotFound:
         raise NoBooks(
             f"there are no books at {login.shown} for the login {login.user!r}: the first fallback "
             "makes them, in the account of its section [ledger]. Name a login of that account (the "

@@ -30,10 +30,12 @@ from deploy.findings import (
 from deploy.nats import store as stores
 from deploy.nats.errors import StoreUnusable
 from deploy.status import console
-from deploy.survey import Surveyor, connected, consumers, dead_letters, seconds
+from deploy.survey import Surveyor, connected, consumers, dead_letters
 from schemas import bus as buses
 from schemas import subjects, topology
-from schemas.bus import ApiError, Bus, BusError, Message
+from schemas.bus import ApiError, Bus, BusError, Message, NotFound
+from schemas.jetstream import streams
+from schemas.jetstream.words import seconds
 from schemas.nodes import Card
 from schemas.settings import Nats, Settings, SettingsError, load
 
@@ -205,23 +207,22 @@ async def stream(bus: Bus, wanted: dict[str, Any]) -> tuple[Finding, float | Non
     name = wanted["name"]
     began = time.time()
     try:
-        info = await bus.api(f"STREAM.INFO.{name}")
-    except ApiError as fault:
-        if fault.code != buses.STREAM_NOT_FOUND:
-            return Finding("fail", f"stream {name}: {fault}", "see the broker's log"), None
+        info = await streams.info(bus, name)
+    except NotFound:
         return compare(f"stream {name}", wanted, None, "an ingress"), None
+    except ApiError as fault:
+        return Finding("fail", f"stream {name}: {fault}", "see the broker's log"), None
     ahead = seconds(info["ts"]) - (began + time.time()) / 2
     return compare(f"stream {name}", wanted, info["config"], "an ingress"), ahead
 
 
 async def last_error(bus: Bus, model: str) -> str:
     """The error header of the model's newest dead letter."""
-    asked = {"last_by_subj": subjects.dead(model)}
     try:
-        found = await bus.api(f"STREAM.MSG.GET.{subjects.DEAD_STREAM}", asked)
+        found = await streams.stored(bus, subjects.DEAD_STREAM, last_by_subj=subjects.dead(model))
     except ApiError:
         return "gone meanwhile"
-    headers = base64.b64decode(found["message"].get("hdrs", "")).decode(errors="replace")
+    headers = base64.b64decode(found.get("hdrs", "")).decode(errors="replace")
     for line in headers.splitlines():
         name, _, value = line.partition(":")
         if name == "Headrace-Error":

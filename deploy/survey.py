@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import orjson
 from deploy import configure, home
 from schemas import bus as buses
 from schemas import nodes, subjects
-from schemas.bus import STREAM_NOT_FOUND, ApiError, Bus, BusError, Message
+from schemas.bus import Bus, BusError, Message, NotFound
+from schemas.jetstream import streams
+from schemas.jetstream.words import seconds
 from schemas.jobs import CodecError
 from schemas.nodes import Card
 from schemas.settings import Nats, load
@@ -29,8 +30,6 @@ STALE = 3.5
 """Seconds after which a worker that fell silent is no longer shown."""
 REACH = 3.0
 """Seconds for the broker to let us in."""
-_FOUND_NONE = 10037
-"""err_code of a message that is not there (any more)."""
 
 
 class Unreachable(Exception):
@@ -165,7 +164,7 @@ def _latest(heard: dict[str, tuple[float, Any]], key: Any) -> tuple[Any, ...]:
 
 async def queues(bus: Bus) -> list[Queue]:
     """Every model and lane that has jobs or a consumer. Raises BusError."""
-    depths, now = await _depths(bus)
+    depths, now = await _counts(bus, subjects.JOBS_STREAM, subjects.ALL_JOBS)
     found = []
     for info in await consumers(bus):
         config, subject = info["config"], str(info["config"].get("filter_subject", ""))
@@ -195,19 +194,10 @@ async def queues(bus: Bus) -> list[Queue]:
 
 async def consumers(bus: Bus) -> list[dict[str, Any]]:
     """What the broker says of each consumer of the jobs; none without a stream."""
-    found: list[dict[str, Any]] = []
-    total = 1
-    while len(found) < total:
-        try:
-            page = await bus.api(f"CONSUMER.LIST.{subjects.JOBS_STREAM}", {"offset": len(found)})
-        except ApiError as fault:
-            if fault.code != STREAM_NOT_FOUND:
-                raise
-            return []
-        more = page.get("consumers") or []
-        found += more
-        total = int(page["total"]) if more else 0
-    return found
+    try:
+        return await streams.consumers(bus, subjects.JOBS_STREAM)
+    except NotFound:
+        return []
 
 
 async def dead_letters(bus: Bus) -> dict[str, int]:
@@ -218,27 +208,12 @@ async def dead_letters(bus: Bus) -> dict[str, int]:
     }
 
 
-async def _depths(bus: Bus) -> tuple[dict[str, int], float]:
-    return await _counts(bus, subjects.JOBS_STREAM, subjects.ALL_JOBS)
-
-
 async def _counts(bus: Bus, stream: str, wanted: str) -> tuple[dict[str, int], float]:
-    """Messages by subject, and the broker's time."""
-    counts: dict[str, int] = {}
-    total, now = 1, time.time()
-    while len(counts) < total:
-        asked = {"subjects_filter": wanted, "offset": len(counts)}
-        try:
-            info = await bus.api(f"STREAM.INFO.{stream}", asked)
-        except ApiError as fault:
-            if fault.code != STREAM_NOT_FOUND:
-                raise
-            break
-        now = seconds(info["ts"])
-        more = info["state"].get("subjects") or {}
-        counts |= more
-        total = int(info.get("total", 0)) if more else 0
-    return counts, now
+    """Messages by subject, and the broker's time; none without a stream."""
+    try:
+        return await streams.counts(bus, stream, wanted)
+    except NotFound:
+        return {}, time.time()
 
 
 async def _oldest(bus: Bus, subject: str, info: dict[str, Any], now: float) -> float | None:
@@ -247,22 +222,14 @@ async def _oldest(bus: Bus, subject: str, info: dict[str, Any], now: float) -> f
 
 
 async def _age(bus: Bus, subject: str, since: int, now: float) -> float | None:
-    asked = {"seq": since, "next_by_subj": subject}
     try:
-        found = await bus.api(f"STREAM.MSG.GET.{subjects.JOBS_STREAM}", asked)
-    except ApiError as fault:
-        if fault.code != _FOUND_NONE:
-            raise
+        found = await streams.stored(bus, subjects.JOBS_STREAM, seq=since, next_by_subj=subject)
+    except NotFound:
         return None
-    return max(0.0, now - seconds(found["message"]["time"]))
+    return max(0.0, now - seconds(found["time"]))
 
 
 def version(bus: Bus) -> str:
     """``2.15.1``; the client dresses it up."""
     found = re.search(r"\d+\.\d+\.\d+", bus.server_version)
     return found[0] if found else bus.server_version
-
-
-def seconds(stamp: str) -> float:
-    """Unix time of one of the broker's RFC 3339 stamps."""
-    return datetime.fromisoformat(stamp).timestamp()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from fallback.engine import CloudEngine
-from fallback.overdue import Wants
+from fallback.overdue import OverduePuller
 from fallback.policy import Routes
 from schemas import metrics, settings, subjects
 from schemas.api import endpoints
@@ -42,7 +42,7 @@ class CloudDesk:
         self._busy = 0
         self._open = False
         self.models = tuple(self._offers())
-        self._wants = Wants(bus, routes, self._free, self._take)
+        self._overdue = OverduePuller(bus, routes, self._free, self._take)
         self._pullers = [self._puller(model) for model in routes.models()]
 
     @property
@@ -64,15 +64,15 @@ class CloudDesk:
         """Pull afresh on a new connection."""
         if not self._open:
             return
-        await self._wants.close()
-        await self._wants.open()
+        await self._overdue.close()
+        await self._overdue.open()
         for puller in self._pullers:
             await puller.open()
 
     async def drain(self) -> None:
         """Take nothing more; calls that run go on."""
         self._open = False
-        await self._wants.close()
+        await self._overdue.close()
         for puller in self._pullers:
             await puller.close()
 
@@ -80,7 +80,7 @@ class CloudDesk:
         await self.engine.close()
 
     def heal(self, now: float) -> None:
-        self._wants.heal(now)
+        self._overdue.heal(now)
         for puller in self._pullers:
             puller.heal(now)
 
@@ -91,7 +91,7 @@ class CloudDesk:
     def release(self) -> None:
         self._busy -= 1
         metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
-        self._wants.fill()
+        self._overdue.fill()
         for puller in self._pullers:  # its own alone would fill itself
             puller.fill()
 

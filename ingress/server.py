@@ -26,6 +26,7 @@ from ingress.models.routes import Routes
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import Bus, BusDenied, BusError
+from schemas.jetstream import streams
 from schemas.settings import Settings
 
 log = structlog.get_logger("ingress")
@@ -165,7 +166,7 @@ async def _ensure(bus: Bus, config: Settings) -> None:
     """Streams, however long JetStream takes to come up. Raises BusDenied."""
     while True:
         try:
-            await bus.ensure_streams(topology.streams(config.jobs, config.nats.replicas))
+            await streams.ensure(bus, topology.streams(config.jobs, config.nats.replicas))
         except BusDenied:
             raise
         except BusError as fault:

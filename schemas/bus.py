@@ -29,6 +29,7 @@ __all__ = [
     "BusError",
     "BusFull",
     "Message",
+    "NotFound",
     "Subscription",
     "connect",
 ]
@@ -44,8 +45,8 @@ _AFTERGLOW = 10.0
 _DENIED = re.compile('permissions violation for (?:publish|subscription) to "([^"]+)"', re.I)
 _NOBODY = "503"
 """The broker's status for a question that nobody hears, as after a restart for a moment."""
-STREAM_NOT_FOUND = 10059
-CONSUMER_NOT_FOUND = 10014
+_NOT_FOUND = 404
+"""JetStream's code for whatever is not there; its err_code says what it is."""
 
 
 class BusError(Exception):
@@ -61,11 +62,14 @@ class BusDenied(BusError):
 
 
 class ApiError(BusError):
-    """JetStream said no. `code` is its err_code."""
+    """JetStream said no."""
 
     def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
         super().__init__(f"{subject}: {error.get('description', 'refused')}")
-        self.code = int(error.get("err_code", 0))
+
+
+class NotFound(ApiError):
+    """There is no such stream, consumer or message."""
 
 
 class Bus:
@@ -212,28 +216,6 @@ class Bus:
         payload = orjson.dumps(body) if body is not None else b""
         return _said(verb, await self.request(f"$JS.API.{verb}", payload, timeout))
 
-    async def ensure_streams(self, wanted: list[dict[str, Any]]) -> None:
-        """Create the streams that are missing and update those that differ."""
-        for config in wanted:
-            name = config["name"]
-            try:
-                have = (await self.api(f"STREAM.INFO.{name}"))["config"]
-            except ApiError as fault:
-                if fault.code != STREAM_NOT_FOUND:
-                    raise
-                await self.api(f"STREAM.CREATE.{name}", config)
-                continue
-            if any(have.get(key) != value for key, value in config.items()):
-                await self.api(f"STREAM.UPDATE.{name}", {**have, **config})
-
-    async def ensure_consumer(self, stream: str, config: dict[str, Any]) -> None:
-        """Idempotent: the broker creates, updates or leaves as it is."""
-        name, subject = config["durable_name"], config["filter_subject"]
-        await self.api(
-            f"CONSUMER.CREATE.{stream}.{name}.{subject}",
-            {"stream_name": stream, "config": {**config, "name": name}},
-        )
-
     async def serve(
         self, name: str, description: str, metadata: dict[str, str], version: str
     ) -> None:
@@ -266,7 +248,8 @@ class Bus:
 def _said(subject: str, answer: Message) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(answer.data)
     if "error" in found:
-        raise ApiError(subject, found["error"])
+        error = found["error"]
+        raise (NotFound if error.get("code") == _NOT_FOUND else ApiError)(subject, error)
     return found
 
 

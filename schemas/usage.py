@@ -3,8 +3,6 @@ the stream ``USAGE``. What providers served is in the books of credits, entry by
 
 from __future__ import annotations
 
-import asyncio
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,14 +11,11 @@ from typing import Any
 import orjson
 import structlog
 
-from schemas import subjects, topology
-from schemas.bus import Bus, BusError, Message
+from schemas.bus import Message
 from schemas.jobs import CodecError
 
 log = structlog.get_logger("usage")
 
-PATIENCE = 5.0
-"""Seconds without a message after which a reading has failed."""
 _FIELDS = 10
 _NAMES = 5
 
@@ -104,51 +99,11 @@ def _row(fields: Any) -> Served:
     return row
 
 
-async def read(bus: Bus, since: float) -> list[Served]:
-    """All rows that were handed over `since` (Unix seconds). What is none is passed over, as it
-    would be there for a year. Raises BusError."""
-    heard: asyncio.Queue[Message] = asyncio.Queue()
-    name, inbox = f"read-{secrets.token_hex(6)}", f"{bus.inbox}.u.{secrets.token_hex(6)}"
-    subscription = await bus.subscribe(inbox, heard.put_nowait)
-    stream = subjects.USAGE_STREAM
+def rows(message: Message) -> list[Served]:
+    """Those of a message of the stream. One that has none is passed over, as it would be there for
+    a year."""
     try:
-        made = await bus.api(f"CONSUMER.CREATE.{stream}.{name}", _reader(name, since))
-        left: int = made["num_pending"]
-        request = {"batch": left, "no_wait": True}
-        if left:
-            bus.post(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", orjson.dumps(request), inbox)
-        found: list[Served] = []
-        for _ in range(left):
-            message = await _next(heard)
-            try:
-                found += unpack(message.data)
-            except CodecError as fault:
-                log.warning("usage.undecodable", subject=message.subject, error=str(fault))
-        return found
-    finally:
-        await subscription.stop()
-
-
-def _reader(name: str, since: float) -> dict[str, Any]:
-    start = datetime.fromtimestamp(max(0.0, since), UTC).isoformat()
-    config = {
-        "name": name,
-        "deliver_policy": "by_start_time",
-        "opt_start_time": start,
-        "ack_policy": "none",
-        "mem_storage": True,
-        "num_replicas": 1,
-        "inactive_threshold": 10 * topology.NS,
-    }
-    return {"stream_name": subjects.USAGE_STREAM, "config": config}
-
-
-async def _next(heard: asyncio.Queue[Message]) -> Message:
-    try:
-        async with asyncio.timeout(PATIENCE):
-            message = await heard.get()
-    except TimeoutError:
-        raise BusError("the broker fell silent while usage was read") from None
-    if message.headers and "Status" in message.headers:
-        raise BusError(f"usage cannot be read: {message.headers.get('Description', 'refused')}")
-    return message
+        return unpack(message.data)
+    except CodecError as fault:
+        log.warning("usage.undecodable", subject=message.subject, error=str(fault))
+        return []

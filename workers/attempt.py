@@ -13,8 +13,8 @@ from typing import Any
 from schemas import frames, metrics, subjects
 from schemas.bus import Bus, BusError
 from schemas.frames import End, Kind
+from schemas.jetstream.words import NAK, TERM
 from schemas.jobs import Job
-from workers.consumer import NAK, TERM
 
 PIECE = 256 * 1024
 """Bytes of answer in one frame at most: the broker takes messages of 2 MB."""

@@ -12,11 +12,11 @@ import structlog
 from schemas import frames, jobs, metrics, subjects
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Control, End, Op
+from schemas.jetstream.words import ACK, IN_PROGRESS, NAK, TERM
 from schemas.jobs import CodecError, Job
 from schemas.settings import Settings
 from workers.attempt import Attempt, Reason, Withdrawn
 from workers.body import fetch
-from workers.consumer import ACK, IN_PROGRESS, NAK, TERM
 from workers.engines.base import EngineFault
 
 log = structlog.get_logger("runner")

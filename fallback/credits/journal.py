@@ -9,20 +9,20 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import structlog
 
-from fallback import feed
 from fallback.credits import entries
 from fallback.credits.entries import Entry, Kind, Usage
 from fallback.credits.state import View
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
+from schemas.jetstream import reading, streams
+from schemas.jetstream.words import seconds
 
 log = structlog.get_logger("ledger")
 
@@ -84,15 +84,15 @@ class Books:
         self._known: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0
-        self._follower = feed.Follower(bus, self._read)
+        self._follower = reading.Follower(bus, subjects.CREDITS_STREAM, self._read)
         self._older: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Raises BusError."""
-        await self._bus.ensure_streams([topology.credits(self._replicas)])
-        info = await self._info()
+        await streams.ensure(self._bus, [topology.credits(self._replicas)])
+        info = await streams.info(self._bus, subjects.CREDITS_STREAM)
         last = int(info["state"]["last_seq"])
-        self.horizon = datetime.fromisoformat(info["ts"]).timestamp() - WINDOW
+        self.horizon = seconds(info["ts"]) - WINDOW
         if not await self._follower.open(self.horizon, last):
             self.view.seq = last
         try:
@@ -139,16 +139,15 @@ class Books:
 
     async def last(self, account: str) -> Last:
         """The account as it is now."""
-        subject = f"$JS.API.DIRECT.GET.{subjects.CREDITS_STREAM}.{subjects.credits(account)}"
+        subject = subjects.credits(account)
 
-        def read(timeout: float) -> Awaitable[Message]:
-            return self._bus.request(subject, timeout=timeout)
+        def read(timeout: float) -> Awaitable[tuple[int, bytes] | None]:
+            return streams.newest(self._bus, subjects.CREDITS_STREAM, subject, timeout)
 
         found = await _tried(read, READ_PATIENCE, "read")
-        headers = found.headers or {}
-        if "Nats-Sequence" not in headers:
+        if found is None:
             return Last()
-        last = Last(int(headers["Nats-Sequence"]), int(orjson.loads(found.data)["val"]))
+        last = Last(found[0], int(orjson.loads(found[1])["val"]))
         self._know(account, last)
         return last
 
@@ -182,31 +181,22 @@ class Books:
 
     async def history(self, account: str, since: float, limit: int) -> AsyncGenerator[Entry, None]:
         newest: deque[Entry] = deque(maxlen=limit or None)
-        try:
-            async with aclosing(feed.read(self._bus, account, since)) as found:
+        with _readable():
+            async with aclosing(_entries(self._bus, account, since)) as found:
                 async for entry in found:
                     if limit:
                         newest.append(entry)
                     else:
                         yield entry
-        except BusError as fault:
-            raise LedgerError(f"the credits cannot be read: {fault}") from None
         for entry in newest:
             yield entry
 
     async def accounts(self) -> list[str]:
         """Everybody who has an entry, in order."""
-        found: dict[str, int] = {}
-        total = 1
-        while len(found) < total:
-            asked = {"subjects_filter": subjects.ALL_CREDITS, "offset": len(found)}
-            try:
-                info = await self._info(asked)
-            except BusError as fault:
-                raise LedgerError(f"the credits cannot be read: {fault}") from None
-            more = info["state"].get("subjects") or {}
-            found |= more
-            total = int(info.get("total", 0)) if more else 0
+        with _readable():
+            found, _ = await streams.counts(
+                self._bus, subjects.CREDITS_STREAM, subjects.ALL_CREDITS
+            )
         return sorted(map(subjects.account_of, found))
 
     async def recall(self, account: str, job: str, since: float) -> None:
@@ -219,10 +209,8 @@ class Books:
 
     async def fresh(self) -> None:
         """Wait until the view holds all that was written before this call."""
-        try:
-            info = await self._info()
-        except BusError as fault:
-            raise LedgerError(f"the credits cannot be read: {fault}") from None
+        with _readable():
+            info = await streams.info(self._bus, subjects.CREDITS_STREAM)
         await self.reached(int(info["state"]["last_seq"]))
 
     async def settled(self, stored: Stored) -> None:
@@ -251,10 +239,8 @@ class Books:
         if self._older is not None:
             await self._older
 
-    async def _info(self, asked: dict[str, Any] | None = None) -> dict[str, Any]:
-        return await self._bus.api(f"STREAM.INFO.{subjects.CREDITS_STREAM}", asked)
-
-    def _read(self, entry: Entry) -> None:
+    def _read(self, message: Message) -> None:
+        entry = entries.parse(message)
         self.view.apply(entry)
         self._know(entry.account, Last(entry.seq, entry.balance))
         while self._waiting and self._waiting[0][0] <= entry.seq:
@@ -271,7 +257,7 @@ class Books:
         older = View()
         while last > 0:
             try:
-                async with aclosing(feed.read(self._bus, after=older.seq)) as found:
+                async with aclosing(_entries(self._bus, after=older.seq)) as found:
                     async for entry in found:
                         if entry.seq > last:
                             break
@@ -281,9 +267,30 @@ class Books:
                 break
             except BusError as fault:
                 log.warning("ledger.older_unread", error=str(fault))
-                await asyncio.sleep(feed.PAUSE)
+                await asyncio.sleep(reading.PAUSE)
         older.forget(math.inf)
         self.view.adopt(older)
+
+
+async def _entries(
+    bus: Bus, account: str = "", since: float = 0.0, after: int = 0
+) -> AsyncGenerator[Entry, None]:
+    """Of `account` or of all, as `reading.read` goes through them. Raises BusError."""
+    subject = subjects.credits(account) if account else ""
+    found = reading.read(bus, subjects.CREDITS_STREAM, subject=subject, since=since, after=after)
+    async with aclosing(found):
+        async for message in found:
+            with contextlib.suppress(ValueError):  # not of a counter: cannot be, says the stream
+                yield entries.parse(message)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """The bus's faults are the ledger's. Raises LedgerError."""
+    try:
+        yield
+    except BusError as fault:
+        raise LedgerError(f"the credits cannot be read: {fault}") from None
 
 
 async def _tried(ask: Callable[[float], Awaitable[T]], patience: float, done: str) -> T:

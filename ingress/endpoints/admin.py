@@ -29,6 +29,7 @@ from schemas.errors import (
     NoWorker,
     Unavailable,
 )
+from schemas.jetstream import reading
 from schemas.usage import GROUPS, summed
 
 MOST = 10_000
@@ -93,7 +94,8 @@ async def usage(request: Request) -> Response:
     account, since = request.query_params.get("account", ""), _since(request, "7d")
     here = _admin(request)
     try:
-        rows = await usages.read(here.bus, since)
+        messages = reading.read(here.bus, subjects.USAGE_STREAM, since=since)
+        rows = [row async for message in messages for row in usages.rows(message)]
     except BusError as fault:
         raise Unavailable(f"Usage cannot be read now: {fault}.", retry_after=1) from None
     served = [usages.record(row) for row in rows if account in ("", row.account)]

@@ -21,6 +21,7 @@ from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.frames import Op, pack_control
+from schemas.jetstream import streams
 from schemas.jobs import LOCAL as LOCAL_TAG
 from schemas.jobs import Job
 from schemas.settings import Settings
@@ -207,7 +208,7 @@ class Dispatch:
 
     async def _stored_still(self, sequence: int) -> bool:
         try:
-            await self._bus.api(f"STREAM.MSG.GET.{subjects.JOBS_STREAM}", {"seq": sequence})
+            await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
         except ApiError:
             return False
         return True
@@ -229,9 +230,7 @@ class Dispatch:
     async def _delete(self, sequence: int) -> None:
         """Best effort: if a holder has it after all, its claim is answered `gone`."""
         with suppress(BusError):
-            await self._bus.api(
-                f"STREAM.MSG.DELETE.{subjects.JOBS_STREAM}", {"seq": sequence, "no_erase": True}
-            )
+            await streams.delete(self._bus, subjects.JOBS_STREAM, sequence)
 
     async def _reachable(self) -> None:
         until = time.monotonic() + AWAY_PATIENCE

@@ -16,6 +16,7 @@ from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from schemas import errors, nodes, subjects
 from schemas.bus import Bus, Message
+from schemas.jetstream import streams
 from schemas.jobs import CodecError
 from schemas.settings import Settings
 
@@ -50,14 +51,9 @@ class Watch:
 
     async def learn(self) -> None:
         """Models that have a consumer are known, whoever serves them now."""
-        offset, total = 0, 1
-        while offset < total:
-            page = await self._bus.api(f"CONSUMER.LIST.{subjects.JOBS_STREAM}", {"offset": offset})
-            found = page.get("consumers") or []
-            for consumer in found:
-                if model := (consumer["config"].get("metadata") or {}).get("headrace.model"):
-                    self._catalog.know(model)
-            total, offset = page["total"], offset + max(1, len(found))
+        for consumer in await streams.consumers(self._bus, subjects.JOBS_STREAM):
+            if model := (consumer["config"].get("metadata") or {}).get("headrace.model"):
+                self._catalog.know(model)
 
     def close(self) -> None:
         for task in self._tasks:

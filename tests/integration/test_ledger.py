@@ -18,6 +18,7 @@ from fallback.credits.ledger import Balance, Insufficient, Ledger, Reservation
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import ApiError, Bus, BusError
+from schemas.jetstream import streams
 from schemas.settings import Jobs, Nats
 from tests.unit.fallback.credits.counter_stream import usage
 
@@ -212,7 +213,7 @@ async def test_without_the_stream_an_entry_is_a_fault_of_the_bus(bus: Bus) -> No
 
 
 async def test_jobs_are_no_counters(bus: Bus) -> None:
-    await bus.ensure_streams(topology.streams(Jobs(), 1))
+    await streams.ensure(bus, topology.streams(Jobs(), 1))
     with pytest.raises(ApiError, match="counters is disabled"):
         await bus.store("jobs.a.i", {"Nats-Incr": "+1"})
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas.bus import Bus
 from schemas.errors import HeadraceError
+from schemas.jetstream import words
 
 ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
@@ -23,11 +25,23 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "tests"}
 BUS = {"schemas/bus.py", "schemas/client.py"}
-"""The bus, and its connection: all that speaks to the broker."""
+"""The bus, and its connection."""
+BROKER = {*BUS, *(f"schemas/jetstream/{name}.py" for name in ("streams", "pulls", "reading"))}
+"""All of the contract that speaks to the broker; the rest of it says what is to be said."""
+GRANTS = "deploy/nats/config.py"
+"""Who may ask JetStream what, as the broker is told."""
 INPUT_OUTPUT = {
     "aiohttp", "ftplib", "httptools", "httpx", "http", "requests", "select", "selectors", "smtplib",
     "socket", "socketserver", "ssl", "starlette", "subprocess", "telnetlib", "urllib", "uvicorn",
 }  # fmt: skip
+
+SENDING = {
+    "open_connection", "start_server", "create_connection", "create_server",
+    *(name for name, found in vars(Bus).items() if callable(found) and name[0] != "_"),
+} - {"close", "flush"}  # fmt: skip
+"""What opens a stream of bytes, and every method of the bus but those that files have, too."""
+WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+API = ("$JS.API.", "STREAM.", "CONSUMER.")
 
 
 @dataclass(frozen=True)
@@ -84,27 +98,61 @@ def test_only_the_bus_imports_the_brokers_client() -> None:
     assert importers == BUS
 
 
-def test_the_contract_does_no_input_or_output_beside_the_bus() -> None:
-    wrong = {
-        (module.path, name)
-        for module in modules("schemas")
-        if module.path not in BUS
-        for name in module.imports()
-        if name in INPUT_OUTPUT
-    }
-    assert not wrong
+def sends_and_receives(module: Module) -> set[str]:
+    """What in a module does input or output: it imports what can, waits for it, or has the bus."""
+    found = {name for name in module.imports() if name in INPUT_OUTPUT}
+    for node in ast.walk(module.tree):
+        if isinstance(node, WAITING):
+            found.add(type(node).__name__)
+        elif isinstance(node, ast.Name) and node.id == "Bus":
+            found.add("Bus")
+        elif isinstance(node, ast.Attribute) and node.attr in SENDING:
+            found.add(ast.unparse(node))
+    return found
 
 
-def test_the_contract_opens_no_streams_beside_the_bus() -> None:
-    opened = {
-        (module.path, node.attr)
-        for module in modules("schemas")
-        if module.path not in BUS
+def test_the_contract_does_no_input_or_output_but_where_it_is_named_for_it() -> None:
+    found = {module.path: sends_and_receives(module) for module in modules("schemas")}
+    assert not {path: what for path, what in found.items() if what and path not in BROKER}
+    assert {path for path, what in found.items() if what} == BROKER
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bus.post('usage.in-1', b'')",
+        "def read(bus: Bus) -> None: ...",
+        "async def read(): ...",
+        "heard = bus.subscribe('usage.*', print)",
+        "import aiohttp",
+        "asyncio.open_connection('127.0.0.1', 4222)",
+    ],
+)
+def test_input_and_output_would_be_found(line: str) -> None:
+    assert sends_and_receives(Module("schemas/usage.py", ast.parse(line)))
+
+
+def test_only_jetstream_speaks_the_brokers_api() -> None:
+    speakers = {
+        module.path
+        for module in every()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Attribute)
-        and node.attr in ("open_connection", "start_server", "create_connection", "create_server")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if node.value.startswith(API)
     }
-    assert not opened
+    assert speakers == {"schemas/bus.py", "schemas/jetstream/streams.py", GRANTS}
+
+
+def test_the_words_of_an_ack_stand_in_one_place() -> None:
+    said = {words.ACK, words.NAK, words.TERM, words.IN_PROGRESS, words.ACK_AND_ASK}
+    speakers = {
+        module.path
+        for module in every()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and node.value in said
+    }
+    later = {"ingress/jobs/ticket.py"}
+    assert speakers - later == {"schemas/jetstream/words.py"}
 
 
 def raised(module: Module) -> set[str]:

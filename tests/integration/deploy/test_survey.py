@@ -16,6 +16,8 @@ from deploy.nats.broker import Broker
 from deploy.survey import Queue, Surveyor, Unreachable
 from schemas import subjects, topology
 from schemas.bus import Bus, Message
+from schemas.jetstream import streams
+from schemas.jetstream.words import seconds
 from schemas.nodes import Card, EngineState, ServedModel
 from schemas.settings import Jobs, Nats
 
@@ -37,9 +39,9 @@ async def bus(broker: Broker) -> AsyncIterator[Bus]:
 @pytest.fixture
 async def queue(bus: Bus) -> Bus:
     """Streams and one consumer as the processes make them."""
-    await bus.ensure_streams(topology.streams(Jobs(), 1))
-    await bus.ensure_consumer(
-        subjects.JOBS_STREAM, topology.consumer(MODEL, subjects.INTERACTIVE, 3.0, 1)
+    await streams.ensure(bus, topology.streams(Jobs(), 1))
+    await streams.ensure_consumer(
+        bus, subjects.JOBS_STREAM, topology.consumer(MODEL, subjects.INTERACTIVE, 3.0, 1)
     )
     return bus
 
@@ -82,15 +84,15 @@ async def test_the_oldest_is_the_first_that_waits(queue: Bus) -> None:
     await pull(queue, 1)
     assert (await survey.queues(queue))[0].oldest is None
     await publish(queue, subjects.jobs("other", "b"))
-    between = survey.seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
+    between = seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
     await publish(queue, SUBJECT)
-    now = survey.seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
+    now = seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
     other, mine = sorted(await survey.queues(queue), key=lambda each: each.model == MODEL)
     assert (other.model, other.lane, other.depth, other.served) == ("other", "b", 1, False)
     assert mine.oldest is not None
     assert other.oldest is not None
     assert mine.oldest < other.oldest
-    after = survey.seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
+    after = seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
     assert mine.oldest <= after - between
     assert now >= between
 
@@ -106,7 +108,7 @@ async def test_jobs_that_were_given_back_count_as_retried(queue: Bus) -> None:
 async def test_more_consumers_than_one_page(queue: Bus) -> None:
     for number in range(300):
         config = topology.consumer(f"m{number}", subjects.BATCH, 3.0, 1)
-        await queue.ensure_consumer(subjects.JOBS_STREAM, config)
+        await streams.ensure_consumer(queue, subjects.JOBS_STREAM, config)
     found = await survey.queues(queue)
     assert len({each.model for each in found}) == 301
 
@@ -177,7 +179,7 @@ async def test_what_differs(broker: Broker, queue: Bus) -> None:
     info: dict[str, Any] = await queue.api("STREAM.INFO.JOBS")
     await queue.api("STREAM.UPDATE.JOBS", {**info["config"], "max_msgs_per_subject": 7})
     config = topology.consumer(MODEL, subjects.INTERACTIVE, 9.0, 1)
-    await queue.ensure_consumer(subjects.JOBS_STREAM, config)
+    await streams.ensure_consumer(queue, subjects.JOBS_STREAM, config)
     await publish(queue, subjects.dead(MODEL), Headrace_Error="it burnt")
     served = (
         ServedModel(MODEL, "a", "echo", 1),

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import orjson
 import pytest
 
-from fallback import overdue as wants_module
-from fallback.overdue import Wants
+from fallback import overdue
+from fallback.overdue import OverduePuller
 from fallback.policy import Routes
 from schemas import subjects
 from schemas.bus import Message
@@ -27,10 +28,10 @@ class OverdueSetup:
         self.slots = slots
         self.taken: list[Message] = []
         routes = Routes([Route(name="chat", model="echo", providers=["p/x"])])
-        self.wants = Wants(bus, routes, lambda: self.slots - len(self.taken), self._take)
+        self.puller = OverduePuller(bus, routes, lambda: self.slots - len(self.taken), self._take)
 
-    def _take(self, source: Wants, got: Message) -> None:
-        assert source is self.wants
+    def _take(self, source: OverduePuller, got: Message) -> None:
+        assert source is self.puller
         self.taken.append(got)
 
     def call(self, job: str = "j1", model: str = "echo") -> None:
@@ -40,12 +41,16 @@ class OverdueSetup:
         """The broker gives a job; returns its ack subject."""
         ack = fakes.ack(1, sequence)
         job = fakes.job(**{"tags": CHAT, **changed})
-        self.wants._receive(message("jobs.echo.i", job.pack(), reply=ack))
+        self.bus.deliver(message(self.inbox, job.pack(), reply=ack))
         return ack
 
     def empty(self) -> None:
-        inbox = f"{self.bus.inbox}.w.echo"
-        self.bus.deliver(message(inbox, b"", headers={"Status": "404"}))
+        self.bus.deliver(message(self.inbox, b"", headers={"Status": "404"}))
+
+    @property
+    def inbox(self) -> str:
+        """Where the last pull is answered."""
+        return [post.reply for post in self.bus.posts if post.subject == NEXT][-1]
 
     @property
     def pulls(self) -> int:
@@ -58,7 +63,7 @@ class OverdueSetup:
 @pytest.fixture
 async def setup(bus: FakeBus) -> OverdueSetup:
     made = OverdueSetup(bus)
-    await made.wants.open()
+    await made.puller.open()
     return made
 
 
@@ -114,7 +119,7 @@ async def test_at_the_queues_end_all_is_put_back(setup: OverdueSetup) -> None:
 async def test_it_does_not_look_for_ever(
     setup: OverdueSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wants_module, "LOOK", 3)
+    monkeypatch.setattr(overdue, "LOOK", 3)
     setup.call()
     acks = [setup.answer(number, id=f"{number:032x}", claim_by=LATER) for number in range(1, 4)]
     assert setup.verdicts() == [(ack, b"-NAK") for ack in acks]
@@ -126,9 +131,9 @@ async def test_a_call_that_finds_no_slot_is_answered_when_one_is_free(setup: Ove
     setup.call()
     assert setup.pulls == 0
     setup.slots = 1
-    setup.wants.fill()
+    setup.puller.fill()
     assert setup.pulls == 1
-    setup.wants.fill()
+    setup.puller.fill()
     assert setup.pulls == 1
 
 
@@ -138,9 +143,9 @@ async def test_one_that_is_too_old_is_not(
     setup.slots = 0
     setup.call()
     setup.slots = 1
-    now = time.monotonic() + wants_module.FRESH
+    now = time.monotonic() + overdue.FRESH
     monkeypatch.setattr("fallback.overdue.time.monotonic", lambda: now)
-    setup.wants.fill()
+    setup.puller.fill()
     assert setup.pulls == 0
 
 
@@ -153,7 +158,7 @@ async def test_what_comes_while_all_slots_are_taken_goes_back(setup: OverdueSetu
 
 async def test_what_is_no_job_goes_back(setup: OverdueSetup) -> None:
     setup.call()
-    setup.wants._receive(message("jobs.echo.i", b"x", reply=fakes.ack()))
+    setup.bus.deliver(message(setup.inbox, b"x", reply=fakes.ack()))
     assert setup.verdicts() == [(fakes.ack(), b"-NAK")]
     setup.call("j2")
     setup.call("j3")
@@ -163,6 +168,30 @@ async def test_what_is_no_job_goes_back(setup: OverdueSetup) -> None:
 async def test_closed_it_lets_go_of_everything(setup: OverdueSetup) -> None:
     setup.call()
     ack = setup.answer(1, claim_by=LATER)
-    await setup.wants.close()
+    await setup.puller.close()
     assert setup.verdicts() == [(ack, b"-NAK")]
     assert setup.bus.subscriptions == []
+
+
+async def test_a_look_whose_answer_was_lost_is_forgotten(setup: OverdueSetup) -> None:
+    setup.slots = 1
+    setup.call("j1")
+    ack = setup.answer(1, claim_by=LATER)  # one behind it is looked for
+    setup.call("j2")
+    assert setup.pulls == 2, "its slot is spoken for"
+    now = asyncio.get_running_loop().time()
+    setup.puller.heal(now + 1.9)
+    assert setup.verdicts() == []
+    setup.puller.heal(now + 2.5)
+    assert setup.verdicts() == [(ack, b"-NAK")]
+    setup.puller.fill()
+    assert setup.pulls == 3
+
+
+async def test_what_a_connection_before_asked_for_goes_back(setup: OverdueSetup) -> None:
+    setup.call()
+    late, inbox = setup.bus.subscriptions[0].handler, setup.inbox
+    await setup.puller.close()
+    await setup.puller.open()
+    late(message(inbox, fakes.job(tags=CHAT).pack(), reply=fakes.ack()))
+    assert (setup.taken, setup.verdicts()) == ([], [(fakes.ack(), b"-NAK")])

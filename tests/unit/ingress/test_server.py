@@ -15,7 +15,7 @@ from structlog.testing import LogCapture
 from ingress import server as servers
 from ingress.server import Ingress, ListenFailed
 from schemas import subjects
-from schemas.bus import ApiError, BusError
+from schemas.bus import BusError, NotFound
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, card, message
@@ -29,7 +29,7 @@ A = Holder("a", 1)
 
 def jetstream(verb: str, _: Any) -> dict[str, Any]:
     if verb.startswith("STREAM.INFO"):
-        raise ApiError(verb, {"err_code": 10059, "description": "stream not found"})
+        raise NotFound(verb, {"description": "stream not found"})
     if verb.startswith("CONSUMER.LIST"):
         known = {"config": {"metadata": {"headrace.model": "absent"}}}
         return {"total": 1, "consumers": [known]}

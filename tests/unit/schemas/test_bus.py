@@ -11,10 +11,8 @@ import pytest
 from nats import errors as nats_errors
 
 from schemas import bus as buses
-from schemas import topology
-from schemas.bus import ApiError, Bus, BusError, BusFull, Message
+from schemas.bus import ApiError, Bus, BusError, BusFull, Message, NotFound
 from schemas.client import DirectClient, Handler
-from schemas.settings import Jobs
 from tests.unit import fakes
 
 
@@ -146,12 +144,15 @@ async def test_every_fault_of_a_question_is_a_bus_error(
         await real.api("INFO")
 
 
-async def test_api_raises_what_jetstream_refuses(real: Bus, client: FakeClient) -> None:
-    refusal = {"error": {"code": 400, "err_code": 10059, "description": "stream not found"}}
+@pytest.mark.parametrize(("code", "kind"), [(400, ApiError), (404, NotFound), (503, ApiError)])
+async def test_api_raises_what_jetstream_refuses(
+    real: Bus, client: FakeClient, code: int, kind: type[ApiError]
+) -> None:
+    refusal = {"error": {"code": code, "err_code": 10059, "description": "stream not found"}}
     client.answer = lambda subject, payload: orjson.dumps(refusal)
     with pytest.raises(ApiError, match=r"STREAM.INFO.X: stream not found") as caught:
         await real.api("STREAM.INFO.X")
-    assert caught.value.code == buses.STREAM_NOT_FOUND
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(
@@ -224,45 +225,6 @@ async def test_settle_waits_for_the_socket(real: Bus, client: FakeClient) -> Non
     assert client.waits == 1
     client.fault = ConnectionResetError("gone")
     await real.settle()  # buffered from now on
-
-
-async def test_streams_are_made_mended_or_left(real: Bus, client: FakeClient) -> None:
-    jobs, dead = topology.streams(Jobs(), 1)[:2]
-    missing = {"error": {"err_code": buses.STREAM_NOT_FOUND, "description": "stream not found"}}
-
-    def answer(subject: str, _: bytes) -> bytes:
-        if subject.endswith("INFO.JOBS"):
-            return orjson.dumps(missing)
-        have = {**dead, "max_age": 1, "broker_default": True}
-        return orjson.dumps({"config": have})
-
-    client.answer = answer
-    await real.ensure_streams([jobs, dead])
-    assert [verb for verb, _ in client.calls] == [
-        "STREAM.INFO.JOBS", "STREAM.CREATE.JOBS", "STREAM.INFO.DEAD", "STREAM.UPDATE.DEAD",
-    ]  # fmt: skip
-    assert client.calls[3][1] == {**dead, "broker_default": True}
-
-    client.calls.clear()
-    client.answer = lambda subject, _: orjson.dumps(
-        {"config": {**(jobs if subject.endswith("JOBS") else dead), "more": 1}}
-    )
-    await real.ensure_streams([jobs, dead])
-    assert [verb for verb, _ in client.calls] == ["STREAM.INFO.JOBS", "STREAM.INFO.DEAD"]
-
-
-async def test_a_stream_that_cannot_be_asked_for_is_a_fault(real: Bus, client: FakeClient) -> None:
-    client.answer = lambda subject, payload: orjson.dumps({"error": {"err_code": 10008}})
-    with pytest.raises(ApiError):
-        await real.ensure_streams(topology.streams(Jobs(), 1))
-    assert len(client.calls) == 1
-
-
-async def test_a_consumer_is_made_under_its_name(real: Bus, client: FakeClient) -> None:
-    await real.ensure_consumer("JOBS", topology.consumer("m", "i", 3, 1))
-    ((verb, body),) = client.calls
-    assert verb == "CONSUMER.CREATE.JOBS.m-i.jobs.m.i"
-    assert (body["stream_name"], body["config"]["name"]) == ("JOBS", "m-i")
 
 
 async def test_each_reconnection_is_a_new_epoch(real: Bus) -> None:

@@ -8,10 +8,11 @@ import orjson
 import pytest
 
 from schemas import topology
-from schemas.bus import ApiError, BusError, Message
+from schemas.bus import BusError, Message, NotFound
+from schemas.jetstream.words import ACK, NAK
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers.consumer import ACK, NAK, Puller, declare
+from workers.consumer import Puller, declare
 
 NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i"
 
@@ -253,7 +254,7 @@ async def test_a_worker_without_pulls_has_none_to_heal(worker: Worker) -> None:
 async def test_a_consumer_is_declared_as_soon_as_the_stream_is_there(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers: list[Exception | None] = [ApiError("x", {"err_code": 10059}), BusError("away"), None]
+    answers: list[Exception | None] = [NotFound("x", {}), BusError("away"), None]
     sleep = asyncio.sleep
     monkeypatch.setattr("workers.consumer.asyncio.sleep", lambda _: sleep(0))
 

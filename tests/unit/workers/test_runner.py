@@ -9,11 +9,11 @@ import pytest
 from schemas import frames
 from schemas.bus import BusError, Message
 from schemas.frames import Kind, Op
+from schemas.jetstream.words import NAK, TERM
 from schemas.jobs import AGAIN
 from tests.unit import fakes
 from tests.unit.workers.runner_setup import RunnerSetup
 from workers import runner as runners
-from workers.consumer import NAK, TERM
 from workers.engines.base import EngineFault
 
 

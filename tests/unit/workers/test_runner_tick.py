@@ -7,10 +7,10 @@ import time
 import pytest
 
 from schemas.frames import Kind, Op
+from schemas.jetstream.words import IN_PROGRESS, NAK, TERM
 from tests.unit import fakes
 from tests.unit.workers.runner_setup import CONFIG, STALL, RunnerSetup
 from workers import runner as runners
-from workers.consumer import IN_PROGRESS, NAK, TERM
 from workers.engines.base import EngineFault
 
 

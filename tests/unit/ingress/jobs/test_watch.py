@@ -167,6 +167,7 @@ async def test_a_job_that_found_no_other_holder_is_looked_for(setup: WatchSetup)
     assert setup.bus.api_calls == []
     ticket.frame(A.claim(), setup.now)
     ticket.revoke("disconnected", setup.now)
+    setup.bus.api_answer = lambda verb, body: {"message": {}}
     setup.check(ticket, watches.RESTORE_AFTER + 0.1)
     setup.check(ticket, watches.RESTORE_AFTER + 0.2)
     await fakes.turns()

@@ -1,0 +1,116 @@
+"""Streams and their consumers: made, mended, counted and looked into. Everything here raises
+BusError where the broker is away, or refuses."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.bus import Bus, NotFound
+from schemas.jetstream.words import seconds
+from schemas.topology import NS
+
+FORGOTTEN = 30
+"""Seconds after which the broker drops a reader that nobody reads from."""
+
+
+async def ensure(bus: Bus, wanted: list[dict[str, Any]]) -> None:
+    """Create the streams that are missing and update those that differ."""
+    for config in wanted:
+        name = config["name"]
+        try:
+            have = (await info(bus, name))["config"]
+        except NotFound:
+            await bus.api(f"STREAM.CREATE.{name}", config)
+            continue
+        if any(have.get(key) != value for key, value in config.items()):
+            await bus.api(f"STREAM.UPDATE.{name}", {**have, **config})
+
+
+async def ensure_consumer(bus: Bus, stream: str, config: dict[str, Any]) -> None:
+    """Idempotent: the broker creates, updates or leaves as it is."""
+    name, subject = config["durable_name"], config["filter_subject"]
+    await bus.api(
+        f"CONSUMER.CREATE.{stream}.{name}.{subject}",
+        {"stream_name": stream, "config": {**config, "name": name}},
+    )
+
+
+async def info(bus: Bus, stream: str, **asked: Any) -> dict[str, Any]:
+    """The broker's own account of a stream. Raises NotFound without one."""
+    return await bus.api(f"STREAM.INFO.{stream}", asked or None)
+
+
+async def counts(bus: Bus, stream: str, subject: str) -> tuple[dict[str, int], float]:
+    """How many messages each subject has, of those that `subject` fits, and the broker's time.
+    Raises NotFound."""
+    found: dict[str, int] = {}
+    while True:
+        page = await info(bus, stream, subjects_filter=subject, offset=len(found))
+        more = page["state"].get("subjects") or {}
+        found |= more
+        if not more or len(found) >= int(page.get("total", 0)):
+            return found, seconds(page["ts"])
+
+
+async def consumers(bus: Bus, stream: str) -> list[dict[str, Any]]:
+    """What the broker says of each consumer of a stream. Raises NotFound without the stream."""
+    found: list[dict[str, Any]] = []
+    while True:
+        page = await bus.api(f"CONSUMER.LIST.{stream}", {"offset": len(found)})
+        more = page.get("consumers") or []
+        found += more
+        if not more or len(found) >= int(page["total"]):
+            return found
+
+
+async def stored(bus: Bus, stream: str, **wanted: Any) -> dict[str, Any]:
+    """The message of this ``seq``, the last with ``last_by_subj``, or the first from ``seq`` on
+    with ``next_by_subj``. Raises NotFound if it is not there (any more)."""
+    found: dict[str, Any] = (await bus.api(f"STREAM.MSG.GET.{stream}", wanted))["message"]
+    return found
+
+
+async def delete(bus: Bus, stream: str, sequence: int) -> None:
+    """Take a message out of a stream, without writing over it."""
+    await bus.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+
+
+async def newest(bus: Bus, stream: str, subject: str, timeout: float) -> tuple[int, bytes] | None:
+    """Sequence and data of the last message with `subject`, from any replica."""
+    found = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=timeout)
+    place = (found.headers or {}).get("Nats-Sequence")
+    return (int(place), found.data) if place else None
+
+
+def pull_subject(stream: str, consumer: str) -> str:
+    """Where messages of a consumer are asked for."""
+    return f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+
+
+async def reader(
+    bus: Bus, stream: str, since: float, after: int, more: dict[str, Any]
+) -> dict[str, Any]:
+    """Make a consumer that goes by itself once nobody reads from it; the broker's answer."""
+    name = f"read-{secrets.token_hex(8)}"
+    config = {
+        "name": name,
+        **_start(since, after),
+        "ack_policy": "none",
+        "inactive_threshold": FORGOTTEN * NS,
+        "mem_storage": True,
+        "num_replicas": 1,
+        **more,
+    }
+    request = {"stream_name": stream, "config": config}
+    return {"name": name, **await bus.api(f"CONSUMER.CREATE.{stream}.{name}", request)}
+
+
+def _start(since: float, after: int) -> dict[str, Any]:
+    if after:
+        return {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+    if since <= 0:
+        return {"deliver_policy": "all"}
+    moment = datetime.fromtimestamp(since, UTC).isoformat()
+    return {"deliver_policy": "by_start_time", "opt_start_time": moment}
