@@ -106,8 +106,8 @@ def sends_and_receives(module: Module) -> set[str]:
             found.add(type(node).__name__)
         elif isinstance(node, ast.Name) and node.id == "Bus":
             found.add("Bus")
-        elif isinstance(node, ast.Attribute) and node.attr in SENDING:
-            found.add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in SENDING:
+            found.add(ast.unparse(node.func))
     return found
 
 
