@@ -76,6 +76,7 @@ class Pulls:
             await self._unsubscribe()
             inbox = f"{self._bus.inbox}.p.{next(_inboxes)}"
             self._subscription = await self._bus.subscribe(inbox, partial(self._receive, inbox))
+            self._time = asyncio.get_running_loop().time
             self._asked.clear()
             self.inbox = inbox
 
@@ -97,13 +98,13 @@ class Pulls:
             self._bus.post(self._subject, self._request, self.inbox)
         except BusError:
             return False
-        self._asked.append(asyncio.get_running_loop().time())
+        self._asked.append(self._time())
         return True
 
     def ack_and_ask(self, ack: str) -> None:
         """Ack a message, and ask for the next in the same one."""
         self._bus.post(ack, self._ack_and_ask, self.inbox)
-        self._asked.append(asyncio.get_running_loop().time())
+        self._asked.append(self._time())
 
     def lost(self, now: float) -> int:
         """Forget the requests that neither brought a message nor expired, and say how many they
@@ -130,10 +131,10 @@ class Pulls:
     def _answered(self) -> None:
         """The broker does not say which request it answers: the oldest that can still wait there,
         so that those that it lost do not hide behind those that it answers."""
-        oldest = asyncio.get_running_loop().time() - self._expires - LATE
-        for at, asked in enumerate(self._asked):
-            if asked >= oldest:
-                del self._asked[at]
-                return
-        if self._asked:
+        if not self._asked:
+            return
+        oldest = self._time() - self._expires - LATE
+        if self._asked[0] < oldest < self._asked[-1]:
+            self._asked.remove(next(asked for asked in self._asked if asked >= oldest))
+        else:
             self._asked.popleft()

@@ -40,8 +40,24 @@ class Taker:
         self.bus.deliver(fakes.message(inbox or self.pulls.inbox, headers={"Status": code}))
 
 
+class Clock:
+    """The event loop's time, by hand."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-async def taker(bus: FakeBus) -> Taker:
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", made)
+    return made
+
+
+@pytest.fixture
+async def taker(bus: FakeBus, clock: Clock) -> Taker:
     made = Taker(bus)
     await made.pulls.open()
     return made
@@ -86,13 +102,12 @@ async def test_every_answer_is_for_one_request(taker: Taker) -> None:
 
 
 async def test_requests_without_an_answer_are_forgotten_one_by_one(
-    taker: Taker, monkeypatch: pytest.MonkeyPatch
+    taker: Taker, clock: Clock
 ) -> None:
     """A leader of the broker was lost with two of them; the third was asked of the next."""
-    loop = asyncio.get_running_loop()
-    now = loop.time()
+    now = clock.now
     for at in (0.0, 0.5, 3.0):
-        monkeypatch.setattr(loop, "time", lambda at=at: now + at)
+        clock.now = now + at
         taker.pulls.ask()
     assert taker.pulls.lost(now + 3.9) == 0
     assert taker.pulls.lost(now + 4.1) == 1
@@ -103,20 +118,17 @@ async def test_requests_without_an_answer_are_forgotten_one_by_one(
 
 
 async def test_requests_that_are_answered_do_not_hide_those_that_are_not(
-    taker: Taker, monkeypatch: pytest.MonkeyPatch
+    taker: Taker, clock: Clock
 ) -> None:
     """One of two was lost, and the other expires and is asked again, on and on."""
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
     taker.pulls.ask()
     taker.pulls.ask()
     lost = 0
     for _ in range(3):
-        now += 2.0
+        clock.now += 2.0
         taker.say("408")
         taker.pulls.ask()
-        lost += taker.pulls.lost(now + 0.5)
+        lost += taker.pulls.lost(clock.now + 0.5)
     assert (lost, len(taker.pulls)) == (1, 1)
 
 
