@@ -77,7 +77,6 @@ class Pulls:
             inbox = f"{self._bus.inbox}.p.{next(_inboxes)}"
             self._subscription = await self._bus.subscribe(inbox, partial(self._receive, inbox))
             self._time = asyncio.get_running_loop().time
-            self._asked.clear()
             self.inbox = inbox
 
     async def close(self) -> None:
@@ -86,6 +85,7 @@ class Pulls:
 
     async def _unsubscribe(self) -> None:
         self.inbox = ""
+        self._asked.clear()
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             await subscription.stop()

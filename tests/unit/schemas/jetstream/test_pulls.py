@@ -159,7 +159,7 @@ async def test_what_comes_after_the_end_goes_back(taker: Taker) -> None:
     handler, inbox = taker.subscription.handler, taker.pulls.inbox
     taker.pulls.ask()
     await taker.pulls.close()
-    assert (taker.bus.subscriptions, taker.pulls.inbox) == ([], "")
+    assert (taker.bus.subscriptions, taker.pulls.inbox, len(taker.pulls)) == ([], "", 0)
     handler(fakes.message(inbox, b"job", fakes.ack()))
     assert (taker.messages, taker.bus.to(fakes.ack())) == ([], [NAK])
     taker.bus.fault = BusError("away")
