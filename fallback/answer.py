@@ -11,36 +11,26 @@ another provider can follow one that breaks off in the middle.
 
 from __future__ import annotations
 
-import re
-
 from fallback.attempt import Delivery
-from schemas.streams import end_of
+from schemas.api import sse
+from schemas.api.endpoints import api_of
+from schemas.jobs import Job
 
 SERVED_BY = "x-headrace-served-by"
 COST = "x-headrace-cost"
 LIMIT = "x-headrace-cost-limit"
 EVENTS = "text/event-stream"
 
-_TOKEN = re.compile(
-    rb'"(?:content|text|delta|reasoning|reasoning_content|thinking|arguments|partial_json|name'
-    rb'|refusal|b64_json|audio)"\s*:\s*"[^"]|"error"\s*:\s*\{'
-)
-"""Something that was generated, in any of the APIs' events, or an error."""
-_ANNOUNCED = re.compile(
-    rb'^data: ?\{[^\n]*?"type": ?"response\.(?:created|in_progress|queued)"[^\n]*', re.MULTILINE
-)
-"""These repeat the request, with the names of its tools."""
-_END = b"data: [DONE]"
 
-
-class Envelope:
+class PricedAnswer:
     """The Sink of one call. `begun`: the client may have seen something of it."""
 
-    def __init__(self, delivery: Delivery, stream: bool, provider: str, limit: str) -> None:
+    def __init__(self, delivery: Delivery, job: Job, provider: str, limit: str) -> None:
         self._delivery = delivery
         self._provider = provider
         self._limit = limit
-        self._streams = stream
+        self._streams = job.stream
+        self._api = api_of(job.endpoint)
         self._head = (0, "")
         self._pieces: list[bytes] = []
         self._cost = ""
@@ -59,7 +49,7 @@ class Envelope:
             self._forward(chunk)
             return
         self._pieces.append(chunk)
-        if self._passes and (_TOKEN.search(_ANNOUNCED.sub(b"", chunk)) or _END in chunk):
+        if self._passes and self._api.begins(chunk):
             self._begin()
         else:
             self._delivery.touch()
@@ -98,7 +88,7 @@ class Envelope:
 
     def _forward(self, chunk: bytes) -> None:
         """All but the end, which waits for the seal."""
-        at = 0 if self._end else end_of(chunk)
+        at = 0 if self._end else sse.end_of(chunk)
         if at < 0:
             self._delivery.data(chunk)
             return

@@ -14,7 +14,8 @@ from fallback.credits.ledger import Held
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Task
 from schemas import multipart
-from schemas.api import endpoints
+from schemas.api.base import Api
+from schemas.api.endpoints import api_of
 from schemas.jobs import Job
 from schemas.settings import Route
 from workers.engines.base import Sink
@@ -62,46 +63,36 @@ class Bill:
     closed: bool = False
 
 
-_LIMIT_FIELDS: Mapping[str, tuple[str, ...]] = {
-    endpoints.CHAT.path: ("max_tokens", "max_completion_tokens"),
-    endpoints.COMPLETIONS.path: ("max_tokens",),
-    endpoints.RESPONSES.path: ("max_output_tokens",),
-}
-"""The fields that limit the answer there; another endpoint's does not. The first is set."""
-_DEFAULTS = {endpoints.COMPLETIONS.path: 16}
-"""Of OpenAI's API reference, where it has one; whoever asks for no limit (-1) does not mean it."""
-
-
 def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
     """The JSON object of the job's body, or the fields of a form, and the body. The ingress has
     checked it. An answer without a limit gets one: the worst case is what it is reserved for. One
     that was begun is the last message, and counts."""
-    content_type, endpoint = job.content_type, job.endpoint
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = job.content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return _form(multipart.parse(body, content_type)), body
+        return _form(multipart.parse(body, job.content_type)), body
     request: dict[str, Any] = orjson.loads(body)
-    limits = _LIMIT_FIELDS.get(endpoint, ())
-    if limits and not any(estimate.limits(request.get(name)) for name in limits):
-        unsaid = request.get(limits[0]) is None
-        for name in estimate.LIMITS:
-            if not estimate.limits(request.get(name)):  # -1 is llama-server's "none"
-                request.pop(name, None)
-        most = estimate.OUTPUT_TOKENS
-        request[limits[0]] = _DEFAULTS.get(endpoint, most) if unsaid else most
+    api = api_of(job.endpoint)
+    if api.limits and not any(estimate.limits(request.get(name)) for name in api.limits):
+        _limit(request, api)
         body = orjson.dumps(request)
     if job.begun is not None:
-        return _resumed(request, *job.begun)
+        tokens, text = job.begun
+        for name in filter(lambda name: estimate.limits(request.get(name)), estimate.LIMITS):
+            request[name] = max(1, request[name] - tokens)
+        if text:
+            said = {"role": "assistant", "content": text}
+            request[api.prompt] = [*request[api.prompt], said]
+        body = orjson.dumps(request)
     return request, body
 
 
-def _resumed(request: dict[str, Any], tokens: int, text: str) -> tuple[dict[str, Any], bytes]:
+def _limit(request: dict[str, Any], api: Api) -> None:
+    """Whoever asks for no limit (-1, as llama-server knows it) does not mean the usual one."""
+    unsaid = request.get(api.limits[0]) is None
     for name in estimate.LIMITS:
-        if estimate.limits(request.get(name)):
-            request[name] = max(1, request[name] - tokens)
-    if text:
-        request["messages"] = [*request["messages"], {"role": "assistant", "content": text}]
-    return request, orjson.dumps(request)
+        if not estimate.limits(request.get(name)):
+            request.pop(name, None)
+    request[api.limits[0]] = (unsaid and api.usual_limit) or estimate.OUTPUT_TOKENS
 
 
 def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from fallback.answer import Envelope
+from fallback.answer import PricedAnswer
 from fallback.attempt import Bill, Delivery, ProviderAttempt, request_of
 from fallback.breaker import Breaker
 from fallback.cost import pricing
@@ -201,15 +201,15 @@ class CloudEngine:
         """Raises ProviderFault if another may still answer, EngineFault if not."""
         billing = self._billing
         limit = billing.money(bill.held.what.amount)
-        envelope = Envelope(attempt.delivery, attempt.job.stream, choice.provider, limit)
+        answer = PricedAnswer(attempt.delivery, attempt.job, choice.provider, limit)
         task = attempt.task(choice.model)
         bill.running = choice, task
         desk.busy += 1
         try:
-            spent = await desk.provider.call(task, envelope)
+            spent = await desk.provider.call(task, answer)
         except ProviderFault as fault:
             bill.running = None
-            if not envelope.begun:
+            if not answer.begun:
                 raise
             desk.judge(fault, asyncio.get_running_loop().time())
             spent = task.spent
@@ -223,9 +223,9 @@ class CloudEngine:
             desk.busy -= 1
         desk.breaker.succeeded()
         usage = billing.usage(attempt, bill, choice, spent)
-        envelope.offer(billing.money(usage.cost))
+        answer.offer(billing.money(usage.cost))
         charged = await billing.charge(bill, usage, spent)
-        envelope.seal(billing.money(charged))
+        answer.seal(billing.money(charged))
         metrics.CHARGED.labels(choice.provider).inc(charged)
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)
         took = round((time.time() - attempt.began) * 1000)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fallback.cost import duration
+from schemas.api.endpoints import ENDPOINTS
 
 OUTPUT_TOKENS = 4096
 """Tokens that an answer may have where the request sets no limit; the provider is told so."""
@@ -33,7 +34,7 @@ BYTES_A_SECOND = 1000
 UPLOADS = ("image", "image[]", "mask", "file")
 """Fields of forms that hold files."""
 
-LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+LIMITS = sorted({name for endpoint in ENDPOINTS for name in endpoint.api.limits})
 _PICTURES = ("image_url", "input_image", "image")
 _PAYLOADS = {"image_url": "url", "source": "data"}
 """Where a part has its picture: the field, and the field inside of it if that is no text."""

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict
 from fallback.cost import estimate
 from fallback.cost.estimate import OUTPUT_TOKENS, output_limit
 from fallback.credits.entries import MICRO, Usage
+from schemas.api.endpoints import word_of
 from schemas.settings import Money, Price, Provider, Route
 
 __all__ = ["OUTPUT_TOKENS", "Prices", "check", "cost", "missing", "output_limit", "worst_case"]
@@ -44,19 +45,20 @@ IMAGE_TOKENS = 5000
 
 _TEXT = ("input", "output")
 _NEEDED: Mapping[str, tuple[str, ...]] = {
-    "/chat/completions": _TEXT,
-    "/completions": _TEXT,
-    "/responses": _TEXT,
-    "/messages": _TEXT,
-    "/messages/count_tokens": (),
-    "/embeddings": ("input",),
-    "/images/generations": ("image",),
-    "/images/edits": ("image",),
-    "/audio/transcriptions": ("minute",),
-    "/audio/translations": ("minute",),
-    "/audio/speech": ("characters",),
+    "chat": _TEXT,
+    "completions": _TEXT,
+    "responses": _TEXT,
+    "messages": _TEXT,
+    "count_tokens": (),
+    "embeddings": ("input",),
+    "images": ("image",),
+    "edits": ("image",),
+    "transcriptions": ("minute",),
+    "translations": ("minute",),
+    "speech": ("characters",),
 }
-"""The prices that a job of an endpoint needs; "image" may be `images`. None: it is free."""
+"""The prices that a job needs, by the word of its endpoint; "image" may be `images`. None: it is
+free."""
 _CLASSES = {
     "text": _TEXT,
     "embeddings": ("input",),
@@ -127,7 +129,7 @@ def undated(model: str) -> str:
 
 def missing(endpoint: str, price: Price) -> list[str]:
     """Fields of `price` that a job of `endpoint` needs and that are not there."""
-    needed = _NEEDED.get(_path(endpoint))
+    needed = _NEEDED.get(word_of(endpoint))
     if needed is None:
         return [f"a price for {endpoint}"]
     return [name for name in needed if not _has(price, name)]
@@ -172,27 +174,27 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     """
     if lacks := missing(endpoint, price):
         raise ValueError(f"{price.provider}/{price.model} has no price for {', '.join(lacks)}")
-    path = _path(endpoint)
-    if not _NEEDED[path]:
+    word = word_of(endpoint)
+    if not _NEEDED[word]:
         return 0
-    if path.startswith("/images"):
-        return _pictures(path, request, price)
-    if path == "/audio/speech":
+    if word in ("images", "edits"):
+        return _pictures(word, request, price)
+    if word == "speech":
         said = Usage(*_NOBODY, characters=len(str(request.get("input", ""))))
-    elif path.startswith("/audio"):
+    elif word in ("transcriptions", "translations"):
         return _recording(request, body_size, price)
     else:
-        said = _talk(path, request, price)
+        said = _talk(word, request, price)
     return cost(said, price)
 
 
-def _talk(path: str, request: Mapping[str, Any], price: Price) -> Usage:
+def _talk(word: str, request: Mapping[str, Any], price: Price) -> Usage:
     beside, written = 0, 0
-    if path != "/embeddings":
+    if word != "embeddings":
         beside = estimate.template_tokens(request)
         most = output_limit(request) + estimate.predicted_tokens(request)
         written = most * estimate.copies(request)
-    if path == "/completions":
+    if word == "completions":
         written *= estimate.prompts(request)
     read = estimate.prompt_tokens(request, _image_tokens(price), beside)
     return Usage(*_NOBODY, prompt=read, completion=written)
@@ -212,10 +214,10 @@ def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
     return max(cost(told, price), cost(untold, price))
 
 
-def _pictures(path: str, request: Mapping[str, Any], price: Price) -> int:
+def _pictures(word: str, request: Mapping[str, Any], price: Price) -> int:
     read = 0
     if price.input is not None:
-        given = estimate.pictures_given(request) if path == "/images/edits" else 0
+        given = estimate.pictures_given(request) if word == "edits" else 0
         text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
         read = estimate.prompt_tokens(text, 0) + given * _image_tokens(price)
     asked = f"{request.get('quality') or ''}/{request.get('size') or ''}"
@@ -281,7 +283,3 @@ def _image_tokens(price: Price) -> int:
 def _exact(amount: Decimal | None) -> int:
     """In micro-units; it has six decimals at most."""
     return int(amount * MICRO) if amount else 0
-
-
-def _path(endpoint: str) -> str:
-    return endpoint.removeprefix("/v1")

@@ -13,6 +13,7 @@ from fallback.providers import kinds
 from fallback.providers import usage as providers_usage
 from fallback.providers.base import Spent, Task
 from schemas import multipart
+from schemas.api import media
 from schemas.multipart import FormError, Part
 from workers.engines.openai.model_name import name_form
 from workers.engines.openai.refusal import Refusal
@@ -45,7 +46,7 @@ def rewrite(task: Task, dropped: set[str]) -> tuple[bytes, str]:
 
 def _as_text(task: Task) -> bool:
     """Not in a stream, whose events are the same whatever the format."""
-    hearing = task.job.endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS)
+    hearing = task.job.endpoint in kinds.HEARING
     return hearing and task.request.get(_FORMAT) == "text" and not task.job.stream
 
 
@@ -56,8 +57,8 @@ def heard(
     if task.request.get(_FORMAT) in ("srt", "vtt"):
         return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
     found = read(body, content_type)
-    usage = providers_usage.usage_in(found)
-    spent = providers_usage.of_usage(usage) if usage else Spent(told=False)
+    usage = providers_usage.usage_in(media.API, found)
+    spent = providers_usage.of_usage(media.API, usage) if usage else Spent(told=False)
     if not spent.told or not (spent.seconds or spent.prompt):
         seconds = found.get("duration")
         told = isinstance(seconds, int | float | str) and _number(seconds) > 0

@@ -38,6 +38,17 @@ SPEECH = endpoints.SPEECH.path
 IMAGES = endpoints.IMAGES.path
 EDITS = endpoints.EDITS.path
 
+HOLDS: Mapping[str, str] = {
+    CHAT: "choices",
+    COMPLETIONS: "choices",
+    EMBEDDINGS: "data",
+    RESPONSES: "output",
+    MESSAGES: "content",
+    COUNT: "input_tokens",
+    IMAGES: "data",
+    EDITS: "data",
+}
+"""The field without which a document is no answer."""
 _NONE: frozenset[str] = frozenset()
 
 
@@ -90,8 +101,8 @@ class Kind:
 
 UNKNOWN = Family(("*",), _NONE)
 _EMBEDDING = frozenset({EMBEDDINGS})
-_DRAWING = frozenset({IMAGES, EDITS})
-_HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
+DRAWING = frozenset({IMAGES, EDITS})
+HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 _TALKING = frozenset({CHAT, RESPONSES})
 _NEW_LIMIT = "max_completion_tokens"
 _OLD_LIMIT = "max_tokens"
@@ -108,13 +119,13 @@ OPENAI = Kind(
         Family(("text-embedding-*",), _EMBEDDING),
         Family(
             ("gpt-image-*", "chatgpt-image-*"),
-            _DRAWING,
+            DRAWING,
             refuses=(_B64_ALONE,),
             drops=frozenset({"response_format", "style", "seed"}),
         ),
         Family(("dall-e-3*",), frozenset({IMAGES}), drops=frozenset({"seed", "output_format"})),
-        Family(("dall-e-*",), _DRAWING, drops=frozenset({"seed", "output_format"})),
-        Family(("whisper-*",), _HEARING),
+        Family(("dall-e-*",), DRAWING, drops=frozenset({"seed", "output_format"})),
+        Family(("whisper-*",), HEARING),
         Family(("*-transcribe*",), frozenset({TRANSCRIPTIONS})),
         Family(("tts-*", "*-tts*"), frozenset({SPEECH})),
         Family(
@@ -195,9 +206,9 @@ COMPATIBLE = Kind(
     refuses=(*OF_ENGINES, *FEES, *GATEWAYS, *AUDIO_OUT),
     families=(
         Family(("*embed*", "*bge-*", "*/e5-*", "*gte-*"), _EMBEDDING),
-        Family(("*whisper*", "*-transcribe*", "*voxtral*"), _HEARING),
+        Family(("*whisper*", "*-transcribe*", "*voxtral*"), HEARING),
         Family(("*tts*", "*orpheus*", "*kokoro*"), frozenset({SPEECH})),
-        Family(("*flux*", "*dall-e*", "*stable-diffusion*", "*gpt-image*", "*sdxl*"), _DRAWING),
+        Family(("*flux*", "*dall-e*", "*stable-diffusion*", "*gpt-image*", "*sdxl*"), DRAWING),
         Family(("*",), frozenset({CHAT, COMPLETIONS}), _OLD_LIMIT),
     ),
     keyless=True,

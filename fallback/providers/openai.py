@@ -22,32 +22,18 @@ from fallback.providers.secret import KeyMissing, Secret
 from fallback.providers.stream import EventFilter
 from schemas import settings
 from schemas.api import sse
+from schemas.api.base import Api
+from schemas.api.endpoints import api_of
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
 from workers.engines.llamacpp.capabilities import wants_usage
-from workers.engines.openai.ending import ended
 from workers.engines.openai.model_name import Naming
 from workers.engines.openai.refusal import JSON, Refusal
 
 LARGEST_EVENT = 32 * 2**20
 """Bytes: a picture in base64 has a few million."""
 _EVENTS = "text/event-stream"
-_UNNAMED = frozenset(
-    {kinds.IMAGES, kinds.EDITS, kinds.SPEECH, kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS}
-)
-"""Endpoints whose answers do not name the model."""
-_CONTENT = {
-    kinds.CHAT: "choices",
-    kinds.COMPLETIONS: "choices",
-    kinds.EMBEDDINGS: "data",
-    kinds.RESPONSES: "output",
-    kinds.MESSAGES: "content",
-    kinds.COUNT: "input_tokens",
-    kinds.IMAGES: "data",
-    kinds.EDITS: "data",
-}
-"""What a whole answer must have."""
 
 
 class Cloud:
@@ -110,7 +96,7 @@ class Cloud:
                 raise await self._refused(response)
             if response.content_type == _EVENTS:
                 return await self._stream(task, response, sink)
-            if task.job.stream and task.job.endpoint in _CONTENT:
+            if task.job.stream and task.job.endpoint in kinds.HOLDS:
                 raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
             return await self._whole(task, response, sink)
 
@@ -118,7 +104,7 @@ class Cloud:
         self, task: Task, body: bytes, content_type: str
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
-        task.counter = usage.Sent(task, sent, forms.length)
+        task.counter = usage.RequestCounter(task, sent, forms.length)
         return self._wire.ask(self._address(task), sent, self._headers(task))
 
     def _address(self, task: Task) -> str:
@@ -148,20 +134,21 @@ class Cloud:
         return judge(self.name, response.status, response.headers, body, self._secret)
 
     async def _stream(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
-        drawing = task.job.endpoint in (kinds.IMAGES, kinds.EDITS)
-        hearing = task.job.endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS)
-        seconds = forms.length(task) if hearing else 0.0
-        by_event = self._data.by_event
-        counter = usage.Drawn(task) if drawing else usage.Running(task, by_event, seconds)
-        task.counter = counter
-        inner = sink if task.job.endpoint in _UNNAMED else Naming(sink, task.job.asked)
-        strip = not wants_usage(task.request) and task.job.endpoint in usage.CHUNKED
-        passing = EventFilter(inner, counter, self._blame, strip=strip)
+        counter = task.counter = self._counter(task)
+        api = api_of(task.job.endpoint)
+        strip = api.asks_for_usage and not wants_usage(task.request)
+        passing = EventFilter(_named(sink, task), api, counter, self._blame, strip=strip)
         sink.start(200, response.headers.get("content-type", _EVENTS))
-        await self._relay(response, passing)
+        await self._relay(response, api, passing)
         return counter.told() or counter.spent()
 
-    async def _relay(self, response: ClientResponse, sink: Sink) -> None:
+    def _counter(self, task: Task) -> usage.TextCounter | usage.PictureCounter:
+        if task.job.endpoint in kinds.DRAWING:
+            return usage.PictureCounter(task)
+        seconds = forms.length(task) if task.job.endpoint in kinds.HEARING else 0.0
+        return usage.TextCounter(task, self._data.by_event, seconds)
+
+    async def _relay(self, response: ClientResponse, api: Api, sink: Sink) -> None:
         events = sse.Splitter(LARGEST_EVENT)
         try:
             while chunk := await response.content.readany():
@@ -176,7 +163,7 @@ class Cloud:
             raise ProviderFault(f"{self.name} sent {fault}", "failed") from None
         if (rest := events.rest()) and sse.is_whole(rest):
             sink.data(rest)
-        if not ended(events):
+        if not (events.finished or any(map(api.is_last, sse.objects(events.tail)))):
             raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
 
     def _blame(self, error: Mapping[str, Any]) -> ProviderFault:
@@ -195,7 +182,7 @@ class Cloud:
         content_type = response.headers.get("content-type", JSON)
         spent, body, content_type = self._read(task, body, content_type)
         sink.start(200, content_type)
-        (sink if task.job.endpoint in _UNNAMED else Naming(sink, task.job.asked)).data(body)
+        _named(sink, task).data(body)
         await sink.settle()
         return spent
 
@@ -206,12 +193,12 @@ class Cloud:
             if not body or content_type.startswith(("application/json", "text/")):
                 raise ProviderFault(f"{self.name} sent {content_type!r} for speech", "failed")
             return usage.spoken(task), body, content_type
-        if endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS):
+        if endpoint in kinds.HEARING:
             return forms.heard(task, body, content_type, self._document)
         found = self._document(body, content_type)
-        if _CONTENT[endpoint] not in found:
-            raise ProviderFault(f"{self.name} sent no {_CONTENT[endpoint]!r}", "failed")
-        if endpoint in (kinds.IMAGES, kinds.EDITS):
+        if kinds.HOLDS[endpoint] not in found:
+            raise ProviderFault(f"{self.name} sent no {kinds.HOLDS[endpoint]!r}", "failed")
+        if endpoint in kinds.DRAWING:
             return usage.pictures(task, found, len(found["data"])), body, content_type
         return usage.document(task, found, body), body, content_type
 
@@ -234,3 +221,9 @@ class Cloud:
         if fit is None:
             fit = self._fits[key] = Fit(self._data, *key, self._config.limit)
         return fit
+
+
+def _named(sink: Sink, task: Task) -> Sink:
+    """Where the answer names the model, it is by the name that the client asked for."""
+    named = api_of(task.job.endpoint).names_model
+    return Naming(sink, task.job.asked) if named else sink

@@ -24,7 +24,7 @@ _FREE_TOOLS: Mapping[str, tuple[str | None, ...]] = {
 """Tools that the client runs itself, by their type."""
 _CLIENTS_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
 """Beginnings of Anthropic's types of tools that its client runs."""
-_LIMITS = ("max_completion_tokens", "max_tokens")
+_LIMITS = endpoints.CHAT.api.limits[::-1]
 """The newer goes before the older."""
 
 
@@ -45,6 +45,7 @@ class Fit:
         self._tops = frozenset(tops)
         self._drops = self._family.drops | kind.drops | HINTS
         self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
+        self._asks_for_usage = endpoints.api_of(endpoint).asks_for_usage
         self._touched = frozenset((*tops, *self._drops, *_LIMITS))
 
     def unfit(self, task: Task) -> str:
@@ -76,7 +77,7 @@ class Fit:
             if self._limit and given:
                 dropped |= {name for name in _LIMITS if name in request and name != self._limit}
                 changed[self._limit] = given[0]
-        if task.job.stream and self._endpoint in _TALKS and not wants_usage(request):
+        if task.job.stream and self._asks_for_usage and not wants_usage(request):
             options = request.get("stream_options") or {}
             changed["stream_options"] = {**options, "include_usage": True}
         if self._endpoint == kinds.RESPONSES and request.get("store") is None:

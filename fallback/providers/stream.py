@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 import orjson
 
+from fallback.providers import errors
 from fallback.providers.base import ProviderFault
 from fallback.providers.usage import usage_in
 from schemas.api import sse
+from schemas.api.base import Api
 from workers.engines.base import Between, Sink
 
 _SIGNS = (b'"usage"', b"error", b"response.failed")
@@ -28,7 +30,7 @@ class StreamCounter(Protocol):
 
     def take(self, chunk: bytes) -> None: ...
 
-    def hear(self, event: Mapping[str, Any]) -> None: ...
+    def hear(self, usage: Mapping[str, Any], event: Mapping[str, Any]) -> None: ...
 
 
 class EventFilter(Between):
@@ -38,8 +40,11 @@ class EventFilter(Between):
     follows, so it has to be read.
     """
 
-    def __init__(self, inner: Sink, counter: StreamCounter, blame: Blame, *, strip: bool) -> None:
+    def __init__(
+        self, inner: Sink, api: Api, counter: StreamCounter, blame: Blame, *, strip: bool
+    ) -> None:
         super().__init__(inner)
+        self._api = api
         self._counter = counter
         self._blame = blame
         self._strip = strip
@@ -68,13 +73,13 @@ class EventFilter(Between):
         going: list[bytes] = []
         for raw in sse.split(events):
             event = _loaded(raw) if any(sign in raw for sign in _SIGNS) else {}
-            told = usage_in(event) is not None
-            if told:
-                self._counter.hear(event)
-            if error := _error(event):
+            usage = usage_in(self._api, event)
+            if usage is not None:
+                self._counter.hear(usage, event)
+            if error := self._api.failure(event) or errors.strange(event):
                 return b"".join(going), self._blame(error)
             self._counter.take(raw)
-            if not told or not self._strip or "usage" not in event:
+            if usage is None or not self._strip or "usage" not in event:
                 going.append(raw + sse.BREAK)
             elif event.get("choices"):
                 going.append(sse.dump({k: v for k, v in event.items() if k != "usage"}))
@@ -91,16 +96,3 @@ def _loaded(raw: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return named
     return {**named, **found} if isinstance(found, dict) else {}
-
-
-def _error(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The error object, in any of the shapes."""
-    inner = event.get("response")
-    several = event.get("errors") or [None]  # Cloudflare's
-    error = event.get("error") or (inner.get("error") if isinstance(inner, dict) else None)
-    error = error or several[0]
-    if not error and event.get("type") in ("error", "response.failed"):
-        error = event
-    if not error:
-        return None
-    return error if isinstance(error, dict) else {"message": str(error)}

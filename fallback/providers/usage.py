@@ -1,25 +1,22 @@
 """What an answer used: as the provider says, and counted by us where it says nothing.
 
-Told usage comes in four shapes: OpenAI's of chats, that of its other endpoints (`input_tokens`),
-Anthropic's, and seconds of audio. Two things are mended. Google leaves thoughts out of
-`completion_tokens` but not out of `total_tokens`, and charges them as output; tokens that Anthropic
-writes to its cache are beside its `input_tokens`, and are read all the same.
+Tokens are told in the words of each API (`schemas.api`), some sounds in seconds. Google leaves
+thoughts out of `completion_tokens` but not out of `total_tokens`, and charges them as output.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-import orjson
-
 from fallback.cost.estimate import copies
 from fallback.providers import kinds
 from fallback.providers.base import NOTHING, Spent, Task
-from workers.engines.openai.ending import tokens_told
+from schemas.api import media
+from schemas.api.base import Api, number
+from schemas.api.endpoints import api_of
 
 LETTERS = 4
 """Of one token, on average (OpenAI's and Google's rule of thumb for English)."""
@@ -27,56 +24,38 @@ HEARD = 10
 """Of a second of a recording, by OpenAI's count."""
 _PICTURE = 256
 """Tokens of a picture in a prompt, between those of a small and of a large one."""
-_STRING = rb'"\s*:\s*"((?:[^"\\]|\\.)+)"'
-_SAID = {
-    kinds.CHAT: rb'"(?:content|reasoning_content|reasoning|refusal|arguments)' + _STRING,
-    kinds.COMPLETIONS: rb'"text' + _STRING,
-    kinds.RESPONSES: rb'"delta' + _STRING,
-    kinds.MESSAGES: rb'"(?:text|partial_json|thinking)' + _STRING,
-    kinds.TRANSCRIPTIONS: rb'"delta' + _STRING,
-}
-"""Where the text of a stream's event is. A run of bytes costs about 1 µs an event."""
-CHUNKED = frozenset({kinds.CHAT, kinds.COMPLETIONS})
-"""Endpoints whose streams tell their usage only if they are asked to."""
-_COMPLETED = re.compile(rb'"type": ?"image_(?:generation|edit)\.completed"')
-_PATTERNS = {endpoint: re.compile(pattern) for endpoint, pattern in _SAID.items()}
-_WHOLE = {**_PATTERNS, kinds.RESPONSES: re.compile(rb'"(?:text|arguments)' + _STRING)}
 
 
-def of_usage(usage: Mapping[str, Any]) -> Spent:
+def of_usage(api: Api, usage: Mapping[str, Any]) -> Spent:
     """A provider's own `usage` object."""
     seconds = usage.get("seconds")
     if isinstance(seconds, int | float):
         return Spent(seconds=float(seconds))
-    told = tokens_told(orjson.dumps({"usage": usage}))
+    told = api.usage({"usage": usage}) if usage else None
     if told is None:
         return Spent(told=False)
-    prompt = max(0, told.prompt) + _number(usage, "cache_creation_input_tokens")
-    stored = _stored(usage)
-    completion = max(0, told.completion)
-    rest = max(0, _number(usage, "total_tokens") - prompt - completion)
+    prompt, completion, cached = max(0, told.prompt), max(0, told.completion), max(0, told.cached)
+    rest = max(0, number(usage, "total_tokens") - prompt - completion)
     if not prompt:  # of embeddings, some tell nothing else
-        return Spent(rest, completion, max(0, told.cached), stored=stored)
-    return Spent(prompt, completion + rest, max(0, told.cached), stored=stored)
+        return Spent(rest, completion, cached, stored=_stored(usage))
+    return Spent(prompt, completion + rest, cached, stored=_stored(usage))
 
 
 def _stored(usage: Mapping[str, Any]) -> int:
     """Anthropic takes 1.25 times a token's price for what it keeps for five minutes, and twice for
     an hour's."""
-    written, told = _number(usage, "cache_creation_input_tokens"), usage.get("cache_creation")
-    hourly = _number(told, "ephemeral_1h_input_tokens") if isinstance(told, Mapping) else 0
+    written, told = number(usage, "cache_creation_input_tokens"), usage.get("cache_creation")
+    hourly = number(told, "ephemeral_1h_input_tokens") if isinstance(told, Mapping) else 0
     return max(0, written) + 3 * min(max(0, hourly), max(0, written))
 
 
-def usage_in(event: Mapping[str, Any]) -> dict[str, Any] | None:
-    for place in (event, event.get("response"), event.get("message"), event.get("x_groq")):
-        usage = place.get("usage") if isinstance(place, Mapping) else None
-        if isinstance(usage, dict):
-            return usage
-    return None
+def usage_in(api: Api, found: dict[str, Any]) -> dict[str, Any] | None:
+    """The `usage` object of an event or a document; Groq has one of its own."""
+    told, own = api.told(found), found.get("x_groq")
+    return api.told(own) if told is None and isinstance(own, dict) else told
 
 
-class Running:
+class TextCounter:
     """Counts a stream. `by_event`: an event carries one token, so that events are counted.
     `seconds`: of the recording that it is about, which may be billed by its length."""
 
@@ -84,22 +63,20 @@ class Running:
         self._task = task
         self._by_event = by_event
         self._seconds = seconds
-        self._pattern = _PATTERNS.get(task.job.endpoint)
+        self._api = api_of(task.job.endpoint)
         self._events = self._letters = 0
         self._characters = spoken(task).characters if task.job.endpoint == kinds.SPEECH else 0
-        self._first: dict[str, Any] = {}
-        self._last: dict[str, Any] = {}
+        self._first: Mapping[str, Any] = {}
+        self._last: Mapping[str, Any] = {}
 
     def take(self, chunk: bytes) -> None:
         """Whole events, which have no usage."""
-        if self._pattern is not None:
-            for text in self._pattern.findall(chunk):
-                self._events += 1
-                self._letters += len(text)
+        for text in self._api.streamed.findall(chunk):
+            self._events += 1
+            self._letters += len(text)
 
-    def hear(self, event: Mapping[str, Any]) -> None:
+    def hear(self, usage: Mapping[str, Any], event: Mapping[str, Any]) -> None:
         """The last usage counts; Anthropic's prompt is in the first alone."""
-        usage = usage_in(event) or {}
         self._first = self._first or usage
         self._last = usage
 
@@ -107,7 +84,7 @@ class Running:
         """What the provider has said at the end; None if nothing of the answer, or nonsense."""
         if not _says_output(self._last):
             return None
-        told = of_usage({**self._first, **self._last})
+        told = of_usage(self._api, {**self._first, **self._last})
         if _mended(self._task, told, self._counted) is not told:
             return None
         return self._whole(told)
@@ -117,7 +94,7 @@ class Running:
         counted = self._counted()
         merged = {**self._first, **self._last}
         if merged:
-            told = _mended(self._task, of_usage(merged), self._counted)
+            told = _mended(self._task, of_usage(self._api, merged), self._counted)
             return self._whole(replace(told, completion=max(told.completion, counted), told=False))
         heard = math.ceil(self._seconds * HEARD)
         return self._whole(Spent(prompt_tokens(self._task) + heard, counted, told=False))
@@ -131,7 +108,7 @@ class Running:
         return replace(spent, characters=self._characters, seconds=seconds)
 
 
-class Drawn:
+class PictureCounter:
     """Counts a stream of pictures: each that is completed tells its own usage. Of those that were
     begun and not completed all count: they are drawn whether or not anybody waits for them."""
 
@@ -141,12 +118,12 @@ class Drawn:
 
     def take(self, chunk: bytes) -> None:
         """Whole events."""
-        done = len(_COMPLETED.findall(chunk))
+        done = len(media.API.drawn.findall(chunk))
         if done:
             self._spent = replace(self._spent, images=self._spent.images + done, told=True)
 
-    def hear(self, event: Mapping[str, Any]) -> None:
-        told, now = of_usage(usage_in(event) or {}), self._spent
+    def hear(self, usage: Mapping[str, Any], event: Mapping[str, Any]) -> None:
+        told, now = of_usage(media.API, usage), self._spent
         self._spent = replace(
             now,
             prompt=now.prompt + told.prompt,
@@ -169,7 +146,7 @@ class Departure(Protocol):
     sent: bool
 
 
-class Sent:
+class RequestCounter:
     """Counts a call that has no answer yet. Once the request is out, its prompt is read there, its
     recording heard, its text spoken, its pictures drawn, whether or not anybody waits for it.
     `length`: of the recording, in seconds."""
@@ -190,9 +167,9 @@ class Sent:
             return Spent(prompt_tokens(task))
         if endpoint == kinds.SPEECH:
             return spoken(task)
-        if endpoint in (kinds.IMAGES, kinds.EDITS):
+        if endpoint in kinds.DRAWING:
             return replace(pictures(task, {}, copies(task.request)), prompt=prompt_tokens(task))
-        if endpoint in (kinds.TRANSCRIPTIONS, kinds.TRANSLATIONS):
+        if endpoint in kinds.HEARING:
             return Spent(seconds=self._length(task))
         return Spent()
 
@@ -202,18 +179,17 @@ _TOKENS = frozenset(
 )
 
 
-def document(task: Task, found: Mapping[str, Any], raw: bytes) -> Spent:
+def document(task: Task, found: dict[str, Any], raw: bytes) -> Spent:
     """Of a whole JSON answer about texts."""
     if task.job.endpoint == kinds.COUNT:
         return Spent()
+    api = api_of(task.job.endpoint)
 
     def counted() -> int:
-        pattern = _WHOLE.get(task.job.endpoint)
-        letters = sum(map(len, pattern.findall(raw))) if pattern is not None else 0
-        return -(-letters // LETTERS)
+        return -(-sum(map(len, api.written.findall(raw))) // LETTERS)
 
-    if usage := usage_in(found):
-        return _mended(task, of_usage(usage), counted)
+    if usage := usage_in(api, found):
+        return _mended(task, of_usage(api, usage), counted)
     return Spent(prompt_tokens(task), counted(), told=False)
 
 
@@ -234,10 +210,10 @@ def spoken(task: Task) -> Spent:
     return Spent(characters=len(str(task.request.get("input") or "")))
 
 
-def pictures(task: Task, found: Mapping[str, Any], count: int) -> Spent:
+def pictures(task: Task, found: dict[str, Any], count: int) -> Spent:
     """Of a whole answer with pictures. Size and quality: as drawn, or else as asked for."""
-    usage = usage_in(found)
-    base = of_usage(usage) if usage else Spent()
+    usage = usage_in(media.API, found)
+    base = of_usage(media.API, usage) if usage else Spent()
     asked = task.request
     size = str(found.get("size") or asked.get("size") or "")
     quality = str(found.get("quality") or asked.get("quality") or "")
@@ -289,8 +265,3 @@ def _of_list(found: list[Any]) -> Iterable[str | int]:
 
 def _says_output(usage: Mapping[str, Any]) -> bool:
     return not usage.keys().isdisjoint(("completion_tokens", "output_tokens", "seconds"))
-
-
-def _number(usage: Mapping[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return value if isinstance(value, int) else 0

@@ -89,7 +89,7 @@ def texts_of(*fields: str) -> re.Pattern[bytes]:
     return re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)+)"' % names)
 
 
-_NOWHERE = re.compile(b"(?!)")
+_NOWHERE = re.compile(rb"\A(?!)")
 
 
 class Api:
@@ -98,6 +98,8 @@ class Api:
 
     named = False
     """Its events carry their `type` as a name, and end without ``[DONE]``."""
+    names_model = True
+    """Its answers say which model they are of."""
     request_id_header = ""
     """A second header with the request's id, if its clients know it by another name."""
     prompt = "input"
@@ -106,6 +108,8 @@ class Api:
     """Fields of a request that limit the answer, where it may be left without one."""
     usual_limit = 0
     """Tokens of an answer whose request has none of `limits`; 0 if the API names no number."""
+    asks_for_usage = False
+    """A stream tells its usage only if `stream_options` asks for it."""
     streamed = _NOWHERE
     """Finds what was generated (text, thoughts, arguments of calls) in the bytes of a stream."""
     written = _NOWHERE
@@ -120,9 +124,20 @@ class Api:
         """The words that an event adds to the answer, of all its choices."""
         return ""
 
+    def begins(self, events: bytes) -> bool:
+        """Whether something was generated in these events: a word, a thought, or a call."""
+        if self.streamed.search(events) is not None:
+            return True
+        return bool(self.call) and re.search(self.call_name % b'"[^"]', events) is not None
+
+    def told(self, found: Event | Document) -> dict[str, Any] | None:
+        """The `usage` object of an event or a document."""
+        usage = found.get("usage")
+        return usage if isinstance(usage, dict) else None
+
     def usage(self, found: Event | Document) -> Usage | None:
         """What an event or a document says that the answer took."""
-        return counted(found.get("usage"))
+        return counted(self.told(found))
 
     def error(self, event: Event) -> Error | None:
         """The error that an event or a document under status 200 is."""
@@ -130,6 +145,10 @@ class Api:
         if not error:
             return None
         return error if isinstance(error, dict) else {"message": str(error)}
+
+    def failure(self, event: Event) -> Error | None:
+        """The same, also where it is said as the end of an answer."""
+        return self.error(event)
 
     def is_last(self, event: Event) -> bool:
         """Whether the answer is whole with this event."""
@@ -169,9 +188,9 @@ PLAIN = Api()
 """Of endpoints that answer with a document, and whose answers are passed on as they are."""
 
 
-def counted(told: object) -> Usage | None:
+def counted(told: Mapping[str, Any] | None) -> Usage | None:
     """A `usage` object in OpenAI's words: those of its chats, or those of its newer endpoints."""
-    if not isinstance(told, dict):
+    if told is None:
         return None
     details = told.get("prompt_tokens_details") or told.get("input_tokens_details")
     return Usage(

@@ -63,6 +63,9 @@ class Completions(Api):
     """See `schemas.api.base.Api`."""
 
     prompt = "prompt"
+    limits = ("max_tokens",)
+    usual_limit = 16
+    asks_for_usage = True
     streamed = texts_of("text")
     written = streamed
 

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from schemas.api import sse
-from schemas.api.base import Api, Event
+from schemas.api.base import Api, Event, texts_of
 from schemas.api.shape import Model, Request, Seed, Shape, invalid
 
 GRANULARITIES = "timestamp_granularities"
@@ -150,11 +150,21 @@ _ENDS = frozenset(
 """Types of events; ``[DONE]`` may follow. Of pictures, each has such an event."""
 
 
+_PRODUCED = re.compile(rb'"(?:delta|text|audio|b64_json)"\s*:\s*"[^"]')
+
+
 class Media(Api):
     """See `schemas.api.base.Api`."""
 
     named = True
+    names_model = False
     prompt = "prompt"
+    streamed = texts_of("delta")
+    drawn = re.compile(rb'"type"\s*:\s*"image_(?:generation|edit)\.completed"')
+    """Finds the ends of pictures in the bytes of a stream."""
+
+    def begins(self, events: bytes) -> bool:
+        return _PRODUCED.search(events) is not None
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _ENDS

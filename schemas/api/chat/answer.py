@@ -15,6 +15,7 @@ class Chat(Api):
 
     prompt = "messages"
     limits = ("max_tokens", "max_completion_tokens")
+    asks_for_usage = True
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
     call = rb'"tool_calls"'

@@ -38,15 +38,20 @@ class Messages(Api):
         delta = event.get("delta") or event.get("content_block") or {}
         return str(delta.get("text") or "")
 
+    def told(self, found: Event | Document) -> dict[str, Any] | None:
+        """The first event tells of the prompt, and the last one that tells of the answer may."""
+        inner = found.get("message")
+        return super().told(inner if isinstance(inner, dict) else found)
+
     def usage(self, found: Event | Document) -> Usage | None:
-        """Its `input_tokens` are those that were not in the cache. The first event has them, and
-        the last one that tells of the answer may."""
-        told = (found.get("message") or found).get("usage")
+        """Its `input_tokens` are those that were neither in the cache nor written to it."""
+        told = self.told(found)
         usage = counted(told)
-        cached = number(told, "cache_read_input_tokens") if isinstance(told, dict) else 0
-        if usage is None or not cached:
-            return usage
-        return replace(usage, prompt=usage.prompt + cached, cached=cached)
+        if usage is None or told is None:
+            return None
+        cached = number(told, "cache_read_input_tokens")
+        read = max(0, usage.prompt) + cached + number(told, "cache_creation_input_tokens")
+        return replace(usage, prompt=read or usage.prompt, cached=cached)
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") == "message_stop"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Usage, counted, texts_of
+from schemas.api.base import Api, Document, Error, Event, texts_of
 from schemas.api.items import FirstCall, Items
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
@@ -25,12 +27,18 @@ class Responses(Api):
     def text(self, event: Event) -> str:
         return str(event["delta"]) if event.get("type") == "response.output_text.delta" else ""
 
-    def usage(self, found: Event | Document) -> Usage | None:
-        return counted((found.get("response") or found).get("usage"))
+    def told(self, found: Event | Document) -> dict[str, Any] | None:
+        inner = found.get("response")
+        return super().told(inner if isinstance(inner, dict) else found)
 
     def error(self, event: Event) -> Error | None:
         """Not that of ``response.failed``, which is an end that is said."""
         return super().error(event) or (event if event.get("type") == "error" else None)
+
+    def failure(self, event: Event) -> Error | None:
+        if event.get("type") == "response.failed":
+            return (event.get("response") or {}).get("error") or event
+        return self.error(event)
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _LAST

@@ -9,7 +9,15 @@ import pytest
 
 from fallback.providers.base import NOTHING, Spent, Task
 from fallback.providers.forms import length
-from fallback.providers.usage import Drawn, Running, Sent, document, of_usage, prompt_tokens
+from fallback.providers.usage import (
+    PictureCounter,
+    RequestCounter,
+    TextCounter,
+    document,
+    of_usage,
+    prompt_tokens,
+)
+from schemas.api.endpoints import api_of
 from tests.unit.fallback.providers.tasks import chat, form, task
 
 
@@ -27,6 +35,22 @@ from tests.unit.fallback.providers.tasks import chat, form, task
         ),
         ({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 18}, Spent(5, 13)),
         ({"prompt_tokens": 5, "total_tokens": 5}, Spent(5)),
+        ({"input_tokens": 5, "output_tokens": 3}, Spent(5, 3)),
+        ({"completion_tokens": 3, "total_tokens": 8}, Spent(5, 3)),
+        ({"total_tokens": 5}, Spent(5)),
+        ({"prompt_tokens": 5, "completion_tokens": -3, "cached_tokens": -1}, Spent(5)),
+        ({"type": "duration", "seconds": 9}, Spent(seconds=9.0)),
+        ({}, Spent(told=False)),
+    ],
+)
+def test_in_openais_words(usage: dict[str, Any], spent: Spent) -> None:
+    assert of_usage(api_of("/v1/chat/completions"), usage) == spent
+    assert of_usage(api_of("/v1/embeddings"), usage) == spent
+
+
+@pytest.mark.parametrize(
+    ("usage", "spent"),
+    [
         ({"input_tokens": 5, "output_tokens": 3}, Spent(5, 3)),
         (
             {
@@ -46,15 +70,10 @@ from tests.unit.fallback.providers.tasks import chat, form, task
             },
             Spent(16, 3, stored=9 + 4 * 2),
         ),
-        ({"completion_tokens": 3, "total_tokens": 8}, Spent(5, 3)),
-        ({"total_tokens": 5}, Spent(5)),
-        ({"prompt_tokens": 5, "completion_tokens": -3, "cached_tokens": -1}, Spent(5)),
-        ({"type": "duration", "seconds": 9}, Spent(seconds=9.0)),
-        ({}, Spent(told=False)),
     ],
 )
-def test_in_everybodys_words(usage: dict[str, Any], spent: Spent) -> None:
-    assert of_usage(usage) == spent
+def test_in_anthropics_words(usage: dict[str, Any], spent: Spent) -> None:
+    assert of_usage(api_of("/v1/messages"), usage) == spent
 
 
 def event(text: str) -> bytes:
@@ -77,18 +96,18 @@ def test_what_cannot_be_is_counted(usage: dict[str, Any]) -> None:
     found = {"choices": [{"message": {"content": "eight..."}}], "usage": usage}
     asked = chat("m", "x" * 40)
     assert document(asked, found, orjson.dumps(found)) == Spent(10, 2, told=False)
-    counter = Running(asked, False)
+    counter = TextCounter(asked, False)
     counter.take(event("eight..."))
-    counter.hear({"choices": [], "usage": usage})
+    counter.hear(usage, {"choices": [], "usage": usage})
     assert counter.told() is None
     assert counter.spent() == Spent(10, 2, told=False)
 
 
 def test_an_answer_without_words_has_no_tokens() -> None:
-    found = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
+    found: Any = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
     assert document(chat("m"), found, orjson.dumps(found)) == Spent(9, 0)
-    counter = Running(chat("m"), False)
-    counter.hear(found)
+    counter = TextCounter(chat("m"), False)
+    counter.hear(found["usage"], found)
     assert counter.told() == Spent(9, 0)
 
 
@@ -102,7 +121,7 @@ def test_embeddings_are_what_is_read(usage: dict[str, Any], spent: Spent | None)
 
 def test_events_are_tokens_or_letters_are() -> None:
     for by_event, expected in ((True, 2), (False, 3)):
-        counter = Running(chat("m", "x" * 40), by_event)
+        counter = TextCounter(chat("m", "x" * 40), by_event)
         for text in ("", "four", "sixteen."[:6]):
             counter.take(event(text))
         assert counter.told() is None
@@ -110,29 +129,30 @@ def test_events_are_tokens_or_letters_are() -> None:
 
 
 def test_usage_that_grows_is_told_by_its_last() -> None:
-    counter = Running(chat("m"), False)
+    counter = TextCounter(chat("m"), False)
     for completion in (1, 2, 3):
-        counter.hear({"usage": {"prompt_tokens": 4, "completion_tokens": completion}})
+        counter.hear({"prompt_tokens": 4, "completion_tokens": completion}, {})
     assert counter.told() == Spent(4, 3)
 
 
 def test_the_prompt_may_be_told_first() -> None:
-    counter = Running(task("/v1/messages", "m", messages=[]), False)
-    counter.hear({"message": {"usage": {"input_tokens": 9, "output_tokens": 1}}})
+    counter = TextCounter(task("/v1/messages", "m", messages=[]), False)
+    counter.hear({"input_tokens": 9, "output_tokens": 1}, {})
     counter.take(b'data: {"delta":{"type":"text_delta","text":"eight..."}}\n\n')
     assert counter.spent() == Spent(9, 2, told=False)
-    counter.hear({"usage": {"output_tokens": 4}})
+    counter.hear({"output_tokens": 4}, {})
     assert counter.told() == Spent(9, 4)
 
 
 def test_pictures_add_up() -> None:
-    counter = Drawn(task("/v1/images/generations", "m", prompt="x", size="auto", quality="low"))
+    asked = task("/v1/images/generations", "m", prompt="x", size="auto", quality="low")
+    counter = PictureCounter(asked)
     assert counter.told() is None
     for _ in range(2):
         told = {"type": "image_generation.completed", "size": "1024x1024"}
         usage = {"input_tokens": 2, "output_tokens": 10, "total_tokens": 12}
         counter.take(b"data: " + orjson.dumps(told) + b"\n\n")
-        counter.hear({**told, "usage": usage})
+        counter.hear(usage, told)
     assert counter.told() == Spent(4, 20, images=2, size="1024x1024", quality="low")
 
 
@@ -142,7 +162,7 @@ class Gone:
 
 def test_nothing_is_used_before_it_is_sent() -> None:
     gone = Gone()
-    sent = Sent(chat("m", "x" * 40), gone, length)
+    sent = RequestCounter(chat("m", "x" * 40), gone, length)
     assert sent.spent() == NOTHING
     gone.sent = True
     assert sent.spent() == Spent(10, told=False)
@@ -166,12 +186,12 @@ ADDED_TO = form("/v1/images/edits", "m", {"image": b"png"}, prompt="x" * 40, n="
 def test_what_is_out_is_used_whether_or_not_anybody_waits(asked: Task, spent: Spent) -> None:
     gone = Gone()
     gone.sent = True
-    assert Sent(asked, gone, length).spent() == spent
+    assert RequestCounter(asked, gone, length).spent() == spent
 
 
 def test_pictures_that_were_begun_are_drawn() -> None:
     """Parts of them may have been sent."""
-    counter = Drawn(DRAWN)
+    counter = PictureCounter(DRAWN)
     counter.take(b'data: {"type":"image_generation.completed"}\n\n')
     assert counter.spent().images == 3
     told = counter.told()
