@@ -8,7 +8,7 @@ from typing import cast
 
 from starlette.requests import Request
 
-from ingress.answer.schema_checker import Judge
+from ingress.answer.schema_checker import SchemaChecker
 from ingress.http.auth import Keys, Principal
 from ingress.jobs.dispatch import Dispatch
 from ingress.models.catalog import Catalog
@@ -33,7 +33,7 @@ class Context:
     fields: Fields = field(init=False)
     media: Media = field(init=False)
     pictures: PictureStore = field(init=False)
-    judge: Judge = field(default_factory=Judge)
+    schema_checker: SchemaChecker = field(default_factory=SchemaChecker)
 
     def __post_init__(self) -> None:
         edge = self.config.ingress

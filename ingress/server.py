@@ -88,7 +88,7 @@ class Ingress:
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
         server.should_exit = True
         await serving
-        await context.judge.close()
+        await context.schema_checker.close()
         await context.media.close()
         counting.cancel()
         await context.dispatch.tally.flush()

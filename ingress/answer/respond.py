@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from ingress.answer import headers as answer_headers
 from ingress.answer.access_log import record
 from ingress.answer.fanout import Joined
-from ingress.answer.schema_stream import Held
+from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
@@ -71,7 +71,7 @@ class Exchange:
         tickets: Sequence[Ticket],
         name: str,
         api: Api,
-        gate: Held | None = None,
+        gate: SchemaGate | None = None,
     ) -> None:
         """`name`: of the model, as the client says it. `gate`: judges the stream."""
         self._id: str = request.state.id

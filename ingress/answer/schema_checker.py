@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 from collections import OrderedDict
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import orjson
 import structlog
 
+from schemas.api.json_format import JsonFormat
 from schemas.settings import outside
 
-log = structlog.get_logger("judge")
+log = structlog.get_logger("schema_checker")
 
 PATIENCE = 3.0
 """Seconds for one question."""
@@ -26,7 +28,7 @@ _PROGRAM = Path(__file__).with_name("schema_child.py")
 _KEPT = 1024
 
 
-class Judge:
+class SchemaChecker:
     """Starts the child with the first question. One question at a time."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
@@ -48,9 +50,19 @@ class Judge:
                 self._schemas.popitem(last=False)
         return known
 
-    async def verdict(self, schema: dict[str, Any], text: str) -> str:
-        """What is wrong with `text` as JSON of a schema that was checked, or ""."""
-        return await self._ask(orjson.dumps([schema, text]))
+    async def misfit(self, form: JsonFormat, texts: Iterable[str | None]) -> str:
+        """What is wrong with the first of `texts` that is not what `form` wants, or ""; its schema
+        was checked. None stands for a text that is too long."""
+        for text in texts:
+            if text is None:
+                return "it is too long to be checked"
+            if form.schema is not None:
+                why = await self._ask(orjson.dumps([form.schema, text]))
+            else:
+                why = _plain_fault(form, text)
+            if why:
+                return why
+        return ""
 
     async def close(self) -> None:
         async with self._turn:
@@ -64,9 +76,9 @@ class Judge:
                 async with asyncio.timeout(self._patience):
                     return await _answer(child, question)
             except TimeoutError:
-                log.warning("judge.gave_up", question_bytes=len(question))
+                log.warning("schema_checker.gave_up", question_bytes=len(question))
             except (OSError, ValueError) as fault:
-                log.warning("judge.child_died", error=str(fault))
+                log.warning("schema_checker.child_died", error=str(fault))
             except asyncio.CancelledError:  # the answer would be taken for the next question's
                 await self._kill()
                 raise
@@ -94,6 +106,15 @@ class Judge:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.wait()
+
+
+def _plain_fault(form: JsonFormat, text: str) -> str:
+    """What is wrong with `text` where there is no schema to hold it against."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        return f"it is not JSON: {fault}"
+    return "it is not a JSON object" if form.is_object and not isinstance(found, dict) else ""
 
 
 async def _answer(child: asyncio.subprocess.Process, question: bytes) -> str:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.answer import headers, schema
+from ingress.answer import headers
 from ingress.answer.fanout import bodies, seeds
 from ingress.answer.respond import Exchange
-from ingress.answer.schema import Wanted
-from ingress.answer.schema_stream import Held, Judge
+from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context, principal
 from ingress.http.auth import Principal
 from ingress.http.body import need_json, read_body
@@ -29,8 +29,10 @@ from ingress.models import fields, locality
 from ingress.models.locality import ANY
 from ingress.models.routes import Plan
 from ingress.request.forms import read_form
+from schemas.api.base import Api
 from schemas.api.endpoints import Endpoint
-from schemas.errors import HeadraceError, InvalidStructuredOutput, ShuttingDown
+from schemas.api.json_format import JsonFormat
+from schemas.errors import HeadraceError, InvalidRequest, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
 
 LENIENT_HEADER = "x-headrace-lenient"
@@ -64,8 +66,8 @@ class Call:
     stream: bool
     lenient: bool
 
-    async def answer(self, held: Held | None = None) -> Response:
-        """Submit it and wait for the head. `held`: judges its stream. Raises what became of it."""
+    async def answer(self, gate: SchemaGate | None = None) -> Response:
+        """Submit it and wait for the head. `gate`: judges its stream. Raises what became of it."""
         here, request, api = self.caller.here, self.caller.request, self.endpoint.api
         copies = self._copies()
         if copies > 1:
@@ -74,7 +76,7 @@ class Call:
             tickets = await here.dispatch.submit_all(orders)
         else:
             tickets = [await here.dispatch.submit(self._order(self.body))]
-        exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, held)
+        exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, gate)
         return await exchange.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:
@@ -155,7 +157,7 @@ async def answer(
     stream = endpoint.is_stream(asked) and all(each.field != "stream" for each in ignored)
     lenient = lenient and bool(ignored or strange)
     call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)
-    form = schema.wanted(endpoint, asked)
+    form = endpoint.api.json_format(asked)
     response = await (call.answer() if form is None else _structured(call, form))
     if ignored or strange:
         _warn(response, fields.warning(ignored, strange))
@@ -167,21 +169,20 @@ def _warn(response: Response, text: str) -> None:
     response.headers[WARNING_HEADER] = f"{before}; {text}" if before else text
 
 
-async def _structured(call: Call, wanted: Wanted) -> Response:
+async def _structured(call: Call, form: JsonFormat) -> Response:
     """The schema is checked first. An answer that does not fit is asked for once more, at
     temperature 0 too: another engine may round otherwise. What was streamed cannot be taken back,
     so that a stream ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
-    judge = call.caller.here.judge
-    if wanted.schema is not None and (why := await judge.check(wanted.schema)):
-        raise schema.refusal(wanted, why)
-
-    async def misfit(document: Any) -> str:
-        return await _misfit(call, wanted, document)
-
+    here, api = call.caller.here, call.endpoint.api
+    if form.schema is not None and (why := await here.schema_checker.check(form.schema)):
+        said = f"Invalid schema for {form.param!r}: {why}."
+        raise InvalidRequest(said, param=form.param)
+    misfit = partial(here.schema_checker.misfit, form)
     if call.stream:
-        return await call.answer(Held(misfit, call.caller.here.config.ingress.max_answer))
+        texts = api.texts_of_stream(here.config.ingress.max_answer)
+        return await call.answer(SchemaGate(misfit, texts))
     response = await call.answer()
-    if response.status_code != 200 or not await misfit(orjson.loads(response.body)):
+    if not await _unfit(response, api, misfit):
         return response
     made = headers.joined([response.headers])
     try:
@@ -191,7 +192,7 @@ async def _structured(call: Call, wanted: Wanted) -> Response:
         raise
 
 
-async def _again(call: Call, misfit: Judge, made: Mapping[str, str]) -> Response:
+async def _again(call: Call, misfit: Misfit, made: Mapping[str, str]) -> Response:
     """The second answer. A seed would make it the same as the first: it gets the one after those
     that were used, and the client is told. `made`: who gave the first, and what it cost."""
     told = ""
@@ -202,21 +203,15 @@ async def _again(call: Call, misfit: Judge, made: Mapping[str, str]) -> Response
         call.body = orjson.dumps(call.asked)
     response = await call.answer()
     response.headers.update(both := headers.joined([made, response.headers]))
-    if response.status_code != 200:
-        return response
-    if why := await misfit(orjson.loads(response.body)):
+    if why := await _unfit(response, call.endpoint.api, misfit):
         raise InvalidStructuredOutput(f"{_UNFIT}, twice: {why}.", told=both)
-    if told:
+    if told and response.status_code == 200:
         _warn(response, told)
     return response
 
 
-async def _misfit(call: Call, wanted: Wanted, document: Any) -> str:
-    for text in wanted.texts(document):
-        if wanted.schema is None:
-            why = schema.plain_fault(wanted, text)
-        else:
-            why = await call.caller.here.judge.verdict(wanted.schema, text)
-        if why:
-            return why
-    return ""
+async def _unfit(response: Response, api: Api, misfit: Misfit) -> str:
+    """What is wrong with an answer, if it is one."""
+    if response.status_code != 200:
+        return ""
+    return await misfit(api.finished_texts(orjson.loads(response.body)))

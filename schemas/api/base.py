@@ -9,13 +9,14 @@ fallback for the text that it counts; the echo engine for the events that it sen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
 from schemas.api import sse
+from schemas.api.json_format import JsonFormat
 
 Event = dict[str, Any]
 """The JSON object of one event of a stream."""
@@ -57,6 +58,15 @@ class FirstCall(Protocol):
 
     def document(self, found: Document) -> None:
         """The same for a whole answer, in place."""
+
+
+class FinishedTexts(Protocol):
+    """The texts of a stream, each at the event that finishes it."""
+
+    def add(self, event: Event) -> Iterable[str | None]:
+        """Those that this event finishes, as `Api.finished_texts` finds them in a document; None
+        for one that was too long to be kept. Raises KeyError, TypeError or AttributeError for what
+        is no event of this API."""
 
 
 class Continuation(Protocol):
@@ -154,9 +164,19 @@ class Api:
         """Whether the answer is whole with this event."""
         return False
 
-    def finished_texts(self, document: Document) -> Iterator[str]:
-        """The texts of a whole answer that are not cut, no refusal, and beside no call."""
-        return iter(())
+    def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
+        """What the texts of an answer have to be; None if they may be anything. Raises
+        InvalidRequest."""
+        return None
+
+    def finished_texts(self, document: Document) -> Iterable[str]:
+        """The texts of a whole answer that can be held against a format: not one that was cut at a
+        limit, as the client can see that it was, nor refusals and what stands beside a call."""
+        raise NotImplementedError
+
+    def texts_of_stream(self, limit: int) -> FinishedTexts:
+        """`limit`: characters of text that are kept."""
+        raise NotImplementedError
 
     def call_signs(self, name: str = "") -> list[re.Pattern[bytes]]:
         """All of them are in the bytes of an answer that calls a tool, or the tool of that name."""

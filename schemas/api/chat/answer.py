@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.api.base import Api, Document, Event, texts_of
+from schemas.api.chat import structured
 from schemas.api.chat.collector import Collector
 from schemas.api.chat.join import Join
+from schemas.api.json_format import JsonFormat
 
 
 class Chat(Api):
@@ -23,6 +25,15 @@ class Chat(Api):
     def text(self, event: Event) -> str:
         deltas = (choice.get("delta") or {} for choice in event.get("choices") or ())
         return "".join(delta.get("content") or "" for delta in deltas)
+
+    def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
+        return structured.format_of(request)
+
+    def finished_texts(self, document: Document) -> Iterator[str]:
+        return structured.finished_texts(document)
+
+    def texts_of_stream(self, limit: int) -> structured.FinishedTexts:
+        return structured.FinishedTexts(limit)
 
     def collector(self) -> Collector:
         return Collector()

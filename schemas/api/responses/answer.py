@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.api import sse
 from schemas.api.base import Api, Document, Error, Event, texts_of
 from schemas.api.items import FirstCall, Items
+from schemas.api.json_format import JsonFormat
+from schemas.api.responses import structured
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -42,6 +45,15 @@ class Responses(Api):
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _LAST
+
+    def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
+        return structured.format_of(request)
+
+    def finished_texts(self, document: Document) -> Iterator[str]:
+        return structured.finished_texts(document)
+
+    def texts_of_stream(self, limit: int) -> structured.FinishedTexts:
+        return structured.FinishedTexts()
 
     def collector(self) -> Collector:
         return Collector()

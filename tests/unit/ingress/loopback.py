@@ -178,6 +178,6 @@ async def loopback_ingress(
     try:
         yield made
     finally:
-        await made.context.judge.close()
+        await made.context.schema_checker.close()
         await made.context.media.close()
         assert not line.tickets, "a ticket was left open"

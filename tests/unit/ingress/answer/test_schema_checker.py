@@ -1,4 +1,4 @@
-"""The judge and its child: what is JSON of which schema, and what becomes of endless questions."""
+"""The schema checker and its child: what is JSON of which schema, and endless questions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from ingress.answer import schema_checker as judges
-from ingress.answer.schema_checker import TOO_COMPLEX, Judge
+from ingress.answer import schema_checker
+from ingress.answer.schema_checker import TOO_COMPLEX, SchemaChecker
 from ingress.answer.schema_child import check, verdict
+from schemas.api.json_format import JsonFormat
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -98,44 +99,68 @@ def test_a_schema_may_refer_to_itself_but_not_for_ever() -> None:
 
 
 @pytest.fixture
-async def judge() -> AsyncIterator[Judge]:
-    made = Judge(patience=20)
+async def checker() -> AsyncIterator[SchemaChecker]:
+    made = SchemaChecker(patience=20)
     yield made
     await made.close()
 
 
-async def test_the_child_says_the_same(judge: Judge) -> None:
-    assert await judge.check(SCHEMA) == ""
-    assert "nonsense" in await judge.check({"type": "nonsense"})
-    assert await judge.verdict(SCHEMA, '{"a": 1}') == ""
-    assert "integer" in await judge.verdict(SCHEMA, '{"a": "\u00fc\\n\u2028"}')
+async def misfit(checker: SchemaChecker, schema: dict[str, Any], *texts: str | None) -> str:
+    return await checker.misfit(JsonFormat(schema, "p"), texts)
 
 
-async def test_an_endless_question_is_given_up_and_the_next_one_answered(judge: Judge) -> None:
-    await judge.check(SCHEMA)  # the child has started
-    judge._patience = 0.3
+async def test_the_first_text_that_does_not_fit_is_told_of(checker: SchemaChecker) -> None:
+    assert await misfit(checker, SCHEMA) == ""
+    fits = '{"a": 1}'
+    assert await misfit(checker, SCHEMA, fits, fits) == ""
+    assert "integer" in await misfit(checker, SCHEMA, fits, '{"a": "x"}', "no JSON")
+    assert "too long" in await misfit(checker, SCHEMA, fits, None)
+
+
+async def test_json_without_a_schema(checker: SchemaChecker) -> None:
+    for text, is_object, why in [
+        ('{"a":1}', True, ""),
+        ("[1]", True, "it is not a JSON object"),
+        ("[1]", False, ""),
+    ]:
+        assert await checker.misfit(JsonFormat(None, "p", is_object), [text]) == why
+    assert "not JSON" in await checker.misfit(JsonFormat(None, "p"), ["{"])
+
+
+async def test_the_child_says_the_same(checker: SchemaChecker) -> None:
+    assert await checker.check(SCHEMA) == ""
+    assert "nonsense" in await checker.check({"type": "nonsense"})
+    assert await misfit(checker, SCHEMA, '{"a": 1}') == ""
+    assert "integer" in await misfit(checker, SCHEMA, '{"a": "\u00fc\\n\u2028"}')
+
+
+async def test_an_endless_question_is_given_up_and_the_next_one_answered(
+    checker: SchemaChecker,
+) -> None:
+    await checker.check(SCHEMA)  # the child has started
+    checker._patience = 0.3
     backtracking = {"type": "string", "pattern": "^(a+)+$"}
-    assert await judge.verdict(backtracking, '"' + "a" * 60 + 'b"') == TOO_COMPLEX
-    judge._patience = 20
-    assert await judge.verdict(SCHEMA, '{"a": 1}') == ""
+    assert await misfit(checker, backtracking, '"' + "a" * 60 + 'b"') == TOO_COMPLEX
+    checker._patience = 20
+    assert await misfit(checker, SCHEMA, '{"a": 1}') == ""
 
 
-async def test_giving_up_is_not_remembered_and_answers_are(judge: Judge) -> None:
+async def test_giving_up_is_not_remembered_and_answers_are(checker: SchemaChecker) -> None:
     layers = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
     bomb = {"$ref": "#/$defs/d0", "$defs": {**layers, "d40": {"type": "integer"}}}
-    await judge.check(SCHEMA)
-    judge._patience = 0.3
-    assert await judge.check(bomb) == TOO_COMPLEX
-    judge._patience = 20
-    assert await judge.check({"type": "nonsense"})
-    await judge.close()
-    judge._patience = 1e-9
-    assert "nonsense" in await judge.check({"type": "nonsense"}), "without the child"
-    assert await judge.check(bomb) == TOO_COMPLEX
+    await checker.check(SCHEMA)
+    checker._patience = 0.3
+    assert await checker.check(bomb) == TOO_COMPLEX
+    checker._patience = 20
+    assert await checker.check({"type": "nonsense"})
+    await checker.close()
+    checker._patience = 1e-9
+    assert "nonsense" in await checker.check({"type": "nonsense"}), "without the child"
+    assert await checker.check(bomb) == TOO_COMPLEX
 
 
 async def test_a_child_that_starts_slowly_is_waited_for(
-    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checker: SchemaChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine that is busy: the question has done nothing to be given up for."""
     slow = tmp_path / "schema_child.py"
@@ -143,26 +168,26 @@ async def test_a_child_that_starts_slowly_is_waited_for(
         f"import sys, time; sys.path.insert(0, {str(Path.cwd())!r}); time.sleep(2)\n"
         "from ingress.answer import schema_child; schema_child.main()\n"
     )
-    monkeypatch.setattr(judges, "_PROGRAM", slow)
-    judge._patience = 1.9
-    assert await judge.check(SCHEMA) == ""
+    monkeypatch.setattr(schema_checker, "_PROGRAM", slow)
+    checker._patience = 1.9
+    assert await checker.check(SCHEMA) == ""
 
 
-async def test_a_child_that_died_is_replaced(judge: Judge) -> None:
-    await judge.check(SCHEMA)
-    child = judge._child
+async def test_a_child_that_died_is_replaced(checker: SchemaChecker) -> None:
+    await checker.check(SCHEMA)
+    child = checker._child
     assert child is not None
     child.kill()
     await child.wait()
-    assert "integer" in await judge.verdict(SCHEMA, '{"a": "x"}')
+    assert "integer" in await misfit(checker, SCHEMA, '{"a": "x"}')
 
 
 async def test_the_child_has_none_of_our_secrets(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch
+    checker: SchemaChecker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_NATS__PASSWORD", "of-the-broker")
-    await judge.check(SCHEMA)
-    child = judge._child
+    await checker.check(SCHEMA)
+    child = checker._child
     assert child is not None
     assert b"of-the-broker" not in Path(f"/proc/{child.pid}/environ").read_bytes()
 
