@@ -130,13 +130,15 @@ def undated(model: str) -> str:
 def missing(endpoint: str, price: Price) -> list[str]:
     """Fields of `price` that a job of `endpoint` needs and that are not there."""
     needed = _NEEDED.get(word_of(endpoint))
-    if needed is None:
-        return [f"a price for {endpoint}"]
-    return [name for name in needed if not _has(price, name)]
+    return [f"a price for {endpoint}"] if needed is None else _lacking(needed, price)
 
 
-def _has(price: Price, name: str) -> bool:
-    return getattr(price, name) is not None or (name == "image" and bool(price.images))
+def _lacking(needed: Iterable[str], price: Price) -> list[str]:
+    return [
+        name
+        for name in needed
+        if getattr(price, name) is None and not (name == "image" and price.images)
+    ]
 
 
 def check(routes: Sequence[Route], providers: Sequence[Provider], prices: Prices) -> list[str]:
@@ -152,7 +154,7 @@ def check(routes: Sequence[Route], providers: Sequence[Provider], prices: Prices
                     f"route {route.name!r}: no price is known for {each}: add a table [[prices]] "
                     f'with provider = "{name}" and model = "{model}" and {_choices()}'
                 )
-            elif all(missing(endpoint, price) for endpoint, needed in _NEEDED.items() if needed):
+            elif all(_lacking(needed, price) for needed in _NEEDED.values() if needed):
                 faults.append(
                     f"route {route.name!r}: the price of {each} is not enough for any endpoint: "
                     f"it needs {_choices()}"

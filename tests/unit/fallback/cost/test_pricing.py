@@ -178,3 +178,26 @@ def test_a_model_without_a_price_is_named() -> None:
     assert "[[prices]]" in why
     local = route.model_copy(update={"local_only": True})
     assert pricing.check([local], [Provider(name="p", url="http://x")], Prices()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "enough"),
+    [
+        ({"input": 1, "output": 1}, True),
+        ({"input": 1}, True),
+        ({"output": 1}, False),
+        ({"image": 1}, True),
+        ({"images": {"low/1024x1024": 1}}, True),
+        ({"minute": 1}, True),
+        ({"characters": 1}, True),
+        ({}, False),
+    ],
+)
+def test_a_price_is_enough_if_some_endpoint_can_be_billed(
+    fields: dict[str, Any], enough: bool
+) -> None:
+    route = Route(name="r", providers=["p/m"])
+    prices = Prices([Price(provider="p", model="m", **fields)])
+    faults = pricing.check([route], [Provider(name="p", url="http://x")], prices)
+    assert bool(faults) == (not enough)
+    assert all("not enough for any endpoint" in fault for fault in faults)
