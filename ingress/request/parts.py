@@ -58,6 +58,8 @@ def plain(endpoint: Endpoint, document: dict[str, Any]) -> bool:
     if endpoint.word not in _WALKS:
         return True
     items = document.get(endpoint.api.prompt)
+    if endpoint.word in _BARE:
+        items = [{"content": items}]
     if isinstance(items, list) and not all(map(_is_plain, items)):
         return False
     return endpoint.word not in _SYSTEM or _is_plain({"content": document.get("system")})
@@ -89,13 +91,17 @@ def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
 
 def _chat(path: str, message: dict[str, Any]) -> Iterator[Part]:
     for where, part in _parts(f"{path}.content", message.get("content")):
-        match part.get("type"):
-            case "image_url":
-                yield _picture(f"{where}.image_url", _inner(where, part, "image_url"), "url")
-            case "input_audio":
-                yield _recording(where, part)
-            case other:
-                _need_text(where, other, _KNOWN)
+        yield from _chat_part(where, part)
+
+
+def _chat_part(path: str, part: dict[str, Any]) -> Iterator[Part]:
+    match part.get("type"):
+        case "image_url":
+            yield _picture(f"{path}.image_url", _inner(path, part, "image_url"), "url")
+        case "input_audio":
+            yield _recording(path, part)
+        case other:
+            _need_text(path, other, _KNOWN)
 
 
 def _responses(path: str, item: dict[str, Any]) -> Iterator[Part]:
@@ -131,8 +137,11 @@ _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
     endpoints.INPUT_TOKENS.word: _responses,
     endpoints.MESSAGES.word: _messages,
     endpoints.COUNT_TOKENS.word: _messages,
+    endpoints.MODERATIONS.word: _chat_part,
 }
 """How to walk over one item of the list that holds them."""
+_BARE = frozenset({endpoints.MODERATIONS.word})
+"""Where the items of that list are parts themselves, or texts."""
 _SYSTEM = frozenset({endpoints.MESSAGES.word, endpoints.COUNT_TOKENS.word})
 """Where a list of parts, all of them text, may lie beside the messages."""
 

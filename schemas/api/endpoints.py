@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from schemas.api import completions, embeddings, media, rerank
+from schemas.api import completions, embeddings, media, moderations, rerank
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat import request as chat
 from schemas.api.chat.answer import API as CHAT_API
@@ -62,6 +62,7 @@ COUNT_TOKENS = Endpoint(
     "/v1/messages/count_tokens", "count_tokens", messages.COUNT_REQUEST, MESSAGES_API, stream=""
 )
 RERANK = Endpoint("/v1/rerank", "rerank", rerank.REQUEST, rerank.API, stream="")
+MODERATIONS = Endpoint("/v1/moderations", "moderations", moderations.REQUEST, stream="")
 TRANSCRIPTIONS = Endpoint(
     "/v1/audio/transcriptions",
     "transcriptions",

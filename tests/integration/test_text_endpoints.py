@@ -26,6 +26,7 @@ GENERATING: dict[str, dict[str, Any]] = {
 OTHERS: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": ["a", "b"]},
     "/v1/rerank": {"query": "a", "documents": ["b", "a"]},
+    "/v1/moderations": {"input": ["a", "b"]},
     "/v1/messages/count_tokens": {"messages": USER},
     "/v1/responses/input_tokens": {"input": "a b c"},
 }

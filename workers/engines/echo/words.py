@@ -18,6 +18,12 @@ from schemas.api import endpoints
 SILENCE = ["(silence)"]
 LOGPROB = -0.5
 DIMENSIONS = 8
+CATEGORIES = (
+    *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit"),
+    *("illicit/violent", "self-harm", "self-harm/instructions", "self-harm/intent", "sexual"),
+    *("sexual/minors", "violence", "violence/graphic"),
+)
+"""Of OpenAI's moderations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,25 @@ def rerank(model: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]
     return {"model": model, "object": "list", "results": kept, "usage": counted}, tokens
 
 
+def moderations(model: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """A text is flagged for the categories that it names."""
+    given = request["input"]
+    texts = given if isinstance(given, list) and isinstance(given[0], str) else [_text(given)]
+    results = [_judged(text.lower().split()) for text in texts]
+    tokens = sum(len(text.split()) for text in texts)
+    return {"id": "modr-echo", "model": model, "results": results}, tokens
+
+
+def _judged(words: list[str]) -> dict[str, Any]:
+    named = {name: name in words for name in CATEGORIES}
+    return {
+        "flagged": any(named.values()),
+        "categories": named,
+        "category_scores": {name: float(found) for name, found in named.items()},
+        "category_applied_input_types": {name: ["text"] for name in CATEGORIES},
+    }
+
+
 def count(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     tokens = sum(len(_text(each.get("content")).split()) for each in request["messages"])
     return {"input_tokens": tokens}, 0
@@ -167,6 +192,7 @@ def count_input(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int
 PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int]]] = {
     endpoints.EMBEDDINGS.path: embeddings,
     endpoints.RERANK.path: rerank,
+    endpoints.MODERATIONS.path: moderations,
     endpoints.COUNT_TOKENS.path: count,
     endpoints.INPUT_TOKENS.path: count_input,
 }

@@ -73,6 +73,10 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
         {"model": "echo", "messages": [USER]},
     ),
     "/v1/responses/input_tokens": (endpoints.RESPONSES.shape, {"model": "echo", "input": [USER]}),
+    "/v1/moderations": (
+        endpoints.MODERATIONS.shape,
+        {"model": "echo", "input": [{"type": "text", "text": "violence"}]},
+    ),
     "/v1/rerank": (
         endpoints.RERANK.shape,
         {"model": "echo", "query": "a", "documents": ["a", {"text": "b"}]},

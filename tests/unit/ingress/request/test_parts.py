@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.api.endpoints import CHAT, COUNT_TOKENS, MESSAGES, RESPONSES, Endpoint
+from schemas.api.endpoints import CHAT, COUNT_TOKENS, MESSAGES, MODERATIONS, RESPONSES, Endpoint
 from schemas.errors import HeadraceError
 from tests.unit.ingress.request.media_requests import (
     AT,
@@ -20,6 +20,7 @@ from tests.unit.ingress.request.media_requests import (
     FakeFetcher,
     chat,
     fault,
+    image,
     media,
     request,
     resolve,
@@ -91,6 +92,18 @@ async def test_responses() -> None:
 async def test_responses_that_are_refused(item: dict[str, Any], param: str) -> None:
     found = await fault({"input": [item]}, endpoint=RESPONSES)
     assert found.param == f"input[0].{param}"
+
+
+async def test_moderations() -> None:
+    asked = {"input": [{"type": "text", "text": "?"}, image(URL)]}
+    found = orjson.loads(await resolve(asked, endpoint=MODERATIONS))
+    assert found["input"] == [asked["input"][0], image(DATA_URL)]
+    for part in ({"type": "video_url", "video_url": {"url": URL}}, {"type": "image", "url": URL}):
+        refused = await fault({"input": [part]}, endpoint=MODERATIONS)
+        assert refused.param == "input[0].type"
+    body = b'{"input":["Hello",""]}'
+    texts = orjson.loads(body)
+    assert await media().resolve(request(), MODERATIONS, texts, body, "m") is body
 
 
 async def test_a_text_is_no_list_of_parts() -> None:

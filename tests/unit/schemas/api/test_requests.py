@@ -21,6 +21,7 @@ GOOD: dict[str, tuple[Shape, dict[str, Any]]] = {
     "messages": (endpoints.MESSAGES.shape, {"model": "m", "messages": [USER], "max_tokens": 9}),
     "count": (endpoints.COUNT_TOKENS.shape, {"model": "m", "messages": [USER]}),
     "rerank": (endpoints.RERANK.shape, {"query": "hi", "documents": ["a"]}),
+    "moderations": (endpoints.MODERATIONS.shape, {"input": "hi"}),
 }
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 FLAT_TOOL = {"type": "function", "name": "f", "parameters": {}}
@@ -215,6 +216,11 @@ FAULTS: list[tuple[str, dict[str, Any], str]] = [
     ("rerank", {"query": 5}, "query"),
     ("rerank", {"top_n": 0}, "top_n"),
     ("rerank", {"top_n": 2**31}, "top_n"),
+    ("moderations", {"input": 5}, "input"),
+    ("moderations", {"input": []}, "input"),
+    ("moderations", {"input": ["a", {"type": "text", "text": "b"}]}, "input"),
+    ("moderations", {"input": [{"type": "text"}]}, "input[0].text"),
+    ("moderations", {"input": [{"type": "image_url", "image_url": {}}]}, "input[0].image_url.url"),
 ]
 
 
@@ -255,6 +261,8 @@ PASSING: list[tuple[str, dict[str, Any]]] = [
     ("messages", {"system": "x", "tools": [ANTHROPIC_TOOL], "tool_choice": {"type": "any"}}),
     ("messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
     ("rerank", {"documents": ["a", {"text": "b"}], "top_n": 1}),
+    ("moderations", {"input": ["a", ""]}),
+    ("moderations", {"input": [{"type": "text", "text": "a"}]}),
 ]
 
 

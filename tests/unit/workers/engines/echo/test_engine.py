@@ -164,6 +164,17 @@ async def test_ranks_and_counts() -> None:
     assert counted == {"object": "response.input_tokens", "input_tokens": 3}
 
 
+async def test_moderations() -> None:
+    found = await document("/v1/moderations", {"input": ["raw violence", "peace"]})
+    assert [each["flagged"] for each in found["results"]] == [True, False]
+    assert [name for name, is_so in found["results"][0]["categories"].items() if is_so] == [
+        "violence"
+    ]
+    parts = [{"type": "text", "text": "no"}, {"type": "text", "text": "hate"}]
+    (result,) = (await document("/v1/moderations", {"input": parts}))["results"]
+    assert result["category_scores"]["hate"] == 1
+
+
 async def test_answers_by_turns() -> None:
     double = engine()
     body = chat("x", echo={"says": ["first", "then"], "as": "k"})
