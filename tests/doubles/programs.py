@@ -9,37 +9,12 @@ import argparse
 import asyncio
 import os
 
-import orjson
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tests.doubles.base import DONE, document, stream, words_of
-from tests.doubles.llamacpp.scripted import CHAT, LlamaCpp, chunk
+from tests.doubles.llamacpp.server import LlamaCpp
+from tests.doubles.llamacpp.slots import Settings
 from tests.doubles.whisper.server import WhisperSim
-
-
-class Parrot(LlamaCpp):
-    """llama-server whose chat says again what it was told, a word after the other."""
-
-    def __init__(self, slots: int) -> None:
-        super().__init__("parrot")
-        self.props["total_slots"] = slots
-
-    async def _job(self, request: web.Request) -> web.StreamResponse:
-        body = orjson.loads(await request.read())
-        if request.path != CHAT or not body.get("messages"):
-            return await super()._job(request)
-        if not body.get("stream"):
-            message = {"role": "assistant", "content": "hi"}
-            return document({"choices": [{"index": 0, "message": message}], "model": "parrot"})
-        response = await stream(request, "text/event-stream")
-        await response.write(chunk({"role": "assistant", "content": None}))
-        words = words_of(body["messages"][-1]["content"])
-        for index, word in enumerate(words):
-            await self.tick(index)
-            await response.write(chunk({"content": word if not index else f" {word}"}))
-        await response.write(chunk({}, "stop") + DONE)
-        return response
 
 
 async def main() -> None:
@@ -52,9 +27,9 @@ async def main() -> None:
     options = parser.parse_args()
     await asyncio.sleep(options.late)
     if options.kind == "llamacpp":
-        parrot = Parrot(options.slots)
-        parrot.token_s = options.token_s
-        await parrot.start(options.port)
+        pace = options.token_s * 1000
+        settings = Settings(options.slots, pace, parrot=True, model="parrot")
+        await LlamaCpp(settings).listen(options.port)
     else:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", WhisperSim().page)

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.nats import broker as brokers
-from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.llamacpp.server import LlamaCpp
 from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
 from tests.doubles.sdserver.server import SdServer
@@ -58,7 +58,11 @@ class EnginesSetup:
 
     def asked(self, model: str) -> list[Any]:
         """The chats that the engine behind this name was asked for."""
-        sims = {"gpt-llamacpp": self.llama, "gpt-ollama": self.ollama, "gpt-vllm": self.vllm}
+        sims: dict[str, LlamaCpp | Ollama | Vllm] = {
+            "gpt-llamacpp": self.llama,
+            "gpt-ollama": self.ollama,
+            "gpt-vllm": self.vllm,
+        }
         return sims[model].asked(CHAT)
 
 
@@ -69,7 +73,6 @@ async def setup(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engin
     async with AsyncExitStack() as stack:
         broker = stack.enter_context(brokers.start(home / "broker", 0, 0))
         llama, ollama = LlamaCpp(), Ollama(seeing)
-        llama.documents[CHAT] = 200, {"choices": [{"message": {"content": "hi"}}]}
         vllm, sdserver = Vllm(senses=("vision", "audio")), SdServer(native=False)
         for sim in (llama, ollama, vllm, sdserver):
             await stack.enter_async_context(sim)
@@ -154,7 +157,7 @@ async def test_answers_have_the_asked_name_and_ids_of_their_own(
         assert len({part.id for part in parts}) == 1
         ids.add(parts[0].id)
         assert not re.fullmatch(r"chatcmpl-\d{1,3}", parts[0].id)
-    assert len(ids) == (1 if model == "gpt-llamacpp" else 2), "the simulator has but one"
+    assert len(ids) == 2
 
 
 async def test_several_choices_of_an_engine_that_gives_one(setup: EnginesSetup) -> None:

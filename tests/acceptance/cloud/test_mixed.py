@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.acceptance.cloud.shared import AllProviders, all_providers, user
-from tests.doubles.llamacpp.scripted import CHAT, LlamaCpp, chunk
+from tests.doubles.llamacpp.script import CHAT, chunk
+from tests.doubles.llamacpp.server import LlamaCpp
 from tests.doubles.providers import Provider
 from tests.doubles.sdserver.pictures import png
 

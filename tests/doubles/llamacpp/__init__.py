@@ -1,4 +1,4 @@
-"""llama-server without a model: `server` has its pace, `scripted` says what a test tells it."""
+"""llama-server without a model, and its answers as they were recorded."""
 
 from pathlib import Path
 

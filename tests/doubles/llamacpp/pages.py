@@ -1,6 +1,6 @@
 """What llama-server shows of itself: `/props`, `/slots`, `/v1/models`, `/metrics`.
 
-Source as in `llama_bytes`.
+Source as in `wire`.
 """
 
 from __future__ import annotations
@@ -91,35 +91,33 @@ class Counts:
     seconds: float = 0
 
 
-def props(slots: int, model: str) -> bytes:
+def props(slots: int, model: str) -> dict[str, Any]:
     """The body of `GET /props`."""
     caps = {name: name in ("supports_string_content", "supports_system_role") for name in _CAPS}
-    return orjson.dumps(
-        {
-            "default_generation_settings": {"params": _PARAMS, "n_ctx": CONTEXT},
-            "total_slots": slots,
-            "model_alias": model,
-            "model_ftype": "Q4_1",
-            "model_path": f"/models/{model}.gguf",
-            "modalities": {"vision": False, "video": False, "audio": False},
-            "media_marker": "<__media__>",
-            "endpoint_slots": True,
-            "endpoint_props": True,
-            "endpoint_metrics": True,
-            "ui": False,
-            "ui_settings": {},
-            "chat_template": _TEMPLATE,
-            "chat_template_caps": caps,
-            "bos_token": "<|im_start|>",
-            "eos_token": "<|im_end|>",
-            "build_info": "b0-unknown",
-            "is_sleeping": False,
-            "cors_proxy_enabled": False,
-        }
-    )
+    return {
+        "default_generation_settings": {"params": _PARAMS, "n_ctx": CONTEXT},
+        "total_slots": slots,
+        "model_alias": model,
+        "model_ftype": "Q4_1",
+        "model_path": f"/models/{model}.gguf",
+        "modalities": {"vision": False, "video": False, "audio": False},
+        "media_marker": "<__media__>",
+        "endpoint_slots": True,
+        "endpoint_props": True,
+        "endpoint_metrics": True,
+        "ui": False,
+        "ui_settings": {},
+        "chat_template": _TEMPLATE,
+        "chat_template_caps": caps,
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "build_info": "b0-unknown",
+        "is_sleeping": False,
+        "cors_proxy_enabled": False,
+    }
 
 
-def slots(total: int, busy: Iterable[tuple[int, Busy]], prompt_tokens: int) -> bytes:
+def slots(total: int, busy: Iterable[tuple[int, Busy]], prompt_tokens: int) -> list[dict[str, Any]]:
     """The body of `GET /slots`: an idle slot lists four fields, a busy one its task as well."""
     pages: list[dict[str, Any]] = [
         {"id": number, "n_ctx": CONTEXT, "speculative": False, "is_processing": False}
@@ -142,7 +140,7 @@ def slots(total: int, busy: Iterable[tuple[int, Busy]], prompt_tokens: int) -> b
             "params": _PARAMS | limits,
             "next_token": [token],
         }
-    return orjson.dumps(pages)
+    return pages
 
 
 def models(model: str) -> bytes:

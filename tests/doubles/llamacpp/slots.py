@@ -1,4 +1,4 @@
-"""The slots, the queue and the pace of the mock of llama-server; its connections: `mock_llama`."""
+"""The slots, the queue and the pace of the double of llama-server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
+from tests.doubles.base import words_of
 from tests.doubles.llamacpp import pages, wire
 
 KEPT_EVENTS = 200_000
@@ -21,13 +22,15 @@ Event = Literal["start", "first", "end", "abort"]
 @dataclass(frozen=True)
 class Settings:
     """`token_ms`: time of one token, also of the first. `tokens`: of a reply, unless asked for
-    fewer. `burst`: a streamed reply is one write, not one for each token; only without a pace."""
+    fewer. `burst`: a streamed reply is one write, not one for each token; only without a pace.
+    `parrot`: a chat says what its last message says, a word a token, or "hi"."""
 
     slots: int = 32
     token_ms: float = 0.0
     tokens: int = 32
     burst: bool = False
-    model: str = "mock"
+    parrot: bool = False
+    model: str = "own"
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.tokens < 1 or self.token_ms < 0:
@@ -66,15 +69,23 @@ class Job:
         options = asked.get("stream_options") or {}
         limit = _limit(asked)
         finish: Literal["stop", "length"] = "stop" if limit is None else "length"
-        tokens = use.tokens if limit is None else min(limit, use.tokens)
+        words = _words(asked) if use.parrot and kind == "chat" else ()
+        most = len(words) or use.tokens
+        tokens = most if limit is None else min(limit, most)
         count = bool(options.get("include_usage"))
-        self.shape = wire.Shape(kind, tokens, finish, count, use.model, use.token_ms)
+        self.shape = wire.Shape(kind, tokens, finish, count, use.model, use.token_ms, words)
         self.body: bytes = b""
         self.ends: tuple[int, ...] = ()
         self.decoded = 0
         self.started = 0.0
         self.gone = False
         self.timer: asyncio.Handle | None = None
+
+
+def _words(asked: dict[str, Any]) -> tuple[str, ...]:
+    """What a parrot says: the words of the last message."""
+    last = asked["messages"][-1] if asked["messages"] else {}
+    return tuple(words_of(last.get("content"))) or ("hi",)
 
 
 def _limit(asked: dict[str, Any]) -> int | None:
@@ -199,7 +210,7 @@ class Engine:
         self.note("abort", job)
         self._release(job)
 
-    def slots_page(self) -> bytes:
+    def slots_page(self) -> list[dict[str, Any]]:
         """The body of `GET /slots`."""
         tasks = ((slot, _busy(job)) for slot, job in self.busy.items())
         return pages.slots(self.settings.slots, tasks, wire.PROMPT_TOKENS)

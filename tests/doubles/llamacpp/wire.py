@@ -3,7 +3,7 @@
 Source: replies of llama.cpp b11549 (as `xllamacpp` carries it), read off the socket: order and
 casing of the headers, order of the JSON keys, what shares an HTTP chunk (the role and the first
 token; the finish and the usage event), where `usage` and `timings` ride. Prompt counts are fixed
-at `PROMPT_TOKENS`, as the mock has no tokenizer.
+at `PROMPT_TOKENS`, as the double has no tokenizer.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Literal
 
 import orjson
@@ -21,7 +22,6 @@ KEEP_ALIVE_SECONDS = 5
 KEEP_ALIVE_MAX = 100
 STREAM_END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
-_STATUS = {200: b"200 OK", 400: b"400 Bad Request", 404: b"404 Not Found"}
 JSON = b"application/json; charset=utf-8"
 _KEPT = b"Keep-Alive: timeout=%d, max=%d\r\n\r\n" % (KEEP_ALIVE_SECONDS, KEEP_ALIVE_MAX)
 _CLOSED = b"Connection: close\r\n\r\n"
@@ -42,6 +42,13 @@ class Shape:
     usage: bool
     model: str
     token_ms: float
+    words: tuple[str, ...] = ()
+    """What is said, instead of ``w0 w1 …``."""
+
+    def word(self, index: int) -> str:
+        """Text of the token `index`; the sum of them is the reply's text."""
+        said = self.words[index] if self.words else f"w{index}"
+        return f" {said}" if index else said
 
     @property
     def predicted(self) -> int:
@@ -54,7 +61,17 @@ def head(status: int, length: int, keep: bool, kind: bytes = JSON, extra: bytes 
     return (
         b"HTTP/1.1 %b\r\nServer: llama.cpp\r\nAccess-Control-Allow-Origin: \r\n%b"
         b"Content-Type: %b\r\nContent-Length: %d\r\n%b"
-    ) % (_STATUS[status], extra, kind, length, _KEPT if keep else _CLOSED)
+    ) % (_status(status), extra, kind, length, _KEPT if keep else _CLOSED)
+
+
+@lru_cache
+def _status(status: int) -> bytes:
+    return f"{status} {HTTPStatus(status).phrase}".encode()
+
+
+def chunk(data: bytes) -> bytes:
+    """One HTTP chunk; of nothing it is the last."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def stream_head(keep: bool) -> bytes:
@@ -73,14 +90,9 @@ def error(status: int, message: str, kind: str = "invalid_request_error") -> byt
     return orjson.dumps({"error": {"code": status, "message": message, "type": kind}})
 
 
-def word(index: int) -> str:
-    """Text of the token `index`; the sum of them is the reply's text."""
-    return f" w{index}" if index else "w0"
-
-
 def text(tokens: int) -> str:
     """Text of a reply of `tokens` tokens."""
-    return "".join(map(word, range(tokens)))
+    return " ".join(f"w{index}" for index in range(tokens))
 
 
 def reply(shape: Shape, ident: str) -> bytes:
@@ -130,7 +142,7 @@ def usage(shape: Shape) -> dict[str, Any]:
 
 @lru_cache
 def _reply(shape: Shape) -> bytes:
-    said = text(shape.tokens)
+    said = "".join(map(shape.word, range(shape.tokens)))
     choice: dict[str, Any]
     if shape.kind == "chat":
         message = {"role": "assistant", "content": said}
@@ -156,7 +168,7 @@ def _chunks(shape: Shape) -> tuple[bytes, tuple[int, ...]]:
     body, ends = b"", []
     for events in (_chat_events if shape.kind == "chat" else _text_events)(shape):
         data = b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events)
-        body += b"%x\r\n%b\r\n" % (len(data), data)
+        body += chunk(data)
         ends.append(len(body))
     return body + STREAM_END, tuple(ends[:-1])
 
@@ -174,7 +186,7 @@ def _chat_events(shape: Shape) -> list[list[dict[str, Any]]]:
     def event(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"choices": [{"finish_reason": finish, "index": 0, "delta": delta}], **tail}
 
-    groups = [[event({"content": word(index)})] for index in range(shape.tokens)]
+    groups = [[event({"content": shape.word(index)})] for index in range(shape.tokens)]
     groups[0].insert(0, event({"role": "assistant", "content": None}))
     last = [event({}, shape.finish)]
     if shape.usage:
@@ -198,6 +210,6 @@ def _text_events(shape: Shape) -> list[list[dict[str, Any]]]:
             "id": _ID,
         }
 
-    groups = [[event(word(index))] for index in range(shape.tokens)]
+    groups = [[event(shape.word(index))] for index in range(shape.tokens)]
     last = event("", shape.finish, usage=usage(shape))
     return [*groups, [last | {"timings": timings(shape)}]]

@@ -1,4 +1,4 @@
-"""A mock of llama-server in the test's own loop."""
+"""A llama-server without a model in the test's own loop."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.doubles.llamacpp.server import Server
+from tests.doubles.llamacpp.server import LlamaCpp
 from tests.doubles.llamacpp.slots import Settings
 
-Start = Callable[[Settings], Awaitable[tuple[Server, str]]]
+Start = Callable[[Settings], Awaitable[tuple[LlamaCpp, str]]]
 
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a mock; returns it and its URL."""
-    listening = []
+    """Starts one; returns it and its URL."""
+    listening: list[LlamaCpp] = []
 
-    async def begin(settings: Settings) -> tuple[Server, str]:
-        mock = Server(settings)
-        server, url = await mock.listen()
-        listening.append((mock, server))
-        return mock, url
+    async def begin(settings: Settings) -> tuple[LlamaCpp, str]:
+        mock = LlamaCpp(settings)
+        await mock.listen()
+        listening.append(mock)
+        return mock, mock.url
 
     yield begin
-    for mock, server in listening:
-        server.close()
-        for connection in list(mock.open):
-            connection.transport.abort()
-        await server.wait_closed()
+    for mock in listening:
+        await mock.close()

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.doubles.llamacpp.script import fault
 from tests.doubles.llamacpp.slots import Settings
 from tests.unit.doubles.llamacpp.conftest import Start
 from tests.unit.doubles.llamacpp.raw_client import CHAT, STREAM, client
@@ -113,6 +114,34 @@ async def test_a_burst_is_the_same_bytes(start: Start) -> None:
     paced, burst = [await said(start, body, burst=burst) for burst in (False, True)]
     mask = re.compile(rb'"created":\d+,"id":"chatcmpl-\w+"')
     assert [mask.sub(b"", c) for c in paced] == [mask.sub(b"", c) for c in burst]
+
+
+async def test_a_parrot_says_what_it_was_told(start: Start) -> None:
+    _, url = await start(Settings(parrot=True))
+    async with client(url) as c:
+        told = {"messages": [{"role": "user", "content": "one two three"}]}
+        _, whole = await c.ask("/v1/chat/completions", told)
+        _, cut = await c.ask("/v1/chat/completions", told | {"max_tokens": 2})
+        _, nothing = await c.ask("/v1/chat/completions", {"messages": []})
+    said = [reply["choices"][0]["message"]["content"] for reply in (whole, cut, nothing)]
+    assert said == ["one two three", "one two", "hi"]
+
+
+async def test_a_test_may_have_it_say_anything(start: Start) -> None:
+    mock, url = await start(Settings(slots=1, token_ms=3_600_000.0))
+    async with client(url) as c:
+        mock.documents["/v1/chat/completions"] = fault(503, "Loading model", "unavailable_error")
+        for body in (CHAT, STREAM):
+            status, said = await c.ask("/v1/chat/completions", body)
+            assert (status, said["error"]["message"]) == (503, "Loading model")
+        mock.streams["/v1/chat/completions"] = [b"data: 1\n\n", b"data: 2\n\n"]
+        assert await c.stream(STREAM) == [b"data: 1\n\n", b"data: 2\n\n"]
+        mock.props["modalities"]["vision"] = True
+        assert (await c.get("/props"))["modalities"]["vision"]
+        mock.slots = {"error": "x"}
+        assert await c.get("/slots") == {"error": "x"}
+    assert mock.asked("/v1/chat/completions") == [CHAT, STREAM, STREAM]
+    assert mock.asked("/props") == [None]
 
 
 @pytest.mark.parametrize(

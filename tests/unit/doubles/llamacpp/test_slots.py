@@ -1,4 +1,4 @@
-"""Slots, queue, pace and connections of the mock."""
+"""Slots, queue, pace and connections of the double of llama-server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from tests.bench import procs
-from tests.doubles.llamacpp.server import Server
+from tests.doubles.llamacpp.server import LlamaCpp
 from tests.doubles.llamacpp.slots import Settings
 from tests.unit.doubles.llamacpp.conftest import Start
 from tests.unit.doubles.llamacpp.raw_client import CHAT, STREAM, STREAM_HEAD, Client, client
@@ -22,7 +22,7 @@ async def busy(c: Client) -> list[bool]:
     return [slot["is_processing"] for slot in await c.get("/slots")]
 
 
-def noted(mock: Server, *events: str) -> list[tuple[str, str | None]]:
+def noted(mock: LlamaCpp, *events: str) -> list[tuple[str, str | None]]:
     return [(e[2], e[4]) for e in mock.engine.events if e[2] in events]
 
 

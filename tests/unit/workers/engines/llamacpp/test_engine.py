@@ -14,7 +14,9 @@ from schemas.nodes import Ignored, names_at
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
-from tests.doubles.llamacpp.scripted import LlamaCpp, chunk, fault
+from tests.doubles.llamacpp.script import chunk, fault
+from tests.doubles.llamacpp.server import LlamaCpp
+from tests.doubles.llamacpp.slots import Settings
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.llamacpp.engine import RERANK, LlamaCppEngine
@@ -83,7 +85,7 @@ USUAL: dict[str, Any] = {
 
 async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -> None:
     (model,) = await described(server)
-    assert (model.id, model.slots, model.context, model.modalities) == ("own", 4, 2048, ("text",))
+    assert (model.id, model.slots, model.context, model.modalities) == ("own", 32, 2048, ("text",))
     assert set(model.features) == {
         *("chat", "completions", "responses", "messages", "count_tokens"),
         *("json_schema", "logprobs", "n", "tools"),
@@ -113,8 +115,8 @@ async def test_an_embedding_server_has_embeddings_alone(server: LlamaCpp) -> Non
     fields = first(model.ignores)
     assert fields.keys() == {"dimensions", "options", "keep_alive"}
     dimensions = fields["dimensions"]
-    assert "384" in dimensions.why
-    assert [dimensions.wanted({"dimensions": n}) for n in (16, 384)] == [True, False]
+    assert "576" in dimensions.why
+    assert [dimensions.wanted({"dimensions": n}) for n in (16, 576)] == [True, False]
 
 
 async def test_a_reranker_ranks(server: LlamaCpp) -> None:
@@ -176,8 +178,8 @@ async def test_senses_come_from_the_modalities(server: LlamaCpp) -> None:
 
 async def test_names_of_the_config_stand_for_the_one_model(server: LlamaCpp) -> None:
     for own, public in (("/models/some.gguf", "some"), ("org/name", "org/name")):
-        server.model = own
-        assert [m.id for m in await described(server)] == [public]
+        async with LlamaCpp(Settings(model=own)) as named:
+            assert [m.id for m in await described(named)] == [public]
     models = await described(server, models=["a", "b"], slots=2)
     assert [(m.id, m.slots) for m in models] == [("a", 2), ("b", 2)]
 
@@ -576,7 +578,6 @@ async def test_refusals_have_openais_words(
     param: str | None,
     stream: bool,
 ) -> None:
-    server.streams.pop(path, None)
     server.documents[path] = said
     sink = await ask(engine, job("own", path, stream=stream), {"stream": stream})
     assert (sink.status, sink.error["code"], sink.error["param"]) == (status, code, param)
@@ -610,7 +611,6 @@ async def test_too_long_an_input_is_no_fault_of_the_server(server: LlamaCpp) -> 
 async def test_other_faults_are_the_engines(
     server: LlamaCpp, engine: LlamaCppEngine, said: tuple[int, Any], away: bool
 ) -> None:
-    server.streams.pop(CHAT)
     server.documents[CHAT] = said
     with pytest.raises(EngineFault) as caught:
         await ask(engine, job("own"), chat("hi"))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import ask, config, job, opened
-from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 
 

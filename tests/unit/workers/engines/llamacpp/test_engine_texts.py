@@ -10,7 +10,7 @@ import pytest
 from schemas.frames import End
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import RecordingSink, ask, config, job, opened
-from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 
 TOP = {"id": "c", "created": 1, "model": "own", "object": "text_completion"}

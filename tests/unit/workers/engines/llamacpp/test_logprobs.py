@@ -8,7 +8,7 @@ import pytest
 
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
-from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 
 TOKEN = {"token": "x", "logprob": -1.0, "top_logprobs": [{"token": "y", "logprob": -0.5}]}

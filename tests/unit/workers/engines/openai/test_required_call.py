@@ -15,7 +15,8 @@ from schemas.nodes import ServedModel
 from tests.doubles.base import DONE
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
-from tests.doubles.llamacpp.scripted import LlamaCpp, chunk
+from tests.doubles.llamacpp.script import chunk
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp import capabilities as card
 from workers.engines.llamacpp.engine import LlamaCppEngine
 

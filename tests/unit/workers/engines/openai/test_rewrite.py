@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
-from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 
 

@@ -12,7 +12,8 @@ from schemas.jobs import LENIENT
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
-from tests.doubles.llamacpp.scripted import LlamaCpp, chunk
+from tests.doubles.llamacpp.script import chunk
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.base import EngineFault
 from workers.engines.llamacpp.engine import LlamaCppEngine
 from workers.engines.openai.engine import OpenAIEngine

@@ -10,7 +10,8 @@ import pytest
 
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
-from tests.doubles.llamacpp.scripted import LlamaCpp, chunk, fault
+from tests.doubles.llamacpp.script import chunk, fault
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -211,7 +212,6 @@ async def test_who_is_made_to_call_by_the_server_goes_as_it_comes(server: LlamaC
 async def test_parameters_that_the_server_cannot_force_are_the_tools_fault(
     server: LlamaCpp, engine: LlamaCppEngine
 ) -> None:
-    del server.streams[CHAT]
     why = "Unable to generate parser for this template. JSON schema error at #/anyOf/0: x"
     server.documents[CHAT] = fault(400, why)
     sink = RecordingSink()

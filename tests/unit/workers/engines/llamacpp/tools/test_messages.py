@@ -10,7 +10,7 @@ import pytest
 
 from tests.doubles.base import sse
 from tests.doubles.drive import RecordingSink, config, job, opened
-from tests.doubles.llamacpp.scripted import LlamaCpp
+from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 from workers.engines.llamacpp.tools.messages import told
 
