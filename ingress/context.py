@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from operator import attrgetter
 
 from starlette.requests import Request
 
 from ingress.answer.schema_checker import SchemaChecker
-from ingress.http.auth import Keys, Principal
+from ingress.http.auth import Keys
 from ingress.jobs.dispatch import Dispatch
 from ingress.models.catalog import Catalog
 from ingress.models.fields import Fields
@@ -42,10 +43,5 @@ class Context:
         self.pictures = PictureStore(edge.picture_store, edge.picture_age, time.time)
 
 
-def context(request: Request) -> Context:
-    return cast(Context, request.app.state.context)
-
-
-def principal(request: Request) -> Principal:
-    """Raises Unauthorized."""
-    return context(request).keys.who(request)
+context: Callable[[Request], Context] = attrgetter("app.state.context")
+"""Of the ingress that a request came to."""

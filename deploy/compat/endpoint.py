@@ -24,7 +24,7 @@ from deploy.compat.target import Facts, Target
 from deploy.compat.transport import Http
 from ingress.answer.respond import EventStream
 from ingress.app import Entry
-from ingress.context import Context, context, principal
+from ingress.context import Context, context
 from ingress.http.protocol import GONE
 from ingress.models import locality
 from schemas.api import endpoints
@@ -49,8 +49,8 @@ class Matrix:
     async def show(self, request: Request) -> Response:
         """Raises Unauthorized, ModelNotFound, QueueFull (while another run goes on),
         ShuttingDown."""
-        principal(request)
         here = context(request)
+        here.keys.who(request)
         if here.draining:
             raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
         names = _chosen(here, request.query_params.get("model"))

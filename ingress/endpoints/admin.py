@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.context import Context, context, principal
+from ingress.context import Context, context
 from ingress.http.body import need_json, read_body
 from schemas import subjects
 from schemas import usage as usages
@@ -74,7 +74,7 @@ async def grant(request: Request) -> Response:
         first = fault.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
         raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from None
-    who = principal(request)
+    who = context(request).keys.who(request)
     question = {
         "op": "grant",
         "account": request.path_params["account"],
@@ -116,9 +116,10 @@ def _since(request: Request, default: str) -> float:
 
 def _admin(request: Request) -> Context:
     """Raises Unauthorized, Forbidden."""
-    if not principal(request).admin:
+    here = context(request)
+    if not here.keys.who(request).admin:
         raise Forbidden("This key is no admin's: its table [[keys]] does not say admin = true.")
-    return context(request)
+    return here
 
 
 async def _asked(request: Request, question: dict[str, Any]) -> Response:

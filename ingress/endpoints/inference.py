@@ -20,7 +20,7 @@ from ingress.answer import headers
 from ingress.answer.fanout import bodies, seeds
 from ingress.answer.respond import Exchange
 from ingress.answer.schema_gate import Misfit, SchemaGate
-from ingress.context import Context, context, principal
+from ingress.context import Context, context
 from ingress.http.auth import Principal
 from ingress.http.body import need_json, read_body
 from ingress.jobs import resume
@@ -39,6 +39,8 @@ LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
 JSON = "application/json"
 _CHOICES, _NONE = frozenset({"n"}), frozenset[str]()
+_STREAMS = (True, "sse")
+"""Values with which a request asks for a stream."""
 _COPIES = 4
 """How many of the largest requests all that is made of one may be."""
 _UNFIT = "The model's answer was not what was asked for"
@@ -118,8 +120,9 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
 
 def admit(request: Request) -> Caller:
     """Raises Unauthorized, ShuttingDown."""
-    caller = Caller(request, context(request), principal(request))
-    if caller.here.draining:
+    here = context(request)
+    caller = Caller(request, here, here.keys.who(request))
+    if here.draining:
         raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
     return caller
 
@@ -152,9 +155,11 @@ async def answer(
     lenient = request.headers.get(LENIENT_HEADER, "").lower() == "true"
     if not lenient:
         ignored = fields.refuse(plan.name, ignored)
-    served = "" if plan.paid else plan.model
-    body = await here.media.resolve(request, endpoint, asked, body, served)
-    stream = endpoint.is_stream(asked) and all(each.field != "stream" for each in ignored)
+    if not endpoint.shape.is_text(asked):
+        served = "" if plan.paid else plan.model
+        body = await here.media.resolve(request, endpoint, asked, body, served)
+    streams = endpoint.stream != "" and asked.get(endpoint.stream) in _STREAMS
+    stream = streams and all(each.field != "stream" for each in ignored)
     lenient = lenient and bool(ignored or strange)
     call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)
     form = endpoint.api.json_format(asked)

@@ -11,7 +11,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.context import Context, context, principal
+from ingress.context import Context, context
 from ingress.endpoints import model_pages
 from ingress.http import error_format
 from schemas.errors import ModelNotFound
@@ -19,8 +19,8 @@ from schemas.nodes import Card, ServedModel
 
 
 async def index(request: Request) -> Response:
-    principal(request)
     here = context(request)
+    here.keys.who(request)
     names = _listed(here)
     if error_format.anthropic(request.headers):
         found = model_pages.page(names, request.query_params, partial(_entry, here))
@@ -29,8 +29,8 @@ async def index(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    principal(request)
     here = context(request)
+    here.keys.who(request)
     name = request.path_params["model"]
     if name not in _listed(here):
         known = ", ".join(_listed(here)) or "none yet: start a worker"

@@ -57,14 +57,13 @@ class Media:
         body: bytes,
         model: str,
     ) -> bytes:
-        """The body as engines may get it: the very same one where nothing had to be fetched.
+        """The body as engines may get it, of a request that has more than text in it: the very
+        same one where nothing had to be fetched.
 
         `document`: what `body` was parsed to, and checked; fetched pictures are laid into it.
         `model`: the one that is served; "" for providers, whose models' senses nobody tells us.
         Raises InvalidRequest (`param` says which part), BodyTooLarge, ClientGone.
         """
-        if parts.plain(endpoint, document):
-            return body
         found = parts.find(endpoint, document)
         self._need_senses(found, model, endpoint)
         remote = [part for part in found if _remote(part.url)]

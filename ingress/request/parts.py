@@ -53,25 +53,6 @@ class Part:
     put: Callable[[str, str], None]
 
 
-def plain(endpoint: Endpoint, document: dict[str, Any]) -> bool:
-    """Whether a checked request has nothing but text; asked of each, so it stays cheap."""
-    if endpoint.word not in _WALKS:
-        return True
-    items = document.get(endpoint.api.prompt)
-    if endpoint.word in _BARE:
-        items = [{"content": items}]
-    if isinstance(items, list) and not all(map(_is_plain, items)):
-        return False
-    return endpoint.word not in _SYSTEM or _is_plain({"content": document.get("system")})
-
-
-def _is_plain(item: dict[str, Any]) -> bool:
-    content = item.get("content")
-    if not isinstance(content, list):
-        return "output" not in item
-    return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
-
-
 def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
     """Raises InvalidRequest for what is no part, or one of an unknown type."""
     walk, key = _WALKS[endpoint.word], endpoint.api.prompt

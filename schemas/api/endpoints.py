@@ -44,9 +44,6 @@ class Endpoint:
     means: Mapping[str, Any] = field(default_factory=dict)
     sole_model: bool = False
 
-    def is_stream(self, request: Mapping[str, Any]) -> bool:
-        return self.stream != "" and request.get(self.stream) in (True, "sse")
-
 
 CHAT = Endpoint("/v1/chat/completions", "chat", chat.REQUEST, CHAT_API, choices=True)
 COMPLETIONS = Endpoint(

@@ -26,4 +26,4 @@ def _check(request: Request) -> None:
         check_parts(given, "input")
 
 
-REQUEST = Shape(ModerationRequest, _check)
+REQUEST = Shape(ModerationRequest, _check, content="input")

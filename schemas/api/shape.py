@@ -40,11 +40,16 @@ _TAGS = frozenset({"str", "int", "float", "bool", "dict", "none"})
 
 class Shape:
     """What the body of one endpoint must be like. `kind`: a TypedDict. `more`: names of further
-    fields in the API's reference, on which nobody here acts."""
+    fields in the API's reference, on which nobody here acts. `items`: the field with a list of
+    messages, in whose content pictures and recordings may lie. `content`: a field that may be such
+    content itself."""
 
-    def __init__(self, kind: Any, *checks: Check, more: str = "") -> None:
+    def __init__(
+        self, kind: Any, *checks: Check, more: str = "", items: str = "", content: str = ""
+    ) -> None:
         self._validate = TypeAdapter(kind).validator.validate_python
         self._checks = checks
+        self._items, self._content = items, content
         self.names = frozenset(kind.__annotations__) | frozenset(more.split())
 
     def read(self, body: bytes) -> Request:
@@ -61,6 +66,20 @@ class Shape:
         for check in self._checks:
             check(request)
         return request
+
+    def is_text(self, request: Request) -> bool:
+        """Whether a checked request has nothing but text; asked of each, so it stays cheap."""
+        items = request.get(self._items) if self._items else None
+        if isinstance(items, list) and not all(map(_is_text, items)):
+            return False
+        return not self._content or _is_text({"content": request.get(self._content)})
+
+
+def _is_text(item: Mapping[str, Any]) -> bool:
+    content = item.get("content")
+    if not isinstance(content, list):
+        return "output" not in item
+    return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
 
 
 def parse(body: bytes) -> Any:

@@ -130,4 +130,5 @@ REQUEST = Shape(
     _check,
     more=f"{ACCOUNT} audio function_call functions prediction reasoning_effort verbosity"
     " web_search_options",
+    items="messages",
 )

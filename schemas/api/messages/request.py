@@ -76,5 +76,5 @@ _MORE = (
     "cache_control container context_management inference_geo mcp_servers output_config"
     " output_format service_tier speed"
 )
-REQUEST = Shape(MessagesRequest, _check, more=_MORE)
-COUNT_REQUEST = Shape(CountRequest, _check, more=_MORE)
+REQUEST = Shape(MessagesRequest, _check, more=_MORE, items="messages", content="system")
+COUNT_REQUEST = Shape(CountRequest, _check, more=_MORE, items="messages", content="system")

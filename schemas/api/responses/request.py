@@ -86,4 +86,5 @@ REQUEST = Shape(
     _check,
     more=f"{ACCOUNT} context_management conversation max_tool_calls prompt stream_options"
     " verbosity",
+    items="input",
 )

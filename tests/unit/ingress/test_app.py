@@ -6,7 +6,7 @@ import pytest
 
 from ingress import app as apps
 from ingress.app import API, OWN
-from ingress.endpoints import inference
+from ingress.http.auth import Keys
 from schemas.errors import BodyTooLarge
 from tests.unit.ingress.asgi import CHAT, SECRET, FakeBusIngress
 
@@ -112,10 +112,10 @@ async def test_a_body_that_is_too_large_is_answered_then_read_for_a_moment() -> 
 async def test_one_who_never_stops_sending_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apps, "LINGER", 0.01)
 
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> None:
         raise BodyTooLarge("x")
 
-    monkeypatch.setattr(inference, "principal", refuse)
+    monkeypatch.setattr(Keys, "who", refuse)
     ingress = FakeBusIngress()
     call = ingress.call("POST", CHAT, b"")
     call.read = 1  # nothing more comes, and no disconnect either
