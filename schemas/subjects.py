@@ -145,22 +145,30 @@ def usage(ingress: str) -> str:
     return f"usage.{ingress}"
 
 
-def turn_of(ack: str) -> tuple[int, int]:
-    """(stream sequence, delivery count) of a delivery; the latter is its fencing number.
-
-    ``$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…``, or with a domain and an account hash
-    ``$JS.ACK.<domain>.<hash>.<stream>.…`` (NATS ADR-15). Raises ValueError or IndexError.
-    """
+def _delivery(ack: str) -> list[str]:
+    """Stream, consumer, delivery count, sequence, consumer's sequence, nanoseconds of the epoch,
+    and how many are still to come (NATS ADR-15): all after ``$JS.ACK``, or after
+    ``$JS.ACK.<domain>.<account's hash>``, and then with one token more at the end."""
     tokens = ack.split(".")
-    at = 4 if len(tokens) == 9 else 6
-    return int(tokens[at + 1]), int(tokens[at])
+    return tokens[2:] if len(tokens) == 9 else tokens[4:]
+
+
+def turn_of(ack: str) -> tuple[int, int]:
+    """(stream sequence, delivery count) of a delivery; the latter is its fencing number. Raises
+    ValueError or IndexError."""
+    found = _delivery(ack)
+    return int(found[3]), int(found[2])
+
+
+def place_of(ack: str) -> tuple[int, int]:
+    """(stream sequence, nanoseconds of the epoch) of a delivery. Raises ValueError, IndexError."""
+    found = _delivery(ack)
+    return int(found[3]), int(found[5])
 
 
 def is_ack(subject: str) -> bool:
-    """Whether it is the ack subject of a job's delivery, as `turn_of` reads it."""
-    tokens = subject.split(".")
-    stream = 2 if len(tokens) == 9 else 4
-    return tokens[:2] == ["$JS", "ACK"] and tokens[stream : stream + 1] == [JOBS_STREAM]
+    """Whether it is the ack subject of a job's delivery."""
+    return subject.startswith("$JS.ACK.") and _delivery(subject)[:1] == [JOBS_STREAM]
 
 
 def is_inbox(subject: str) -> bool:
@@ -170,8 +178,7 @@ def is_inbox(subject: str) -> bool:
 
 def lane_of(ack: str) -> str:
     """The lane that a delivery came from: the end of its consumer's name."""
-    tokens = ack.split(".")
-    return tokens[3 if len(tokens) == 9 else 5].rpartition("-")[2]
+    return _delivery(ack)[1].rpartition("-")[2]
 
 
 def credits(account: str) -> str:
@@ -182,15 +189,3 @@ def credits(account: str) -> str:
 def account_of(subject: str) -> str:
     """The account of a `credits` subject."""
     return decode(subject.partition(".")[2])
-
-
-def place_of(ack: str) -> tuple[int, int, int]:
-    """(stream sequence, nanoseconds of the epoch, messages that are still to come) of a delivery.
-
-    The last tokens of an ack subject of either length are ``….<sequence>.<consumer's
-    sequence>.<nanoseconds>.<pending>``, and one more in the long form. Raises ValueError or
-    IndexError.
-    """
-    tokens = ack.split(".")
-    at = 5 if len(tokens) == 9 else 7
-    return int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])

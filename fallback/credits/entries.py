@@ -167,7 +167,7 @@ def parse(message: Message) -> Entry:
     """
     found = message.headers or {}
     try:
-        seq, ns, _ = subjects.place_of(message.reply)
+        seq, ns = subjects.place_of(message.reply)
         change, balance = int(found[INCREMENT]), int(orjson.loads(message.data)["val"])
         account = subjects.account_of(message.subject)
     except (KeyError, IndexError, TypeError) as fault:

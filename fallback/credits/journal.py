@@ -34,6 +34,7 @@ PATIENCE = 10.0
 READ_PATIENCE = 3.0
 """Seconds for the broker to say what an account holds, reconnections included."""
 T = TypeVar("T")
+_STREAM = subjects.CREDITS_STREAM
 _ANSWER = 2.0
 _RETRY = 0.05
 _FORGET_EACH = 5000
@@ -84,13 +85,13 @@ class Books:
         self._known: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0
-        self._follower = reading.Follower(bus, subjects.CREDITS_STREAM, self._read)
+        self._follower = reading.Follower(bus, _STREAM, self._read)
         self._older: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Raises BusError."""
         await streams.ensure(self._bus, [topology.credits(self._replicas)])
-        info = await streams.info(self._bus, subjects.CREDITS_STREAM)
+        info = await streams.info(self._bus, _STREAM)
         last = int(info["state"]["last_seq"])
         self.horizon = seconds(info["ts"]) - WINDOW
         if not await self._follower.open(self.horizon, last):
@@ -142,7 +143,7 @@ class Books:
         subject = subjects.credits(account)
 
         def read(timeout: float) -> Awaitable[tuple[int, bytes] | None]:
-            return streams.newest(self._bus, subjects.CREDITS_STREAM, subject, timeout)
+            return streams.newest(self._bus, _STREAM, subject, timeout)
 
         found = await _tried(read, READ_PATIENCE, "read")
         if found is None:
@@ -194,9 +195,7 @@ class Books:
     async def accounts(self) -> list[str]:
         """Everybody who has an entry, in order."""
         with _readable():
-            found, _ = await streams.counts(
-                self._bus, subjects.CREDITS_STREAM, subjects.ALL_CREDITS
-            )
+            found, _ = await streams.counts(self._bus, _STREAM, subjects.ALL_CREDITS)
         return sorted(map(subjects.account_of, found))
 
     async def recall(self, account: str, job: str, since: float) -> None:
@@ -210,7 +209,7 @@ class Books:
     async def fresh(self) -> None:
         """Wait until the view holds all that was written before this call."""
         with _readable():
-            info = await streams.info(self._bus, subjects.CREDITS_STREAM)
+            info = await streams.info(self._bus, _STREAM)
         await self.reached(int(info["state"]["last_seq"]))
 
     async def settled(self, stored: Stored) -> None:
@@ -277,7 +276,7 @@ async def _entries(
 ) -> AsyncGenerator[Entry, None]:
     """Of `account` or of all, as `reading.read` goes through them. Raises BusError."""
     subject = subjects.credits(account) if account else ""
-    found = reading.read(bus, subjects.CREDITS_STREAM, subject=subject, since=since, after=after)
+    found = reading.read(bus, _STREAM, subject=subject, since=since, after=after)
     async with aclosing(found):
         async for message in found:
             with contextlib.suppress(ValueError):  # not of a counter: cannot be, says the stream

@@ -7,16 +7,12 @@ from datetime import datetime
 
 from schemas.bus import Message
 
+# What a holder says to the ack subject of a delivery (docs.nats.io, "Acknowledging messages").
 ACK = b"+ACK"
-"""What a holder says to the ack subject of a delivery: done."""
-NAK = b"-NAK"
-"""Not now: give it to the next who asks."""
-TERM = b"+TERM"
-"""Never again."""
-IN_PROGRESS = b"+WPI"
-"""Not done yet: begin the ack-wait window anew."""
-ACK_AND_ASK = b"+NXT "
-"""Done, and here is a request for the next."""
+NAK = b"-NAK"  # the next who asks may have it
+TERM = b"+TERM"  # nobody may have it any more
+IN_PROGRESS = b"+WPI"  # the ack-wait window begins anew
+ACK_AND_ASK = b"+NXT "  # and here is a request for the next
 
 
 @dataclass(frozen=True, slots=True)
