@@ -23,7 +23,6 @@ from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
 from ingress.http.auth import Principal
 from ingress.http.body import need_json, read_body
-from ingress.jobs import resume
 from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality
 from ingress.models.locality import ANY
@@ -95,14 +94,14 @@ class Call:
         tags = () if plan.name == plan.model else ((ASKED, plan.name),)
         if self.lenient:
             tags = (*tags, LENIENT)
-        path, kind, splices = self.endpoint.path, self.content_type, self._splices()
-        return Order(plan, path, self.stream, body, kind, who.account, who.key, tags, splices)
+        path, kind, resumable = self.endpoint.path, self.content_type, self._resumable()
+        return Order(plan, path, self.stream, body, kind, who.account, who.key, tags, resumable)
 
-    def _splices(self) -> bool:
+    def _resumable(self) -> bool:
         """Whether its stream, if it breaks, may be continued by a provider."""
         plan = self.plan
         able = self.stream and plan.reach == ANY and plan.resumes
-        return able and resume.fits(self.endpoint.path, self.asked)
+        return able and self.endpoint.api.may_continue(self.asked)
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:

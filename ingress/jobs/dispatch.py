@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import structlog
 
-from ingress.jobs.resume import Splice
+from ingress.jobs.resume import ResumableStream
 from ingress.jobs.retry_after import DrainRate
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import Tally
@@ -47,7 +47,7 @@ class Order:
     account: str
     key: str
     tags: tuple[tuple[str, str], ...] = ()
-    splices: bool = False
+    resumable: bool = False
     """Whether a provider may continue its stream if that breaks."""
     id: str = ""
     """Of its job; a random one if empty."""
@@ -252,8 +252,8 @@ class Dispatch:
         ticket = Ticket(job, order.body, self, time.monotonic(), self._config.jobs.max_attempts)
         ticket.may_leave = order.plan.reach != LOCAL
         ticket.hedge = order.plan.hedge
-        if order.splices:
-            ticket.splice = Splice(order.endpoint)
+        if order.resumable:
+            ticket.splice = ResumableStream(order.endpoint)
         return ticket
 
     def _job(self, order: Order) -> Job:

@@ -22,7 +22,7 @@ from collections import deque
 from ingress.jobs.effects import Effects, Times
 from ingress.jobs.hedge import Rival
 from ingress.jobs.reorder import Parked
-from ingress.jobs.resume import Splice
+from ingress.jobs.resume import ResumableStream
 from schemas import errors, metrics, subjects
 from schemas.errors import HeadraceError
 from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
@@ -68,7 +68,7 @@ class Ticket:
         self.declined: HeadraceError | None = None
         """Why the providers did not take it, when they were asked last."""
         self.rival: Rival | None = None
-        self.splice: Splice | None = None
+        self.splice: ResumableStream | None = None
         """Keeps what the client has of a stream that a provider may continue."""
         self._effects = effects
         self._max = max_attempts
@@ -175,7 +175,7 @@ class Ticket:
     @property
     def torn(self) -> bool:
         """Whether the stream broke, and the rest of it is for a provider."""
-        return self.splice is not None and self.splice.closed
+        return self.splice is not None and self.splice.broken
 
     @property
     def in_cloud(self) -> bool:
@@ -421,7 +421,7 @@ class Ticket:
 
     def _break(self, error: HeadraceError, cloud: bool) -> None:
         """The client has a part of it: a provider may go on from there, but not another's part."""
-        torn = self.splice is not None and self.may_leave and not cloud and self.splice.close()
+        torn = self.splice is not None and self.may_leave and not cloud and self.splice.break_off()
         if torn:
             self.exhausted = error
         else:

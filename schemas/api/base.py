@@ -192,8 +192,13 @@ class Api:
     def join(self, jobs: int) -> Join:
         raise NotImplementedError
 
-    def continuation(self) -> Continuation | None:
-        return None
+    def may_continue(self, request: Mapping[str, Any]) -> bool:
+        """Whether the stream of such a request may be continued where it breaks, as long as it is
+        nothing but text."""
+        return False
+
+    def continuation(self) -> Continuation:
+        raise NotImplementedError
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """The body of an error answer."""

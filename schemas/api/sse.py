@@ -167,6 +167,15 @@ def load(event: bytes) -> Any:
     return orjson.loads(data)
 
 
+def object_of(event: bytes) -> dict[str, Any] | None:
+    """The JSON object of one event; None if it has none."""
+    try:
+        found = load(event)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def is_whole(event: bytes) -> bool:
     """Whether the event that a stream ended with says all of what it was to say."""
     try:
@@ -177,13 +186,7 @@ def is_whole(event: bytes) -> bool:
 
 def objects(events: bytes) -> Iterator[dict[str, Any]]:
     """The JSON objects among several whole events; all else is passed over."""
-    for event in split(events):
-        try:
-            found = load(event)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(found, dict):
-            yield found
+    return (found for event in split(events) if (found := object_of(event)) is not None)
 
 
 def is_done(data: bytes) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.api.base import Api, Document, Event, texts_of
 from schemas.api.chat import structured
 from schemas.api.chat.collector import Collector
+from schemas.api.chat.continuation import Continuation, may_continue
 from schemas.api.chat.join import Join
 from schemas.api.json_format import JsonFormat
 
@@ -43,6 +44,12 @@ class Chat(Api):
 
     def join(self, jobs: int) -> Join:
         return Join(jobs)
+
+    def may_continue(self, request: Mapping[str, Any]) -> bool:
+        return may_continue(request)
+
+    def continuation(self) -> Continuation:
+        return Continuation()
 
 
 API = Chat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 from schemas.api import sse
 from schemas.api.base import Api, Document, Error, Event, Usage, counted, number, texts_of
 from schemas.api.items import FirstCall, Items
+from schemas.api.messages.continuation import Continuation, may_continue
 
 _ITEMS = Items("index", "content_block_start", "content_block", "tool_use")
 _ERROR_TYPES = {
@@ -61,6 +63,12 @@ class Messages(Api):
 
     def first_call(self) -> FirstCall:
         return FirstCall(_ITEMS)
+
+    def may_continue(self, request: Mapping[str, Any]) -> bool:
+        return may_continue(request)
+
+    def continuation(self) -> Continuation:
+        return Continuation()
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """With what OpenAI's envelope says beside `type` and `message`: clients pass over it."""

@@ -6,12 +6,13 @@ import pytest
 
 from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Leaving
-from ingress.jobs.resume import CHAT, Splice
+from ingress.jobs.resume import ResumableStream
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from ingress.models.locality import ANY, CLOUD
 from ingress.models.routes import Plan
 from schemas import errors, jobs, subjects
+from schemas.api import endpoints
 from schemas.nodes import FALLBACK, ServedModel, resuming
 from schemas.settings import Settings
 from tests.unit.fakes import FakeBus, card
@@ -184,8 +185,8 @@ async def test_past_its_tries_it_goes_out_or_ends(setup: OverflowSetup) -> None:
 
 async def _torn(setup: OverflowSetup) -> Ticket:
     ticket = await setup.submit()
-    ticket.splice = Splice(CHAT)
-    ticket.job = dataclasses.replace(ticket.job, endpoint=CHAT)
+    ticket.splice = ResumableStream(endpoints.CHAT.path)
+    ticket.job = dataclasses.replace(ticket.job, endpoint=endpoints.CHAT.path)
     ticket.frame(A.claim(), setup.now)
     ticket.frame(A.start(), setup.now)
     text = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"so far"}}]}\n\n'
@@ -197,7 +198,7 @@ async def _torn(setup: OverflowSetup) -> Ticket:
 
 
 async def test_a_stream_that_broke_goes_to_a_provider_that_continues(setup: OverflowSetup) -> None:
-    setup.fallback("chat", resuming(CHAT))
+    setup.fallback("chat", resuming(endpoints.CHAT.path))
     ticket = await _torn(setup)
     assert setup.waits(ticket, 0.1)
     [_, moved] = setup.published()
@@ -213,7 +214,7 @@ async def test_one_that_only_others_provide_ends_as_it_broke(setup: OverflowSetu
 
 
 async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(setup: OverflowSetup) -> None:
-    setup.fallback("chat", resuming(CHAT))
+    setup.fallback("chat", resuming(endpoints.CHAT.path))
     ticket = await _torn(setup)
     assert setup.waits(ticket, 0.1)
     setup.catalog.forget("fb-1")

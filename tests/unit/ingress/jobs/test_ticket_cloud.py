@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from ingress.jobs.resume import CHAT, Splice
+from ingress.jobs.resume import ResumableStream
 from ingress.jobs.ticket import SUSPECT
 from schemas import errors, subjects
+from schemas.api import endpoints
 from schemas.frames import Frame, Kind, Op
 from tests.unit import fakes
 from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder, Said, TicketSetup
@@ -299,7 +300,7 @@ def part(text: str) -> bytes:
 
 def torn(by: Holder = A) -> TicketSetup:
     """A worker died after a part of its stream, of which the client has read the first half."""
-    setup = cloud_ticket(splice=Splice(CHAT)).held_by(by)
+    setup = cloud_ticket(splice=ResumableStream(endpoints.CHAT.path)).held_by(by)
     setup.hear(by.start(), by.data(1, part("a")))
     assert setup.ticket.take() == part("a")
     setup.hear(by.data(2, part("b")))
@@ -322,7 +323,7 @@ def test_a_stream_that_broke_waits_for_a_provider() -> None:
 @pytest.mark.parametrize("by", [B, COPY])
 def test_who_comes_for_a_stream_that_fell_silent_would_begin_anew(by: Holder) -> None:
     """Before anybody noticed: it is to be continued, by one who knows what the client has."""
-    setup = cloud_ticket(splice=Splice(CHAT), hedged=True).held_by(A)
+    setup = cloud_ticket(splice=ResumableStream(endpoints.CHAT.path), hedged=True).held_by(A)
     setup.hear(A.start(), A.data(1, part("a")))
     assert setup.ticket.take() == part("a")
     setup.hear(by.claim(), after=SUSPECT)
@@ -384,7 +385,7 @@ def test_without_a_provider_it_ends_as_it_broke() -> None:
 
 
 def test_what_was_lost_unseen_is_no_part_of_it() -> None:
-    setup = cloud_ticket(splice=Splice(CHAT)).held_by(A)
+    setup = cloud_ticket(splice=ResumableStream(endpoints.CHAT.path)).held_by(A)
     setup.hear(A.start(), A.data(1, part("lost")))
     setup.ticket.revoke("disconnected", setup.now)
     assert not setup.ticket.torn
@@ -398,7 +399,7 @@ def test_what_was_lost_unseen_is_no_part_of_it() -> None:
 
 
 def test_a_provider_that_breaks_is_not_continued_by_another() -> None:
-    setup = cloud_ticket(splice=Splice(CHAT), wanted=1.0)
+    setup = cloud_ticket(splice=ResumableStream(endpoints.CHAT.path), wanted=1.0)
     setup.hear(FB.claim(), FB.start(), FB.data(1, part("a")))
     setup.ticket.take()
     setup.ticket.revoke("silent", setup.now)

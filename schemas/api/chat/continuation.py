@@ -1,0 +1,58 @@
+"""A chat that a provider goes on with where a worker's stream broke."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.api.base import Event, number
+
+_SAME = ("id", "created", "system_fingerprint")
+_PLAIN = frozenset({"role", "content"})
+
+
+def may_continue(request: Mapping[str, Any]) -> bool:
+    free = (request.get("response_format") or {}).get("type", "text") == "text"
+    begun = request["messages"][-1].get("role") == "assistant"
+    return free and not begun and request.get("n") in (None, 1) and not request.get("logprobs")
+
+
+class Continuation:
+    """See `schemas.api.base.Continuation`. The second part gets the id of the first one."""
+
+    def __init__(self) -> None:
+        self._same: Event = {}
+
+    def heard(self, event: Event) -> str | None:
+        if not self._same:
+            self._same = {name: event[name] for name in _SAME if name in event}
+        if "error" in event:
+            return None
+        text = ""
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            more = any(delta[name] for name in delta.keys() - _PLAIN) or choice.get("logprobs")
+            if more or choice.get("index") or choice.get("finish_reason"):
+                return None
+            text += delta.get("content") or ""
+        return text
+
+    def told(self, event: Event, tokens: int) -> list[Event]:
+        if "error" in event:
+            return [event]
+        for choice in event.get("choices") or ():
+            delta = choice.get("delta") or {}
+            first = delta.pop("role", None) is not None
+            if first and not any(delta.values()) and not choice.get("finish_reason"):
+                return []
+        if usage := event.get("usage"):
+            event["usage"] = _moved(usage, tokens)
+        return [{**event, **self._same}]
+
+
+def _moved(usage: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """The first part was read by who wrote the second: it counts as written."""
+    prompt, completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
+    moved = min(tokens, prompt)
+    counts = {"prompt_tokens": prompt - moved, "completion_tokens": completion + moved}
+    return {**usage, **counts}

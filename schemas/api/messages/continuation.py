@@ -1,0 +1,55 @@
+"""A message that a provider goes on with where a worker's stream broke."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.api.base import Event, number
+
+
+def may_continue(request: Mapping[str, Any]) -> bool:
+    thinks = (request.get("thinking") or {}).get("type", "disabled") != "disabled"
+    return not thinks and request["messages"][-1].get("role") != "assistant"
+
+
+class Continuation:
+    """See `schemas.api.base.Continuation`. A first block that is not text comes behind that of the
+    first part."""
+
+    def __init__(self) -> None:
+        self._shift = 0
+        self._open = False
+        """Whether the first part has begun its block of text."""
+
+    def heard(self, event: Event) -> str | None:
+        match event.get("type"):
+            case "message_start" | "ping":
+                return ""
+            case "content_block_start" if _is_text(event) and not self._open:
+                self._open = True
+                return str(event["content_block"].get("text") or "")
+            case "content_block_delta" if event["delta"].get("type") == "text_delta":
+                return str(event["delta"]["text"])
+        return None
+
+    def told(self, event: Event, tokens: int) -> list[Event]:
+        match event.get("type"):
+            case "message_start":
+                return []
+            case "content_block_start" if self._open and event["index"] == 0:
+                if _is_text(event):
+                    return []
+                self._shift = 1
+                ended = {"type": "content_block_stop", "index": 0}
+                return [ended, {**event, "index": 1}]
+            case "message_delta" if usage := event.get("usage"):
+                written = number(usage, "output_tokens") + tokens
+                return [{**event, "usage": {**usage, "output_tokens": written}}]
+        if "index" in event:
+            return [{**event, "index": event["index"] + self._shift}]
+        return [event]
+
+
+def _is_text(event: Mapping[str, Any]) -> bool:
+    return (event.get("content_block") or {}).get("type") == "text"
