@@ -4,7 +4,8 @@ Two walks: a streamed chat to llama.cpp (ingress and worker), and a streamed cha
 takes and that a provider answers (ingress and fallback). Broker and processes are real; engine
 and provider are doubles. After a warm-up, the same request is sent `REQUESTS` times, one after the
 other, while `trace_child` notes calls: a function belongs to the walk if it was called for most.
-Heartbeats drop out, as only some of the requests fall together with one.
+Heartbeats drop out, as only some of the requests fall together with one; and so do faster timers,
+as they go on in a time without requests.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from tests.bench.bench import MODEL, Options, mock
 from tests.bench.system import Engine, System, started
 
 WARM_UP = 3
-REQUESTS = 20
+REQUESTS = 15
 OFTEN = 0.8
 """The part of the requests for which a function must be called to belong to the walk."""
 TOKENS = 8
@@ -44,6 +46,10 @@ class Entered:
     file: str
     function: str
     at: Sequence[float]
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.process, self.file, self.function
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,23 @@ def _walked(work: Path, fabric: System) -> list[Entered]:
     with contextlib.ExitStack() as stack:
         children = {part: stack.enter_context(_child(work / f"{part}.trace")) for part in parts}
         _sent(replace(plan, requests=WARM_UP))
-        for child in children.values():
-            child.start()
-        began = _sent(plan)
-        found = [child.stop(part) for part, child in children.items()]
-    since = [replace(e, at=[t for t in e.at if t >= began[0]]) for e in itertools.chain(*found)]
-    return sorted((e for e in since if _usual(e, began)), key=lambda each: each.at[0])
+        began: list[float] = []
+        served = _recorded(children, lambda: began.extend(_sent(plan)))
+        moments = [time.monotonic() + each - began[0] for each in began]
+        idle = _recorded(children, lambda: time.sleep(moments[-1] - moments[0]))
+    timers = {each.name for each in idle if _usual(each, moments)}
+    since = [replace(each, at=[t for t in each.at if t >= began[0]]) for each in served]
+    usual = [each for each in since if each.name not in timers and _usual(each, began)]
+    return sorted(usual, key=lambda each: each.at[0])
+
+
+def _recorded(children: Mapping[str, Child], do: Callable[[], None]) -> list[Entered]:
+    """What the children enter while something is done."""
+    for child in children.values():
+        child.start()
+    do()
+    found = [child.stop(part) for part, child in children.items()]
+    return list(itertools.chain(*found))
 
 
 def _usual(entered: Entered, began: Sequence[float]) -> bool:
