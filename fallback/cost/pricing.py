@@ -51,6 +51,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "messages": _TEXT,
     "count_tokens": (),
     "embeddings": ("input",),
+    "moderations": ("input",),
     "images": ("image",),
     "edits": ("image",),
     "transcriptions": ("minute",),
@@ -61,7 +62,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 free."""
 _CLASSES = {
     "text": _TEXT,
-    "embeddings": ("input",),
+    "embeddings or moderations": ("input",),
     "pictures": ("image or images",),
     "transcription": ("minute",),
     "speech": ("characters",),
@@ -192,7 +193,7 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
 
 def _talk(word: str, request: Mapping[str, Any], price: Price) -> Usage:
     beside, written = 0, 0
-    if word != "embeddings":
+    if _NEEDED[word] == _TEXT:
         beside = estimate.template_tokens(request)
         most = output_limit(request) + estimate.predicted_tokens(request)
         written = most * estimate.copies(request)

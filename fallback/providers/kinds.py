@@ -32,6 +32,7 @@ EMBEDDINGS = endpoints.EMBEDDINGS.path
 RESPONSES = endpoints.RESPONSES.path
 MESSAGES = endpoints.MESSAGES.path
 COUNT = endpoints.COUNT_TOKENS.path
+MODERATIONS = endpoints.MODERATIONS.path
 TRANSCRIPTIONS = endpoints.TRANSCRIPTIONS.path
 TRANSLATIONS = endpoints.TRANSLATIONS.path
 SPEECH = endpoints.SPEECH.path
@@ -45,6 +46,7 @@ HOLDS: Mapping[str, str] = {
     RESPONSES: "output",
     MESSAGES: "content",
     COUNT: "input_tokens",
+    MODERATIONS: "results",
     IMAGES: "data",
     EDITS: "data",
 }
@@ -101,6 +103,7 @@ class Kind:
 
 UNKNOWN = Family(("*",), _NONE)
 _EMBEDDING = frozenset({EMBEDDINGS})
+_JUDGING = frozenset({MODERATIONS})
 DRAWING = frozenset({IMAGES, EDITS})
 HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 _TALKING = frozenset({CHAT, RESPONSES})
@@ -128,9 +131,8 @@ OPENAI = Kind(
         Family(("whisper-*",), HEARING),
         Family(("*-transcribe*",), frozenset({TRANSCRIPTIONS})),
         Family(("tts-*", "*-tts*"), frozenset({SPEECH})),
-        Family(
-            ("*realtime*", "*moderation*", "sora-*", "*-deep-research*", "computer-use-*"), _NONE
-        ),
+        Family(("*moderation*",), _JUDGING),
+        Family(("*realtime*", "sora-*", "*-deep-research*", "computer-use-*"), _NONE),
         Family(("gpt-3.5-turbo-instruct*", "davinci-*", "babbage-*"), frozenset({COMPLETIONS})),
         Family(("*-pro", "*-pro-20*", "*codex*"), frozenset({RESPONSES}), refuses=REASONING),
         Family(("*audio*", "*-search-*"), frozenset({CHAT})),
@@ -206,6 +208,7 @@ COMPATIBLE = Kind(
     refuses=(*OF_ENGINES, *FEES, *GATEWAYS, *AUDIO_OUT),
     families=(
         Family(("*embed*", "*bge-*", "*/e5-*", "*gte-*"), _EMBEDDING),
+        Family(("*moderation*",), _JUDGING),
         Family(("*whisper*", "*-transcribe*", "*voxtral*"), HEARING),
         Family(("*tts*", "*orpheus*", "*kokoro*"), frozenset({SPEECH})),
         Family(("*flux*", "*dall-e*", "*stable-diffusion*", "*gpt-image*", "*sdxl*"), DRAWING),

@@ -175,7 +175,8 @@ class RequestCounter:
 
 
 _TOKENS = frozenset(
-    {kinds.CHAT, kinds.COMPLETIONS, kinds.EMBEDDINGS, kinds.RESPONSES, kinds.MESSAGES}
+    {kinds.CHAT, kinds.COMPLETIONS, kinds.RESPONSES, kinds.MESSAGES}
+    | {kinds.EMBEDDINGS, kinds.MODERATIONS}
 )
 
 

@@ -42,6 +42,7 @@ KNOWN = {
     "gpt-5.5": "gpt-5.5-2026-04-23",
     "o3-mini": "o3-mini-2025-01-31",
     "gpt-3.5-turbo-instruct": "gpt-3.5-turbo-instruct:20230824-v2",
+    "omni-moderation-latest": "omni-moderation-2024-09-26",
     **{name: name for name in (*DIMENSIONS, *openai_images.MODELS, *openai_audio.MODELS)},
 }
 _FAILED = "The server had an error while processing your request. Sorry about that!"
@@ -72,11 +73,12 @@ class OpenAI(Provider):
         ]
 
     def texts(self) -> list[web.RouteDef]:
-        """Chat, completions, embeddings, models."""
+        """Chat, completions, embeddings, moderations, models."""
         return [
             web.post(f"{self.prefix}/chat/completions", self._chat),
             web.post(f"{self.prefix}/completions", self._completions),
             web.post(f"{self.prefix}/embeddings", self._embeddings),
+            web.post(f"{self.prefix}/moderations", self._moderations),
             web.get(f"{self.prefix}/models", self._models),
             web.get(self.prefix + "/models/{model:.+}", self._one_model),
         ]
@@ -277,6 +279,15 @@ class OpenAI(Provider):
         if request[FAULT].metered:
             found["usage"] = {"prompt_tokens": prompt, "total_tokens": prompt}
         return await send(self, request, Flow([], whole=lambda: found), prompt)
+
+    async def _moderations(self, request: web.Request) -> web.StreamResponse:
+        """Free, so that it tells no usage. A text is flagged if it says so."""
+        exchange = request[EXCHANGE]
+        given = exchange.body["input"]
+        texts = [given] if isinstance(given, str) else given
+        results = [{"flagged": "violence" in text, "categories": {}} for text in texts]
+        found = {"id": ident("modr-"), "model": self.models[exchange.model], "results": results}
+        return await send(self, request, Flow([], whole=lambda: found), 0)
 
     async def _models(self, request: web.Request) -> web.Response:
         return document({"object": "list", "data": [self.card(name) for name in self.models]})

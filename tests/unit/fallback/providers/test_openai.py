@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from fallback.cost.pricing import Prices, cost, worst_case
+from fallback.credits.entries import Usage
 from fallback.providers.base import Provider, ProviderFault, Spent
 from tests.doubles.providers import OpenAI, undone, unmetered
 from tests.unit.fallback.providers.tasks import ASKED_FOR, RecordingSink, chat, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 RESPONSES = "/v1/responses"
+OMNI = "omni-moderation-latest"
+NOBODY = ("",) * 7
 
 
 async def test_a_chat_is_answered_under_the_asked_name(cloud: Provider, sim: OpenAI) -> None:
@@ -106,6 +110,19 @@ async def test_embeddings(cloud: Provider, sim: OpenAI) -> None:
     assert [len(each["embedding"]) for each in sink.json()["data"]] == [8, 8]
     assert same(spent, sim)
     assert spent == Spent(prompt=3)
+
+
+async def test_moderations_are_free(cloud: Provider, sim: OpenAI) -> None:
+    sink = RecordingSink()
+    asked = task("/v1/moderations", OMNI, input=["what violence", "peace"])
+    spent = await cloud.call(asked, sink)
+    assert [each["flagged"] for each in sink.json()["results"]] == [True, False]
+    assert sink.json()["model"] == ASKED_FOR
+    assert sim.record.requests[0].body["input"] == ["what violence", "peace"]
+    free = Prices().of("openai", "openai", OMNI)
+    assert free is not None
+    used = Usage(*NOBODY, prompt=spent.prompt, completion=spent.completion)
+    assert worst_case("/v1/moderations", asked.request, 99, free) == cost(used, free) == 0
 
 
 @STREAMED

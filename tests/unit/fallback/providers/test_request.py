@@ -33,6 +33,7 @@ def unfit(kind: str, endpoint: str, model: str, **request: Any) -> str:
         ("openai", "whisper-1", {"transcriptions", "translations"}),
         ("openai", "gpt-4o-mini-transcribe", {"transcriptions"}),
         ("openai", "gpt-4o-mini-tts", {"speech"}),
+        ("openai", "omni-moderation-latest", {"moderations"}),
         ("openai", "gpt-4o-realtime-preview", set()),
         ("google", "gemini-2.5-flash", {"chat"}),
         ("google", "gemini-2.5-flash-image", {"images"}),
