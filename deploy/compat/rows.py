@@ -117,6 +117,7 @@ OURS: tuple[Row, ...] = (
     _at(endpoints.RESPONSES, texts.responses, "a text, whole and streamed to its end"),
     _at(endpoints.MESSAGES, texts.messages, "a text, whole and streamed to its end"),
     _at(endpoints.COUNT_TOKENS, texts.count_tokens, "a longer text has more"),
+    _at(endpoints.MODERATIONS, texts.moderations, "each text gets a verdict of its own"),
     _at(endpoints.RERANK, texts.rerank, "the document that answers comes first"),
     _at(endpoints.EDITS, media.edits, "a picture of the size that was asked for", SLOW),
     _at(endpoints.TRANSLATIONS, media.translations, "the words of a recorded sentence", SLOW),

@@ -25,6 +25,7 @@ _SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
     "completions": (endpoints.COMPLETIONS.path, {"prompt": "Hi.", "max_tokens": 1}),
     "embeddings": (endpoints.EMBEDDINGS.path, {"input": "Hi."}),
     "rerank": (endpoints.RERANK.path, {"query": "Hi.", "documents": ["Hi.", "Ho."]}),
+    "moderations": (endpoints.MODERATIONS.path, {"input": "Hi."}),
     "images": (endpoints.IMAGES.path, {"prompt": "A dot.", "size": "64x64"}),
 }
 """The smallest request of each kind of model, by the feature that its card names."""

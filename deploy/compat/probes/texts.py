@@ -122,6 +122,16 @@ async def count_tokens(target: Target) -> str:
     return f"{counts[0]} tokens, and {counts[1]} for a longer text"
 
 
+async def moderations(target: Target) -> str:
+    body = {"input": ["Say hello.", "I will beat you and kill you."]}
+    results = (await target.ask(endpoints.MODERATIONS.path, body))["results"]
+    need(len(results) == 2, f"{len(results)} results for two texts")
+    for each in results:
+        need(isinstance(each["flagged"], bool), f"flagged is {each['flagged']!r}")
+        need(each["categories"].keys() == each["category_scores"].keys(), "a score is missing")
+    return f"{len(results[0]['categories'])} categories, each with a score, for each text"
+
+
 async def rerank(target: Target) -> str:
     body = {"query": _QUERY, "documents": _DOCUMENTS}
     results = (await target.ask(endpoints.RERANK.path, body))["results"]

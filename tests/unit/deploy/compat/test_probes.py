@@ -131,6 +131,8 @@ WRONG: list[tuple[str, Edit, str, str]] = [
     ("responses", changed("output", to=[]), "no", "the output has no text"),
     ("messages", changed("content", to=[]), "no", "it is empty"),
     ("count_tokens", changed("input_tokens", to=7), "no", "has not more tokens: [7, 7]"),
+    ("moderations", lambda f: {"results": f["results"][:1]}, "no", "1 results for two texts"),
+    ("moderations", changed("results", 0, "category_scores", to={}), "no", "a score is missing"),
     ("rerank", lambda f: {"results": f["results"][::-1]}, "no", "not in order"),
     ("rerank", changed("results", 0, "index", to=2), "no", "not one result for each document"),
     ("transcriptions", changed("text", to="..."), "partial", "it heard “...”"),
