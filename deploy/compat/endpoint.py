@@ -27,7 +27,7 @@ from ingress.app import Entry
 from ingress.context import Context, context
 from ingress.http.protocol import GONE
 from ingress.models import locality
-from schemas.api import endpoints
+from schemas.api import endpoints, sse
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
 from schemas.nodes import Card, ServedModel
 
@@ -96,16 +96,12 @@ async def _fill(run: Run, session: aiohttp.ClientSession) -> Table:
 async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
     try:
         async for row, column in run.cells():
-            yield _event(run.table.event(row, column))
+            yield sse.dump(run.table.event(row, column))
         await asyncio.wait({task})
         if not task.cancelled():
-            yield _event(task.result().document())
+            yield sse.dump(task.result().document())
     finally:
         task.cancel()
-
-
-def _event(found: object) -> bytes:
-    return b"data: %b\n\n" % orjson.dumps(found)
 
 
 def _chosen(here: Context, name: str | None) -> list[str]:

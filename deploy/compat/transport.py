@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import aiohttp
 import orjson
 
+from schemas.api import sse
+
 JSON = "application/json"
 DONE = "[DONE]"
 
@@ -48,9 +50,10 @@ class Answer:
         """The data of an event stream; ``[DONE]`` as that word. Raises ValueError."""
         if not self.headers.get("content-type", "").startswith("text/event-stream"):
             raise ValueError(f"no event stream, but {self.headers.get('content-type')}")
-        lines = (line.strip() for line in self.body.split(b"\n"))
-        found = [line[5:].strip() for line in lines if line.startswith(b"data:")]
-        return [DONE if data == DONE.encode() else orjson.loads(data) for data in found]
+        splitter = sse.Splitter()
+        whole = splitter.feed(self.body) + splitter.rest()
+        found = filter(None, map(sse.data_of, sse.split(whole)))
+        return [DONE if sse.is_done(data) else orjson.loads(data) for data in found]
 
 
 Flow = tuple[int, AsyncIterator[bytes]]
