@@ -23,12 +23,12 @@ from fallback.providers.stream import EventFilter
 from schemas import settings
 from schemas.api import sse
 from schemas.api.base import Api
+from schemas.api.chat.request import wants_usage
 from schemas.api.endpoints import api_of
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
-from workers.engines.llamacpp.capabilities import wants_usage
-from workers.engines.openai.model_name import Naming
+from workers.engines.openai.model_name import ModelName
 from workers.engines.openai.refusal import JSON, Refusal
 
 LARGEST_EVENT = 32 * 2**20
@@ -163,7 +163,7 @@ class Cloud:
             raise ProviderFault(f"{self.name} sent {fault}", "failed") from None
         if (rest := events.rest()) and sse.is_whole(rest):
             sink.data(rest)
-        if not (events.finished or any(map(api.is_last, sse.objects(events.tail)))):
+        if not api.ended(events):
             raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
 
     def _blame(self, error: Mapping[str, Any]) -> ProviderFault:
@@ -226,4 +226,4 @@ class Cloud:
 def _named(sink: Sink, task: Task) -> Sink:
     """Where the answer names the model, it is by the name that the client asked for."""
     named = api_of(task.job.endpoint).names_model
-    return Naming(sink, task.job.asked) if named else sink
+    return ModelName(sink, task.job.asked) if named else sink

@@ -11,9 +11,9 @@ from fallback.providers.base import Task
 from fallback.providers.kinds import Kind
 from fallback.providers.unsupported import HINTS
 from schemas.api import endpoints
+from schemas.api.chat.request import wants_usage
 from schemas.jobs import LENIENT
 from schemas.nodes import Ignored
-from workers.engines.llamacpp.capabilities import wants_usage
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
 _FREE_TOOLS: Mapping[str, tuple[str | None, ...]] = {

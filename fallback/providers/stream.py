@@ -14,7 +14,8 @@ from fallback.providers.base import ProviderFault
 from fallback.providers.usage import usage_in
 from schemas.api import sse
 from schemas.api.base import Api
-from workers.engines.base import Between, Sink
+from workers.engines.base import Sink
+from workers.engines.openai.stream import Filter
 
 _SIGNS = (b'"usage"', b"error", b"response.failed")
 """What an event holds that has to be read; nearly all others just pass."""
@@ -33,10 +34,10 @@ class StreamCounter(Protocol):
     def hear(self, usage: Mapping[str, Any], event: Mapping[str, Any]) -> None: ...
 
 
-class EventFilter(Between):
+class EventFilter(Filter):
     """A Sink before the Sink. `strip`: the client did not ask for the usage that we asked for.
 
-    `workers.engines.openai.ending` has a guard for engines; here the error's code decides what
+    `workers.engines.openai.stream.Relay` does so for engines; here the error's code decides what
     follows, so it has to be read.
     """
 

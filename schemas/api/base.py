@@ -164,6 +164,10 @@ class Api:
         """Whether the answer is whole with this event."""
         return False
 
+    def ended(self, stream: sse.Splitter) -> bool:
+        """Whether a stream has said that it is over."""
+        return stream.finished or any(map(self.is_last, sse.objects(stream.tail)))
+
     def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
         """What the texts of an answer have to be; None if they may be anything. Raises
         InvalidRequest."""
@@ -215,7 +219,7 @@ PLAIN = Api()
 
 def counted(told: Mapping[str, Any] | None) -> Usage | None:
     """A `usage` object in OpenAI's words: those of its chats, or those of its newer endpoints."""
-    if told is None:
+    if not told:
         return None
     details = told.get("prompt_tokens_details") or told.get("input_tokens_details")
     return Usage(

@@ -5,6 +5,7 @@ As Jina's and Cohere's APIs have it; OpenAI has no such endpoint.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Required
 
 from pydantic import Field
@@ -42,7 +43,7 @@ class Rerank(Api):
 API = Rerank()
 
 
-def as_texts(request: Request) -> dict[str, Any]:
+def as_texts(request: Mapping[str, Any]) -> dict[str, Any]:
     """What to change in a request for an engine that knows texts alone: documents may be objects
     with a text, as Cohere has them."""
     documents = request.get("documents") or ()

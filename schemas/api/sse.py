@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+CONTENT_TYPE = "text/event-stream"
 BREAK = b"\n\n"
 """What stands between two events, and behind the last."""
 DONE = b"data: [DONE]\n\n"
@@ -179,7 +180,7 @@ def object_of(event: bytes) -> dict[str, Any] | None:
 def is_whole(event: bytes) -> bool:
     """Whether the event that a stream ended with says all of what it was to say."""
     try:
-        return load(event) is not NOTHING or end_of(event) >= 0
+        return load(event) is not NOTHING or data_of(event) is not None
     except orjson.JSONDecodeError:
         return False
 

@@ -13,8 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api.base import Usage
 from tests.acceptance.conftest import RealLlama, running_llama
-from workers.engines.llamacpp.aggregate import Aggregate, Usage, last_usage, prepare
+from tests.doubles.drive import RecordingSink
+from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 REPEATABLE = {"temperature": 0, "seed": 1, "cache_prompt": False}
@@ -107,14 +109,14 @@ def both(llama: RealLlama, path: str, body: dict[str, Any]) -> tuple[dict[str, A
     assert status == 200, document
     status, stream = llama.post(path, prepare(body))
     assert status == 200, stream
-    aggregate = Aggregate(body)
-    aggregate.feed(stream)
-    assert last_usage(stream, body.get("n", 1)) == aggregate.usage()
-    return timeless(document), aggregate
+    aggregate = Aggregate(RecordingSink(), choices_per_prompt(body))
+    aggregate.data(stream)
+    return timeless(orjson.loads(document)), aggregate
 
 
-def timeless(document: bytes) -> dict[str, Any]:
-    out: dict[str, Any] = orjson.loads(document)
+def timeless(document: dict[str, Any] | None) -> dict[str, Any]:
+    assert document is not None
+    out: dict[str, Any] = {**document}
     assert out.pop("id")
     assert out.pop("created")
     out["timings"] = {k: v for k, v in out["timings"].items() if "_ms" not in k and "per_" not in k}
@@ -129,7 +131,7 @@ def test_equals_in_chat(llama: RealLlama, case: str) -> None:
     body = {"messages": QUESTION, "max_tokens": 24, **CHATS[case]}
     document, aggregate = both(llama, CHAT, body)
 
-    assert timeless(aggregate.result()) == document
+    assert timeless(aggregate.document) == document
 
 
 @pytest.mark.parametrize("case", TEXTS)
@@ -137,21 +139,21 @@ def test_equals_in_text_completion(llama: RealLlama, case: str) -> None:
     body = {"prompt": "Once upon a time", "max_tokens": 12, **TEXTS[case]}
     document, aggregate = both(llama, TEXT, body)
 
-    assert timeless(aggregate.result()) == document
+    assert timeless(aggregate.document) == document
 
 
 def test_equals_with_a_tool_call(llama_with_tools: RealLlama) -> None:
     body = tool_chat(["weather"], tool_choice="auto")
     document, aggregate = both(llama_with_tools, CHAT, body)
 
-    assert timeless(aggregate.result()) == document
+    assert timeless(aggregate.document) == document
     assert document["choices"][0]["finish_reason"] == "tool_calls"
 
 
 def test_equals_with_two_tool_calls(llama_with_tools: RealLlama) -> None:
     document, aggregate = both(llama_with_tools, CHAT, tool_chat(["weather", "time"]))
 
-    assert timeless(aggregate.result()) == document
+    assert timeless(aggregate.document) == document
     calls = document["choices"][0]["message"]["tool_calls"]
     assert [call["function"]["name"] for call in calls] == ["weather", "time"]
 
@@ -160,14 +162,14 @@ def test_equals_when_tools_are_offered_in_vain(llama_with_tools: RealLlama) -> N
     body = {"messages": QUESTION, "tools": [tool("weather")], "max_tokens": 12}
     document, aggregate = both(llama_with_tools, CHAT, body)
 
-    assert timeless(aggregate.result()) == document
+    assert timeless(aggregate.document) == document
 
 
 def test_usage_of_several_choices_is_the_sum(llama: RealLlama) -> None:
     """The engine's document counts choice 0 alone; the prompt was computed once."""
     body = {"messages": QUESTION, "n": 2, "max_tokens": 7, "ignore_eos": True}
     document, aggregate = both(llama, CHAT, body)
-    answer = timeless(aggregate.result())
+    answer = timeless(aggregate.document)
     told, usage = document.pop("usage"), answer.pop("usage")
 
     assert answer == document
@@ -182,7 +184,7 @@ def test_usage_of_several_prompts_is_the_sum(llama: RealLlama, n: int) -> None:
     prompts = ["Once upon", "The sky is blue and"]
     body = {"prompt": prompts, "n": n, "max_tokens": 5, "ignore_eos": True, "logprobs": 1}
     document, aggregate = both(llama, TEXT, body)
-    answer = timeless(aggregate.result())
+    answer = timeless(aggregate.document)
     lengths = [orjson.loads(llama.post("/tokenize", {"content": p})[1]) for p in prompts]
     prompt = sum(len(each["tokens"]) for each in lengths)
     told, usage = document.pop("usage"), answer.pop("usage")
@@ -196,7 +198,7 @@ def test_usage_of_several_prompts_is_the_sum(llama: RealLlama, n: int) -> None:
 def test_the_end_of_the_text_has_no_logprob_of_its_own(llama: RealLlama) -> None:
     """The stream has no chunk for the token that ends the text; OpenAI's API does not list it."""
     document, aggregate = both(llama, CHAT, {"messages": QUESTION, "max_tokens": 24, **LOGPROBS})
-    answer = timeless(aggregate.result())
+    answer = timeless(aggregate.document)
     whole = document["choices"][0]["logprobs"]["content"]
 
     assert whole.pop()["token"] == ""
@@ -207,7 +209,7 @@ def test_held_back_tokens_have_no_logprob_of_their_own(llama: RealLlama) -> None
     """What might become a stop string is streamed late, in one chunk with one token's logprob."""
     body = {"messages": QUESTION, "max_tokens": 6, "stop": ["capital city"], **LOGPROBS}
     document, aggregate = both(llama, CHAT, body)
-    answer = timeless(aggregate.result())
+    answer = timeless(aggregate.document)
     whole = document["choices"][0].pop("logprobs")["content"]
     streamed = answer["choices"][0].pop("logprobs")["content"]
 

@@ -51,16 +51,6 @@ class Sink(Protocol):
         """Wait until the broker connection has room: for answers of megabytes."""
 
 
-class Between:
-    """A Sink before the Sink: passes on all but the data, which its subclasses look at."""
-
-    def __init__(self, inner: Sink) -> None:
-        self._inner = inner
-        self.start = inner.start
-        self.touch = inner.touch
-        self.settle = inner.settle
-
-
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What an engine says it can do. `slots` are shared by its models."""

@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from schemas.api import endpoints
+from schemas.api import endpoints, rerank
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault
-from workers.engines.openai import foreign_fields, rerank
+from workers.engines.openai import foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
 
@@ -139,7 +139,7 @@ class VllmEngine(OpenAIEngine):
         if job.endpoint == endpoints.CHAT.path and not told and _prefilled(request):
             changes |= {"continue_final_message": True, "add_generation_prompt": False}
         if job.endpoint == endpoints.RERANK.path:
-            changes |= rerank.plain(request)
+            changes |= rerank.as_texts(request)
         return changes
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:

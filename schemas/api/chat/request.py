@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import Field
@@ -132,3 +133,8 @@ REQUEST = Shape(
     " web_search_options",
     items="messages",
 )
+
+
+def wants_usage(request: Mapping[str, Any]) -> bool:
+    """Whether a stream is to tell its tokens. Also of text completions."""
+    return bool((request.get("stream_options") or {}).get("include_usage"))

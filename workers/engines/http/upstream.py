@@ -9,8 +9,6 @@ from typing import Any
 
 import orjson
 
-from schemas.api import sse
-from schemas.api.sse import Splitter, TooLong
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.connection import LinkBroken, Links, Response
 
@@ -46,8 +44,6 @@ class Upstream:
         except LinkBroken as fault:
             why = f"{self.name} broke the connection: {fault}"
             raise EngineFault(why, away=True) from None
-        except TooLong as fault:
-            raise EngineFault(f"{self.name} sent {fault}", away=True) from None
         except OSError as fault:
             raise EngineFault(f"{self.name} cannot be reached: {fault}", away=True) from None
         finally:
@@ -82,17 +78,3 @@ async def read_whole(response: Response, sink: Sink) -> bytes:
         parts.append(chunk)
         sink.touch()
     return b"".join(parts)
-
-
-async def relay_events(response: Response, sink: Sink) -> Splitter:
-    """Pass an event stream through as it comes; returns what knows its end. The last event may
-    lack its break, but not half of its data."""
-    splitter = Splitter()
-    while chunk := await response.readany():
-        if whole := splitter.feed(chunk):
-            sink.data(whole)
-        else:
-            sink.touch()
-    if (rest := splitter.rest()) and sse.is_whole(rest):
-        sink.data(rest)
-    return splitter

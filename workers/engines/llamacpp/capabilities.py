@@ -18,7 +18,7 @@ from workers.engines.openai.required_call import LEFT_OPEN
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
 _ANTHROPIC = ("messages", "count_tokens")
-"""Elsewhere a call that must come is forced by a schema (`offered`), which has no effect there."""
+"""Elsewhere a call that must come is forced by a schema (`prompt`), which has no effect there."""
 
 NO_CHOICE = Ignored(
     "tool_choice",
@@ -164,10 +164,6 @@ def spins(slots: bytes) -> bool:
         return bool(working) and not any(each["n_prompt_tokens"] for each in working)
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return False
-
-
-def wants_usage(request: Mapping[str, Any]) -> bool:
-    return bool((request.get("stream_options") or {}).get("include_usage"))
 
 
 def _caps(props: Mapping[str, Any]) -> Mapping[str, Any]:

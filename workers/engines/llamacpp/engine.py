@@ -3,46 +3,43 @@
 It is asked to stream wherever it can: only then does it notice within milliseconds that nobody
 listens. Its own queue is unbounded and silent, so it never gets more jobs than it has slots. It
 does not look at `model`, so requests go as they come. What its events and documents have otherwise
-than OpenAI documents is mended here (`aggregate`, `rewrite`, `responses`, `messages`), and what it
-passes over in silence is on its card (`_ignored`).
+than OpenAI documents is mended here (`stream`, `aggregate`, `responses`, `messages`), and what it
+passes over in silence is on its card (`capabilities`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints
+from schemas.api import endpoints, rerank
+from schemas.api.base import Document, Event, Usage
+from schemas.api.chat.request import wants_usage
+from schemas.api.messages import answer as messages_answer
+from schemas.api.responses import answer as responses_answer
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines.base import EngineFault, Sink
-from workers.engines.http.connection import Response
 from workers.engines.http.upstream import read_error
 from workers.engines.llamacpp import capabilities as card
 from workers.engines.llamacpp import faults, logprobs, messages, responses, responses_request
 from workers.engines.llamacpp import request as llamacpp_request
-from workers.engines.llamacpp.aggregate import (
-    Aggregate,
-    StreamCut,
-    StreamFault,
-    choices_per_prompt,
-    prepare,
-)
-from workers.engines.llamacpp.messages import Begun, Collected, Mended
+from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
+from workers.engines.llamacpp.messages import MessageStart, StopReason
+from workers.engines.llamacpp.stream import COUNTS, FirstChunk, OneUsage, timed
 from workers.engines.llamacpp.tools import messages as tools_messages
 from workers.engines.llamacpp.tools import prompt as tools_prompt
 from workers.engines.llamacpp.tools import responses as tools_responses
-from workers.engines.llamacpp.tools.chat import Called, Calling
+from workers.engines.llamacpp.tools.chat import CallsInDocument, CallsInStream
 from workers.engines.llamacpp.tools.prompt import Expected
-from workers.engines.openai import rerank
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal, translate
-from workers.engines.openai.rewrite import COUNTS, Change, Discard, OneUsage, Opening, Rewriting
-from workers.engines.openai.usage import Usage
+from workers.engines.openai.rewrite import Change, Discard, Rewriting
+from workers.engines.openai.stream import Relay
 
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
@@ -146,12 +143,12 @@ class LlamaCppEngine(OpenAIEngine):
         return status == 200 and not message.get("content")
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-        return rerank.plain(request) if job.endpoint == RERANK else {}
+        return rerank.as_texts(request) if job.endpoint == RERANK else {}
 
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if job.endpoint in _TEXTS:
+        if job.endpoint in _TEXTS and any(sign in body for sign in llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
         match job.endpoint:
             case endpoints.CHAT.path if tools_prompt.SIGN in body and not self._obeyed:
@@ -181,32 +178,35 @@ class LlamaCppEngine(OpenAIEngine):
         sent, expected = self._told(job, body)
         if expected is not None:
             choices = choices_per_prompt(sent)
-            sink = Calling(sink, expected, choices) if job.stream else Called(sink, expected)
+            sink = (
+                CallsInStream(sink, expected, choices)
+                if job.stream
+                else CallsInDocument(sink, expected)
+            )
         with tools_prompt.blamed():
             return await self._complete(job, orjson.dumps(sent), sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        """A stream passes as it is but for its first chunk and its count of tokens, unless more of
-        it must be mended."""
+        """A stream of a chat passes as it is but for its first chunk, unless more of it must be
+        mended."""
         text = job.endpoint == COMPLETIONS
-        special = not job.stream or text or any(sign in body for sign in _SPECIAL)
-        request: dict[str, Any] = orjson.loads(body) if special else {}
+        if job.stream and not text and not any(sign in body for sign in _SPECIAL):
+            return await self._send(job, body, FirstChunk(sink, 1))
+        request: dict[str, Any] = orjson.loads(body)
         if text:
             await self._check_text(request)
         choices = choices_per_prompt(request)
-        changes = logprobs.changes(request, text)
-        if logprobs.chosen_alone(request, text):
-            request = logprobs.asking_for_one(request, text)
-            body = orjson.dumps(request)
+        sent, changes = logprobs.prepare(request, text)
         if not job.stream:
-            return await self._aggregate(job, request, sink, changes)
+            return await self._aggregate(job, sent, sink, changes)
+        body = orjson.dumps(sent) if sent is not request else body
         for change in reversed(changes):
             sink = Rewriting(sink, change)
         if not text:
-            sink = Opening(sink, choices)
+            sink = FirstChunk(sink, choices)
             if choices == 1:
                 return await self._send(job, body, sink)
-        one = OneUsage(choices, card.wants_usage(request))
+        one = OneUsage(choices, wants_usage(request))
         await self._send(job, body, Rewriting(sink, one.change, one.last, COUNTS))
         return one.usage()
 
@@ -229,51 +229,45 @@ class LlamaCppEngine(OpenAIEngine):
             raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
 
     async def _aggregate(
-        self, job: Job, request: dict[str, Any], sink: Sink, changes: Sequence[Change]
+        self, job: Job, request: dict[str, Any], sink: Sink, changes: list[Change]
     ) -> Usage | None:
-        answer = Aggregate(request)
-        body = orjson.dumps(prepare(request))
-        async with self._http.call("POST", job.endpoint, body, JSON) as response:
-            await self._sound(job, response)
-            try:
-                async for chunk in response.pieces():
-                    answer.feed(chunk)
-                    sink.touch()
-                document = answer.result()
-            except StreamFault as fault:
-                raise EngineFault(f"{self.name}: {fault}") from None
-            except StreamCut as fault:
-                raise EngineFault(f"{self.name}: {fault}", away=True) from None
-        if changes:
-            made = orjson.loads(document)
+        answer = Aggregate(sink, choices_per_prompt(request))
+        await self._send(job, orjson.dumps(prepare(request)), answer)
+        document = answer.document
+        if document is not None:
             for change in changes:
-                change(made)
-            document = orjson.dumps(made)
-        await _give(sink, document)
+                change(document)
+        await self._give(sink, document)
         return answer.usage()
 
     async def _respond(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         sent, expected = self._told(job, body)
-        numbered = responses.Numbered(orjson.loads(body), job.asked)
-        out: Sink = Rewriting(sink if job.stream else Discard(sink), numbered.change)
+        repair = responses.Repair(orjson.loads(body), job.asked)
+        collector = responses_answer.Collector()
+
+        def collect(event: Event) -> None:
+            for each in repair.change(event):
+                collector.add(each)
+
+        out = Rewriting(sink, repair.change) if job.stream else Rewriting(Discard(sink), collect)
         if expected is not None:
-            out = Rewriting(out, tools_responses.Calling(expected).change)
+            out = Rewriting(out, tools_responses.CallsInStream(expected).change)
         with tools_prompt.blamed():
             body = orjson.dumps(responses_request.prepare(sent))
             usage = await self._send(job, body, out)
         if not job.stream:
-            await _give(sink, self._whole_of(numbered.document))
+            await self._give(sink, collector.document)
         return usage
 
     async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         request, expected = self._told(job, body)
-        collected = Collected()
-        out = Mended(sink) if job.stream else Rewriting(Discard(sink), collected.change)
+        collector = messages_answer.Collector()
+        out: Sink = StopReason(sink if job.stream else Rewriting(Discard(sink), collector.add))
         if expected is not None:
-            out = Rewriting(out, tools_messages.Calling(expected).change)
+            out = Rewriting(out, tools_messages.CallsInStream(expected).change)
         usage = await self._begun(job, request, orjson.dumps(messages.prepare(request)), out)
         if not job.stream:
-            await _give(sink, self._whole_of(collected.document))
+            await self._give(sink, collector.document)
         return usage
 
     async def _begun(
@@ -283,29 +277,31 @@ class LlamaCppEngine(OpenAIEngine):
             status, answer = await self._ask(COUNT_TOKENS, request, PROBE_TIMEOUT)
             return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
 
-        begun = Begun(sink, f"msg_{job.id}", job.asked, count)
+        start = MessageStart(sink, f"msg_{job.id}", job.asked, count)
         try:
-            usage = await self._send(job, body, begun)
-            await begun.done()
+            usage = await self._send(job, body, start)
+            await start.done()
         finally:
-            begun.stop()
-        if usage is not None and begun.counted >= 0:
-            return Usage(begun.counted, usage.completion, 0)
+            start.stop()
+        if usage is not None and start.counted >= 0:
+            return Usage(start.counted, usage.completion, 0)
         return usage
 
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         async with self._http.call("POST", job.endpoint, body, JSON) as response:
-            await self._sound(job, response)
+            if response.status != 200:
+                raise self._refused(job, response.status, await read_error(response))
             return await self._relay(job, response, sink)
 
-    async def _sound(self, job: Job, response: Response) -> None:
-        if response.status != 200:
-            raise self._refused(job, response.status, await read_error(response))
+    def _usage(self, relay: Relay) -> Usage | None:
+        return super()._usage(relay) or timed(relay.tail)
 
-    def _whole_of(self, document: dict[str, Any] | None) -> bytes:
+    async def _give(self, sink: Sink, document: Document | None) -> None:
         if document is None:
             raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
-        return orjson.dumps(document)
+        sink.start(200, JSON)
+        sink.data(orjson.dumps(document))
+        await sink.settle()
 
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         refusal = translate(status, body)
@@ -318,12 +314,6 @@ class LlamaCppEngine(OpenAIEngine):
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         faults.explain(job.endpoint, refusal)
         return refusal
-
-
-async def _give(sink: Sink, document: bytes) -> None:
-    sink.start(200, JSON)
-    sink.data(document)
-    await sink.settle()
 
 
 def _bare(name: str) -> str:

@@ -9,24 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from workers.engines.openai.rewrite import Change, Event
+from schemas.api.base import Event
+from workers.engines.openai.rewrite import Change
 
 
-def chosen_alone(request: Mapping[str, Any], text: bool) -> bool:
-    """`text`: it is a text completion, not a chat."""
-    return _of_text(request) == 0 if text else request.get("top_logprobs") == 0
-
-
-def asking_for_one(request: Mapping[str, Any], text: bool) -> dict[str, Any]:
-    return {**request, "logprobs" if text else "top_logprobs": 1}
-
-
-def changes(request: Mapping[str, Any], text: bool) -> list[Change]:
-    """What to do with each event, or with the document, in this order."""
-    found: list[Change] = [_without_others] if chosen_alone(request, text) else []
-    if text and _of_text(request) is not None:
-        found.append(TextProbabilities().change)
-    return found
+def prepare(request: dict[str, Any], text: bool) -> tuple[dict[str, Any], list[Change]]:
+    """The request to send, and what to do with each event, or with the document, in this order.
+    `text`: it is a text completion, not a chat."""
+    wanted = _of_text(request) if text else request.get("top_logprobs")
+    changes: list[Change] = [TextProbabilities().change] if text and wanted is not None else []
+    if wanted != 0:
+        return request, changes
+    return {**request, "logprobs" if text else "top_logprobs": 1}, [_without_others, *changes]
 
 
 def _of_text(request: Mapping[str, Any]) -> int | None:

@@ -1,10 +1,9 @@
-"""Anthropic's event stream put together into the one document of a client that did not stream.
+"""llama-server's answers at ``/v1/messages``, as Anthropic documents them.
 
-Measured on llama.cpp b11549, against what the engine answers unstreamed (held by
-`tests/acceptance/test_anthropic_surface.py`): the same but for two things that Anthropic's API has
-otherwise. A prefilled message is not repeated, and `stop_reason` is ``stop_sequence`` where a stop
-sequence ended the text (the engine says ``end_turn``). A stream whose first token is no whole
-character (an emoji) has no ``message_start`` there.
+Measured on llama.cpp b11549 (held by `tests/acceptance/surface/test_anthropic.py`): a stream whose
+first token is no whole character (an emoji) has no ``message_start``, and `stop_reason` is
+``end_turn`` where a stop sequence ended the text. What its stream makes is what it answers
+unstreamed, but that a prefilled message is not repeated.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import orjson
-
-from workers.engines.base import Between, Sink
-from workers.engines.openai.rewrite import Event
+from schemas.api import sse
+from schemas.api.base import Event
+from workers.engines.base import Sink
+from workers.engines.openai.stream import Filter
 
 Count = Callable[[], Awaitable[int]]
 
@@ -39,14 +38,14 @@ def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
     return sent
 
 
-class Mended(Between):
+class StopReason(Filter):
     """A Sink before the Sink: a stream with the right `stop_reason`."""
 
     def data(self, chunk: bytes) -> None:
         self._inner.data(chunk.replace(_STOPPED, _STOPPED_SO))
 
 
-class Begun(Between):
+class MessageStart(Filter):
     """A Sink before the Sink: a stream that begins with ``message_start``.
 
     That event tells the prompt's tokens. Where it is missing they are counted first (`count`), and
@@ -97,48 +96,6 @@ class Begun(Between):
             "stop_sequence": None,
             "usage": usage,
         }
-        start = orjson.dumps({"type": "message_start", "message": message})
+        start = sse.dump({"type": "message_start", "message": message}, named=True)
         self._open = True
-        self._inner.data(b"event: message_start\ndata: %b\n\n%b" % (start, bytes(self._held)))
-
-
-class Collected:
-    """`document` is whole once ``message_stop`` came, and None before."""
-
-    def __init__(self) -> None:
-        self.document: dict[str, Any] | None = None
-        self._message: dict[str, Any] = {}
-        self._blocks: dict[int, dict[str, Any]] = {}
-        self._inputs: dict[int, list[str]] = {}
-
-    def change(self, event: Event) -> None:
-        match event.get("type"):
-            case "message_start":
-                self._message = event["message"]
-            case "content_block_start":
-                self._blocks[event["index"]] = event["content_block"]
-            case "content_block_delta":
-                self._grow(event["index"], event["delta"])
-            case "message_delta":
-                self._message |= event["delta"]
-                self._message["usage"] |= event.get("usage") or {}
-            case "message_stop":
-                self._finish()
-
-    def _grow(self, index: int, delta: dict[str, Any]) -> None:
-        """Every delta adds to the field of the block that it is named after."""
-        block = self._blocks[index]
-        for name, value in delta.items():
-            if name == "partial_json":
-                self._inputs.setdefault(index, []).append(value)
-            elif isinstance(value, str) and name != "type":
-                block[name] = block.get(name, "") + value
-
-    def _finish(self) -> None:
-        for index, block in self._blocks.items():
-            if block["type"] == "tool_use":
-                block["input"] = orjson.loads("".join(self._inputs.get(index, ())) or "{}")
-        self._message["content"] = [self._blocks[index] for index in sorted(self._blocks)]
-        if self._message.get("stop_sequence") and self._message["stop_reason"] == "end_turn":
-            self._message["stop_reason"] = "stop_sequence"
-        self.document = self._message
+        self._inner.data(start + self._held)

@@ -14,13 +14,15 @@ import orjson
 
 Entry = dict[str, Any]
 
-_SIGNS = (b"null", b'"top_logprobs"')
+_SURE = b"null", b'"top_logprobs"'
+SIGNS = (*_SURE, b'"arguments"')
+"""One of them is in the body of each request with such a thing."""
 _NO_ARGUMENTS = re.compile(rb'"arguments"\s*:\s*""')
 
 
 def without(body: bytes) -> bytes:
     """The body of a request without such things; as it came if there are none."""
-    if not any(sign in body for sign in _SIGNS) and _NO_ARGUMENTS.search(body) is None:
+    if not any(sign in body for sign in _SURE) and _NO_ARGUMENTS.search(body) is None:
         return body
     request: Entry = orjson.loads(body)
     changes = _changes(request)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workers.engines.openai.rewrite import Event
+from schemas.api.base import Event
 
 _PARTS = ("response.content_part.", "response.output_text.", "response.refusal.")
 _THOUGHTS = "response.reasoning_text."
@@ -38,11 +38,10 @@ _ASKED: Mapping[str, Any] = {
 """What an answer repeats of its request, and what it says there if that says nothing."""
 
 
-class Numbered:
+class Repair:
     """Puts in what the events lack, and the events that are lacking."""
 
     def __init__(self, request: Mapping[str, Any], model: str) -> None:
-        self.document: dict[str, Any] | None = None
         self._limit = request.get("max_output_tokens")
         self._model = model
         self._asked = _asked(request)
@@ -130,7 +129,7 @@ class Numbered:
             response["status"] = "incomplete"
             response["incomplete_details"] = {"reason": "max_output_tokens"}
             event["type"] = "response.incomplete"
-        event["response"] = self.document = {**response, **_missing(response, self._asked)}
+        event["response"] = {**response, **_missing(response, self._asked)}
         return event
 
 

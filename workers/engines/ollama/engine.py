@@ -21,7 +21,6 @@ model is known while it is loaded or where its Modelfile sets `num_ctx`, else 0.
 from __future__ import annotations
 
 import struct
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -29,16 +28,16 @@ import orjson
 import structlog
 
 from schemas.api import endpoints
+from schemas.api.base import Usage
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.ollama import request as words
+from workers.engines.ollama.answer import AnswerId, embeddings
 from workers.engines.openai import foreign_fields
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
-from workers.engines.openai.model_name import Numbering
 from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.required_call import LEFT_OPEN
-from workers.engines.openai.usage import Usage
 
 log = structlog.get_logger("ollama")
 
@@ -165,7 +164,7 @@ class OllamaEngine(OpenAIEngine):
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint != endpoints.EMBEDDINGS.path:
             kept = words.kept(orjson.loads(body)) if _KEEP in body else None
-            usage = await super()._serve(job, body, Numbering(sink, job.id))
+            usage = await super()._serve(job, body, AnswerId(sink, job.id))
             if kept is not None:
                 await self._keep(self._own[job.model], kept)
             return usage
@@ -179,7 +178,7 @@ class OllamaEngine(OpenAIEngine):
             if response.status != 200:
                 raise self._refused(job, response.status, answer)
         try:
-            tokens, document = _embeddings(orjson.loads(answer), request)
+            tokens, document = embeddings(orjson.loads(answer), request)
         except (AttributeError, TypeError, ValueError, struct.error):
             raise EngineFault(f"{self.name} does not answer like Ollama", away=True) from None
         sink.start(200, JSON)
@@ -272,25 +271,3 @@ def _set_context(parameters: object) -> int:
         if len(words) == 2 and words[0] == "num_ctx" and words[1].isdigit():
             return int(words[1])
     return 0
-
-
-def _embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
-    """The tokens, and OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian
-    floats of 32 bits."""
-    packed = str(request.get("encoding_format")).lower() == "base64"
-    data = [
-        {
-            "object": "embedding",
-            "embedding": _packed(vector) if packed else vector,
-            "index": index,
-        }
-        for index, vector in enumerate(found.get("embeddings") or ())
-    ]
-    tokens = int(found.get("prompt_eval_count") or 0)
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    listed = {"object": "list", "model": request.get("model"), "data": data, "usage": usage}
-    return tokens, orjson.dumps(listed)
-
-
-def _packed(vector: list[float]) -> str:
-    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

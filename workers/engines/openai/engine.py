@@ -9,6 +9,7 @@ client that leaves is its own affair: a dropped connection is all it gets.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -16,21 +17,19 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints
+from schemas.api import endpoints, media, sse
+from schemas.api.base import Api, Usage
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
-from workers.engines.http.upstream import Upstream, read_error, read_whole, relay_events
-from workers.engines.openai.ending import ErrorGuard, ended, tokens_of_stream, tokens_told
-from workers.engines.openai.model_name import Naming, name_form
+from workers.engines.http.upstream import Upstream, read_error, read_whole
+from workers.engines.openai import single_call
+from workers.engines.openai.model_name import ModelName, name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
-from workers.engines.openai.required_call import TOOL_CHOICE, owed
-from workers.engines.openai.single_call import single
-from workers.engines.openai.thoughts import Named
-from workers.engines.openai.usage import Usage
-from workers.engines.whisper.answer import EVENTS, told_whole
+from workers.engines.openai.required_call import TOOL_CHOICE, required
+from workers.engines.openai.stream import Filter, Relay
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
@@ -46,6 +45,8 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
 _HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
 _BUSY = frozenset({408, 425, 429})
+_THOUGHT = re.compile(rb'"reasoning":\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
+"""As bytes: inside a text, or the arguments of a call, the quotes around the name are escaped."""
 
 
 class OpenAIEngine:
@@ -116,14 +117,15 @@ class OpenAIEngine:
         began = time.monotonic()
         self._running += 1
         try:
-            feature = endpoints.word_of(job.endpoint)
-            due = None
+            call = None
             if TOOL_CHOICE in body and LENIENT not in job.tags:
-                due = owed(sink, body, self._served(job), feature)
-            called = single(due or sink, body, feature)
-            usage = await self._serve(job, body, Naming(called, job.asked))
-            if due is not None:
-                due.close()
+                call = required(sink, body, self._served(job), job.endpoint)
+            inner = call or sink
+            if any(sign in body for sign in single_call.SIGNS):
+                inner = single_call.single(inner, body, endpoints.api_of(job.endpoint))
+            usage = await self._serve(job, body, ModelName(inner, job.asked))
+            if call is not None:
+                call.close()
         except Refusal as refusal:
             return refusal.answer(sink)
         finally:
@@ -162,6 +164,10 @@ class OpenAIEngine:
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal for what the engine would get wrong without saying so."""
 
+    def _usage(self, relay: Relay) -> Usage | None:
+        """What a stream that is over has told of it."""
+        return relay.usage()
+
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         """The engine's refusal in words that help an OpenAI client."""
         return refusal
@@ -179,15 +185,14 @@ class OpenAIEngine:
         else:
             body, content_type = name_form(body, content_type, self._own[self._served(job).id])
         if job.endpoint == endpoints.CHAT.path:
-            sink = Named(sink)
+            sink = Thoughts(sink)
         async with self._http.call("POST", job.endpoint, body, content_type) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
             if not job.stream:
-                return await self._whole(response, sink)
-            if job.endpoint in _HEARING and not response.header("content-type", "").startswith(
-                EVENTS
-            ):
+                return await self._whole(job, response, sink)
+            streams = response.header("content-type", "").startswith(sse.CONTENT_TYPE)
+            if job.endpoint in _HEARING and not streams:
                 return await self._heard(response, sink)
             return await self._relay(job, response, sink)
 
@@ -222,29 +227,27 @@ class OpenAIEngine:
 
     async def _relay(self, job: Job, response: Response, sink: Sink) -> Usage | None:
         content_type = response.header("content-type", "")
-        if not content_type.startswith(EVENTS):
+        if not content_type.startswith(sse.CONTENT_TYPE):
             raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
         sink.start(200, content_type)
-        guard = ErrorGuard(sink, self.name)
-        events = await relay_events(response, guard)
-        if not ended(events):
-            raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
-        return tokens_of_stream(guard.head, events.tail)
+        relay = Relay(self.name, endpoints.api_of(job.endpoint), sink)
+        await relay.run(response)
+        return self._usage(relay)
 
     async def _heard(self, response: Response, sink: Sink) -> Usage | None:
         """A transcription that was to be streamed, of an engine that passes over `stream`."""
         document = await read_whole(response, sink)
         try:
-            events = told_whole(document, response.header("content-type", ""))
+            events = media.transcript_of(document, response.header("content-type", ""))
         except ValueError as fault:
             raise EngineFault(f"{self.name} sent no transcription: {fault}") from None
-        sink.start(200, EVENTS)
+        sink.start(200, sse.CONTENT_TYPE)
         sink.data(events)
-        return tokens_told(document)
+        return _usage_of(document, media.API)
 
-    async def _whole(self, response: Response, sink: Sink) -> Usage | None:
+    async def _whole(self, job: Job, response: Response, sink: Sink) -> Usage | None:
         document = await read_whole(response, sink)
-        usage = tokens_told(document)
+        usage = _usage_of(document, endpoints.api_of(job.endpoint))
         sink.start(200, response.header("content-type", JSON))
         sink.data(document)
         await sink.settle()
@@ -304,3 +307,23 @@ class OpenAIEngine:
         except TimeoutError:
             why = f"{self.name} did not answer {path} within {timeout:.0f} s"
             raise EngineFault(why, away=True) from None
+
+
+def _usage_of(document: bytes, api: Api) -> Usage | None:
+    """None for what is no JSON object, and where it says nothing."""
+    try:
+        found = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+    return api.usage(found) if isinstance(found, dict) else None
+
+
+class Thoughts(Filter):
+    """A Sink before the Sink, for whole events or documents of chats: thoughts have the name that
+    clients look for, `reasoning_content`, as DeepSeek named it and llama-server does. vLLM and
+    Ollama write `reasoning` alone; theirs stays beside it."""
+
+    def data(self, chunk: bytes) -> None:
+        if b'"reasoning":' in chunk and b'"reasoning_content"' not in chunk:
+            chunk = _THOUGHT.sub(rb'"reasoning_content":\1,\g<0>', chunk)
+        self._inner.data(chunk)

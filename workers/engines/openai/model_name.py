@@ -1,4 +1,4 @@
-"""Names: in answers the model's as the client asked for it, in forms the engine's own."""
+"""The model's name: in answers as the client asked for it, in forms as the engine has it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 import orjson
 
 from schemas import multipart
+from schemas.api.sse import BREAK
 from schemas.multipart import FormError
-from workers.engines.base import Between, Sink
+from workers.engines.base import Sink
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.stream import Filter
 
 _KEY = b'"model"'
-_BREAK = b"\n\n"
 _NONE = b"\0nothing begins or ends like this\0"
 _FIELD = re.compile(
     rb'(?<!\\)"(?:model"\s*:\s*(?P<name>"[^"\\]*(?:\\.[^"\\]*)*")|(?:response|message)"\s*:\s*\{)',
@@ -23,10 +24,9 @@ Anthropic's begin with it. A quote behind a backslash is inside a longer name.""
 _INNER = b"<"
 """What stands for the opening bracket of such an object in an event."""
 _NOT_SHAPE = bytes(sorted(set(range(256)) - set(b'"{}[]')))
-_NUMBERED = re.compile(rb'("id"\s*:\s*"(?:chat)?cmpl-)[0-9]{1,3}"')
 
 
-class Naming(Between):
+class ModelName(Filter):
     """A Sink before the Sink: the model has the name that the client asked for. Gets whole events,
     or a whole document.
 
@@ -48,24 +48,24 @@ class Naming(Between):
         if self._right:
             pass
         elif (chunk.endswith(self._tail) or chunk.startswith(self._head)) and (
-            chunk.rfind(_BREAK, 0, -2) < 0
+            chunk.rfind(BREAK, 0, -2) < 0
         ):
             chunk = self._event(chunk)
         elif _KEY in chunk:
             if chunk[:1] in b"{ \t\r\n":
                 chunk = self._document(chunk)
-            elif chunk.endswith(_BREAK):
+            elif chunk.endswith(BREAK):
                 chunk = self._events(chunk)
         self._inner.data(chunk)
 
     def _events(self, events: bytes) -> bytes:
         """Several that came together."""
-        at = events.find(_BREAK) + len(_BREAK)
+        at = events.find(BREAK) + len(BREAK)
         first = self._event(events[:at])
         if self._right:
             return events
-        rest = events[at:].split(_BREAK)[:-1]
-        return first + b"".join([self._event(event + _BREAK) for event in rest])
+        rest = events[at:].split(BREAK)[:-1]
+        return first + b"".join([self._event(event + BREAK) for event in rest])
 
     def _document(self, document: bytes) -> bytes:
         start, end = _near_the_end(document)
@@ -125,27 +125,6 @@ def _open(opened: bytes, text: bytes) -> bytes:
         size = len(left)
         left = left.replace(b"{}", b"").replace(b"[]", b"").replace(b"<}", b"")
     return left
-
-
-class Numbering(Between):
-    """A Sink before the Sink: the answer has an id of its own, as Ollama draws them from 999
-    numbers. It is learned from the first bytes that have it, and replaced as bytes in all that
-    follow: inside a JSON string its quotes would be escaped, so only a field is met.
-    """
-
-    def __init__(self, inner: Sink, job: str) -> None:
-        super().__init__(inner)
-        self._id = job.encode() + b'"'
-        self._own = b""
-        self._ours = b""
-
-    def data(self, chunk: bytes) -> None:
-        if not self._own and (found := _NUMBERED.search(chunk)):
-            self._own = found.group()
-            self._ours = found.group(1) + self._id
-        if self._own != self._ours:
-            chunk = chunk.replace(self._own, self._ours)
-        self._inner.data(chunk)
 
 
 def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:

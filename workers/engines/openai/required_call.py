@@ -6,15 +6,17 @@ still has its status, streamed or not; from then on it passes as it comes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from schemas.api import endpoints
+from schemas.api.base import Api
 from schemas.nodes import ServedModel
-from workers.engines.base import Between, Sink
+from workers.engines.base import Sink
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.stream import Filter
 
 TOOL_CHOICE = b'"tool_choice"'
 
@@ -24,37 +26,22 @@ LEFT_OPEN: tuple[Any, ...] = (
 )
 """Values of it that ask for no call."""
 
-_CALLS: Mapping[str, bytes] = {
-    "chat": b'"tool_calls"',
-    "responses": b'"type":"function_call"',
-    "messages": b'"type":"tool_use"',
-}
-"""What an answer with a call has, by the feature of its endpoint. Inside a text the quotes would be
-escaped."""
-_NAMED: Mapping[str, bytes] = {
-    "chat": b'"name":%b',
-    "responses": rb'"call_id":"[^"]*",(?:"[a-z_]+":"[^"]*",)*"name":%b',
-    "messages": b'"name":%b',
-}
-"""The same for one tool: an answer of the responses API has the names of all others, too."""
 
+class RequiredCall(Filter):
+    """A Sink before the Sink. `choice`: the request's; `why`: what is said of the engine if no call
+    comes."""
 
-class Owed(Between):
-    """A Sink before the Sink. `why`: what is said of the engine if no call comes."""
-
-    def __init__(self, inner: Sink, request: Mapping[str, Any], feature: str, why: str) -> None:
+    def __init__(self, inner: Sink, api: Api, choice: object, why: str) -> None:
         super().__init__(inner)
-        name = _name(request.get("tool_choice"))
-        self._missing = [re.compile(_CALLS[feature])]
-        if name:
-            self._missing.append(re.compile(_NAMED[feature] % re.escape(orjson.dumps(name))))
+        name = _name(choice)
+        self._missing = api.call_signs(name)
         self._what = f"a call of {name!r}" if name else "a tool call"
         self._why = why
         self._head: tuple[int, str] | None = None
         self._held = bytearray()
-        self.start = self._begin
+        self.start = self._keep_head
 
-    def _begin(self, status: int, content_type: str) -> None:
+    def _keep_head(self, status: int, content_type: str) -> None:
         self._head = status, content_type
 
     def data(self, chunk: bytes) -> None:
@@ -83,14 +70,17 @@ class Owed(Between):
             )
 
 
-def owed(sink: Sink, body: bytes, model: ServedModel, feature: str) -> Owed | None:
-    """None if nothing is wanted but what the engine gives. Other endpoints have no calls."""
-    tried = [each for each in model.ignores if each.tried and feature in each.at]
-    if not tried or feature not in _CALLS:
+def required(sink: Sink, body: bytes, model: ServedModel, path: str) -> RequiredCall | None:
+    """None if nothing is wanted but what the engine gives, or if the API at `path` has no calls."""
+    found = endpoints.BY_PATH.get(path)
+    if found is None or not found.api.call or not found.stream:  # a count of tokens has no calls
+        return None
+    tried = [each for each in model.ignores if each.tried and found.word in each.at]
+    if not tried:
         return None
     request = orjson.loads(body)
     wanted = next((each for each in tried if each.wanted(request)), None)
-    return Owed(sink, request, feature, wanted.why) if wanted else None
+    return RequiredCall(sink, found.api, request.get("tool_choice"), wanted.why) if wanted else None
 
 
 def _name(choice: object) -> str:

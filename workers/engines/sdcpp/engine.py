@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas import multipart, pictures, settings
-from schemas.api import endpoints
+from schemas.api import endpoints, sse
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
@@ -28,7 +28,6 @@ from schemas.pictures import NoPicture
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import JSON, Refusal, refuse_ignored, translate
-from workers.engines.openai.rewrite import written
 from workers.engines.sdcpp import request as drawings
 from workers.engines.sdcpp import wire
 from workers.engines.sdcpp.own_fields import KNOWS
@@ -44,7 +43,6 @@ OUTLAST = 900.0
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0
 
 _AUTO = ("auto",)
-EVENTS = "text/event-stream"
 
 
 @dataclass(slots=True)
@@ -146,7 +144,7 @@ class SdCppEngine:
         except Refusal as refusal:
             return refusal.answer(sink)
         if job.stream:
-            sink.start(200, EVENTS)
+            sink.start(200, sse.CONTENT_TYPE)
             sink.data(_events(job.endpoint, order.drawing, images))
         else:
             sink.start(200, JSON)
@@ -256,14 +254,15 @@ def _events(endpoint: str, drawing: Drawing, images: list[bytes]) -> bytes:
     kind = "image_edit" if endpoint == EDITS else "image_generation"
     about = {"created_at": int(time.time()), "background": "opaque", "quality": "auto"}
     return b"".join(
-        written(
+        sse.dump(
             {
                 "type": f"{kind}.completed",
                 "b64_json": b64encode(image).decode(),
                 "output_format": drawing.format,
                 "size": _size(image),
                 **about,
-            }
+            },
+            named=True,
         )
         for image in images
     )

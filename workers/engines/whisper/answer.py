@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from workers.engines.openai.rewrite import written
+from schemas.api import media
 from workers.engines.whisper.request import Ask
 
 TYPES = {
@@ -29,7 +29,6 @@ TYPES = {
     "srt": "application/x-subrip; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
 }
-EVENTS = "text/event-stream"
 _UNSPACED = frozenset({"chinese", "japanese", "thai", "lao", "myanmar", "cantonese"})
 """Languages whose words are not set apart by blanks (openai/whisper, tokenizer.py)."""
 _PUNCTUATION = " \"'“¿([{\"'.。,，!！?？:：”)]}、…;"
@@ -46,20 +45,6 @@ class Segment:
     start: float
     end: float
     raw: Mapping[str, Any]
-
-
-def told_whole(answer: bytes, content_type: str) -> bytes:
-    """The events of a stream, for the whole answer of an engine that does not stream (OpenAI's own
-    whisper-1 does not): JSON with a `text`, or the text itself. Raises ValueError."""
-    found: Any = {"text": answer.decode().strip()}
-    if content_type.startswith("application/json"):
-        found = orjson.loads(answer)
-    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
-        raise ValueError("it has no text")
-    text, usage = found["text"], found.get("usage")
-    done = {"type": "transcript.text.done", "text": text}
-    events = [{"type": "transcript.text.delta", "delta": text}] if text else []
-    return b"".join(map(written, [*events, {**done, "usage": usage} if usage else done]))
 
 
 class Transcript:
@@ -90,14 +75,12 @@ class Transcript:
 
     def events(self, ask: Ask) -> bytes:
         """The text by segments and then whole, as OpenAI streams it."""
-        text, at, found = self._text(), 0, []
+        text, at, pieces = self._text(), 0, []
         for segment in self._segments:
             told = segment.text if at else segment.text.lstrip()
-            if delta := text[at : at + len(told)]:
-                found.append({"type": "transcript.text.delta", "delta": delta})
+            pieces.append(text[at : at + len(told)])
             at += len(told)
-        done = {"type": "transcript.text.done", "text": text, **self._usage(ask)}
-        return b"".join(map(written, [*found, done]))
+        return media.transcript(pieces, text, self._usage(ask).get("usage"))
 
     def render(self, ask: Ask) -> bytes:
         match ask.format:

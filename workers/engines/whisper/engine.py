@@ -17,7 +17,7 @@ import time
 import structlog
 
 from schemas import settings
-from schemas.api import endpoints
+from schemas.api import endpoints, sse
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
@@ -25,7 +25,7 @@ from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import Refusal
 from workers.engines.whisper import audio, request
-from workers.engines.whisper.answer import EVENTS, TYPES, Transcript
+from workers.engines.whisper.answer import TYPES, Transcript
 from workers.engines.whisper.audio import AudioError
 from workers.engines.whisper.request import Ask
 
@@ -149,7 +149,7 @@ class WhisperEngine:
             return fault.answer(sink)
         finally:
             self._late = math.inf
-        sink.start(200, EVENTS if ask.stream else TYPES[ask.format])
+        sink.start(200, sse.CONTENT_TYPE if ask.stream else TYPES[ask.format])
         sink.data(transcript.events(ask) if ask.stream else transcript.render(ask))
         await sink.settle()
         return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))

@@ -1,4 +1,4 @@
-"""Answers in which calls are read out of the text: streams and documents. See `calls`."""
+"""Answers in which calls are read out of the text: streams and documents. See `parse`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Any
 
 import orjson
 
-from workers.engines.base import Between, Sink
+from schemas.api.base import Event
+from workers.engines.base import Sink
 from workers.engines.llamacpp.tools.parse import Delta, Reader, reader
 from workers.engines.llamacpp.tools.prompt import Expected
-from workers.engines.openai.rewrite import Event, Rewriting
+from workers.engines.openai.rewrite import Rewriting
+from workers.engines.openai.stream import Filter
 
 Choice = dict[str, Any]
 
 
-class Calling(Rewriting):
+class CallsInStream(Rewriting):
     """A Sink before the Sink, for a stream of `choices` choices. Once all of them are text their
     chunks just pass."""
 
@@ -48,7 +50,7 @@ class Calling(Rewriting):
         return found
 
 
-class Called(Between):
+class CallsInDocument(Filter):
     """A Sink before the Sink, for a document."""
 
     def __init__(self, inner: Sink, expected: Expected) -> None:

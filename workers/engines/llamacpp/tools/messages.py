@@ -1,5 +1,5 @@
 """Tools at ``/v1/messages`` for a model that llama-server cannot offer any: the request as
-`offered` has it, and events in which calls are read out of the text. A schema of the answer is
+`prompt` has it, and events in which calls are read out of the text. A schema of the answer is
 passed over there (measured), so that no call can be forced."""
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
+from schemas.api.base import Event
 from workers.engines.llamacpp.tools import prompt
 from workers.engines.llamacpp.tools.parse import Delta, reader
 from workers.engines.llamacpp.tools.prompt import Expected
-from workers.engines.openai.rewrite import Event
 
 Block = dict[str, Any]
 
@@ -22,7 +22,7 @@ _OURS = frozenset({"tools", "tool_choice"})
 
 
 def told(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
-    """As `offered.told`. Raises Refusal."""
+    """As `prompt.told`. Raises Refusal."""
     if knows:
         return {**request}, None
     own = request.get("system")
@@ -72,7 +72,7 @@ def _call(use: Block) -> Block:
     return {"function": {"name": use.get("name"), "arguments": arguments}}
 
 
-class Calling:
+class CallsInStream:
     """Changes llama-server's events: blocks of calls take the place of the block of text, or come
     before it."""
 

@@ -1,4 +1,4 @@
-"""Calls of functions, read out of a model's text as it comes, cut anywhere. Pure. See `offered`.
+"""Calls of functions, read out of a model's text as it comes, cut anywhere. Pure. See `prompt`.
 
 Text passes as it comes, and is held back only while it may still be a call: the first one must
 stand at the beginning of the answer.

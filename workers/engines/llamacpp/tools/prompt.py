@@ -4,7 +4,7 @@ Measured on b11549: with a chat template that knows no tools they are dropped in
 one that knows them a required call is forced only where the template's own form of calls is known.
 So the functions are described in the system message, calls and results of the history are written
 out as Hermes and Qwen have them, and a call that must come is forced by a schema of the answer,
-which llama-server does hold. What comes is read by `calls`.
+which llama-server does hold. What comes is read by `parse`.
 """
 
 from __future__ import annotations

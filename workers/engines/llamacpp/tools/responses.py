@@ -1,15 +1,15 @@
 """Tools at ``/v1/responses`` for a model that llama-server cannot offer any, or cannot make call
-one: the request as `offered` has it, and events in which calls are read out of the text."""
+one: the request as `prompt` has it, and events in which calls are read out of the text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from schemas.api.base import Event
 from workers.engines.llamacpp.tools import prompt
 from workers.engines.llamacpp.tools.parse import Delta, reader
 from workers.engines.llamacpp.tools.prompt import Expected
-from workers.engines.openai.rewrite import Event
 
 Item = dict[str, Any]
 
@@ -20,7 +20,7 @@ _OURS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "top_logprobs"
 
 
 def told(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
-    """As `offered.told`. Raises Refusal."""
+    """As `prompt.told`. Raises Refusal."""
     sent, expected = prompt.told(_as_chat(request), knows)
     if knows and expected is None:
         return {**request}, None
@@ -110,7 +110,7 @@ def _back(item: Item) -> Item:
     return {**item, "content": parts}
 
 
-class Calling:
+class CallsInStream:
     """Changes llama-server's events, which begin an item for the text and end it at the end: items
     of calls take its place, or come before it."""
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import partial
 
 import pytest
 
-from schemas.api import sse
 from tests.unit import fakes
 from workers.engines.base import EngineFault
-from workers.engines.http import upstream as upstreams
-from workers.engines.http.upstream import ERROR_LIMIT, Upstream, read_error, relay_events
+from workers.engines.http.upstream import ERROR_LIMIT, Upstream, read_error, read_whole
 
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -80,21 +77,19 @@ async def upstream(server: Server) -> AsyncIterator[Upstream]:
 
 
 class Heard:
-    """A sink that keeps what it gets."""
+    """A sink that hears of progress alone."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
         self.touched = 0
         self.news = asyncio.Event()
 
     def start(self, status: int, content_type: str) -> None: ...
 
-    def data(self, chunk: bytes) -> None:
-        self.pieces.append(chunk)
-        self.news.set()
+    def data(self, chunk: bytes) -> None: ...
 
     def touch(self) -> None:
         self.touched += 1
+        self.news.set()
 
     async def settle(self) -> None: ...
 
@@ -144,77 +139,40 @@ async def test_an_engine_that_is_not_there_is_away(unused_tcp_port: int) -> None
     assert caught.value.away
 
 
-async def test_a_stream_passes_event_by_event(server: Server, upstream: Upstream) -> None:
-    events = [b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n"]
-    server.says = SSE + chunk(events[0] + events[1][:4])
-    server.says += chunk(events[1][4:]) + chunk(events[2]) + b"0\r\n\r\n"
+async def test_an_answer_is_read_whole_and_each_piece_is_progress(
+    server: Server, upstream: Upstream
+) -> None:
+    server.says = SSE + chunk(b"data: 1\n\n") + chunk(b"data: 2\n\n") + b"0\r\n\r\n"
     heard = Heard()
     async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
-        end = await relay_events(response, heard)
-    assert b"".join(heard.pieces) == b"".join(events)
-    assert all(piece.endswith(b"\n\n") for piece in heard.pieces)
-    assert end.finished
+        assert await read_whole(response, heard) == b"data: 1\n\ndata: 2\n\n"
+    assert heard.touched
 
 
 @pytest.mark.parametrize("sent", [b"", chunk(b"data: 1\n\ndata: 2")])
-async def test_a_stream_that_is_cut_is_a_fault(
-    server: Server, upstream: Upstream, sent: bytes
-) -> None:
+async def test_one_that_is_cut_is_a_fault(server: Server, upstream: Upstream, sent: bytes) -> None:
     server.says, server.cuts = SSE + sent, True
     with pytest.raises(EngineFault, match="broke the connection") as caught:
         async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
-            await relay_events(response, Heard())
+            await read_whole(response, Heard())
     assert caught.value.away
-
-
-async def test_an_event_without_an_end_is_a_fault(
-    server: Server, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upstreams, "Splitter", partial(sse.Splitter, largest=1000))
-    server.says = SSE + chunk(b"data: " + b"x" * 2000)
-    with pytest.raises(EngineFault, match="more than 1000 bytes"):
-        async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
-            await relay_events(response, Heard())
-
-
-@pytest.mark.parametrize(
-    ("last", "passes"),
-    [
-        (b"data: [DONE]", True),
-        (b'data: {"error":1}\r', True),
-        (b"data: [DO", False),
-        (b'data: {"half', False),
-        (b"event: message_st", False),
-    ],
-)
-async def test_a_last_event_without_its_break_passes_if_it_is_whole(
-    server: Server, upstream: Upstream, last: bytes, passes: bool
-) -> None:
-    server.says = SSE + chunk(b"data: 1\n\n") + chunk(last) + b"0\r\n\r\n"
-    heard = Heard()
-    async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
-        end = await relay_events(response, heard)
-    rest = [last.strip() + b"\n\n"] if passes else []
-    assert heard.pieces == [b"data: 1\n\n", *rest]
-    assert end.finished is (last == b"data: [DONE]")
 
 
 async def test_cancelled_it_closes_the_connection(server: Server, upstream: Upstream) -> None:
     server.says = SSE + chunk(b"data: 1\n\n")
     heard = Heard()
 
-    async def relay() -> None:
+    async def read() -> None:
         async with upstream.call("POST", "/v1", b"{}", "application/json") as response:
-            await relay_events(response, heard)
+            await read_whole(response, heard)
 
-    relaying = asyncio.create_task(relay())
+    reading = asyncio.create_task(read())
     async with asyncio.timeout(fakes.PATIENCE):
         await heard.news.wait()
-        relaying.cancel()
+        reading.cancel()
         await server.left.wait()
     with pytest.raises(asyncio.CancelledError):
-        await relaying
-    assert heard.pieces == [b"data: 1\n\n"]
+        await reading
 
 
 async def test_of_an_error_only_so_much_is_read(server: Server, upstream: Upstream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,15 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.api import sse
+from schemas.api.base import Usage
+from tests.doubles.drive import RecordingSink
 from tests.doubles.llamacpp import DATA
-from workers.engines.llamacpp.aggregate import (
-    Aggregate,
-    StreamCut,
-    StreamFault,
-    Usage,
-    last_usage,
-    prepare,
-)
+from workers.engines.base import EngineFault
+from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
 
 CASES = sorted(path.stem for path in DATA.glob("*.sse") if path.with_suffix(".json").exists())
 # Where the engine's own document counts choice 0 alone.
@@ -38,10 +36,23 @@ def recorded(case: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     return case_["request"], case_["answer"], (DATA / f"{case}.sse").read_bytes()
 
 
-def aggregated(stream: bytes, body: dict[str, Any] | None = None) -> Any:
-    aggregate = Aggregate(body or {})
-    aggregate.feed(stream)
-    return orjson.loads(aggregate.result())
+def fed(stream: bytes, body: dict[str, Any] | None = None, cuts: Sequence[int] = ()) -> Aggregate:
+    """With all of a stream that arrives cut at these places."""
+    splitter = sse.Splitter()
+    aggregate = Aggregate(RecordingSink(), choices_per_prompt(body or {}))
+    aggregate.start(200, "text/event-stream")
+    for start, stop in itertools.pairwise([0, *sorted(cuts), len(stream)]):
+        if events := splitter.feed(stream[start:stop]):
+            aggregate.data(events)
+    return aggregate
+
+
+def aggregated(
+    stream: bytes, body: dict[str, Any] | None = None, cuts: Sequence[int] = ()
+) -> dict[str, Any]:
+    document = fed(stream, body, cuts).document
+    assert document is not None
+    return document
 
 
 def timeless(document: dict[str, Any]) -> dict[str, Any]:
@@ -73,26 +84,16 @@ def test_equals_the_engines_document(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_reports_usage(case: str) -> None:
     body, answer, stream = recorded(case)
-    aggregate = Aggregate(body)
-    assert aggregate.usage() is None
-
-    aggregate.feed(stream)
-
     told = answer["usage"]
     expected = ALL_CHOICES.get(case) or Usage(told["prompt_tokens"], told["completion_tokens"], 0)
-    assert aggregate.usage() == expected
-    assert last_usage(stream, body.get("n", 1)) == expected
+    assert fed(stream, body).usage() == expected
+    assert fed(b"", body).usage() is None
 
 
 @given(case=st.sampled_from(CASES), cuts=st.lists(st.integers(0, 8000), max_size=40))
 def test_bytes_may_be_cut_anywhere(case: str, cuts: list[int]) -> None:
     body, _, stream = recorded(case)
-    aggregate = Aggregate(body)
-
-    for start, stop in itertools.pairwise([0, *sorted(cuts), len(stream)]):
-        aggregate.feed(stream[start:stop])
-
-    assert orjson.loads(aggregate.result()) == aggregated(stream, body)
+    assert aggregated(stream, body, cuts) == aggregated(stream, body)
 
 
 def spoken(text: str, created: int, **fields: object) -> bytes:
@@ -111,13 +112,7 @@ def test_no_text_is_lost_and_none_added(said: list[tuple[str, int, bool]], cuts:
         spoken(text, created, logprobs={"content": [text]}) if odd else spoken(text, created)
         for text, created, odd in said
     ]
-    stream = b"".join(chunks) + DONE
-    aggregate = Aggregate({})
-
-    for start, stop in itertools.pairwise([0, *sorted(cuts), len(stream)]):
-        aggregate.feed(stream[start:stop])
-
-    (choice,) = orjson.loads(aggregate.result())["choices"]
+    (choice,) = aggregated(b"".join(chunks) + DONE, cuts=cuts)["choices"]
     assert choice["message"]["content"] == "".join(text for text, _, _ in said)
     told = choice.get("logprobs", {}).get("content", [])
     assert told == [text for text, _, odd in said if odd]
@@ -171,58 +166,23 @@ def test_prompt_progress_belongs_to_streams_alone() -> None:
     assert "prompt_progress" not in aggregated(stream)
 
 
-def test_comments_carriage_returns_and_null_events_are_passed_over() -> None:
-    stream = b": ping\n\ndata: null\n\n" + (CHUNK + DONE).replace(b"\n", b"\r\n") + b"data: rubbish"
+def test_comments_and_null_events_are_passed_over() -> None:
+    stream = b": ping\n\ndata: null\n\n" + CHUNK + DONE
 
     assert aggregated(stream)["choices"][0]["message"]["content"] == "a"
-
-
-@pytest.mark.parametrize("size", [0, 1, len(CHUNK), len(CHUNK + DONE) - 4])
-def test_a_stream_without_its_end_is_cut(size: int) -> None:
-    aggregate = Aggregate({})
-    aggregate.feed((CHUNK + DONE)[:size])
-
-    assert not aggregate.done
-    with pytest.raises(StreamCut):
-        aggregate.result()
 
 
 @pytest.mark.parametrize(
     "event", [b"{", b"[1]", b'"x"', b'{"choices":[1]}', b'{"choices":[{"delta":[1]}]}', b"\xff"]
 )
-def test_what_is_no_chunk_cuts_the_stream(event: bytes) -> None:
-    with pytest.raises(StreamCut):
-        Aggregate({}).feed(b"data: " + event + b"\n\n")
+def test_what_is_no_chunk_is_a_fault_of_the_engine(event: bytes) -> None:
+    with pytest.raises(EngineFault, match="no chunk") as caught:
+        fed(b"data: " + event + b"\n\n")
+    assert caught.value.away
 
 
 def test_nothing_but_an_end_is_no_answer() -> None:
-    with pytest.raises(StreamCut):
-        aggregated(DONE)
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        b'data: {"error":{"code":500,"message":"Context size has been exceeded."}}\n\n',
-        b'error: {"code":500,"message":"Context size has been exceeded."}\n\n',
-        b'error: {"error":{"code":500,"message":"Context size has been exceeded."}}\n\n',
-    ],
-)
-def test_an_error_inside_the_stream_is_the_engines_error(event: bytes) -> None:
-    aggregate = Aggregate({})
-    aggregate.feed(CHUNK)
-
-    with pytest.raises(StreamFault, match="Context size") as caught:
-        aggregate.feed(event)
-
-    assert caught.value.error == {"code": 500, "message": "Context size has been exceeded."}
-
-
-def test_an_error_may_be_a_mere_string() -> None:
-    with pytest.raises(StreamFault) as caught:
-        Aggregate({}).feed(b'data: {"error":"broken"}\n\n')
-
-    assert caught.value.error == {"message": "broken"}
+    assert fed(DONE).document is None
 
 
 def test_prepare_asks_for_a_stream_with_usage_and_changes_nothing_else() -> None:
@@ -257,33 +217,8 @@ def test_prepare_lets_the_engine_repeat_a_prefilled_message(
     assert prepare({"messages": messages}).get("echo") is echo
 
 
-def test_usage_without_a_report_is_taken_from_the_timings() -> None:
+def test_usage_may_be_told_by_timings_alone() -> None:
     stream = (DATA / "chat_without_usage.sse").read_bytes()
 
     assert b'"usage"' not in stream
-    assert last_usage(stream) == Usage(prompt=34, completion=6, cached=0)
-    assert last_usage(stream[-900:]) == Usage(prompt=34, completion=6, cached=0)
     assert aggregated(stream)["usage"]["total_tokens"] == 40
-
-
-def test_last_usage_counts_what_was_cached() -> None:
-    tail = (
-        b'ings":{"cache_n":1}}\n\ndata: {"choices":[{"index":0,"delta":{}}],"timings":'
-        b'{"cache_n":31,"prompt_n":1,"predicted_n":8}}\n\ndata: [DONE]\n\n'
-    )
-    assert last_usage(tail) == Usage(prompt=32, completion=8, cached=31)
-
-
-@pytest.mark.parametrize("tail", [b"", b"data: [DONE]", CHUNK, b'data: {"usage":', b"\xff\n\n"])
-def test_last_usage_is_none_when_nothing_is_told(tail: bytes) -> None:
-    assert last_usage(tail) is None
-
-
-def test_one_report_for_several_choices_is_not_divided() -> None:
-    report = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":20}}\n\n'
-
-    assert last_usage(report, n=2) == Usage(prompt=9, completion=20, cached=0)
-    assert aggregated(CHUNK + report + DONE, {"n": 2})["usage"] == {
-        "prompt_tokens": 9,
-        "completion_tokens": 20,
-    }

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from tests.doubles.llamacpp import DATA
-from workers.engines.llamacpp.responses import Numbered
+from workers.engines.llamacpp.responses import Repair
 
 Event = dict[str, Any]
 
@@ -22,8 +22,8 @@ def recorded(name: str) -> list[Event]:
 
 
 def changed(events: list[Event], **request: Any) -> list[Event]:
-    numbered = Numbered(request, "own")
-    return [each for event in events for each in numbered.change(event)]
+    repair = Repair(request, "own")
+    return [each for event in events for each in repair.change(event)]
 
 
 def of(events: list[Event], item: str) -> list[Event]:

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.doubles.drive import RecordingSink
 from workers.engines.openai import model_name
-from workers.engines.openai.model_name import Naming, Numbering
+from workers.engines.openai.model_name import ModelName
 
 NAMES = st.text(min_size=1, max_size=12)
 
 
 def renamed(name: str, *chunks: bytes) -> bytes:
     sink = RecordingSink()
-    renaming = Naming(sink, name)
+    renaming = ModelName(sink, name)
     renaming.start(200, "text/event-stream")
     for chunk in chunks:
         renaming.data(chunk)
@@ -39,10 +39,10 @@ def test_events_that_have_the_right_name_are_not_looked_at(monkeypatch: pytest.M
     """Mostly a model is asked for by the engine's own name: then nothing is to be done."""
     events = [b'data: {"a":%d,"model":"own"}\n\n' % number for number in range(3)]
     sink = RecordingSink()
-    renaming = Naming(sink, "own")
+    renaming = ModelName(sink, "own")
     renaming.start(200, "text/event-stream")
     renaming.data(events[0])
-    monkeypatch.delattr(Naming, "_event")
+    monkeypatch.delattr(ModelName, "_event")
     for event in events[1:]:
         renaming.data(event + event)
     assert sink.body == events[0] + events[1] * 2 + events[2] * 2
@@ -172,23 +172,3 @@ def test_bytes_of_a_sound_pass() -> None:
 def test_bytes_without_a_name_pass(chunk: bytes) -> None:
     if b'"model"' not in chunk:
         assert renamed("asked", chunk) == chunk
-
-
-@pytest.mark.parametrize("kind", [b"chatcmpl", b"cmpl"])
-def test_an_id_out_of_999_becomes_the_jobs(kind: bytes) -> None:
-    sink = RecordingSink()
-    numbering = Numbering(sink, "0f")
-    numbering.start(200, "text/event-stream")
-    for word in (b"7", b'\\"id\\":\\"chatcmpl-7\\"'):
-        numbering.data(b'{"id":"%b-7","choices":[{"id":"call_7","text":"%b"}]}' % (kind, word))
-    assert sink.body.count(b'"id":"%b-0f"' % kind) == 2
-    assert sink.body.count(b'"id":"call_7"') == 2
-    assert sink.body.count(b'\\"id\\":\\"chatcmpl-7\\"') == 1
-
-
-def test_an_id_that_cannot_be_met_twice_stays() -> None:
-    sink = RecordingSink()
-    numbering = Numbering(sink, "0f")
-    numbering.start(200, "application/json")
-    numbering.data(b'{"id":"chatcmpl-RXbJFyXyJiut6rmzQEjnswzMkodm9fi8"}')
-    assert sink.body == b'{"id":"chatcmpl-RXbJFyXyJiut6rmzQEjnswzMkodm9fi8"}'

@@ -1,63 +1,53 @@
-"""Events that are changed on their way; those of whole answers: test_llamacpp."""
+"""Events that are changed on their way."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 import pytest
 
-from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
-from tests.doubles.llamacpp import DATA
-from tests.doubles.llamacpp.server import LlamaCpp
-from workers.engines.llamacpp.engine import LlamaCppEngine
+from schemas.api.base import Event
+from tests.doubles.drive import RecordingSink
+from workers.engines.base import EngineFault
+from workers.engines.openai.rewrite import Change, Rewriting
 
 
-async def streamed(recorded: bytes, **more: Any) -> RecordingSink:
-    async with LlamaCpp() as server, opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        server.streams[CHAT] = [recorded]
-        sink = RecordingSink()
-        await made.run(job("own", stream=True), orjson.dumps(chat("hi", stream=True, **more)), sink)
+def rewritten(events: bytes, change: Change, **more: Event) -> RecordingSink:
+    sink = RecordingSink()
+    rewriting = Rewriting(sink, change, (lambda: more["last"]) if more else None)
+    rewriting.start(200, "text/event-stream")
+    rewriting.data(events)
     return sink
 
 
-@pytest.mark.parametrize("name", ["chat", "tools", "reasoning"])
-async def test_a_chat_begins_with_empty_content_and_goes_on_as_it_came(name: str) -> None:
-    recorded = (DATA / f"{name}.sse").read_bytes()
-    assert b'"content":null' in recorded
-    sink = await streamed(recorded)
-    assert sink.events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    expected = recorded.replace(b'"content":null', b'"content":""', 1)
-    assert sink.body == expected.replace(b'"smollm2-135m"', b'"own"')
+def test_each_is_changed_left_out_or_several() -> None:
+    def change(event: Event) -> Event | list[Event] | None:
+        changed: dict[int, Event | list[Event] | None] = {
+            1: {"b": 1},
+            2: None,
+            3: [{"type": "x"}, {"c": 3}],
+        }
+        return changed[event["a"]]
+
+    sink = rewritten(b'data: {"a":1}\n\ndata: {"a":2}\n\ndata:{"a":3}\n\n', change)
+    assert sink.chunks == [b'data: {"b":1}\n\nevent: x\ndata: {"type":"x"}\n\ndata: {"c":3}\n\n']
 
 
-async def test_each_choice_begins_so() -> None:
-    sink = await streamed((DATA / "n2.sse").read_bytes(), n=2)
-    first: dict[int, Any] = {}
-    for event in sink.events:
-        for choice in event["choices"]:
-            first.setdefault(choice["index"], choice["delta"])
-    assert first == {index: {"role": "assistant", "content": ""} for index in (0, 1)}
+def test_what_is_no_object_passes_but_null() -> None:
+    """llama-server begins a stream for several prompts with it."""
+    passing = b": ping\n\ndata: 5\n\ndata: [DONE]\n\n"
+    assert rewritten(b"data: null\n\n" + passing, lambda event: event).body == passing
 
 
-async def test_one_that_began_with_half_a_character_begins_so_too() -> None:
-    """Seen of the real one where the first token is a part of an emoji."""
-    recorded = (DATA / "chat.sse").read_bytes()
-    first, _, rest = recorded.partition(b"\n\n")
-    assert b'"role"' in first
-    sink = await streamed(rest)
-    assert sink.events[0] == {
-        **{key: sink.events[1][key] for key in ("created", "id", "model", "object")},
-        "system_fingerprint": sink.events[1]["system_fingerprint"],
-        "choices": [
-            {"finish_reason": None, "index": 0, "delta": {"role": "assistant", "content": ""}}
-        ],
-    }
-    assert sink.body.endswith(rest.replace(b'"smollm2-135m"', b'"own"'))
+def test_something_is_said_before_the_end() -> None:
+    sink = rewritten(b"data: [DONE]\n\n", lambda event: event, last={"usage": 1})
+    assert sink.body == b'data: {"usage":1}\n\ndata: [DONE]\n\n'
 
 
-async def test_words_of_the_model_are_not_changed() -> None:
-    said = '"delta":{"role":"assistant","content":null}'
-    delta = orjson.dumps({"choices": [{"index": 0, "delta": {"content": said}}]})
-    sink = await streamed(b"data: %b\n\ndata: [DONE]\n\n" % delta)
-    assert sink.text == said
+def test_where_nothing_is_left_there_is_progress() -> None:
+    sink = rewritten(b"data: {}\n\n", lambda event: None)
+    assert (sink.chunks, sink.touched) == ([], 1)
+
+
+@pytest.mark.parametrize("event", [b"{", b'{"choices":1}'])
+def test_what_is_no_event_is_a_fault(event: bytes) -> None:
+    with pytest.raises(EngineFault, match="an event that is none"):
+        rewritten(b"data: %b\n\n" % event, lambda found: found["choices"][0])

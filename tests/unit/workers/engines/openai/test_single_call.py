@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api import endpoints
+from schemas.api.chat.answer import API as CHAT_API
 from schemas.jobs import LENIENT
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
@@ -178,7 +180,7 @@ async def test_each_choice_has_its_own_first_call(server: LlamaCpp, engine: Llam
 
 def test_calls_that_all_have_one_index_are_told_apart_by_their_ids() -> None:
     sink = RecordingSink()
-    alone = single(sink, orjson.dumps({"parallel_tool_calls": False}), "chat")
+    alone = single(sink, orjson.dumps({"parallel_tool_calls": False}), CHAT_API)
     alone.start(200, "text/event-stream")
     for ident in ("x", None, "y", None):
         call = {"index": 0, **({"id": ident} if ident else {"function": {"arguments": "1"}})}
@@ -188,7 +190,7 @@ def test_calls_that_all_have_one_index_are_told_apart_by_their_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "feature"),
+    ("body", "word"),
     [
         ({}, "chat"),
         ({"parallel_tool_calls": True}, "chat"),
@@ -198,14 +200,14 @@ def test_calls_that_all_have_one_index_are_told_apart_by_their_ids() -> None:
         ({"messages": [{"content": '"parallel_tool_calls": false'}]}, "chat"),
     ],
 )
-def test_who_does_not_ask_for_it_has_the_engines_own_bytes(body: Any, feature: str) -> None:
+def test_who_does_not_ask_for_it_has_the_engines_own_bytes(body: Any, word: str) -> None:
     sink = RecordingSink()
-    assert single(sink, orjson.dumps(body), feature) is sink
+    assert single(sink, orjson.dumps(body), endpoints.BY_WORD[word].api) is sink
 
 
 async def test_text_passes_as_it_is() -> None:
     sink = RecordingSink()
-    alone = single(sink, orjson.dumps({"parallel_tool_calls": False}), "chat")
+    alone = single(sink, orjson.dumps({"parallel_tool_calls": False}), CHAT_API)
     alone.start(200, "text/event-stream")
     text = b'data: {"choices": [ {"delta":{"content":"odd  blanks"}} ]}\n\n'
     alone.data(text)
@@ -213,7 +215,7 @@ async def test_text_passes_as_it_is() -> None:
 
 
 def test_a_document_that_is_none_is_a_fault() -> None:
-    alone = single(RecordingSink(), orjson.dumps({"parallel_tool_calls": False}), "chat")
+    alone = single(RecordingSink(), orjson.dumps({"parallel_tool_calls": False}), CHAT_API)
     alone.start(200, "application/json")
     for odd in (b'"tool_calls"', b'{"choices": ["tool_calls"]}', b'<"tool_calls">'):
         with pytest.raises(EngineFault, match="answer is none"):

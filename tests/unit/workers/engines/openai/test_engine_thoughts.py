@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.drive import JSON, RecordingSink
-from workers.engines.openai.thoughts import Named
+from workers.engines.openai.engine import Thoughts
 
 TEXTS = st.text(max_size=30) | st.sampled_from(['"reasoning":"x"', '\\"reasoning":', '"', "\\"])
 
@@ -18,7 +18,7 @@ TEXTS = st.text(max_size=30) | st.sampled_from(['"reasoning":"x"', '\\"reasoning
 def named(chunk: bytes) -> bytes:
     sink = RecordingSink()
     sink.start(200, JSON)
-    Named(sink).data(chunk)
+    Thoughts(sink).data(chunk)
     return sink.body
 
 

@@ -1,0 +1,59 @@
+"""What Ollama's answers have otherwise: ids that come again, and embeddings of its own API."""
+
+from __future__ import annotations
+
+import re
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from workers.engines.base import Sink
+from workers.engines.openai.stream import Filter
+
+_ID = re.compile(rb'("id"\s*:\s*"(?:chat)?cmpl-)[0-9]{1,3}"')
+
+
+class AnswerId(Filter):
+    """A Sink before the Sink: the answer has an id of its own, as Ollama draws them from 999
+    numbers. It is learned from the first bytes that have it, and replaced as bytes in all that
+    follow: inside a JSON string its quotes would be escaped, so only a field is met.
+    """
+
+    def __init__(self, inner: Sink, job: str) -> None:
+        super().__init__(inner)
+        self._id = job.encode() + b'"'
+        self._own = b""
+        self._ours = b""
+
+    def data(self, chunk: bytes) -> None:
+        if not self._own and (found := _ID.search(chunk)):
+            self._own = found.group()
+            self._ours = found.group(1) + self._id
+        if self._own != self._ours:
+            chunk = chunk.replace(self._own, self._ours)
+        self._inner.data(chunk)
+
+
+def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
+    """The tokens, and OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian
+    floats of 32 bits."""
+    packed = str(request.get("encoding_format")).lower() == "base64"
+    data = [
+        {
+            "object": "embedding",
+            "embedding": _packed(vector) if packed else vector,
+            "index": index,
+        }
+        for index, vector in enumerate(found.get("embeddings") or ())
+    ]
+    tokens = int(found.get("prompt_eval_count") or 0)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    listed = {"object": "list", "model": request.get("model"), "data": data, "usage": usage}
+    return tokens, orjson.dumps(listed)
+
+
+def _packed(vector: list[float]) -> str:
+    return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
