@@ -1,6 +1,6 @@
-"""One module per kind of engine. A new kind is one file here and one line in `KINDS`.
+"""One module or folder per kind of engine, and one line in `KINDS`.
 
-What such a file must hold: `docs/adr/0006-an-engine-is-one-file.md`.
+What else a new kind touches: `docs/adr/0010-one-table-of-endpoints.md`.
 """
 
 from __future__ import annotations

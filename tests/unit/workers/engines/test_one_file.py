@@ -1,4 +1,4 @@
-"""A new engine is one file and one line in `KINDS` (ADR 0006): here they are."""
+"""A new engine is a file or a folder, and a line in `KINDS` (ADR 0010): here they are."""
 
 from __future__ import annotations
 
@@ -82,13 +82,19 @@ socketserver.TCPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 """
 
 
-@pytest.fixture
-def _counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file, and the line."""
-    (tmp_path / "counter.py").write_text(FILE)
+@pytest.fixture(params=["counter.py", "counter/engine.py"])
+def _counter(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, or the folder, and the line."""
+    file: Path = tmp_path / request.param
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(FILE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "counter", raising=False)
-    monkeypatch.setitem(engines.KINDS, "counter", importlib.import_module("counter").CounterEngine)
+    for name in ("counter", "counter.engine"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = request.param.removesuffix(".py").replace("/", ".")
+    monkeypatch.setitem(engines.KINDS, "counter", importlib.import_module(module).CounterEngine)
 
 
 COMMAND = f"""
