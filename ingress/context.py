@@ -13,7 +13,6 @@ from ingress.answer.schema_checker import SchemaChecker
 from ingress.http.auth import Keys
 from ingress.jobs.dispatch import Dispatch
 from ingress.models.catalog import Catalog
-from ingress.models.fields import Fields
 from ingress.models.routes import Routes
 from ingress.request.fetch import Fetcher
 from ingress.request.media import Media
@@ -31,14 +30,12 @@ class Context:
     dispatch: Dispatch
     keys: Keys
     draining: bool = False
-    fields: Fields = field(init=False)
     media: Media = field(init=False)
     pictures: PictureStore = field(init=False)
     schema_checker: SchemaChecker = field(default_factory=SchemaChecker)
 
     def __post_init__(self) -> None:
         edge = self.config.ingress
-        self.fields = Fields(self.catalog)
         self.media = Media(edge, self.catalog, Fetcher(edge))
         self.pictures = PictureStore(edge.picture_store, edge.picture_age, time.time)
 

@@ -33,6 +33,7 @@ from schemas.api.endpoints import Endpoint
 from schemas.api.json_format import JsonFormat
 from schemas.errors import HeadraceError, InvalidRequest, InvalidStructuredOutput, ShuttingDown
 from schemas.jobs import ASKED, LENIENT
+from schemas.nodes import Ignored
 
 LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
@@ -85,9 +86,7 @@ class Call:
         choices = self.asked.get("n") if self.endpoint.choices else None
         if choices is None or choices == 1:
             return 1
-        plan = self.plan
-        able = self.caller.here.fields.ability(plan.model, self.endpoint.word, plan.paid).choices
-        return 1 if choices <= able else int(choices)
+        return 1 if choices <= self.plan.ability.choices else int(choices)
 
     def _order(self, body: bytes) -> Order:
         plan, who = self.plan, self.caller.who
@@ -148,12 +147,12 @@ async def answer(
     wish = request.headers.get(locality.HEADER, "")
     plan = here.routes.plan(asked.get("model"), endpoint, wish, caller.who.local)
     wanted = {**asked, **endpoint.means} if endpoint.means else asked
-    taken = _CHOICES if endpoint.choices else _NONE
-    ignored = here.fields.check(plan.model, endpoint.word, wanted, taken, plan.paid)
-    strange = here.fields.strange(plan.model, endpoint.word, asked, plan.paid)
+    ignored, strange = list[Ignored](), ""
     lenient = request.headers.get(LENIENT_HEADER, "").lower() == "true"
-    if not lenient:
-        ignored = fields.refuse(plan.name, ignored)
+    if not plan.honours(wanted):
+        taken = _CHOICES if endpoint.choices else _NONE
+        ignored, strange = plan.ability.lost(plan.model, wanted, taken), plan.ability.strange(asked)
+        ignored = ignored if lenient else fields.refuse(plan.name, ignored)
     if not endpoint.shape.is_text(asked):
         served = "" if plan.paid else plan.model
         body = await here.media.resolve(request, endpoint, asked, body, served)

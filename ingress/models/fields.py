@@ -3,7 +3,7 @@
 Fields without an effect on the output are nobody's business: `user`, `metadata`, `store`,
 `service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention` and `prediction`
 pass in silence. A field that neither OpenAI's API nor the engine is known to have passes, as the
-engine may be newer than what is known of it; but the answer says so (`Fields.strange`).
+engine may be newer than what is known of it; but the answer says so (`Ability.strange`).
 
 Jobs of a model go to whichever of its engines is free. So a field counts as honoured only if all
 of them honour it, while an endpoint is open as soon as one of them has it. Providers are chosen by
@@ -13,7 +13,7 @@ what a request asks for: there, one that honours a field is enough.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -45,102 +45,81 @@ _MOST_ODD = 4
 _LONGEST = 64
 _LIKE = 0.75
 """How many strange fields are named, their letters, and how alike a name must be that was meant."""
-_KEPT = 1000
-"""Strange fields that are remembered: to find what was meant takes 0.7 ms for each (measured), more
-than all else that an ingress does for a request, and a client sends the same ones each time."""
+_KEPT = 100
+"""Strange fields that are remembered of each endpoint of a model: to find what was meant takes 0.7
+ms for each (measured), more than all else that an ingress does for a request, and a client sends
+the same ones each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """Of one model at one endpoint. `tops`: names of the fields that need a look. `choices`: how
-    many choices (`n`) every engine can give at once. `known`: names of all fields that every engine
-    has that tells its own, with OpenAI's; None if none does. `shared`: of these the engines' own.
-    `own`: the engines' names, and those of their own fields."""
+    """What a model can do at the endpoint with the word `feature`. `can`: all that it has. `tops`:
+    names of the fields that need a look. `choices`: how many choices (`n`) every engine can give at
+    once. `known`: names of all fields that every engine has that tells its own, with OpenAI's; None
+    if none does. `own`: the engines' names, and those of their own fields."""
 
+    feature: str
     open: bool
     can: tuple[str, ...]
     tops: frozenset[str]
     ignored: tuple[Ignored, ...]
     choices: int
     known: frozenset[str] | None = None
-    shared: frozenset[str] = frozenset()
     own: tuple[tuple[str, frozenset[str]], ...] = ()
+    _doubts: dict[str, str] = field(default_factory=dict, compare=False)
 
-
-class Fields:
-    """Keeps what it has found until another card comes."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._edition = -1
-        self._known: dict[tuple[str, str, bool], Ability] = {}
-        self._odd: dict[tuple[str, str, bool, str], str] = {}
-
-    def ability(self, model: str, feature: str, paid: bool = False) -> Ability:
-        """`paid`: of its providers alone; otherwise theirs counts where no engine is here."""
-        if self._edition != self._catalog.edition:
-            self._edition = self._catalog.edition
-            self._known.clear()
-            self._odd.clear()
-        known = self._known.get((model, feature, paid))
-        if known is None:
-            serving = [] if paid else self._catalog.serving(model)
-            known = _ability(serving, feature)
-            if not serving and (providing := self._catalog.providing(model)):
-                known = _of_any(providing, feature)
-            self._known[model, feature, paid] = known
-        return known
-
-    def check(
-        self,
-        model: str,
-        feature: str,
-        request: Mapping[str, Any],
-        taken: frozenset[str],
-        paid: bool = False,
+    def lost(
+        self, model: str, request: Mapping[str, Any], taken: frozenset[str] = _NONE
     ) -> list[Ignored]:
         """The fields of `request` that would do nothing. `taken`: fields that the fabric honours
-        itself. `paid`: it is for providers alone. Raises UnsupportedEndpoint."""
-        ability = self.ability(model, feature, paid)
-        if not ability.open:
-            raise UnsupportedEndpoint(_elsewhere(model, feature, ability.can), param="model")
-        if ability.tops.isdisjoint(request):
+        itself. Raises UnsupportedEndpoint, which names the `model`."""
+        if not self.open:
+            raise UnsupportedEndpoint(_elsewhere(model, self.feature, self.can), param="model")
+        if self.tops.isdisjoint(request):
             return []
         found = {
             each.field: each
-            for each in ability.ignored
+            for each in self.ignored
             if each.field not in taken and each.wanted(request)
         }
-        looked_at = "tools" in request and "tools" in ability.tops and "tools" not in found
-        if looked_at and SERVER_TOOLS not in ability.can:
-            foreign = _foreign_tool(request, feature)
+        looked_at = "tools" in request and "tools" in self.tops and "tools" not in found
+        if looked_at and SERVER_TOOLS not in self.can:
+            foreign = _foreign_tool(request, self.feature)
             if foreign is not None:
                 found[foreign.field] = foreign
         return list(found.values())
 
-    def strange(
-        self, model: str, feature: str, request: Mapping[str, Any], paid: bool = False
-    ) -> str:
+    def strange(self, request: Mapping[str, Any]) -> str:
         """A warning of fields that nobody is known to have; mostly empty."""
-        ability = self.ability(model, feature, paid)
-        if ability.known is None or ability.known.issuperset(request):
+        known = self.known
+        if known is None or known.issuperset(request):
             return ""
-        odd = [name for name in request if name not in ability.known]
-        told = [
-            self._doubtful((model, feature, paid, name[:_LONGEST]), ability)
-            for name in odd[:_MOST_ODD]
-        ]
+        odd = [name for name in request if name not in known]
+        told = [self._doubtful(name[:_LONGEST]) for name in odd[:_MOST_ODD]]
         if len(odd) > _MOST_ODD:
             told.append(f"and {len(odd) - _MOST_ODD} more")
         return "; ".join(told)
 
-    def _doubtful(self, place: tuple[str, str, bool, str], ability: Ability) -> str:
-        told = self._odd.get(place)
+    def _doubtful(self, name: str) -> str:
+        told = self._doubts.get(name)
         if told is None:
-            if len(self._odd) >= _KEPT:
-                self._odd.clear()
-            told = self._odd[place] = _doubtful(place[-1], ability)
+            if len(self._doubts) >= _KEPT:
+                self._doubts.clear()
+            told = self._doubts[name] = _doubtful(name, self)
         return told
+
+
+UNKNOWN = Ability("", open=True, can=(), tops=_NONE, ignored=(), choices=1)
+"""Of whom nothing is known."""
+
+
+def ability(catalog: Catalog, model: str, feature: str, paid: bool = False) -> Ability:
+    """As the cards say now. `paid`: of its providers alone; otherwise theirs counts where no engine
+    is here."""
+    serving = [] if paid else catalog.serving(model)
+    if not serving and (providing := catalog.providing(model)):
+        return _of_any(providing, feature)
+    return _ability(serving, feature)
 
 
 def refuse(model: str, found: Iterable[Ignored]) -> list[Ignored]:
@@ -205,13 +184,13 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
     # What one of them has, and another has not, may be passed over.
     shared = frozenset.intersection(*(names for _, names in own)) if own else _NONE
     return Ability(
+        feature,
         open=bool(here) or not serving,
         can=tuple(sorted({word for each in serving for word in each.features})),
         tops=tops | {"tools"},
         ignored=ignored,
         choices=min(choices, default=1),
         known=BY_WORD[feature].shape.names | shared | tops if own else None,
-        shared=shared,
         own=own,
     )
 
@@ -224,6 +203,7 @@ def _of_any(paid: list[ServedModel], feature: str) -> Ability:
     lost = set.intersection(*({entry.field for entry in one.ignored} for one in able))
     ignored = tuple(entry for entry in able[0].ignored if entry.field in lost)
     return Ability(
+        feature,
         open=able[0].open,
         can=tuple(sorted({word for one in each for word in one.can})),
         tops=frozenset(entry.field.partition(".")[0] for entry in ignored),

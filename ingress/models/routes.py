@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from ingress.models import fields
 from ingress.models.catalog import Catalog
+from ingress.models.fields import Ability
 from ingress.models.locality import ANY, CLOUD, LOCAL, narrowed
 from schemas import settings
 from schemas.api.endpoints import Endpoint
@@ -16,7 +20,8 @@ class Plan:
     """`name`: as the client says it. Deadlines in seconds from the request's arrival. `reach`: one
     of LOCAL, ANY and CLOUD. `mixed`: others of its model may leave the house, even if this may not.
     `hedge`: seconds a worker has for the first byte before a provider is asked, too; 0.0: no end.
-    `resumes`: a provider goes on from an answer that a worker began.
+    `resumes`: a provider goes on from an answer that a worker began. `ability`: what those can do
+    that may serve it.
     """
 
     name: str
@@ -28,11 +33,19 @@ class Plan:
     mixed: bool = False
     hedge: float = 0.0
     resumes: bool = False
+    ability: Ability = field(default=fields.UNKNOWN, compare=False)
 
     @property
     def paid(self) -> bool:
         """Whether it is for providers alone."""
         return self.reach == CLOUD
+
+    def honours(self, request: Mapping[str, Any]) -> bool:
+        """Whether all of a request is known, and nothing in it would be lost, as is usual: then
+        `ability` has nothing to say of it."""
+        able = self.ability
+        known = able.known is None or able.known.issuperset(request)
+        return known and able.open and able.tops.isdisjoint(request)
 
 
 class Routes:
@@ -46,6 +59,7 @@ class Routes:
         self._paid = frozenset(route.name for route in config.route if route.cloud)
         self._edition = -1
         self._plans: dict[tuple[str | None, str], Plan] = {}
+        self._abilities: dict[tuple[str, str, bool], Ability] = {}
         for route in config.route:
             catalog.know(route.served)
 
@@ -57,31 +71,43 @@ class Routes:
         if self._edition != self._catalog.edition:
             self._edition = self._catalog.edition
             self._plans.clear()
+            self._abilities.clear()
         found = self._plans.get((name, endpoint.word))
         if found is None:
             found = self._plans[name, endpoint.word] = self._planned(name, endpoint)
-        if wish or local:
-            found = replace(found, reach=narrowed(found.reach, found.name, wish, local))
-        if found.reach == ANY and not found.claim and self._only_provided(found.model):
-            return replace(found, reach=CLOUD)
-        return found
+        reach = narrowed(found.reach, found.name, wish, local) if wish or local else found.reach
+        if reach == ANY and not found.claim and self._only_provided(found.model):
+            reach = CLOUD
+        if reach == found.reach:
+            return found
+        able = self._ability(found.model, endpoint, reach)
+        return replace(found, reach=reach, ability=able)
 
     def _planned(self, name: str | None, endpoint: Endpoint) -> Plan:
         asked = name or self._unnamed(endpoint)
         route, model = self._named.get(asked), self._served(asked)
         if route is None and not self._catalog.knows(model):
             raise ModelNotFound(self._unknown(name), param="model")
+        reach = self._reach(route)
         return Plan(
             asked,
             model,
             _first(route.claim if route else None, self._defaults.claim),
             _first(route.first_token if route else None, self._defaults.first_token),
             _first(route.total if route else None, self._defaults.total),
-            self._reach(route),
+            reach,
             model in self._cloudy,
             route.hedge_after if route else 0.0,
             self._catalog.resumes(model, endpoint.path),
+            self._ability(model, endpoint, reach),
         )
+
+    def _ability(self, model: str, endpoint: Endpoint, reach: str) -> Ability:
+        place = model, endpoint.word, reach == CLOUD
+        found = self._abilities.get(place)
+        if found is None:
+            found = self._abilities[place] = fields.ability(self._catalog, *place)
+        return found
 
     def _only_provided(self, model: str) -> bool:
         """Whether no worker serves it now, and a provider does."""

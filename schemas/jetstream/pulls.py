@@ -117,7 +117,7 @@ class Pulls:
 
     def _receive(self, inbox: str, message: Message) -> None:
         """`inbox`: where it came to; a message's own subject is that of the stream."""
-        status = status_of(message)
+        status = None if message.data else status_of(message)
         if inbox != self.inbox:
             if status is None:
                 hand_back(self._bus, message.reply)

@@ -28,7 +28,7 @@ class Chat(Api):
         return "".join(delta.get("content") or "" for delta in deltas)
 
     def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
-        return structured.format_of(request)
+        return structured.format_of(request) if "response_format" in request else None
 
     def finished_texts(self, document: Document) -> Iterator[str]:
         return structured.finished_texts(document)

@@ -6,7 +6,7 @@ import pytest
 
 from ingress.models import fields
 from ingress.models.catalog import Catalog
-from ingress.models.fields import Fields
+from ingress.models.fields import Ability
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
 from schemas.nodes import FALLBACK, Ignored, ServedModel
 from tests.unit import fakes
@@ -15,11 +15,11 @@ NONE: frozenset[str] = frozenset()
 CHOICES = frozenset({"n"})
 
 
-def known(*models: ServedModel) -> tuple[Catalog, Fields]:
+def able(*models: ServedModel, feature: str = "chat") -> Ability:
     catalog = Catalog(lambda: 0.0)
     for number, model in enumerate(models):
         catalog.hear(fakes.card(f"w-{number}", models=(model,)))
-    return catalog, Fields(catalog)
+    return fields.ability(catalog, "m", feature)
 
 
 def model(*features: str, slots: int = 4, ignores: tuple[Ignored, ...] = ()) -> ServedModel:
@@ -31,42 +31,43 @@ def names(found: list[Ignored]) -> list[str]:
 
 
 def test_nothing_is_known_of_an_absent_model() -> None:
-    _, checker = known()
-    assert checker.check("m", "chat", {"tools": []}, NONE) == []
-    assert checker.ability("m", "chat").choices == 1, "the one that comes may give no more"
+    ability = able()
+    assert ability.lost("m", {"tools": []}, NONE) == []
+    assert ability.choices == 1, "the one that comes may give no more"
 
 
 def test_an_engine_that_says_nothing_may_do_everything() -> None:
-    _, checker = known(model())
-    assert checker.check("m", "embeddings", {}, NONE) == []
-    assert checker.ability("m", "chat").choices == 4
+    ability = able(model(), feature="embeddings")
+    assert ability.lost("m", {}, NONE) == []
+    assert ability.choices == 4
 
 
 def test_an_endpoint_is_open_if_one_engine_has_it() -> None:
-    _, checker = known(model("chat"), model("embeddings"))
-    assert checker.check("m", "chat", {}, NONE) == []
+    ability = able(model("chat"), model("embeddings"))
+    assert ability.lost("m", {}, NONE) == []
+    ability = able(model("chat"), model("embeddings"), feature="rerank")
     with pytest.raises(UnsupportedEndpoint, match="it has /v1/chat/completions, /v1/embeddings"):
-        checker.check("m", "rerank", {}, NONE)
+        ability.lost("m", {}, NONE)
 
 
 def test_a_field_counts_only_if_every_engine_with_the_endpoint_honours_it() -> None:
     lame = Ignored("seed", "no seeds", ("chat",))
-    _, checker = known(model("chat"), model("chat", ignores=(lame,)))
-    assert checker.check("m", "chat", {"seed": 5}, NONE) == [lame]
-    _, checker = known(model("chat"), model("completions", ignores=(Ignored("seed", "x"),)))
-    assert checker.check("m", "chat", {"seed": 5}, NONE) == []
+    ability = able(model("chat"), model("chat", ignores=(lame,)))
+    assert ability.lost("m", {"seed": 5}, NONE) == [lame]
+    ability = able(model("chat"), model("completions", ignores=(Ignored("seed", "x"),)))
+    assert ability.lost("m", {"seed": 5}, NONE) == []
 
 
 def test_what_the_fabric_does_itself_is_not_ignored() -> None:
-    _, checker = known(model("chat", ignores=(Ignored("n", "one", unless=(1,)),)))
-    assert names(checker.check("m", "chat", {"n": 2}, NONE)) == ["n"]
-    assert checker.check("m", "chat", {"n": 2}, CHOICES) == []
-    assert checker.ability("m", "chat").choices == 1
+    ability = able(model("chat", ignores=(Ignored("n", "one", unless=(1,)),)))
+    assert names(ability.lost("m", {"n": 2}, NONE)) == ["n"]
+    assert ability.lost("m", {"n": 2}, CHOICES) == []
+    assert ability.choices == 1
 
 
 def test_choices_are_what_every_engine_can_give() -> None:
-    _, checker = known(model("chat", "n", slots=8), model("chat", "n", slots=2))
-    assert checker.ability("m", "chat").choices == 2
+    ability = able(model("chat", "n", slots=8), model("chat", "n", slots=2))
+    assert ability.choices == 2
 
 
 @pytest.mark.parametrize(
@@ -79,19 +80,7 @@ def test_one_provider_that_gives_several_choices_is_enough(
     catalog = Catalog(lambda: 0.0)
     models = tuple(model(*features) for features in paid)
     catalog.hear(fakes.card("fb-1", models=models, role=FALLBACK))
-    assert Fields(catalog).ability("m", "chat").choices == choices
-
-
-def test_what_was_found_is_kept_until_another_card_comes() -> None:
-    catalog, checker = known(model("chat"))
-    assert checker.ability("m", "chat") is checker.ability("m", "chat")
-    catalog.hear(fakes.card("w-0", models=(model("chat"),)))
-    before = checker.ability("m", "chat")
-    assert checker.ability("m", "chat") is before, "the same card again"
-    catalog.hear(fakes.card("w-0", models=(model("embeddings"),)))
-    assert not checker.ability("m", "chat").open
-    catalog.forget("w-0")
-    assert checker.ability("m", "chat").open
+    assert fields.ability(catalog, "m", "chat").choices == choices
 
 
 @pytest.mark.parametrize(
@@ -106,11 +95,11 @@ def test_what_was_found_is_kept_until_another_card_comes() -> None:
     ],
 )
 def test_tools_of_other_kinds(feature: str, tool: dict[str, Any], foreign: bool) -> None:
-    _, checker = known(model(feature))
-    found = names(checker.check("m", feature, {"tools": [tool]}, NONE))
+    ability = able(model(feature), feature=feature)
+    found = names(ability.lost("m", {"tools": [tool]}, NONE))
     assert found == (["tools[0].type"] if foreign else [])
-    _, checker = known(model(feature, fields.SERVER_TOOLS))
-    assert checker.check("m", feature, {"tools": [tool]}, NONE) == []
+    ability = able(model(feature, fields.SERVER_TOOLS), feature=feature)
+    assert ability.lost("m", {"tools": [tool]}, NONE) == []
 
 
 def test_a_refusal_names_the_first_and_a_warning_all() -> None:
@@ -149,29 +138,29 @@ def own(kind: str, *knows: str, ignores: tuple[Ignored, ...] = ()) -> ServedMode
     ],
 )  # fmt: skip
 def test_what_nobody_is_known_to_have_is_told_of(request_: dict[str, Any], told: str) -> None:
-    _, checker = known(own("llamacpp", *KNOWS, ignores=(Ignored("lame", "so"),)))
-    assert checker.strange("m", "chat", request_) == told
+    ability = able(own("llamacpp", *KNOWS, ignores=(Ignored("lame", "so"),)))
+    assert ability.strange(request_) == told
 
 
 def test_of_an_engine_that_does_not_tell_nothing_is_known() -> None:
     for models in ((), (own("openai"),), (own("llamacpp", "completions grammar"),)):
-        _, checker = known(*models)
-        assert checker.strange("m", "chat", {"temprature": 1}) == ""
+        ability = able(*models)
+        assert ability.strange({"temprature": 1}) == ""
 
 
 def test_what_only_one_of_two_engines_has_may_be_passed_over() -> None:
-    _, checker = known(own("llamacpp", *KNOWS), own("vllm", "chat min_p"))
-    assert checker.strange("m", "chat", {"min_p": 1}) == ""
-    told = checker.strange("m", "chat", {"id_slot": 1})
+    ability = able(own("llamacpp", *KNOWS), own("vllm", "chat min_p"))
+    assert ability.strange({"min_p": 1}) == ""
+    told = ability.strange({"id_slot": 1})
     assert told == "'id_slot' is known neither to OpenAI's API nor to vLLM"
-    told = checker.strange("m", "chat", {"qqq": 1})
+    told = ability.strange({"qqq": 1})
     assert told == "'qqq' is known neither to OpenAI's API nor to llama-server or vLLM"
 
 
 def test_many_and_long_strange_names_stay_short() -> None:
-    _, checker = known(own("llamacpp", *KNOWS))
+    ability = able(own("llamacpp", *KNOWS))
     odd = {f"{number}{'z' * 5000}\n": 1 for number in range(9)}
-    told = fields.warning([Ignored("a", "so")], checker.strange("m", "chat", odd))
+    told = fields.warning([Ignored("a", "so")], ability.strange(odd))
     assert told.startswith("a has no effect: so; '0zzz")
     assert told.endswith("and 5 more")
     assert len(told) < 1000
@@ -187,12 +176,10 @@ def test_what_was_meant_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> N
         return []
 
     monkeypatch.setattr(fields, "get_close_matches", close)
-    catalog, checker = known(own("llamacpp", "chat n_probs"))
+    ability = able(own("llamacpp", "chat n_probs"))
     for _ in range(3):
-        assert "'chat_id' is known neither" in checker.strange("m", "chat", {"chat_id": 1})
+        assert "'chat_id' is known neither" in ability.strange({"chat_id": 1})
     assert looked == ["chat_id"]
-    catalog.hear(fakes.card("w-0", models=(own("vllm", "chat chat_id"),)))
-    assert checker.strange("m", "chat", {"chat_id": 1}) == ""
     for number in range(2 * fields._KEPT):
-        checker.strange("m", "chat", {f"odd{number}": 1})
-    assert len(checker._odd) <= fields._KEPT
+        ability.strange({f"odd{number}": 1})
+    assert len(ability._doubts) <= fields._KEPT

@@ -9,7 +9,7 @@ from ingress.models.catalog import Catalog
 from ingress.models.routes import Plan, Routes
 from schemas.api.endpoints import CHAT, EMBEDDINGS, RERANK, TRANSCRIPTIONS
 from schemas.errors import InvalidRequest, ModelNotFound
-from schemas.nodes import ServedModel
+from schemas.nodes import FALLBACK, Ignored, ServedModel
 from schemas.settings import Route, Settings
 from tests.unit.fakes import card
 
@@ -116,3 +116,28 @@ def test_a_plan_is_made_anew_once_another_card_came() -> None:
     catalog.know("m")  # a consumer of it was found, and no card came
     assert made.plan("m", CHAT).model == "m"
     assert made.plan("m", CHAT) is made.plan("m", CHAT), "it is kept"
+
+
+def test_what_its_model_can_do_is_planned_until_another_card_comes() -> None:
+    catalog = Catalog(lambda: 0.0)
+    lame = Ignored("seed", "no seeds")
+    catalog.hear(card("w-1", models=(ServedModel("m", "e", "k", 1, ignores=(lame,)),)))
+    made = Routes(Settings(), catalog)
+    assert not made.plan("m", CHAT).honours({"seed": 5})
+    assert made.plan("m", CHAT).honours({"user": "x"})
+    assert made.plan("m", CHAT).ability is made.plan("m", CHAT).ability
+    catalog.hear(card("w-1", models=(ServedModel("m", "e", "k", 1, features=("embeddings",)),)))
+    assert not made.plan("m", CHAT).honours({}), "it has no chat any more"
+
+
+def test_one_that_goes_to_providers_is_for_what_they_can_do() -> None:
+    catalog = Catalog(lambda: 0.0)
+    lame = Ignored("seed", "no seeds")
+    catalog.hear(card("w-1", models=(ServedModel("m", "e", "k", 1, ignores=(lame,)),)))
+    catalog.hear(card("fb-1", "m", role=FALLBACK))
+    provider = {"name": "p", "url": "http://127.0.0.1:1"}
+    route = {"name": "m", "model": "m", "providers": ["p/x"]}
+    made = Routes(Settings.model_validate({"providers": [provider], "route": [route]}), catalog)
+    assert not made.plan("m", CHAT).honours({"seed": 5})
+    assert made.plan("m", CHAT, "only").honours({"seed": 5})
+    assert not made.plan("m", CHAT, "never").honours({"seed": 5})
