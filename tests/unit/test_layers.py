@@ -186,13 +186,16 @@ def resolve(module: Module, name: str) -> object:
     return found
 
 
-@pytest.mark.parametrize("module", modules("ingress"), ids=lambda module: module.path)
-def test_what_the_edge_raises_is_an_answer_or_documented(module: Module) -> None:
-    wrong = []
-    for name in raised(module):
-        found = resolve(module, name)
-        if not isinstance(found, type) or issubclass(found, HeadraceError):
-            continue
-        if name.rpartition(".")[2] not in told(module):
-            wrong.append(name)
-    assert not wrong, f"neither a HeadraceError, nor caught here, nor in a docstring: {wrong}"
+def test_what_the_edge_raises_is_an_answer_or_documented(subtests: pytest.Subtests) -> None:
+    for module in modules("ingress"):
+        with subtests.test(module.path):
+            wrong = []
+            for name in raised(module):
+                found = resolve(module, name)
+                if not isinstance(found, type) or issubclass(found, HeadraceError):
+                    continue
+                if name.rpartition(".")[2] not in told(module):
+                    wrong.append(name)
+            assert not wrong, (
+                f"neither a HeadraceError, nor caught here, nor in a docstring: {wrong}"
+            )

@@ -85,33 +85,36 @@ def test_it_names_no_setting_that_is_not_there() -> None:
     assert {(section, name) for section in found for name in table(found, section)} == set(FIELDS)
 
 
-@pytest.mark.parametrize(("section", "name"), FIELDS)
-def test_the_default_is_the_true_one(section: str, name: str) -> None:
-    field = section_of(Settings, section).model_fields[name]
-    shown = table(tomllib.loads(WHOLE), section)[name]
-    default: Any = field.default
-    if isinstance(default, SecretStr):
-        default = default.get_secret_value()
-    if section == "route" and default is None:
-        default = section_of(Settings, "routes").model_fields[name].default
-    if default in (PydanticUndefined, None) or (section, name) in EXAMPLES:
-        return  # an example: valid, as another test says
-    if isinstance(default, Decimal):
-        default = float(default)
-    assert (shown, type(shown)) == (default, type(default))
+def test_the_default_is_the_true_one(subtests: pytest.Subtests) -> None:
+    for section, name in FIELDS:
+        with subtests.test(f"[{section}] {name}"):
+            field = section_of(Settings, section).model_fields[name]
+            shown = table(tomllib.loads(WHOLE), section)[name]
+            default: Any = field.default
+            if isinstance(default, SecretStr):
+                default = default.get_secret_value()
+            if section == "route" and default is None:
+                default = section_of(Settings, "routes").model_fields[name].default
+            if default in (PydanticUndefined, None) or (section, name) in EXAMPLES:
+                continue  # an example: valid, as another test says
+            if isinstance(default, Decimal):
+                default = float(default)
+            assert (shown, type(shown)) == (default, type(default))
 
 
-@pytest.mark.parametrize(("section", "name"), FIELDS)
-def test_its_bounds_are_told(section: str, name: str) -> None:
-    said = prose(section, name)
-    assert len(said) > 10
-    schema = section_of(Settings, section).model_json_schema()["properties"][name]
-    numbers = {float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", said)}
-    assert set(bounds(schema)) <= numbers, said
+def test_its_bounds_are_told(subtests: pytest.Subtests) -> None:
+    for section, name in FIELDS:
+        with subtests.test(f"[{section}] {name}"):
+            said = prose(section, name)
+            assert len(said) > 10
+            schema = section_of(Settings, section).model_json_schema()["properties"][name]
+            numbers = {float(number) for number in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?", said)}
+            assert set(bounds(schema)) <= numbers, said
 
 
-@pytest.mark.parametrize(("section", "name"), FIELDS)
-def test_its_choices_are_told(section: str, name: str) -> None:
-    model: type[BaseModel] = section_of(Settings, section)
-    choices = model.model_json_schema()["properties"][name].get("enum", [])
-    assert [each for each in choices if f'"{each}"' not in prose(section, name)] == []
+def test_its_choices_are_told(subtests: pytest.Subtests) -> None:
+    for section, name in FIELDS:
+        with subtests.test(f"[{section}] {name}"):
+            model: type[BaseModel] = section_of(Settings, section)
+            choices = model.model_json_schema()["properties"][name].get("enum", [])
+            assert [each for each in choices if f'"{each}"' not in prose(section, name)] == []

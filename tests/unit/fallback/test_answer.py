@@ -95,33 +95,32 @@ async def test_an_empty_stream_ends_once_it_is_paid(bus: FakeBus) -> None:
 NAMED = b'"call_id":"c","name":"f"'
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "event", "begins"),
-    [
-        (endpoints.CHAT, b'{"choices":[{"delta":{"role":"assistant","content":""}}]}', False),
-        (endpoints.CHAT, b'{"choices":[{"delta":{"content":"x"}}]}', True),
-        (endpoints.CHAT, b'{"choices":[{"delta":{"reasoning_content":"hm"}}]}', True),
-        (endpoints.CHAT, b'{"choices":[{"delta":{"tool_calls":[{"name":"f"}]}}]}', True),
-        (endpoints.COMPLETIONS, b'{"choices":[{"text":""}]}', False),
-        (endpoints.COMPLETIONS, b'{"choices":[{"text":"x"}]}', True),
-        (endpoints.MESSAGES, b'{"type":"message_start","message":{"content":[]}}', False),
-        (endpoints.MESSAGES, b'{"content_block":{"type":"text","text":""}}', False),
-        (endpoints.MESSAGES, b'{"content_block":{"type":"tool_use","name":"f"}}', True),
-        (endpoints.MESSAGES, b'{"delta":{"type":"text_delta","text":"x"}}', True),
-        (endpoints.RESPONSES, b'{"response":{"output":[],"tools":[{"name":"f"}]}}', False),
-        (endpoints.RESPONSES, b'{"type":"response.output_text.delta","delta":"x"}', True),
-        (endpoints.RESPONSES, b'{"item":{"type":"function_call",%b}}' % NAMED, True),
-        (endpoints.SPEECH, b'{"type":"speech.audio.delta","audio":"AA=="}', True),
-        (endpoints.IMAGES, b'{"type":"image_generation.completed","b64_json":"AA=="}', True),
-    ],
-)
-async def test_what_counts_as_a_beginning(
-    bus: FakeBus, endpoint: Endpoint, event: bytes, begins: bool
-) -> None:
-    setup = PricedAnswerSetup(bus, True, endpoint)
-    setup.answer.start(200, EVENTS)
-    setup.answer.data(b"data: %b\n\n" % event)
-    assert setup.answer.begun == begins
+BEGINNINGS: list[tuple[Endpoint, bytes, bool]] = [
+    (endpoints.CHAT, b'{"choices":[{"delta":{"role":"assistant","content":""}}]}', False),
+    (endpoints.CHAT, b'{"choices":[{"delta":{"content":"x"}}]}', True),
+    (endpoints.CHAT, b'{"choices":[{"delta":{"reasoning_content":"hm"}}]}', True),
+    (endpoints.CHAT, b'{"choices":[{"delta":{"tool_calls":[{"name":"f"}]}}]}', True),
+    (endpoints.COMPLETIONS, b'{"choices":[{"text":""}]}', False),
+    (endpoints.COMPLETIONS, b'{"choices":[{"text":"x"}]}', True),
+    (endpoints.MESSAGES, b'{"type":"message_start","message":{"content":[]}}', False),
+    (endpoints.MESSAGES, b'{"content_block":{"type":"text","text":""}}', False),
+    (endpoints.MESSAGES, b'{"content_block":{"type":"tool_use","name":"f"}}', True),
+    (endpoints.MESSAGES, b'{"delta":{"type":"text_delta","text":"x"}}', True),
+    (endpoints.RESPONSES, b'{"response":{"output":[],"tools":[{"name":"f"}]}}', False),
+    (endpoints.RESPONSES, b'{"type":"response.output_text.delta","delta":"x"}', True),
+    (endpoints.RESPONSES, b'{"item":{"type":"function_call",%b}}' % NAMED, True),
+    (endpoints.SPEECH, b'{"type":"speech.audio.delta","audio":"AA=="}', True),
+    (endpoints.IMAGES, b'{"type":"image_generation.completed","b64_json":"AA=="}', True),
+]
+
+
+async def test_what_counts_as_a_beginning(subtests: pytest.Subtests, bus: FakeBus) -> None:
+    for endpoint, event, begins in BEGINNINGS:
+        with subtests.test(f"{endpoint!r:.60} {event!r:.60}"):
+            setup = PricedAnswerSetup(bus, True, endpoint)
+            setup.answer.start(200, EVENTS)
+            setup.answer.data(b"data: %b\n\n" % event)
+            assert setup.answer.begun == begins
 
 
 async def test_a_stream_without_a_token_is_handed_over_at_its_end(bus: FakeBus) -> None:

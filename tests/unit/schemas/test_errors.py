@@ -32,18 +32,19 @@ def test_the_drawn_tree_is_the_real_one() -> None:
     assert {kind.__name__: str(kind.status) for kind in CLASSES} == DRAWN
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_the_drawing_nests_as_the_classes_do(kind: type[HeadraceError]) -> None:
-    drawn = errors.__doc__ or ""
-    place = drawn.index(f"── {kind.__name__} ")
-    depth = place - drawn.rindex("\n", 0, place)
-    parents = [
-        line
-        for line in drawn[:place].splitlines()
-        if "── " in line and line.index("── ") + 1 < depth
-    ]
-    above = re.search(r"── (\w+)", parents[-1]) if parents else None
-    assert (above.group(1) if above else "HeadraceError") == kind.__mro__[1].__name__
+def test_the_drawing_nests_as_the_classes_do(subtests: pytest.Subtests) -> None:
+    for kind in CLASSES:
+        with subtests.test(kind.__name__):
+            drawn = errors.__doc__ or ""
+            place = drawn.index(f"── {kind.__name__} ")
+            depth = place - drawn.rindex("\n", 0, place)
+            parents = [
+                line
+                for line in drawn[:place].splitlines()
+                if "── " in line and line.index("── ") + 1 < depth
+            ]
+            above = re.search(r"── (\w+)", parents[-1]) if parents else None
+            assert (above.group(1) if above else "HeadraceError") == kind.__mro__[1].__name__
 
 
 def test_each_class_has_a_code_of_its_own() -> None:
@@ -53,12 +54,13 @@ def test_each_class_has_a_code_of_its_own() -> None:
     assert all(CODES[kind.code] is kind for kind in CLASSES)
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_each_class_maps_to_http_and_openai(kind: type[HeadraceError]) -> None:
-    assert 400 <= kind.status <= 599
-    assert kind.type in OPENAI_TYPES
-    assert re.fullmatch(r"[a-z_]+", kind.code)
-    assert (kind.type == "invalid_request_error") <= (kind.status < 500)
+def test_each_class_maps_to_http_and_openai(subtests: pytest.Subtests) -> None:
+    for kind in CLASSES:
+        with subtests.test(kind.__name__):
+            assert 400 <= kind.status <= 599
+            assert kind.type in OPENAI_TYPES
+            assert re.fullmatch(r"[a-z_]+", kind.code)
+            assert (kind.type == "invalid_request_error") <= (kind.status < 500)
 
 
 @given(st.sampled_from(CLASSES), st.text(), st.none() | st.text(), st.none() | st.floats(0, 9999))

@@ -29,13 +29,14 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("schema", "param"), FAULTS)
-def test_what_is_no_schema_is_refused_with_its_place(schema: dict[str, Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        check_schema(schema, "p")
-    assert caught.value.param == param
-    with pytest.raises(SchemaError):
-        Draft202012Validator.check_schema(schema)
+def test_what_is_no_schema_is_refused_with_its_place(subtests: pytest.Subtests) -> None:
+    for schema, param in FAULTS:
+        with subtests.test(f"{schema!r:.60} {param!r:.60}"):
+            with pytest.raises(InvalidRequest) as caught:
+                check_schema(schema, "p")
+            assert caught.value.param == param
+            with pytest.raises(SchemaError):
+                Draft202012Validator.check_schema(schema)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,16 @@ from schemas import metrics
 ALL = {k: v for k, v in vars(metrics).items() if isinstance(v, MetricWrapperBase)}
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_metrics_name_follows_the_conventions(name: str) -> None:
-    (family,) = ALL[name].describe()
-    assert family.name.startswith("headrace_")
-    assert family.documentation.endswith(".")
-    if isinstance(ALL[name], Histogram):
-        assert family.name.endswith("_seconds")
-    else:
-        assert isinstance(ALL[name], Counter | Gauge)
+def test_a_metrics_name_follows_the_conventions(subtests: pytest.Subtests) -> None:
+    for name, metric in ALL.items():
+        with subtests.test(name):
+            (family,) = metric.describe()
+            assert family.name.startswith("headrace_")
+            assert family.documentation.endswith(".")
+            if isinstance(metric, Histogram):
+                assert family.name.endswith("_seconds")
+            else:
+                assert isinstance(metric, Counter | Gauge)
 
 
 def test_no_two_metrics_share_a_name() -> None:

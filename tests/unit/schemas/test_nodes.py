@@ -105,33 +105,34 @@ def test_fields_of_a_newer_worker_are_passed_over() -> None:
     assert nodes.unpack(orjson.dumps(raw)) == card
 
 
-@pytest.mark.parametrize(
-    ("where", "field", "value"),
-    [
-        ("", "holder", None),
-        ("", "holder", ""),
-        ("", "node", {}),
-        ("", "started", "now"),
-        ("", "draining", 1),
-        ("models", "id", 5),
-        ("models", "id", ""),
-        ("models", "slots", "many"),
-        ("models", "slots", 1.5),
-        ("models", "context", None),
-        ("models", "modalities", [1]),
-        ("models", "features", "chat"),
-        ("models", "fields", 7),
-        ("fields", "ignores", [{"field": "n", "why": 1}]),
-        ("fields", "knows", "chat n"),
-        ("engines", "busy", "x"),
-    ],
-)
-def test_a_field_of_another_type_is_refused(where: str, field: str, value: Any) -> None:
+WRONG_TYPES: list[tuple[str, str, Any]] = [
+    ("", "holder", None),
+    ("", "holder", ""),
+    ("", "node", {}),
+    ("", "started", "now"),
+    ("", "draining", 1),
+    ("models", "id", 5),
+    ("models", "id", ""),
+    ("models", "slots", "many"),
+    ("models", "slots", 1.5),
+    ("models", "context", None),
+    ("models", "modalities", [1]),
+    ("models", "features", "chat"),
+    ("models", "fields", 7),
+    ("fields", "ignores", [{"field": "n", "why": 1}]),
+    ("fields", "knows", "chat n"),
+    ("engines", "busy", "x"),
+]
+
+
+def test_a_field_of_another_type_is_refused(subtests: pytest.Subtests) -> None:
     """It would fail much later, in each request that looks at all models."""
-    raw = orjson.loads(fakes.card("w", "m").pack())
-    (raw[where][0] if where else raw)[field] = value
-    with pytest.raises(CodecError, match="not a card"):
-        nodes.unpack(orjson.dumps(raw))
+    for where, field, value in WRONG_TYPES:
+        with subtests.test(f"{where!r:.60} {field!r:.60}"):
+            raw = orjson.loads(fakes.card("w", "m").pack())
+            (raw[where][0] if where else raw)[field] = value
+            with pytest.raises(CodecError, match="not a card"):
+                nodes.unpack(orjson.dumps(raw))
 
 
 def test_what_is_the_same_of_many_models_is_said_once() -> None:
@@ -153,33 +154,32 @@ def test_a_card_without_what_it_must_say_is_refused(name: str) -> None:
         nodes.unpack(orjson.dumps(raw))
 
 
-@pytest.mark.parametrize(
-    ("field", "unless", "request_", "wanted"),
-    [
-        ("n", (1,), {"n": 2}, True),
-        ("n", (1,), {"n": 1}, False),
-        ("n", (1,), {"n": None}, False),
-        ("n", (1,), {}, False),
-        ("tools", None, {"tools": []}, False),
-        ("tools", None, {"tools": [1]}, True),
-        ("suffix", None, {"suffix": ""}, False),
-        ("modalities", (["text"],), {"modalities": ["text"]}, False),
-        ("modalities", (["text"],), {"modalities": ["text", "audio"]}, True),
-        ("text.verbosity", None, {"text": {"verbosity": "low"}}, True),
-        ("text.verbosity", None, {"text": {"format": 1}}, False),
-        ("text.verbosity", None, {"text": "low"}, False),
-        ("context_management", None, {"context_management": {"edits": []}}, False),
-        ("context_management", None, {"context_management": {"edits": [1]}}, True),
-        ("tool_choice", ({"type": "auto"},), {"tool_choice": {"type": "auto", "x": None}}, False),
-        ("logit_bias", None, {"logit_bias": {"5": False}}, True),
-        ("web_search_options", (), {"web_search_options": {}}, True),
-    ],
-)
-def test_a_field_is_wanted_if_it_asks_for_something(
-    field: str, unless: tuple[Any, ...] | None, request_: dict[str, Any], wanted: bool
-) -> None:
-    ignored = Ignored(field, "why") if unless is None else Ignored(field, "why", (), unless)
-    assert ignored.wanted(request_) == wanted
+WANTED: list[tuple[str, tuple[Any, ...] | None, dict[str, Any], bool]] = [
+    ("n", (1,), {"n": 2}, True),
+    ("n", (1,), {"n": 1}, False),
+    ("n", (1,), {"n": None}, False),
+    ("n", (1,), {}, False),
+    ("tools", None, {"tools": []}, False),
+    ("tools", None, {"tools": [1]}, True),
+    ("suffix", None, {"suffix": ""}, False),
+    ("modalities", (["text"],), {"modalities": ["text"]}, False),
+    ("modalities", (["text"],), {"modalities": ["text", "audio"]}, True),
+    ("text.verbosity", None, {"text": {"verbosity": "low"}}, True),
+    ("text.verbosity", None, {"text": {"format": 1}}, False),
+    ("text.verbosity", None, {"text": "low"}, False),
+    ("context_management", None, {"context_management": {"edits": []}}, False),
+    ("context_management", None, {"context_management": {"edits": [1]}}, True),
+    ("tool_choice", ({"type": "auto"},), {"tool_choice": {"type": "auto", "x": None}}, False),
+    ("logit_bias", None, {"logit_bias": {"5": False}}, True),
+    ("web_search_options", (), {"web_search_options": {}}, True),
+]
+
+
+def test_a_field_is_wanted_if_it_asks_for_something(subtests: pytest.Subtests) -> None:
+    for field, unless, request_, wanted in WANTED:
+        with subtests.test(f"{field!r:.60} {unless!r:.60}"):
+            ignored = Ignored(field, "why") if unless is None else Ignored(field, "why", (), unless)
+            assert ignored.wanted(request_) == wanted
 
 
 @pytest.mark.parametrize(

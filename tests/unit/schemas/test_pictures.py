@@ -63,38 +63,38 @@ def test_a_bomb_shows_in_its_head() -> None:
     assert head(bomb).pixels == 10**10
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"no picture",
-        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        b"\x00\x00\x00\x1cftypavif",
-        b"%PDF-1.7",
-        b"RIFF\x24\x00\x00\x00WAVEfmt ",
-        png()[:8],
-        png()[:20],
-        png(0, 5),
-        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIDAT" + bytes(30),
-        JPEG[:3],
-        JPEG[:25],
-        JPEG[:20] + b"\x00" + JPEG[20:],
-        JPEG[:20] + b"\xff\xda\x00\x0c" + bytes(20),
-        JPEG[:20] + b"\xff\xd9",
-        b"\xff\xd8\xff\xff\xff\xff",
-        b"GIF89a\x01",
-        b"GIF89a" + bytes(10),
-        riff(b"VP8X", b"\x10"),
-        riff(b"VP8L", b""),
-        riff(b"ALPH", bytes(20)),
-        bmp(-1, 1),
-        bmp(0, 1),
-        b"BM" + bytes(5),
-    ],
-)
-def test_what_is_none(data: bytes) -> None:
-    with pytest.raises(NoPicture):
-        head(data)
+NONE: list[bytes] = [
+    b"",
+    b"no picture",
+    b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    b"\x00\x00\x00\x1cftypavif",
+    b"%PDF-1.7",
+    b"RIFF\x24\x00\x00\x00WAVEfmt ",
+    png()[:8],
+    png()[:20],
+    png(0, 5),
+    b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIDAT" + bytes(30),
+    JPEG[:3],
+    JPEG[:25],
+    JPEG[:20] + b"\x00" + JPEG[20:],
+    JPEG[:20] + b"\xff\xda\x00\x0c" + bytes(20),
+    JPEG[:20] + b"\xff\xd9",
+    b"\xff\xd8\xff\xff\xff\xff",
+    b"GIF89a\x01",
+    b"GIF89a" + bytes(10),
+    riff(b"VP8X", b"\x10"),
+    riff(b"VP8L", b""),
+    riff(b"ALPH", bytes(20)),
+    bmp(-1, 1),
+    bmp(0, 1),
+    b"BM" + bytes(5),
+]
+
+
+def test_what_is_none(subtests: pytest.Subtests) -> None:
+    for data in NONE:
+        with subtests.test(f"{data!r:.60}"), pytest.raises(NoPicture):
+            head(data)
 
 
 @pytest.mark.parametrize("data", PICTURES.values())

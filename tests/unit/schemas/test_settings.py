@@ -137,35 +137,36 @@ def test_a_secret_is_in_no_message(tmp_path: Path) -> None:
     assert "hunter2" not in said
 
 
-@pytest.mark.parametrize(
-    ("engine", "why"),
-    [
-        ("kind = 'llamacpp'", "needs the url it answers at, or a command"),
-        ("url = '127.0.0.1:8081'", "is none such as http://"),
-        ("kind = 'vllm'\nurl = 'http://'", "is none such as http://"),
-        ("kind = 'embedded'\nurl = 'http://127.0.0.1:1'", "has no url and no command"),
-        ("kind = 'embedded'\ncommand = ['a']", "has no url and no command"),
-        ("kind = 'echo'\ncommand = ['a']", "has no command"),
-        ("url = 'http://127.0.0.1:1'\ncommand = ['a']", "either the url"),
-        ("url = 'http://127.0.0.1:1'\nfile = 'm.gguf'", "file is only for an engine that"),
-        ("url = 'http://127.0.0.1:1'\nport = 80", "port is only for an engine that"),
-        ("url = 'http://127.0.0.1:1'\nenv = {A = 'b'}", "env is only for an engine that"),
-        ("url = 'http://127.0.0.1:1'\nready_within = 9", "ready_within is only for an engine that"),
-        ("command = [' ', '{port}']", "begins with the program, which is empty"),
-        ("command = ['a', '{prot}']", "has {prot}, but only {file} and {port}"),
-        ("command = ['a', '{port}']\nenv = {A = '{key}'}", "has {key}, but only"),
-        ("command = ['a']", "needs {port} to be told its port"),
-        ("command = ['a', '{port}', '{file}']", "no file is set"),
-        ("command = ['a', '{port}']\nfile = 'm.gguf'", "the command has no {file}"),
-        ('command = ["a\\u0000", "{port}"]', "a NUL character"),
-        ("command = ['a', '{port}']\nport = 65536", "less than or equal to 65535"),
-        ("command = ['a', '{port}']\nready_within = 0", "greater than 0"),
-        ("command = ['a', '{port}']\nenv = {'A=B' = 'c'}", "match pattern"),
-        ("command = 'llama-server --port {port}'", "valid list"),
-    ],
-)
-def test_an_engine_runs_somewhere_or_is_started(engine: str, why: str, tmp_path: Path) -> None:
-    assert why in fault(f"[[engines]]\nname = 'a'\n{engine}\n", tmp_path)
+WRONG_ENGINES: list[tuple[str, str]] = [
+    ("kind = 'llamacpp'", "needs the url it answers at, or a command"),
+    ("url = '127.0.0.1:8081'", "is none such as http://"),
+    ("kind = 'vllm'\nurl = 'http://'", "is none such as http://"),
+    ("kind = 'embedded'\nurl = 'http://127.0.0.1:1'", "has no url and no command"),
+    ("kind = 'embedded'\ncommand = ['a']", "has no url and no command"),
+    ("kind = 'echo'\ncommand = ['a']", "has no command"),
+    ("url = 'http://127.0.0.1:1'\ncommand = ['a']", "either the url"),
+    ("url = 'http://127.0.0.1:1'\nfile = 'm.gguf'", "file is only for an engine that"),
+    ("url = 'http://127.0.0.1:1'\nport = 80", "port is only for an engine that"),
+    ("url = 'http://127.0.0.1:1'\nenv = {A = 'b'}", "env is only for an engine that"),
+    ("url = 'http://127.0.0.1:1'\nready_within = 9", "ready_within is only for an engine that"),
+    ("command = [' ', '{port}']", "begins with the program, which is empty"),
+    ("command = ['a', '{prot}']", "has {prot}, but only {file} and {port}"),
+    ("command = ['a', '{port}']\nenv = {A = '{key}'}", "has {key}, but only"),
+    ("command = ['a']", "needs {port} to be told its port"),
+    ("command = ['a', '{port}', '{file}']", "no file is set"),
+    ("command = ['a', '{port}']\nfile = 'm.gguf'", "the command has no {file}"),
+    ('command = ["a\\u0000", "{port}"]', "a NUL character"),
+    ("command = ['a', '{port}']\nport = 65536", "less than or equal to 65535"),
+    ("command = ['a', '{port}']\nready_within = 0", "greater than 0"),
+    ("command = ['a', '{port}']\nenv = {'A=B' = 'c'}", "match pattern"),
+    ("command = 'llama-server --port {port}'", "valid list"),
+]
+
+
+def test_an_engine_runs_somewhere_or_is_started(subtests: pytest.Subtests, tmp_path: Path) -> None:
+    for engine, why in WRONG_ENGINES:
+        with subtests.test(f"{engine!r:.60} {why!r:.60}"):
+            assert why in fault(f"[[engines]]\nname = 'a'\n{engine}\n", tmp_path)
 
 
 def test_an_embedded_engine_needs_nothing() -> None:

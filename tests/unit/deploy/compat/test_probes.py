@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.compat.rows import ROWS, Row
+from deploy.compat.rows import ROWS
 from deploy.compat.run import examine
 from deploy.compat.transport import Answer, Ask
 from tests.unit.deploy.compat.model import FACTS, Edit, Model
@@ -19,11 +19,12 @@ WATCHED = {"cancel", "request_id"}
 MODELS = [row for row in ROWS if row.id not in OF_THE_EDGE | WATCHED]
 
 
-@pytest.mark.parametrize("row", MODELS, ids=lambda row: row.id)
-async def test_who_does_it_right_gets_a_yes(row: Row) -> None:
-    cell = await examine(row, Model().target())
-    assert (cell.answer, cell.late) == ("yes", False), cell.reason
-    assert cell.reason
+async def test_who_does_it_right_gets_a_yes(subtests: pytest.Subtests) -> None:
+    for row in MODELS:
+        with subtests.test(row.id):
+            cell = await examine(row, Model().target())
+            assert (cell.answer, cell.late) == ("yes", False), cell.reason
+            assert cell.reason
 
 
 SILENT = [
@@ -54,13 +55,12 @@ SILENT = [
 ]
 
 
-@pytest.mark.parametrize(("row", "ignores", "answer", "why"), SILENT)
-async def test_a_field_that_does_nothing_is_seen(
-    row: str, ignores: list[str], answer: str, why: str
-) -> None:
-    cell = await examine(BY_ID[row], Model(*ignores).target())
-    assert cell.answer == answer, cell.reason
-    assert why in cell.reason
+async def test_a_field_that_does_nothing_is_seen(subtests: pytest.Subtests) -> None:
+    for row, ignores, answer, why in SILENT:
+        with subtests.test(f"{row} {ignores}"):
+            cell = await examine(BY_ID[row], Model(*ignores).target())
+            assert cell.answer == answer, cell.reason
+            assert why in cell.reason
 
 
 FORCED = [
@@ -141,13 +141,12 @@ WRONG: list[tuple[str, Edit, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("row", "edit", "answer", "why"), WRONG)
-async def test_an_answer_that_only_seems_right_is_seen(
-    row: str, edit: Edit, answer: str, why: str
-) -> None:
-    cell = await examine(BY_ID[row], Model(edit=edit).target())
-    assert cell.answer == answer, cell.reason
-    assert why in cell.reason
+async def test_an_answer_that_only_seems_right_is_seen(subtests: pytest.Subtests) -> None:
+    for row, edit, answer, why in WRONG:
+        with subtests.test(f"{row} {why}"):
+            cell = await examine(BY_ID[row], Model(edit=edit).target())
+            assert cell.answer == answer, cell.reason
+            assert why in cell.reason
 
 
 async def test_a_translation_that_comes_with_a_warning_is_half_of_one() -> None:

@@ -36,28 +36,29 @@ def coded(container: str, codec: str, rate: int, bits: int = 0) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("container", "codec", "rate", "bits"),
-    [
-        ("mp3", "libmp3lame", 16_000, 8000),
-        ("mp3", "libmp3lame", 44_100, 320_000),
-        ("mp2", "mp2", 16_000, 0),
-        ("adts", "aac", 16_000, 0),
-        ("ipod", "aac", 16_000, 0),
-        ("mp4", "aac", 44_100, 0),
-        ("flac", "flac", 16_000, 0),
-        ("ogg", "libopus", 48_000, 6000),
-        ("wav", "pcm_s16le", 16_000, 0),
-        ("wav", "pcm_mulaw", 8000, 0),
-        ("aiff", "pcm_s16be", 44_100, 0),
-        ("amr", "libopencore_amrnb", 8000, 4750),
-    ],
-)
-def test_what_encoders_write(container: str, codec: str, rate: int, bits: int) -> None:
+ENCODED: list[tuple[str, str, int, int]] = [
+    ("mp3", "libmp3lame", 16_000, 8000),
+    ("mp3", "libmp3lame", 44_100, 320_000),
+    ("mp2", "mp2", 16_000, 0),
+    ("adts", "aac", 16_000, 0),
+    ("ipod", "aac", 16_000, 0),
+    ("mp4", "aac", 44_100, 0),
+    ("flac", "flac", 16_000, 0),
+    ("ogg", "libopus", 48_000, 6000),
+    ("wav", "pcm_s16le", 16_000, 0),
+    ("wav", "pcm_mulaw", 8000, 0),
+    ("aiff", "pcm_s16be", 44_100, 0),
+    ("amr", "libopencore_amrnb", 8000, 4750),
+]
+
+
+def test_what_encoders_write(subtests: pytest.Subtests) -> None:
     """Encoders add a little."""
-    found = duration.seconds(coded(container, codec, rate, bits))
-    assert found is not None
-    assert LENGTH <= found < LENGTH + 0.2
+    for container, codec, rate, bits in ENCODED:
+        with subtests.test(f"{container!r:.60} {codec!r:.60}"):
+            found = duration.seconds(coded(container, codec, rate, bits))
+            assert found is not None
+            assert LENGTH <= found < LENGTH + 0.2
 
 
 def test_a_webm_tells_when_its_last_part_began() -> None:
@@ -80,27 +81,28 @@ def test_streams_of_an_ogg_follow_each_other() -> None:
     assert both == pytest.approx(2 * found)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\xff\xfb\x90\x00",
-        b"\xff\xfb" + b"\xff" * 10_000_000,
-        FRAME + bytes(10_000),
-        FRAME + b"\xff\xf1\x50\x40\x20\x1f\xfc".ljust(256) * 100,  # frames of AAC
-        b"RIFF____WAVEfmt ",
-        b"fLaC" + bytes(40),
-        b"OggS" + bytes(40),
-        b"____ftypM4A ____mvhd",
-        b"\x1a\x45\xdf\xa3" + bytes(40),
-        b"FORM____AIFFCOMM",
-        b"GIF89a" + bytes(40),
-    ],
-)
-def test_what_cannot_be_told_is_not(data: bytes) -> None:
-    began = time.process_time()
-    assert duration.seconds(data) is None
-    assert time.process_time() - began < 0.5
+NOT_TOLD: list[bytes] = [
+    b"",
+    b"\xff\xfb\x90\x00",
+    b"\xff\xfb" + b"\xff" * 10_000_000,
+    FRAME + bytes(10_000),
+    FRAME + b"\xff\xf1\x50\x40\x20\x1f\xfc".ljust(256) * 100,  # frames of AAC
+    b"RIFF____WAVEfmt ",
+    b"fLaC" + bytes(40),
+    b"OggS" + bytes(40),
+    b"____ftypM4A ____mvhd",
+    b"\x1a\x45\xdf\xa3" + bytes(40),
+    b"FORM____AIFFCOMM",
+    b"GIF89a" + bytes(40),
+]
+
+
+def test_what_cannot_be_told_is_not(subtests: pytest.Subtests) -> None:
+    for data in NOT_TOLD:
+        with subtests.test(f"{data!r:.60}"):
+            began = time.process_time()
+            assert duration.seconds(data) is None
+            assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

@@ -153,11 +153,14 @@ def test_counting_tokens_is_free() -> None:
     assert pricing.worst_case("/v1/messages/count_tokens", request("x"), 0, price()) == 0
 
 
-@pytest.mark.parametrize("at", listed().values(), ids=[f"{k}/{m}" for k, m in listed()])
-def test_every_listed_price_is_dated_and_can_bill_something(at: Price) -> None:
-    assert at.date
-    can = KINDS[at.provider].family(at.model).endpoints
-    assert any(not pricing.missing(each, at) for each in can - {"/v1/messages/count_tokens"})
+def test_every_listed_price_is_dated_and_can_bill_something(subtests: pytest.Subtests) -> None:
+    for at in listed().values():
+        with subtests.test(f"{at!r:.60}"):
+            assert at.date
+            can = KINDS[at.provider].family(at.model).endpoints
+            assert any(
+                not pricing.missing(each, at) for each in can - {"/v1/messages/count_tokens"}
+            )
 
 
 def test_own_prices_go_first_and_dates_are_left_out() -> None:

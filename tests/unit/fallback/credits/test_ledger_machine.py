@@ -322,19 +322,20 @@ STEPS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_long_walks(seed: int) -> None:
+def test_long_walks(subtests: pytest.Subtests) -> None:
     """The machine's rules at random: further than hypothesis goes, without its shrinking."""
-    dice, made = random.Random(seed), LedgerMachine()
-    made.begin(first=dice.choice([60, 400]))
-    for step in dice.choices(list(STEPS), list(STEPS.values()), k=250):
-        walk(made, dice, step)
-        made.no_job_is_charged_twice()
-        made.who_was_told_so_has_charged()
-        made.what_is_held_was_there()
-    charged = len(list(made.entries(Kind.CHARGE)))
-    made.teardown()
-    assert charged > 0
+    for seed in range(30):
+        with subtests.test(f"seed {seed}"):
+            dice, made = random.Random(seed), LedgerMachine()
+            made.begin(first=dice.choice([60, 400]))
+            for step in dice.choices(list(STEPS), list(STEPS.values()), k=250):
+                walk(made, dice, step)
+                made.no_job_is_charged_twice()
+                made.who_was_told_so_has_charged()
+                made.what_is_held_was_there()
+            charged = len(list(made.entries(Kind.CHARGE)))
+            made.teardown()
+            assert charged > 0
 
 
 def walk(made: LedgerMachine, dice: random.Random, step: str) -> None:

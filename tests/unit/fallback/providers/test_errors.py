@@ -19,27 +19,28 @@ from workers.engines.openai.refusal import Refusal
 KEY = Secret("sk-test-0123456789")
 
 
-@pytest.mark.parametrize(
-    ("status", "error", "reason"),
-    [
-        (400, {"message": "no"}, None),
-        (404, {"message": "No such file", "param": "file_id"}, None),
-        (404, {"message": "no page"}, "absent"),
-        (404, {"message": "x", "code": "model_not_found", "param": "model"}, "absent"),
-        (400, {"message": "API key not valid. Please pass another."}, "key"),
-        (400, {"message": "x", "code": "billing_hard_limit_reached"}, "key"),
-        (400, {"message": "x", "code": 5007}, "absent"),
-        (400, {"message": "x", "code": 5006}, None),
-        (429, {"message": "x", "code": "insufficient_quota"}, "key"),
-        (429, {"message": "x"}, "busy"),
-        (500, {"message": "x", "type": "overloaded_error"}, "busy"),
-        (500, {"message": "x"}, "failed"),
-        (301, {"message": "x"}, "failed"),
-        (204, {"message": "x"}, "failed"),
-    ],
-)
-def test_reasons(status: int, error: dict[str, Any], reason: str | None) -> None:
-    assert reason_of(status, error) == reason
+REASONS: list[tuple[int, dict[str, Any], str | None]] = [
+    (400, {"message": "no"}, None),
+    (404, {"message": "No such file", "param": "file_id"}, None),
+    (404, {"message": "no page"}, "absent"),
+    (404, {"message": "x", "code": "model_not_found", "param": "model"}, "absent"),
+    (400, {"message": "API key not valid. Please pass another."}, "key"),
+    (400, {"message": "x", "code": "billing_hard_limit_reached"}, "key"),
+    (400, {"message": "x", "code": 5007}, "absent"),
+    (400, {"message": "x", "code": 5006}, None),
+    (429, {"message": "x", "code": "insufficient_quota"}, "key"),
+    (429, {"message": "x"}, "busy"),
+    (500, {"message": "x", "type": "overloaded_error"}, "busy"),
+    (500, {"message": "x"}, "failed"),
+    (301, {"message": "x"}, "failed"),
+    (204, {"message": "x"}, "failed"),
+]
+
+
+def test_reasons(subtests: pytest.Subtests) -> None:
+    for status, error, reason in REASONS:
+        with subtests.test(f"{status!r:.60} {error!r:.60}"):
+            assert reason_of(status, error) == reason
 
 
 @pytest.mark.parametrize("status", [429, 500, 404])

@@ -138,23 +138,24 @@ async def test_a_filter_is_a_refusal(cloud: Provider, sim: Google) -> None:
     assert sink.json()["error"]["code"] == "content_policy_violation"
 
 
-@pytest.mark.parametrize(
-    ("model", "more"),
-    [
-        (DRAWS, {"n": 2}),
-        (IMAGEN, {"n": 5}),
-        (IMAGEN, {"size": "1024x1536"}),
-        (DRAWS, {"size": "4096x256"}),
-        (DRAWS, {"quality": "high"}),
-        (DRAWS, {"seed": 0}),
-        (DRAWS, {"stream": True}),
-        (DRAWS, {"output_format": "webp"}),
-        (DRAWS, {"response_format": "url"}),
-        (FLASH, {}),
-    ],
-)
-async def test_what_it_cannot_draw(cloud: Provider, model: str, more: dict[str, Any]) -> None:
-    assert cloud.unfit(task(IMAGES, model, prompt="a cat", **more))
+NOT_DRAWN: list[tuple[str, dict[str, Any]]] = [
+    (DRAWS, {"n": 2}),
+    (IMAGEN, {"n": 5}),
+    (IMAGEN, {"size": "1024x1536"}),
+    (DRAWS, {"size": "4096x256"}),
+    (DRAWS, {"quality": "high"}),
+    (DRAWS, {"seed": 0}),
+    (DRAWS, {"stream": True}),
+    (DRAWS, {"output_format": "webp"}),
+    (DRAWS, {"response_format": "url"}),
+    (FLASH, {}),
+]
+
+
+async def test_what_it_cannot_draw(subtests: pytest.Subtests, cloud: Provider) -> None:
+    for model, more in NOT_DRAWN:
+        with subtests.test(f"{model!r:.60} {more!r:.60}"):
+            assert cloud.unfit(task(IMAGES, model, prompt="a cat", **more))
 
 
 @pytest.mark.parametrize(

@@ -18,42 +18,43 @@ def unfit(kind: str, endpoint: str, model: str, **request: Any) -> str:
     return Fit(kinds.KINDS[kind], model, endpoint).unfit(task(endpoint, model, **request))
 
 
-@pytest.mark.parametrize(
-    ("kind", "model", "words"),
-    [
-        ("openai", "gpt-4o-mini", {"chat", "responses"}),
-        ("openai", "gpt-5-mini", {"chat", "responses"}),
-        ("openai", "gpt-5.2", {"chat", "responses"}),
-        ("openai", "o3-mini", {"chat", "responses"}),
-        ("openai", "o1-pro", {"responses"}),
-        ("openai", "gpt-3.5-turbo-instruct", {"completions"}),
-        ("openai", "text-embedding-3-large", {"embeddings"}),
-        ("openai", "gpt-image-1", {"images", "edits"}),
-        ("openai", "dall-e-3", {"images"}),
-        ("openai", "whisper-1", {"transcriptions", "translations"}),
-        ("openai", "gpt-4o-mini-transcribe", {"transcriptions"}),
-        ("openai", "gpt-4o-mini-tts", {"speech"}),
-        ("openai", "omni-moderation-latest", {"moderations"}),
-        ("openai", "gpt-4o-realtime-preview", set()),
-        ("google", "gemini-2.5-flash", {"chat"}),
-        ("google", "gemini-2.5-flash-image", {"images"}),
-        ("google", "imagen-4.0-fast-generate-001", {"images"}),
-        ("google", "gemini-embedding-001", {"embeddings"}),
-        ("google", "gemini-2.5-flash-preview-tts", set()),
-        ("cloudflare", "@cf/baai/bge-m3", {"embeddings"}),
-        ("cloudflare", "@cf/baai/bge-reranker-base", set()),
-        ("cloudflare", "@cf/meta/llama-3.1-8b-instruct", {"chat"}),
-        ("anthropic", "claude-sonnet-4-5", {"messages", "count_tokens", "chat"}),
-        ("compatible", "meta-llama/Llama-3.3-70B", {"chat", "completions"}),
-        ("compatible", "whisper-large-v3", {"transcriptions", "translations"}),
-        ("compatible", "black-forest-labs/FLUX.1-schnell", {"images", "edits"}),
-        ("compatible", "BAAI/bge-base-en-v1.5", {"embeddings"}),
-    ],
-)
-def test_what_a_model_has(kind: str, model: str, words: set[str]) -> None:
-    assert {
-        endpoints.BY_PATH[path].word for path in kinds.KINDS[kind].family(model).endpoints
-    } == words
+WORDS: list[tuple[str, str, set[str]]] = [
+    ("openai", "gpt-4o-mini", {"chat", "responses"}),
+    ("openai", "gpt-5-mini", {"chat", "responses"}),
+    ("openai", "gpt-5.2", {"chat", "responses"}),
+    ("openai", "o3-mini", {"chat", "responses"}),
+    ("openai", "o1-pro", {"responses"}),
+    ("openai", "gpt-3.5-turbo-instruct", {"completions"}),
+    ("openai", "text-embedding-3-large", {"embeddings"}),
+    ("openai", "gpt-image-1", {"images", "edits"}),
+    ("openai", "dall-e-3", {"images"}),
+    ("openai", "whisper-1", {"transcriptions", "translations"}),
+    ("openai", "gpt-4o-mini-transcribe", {"transcriptions"}),
+    ("openai", "gpt-4o-mini-tts", {"speech"}),
+    ("openai", "omni-moderation-latest", {"moderations"}),
+    ("openai", "gpt-4o-realtime-preview", set()),
+    ("google", "gemini-2.5-flash", {"chat"}),
+    ("google", "gemini-2.5-flash-image", {"images"}),
+    ("google", "imagen-4.0-fast-generate-001", {"images"}),
+    ("google", "gemini-embedding-001", {"embeddings"}),
+    ("google", "gemini-2.5-flash-preview-tts", set()),
+    ("cloudflare", "@cf/baai/bge-m3", {"embeddings"}),
+    ("cloudflare", "@cf/baai/bge-reranker-base", set()),
+    ("cloudflare", "@cf/meta/llama-3.1-8b-instruct", {"chat"}),
+    ("anthropic", "claude-sonnet-4-5", {"messages", "count_tokens", "chat"}),
+    ("compatible", "meta-llama/Llama-3.3-70B", {"chat", "completions"}),
+    ("compatible", "whisper-large-v3", {"transcriptions", "translations"}),
+    ("compatible", "black-forest-labs/FLUX.1-schnell", {"images", "edits"}),
+    ("compatible", "BAAI/bge-base-en-v1.5", {"embeddings"}),
+]
+
+
+def test_what_a_model_has(subtests: pytest.Subtests) -> None:
+    for kind, model, words in WORDS:
+        with subtests.test(f"{kind!r:.60} {model!r:.60}"):
+            assert {
+                endpoints.BY_PATH[path].word for path in kinds.KINDS[kind].family(model).endpoints
+            } == words
 
 
 @pytest.mark.parametrize("field", ["grammar", "json_schema", "min_p", "top_k", "chat_template"])

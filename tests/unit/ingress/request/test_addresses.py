@@ -80,32 +80,45 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("address", [*PUBLIC, *PUBLIC_6])
-def test_public_addresses(address: str) -> None:
-    assert is_public(address)
-    assert is_address(address)
-    assert not is_odd(address)
+def test_public_addresses(subtests: pytest.Subtests) -> None:
+    for address in [*PUBLIC, *PUBLIC_6]:
+        with subtests.test(f"{address!r:.60}"):
+            assert is_public(address)
+            assert is_address(address)
+            assert not is_odd(address)
 
 
-@pytest.mark.parametrize("address", [*PRIVATE, *PRIVATE_6])
-def test_all_others(address: str) -> None:
-    assert not is_public(address)
-    assert is_address(address)
+def test_all_others(subtests: pytest.Subtests) -> None:
+    for address in [*PRIVATE, *PRIVATE_6]:
+        with subtests.test(f"{address!r:.60}"):
+            assert not is_public(address)
+            assert is_address(address)
 
 
-@pytest.mark.parametrize("host", ODD)
-def test_addresses_in_disguise(host: str) -> None:
-    assert is_odd(host)
-    assert not is_address(host)
-    assert not is_public(host)
+def test_addresses_in_disguise(subtests: pytest.Subtests) -> None:
+    for host in ODD:
+        with subtests.test(f"{host!r:.60}"):
+            assert is_odd(host)
+            assert not is_address(host)
+            assert not is_public(host)
 
 
-@pytest.mark.parametrize(
-    "host", ["localhost", "example.com", "7.example", "a0x7f", "1e100.net", "::1.example", "x."]
-)
-def test_names(host: str) -> None:
-    assert not is_odd(host)
-    assert not is_public(host)
+NAMES: list[str] = [
+    "localhost",
+    "example.com",
+    "7.example",
+    "a0x7f",
+    "1e100.net",
+    "::1.example",
+    "x.",
+]
+
+
+def test_names(subtests: pytest.Subtests) -> None:
+    for host in NAMES:
+        with subtests.test(f"{host!r:.60}"):
+            assert not is_odd(host)
+            assert not is_public(host)
 
 
 @given(st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address))

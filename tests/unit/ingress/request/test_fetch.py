@@ -186,12 +186,15 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingress.request.fetch.socket.socket", fail)
 
 
-@pytest.mark.parametrize("url", [*INWARD, *MALFORMED])
-async def test_nobody_is_asked_who_is_not_public(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_sockets(monkeypatch)
-    why = await refused(url, world(), public=is_public, fetch_ports=[80, 443])
-    assert why.endswith(".")
-    assert len(why) < 200
+async def test_nobody_is_asked_who_is_not_public(
+    subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in [*INWARD, *MALFORMED]:
+        with subtests.test(f"{url!r:.60}"):
+            no_sockets(monkeypatch)
+            why = await refused(url, world(), public=is_public, fetch_ports=[80, 443])
+            assert why.endswith(".")
+            assert len(why) < 200
 
 
 @pytest.mark.parametrize("port", [22, 25, 8080, 8222, 6379])

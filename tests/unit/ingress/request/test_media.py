@@ -68,37 +68,38 @@ async def test_bare_base64_becomes_a_data_url() -> None:
 # What is refused.
 
 
-@pytest.mark.parametrize(
-    ("url", "why"),
-    [
-        ("data:image/png;base64,AAAA", "no known format"),
-        ("data:image/png;base64,", "no known format"),
-        ("data:image/png;base64,A", "not valid base64"),
-        ("data:image/png;base64,AA=A", "not valid base64"),
-        ("data:image/png;base64,AA==AA==", "not valid base64"),
-        ("data:image/png;base64,_-_-", "not valid base64"),
-        ("data:image/png;base64,é", "not valid base64"),
-        (f"data:image/png;base64, {PICTURE}", "not valid base64"),
-        (f"data:image/png;base64,{PICTURE[:60]}\n{PICTURE[60:]}", "not valid base64"),
-        (f"data:image/png,{PICTURE}", "data URL"),
-        ("data:image/svg+xml;utf8,<svg/>", "data URL"),
-        (f"data:text/html;base64,{PICTURE}", "'text/html'"),
-        (f"data:;base64,{PICTURE}", "not image/*"),
-        ("data:", "data URL"),
-        (base64.b64encode(b"no picture at all").decode(), "data URL"),
-        (PICTURE[:20] + "-" + PICTURE[20:], "not valid base64"),
-        (PICTURE[:12], "PNG without its head"),
-        ("picture.png", "data URL"),
-        ("/etc/passwd", "data URL"),
-        ("about:blank", "data URL"),
-    ],
-)
-async def test_pictures_that_are_none(url: str, why: str) -> None:
-    found = await fault(chat(image(url)))
-    assert isinstance(found, InvalidRequest)
-    assert found.param == f"{AT}.image_url"
-    assert why in found.message
-    assert found.param in found.message
+NO_PICTURES: list[tuple[str, str]] = [
+    ("data:image/png;base64,AAAA", "no known format"),
+    ("data:image/png;base64,", "no known format"),
+    ("data:image/png;base64,A", "not valid base64"),
+    ("data:image/png;base64,AA=A", "not valid base64"),
+    ("data:image/png;base64,AA==AA==", "not valid base64"),
+    ("data:image/png;base64,_-_-", "not valid base64"),
+    ("data:image/png;base64,é", "not valid base64"),
+    (f"data:image/png;base64, {PICTURE}", "not valid base64"),
+    (f"data:image/png;base64,{PICTURE[:60]}\n{PICTURE[60:]}", "not valid base64"),
+    (f"data:image/png,{PICTURE}", "data URL"),
+    ("data:image/svg+xml;utf8,<svg/>", "data URL"),
+    (f"data:text/html;base64,{PICTURE}", "'text/html'"),
+    (f"data:;base64,{PICTURE}", "not image/*"),
+    ("data:", "data URL"),
+    (base64.b64encode(b"no picture at all").decode(), "data URL"),
+    (PICTURE[:20] + "-" + PICTURE[20:], "not valid base64"),
+    (PICTURE[:12], "PNG without its head"),
+    ("picture.png", "data URL"),
+    ("/etc/passwd", "data URL"),
+    ("about:blank", "data URL"),
+]
+
+
+async def test_pictures_that_are_none(subtests: pytest.Subtests) -> None:
+    for url, why in NO_PICTURES:
+        with subtests.test(f"{url!r:.60} {why!r:.60}"):
+            found = await fault(chat(image(url)))
+            assert isinstance(found, InvalidRequest)
+            assert found.param == f"{AT}.image_url"
+            assert why in found.message
+            assert found.param in found.message
 
 
 async def test_the_padding_counts_wherever_slices_end(monkeypatch: pytest.MonkeyPatch) -> None:

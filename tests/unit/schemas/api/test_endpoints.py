@@ -10,7 +10,7 @@ import pytest
 
 from ingress.app import API
 from schemas.api import endpoints
-from schemas.api.endpoints import BY_PATH, BY_WORD, ENDPOINTS, VERSION, Endpoint, word_of
+from schemas.api.endpoints import BY_PATH, BY_WORD, ENDPOINTS, VERSION, word_of
 
 ROOT = Path(__file__).parents[4]
 PACKAGES = ("schemas", "ingress", "workers", "fallback", "deploy")
@@ -50,13 +50,15 @@ def test_no_other_file_has_a_path_of_the_table() -> None:
     assert not told
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: each.word)
-def test_each_is_routed(endpoint: Endpoint) -> None:
-    routes = {path: verb for path, _, verb in API}
-    assert routes[endpoint.path.removeprefix(VERSION)] == "POST"
+def test_each_is_routed(subtests: pytest.Subtests) -> None:
+    for endpoint in ENDPOINTS:
+        with subtests.test(endpoint.word):
+            routes = {path: verb for path, _, verb in API}
+            assert routes[endpoint.path.removeprefix(VERSION)] == "POST"
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda each: each.word)
-def test_each_names_the_model_among_its_fields(endpoint: Endpoint) -> None:
-    assert "model" in endpoint.shape.names
-    assert ("n" in endpoint.shape.names) or not endpoint.choices
+def test_each_names_the_model_among_its_fields(subtests: pytest.Subtests) -> None:
+    for endpoint in ENDPOINTS:
+        with subtests.test(endpoint.word):
+            assert "model" in endpoint.shape.names
+            assert ("n" in endpoint.shape.names) or not endpoint.choices

@@ -38,41 +38,42 @@ def serving(server: Vllm) -> AbstractAsyncContextManager[VllmEngine]:
     return opened(VllmEngine(config("vllm", server.url)))
 
 
-@pytest.mark.parametrize(
-    ("case", "code", "param"),
-    [
-        ("chat_max_too_big", "invalid_request", "max_tokens"),
-        ("chat_n99", "invalid_request", None),
-        ("chat_empty_messages", "invalid_request", None),
-        ("chat_tools_auto", "unsupported_parameter", "tools"),
-        ("chat_tools_named", "unsupported_parameter", "tools"),
-        ("chat_tools_required", "unsupported_parameter", "tools"),
-        ("completions_suffix", "invalid_request", "suffix"),
-        ("err_completions_noprompt", "invalid_request", "prompt"),
-        ("err_content_type", "invalid_request", "messages[0].content"),
-        ("err_image", "invalid_request", None),
-        ("err_json_schema_bad", "invalid_request", None),
-        ("err_max_tokens_neg", "invalid_request", "max_tokens"),
-        ("err_messages_type", "invalid_request", "messages"),
-        ("err_no_messages", "invalid_request", "messages"),
-        ("err_temp_type", "invalid_request", "temperature"),
-        ("err_too_long", "context_length_exceeded", "messages"),
-        ("err_too_long_stream", "context_length_exceeded", "messages"),
-        ("messages_err", "invalid_request", "messages"),
-    ],
-)
-async def test_its_refusals_reach_the_client_in_openais_words(
-    engine: VllmEngine, case: str, code: str, param: str | None
-) -> None:
-    asked = RECORDED[case]["request"]
-    body = orjson.loads(asked["body"].replace("@long", "word " * 9000))
-    streamed = bool(body.get("stream"))
-    answer = await ask(engine, job("tiny", asked["path"], stream=streamed), body)
+REFUSALS: list[tuple[str, str, str | None]] = [
+    ("chat_max_too_big", "invalid_request", "max_tokens"),
+    ("chat_n99", "invalid_request", None),
+    ("chat_empty_messages", "invalid_request", None),
+    ("chat_tools_auto", "unsupported_parameter", "tools"),
+    ("chat_tools_named", "unsupported_parameter", "tools"),
+    ("chat_tools_required", "unsupported_parameter", "tools"),
+    ("completions_suffix", "invalid_request", "suffix"),
+    ("err_completions_noprompt", "invalid_request", "prompt"),
+    ("err_content_type", "invalid_request", "messages[0].content"),
+    ("err_image", "invalid_request", None),
+    ("err_json_schema_bad", "invalid_request", None),
+    ("err_max_tokens_neg", "invalid_request", "max_tokens"),
+    ("err_messages_type", "invalid_request", "messages"),
+    ("err_no_messages", "invalid_request", "messages"),
+    ("err_temp_type", "invalid_request", "temperature"),
+    ("err_too_long", "context_length_exceeded", "messages"),
+    ("err_too_long_stream", "context_length_exceeded", "messages"),
+    ("messages_err", "invalid_request", "messages"),
+]
 
-    assert answer.status == RECORDED[case]["status"] == 400
-    assert (answer.error["code"], answer.error["param"]) == (code, param)
-    assert "{'" not in answer.error["message"], "no Python in it"
-    assert "(parameter=" not in answer.error["message"]
+
+async def test_its_refusals_reach_the_client_in_openais_words(
+    subtests: pytest.Subtests, engine: VllmEngine
+) -> None:
+    for case, code, param in REFUSALS:
+        with subtests.test(case):
+            asked = RECORDED[case]["request"]
+            body = orjson.loads(asked["body"].replace("@long", "word " * 9000))
+            streamed = bool(body.get("stream"))
+            answer = await ask(engine, job("tiny", asked["path"], stream=streamed), body)
+
+            assert answer.status == RECORDED[case]["status"] == 400
+            assert (answer.error["code"], answer.error["param"]) == (code, param)
+            assert "{'" not in answer.error["message"], "no Python in it"
+            assert "(parameter=" not in answer.error["message"]
 
 
 async def test_pydantics_errors_become_sentences(engine: VllmEngine) -> None:

@@ -488,102 +488,96 @@ async def test_embeddings_pass_as_they_are(server: LlamaCpp) -> None:
 TOO_LONG = "request (9031 tokens) exceeds the available context size (2048 tokens)"
 
 
-@pytest.mark.parametrize(
-    ("path", "said", "status", "code", "param"),
-    [
-        (
-            CHAT,
-            fault(400, TOO_LONG, "exceed_context_size_error", n_prompt_tokens=9031),
-            400,
-            "context_length_exceeded",
-            "messages",
-        ),
-        (
-            "/v1/completions",
-            fault(400, TOO_LONG, "exceed_context_size_error"),
-            400,
-            "context_length_exceeded",
-            "prompt",
-        ),
-        (
-            "/v1/responses",
-            fault(400, TOO_LONG, "exceed_context_size_error"),
-            400,
-            "context_length_exceeded",
-            "input",
-        ),
-        (CHAT, fault(400, "bad grammar"), 400, "invalid_request", None),
-        (
-            "/v1/completions",
-            fault(400, "Prompt contains invalid tokens"),
-            400,
-            "invalid_request",
-            "prompt",
-        ),
-        (
-            CHAT,
-            fault(500, "image input is not supported - hint", "server_error"),
-            400,
-            "invalid_request",
-            None,
-        ),
-        (
-            "/v1/messages",
-            fault(500, "'messages' is required", "server_error"),
-            400,
-            "invalid_request",
-            None,
-        ),
-        (
-            CHAT,
-            fault(500, "Failed to parse messages: type must be string", "server_error"),
-            400,
-            "invalid_request",
-            "messages",
-        ),
-        *(
-            (CHAT, fault(500, said, "server_error"), 400, "invalid_request", param)
-            for said, param in (
-                ("Failed to parse tool call arguments as JSON: [json.exception.x] y", "messages"),
-                ("Failed to parse tools: x", "tools"),
-                ("Unknown reasoning format: x", None),
-                ("[json.exception.type_error.302] type must be string, but is number", None),
-                ("vector::_M_default_append", None),
-            )
-        ),
-        (
-            CHAT,
-            fault(400, "Failed to load image or audio file"),
-            400,
-            "invalid_request",
-            "messages",
-        ),
-        (
-            "/v1/completions",
-            fault(501, "does not support it", "not_supported_error"),
-            400,
-            "unsupported_endpoint",
-            "model",
-        ),
-    ],
-)
+REFUSALS: list[tuple[str, tuple[int, Any], int, str, str | None]] = [
+    (
+        CHAT,
+        fault(400, TOO_LONG, "exceed_context_size_error", n_prompt_tokens=9031),
+        400,
+        "context_length_exceeded",
+        "messages",
+    ),
+    (
+        "/v1/completions",
+        fault(400, TOO_LONG, "exceed_context_size_error"),
+        400,
+        "context_length_exceeded",
+        "prompt",
+    ),
+    (
+        "/v1/responses",
+        fault(400, TOO_LONG, "exceed_context_size_error"),
+        400,
+        "context_length_exceeded",
+        "input",
+    ),
+    (CHAT, fault(400, "bad grammar"), 400, "invalid_request", None),
+    (
+        "/v1/completions",
+        fault(400, "Prompt contains invalid tokens"),
+        400,
+        "invalid_request",
+        "prompt",
+    ),
+    (
+        CHAT,
+        fault(500, "image input is not supported - hint", "server_error"),
+        400,
+        "invalid_request",
+        None,
+    ),
+    (
+        "/v1/messages",
+        fault(500, "'messages' is required", "server_error"),
+        400,
+        "invalid_request",
+        None,
+    ),
+    (
+        CHAT,
+        fault(500, "Failed to parse messages: type must be string", "server_error"),
+        400,
+        "invalid_request",
+        "messages",
+    ),
+    *(
+        (CHAT, fault(500, said, "server_error"), 400, "invalid_request", param)
+        for said, param in (
+            ("Failed to parse tool call arguments as JSON: [json.exception.x] y", "messages"),
+            ("Failed to parse tools: x", "tools"),
+            ("Unknown reasoning format: x", None),
+            ("[json.exception.type_error.302] type must be string, but is number", None),
+            ("vector::_M_default_append", None),
+        )
+    ),
+    (
+        CHAT,
+        fault(400, "Failed to load image or audio file"),
+        400,
+        "invalid_request",
+        "messages",
+    ),
+    (
+        "/v1/completions",
+        fault(501, "does not support it", "not_supported_error"),
+        400,
+        "unsupported_endpoint",
+        "model",
+    ),
+]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_refusals_have_openais_words(
-    server: LlamaCpp,
-    engine: LlamaCppEngine,
-    path: str,
-    said: tuple[int, Any],
-    status: int,
-    code: str,
-    param: str | None,
-    stream: bool,
+    subtests: pytest.Subtests, server: LlamaCpp, engine: LlamaCppEngine, stream: bool
 ) -> None:
-    server.documents[path] = said
-    sink = await ask(engine, job("own", path, stream=stream), {"stream": stream})
-    assert (sink.status, sink.error["code"], sink.error["param"]) == (status, code, param)
-    assert sink.error["source"] == "engine"
-    if "n_prompt_tokens" in said[1]["error"]:
-        assert sink.error["n_prompt_tokens"] == 9031
+    for path, said, status, code, param in REFUSALS:
+        with subtests.test(f"{path!r:.60} {said!r:.60}"):
+            server.documents[path] = said
+            sink = await ask(engine, job("own", path, stream=stream), {"stream": stream})
+            assert (sink.status, sink.error["code"], sink.error["param"]) == (status, code, param)
+            assert sink.error["source"] == "engine"
+            if "n_prompt_tokens" in said[1]["error"]:
+                assert sink.error["n_prompt_tokens"] == 9031
 
 
 async def test_too_long_an_input_is_no_fault_of_the_server(server: LlamaCpp) -> None:

@@ -102,41 +102,42 @@ async def test_the_engines_tag_in_a_prompt_is_taken_out(native: bool) -> None:
     assert [ask.loras for ask in server.drawn] == [[]] * 4
 
 
-@pytest.mark.parametrize(
-    ("more", "param"),
-    [
-        ({"prompt": None}, "prompt"),
-        ({"prompt": ""}, "prompt"),
-        ({"prompt": 5}, "prompt"),
-        ({"prompt": EVIL}, "prompt"),
-        ({"prompt": "x" * 32_001}, "prompt"),
-        ({"size": "0x0"}, "size"),
-        ({"size": "-64x64"}, "size"),
-        ({"size": "65x70"}, "size"),
-        ({"size": "32x64"}, "size"),
-        ({"size": "8192x64"}, "size"),
-        ({"size": "large"}, "size"),
-        ({"size": 64}, "size"),
-        ({"n": 0}, "n"),
-        ({"n": 9}, "n"),
-        ({"n": "two"}, "n"),
-        ({"n": True}, "n"),
-        ({"output_format": "gif"}, "output_format"),
-        ({"output_format": 1}, "output_format"),
-        ({"output_compression": 101}, "output_compression"),
-        ({"response_format": "file"}, "response_format"),
-        ({"seed": -2}, "seed"),
-        ({"seed": 2**40}, "seed"),
-    ],
-)
-async def test_bad_values_never_reach_the_gpu(
-    server: SdServer, engine: SdCppEngine, more: dict[str, Any], param: str
-) -> None:
-    answer = await draw(engine, **more)
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": None}, "prompt"),
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": 5}, "prompt"),
+    ({"prompt": EVIL}, "prompt"),
+    ({"prompt": "x" * 32_001}, "prompt"),
+    ({"size": "0x0"}, "size"),
+    ({"size": "-64x64"}, "size"),
+    ({"size": "65x70"}, "size"),
+    ({"size": "32x64"}, "size"),
+    ({"size": "8192x64"}, "size"),
+    ({"size": "large"}, "size"),
+    ({"size": 64}, "size"),
+    ({"n": 0}, "n"),
+    ({"n": 9}, "n"),
+    ({"n": "two"}, "n"),
+    ({"n": True}, "n"),
+    ({"output_format": "gif"}, "output_format"),
+    ({"output_format": 1}, "output_format"),
+    ({"output_compression": 101}, "output_compression"),
+    ({"response_format": "file"}, "response_format"),
+    ({"seed": -2}, "seed"),
+    ({"seed": 2**40}, "seed"),
+]
 
-    assert answer.status == 400
-    assert answer.error["param"] == param
-    assert server.asked(JOBS) == []
+
+async def test_bad_values_never_reach_the_gpu(
+    subtests: pytest.Subtests, server: SdServer, engine: SdCppEngine
+) -> None:
+    for more, param in BAD:
+        with subtests.test(f"{more!r:.60} {param!r:.60}"):
+            answer = await draw(engine, **more)
+
+            assert answer.status == 400
+            assert answer.error["param"] == param
+            assert server.asked(JOBS) == []
 
 
 @pytest.mark.parametrize("body", [b"", b'{"prompt":', b"[]", b"\xff"])
@@ -216,33 +217,34 @@ async def test_its_own_api_gets_all_pictures(server: SdServer, engine: SdCppEngi
     assert pictures.inspect(drawn(answer)[0]).format == "webp", "its OpenAI page has no WebP"
 
 
-@pytest.mark.parametrize(
-    ("parts", "param"),
-    [
-        ([], "image"),
-        ([Part("image", b"notpng", "a.png")], "image"),
-        ([Part("image", SQUARE[:-20], "a.png")], "image"),
-        ([Part("image", SQUARE[:60] + b"\0" + SQUARE[61:], "a.png")], "image"),
-        ([Part("image", b"GIF89a" + b"\0" * 20, "a.gif")], "image"),
-        ([Part("image", png(64, 64, b"\1" * 64, channels=1), "grey.png")], "image"),
-        ([Part("image", jpeg(64, 64, channels=1), "grey.jpg")], "image"),
-        ([Part("image", SQUARE, "a.png"), Part("mask", b"x", "m.png")], "mask"),
-        ([Part("image", jpeg(8000, 64), "wide.jpg")], "size"),
-        ([Part("image", SQUARE, "a.png"), Part("size", b"0x0")], "size"),
-        ([Part("image", SQUARE, "a.png"), Part("n", b"two")], "n"),
-        ([Part("image", SQUARE, "a.png"), Part("quality", b"high")], "quality"),
-        ([Part("image", SQUARE, "a.png")] * 17, "image"),
-    ],
-)
+BAD_EDITS: list[tuple[list[Part], str]] = [
+    ([], "image"),
+    ([Part("image", b"notpng", "a.png")], "image"),
+    ([Part("image", SQUARE[:-20], "a.png")], "image"),
+    ([Part("image", SQUARE[:60] + b"\0" + SQUARE[61:], "a.png")], "image"),
+    ([Part("image", b"GIF89a" + b"\0" * 20, "a.gif")], "image"),
+    ([Part("image", png(64, 64, b"\1" * 64, channels=1), "grey.png")], "image"),
+    ([Part("image", jpeg(64, 64, channels=1), "grey.jpg")], "image"),
+    ([Part("image", SQUARE, "a.png"), Part("mask", b"x", "m.png")], "mask"),
+    ([Part("image", jpeg(8000, 64), "wide.jpg")], "size"),
+    ([Part("image", SQUARE, "a.png"), Part("size", b"0x0")], "size"),
+    ([Part("image", SQUARE, "a.png"), Part("n", b"two")], "n"),
+    ([Part("image", SQUARE, "a.png"), Part("quality", b"high")], "quality"),
+    ([Part("image", SQUARE, "a.png")] * 17, "image"),
+]
+
+
 async def test_bad_pictures_never_reach_the_gpu(
-    server: SdServer, engine: SdCppEngine, parts: list[Part], param: str
+    subtests: pytest.Subtests, server: SdServer, engine: SdCppEngine
 ) -> None:
     """The engine leaves out what it cannot read and draws something else, for 14 seconds."""
-    answer = await edit(engine, *parts)
+    for parts, param in BAD_EDITS:
+        with subtests.test(f"{parts!r:.60} {param!r:.60}"):
+            answer = await edit(engine, *parts)
 
-    assert answer.status == 400
-    assert answer.error["param"] == param
-    assert server.asked(JOBS) == []
+            assert answer.status == 400
+            assert answer.error["param"] == param
+            assert server.asked(JOBS) == []
 
 
 async def test_the_engines_refusals_have_openais_shape() -> None:

@@ -56,55 +56,56 @@ def test_lengths_are_exact_for_what_the_engine_reads() -> None:
     assert audio.sniff(b"\xff\xfb" + bytes(3998)).seconds == 2.0
 
 
-@pytest.mark.parametrize(
-    ("data", "name", "native"),
-    [
-        (wav(), "wav", True),
-        (wav(size=0), "wav", False),
-        (b"RF64" + bytes(99), "wav", False),
-        (flac(16_000, 1), "flac", True),
-        (flac(16_000, 0), "flac", False),
-        (ogg(b"\x01vorbis"), "ogg", True),
-        (ogg(b"OpusHead"), "ogg", False),
-        (ogg(b"\x7fFLAC"), "ogg", False),
-        (b"\xff\xfb\x90\x64", "mp3", True),
-        (b"ID3\x04\0\0\0\0\0\x05.....\xff\xfb\x90\x64", "mp3", True),
-        (b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + flac(1, 1), "flac", True),
-        (b"\xff\xf1\x60\x40", "aac", False),
-        (b"\0\0\0\x1cftypM4A ", "mp4", False),
-        (b"\x1a\x45\xdf\xa3", "webm", False),
-        (b"FORM\0\0\0\0AIFF", "aiff", False),
-        (b"#!AMR\n", "amr", False),
-        (b"\0\0\x01\xba", "mpeg", False),
-    ],
-)
-def test_the_kind_is_told_by_the_content(data: bytes, name: str, native: bool) -> None:
-    found = audio.sniff(data)
-    assert (found.name, found.native) == (name, native)
+BEGINNINGS: list[tuple[bytes, str, bool]] = [
+    (wav(), "wav", True),
+    (wav(size=0), "wav", False),
+    (b"RF64" + bytes(99), "wav", False),
+    (flac(16_000, 1), "flac", True),
+    (flac(16_000, 0), "flac", False),
+    (ogg(b"\x01vorbis"), "ogg", True),
+    (ogg(b"OpusHead"), "ogg", False),
+    (ogg(b"\x7fFLAC"), "ogg", False),
+    (b"\xff\xfb\x90\x64", "mp3", True),
+    (b"ID3\x04\0\0\0\0\0\x05.....\xff\xfb\x90\x64", "mp3", True),
+    (b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + flac(1, 1), "flac", True),
+    (b"\xff\xf1\x60\x40", "aac", False),
+    (b"\0\0\0\x1cftypM4A ", "mp4", False),
+    (b"\x1a\x45\xdf\xa3", "webm", False),
+    (b"FORM\0\0\0\0AIFF", "aiff", False),
+    (b"#!AMR\n", "amr", False),
+    (b"\0\0\x01\xba", "mpeg", False),
+]
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"x",
-        b"\xff",
-        b"hello, I am a sound",
-        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
-        b"ffconcat version 1.0\nfile /etc/passwd\n",
-        b"RIFF\0\0\0\0AVI LIST",
-        b"RIFF\0\0\0\0WAVE",
-        b"RIFF\0\0\0\0WAVEdata" + bytes(99),
-        b"RIFF\0\0\0\0WAVE" + b"x" * 99,
-        wav(rate=0),
-        wav(channels=0),
-        wav(bits=0),
-        b"ID3\x04\0\0\x7f\x7f\x7f\x7f",
-    ],
-)
-def test_what_is_no_audio_is_refused(data: bytes) -> None:
-    with pytest.raises(AudioError):
-        audio.sniff(data)
+def test_the_kind_is_told_by_the_content(subtests: pytest.Subtests) -> None:
+    for data, name, native in BEGINNINGS:
+        with subtests.test(f"{data!r:.60} {name!r:.60}"):
+            found = audio.sniff(data)
+            assert (found.name, found.native) == (name, native)
+
+
+NO_AUDIO: list[bytes] = [
+    b"",
+    b"x",
+    b"\xff",
+    b"hello, I am a sound",
+    b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+    b"ffconcat version 1.0\nfile /etc/passwd\n",
+    b"RIFF\0\0\0\0AVI LIST",
+    b"RIFF\0\0\0\0WAVE",
+    b"RIFF\0\0\0\0WAVEdata" + bytes(99),
+    b"RIFF\0\0\0\0WAVE" + b"x" * 99,
+    wav(rate=0),
+    wav(channels=0),
+    wav(bits=0),
+    b"ID3\x04\0\0\x7f\x7f\x7f\x7f",
+]
+
+
+def test_what_is_no_audio_is_refused(subtests: pytest.Subtests) -> None:
+    for data in NO_AUDIO:
+        with subtests.test(f"{data!r:.60}"), pytest.raises(AudioError):
+            audio.sniff(data)
 
 
 @pytest.mark.parametrize(

@@ -86,31 +86,30 @@ def test_the_engines_own_fields_pass() -> None:
     assert fields["token_timestamps"] == "true"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "own", "reached"),
-    [
-        ("no_timestamps", "true", "no_timestamps", "true"),
-        ("token_timestamps", "1", "token_timestamps", "true"),
-        ("suppress_non_speech", "true", "suppress_nst", "true"),
-        ("suppress_nst", "0", "suppress_nst", "false"),
-        ("carry_initial_prompt", "true", "carry_initial_prompt", "true"),
-        ("offset_t", "1500", "offset_t", "1500"),
-        ("offset_n", "7", "offset_n", "7"),
-        ("duration", "5000", "duration", "5000"),
-        ("max_context", "0", "max_context", "0"),
-        ("beam_size", "5", "beam_size", "5"),
-        ("audio_ctx", "768", "audio_ctx", "768"),
-        ("entropy_thold", "2.4", "entropy_thold", "2.400000"),
-        ("logprob_thold", "-1", "logprob_thold", "-1.000000"),
-        ("no_speech_thold", "0.6", "no_speech_thold", "0.600000"),
-        ("word_thold", "0.01", "word_thold", "0.010000"),
-        ("temperature_inc", "0.2", "temperature_inc", "0.200000"),
-    ],
-)
-def test_each_of_the_engines_own_fields_reaches_it(
-    name: str, value: str, own: str, reached: str
-) -> None:
-    assert sent(read(FILE, field(name, value)))[own] == reached
+OWN: list[tuple[str, str, str, str]] = [
+    ("no_timestamps", "true", "no_timestamps", "true"),
+    ("token_timestamps", "1", "token_timestamps", "true"),
+    ("suppress_non_speech", "true", "suppress_nst", "true"),
+    ("suppress_nst", "0", "suppress_nst", "false"),
+    ("carry_initial_prompt", "true", "carry_initial_prompt", "true"),
+    ("offset_t", "1500", "offset_t", "1500"),
+    ("offset_n", "7", "offset_n", "7"),
+    ("duration", "5000", "duration", "5000"),
+    ("max_context", "0", "max_context", "0"),
+    ("beam_size", "5", "beam_size", "5"),
+    ("audio_ctx", "768", "audio_ctx", "768"),
+    ("entropy_thold", "2.4", "entropy_thold", "2.400000"),
+    ("logprob_thold", "-1", "logprob_thold", "-1.000000"),
+    ("no_speech_thold", "0.6", "no_speech_thold", "0.600000"),
+    ("word_thold", "0.01", "word_thold", "0.010000"),
+    ("temperature_inc", "0.2", "temperature_inc", "0.200000"),
+]
+
+
+def test_each_of_the_engines_own_fields_reaches_it(subtests: pytest.Subtests) -> None:
+    for name, value, own, reached in OWN:
+        with subtests.test(f"{name!r:.60} {value!r:.60}"):
+            assert sent(read(FILE, field(name, value)))[own] == reached
 
 
 def test_probabilities_of_languages_are_wanted_where_they_are_told() -> None:
@@ -139,46 +138,47 @@ def test_a_name_of_the_command_line_is_told_as_the_server_has_it() -> None:
         assert repr(own) in refused(FILE, field(name, "5")).message
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("language", "xx"),
-        ("language", "en-US"),
-        ("prompt", b"\xff"),
-        ("prompt", "a\0b"),
-        ("response_format", "xml"),
-        ("response_format", "diarized_json"),
-        ("temperature", "warm"),
-        ("temperature", "nan"),
-        ("temperature", "inf"),
-        ("temperature", "1e999"),
-        ("temperature", "2"),
-        ("temperature", "-0.1"),
-        ("temperature", ""),
-        ("timestamp_granularities[]", "letter"),
-        ("stream", "maybe"),
-        ("best_of", "9"),
-        ("best_of", "0"),
-        ("best_of", "1.5"),
-        ("beam_size", "--1"),
-        ("beam_size", "-2"),
-        ("max_context", "-2"),
-        ("max_len", "-1"),
-        ("offset_n", "-1"),
-        ("no_timestamps", "x"),
-        ("no_context", "2"),
-        ("audio_ctx", "1501"),
-        ("offset_t", "9" * 30),
-        ("offset_t", "9" * 5000),
-        ("split_on_word", "x"),
-    ],
-)
-def test_a_wrong_value_is_refused_by_name(name: str, value: str | bytes) -> None:
-    for lenient in (False, True):
-        fault = refused(FILE, field(name, value), lenient=lenient)
-        assert fault.param == name
-        assert fault.message.startswith(f"Invalid value for {name!r}: ")
-        assert len(fault.message) < 200
+WRONG: list[tuple[str, str | bytes]] = [
+    ("language", "xx"),
+    ("language", "en-US"),
+    ("prompt", b"\xff"),
+    ("prompt", "a\0b"),
+    ("response_format", "xml"),
+    ("response_format", "diarized_json"),
+    ("temperature", "warm"),
+    ("temperature", "nan"),
+    ("temperature", "inf"),
+    ("temperature", "1e999"),
+    ("temperature", "2"),
+    ("temperature", "-0.1"),
+    ("temperature", ""),
+    ("timestamp_granularities[]", "letter"),
+    ("stream", "maybe"),
+    ("best_of", "9"),
+    ("best_of", "0"),
+    ("best_of", "1.5"),
+    ("beam_size", "--1"),
+    ("beam_size", "-2"),
+    ("max_context", "-2"),
+    ("max_len", "-1"),
+    ("offset_n", "-1"),
+    ("no_timestamps", "x"),
+    ("no_context", "2"),
+    ("audio_ctx", "1501"),
+    ("offset_t", "9" * 30),
+    ("offset_t", "9" * 5000),
+    ("split_on_word", "x"),
+]
+
+
+def test_a_wrong_value_is_refused_by_name(subtests: pytest.Subtests) -> None:
+    for name, value in WRONG:
+        with subtests.test(f"{name!r:.60} {value!r:.60}"):
+            for lenient in (False, True):
+                fault = refused(FILE, field(name, value), lenient=lenient)
+                assert fault.param == name
+                assert fault.message.startswith(f"Invalid value for {name!r}: ")
+                assert len(fault.message) < 200
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,11 @@ CASES: list[tuple[Expected, str, str, list[tuple[str, str]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("expected", "said", "text", "calls"), CASES)
-def test_what_is_a_call_and_what_is_text(
-    expected: Expected, said: str, text: str, calls: list[tuple[str, str]]
-) -> None:
-    assert read(expected, [said]) == (text, calls)
-    assert read(expected, list(said)) == (text, calls)
+def test_what_is_a_call_and_what_is_text(subtests: pytest.Subtests) -> None:
+    for expected, said, text, calls in CASES:
+        with subtests.test(f"{expected!r:.60} {said!r:.60}"):
+            assert read(expected, [said]) == (text, calls)
+            assert read(expected, list(said)) == (text, calls)
 
 
 PIECES = st.lists(
