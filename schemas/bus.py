@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from nats import micro
 from nats.aio.msg import Msg as Message
 
 from schemas import metrics, topology
-from schemas.client import DirectClient, Handler
+from schemas.client import BusError, BusFull, DirectClient, Handler
 from schemas.settings import Nats
 
 __all__ = [
@@ -49,14 +50,6 @@ _NOT_FOUND = 404
 """JetStream's code for whatever is not there; its err_code says what it is."""
 
 
-class BusError(Exception):
-    """The broker is away, or refused; the message says which."""
-
-
-class BusFull(BusError):
-    """The broker is away and the outbound buffer is full."""
-
-
 class BusDenied(BusError):
     """The login has no right to say or ask this: it is another role's."""
 
@@ -75,8 +68,12 @@ class NotFound(ApiError):
 class Bus:
     """One connection. `epoch` grows with each reconnection."""
 
+    connected = property(attrgetter("_nats.is_connected"), doc="Whether messages reach the broker.")
+
     def __init__(self, client: DirectClient, inbox: str) -> None:
         self._nats = client
+        self.post = client.post
+        """Publish without waiting. Raises BusFull, or BusError once the connection is closed."""
         self.inbox = inbox
         self.epoch = 0
         self.closed = asyncio.Event()
@@ -87,10 +84,6 @@ class Bus:
         self._asked = 0
         self.denied = ""
         """The subject that the broker last kept from this login, in small letters."""
-
-    @property
-    def connected(self) -> bool:
-        return bool(self._nats.is_connected)
 
     @property
     def client_id(self) -> int:
@@ -110,35 +103,6 @@ class Bus:
 
     def on_reconnect(self, call: Callable[[], None]) -> None:
         self._on_reconnect.append(call)
-
-    def post(
-        self,
-        subject: str,
-        payload: bytes = b"",
-        reply: str = "",
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        """Publish without waiting. Raises BusFull, or BusError once the connection is closed.
-
-        `Client.publish` is a coroutine that has no reason to suspend before the command is in the
-        outbound buffer; its one suspension, a forced flush of a full buffer, comes after that, and
-        the flusher has been told by then. So one step is enough, and a task per message is saved.
-        """
-        if len(payload) > self.max_payload:
-            raise BusError(f"{len(payload)} bytes are more than the broker takes")
-        try:
-            if self._nats.write(subject, reply, payload, headers):
-                return
-            step = self._nats.publish(subject, payload, reply, headers)
-            step.send(None)
-        except StopIteration:
-            return
-        except nats_errors.OutboundBufferLimitError:
-            metrics.BUS_DROPPED.labels("outbound").inc()
-            raise BusFull("the broker is away and the outbound buffer is full") from None
-        except (nats_errors.Error, ValueError) as fault:
-            raise BusError(str(fault)) from None
-        step.close()
 
     async def settle(self) -> None:
         """Wait until the socket has room: back-pressure for large answers."""

@@ -15,6 +15,8 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from schemas import metrics
+
 _HEAD = b"NATS/1.0\r\n"
 _PASSING = (
     *("authentication timeout", "maximum connections exceeded", "slow consumer"),
@@ -24,6 +26,14 @@ _PASSING = (
 process that stood still while it logged in has the first."""
 
 Handler = Callable[[Msg], None]
+
+
+class BusError(Exception):
+    """The broker is away, or refused; the message says which."""
+
+
+class BusFull(BusError):
+    """The broker is away and the outbound buffer is full."""
 
 
 class DirectClient(Client):
@@ -47,6 +57,35 @@ class DirectClient(Client):
             handler(self._build_message(sid, subject, reply, data, parsed))
         except Exception as fault:  # noqa: BLE001 - a bad message must not end the connection
             await self._error_cb(fault)
+
+    def post(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Publish without waiting. Raises BusFull, or BusError once the connection is closed.
+
+        `Client.publish` is a coroutine that has no reason to suspend before the command is in the
+        outbound buffer; its one suspension, a forced flush of a full buffer, comes after that, and
+        the flusher has been told by then. So one step is enough, and a task per message is saved.
+        """
+        if len(payload) > self.max_payload:
+            raise BusError(f"{len(payload)} bytes are more than the broker takes")
+        try:
+            if self.write(subject, reply, payload, headers):
+                return
+            step = self.publish(subject, payload, reply, headers)
+            step.send(None)
+        except StopIteration:
+            return
+        except nats_errors.OutboundBufferLimitError:
+            metrics.BUS_DROPPED.labels("outbound").inc()
+            raise BusFull("the broker is away and the outbound buffer is full") from None
+        except (nats_errors.Error, ValueError) as fault:
+            raise BusError(str(fault)) from None
+        step.close()
 
     def write(
         self, subject: str, reply: str, payload: bytes, headers: dict[str, str] | None

@@ -96,13 +96,17 @@ BY_PATH: Mapping[str, Endpoint] = {each.path: each for each in ENDPOINTS}
 BY_WORD: Mapping[str, Endpoint] = {each.word: each for each in ENDPOINTS}
 
 
+WORDS: Mapping[str, str] = {each.path: each.word for each in ENDPOINTS}
+"""By path."""
+APIS: Mapping[str, Api] = {each.path: each.api for each in ENDPOINTS}
+"""By path."""
+
+
 def word_of(path: str) -> str:
     """ "" if there is no such endpoint."""
-    found = BY_PATH.get(path)
-    return found.word if found else ""
+    return WORDS.get(path, "")
 
 
 def api_of(path: str) -> Api:
     """`PLAIN` if there is no such endpoint."""
-    found = BY_PATH.get(path)
-    return found.api if found else PLAIN
+    return APIS.get(path, PLAIN)

@@ -36,7 +36,7 @@ INPUT_OUTPUT = {
 }  # fmt: skip
 
 SENDING = {
-    "open_connection", "start_server", "create_connection", "create_server",
+    "open_connection", "start_server", "create_connection", "create_server", "post",
     *(name for name, found in vars(Bus).items() if callable(found) and name[0] != "_"),
 } - {"close", "flush"}  # fmt: skip
 """What opens a stream of bytes, and every method of the bus but those that files have, too."""

@@ -19,6 +19,8 @@ from tests.unit import fakes
 class FakeClient:
     """As much of the client as the bus uses. `direct`: the socket takes messages at once."""
 
+    post: Any = DirectClient.post
+
     def __init__(self) -> None:
         self.is_connected = True
         self.is_closed = False

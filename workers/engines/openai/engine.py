@@ -18,7 +18,7 @@ import orjson
 
 from schemas import settings
 from schemas.api import endpoints, media, sse
-from schemas.api.base import Api, Usage
+from schemas.api.base import PLAIN, Api, Usage
 from schemas.frames import End
 from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
@@ -122,7 +122,7 @@ class OpenAIEngine:
                 call = required(sink, body, self._served(job), job.endpoint)
             inner = call or sink
             if any(sign in body for sign in single_call.SIGNS):
-                inner = single_call.single(inner, body, endpoints.api_of(job.endpoint))
+                inner = single_call.single(inner, body, endpoints.APIS.get(job.endpoint, PLAIN))
             usage = await self._serve(job, body, ModelName(inner, job.asked))
             if call is not None:
                 call.close()
@@ -205,7 +205,9 @@ class OpenAIEngine:
         if not isinstance(request, dict):
             raise Refusal("The body must be a JSON object.")
         if LENIENT not in job.tags:
-            refuse_ignored(self.name, passed_over(model, endpoints.word_of(job.endpoint), request))
+            refuse_ignored(
+                self.name, passed_over(model, endpoints.WORDS.get(job.endpoint, ""), request)
+            )
         changes = self._changes(job, request)
         await self._guard(job, request)
         try:
@@ -219,7 +221,7 @@ class OpenAIEngine:
         if model is None:
             what = f"{self.name} does not serve the model {job.model!r} any more."
             raise Refusal(what, param="model", code="model_not_found", status=404)
-        feature = endpoints.word_of(job.endpoint)
+        feature = endpoints.WORDS.get(job.endpoint, "")
         if feature and feature not in model.features:
             what = f"The model {job.model!r} has no {job.endpoint} on the engine {self.name!r}."
             raise Refusal(what, param="model", code="unsupported_endpoint")
@@ -230,7 +232,7 @@ class OpenAIEngine:
         if not content_type.startswith(sse.CONTENT_TYPE):
             raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
         sink.start(200, content_type)
-        relay = Relay(self.name, endpoints.api_of(job.endpoint), sink)
+        relay = Relay(self.name, endpoints.APIS.get(job.endpoint, PLAIN), sink)
         await relay.run(response)
         return self._usage(relay)
 
@@ -247,7 +249,7 @@ class OpenAIEngine:
 
     async def _whole(self, job: Job, response: Response, sink: Sink) -> Usage | None:
         document = await read_whole(response, sink)
-        usage = _usage_of(document, endpoints.api_of(job.endpoint))
+        usage = _usage_of(document, endpoints.APIS.get(job.endpoint, PLAIN))
         sink.start(200, response.header("content-type", JSON))
         sink.data(document)
         await sink.settle()

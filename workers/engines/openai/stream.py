@@ -54,7 +54,7 @@ class Relay:
             raise EngineFault(f"{self._engine} sent {fault}", away=True) from None
         if (rest := self._splitter.rest()) and sse.is_whole(rest):
             self._pass(rest)
-        if not self._api.ended(self._splitter):
+        if not (self._splitter.finished or self._api.ended(self._splitter)):
             why = f"{self._engine} ended its stream before its end was said"
             raise EngineFault(why, away=True)
 
