@@ -24,13 +24,6 @@ from schemas.nodes import Ignored, ServedModel, names_at
 
 SERVER_TOOLS = "server_tools"
 """The feature of an engine that runs tools itself, such as a web search."""
-_OWN_TOOLS: Mapping[str, tuple[str | None, ...]] = {
-    "chat": ("function",),
-    "responses": ("function",),
-    "input_tokens": ("function",),
-    "messages": (None, "custom"),
-    "count_tokens": (None, "custom"),
-}
 _SERVERS: Mapping[str, str] = {
     "llamacpp": "llama-server",
     "embedded": "llama-server",
@@ -159,7 +152,7 @@ def _printable(text: str) -> str:
 
 def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:
     """A tool that only a server can run, or that only its own models know."""
-    own = _OWN_TOOLS.get(feature, ())
+    own = BY_WORD[feature].api.own_tools
     for index, tool in enumerate(request.get("tools") or ()):
         if tool.get("type") not in own:
             why = f"only functions can be offered, and this is of type {tool.get('type')!r}"

@@ -17,6 +17,7 @@ class Chat(Api):
     """See `schemas.api.base.Api`."""
 
     prompt = "messages"
+    own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
     asks_for_usage = True
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")

@@ -31,6 +31,7 @@ class Messages(Api):
 
     named = True
     prompt = "messages"
+    own_tools = (None, "custom")
     request_id_header = "request-id"
     streamed = texts_of("text", "partial_json", "thinking")
     written = streamed
