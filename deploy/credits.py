@@ -108,7 +108,7 @@ class Desk:
         found: list[dict[str, Any]] = []
         with contextlib.suppress(NoBooks):  # of workers there is something to tell all the same
             async with self._ledger() as ledger:
-                found = [asdict(usage) async for usage in ledger.usage(since=since)]
+                found = [asdict(each) async for each in ledger.purchases(since=since)]
         rows = summed([*found, *await self._served(since)], by)
         if as_json:
             return self._print_json(rows)

@@ -1,4 +1,4 @@
-"""One attempt at a job in the fallback, and the money that is held for it."""
+"""One attempt at a job in the fallback, and the money that is hold for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from fallback.cost import estimate
-from fallback.credits.ledger import Held
+from fallback.credits.ledger import Hold
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Task
 from schemas import multipart
@@ -53,11 +53,13 @@ class ProviderAttempt:
 
 
 @dataclass(slots=True)
-class Bill:
-    """A reservation, and the providers it covers. `running`: the call under way. `closed`: the
-    books have been told what became of it."""
+class Payment:
+    """What an attempt is paid from: the money that is held for it, and the providers for which that
+    is enough. `running`: the call under way. `closed`: the ledger has been told what became of
+    it."""
 
-    held: Held
+    attempt: ProviderAttempt
+    hold: Hold
     chosen: Chosen
     running: tuple[Choice, Task] | None = None
     closed: bool = False

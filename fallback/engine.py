@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from fallback.answer import PricedAnswer
-from fallback.attempt import Bill, Delivery, ProviderAttempt, request_of
+from fallback.attempt import Delivery, Payment, ProviderAttempt, request_of
 from fallback.breaker import Breaker
 from fallback.cost import pricing
 from fallback.credits.billing import Billing
@@ -117,13 +117,13 @@ class CloudEngine:
     async def run(self, job: Job, body: bytes, delivery: Delivery) -> End:
         """Raises EngineFault, or Withdrawn if another holder has the job."""
         attempt = self._attempt(job, body, delivery)
-        bill = await self._billing.reserve(attempt, self._choose(attempt))
+        payment = await self._billing.reserve(attempt, self._choose(attempt))
         try:
             await asyncio.shield(delivery.permitted)
-            return await self._ask_all(attempt, bill)
+            return await self._ask_all(payment)
         finally:
-            if not bill.closed:
-                self._billing.abandon(attempt, bill)
+            if not payment.closed:
+                self._billing.abandon(payment)
 
     def _attempt(self, job: Job, body: bytes, delivery: Delivery) -> ProviderAttempt:
         route = self._routes.of(job)
@@ -159,12 +159,12 @@ class CloudEngine:
             return f"{model} has no price for {', '.join(lacks)}"
         return pricing.worst_case(endpoint, attempt.request, len(attempt.body), price)
 
-    async def _ask_all(self, attempt: ProviderAttempt, bill: Bill) -> End:
+    async def _ask_all(self, payment: Payment) -> End:
         """One after the other, and again after a pause. Raises EngineFault."""
         faults: dict[str, str] = {}
-        left = list(bill.chosen.choices)
+        left, job = list(payment.chosen.choices), payment.attempt.job
         clock = asyncio.get_running_loop().time
-        until = clock() + min(PATIENCE, attempt.job.total_by / 1000 - time.time())
+        until = clock() + min(PATIENCE, job.total_by / 1000 - time.time())
         for turn in range(ROUNDS):
             for choice in self._free_first(left):
                 desk = self.desks[choice.provider]
@@ -173,7 +173,7 @@ class CloudEngine:
                         faults.setdefault(choice.provider, f"left alone: {desk.breaker.reason}")
                         continue
                     try:
-                        return await self._ask(attempt, bill, choice, desk)
+                        return await self._ask(payment, choice, desk)
                     except ProviderFault as fault:
                         desk.judge(fault, clock())
                         faults[choice.provider] = fault.message
@@ -186,7 +186,7 @@ class CloudEngine:
                 break
             await asyncio.sleep(again - clock())
         told = "; ".join(f"{name}: {why}" for name, why in faults.items())
-        raise _declined(attempt.job, f"no provider could answer: {told}")
+        raise _declined(job, f"no provider could answer: {told}")
 
     def _free_first(self, choices: Sequence[Choice]) -> list[Choice]:
         """In the order of the route, but those that have no place now last."""
@@ -197,23 +197,23 @@ class CloudEngine:
         soonest = min(self.desks[each.provider].breaker.ready_at(now) for each in choices)
         return max(soonest, now + _PAUSE * (turn + 1))
 
-    async def _ask(self, attempt: ProviderAttempt, bill: Bill, choice: Choice, desk: Desk) -> End:
+    async def _ask(self, payment: Payment, choice: Choice, desk: Desk) -> End:
         """Raises ProviderFault if another may still answer, EngineFault if not."""
-        billing = self._billing
-        limit = billing.money(bill.held.what.amount)
+        billing, attempt = self._billing, payment.attempt
+        limit = billing.money(payment.hold.what.amount)
         answer = PricedAnswer(attempt.delivery, attempt.job, choice.provider, limit)
         task = attempt.task(choice.model)
-        bill.running = choice, task
+        payment.running = choice, task
         desk.busy += 1
         try:
             spent = await desk.provider.call(task, answer)
         except ProviderFault as fault:
-            bill.running = None
+            payment.running = None
             if not answer.begun:
                 raise
             desk.judge(fault, asyncio.get_running_loop().time())
             spent = task.spent
-            await billing.charge(bill, billing.usage(attempt, bill, choice, spent), spent)
+            await billing.charge(payment, billing.purchase(payment, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
         except BaseException:  # cancelled, or a fault of ours: it must not count as under way
@@ -222,9 +222,9 @@ class CloudEngine:
         finally:
             desk.busy -= 1
         desk.breaker.succeeded()
-        usage = billing.usage(attempt, bill, choice, spent)
-        answer.offer(billing.money(usage.cost))
-        charged = await billing.charge(bill, usage, spent)
+        purchase = billing.purchase(payment, choice, spent)
+        answer.offer(billing.money(purchase.cost))
+        charged = await billing.charge(payment, purchase, spent)
         answer.seal(billing.money(charged))
         metrics.CHARGED.labels(choice.provider).inc(charged)
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)

@@ -31,7 +31,8 @@ from pydantic import BaseModel, ConfigDict
 
 from fallback.cost import estimate
 from fallback.cost.estimate import OUTPUT_TOKENS, output_limit
-from fallback.credits.entries import MICRO, Usage
+from fallback.cost.spent import Spent
+from fallback.credits.entries import MICRO
 from schemas.api.endpoints import word_of
 from schemas.settings import Money, Price, Provider, Route
 
@@ -183,7 +184,7 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     if word in ("images", "edits"):
         return _pictures(word, request, price)
     if word == "speech":
-        said = Usage(*_NOBODY, characters=len(str(request.get("input", ""))))
+        said = Spent(characters=len(str(request.get("input", ""))))
     elif word in ("transcriptions", "translations"):
         return _recording(request, body_size, price)
     else:
@@ -191,7 +192,7 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     return cost(said, price)
 
 
-def _talk(word: str, request: Mapping[str, Any], price: Price) -> Usage:
+def _talk(word: str, request: Mapping[str, Any], price: Price) -> Spent:
     beside, written = 0, 0
     if _NEEDED[word] == _TEXT:
         beside = estimate.template_tokens(request)
@@ -200,7 +201,7 @@ def _talk(word: str, request: Mapping[str, Any], price: Price) -> Usage:
     if word == "completions":
         written *= estimate.prompts(request)
     read = estimate.prompt_tokens(request, _image_tokens(price), beside)
-    return Usage(*_NOBODY, prompt=read, completion=written)
+    return Spent(prompt=read, completion=written)
 
 
 def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
@@ -210,9 +211,7 @@ def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
     text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
     heard = length * estimate.AUDIO_TOKENS
     written = estimate.SPOKEN_LIMIT + length * estimate.SPOKEN_TOKENS
-    told = Usage(
-        *_NOBODY, prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length
-    )
+    told = Spent(prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length)
     untold = replace(told, prompt=0, completion=0)
     return max(cost(told, price), cost(untold, price))
 
@@ -223,31 +222,28 @@ def _pictures(word: str, request: Mapping[str, Any], price: Price) -> int:
         given = estimate.pictures_given(request) if word == "edits" else 0
         text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
         read = estimate.prompt_tokens(text, 0) + given * _image_tokens(price)
-    asked = f"{request.get('quality') or ''}/{request.get('size') or ''}"
+    quality, size = (str(request.get(name) or "") for name in ("quality", "size"))
     count = estimate.copies(request)
-    most = cost(Usage(*_NOBODY, prompt=read, images=count, picture=asked), price)
+    most = cost(Spent(prompt=read, images=count, quality=quality, size=size), price)
     drafts = count * estimate.drafts(request) * estimate.DRAFT_TOKENS
-    return most + cost(Usage(*_NOBODY, completion=drafts), price)
+    return most + cost(Spent(completion=drafts), price)
 
 
-_NOBODY = ("",) * 7
-
-
-def cost(usage: Usage, price: Price) -> int:
+def cost(spent: Spent, price: Price) -> int:
     """Micro-units of what was used, rounded up; what has no price costs nothing. A recording is
     paid by tokens, where they are told and have a price; pictures by tokens or by the piece,
     whichever is more: those that were streamed unfinished are told in tokens alone."""
-    read, cached, written = _rates(price, usage.prompt)
-    hits = min(usage.cached, usage.prompt)
+    read, cached, written = _rates(price, spent.prompt)
+    hits = min(spent.cached, spent.prompt)
     # A million tokens cost the price, so a token costs a millionth of it: all in millionths of a
     # micro-unit, as whole numbers.
-    total = (usage.prompt - hits) * read + hits * cached - (-usage.stored * read // 4)
-    if usage.characters:
-        total += usage.characters * _exact(price.characters)
-    drawn = usage.images * MICRO * _picture(price, usage.picture) if usage.images else 0
-    total += max(usage.completion * written, drawn)
-    if usage.seconds and not (usage.prompt and price.output is not None):
-        total += math.ceil(Fraction(usage.seconds) * MICRO * _exact(price.minute) / 60)
+    total = (spent.prompt - hits) * read + hits * cached - (-spent.stored * read // 4)
+    if spent.characters:
+        total += spent.characters * _exact(price.characters)
+    drawn = spent.images * MICRO * _picture(price, spent.picture) if spent.images else 0
+    total += max(spent.completion * written, drawn)
+    if spent.seconds and not (spent.prompt and price.output is not None):
+        total += math.ceil(Fraction(spent.seconds) * MICRO * _exact(price.minute) / 60)
     return -(-total // MICRO)
 
 

@@ -51,6 +51,6 @@ async def _answer(ledger: Ledger, asked: dict[str, Any]) -> Any:
             entries = ledger.history(account, since=float(asked.get("since", 0)), limit=limit)
             return [asdict(entry) async for entry in entries]
         case "usage":
-            found = ledger.usage(since=float(asked.get("since", 0)), account=account)
+            found = ledger.purchases(since=float(asked.get("since", 0)), account=account)
             return summed([asdict(each) async for each in found], asked.get("by") or ["model"])
     raise ValueError(f"no such operation: {asked['op']!r}")

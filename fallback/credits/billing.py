@@ -6,24 +6,23 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from fallback.attempt import Bill, ProviderAttempt
+from fallback.attempt import Payment, ProviderAttempt
 from fallback.cost import pricing
+from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.ledger import (
-    Held,
+    Hold,
     Insufficient,
     Ledger,
     LedgerError,
+    Purchase,
     Reservation,
     Superseded,
-    Usage,
 )
 from fallback.policy import Choice, Chosen, money
-from fallback.providers.base import NOTHING, Spent
 from schemas import subjects
 from schemas.settings import Price
 from workers.attempt import Reason, Withdrawn
@@ -52,12 +51,12 @@ class Billing:
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
 
-    async def reserve(self, attempt: ProviderAttempt, chosen: Chosen) -> Bill:
+    async def reserve(self, attempt: ProviderAttempt, chosen: Chosen) -> Payment:
         """The dearest of the cases that the account can pay. Raises EngineFault, Withdrawn."""
         affordable = chosen
         while True:
             try:
-                return Bill(await self._take(attempt, affordable.dearest), affordable)
+                return Payment(attempt, await self._take(attempt, affordable.dearest), affordable)
             except Insufficient as fault:
                 # What is needed may be for several jobs.
                 each = fault.available * affordable.dearest // fault.needed
@@ -71,7 +70,7 @@ class Billing:
                 why = f"credits cannot be reserved now: {fault}"
                 raise EngineFault(why, code="provider_failed") from None
 
-    async def _take(self, attempt: ProviderAttempt, amount: int) -> Held:
+    async def _take(self, attempt: ProviderAttempt, amount: int) -> Hold:
         """Cancelled, it is given back as soon as it stands: it would bind credits until a sweep."""
         taking = asyncio.create_task(self._ledger.reserve(self._reservation(attempt, amount)))
         try:
@@ -80,7 +79,7 @@ class Billing:
             self._later(self._give_back(attempt, taking))
             raise
 
-    async def _give_back(self, attempt: ProviderAttempt, taking: asyncio.Task[Held]) -> None:
+    async def _give_back(self, attempt: ProviderAttempt, taking: asyncio.Task[Hold]) -> None:
         with contextlib.suppress(LedgerError):  # the sweep finds it, or there is nothing to find
             await self._ledger.release(await taking, str(attempt.delivery.stopped or "cancelled"))
 
@@ -103,69 +102,63 @@ class Billing:
         waits = attempt.route.unpaid == "wait" and attempt.job.lane != subjects.CLOUD
         return EngineFault(why, code="insufficient_credits", retryable=waits)
 
-    def usage(self, attempt: ProviderAttempt, bill: Bill, choice: Choice, spent: Spent) -> Usage:
+    def purchase(self, payment: Payment, choice: Choice, spent: Spent) -> Purchase:
         """What a call used, with its cost, which is never more than was reserved."""
-        usage = _usage(attempt, choice, spent)
-        price = self._price(choice)
+        job, price = payment.attempt.job, self._price(choice)
         assert price is not None, "what has no price is not chosen"
-        cost = 0 if bill.held.paid else pricing.cost(usage, price)
-        return replace(usage, cost=min(cost, bill.held.what.amount))
+        cost = 0 if payment.hold.paid else pricing.cost(spent, price)
+        return Purchase(
+            account=job.account,
+            key=job.key,
+            job=job.id,
+            model=job.asked,
+            provider=choice.provider,
+            provider_model=choice.model,
+            endpoint=job.endpoint,
+            prompt=spent.prompt,
+            completion=spent.completion,
+            cached=spent.cached,
+            stored=spent.stored,
+            images=spent.images,
+            picture=spent.picture,
+            seconds=spent.seconds,
+            characters=spent.characters,
+            cost=min(cost, payment.hold.what.amount),
+            started_ms=round(payment.attempt.began * 1000),
+            ended_ms=round(time.time() * 1000),
+            streamed=job.stream,
+        )
 
-    async def charge(self, bill: Bill, usage: Usage, spent: Spent) -> int:
+    async def charge(self, payment: Payment, purchase: Purchase, spent: Spent) -> int:
         """Close the books of a call; returns what was taken for it (micro-units)."""
-        bill.closed = True
+        payment.closed = True
         try:
             if spent == NOTHING:
-                await self._ledger.release(bill.held, "refused")
+                await self._ledger.release(payment.hold, "refused")
                 return 0
-            return usage.cost if await self._ledger.settle(bill.held, usage.cost, usage) else 0
+            return purchase.cost if await self._ledger.settle(payment.hold, purchase) else 0
         except LedgerError as fault:  # the ledger goes on trying
-            log.error("billing.not_settled", job=usage.job, cost=usage.cost, error=str(fault))
-            return usage.cost
+            log.error("billing.not_settled", job=purchase.job, cost=purchase.cost, error=str(fault))
+            return purchase.cost
 
-    def abandon(self, attempt: ProviderAttempt, bill: Bill) -> None:
+    def abandon(self, payment: Payment) -> None:
         """The attempt ended early: what its call has used is charged if the client left or another
         was faster, and all is given back if another holder has the job."""
-        bill.closed = True
-        self._later(self._close_early(attempt, bill))
+        payment.closed = True
+        self._later(self._close_early(payment))
 
-    async def _close_early(self, attempt: ProviderAttempt, bill: Bill) -> None:
-        stopped, running = attempt.delivery.stopped, bill.running
+    async def _close_early(self, payment: Payment) -> None:
+        stopped, running = payment.attempt.delivery.stopped, payment.running
         deserted = isinstance(stopped, Withdrawn) and stopped.reason.deserted
-        if deserted and running is not None and running[1].spent != NOTHING:
-            spent = running[1].spent
-            await self.charge(bill, self.usage(attempt, bill, running[0], spent), spent)
+        if deserted and running is not None and (spent := running[1].spent) != NOTHING:
+            await self.charge(payment, self.purchase(payment, running[0], spent), spent)
             return
         try:
-            await self._ledger.release(bill.held, str(stopped or "failed"))
+            await self._ledger.release(payment.hold, str(stopped or "failed"))
         except LedgerError as fault:  # the ledger goes on trying
-            log.error("billing.not_released", job=attempt.job.id, error=str(fault))
+            log.error("billing.not_released", job=payment.attempt.job.id, error=str(fault))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-
-def _usage(attempt: ProviderAttempt, choice: Choice, spent: Spent) -> Usage:
-    job = attempt.job
-    return Usage(
-        account=job.account,
-        key=job.key,
-        job=job.id,
-        model=job.asked,
-        provider=choice.provider,
-        provider_model=choice.model,
-        endpoint=job.endpoint,
-        prompt=spent.prompt,
-        completion=spent.completion,
-        cached=spent.cached,
-        stored=spent.stored,
-        images=spent.images,
-        picture=f"{spent.quality}/{spent.size}" if spent.images else "",
-        seconds=spent.seconds,
-        characters=spent.characters,
-        started_ms=round(attempt.began * 1000),
-        ended_ms=round(time.time() * 1000),
-        streamed=job.stream,
-    )

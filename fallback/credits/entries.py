@@ -24,7 +24,7 @@ ID = "Nats-Msg-Id"
 MICRO = 1_000_000
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     GRANT = "grant"
     RESERVE = "reserve"
     CHARGE = "charge"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Purchase:
     """What a provider was used for, and what it cost (micro-units). `prompt` includes `cached`;
     `stored`: quarters of a token that are paid beside it, for writing it to a cache;
     `seconds`: of sound; `picture`: ``quality/size``, as the provider says or as was asked."""
@@ -99,7 +99,7 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Hold:
     """A reservation that stands. `paid`: an earlier holder was charged for this job already: serve
     it and charge nothing; then nothing is reserved, and `seq` is 0. `since`: monotonic and Unix
     seconds."""
@@ -126,7 +126,7 @@ class Entry:
     `note`: a grant's, or why a reservation was released."""
 
     account: str
-    kind: Kind
+    kind: EntryKind
     change: int
     balance: int
     seq: int
@@ -137,7 +137,7 @@ class Entry:
     holder: str = ""
     amount: int = 0
     note: str = ""
-    usage: Usage | None = None
+    usage: Purchase | None = None
 
     @property
     def name(self) -> Name:
@@ -145,23 +145,23 @@ class Entry:
 
 
 def headers(
-    kind: Kind, change: int, id: str, usage: Usage | None = None, **about: str | int
+    kind: EntryKind, change: int, id: str, purchase: Purchase | None = None, **about: str | int
 ) -> dict[str, str]:
     """Those of an entry; `about` holds fields of `Entry`."""
     said: dict[str, Any] = {"kind": kind, **about}
-    if usage is not None:
-        said["usage"] = asdict(usage)
+    if purchase is not None:
+        said["usage"] = asdict(purchase)
     # ASCII without line breaks, whatever the texts hold: nothing else fits into a header.
     text = json.dumps(said, separators=(",", ":"))
     return {INCREMENT: f"{change:+d}", ID: id, HEADER: text}
 
 
 _ABOUT = ("job", "turn", "take", "holder", "amount", "note")
-_USAGE = frozenset(field.name for field in fields(Usage))
+_BOUGHT = frozenset(field.name for field in fields(Purchase))
 
 
 def parse(message: Message) -> Entry:
-    """The entry that a consumer of the stream delivered; one that is not ours is `Kind.OTHER`.
+    """The entry that a consumer of the stream delivered; one that is not ours is `EntryKind.OTHER`.
 
     Raises ValueError if it is no entry of a counter at all.
     """
@@ -178,10 +178,10 @@ def parse(message: Message) -> Entry:
 def _entry(text: str, account: str, change: int, balance: int, seq: int, at: float) -> Entry:
     try:
         said: Mapping[str, Any] = orjson.loads(text)
-        kind = Kind(said["kind"])
-        usage = said.get("usage")
+        kind = EntryKind(said["kind"])
         about = {name: said[name] for name in _ABOUT if name in said}
-        spent = Usage(**{k: v for k, v in usage.items() if k in _USAGE}) if usage else None
-        return Entry(account, kind, change, balance, seq, at, usage=spent, **about)
+        usage = said.get("usage")
+        bought = Purchase(**{k: v for k, v in usage.items() if k in _BOUGHT}) if usage else None
+        return Entry(account, kind, change, balance, seq, at, usage=bought, **about)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Entry(account, Kind.OTHER, change, balance, seq, at)
+        return Entry(account, EntryKind.OTHER, change, balance, seq, at)

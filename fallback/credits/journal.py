@@ -1,4 +1,4 @@
-"""The books at the broker: writes entries, follows them into a view, and waits for it."""
+"""The books at the broker: writes entries, follows them into a state, and waits for it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import orjson
 import structlog
 
 from fallback.credits import entries
-from fallback.credits.entries import Entry, Kind, Usage
-from fallback.credits.state import View
+from fallback.credits.entries import Entry, EntryKind, Purchase
+from fallback.credits.state import LedgerState
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
 from schemas.jetstream import reading, streams
@@ -30,7 +30,7 @@ WINDOW = topology.CREDITS_WINDOW
 SKEW = 300.0
 """Seconds that the clocks of ingress, fallback and broker may differ where one is compared."""
 PATIENCE = 10.0
-"""Seconds for what is in the stream to reach the view."""
+"""Seconds for what is in the stream to reach the state."""
 READ_PATIENCE = 3.0
 """Seconds for the broker to say what an account holds, reconnections included."""
 T = TypeVar("T")
@@ -73,11 +73,11 @@ class Last(NamedTuple):
     balance: int = 0
 
 
-class Books:
-    """`view` is whole from `horizon` (Unix seconds, by the broker) on."""
+class Journal:
+    """`state` is whole from `horizon` (Unix seconds, by the broker) on."""
 
     def __init__(self, bus: Bus, replicas: int, clock: Callable[[], float]) -> None:
-        self.view = View()
+        self.state = LedgerState()
         self.horizon = 0.0
         self._bus = bus
         self._replicas = replicas
@@ -95,7 +95,7 @@ class Books:
         last = int(info["state"]["last_seq"])
         self.horizon = seconds(info["ts"]) - WINDOW
         if not await self._follower.open(self.horizon, last):
-            self.view.seq = last
+            self.state.seq = last
         try:
             await self.reached(last)
         except LedgerError as fault:
@@ -111,11 +111,11 @@ class Books:
     async def put(
         self,
         account: str,
-        kind: Kind,
+        kind: EntryKind,
         change: int,
         id: str,
         patience: float,
-        usage: Usage | None = None,
+        purchase: Purchase | None = None,
         **about: str | int,
     ) -> Stored:
         """Write an entry; try until `patience` seconds are over, as its id makes it count once.
@@ -123,7 +123,7 @@ class Books:
         Raises LedgerError; then it may have been written, or may yet be.
         """
         subject = subjects.credits(account)
-        headers = entries.headers(kind, change, id, usage, **about)
+        headers = entries.headers(kind, change, id, purchase, **about)
 
         def write(timeout: float) -> Awaitable[dict[str, Any]]:
             return self._bus.store(subject, headers, timeout=timeout)
@@ -170,12 +170,12 @@ class Books:
         id = f"grant:{id or secrets.token_hex(16)}"
         if amount < 0 and (have := (await self.last(account)).balance) + amount < 0:
             raise Insufficient(-amount, have)
-        stored = await self.put(account, Kind.GRANT, amount, id, PATIENCE, note=note)
+        stored = await self.put(account, EntryKind.GRANT, amount, id, PATIENCE, note=note)
         if stored.balance is None:
             return (await self.last(account)).balance
         if amount < 0 and stored.balance < 0:  # spent meanwhile
             back = await self.put(
-                account, Kind.GRANT, -amount, f"{id}:undo", PATIENCE, note="not covered"
+                account, EntryKind.GRANT, -amount, f"{id}:undo", PATIENCE, note="not covered"
             )
             raise Insufficient(-amount, back.balance or 0)
         return stored.balance
@@ -199,25 +199,25 @@ class Books:
         return sorted(map(subjects.account_of, found))
 
     async def recall(self, account: str, job: str, since: float) -> None:
-        """Take into the view what the books say of a job that came before its horizon."""
-        past = View()
+        """Take into the state what the books say of a job that came before its horizon."""
+        past = LedgerState()
         async for entry in self.history(account, since, 0):
             if entry.job == job:
                 past.apply(entry)
-        self.view.adopt(past)
+        self.state.adopt(past)
 
     async def fresh(self) -> None:
-        """Wait until the view holds all that was written before this call."""
+        """Wait until the state holds all that was written before this call."""
         with _readable():
             info = await streams.info(self._bus, _STREAM)
         await self.reached(int(info["state"]["last_seq"]))
 
     async def settled(self, stored: Stored) -> None:
-        """Wait until the view holds the entry that `stored` names."""
+        """Wait until the state holds the entry that `stored` names."""
         await (self.reached(stored.seq) if stored.seq else self.fresh())
 
     async def reached(self, seq: int, within: float = PATIENCE) -> None:
-        if self.view.seq >= seq:
+        if self.state.seq >= seq:
             return
         news = asyncio.get_running_loop().create_future()
         self._waits += 1
@@ -231,7 +231,7 @@ class Books:
     async def news(self, within: float) -> None:
         """Wait for the next entry, for a moment."""
         with contextlib.suppress(LedgerError):
-            await self.reached(self.view.seq + 1, within)
+            await self.reached(self.state.seq + 1, within)
 
     async def whole(self) -> None:
         """Wait until what was left open before the window is known, too."""
@@ -240,7 +240,7 @@ class Books:
 
     def _read(self, message: Message) -> None:
         entry = entries.parse(message)
-        self.view.apply(entry)
+        self.state.apply(entry)
         self._know(entry.account, Last(entry.seq, entry.balance))
         while self._waiting and self._waiting[0][0] <= entry.seq:
             news = heapq.heappop(self._waiting)[2]
@@ -248,12 +248,12 @@ class Books:
                 news.set_result(None)
         if not entry.seq % _FORGET_EACH and self._older is not None and self._older.done():
             limit = entry.at - WINDOW
-            self.view.forget(limit)
+            self.state.forget(limit)
             self.horizon = max(self.horizon, limit)
 
     async def _read_older(self, last: int) -> None:
         """Find what was left open before the window, up to the sequence `last`."""
-        older = View()
+        older = LedgerState()
         while last > 0:
             try:
                 async with aclosing(_entries(self._bus, after=older.seq)) as found:
@@ -268,7 +268,7 @@ class Books:
                 log.warning("ledger.older_unread", error=str(fault))
                 await asyncio.sleep(reading.PAUSE)
         older.forget(math.inf)
-        self.view.adopt(older)
+        self.state.adopt(older)
 
 
 async def _entries(

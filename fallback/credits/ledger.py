@@ -26,14 +26,14 @@ from dataclasses import asdict, replace
 
 import structlog
 
-from fallback.credits.entries import Balance, Entry, Held, Kind, Name, Reservation, Usage
-from fallback.credits.journal import SKEW, Books, Insufficient, Last, LedgerError, Superseded
-from fallback.credits.state import Claim
+from fallback.credits.entries import Balance, Entry, EntryKind, Hold, Name, Purchase, Reservation
+from fallback.credits.journal import SKEW, Insufficient, Journal, Last, LedgerError, Superseded
+from fallback.credits.state import Booking
 from schemas.bus import Bus
 
 __all__ = [
-    "Balance", "Entry", "Held", "Insufficient", "Ledger", "LedgerError", "Reservation",
-    "Superseded", "Usage",
+    "Balance", "Entry", "Hold", "Insufficient", "Ledger", "LedgerError", "Purchase", "Reservation",
+    "Superseded",
 ]  # fmt: skip
 
 log = structlog.get_logger("ledger")
@@ -64,25 +64,25 @@ class Ledger:
         alive: Callable[[str], bool] = lambda holder: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._books = Books(bus, replicas, clock)
+        self._journal = Journal(bus, replicas, clock)
         self._alive = alive
         self._clock = clock
         self._own: dict[Name, str] = {}
-        self._owed: dict[Name, tuple[Held, Usage | None, str]] = {}
+        self._owed: dict[Name, tuple[Hold, Purchase | None, str]] = {}
         self._holders: set[str] = set()
 
     async def open(self) -> None:
         """Make the stream if it is missing, read what is recent, and follow. Raises BusError."""
-        await self._books.open()
+        await self._journal.open()
 
     async def close(self) -> None:
         """Try once more what the broker did not take, then stop following."""
         with contextlib.suppress(LedgerError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._repay()
-        await self._books.close()
+        await self._journal.close()
 
-    async def reserve(self, what: Reservation) -> Held:
+    async def reserve(self, what: Reservation) -> Hold:
         """Take the worst case out of the account: for a job that may go to several providers, the
         dearest. A turn may have one that stands at a time. Raises Insufficient, Superseded."""
         if what.amount < 0:
@@ -90,79 +90,78 @@ class Ledger:
         self._holders.add(what.holder)
         if not what.first and await self._paid_before(what):
             return _already(what)
-        used = self._books.view.takes(what.job, what.turn)
+        used = self._journal.state.takes(what.job, what.turn)
         for take in range(used, used + TAKES):
             name = Name(what.job, what.turn, take)
             self._own[name] = what.holder
             try:
-                held = await self._take(what, name)
+                hold = await self._take(what, name)
             except BaseException:
                 self._own.pop(name, None)  # whatever was written is swept
                 raise
-            if held is not None:
-                return held
+            if hold is not None:
+                return hold
             self._own.pop(name, None)
-        raise Insufficient(what.amount, (await self._books.last(what.account)).balance)
+        raise Insufficient(what.amount, (await self._journal.last(what.account)).balance)
 
-    async def settle(self, held: Held, cost: int, usage: Usage) -> bool:
-        """Charge `cost` and give back the rest. Returns whether this charged: not if another holder
-        has, or may. A cost beyond the reservation is charged up to it, never more.
+    async def settle(self, hold: Hold, purchase: Purchase) -> bool:
+        """Charge its cost and give back the rest. Returns whether this charged: not if another
+        holder has, or may. A cost beyond the reservation is charged up to it, never more.
 
         Where the broker is away longer than it is waited for, LedgerError is raised, and the charge
         is tried again by each `sweep`, for as long as this process lives.
         """
-        if held.paid:
+        if hold.paid:
             return False
-        if cost > held.what.amount:
-            log.warning("ledger.cost_above_reservation", job=held.what.job, cost=cost,
-                        reserved=held.what.amount)  # fmt: skip
-        cost = max(0, min(cost, held.what.amount))
-        return await self._close(held, replace(usage, cost=cost), "")
+        cost, most = purchase.cost, hold.what.amount
+        if cost > most:
+            log.warning("ledger.cost_above_reservation", job=purchase.job, cost=cost, reserved=most)
+        return await self._close(hold, replace(purchase, cost=max(0, min(cost, most))), "")
 
-    async def release(self, held: Held, why: str) -> None:
+    async def release(self, hold: Hold, why: str) -> None:
         """Give all of it back."""
-        if not held.paid:
-            await self._close(held, None, why)
+        if not hold.paid:
+            await self._close(hold, None, why)
 
     async def sweep(self) -> int:
         """Release what holders that died have left open, and repeat what the broker did not take.
         Returns how many were released."""
         await self._repay()
-        await self._books.fresh()
+        await self._journal.fresh()
         count = 0
-        for claim in self._books.view.open():
-            if self._abandoned(claim) and await self._let_go(claim, "swept"):
-                log.info("ledger.swept", job=claim.name.job, holder=claim.holder,
-                         amount=claim.amount)  # fmt: skip
+        for booking in self._journal.state.open():
+            if self._abandoned(booking) and await self._let_go(booking, "swept"):
+                log.info("ledger.swept", job=booking.name.job, holder=booking.holder,
+                         amount=booking.amount)  # fmt: skip
                 count += 1
         return count
 
     async def balance(self, account: str) -> Balance:
-        found = await self._books.last(account)
-        await self._books.reached(found.seq)
-        return Balance(max(0, found.balance), self._books.view.reserved(account))
+        found = await self._journal.last(account)
+        await self._journal.reached(found.seq)
+        return Balance(max(0, found.balance), self._journal.state.reserved(account))
 
     async def balances(self) -> dict[str, Balance]:
         """Of everybody, with the reservations of long ago: it waits until those are read."""
-        await self._books.whole()
-        return {account: await self.balance(account) for account in await self._books.accounts()}
+        await self._journal.whole()
+        return {account: await self.balance(account) for account in await self._journal.accounts()}
 
     async def grant(self, account: str, amount: int, note: str = "", id: str = "") -> int:
         """Add credits, or take some back (`amount` < 0), never below zero; returns the balance.
         A repeated `id` counts once. Raises Insufficient."""
-        return await self._books.grant(account, amount, note, id)
+        return await self._journal.grant(account, amount, note, id)
 
     async def history(
         self, account: str, *, since: float = 0.0, limit: int = 0
     ) -> AsyncIterator[Entry]:
         """Entries of an account, newest last; with a `limit`, the newest so many."""
-        async for entry in self._books.history(account, since, limit):
+        async for entry in self._journal.history(account, since, limit):
             yield entry
 
-    async def usage(self, *, since: float = 0.0, account: str = "") -> AsyncIterator[Usage]:
+    async def purchases(self, *, since: float = 0.0, account: str = "") -> AsyncIterator[Purchase]:
         """What was charged `since` (Unix seconds), for `account` or for all, oldest first."""
-        async for entry in self._books.history(account, since, 0):
-            if entry.kind is Kind.CHARGE and entry.usage is not None:
+        async for entry in self._journal.history(account, since, 0):
+            if entry.kind is EntryKind.CHARGE and entry.usage is not None:
                 yield entry.usage
 
     async def _paid_before(self, what: Reservation) -> bool:
@@ -171,50 +170,50 @@ class Ledger:
         Looked at before anything is reserved, too: a job that was paid with the last of an
         account's credits needs no more of them.
         """
-        found = await self._books.last(what.account)
-        await self._books.reached(found.seq)
-        if what.arrived and what.arrived / 1000 < self._books.horizon + SKEW:
-            await self._books.recall(what.account, what.job, what.arrived / 1000 - SKEW)
+        found = await self._journal.last(what.account)
+        await self._journal.reached(found.seq)
+        if what.arrived and what.arrived / 1000 < self._journal.horizon + SKEW:
+            await self._journal.recall(what.account, what.job, what.arrived / 1000 - SKEW)
         return await self._oust(Name(what.job, what.turn))
 
     async def _oust(self, name: Name) -> bool:
         """Release what earlier holders of the job have open, unless it is paid: returns whether.
         Raises Superseded."""
-        view = self._books.view
-        for claim in view.below(name):
-            await self._let_go(claim, "superseded")
-        if view.paid(name.job):
+        state = self._journal.state
+        for booking in state.below(name):
+            await self._let_go(booking, "superseded")
+        if state.paid(name.job):
             return True
-        if view.outranked(name):
+        if state.outranked(name):
             raise Superseded(f"a later holder has the job {name.job}")
         return False
 
-    async def _take(self, what: Reservation, name: Name) -> Held | None:
+    async def _take(self, what: Reservation, name: Name) -> Hold | None:
         """One try. None: others overdrew the account for a moment. Raises Insufficient."""
         if len(what.together) > 1:
             await self._all_covered(what)
-        if not await self._books.covers(what.account, what.amount):
-            await self._books.news(RECOVERY)
+        if not await self._journal.covers(what.account, what.amount):
+            await self._journal.news(RECOVERY)
             return None
         since = time.monotonic(), self._clock()
         opened = await self._open(what, name)
         if opened is None:
             return None
-        held = Held(what, name, opened.seq, since)
+        hold = Hold(what, name, opened.seq, since)
         if opened.balance < 0:
-            await self.release(held, "overdrawn")
-            await self._books.news(RECOVERY)
+            await self.release(hold, "overdrawn")
+            await self._journal.news(RECOVERY)
             return None
-        if what.first and not self._books.view.knows(what.job):
-            return held
-        return await self._sole(held)
+        if what.first and not self._journal.state.knows(what.job):
+            return hold
+        return await self._sole(hold)
 
     async def _all_covered(self, what: Reservation) -> None:
         """Whether there is enough for those jobs of the request, too, that nothing was reserved for
         yet: none of them is paid for where not all can be. Raises Insufficient."""
-        found = await self._books.last(what.account)
-        await self._books.reached(found.seq)
-        knows = self._books.view.knows
+        found = await self._journal.last(what.account)
+        await self._journal.reached(found.seq)
+        knows = self._journal.state.knows
         needed = what.amount * sum(job == what.job or not knows(job) for job in what.together)
         if 0 <= found.balance < needed:
             raise Insufficient(needed, found.balance)
@@ -222,91 +221,91 @@ class Ledger:
     async def _open(self, what: Reservation, name: Name) -> Last | None:
         """Write the reservation; returns its sequence and the balance after it. None if this take
         was used up before. Raises LedgerError if it is somebody else's."""
-        stored = await self._books.put(
-            what.account, Kind.RESERVE, -what.amount, name.opening, RESERVE_PATIENCE, None,
+        stored = await self._journal.put(
+            what.account, EntryKind.RESERVE, -what.amount, name.opening, RESERVE_PATIENCE, None,
             **_about(name, what.holder, what.amount),
         )  # fmt: skip
         if stored.balance is not None:
             return Last(stored.seq, stored.balance)
-        await self._books.settled(stored)  # a repetition: ours, if its first answer was lost
-        claim = self._books.view.find(name)
-        if claim is None or claim.holder != what.holder:
+        await self._journal.settled(stored)  # a repetition: ours, if its first answer was lost
+        booking = self._journal.state.find(name)
+        if booking is None or booking.holder != what.holder:
             raise LedgerError(f"somebody else has the turn {name.turn} of the job {name.job}")
-        usable = claim.closed is None and claim.amount == what.amount
-        return Last(claim.seq, claim.balance) if usable else None
+        usable = booking.closed is None and booking.amount == what.amount
+        return Last(booking.seq, booking.balance) if usable else None
 
-    async def _sole(self, held: Held) -> Held:
-        """`held`, once no earlier holder of the job can be charged any more; or that one was."""
-        await self._books.reached(held.seq)
+    async def _sole(self, hold: Hold) -> Hold:
+        """`hold`, once no earlier holder of the job can be charged any more; or that one was."""
+        await self._journal.reached(hold.seq)
         try:
-            paid = await self._oust(held.name)
+            paid = await self._oust(hold.name)
         except Superseded:
-            await self.release(held, "superseded")
+            await self.release(hold, "superseded")
             raise
         if paid:
-            await self.release(held, "paid")
-            return _already(held.what)
-        return held
+            await self.release(hold, "paid")
+            return _already(hold.what)
+        return hold
 
-    async def _close(self, held: Held, usage: Usage | None, why: str) -> bool:
-        """Charge, or release without `usage`; returns whether it charged. What the broker does not
-        take now is owed."""
-        self._owed[held.name] = held, usage, why
-        charged = await self._finish(held, usage, why)
-        self._owed.pop(held.name, None)
-        self._own.pop(held.name, None)
+    async def _close(self, hold: Hold, purchase: Purchase | None, why: str) -> bool:
+        """Charge, or release without a purchase; returns whether it charged. What the broker does
+        not take now is owed."""
+        self._owed[hold.name] = hold, purchase, why
+        charged = await self._finish(hold, purchase, why)
+        self._owed.pop(hold.name, None)
+        self._own.pop(hold.name, None)
         return charged
 
-    async def _finish(self, held: Held, usage: Usage | None, why: str) -> bool:
-        what, name = held.what, held.name
-        if self._too_old(held):
+    async def _finish(self, hold: Hold, purchase: Purchase | None, why: str) -> bool:
+        what, name = hold.what, hold.name
+        if self._too_old(hold):
             log.warning("ledger.too_old", job=name.job, amount=what.amount)
             return False  # the sweep reads the books before it releases
-        if usage is not None:
-            await self._books.reached(held.seq)
-            if self._books.view.outranked(name):
-                usage, why = None, "superseded"
-        stored = await self._books.put(
-            what.account, Kind.CHARGE if usage else Kind.RELEASE,
-            what.amount - (usage.cost if usage else 0), name.closing, CLOSE_PATIENCE, usage,
+        if purchase is not None:
+            await self._journal.reached(hold.seq)
+            if self._journal.state.outranked(name):
+                purchase, why = None, "superseded"
+        kind, cost = (EntryKind.CHARGE, purchase.cost) if purchase else (EntryKind.RELEASE, 0)
+        stored = await self._journal.put(
+            what.account, kind, what.amount - cost, name.closing, CLOSE_PATIENCE, purchase,
             note=why, **_about(name, what.holder, what.amount),
         )  # fmt: skip
         if not stored.duplicate:
-            return usage is not None
-        await self._books.settled(stored)
-        claim = self._books.view.find(name)
-        return claim is not None and claim.closed is Kind.CHARGE
+            return purchase is not None
+        await self._journal.settled(stored)
+        booking = self._journal.state.find(name)
+        return booking is not None and booking.closed is EntryKind.CHARGE
 
-    def _too_old(self, held: Held) -> bool:
+    def _too_old(self, hold: Hold) -> bool:
         """By either clock: one stands still while the machine sleeps, the other may be set."""
-        monotonic, unix = held.since
+        monotonic, unix = hold.since
         return max(time.monotonic() - monotonic, self._clock() - unix) > OLDEST
 
-    async def _let_go(self, claim: Claim, why: str) -> bool:
-        """Release somebody's reservation; False if it was closed already, as the view then says."""
-        name = claim.name
-        stored = await self._books.put(
-            claim.account, Kind.RELEASE, claim.amount, name.closing, CLOSE_PATIENCE, None,
-            note=why, **_about(name, claim.holder, claim.amount),
+    async def _let_go(self, booking: Booking, why: str) -> bool:
+        """Release somebody's reservation. False if it was closed already: then the state has it."""
+        name = booking.name
+        stored = await self._journal.put(
+            booking.account, EntryKind.RELEASE, booking.amount, name.closing, CLOSE_PATIENCE, None,
+            note=why, **_about(name, booking.holder, booking.amount),
         )  # fmt: skip
         if stored.duplicate:
-            await self._books.settled(stored)
+            await self._journal.settled(stored)
         return not stored.duplicate
 
-    def _abandoned(self, claim: Claim) -> bool:
-        if claim.name in self._own:
+    def _abandoned(self, booking: Booking) -> bool:
+        if booking.name in self._own:
             return False
-        return claim.holder in self._holders or not self._alive(claim.holder)
+        return booking.holder in self._holders or not self._alive(booking.holder)
 
     async def _repay(self) -> None:
         """Write what the broker did not take."""
-        for held, usage, why in list(self._owed.values()):
-            await self._close(held, usage, why)
+        for hold, purchase, why in list(self._owed.values()):
+            await self._close(hold, purchase, why)
 
 
 def _about(name: Name, holder: str, amount: int) -> dict[str, str | int]:
     return {"holder": holder, "amount": amount, **asdict(name)}
 
 
-def _already(what: Reservation) -> Held:
-    return Held(what, Name(what.job, what.turn), 0, paid=True)
+def _already(what: Reservation) -> Hold:
+    return Hold(what, Name(what.job, what.turn), 0, paid=True)

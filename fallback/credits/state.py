@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fallback.credits.entries import Entry, Kind, Name
+from fallback.credits.entries import Entry, EntryKind, Name
 
-CLOSING = frozenset({Kind.CHARGE, Kind.RELEASE})
+CLOSING = frozenset({EntryKind.CHARGE, EntryKind.RELEASE})
 
 
 @dataclass(slots=True)
-class Claim:
+class Booking:
     """A reservation. `balance`: of the account after it; `closed`: by what, None while it is open;
     `seq` 0: its opening was not seen, as it lies before what was read."""
 
@@ -24,32 +24,32 @@ class Claim:
     seq: int
     at: float
     balance: int = 0
-    closed: Kind | None = None
+    closed: EntryKind | None = None
 
 
-class View:
+class LedgerState:
     """Applies entries in order; `seq` is the last one's."""
 
     def __init__(self) -> None:
         self.seq = 0
-        self._jobs: dict[str, list[Claim]] = {}
-        self._open: dict[Name, Claim] = {}
+        self._jobs: dict[str, list[Booking]] = {}
+        self._open: dict[Name, Booking] = {}
 
     def apply(self, entry: Entry) -> None:
         """An entry that was applied before changes nothing."""
         if entry.seq <= self.seq:
             return
         self.seq = entry.seq
-        if entry.kind is Kind.RESERVE:
+        if entry.kind is EntryKind.RESERVE:
             self._reserve(entry)
         elif entry.kind in CLOSING:
             self._close(entry)
 
     def _reserve(self, entry: Entry) -> None:
-        claim = self.find(entry.name)
-        if claim is not None:  # ids differ within the broker's window: a stray of long ago
+        booking = self.find(entry.name)
+        if booking is not None:  # ids differ within the broker's window: a stray of long ago
             return
-        claim = Claim(
+        booking = Booking(
             entry.name,
             entry.account,
             entry.holder,
@@ -58,30 +58,30 @@ class View:
             entry.at,
             entry.balance,
         )
-        self._add(claim)
+        self._add(booking)
 
     def _close(self, entry: Entry) -> None:
-        claim = self.find(entry.name)
-        if claim is None:
-            claim = Claim(entry.name, entry.account, entry.holder, entry.amount, 0, entry.at)
-            self._add(claim)
-        if claim.closed is None:
-            claim.closed = entry.kind
-            self._open.pop(claim.name, None)
+        booking = self.find(entry.name)
+        if booking is None:
+            booking = Booking(entry.name, entry.account, entry.holder, entry.amount, 0, entry.at)
+            self._add(booking)
+        if booking.closed is None:
+            booking.closed = entry.kind
+            self._open.pop(booking.name, None)
 
-    def _add(self, claim: Claim) -> None:
-        self._jobs.setdefault(claim.name.job, []).append(claim)
-        if claim.closed is None:
-            self._open[claim.name] = claim
+    def _add(self, booking: Booking) -> None:
+        self._jobs.setdefault(booking.name.job, []).append(booking)
+        if booking.closed is None:
+            self._open[booking.name] = booking
 
-    def adopt(self, older: View) -> None:
-        """Take over what `older`, which read what comes before this view, left open or paid."""
-        for claims in older._jobs.values():
-            for claim in claims:
-                if self.find(claim.name) is None:
-                    self._add(claim)
+    def adopt(self, older: LedgerState) -> None:
+        """Take over what `older`, which read what comes before this state, left open or paid."""
+        for bookings in older._jobs.values():
+            for booking in bookings:
+                if self.find(booking.name) is None:
+                    self._add(booking)
 
-    def find(self, name: Name) -> Claim | None:
+    def find(self, name: Name) -> Booking | None:
         return next((each for each in self._jobs.get(name.job, ()) if each.name == name), None)
 
     def takes(self, job: str, turn: int) -> int:
@@ -94,37 +94,37 @@ class View:
 
     def paid(self, job: str) -> bool:
         """Whether any holder of `job` has charged for it."""
-        return any(claim.closed is Kind.CHARGE for claim in self._jobs.get(job, ()))
+        return any(booking.closed is EntryKind.CHARGE for booking in self._jobs.get(job, ()))
 
-    def below(self, name: Name) -> list[Claim]:
+    def below(self, name: Name) -> list[Booking]:
         """Open reservations of earlier holders of the job."""
-        claims = self._jobs.get(name.job, ())
-        return [each for each in claims if each.closed is None and each.name.turn < name.turn]
+        bookings = self._jobs.get(name.job, ())
+        return [each for each in bookings if each.closed is None and each.name.turn < name.turn]
 
     def outranked(self, name: Name) -> bool:
         """Whether a later holder of the job has a reservation that it may yet charge, or anybody
         else has charged: then the holder of `name` must not."""
         return any(
-            claim.closed is Kind.CHARGE or (claim.closed is None and claim.name.turn > name.turn)
-            for claim in self._jobs.get(name.job, ())
-            if claim.name != name
+            each.closed is EntryKind.CHARGE or (each.closed is None and each.name.turn > name.turn)
+            for each in self._jobs.get(name.job, ())
+            if each.name != name
         )
 
-    def open(self) -> list[Claim]:
+    def open(self) -> list[Booking]:
         return list(self._open.values())
 
     def reserved(self, account: str) -> int:
         """Micro-units in open reservations of `account`."""
-        return sum(claim.amount for claim in self._open.values() if claim.account == account)
+        return sum(booking.amount for booking in self._open.values() if booking.account == account)
 
     def forget(self, before: float) -> None:
         """Drop jobs whose reservations were all closed and opened before this time (broker's)."""
-        for job in [job for job, claims in self._jobs.items() if _over(claims, before)]:
+        for job in [job for job, bookings in self._jobs.items() if _over(bookings, before)]:
             del self._jobs[job]
 
     def __len__(self) -> int:
         return len(self._jobs)
 
 
-def _over(claims: list[Claim], before: float) -> bool:
-    return all(claim.closed is not None and claim.at < before for claim in claims)
+def _over(bookings: list[Booking], before: float) -> bool:
+    return all(booking.closed is not None and booking.at < before for booking in bookings)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from fallback.cost.spent import NOTHING, Spent
 from schemas.jobs import Job
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
@@ -15,31 +16,6 @@ Reason = Literal["busy", "failed", "away", "key", "absent"]
 cut off, nonsense, an error inside the stream) · it cannot be reached, or says nothing (connect and
 silence time-outs) · it does not take our account (401, 402, 403, quota used up) · it has not the
 model or the path that our configuration names (404), which says nothing of its other models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What one call used. `prompt` includes those tokens that were `cached`; `completion` those of
-    reasoning. `told`: the provider said so; otherwise we counted, as far as the answer came.
-    `stored` is that of `fallback.credits.entries.Usage`.
-
-    `images` of `size` and `quality` as the answer or else the request has them; `seconds` of
-    recorded speech; `characters` spoken.
-    """
-
-    prompt: int = 0
-    completion: int = 0
-    cached: int = 0
-    images: int = 0
-    size: str = ""
-    quality: str = ""
-    seconds: float = 0.0
-    characters: int = 0
-    told: bool = True
-    stored: int = 0
-
-
-NOTHING = Spent()
 
 
 class UsageCounter(Protocol):

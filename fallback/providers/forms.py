@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from fallback.cost import duration
+from fallback.cost.spent import Spent
 from fallback.providers import kinds
 from fallback.providers import usage as providers_usage
-from fallback.providers.base import Spent, Task
+from fallback.providers.base import Task
 from schemas import multipart
 from schemas.api import media
 from schemas.multipart import FormError, Part

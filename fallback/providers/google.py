@@ -16,8 +16,9 @@ from typing import Any
 
 import orjson
 
+from fallback.cost.spent import Spent
 from fallback.providers import kinds
-from fallback.providers.base import ProviderFault, Spent, Task
+from fallback.providers.base import ProviderFault, Task
 from fallback.providers.openai import Cloud
 from schemas import pictures, settings
 from workers.engines.openai.refusal import JSON, Refusal

@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 from aiohttp import ClientResponse
 
+from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import forms, kinds, secret, usage
-from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
+from fallback.providers.base import ProviderFault, Task
 from fallback.providers.errors import fault, judge, reason_of
 from fallback.providers.http import Body, Wire, beginning, closing, whole
 from fallback.providers.request import Fit, continued

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from fallback.cost.estimate import copies
+from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import kinds
-from fallback.providers.base import NOTHING, Spent, Task
+from fallback.providers.base import Task
 from schemas.api import media
 from schemas.api.base import Api, number
 from schemas.api.endpoints import api_of

@@ -13,14 +13,14 @@ from pydantic import SecretStr
 
 from deploy.nats.broker import Broker
 from fallback.credits import journal
-from fallback.credits.entries import Kind
+from fallback.credits.entries import EntryKind
 from fallback.credits.ledger import Balance, Insufficient, Ledger, Reservation
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.jetstream import streams
 from schemas.settings import Jobs, Nats
-from tests.unit.fallback.credits.counter_stream import usage
+from tests.unit.fallback.credits.counter_stream import purchase
 
 ACCOUNT = "acme"
 PATIENCE = 60.0
@@ -63,7 +63,7 @@ def job(number: int, amount: int = 10, holder: str = "h", turn: int = 1) -> Rese
 
 async def charges(ledger: Ledger) -> list[int]:
     found = [entry async for entry in ledger.history(ACCOUNT)]
-    return [entry.usage.cost for entry in found if entry.kind is Kind.CHARGE and entry.usage]
+    return [entry.usage.cost for entry in found if entry.kind is EntryKind.CHARGE and entry.usage]
 
 
 async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
@@ -77,7 +77,7 @@ async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
                 held = await hands[at].reserve(job(number, holder=f"h{at}"))
             except Insufficient:
                 continue
-            served += await hands[at].settle(held, 10, usage(f"job-{number}"))
+            served += await hands[at].settle(held, purchase(f"job-{number}", cost=10))
         return served
 
     async with asyncio.timeout(PATIENCE):
@@ -85,7 +85,7 @@ async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
     assert await hands[1].balance(ACCOUNT) == Balance(0, 0)
     assert await charges(hands[2]) == [10] * 600
     entries = [entry async for entry in hands[3].history(ACCOUNT)]
-    assert [entry.balance for entry in entries if entry.kind is not Kind.RESERVE][-1] == 0
+    assert [entry.balance for entry in entries if entry.kind is not EntryKind.RESERVE][-1] == 0
 
 
 HOLDER = """
@@ -132,16 +132,16 @@ async def test_a_restart_of_the_broker_keeps_everything(broker: Broker, opened: 
     one, two = await opened(), await opened()
     await one.grant(ACCOUNT, 100)
     settled = await one.reserve(job(1))
-    assert await one.settle(settled, 4, usage("job-1"))
+    assert await one.settle(settled, purchase("job-1", cost=4))
     open_still = await one.reserve(job(2))
 
     await asyncio.to_thread(broker.kill)
-    waiting = asyncio.create_task(one.settle(open_still, 7, usage("job-2")))
+    waiting = asyncio.create_task(one.settle(open_still, purchase("job-2", cost=7)))
     await asyncio.to_thread(broker.restart)
 
     async with asyncio.timeout(PATIENCE):
         assert await waiting
-        assert await one.settle(settled, 4, usage("job-1")), "its own charge, said again"
+        assert await one.settle(settled, purchase("job-1", cost=4)), "its own charge, said again"
     assert await two.balance(ACCOUNT) == Balance(89, 0)
     assert await charges(two) == [4, 7]
 
@@ -152,12 +152,12 @@ async def test_a_job_is_charged_once_whoever_holds_it(opened: Open) -> None:
     first = await one.reserve(job(1, holder="a"))
     second = await two.reserve(job(1, holder="b", turn=2))
     assert not second.paid
-    assert not await one.settle(first, 5, usage("job-1")), "the later holder has it"
-    assert await two.settle(second, 6, usage("job-1"))
+    assert not await one.settle(first, purchase("job-1", cost=5)), "the later holder has it"
+    assert await two.settle(second, purchase("job-1", cost=6))
 
     third = await one.reserve(job(1, amount=10**6, holder="a", turn=3))
     assert third.paid, "there is nothing to pay for any more, and nothing is asked for"
-    assert not await one.settle(third, 5, usage("job-1"))
+    assert not await one.settle(third, purchase("job-1", cost=5))
     assert await two.balance(ACCOUNT) == Balance(9, 0)
 
 
@@ -168,7 +168,7 @@ async def test_what_lies_before_the_window_is_found(
     await one.grant(ACCOUNT, 100)
     await one.reserve(job(1, amount=30, holder="lost"))
     paid = await one.reserve(job(2, amount=30))
-    await one.settle(paid, 20, usage("job-2"))
+    await one.settle(paid, purchase("job-2", cost=20))
     monkeypatch.setattr(journal, "WINDOW", 0)
 
     late = await opened(lambda holder: holder != "lost")
@@ -184,12 +184,12 @@ async def test_usage_of_all_accounts_is_read_in_order(opened: Open) -> None:
     for number, account in enumerate(["a", "b", "a"]):
         await ledger.grant(account, 10)
         held = await ledger.reserve(Reservation(account, f"{number}", 1, "h", 10))
-        await ledger.settle(held, number, usage(f"{number}", account, prompt=number))
-    found = [(each.account, each.cost, each.prompt) async for each in ledger.usage()]
+        await ledger.settle(held, purchase(f"{number}", account, prompt=number, cost=number))
+    found = [(each.account, each.cost, each.prompt) async for each in ledger.purchases()]
     assert found == [("a", 0, 0), ("b", 1, 1), ("a", 2, 2)]
-    assert [each.job async for each in ledger.usage(account="b")] == ["1"]
+    assert [each.job async for each in ledger.purchases(account="b")] == ["1"]
     newest = [(e.kind, e.balance) async for e in ledger.history("a", limit=2)]
-    assert newest == [(Kind.RESERVE, 10), (Kind.CHARGE, 18)]
+    assert newest == [(EntryKind.RESERVE, 10), (EntryKind.CHARGE, 18)]
 
 
 async def test_the_books_take_nothing_but_entries(opened: Open, bus: Bus) -> None:
@@ -255,7 +255,9 @@ async def test_the_commands(broker: Broker, opened: Open) -> None:
     code, out, err = await headrace(broker, "credits", "grant", "acme", "12.5", "--note", "hi")
     assert (code, out.strip(), err) == (0, "acme: 12.50 USD", "")
     held = await ledger.reserve(job(1, amount=3_000_000))
-    await ledger.settle(held, 2_000_001, usage("job-1", prompt=7, ended_ms=1_800_000_000_000))
+    await ledger.settle(
+        held, purchase("job-1", prompt=7, ended_ms=1_800_000_000_000, cost=2_000_001)
+    )
 
     _, out, _ = await headrace(broker, "credits", "show", "--json")
     assert json.loads(out)["data"] == [{"account": "acme", "available": 10_499_999, "reserved": 0}]

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from deploy.nats import broker as brokers
-from fallback.credits.entries import Entry, Kind
+from fallback.credits.entries import Entry, EntryKind
 from fallback.credits.ledger import Balance, Ledger
 from schemas import bus as buses
 from schemas.settings import Nats
@@ -91,7 +91,7 @@ class CloudSetup:
         return [entry async for entry in self.ledger.history(account)]
 
     async def charges(self, account: str = ACCOUNT) -> list[Entry]:
-        return [entry for entry in await self.entries(account) if entry.kind is Kind.CHARGE]
+        return [entry for entry in await self.entries(account) if entry.kind is EntryKind.CHARGE]
 
 
 def _table(name: str, rows: Mapping[str, Any]) -> str:

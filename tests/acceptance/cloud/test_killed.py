@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import pytest
 
-from fallback.credits.entries import Entry, Kind
+from fallback.credits.entries import Entry, EntryKind
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import PATIENCE, Process, ask, first_to_log
@@ -30,7 +30,7 @@ async def _open(setup: CloudSetup, sim: OpenAI, fallbacks: int, places: int = 64
     return found
 
 
-async def _written(setup: CloudSetup, kind: Kind, count: int = 1) -> None:
+async def _written(setup: CloudSetup, kind: EntryKind, count: int = 1) -> None:
     """Wait until the books have so many entries of this kind."""
     async with asyncio.timeout(PATIENCE):
         while sum(entry.kind is kind for entry in await setup.entries()) < count:
@@ -45,7 +45,7 @@ async def test_killed_before_its_call_the_job_is_paid_once(setup: CloudSetup, si
     called = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
     await sim.seen(1)
     reserved = asyncio.create_task(setup.fabric.post(ask("#r one two", max_tokens=9)))
-    await _written(setup, Kind.RESERVE, 2)
+    await _written(setup, EntryKind.RESERVE, 2)
     await setup.fallback({"fallback.slots": 64})
     assert not sim.record.with_text("#r"), "it was called"
     await first.kill()
@@ -71,7 +71,7 @@ async def test_killed_at_each_step_the_job_is_paid_once(
     await sim.seen(1)
     if step != "called":
         sim.pace.door.set()
-        await (sim.ended("finished") if step == "answered" else _written(setup, Kind.CHARGE))
+        await (sim.ended("finished") if step == "answered" else _written(setup, EntryKind.CHARGE))
     await both[victim].kill()
     sim.pace.door.set()
     status, body, _ = await asked
@@ -120,7 +120,7 @@ async def test_eight_fallbacks_serve_exactly_what_is_paid_for(
     entries = await setup.entries()
     assert min(_balances(entries)) >= 0
     assert sum(entry.change for entry in entries) == entries[-1].balance == 0
-    charged = Counter(entry.job for entry in entries if entry.kind is Kind.CHARGE)
+    charged = Counter(entry.job for entry in entries if entry.kind is EntryKind.CHARGE)
     assert (len(charged), set(charged.values())) == (600, {1})
 
 

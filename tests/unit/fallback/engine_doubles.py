@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
 from fallback.credits.entries import Name
-from fallback.credits.ledger import Held, Insufficient, Reservation, Usage
+from fallback.credits.ledger import Hold, Insufficient, Purchase, Reservation
 from fallback.engine import CloudEngine
 from fallback.policy import Routes
-from fallback.providers.base import ProviderFault, Spent, Task
+from fallback.providers.base import ProviderFault, Task
 from schemas import frames
 from schemas.frames import Kind
 from schemas.jobs import ASKED
@@ -85,20 +86,20 @@ class FakeLedger:
         self.paid = False
         self.closed = asyncio.Event()
 
-    async def reserve(self, what: Reservation) -> Held:
+    async def reserve(self, what: Reservation) -> Hold:
         if self.fault is not None:
             raise self.fault
         if what.amount > self.money:
             raise Insufficient(what.amount, self.money)
         self.log.append(("reserve", what.amount))
-        return Held(what, Name(what.job, what.turn), 1, paid=self.paid)
+        return Hold(what, Name(what.job, what.turn), 1, paid=self.paid)
 
-    async def settle(self, held: Held, cost: int, usage: Usage) -> bool:
-        self.log.append(("charge", cost))
+    async def settle(self, hold: Hold, purchase: Purchase) -> bool:
+        self.log.append(("charge", purchase.cost))
         self.closed.set()
         return True
 
-    async def release(self, held: Held, why: str) -> None:
+    async def release(self, held: Hold, why: str) -> None:
         self.log.append((f"release: {why}", held.what.amount))
         self.closed.set()
 

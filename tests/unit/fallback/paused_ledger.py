@@ -7,10 +7,10 @@ import contextlib
 from typing import Any, cast
 
 from fallback.attempt import ProviderAttempt, request_of
+from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
-from fallback.credits.ledger import Held, Ledger, LedgerError, Reservation, Usage
+from fallback.credits.ledger import Hold, Ledger, LedgerError, Purchase, Reservation
 from fallback.policy import Choice, Chosen
-from fallback.providers.base import Spent
 from schemas.jobs import ASKED
 from schemas.settings import Price, Route
 from tests.unit import fakes
@@ -42,18 +42,18 @@ class PausedLedger(FakeLedger):
             self.reached.set()
             await self.goes_on.wait()
 
-    async def reserve(self, what: Reservation) -> Held:
+    async def reserve(self, what: Reservation) -> Hold:
         self.asked.append(what)
         await self._step("reserve")
         return await super().reserve(what)
 
-    async def settle(self, held: Held, cost: int, usage: Usage) -> bool:
+    async def settle(self, hold: Hold, purchase: Purchase) -> bool:
         """As the ledger's own, it is owed from here on: a cancelled one is repeated."""
         self.owed.append("charge")
         await self._step("settle")
-        return await super().settle(held, cost, usage)
+        return await super().settle(hold, purchase)
 
-    async def release(self, held: Held, why: str) -> None:
+    async def release(self, held: Hold, why: str) -> None:
         self.owed.append("release")
         await self._step("release")
         await super().release(held, why)

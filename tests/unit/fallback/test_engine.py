@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from fallback import engine as engines
+from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.ledger import LedgerError, Superseded
-from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
+from fallback.providers.base import ProviderFault, Task
 from schemas import subjects
 from schemas.frames import Kind
 from tests.unit.fakes import FakeBus

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from fallback import engine as engines
+from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.ledger import LedgerError, Superseded
-from fallback.providers.base import NOTHING, ProviderFault, Spent, Task
+from fallback.providers.base import ProviderFault, Task
 from schemas import frames
 from schemas.frames import Kind, Op
 from schemas.jobs import ASKED

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fallback.cost import pricing
 from fallback.cost.pricing import Prices, listed
-from fallback.credits.entries import MICRO, Usage
+from fallback.cost.spent import Spent
+from fallback.credits.entries import MICRO
 from fallback.providers.kinds import KINDS
 from schemas.settings import Price, Provider, Route
 
@@ -34,8 +35,8 @@ def price(**changed: Any) -> Price:
     return Price(provider="p", model="m", **{"input": 1, "output": 2, **changed})
 
 
-def used(**changed: Any) -> Usage:
-    return Usage("acct", "key", "job", "chat", "p", "m", CHAT, **changed)
+def used(**changed: Any) -> Spent:
+    return Spent(**changed)
 
 
 USAGES = st.builds(
@@ -72,7 +73,7 @@ def test_a_picture_costs_what_its_tokens_do() -> None:
     drawing = Prices().of("openai", "o", "gpt-image-1")
     assert drawing is not None
     for quality, tokens in {"low": 272, "medium": 1056, "high": 4160}.items():
-        usage = used(images=1, picture=f"{quality}/1024x1024")
+        usage = used(images=1, quality=quality, size="1024x1024")
         told = replace(usage, completion=tokens)
         assert pricing.cost(told, drawing) == pricing.cost(usage, drawing) == 40 * tokens
 
@@ -120,7 +121,7 @@ def test_tokens_that_are_told_go_before_minutes_and_pictures() -> None:
 
 
 @given(USAGES, PRICES, st.integers(0, 10**6))
-def test_more_use_never_costs_less(usage: Usage, at: Price, more: int) -> None:
+def test_more_use_never_costs_less(usage: Spent, at: Price, more: int) -> None:
     cost = pricing.cost(usage, at)
     assert isinstance(cost, int)
     assert cost >= 0

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from fallback.attempt import request_of
 from fallback.cost import pricing
 from fallback.cost.pricing import Prices
-from fallback.credits.entries import Usage
+from fallback.cost.spent import Spent
 from fallback.providers import make
-from fallback.providers.base import Provider, Spent, Task
+from fallback.providers.base import Provider, Task
 from schemas import multipart
 from schemas.multipart import Part
 from schemas.settings import Price
@@ -54,9 +54,6 @@ SOUNDS = {
     "MP3": FRAME * 50,
     "unknown": bytes(900),
 }
-
-
-NOBODY = Usage("", "", "", "", "", "", "")
 
 
 class ProvidersSetup:
@@ -92,36 +89,22 @@ class ProvidersSetup:
         sim.pace.tokens = tokens
         spent = self.runner.run(self.providers[name].call(task, RecordingSink()))
         [sent] = sim.record.requests
-        charge = pricing.cost(_usage(spent), price)
-        bill = pricing.cost(_billed(sent, request), price)
+        charge = pricing.cost(spent, price)
+        payment = pricing.cost(_billed(sent, request), price)
         assert sent.state == "finished", sent.status
-        assert bill <= charge <= worst, (sent.used, spent)
+        assert payment <= charge <= worst, (sent.used, spent)
 
 
-def _usage(spent: Spent) -> Usage:
-    return replace(
-        NOBODY,
-        prompt=spent.prompt,
-        completion=spent.completion,
-        cached=spent.cached,
-        images=spent.images,
-        picture=f"{spent.quality}/{spent.size}",
-        seconds=spent.seconds,
-        characters=spent.characters,
-        stored=spent.stored,
-    )
-
-
-def _billed(sent: Any, request: Any) -> Usage:
+def _billed(sent: Any, request: Any) -> Spent:
     """By the provider's own count; pictures that are tokens are no pictures beside."""
     used = sent.used
-    return replace(
-        NOBODY,
+    return Spent(
         prompt=used.input,
         completion=used.output,
         cached=used.cached,
         images=0 if used.output else used.images,
-        picture=f"{request.get('quality') or ''}/{request.get('size') or ''}",
+        quality=str(request.get("quality") or ""),
+        size=str(request.get("size") or ""),
         seconds=used.seconds,
         characters=used.characters,
         stored=used.stored,

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 
 from fallback.credits import entries
-from fallback.credits.entries import Entry, Usage
+from fallback.credits.entries import Entry, Purchase
 from schemas import subjects
 from schemas.bus import BusError
 from tests.unit.fake_stream import START, FakeStream, StreamBus
 
-__all__ = ["START", "Call", "CounterBus", "Counters", "subject", "usage"]
+__all__ = ["START", "Call", "CounterBus", "Counters", "purchase", "subject"]
 
 
 @dataclass
@@ -75,8 +75,8 @@ class CounterBus(StreamBus):
         return await call.answer
 
 
-def usage(job: str, account: str = "acme", **more: Any) -> Usage:
-    return Usage(account, "k1", job, "m", "openai", "gpt-5", "/v1/chat/completions", **more)
+def purchase(job: str, account: str = "acme", **more: Any) -> Purchase:
+    return Purchase(account, "k1", job, "m", "openai", "gpt-5", "/v1/chat/completions", **more)
 
 
 def subject(account: str = "acme") -> str:

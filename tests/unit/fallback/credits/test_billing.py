@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from fallback.attempt import Bill, ProviderAttempt
+from fallback.attempt import Payment, ProviderAttempt
+from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.billing import Billing
-from fallback.credits.ledger import Held, Insufficient, Reservation, Superseded
+from fallback.credits.ledger import Hold, Insufficient, Reservation, Superseded
 from fallback.policy import Choice
-from fallback.providers.base import NOTHING, Spent
 from schemas import subjects
 from schemas.jobs import AGAIN, ASKED, together
 from tests.unit import fakes
@@ -20,28 +20,28 @@ A = Choice("a", "m", 100)
 SPENT = Spent(prompt=10, completion=5)
 
 
-async def _billed(ledger: PausedLedger, attempt: ProviderAttempt) -> tuple[Billing, Bill]:
+async def _billed(ledger: PausedLedger, attempt: ProviderAttempt) -> tuple[Billing, Payment]:
     billing = paused_ledger.billing(ledger)
     return billing, await billing.reserve(attempt, chosen(a=100))
 
 
 async def test_the_dearest_is_reserved(bus: FakeBus) -> None:
     ledger = PausedLedger()
-    bill = await paused_ledger.billing(ledger).reserve(
+    payment = await paused_ledger.billing(ledger).reserve(
         paused_ledger.attempt(bus), chosen(a=3, b=8, c=5)
     )
     assert ledger.log == [("reserve", 8)]
-    assert [each.provider for each in bill.chosen.choices] == ["a", "b", "c"]
+    assert [each.provider for each in payment.chosen.choices] == ["a", "b", "c"]
 
 
 async def test_what_can_be_paid_is_asked_for_when_the_dearest_cannot(bus: FakeBus) -> None:
     ledger = PausedLedger()
     ledger.money = 6
-    bill = await paused_ledger.billing(ledger).reserve(
+    payment = await paused_ledger.billing(ledger).reserve(
         paused_ledger.attempt(bus), chosen(a=3, b=8, c=5)
     )
     assert ledger.log == [("reserve", 5)]
-    assert [each.provider for each in bill.chosen.choices] == ["a", "c"]
+    assert [each.provider for each in payment.chosen.choices] == ["a", "c"]
 
 
 async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None:
@@ -94,7 +94,7 @@ async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> No
     """Who cannot pay them all is told what all may cost."""
 
     class Shared(PausedLedger):
-        async def reserve(self, what: Reservation) -> Held:
+        async def reserve(self, what: Reservation) -> Hold:
             needed = what.amount * len(what.together)
             if needed > self.money:
                 raise Insufficient(needed, self.money)
@@ -103,8 +103,8 @@ async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> No
     id, tag = together("0" * 30, 1, 3)
     attempt, ledger = paused_ledger.attempt(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
     ledger.money = 20
-    bill = await paused_ledger.billing(ledger).reserve(attempt, chosen(a=6, b=7, c=20))
-    assert [each.provider for each in bill.chosen.choices] == ["a"]
+    payment = await paused_ledger.billing(ledger).reserve(attempt, chosen(a=6, b=7, c=20))
+    assert [each.provider for each in payment.chosen.choices] == ["a"]
     ledger.money = 17
     with pytest.raises(EngineFault, match=r"may cost 0\.000018 USD at a provider"):
         await paused_ledger.billing(ledger).reserve(attempt, chosen(a=6, b=7, c=20))
@@ -128,29 +128,29 @@ async def test_a_later_holder_is_told_nothing_of(bus: FakeBus) -> None:
 
 async def test_a_cost_is_never_more_than_was_reserved(bus: FakeBus) -> None:
     attempt = paused_ledger.attempt(bus)
-    billing, bill = await _billed(PausedLedger(), attempt)
-    assert billing.usage(attempt, bill, A, SPENT).cost == 20
-    assert billing.usage(attempt, bill, A, Spent(prompt=1000)).cost == 100
+    billing, payment = await _billed(PausedLedger(), attempt)
+    assert billing.purchase(payment, A, SPENT).cost == 20
+    assert billing.purchase(payment, A, Spent(prompt=1000)).cost == 100
 
 
 async def test_usage_says_what_was_used_by_whom(bus: FakeBus) -> None:
     attempt = paused_ledger.attempt(bus, stream=True)
-    billing, bill = await _billed(PausedLedger(), attempt)
+    billing, payment = await _billed(PausedLedger(), attempt)
     spent = Spent(images=2, size="1024x1024", quality="high", cached=1, prompt=3)
-    found = billing.usage(attempt, bill, A, spent)
+    found = billing.purchase(payment, A, spent)
     assert (found.account, found.key, found.job) == ("acme", "k1", attempt.job.id)
     assert (found.model, found.provider, found.provider_model) == ("chat", "a", "m")
     assert (found.picture, found.images, found.cached) == ("high/1024x1024", 2, 1)
     assert (found.streamed, found.started_ms) == (True, 1_700_000_000_000)
-    assert billing.usage(attempt, bill, A, SPENT).picture == ""
+    assert billing.purchase(payment, A, SPENT).picture == ""
 
 
 async def test_a_call_that_used_nothing_costs_nothing(bus: FakeBus) -> None:
     attempt, ledger = paused_ledger.attempt(bus), PausedLedger()
-    billing, bill = await _billed(ledger, attempt)
-    assert await billing.charge(bill, billing.usage(attempt, bill, A, NOTHING), NOTHING) == 0
+    billing, payment = await _billed(ledger, attempt)
+    assert await billing.charge(payment, billing.purchase(payment, A, NOTHING), NOTHING) == 0
     assert ledger.log[-1] == ("release: refused", 100)
-    assert bill.closed
+    assert payment.closed
 
 
 @pytest.mark.parametrize("spent", [SPENT, NOTHING])
@@ -158,10 +158,10 @@ async def test_a_broker_that_is_away_does_not_take_the_answer_away(
     bus: FakeBus, spent: Spent
 ) -> None:
     attempt, ledger = paused_ledger.attempt(bus), PausedLedger(refuses=("settle", "release"))
-    billing, bill = await _billed(ledger, attempt)
-    usage = billing.usage(attempt, bill, A, spent)
-    assert await billing.charge(bill, usage, spent) == usage.cost
-    assert bill.closed
+    billing, payment = await _billed(ledger, attempt)
+    usage = billing.purchase(payment, A, spent)
+    assert await billing.charge(payment, usage, spent) == usage.cost
+    assert payment.closed
     assert len(ledger.owed) == 1, "the ledger goes on; billing does not try twice"
 
 
@@ -171,8 +171,8 @@ async def test_what_another_holder_charged_is_not_taken_again(bus: FakeBus) -> N
             return False
 
     attempt = paused_ledger.attempt(bus)
-    billing, bill = await _billed(Yields(), attempt)
-    assert await billing.charge(bill, billing.usage(attempt, bill, A, SPENT), SPENT) == 0
+    billing, payment = await _billed(Yields(), attempt)
+    assert await billing.charge(payment, billing.purchase(payment, A, SPENT), SPENT) == 0
 
 
 @pytest.mark.parametrize("refuses", [(), ("settle", "release")])
@@ -181,13 +181,13 @@ async def test_closing_waits_for_the_books(
     bus: FakeBus, why: Reason, refuses: tuple[str, ...]
 ) -> None:
     attempt, ledger = paused_ledger.attempt(bus), PausedLedger(refuses=refuses)
-    billing, bill = await _billed(ledger, attempt)
+    billing, payment = await _billed(ledger, attempt)
     task = attempt.task("m")
     task.counter = paused_ledger.Used(SPENT)
-    bill.running = A, task
+    payment.running = A, task
     attempt.delivery.stopped = Withdrawn(why)
-    billing.abandon(attempt, bill)
-    assert bill.closed
+    billing.abandon(payment)
+    assert payment.closed
     await billing.close()
     deserted = why in (Reason.CANCELLED, Reason.GONE, Reason.ORPHANED)
     assert ledger.owed == ["charge" if deserted else "release"]
@@ -196,10 +196,10 @@ async def test_closing_waits_for_the_books(
 
 async def test_a_client_that_left_before_the_request_was_out_pays_nothing(bus: FakeBus) -> None:
     attempt, ledger = paused_ledger.attempt(bus), PausedLedger()
-    billing, bill = await _billed(ledger, attempt)
-    bill.running = A, attempt.task("m")
+    billing, payment = await _billed(ledger, attempt)
+    payment.running = A, attempt.task("m")
     attempt.delivery.stopped = Withdrawn(Reason.CANCELLED)
-    billing.abandon(attempt, bill)
+    billing.abandon(payment)
     await billing.close()
     assert ledger.log[1:] == [("release: cancelled", 100)]
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallback.credits import entries
-from fallback.credits.entries import Entry, Kind, Name
+from fallback.credits.entries import Entry, EntryKind, Name
 from tests.unit import fakes
-from tests.unit.fallback.credits.counter_stream import START, Counters, subject, usage
+from tests.unit.fallback.credits.counter_stream import START, Counters, purchase, subject
 
 TEXTS = st.text(max_size=40)
 
@@ -25,17 +25,17 @@ def test_an_entry_is_read_as_it_was_written(
     account: str, job: str, note: str, turn: int, amount: int
 ) -> None:
     about: dict[str, str | int] = {"job": job, "turn": turn, "take": 2, "amount": amount}
-    spent = usage(job, account, prompt=7, seconds=1.5, streamed=True, cost=amount)
-    head = entries.headers(Kind.CHARGE, amount, "id", spent, **about, holder="h", note=note)
+    spent = purchase(job, account, prompt=7, seconds=1.5, streamed=True, cost=amount)
+    head = entries.headers(EntryKind.CHARGE, amount, "id", spent, **about, holder="h", note=note)
     assert all(value.isascii() and "\n" not in value for value in head.values())
     assert written(account, head) == Entry(
-        account, Kind.CHARGE, amount, amount, 1, START, job, turn, 2, "h", amount, note, spent
+        account, EntryKind.CHARGE, amount, amount, 1, START, job, turn, 2, "h", amount, note, spent
     )
 
 
 def test_a_change_has_its_sign() -> None:
-    assert entries.headers(Kind.RESERVE, -5, "id")[entries.INCREMENT] == "-5"
-    assert entries.headers(Kind.RELEASE, 5, "id")[entries.INCREMENT] == "+5"
+    assert entries.headers(EntryKind.RESERVE, -5, "id")[entries.INCREMENT] == "-5"
+    assert entries.headers(EntryKind.RELEASE, 5, "id")[entries.INCREMENT] == "+5"
 
 
 def test_charge_and_release_share_an_id() -> None:
@@ -51,13 +51,13 @@ def test_charge_and_release_share_an_id() -> None:
 def test_what_is_not_ours_counts_and_stands_for_nothing(said: str) -> None:
     head = {entries.INCREMENT: "+3", entries.ID: "x", entries.HEADER: said}
     found = written("acme", head)
-    assert (found.kind, found.change, found.balance, found.usage) == (Kind.OTHER, 3, 3, None)
+    assert (found.kind, found.change, found.balance, found.usage) == (EntryKind.OTHER, 3, 3, None)
 
 
 def test_fields_of_later_versions_are_passed_over() -> None:
     said = '{"kind": "grant", "note": "n", "colour": "red"}'
     found = written("acme", {entries.INCREMENT: "1", entries.ID: "x", entries.HEADER: said})
-    assert (found.kind, found.note) == (Kind.GRANT, "n")
+    assert (found.kind, found.note) == (EntryKind.GRANT, "n")
 
 
 @pytest.mark.parametrize(

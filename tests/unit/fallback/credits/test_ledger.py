@@ -10,11 +10,11 @@ import pytest
 
 from fallback.credits import entries, ledger
 from fallback.credits import journal as books
-from fallback.credits.entries import Entry, Kind, Reservation
+from fallback.credits.entries import Entry, EntryKind, Reservation
 from fallback.credits.ledger import Balance, Insufficient, Ledger, LedgerError, Superseded
 from schemas.bus import BusError, Message
 from tests.unit import fakes
-from tests.unit.fallback.credits.counter_stream import CounterBus, Counters, subject, usage
+from tests.unit.fallback.credits.counter_stream import CounterBus, Counters, purchase, subject
 
 Open = Callable[[str], Awaitable[tuple[Ledger, CounterBus]]]
 
@@ -57,7 +57,7 @@ def want(amount: int = 10, turn: int = 1, holder: str = "h1", job: str = "j") ->
     return Reservation("acme", job, turn, holder, amount, first=turn == 1)
 
 
-def kinds(counters: Counters) -> list[Kind]:
+def kinds(counters: Counters) -> list[EntryKind]:
     return [entry.kind for entry in counters.entries()]
 
 
@@ -104,7 +104,7 @@ async def test_what_was_not_used_comes_back(
     books, _ = one
     held = await books.reserve(want(30))
     assert await books.balance("acme") == Balance(70, 30)
-    assert await books.settle(held, 12, usage("j", prompt=3))
+    assert await books.settle(held, purchase("j", prompt=3, cost=12))
     assert await books.balance("acme") == Balance(88, 0)
     charged = last(counters).usage
     assert charged is not None
@@ -116,7 +116,7 @@ async def test_a_dearer_bill_is_charged_up_to_the_reservation(
 ) -> None:
     books, _ = one
     held = await books.reserve(want(30))
-    assert await books.settle(held, 31, usage("j"))
+    assert await books.settle(held, purchase("j", cost=31))
     assert await books.balance("acme") == Balance(70, 0)
 
 
@@ -130,7 +130,7 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
     task = asyncio.create_task(books.reserve(want(80)))
     while not bus.calls:
         await asyncio.sleep(0)
-    counters.write(subject(), entries.headers(Kind.OTHER, -90, "other"))
+    counters.write(subject(), entries.headers(EntryKind.OTHER, -90, "other"))
     first = bus.calls.pop()
     first.answer.set_result(counters.write(first.subject, first.headers))
     while not bus.calls:
@@ -138,7 +138,7 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
     back = bus.calls.pop()
     back.answer.set_result(counters.write(back.subject, back.headers))
     assert last(counters).note == "overdrawn"
-    counters.write(subject(), entries.headers(Kind.OTHER, 90, "other back"))
+    counters.write(subject(), entries.headers(EntryKind.OTHER, 90, "other back"))
     bus.gated = False
     assert (await task).name.take == 1
     assert await books.balance("acme") == Balance(20, 80)
@@ -152,7 +152,7 @@ async def test_a_refused_turn_may_ask_for_less(
     await books.release(held, "too dear")
     again = await books.reserve(want(5))
     assert again.name.take == 1
-    assert await books.settle(again, 5, usage("j"))
+    assert await books.settle(again, purchase("j", cost=5))
 
 
 async def test_a_lost_answer_is_asked_for_again(
@@ -184,7 +184,7 @@ async def test_somebody_elses_turn_is_refused(
     bus.flow(10)
     with pytest.raises(LedgerError, match="somebody else"):
         await task
-    assert kinds(counters).count(Kind.RESERVE) == 1
+    assert kinds(counters).count(EntryKind.RESERVE) == 1
 
 
 async def test_an_earlier_holder_that_comes_later_is_told(
@@ -211,7 +211,7 @@ async def test_after_an_hour_it_is_left_to_the_sweep(
     else:
         later = held.since[0] + ledger.OLDEST + 1
         monkeypatch.setattr("fallback.credits.ledger.time.monotonic", lambda: later)
-    assert not await found.settle(held, 30, usage("j"))
+    assert not await found.settle(held, purchase("j", cost=30))
     monkeypatch.undo()
     assert await found.balance("acme") == Balance(70, 30)
     assert await found.sweep() == 1
@@ -226,12 +226,12 @@ async def test_what_the_broker_did_not_take_is_owed(
     held = await found.reserve(want(30))
     bus.away = True
     with pytest.raises(LedgerError, match="away"):
-        await found.settle(held, 20, usage("j"))
+        await found.settle(held, purchase("j", cost=20))
     with pytest.raises(LedgerError):
         await found.sweep()
     bus.away = False
     assert await found.sweep() == 0
-    assert last(counters).kind is Kind.CHARGE
+    assert last(counters).kind is EntryKind.CHARGE
     assert await found.balance("acme") == Balance(80, 0)
 
 
@@ -247,7 +247,7 @@ async def test_what_is_owed_is_paid_at_the_end(
         await found.release(held, "failed")
     bus.away = False
     await found.close()
-    assert (last(counters).kind, last(counters).note) == (Kind.RELEASE, "failed")
+    assert (last(counters).kind, last(counters).note) == (EntryKind.RELEASE, "failed")
 
 
 async def test_a_reservation_given_up_in_the_middle_is_swept(
@@ -285,7 +285,7 @@ async def test_a_settle_after_the_sweep_charges_nothing(
     held = await one[0].reserve(want(30))
     dead.add("h1")
     assert await second.sweep() == 1
-    assert not await one[0].settle(held, 20, usage("j"))
+    assert not await one[0].settle(held, purchase("j", cost=20))
     assert await one[0].balance("acme") == Balance(100, 0)
 
 
@@ -297,7 +297,7 @@ async def test_a_correction_that_is_spent_meanwhile_is_undone(
     task = asyncio.create_task(found.grant("acme", -60, "a mistake"))
     while not bus.calls:
         await asyncio.sleep(0)
-    counters.write(subject(), entries.headers(Kind.OTHER, -50, "spent"))
+    counters.write(subject(), entries.headers(EntryKind.OTHER, -50, "spent"))
     bus.gated = False
     call = bus.calls.pop()
     call.answer.set_result(counters.write(call.subject, call.headers))
@@ -348,10 +348,10 @@ async def test_a_view_that_lags_is_waited_for_and_no_longer(
     found, bus = one
     bus.held = True
     held = await found.reserve(want(30))
-    task = asyncio.create_task(found.settle(held, 10, usage("j")))
+    task = asyncio.create_task(found.settle(held, purchase("j", cost=10)))
     await fakes.turns(20)
     assert not task.done(), "it cannot know yet whether somebody else has charged"
     bus.flow(10)
     assert await task
     with pytest.raises(LedgerError, match="could not be read"):
-        await found._books.reached(99, within=0)
+        await found._journal.reached(99, within=0)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fallback.credits import entries, journal, ledger
-from fallback.credits.entries import Entry, Held, Kind, Name, Reservation
+from fallback.credits.entries import Entry, EntryKind, Hold, Name, Reservation
 from fallback.credits.ledger import Ledger, LedgerError
 from schemas.bus import BusError
-from tests.unit.fallback.credits.counter_stream import Call, CounterBus, Counters, subject, usage
+from tests.unit.fallback.credits.counter_stream import Call, CounterBus, Counters, purchase, subject
 
 ACCOUNT = "acme"
 PROCESSES = 3
@@ -39,8 +39,8 @@ class Process:
             self.bus, alive=lambda holder: holder not in dead, clock=lambda: counters.now
         )
         self.tasks: list[asyncio.Task[Any]] = []
-        self.reserving: list[asyncio.Task[Held]] = []
-        self.held: list[Held] = []
+        self.reserving: list[asyncio.Task[Hold]] = []
+        self.held: list[Hold] = []
 
     def run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)
@@ -49,7 +49,7 @@ class Process:
 
     async def end(self) -> None:
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.ledger._books.close()
+        await self.ledger._journal.close()
 
     def collect(self) -> None:
         """Take in what has come of the tasks that are done."""
@@ -105,7 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.balance() < 20)
     @rule(amount=amounts)
     def grant(self, amount: int) -> None:
-        headers = entries.headers(Kind.GRANT, amount, f"grant:{len(self.counters.messages)}")
+        headers = entries.headers(EntryKind.GRANT, amount, f"grant:{len(self.counters.messages)}")
         self.counters.write(subject(ACCOUNT), headers)
 
     @rule(pick=picks, job=st.sampled_from(["j1", "j2"]), amount=amounts, patient=st.booleans())
@@ -127,7 +127,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not keep:
             process.held.remove(held)
         self.patience(patient)
-        work = process.ledger.settle(held, cost, usage(held.what.job))
+        work = process.ledger.settle(held, purchase(held.what.job, cost=cost))
         self.act(lambda: self.settled.append((held.name, process.run(work))))
 
     @precondition(lambda self: self.holding())
@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.patience(patient)
         self.act(lambda: process.run(process.ledger.release(held, "failed")))
 
-    def holding(self) -> list[tuple[Process, Held]]:
+    def holding(self) -> list[tuple[Process, Hold]]:
         return [(process, held) for process in self.processes for held in process.held]
 
     @precondition(lambda self: self.waiting())
@@ -227,32 +227,32 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_job_is_charged_twice(self) -> None:
-        charged = Counter(each.job for each in self.entries(Kind.CHARGE))
+        charged = Counter(each.job for each in self.entries(EntryKind.CHARGE))
         assert all(count == 1 for count in charged.values()), charged
 
     @invariant()
     def no_reservation_is_closed_twice(self) -> None:
-        closed = Counter(each.name for each in self.entries(Kind.CHARGE, Kind.RELEASE))
-        opened = {each.name: each.amount for each in self.entries(Kind.RESERVE)}
+        closed = Counter(each.name for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE))
+        opened = {each.name: each.amount for each in self.entries(EntryKind.RESERVE)}
         assert all(count == 1 for count in closed.values()), closed
         assert closed.keys() <= opened.keys()
-        for each in self.entries(Kind.CHARGE):
+        for each in self.entries(EntryKind.CHARGE):
             assert each.usage is not None
             assert 0 <= each.usage.cost <= opened[each.name]
             assert each.change == opened[each.name] - each.usage.cost
 
     @invariant()
     def the_balance_is_what_the_entries_say(self) -> None:
-        granted = sum(each.change for each in self.entries(Kind.GRANT))
-        spent = sum(each.usage.cost for each in self.entries(Kind.CHARGE) if each.usage)
-        closed = {each.name for each in self.entries(Kind.CHARGE, Kind.RELEASE)}
-        waiting = sum(e.amount for e in self.entries(Kind.RESERVE) if e.name not in closed)
+        granted = sum(each.change for each in self.entries(EntryKind.GRANT))
+        spent = sum(each.usage.cost for each in self.entries(EntryKind.CHARGE) if each.usage)
+        closed = {each.name for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)}
+        waiting = sum(e.amount for e in self.entries(EntryKind.RESERVE) if e.name not in closed)
         assert self.balance() == granted - spent - waiting
 
     @invariant()
     def what_is_held_was_there(self) -> None:
-        found = {each.name: each for each in self.entries(Kind.RESERVE)}
-        charged = {each.job for each in self.entries(Kind.CHARGE)}
+        found = {each.name: each for each in self.entries(EntryKind.RESERVE)}
+        charged = {each.job for each in self.entries(EntryKind.CHARGE)}
         for process in self.processes:
             for held in process.held:
                 if held.paid:
@@ -262,12 +262,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_was_told_so_has_charged(self) -> None:
-        charged = {each.name for each in self.entries(Kind.CHARGE)}
+        charged = {each.name for each in self.entries(EntryKind.CHARGE)}
         for name, task in self.settled:
             if task.done() and task.exception() is None and task.result():
                 assert name in charged
 
-    def entries(self, *kinds: Kind) -> Iterator[Entry]:
+    def entries(self, *kinds: EntryKind) -> Iterator[Entry]:
         return (each for each in self.counters.entries() if each.kind in kinds)
 
     def balance(self) -> int:
@@ -293,8 +293,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.no_job_is_charged_twice()
         self.no_reservation_is_closed_twice()
         self.the_balance_is_what_the_entries_say()
-        opened = {each.name for each in self.entries(Kind.RESERVE)}
-        closed = {each.name for each in self.entries(Kind.CHARGE, Kind.RELEASE)}
+        opened = {each.name for each in self.entries(EntryKind.RESERVE)}
+        closed = {each.name for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)}
         assert opened == closed
         assert self.balance() >= 0
         found = self.loop.run_until_complete(last.ledger.balance(ACCOUNT))
@@ -333,7 +333,7 @@ def test_long_walks(subtests: pytest.Subtests) -> None:
                 made.no_job_is_charged_twice()
                 made.who_was_told_so_has_charged()
                 made.what_is_held_was_there()
-            charged = len(list(made.entries(Kind.CHARGE)))
+            charged = len(list(made.entries(EntryKind.CHARGE)))
             made.teardown()
             assert charged > 0
 

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
+from fallback.cost.spent import Spent
 from fallback.providers import make
-from fallback.providers.base import Provider, Spent, Task
+from fallback.providers.base import Provider, Task
 from schemas import multipart, settings
 from schemas.jobs import ASKED, LENIENT, Job
 from schemas.multipart import Part

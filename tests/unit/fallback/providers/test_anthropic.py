@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fallback.providers.base import NOTHING, Provider, ProviderFault, Task
+from fallback.cost.spent import NOTHING
+from fallback.providers.base import Provider, ProviderFault, Task
 from tests.doubles.providers import Anthropic, broken, cut, refuse, undone
 from tests.unit.fallback.providers.tasks import (
     ASKED_FOR,

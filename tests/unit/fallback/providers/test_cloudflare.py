@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallback.providers.base import NOTHING, Provider, ProviderFault
+from fallback.cost.spent import NOTHING
+from fallback.providers.base import Provider, ProviderFault
 from tests.doubles.providers import Cloudflare, refuse
 from tests.unit.fallback.providers.tasks import (
     ASKED_FOR,

@@ -12,7 +12,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from fallback.providers.base import NOTHING, Provider, ProviderFault, Spent, Task
+from fallback.cost.spent import NOTHING, Spent
+from fallback.providers.base import Provider, ProviderFault, Task
 from tests.doubles.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
 from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened, task
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fallback.providers.base import Provider, ProviderFault, Spent
+from fallback.cost.spent import Spent
+from fallback.providers.base import Provider, ProviderFault
 from tests.doubles.providers import OpenAI, broken, cut, unmetered
 from tests.unit.fallback.providers.tasks import RecordingSink, form, same, task
 

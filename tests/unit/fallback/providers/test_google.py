@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fallback.providers.base import NOTHING, Provider, ProviderFault
+from fallback.cost.spent import NOTHING
+from fallback.providers.base import Provider, ProviderFault
 from fallback.providers.google import ratio
 from tests.doubles.providers import Google, broken, refuse
 from tests.unit.fallback.providers.tasks import (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fallback.cost.pricing import Prices, cost, worst_case
-from fallback.credits.entries import Usage
-from fallback.providers.base import Provider, ProviderFault, Spent
+from fallback.cost.spent import Spent
+from fallback.providers.base import Provider, ProviderFault
 from tests.doubles.providers import OpenAI, undone, unmetered
 from tests.unit.fallback.providers.tasks import ASKED_FOR, RecordingSink, chat, same, task
 
@@ -121,8 +121,7 @@ async def test_moderations_are_free(cloud: Provider, sim: OpenAI) -> None:
     assert sim.record.requests[0].body["input"] == ["what violence", "peace"]
     free = Prices().of("openai", "openai", OMNI)
     assert free is not None
-    used = Usage(*NOBODY, prompt=spent.prompt, completion=spent.completion)
-    assert worst_case("/v1/moderations", asked.request, 99, free) == cost(used, free) == 0
+    assert worst_case("/v1/moderations", asked.request, 99, free) == cost(spent, free) == 0
 
 
 @STREAMED

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from fallback.providers.base import NOTHING, Spent, Task
+from fallback.cost.spent import NOTHING, Spent
+from fallback.providers.base import Task
 from fallback.providers.forms import length
 from fallback.providers.usage import (
     PictureCounter,
