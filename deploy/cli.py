@@ -20,7 +20,7 @@ from schemas import log
 from schemas.settings import Log, Settings, SettingsError, load
 
 if TYPE_CHECKING:
-    from deploy.credits import Desk
+    from deploy.credits import Accounts
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ def grant(
     """Add credits to an account."""
     from deploy import credits as books
 
-    _books(config, nats, data, lambda desk: desk.grant(account, books.micro(amount), note))
+    _books(config, nats, data, lambda accounts: accounts.grant(account, books.micro(amount), note))
 
 
 @credits.command("show")
@@ -234,7 +234,7 @@ def show_credits(
     data: DataOption = None,
 ) -> None:
     """What accounts have, and what is reserved of it."""
-    _books(config, nats, data, lambda desk: desk.show(account, as_json))
+    _books(config, nats, data, lambda accounts: accounts.show(account, as_json))
 
 
 @credits.command()
@@ -247,7 +247,7 @@ def history(
     data: DataOption = None,
 ) -> None:
     """Every change of an account."""
-    _books(config, nats, data, lambda desk: desk.history(account, limit, as_json))
+    _books(config, nats, data, lambda accounts: accounts.history(account, limit, as_json))
 
 
 @app.command()
@@ -263,7 +263,10 @@ def usage(
     from deploy import credits as books
 
     _books(
-        config, nats, data, lambda desk: desk.usage(books.since(since), books.groups(by), as_json)
+        config,
+        nats,
+        data,
+        lambda accounts: accounts.usage(books.since(since), books.groups(by), as_json),
     )
 
 
@@ -271,7 +274,7 @@ def _books(
     config: Path | None,
     nats: str | None,
     data: Path | None,
-    work: Callable[[Desk], Coroutine[Any, Any, None]],
+    work: Callable[[Accounts], Coroutine[Any, Any, None]],
 ) -> None:
     from deploy import credits as books
     from fallback.credits.ledger import LedgerError
@@ -279,7 +282,7 @@ def _books(
 
     log.configure(QUIET, "credits")
     with _one_line(*books.KNOWN, LedgerError, BusError):
-        asyncio.run(work(books.desk(home.data_dir(data), config, nats)))
+        asyncio.run(work(books.accounts(home.data_dir(data), config, nats)))
 
 
 @configuration.command()

@@ -45,7 +45,7 @@ class NoBooks(Wrong):
     """There are none in the account of this login."""
 
 
-class Desk:
+class Accounts:
     """The books at `login`, and the currency that they are in. `fabric`: where ingresses count what
     workers served. Without `founds` the books must be there: a login of the fabric's account would
     found others, which no fallback reads."""
@@ -137,21 +137,21 @@ class Desk:
         print(orjson.dumps(said).decode())
 
 
-def desk(data: Path, config: Path | None, nats: str | None) -> Desk:
+def accounts(data: Path, config: Path | None, nats: str | None) -> Accounts:
     """The books as the fallback finds them: --nats, else the settings, else the broker that runs on
     `data`. Raises SettingsError, or Unreachable if there is none."""
     settings = load(config, {"nats": configure.split_login(nats)} if nats else {})
     currency = settings.fallback.currency
     if nats:
-        return Desk(settings.nats, currency, settings.nats, founds=False)
+        return Accounts(settings.nats, currency, settings.nats, founds=False)
     ledger = settings.ledger
     if ledger.url or ledger.user or "url" in settings.nats.model_fields_set:
-        return Desk(ledger_login(settings), currency, settings.nats)
+        return Accounts(ledger_login(settings), currency, settings.nats)
     found = home.login(data, "ledger")
     if found is None:
         raise Unreachable(f"nothing runs on {data}: start it with 'headrace up', or name --nats")
     fabric = Nats.model_validate(home.login(data, "admin"))
-    return Desk(Nats.model_validate(found), currency, fabric)
+    return Accounts(Nats.model_validate(found), currency, fabric)
 
 
 async def _there(bus: Bus, login: Nats) -> None:

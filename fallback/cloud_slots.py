@@ -6,7 +6,7 @@ import structlog
 
 from fallback.engine import CloudEngine
 from fallback.overdue import OverduePuller
-from fallback.policy import Routes
+from fallback.policy import CloudRoutes
 from schemas import metrics, settings, subjects
 from schemas.api import endpoints
 from schemas.bus import Bus, Message
@@ -15,13 +15,13 @@ from workers.consumer import Puller, declare
 from workers.engines.base import EngineFault
 from workers.runner import Runner, Source
 
-log = structlog.get_logger("desk")
+log = structlog.get_logger("cloud_slots")
 
 AHEAD = 2
 """Open pulls of one model's lane; each is followed by the next as soon as it brought a job."""
 
 
-class CloudDesk:
+class CloudSlots:
     """All providers of one fallback, and their slots."""
 
     ready = True
@@ -31,7 +31,7 @@ class CloudDesk:
         bus: Bus,
         runner: Runner,
         engine: CloudEngine,
-        routes: Routes,
+        routes: CloudRoutes,
         config: settings.Settings,
     ) -> None:
         self.engine = engine
@@ -120,18 +120,18 @@ class CloudDesk:
         for route in self._routes.all():
             for each in route.providers:
                 name, _, model = each.partition("/")
-                desk = self.engine.desks[name]
-                paths = desk.provider.endpoints(model)
+                slots = self.engine.providers[name]
+                paths = slots.provider.endpoints(model)
                 features = sorted(filter(None, map(endpoints.word_of, paths)))
-                features += ["n"] if desk.provider.choices > 1 else []
-                features += [resuming(p) for p in sorted(paths) if desk.provider.resumes(model, p)]
+                features += ["n"] if slots.provider.choices > 1 else []
+                features += [resuming(p) for p in sorted(paths) if slots.provider.resumes(model, p)]
                 found[route.served, name, model] = ServedModel(
                     route.served,
                     name,
                     "provider",
-                    desk.slots,
+                    slots.count,
                     modalities=(),
                     features=tuple(features),
-                    ignores=desk.provider.ignores(model),
+                    ignores=slots.provider.ignores(model),
                 )
         return list(found.values())

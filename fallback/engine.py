@@ -17,15 +17,16 @@ from fallback.answer import PricedAnswer
 from fallback.attempt import Delivery, Payment, ProviderAttempt, request_of
 from fallback.breaker import Breaker
 from fallback.cost import pricing
+from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
-from fallback.policy import Choice, Chosen, Routes, choose, micro
-from fallback.providers.base import Provider, ProviderFault
+from fallback.policy import Choice, Chosen, CloudRoutes, choose, micro
+from fallback.providers.base import Provider, ProviderFault, Task
 from schemas import metrics, subjects
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import EngineState
 from schemas.settings import Fallback, Price
-from workers.engines.base import EngineFault
+from workers.engines.base import EngineFault, Sink
 
 log = structlog.get_logger("cloud")
 
@@ -38,17 +39,33 @@ _LONG = 60.0
 """Seconds for which a provider is left alone that does not take our key."""
 
 
-class Desk:
-    """One provider: its breaker, and its places."""
+class ProviderSlots:
+    """One provider: its breaker, and the calls that may be under way there."""
 
-    def __init__(self, provider: Provider, breaker: Breaker, places: int) -> None:
+    def __init__(self, provider: Provider, breaker: Breaker, count: int) -> None:
         self.provider = provider
         self.breaker = breaker
-        self.slots = places
-        self.places = asyncio.Semaphore(places)
+        self.count = count
+        self.free = asyncio.Semaphore(count)
         self.busy = 0
 
-    def judge(self, fault: ProviderFault, now: float) -> None:
+    async def call(self, task: Task, answer: Sink) -> Spent:
+        """Raises ProviderFault, which the breaker has been told."""
+        self.busy += 1
+        try:
+            spent = await self.provider.call(task, answer)
+        except ProviderFault as fault:
+            self._judge(fault, asyncio.get_running_loop().time())
+            raise
+        except BaseException:  # cancelled, or a fault of ours
+            self.breaker.undecided()
+            raise
+        finally:
+            self.busy -= 1
+        self.breaker.succeeded()
+        return spent
+
+    def _judge(self, fault: ProviderFault, now: float) -> None:
         name = self.provider.name
         metrics.PROVIDER_FAULTS.labels(name, fault.reason).inc()
         about = {"error": fault.message, "said": fault.detail}
@@ -64,7 +81,7 @@ class Desk:
 
 
 class CloudEngine:
-    """The engine of a fallback's desk."""
+    """All providers as one engine (`workers.runner.Runnable`)."""
 
     name = "cloud"
     kind = "provider"
@@ -72,17 +89,17 @@ class CloudEngine:
     def __init__(
         self,
         providers: Sequence[tuple[Provider, int]],
-        routes: Routes,
+        routes: CloudRoutes,
         price: Callable[[Choice], Price | None],
         billing: Billing,
         config: Fallback,
     ) -> None:
         """`providers`: with the number of calls that may be under way there."""
-        self.desks = {
-            provider.name: Desk(
-                provider, Breaker(config.breaker_failures, config.breaker_open), places
+        self.providers = {
+            provider.name: ProviderSlots(
+                provider, Breaker(config.breaker_failures, config.breaker_open), count
             )
-            for provider, places in providers
+            for provider, count in providers
         }
         self._routes = routes
         self._price = price
@@ -90,25 +107,25 @@ class CloudEngine:
         self._slots = config.slots
 
     async def open(self) -> None:
-        for desk in self.desks.values():
+        for slots in self.providers.values():
             try:
-                await desk.provider.open()
+                await slots.provider.open()
             except ProviderFault as fault:
                 raise EngineFault(fault.message) from None
 
     async def close(self) -> None:
         """Once the books of all calls are closed."""
         await self._billing.close()
-        for desk in self.desks.values():
-            await desk.provider.close()
+        for slots in self.providers.values():
+            await slots.provider.close()
 
     def states(self) -> Iterator[EngineState]:
         """One for each provider, as cards have them."""
         now = asyncio.get_running_loop().time()
-        for name, desk in self.desks.items():
-            shut = desk.breaker.state(now) == "open"
-            state, why = ("failed", desk.breaker.reason) if shut else ("ready", "")
-            yield EngineState(name, desk.provider.kind, state, desk.slots, desk.busy, why)
+        for name, slots in self.providers.items():
+            shut = slots.breaker.state(now) == "open"
+            state, why = ("failed", slots.breaker.reason) if shut else ("ready", "")
+            yield EngineState(name, slots.provider.kind, state, slots.count, slots.busy, why)
 
     async def probe(self) -> bool:
         """A call has time-outs of its own, so one that runs is alive."""
@@ -147,7 +164,7 @@ class CloudEngine:
         return chosen
 
     def _worst(self, attempt: ProviderAttempt, name: str, model: str) -> int | str:
-        provider, endpoint = self.desks[name].provider, attempt.job.endpoint
+        provider, endpoint = self.providers[name].provider, attempt.job.endpoint
         if endpoint not in provider.endpoints(model):
             return f"{model} has no {endpoint}"
         if why := provider.unfit(attempt.task(model)):
@@ -167,15 +184,14 @@ class CloudEngine:
         until = clock() + min(PATIENCE, job.total_by / 1000 - time.time())
         for turn in range(ROUNDS):
             for choice in self._free_first(left):
-                desk = self.desks[choice.provider]
-                async with desk.places:
-                    if not desk.breaker.admit(clock()):
-                        faults.setdefault(choice.provider, f"left alone: {desk.breaker.reason}")
+                slots = self.providers[choice.provider]
+                async with slots.free:
+                    if not slots.breaker.admit(clock()):
+                        faults.setdefault(choice.provider, f"left alone: {slots.breaker.reason}")
                         continue
                     try:
-                        return await self._ask(payment, choice, desk)
+                        return await self._ask(payment, choice, slots)
                     except ProviderFault as fault:
-                        desk.judge(fault, clock())
                         faults[choice.provider] = fault.message
                         if fault.reason == "absent":
                             left.remove(choice)
@@ -190,38 +206,30 @@ class CloudEngine:
 
     def _free_first(self, choices: Sequence[Choice]) -> list[Choice]:
         """In the order of the route, but those that have no place now last."""
-        return sorted(choices, key=lambda each: self.desks[each.provider].places.locked())
+        return sorted(choices, key=lambda each: self.providers[each.provider].free.locked())
 
     def _again(self, choices: Sequence[Choice], now: float, turn: int) -> float:
         """When to ask these once more."""
-        soonest = min(self.desks[each.provider].breaker.ready_at(now) for each in choices)
+        soonest = min(self.providers[each.provider].breaker.ready_at(now) for each in choices)
         return max(soonest, now + _PAUSE * (turn + 1))
 
-    async def _ask(self, payment: Payment, choice: Choice, desk: Desk) -> End:
+    async def _ask(self, payment: Payment, choice: Choice, slots: ProviderSlots) -> End:
         """Raises ProviderFault if another may still answer, EngineFault if not."""
         billing, attempt = self._billing, payment.attempt
         limit = billing.money(payment.hold.what.amount)
         answer = PricedAnswer(attempt.delivery, attempt.job, choice.provider, limit)
         task = attempt.task(choice.model)
         payment.running = choice, task
-        desk.busy += 1
         try:
-            spent = await desk.provider.call(task, answer)
+            spent = await slots.call(task, answer)
         except ProviderFault as fault:
             payment.running = None
             if not answer.begun:
                 raise
-            desk.judge(fault, asyncio.get_running_loop().time())
             spent = task.spent
             await billing.charge(payment, billing.purchase(payment, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
-        except BaseException:  # cancelled, or a fault of ours: it must not count as under way
-            desk.breaker.undecided()
-            raise
-        finally:
-            desk.busy -= 1
-        desk.breaker.succeeded()
         purchase = billing.purchase(payment, choice, spent)
         answer.offer(billing.money(purchase.cost))
         charged = await billing.charge(payment, purchase, spent)

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import structlog
 
-from fallback.cloud_slots import CloudDesk
+from fallback.cloud_slots import CloudSlots
 from fallback.cost import pricing
 from fallback.cost.pricing import Prices
 from fallback.credits import admin
 from fallback.credits.billing import Billing
 from fallback.credits.ledger import Ledger, LedgerError
 from fallback.engine import CloudEngine
-from fallback.policy import Choice, Routes
+from fallback.policy import Choice, CloudRoutes
 from fallback.providers import make
 from schemas import bus as buses
 from schemas import nodes, subjects
@@ -39,7 +39,7 @@ class Fallback(Member):
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
-        self._routes = Routes(config.route)
+        self._routes = CloudRoutes(config.route)
         self._prices = Prices(config.prices, config.fallback.currency)
         self._kinds = {each.name: each.kind for each in config.providers}
         used = {each.partition("/")[0] for route in self._routes.all() for each in route.providers}
@@ -64,23 +64,23 @@ class Fallback(Member):
 
     async def _open_slots(self) -> None:
         config = self._config
-        self._books = await buses.connect(
+        self._ledger_bus = await buses.connect(
             ledger_login(config),
             f"headrace-ledger/{self._node}",
             f"{subjects.INBOX_LEDGER}.{self._holder}",
         )
-        self._ledger = Ledger(self._books, replicas=config.nats.replicas, alive=self._alive)
+        self._ledger = Ledger(self._ledger_bus, replicas=config.nats.replicas, alive=self._alive)
         await self._ledger.open()
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
         await self._bus.subscribe(subjects.ASK_LEDGER, self._asked, "ledger")
         billing = Billing(self._ledger, self._price, config.fallback.currency, self._holder)
         engine = CloudEngine(self._providers, self._routes, self._price, billing, config.fallback)
-        desk = CloudDesk(self._bus, self._runner, engine, self._routes, config)
+        slots = CloudSlots(self._bus, self._runner, engine, self._routes, config)
         try:
-            await desk.open()
+            await slots.open()
         except EngineFault as fault:
             raise BusError(fault.message) from None
-        self._slots.append(desk)
+        self._slots.append(slots)
         self._sweeping = asyncio.create_task(self._sweep())
         self._send_card()
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
@@ -89,7 +89,7 @@ class Fallback(Member):
         if self._sweeping is not None:
             self._sweeping.cancel()
         await self._ledger.close()
-        await self._books.close()
+        await self._ledger_bus.close()
 
     def _price(self, choice: Choice) -> Price | None:
         return self._prices.of(self._kinds[choice.provider], choice.provider, choice.model)
@@ -111,7 +111,7 @@ class Fallback(Member):
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._config.fallback.sweep)
-            if not (self._bus.connected and self._books.connected):
+            if not (self._bus.connected and self._ledger_bus.connected):
                 self._since = time.monotonic()  # it was this process that did not hear
                 continue
             try:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import structlog
 
-from fallback.policy import Routes, due
+from fallback.policy import CloudRoutes, due
 from schemas import jobs, subjects
 from schemas.bus import Bus, Message, Subscription
 from schemas.jetstream.pulls import Pulls, hand_back
@@ -41,7 +41,7 @@ class OverduePuller:
     def __init__(
         self,
         bus: Bus,
-        routes: Routes,
+        routes: CloudRoutes,
         free: Callable[[], int],
         on_job: Callable[[OverduePuller, Message], None],
     ) -> None:

@@ -39,7 +39,7 @@ class Chosen:
         return max((each.worst for each in self.choices), default=0)
 
 
-class Routes:
+class CloudRoutes:
     """Routes with providers, by the name that clients use."""
 
     def __init__(self, routes: Iterable[settings.Route]) -> None:

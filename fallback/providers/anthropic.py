@@ -12,14 +12,14 @@ from typing import Any
 
 from fallback.providers import kinds
 from fallback.providers.base import Task
-from fallback.providers.openai import Cloud
+from fallback.providers.openai import OpenAIProvider
 from schemas.jobs import LENIENT
 
 _UNHEARD = frozenset({"input_audio", "file"})
 _WARMEST = 1
 
 
-class Anthropic(Cloud):
+class Anthropic(OpenAIProvider):
     def unfit(self, task: Task) -> str:
         why = super().unfit(task) or _unbegun(task)
         if why or task.job.endpoint != kinds.CHAT:

@@ -19,7 +19,7 @@ import orjson
 from fallback.cost.spent import Spent
 from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Task
-from fallback.providers.openai import Cloud
+from fallback.providers.openai import OpenAIProvider
 from schemas import pictures, settings
 from workers.engines.openai.refusal import JSON, Refusal
 
@@ -32,7 +32,7 @@ _NEAR = 0.03
 """1792x1024, a size of DALL·E 3, counts as 16:9."""
 
 
-class Google(Cloud):
+class Google(OpenAIProvider):
     def __init__(self, config: settings.Provider) -> None:
         """The address may be that of either surface."""
         super().__init__(config)

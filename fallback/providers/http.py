@@ -53,7 +53,7 @@ class Body(payload.Payload):
         self.sent = True
 
 
-class Wire:
+class ProviderClient:
     """Raises ProviderFault for whatever befalls a connection."""
 
     def __init__(self, config: settings.Provider) -> None:

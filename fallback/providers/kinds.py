@@ -70,7 +70,7 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ProviderKind:
     """`url`: up to the version; `paths` of endpoints go behind it, where they are not OpenAI's
     without ``/v1``. `families`: the first that fits a model. `choices`: most of `n`. `batch`: most
     inputs of one embeddings request. `by_event`: an event of its streams carries one token, so that
@@ -115,7 +115,7 @@ _B64_ALONE = Ignored(
     "response_format", "its pictures come as base64 alone", ("images", "edits"), ("b64_json",)
 )
 
-OPENAI = Kind(
+OPENAI = ProviderKind(
     url="https://api.openai.com/v1",
     refuses=(*OF_ENGINES, *STATE, *FEES, *AUDIO_OUT),
     families=(
@@ -142,7 +142,7 @@ OPENAI = Kind(
     ),
 )
 
-GOOGLE = Kind(
+GOOGLE = ProviderKind(
     url="https://generativelanguage.googleapis.com/v1beta",
     refuses=(
         *OF_ENGINES,
@@ -166,7 +166,7 @@ GOOGLE = Kind(
     by_event=False,
 )
 
-CLOUDFLARE = Kind(
+CLOUDFLARE = ProviderKind(
     url="https://api.cloudflare.com/client/v4/accounts/{account_id}/ai/v1",
     refuses=(
         *OF_ENGINES,
@@ -185,7 +185,7 @@ CLOUDFLARE = Kind(
     batch=100,
 )
 
-ANTHROPIC = Kind(
+ANTHROPIC = ProviderKind(
     url="https://api.anthropic.com/v1",
     refuses=(*OF_ENGINES, *FEES, *not_in_anthropics_chat()),
     families=(
@@ -203,7 +203,7 @@ ANTHROPIC = Kind(
     headers={"anthropic-version": "2023-06-01"},
 )
 
-COMPATIBLE = Kind(
+COMPATIBLE = ProviderKind(
     url="",
     refuses=(*OF_ENGINES, *FEES, *GATEWAYS, *AUDIO_OUT),
     families=(
@@ -217,7 +217,7 @@ COMPATIBLE = Kind(
     keyless=True,
 )
 
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, ProviderKind] = {
     "openai": OPENAI,
     "google": GOOGLE,
     "cloudflare": CLOUDFLARE,

@@ -17,7 +17,7 @@ from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import forms, kinds, secret, usage
 from fallback.providers.base import ProviderFault, Task
 from fallback.providers.errors import fault, judge, reason_of
-from fallback.providers.http import Body, Wire, beginning, closing, whole
+from fallback.providers.http import Body, ProviderClient, beginning, closing, whole
 from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from fallback.providers.stream import EventFilter
@@ -37,7 +37,7 @@ LARGEST_EVENT = 32 * 2**20
 _EVENTS = "text/event-stream"
 
 
-class Cloud:
+class OpenAIProvider:
     """See `fallback.providers.base.Provider`."""
 
     def __init__(self, config: settings.Provider) -> None:
@@ -48,7 +48,7 @@ class Cloud:
         self.choices = self._data.choices
         url = config.url or self._data.url
         self._url = url.replace("{account_id}", config.account_id).rstrip("/")
-        self._wire = Wire(config)
+        self._client = ProviderClient(config)
         self._secret = Secret("")
         self._fits: dict[tuple[str, str], Fit] = {}
 
@@ -59,10 +59,10 @@ class Cloud:
             raise ProviderFault(str(missing), "key") from None
         if not self._secret and not self._data.keyless:
             raise ProviderFault(f"{self.name} needs a key: set key_env or key_file", "key")
-        await self._wire.open(self._data.headers)
+        await self._client.open(self._data.headers)
 
     async def close(self) -> None:
-        await self._wire.close()
+        await self._client.close()
 
     def endpoints(self, model: str) -> frozenset[str]:
         return self._data.family(model).endpoints
@@ -106,7 +106,7 @@ class Cloud:
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
         task.counter = usage.RequestCounter(task, sent, forms.length)
-        return self._wire.ask(self._address(task), sent, self._headers(task))
+        return self._client.ask(self._address(task), sent, self._headers(task))
 
     def _address(self, task: Task) -> str:
         return self._url + self._data.path(task.job.endpoint)

@@ -8,7 +8,7 @@ from typing import Any
 from fallback.cost import estimate
 from fallback.providers import kinds
 from fallback.providers.base import Task
-from fallback.providers.kinds import Kind
+from fallback.providers.kinds import ProviderKind
 from fallback.providers.unsupported import HINTS
 from schemas.api import endpoints
 from schemas.api.chat.request import wants_usage
@@ -32,7 +32,7 @@ class Fit:
     """One model at one endpoint; made once and kept, as the lists are long. `limit`: the name that
     the limit of an answer has there, if it is not that of the model's family."""
 
-    def __init__(self, kind: Kind, model: str, endpoint: str, limit: str = "") -> None:
+    def __init__(self, kind: ProviderKind, model: str, endpoint: str, limit: str = "") -> None:
         self._kind = kind
         self._endpoint = endpoint
         self._model = model

@@ -50,7 +50,7 @@ def test_groups_are_known_and_named_once() -> None:
 
 def test_without_a_broker_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="headrace up"):
-        credits.desk(tmp_path, None, None)
+        credits.accounts(tmp_path, None, None)
 
 
 def test_the_ledgers_own_login_goes_first(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_ledgers_own_login_goes_first(tmp_path: Path) -> None:
         '[nats]\nurl = "nats://n:1"\nuser = "n"\n[ledger]\nuser = "l"\npassword = "p"\n'
         '[fallback]\ncurrency = "EUR"\n'
     )
-    found = credits.desk(tmp_path, path, None)
+    found = credits.accounts(tmp_path, path, None)
     assert (found._login.url, found._login.user, found._currency) == ("nats://n:1", "l", "EUR")
-    named = credits.desk(tmp_path, path, "nats://a:b@h:2")
+    named = credits.accounts(tmp_path, path, "nats://a:b@h:2")
     assert (named._login.url, named._login.user) == ("nats://h:2", "a")

@@ -11,7 +11,7 @@ from fallback.credits.billing import Billing
 from fallback.credits.entries import Name
 from fallback.credits.ledger import Hold, Insufficient, Purchase, Reservation
 from fallback.engine import CloudEngine
-from fallback.policy import Routes
+from fallback.policy import CloudRoutes
 from fallback.providers.base import ProviderFault, Task
 from schemas import frames
 from schemas.frames import Kind
@@ -110,7 +110,7 @@ class EngineSetup:
         self.ledger = FakeLedger()
         names = [f"{each.name}/m" for each in providers]
         made = Route(name="chat", model="echo", providers=names, **route)
-        routes = Routes([made])
+        routes = CloudRoutes([made])
         price = Price(provider="p", model="m", input=1, output=2)
         ledger: Any = self.ledger
         billing = Billing(ledger, lambda choice: price, "USD", "fb-1")

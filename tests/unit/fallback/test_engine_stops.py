@@ -85,8 +85,8 @@ async def test_stopped_at_any_step_the_books_are_closed_once(
     await setup.engine.close()
     paid = at == "settle" or (at == "call" and why in DESERTED)
     assert ledger.owed == ["charge" if paid else "release"]
-    assert setup.engine.desks["a"].busy == 0
-    assert not setup.engine.desks["a"].places.locked()
+    assert setup.engine.providers["a"].busy == 0
+    assert not setup.engine.providers["a"].free.locked()
 
 
 async def test_stopped_between_two_calls_nothing_is_paid(
@@ -103,7 +103,7 @@ async def test_stopped_between_two_calls_nothing_is_paid(
     setup = _setup(bus, ledger, begins_and_fails)
     attempt = setup.attempt()
     attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
-    while not setup.engine.desks["a"].breaker.row:
+    while not setup.engine.providers["a"].breaker.row:
         await asyncio.sleep(0)
     attempt.stop(Withdrawn(Reason.CANCELLED))
     await paused_ledger.ended(running)
@@ -117,7 +117,7 @@ async def test_one_stopped_while_it_tries_a_provider_that_failed_lets_the_next_t
 ) -> None:
     ledger = PausedLedger()
     setup = _setup(bus, ledger, _hanging(ledger), answers)
-    breaker = setup.engine.desks["a"].breaker
+    breaker = setup.engine.providers["a"].breaker
     breaker.row, breaker.until = breaker.failures, 0.0
     attempt = setup.attempt()
     attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
@@ -160,7 +160,7 @@ async def test_a_call_that_breaks(bus: FakeBus, streams: bool) -> None:
         await setup.run(attempt)
     assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
     assert setup.ledger.log[1:] == [("charge", 5)]
-    assert setup.engine.desks["a"].breaker.row == 1
+    assert setup.engine.providers["a"].breaker.row == 1
 
 
 @pytest.mark.parametrize("refuses", ["settle", "release"])

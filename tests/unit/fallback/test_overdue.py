@@ -9,7 +9,7 @@ import pytest
 
 from fallback import overdue
 from fallback.overdue import OverduePuller
-from fallback.policy import Routes
+from fallback.policy import CloudRoutes
 from schemas import subjects
 from schemas.bus import Message
 from schemas.jobs import ASKED, LOCAL
@@ -27,7 +27,7 @@ class OverdueSetup:
         self.bus = bus
         self.slots = slots
         self.taken: list[Message] = []
-        routes = Routes([Route(name="chat", model="echo", providers=["p/x"])])
+        routes = CloudRoutes([Route(name="chat", model="echo", providers=["p/x"])])
         self.puller = OverduePuller(bus, routes, lambda: self.slots - len(self.taken), self._take)
 
     def _take(self, source: OverduePuller, got: Message) -> None:

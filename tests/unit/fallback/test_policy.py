@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback.policy import Routes, choose, due, micro, money
+from fallback.policy import CloudRoutes, choose, due, micro, money
 from schemas import subjects
 from schemas.jobs import ASKED, LOCAL
 from schemas.settings import Route
@@ -22,7 +22,7 @@ CHAT = route("a/x", "b/y", "c/z")
 
 
 def test_a_route_is_found_by_the_name_that_was_asked_for() -> None:
-    routes = Routes([CHAT, route("a/x", local_only=True).model_copy(update={"name": "kept"})])
+    routes = CloudRoutes([CHAT, route("a/x", local_only=True).model_copy(update={"name": "kept"})])
     assert routes.of(fakes.job(tags=((ASKED, "chat"),))) == CHAT
     assert routes.of(fakes.job()) is None, "the model's own name leads nowhere"
     assert routes.of(fakes.job(tags=((ASKED, "kept"),))) is None
