@@ -6,7 +6,6 @@ Measured on b11549: it answers 500 to many faults of requests, and never names a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from schemas.api import endpoints
 from workers.engines.openai.refusal import Refusal
@@ -29,13 +28,6 @@ _UNREADABLE = "Failed to load image or audio file"
 """Of a WebP, too, though it may be whole."""
 _NO_TOKENS = "Prompt contains invalid tokens"
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
-_SAID_IN: Mapping[str, str] = {
-    endpoints.CHAT.path: "messages",
-    endpoints.MESSAGES.path: "messages",
-    endpoints.COUNT_TOKENS.path: "messages",
-    endpoints.COMPLETIONS.path: "prompt",
-    endpoints.RERANK.path: "documents",
-}
 
 
 def status_of(status: int, message: str) -> int:
@@ -46,7 +38,7 @@ def status_of(status: int, message: str) -> int:
 
 def explain(endpoint: str, refusal: Refusal) -> None:
     """Names the field, where one is to blame."""
-    said_in = _SAID_IN.get(endpoint, "input")
+    said_in = endpoints.api_of(endpoint).prompt
     if "is too large to process" in refusal.message:
         refusal.code = "context_length_exceeded"
     if refusal.message == _UNREADABLE:

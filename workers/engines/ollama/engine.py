@@ -75,15 +75,6 @@ _GENERATES: Mapping[str, str] = {
 }
 
 
-_SAID_IN: Mapping[str, str] = {
-    endpoints.CHAT.path: "messages",
-    endpoints.COMPLETIONS.path: "prompt",
-    endpoints.RESPONSES.path: "input",
-    endpoints.MESSAGES.path: "messages",
-    endpoints.EMBEDDINGS.path: "input",
-}
-
-
 class OllamaEngine(OpenAIEngine):
     kind = "ollama"
     default_slots: ClassVar[int] = 1
@@ -236,7 +227,7 @@ class OllamaEngine(OpenAIEngine):
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         if refusal.code == "context_length_exceeded":
-            refusal.param = _SAID_IN.get(job.endpoint, "prompt")
+            refusal.param = endpoints.api_of(job.endpoint).prompt
         return refusal
 
     def _doubt(self, status: int) -> bool:
@@ -253,7 +244,7 @@ class OllamaEngine(OpenAIEngine):
 
 
 def _need_texts(job: Job, request: Mapping[str, Any]) -> None:
-    param = _SAID_IN.get(job.endpoint, "")
+    param = endpoints.api_of(job.endpoint).prompt
     said = request.get(param)
     if isinstance(said, list) and said and isinstance(said[0], int | list):
         raise Refusal("Ollama takes texts, and no token ids.", param=param)
