@@ -15,7 +15,7 @@ from fallback.providers.usage import usage_in
 from schemas.api import sse
 from schemas.api.base import Api
 from workers.engines.base import Sink
-from workers.engines.openai.stream import Filter
+from workers.engines.http.upstream import Filter
 
 _SIGNS = (b'"usage"', b"error", b"response.failed")
 """What an event holds that has to be read; nearly all others just pass."""
@@ -37,7 +37,7 @@ class StreamCounter(Protocol):
 class EventFilter(Filter):
     """A Sink before the Sink. `strip`: the client did not ask for the usage that we asked for.
 
-    `workers.engines.openai.stream.Relay` does so for engines; here the error's code decides what
+    `workers.engines.http.upstream.Relay` does so for engines; here the error's code decides what
     follows, so it has to be read.
     """
 

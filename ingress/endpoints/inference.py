@@ -160,7 +160,7 @@ async def answer(
     stream = streams and all(each.field != "stream" for each in ignored)
     lenient = lenient and bool(ignored or strange)
     call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)
-    form = endpoint.api.json_format(asked)
+    form = endpoint.api.json_format(asked) if endpoint.api.format in asked else None
     response = await (call.answer() if form is None else _structured(call, form))
     if ignored or strange:
         _warn(response, fields.warning(ignored, strange))

@@ -114,6 +114,8 @@ class Api:
     """A second header with the request's id, if its clients know it by another name."""
     prompt = "input"
     """The field of a request with what is asked."""
+    format = ""
+    """The field of a request that says what the texts of its answer have to be."""
     own_tools: tuple[str | None, ...] = ()
     """The types of tools that clients run themselves; None where such a tool has no type."""
     limits: tuple[str, ...] = ()

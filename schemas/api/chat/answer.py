@@ -17,6 +17,7 @@ class Chat(Api):
     """See `schemas.api.base.Api`."""
 
     prompt = "messages"
+    format = "response_format"
     own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
     asks_for_usage = True
@@ -29,7 +30,7 @@ class Chat(Api):
         return "".join(delta.get("content") or "" for delta in deltas)
 
     def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
-        return structured.format_of(request) if "response_format" in request else None
+        return structured.format_of(request)
 
     def finished_texts(self, document: Document) -> Iterator[str]:
         return structured.finished_texts(document)

@@ -19,6 +19,7 @@ class Responses(Api):
     """See `schemas.api.base.Api`."""
 
     named = True
+    format = "text"
     own_tools = ("function",)
     limits = ("max_output_tokens",)
     streamed = texts_of("delta")

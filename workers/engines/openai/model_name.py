@@ -10,8 +10,8 @@ from schemas import multipart
 from schemas.api.sse import BREAK
 from schemas.multipart import FormError
 from workers.engines.base import Sink
+from workers.engines.http.upstream import Filter
 from workers.engines.openai.refusal import Refusal
-from workers.engines.openai.stream import Filter
 
 _KEY = b'"model"'
 _NONE = b"\0nothing begins or ends like this\0"

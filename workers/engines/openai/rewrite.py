@@ -9,7 +9,7 @@ import orjson
 from schemas.api import sse
 from schemas.api.base import Event
 from workers.engines.base import EngineFault, Sink
-from workers.engines.openai.stream import Filter
+from workers.engines.http.upstream import Filter
 
 Change = Callable[[Event], Event | list[Event] | None]
 """Gives back the event as it ought to be; or several for it, or None if it is to be left out."""
