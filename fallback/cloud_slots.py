@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from fallback.engine import CloudEngine
 from fallback.overdue import OverduePuller
 from fallback.policy import CloudRoutes
-from schemas import metrics, settings, subjects
+from schemas import settings, subjects
 from schemas.api import endpoints
-from schemas.bus import Bus, Message
+from schemas.bus import Bus
 from schemas.nodes import EngineState, ServedModel, resuming
-from workers.consumer import Puller, declare
+from workers.consumer import Puller, SlotCount, declare
 from workers.engines.base import EngineFault
-from workers.runner import Runner, Source
+from workers.runner import Runner
 
 log = structlog.get_logger("cloud_slots")
 
@@ -39,10 +41,11 @@ class CloudSlots:
         self._runner = runner
         self._routes = routes
         self._config = config
-        self._busy = 0
-        self._open = False
+        self._count = SlotCount(engine.name, config.fallback.slots)
+        self._count.open = False
+        self.take = self._count.take
         self.models = tuple(self._offers())
-        self._overdue = OverduePuller(bus, routes, self._free, self._take)
+        self._overdue = OverduePuller(bus, routes, self._count.free, partial(runner.take, self))
         self._pullers = [self._puller(model) for model in routes.models()]
 
     @property
@@ -57,12 +60,12 @@ class CloudSlots:
         for model in self._routes.models():
             for lane in (subjects.CLOUD, subjects.INTERACTIVE):
                 await declare(self._bus, model, jobs.ack_wait, replicas, lane)
-        self._open = True
+        self._count.open = True
         await self.reopen()
 
     async def reopen(self) -> None:
         """Pull afresh on a new connection."""
-        if not self._open:
+        if not self._count.open:
             return
         await self._overdue.close()
         await self._overdue.open()
@@ -71,7 +74,7 @@ class CloudSlots:
 
     async def drain(self) -> None:
         """Take nothing more; calls that run go on."""
-        self._open = False
+        self._count.open = False
         await self._overdue.close()
         for puller in self._pullers:
             await puller.close()
@@ -84,13 +87,8 @@ class CloudSlots:
         for puller in self._pullers:
             puller.heal(now)
 
-    def take(self) -> None:
-        self._busy += 1
-        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
-
     def release(self) -> None:
-        self._busy -= 1
-        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
+        self._count.release()
         self._overdue.fill()
         for puller in self._pullers:  # its own alone would fill itself
             puller.fill()
@@ -98,21 +96,15 @@ class CloudSlots:
     def suspect(self, fault: EngineFault) -> None:
         log.warning("cloud.fault", code=fault.code, error=fault.message)
 
-    def _free(self) -> int:
-        return self._config.fallback.slots - self._busy if self._open else 0
-
     def _puller(self, model: str) -> Puller:
         return Puller(
             self._bus,
             model,
             subjects.CLOUD,
-            free=lambda: min(AHEAD, self._free()),
-            on_job=self._take,
+            free=lambda: min(AHEAD, self._count.free()),
+            on_job=partial(self._runner.take, self),
             expires=self._config.worker.pull_expires,
         )
-
-    def _take(self, source: Source, message: Message) -> None:
-        self._runner.take(self, source, message)
 
     def _offers(self) -> list[ServedModel]:
         """What each route's model can do at each of its providers."""

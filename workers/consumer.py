@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from schemas import subjects, topology
+from schemas import metrics, subjects, topology
 from schemas.bus import Bus, BusError, Message
 from schemas.jetstream import streams
 from schemas.jetstream.pulls import Pulls, hand_back
@@ -18,6 +18,28 @@ log = structlog.get_logger("consumer")
 
 _RETRY = 0.25
 _RETRY_MAX = 2.0
+
+
+class SlotCount:
+    """The slots of one engine: `all` of them, and how many are `taken`. None is free while it is
+    not `open`."""
+
+    def __init__(self, engine: str, slots: int = 0) -> None:
+        self.all = slots
+        self.taken = 0
+        self.open = True
+        self._gauge = metrics.SLOTS_BUSY.labels(engine)
+
+    def free(self) -> int:
+        return self.all - self.taken if self.open else 0
+
+    def take(self) -> None:
+        self.taken += 1
+        self._gauge.set(self.taken)
+
+    def release(self) -> None:
+        self.taken -= 1
+        self._gauge.set(self.taken)
 
 
 class Puller:

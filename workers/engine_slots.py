@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from schemas import metrics, settings, subjects
-from schemas.bus import Bus, BusError, Message
+from schemas.bus import Bus, BusError
 from schemas.nodes import EngineState, ServedModel
-from workers.consumer import Puller, declare
+from workers.consumer import Puller, SlotCount, declare
 from workers.engines.base import Engine, EngineFault
 from workers.process.supervised import Supervised
 from workers.runner import Runner
@@ -47,8 +48,8 @@ class EngineSlots:
         self._changed = changed
         self._state = "stopped"
         self._reason = ""
-        self._slots = 0
-        self._busy = 0
+        self._count = SlotCount(engine.name)
+        self.take, self.release = self._count.take, self._count.release
         self._pullers: list[Puller] = []
         self._doubt = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -57,8 +58,9 @@ class EngineSlots:
 
     @property
     def state(self) -> EngineState:
+        engine, count = self.engine, self._count
         return EngineState(
-            self.engine.name, self.engine.kind, self._state, self._slots, self._busy, self._reason
+            engine.name, engine.kind, self._state, count.all, count.taken, self._reason
         )
 
     @property
@@ -93,14 +95,6 @@ class EngineSlots:
         for puller in self._pullers:
             puller.heal(now)
 
-    def take(self) -> None:
-        self._busy += 1
-        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
-
-    def release(self) -> None:
-        self._busy -= 1
-        metrics.SLOTS_BUSY.labels(self.engine.name).set(self._busy)
-
     def suspect(self, fault: EngineFault) -> None:
         log.warning("engine.fault", engine=self.engine.name, error=fault.message)
         if fault.away and self.ready:
@@ -111,6 +105,7 @@ class EngineSlots:
         delay = _BACKOFF
         while True:
             self._doubt.clear()
+            self._count.open = True
             if self._state != "failed":
                 self._move("starting")
             try:
@@ -130,7 +125,7 @@ class EngineSlots:
     async def _begin(self) -> None:
         offer = await self.engine.discover()
         offer = await self.engine.check() or offer
-        self._slots, self.models = offer.slots, offer.models
+        self._count.all, self.models = offer.slots, offer.models
         metrics.SLOTS.labels(self.engine.name).set(offer.slots)
         jobs, replicas = self._settings.jobs, self._settings.nats.replicas
         for model in offer.models:
@@ -145,17 +140,11 @@ class EngineSlots:
             self._bus,
             model,
             subjects.INTERACTIVE,
-            free=self._free,
-            on_job=self._on_job,
+            free=self._count.free,
+            on_job=partial(self._runner.take, self),
             expires=self._settings.worker.pull_expires,
             priority=self._config.priority,
         )
-
-    def _free(self) -> int:
-        return self._slots - self._busy if not self._doubt.is_set() else 0
-
-    def _on_job(self, puller: Puller, message: Message) -> None:
-        self._runner.take(self, puller, message)
 
     async def _serve(self) -> None:
         """Until a job or an idle look raises a doubt."""
@@ -164,7 +153,7 @@ class EngineSlots:
                 async with asyncio.timeout(_IDLE_PROBE):
                     await self._doubt.wait()
             except TimeoutError:
-                if self._busy or await self.engine.probe():
+                if self._count.taken or await self.engine.probe():
                     continue
                 self._fail(f"{self.engine.name} does not answer")
             return
@@ -175,6 +164,7 @@ class EngineSlots:
 
     def _fail(self, reason: str, state: str = "failed") -> None:
         self._doubt.set()
+        self._count.open = False
         if self._state != "stopping":
             self._reason = reason
             self._move(state)
