@@ -85,7 +85,7 @@ class Splitter:
     @property
     def finished(self) -> bool:
         """Whether ``[DONE]`` came."""
-        return b"[DONE]" in self._last and _DONE.search(self._last) is not None
+        return any(_DONE.search(event) for event in having(self._last, b"[DONE]"))
 
     def _plain(self, chunk: bytes) -> bytes:
         """Without a byte order mark, and with LF for the other ends of lines. A CR or the beginning
@@ -132,6 +132,15 @@ def split(events: bytes) -> Iterator[bytes]:
     return (event for event in events.split(BREAK) if event.strip(b"\n"))
 
 
+def having(events: bytes, sign: bytes) -> Iterator[bytes]:
+    """Those of several whole events that have `sign`, the last one first, without their breaks."""
+    at = len(events)
+    while (found := events.rfind(sign, 0, at)) >= 0:
+        before = events.rfind(BREAK, 0, found)
+        at = before + len(BREAK) if before >= 0 else 0
+        yield events[at:].partition(BREAK)[0]
+
+
 def without_comments(events: bytes) -> bytes:
     """Several whole events, without comments between and inside them."""
     if not events.startswith(b":") and b"\n:" not in events:  # as nearly all are
@@ -163,7 +172,7 @@ def load(event: bytes) -> Any:
     """The JSON of one event; `NOTHING` if it has no data, or is ``[DONE]``, or an empty heartbeat.
     Raises JSONDecodeError."""
     data = data_of(event)
-    if data is None or not data.strip() or is_done(data):
+    if data is None or not (said := data.strip()) or said == b"[DONE]":
         return NOTHING
     return orjson.loads(data)
 

@@ -12,7 +12,6 @@ queue, without a bound. Default: as many full contexts as its cache holds, at mo
 from __future__ import annotations
 
 import ast
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from typing import Any, ClassVar
 from schemas.api import endpoints, rerank
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
-from workers.engines.base import EngineFault
 from workers.engines.openai import foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
@@ -92,14 +90,8 @@ class VllmEngine(OpenAIEngine):
 
     async def probe(self) -> bool:
         """``/health`` asks vLLM's engine process; its body is empty."""
-        try:
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT),
-                self._http.call("GET", "/health") as response,
-            ):
-                return response.status == 200
-        except TimeoutError:
-            return False
+        status, _ = await self._http.ask("GET", "/health", PROBE_TIMEOUT)
+        return status == 200
 
     async def _slots(self) -> int:
         found = _CONCURRENCY.search(await self._metrics())
@@ -155,20 +147,14 @@ class VllmEngine(OpenAIEngine):
     async def _takes(self, own: str, asked: dict[str, Any], or_only_this: bool = False) -> bool:
         """Whether a chat of one token is taken; or refused, but not because of its kind."""
         body = {"model": own, "max_tokens": 1, **asked}
-        status, answer = await self._ask(endpoints.CHAT.path, body, self.check_timeout)
+        status, answer = await self._http.post(endpoints.CHAT.path, body, self.check_timeout)
         if status == 400 and or_only_this:
             return _NO_SENSE.search(translate(status, answer).message) is None
         return status == 200
 
     async def _metrics(self) -> bytes:
-        try:
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT),
-                self._http.call("GET", "/metrics") as response,
-            ):
-                return await response.read()
-        except TimeoutError:
-            raise EngineFault(f"{self.name} does not answer /metrics", away=True) from None
+        _, page = await self._http.ask("GET", "/metrics", PROBE_TIMEOUT)
+        return page
 
 
 def _prefilled(request: Mapping[str, Any]) -> bool:

@@ -22,8 +22,8 @@ from workers.engines.http.connection import LinkBroken, Links, Response
 ERROR_LIMIT = 64 * 1024
 """Bytes of an engine's error body that are read."""
 _HEAD = 4096
-_ERROR = b'"error"'
-"""What an event has that is an error; inside a text, the quotes would be escaped."""
+_ERROR, _USAGE = b'"error"', b'"usage"'
+"""What events have with such a field; inside a text, the quotes would be escaped."""
 
 
 class Upstream:
@@ -35,8 +35,6 @@ class Upstream:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url.rstrip("/")
         self._links = Links(self.url, headers)
-
-    async def open(self) -> None: ...
 
     async def close(self) -> None:
         self._links.close()
@@ -60,17 +58,31 @@ class Upstream:
             if response is not None:
                 self._links.give_back(response)
 
-    async def json(self, path: str, timeout: float = 5.0) -> Any:
-        """GET a JSON page. Raises EngineFault, also for any status but 200."""
+    async def ask(
+        self, method: str, path: str, timeout: float, body: bytes | None = None, kind: str = ""
+    ) -> tuple[int, bytes]:
+        """The status and the body of a small answer. Raises EngineFault only if there is none."""
         try:
-            async with asyncio.timeout(timeout), self.call("GET", path) as response:
-                if response.status != 200:
-                    why = f"{self.name} answered {response.status} to {path}"
-                    raise EngineFault(why, away=True)
-                return orjson.loads(await response.read())
+            async with (
+                asyncio.timeout(timeout),
+                self.call(method, path, body, kind) as response,
+            ):
+                return response.status, await response.read()
         except TimeoutError:
             why = f"{self.name} did not answer {path} within {timeout:.0f} s"
             raise EngineFault(why, away=True) from None
+
+    async def post(self, path: str, asked: Any, timeout: float) -> tuple[int, bytes]:
+        """Ask with a JSON body."""
+        return await self.ask("POST", path, timeout, orjson.dumps(asked), "application/json")
+
+    async def json(self, path: str, timeout: float = 5.0) -> Any:
+        """GET a JSON page. Raises EngineFault, also for any status but 200."""
+        status, page = await self.ask("GET", path, timeout)
+        if status != 200:
+            raise EngineFault(f"{self.name} answered {status} to {path}", away=True)
+        try:
+            return orjson.loads(page)
         except orjson.JSONDecodeError:
             why = f"{self.name} answered {path} with something that is not JSON"
             raise EngineFault(why, away=True) from None
@@ -135,10 +147,10 @@ class Relay:
 
     def usage(self) -> Usage | None:
         """What the first and the last events say that the answer took."""
-        told = self._usage_in(reversed(self.tail.split(sse.BREAK)))
+        told = self._usage_in(sse.having(self.tail, _USAGE))
         if told is None or told.prompt >= 0:
             return told
-        start = self._usage_in(self._head.split(sse.BREAK))
+        start = self._usage_in(sse.split(self._head))
         return Usage(start.prompt, told.completion, start.cached) if start else told
 
     def _pass(self, events: bytes) -> None:
@@ -174,7 +186,7 @@ class Relay:
     def _usage_in(self, events: Iterable[bytes]) -> Usage | None:
         """The first that is told in them."""
         for event in events:
-            for found in sse.objects(event) if b'"usage"' in event else ():
+            for found in sse.objects(event):
                 if usage := self._api.usage(found):
                     return usage
         return None

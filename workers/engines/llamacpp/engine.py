@@ -9,7 +9,6 @@ passes over in silence is on its card (`capabilities`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,16 +66,8 @@ class LlamaCppEngine(OpenAIEngine):
         self._obeyed = False
 
     async def probe(self) -> bool:
-        try:
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT),
-                self._http.call("GET", self._probe_path) as response,
-            ):
-                if response.status != 200 or self._probe_path != SLOTS:
-                    return response.status == 200
-                return not card.spins(await response.read())
-        except TimeoutError:
-            return False
+        status, page = await self._http.ask("GET", self._probe_path, PROBE_TIMEOUT)
+        return status == 200 and not (self._probe_path == SLOTS and card.spins(page))
 
     # What it is.
 
@@ -129,12 +120,12 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _generates(self) -> bool:
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        status, _ = await self._ask(CHAT, body, self.check_timeout)
+        status, _ = await self._http.post(CHAT, body, self.check_timeout)
         return status == 200
 
     async def _obeys(self) -> bool:
         """Whether a required tool call is forced upon the model, here without a reason to call."""
-        status, answer = await self._ask(CHAT, dict(card.UNWILLING), self.check_timeout)
+        status, answer = await self._http.post(CHAT, dict(card.UNWILLING), self.check_timeout)
         try:
             message = orjson.loads(answer)["choices"][0]["message"]
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
@@ -190,7 +181,7 @@ class LlamaCppEngine(OpenAIEngine):
         mended."""
         text = job.endpoint == COMPLETIONS
         if job.stream and not text and not any(sign in body for sign in _SPECIAL):
-            return await self._send(job, body, FirstChunk(sink, 1))
+            return self._usage(await self._send(job, body, FirstChunk(sink, 1)))
         request: dict[str, Any] = orjson.loads(body)
         if text:
             await self._check_text(request)
@@ -204,7 +195,7 @@ class LlamaCppEngine(OpenAIEngine):
         if not text:
             sink = FirstChunk(sink, choices)
             if choices == 1:
-                return await self._send(job, body, sink)
+                return self._usage(await self._send(job, body, sink))
         one = OneUsage(choices, wants_usage(request))
         await self._send(job, body, Rewriting(sink, one.change, one.last, COUNTS))
         return one.usage()
@@ -223,7 +214,7 @@ class LlamaCppEngine(OpenAIEngine):
         if prompt and not (isinstance(prompt, list) and "" in prompt):
             return
         asked = {"content": "", "add_special": True}
-        _, answer = await self._ask("/tokenize", asked, PROBE_TIMEOUT)
+        _, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
         if b"[]" in answer:
             raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
 
@@ -253,7 +244,7 @@ class LlamaCppEngine(OpenAIEngine):
             out = Rewriting(out, tools_responses.CallsInStream(expected).change)
         with tools_prompt.blamed():
             body = orjson.dumps(responses_request.prepare(sent))
-            usage = await self._send(job, body, out)
+            usage = self._usage(await self._send(job, body, out))
         if not job.stream:
             await self._give(sink, collector.document)
         return usage
@@ -273,12 +264,12 @@ class LlamaCppEngine(OpenAIEngine):
         self, job: Job, request: dict[str, Any], body: bytes, sink: Sink
     ) -> Usage | None:
         async def count() -> int:
-            status, answer = await self._ask(COUNT_TOKENS, request, PROBE_TIMEOUT)
+            status, answer = await self._http.post(COUNT_TOKENS, request, PROBE_TIMEOUT)
             return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
 
         start = MessageStart(sink, f"msg_{job.id}", job.asked, count)
         try:
-            usage = await self._send(job, body, start)
+            usage = self._usage(await self._send(job, body, start))
             await start.done()
         finally:
             start.stop()
@@ -286,7 +277,7 @@ class LlamaCppEngine(OpenAIEngine):
             return Usage(start.counted, usage.completion, 0)
         return usage
 
-    async def _send(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+    async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
         async with self._http.call("POST", job.endpoint, body, JSON) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))

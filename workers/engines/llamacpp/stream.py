@@ -77,8 +77,8 @@ class UsageSum:
 
     def total(self) -> Usage | None:
         reports = [told for report in self._reports() if (told := counted(report))]
-        if not reports:
-            return None
+        if len(reports) < 2:
+            return reports[0] if reports else None
         # One report for several choices is from an engine that has added up by itself.
         share = min(self._n, len(reports))
         return Usage(
@@ -89,8 +89,8 @@ class UsageSum:
 
     def document(self) -> dict[str, Any] | None:
         """`usage` of the answer; what an engine has told once is kept as it is."""
-        reports, total = self._reports(), self.total()
-        if total is None or len(reports) == 1:
+        reports = self._reports()
+        if len(reports) == 1 or (total := self.total()) is None:
             return reports[0] if reports else None
         details = {**(reports[0].get("prompt_tokens_details") or {}), "cached_tokens": total.cached}
         return {
@@ -130,8 +130,8 @@ class OneUsage:
 
 def timed(tail: bytes) -> Usage | None:
     """What the last `timings` say in the last events of a stream of one choice."""
-    for event in reversed(tail.split(sse.BREAK)):
-        for found in sse.objects(event) if b'"timings"' in event else ():
+    for event in sse.having(tail, b'"timings"'):
+        for found in sse.objects(event):
             if usage := _usage_of(found.get("timings")):
                 return usage
     return None

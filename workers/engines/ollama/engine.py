@@ -128,7 +128,7 @@ class OllamaEngine(OpenAIEngine):
     async def _describe(
         self, public: str, own: str, entry: dict[str, Any], slots: int
     ) -> ServedModel:
-        status, body = await self._ask("/api/show", {"model": own}, ASK_TIMEOUT)
+        status, body = await self._http.post("/api/show", {"model": own}, ASK_TIMEOUT)
         try:
             shown = orjson.loads(body)
             told = [str(word) for word in shown.get("capabilities") or ("completion",)]
@@ -181,7 +181,7 @@ class OllamaEngine(OpenAIEngine):
         """How long the model stays loaded; the answer is given, whatever comes of it."""
         try:
             asked = {"model": own, "keep_alive": kept}
-            status, answer = await self._ask("/api/generate", asked, ASK_TIMEOUT)
+            status, answer = await self._http.post("/api/generate", asked, ASK_TIMEOUT)
         except EngineFault as fault:
             status, answer = 0, fault.message.encode()
         if status != 200:
@@ -219,7 +219,7 @@ class OllamaEngine(OpenAIEngine):
             own |= words.native(request)
         except (AttributeError, TypeError):
             return  # Ollama says itself what is wrong with such messages
-        status, body = await self._ask(path, own, self.check_timeout)
+        status, body = await self._http.post(path, own, self.check_timeout)
         refusal = self._refused(job, status, body) if status != 200 else None
         # Anything else that is wrong with it will show in the answer to the request itself.
         if isinstance(refusal, Refusal) and refusal.code == "context_length_exceeded":

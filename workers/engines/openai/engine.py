@@ -8,8 +8,6 @@ client that leaves is its own affair: a dropped connection is all it gets.
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -24,11 +22,12 @@ from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
-from workers.engines.http.upstream import Filter, Relay, Upstream, read_error, read_whole
+from workers.engines.http.upstream import Relay, Upstream, read_error, read_whole
 from workers.engines.openai import single_call
 from workers.engines.openai.model_name import ModelName, name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
+from workers.engines.openai.rewrite import Thoughts
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
@@ -44,8 +43,6 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
 _HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
 _BUSY = frozenset({408, 425, 429})
-_THOUGHT = re.compile(rb'"reasoning":\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
-"""As bytes: inside a text, or the arguments of a call, the quotes around the name are escaped."""
 
 
 class OpenAIEngine:
@@ -67,8 +64,7 @@ class OpenAIEngine:
         self._endpoints: tuple[str, ...] = ()
         self._running = 0
 
-    async def open(self) -> None:
-        await self._http.open()
+    async def open(self) -> None: ...
 
     async def close(self) -> None:
         await self._http.close()
@@ -96,7 +92,7 @@ class OpenAIEngine:
             if feature not in model.features:
                 continue
             own = {"model": self._own[model.id], **body}
-            status, answer = await self._ask(path, own, self.check_timeout)
+            status, answer = await self._http.post(path, own, self.check_timeout)
             if status == 200:
                 return None
             why = translate(status, answer).message
@@ -193,7 +189,7 @@ class OpenAIEngine:
             streams = response.header("content-type", "").startswith(sse.CONTENT_TYPE)
             if job.endpoint in _HEARING and not streams:
                 return await self._heard(response, sink)
-            return await self._relay(job, response, sink)
+            return self._usage(await self._relay(job, response, sink))
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
         model = self._served(job)
@@ -226,14 +222,14 @@ class OpenAIEngine:
             raise Refusal(what, param="model", code="unsupported_endpoint")
         return model
 
-    async def _relay(self, job: Job, response: Response, sink: Sink) -> Usage | None:
+    async def _relay(self, job: Job, response: Response, sink: Sink) -> Relay:
         content_type = response.header("content-type", "")
         if not content_type.startswith(sse.CONTENT_TYPE):
             raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
         sink.start(200, content_type)
         relay = Relay(self.name, endpoints.APIS.get(job.endpoint, PLAIN), sink)
         await relay.run(response)
-        return self._usage(relay)
+        return relay
 
     async def _heard(self, response: Response, sink: Sink) -> Usage | None:
         """A transcription that was to be streamed, of an engine that passes over `stream`."""
@@ -293,21 +289,9 @@ class OpenAIEngine:
 
     async def _has(self, path: str) -> bool:
         """Whether there is such an endpoint: it then complains about an empty request."""
-        status, body = await self._ask(path, {}, ASK_TIMEOUT)
+        status, body = await self._http.post(path, {}, ASK_TIMEOUT)
         about_model = translate(status, body).code == "model_not_found"
         return status not in _ABSENT or about_model
-
-    async def _ask(self, path: str, body: dict[str, Any], timeout: float) -> tuple[int, bytes]:
-        """POST a small question. Raises EngineFault only if there is no answer."""
-        try:
-            async with (
-                asyncio.timeout(timeout),
-                self._http.call("POST", path, orjson.dumps(body), JSON) as response,
-            ):
-                return response.status, await response.read()
-        except TimeoutError:
-            why = f"{self.name} did not answer {path} within {timeout:.0f} s"
-            raise EngineFault(why, away=True) from None
 
 
 def _usage_of(document: bytes, api: Api) -> Usage | None:
@@ -317,14 +301,3 @@ def _usage_of(document: bytes, api: Api) -> Usage | None:
     except orjson.JSONDecodeError:
         return None
     return api.usage(found) if isinstance(found, dict) else None
-
-
-class Thoughts(Filter):
-    """A Sink before the Sink, for whole events or documents of chats: thoughts have the name that
-    clients look for, `reasoning_content`, as DeepSeek named it and llama-server does. vLLM and
-    Ollama write `reasoning` alone; theirs stays beside it."""
-
-    def data(self, chunk: bytes) -> None:
-        if b'"reasoning":' in chunk and b'"reasoning_content"' not in chunk:
-            chunk = _THOUGHT.sub(rb'"reasoning_content":\1,\g<0>', chunk)
-        self._inner.data(chunk)

@@ -1,7 +1,8 @@
-"""Events changed one by one, where an engine's differ from those that are documented."""
+"""Events that are changed, where an engine's differ from those that are documented."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import orjson
@@ -11,6 +12,8 @@ from schemas.api.base import Event
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.upstream import Filter
 
+_THOUGHT = re.compile(rb'"reasoning":\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
+"""As bytes: inside a text, or the arguments of a call, the quotes around the name are escaped."""
 Change = Callable[[Event], Event | list[Event] | None]
 """Gives back the event as it ought to be; or several for it, or None if it is to be left out."""
 
@@ -64,6 +67,17 @@ class Rewriting(Filter):
 
 def _written(events: list[Event] | list[Event | None]) -> bytes:
     return b"".join(sse.dump(each, named="type" in each) for each in events if each is not None)
+
+
+class Thoughts(Filter):
+    """A Sink before the Sink, for whole events or documents of chats: thoughts have the name that
+    clients look for, `reasoning_content`, as DeepSeek named it and llama-server does. vLLM and
+    Ollama write `reasoning` alone; theirs stays beside it."""
+
+    def data(self, chunk: bytes) -> None:
+        if b'"reasoning":' in chunk and b'"reasoning_content"' not in chunk:
+            chunk = _THOUGHT.sub(rb'"reasoning_content":\1,\g<0>', chunk)
+        self._inner.data(chunk)
 
 
 class Discard:

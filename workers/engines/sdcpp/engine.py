@@ -82,8 +82,7 @@ class SdCppEngine:
         self._native = True
         self._limits = Limits()
 
-    async def open(self) -> None:
-        await self._http.open()
+    async def open(self) -> None: ...
 
     async def close(self) -> None:
         await self._http.close()
@@ -230,15 +229,12 @@ class SdCppEngine:
 
     async def _capabilities(self) -> dict[str, Any] | None:
         """None if the server is one without an API of its own."""
+        status, page = await self._http.ask("GET", "/sdcpp/v1/capabilities", PROBE_TIMEOUT)
+        if status == 404:
+            return None
         try:
-            async with (
-                asyncio.timeout(PROBE_TIMEOUT),
-                self._http.call("GET", "/sdcpp/v1/capabilities") as response,
-            ):
-                if response.status == 404:
-                    return None
-                return dict(orjson.loads(await response.read()))
-        except (TimeoutError, orjson.JSONDecodeError, TypeError, ValueError):
+            return dict(orjson.loads(page))
+        except (orjson.JSONDecodeError, TypeError, ValueError):
             raise EngineFault(f"{self.name} does not tell its capabilities", away=True) from None
 
     def _refused(self, status: int, answer: bytes) -> Exception:

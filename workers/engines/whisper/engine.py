@@ -86,7 +86,6 @@ class WhisperEngine:
             log.warning(
                 "engine.no_decoder", engine=self.name, takes=audio.NATIVE, get=audio.INSTALL
             )
-        await self._http.open()
 
     async def close(self) -> None:
         await self._http.close()
@@ -133,11 +132,8 @@ class WhisperEngine:
         """
         if time.monotonic() > self._late:
             return False
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT), self._http.call("GET", "/health") as answer:
-                return answer.status == 200
-        except TimeoutError:
-            return False
+        status, _ = await self._http.ask("GET", "/health", PROBE_TIMEOUT)
+        return status == 200
 
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()

@@ -70,7 +70,6 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture
 async def upstream(server: Server) -> AsyncIterator[Upstream]:
     made = Upstream("box", server.url + "/", "s3cret")
-    await made.open()
     yield made
     await made.close()
     await fakes.turns()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.drive import JSON, RecordingSink
-from workers.engines.openai.engine import Thoughts
+from workers.engines.openai.rewrite import Thoughts
 
 TEXTS = st.text(max_size=30) | st.sampled_from(['"reasoning":"x"', '\\"reasoning":', '"', "\\"])
 
