@@ -32,7 +32,8 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints
+from schemas.api import endpoints, sse
+from schemas.api.base import Api, Event
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
@@ -51,15 +52,14 @@ FEATURES = (
 
 
 class Writer(Protocol):
-    """Takes tokens; writes events as they come, or the document at the end."""
+    """Makes events of tokens, as an API has them; the API makes the document of these."""
 
     generated: int
     """Tokens of all choices so far."""
 
-    def head(self) -> bytes: ...
-    def add(self, choice: int, token: Token) -> bytes: ...
-    def tail(self) -> bytes: ...
-    def document(self) -> bytes: ...
+    def begin(self) -> list[Event]: ...
+    def add(self, choice: int, token: Token) -> list[Event]: ...
+    def end(self) -> list[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +135,18 @@ class EchoEngine:
             raise Refusal(why, code="context_length_exceeded", source="engine")
         tokens, finish = self._answer(request, script, words)
         choices = int(request.get("n") or 1) if self._several else 1
-        answer = _writer(job, request, choices, finish, len(words))
+        writer = _writer(job, request, choices, finish, len(words))
+        answer = _Answer(endpoints.api_of(job.endpoint), sink, job.stream)
         await _wait(script.first_ms)
-        if job.stream:
-            sink.start(200, "text/event-stream")
-            sink.data(answer.head())
+        answer.begin(writer.begin())
         for index, token in enumerate(tokens):
             await self._fault(script, index)
             await _wait(script.token_ms)
             for choice in range(choices):
-                piece = answer.add(choice, token)
-                if job.stream:
-                    sink.data(piece)
-                else:
-                    sink.touch()
+                answer.add(writer.add(choice, token))
         await self._fault(script, len(tokens))
-        if not job.stream:
-            sink.start(200, JSON)
-        sink.data(answer.tail() if job.stream else answer.document())
-        return len(words), answer.generated
+        answer.end(writer.end())
+        return len(words), writer.generated
 
     def _answer(
         self, request: dict[str, Any], script: Script, words: list[str]
@@ -211,6 +204,36 @@ class EchoEngine:
                     await asyncio.Event().wait()
                 finally:
                     self._hung -= 1
+
+
+class _Answer:
+    """Sends events as they come, or at their end the document that they make."""
+
+    def __init__(self, api: Api, sink: Sink, stream: bool) -> None:
+        self._api = api
+        self._sink = sink
+        self._collector = None if stream else api.collector()
+
+    def begin(self, events: list[Event]) -> None:
+        if self._collector is None:
+            self._sink.start(200, sse.CONTENT_TYPE)
+        self.add(events)
+
+    def add(self, events: list[Event]) -> None:
+        if self._collector is None:
+            self._sink.data(b"".join(sse.dump(event, self._api.named) for event in events))
+            return
+        self._sink.touch()
+        for event in events:
+            self._collector.add(event)
+
+    def end(self, events: list[Event]) -> None:
+        self.add(events)
+        if self._collector is not None:
+            self._sink.start(200, JSON)
+            self._sink.data(orjson.dumps(self._collector.document))
+        elif not self._api.named:
+            self._sink.data(sse.DONE)
 
 
 def _writer(job: Job, request: Mapping[str, Any], choices: int, finish: str, prompt: int) -> Writer:

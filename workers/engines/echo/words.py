@@ -16,7 +16,6 @@ import orjson
 from schemas.api import endpoints
 
 SILENCE = ["(silence)"]
-LOGPROB = -0.5
 DIMENSIONS = 8
 CATEGORIES = (
     *("harassment", "harassment/threatening", "hate", "hate/threatening", "illicit"),
