@@ -24,8 +24,14 @@ from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.upstream import Relay, read_error
-from workers.engines.llamacpp import capabilities as card
-from workers.engines.llamacpp import faults, logprobs, messages, responses, responses_request
+from workers.engines.llamacpp import (
+    capabilities,
+    faults,
+    logprobs,
+    messages,
+    responses,
+    responses_request,
+)
 from workers.engines.llamacpp import request as llamacpp_request
 from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
 from workers.engines.llamacpp.messages import MessageStart, StopReason
@@ -48,12 +54,12 @@ HEALTH, SLOTS = "/health", "/slots"
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """Without these, nothing of a chat's request needs a look."""
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
-_TOLD: Mapping[str, tuple[tools_prompt.Tell, tuple[bytes, ...]]] = {
-    CHAT: (tools_prompt.told, (tools_prompt.SIGN,)),
-    **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.told, tools_responses.SIGNS)),
-    **dict.fromkeys((MESSAGES, COUNT_TOKENS), (tools_messages.told, tools_messages.SIGNS)),
+_TOOLS: Mapping[str, tuple[tools_prompt.Prepare, tuple[bytes, ...]]] = {
+    CHAT: (tools_prompt.prepare, (tools_prompt.SIGN,)),
+    **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.prepare, tools_responses.SIGNS)),
+    **dict.fromkeys((MESSAGES, COUNT_TOKENS), (tools_messages.prepare, tools_messages.SIGNS)),
 }
-"""How requests with tools are told otherwise, and what is in the bodies of such."""
+"""How requests with tools are prepared, and what is in the bodies of such."""
 
 
 class LlamaCppEngine(OpenAIEngine):
@@ -67,7 +73,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def probe(self) -> bool:
         status, page = await self._http.ask("GET", self._probe_path, PROBE_TIMEOUT)
-        return status == 200 and not (self._probe_path == SLOTS and card.spins(page))
+        return status == 200 and not (self._probe_path == SLOTS and capabilities.spins(page))
 
     # What it is.
 
@@ -93,18 +99,18 @@ class LlamaCppEngine(OpenAIEngine):
     async def _describe(
         self, public: str, own: str, entry: dict[str, Any], slots: int
     ) -> ServedModel:
-        endpoints = await self._found_endpoints()
-        if "embeddings" in endpoints and not await self._generates():
-            endpoints = tuple(word for word in endpoints if word not in card.GENERATING)
-        if "rerank" in endpoints:
-            endpoints = tuple(word for word in endpoints if word != "embeddings")
+        words = await self._found_endpoints()
+        if "embeddings" in words and not await self._generates():
+            words = tuple(word for word in words if word not in capabilities.GENERATING)
+        if "rerank" in words:
+            words = tuple(word for word in words if word != "embeddings")
         seen = self._props.get("modalities") or {}
         senses = tuple(name for name in ("vision", "audio") if seen.get(name))
-        can = card.abilities(self._props) if "chat" in endpoints else ()
-        ignores = card.ignored(self._props, entry, endpoints)
-        self._obeyed = bool(can) and card.knows_tools(self._props) and await self._obeys()
+        can = capabilities.abilities(self._props) if "chat" in words else ()
+        ignores = capabilities.ignored(self._props, entry, words)
+        self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
         if can and not self._obeyed:
-            ignores = (*ignores, card.NO_CHOICE)
+            ignores = (*ignores, capabilities.NO_CHOICE)
         settings_ = self._props.get("default_generation_settings") or {}
         return ServedModel(
             public,
@@ -113,9 +119,9 @@ class LlamaCppEngine(OpenAIEngine):
             slots,
             int(settings_.get("n_ctx") or 0),
             ("text", *senses),
-            (*endpoints, *can, *senses),
+            (*words, *can, *senses),
             ignores,
-            card.known(endpoints),
+            capabilities.known(words),
         )
 
     async def _generates(self) -> bool:
@@ -125,7 +131,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _obeys(self) -> bool:
         """Whether a required tool call is forced upon the model, here without a reason to call."""
-        status, answer = await self._http.post(CHAT, dict(card.UNWILLING), self.check_timeout)
+        status, answer = await self._http.post(CHAT, capabilities.UNWILLING, self.check_timeout)
         try:
             message = orjson.loads(answer)["choices"][0]["message"]
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
@@ -150,22 +156,22 @@ class LlamaCppEngine(OpenAIEngine):
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
             case endpoints.COUNT_TOKENS.path:
-                body = orjson.dumps(self._told(job, body)[0])
+                body = orjson.dumps(self._prepare_tools(job, body)[0])
             case endpoints.INPUT_TOKENS.path:
-                body = orjson.dumps(responses_request.plain(self._told(job, body)[0]))
+                body = orjson.dumps(responses_request.plain(self._prepare_tools(job, body)[0]))
         return await super()._serve(job, body, sink)
 
-    def _told(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
-        """A request with tools that the engine cannot offer, or not make the model call, told
+    def _prepare_tools(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
+        """A request with tools that the engine cannot offer, or not make the model call, put
         otherwise; and what comes of it."""
         request = orjson.loads(body)
-        tell, signs = _TOLD[job.endpoint]
+        prepare_tools, signs = _TOOLS[job.endpoint]
         if self._obeyed or not any(sign in body for sign in signs):
             return request, None
-        return tell(request, card.knows_tools(self._props))
+        return prepare_tools(request, capabilities.knows_tools(self._props))
 
     async def _offer(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        sent, expected = self._told(job, body)
+        sent, expected = self._prepare_tools(job, body)
         if expected is not None:
             choices = choices_per_prompt(sent)
             sink = (
@@ -231,7 +237,7 @@ class LlamaCppEngine(OpenAIEngine):
         return answer.usage()
 
     async def _respond(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        sent, expected = self._told(job, body)
+        sent, expected = self._prepare_tools(job, body)
         repair = responses.Repair(orjson.loads(body), job.asked)
         collector = responses_answer.Collector()
 
@@ -250,7 +256,7 @@ class LlamaCppEngine(OpenAIEngine):
         return usage
 
     async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        request, expected = self._told(job, body)
+        request, expected = self._prepare_tools(job, body)
         collector = messages_answer.Collector()
         out: Sink = StopReason(sink if job.stream else Rewriting(Discard(sink), collector.add))
         if expected is not None:

@@ -89,15 +89,15 @@ class _Choice:
             deltas += self._reader.end()
         beside = {name: value for name, value in delta.items() if name != "content"}
         deltas = [beside, *deltas] if beside else deltas
-        index = part.get("index", 0)
-        sent = [{"finish_reason": None, "index": index, **self._told(each)} for each in deltas]
+        top = {"finish_reason": None, "index": part.get("index", 0)}
+        sent = [{**top, **self._with_logprobs(each)} for each in deltas]
         if reason:
             end = _ended(reason, self._reader, self._named)
             sent.append({**part, "delta": {}, "finish_reason": end})
             sent[-1].pop("logprobs", None)
         return sent
 
-    def _told(self, delta: Delta) -> dict[str, Any]:
+    def _with_logprobs(self, delta: Delta) -> dict[str, Any]:
         """With the log-probabilities of its text; a call has none."""
         if "content" not in delta and "tool_calls" not in delta:
             return {"delta": delta}

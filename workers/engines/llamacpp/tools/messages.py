@@ -21,13 +21,13 @@ SIGNS = b'"tools"', b'"tool_use"', b'"tool_result"'
 _OURS = frozenset({"tools", "tool_choice"})
 
 
-def told(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
-    """As `prompt.told`. Raises Refusal."""
+def prepare(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
+    """As `prompt.prepare`. Raises Refusal."""
     if knows:
         return {**request}, None
     own = request.get("system")
     none = (request.get("tool_choice") or {}).get("type") == "none"
-    sent, expected = prompt.told(
+    sent, expected = prompt.prepare(
         {
             "messages": [{"role": "system", "content": own}] if own else [],
             "tools": [_function(tool) for tool in request.get("tools") or ()],
@@ -92,9 +92,9 @@ class CallsInStream:
                 self._held, self._text = event, event["index"]
                 self._place = self._text
             case "content_block_delta" if event["delta"]["type"] == "text_delta":
-                yield from self._told(self._reader.feed(event["delta"]["text"]))
+                yield from self._events_of(self._reader.feed(event["delta"]["text"]))
             case "content_block_stop" if event["index"] == self._text:
-                yield from self._told(self._reader.end())
+                yield from self._events_of(self._reader.end())
                 if self._open:
                     yield {**event, "index": self._place}
             case "message_delta" if self._reader.count:
@@ -105,7 +105,7 @@ class CallsInStream:
             case _:
                 yield event
 
-    def _told(self, deltas: Iterable[Delta]) -> Iterator[Event]:
+    def _events_of(self, deltas: Iterable[Delta]) -> Iterator[Event]:
         for delta in deltas:
             if "content" in delta:
                 if self._held is not None:

@@ -60,10 +60,10 @@ class Expected:
     named: bool = False
 
 
-Tell = Callable[[Entry, bool], tuple[Entry, Expected | None]]
+Prepare = Callable[[Entry, bool], tuple[Entry, Expected | None]]
 
 
-def told(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
+def prepare(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
     """The request to send, and what may come of it; None if the answer is as it should be.
 
     `knows`: the chat template can write tools, calls and results. Raises Refusal.

@@ -19,9 +19,9 @@ _FORMATS = "json_object", "json_schema"
 _OURS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "top_logprobs"})
 
 
-def told(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
-    """As `prompt.told`. Raises Refusal."""
-    sent, expected = prompt.told(_as_chat(request), knows)
+def prepare(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
+    """As `prompt.prepare`. Raises Refusal."""
+    sent, expected = prompt.prepare(_as_chat(request), knows)
     if knows and expected is None:
         return {**request}, None
     found = {name: value for name, value in request.items() if name not in _OURS}
@@ -131,10 +131,10 @@ class CallsInStream:
             case "response.content_part.added" if self._held:
                 self._held.append(event)
             case "response.output_text.delta":
-                yield from self._told(self._reader.feed(event["delta"]), event)
+                yield from self._events_of(self._reader.feed(event["delta"]), event)
             case "response.output_text.done":
                 piece = {"type": "response.output_text.delta", "item_id": event["item_id"]}
-                yield from self._told(self._reader.end(), piece)
+                yield from self._events_of(self._reader.end(), piece)
                 yield from self._if_text({**event, "text": self._text})
             case "response.content_part.done" if event["part"]["type"] == "output_text":
                 part = {**event["part"], "text": self._text}
@@ -148,7 +148,7 @@ class CallsInStream:
             case _:
                 yield event
 
-    def _told(self, deltas: Iterable[Delta], event: Event) -> Iterator[Event]:
+    def _events_of(self, deltas: Iterable[Delta], event: Event) -> Iterator[Event]:
         """`event`: of a piece of the text."""
         for delta in deltas:
             if "content" in delta:

@@ -118,47 +118,6 @@ def test_no_text_is_lost_and_none_added(said: list[tuple[str, int, bool]], cuts:
     assert told == [text for text, _, odd in said if odd]
 
 
-def test_tool_calls_are_merged_by_index() -> None:
-    _, _, stream = recorded("tools")
-    message = aggregated(stream)["choices"][0]["message"]
-
-    assert message["content"] == ""
-    assert [call["function"] for call in message["tool_calls"]] == [
-        {"name": "get_weather", "arguments": '{"city": "Paris"}'},
-        {"name": "get_time", "arguments": '{"city": "Paris"}'},
-    ]
-    assert all(set(call) == {"id", "type", "function"} for call in message["tool_calls"])
-
-
-def test_a_tool_calls_name_is_whole_each_time() -> None:
-    stream = (
-        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":1,"id":"b","function":'
-        b'{"name":"get","arguments":""}}]}}]}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":'
-        b'{"name":"f","arguments":"{}"}},{"index":1,"function":{"name":"get_time","arguments":"["'
-        b"}}]}}]}\n\n"
-    )
-    calls = aggregated(stream + CHUNK + DONE)["choices"][0]["message"]["tool_calls"]
-
-    assert calls == [
-        {"id": "a", "function": {"name": "f", "arguments": "{}"}},
-        {"id": "b", "function": {"name": "get_time", "arguments": "["}},
-    ]
-
-
-def test_unknown_fields_are_kept_and_the_last_wins() -> None:
-    stream = (
-        b'data: {"choices":[{"index":0,"delta":{"new":"x"},"odd":1}],"top":[1],"kept":true}\n\n'
-        b'data: {"choices":[{"index":0,"delta":{"new":"y"},"odd":2}],"top":[2]}\n\n'
-    )
-    document = aggregated(stream + DONE)
-
-    assert document["top"] == [2]
-    assert document["kept"] is True
-    assert document["choices"][0]["odd"] == 2
-    assert document["choices"][0]["message"]["new"] == "y"
-
-
 def test_prompt_progress_belongs_to_streams_alone() -> None:
     _, _, stream = recorded("emoji")
 

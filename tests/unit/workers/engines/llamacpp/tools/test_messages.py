@@ -12,7 +12,7 @@ from tests.doubles.base import sse
 from tests.doubles.drive import RecordingSink, config, job, opened
 from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
-from workers.engines.llamacpp.tools.messages import told
+from workers.engines.llamacpp.tools.messages import prepare
 
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 TOOL = {"name": "f", "description": "Does it.", "input_schema": {"type": "object"}}
@@ -144,10 +144,10 @@ async def test_tokens_are_counted_with_the_tools(server: LlamaCpp, engine: Llama
 
 @pytest.mark.parametrize("system", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
 def test_functions_are_described_in_the_system_prompt(system: Any) -> None:
-    sent, expected = told(asked(system=system), False)
+    sent, expected = prepare(asked(system=system), False)
     assert expected is not None
     assert sent["system"].startswith("Be brief.\n\nYou may call functions.")
-    none, nothing = told(asked(system=system, tool_choice={"type": "none"}), False)
+    none, nothing = prepare(asked(system=system, tool_choice={"type": "none"}), False)
     assert (none["system"], nothing) == ("Be brief." if system == "Be brief." else system, None)
 
 
@@ -158,7 +158,7 @@ def test_calls_and_results_of_the_history_are_written_out() -> None:
     )
     result = {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "7"}]}
     said = [HI, {"role": "assistant", "content": [text, use]}]
-    sent, _ = told(
+    sent, _ = prepare(
         {"messages": [*said, {"role": "user", "content": [result, result, text]}]}, False
     )
     hi, called, results, asks = sent["messages"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.engines.llamacpp.tools.prompt import Expected, told
+from workers.engines.llamacpp.tools.prompt import Expected, prepare
 from workers.engines.openai.refusal import Refusal
 
 ASK = {"role": "user", "content": "Weather in Paris?"}
@@ -45,14 +45,14 @@ def result(content: Any) -> dict[str, Any]:
 
 
 def written(*messages: dict[str, Any]) -> list[dict[str, Any]]:
-    sent, expected = told({"messages": list(messages)}, knows=False)
+    sent, expected = prepare({"messages": list(messages)}, knows=False)
     assert expected is None
     found: list[dict[str, Any]] = sent["messages"]
     return found
 
 
 def test_functions_are_described_where_the_template_cannot() -> None:
-    sent, expected = told(asked(temperature=0, parallel_tool_calls=True), knows=False)
+    sent, expected = prepare(asked(temperature=0, parallel_tool_calls=True), knows=False)
     assert expected == Expected("written", ("weather", "time"))
     assert sent.keys() == {"messages", "temperature"}
     system, user = sent["messages"]
@@ -68,7 +68,7 @@ def test_they_are_so_in_the_first_system_message(role: str) -> None:
     parts = [{"type": "text", "text": "Be brief."}]
     for content in ("Be brief.", parts):
         own = {"role": role, "content": content}
-        sent, _ = told({**asked(), "messages": [own, ASK]}, knows=False)
+        sent, _ = prepare({**asked(), "messages": [own, ASK]}, knows=False)
         assert [message["role"] for message in sent["messages"]] == [role, "user"]
         assert sent["messages"][0]["content"].startswith("Be brief.\n\nYou may call functions.")
         assert own["content"] == content, "the request itself stays as it is"
@@ -112,7 +112,7 @@ def test_a_picture_in_a_result_stays_one() -> None:
     ],
 )
 def test_where_none_may_be_called_none_is_described(more: dict[str, Any]) -> None:
-    sent, expected = told(asked(**more), knows=False)
+    sent, expected = prepare(asked(**more), knows=False)
     assert (sent, expected) == ({"messages": [ASK]}, None)
 
 
@@ -129,7 +129,7 @@ def test_a_call_that_must_come_is_forced_by_its_shape(
     knows: bool, choice: Any, names: tuple[str, ...], named: bool
 ) -> None:
     request = asked(tool_choice=choice, logprobs=True, stop=["\n"], response_format=FORMAT)
-    sent, expected = told(request, knows)
+    sent, expected = prepare(request, knows)
     assert expected == Expected("forced", names, named=named)
     assert not sent.keys() & {"logprobs", "stop", "parallel_tool_calls"}
     shape = sent["response_format"]["json_schema"]["schema"]
@@ -151,7 +151,7 @@ def test_references_within_parameters_keep_their_aim() -> None:
     inner = {"properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#"}}, "$defs": {"A": {}}}
     text = {"const": '"$ref":"#'}
     tools = [tool("weather"), tool("f", parameters={**inner, "not": text})]
-    sent, _ = told({"messages": [ASK], "tools": tools, "tool_choice": "required"}, knows=False)
+    sent, _ = prepare({"messages": [ASK], "tools": tools, "tool_choice": "required"}, knows=False)
     moved = sent["response_format"]["json_schema"]["schema"]["$defs"]["1"]
     assert moved["type"] == "object"
     assert moved["properties"] == {"a": {"$ref": "#/$defs/1/$defs/A"}, "b": {"$ref": "#/$defs/1"}}
@@ -160,13 +160,13 @@ def test_references_within_parameters_keep_their_aim() -> None:
 
 @pytest.mark.parametrize("knows", [False, True])
 def test_an_answer_in_json_may_be_a_call_instead(knows: bool) -> None:
-    sent, expected = told(asked(response_format=FORMAT), knows)
+    sent, expected = prepare(asked(response_format=FORMAT), knows)
     assert expected == Expected("either", ("weather", "time"))
     shape = sent["response_format"]["json_schema"]["schema"]
     assert shape["anyOf"][2] == {"$ref": "#/$defs/2"}
     assert shape["$defs"]["2"]["properties"] == {"a": {"$ref": "#/$defs/2/$defs/A"}}
     assert "<tool_call>" not in sent["messages"][0]["content"], "which the schema does not let pass"
-    free, _ = told(asked(response_format={"type": "json_object"}), knows)
+    free, _ = prepare(asked(response_format={"type": "json_object"}), knows)
     assert free["response_format"]["json_schema"]["schema"]["$defs"]["2"] == {"type": "object"}
 
 
@@ -174,18 +174,18 @@ def test_an_answer_in_json_may_be_a_call_instead(knows: bool) -> None:
 def test_a_template_that_knows_tools_gets_what_is_left_to_the_model_as_it_came(choice: Any) -> None:
     history = [ASK, calling(("time", "{}")), result("9:00")]
     request = {**asked(parallel_tool_calls=False), "tool_choice": choice, "messages": history}
-    assert told(request, knows=True) == (request, None)
+    assert prepare(request, knows=True) == (request, None)
 
 
 @pytest.mark.parametrize("name", ["grammar", "json_schema"])
 def test_a_form_of_text_cannot_hold_for_a_call_that_must_come(name: str) -> None:
     with pytest.raises(Refusal) as caught:
-        told(asked(tool_choice="required", **{name: "x"}), knows=False)
+        prepare(asked(tool_choice="required", **{name: "x"}), knows=False)
     assert caught.value.param == name
 
 
 @pytest.mark.parametrize("choice", [{"type": "custom"}, {"type": "allowed_tools"}])
 def test_a_choice_that_nobody_knows_is_refused(choice: Any) -> None:
     with pytest.raises(Refusal) as caught:
-        told(asked(tool_choice=choice), knows=False)
+        prepare(asked(tool_choice=choice), knows=False)
     assert (caught.value.param, caught.value.code) == ("tool_choice", "unsupported_parameter")

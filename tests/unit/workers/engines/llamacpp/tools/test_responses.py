@@ -12,7 +12,7 @@ from tests.doubles.base import sse
 from tests.doubles.drive import RecordingSink, config, job, opened
 from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
-from workers.engines.llamacpp.tools.responses import told
+from workers.engines.llamacpp.tools.responses import prepare
 
 PATH = "/v1/responses"
 COUNT = "/v1/responses/input_tokens"
@@ -142,7 +142,7 @@ async def test_tokens_are_counted_with_the_tools(server: LlamaCpp, engine: Llama
 
 
 def test_functions_are_described_in_the_instructions() -> None:
-    sent, expected = told(asked(instructions="Be brief."), knows=False)
+    sent, expected = prepare(asked(instructions="Be brief."), knows=False)
     assert expected is not None
     assert sent.keys() == {"input", "instructions"}
     assert sent["instructions"].startswith("Be brief.\n\nYou may call functions. Functions:\n")
@@ -153,7 +153,7 @@ def test_calls_and_results_of_the_history_are_written_out() -> None:
     thought = {"type": "reasoning", "summary": []}
     result = [{"type": "input_text", "text": "Rain."}, {"type": "input_image", "image_url": "x"}]
     items = [thought, call("f"), call("g"), output("Sun."), output(result), call("f")]
-    sent, expected = told({"input": items}, knows=False)
+    sent, expected = prepare({"input": items}, knows=False)
     assert expected is None
     assert sent["input"][0] == thought
     said, results, last = sent["input"][1:]
@@ -174,7 +174,7 @@ def test_calls_and_results_of_the_history_are_written_out() -> None:
 @pytest.mark.parametrize("knows", [False, True])
 def test_a_call_that_must_come_is_forced(knows: bool, choice: Any) -> None:
     request = asked(tool_choice=choice, tools=[TOOL, {**TOOL, "name": "g"}])
-    sent, expected = told(request, knows)
+    sent, expected = prepare(request, knows)
     assert expected is not None
     assert (expected.form, expected.names[0]) == ("forced", "f")
     assert sent["text"]["format"]["type"] == "json_schema"
@@ -187,7 +187,7 @@ def test_a_call_that_must_come_is_forced(knows: bool, choice: Any) -> None:
 @pytest.mark.parametrize("knows", [False, True])
 def test_json_may_be_a_call_instead(knows: bool) -> None:
     wanted = {"type": "json_schema", "name": "x", "schema": {"type": "object"}}
-    sent, expected = told(asked(text={"format": wanted}), knows)
+    sent, expected = prepare(asked(text={"format": wanted}), knows)
     assert expected is not None
     assert expected.form == "either"
     assert len(sent["text"]["format"]["schema"]["anyOf"]) == 2
@@ -195,4 +195,4 @@ def test_json_may_be_a_call_instead(knows: bool) -> None:
 
 def test_a_template_that_knows_tools_gets_what_is_left_to_the_model() -> None:
     request = asked(tool_choice="auto", input=[call("f"), output("Sun.")])
-    assert told(request, knows=True) == (request, None)
+    assert prepare(request, knows=True) == (request, None)

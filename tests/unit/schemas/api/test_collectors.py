@@ -1,0 +1,104 @@
+"""Documents out of events, for clients that did not stream. Of whole recorded streams:
+tests/unit/workers/engines/llamacpp/test_aggregate.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.api import completions, sse
+from schemas.api.base import PLAIN, Api
+from schemas.api.chat.answer import API as CHAT
+from schemas.api.chat.collector import Collector
+from schemas.api.messages.answer import API as MESSAGES
+from schemas.api.responses.answer import API as RESPONSES
+from tests.doubles.llamacpp import DATA
+
+
+def collected(api: Api, *events: dict[str, Any]) -> Any:
+    collector = api.collector()
+    assert collector is not None
+    for event in events:
+        collector.add(event)
+    return collector.document
+
+
+def recorded(name: str) -> list[dict[str, Any]]:
+    return list(sse.objects((DATA / f"{name}.sse").read_bytes()))
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": fields}]}
+
+
+def call(index: int, **function: str) -> dict[str, Any]:
+    return {"index": index, "id": f"c{index}", "function": function}
+
+
+def test_tool_calls_are_merged_by_index() -> None:
+    message = collected(CHAT, *recorded("tools"))["choices"][0]["message"]
+    assert message["content"] == ""
+    assert [each["function"] for each in message["tool_calls"]] == [
+        {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+        {"name": "get_time", "arguments": '{"city": "Paris"}'},
+    ]
+    assert all(set(each) == {"id", "type", "function"} for each in message["tool_calls"])
+
+
+def test_a_tool_calls_name_is_whole_each_time() -> None:
+    first = delta(tool_calls=[call(1, name="get", arguments="")])
+    others = call(0, name="f", arguments="{}"), call(1, name="get_time", arguments="[")
+    message = collected(CHAT, first, delta(tool_calls=others))["choices"][0]["message"]
+    assert message["tool_calls"] == [
+        {"id": "c0", "function": {"name": "f", "arguments": "{}"}},
+        {"id": "c1", "function": {"name": "get_time", "arguments": "["}},
+    ]
+
+
+def test_unknown_fields_are_kept_and_the_last_wins() -> None:
+    first = {**delta(new="x"), "top": [1], "kept": True}
+    document = collected(CHAT, first, {**delta(new="y"), "top": [2]})
+    assert (document["top"], document["kept"]) == ([2], True)
+    assert document["choices"][0]["message"]["new"] == "y"
+
+
+def test_choices_of_a_text_come_in_their_order() -> None:
+    events = [{"choices": [{"index": index, "text": text}]} for index, text in ((1, "b"), (0, "a"))]
+    document = collected(completions.API, *events, events[1])
+    assert [choice["text"] for choice in document["choices"]] == ["aa", "b"]
+
+
+def test_text_may_be_added_alone() -> None:
+    collector = Collector()
+    collector.add(delta(content="a"))
+    collector.add_text("b")
+    document = collector.document
+    assert document is not None
+    assert document["choices"][0]["message"]["content"] == "ab"
+
+
+def test_a_message_with_a_call() -> None:
+    document = collected(MESSAGES, *recorded("messages_tool"))
+    (use,) = [block for block in document["content"] if block["type"] == "tool_use"]
+    assert (use["name"], use["input"]) == ("get_weather", {"city": "Paris"})
+    assert document["stop_reason"] == "tool_use"
+    assert document["usage"]["output_tokens"] > 0
+
+
+def test_a_response_is_in_its_last_event() -> None:
+    events = recorded("responses")
+    assert collected(RESPONSES, *events) == events[-1]["response"]
+
+
+@pytest.mark.parametrize(
+    ("api", "events"),
+    [
+        (CHAT, [{"choices": [], "usage": {}}]),
+        (MESSAGES, recorded("messages")[:-1]),
+        (RESPONSES, recorded("responses")[:-1]),
+    ],
+)
+def test_what_is_not_whole_is_no_document(api: Api, events: list[dict[str, Any]]) -> None:
+    assert collected(api, *events) is None
+    assert PLAIN.collector() is None
