@@ -35,7 +35,9 @@ class Process:
         self.url = ""
         self.lines: list[Line] = []
         self.noise: list[str] = []
-        self._news = asyncio.Condition()
+        self.readers: set[asyncio.Event] = set()
+        """Set at each line, and at the end of all."""
+        self._silent = False
         self._reader = asyncio.create_task(self._read())
 
     @property
@@ -50,11 +52,14 @@ class Process:
             except ValueError:
                 self.noise.append(raw.decode(errors="replace"))
                 continue
-            async with self._news:
-                self.lines.append(line)
-                self._news.notify_all()
-        async with self._news:
-            self._news.notify_all()
+            self.lines.append(line)
+            self._wake()
+        self._silent = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for reader in self.readers:
+            reader.set()
 
     async def logged(self, event: str, *, skip: int = 0, **fields: Any) -> Line:
         """Wait for the line with this event and these fields (after `skip` such lines)."""
@@ -66,8 +71,7 @@ class Process:
                 if line.get("event") == event and fields.items() <= line.items()
             ][skip:]
 
-        async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(lambda: found() or self._reader.done())
+        await _read_until(lambda: found() or self._silent, [self])
         assert found(), f"{self.name} ended without {event}: {self.noise[-5:]} {self.lines[-5:]}"
         return found()[0]
 
@@ -300,12 +304,27 @@ async def first_to_log(processes: Sequence[Process], event: str, **fields: Any) 
 async def counts(processes: Sequence[Process], event: str, wanted: int, **fields: Any) -> list[int]:
     """Of each process, once there are `wanted` such lines in all: what a client has seen may be
     logged a moment later. The caller judges whether there are more."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            found = [process.count(event, **fields) for process in processes]
-            if sum(found) >= wanted:
-                return found
-            await asyncio.sleep(0.01)
+
+    def found() -> list[int]:
+        return [process.count(event, **fields) for process in processes]
+
+    await _read_until(lambda: sum(found()) >= wanted, processes)
+    return found()
+
+
+async def _read_until(enough: Callable[[], object], processes: Sequence[Process]) -> None:
+    """Wait until `enough` is true of the lines that these processes log."""
+    news = asyncio.Event()
+    for process in processes:
+        process.readers.add(news)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not enough():
+                news.clear()
+                await news.wait()
+    finally:
+        for process in processes:
+            process.readers.discard(news)
 
 
 async def read_events(

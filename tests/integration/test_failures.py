@@ -243,7 +243,7 @@ async def test_engine_fault_is_tried_three_times(fabric: Fabric, fault: str) -> 
 
 async def test_engine_that_hangs_loses_the_job_to_another(fabric: Fabric) -> None:
     await fabric.ingress()
-    worker = await fabric.worker(config={"worker.stall": 3.0})
+    worker = await fabric.worker(config={"worker.stall": 1.0})
     await fabric.served("echo")
     status, body, _ = await fabric.post(ask("hangs", echo={"fault": "hang", "at": 1}))
     assert (status, body["error"]["code"]) == (502, "engine_failed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from deploy.nats import broker as brokers
 from fallback.credits.entries import Entry, EntryKind
 from fallback.credits.ledger import Balance, Ledger
 from schemas import bus as buses
+from schemas import subjects
+from schemas.jetstream import reading
 from schemas.settings import Nats
 from tests.doubles.providers import Provider
 from tests.fabric import PATIENCE, Fabric, Process, fabric
@@ -27,11 +29,13 @@ INPUT, OUTPUT = 1, 2
 
 
 class CloudSetup:
-    """`ledger`: the same credits that the fallbacks use, for a test to grant and read."""
+    """`ledger`: the same credits that the fallbacks use, for a test to grant and read. `entered`
+    is set by each entry in it, whoever makes it."""
 
-    def __init__(self, made: Fabric, ledger: Ledger) -> None:
+    def __init__(self, made: Fabric, ledger: Ledger, entered: asyncio.Event) -> None:
         self.fabric = made
         self.ledger = ledger
+        self._entered = entered
         self.tables = ""
         self.routes: list[str] = []
 
@@ -79,13 +83,31 @@ class CloudSetup:
 
     async def settled(self, available: int, account: str = ACCOUNT) -> None:
         """Wait until nothing is reserved and exactly so much is there."""
-        found = None
+
+        async def so_much() -> bool:
+            return await self.balance(account) == Balance(available, 0)
+
         try:
-            async with asyncio.timeout(PATIENCE):
-                while (found := await self.balance(account)) != Balance(available, 0):
-                    await asyncio.sleep(0.05)
+            await self.until(so_much)
         except TimeoutError:
-            raise AssertionError(f"{found}, not {available}") from None
+            raise AssertionError(f"{await self.balance(account)}, not {available}") from None
+
+    async def written(self, kind: EntryKind, count: int = 1) -> None:
+        """Wait until there are so many entries of this kind."""
+
+        async def so_many() -> bool:
+            return sum(entry.kind is kind for entry in await self.entries()) >= count
+
+        await self.until(so_many)
+
+    async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until it is `true`, which is asked again after each entry in the ledger."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                self._entered.clear()
+                if await true():
+                    return
+                await self._entered.wait()
 
     async def entries(self, account: str = ACCOUNT) -> list[Entry]:
         return [entry async for entry in self.ledger.history(account)]
@@ -104,11 +126,14 @@ async def open_cloud(home: Path) -> AsyncIterator[CloudSetup]:
         user, password = broker.users["ledger"]
         login = Nats(url=broker.url, user=user, password=SecretStr(password))
         bus = await buses.connect(login, "test-ledger", "_L.test")
-        ledger = Ledger(bus)
+        ledger, entered = Ledger(bus), asyncio.Event()
         await ledger.open()
+        follower = reading.Follower(bus, subjects.CREDITS_STREAM, lambda _: entered.set())
+        await follower.open(since=0.0, last=0)
         try:
             async with fabric(broker, home) as made:
-                yield CloudSetup(made, ledger)
+                yield CloudSetup(made, ledger, entered)
         finally:
+            await follower.close()
             await ledger.close()
             await bus.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -124,12 +123,13 @@ class AllProviders:
     async def _left(self) -> int:
         """Once nothing is reserved; read twice, as a reservation may be released between the
         look at the counter and the look at what is open."""
-        async with asyncio.timeout(10):
-            while True:
-                found = await self.setup.balance()
-                if not found.reserved and found == await self.setup.balance():
-                    return found.available
-                await asyncio.sleep(0.005)
+
+        async def settled() -> bool:
+            found = await self.setup.balance()
+            return not found.reserved and found == await self.setup.balance()
+
+        await self.setup.until(settled)
+        return (await self.setup.balance()).available
 
 
 @asynccontextmanager

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from schemas import subjects
+from schemas.jetstream import reading
 from tests.acceptance.cloud.cloud_setup import ACCOUNT, CloudSetup
 from tests.doubles.providers import OpenAI
-from tests.fabric import ask
+from tests.fabric import PATIENCE, Fabric, ask
 
 ADMIN = "sk-admin-0123456789abcdef"
 
@@ -16,6 +20,19 @@ async def _call(setup: CloudSetup, verb: str, path: str, key: str = ADMIN, **mor
     url, headers = setup.fabric.url + path, {"Authorization": f"Bearer {key}"}
     async with setup.fabric.session.request(verb, url, headers=headers, **more) as answer:
         return answer.status, await answer.json()
+
+
+@asynccontextmanager
+async def _counted(fabric: Fabric) -> AsyncIterator[None]:
+    """Wait until what workers serve meanwhile is counted, which is told every few seconds."""
+    bus, counted = await fabric.admin(), asyncio.Event()
+    follower = reading.Follower(bus, subjects.USAGE_STREAM, lambda _: counted.set())
+    await follower.open(since=0.0, last=0)
+    yield
+    async with asyncio.timeout(PATIENCE):
+        await counted.wait()
+    await follower.close()
+    await bus.close()
 
 
 async def test_an_admin_grants_and_sees(setup: CloudSetup, sim: OpenAI) -> None:
@@ -60,15 +77,11 @@ async def test_an_admin_grants_and_sees(setup: CloudSetup, sim: OpenAI) -> None:
     assert body["data"] == {"available": 500_000 - row["cost"], "reserved": 0}
     await setup.fabric.worker()
     await setup.fabric.served("echo")
-    status, _, headers = await setup.fabric.post(ask("one two three"))
+    async with _counted(setup.fabric):
+        status, _, headers = await setup.fabric.post(ask("one two three"))
     assert (status, headers["x-headrace-served-by"].partition(":")[0]) == (200, "node")
-    found: list[dict[str, Any]] = []
-    async with asyncio.timeout(30):  # counted every few seconds
-        while len(found) < 2:
-            _, body = await _call(setup, "GET", "/admin/usage?by=provider")
-            found = body["data"]
-            await asyncio.sleep(0.1)
-    local, paid = found
+    _, body = await _call(setup, "GET", "/admin/usage?by=provider")
+    local, paid = body["data"]
     assert (local["provider"][:5], local["requests"], local["cost"]) == ("node:", 1, 0)
     assert (paid["provider"], paid["requests"], paid["cost"]) == ("sim", 1, row["cost"])
     assert (local["prompt"], local["completion"]) == (3, 3)

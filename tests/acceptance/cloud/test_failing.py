@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from fallback.credits.entries import EntryKind
 from tests.acceptance.cloud.cloud_setup import SECRET, CloudSetup
 from tests.doubles.providers import OpenAI, cut, hang, refuse
 from tests.fabric import ask, counts
@@ -65,14 +66,16 @@ async def test_the_breaker_opens_and_the_next_provider_serves(
     async with OpenAI(key=SECRET) as other:
         await _open(setup, sim, other)
         await sim.down()
+        began = time.monotonic()
         for number in range(6):
             status, body, headers = await setup.fabric.post(ask(f"#b{number}", max_tokens=5))
             assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim1"), body
         fallback = setup.fabric.processes[-1]
-        faults = await counts([fallback], "provider.fault", 3, provider="sim0")
-        assert faults == [3], "the breaker did not open"
+        [faults] = await counts([fallback], "provider.fault", 3, provider="sim0")
+        half_open = (time.monotonic() - began) // 2
+        assert 3 <= faults <= 3 + half_open, "the breaker did not open"
         await sim.up()
-        async with asyncio.timeout(10):  # half-open after 2 s, then closed
+        async with asyncio.timeout(10):  # half-open after each 2 s, then closed
             while not sim.record.requests:
                 status, _, _ = await setup.fabric.post(ask("#again", max_tokens=5))
                 assert status == 200
@@ -150,10 +153,9 @@ async def test_a_client_that_leaves_pays_for_what_it_got(setup: CloudSetup, sim:
     asked.cancel()
     [gone] = await sim.ended("aborted")
     assert gone.ended - left < 0.3
-    async with asyncio.timeout(10):
-        while not (charges := await setup.charges()):
-            await asyncio.sleep(0.02)
-    assert charges[0].usage is not None
-    assert 0 < charges[0].usage.completion <= gone.used.output
-    await setup.settled(GRANTED - charges[0].usage.cost)
+    await setup.written(EntryKind.CHARGE)
+    [charge] = await setup.charges()
+    assert charge.usage is not None
+    assert 0 < charge.usage.completion <= gone.used.output
+    await setup.settled(GRANTED - charge.usage.cost)
     await setup.fabric.idle()

@@ -58,9 +58,11 @@ async def test_the_worker_is_first_after_all(setup: CloudSetup, sim: OpenAI) -> 
     [gone] = await sim.ended("aborted")
     assert gone.ended - got[0] < 0.2, "the loser went on"
     await worker.logged("runner.ended", outcome="ok")
-    async with asyncio.timeout(10):
-        while (await setup.balance()).reserved:
-            await asyncio.sleep(0.02)
+
+    async def nothing_is_reserved() -> bool:
+        return not (await setup.balance()).reserved
+
+    await setup.until(nothing_is_reserved)
     charges = await setup.charges()
     assert len(charges) <= 1
     spent = sum(charge.usage.cost for charge in charges if charge.usage is not None)

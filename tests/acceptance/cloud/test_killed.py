@@ -12,7 +12,7 @@ import pytest
 from fallback.credits.entries import Entry, EntryKind
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, CloudSetup
 from tests.doubles.providers import OpenAI
-from tests.fabric import PATIENCE, Process, ask, first_to_log
+from tests.fabric import Process, ask, first_to_log
 
 MODEL = "gpt-4o-mini"
 GRANTED = 1_000_000
@@ -30,13 +30,6 @@ async def _open(setup: CloudSetup, sim: OpenAI, fallbacks: int, places: int = 64
     return found
 
 
-async def _written(setup: CloudSetup, kind: EntryKind, count: int = 1) -> None:
-    """Wait until the books have so many entries of this kind."""
-    async with asyncio.timeout(PATIENCE):
-        while sum(entry.kind is kind for entry in await setup.entries()) < count:
-            await asyncio.sleep(0.002)
-
-
 async def test_killed_before_its_call_the_job_is_paid_once(setup: CloudSetup, sim: OpenAI) -> None:
     """It waits for the one place at the provider, with its credits reserved."""
     [first] = await _open(setup, sim, 1, places=1)
@@ -45,7 +38,7 @@ async def test_killed_before_its_call_the_job_is_paid_once(setup: CloudSetup, si
     called = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
     await sim.seen(1)
     reserved = asyncio.create_task(setup.fabric.post(ask("#r one two", max_tokens=9)))
-    await _written(setup, EntryKind.RESERVE, 2)
+    await setup.written(EntryKind.RESERVE, 2)
     await setup.fallback({"fallback.slots": 64})
     assert not sim.record.with_text("#r"), "it was called"
     await first.kill()
@@ -71,7 +64,7 @@ async def test_killed_at_each_step_the_job_is_paid_once(
     await sim.seen(1)
     if step != "called":
         sim.pace.door.set()
-        await (sim.ended("finished") if step == "answered" else _written(setup, EntryKind.CHARGE))
+        await (sim.ended("finished") if step == "answered" else setup.written(EntryKind.CHARGE))
     await both[victim].kill()
     sim.pace.door.set()
     status, body, _ = await asked
