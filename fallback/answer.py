@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from fallback.attempt import Delivery
 from schemas.api import sse
-from schemas.api.endpoints import api_of
+from schemas.api.base import PLAIN
+from schemas.api.endpoints import APIS
 from schemas.jobs import Job
 
 SERVED_BY = "x-headrace-served-by"
@@ -30,7 +31,7 @@ class PricedAnswer:
         self._provider = provider
         self._limit = limit
         self._streams = job.stream
-        self._api = api_of(job.endpoint)
+        self._api = APIS.get(job.endpoint, PLAIN)
         self._head = (0, "")
         self._pieces: list[bytes] = []
         self._cost = ""

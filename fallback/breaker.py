@@ -17,10 +17,12 @@ State = Literal["closed", "open", "half-open"]
 @dataclass(slots=True)
 class Breaker:
     """`failures` in a row open it for `pause` seconds; then one request tries. A provider that said
-    when to come back (`Retry-After`) is left alone until then, which is no failure."""
+    when to come back (`Retry-After`) is left alone until then, which is no failure. `well`: nothing
+    has gone wrong since it answered last, so that there is nothing to ask or tell it."""
 
     failures: int
     pause: float
+    well: bool = True
     row: int = 0
     until: float = 0.0
     probing: bool = False
@@ -48,10 +50,11 @@ class Breaker:
         if self.row >= self.failures:
             self.until = 0.0
         self.row, self.probing, self.reason = 0, False, ""
+        self.well = not self.until
 
     def failed(self, now: float, reason: str) -> None:
         self.row += 1
-        self.probing, self.reason = False, reason
+        self.well, self.probing, self.reason = False, False, reason
         if self.row >= self.failures:
             self.until = now + self.pause
 
@@ -60,12 +63,13 @@ class Breaker:
         if retry_after is None:
             self.failed(now, reason)
             return
-        self.probing, self.reason = False, reason
+        self.well, self.probing, self.reason = False, False, reason
         self.until = max(self.until, now + retry_after)
 
     def trip(self, now: float, pause: float, reason: str) -> None:
         """It will not answer for a while, whatever the next request is."""
         self.row, self.probing, self.reason = max(self.row, self.failures), False, reason
+        self.well = False
         self.until = max(self.until, now + pause)
 
     def undecided(self) -> None:

@@ -10,7 +10,7 @@ from fallback.engine import CloudEngine
 from fallback.overdue import OverduePuller
 from fallback.policy import CloudRoutes
 from schemas import settings, subjects
-from schemas.api import endpoints
+from schemas.api.endpoints import WORDS
 from schemas.bus import Bus
 from schemas.nodes import EngineState, ServedModel, resuming
 from workers.consumer import Puller, SlotCount, declare
@@ -114,7 +114,7 @@ class CloudSlots:
                 name, _, model = each.partition("/")
                 slots = self.engine.providers[name]
                 paths = slots.provider.endpoints(model)
-                features = sorted(filter(None, map(endpoints.word_of, paths)))
+                features = sorted(word for path, word in WORDS.items() if path in paths)
                 features += ["n"] if slots.provider.choices > 1 else []
                 features += [resuming(p) for p in sorted(paths) if slots.provider.resumes(model, p)]
                 found[route.served, name, model] = ServedModel(

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
 from fallback.answer import PricedAnswer
-from fallback.attempt import Delivery, Payment, ProviderAttempt, request_of
+from fallback.attempt import Delivery, Payment, ProviderAttempt
 from fallback.breaker import Breaker
 from fallback.cost import pricing
 from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
 from fallback.policy import Choice, Chosen, CloudRoutes, choose, micro
 from fallback.providers.base import Provider, ProviderFault, Task
+from fallback.providers.request import request_of
 from schemas import metrics, subjects
 from schemas.frames import End
 from schemas.jobs import Job
@@ -62,7 +63,8 @@ class ProviderSlots:
             raise
         finally:
             self.busy -= 1
-        self.breaker.succeeded()
+        if not self.breaker.well:
+            self.breaker.succeeded()
         return spent
 
     def _judge(self, fault: ProviderFault, now: float) -> None:
@@ -90,11 +92,12 @@ class CloudEngine:
         self,
         providers: Sequence[tuple[Provider, int]],
         routes: CloudRoutes,
-        price: Callable[[Choice], Price | None],
+        prices: Mapping[tuple[str, str], Price],
         billing: Billing,
         config: Fallback,
     ) -> None:
-        """`providers`: with the number of calls that may be under way there."""
+        """`providers`: with the number of calls that may be under way there. `prices`: by provider
+        and model."""
         self.providers = {
             provider.name: ProviderSlots(
                 provider, Breaker(config.breaker_failures, config.breaker_open), count
@@ -102,7 +105,7 @@ class CloudEngine:
             for provider, count in providers
         }
         self._routes = routes
-        self._price = price
+        self._prices = prices
         self._billing = billing
         self._slots = config.slots
 
@@ -167,9 +170,9 @@ class CloudEngine:
         provider, endpoint = self.providers[name].provider, attempt.job.endpoint
         if endpoint not in provider.endpoints(model):
             return f"{model} has no {endpoint}"
-        if why := provider.unfit(attempt.task(model)):
+        if why := provider.unfit(_task(attempt, model)):
             return why
-        price = self._price(Choice(name, model, 0))
+        price = self._prices.get((name, model))
         if price is None:
             return f"{model} has no price"
         if lacks := pricing.missing(endpoint, price):
@@ -186,7 +189,7 @@ class CloudEngine:
             for choice in self._free_first(left):
                 slots = self.providers[choice.provider]
                 async with slots.free:
-                    if not slots.breaker.admit(clock()):
+                    if not (slots.breaker.well or slots.breaker.admit(clock())):
                         faults.setdefault(choice.provider, f"left alone: {slots.breaker.reason}")
                         continue
                     try:
@@ -218,7 +221,7 @@ class CloudEngine:
         billing, attempt = self._billing, payment.attempt
         limit = billing.money(payment.hold.what.amount)
         answer = PricedAnswer(attempt.delivery, attempt.job, choice.provider, limit)
-        task = attempt.task(choice.model)
+        task = _task(attempt, choice.model)
         payment.running = choice, task
         try:
             spent = await slots.call(task, answer)
@@ -238,6 +241,11 @@ class CloudEngine:
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)
         took = round((time.time() - attempt.began) * 1000)
         return End(spent.prompt, spent.completion, spent.cached, took)
+
+
+def _task(attempt: ProviderAttempt, model: str) -> Task:
+    job = attempt.job
+    return Task(job, model, attempt.request, attempt.body, job.content_type)
 
 
 def _declined(job: Job, why: str, code: str = "provider_failed") -> EngineFault:

@@ -15,13 +15,13 @@ from fallback.credits import admin
 from fallback.credits.billing import Billing
 from fallback.credits.ledger import Ledger, LedgerError
 from fallback.engine import CloudEngine
-from fallback.policy import Choice, CloudRoutes
+from fallback.policy import CloudRoutes
 from fallback.providers import make
 from schemas import bus as buses
 from schemas import nodes, subjects
 from schemas.bus import BusError, Message
 from schemas.jobs import CodecError
-from schemas.settings import Nats, Price, Settings, SettingsError
+from schemas.settings import Nats, Settings, SettingsError
 from workers.engines.base import EngineFault
 from workers.member import Member
 
@@ -40,14 +40,14 @@ class Fallback(Member):
     def __init__(self, config: Settings) -> None:
         super().__init__(config)
         self._routes = CloudRoutes(config.route)
-        self._prices = Prices(config.prices, config.fallback.currency)
-        self._kinds = {each.name: each.kind for each in config.providers}
         used = {each.partition("/")[0] for route in self._routes.all() for each in route.providers}
         self._providers = [
             (make(each), each.concurrency) for each in config.providers if each.name in used
         ]
-        if faults := pricing.check(config.route, config.providers, self._prices):
+        prices = Prices(config.prices, config.fallback.currency)
+        if faults := pricing.check(config.route, config.providers, prices):
             raise SettingsError("\n".join(faults))
+        self._prices = prices.of_routes(self._routes.all(), config.providers)
         self._heard: dict[str, float] = {}
         self._since = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
@@ -73,8 +73,8 @@ class Fallback(Member):
         await self._ledger.open()
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
         await self._bus.subscribe(subjects.ASK_LEDGER, self._asked, "ledger")
-        billing = Billing(self._ledger, self._price, config.fallback.currency, self._holder)
-        engine = CloudEngine(self._providers, self._routes, self._price, billing, config.fallback)
+        billing = Billing(self._ledger, self._prices, config.fallback.currency, self._holder)
+        engine = CloudEngine(self._providers, self._routes, self._prices, billing, config.fallback)
         slots = CloudSlots(self._bus, self._runner, engine, self._routes, config)
         try:
             await slots.open()
@@ -90,9 +90,6 @@ class Fallback(Member):
             self._sweeping.cancel()
         await self._ledger.close()
         await self._ledger_bus.close()
-
-    def _price(self, choice: Choice) -> Price | None:
-        return self._prices.of(self._kinds[choice.provider], choice.provider, choice.model)
 
     def _hear(self, message: Message) -> None:
         try:

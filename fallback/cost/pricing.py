@@ -33,7 +33,7 @@ from fallback.cost import estimate
 from fallback.cost.estimate import OUTPUT_TOKENS, output_limit
 from fallback.cost.spent import Spent
 from fallback.credits.entries import MICRO
-from schemas.api.endpoints import word_of
+from schemas.api.endpoints import WORDS
 from schemas.settings import Money, Price, Provider, Route
 
 __all__ = ["OUTPUT_TOKENS", "Prices", "check", "cost", "missing", "output_limit", "worst_case"]
@@ -96,6 +96,18 @@ class Prices:
         self._own = {(price.provider, price.model): price for price in own}
         self._listed = listed() if currency == LIST_CURRENCY else {}
 
+    def of_routes(
+        self, routes: Iterable[Route], providers: Iterable[Provider]
+    ) -> dict[tuple[str, str], Price]:
+        """Of all that `routes` lead to, by provider and model."""
+        kinds = {provider.name: provider.kind for provider in providers}
+        found = {}
+        for each in {each for route in routes for each in route.providers}:
+            name, _, model = each.partition("/")
+            if price := self.of(kinds[name], name, model):
+                found[name, model] = price
+        return found
+
     def of(self, kind: str, name: str, model: str) -> Price | None:
         """The price of `model` at the provider `name` of the `kind`; None if it is not known.
 
@@ -131,7 +143,7 @@ def undated(model: str) -> str:
 
 def missing(endpoint: str, price: Price) -> list[str]:
     """Fields of `price` that a job of `endpoint` needs and that are not there."""
-    needed = _NEEDED.get(word_of(endpoint))
+    needed = _NEEDED.get(WORDS.get(endpoint, ""))
     return [f"a price for {endpoint}"] if needed is None else _lacking(needed, price)
 
 
@@ -178,7 +190,7 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     """
     if lacks := missing(endpoint, price):
         raise ValueError(f"{price.provider}/{price.model} has no price for {', '.join(lacks)}")
-    word = word_of(endpoint)
+    word = WORDS[endpoint]
     if not _NEEDED[word]:
         return 0
     if word in ("images", "edits"):

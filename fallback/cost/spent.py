@@ -29,7 +29,7 @@ class Spent:
     @property
     def picture(self) -> str:
         """The kind of its pictures, as price lists name it."""
-        return f"{self.quality}/{self.size}" if self.images else ""
+        return f"{self.quality}/{self.size}"
 
 
 NOTHING = Spent()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -32,13 +32,17 @@ log = structlog.get_logger("billing")
 
 
 class Billing:
-    """`holder`: whose reservations these are."""
+    """`prices`: by provider and model. `holder`: whose reservations these are."""
 
     def __init__(
-        self, ledger: Ledger, price: Callable[[Choice], Price | None], currency: str, holder: str
+        self,
+        ledger: Ledger,
+        prices: Mapping[tuple[str, str], Price],
+        currency: str,
+        holder: str,
     ) -> None:
         self._ledger = ledger
-        self._price = price
+        self._prices = prices
         self._currency = currency
         self._holder = holder
         self._closing: set[asyncio.Task[Any]] = set()
@@ -104,8 +108,7 @@ class Billing:
 
     def purchase(self, payment: Payment, choice: Choice, spent: Spent) -> Purchase:
         """What a call used, with its cost, which is never more than was reserved."""
-        job, price = payment.attempt.job, self._price(choice)
-        assert price is not None, "what has no price is not chosen"
+        job, price = payment.attempt.job, self._prices[choice.provider, choice.model]
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
         return Purchase(
             account=job.account,
@@ -120,7 +123,7 @@ class Billing:
             cached=spent.cached,
             stored=spent.stored,
             images=spent.images,
-            picture=spent.picture,
+            picture=spent.picture if spent.images else "",
             seconds=spent.seconds,
             characters=spent.characters,
             cost=min(cost, payment.hold.what.amount),

@@ -118,15 +118,6 @@ def error_of(body: bytes, secret: Secret) -> dict[str, Any]:
     return {"message": told if isinstance(told, str) else text[:500]}
 
 
-def strange(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The error that an event or a document is, where its API has no such errors: Cloudflare has a
-    list of them, and some send bare ones of Anthropic's."""
-    several = event.get("errors")
-    if isinstance(several, list) and several and isinstance(several[0], dict):
-        return several[0]
-    return event if event.get("type") == "error" else None
-
-
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
     """Seconds until there may be room again, as the headers or Google's details say."""
     said = headers.get("retry-after")

@@ -18,6 +18,7 @@ from aiohttp import ClientResponse, payload
 from aiohttp.abc import AbstractStreamWriter
 
 from fallback.providers.base import ProviderFault
+from fallback.providers.secret import Secret
 from schemas import settings
 
 LARGEST = 96 * 2**20
@@ -60,9 +61,13 @@ class ProviderClient:
         self._name = config.name
         self._config = config
         self._session: aiohttp.ClientSession | None = None
+        self._secret = Secret("")
+        self._keys: dict[str, dict[str, str]] = {}
+        """The header with the key, by the name that it has; made once, and shown to nobody."""
 
-    async def open(self, headers: Mapping[str, str]) -> None:
+    async def open(self, headers: Mapping[str, str], secret: Secret) -> None:
         config = self._config
+        self._secret, self._keys = secret, {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),
             headers={"Accept-Encoding": "identity", "User-Agent": "headrace", **headers},
@@ -83,17 +88,17 @@ class ProviderClient:
             self._session = None
 
     @asynccontextmanager
-    async def ask(
-        self, url: str, body: Body, headers: Mapping[str, str]
-    ) -> AsyncIterator[ClientResponse]:
-        """POST. The connection is closed at once if the block ends before the answer does."""
+    async def ask(self, url: str, body: Body, key_header: str) -> AsyncIterator[ClientResponse]:
+        """POST, with the key in the header of that name, or as a bearer's. The connection is closed
+        at once if the block ends before the answer does."""
         if self._session is None:
             raise ProviderFault(f"{self._name} is not open", "failed")
+        key = self._keys.get(key_header)
+        if key is None:
+            key = self._keys[key_header] = self._secret.headers(key_header)
         response: ClientResponse | None = None
         try:
-            response = await self._session.post(
-                url, data=body, headers=headers, allow_redirects=False
-            )
+            response = await self._session.post(url, data=body, headers=key, allow_redirects=False)
             yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise self._explained(fault) from None

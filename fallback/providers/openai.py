@@ -18,14 +18,15 @@ from fallback.providers import forms, kinds, secret, usage
 from fallback.providers.base import ProviderFault, Task
 from fallback.providers.errors import fault, judge, reason_of
 from fallback.providers.http import Body, ProviderClient, beginning, closing, whole
+from fallback.providers.kinds import Family
 from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from fallback.providers.stream import EventFilter
 from schemas import settings
 from schemas.api import sse
-from schemas.api.base import Api
+from schemas.api.base import PLAIN, Api
 from schemas.api.chat.request import wants_usage
-from schemas.api.endpoints import api_of
+from schemas.api.endpoints import APIS
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
@@ -50,6 +51,7 @@ class OpenAIProvider:
         self._url = url.replace("{account_id}", config.account_id).rstrip("/")
         self._client = ProviderClient(config)
         self._secret = Secret("")
+        self._families: dict[str, Family] = {}
         self._fits: dict[tuple[str, str], Fit] = {}
 
     async def open(self) -> None:
@@ -59,21 +61,21 @@ class OpenAIProvider:
             raise ProviderFault(str(missing), "key") from None
         if not self._secret and not self._data.keyless:
             raise ProviderFault(f"{self.name} needs a key: set key_env or key_file", "key")
-        await self._client.open(self._data.headers)
+        await self._client.open(self._data.headers, self._secret)
 
     async def close(self) -> None:
         await self._client.close()
 
     def endpoints(self, model: str) -> frozenset[str]:
-        return self._data.family(model).endpoints
+        return self._family(model).endpoints
 
     def ignores(self, model: str) -> tuple[Ignored, ...]:
-        return (*self._data.family(model).refuses, *self._data.refuses)
+        return (*self._family(model).refuses, *self._data.refuses)
 
     def resumes(self, model: str, endpoint: str) -> bool:
         if endpoint == kinds.CHAT and self._config.resumes != "never":
             return endpoint in self.endpoints(model)
-        return endpoint in self._data.family(model).resumes
+        return endpoint in self._family(model).resumes
 
     def unfit(self, task: Task) -> str:
         if task.job.begun is not None and not self.resumes(task.model, task.job.endpoint):
@@ -106,16 +108,10 @@ class OpenAIProvider:
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
         task.counter = usage.RequestCounter(task, sent, forms.length)
-        return self._client.ask(self._address(task), sent, self._headers(task))
+        return self._client.ask(self._address(task), sent, self._fit(task).key_header)
 
     def _address(self, task: Task) -> str:
-        return self._url + self._data.path(task.job.endpoint)
-
-    def _headers(self, task: Task) -> Mapping[str, str]:
-        if not self._secret:
-            return {}
-        name, value = self._secret.header(self._data.key_header.get(task.job.endpoint, ""))
-        return {name: value}
+        return self._url + self._fit(task).path
 
     def _body(self, task: Task) -> tuple[bytes, str]:
         """(body, content type) as it goes there. Raises Refusal."""
@@ -136,7 +132,7 @@ class OpenAIProvider:
 
     async def _stream(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
         counter = task.counter = self._counter(task)
-        api = api_of(task.job.endpoint)
+        api = APIS.get(task.job.endpoint, PLAIN)
         strip = api.asks_for_usage and not wants_usage(task.request)
         passing = EventFilter(_named(sink, task), api, counter, self._blame, strip=strip)
         sink.start(200, response.headers.get("content-type", _EVENTS))
@@ -216,6 +212,12 @@ class OpenAIProvider:
             raise self._blame(error if isinstance(error, dict) else {"message": str(error)})
         return found
 
+    def _family(self, model: str) -> Family:
+        family = self._families.get(model)
+        if family is None:
+            family = self._families[model] = self._data.family(model)
+        return family
+
     def _fit(self, task: Task) -> Fit:
         key = task.model, task.job.endpoint
         fit = self._fits.get(key)
@@ -226,5 +228,5 @@ class OpenAIProvider:
 
 def _named(sink: Sink, task: Task) -> Sink:
     """Where the answer names the model, it is by the name that the client asked for."""
-    named = api_of(task.job.endpoint).names_model
+    named = APIS.get(task.job.endpoint, PLAIN).names_model
     return ModelName(sink, task.job.asked) if named else sink

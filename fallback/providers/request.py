@@ -1,18 +1,23 @@
-"""Whether a request can go to a provider's model without a loss, and what it looks like there."""
+"""What a job asks of providers; whether that can go to one's model without a loss, and what it
+looks like there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import orjson
 
 from fallback.cost import estimate
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.kinds import ProviderKind
 from fallback.providers.unsupported import HINTS
+from schemas import multipart
 from schemas.api import endpoints
+from schemas.api.base import PLAIN, Api
 from schemas.api.chat.request import wants_usage
-from schemas.jobs import LENIENT
+from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
@@ -38,14 +43,16 @@ class Fit:
         self._model = model
         self._family = kind.family(model)
         self.open = endpoint in self._family.endpoints
-        feature = endpoints.word_of(endpoint)
+        feature = endpoints.WORDS.get(endpoint, "")
+        self.path = kind.path(endpoint)
+        self.key_header = kind.key_header.get(endpoint, "")
         every = (*self._family.refuses, *kind.refuses)
         self._refuses = tuple(each for each in every if not each.at or feature in each.at)
         tops = {each.field.partition(".")[0] for each in self._refuses}
         self._tops = frozenset(tops)
         self._drops = self._family.drops | kind.drops | HINTS
         self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
-        self._asks_for_usage = endpoints.api_of(endpoint).asks_for_usage
+        self._asks_for_usage = endpoints.APIS.get(endpoint, PLAIN).asks_for_usage
         self._touched = frozenset((*tops, *self._drops, *_LIMITS))
 
     def unfit(self, task: Task) -> str:
@@ -103,6 +110,50 @@ class Fit:
             if free and kind not in free and not str(kind).startswith(_CLIENTS_TOOLS):
                 return f"a tool of type {kind!r} is charged beside the tokens"
         return ""
+
+
+def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The JSON object of the job's body, or the fields of a form, and the body. The ingress has
+    checked it. An answer without a limit gets one: the worst case is what it is reserved for. One
+    that was begun is the last message, and counts."""
+    kind = job.content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _form(multipart.parse(body, job.content_type)), body
+    request: dict[str, Any] = orjson.loads(body)
+    api = endpoints.APIS.get(job.endpoint, PLAIN)
+    if api.limits and not any(estimate.limits(request.get(name)) for name in api.limits):
+        _limit(request, api)
+        body = orjson.dumps(request)
+    if job.begun is not None:
+        tokens, text = job.begun
+        for name in filter(lambda name: estimate.limits(request.get(name)), estimate.LIMITS):
+            request[name] = max(1, request[name] - tokens)
+        if text:
+            said = {"role": "assistant", "content": text}
+            request[api.prompt] = [*request[api.prompt], said]
+        body = orjson.dumps(request)
+    return request, body
+
+
+def _limit(request: dict[str, Any], api: Api) -> None:
+    """Whoever asks for no limit (-1, as llama-server knows it) does not mean the usual one."""
+    unsaid = request.get(api.limits[0]) is None
+    for name in estimate.LIMITS:
+        if not estimate.limits(request.get(name)):
+            request.pop(name, None)
+    request[api.limits[0]] = (unsaid and api.usual_limit) or estimate.OUTPUT_TOKENS
+
+
+def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
+    """Texts, and for each name of uploads a list of their bytes: what they may cost depends on
+    their length and number."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if part.filename is None:
+            found[part.name] = part.content.decode(errors="replace")
+        else:
+            found.setdefault(part.name, []).append(part.content)
+    return found
 
 
 def continued(request: Mapping[str, Any], way: str) -> dict[str, Any]:

@@ -45,9 +45,11 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._key)
 
-    def header(self, name: str) -> tuple[str, str]:
-        """The header that carries the key."""
-        return (name, self._key) if name else ("Authorization", f"Bearer {self._key}")
+    def headers(self, name: str) -> dict[str, str]:
+        """That which carries the key: by its `name`, or as a bearer's; none without a key."""
+        if not self._key:
+            return {}
+        return {name: self._key} if name else {"Authorization": f"Bearer {self._key}"}
 
     def scrub(self, text: str) -> str:
         """`text` without the key, parts of it, whatever looks like one, and the account's names."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import orjson
 
-from fallback.providers import errors
 from fallback.providers.base import ProviderFault
 from fallback.providers.usage import usage_in
 from schemas.api import sse
@@ -77,7 +76,7 @@ class EventFilter(Filter):
             usage = usage_in(self._api, event)
             if usage is not None:
                 self._counter.hear(usage, event)
-            if error := self._api.failure(event) or errors.strange(event):
+            if error := self._api.failure(event) or _strange(event):
                 return b"".join(going), self._blame(error)
             self._counter.take(raw)
             if usage is None or not self._strip or "usage" not in event:
@@ -97,3 +96,12 @@ def _loaded(raw: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return named
     return {**named, **found} if isinstance(found, dict) else {}
+
+
+def _strange(event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The error that an event or a document is, where its API has no such errors: Cloudflare has a
+    list of them, and some send bare ones of Anthropic's."""
+    several = event.get("errors")
+    if isinstance(several, list) and several and isinstance(several[0], dict):
+        return several[0]
+    return event if event.get("type") == "error" else None

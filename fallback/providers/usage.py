@@ -16,8 +16,8 @@ from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from schemas.api import media
-from schemas.api.base import Api, number
-from schemas.api.endpoints import api_of
+from schemas.api.base import PLAIN, Api, number
+from schemas.api.endpoints import APIS
 
 LETTERS = 4
 """Of one token, on average (OpenAI's and Google's rule of thumb for English)."""
@@ -64,7 +64,7 @@ class TextCounter:
         self._task = task
         self._by_event = by_event
         self._seconds = seconds
-        self._api = api_of(task.job.endpoint)
+        self._api = APIS.get(task.job.endpoint, PLAIN)
         self._events = self._letters = 0
         self._characters = spoken(task).characters if task.job.endpoint == kinds.SPEECH else 0
         self._first: Mapping[str, Any] = {}
@@ -185,7 +185,7 @@ def document(task: Task, found: dict[str, Any], raw: bytes) -> Spent:
     """Of a whole JSON answer about texts."""
     if task.job.endpoint == kinds.COUNT:
         return Spent()
-    api = api_of(task.job.endpoint)
+    api = APIS.get(task.job.endpoint, PLAIN)
 
     def counted() -> int:
         return -(-sum(map(len, api.written.findall(raw))) // LETTERS)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import orjson
 
 from schemas.api import sse
-from schemas.api.endpoints import api_of
+from schemas.api.base import PLAIN
+from schemas.api.endpoints import APIS
 
 LIMIT = 256 * 1024
 """Bytes of events that are kept of one stream; a longer one is not continued."""
@@ -21,7 +22,7 @@ class ResumableStream:
     """`add` its pieces, `break_off` where it broke, `add` those of the rest."""
 
     def __init__(self, endpoint: str) -> None:
-        api = api_of(endpoint)
+        api = APIS.get(endpoint, PLAIN)
         self._continuation = api.continuation()
         self._named = api.named
         self._joiner = sse.Joiner()

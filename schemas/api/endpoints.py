@@ -100,13 +100,3 @@ WORDS: Mapping[str, str] = {each.path: each.word for each in ENDPOINTS}
 """By path."""
 APIS: Mapping[str, Api] = {each.path: each.api for each in ENDPOINTS}
 """By path."""
-
-
-def word_of(path: str) -> str:
-    """ "" if there is no such endpoint."""
-    return WORDS.get(path, "")
-
-
-def api_of(path: str) -> Api:
-    """`PLAIN` if there is no such endpoint."""
-    return APIS.get(path, PLAIN)

@@ -125,7 +125,7 @@ class Follower:
         if inbox != self._inbox:
             return  # late, from a consumer that was given up
         self._heard = time.monotonic()
-        if status := status_of(message):
+        if not message.data and (status := status_of(message)):
             if status.asks:
                 with contextlib.suppress(BusError):
                     self._bus.post(status.asks)

@@ -139,7 +139,7 @@ class VllmEngine(OpenAIEngine):
         if refusal.param:
             refusal.param = _path(refusal.param)
         if refusal.code == "context_length_exceeded":
-            refusal.param = endpoints.api_of(job.endpoint).prompt
+            refusal.param = endpoints.BY_PATH[job.endpoint].api.prompt
         elif refusal.code == "invalid_request" and "tool-call-parser" in refusal.message:
             refusal.param, refusal.code = "tools", "unsupported_parameter"
         return refusal

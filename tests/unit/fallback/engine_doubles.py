@@ -112,11 +112,12 @@ class EngineSetup:
         made = Route(name="chat", model="echo", providers=names, **route)
         routes = CloudRoutes([made])
         price = Price(provider="p", model="m", input=1, output=2)
+        prices = {(each.name, "m"): price for each in providers}
         ledger: Any = self.ledger
-        billing = Billing(ledger, lambda choice: price, "USD", "fb-1")
+        billing = Billing(ledger, prices, "USD", "fb-1")
         config = Fallback(breaker_failures=2, breaker_open=60)
         pairs: Any = [(each, 2) for each in providers]
-        self.engine = CloudEngine(pairs, routes, lambda choice: price, billing, config)
+        self.engine = CloudEngine(pairs, routes, prices, billing, config)
 
     def attempt(self, granted: bool = True, **changed: Any) -> Attempt:
         job = fakes.job(**{"tags": ((ASKED, "chat"),), **changed})

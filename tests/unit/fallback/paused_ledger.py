@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from typing import Any, cast
 
-from fallback.attempt import ProviderAttempt, request_of
+from fallback.attempt import ProviderAttempt
 from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
 from fallback.credits.ledger import Hold, Ledger, LedgerError, Purchase, Reservation
 from fallback.policy import Choice, Chosen
+from fallback.providers.base import Task
+from fallback.providers.request import request_of
 from schemas.jobs import ASKED
 from schemas.settings import Price, Route
 from tests.unit import fakes
@@ -60,7 +62,7 @@ class PausedLedger(FakeLedger):
 
 
 def billing(ledger: FakeLedger, price: Price = PRICE) -> Billing:
-    return Billing(cast(Ledger, ledger), lambda choice: price, "USD", "fb-1")
+    return Billing(cast(Ledger, ledger), {("a", "m"): price, ("b", "m"): price}, "USD", "fb-1")
 
 
 def attempt(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> ProviderAttempt:
@@ -69,6 +71,11 @@ def attempt(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any)
     route = Route(name="chat", model="echo", providers=["a/m", "b/m"], unpaid=unpaid)
     request, body = request_of(job, job.body)
     return ProviderAttempt(job, delivery, route, request, body, 1_700_000_000.0)
+
+
+def task(attempt: ProviderAttempt) -> Task:
+    job = attempt.job
+    return Task(job, "m", attempt.request, attempt.body, job.content_type)
 
 
 def chosen(**worst: int) -> Chosen:

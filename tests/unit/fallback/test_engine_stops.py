@@ -118,7 +118,7 @@ async def test_one_stopped_while_it_tries_a_provider_that_failed_lets_the_next_t
     ledger = PausedLedger()
     setup = _setup(bus, ledger, _hanging(ledger), answers)
     breaker = setup.engine.providers["a"].breaker
-    breaker.row, breaker.until = breaker.failures, 0.0
+    breaker.trip(0.0, 0.0, "failed")
     attempt = setup.attempt()
     attempt.task = running = asyncio.create_task(setup.run(attempt))  # type: ignore[assignment]
     await ledger.reached.wait()

@@ -46,7 +46,8 @@ from workers.engines.openai.refusal import JSON, Refusal
 
 CONTEXT = 8192
 FEATURES = (
-    *("chat", "completions", "responses", "messages", *map(endpoints.word_of, say.PAGES)),
+    *("chat", "completions", "responses", "messages"),
+    *(endpoints.WORDS[path] for path in say.PAGES),
     *("tools", "logprobs", "json_schema"),
 )
 
@@ -136,7 +137,7 @@ class EchoEngine:
         tokens, finish = self._answer(request, script, words)
         choices = int(request.get("n") or 1) if self._several else 1
         writer = _writer(job, request, choices, finish, len(words))
-        answer = _Answer(endpoints.api_of(job.endpoint), sink, job.stream)
+        answer = _Answer(endpoints.APIS[job.endpoint], sink, job.stream)
         await _wait(script.first_ms)
         answer.begin(writer.begin())
         for index, token in enumerate(tokens):

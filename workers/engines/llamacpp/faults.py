@@ -38,7 +38,7 @@ def status_of(status: int, message: str) -> int:
 
 def explain(endpoint: str, refusal: Refusal) -> None:
     """Names the field, where one is to blame."""
-    said_in = endpoints.api_of(endpoint).prompt
+    said_in = endpoints.BY_PATH[endpoint].api.prompt
     if "is too large to process" in refusal.message:
         refusal.code = "context_length_exceeded"
     if refusal.message == _UNREADABLE:

@@ -227,7 +227,7 @@ class OllamaEngine(OpenAIEngine):
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         if refusal.code == "context_length_exceeded":
-            refusal.param = endpoints.api_of(job.endpoint).prompt
+            refusal.param = endpoints.BY_PATH[job.endpoint].api.prompt
         return refusal
 
     def _doubt(self, status: int) -> bool:
@@ -244,7 +244,7 @@ class OllamaEngine(OpenAIEngine):
 
 
 def _need_texts(job: Job, request: Mapping[str, Any]) -> None:
-    param = endpoints.api_of(job.endpoint).prompt
+    param = endpoints.BY_PATH[job.endpoint].api.prompt
     said = request.get(param)
     if isinstance(said, list) and said and isinstance(said[0], int | list):
         raise Refusal("Ollama takes texts, and no token ids.", param=param)

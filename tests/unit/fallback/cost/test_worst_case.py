@@ -19,12 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallback.attempt import request_of
 from fallback.cost import pricing
 from fallback.cost.pricing import Prices
 from fallback.cost.spent import Spent
 from fallback.providers import make
 from fallback.providers.base import Provider, Task
+from fallback.providers.request import request_of
 from schemas import multipart
 from schemas.multipart import Part
 from schemas.settings import Price

@@ -182,7 +182,7 @@ async def test_closing_waits_for_the_books(
 ) -> None:
     attempt, ledger = paused_ledger.attempt(bus), PausedLedger(refuses=refuses)
     billing, payment = await _billed(ledger, attempt)
-    task = attempt.task("m")
+    task = paused_ledger.task(attempt)
     task.counter = paused_ledger.Used(SPENT)
     payment.running = A, task
     attempt.delivery.stopped = Withdrawn(why)
@@ -197,7 +197,7 @@ async def test_closing_waits_for_the_books(
 async def test_a_client_that_left_before_the_request_was_out_pays_nothing(bus: FakeBus) -> None:
     attempt, ledger = paused_ledger.attempt(bus), PausedLedger()
     billing, payment = await _billed(ledger, attempt)
-    payment.running = A, attempt.task("m")
+    payment.running = A, paused_ledger.task(attempt)
     attempt.delivery.stopped = Withdrawn(Reason.CANCELLED)
     billing.abandon(payment)
     await billing.close()

@@ -23,7 +23,7 @@ def config(**more: str) -> Provider:
 
 def test_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUD_KEY", f" {KEY}\n")
-    assert read(config(key_env="CLOUD_KEY")).header("") == ("Authorization", f"Bearer {KEY}")
+    assert read(config(key_env="CLOUD_KEY")).headers("") == {"Authorization": f"Bearer {KEY}"}
 
 
 def test_of_a_file(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_of_a_file(tmp_path: Path) -> None:
     for mode, warnings in ((0o600, 0), (0o644, 1)):
         path.chmod(mode)
         with capture_logs() as logs:
-            assert read(config(key_file=str(path))).header("x-api-key") == ("x-api-key", KEY)
+            assert read(config(key_file=str(path))).headers("x-api-key") == {"x-api-key": KEY}
         assert len(logs) == warnings
         assert KEY not in str(logs)
 
@@ -41,7 +41,7 @@ def test_of_a_file(tmp_path: Path) -> None:
 def test_of_a_file_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "key").write_text(KEY)
-    assert read(config(key_file="~/key")).header("")[1].endswith(KEY)
+    assert read(config(key_file="~/key")).headers("")["Authorization"].endswith(KEY)
 
 
 def test_a_file_that_cannot_be_read_is_not_called_missing(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fallback.providers.usage import (
     of_usage,
     prompt_tokens,
 )
-from schemas.api.endpoints import api_of
+from schemas.api.endpoints import APIS
 from tests.unit.fallback.providers.tasks import chat, form, task
 
 
@@ -45,8 +45,8 @@ from tests.unit.fallback.providers.tasks import chat, form, task
     ],
 )
 def test_in_openais_words(usage: dict[str, Any], spent: Spent) -> None:
-    assert of_usage(api_of("/v1/chat/completions"), usage) == spent
-    assert of_usage(api_of("/v1/embeddings"), usage) == spent
+    assert of_usage(APIS["/v1/chat/completions"], usage) == spent
+    assert of_usage(APIS["/v1/embeddings"], usage) == spent
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_in_openais_words(usage: dict[str, Any], spent: Spent) -> None:
     ],
 )
 def test_in_anthropics_words(usage: dict[str, Any], spent: Spent) -> None:
-    assert of_usage(api_of("/v1/messages"), usage) == spent
+    assert of_usage(APIS["/v1/messages"], usage) == spent
 
 
 def event(text: str) -> bytes:

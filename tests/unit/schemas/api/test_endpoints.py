@@ -10,7 +10,7 @@ import pytest
 
 from ingress.app import API
 from schemas.api import endpoints
-from schemas.api.endpoints import BY_PATH, BY_WORD, ENDPOINTS, VERSION, word_of
+from schemas.api.endpoints import BY_PATH, BY_WORD, ENDPOINTS, VERSION
 
 ROOT = Path(__file__).parents[4]
 PACKAGES = ("schemas", "ingress", "workers", "fallback", "deploy")
@@ -32,8 +32,8 @@ def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 def test_paths_and_words_are_said_once() -> None:
     assert len(BY_PATH) == len(BY_WORD) == len(ENDPOINTS)
     assert endpoints.CHAT in ENDPOINTS
-    assert word_of(endpoints.CHAT.path) == "chat"
-    assert word_of("/v1/no/such") == ""
+    assert endpoints.WORDS[endpoints.CHAT.path] == "chat"
+    assert endpoints.APIS[endpoints.CHAT.path] is endpoints.CHAT.api
 
 
 def test_no_other_file_has_a_path_of_the_table() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from fallback.attempt import request_of
 from fallback.cost.estimate import OUTPUT_TOKENS
+from fallback.providers.request import request_of
 from schemas import jobs, multipart
 from schemas.multipart import Part
 from tests.unit import fakes
