@@ -11,18 +11,19 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy import configure, home
+from deploy.configure import Unreachable, Where
 from schemas import log
 from schemas.settings import Log, Settings, SettingsError, load
 
 if TYPE_CHECKING:
     from deploy.credits import Accounts
 
-T = TypeVar("T")
+Work = Coroutine[Any, Any, object]
 
 app = typer.Typer(
     name="headrace",
@@ -92,8 +93,8 @@ def up(
 
     log.configure(QUIET, "up")
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
-    made = _checked(
-        lambda: plan.make(
+    with _one_line(SettingsError, local.StartFailed, BusError):
+        made = plan.make(
             flags,
             config=config,
             data=home.data_dir(data),
@@ -101,8 +102,6 @@ def up(
             node=node,
             verbose=verbose,
         )
-    )
-    with _one_line(local.StartFailed, BusError):
         asyncio.run(local.Local(made, screen.Screen()).run())
 
 
@@ -116,12 +115,14 @@ def ingress(
     log_level: LogOption = None,
 ) -> None:
     """Serve OpenAI's API."""
-    flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
-    settings = _settings("ingress", config, data, flags, nats)
     from deploy.compat.endpoint import Matrix
     from ingress.server import Ingress, ListenFailed
 
-    _run(Ingress(settings, Matrix().entries()).run(), settings, "ingress", ListenFailed)
+    def run(settings: Settings) -> Work:
+        return Ingress(settings, Matrix().entries()).run()
+
+    flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
+    _serve("ingress", run, _where(config, nats, data), flags, ListenFailed)
 
 
 @app.command()
@@ -134,13 +135,13 @@ def worker(
     log_level: LogOption = None,
 ) -> None:
     """Serve the engines of this machine."""
-    flags: dict[str, Any] = {"worker": {"node": node}, "log": {"level": log_level}}
-    if engine:
-        flags["engines"] = _checked(lambda: [configure.parse_engine(text) for text in engine])
-    settings = _settings("worker", config, data, flags, nats)
     from workers.node import Worker
 
-    _run(Worker(settings).run(), settings, "worker")
+    flags: dict[str, Any] = {"worker": {"node": node}, "log": {"level": log_level}}
+    if engine:
+        with _one_line(SettingsError):
+            flags["engines"] = [configure.parse_engine(text) for text in engine]
+    _serve("worker", lambda found: Worker(found).run(), _where(config, nats, data), flags)
 
 
 @app.command()
@@ -152,11 +153,10 @@ def fallback(
     log_level: LogOption = None,
 ) -> None:
     """Take what no worker takes in time to paid providers, on prepaid credits."""
-    flags: dict[str, Any] = {"worker": {"node": node}, "log": {"level": log_level}}
-    settings = _settings("fallback", config, data, flags, nats)
     from fallback.node import Fallback
 
-    _run(_checked(lambda: Fallback(settings)).run(), settings, "fallback")
+    flags = {"worker": {"node": node}, "log": {"level": log_level}}
+    _serve("fallback", lambda found: Fallback(found).run(), _where(config, nats, data), flags)
 
 
 @app.command()
@@ -165,17 +165,13 @@ def status(
     nats: NatsOption = None,
     data: DataOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Who is here, and what waits."""
     from deploy import status as page
-    from deploy import survey
-    from schemas.bus import BusError
 
-    log.configure(QUIET, "status")
-    with _one_line(survey.Unreachable, SettingsError, BusError):
-        login = survey.login(home.data_dir(data), config, nats)
-        asyncio.run(page.show(login, watch=watch, as_json=as_json))
+    where = _where(config, nats, data)
+    _ask("status", lambda: page.show(where.admin(), watch=watch, as_json=as_json))
 
 
 @app.command()
@@ -184,13 +180,13 @@ def doctor(config: ConfigOption = None, nats: NatsOption = None, data: DataOptio
     from deploy import doctor as practice
 
     log.configure(QUIET, "doctor")
-    sys.exit(asyncio.run(practice.visit(home.data_dir(data), config, nats)))
+    sys.exit(asyncio.run(practice.visit(_where(config, nats, data))))
 
 
 @app.command()
 def compat(
     model: Annotated[str | None, typer.Option(help="Probe this model alone.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a page.")] = False,
     url: Annotated[str | None, typer.Option(help="Ingress, as http://host:8080.")] = None,
     key: Annotated[str | None, typer.Option(help="API key; default: this machine's own.")] = None,
@@ -199,15 +195,11 @@ def compat(
     data: DataOption = None,
 ) -> None:
     """What each model really does of OpenAI's API: probed now, with small real requests."""
-    from deploy import survey
     from deploy.compat import command as matrix
-    from schemas.bus import BusError
 
-    log.configure(QUIET, "compat")
     shape: matrix.Shape = "json" if as_json else "markdown" if markdown else "table"
-    where = matrix.Where(home.data_dir(data), config, nats, url, key)
-    with _one_line(matrix.CompatFailed, survey.Unreachable, SettingsError, BusError):
-        asyncio.run(matrix.show(where, model, shape))
+    where = _where(config, nats, data)
+    _ask("compat", lambda: matrix.show(where, url, key, model, shape), matrix.CompatFailed)
 
 
 @credits.command(context_settings={"ignore_unknown_options": True})
@@ -271,18 +263,13 @@ def usage(
 
 
 def _books(
-    config: Path | None,
-    nats: str | None,
-    data: Path | None,
-    work: Callable[[Accounts], Coroutine[Any, Any, None]],
+    config: Path | None, nats: str | None, data: Path | None, work: Callable[[Accounts], Work]
 ) -> None:
     from deploy import credits as books
     from fallback.credits.ledger import LedgerError
-    from schemas.bus import BusError
 
-    log.configure(QUIET, "credits")
-    with _one_line(*books.KNOWN, LedgerError, BusError):
-        asyncio.run(work(books.accounts(home.data_dir(data), config, nats)))
+    where = _where(config, nats, data)
+    _ask("credits", lambda: work(books.accounts(where)), books.Wrong, LedgerError)
 
 
 @configuration.command()
@@ -303,6 +290,38 @@ def show(config: ConfigOption = None) -> None:
         typer.echo(configure.render(load(config)), nl=False)
 
 
+def _where(config: Path | None, nats: str | None, data: Path | None) -> Where:
+    return Where(home.data_dir(data), config, nats)
+
+
+def _serve(
+    role: str,
+    run: Callable[[Settings], Work],
+    where: Where,
+    flags: dict[str, Any],
+    *known: type[Exception],
+) -> None:
+    """One process of the fabric, until it is told to stop."""
+    import uvloop
+
+    from schemas.bus import BusError
+
+    with _one_line(SettingsError, BusError, *known):
+        settings = configure.resolve(role, where, flags)
+        log.configure(settings.log, role)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings))
+
+
+def _ask(name: str, work: Callable[[], Work], *known: type[Exception]) -> None:
+    """A command that looks at what runs, and prints it."""
+    from schemas.bus import BusError
+
+    log.configure(QUIET, name)
+    with _one_line(Unreachable, SettingsError, BusError, *known):
+        asyncio.run(work())
+
+
 @contextlib.contextmanager
 def _one_line(*known: type[Exception]) -> Iterator[None]:
     """End with the message of a fault that the user can mend, and without a traceback."""
@@ -312,35 +331,6 @@ def _one_line(*known: type[Exception]) -> Iterator[None]:
         sys.exit(f"headrace: {fault}")
     except KeyboardInterrupt:
         sys.exit(0)
-
-
-def _settings(
-    role: str, config: Path | None, data: Path | None, flags: dict[str, Any], nats: str | None
-) -> Settings:
-    place = home.data_dir(data)
-    return _checked(lambda: configure.resolve(role, config, place, flags, nats))
-
-
-def _checked(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except SettingsError as fault:
-        raise SystemExit(f"headrace: {fault}") from None
-
-
-def _run(
-    work: Coroutine[Any, Any, None], settings: Settings, process: str, *known: type[Exception]
-) -> None:
-    import uvloop
-
-    from schemas.bus import BusError
-
-    log.configure(settings.log, process)
-    with (
-        _one_line(BusError, *known),
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(work)
 
 
 def main() -> None:

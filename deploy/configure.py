@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,44 +14,78 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import BaseModel, SecretStr
 
 from deploy import home
-from schemas.settings import Engine, Settings, SettingsError, load
+from schemas.settings import Engine, Key, Nats, Settings, SettingsError, load
 
 MASK = "********"
 _LOGIN = re.compile(r"//[^/@\s]*@")
 
 
-def resolve(
-    role: str, config: Path | None, data: Path, flags: dict[str, Any], nats: str | None = None
-) -> Settings:
-    """Settings for a process of `role`; without a broker's URL, the one that runs on `data`.
+class Unreachable(Exception):
+    """Nothing runs, or the broker cannot be reached; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """How a command finds its settings and its broker: this machine's `data` directory, the
+    `config` file, and `nats` as --nats has it."""
+
+    data: Path
+    config: Path | None = None
+    nats: str | None = None
+
+    def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
+        """Raises SettingsError."""
+        named = {"nats": split_login(self.nats)} if self.nats is not None else {}
+        return load(self.config, {**(flags or {}), **named})
+
+    def admin(self) -> Nats:
+        """How to reach the broker as its administrator: as the settings say, else the broker that
+        runs on `data`. Raises SettingsError, or Unreachable if there is none."""
+        nats = self.settings().nats
+        return nats if "url" in nats.model_fields_set else self.local("admin")
+
+    def local(self, role: str) -> Nats:
+        """How to reach the broker that runs on `data`. Raises SettingsError or Unreachable."""
+        if found := home.login(self.data, role):
+            return Nats.model_validate(found)
+        start = "start it with 'headrace up', or name --nats"
+        raise Unreachable(f"nothing runs on {self.data}: {start}")
+
+
+def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
+    """Settings for a process of `role`; without a broker's URL, the one that runs on this machine.
 
     Raises SettingsError.
     """
-    if nats is not None:
-        flags["nats"] = split_login(nats)
-    settings = read(config, flags) if role == "worker" else load(config, flags)
-    if "url" not in settings.nats.model_fields_set and (found := home.login(data, role)):
-        flags = {**flags, "nats": {**flags.get("nats", {}), **found}}
+    settings = where.settings(flags)
+    if role == "worker":
+        _check_engines(settings)
+    if "url" not in settings.nats.model_fields_set and (found := home.login(where.data, role)):
+        own = {"nats": found}
         if role == "fallback" and not settings.ledger.user:
-            flags["ledger"] = home.login(data, "ledger")
-        settings = load(config, flags)
+            own["ledger"] = home.login(where.data, "ledger") or {}
+        settings = where.settings({**flags, **own})
     if role == "ingress" and not settings.keys:
-        key = {"name": "local", "account": "local", "secret": home.own_key(data)}
-        settings = load(config, {**flags, "nats": _plain(settings), "keys": [key]})
+        key = Key(name="local", account="local", secret=SecretStr(home.own_key(where.data)))
+        return settings.model_copy(update={"keys": [key]})
     if role == "fallback" and not any(route.cloud for route in settings.route):
         raise SettingsError("no [[route]] names providers: there is nothing for a fallback to do")
     if role == "worker" and not settings.engines:
-        settings = settings.model_copy(update={"engines": [quickstart()]})
+        return settings.model_copy(update={"engines": [quickstart()]})
     return settings
 
 
-def read(config: Path | None, flags: dict[str, Any] | None = None) -> Settings:
+def read(config: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     """The settings, with engines that there are. Raises SettingsError."""
+    settings = load(config, flags)
+    _check_engines(settings)
+    return settings
+
+
+def _check_engines(settings: Settings) -> None:
     from workers import engines
 
-    settings = load(config, flags)
     engines.check(settings.engines)
-    return settings
 
 
 def paid(settings: Settings, *, keys: bool) -> None:
@@ -89,11 +125,6 @@ def quickstart() -> Engine:
             "already, as in --engine llamacpp=http://127.0.0.1:8081, or install the built-in one: "
             f"{server.INSTALL}"
         ) from None
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    nats = settings.nats
-    return {"url": nats.url, "user": nats.user, "password": nats.password.get_secret_value()}
 
 
 def split_login(url: str) -> dict[str, str]:

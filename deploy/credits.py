@@ -10,19 +10,16 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any
 
 import orjson
-from rich import box
-from rich.table import Table
 
-from deploy import configure, home
-from deploy.status import console
-from deploy.survey import Unreachable, connected
+from deploy.configure import Unreachable, Where
+from deploy.status import console, table
+from deploy.survey import connected
 from fallback.credits.entries import MICRO
 from fallback.credits.ledger import Balance, Entry, Insufficient, Ledger
 from fallback.node import ledger_login
@@ -30,7 +27,7 @@ from schemas import subjects
 from schemas import usage as usages
 from schemas.bus import Bus, BusError, NotFound
 from schemas.jetstream import reading, streams
-from schemas.settings import Nats, SettingsError, load
+from schemas.settings import Nats, SettingsError
 from schemas.usage import GROUPS, summed
 
 PLACES = 6
@@ -45,25 +42,23 @@ class NoBooks(Wrong):
     """There are none in the account of this login."""
 
 
+@dataclass(frozen=True, slots=True)
 class Accounts:
-    """The books at `login`, and the currency that they are in. `fabric`: where ingresses count what
-    workers served. Without `founds` the books must be there: a login of the fabric's account would
-    found others, which no fallback reads."""
+    """The books at `login`, which are in `currency`. `fabric`: where ingresses count what workers
+    served. Without `founds` the books must be there: a login of the fabric's account would found
+    others, which no fallback reads."""
 
-    def __init__(
-        self, login: Nats, currency: str, fabric: Nats | None = None, *, founds: bool = True
-    ) -> None:
-        self._login = login
-        self._founds = founds
-        self._currency = currency
-        self._fabric = fabric
+    login: Nats
+    fabric: Nats
+    currency: str
+    founds: bool = True
 
     @contextlib.asynccontextmanager
     async def _ledger(self) -> AsyncIterator[Ledger]:
-        async with connected(self._login, "headrace-credits") as bus:
-            if not self._founds:
-                await _there(bus, self._login)
-            ledger = Ledger(bus, replicas=self._login.replicas)
+        async with connected(self.login, "headrace-credits") as bus:
+            if not self.founds:
+                await _there(bus, self.login)
+            ledger = Ledger(bus, replicas=self.login.replicas)
             await ledger.open()
             try:
                 yield ledger
@@ -75,9 +70,9 @@ class Accounts:
             try:
                 balance = await ledger.grant(account, amount, note)
             except Insufficient as fault:
-                has = f"{decimal(fault.available)} {self._currency}"
+                has = f"{decimal(fault.available)} {self.currency}"
                 raise Wrong(f"{account} has {has}: no more can be taken back") from None
-        print(f"{account}: {decimal(balance)} {self._currency}")
+        print(f"{account}: {decimal(balance)} {self.currency}")
 
     async def show(self, account: str, as_json: bool) -> None:
         """One account, or all of them."""
@@ -86,23 +81,21 @@ class Accounts:
         if account:
             found = {account: found.get(account, Balance(0, 0))}
         if as_json:
-            rows = [{"account": name, **asdict(each)} for name, each in found.items()]
-            return self._print_json(rows)
-        table = _table("account", f">available {self._currency}", ">reserved")
-        for name, each in found.items():
-            table.add_row(name, decimal(each.available), decimal(each.reserved))
-        return console().print(table)
+            self._print_json({"account": name, **asdict(each)} for name, each in found.items())
+        else:
+            columns = ("account", f">available {self.currency}", ">reserved")
+            rows = ((n, decimal(has.available), decimal(has.reserved)) for n, has in found.items())
+            console().print(table(columns, rows))
 
     async def history(self, account: str, limit: int, as_json: bool) -> None:
         """The newest so many entries; of all accounts without one."""
         async with self._ledger() as ledger:
             found = [entry async for entry in ledger.history(account, limit=limit)]
         if as_json:
-            return self._print_json([asdict(entry) for entry in found])
-        table = _table("time (UTC)", "account", "what", ">change", ">balance", "job", "about")
-        for entry in found:
-            table.add_row(*_row(entry))
-        return console().print(table)
+            self._print_json(asdict(entry) for entry in found)
+        else:
+            columns = ("time (UTC)", "account", "what", ">change", ">balance", "job", "about")
+            console().print(table(columns, map(_row, found)))
 
     async def usage(self, since: float, by: list[str], as_json: bool) -> None:
         found: list[dict[str, Any]] = []
@@ -111,20 +104,17 @@ class Accounts:
                 found = [asdict(each) async for each in ledger.purchases(since=since)]
         rows = summed([*found, *await self._served(since)], by)
         if as_json:
-            return self._print_json(rows)
-        table = _table(*by, ">requests", ">prompt", ">completion", ">images", f">{self._currency}")
-        for row in rows:
-            counts = ("requests", "prompt", "completion", "images")
-            cells = [*(row[name] for name in by), *(str(row[name]) for name in counts)]
-            table.add_row(*cells, decimal(row["cost"]))
-        return console().print(table)
+            self._print_json(rows)
+        else:
+            names = [*by, "requests", "prompt", "completion", "images"]
+            columns = [*by, *(f">{name}" for name in names[len(by) :]), f">{self.currency}"]
+            cells = ([*(row[name] for name in names), decimal(row["cost"])] for row in rows)
+            console().print(table(columns, cells))
 
     async def _served(self, since: float) -> list[dict[str, Any]]:
         """What workers served; said on stderr if it cannot be read."""
-        if self._fabric is None:
-            return []
         try:
-            async with connected(self._fabric, "headrace-usage") as bus:
+            async with connected(self.fabric, "headrace-usage") as bus:
                 messages = reading.read(bus, subjects.USAGE_STREAM, since=since)
                 found = [row async for message in messages for row in usages.rows(message)]
                 return [usages.record(row) for row in found]
@@ -132,26 +122,21 @@ class Accounts:
             print(f"what workers served cannot be read here: {fault}", file=sys.stderr)
             return []
 
-    def _print_json(self, rows: list[dict[str, Any]]) -> None:
-        said = {"currency": self._currency, "unit": "micro", "data": rows}
+    def _print_json(self, rows: Iterable[dict[str, Any]]) -> None:
+        said = {"currency": self.currency, "unit": "micro", "data": list(rows)}
         print(orjson.dumps(said).decode())
 
 
-def accounts(data: Path, config: Path | None, nats: str | None) -> Accounts:
+def accounts(where: Where) -> Accounts:
     """The books as the fallback finds them: --nats, else the settings, else the broker that runs on
-    `data`. Raises SettingsError, or Unreachable if there is none."""
-    settings = load(config, {"nats": configure.split_login(nats)} if nats else {})
-    currency = settings.fallback.currency
-    if nats:
-        return Accounts(settings.nats, currency, settings.nats, founds=False)
-    ledger = settings.ledger
+    this machine. Raises SettingsError, or Unreachable if there is none."""
+    settings = where.settings()
+    currency, ledger = settings.fallback.currency, settings.ledger
+    if where.nats:
+        return Accounts(settings.nats, settings.nats, currency, founds=False)
     if ledger.url or ledger.user or "url" in settings.nats.model_fields_set:
-        return Accounts(ledger_login(settings), currency, settings.nats)
-    found = home.login(data, "ledger")
-    if found is None:
-        raise Unreachable(f"nothing runs on {data}: start it with 'headrace up', or name --nats")
-    fabric = Nats.model_validate(home.login(data, "admin"))
-    return Accounts(Nats.model_validate(found), currency, fabric)
+        return Accounts(ledger_login(settings), settings.nats, currency)
+    return Accounts(where.local("ledger"), where.local("admin"), currency)
 
 
 async def _there(bus: Bus, login: Nats) -> None:
@@ -209,14 +194,6 @@ def _row(entry: Entry) -> Iterable[str]:
     stamp = datetime.fromtimestamp(entry.at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
     change = f"{'+' if entry.change >= 0 else ''}{decimal(entry.change)}"
     return stamp, entry.account, entry.kind, change, decimal(entry.balance), entry.job, about
-
-
-def _table(*columns: str) -> Table:
-    """Columns that begin with ``>`` hold numbers."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
-    return table
 
 
 KNOWN = (Wrong, Unreachable, SettingsError)

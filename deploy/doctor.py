@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,13 @@ import aiohttp
 import orjson
 from rich.text import Text
 
-from deploy import home, survey
-from deploy.findings import (
-    Finding,
-    Level,
-    clock,
-    compare,
-    engines,
-    ingresses,
-    payload,
-    pings,
-    places,
-    programs,
-)
+from deploy import findings, home, survey
+from deploy.configure import Unreachable, Where
+from deploy.findings import Finding, Level, compare
 from deploy.nats import store as stores
 from deploy.nats.errors import StoreUnusable
 from deploy.status import console
-from deploy.survey import Surveyor, connected, consumers, dead_letters
+from deploy.survey import Surveyor, connected
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import ApiError, Bus, BusError, Message, NotFound
@@ -44,31 +34,34 @@ _EVENT = 2.0
 _COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-async def visit(data: Path, config: Path | None, nats: str | None) -> int:
+async def visit(where: Where) -> int:
     """Print every finding; 1 if one of them is a fault, else 0."""
     out = console()
     faults = 0
-    async for finding in everything(data, config, nats):
+    async for finding in everything(where):
         faults += finding.level == "fail"
         out.print(line(finding), soft_wrap=True)
     return 1 if faults else 0
 
 
-async def everything(data: Path, config: Path | None, nats: str | None) -> AsyncIterator[Finding]:
+async def everything(where: Where) -> AsyncIterator[Finding]:
     """All findings, until one of them makes the rest unknowable."""
     try:
-        settings = load(config)
+        settings = load(where.config)
     except SettingsError as fault:
         yield Finding("fail", f"the settings are wrong: {fault}", "see deploy/config.example.toml")
         return
-    yield Finding("ok", f"settings readable{f' in {config}' if config else ''}")
-    for finding in (*programs(settings.engines), *places(data)):
+    yield Finding("ok", f"settings readable{f' in {where.config}' if where.config else ''}")
+    for finding in (*findings.programs(settings.engines), *findings.places(where.data)):
         yield finding
     try:
-        login = survey.login(data, config, nats)
-        async for finding in Doctor(settings, login, data).examine():
-            yield finding
-    except (survey.Unreachable, SettingsError) as fault:
+        login = where.admin()
+        async with connected(login, "headrace-doctor") as bus:
+            async for finding in broker(bus, login, where.data):
+                yield finding
+            async for finding in fabric(bus, login, settings):
+                yield finding
+    except (Unreachable, SettingsError) as fault:
         yield Finding("fail", str(fault))
     except (BusError, StoreUnusable) as fault:
         yield Finding("fail", f"the broker did not answer: {fault}", "see its log")
@@ -81,115 +74,106 @@ def line(finding: Finding) -> Text:
     return text
 
 
-class Doctor:
-    """`settings` as the processes have them, `nats` how to reach the broker as administrator."""
+async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
+    """Of nats-server itself. `connected` has refused one that is too old."""
+    yield Finding("ok", f"nats-server {survey.version(bus)} at {login.shown}")
+    yield findings.payload(bus.max_payload)
+    yield findings.pings(await varz(login, data))
+    yield await jetstream(bus)
+    yield await disconnects(bus, login)
 
-    def __init__(self, settings: Settings, nats: Nats, data: Path) -> None:
-        self._settings = settings
-        self._nats = nats
-        self._data = data
 
-    async def examine(self) -> AsyncIterator[Finding]:
-        """Raises Unreachable or BusError where nothing further can be found out."""
-        async with connected(self._nats, "headrace-doctor") as bus:
-            async for finding in self._broker(bus):
-                yield finding
-            async for finding in self._fabric(bus):
-                yield finding
+async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Finding]:
+    """Of what our processes have made on the broker, and of themselves."""
+    surveyor = Surveyor(bus, login.shown)
+    await surveyor.gather()
+    seen = await surveyor.look()
+    yield findings.ingresses(seen)
+    ahead = None
+    for wanted in topology.streams(settings.jobs, settings.nats.replicas):
+        finding, ahead = await stream(bus, wanted)
+        yield finding
+    for finding in (
+        *consumers(seen.cards, await survey.consumers(bus), settings),
+        *findings.engines(seen.cards),
+        *findings.clock(ahead),
+        await dead(bus, seen.dead, settings.jobs.dead_age),
+    ):
+        yield finding
 
-    async def _broker(self, bus: Bus) -> AsyncIterator[Finding]:
-        """An older version than we need is refused by `buses.connect`."""
-        yield Finding("ok", f"nats-server {survey.version(bus)} at {self._nats.shown}")
-        yield payload(bus.max_payload)
-        yield pings(await self._varz())
-        yield await jetstream(bus)
-        yield await self._disconnects(bus)
 
-    async def _fabric(self, bus: Bus) -> AsyncIterator[Finding]:
-        surveyor = Surveyor(bus, self._nats.shown)
-        await surveyor.open()
-        await surveyor.gather()
-        seen = await surveyor.look()
-        yield ingresses(seen)
-        ahead = None
-        for wanted in topology.streams(self._settings.jobs, self._settings.nats.replicas):
-            finding, ahead = await stream(bus, wanted)
-            yield finding
-        for finding in (
-            *self._consumers(seen.cards, await consumers(bus)),
-            *engines(seen.cards),
-            *clock(ahead),
-            await self._dead(bus),
+async def varz(login: Nats, data: Path) -> dict[str, Any] | None:
+    """The monitoring page of the broker that runs on our store; None of any other."""
+    with contextlib.suppress(StoreUnusable, aiohttp.ClientError, TimeoutError):
+        address = stores.find(home.broker_store(data))
+        if address is None or address.url != login.url:
+            return None
+        limit = aiohttp.ClientTimeout(total=2)
+        async with (
+            aiohttp.ClientSession(timeout=limit) as session,
+            session.get(f"{address.http_url}/varz") as answer,
         ):
-            yield finding
+            found: dict[str, Any] = orjson.loads(await answer.read())
+            return found
+    return None
 
-    async def _varz(self) -> dict[str, Any] | None:
-        """The monitoring page of the broker that runs on our store; None of any other."""
-        with contextlib.suppress(StoreUnusable, aiohttp.ClientError, TimeoutError):
-            address = stores.find(home.broker_store(self._data))
-            if address is None or address.url != self._nats.url:
-                return None
-            limit = aiohttp.ClientTimeout(total=2)
-            async with (
-                aiohttp.ClientSession(timeout=limit) as session,
-                session.get(f"{address.http_url}/varz") as answer,
-            ):
-                found: dict[str, Any] = orjson.loads(await answer.read())
-                return found
-        return None
 
-    async def _disconnects(self, bus: Bus) -> Finding:
-        """Open a connection, drop it, and see whether the broker tells."""
-        heard: asyncio.Queue[int] = asyncio.Queue()
+async def disconnects(bus: Bus, login: Nats) -> Finding:
+    """Open a connection, drop it, and see whether the broker tells."""
+    heard: asyncio.Queue[int] = asyncio.Queue()
 
-        def hear(message: Message) -> None:
-            with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
-                heard.put_nowait(int(orjson.loads(message.data)["client"]["id"]))
+    def hear(message: Message) -> None:
+        with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
+            heard.put_nowait(int(orjson.loads(message.data)["client"]["id"]))
 
-        subscription = await bus.subscribe(subjects.DISCONNECTS, hear)
-        await bus.flush()
-        other = await buses.connect(self._nats, "headrace-doctor/dropped", f"{bus.inbox}.x")
-        mine = other.client_id
-        await other.close()
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(_EVENT):
-                while await heard.get() != mine:
-                    pass
-        except TimeoutError:
-            return Finding(
-                "warn",
-                f"the broker does not tell when a connection ends ({subjects.DISCONNECTS})",
-                "let the account import that subject from the system account, else a dead worker "
-                "is noticed by its silence alone, after some seconds",
-            )
-        finally:
-            await subscription.stop()
-        took = (time.monotonic() - began) * 1000
-        return Finding("ok", f"the broker tells when a connection ends, after {took:.0f} ms")
-
-    def _consumers(self, cards: tuple[Card, ...], there: list[dict[str, Any]]) -> Iterator[Finding]:
-        configs = {info["name"]: info["config"] for info in there}
-        jobs, replicas = self._settings.jobs, self._settings.nats.replicas
-        for model in sorted({model.id for card in cards for model in card.models}):
-            wanted = topology.consumer(model, subjects.INTERACTIVE, jobs.ack_wait, replicas)
-            name = wanted["durable_name"]
-            yield compare(f"consumer {name}", wanted, configs.get(name), "the model's worker")
-
-    async def _dead(self, bus: Bus) -> Finding:
-        counts = await dead_letters(bus)
-        if not counts:
-            return Finding("ok", "no dead letters")
-        lines = [
-            f"{count} of {model}, the last one: {await last_error(bus, model)}"
-            for model, count in sorted(counts.items())
-        ]
+    subscription = await bus.subscribe(subjects.DISCONNECTS, hear)
+    await bus.flush()
+    other = await buses.connect(login, "headrace-doctor/dropped", f"{bus.inbox}.x")
+    mine = other.client_id
+    await other.close()
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(_EVENT):
+            while await heard.get() != mine:
+                pass
+    except TimeoutError:
         return Finding(
             "warn",
-            f"dead letters: {'; '.join(lines)}",
-            f"mend the cause; they go by themselves after {self._settings.jobs.dead_age:g} s, or "
-            f"with 'nats stream purge {subjects.DEAD_STREAM}'",
+            f"the broker does not tell when a connection ends ({subjects.DISCONNECTS})",
+            "let the account import that subject from the system account, else a dead worker "
+            "is noticed by its silence alone, after some seconds",
         )
+    finally:
+        await subscription.stop()
+    took = (time.monotonic() - began) * 1000
+    return Finding("ok", f"the broker tells when a connection ends, after {took:.0f} ms")
+
+
+def consumers(
+    cards: Iterable[Card], there: Iterable[dict[str, Any]], settings: Settings
+) -> Iterator[Finding]:
+    """Of each model that is served, the one of its interactive jobs."""
+    configs = {info["name"]: info["config"] for info in there}
+    ack_wait, replicas = settings.jobs.ack_wait, settings.nats.replicas
+    for model in sorted({model.id for card in cards for model in card.models}):
+        wanted = topology.consumer(model, subjects.INTERACTIVE, ack_wait, replicas)
+        name = wanted["durable_name"]
+        yield compare(f"consumer {name}", wanted, configs.get(name), "the model's worker")
+
+
+async def dead(bus: Bus, counts: dict[str, int], age: float) -> Finding:
+    if not counts:
+        return Finding("ok", "no dead letters")
+    lines = [
+        f"{count} of {model}, the last one: {await last_error(bus, model)}"
+        for model, count in sorted(counts.items())
+    ]
+    return Finding(
+        "warn",
+        f"dead letters: {'; '.join(lines)}",
+        f"mend the cause; they go by themselves after {age:g} s, or "
+        f"with 'nats stream purge {subjects.DEAD_STREAM}'",
+    )
 
 
 async def jetstream(bus: Bus) -> Finding:

@@ -13,11 +13,11 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import aiohttp
 
 from deploy import home, logs
+from deploy.configure import Where
 from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
 from deploy.nats.errors import BrokerError
@@ -28,7 +28,7 @@ from schemas import nodes, subjects
 from schemas.bus import Bus, Message
 from schemas.jobs import CodecError
 from schemas.nodes import Card, EngineState
-from schemas.settings import Nats
+from schemas.settings import ENV_PREFIX
 from workers.process.program import AT_ONCE, Command
 from workers.process.supervisor import Supervisor
 
@@ -57,7 +57,6 @@ class Local:
         self._began = int(time.time()) - 1
         self._started = False
         self._parts: list[Supervisor] = []
-        self._broker: Broker | None = None
         self._engines: dict[tuple[str, str], str] = {}
         self._card: Card | None = None
 
@@ -71,8 +70,8 @@ class Local:
         with contextlib.ExitStack() as stack:
             try:
                 with self._screen.waiting("starting the broker"):
-                    self._broker = await asyncio.to_thread(stack.enter_context, opened)
-                await self._serve(self._broker)
+                    broker = await asyncio.to_thread(stack.enter_context, opened)
+                await self._serve(broker)
             except BrokerError as fault:
                 raise StartFailed(str(fault)) from None
             finally:
@@ -91,17 +90,15 @@ class Local:
     async def _serve(self, broker: Broker) -> None:
         plan = self._plan
         self._screen.broker(broker.url, broker.store)
-        folder = logs.prepare(plan.data)
-        self._parts = [self._ingress(folder), self._worker(folder)]
-        if plan.has_fallback:
-            self._parts.append(self._fallback(folder))
+        logs.prepare(plan.data)
+        self._parts = self._make_parts()
         async with contextlib.AsyncExitStack() as stack:
             watching = asyncio.create_task(self._watch_broker(broker))
             stack.push_async_callback(asyncio.wait, {watching})
             bus = await self._connect()
             stack.push_async_callback(bus.close)
             if plan.verbose:
-                following = asyncio.create_task(logs.follow(folder, self._screen.log))
+                following = asyncio.create_task(logs.follow(plan.data, self._screen.log))
                 stack.callback(following.cancel)
             stack.push_async_callback(self._halt)
             for part in self._parts:
@@ -113,59 +110,41 @@ class Local:
             await self._stop.wait()
 
     async def _connect(self) -> Bus:
-        login = home.login(self._plan.data, "admin")
-        assert login is not None, "the broker runs"
-        settings = Nats.model_validate(login)
-        bus = await buses.connect(settings, "headrace-up", f"{subjects.INBOX_ADMIN}.up")
+        login = Where(self._plan.data).local("admin")
+        bus = await buses.connect(login, "headrace-up", f"{subjects.INBOX_ADMIN}.up")
         await bus.subscribe(subjects.ALL_CARDS, self._hear)
         return bus
 
-    def _ingress(self, folder: Path) -> Supervisor:
-        plan = self._plan
-        command = Command(
-            (*_program("ingress"), *plan.ingress_flags()),
-            self._environment(),
-            f"{plan.url}/healthz",
-            words=logs.file(folder, "ingress"),
-        )
-        part = Supervisor("ingress", command, lambda: self._changed(part))
-        return part
-
-    def _worker(self, folder: Path) -> Supervisor:
-        command = Command(
-            (*_program("worker"), *self._plan.worker_flags()),
-            self._environment(),
-            AT_ONCE,
-            words=logs.file(folder, "worker"),
-        )
-        part = Supervisor("worker", command, lambda: self._changed(part))
-        return part
-
-    def _fallback(self, folder: Path) -> Supervisor:
-        secrets = {name: os.environ[name] for name in self._secrets() if name in os.environ}
-        command = Command(
-            (*_program("fallback"), *self._plan.fallback_flags()),
-            {**self._environment(), **secrets},
-            AT_ONCE,
-            words=logs.file(folder, "fallback"),
-        )
-        part = Supervisor("fallback", command, lambda: self._changed(part))
-        return part
-
-    def _secrets(self) -> list[str]:
-        """Variables with providers' keys: they are for the fallback alone."""
-        return [each.key_env for each in self._plan.settings.providers if each.key_env]
-
-    def _environment(self) -> dict[str, str]:
-        own = {k: v for k, v in os.environ.items() if k.startswith("HEADRACE_")}
-        settings = self._plan.settings
-        return {
-            **dict.fromkeys(self._secrets(), ""),
+    def _make_parts(self) -> list[Supervisor]:
+        plan, settings = self._plan, self._plan.settings
+        own = {k: v for k, v in os.environ.items() if k.startswith(ENV_PREFIX)}
+        # Variables with providers' keys are for the fallback alone.
+        secrets = [each.key_env for each in settings.providers if each.key_env]
+        environment = {
+            **dict.fromkeys(secrets, ""),
             **own,
             "HEADRACE_LOG__FORMAT": "json",
             "HEADRACE_WORKER__DRAIN": str(min(DRAIN, settings.worker.drain)),
             "HEADRACE_INGRESS__DRAIN": str(min(DRAIN, settings.ingress.drain)),
         }
+        parts = [
+            self._part("ingress", plan.ingress_flags(), environment, f"{plan.url}/healthz"),
+            self._part("worker", plan.worker_flags(), environment),
+        ]
+        if plan.has_fallback:
+            keys = {name: os.environ[name] for name in secrets if name in os.environ}
+            parts.append(self._part("fallback", plan.fallback_flags(), {**environment, **keys}))
+        return parts
+
+    def _part(
+        self, role: str, flags: list[str], environment: dict[str, str], ready: str = AT_ONCE
+    ) -> Supervisor:
+        # -P: a folder called `deploy` where the user stands must not be taken for ours.
+        program = (sys.executable, "-P", "-m", "deploy", role)
+        log = logs.file(self._plan.data, role)
+        command = Command((*program, *flags), environment, ready, words=log)
+        part = Supervisor(role, command, lambda: self._changed(part))
+        return part
 
     def _changed(self, part: Supervisor) -> None:
         self._news.set()
@@ -217,7 +196,7 @@ class Local:
         """What is not ready yet, in words. An engine that others run may come later."""
         for part in self._parts:
             if part.ends >= _TRIES:
-                log = logs.file(logs.folder(self._plan.data), part.name)
+                log = logs.file(self._plan.data, part.name)
                 raise StartFailed(f"the {part.name} does not start ({part.reason}); see {log}")
         waiting = [part.name for part in self._parts if part.state != "ready"]
         if self._card is None:
@@ -269,9 +248,3 @@ class Local:
             await asyncio.gather(*(part.stop(STOP_PATIENCE) for part in self._parts))
         if self._started:
             self._screen.note("stopped")
-
-
-def _program(role: str) -> tuple[str, ...]:
-    """`headrace ROLE` by this interpreter."""
-    # -P: a folder called `deploy` where the user stands must not be taken for ours.
-    return (sys.executable, "-P", "-m", "deploy", role)

@@ -51,7 +51,6 @@ async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
     out = console()
     async with connected(settings, "headrace-status") as bus:
         surveyor = Surveyor(bus, settings.shown)
-        await surveyor.open()
         await surveyor.gather()
         if not watch:
             survey = await surveyor.look()
@@ -86,7 +85,7 @@ def render(survey: Survey) -> RenderableType:
     if fallbacks:
         parts += [_nodes("Fallbacks", fallbacks), _engines("Providers", fallbacks)]
     if rows := list(_models(survey)):
-        parts.append(_table("Models", _MODEL_COLUMNS, rows))
+        parts.append(table(_MODEL_COLUMNS, rows, "Models"))
     if sum(survey.dead.values()):
         parts.append(Text("There are dead letters: 'headrace doctor' tells their errors.", "red"))
     return Group(*parts)
@@ -104,14 +103,14 @@ def _head(survey: Survey) -> Text:
     return text
 
 
-def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> Table:
     """Columns that begin with ``>`` hold numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    found = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
+        found.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
-    return table
+        found.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+    return found
 
 
 def _nodes(title: str, cards: tuple[Card, ...]) -> Table:
@@ -129,7 +128,7 @@ def _nodes(title: str, cards: tuple[Card, ...]) -> Table:
         for card in cards
     )
     columns = ("node", "holder", "state", ">jobs", ">slots", ">up for", "version")
-    return _table(title, columns, rows)
+    return table(columns, rows, title)
 
 
 def _engines(title: str, cards: tuple[Card, ...]) -> Table:
@@ -147,7 +146,7 @@ def _engines(title: str, cards: tuple[Card, ...]) -> Table:
         for engine in card.engines
     )
     columns = ("node", title[:-1].lower(), "kind", "state", ">slots", ">busy", "reason")
-    return _table(title, columns, rows)
+    return table(columns, rows, title)
 
 
 _MODEL_COLUMNS = (
@@ -157,17 +156,14 @@ _MODEL_COLUMNS = (
 
 
 def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
-    queues = {(queue.model, queue.lane): queue for queue in survey.queues}
     workers = [card for card in survey.cards if card.role != nodes.FALLBACK]
     served = {model.id for card in workers for model in card.models}
-    for model in served - {model for model, _ in queues}:
-        queues[model, subjects.INTERACTIVE] = _empty(model)
-    for model, lane in sorted(queues):
-        yield _row(survey, queues[model, lane])
-
-
-def _empty(model: str) -> Queue:
-    return Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, False)
+    empty = [
+        Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, served=False)
+        for model in served - {queue.model for queue in survey.queues}
+    ]
+    for queue in sorted([*survey.queues, *empty], key=lambda each: (each.model, each.lane)):
+        yield _row(survey, queue)
 
 
 def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:

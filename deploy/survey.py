@@ -9,12 +9,11 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
-from deploy import configure, home
+from deploy.configure import Unreachable
 from schemas import bus as buses
 from schemas import nodes, subjects
 from schemas.bus import Bus, BusError, Message, NotFound
@@ -22,7 +21,11 @@ from schemas.jetstream import streams
 from schemas.jetstream.words import seconds
 from schemas.jobs import CodecError
 from schemas.nodes import Card
-from schemas.settings import Nats, load
+from schemas.settings import Nats
+
+T = TypeVar("T")
+Heard = dict[str, tuple[float, T]]
+"""By its id: when it was heard of (monotonic seconds), and what was heard."""
 
 GATHER = 1.2
 """Seconds that cards are listened for: a worker sends one each second."""
@@ -30,10 +33,6 @@ STALE = 3.5
 """Seconds after which a worker that fell silent is no longer shown."""
 REACH = 3.0
 """Seconds for the broker to let us in."""
-
-
-class Unreachable(Exception):
-    """Nothing runs, or the broker cannot be reached; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +70,6 @@ class Survey:
     dead: dict[str, int]
 
 
-def login(data: Path, config: Path | None, nats: str | None) -> Nats:
-    """How to reach the broker as its administrator: --nats, else the settings, else the broker that
-    runs on `data`. Raises SettingsError, or Unreachable if there is none."""
-    flags: dict[str, Any] = {"nats": configure.split_login(nats)} if nats else {}
-    settings = load(config, flags)
-    if "url" in settings.nats.model_fields_set:
-        return settings.nats
-    found = home.login(data, "admin")
-    if found is None:
-        raise Unreachable(f"nothing runs on {data}: start it with 'headrace up', or name --nats")
-    return Nats.model_validate(found)
-
-
 @contextlib.asynccontextmanager
 async def connected(settings: Nats, name: str) -> AsyncIterator[Bus]:
     """A connection, without the patience of a server. Raises Unreachable."""
@@ -105,33 +91,30 @@ async def connected(settings: Nats, name: str) -> AsyncIterator[Bus]:
 
 
 class Surveyor:
-    """Listens to cards from `open` on; `look` asks for the rest."""
+    """Listens to cards from `gather` on; `look` asks for the rest."""
 
     def __init__(self, bus: Bus, url: str) -> None:
         self._bus = bus
         self._url = url
-        self._cards: dict[str, tuple[float, Card]] = {}
-        self._ingresses: dict[str, tuple[float, IngressSeen]] = {}
+        self._cards: Heard[Card] = {}
+        self._ingresses: Heard[IngressSeen] = {}
         self._inbox = f"{bus.inbox}.services"
 
-    async def open(self) -> None:
+    async def gather(self) -> None:
+        """Long enough for everybody to be heard of."""
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
         await self._bus.subscribe(self._inbox, self._found)
-
-    async def gather(self) -> None:
-        """Long enough for everybody to have been heard of."""
         self._call()
         await asyncio.sleep(GATHER)
 
     async def look(self) -> Survey:
         """Raises BusError if the broker does not answer."""
         self._call()
-        self._forget()
         return Survey(
             broker=self._url,
             version=version(self._bus),
-            ingresses=_latest(self._ingresses, lambda seen: seen.address),
-            cards=_latest(self._cards, lambda card: (card.node, card.holder)),
+            ingresses=tuple(sorted(_fresh(self._ingresses), key=lambda seen: seen.address)),
+            cards=tuple(sorted(_fresh(self._cards), key=lambda card: (card.node, card.holder))),
             queues=tuple(await queues(self._bus)),
             dead=await dead_letters(self._bus),
         )
@@ -139,11 +122,6 @@ class Surveyor:
     def _call(self) -> None:
         with contextlib.suppress(BusError):  # away: `look` says so
             self._bus.post("$SRV.INFO.headrace-ingress", reply=self._inbox)
-
-    def _forget(self) -> None:
-        limit = time.monotonic() - STALE
-        self._cards = {k: v for k, v in self._cards.items() if v[0] > limit}
-        self._ingresses = {k: v for k, v in self._ingresses.items() if v[0] > limit}
 
     def _hear(self, message: Message) -> None:
         with contextlib.suppress(CodecError):
@@ -158,8 +136,10 @@ class Surveyor:
             self._ingresses[seen.id] = time.monotonic(), seen
 
 
-def _latest(heard: dict[str, tuple[float, Any]], key: Any) -> tuple[Any, ...]:
-    return tuple(sorted((each for _, each in heard.values()), key=key))
+def _fresh(heard: Heard[T]) -> list[T]:
+    """Who was heard of in the last seconds."""
+    limit = time.monotonic() - STALE
+    return [each for at, each in heard.values() if at > limit]
 
 
 async def queues(bus: Bus) -> list[Queue]:
@@ -167,29 +147,32 @@ async def queues(bus: Bus) -> list[Queue]:
     depths, now = await _counts(bus, subjects.JOBS_STREAM, subjects.ALL_JOBS)
     found = []
     for info in await consumers(bus):
-        config, subject = info["config"], str(info["config"].get("filter_subject", ""))
-        if subject.count(".") != 2:
-            continue  # somebody else's
-        model = (config.get("metadata") or {}).get("headrace.model")
-        named, lane = subjects.parse_jobs(subject)
-        waiting = int(info.get("num_pending", 0))
-        found.append(
-            Queue(
-                model or named,
-                lane,
-                depths.pop(subject, 0),
-                waiting,
-                int(info.get("num_ack_pending", 0)),
-                await _oldest(bus, subject, info, now) if waiting else None,
-                int(info.get("num_redelivered", 0)),
-                True,
-            )
-        )
+        subject = str(info["config"].get("filter_subject", ""))
+        if subject.count(".") == 2:  # else it is somebody else's
+            found.append(await _queue(bus, subject, info, depths.pop(subject, 0), now))
     for subject, depth in depths.items():
         model, lane = subjects.parse_jobs(subject)
         oldest = await _age(bus, subject, 1, now)
         found.append(Queue(model, lane, depth, depth, 0, oldest, 0, False))
     return sorted(found, key=lambda queue: (queue.model, queue.lane))
+
+
+async def _queue(bus: Bus, subject: str, info: dict[str, Any], depth: int, now: float) -> Queue:
+    """As the consumer of its jobs has it."""
+    model, lane = subjects.parse_jobs(subject)
+    waiting = info.get("num_pending", 0)
+    # The first job after the last delivered one is the first that waits.
+    oldest = await _age(bus, subject, info["delivered"]["stream_seq"] + 1, now) if waiting else None
+    return Queue(
+        (info["config"].get("metadata") or {}).get("headrace.model") or model,
+        lane,
+        depth,
+        waiting,
+        info.get("num_ack_pending", 0),
+        oldest,
+        info.get("num_redelivered", 0),
+        served=True,
+    )
 
 
 async def consumers(bus: Bus) -> list[dict[str, Any]]:
@@ -202,10 +185,8 @@ async def consumers(bus: Bus) -> list[dict[str, Any]]:
 
 async def dead_letters(bus: Bus) -> dict[str, int]:
     """How many are kept, by model."""
-    counts = await _counts(bus, subjects.DEAD_STREAM, subjects.ALL_DEAD)
-    return {
-        subjects.decode(subject.partition(".")[2]): count for subject, count in counts[0].items()
-    }
+    found, _ = await _counts(bus, subjects.DEAD_STREAM, subjects.ALL_DEAD)
+    return {subjects.decode(name.partition(".")[2]): count for name, count in found.items()}
 
 
 async def _counts(bus: Bus, stream: str, wanted: str) -> tuple[dict[str, int], float]:
@@ -216,12 +197,8 @@ async def _counts(bus: Bus, stream: str, wanted: str) -> tuple[dict[str, int], f
         return {}, time.time()
 
 
-async def _oldest(bus: Bus, subject: str, info: dict[str, Any], now: float) -> float | None:
-    """The first job after the last delivered one is the first that waits."""
-    return await _age(bus, subject, int(info["delivered"]["stream_seq"]) + 1, now)
-
-
 async def _age(bus: Bus, subject: str, since: int, now: float) -> float | None:
+    """Of the first job of `subject` from that place in the stream on."""
     try:
         found = await streams.stored(bus, subjects.JOBS_STREAM, seq=since, next_by_subj=subject)
     except NotFound:

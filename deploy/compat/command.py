@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 import aiohttp
 import orjson
@@ -19,17 +17,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from deploy import home, survey
-from deploy.compat.table import CELL
+from deploy import home
+from deploy.compat.run import CELL
+from deploy.configure import Where
 from deploy.plan import ANYWHERE
 from deploy.screen import KEY_VARIABLE
 from deploy.status import console
 from deploy.survey import Surveyor, connected
+from schemas.api import sse
 from schemas.settings import load
 
 Shape = Literal["table", "json", "markdown"]
 Found = dict[str, Any]
 """The document of ``GET /v1/compat``."""
+
+Mark = tuple[str, int]
+"""The answer, and the number of its reason, 0 for a yes."""
+Row = tuple[str, list[Mark]]
+"""Its title, and what it says of each model."""
 
 _COLOURS = {"yes": "green", "partial": "yellow", "no": "red"}
 _SILENCE = 300.0
@@ -40,20 +45,11 @@ class CompatFailed(Exception):
     """There is no table; the message says why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """How to find an ingress, and how to be let in."""
-
-    data: Path
-    config: Path | None
-    nats: str | None
-    url: str | None
-    key: str | None
-
-
-async def show(where: Where, model: str | None, shape: Shape) -> None:
+async def show(
+    where: Where, url: str | None, key: str | None, model: str | None, shape: Shape
+) -> None:
     """Raises CompatFailed, Unreachable, SettingsError or BusError."""
-    found = await fetch(await _address(where), _key(where), model)
+    found = await fetch(await _address(where, url), _key(where, url, key), model)
     match shape:
         case "json":
             print(orjson.dumps(found).decode())
@@ -65,39 +61,35 @@ async def show(where: Where, model: str | None, shape: Shape) -> None:
 
 async def fetch(address: str, key: str, model: str | None) -> Found:
     """The table, with its progress shown meanwhile. Raises CompatFailed."""
-    query = f"?{urlencode({'model': model})}" if model else ""
-    headers = {"authorization": f"Bearer {key}", "accept": "text/event-stream"}
+    headers = {"authorization": f"Bearer {key}", "accept": sse.CONTENT_TYPE}
     limit = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=_SILENCE)
+    query = {"model": model} if model else {}
     try:
         async with (
-            aiohttp.ClientSession(timeout=limit, read_bufsize=2**24) as session,
-            session.get(f"{address}/v1/compat{query}", headers=headers) as answer,
+            aiohttp.ClientSession(timeout=limit) as session,
+            session.get(f"{address}/v1/compat", params=query, headers=headers) as answer,
         ):
             if answer.status != 200:
                 raise CompatFailed(_told(address, answer.status, await answer.read()))
-            return await _watched(_events(answer))
+            return await _table(answer.content.iter_any())
     except (aiohttp.ClientError, TimeoutError) as fault:
         raise CompatFailed(f"{address}: {fault or 'no answer'}. Name an ingress by --url") from None
 
 
-async def _watched(events: AsyncIterator[Found]) -> Found:
+async def _table(chunks: AsyncIterator[bytes]) -> Found:
+    """The last event; those before it, one a cell, move a bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     err = Console(stderr=True)
-    hidden = not err.is_terminal
-    with Progress(*columns, console=err, transient=True, disable=hidden) as progress:
+    splitter = sse.Splitter()
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         bar = progress.add_task("probing", total=None)
-        async for event in events:
-            if event["object"] != CELL:
-                return event
-            told = f"{event['model']}: {event['row']}"
-            progress.update(bar, completed=event["done"], total=event["of"], description=told)
+        async for chunk in chunks:
+            for event in sse.objects(splitter.feed(chunk)):
+                if event["object"] != CELL:
+                    return event
+                told = f"{event['model']}: {event['row']}"
+                progress.update(bar, completed=event["done"], total=event["of"], description=told)
     raise CompatFailed("the ingress ended its answer before the table was whole")
-
-
-async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[Found]:
-    async for line in answer.content:
-        if line.startswith(b"data: "):
-            yield orjson.loads(line[6:])
 
 
 def _told(address: str, status: int, body: bytes) -> str:
@@ -106,14 +98,13 @@ def _told(address: str, status: int, body: bytes) -> str:
     return f"{address}: {status}: that is no Headrace of this version"
 
 
-async def _address(where: Where) -> str:
+async def _address(where: Where, url: str | None) -> str:
     """--url, else the first ingress that is connected to the broker."""
-    if where.url:
-        return where.url.rstrip("/").removesuffix("/v1")
-    login = survey.login(where.data, where.config, where.nats)
+    if url:
+        return url.rstrip("/").removesuffix("/v1")
+    login = where.admin()
     async with connected(login, "headrace-compat") as bus:
         surveyor = Surveyor(bus, login.shown)
-        await surveyor.open()
         await surveyor.gather()
         seen = (await surveyor.look()).ingresses
     if not seen:
@@ -122,86 +113,75 @@ async def _address(where: Where) -> str:
     return f"http://{ANYWHERE.get(host.strip('[]'), host)}:{port}"
 
 
-def _key(where: Where) -> str:
+def _key(where: Where, url: str | None, key: str | None) -> str:
     """--key; here, a key of the configuration or this user's own; else that of OpenAI's clients."""
-    if where.key:
-        return where.key
-    if not where.url:
+    if key:
+        return key
+    if not url:
         for known in load(where.config).keys:
             return known.secret.get_secret_value()
         if (where.data / home.KEY_FILE).is_file():
             return home.own_key(where.data)
-    if key := os.environ.get(KEY_VARIABLE):
-        return key
+    if found := os.environ.get(KEY_VARIABLE):
+        return found
     raise CompatFailed(f"no API key is known: give one with --key, or in ${KEY_VARIABLE}")
 
 
-class Notes:
-    """Reasons under a table; the same one has the same number everywhere."""
+def _numbered(found: Found) -> tuple[list[Row], list[str]]:
+    """The rows, and the reasons below them; the same reason has the same number everywhere."""
+    numbers: dict[str, int] = {}
 
-    def __init__(self) -> None:
-        self.reasons: dict[str, int] = {}
-
-    def number(self, cell: Found) -> int:
-        """0 for a yes, which needs none."""
+    def mark(cell: Found) -> Mark:
         if cell["answer"] == "yes":
-            return 0
-        return self.reasons.setdefault(cell["reason"], len(self.reasons) + 1)
+            return "yes", 0
+        return cell["answer"], numbers.setdefault(cell["reason"], len(numbers) + 1)
+
+    models = [model["id"] for model in found["models"]]
+    rows = [
+        (row["title"], [mark(row["cells"][model]) for model in models]) for row in found["rows"]
+    ]
+    return rows, list(numbers)
 
 
 def render(found: Found) -> RenderableType:
+    if not found["models"]:
+        return Text("No model is served: start a worker with 'headrace worker'.", "yellow")
     table = Table(box=box.SIMPLE_HEAD, title="What was seen", title_justify="left")
     table.add_column("")
     for model in found["models"]:
         table.add_column(f"{model['id']}\n{', '.join(model['engines'])}", overflow="fold")
-    notes = Notes()
-    for row in found["rows"]:
-        cells = (row["cells"][model["id"]] for model in found["models"])
-        table.add_row(row["title"], *(_coloured(cell, notes.number(cell)) for cell in cells))
-    if not found["models"]:
-        return Text("No model is served: start a worker with 'headrace worker'.", "yellow")
-    reasons = (Text(f"{number:3}  {why}") for why, number in notes.reasons.items())
-    return Group(table, *reasons)
+    rows, reasons = _numbered(found)
+    for title, marks in rows:
+        table.add_row(title, *(_coloured(*mark) for mark in marks))
+    return Group(table, *(Text(f"{number:3}  {why}") for number, why in enumerate(reasons, 1)))
 
 
-def _coloured(cell: Found, number: int) -> Text:
-    text = Text(cell["answer"], _COLOURS[cell["answer"]])
+def _coloured(answer: str, number: int) -> Text:
+    text = Text(answer, _COLOURS[answer])
     return text.append(f" {number}", "dim") if number else text
 
 
 def markdown(found: Found) -> str:
     """The table, the reason of every "no" and "partial", and what a "yes" rests on."""
     when = datetime.fromtimestamp(found["created"], UTC)
-    seen = f"Seen by Headrace {found['version']} on {when:%Y-%m-%d, %H:%M} UTC."
-    proofs = ["## What a yes rests on", *_proofs(found)]
-    return "\n".join([seen, "", *_table(found), "", *proofs, ""])
-
-
-def _table(found: Found) -> Iterator[str]:
-    models, notes = found["models"], Notes()
-    heads = [f"{_escaped(each['id'])} ({', '.join(each['engines'])})" for each in models]
-    yield f"| row | {' | '.join(heads)} |"
-    yield "| --- " * (len(models) + 1) + "|"
-    for row in found["rows"]:
-        cells = (row["cells"][each["id"]] for each in models)
-        words = (_numbered(cell["answer"], notes.number(cell)) for cell in cells)
-        yield f"| {_escaped(row['title'])} | {' | '.join(words)} |"
-    if notes.reasons:
-        yield "\n## Why not"
-        yield from (f"{number}. {_escaped(why)}" for why, number in notes.reasons.items())
-
-
-def _proofs(found: Found) -> Iterator[str]:
-    for row in found["rows"]:
-        yield f"- **{_escaped(row['title'])}**: {_escaped(row['proof'])}."
-
-
-def _numbered(word: str, number: int) -> str:
-    return f"{word} ({number})" if number else word
+    rows, reasons = _numbered(found)
+    models = [f"{_escaped(each['id'])} ({', '.join(each['engines'])})" for each in found["models"]]
+    lines = [
+        f"Seen by Headrace {found['version']} on {when:%Y-%m-%d, %H:%M} UTC.\n",
+        f"| row | {' | '.join(models)} |",
+        "| --- " * (len(models) + 1) + "|",
+    ]
+    for title, marks in rows:
+        words = (f"{answer} ({number})" if number else answer for answer, number in marks)
+        lines.append(f"| {_escaped(title)} | {' | '.join(words)} |")
+    if reasons:
+        lines.append("\n## Why not")
+        lines += (f"{number}. {_escaped(why)}" for number, why in enumerate(reasons, 1))
+    lines.append("\n## What a yes rests on")
+    lines += (f"- **{_escaped(row['title'])}**: {_escaped(row['proof'])}." for row in found["rows"])
+    return "\n".join(lines) + "\n"
 
 
 def _escaped(text: str) -> str:
     """No part of it is taken for Markdown's own."""
-    for sign in "\\|<*_`[":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+    return re.sub(r"[\\|<*_`[]", r"\\\g<0>", text)

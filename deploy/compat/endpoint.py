@@ -9,9 +9,8 @@ is known, and the table is the last event.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
-from importlib import metadata
+from typing import Any
 
 import aiohttp
 import orjson
@@ -19,9 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deploy.compat.run import Run
-from deploy.compat.table import Column, Table
 from deploy.compat.target import Facts, Target
-from deploy.compat.transport import Http
+from deploy.compat.transport import over_http
 from ingress.answer.respond import EventStream
 from ingress.app import Entry
 from ingress.context import Context, context
@@ -31,7 +29,7 @@ from schemas.api import endpoints, sse
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
 from schemas.nodes import Card, ServedModel
 
-EVENTS = "text/event-stream"
+Table = dict[str, Any]
 _AGAIN = 10.0
 """Seconds after which it is worth asking again while another run goes on."""
 _KEY_HEADERS = ("authorization", "x-api-key")
@@ -57,35 +55,12 @@ class Matrix:
         if self.running is not None and not self.running.done():
             why = "The models are being probed already, for somebody else. Try again."
             raise QueueFull(why, retry_after=_AGAIN)
-        task, run = _start(request, here, names)
-        self.running = task
+        session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        ask = over_http(_address(request), _who(request), session)
+        run = Run({name: Target(name, _facts(here, name), ask) for name in names})
+        self.running = task = asyncio.create_task(_fill(run, session))
+        request.scope["state"][GONE] = task.cancel
         return await _answer(request, task, run)
-
-
-async def _answer(request: Request, task: asyncio.Task[Table], run: Run) -> Response:
-    if EVENTS in request.headers.get("accept", ""):
-        return EventStream(_events(run, task), headers={"x-request-id": request.state.id})
-    try:
-        table = await task
-    except asyncio.CancelledError:
-        raise ClientGone("the client left") from None
-    return Response(orjson.dumps(table.document()), media_type="application/json")
-
-
-def _start(request: Request, here: Context, names: list[str]) -> tuple[asyncio.Task[Table], Run]:
-    """The run ends where the client leaves."""
-    columns = {name: _facts(here, name) for name in names}
-    table = Table(
-        metadata.version("headrace"),
-        int(time.time()),
-        tuple(Column(name, facts.engines, facts.nodes) for name, facts in columns.items()),
-    )
-    session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
-    transport = Http(_address(request), _who(request), session)
-    run = Run(table, {name: Target(name, facts, transport) for name, facts in columns.items()})
-    task = asyncio.create_task(_fill(run, session))
-    request.scope["state"][GONE] = task.cancel
-    return task, run
 
 
 async def _fill(run: Run, session: aiohttp.ClientSession) -> Table:
@@ -93,13 +68,24 @@ async def _fill(run: Run, session: aiohttp.ClientSession) -> Table:
         return await run.fill()
 
 
-async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
+async def _answer(request: Request, task: asyncio.Task[Table], run: Run) -> Response:
+    if sse.CONTENT_TYPE in request.headers.get("accept", ""):
+        return EventStream(_events(run, task), headers={"x-request-id": request.state.id})
     try:
-        async for row, column in run.cells():
-            yield sse.dump(run.table.event(row, column))
+        table = await task
+    except asyncio.CancelledError:
+        raise ClientGone("the client left") from None
+    return Response(orjson.dumps(table), media_type="application/json")
+
+
+async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
+    """The run ends where the client leaves."""
+    try:
+        async for event in run.events():
+            yield sse.dump(event)
         await asyncio.wait({task})
         if not task.cancelled():
-            yield sse.dump(task.result().document())
+            yield sse.dump(task.result())
     finally:
         task.cancel()
 

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
 
-from deploy.compat.rows import ROWS, Row
-from deploy.compat.table import Cell, Table
-from deploy.compat.target import MISSHAPEN, Target, Unmet, brief
+from deploy.compat.probes import COMMON, ROWS
+from deploy.compat.rows import Row
+from deploy.compat.target import MISSHAPEN, Target, Unmet, Word, brief
 from deploy.compat.transport import Away
 
+CELL = "headrace.compat.cell"
 AT_ONCE = 2
 """Models that are probed at the same time: they may share one machine. Each of them mostly has one
 request in flight."""
 GIVE_UP = 2
 """Probes in a row without an answer, after which a model is not asked any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """`reason`: what was seen, also of a yes. `late`: nothing came in time."""
+
+    answer: Word
+    reason: str
+    late: bool = False
+
+    def document(self) -> dict[str, str]:
+        return {"answer": self.answer, "reason": self.reason}
 
 
 async def examine(row: Row, target: Target) -> Cell:
@@ -32,31 +49,37 @@ async def examine(row: Row, target: Target) -> Cell:
 
 
 class Run:
-    """Fills `table`. `targets`: by column."""
+    """Asks each of `targets`, by model, for each row. `cells` has what came of it so far, by row
+    and model."""
 
-    def __init__(self, table: Table, targets: Mapping[str, Target]) -> None:
-        self.table = table
+    def __init__(self, targets: Mapping[str, Target]) -> None:
+        self.cells: dict[tuple[str, str], Cell] = {}
         self._targets = targets
+        self._created = int(time.time())
         self._room = asyncio.Semaphore(AT_ONCE)
-        self._filled: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
+        self._events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    async def fill(self) -> Table:
-        """Ask everybody everything."""
+    async def fill(self) -> dict[str, Any]:
+        """Ask everybody everything; returns the table."""
         try:
             async with asyncio.TaskGroup() as group:
-                for column in self._targets:
-                    group.create_task(self._column(column))
-            await self._whole()
+                for model, target in self._targets.items():
+                    group.create_task(self._ask(model, target))
+            for row in ROWS:
+                if row.whole and self._targets:
+                    cell = await examine(row, next(iter(self._targets.values())))
+                    for model in self._targets:
+                        self._put(row, model, cell)
         finally:
-            self._filled.put_nowait(None)
-        return self.table
+            self._events.put_nowait(None)
+        return self._document()
 
-    async def cells(self) -> AsyncIterator[tuple[str, str]]:
-        """(row, column) as they are filled, until all are or the run was given up."""
-        while (place := await self._filled.get()) is not None:
-            yield place
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Each cell as it is filled, until all are or the run was given up."""
+        while (event := await self._events.get()) is not None:
+            yield event
 
-    async def _column(self, column: str) -> None:
+    async def _ask(self, model: str, target: Target) -> None:
         late = 0
         async with self._room:
             for row in ROWS:
@@ -65,18 +88,34 @@ class Run:
                 if late >= GIVE_UP:
                     cell = Cell("no", f"not asked: {late} probes before it had no answer in time")
                 else:
-                    cell = await examine(row, self._targets[column])
+                    cell = await examine(row, target)
                     late = late + 1 if cell.late else 0
-                self._put(row, column, cell)
+                self._put(row, model, cell)
 
-    async def _whole(self) -> None:
-        """Of the fabric: asked once, for everybody."""
-        for row in ROWS:
-            if row.whole and self._targets:
-                cell = await examine(row, next(iter(self._targets.values())))
-                for column in self._targets:
-                    self._put(row, column, cell)
+    def _put(self, row: Row, model: str, cell: Cell) -> None:
+        self.cells[row.id, model] = cell
+        done, of = len(self.cells), len(self._targets) * len(ROWS)
+        place = {"object": CELL, "row": row.id, "model": model}
+        self._events.put_nowait({**place, **cell.document(), "done": done, "of": of})
 
-    def _put(self, row: Row, column: str, cell: Cell) -> None:
-        self.table.cells[row.id, column] = cell
-        self._filled.put_nowait((row.id, column))
+    def _document(self) -> dict[str, Any]:
+        models = [
+            {"id": model, "engines": target.facts.engines, "nodes": target.facts.nodes}
+            for model, target in self._targets.items()
+        ]
+        return {
+            "object": "headrace.compat",
+            "created": self._created,
+            "version": metadata.version("headrace"),
+            "models": models,
+            "rows": [self._row(row) for row in ROWS],
+        }
+
+    def _row(self, row: Row) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "title": row.title,
+            "proof": row.proof,
+            "ours": row not in COMMON,
+            "cells": {model: self.cells[row.id, model].document() for model in self._targets},
+        }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-from deploy.compat.transport import DONE, Answer, Ask, Transport
+from deploy.compat.transport import DONE, Answer, Ask, Open
 from schemas import multipart
 from schemas.api import endpoints
 from schemas.errors import UnsupportedEndpoint
@@ -22,7 +22,7 @@ _BRIEF = 300
 
 
 class Unmet(Exception):
-    """The behaviour is not there, or only in part; `reason` is what was seen."""
+    """The behaviour is not there; `reason` is what was seen."""
 
     word: Word = "no"
 
@@ -31,17 +31,13 @@ class Unmet(Exception):
         self.reason = reason
 
 
-class No(Unmet):
-    """It is not there."""
-
-
 class Partial(Unmet):
     """It is there in part."""
 
     word: Word = "partial"
 
 
-class Refused(No):
+class Refused(Unmet):
     """The request was answered by an error; `status` and `error` are that."""
 
     def __init__(self, status: int, error: Mapping[str, Any]) -> None:
@@ -57,9 +53,9 @@ class Refused(No):
 
 
 def need(condition: object, reason: str) -> None:
-    """Raises No with `reason` unless it is so."""
+    """Raises Unmet with `reason` unless it is so."""
     if not condition:
-        raise No(reason)
+        raise Unmet(reason)
 
 
 def brief(text: str) -> str:
@@ -93,15 +89,21 @@ class Facts:
 class Target:
     model: str
     facts: Facts
-    transport: Transport
+    open: Open
+
+    async def send(self, ask: Ask) -> Answer:
+        """Whatever the answer is, whole. Raises Away."""
+        async with self.open(ask) as (status, headers, pieces):
+            return Answer(status, headers, b"".join([piece async for piece in pieces]))
 
     async def get(self, path: str, **how: Any) -> Answer:
-        return await self.transport.send(Ask("GET", path, **how))
+        return await self.send(Ask("GET", path, **how))
 
     async def post(self, path: str, body: Mapping[str, Any], **how: Any) -> Answer:
-        """Whatever the answer is."""
-        raw = orjson.dumps({"model": self.model, **body})
-        return await self.transport.send(Ask("POST", path, raw, **how))
+        return await self.send(Ask("POST", path, self.body(body), **how))
+
+    def body(self, fields: Mapping[str, Any]) -> bytes:
+        return orjson.dumps({"model": self.model, **fields})
 
     async def ask(self, path: str, body: Mapping[str, Any], **how: Any) -> Any:
         """The document. Raises Refused."""
@@ -118,7 +120,7 @@ class Target:
     async def upload(self, path: str, parts: Iterable[Part]) -> Answer:
         """A form. Raises Refused."""
         body, content_type = multipart.encode([Part("model", self.model.encode()), *parts])
-        return granted(await self.transport.send(Ask("POST", path, body, content_type)))
+        return granted(await self.send(Ask("POST", path, body, content_type)))
 
     async def chat(self, text: Any, **fields: Any) -> Any:
         """The document of a chat, sure of itself and short unless asked otherwise."""
@@ -132,6 +134,14 @@ def chat_body(text: Any, **fields: Any) -> dict[str, Any]:
     """`text`: what the user says, or all the messages."""
     messages = text if isinstance(text, list) else [{"role": "user", "content": text}]
     return {"messages": messages, "max_tokens": 16, "temperature": 0, **fields}
+
+
+def fault_of(schema: Mapping[str, Any], text: str) -> str:
+    """Why a text is no JSON of a probe's schema; "" if it is."""
+    # Imported here: its library takes a tenth of a second, which an ingress need not wait for.
+    from ingress.answer import schema_child
+
+    return schema_child.verdict(dict(schema), text)
 
 
 def said(choice: Mapping[str, Any]) -> str:
@@ -148,6 +158,14 @@ def pieces(events: list[Any]) -> list[Mapping[str, Any]]:
 
 def text_of(document: Mapping[str, Any]) -> str:
     return said(document["choices"][0])
+
+
+def counts(document: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens of the prompt, and generated ones. Raises Unmet if the usage does not add up."""
+    usage = document["usage"]
+    prompt, generated = usage["prompt_tokens"], usage["completion_tokens"]
+    need(usage["total_tokens"] == prompt + generated, f"the usage does not add up: {usage}")
+    return prompt, generated
 
 
 def granted(answer: Answer) -> Answer:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 import orjson
@@ -34,8 +34,6 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`headers` by their names in lower case."""
-
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -48,58 +46,38 @@ class Answer:
     @property
     def events(self) -> list[Any]:
         """The data of an event stream; ``[DONE]`` as that word. Raises ValueError."""
-        if not self.headers.get("content-type", "").startswith("text/event-stream"):
-            raise ValueError(f"no event stream, but {self.headers.get('content-type')}")
+        kind = self.headers.get("content-type")
+        if not (kind or "").startswith(sse.CONTENT_TYPE):
+            raise ValueError(f"no event stream, but {kind}")
         splitter = sse.Splitter()
         whole = splitter.feed(self.body) + splitter.rest()
         found = filter(None, map(sse.data_of, sse.split(whole)))
         return [DONE if sse.is_done(data) else orjson.loads(data) for data in found]
 
 
-Flow = tuple[int, AsyncIterator[bytes]]
-"""Status, and the body in the pieces that it comes in."""
+Flow = tuple[int, Mapping[str, str], AsyncIterator[bytes]]
+"""Status, headers by whatever case of their names, and the body in the pieces that it comes in."""
+Open = Callable[[Ask], AbstractAsyncContextManager[Flow]]
+"""Asks; the client leaves where the block ends. Raises Away."""
 
 
-class Transport(Protocol):
-    async def send(self, ask: Ask) -> Answer:
-        """The whole answer. Raises Away."""
-
-    def open(self, ask: Ask) -> AbstractAsyncContextManager[Flow]:
-        """The answer as it comes; the client leaves where the block ends. Raises Away."""
-
-
-class Http:
+def over_http(base: str, who: Mapping[str, str], session: aiohttp.ClientSession) -> Open:
     """`who`: the headers that say who asks. `base` has neither path nor slash at its end."""
 
-    def __init__(self, base: str, who: Mapping[str, str], session: aiohttp.ClientSession) -> None:
-        self._base = base
-        self._who = who
-        self._session = session
-
-    async def send(self, ask: Ask) -> Answer:
-        try:
-            async with self._request(ask) as answer:
-                found = {name.lower(): value for name, value in answer.headers.items()}
-                return Answer(answer.status, found, await answer.read())
-        except aiohttp.ClientError as fault:
-            raise Away(f"the connection failed: {fault}") from None
-
     @asynccontextmanager
-    async def open(self, ask: Ask) -> AsyncIterator[Flow]:
+    async def ask(asked: Ask) -> AsyncIterator[Flow]:
+        headers = dict(asked.headers)
+        if asked.body:
+            headers["content-type"] = asked.content_type
+        if asked.key is None:
+            headers |= who
+        elif asked.key:
+            headers["authorization"] = f"Bearer {asked.key}"
+        url, body = base + asked.path, asked.body or None
         try:
-            async with self._request(ask) as answer:
-                yield answer.status, answer.content.iter_any()
-                answer.close()
+            async with session.request(asked.method, url, data=body, headers=headers) as answer:
+                yield answer.status, answer.headers, answer.content.iter_any()
         except aiohttp.ClientError as fault:
             raise Away(f"the connection failed: {fault}") from None
 
-    def _request(self, ask: Ask) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        headers = dict(ask.headers)
-        if ask.body:
-            headers["content-type"] = ask.content_type
-        if ask.key is None:
-            headers |= self._who
-        elif ask.key:
-            headers["authorization"] = f"Bearer {ask.key}"
-        url = self._base + ask.path
-        return self._session.request(ask.method, url, data=ask.body or None, headers=headers)
+    return ask

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.nats.errors import BinaryMissing, BinaryTooOld
+from deploy.nats.errors import BinaryMissing
 from schemas.topology import MIN_SERVER
 
 NAME = "nats-server"
@@ -20,10 +20,7 @@ _PATIENCE = 10.0
 
 
 def find() -> Path:
-    """The absolute path of a nats-server that is new enough.
-
-    Raises BinaryMissing or BinaryTooOld.
-    """
+    """The absolute path of a nats-server that is new enough. Raises BinaryMissing."""
     # Not resolved: the interpreter of a venv is a link out of it.
     beside = str(Path(sys.executable).parent)
     found = shutil.which(NAME, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
@@ -35,7 +32,7 @@ def find() -> Path:
 
 
 def check(path: Path) -> tuple[int, int, int]:
-    """The version of the nats-server at `path`. Raises BinaryMissing or BinaryTooOld."""
+    """The version of the nats-server at `path`. Raises BinaryMissing unless it is new enough."""
     try:
         told = subprocess.run(  # noqa: S603 - the machine's own nats-server
             [path, "--version"],
@@ -53,5 +50,5 @@ def check(path: Path) -> tuple[int, int, int]:
     major, minor, patch = map(int, match.groups())
     if (major, minor) < MIN_SERVER:
         wanted = ".".join(map(str, MIN_SERVER))
-        raise BinaryTooOld(f"{path} is {match[0]}, but {wanted} or later is needed; {_REMEDY}")
+        raise BinaryMissing(f"{path} is {match[0]}, but {wanted} or later is needed; {_REMEDY}")
     return major, minor, patch

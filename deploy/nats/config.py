@@ -1,4 +1,4 @@
-"""The configuration of nats-server as text, and who may say what. Pure.
+"""The configuration of nats-server as JSON, and who may say what. Pure.
 
 Accounts: ``HEADRACE`` holds every process of the fabric; ``LEDGER`` holds the credits and shares
 nothing with it, as the server publishes replies with its own rights: within one account, whoever
@@ -8,26 +8,29 @@ of that account. The import keeps its subject, so an ingress subscribes to
 `schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the connection (``id``,
 ``name``, ``user``, ``kind``, ``client_type``), and ``reason`` says why it ended.
 
-Facts from nats-server's own documentation (configuration, authorization, accounts): strings in
-double quotes are not searched for variables, so ``$SYS`` needs no escape; port -1 means any free
-port; ``allow_responses: true`` permits one reply to each request that was received.
+Facts from nats-server's own documentation (configuration, authorization, accounts): it reads JSON;
+strings in double quotes are not searched for variables, so ``$SYS`` needs no escape; port -1 means
+any free port; ``allow_responses: true`` permits one reply to each request that was received.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from schemas import subjects
+from workers.process import ports
 
 ACCOUNT = "HEADRACE"
 LEDGER_ACCOUNT = "LEDGER"
 SYSTEM_ACCOUNT = "SYS"
 ANY_PORT = -1
 
-MAX_PAYLOAD = "2MB"
-"""Job with its body inline, and a frame: larger bodies travel by reference."""
+MAX_PAYLOAD = 2 * 2**20
+"""Bytes: a job with its body inline, and a frame; larger bodies travel by reference."""
 LOG_SIZE = 10 * 2**20
 """Bytes of one log file before it is rotated."""
 LOG_FILES = 3
@@ -37,11 +40,10 @@ LOG_NAME = "nats-server.log"
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one role may publish and subscribe to, and whether it may answer requests."""
+    """What one role may publish and subscribe to, beside one reply to each request it gets."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    answers: bool = False
 
 
 _JOBS = subjects.JOBS_STREAM
@@ -64,7 +66,6 @@ WORKER = Grant(
         "$JS.API.INFO",
     ),
     subscribe=(f"{subjects.INBOX_WORKER}.>", "c.*", _SERVICE),
-    answers=True,
 )
 
 INGRESS = Grant(
@@ -97,7 +98,6 @@ INGRESS = Grant(
         subjects.DISCONNECTS,
         _SERVICE,
     ),
-    answers=True,
 )
 
 FALLBACK = Grant(
@@ -110,7 +110,6 @@ FALLBACK = Grant(
         subjects.ALL_CARDS,
         _SERVICE,
     ),
-    answers=True,
 )
 """A worker that also hears what no worker takes. Credits are out of its reach here: see LEDGER."""
 
@@ -139,88 +138,65 @@ class ServerConfig:
 
     store: Path
     users: Mapping[str, tuple[str, str]] = field(repr=False)
-    host: str = "127.0.0.1"
     port: int = 4222
     http_port: int = 8222
-    name: str = "headrace"
     sync_always: bool = False
 
 
 def render(config: ServerConfig) -> str:
-    """The configuration file of `config`.
-
-    Raises ValueError for text that the file format cannot carry, KeyError for a missing role.
-    """
-    sync = ", sync_interval: always" if config.sync_always else ""
-    return f"""\
-server_name: {_quote(config.name)}
-listen: {_quote(f"{config.host}:{config.port}")}
-http: "127.0.0.1:{config.http_port}"
-ports_file_dir: {_quote(str(config.store))}
-log_file: {_quote(str(config.store / LOG_NAME))}
-logfile_size_limit: {LOG_SIZE}
-logfile_max_num: {LOG_FILES}
-max_payload: {MAX_PAYLOAD}
-# A frozen client must not sit on jobs: it is dropped after two pings without an answer.
-ping_interval: "2s"
-ping_max: 2
-write_deadline: "5s"
-jetstream {{ store_dir: {_quote(str(config.store))}{sync} }}
-{_accounts(config)}"""
+    """The configuration file of `config`. Raises KeyError for a missing role."""
+    return json.dumps(_whole(config), indent=1, ensure_ascii=False)
 
 
-def _accounts(config: ServerConfig) -> str:
-    disconnects = _quote(subjects.DISCONNECTS)
-    return f"""\
-system_account: {SYSTEM_ACCOUNT}
-accounts {{
-  {SYSTEM_ACCOUNT} {{
-    users: [
-      {_user(config, SYSTEM_ROLE, None)}
-    ]
-    exports: [ {{ stream: {disconnects}, accounts: [{ACCOUNT}] }} ]
-  }}
-  {ACCOUNT} {{
-    jetstream: enabled
-    imports: [ {{ stream: {{ account: {SYSTEM_ACCOUNT}, subject: {disconnects} }} }} ]
-    users: [
-{_users(config)}
-    ]
-  }}
-  {LEDGER_ACCOUNT} {{
-    jetstream: enabled
-    users: [
-      {_user(config, LEDGER_ROLE, None)}
-    ]
-  }}
-}}
-"""
+def _whole(config: ServerConfig) -> dict[str, Any]:
+    jetstream = {"store_dir": str(config.store)}
+    if config.sync_always:
+        jetstream["sync_interval"] = "always"
+    return {
+        "server_name": "headrace",
+        "listen": f"{ports.LOOPBACK}:{config.port}",
+        "http": f"{ports.LOOPBACK}:{config.http_port}",
+        "ports_file_dir": str(config.store),
+        "log_file": str(config.store / LOG_NAME),
+        "logfile_size_limit": LOG_SIZE,
+        "logfile_max_num": LOG_FILES,
+        "max_payload": MAX_PAYLOAD,
+        # A frozen client must not sit on jobs: it is dropped after two pings without an answer.
+        "ping_interval": "2s",
+        "ping_max": 2,
+        "write_deadline": "5s",
+        "jetstream": jetstream,
+        "system_account": SYSTEM_ACCOUNT,
+        "accounts": _accounts(config),
+    }
 
 
-def _users(config: ServerConfig) -> str:
-    return "\n".join(f"      {_user(config, role, grant)}" for role, grant in GRANTS.items())
+def _accounts(config: ServerConfig) -> dict[str, Any]:
+    ends = subjects.DISCONNECTS
+    return {
+        SYSTEM_ACCOUNT: {
+            "users": [_user(config, SYSTEM_ROLE)],
+            "exports": [{"stream": ends, "accounts": [ACCOUNT]}],
+        },
+        ACCOUNT: {
+            "jetstream": "enabled",
+            "imports": [{"stream": {"account": SYSTEM_ACCOUNT, "subject": ends}}],
+            "users": [_user(config, role) for role in GRANTS],
+        },
+        LEDGER_ACCOUNT: {"jetstream": "enabled", "users": [_user(config, LEDGER_ROLE)]},
+    }
 
 
-def _user(config: ServerConfig, role: str, grant: Grant | None) -> str:
+def _user(config: ServerConfig, role: str) -> dict[str, Any]:
     user, password = config.users[role]
-    limits = f", permissions: {_permissions(grant)}" if grant else ""
-    return f"{{ user: {_quote(user)}, password: {_quote(password)}{limits} }}"
+    known = {"user": user, "password": password}
+    grant = GRANTS.get(role)
+    return {**known, "permissions": _permissions(grant)} if grant else known
 
 
-def _permissions(grant: Grant) -> str:
-    answers = ", allow_responses: true" if grant.answers else ""
-    return (
-        f"{{ publish: {{ allow: {_list(grant.publish)} }}, "
-        f"subscribe: {{ allow: {_list(grant.subscribe)} }}{answers} }}"
-    )
-
-
-def _list(items: tuple[str, ...]) -> str:
-    return f"[{', '.join(map(_quote, items))}]"
-
-
-def _quote(text: str) -> str:
-    """`text` in double quotes, as the lexer of nats-server reads it (conf/lex.go)."""
-    if not text.isprintable():
-        raise ValueError(f"{text!r} cannot be written into nats-server's configuration")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _permissions(grant: Grant) -> dict[str, Any]:
+    return {
+        "publish": {"allow": grant.publish},
+        "subscribe": {"allow": grant.subscribe},
+        "allow_responses": True,
+    }

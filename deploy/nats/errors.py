@@ -3,8 +3,7 @@
 ::
 
     BrokerError
-    ├── BinaryMissing    no nats-server on this machine
-    ├── BinaryTooOld     nats-server lacks what the queue is built on
+    ├── BinaryMissing    no nats-server on this machine, or one that is too old
     ├── StoreBusy        another process runs a broker on this store
     ├── StoreUnusable    the directory is not ours, or cannot be read
     └── BrokerFailed     nats-server ended, or was not ready in time; carries its last lines
@@ -19,10 +18,6 @@ class BrokerError(RuntimeError):
 
 
 class BinaryMissing(BrokerError):
-    pass
-
-
-class BinaryTooOld(BrokerError):
     pass
 
 

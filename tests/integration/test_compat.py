@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from deploy.compat.rows import ROWS
+from deploy.compat.probes import ROWS
 from deploy.nats import broker as brokers
 from tests.fabric import KEY, Fabric, fabric
 

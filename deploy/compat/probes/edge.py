@@ -1,4 +1,4 @@
-"""What the fabric itself promises. Every probe raises No or Partial where it does not hold."""
+"""What the fabric itself promises. Every probe raises Unmet or Partial where it does not hold."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
+from deploy.compat.rows import SLOW, row
 from deploy.compat.samples import clip
-from deploy.compat.target import CHAT, No, Partial, Target, brief, chat_body, granted, need
+from deploy.compat.target import CHAT, Partial, Target, Unmet, brief, chat_body, granted, need
 from deploy.compat.transport import Answer, Ask
 from schemas import multipart
 from schemas.api import endpoints
@@ -43,6 +44,7 @@ _VALUES: dict[str, Any] = {
 """Values with which fields ask for something, for those that an engine may pass over."""
 
 
+@row("GET /v1/models", "the model is in the list, and at its own path")
 async def models(target: Target) -> str:
     listed = (await _got(target, _MODELS)).json
     entries = {each["id"]: each for each in listed["data"]}
@@ -55,8 +57,8 @@ async def models(target: Target) -> str:
     return f"listed with {len(entries) - 1} others, and shown by its name"
 
 
+@row("API keys", "the right key opens, a wrong one and none do not", whole=True)
 async def keys(target: Target) -> str:
-    """Its own key opens, and nothing else does."""
     need((await target.get(_MODELS)).status == 200, "the key that was given is refused")
     wrong = f"sk-wrong-{secrets.token_hex(12)}"
     for key, what in (("", "no key"), (wrong, "a wrong key")):
@@ -66,7 +68,13 @@ async def keys(target: Target) -> str:
     return "the right key gets 200, a wrong one and none get 401 invalid_api_key"
 
 
-async def several(target: Target) -> str:
+@row(
+    "several models at one address",
+    "each listed model answers by its own name",
+    SLOW,
+    whole=True,
+)
+async def several_models(target: Target) -> str:
     """Each listed model answers by its own name, and a name that is not listed gets a 404."""
     found = (await _got(target, _MODELS)).json["data"]
     listed = [entry for entry in found if entry["headrace"]["nodes"]]  # others are providers'
@@ -79,6 +87,11 @@ async def several(target: Target) -> str:
     return f"{len(listed)} models, each of which answered by its own name"
 
 
+@row(
+    "reachable from elsewhere",
+    "a node answered that nobody can dial, and the address is not of this machine alone",
+    SLOW,
+)
 async def reachable(target: Target) -> str:
     """Workers dial out, so what matters is who answered, and where clients find this address."""
     answer = await _smallest(target, target.model, target.facts.features)
@@ -93,6 +106,7 @@ async def reachable(target: Target) -> str:
     return seen
 
 
+@row("errors in OpenAI's envelope", "six faults, each a 4xx with its cause")
 async def errors(target: Target) -> str:
     """A fault is a 4xx in OpenAI's envelope that names the field, also where a stream was meant."""
     wrong = chat_body("Hi.", max_tokens="five")
@@ -100,7 +114,7 @@ async def errors(target: Target) -> str:
         "a wrong type": (await target.post(CHAT, wrong), 400),
         "a wrong type in a stream": (await target.post(CHAT, {**wrong, "stream": True}), 400),
         "no messages": (await target.post(CHAT, {}), 400),
-        "no JSON": (await target.transport.send(Ask("POST", CHAT, b"{")), 400),
+        "no JSON": (await target.send(Ask("POST", CHAT, b"{")), 400),
         "an unknown model": (await target.post(CHAT, {**chat_body("Hi."), "model": _NOBODY}), 404),
         "an unknown path": (await target.get("/v1/no/such/path"), 404),
     }
@@ -113,6 +127,10 @@ async def errors(target: Target) -> str:
     return f"{len(cases)} faults, each a 4xx with message, type, param and code"
 
 
+@row(
+    "field that would do nothing: refused",
+    "400 with its name, or a warning for a lenient client",
+)
 async def nothing_silent(target: Target) -> str:
     """The trap: a request succeeds, and a field silently did nothing."""
     features = target.facts.features
@@ -121,17 +139,18 @@ async def nothing_silent(target: Target) -> str:
     if not name:
         return "its engines name no field that they would pass over"
     asked = _request(target.model, features, {name: _VALUES[name]})
-    answer = await target.transport.send(asked)
+    answer = await target.send(asked)
     need(answer.status == 400, f"{name} would do nothing, and gets {answer.status}")
     error = answer.json["error"]
     need((error["code"], error["param"]) == ("unsupported_parameter", name), brief(str(error)))
-    lenient = await target.transport.send(replace(asked, headers=LENIENT))
+    lenient = await target.send(replace(asked, headers=LENIENT))
     need(lenient.status == 200, f"with x-headrace-lenient it still gets {lenient.status}")
     warned = lenient.headers.get("x-headrace-warning", "")
     need(name in warned, "with x-headrace-lenient it passes without a warning")
     return f"{name} would do nothing: 400 unsupported_parameter, or a warning if lenient"
 
 
+@row("x-request-id comes back", "the client's own, else a new one", whole=True)
 async def request_id(target: Target) -> str:
     name = f"compat-{secrets.token_hex(6)}"
     for answer in (
@@ -149,9 +168,9 @@ async def _got(target: Target, path: str) -> Answer:
 
 async def _smallest(target: Target, model: str, features: tuple[str, ...]) -> Answer:
     """The answer of `model` to a request that it understands. Raises No."""
-    answer = await target.transport.send(_request(model, features))
+    answer = await target.send(_request(model, features))
     if answer.status != 200:
-        raise No(f"{model}: {answer.status} {brief(answer.body.decode(errors='replace'))}")
+        raise Unmet(f"{model}: {answer.status} {brief(answer.body.decode(errors='replace'))}")
     if answer.headers.get("content-type", "").startswith("application/json"):
         named = answer.json.get("model", model)
         need(named == model, f"{model} answered as {named!r}")

@@ -1,14 +1,14 @@
-"""Sounds and pictures. Every probe raises No or Partial where the behaviour is missing."""
+"""Sounds and pictures. Every probe raises Unmet or Partial where the behaviour is missing."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Callable
 from typing import Any
 
+from deploy.compat.rows import SLOW, at, row
 from deploy.compat.samples import clip, picture_url, png, speech
-from deploy.compat.target import MISSHAPEN, No, Partial, Target, Unmet, need, quoted, text_of
+from deploy.compat.target import MISSHAPEN, Partial, Target, Unmet, need, quoted, text_of
 from deploy.compat.transport import Answer
 from schemas import pictures
 from schemas.api import endpoints
@@ -19,11 +19,13 @@ _SIZE = 256
 _DRAW = {"prompt": "A red water wheel.", "n": 1, "size": f"{_SIZE}x{_SIZE}"}
 _COLOUR = "What colour is this picture? Answer with one word."
 _TRANSCRIBE = endpoints.TRANSCRIPTIONS.path
+_FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 _TIMES = re.compile(r"\d\d:\d\d[,.]\d{3} --> (\d\d:)?\d\d:\d\d[,.]\d{3}")
 _TOLERANCE = 0.5
 """Seconds by which decoders disagree on how long an MP3 is."""
 
 
+@row("vision", "the picture takes tokens of the prompt")
 async def vision(target: Target) -> str:
     """A picture takes tokens where it is read; what a small model makes of it is its own affair."""
     text = {"type": "text", "text": _COLOUR}
@@ -37,22 +39,26 @@ async def vision(target: Target) -> str:
     return f"the picture took {more} tokens; the model said {quoted(text_of(found))} of it"
 
 
+@at(endpoints.IMAGES, "a picture of the size that was asked for", SLOW)
 async def images(target: Target) -> str:
     found = await target.ask(endpoints.IMAGES.path, {**_DRAW, "response_format": "b64_json"})
     return _drawn(found)
 
 
+@at(endpoints.EDITS, "a picture of the size that was asked for", SLOW)
 async def edits(target: Target) -> str:
     fields = [Part(name, str(value).encode()) for name, value in _DRAW.items()]
     image = Part("image", png(_SIZE), "wheel.png", "image/png")
     return _drawn((await target.upload(endpoints.EDITS.path, [image, *fields])).json)
 
 
+@at(endpoints.TRANSCRIPTIONS, "the words of a recorded sentence", SLOW)
 async def transcriptions(target: Target) -> str:
     text = (await _hear(target, _TRANSCRIBE, "json")).json["text"].strip()
     return _heard(text)
 
 
+@at(endpoints.TRANSLATIONS, "the words of a recorded sentence", SLOW)
 async def translations(target: Target) -> str:
     answer = await _hear(target, endpoints.TRANSLATIONS.path, "json")
     heard = _heard(answer.json["text"].strip())
@@ -61,17 +67,22 @@ async def translations(target: Target) -> str:
     return heard
 
 
+@row(
+    "transcriptions: every response_format",
+    "json, text, srt, vtt, verbose_json, each in its own form",
+    SLOW,
+)
 async def formats(target: Target) -> str:
     missing = []
-    for name, judge in _FORMATS.items():
+    for name in _FORMATS:
         try:
-            judge(await _hear(target, _TRANSCRIBE, name))
+            _need_form(name, await _hear(target, _TRANSCRIBE, name))
         except Unmet as unmet:
             missing.append(f"{name}: {unmet.reason}")
         except MISSHAPEN:
             missing.append(f"{name}: the answer has not its form")
     if len(missing) == len(_FORMATS):
-        raise No(missing[0].partition(": ")[2])
+        raise Unmet(missing[0].partition(": ")[2])
     if missing:
         raise Partial("; ".join(missing))
     return f"{', '.join(_FORMATS)}, each in its own form"
@@ -95,47 +106,36 @@ def _drawn(found: Any) -> str:
     try:
         head = pictures.head(b64decode(found["data"][0]["b64_json"]))
     except pictures.NoPicture as fault:
-        raise No(f"what came {fault}") from None
+        raise Unmet(f"what came {fault}") from None
     told = f"a {head.format.upper()} of {head.width}x{head.height} pixels"
     if (head.width, head.height) != (_SIZE, _SIZE):
         raise Partial(f"{told} came where {_DRAW['size']} was asked for")
     return told
 
 
-def _json(answer: Answer) -> None:
-    need(answer.json["text"].strip(), "no text")
-
-
-def _text(answer: Answer) -> None:
-    need(answer.headers["content-type"].startswith("text/plain"), answer.headers["content-type"])
-    need(answer.body.strip() and not answer.body.lstrip().startswith(b"{"), "no plain text")
-
-
-def _srt(answer: Answer) -> None:
+def _need_form(kind: str, answer: Answer) -> None:
+    """Raises Unmet where an answer has not the form of its response_format."""
     text = answer.body.decode()
-    need(text.lstrip().startswith("1\n") and _TIMES.search(text), f"no SubRip: {quoted(text)}")
-
-
-def _vtt(answer: Answer) -> None:
-    text = answer.body.decode()
-    need(text.startswith("WEBVTT") and _TIMES.search(text), f"no WebVTT: {quoted(text)}")
-
-
-def _verbose(answer: Answer) -> None:
-    found = answer.json
-    off = abs(float(found["duration"]) - speech()["seconds"])
-    need(off < _TOLERANCE, f"{found['duration']} s for {speech()['seconds']} s")
-    need(found["segments"], "no segments")
-    need(all(each["start"] <= each["end"] for each in found["segments"]), "a segment ends early")
-
-
-_FORMATS: dict[str, Callable[[Answer], None]] = {
-    "json": _json,
-    "text": _text,
-    "srt": _srt,
-    "vtt": _vtt,
-    "verbose_json": _verbose,
-}
+    match kind:
+        case "json":
+            need(answer.json["text"].strip(), "no text")
+        case "text":
+            told = answer.headers["content-type"]
+            need(told.startswith("text/plain"), told)
+            need(text.strip() and not text.lstrip().startswith("{"), "no plain text")
+        case "srt":
+            fits = text.lstrip().startswith("1\n") and _TIMES.search(text)
+            need(fits, f"no SubRip: {quoted(text)}")
+        case "vtt":
+            fits = text.startswith("WEBVTT") and _TIMES.search(text)
+            need(fits, f"no WebVTT: {quoted(text)}")
+        case "verbose_json":
+            found, seconds = answer.json, speech()["seconds"]
+            off = abs(float(found["duration"]) - seconds)
+            need(off < _TOLERANCE, f"{found['duration']} s for {seconds} s")
+            need(found["segments"], "no segments")
+            ends = all(each["start"] <= each["end"] for each in found["segments"])
+            need(ends, "a segment ends early")
 
 
 def _user(parts: list[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Streams, and leaving them. Every probe raises No or Partial where the behaviour is missing."""
+"""Streams, and leaving them. Every probe raises Unmet or Partial where the behaviour is missing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-import orjson
-
+from deploy.compat.rows import row
 from deploy.compat.samples import COUNT
-from deploy.compat.target import CHAT, No, Partial, Target, chat_body, granted, need, pieces, said
+from deploy.compat.target import (
+    CHAT,
+    Partial,
+    Target,
+    Unmet,
+    chat_body,
+    counts,
+    granted,
+    need,
+    pieces,
+    said,
+)
 from deploy.compat.transport import DONE, Answer, Ask
 from schemas.api import endpoints
 
@@ -27,6 +37,7 @@ _LONG = 2000
 _STORY = "Write a story of two thousand words about a water mill."
 
 
+@row("streaming (SSE)", "several pieces, one finish_reason, one id, [DONE]")
 async def streaming(target: Target) -> str:
     events = await target.chat_stream(COUNT, max_tokens=12)
     need(events[-1] == DONE, "the stream ends without [DONE]")
@@ -41,6 +52,7 @@ async def streaming(target: Target) -> str:
     return f"{len(texts)} pieces, a finish_reason and [DONE]"
 
 
+@row("streaming: stream_options.include_usage", "in the last event, and only if asked for")
 async def include_usage(target: Target) -> str:
     """Of chats, and of text completions where the model has them."""
     used = _counted(*[await target.chat_stream(COUNT, **asked) for asked in (_PLAIN, _COUNTED)])
@@ -50,32 +62,33 @@ async def include_usage(target: Target) -> str:
         ]
         try:
             _counted(*text)
-        except No as unmet:
+        except Unmet as unmet:
             raise Partial(f"in chats; in text completions, {unmet.reason}") from None
     return f"{used} tokens, in the last event, and only if asked for"
 
 
 def _counted(plain: list[Any], asked: list[Any]) -> int:
-    """The tokens that a stream says it took, if it was asked, and as it should."""
+    """The tokens that a stream says it took. Raises Unmet if the stream that was not asked tells
+    them, too, or the other one does not."""
     need(not any(e != DONE and e.get("usage") for e in plain), "usage comes without being asked")
     need(asked[-1] == DONE and len(asked) > 1, "the stream ends without [DONE]")
     last = asked[-2]
     need(last.get("usage") and last["choices"] == [], "no usage comes before [DONE]")
-    usage = last["usage"]
-    parts = usage["prompt_tokens"] + usage["completion_tokens"]
-    need(usage["total_tokens"] == parts, f"it does not add up: {usage}")
-    return int(usage["completion_tokens"])
+    return counts(last)[1]
 
 
+@row(
+    "client leaves: its slot is free",
+    "the node counts it as free while the answer was not over",
+)
 async def cancel(target: Target) -> str:
     """A client leaves in the middle of a long answer; the slot that it had is watched."""
     before = await _calm(target.facts.busy)
     room = (target.facts.context or 2 * _LONG) // 2
     asked = chat_body(_STORY, max_tokens=min(_LONG, room), stream=True)
-    body = orjson.dumps({"model": target.model, **asked})
-    async with target.transport.open(Ask("POST", CHAT, body)) as (status, chunks):
+    async with target.open(Ask("POST", CHAT, target.body(asked))) as (status, headers, chunks):
         if status != 200:
-            granted(Answer(status, {}, b"".join([chunk async for chunk in chunks])))
+            granted(Answer(status, headers, b"".join([chunk async for chunk in chunks])))
         if not await _taken(chunks, lambda: target.facts.busy() > before):
             raise Partial("not seen: the answer was over before its slot was told of")
     left = time.monotonic()

@@ -1,4 +1,4 @@
-"""Answers that must be JSON. Every probe raises No or Partial where they are not.
+"""Answers that must be JSON. Every probe raises Unmet or Partial where they are not.
 
 The question says nothing of what the schema demands: only an engine that holds the model to it gets
 there, and none by good luck.
@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from deploy.compat.rows import row
 from deploy.compat.target import (
     CHAT,
     Partial,
@@ -17,11 +18,11 @@ from deploy.compat.target import (
     Target,
     brief,
     chat_body,
+    fault_of,
     need,
     pieces,
     quoted,
 )
-from deploy.compat.verdict import fault_of
 
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -36,6 +37,7 @@ _ROOM = 256
 """Tokens: small models like to indent."""
 
 
+@row("JSON mode / structured output", "a schema holds of which the question says nothing")
 async def json(target: Target) -> str:
     choice = (await target.chat("Say hello.", **_held()))["choices"][0]
     _fits(choice["message"].get("content") or "", choice["finish_reason"])
@@ -48,7 +50,8 @@ async def json(target: Target) -> str:
     return f"it said {brief(choice['message']['content'])} to “Say hello.”"
 
 
-async def streamed(target: Target) -> str:
+@row("JSON schema, streamed", "the pieces join to JSON that fits")
+async def json_streamed(target: Target) -> str:
     events = await target.chat_stream("Say hello.", **_held())
     choices = pieces(events)
     text = "".join(choice["delta"].get("content") or "" for choice in choices)
@@ -56,6 +59,7 @@ async def streamed(target: Target) -> str:
     return f"the pieces join to {brief(text)}"
 
 
+@row("JSON schema that is none: refused", "400, and param names the schema")
 async def bad_schema(target: Target) -> str:
     """Refused with 400 and the place of the fault, not with the engine's own words."""
     wrong = {"type": "object", "properties": {"mill": {"type": "nonsense"}}}

@@ -1,4 +1,4 @@
-"""Endpoints of texts. Every probe raises No or Partial where the behaviour is missing."""
+"""Endpoints of texts. Every probe raises Unmet or Partial where the behaviour is missing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import struct
 from base64 import b64decode
 from typing import Any
 
+from deploy.compat.rows import at, row
 from deploy.compat.samples import COUNT
 from deploy.compat.target import (
     CHAT,
-    No,
     Partial,
     Refused,
     Target,
+    Unmet,
     chat_body,
     need,
     quoted,
@@ -33,6 +34,7 @@ _DOCUMENTS = [
 ]
 
 
+@at(endpoints.CHAT, "a text of the model that was named")
 async def chat(target: Target) -> str:
     found = await target.chat("Say hello.")
     choice = found["choices"][0]
@@ -44,6 +46,7 @@ async def chat(target: Target) -> str:
     return f"it said {quoted(text_of(found))}"
 
 
+@at(endpoints.COMPLETIONS, "the prompt is continued")
 async def completions(target: Target) -> str:
     body = {"prompt": "The sun rises in the", "max_tokens": 8, "temperature": 0}
     found = await target.ask(endpoints.COMPLETIONS.path, body)
@@ -54,6 +57,7 @@ async def completions(target: Target) -> str:
     return f"it went on with {quoted(choice['text'])}"
 
 
+@at(endpoints.EMBEDDINGS, "the same text has the same vector, another text another one")
 async def embeddings(target: Target) -> str:
     texts = ["a water wheel", "a water wheel", "an invoice for green paint"]
     found = await target.ask(endpoints.EMBEDDINGS.path, {"input": texts})
@@ -66,7 +70,8 @@ async def embeddings(target: Target) -> str:
     return f"{len(one)} numbers; the same for the same text, others for another one"
 
 
-async def embeddings_base64(target: Target) -> str:
+@row("embeddings: encoding_format base64", "the same numbers as without it")
+async def base64(target: Target) -> str:
     body = {"input": "a water wheel"}
     floats = (await target.ask(endpoints.EMBEDDINGS.path, body))["data"][0]["embedding"]
     packed = await target.ask(endpoints.EMBEDDINGS.path, {**body, "encoding_format": "base64"})
@@ -79,6 +84,7 @@ async def embeddings_base64(target: Target) -> str:
     return f"{len(raw)} bytes are the same {len(floats)} numbers"
 
 
+@at(endpoints.RESPONSES, "a text, whole and streamed to its end")
 async def responses(target: Target) -> str:
     body = {"input": "Say hello.", "max_output_tokens": 16, "temperature": 0}
     found = await target.ask(endpoints.RESPONSES.path, body)
@@ -93,6 +99,7 @@ async def responses(target: Target) -> str:
     return f"whole and streamed, it said {quoted(deltas)}"
 
 
+@at(endpoints.MESSAGES, "a text, whole and streamed to its end")
 async def messages(target: Target) -> str:
     body = {
         "messages": [{"role": "user", "content": "Say hello."}],
@@ -112,6 +119,7 @@ async def messages(target: Target) -> str:
     return f"whole and streamed in {len(kinds)} events"
 
 
+@at(endpoints.COUNT_TOKENS, "a longer text has more")
 async def count_tokens(target: Target) -> str:
     counts = []
     for text in ("Say hello.", f"Say hello. {COUNT}"):
@@ -122,6 +130,7 @@ async def count_tokens(target: Target) -> str:
     return f"{counts[0]} tokens, and {counts[1]} for a longer text"
 
 
+@at(endpoints.MODERATIONS, "each text gets a verdict of its own")
 async def moderations(target: Target) -> str:
     body = {"input": ["Say hello.", "I will beat you and kill you."]}
     results = (await target.ask(endpoints.MODERATIONS.path, body))["results"]
@@ -132,6 +141,7 @@ async def moderations(target: Target) -> str:
     return f"{len(results[0]['categories'])} categories, each with a score, for each text"
 
 
+@at(endpoints.RERANK, "the document that answers comes first")
 async def rerank(target: Target) -> str:
     body = {"query": _QUERY, "documents": _DOCUMENTS}
     results = (await target.ask(endpoints.RERANK.path, body))["results"]
@@ -145,6 +155,7 @@ async def rerank(target: Target) -> str:
     return "the document that answers the question comes first"
 
 
+@row("prompt longer than the context: refused", "400 context_length_exceeded, and no silent cut")
 async def too_long(target: Target) -> str:
     """Some engines cut such a prompt in silence."""
     size = target.facts.context
@@ -155,7 +166,7 @@ async def too_long(target: Target) -> str:
     answer = await target.post(path, body)
     if answer.status == 200:
         used = answer.json["usage"]["prompt_tokens"]
-        raise No(f"{size + _BEYOND} words were cut to {used} tokens, without a word of it")
+        raise Unmet(f"{size + _BEYOND} words were cut to {used} tokens, without a word of it")
     refused = Refused(answer.status, answer.json["error"])
     code = refused.error["code"]
     need((answer.status, code) == (400, ContextLengthExceeded.code), refused.reason)

@@ -1,4 +1,4 @@
-"""Tool calls. Every probe raises No or Partial where the call does not come as it was asked for."""
+"""Tool calls. Every probe raises Unmet or Partial where the call is not as it was asked for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from typing import Any
 
 import orjson
 
-from deploy.compat.target import No, Partial, Refused, Target, need, pieces, quoted, said
-from deploy.compat.verdict import fault_of
+from deploy.compat.rows import row
+from deploy.compat.target import (
+    Partial,
+    Refused,
+    Target,
+    Unmet,
+    fault_of,
+    need,
+    pieces,
+    quoted,
+    said,
+)
 
 _PARAMETERS = {
     "type": "object",
@@ -31,6 +41,7 @@ _TWO = "What is the weather in {}, and what is it in {}? Look up both at once."
 _WEATHERS = {"Oslo": "4 °C, snow", "Lima": "19 °C, mist", "Cairo": "31 °C, sun", "Perth": "22 °C"}
 
 
+@row("tool / function calling", "the call comes, its arguments fit, its result is taken")
 async def tools(target: Target) -> str:
     asked = _asked(_ONE, ("Oslo", "Lima"), "Paris")
     choice, how = await _called(target, asked)
@@ -46,7 +57,8 @@ async def tools(target: Target) -> str:
     return f"get_weather({call['function']['arguments']}), and its result was taken"
 
 
-async def streamed(target: Target) -> str:
+@row("tools, streamed", "the pieces join to a fitting call")
+async def tools_streamed(target: Target) -> str:
     asked = _asked(_ONE, ("Oslo", "Lima"), "Paris")
     events, how = await _made_to(target.chat_stream, asked)
     choices = pieces(events)
@@ -55,14 +67,15 @@ async def streamed(target: Target) -> str:
         for piece in choice["delta"].get("tool_calls") or ():
             _add(calls.setdefault(piece["index"], {}), piece)
     if not calls:
-        raise No(_prose("".join(said(choice) for choice in choices), how))
+        raise Unmet(_prose("".join(said(choice) for choice in choices), how))
     _checked(list(calls.values()))
     ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
     need(ends in (["tool_calls"], ["stop"]), f"finish_reason came as {ends}")
     return f"the pieces join to get_weather({calls[min(calls)]['function']['arguments']})"
 
 
-async def parallel(target: Target) -> str:
+@row("tools, parallel calls", "two calls in one answer")
+async def tools_parallel(target: Target) -> str:
     asked = _asked(_TWO, ("Oslo", "Lima", "Cairo", "Perth"), "Paris")
     # A call that is forced may be the only one: first the model is left to choose.
     free = await target.chat(asked, tools=[_WEATHER], max_tokens=_ROOM)
@@ -103,7 +116,7 @@ async def _called(target: Target, asked: list[Any]) -> tuple[dict[str, Any], str
     found, how = await _made_to(target.chat, asked)
     choice: dict[str, Any] = found["choices"][0]
     if not choice["message"].get("tool_calls"):
-        raise No(_prose(said(choice), how))
+        raise Unmet(_prose(said(choice), how))
     return choice, how
 
 

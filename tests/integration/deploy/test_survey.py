@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import orjson
 import pytest
 
 from deploy import doctor, survey
+from deploy.configure import Unreachable, Where
 from deploy.findings import Finding
 from deploy.nats.broker import Broker
-from deploy.survey import Queue, Surveyor, Unreachable
+from deploy.survey import Queue, Surveyor
 from schemas import subjects, topology
 from schemas.bus import Bus, Message
 from schemas.jetstream import streams
@@ -122,15 +124,30 @@ async def test_dead_letters_by_model(queue: Bus) -> None:
     assert await doctor.last_error(queue, "bare") == "no error was kept"
 
 
+@asynccontextmanager
+async def beating(bus: Bus, **cards: bytes) -> AsyncIterator[None]:
+    """Send cards as workers do."""
+
+    async def beat() -> None:
+        while True:
+            for holder, card in cards.items():
+                bus.post(f"hb.{holder}", card)
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 async def test_whom_the_surveyor_hears(queue: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "GATHER", 0.2)
+    monkeypatch.setattr(survey, "GATHER", 0.3)
     surveyor = Surveyor(queue, "nats://x")
-    await surveyor.open()
     about = {"ingress": "in-1", "address": "127.0.0.1:1"}
     await queue.serve("headrace-ingress", "an ingress", about, "1.2.3")
-    queue.post("hb.one", Card("one", "node", "s", 1, "1.2.3").pack())
-    queue.post("hb.two", b"nonsense")
-    await surveyor.gather()
+    async with beating(queue, one=Card("one", "node", "s", 1, "1.2.3").pack(), two=b"nonsense"):
+        await surveyor.gather()
     seen = await surveyor.look()
     assert [card.holder for card in seen.cards] == ["one"]
     assert [(each.address, each.version) for each in seen.ingresses] == [("127.0.0.1:1", "1.2.3")]
@@ -156,7 +173,7 @@ async def examined(broker: Broker) -> dict[str, list[Finding]]:
     user, password = broker.users["admin"]
     url = broker.url.replace("nats://", f"nats://{user}:{password}@")
     found: dict[str, list[Finding]] = {"ok": [], "warn": [], "fail": []}
-    async for finding in doctor.everything(broker.store.parent, None, url):
+    async for finding in doctor.everything(Where(broker.store.parent, nats=url)):
         found[finding.level].append(finding)
     return found
 
@@ -191,15 +208,8 @@ async def test_what_differs(broker: Broker, queue: Bus) -> None:
         EngineState("c", "echo", "starting", 1, 0),
     )
     card = Card("one", "node", "s", 1, "1", engines=states, models=served)
-
-    async def beat() -> None:
-        while True:
-            queue.post("hb.one", card.pack())
-            await asyncio.sleep(0.1)
-
-    beating = asyncio.create_task(beat())
-    found = await examined(broker)
-    beating.cancel()
+    async with beating(queue, one=card.pack()):
+        found = await examined(broker)
     assert whats(found["fail"]) == [
         "stream JOBS differs: max_msgs_per_subject 7 and not 1000",
         "consumer org=2Fmodel~1,5-i differs: ack_wait 9000000000 and not 3000000000",
@@ -213,7 +223,7 @@ async def test_what_differs(broker: Broker, queue: Bus) -> None:
 
 
 async def test_a_broker_that_is_away(tmp_path: Path) -> None:
-    found = [each async for each in doctor.everything(tmp_path, None, "nats://127.0.0.1:9")]
+    found = [each async for each in doctor.everything(Where(tmp_path, nats="nats://127.0.0.1:9"))]
     assert [finding.level for finding in found] == ["ok", "ok", "fail"]
     assert "no broker answers" in found[-1].what
     assert "headrace up" in found[-1].what
@@ -222,6 +232,6 @@ async def test_a_broker_that_is_away(tmp_path: Path) -> None:
 async def test_settings_that_are_wrong(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text("[ingress]\nprot = 1\n")
-    (found,) = [each async for each in doctor.everything(tmp_path, path, None)]
+    (found,) = [each async for each in doctor.everything(Where(tmp_path, path))]
     assert found.level == "fail"
     assert "did you mean 'port'" in found.what

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from deploy import configure, home
+from deploy.configure import Where
 from schemas.settings import Settings, SettingsError, load
 from workers.engines.llamacpp import server
 
 
 def test_a_worker_without_engines_gets_the_built_in_one(tmp_path: Path) -> None:
-    (engine,) = configure.resolve("worker", None, tmp_path, {}).engines
+    (engine,) = configure.resolve("worker", Where(tmp_path), {}).engines
     assert (engine.kind, engine.file, engine.url) == ("embedded", "", "")
 
 
@@ -23,12 +24,12 @@ def test_a_worker_with_engines_gets_those(source: str, tmp_path: Path) -> None:
     path.write_text("[[engines]]\nname = 'a'\nkind = 'echo'\nurl = 'echo://'\n")
     flags = {"engines": [configure.parse_engine("echo://")]}
     config, given = (None, flags) if source == "flag" else (path, {})
-    (engine,) = configure.resolve("worker", config, tmp_path, dict(given)).engines
+    (engine,) = configure.resolve("worker", Where(tmp_path, config), given).engines
     assert engine.kind == "echo"
 
 
 def test_an_ingress_starts_no_engine(tmp_path: Path) -> None:
-    assert configure.resolve("ingress", None, tmp_path, {}).engines == []
+    assert configure.resolve("ingress", Where(tmp_path), {}).engines == []
 
 
 def test_a_worker_that_cannot_start_one_says_what_to_do(
@@ -36,12 +37,12 @@ def test_a_worker_that_cannot_start_one_says_what_to_do(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match="no engine is named") as fault:
-        configure.resolve("worker", None, tmp_path, {})
+        configure.resolve("worker", Where(tmp_path), {})
     assert server.INSTALL in str(fault.value)
 
 
 def test_an_ingress_without_keys_has_the_users_own(tmp_path: Path) -> None:
-    (key,) = configure.resolve("ingress", None, tmp_path, {}).keys
+    (key,) = configure.resolve("ingress", Where(tmp_path), {}).keys
     assert key.secret.get_secret_value() == home.own_key(tmp_path)
 
 
@@ -124,4 +125,4 @@ def test_a_kind_of_engine_that_there_is_not(tmp_path: Path) -> None:
     path = tmp_path / "headrace.toml"
     path.write_text("[[engines]]\nname = 'a'\nkind = 'wisper'\nurl = 'http://127.0.0.1:1'\n")
     with pytest.raises(SettingsError, match=r"engines\.0\.kind: .*did you mean 'whisper'"):
-        configure.resolve("worker", path, tmp_path, {})
+        configure.resolve("worker", Where(tmp_path, path), {})

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy import credits
+from deploy.configure import Unreachable, Where
 from deploy.credits import Wrong
-from deploy.survey import Unreachable
 
 
 @given(st.integers(-(10**15), 10**15))
@@ -50,7 +50,7 @@ def test_groups_are_known_and_named_once() -> None:
 
 def test_without_a_broker_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="headrace up"):
-        credits.accounts(tmp_path, None, None)
+        credits.accounts(Where(tmp_path))
 
 
 def test_the_ledgers_own_login_goes_first(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_ledgers_own_login_goes_first(tmp_path: Path) -> None:
         '[nats]\nurl = "nats://n:1"\nuser = "n"\n[ledger]\nuser = "l"\npassword = "p"\n'
         '[fallback]\ncurrency = "EUR"\n'
     )
-    found = credits.accounts(tmp_path, path, None)
-    assert (found._login.url, found._login.user, found._currency) == ("nats://n:1", "l", "EUR")
-    named = credits.accounts(tmp_path, path, "nats://a:b@h:2")
-    assert (named._login.url, named._login.user) == ("nats://h:2", "a")
+    found = credits.accounts(Where(tmp_path, path))
+    assert (found.login.url, found.login.user, found.currency) == ("nats://n:1", "l", "EUR")
+    named = credits.accounts(Where(tmp_path, path, "nats://a:b@h:2"))
+    assert (named.login.url, named.login.user) == ("nats://h:2", "a")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import orjson
 
 from deploy.compat.samples import png, speech
 from deploy.compat.target import Facts, Target
-from deploy.compat.transport import Answer, Ask, Flow
+from deploy.compat.transport import Answer, Ask, Flow, Open
 from schemas import multipart
 
 MODEL = "mill"
@@ -43,7 +43,7 @@ class Model:
         self._rolls = 0
 
     def target(self, facts: Facts = FACTS) -> Target:
-        return Target(MODEL, facts, self)
+        return Target(MODEL, facts, whole(self.send))
 
     async def send(self, ask: Ask) -> Answer:
         body = _read(ask)
@@ -63,15 +63,6 @@ class Model:
             raw = b"".join(b"data: %b\n\n" % event for event in events)
             return Answer(200, {**headers, "content-type": "text/event-stream"}, raw)
         return Answer(200, {**headers, "content-type": "application/json"}, orjson.dumps(found))
-
-    @asynccontextmanager
-    async def open(self, ask: Ask) -> AsyncIterator[Flow]:
-        answer = await self.send(ask)
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield answer.body
-
-        yield answer.status, chunks()
 
     def _answer(self, path: str, body: Body) -> Any:
         match path.removeprefix("/v1"):
@@ -155,6 +146,21 @@ class Model:
         self._rolls += 1
         start = 100 * (body.get("seed") or self._rolls + 50)
         return range(start, start + 100)
+
+
+def whole(send: Callable[[Ask], Awaitable[Answer]]) -> Open:
+    """Who answers in one piece."""
+
+    @asynccontextmanager
+    async def ask(asked: Ask) -> AsyncIterator[Flow]:
+        answer = await send(asked)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield answer.body
+
+        yield answer.status, answer.headers, chunks()
+
+    return ask
 
 
 def _read(ask: Ask) -> Body:

@@ -9,10 +9,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from deploy.compat.probes import streams
-from deploy.compat.rows import ROWS
-from deploy.compat.run import examine
-from deploy.compat.table import Cell
+from deploy.compat.probes import ROWS, streams
+from deploy.compat.run import Cell, examine
 from deploy.compat.target import Target
 from deploy.compat.transport import Answer, Ask, Flow
 from tests.unit.deploy.compat.model import FACTS, error
@@ -34,9 +32,6 @@ class SlowEdge:
         self._last = next(self._told, self._last)
         return self._last
 
-    async def send(self, ask: Ask) -> Answer:
-        raise NotImplementedError
-
     @asynccontextmanager
     async def open(self, ask: Ask) -> AsyncIterator[Flow]:
         self.limits.append(orjson.loads(ask.body)["max_tokens"])
@@ -47,12 +42,12 @@ class SlowEdge:
             for _ in range(self._pieces):
                 yield b"data: {}\n\n"
 
-        yield self._refusal.status if self._refusal else 200, chunks()
+        yield self._refusal.status if self._refusal else 200, {}, chunks()
 
 
 async def probed(told: list[int], pieces: int = 3, refusal: Answer | None = None) -> Cell:
     slow = SlowEdge(iter(told), pieces, refusal)
-    return await examine(ROW, Target("mill", replace(FACTS, busy=slow.busy), slow))
+    return await examine(ROW, Target("mill", replace(FACTS, busy=slow.busy), slow.open))
 
 
 @pytest.fixture(autouse=True)
@@ -92,5 +87,5 @@ async def test_a_model_without_chats() -> None:
 async def test_the_long_answer_fits_the_context(context: int, limit: int) -> None:
     slow = SlowEdge(iter([0, 1]), 3)
     facts = replace(FACTS, busy=slow.busy, context=context)
-    await examine(ROW, Target("mill", facts, slow))
+    await examine(ROW, Target("mill", facts, slow.open))
     assert slow.limits == [limit]

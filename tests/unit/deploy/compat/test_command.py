@@ -11,8 +11,9 @@ from rich.console import Console
 
 from deploy import home
 from deploy.compat import command
-from deploy.compat.command import CompatFailed, Where
-from deploy.compat.rows import ROWS
+from deploy.compat.command import CompatFailed
+from deploy.compat.probes import ROWS
+from deploy.configure import Where
 
 PAGE = Path(__file__).parents[4] / "docs" / "compat.md"
 
@@ -89,27 +90,26 @@ def test_as_markdown_without_a_no() -> None:
 
 async def test_the_address_that_is_given(tmp_path: Path) -> None:
     for url in ("http://a:1", "http://a:1/", "http://a:1/v1", "http://a:1/v1/"):
-        assert await command._address(Where(tmp_path, None, None, url, None)) == "http://a:1"
+        assert await command._address(Where(tmp_path), url) == "http://a:1"
 
 
 def test_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    here = Where(tmp_path, None, None, None, None)
-    elsewhere = Where(tmp_path, None, None, "http://a:1", None)
+    here, elsewhere = Where(tmp_path), "http://a:1"
     with pytest.raises(CompatFailed, match="give one with --key"):
-        command._key(here)
+        command._key(here, None, None)
     assert not (tmp_path / "key").exists(), "none is made for a Headrace that never ran"
     own = home.own_key(tmp_path)
-    assert command._key(here) == own
+    assert command._key(here, None, None) == own
     with pytest.raises(CompatFailed, match="--key"):
-        command._key(elsewhere)  # this machine's own key is nobody else's business
+        command._key(here, elsewhere, None)  # this machine's own key is nobody else's business
     monkeypatch.setenv("OPENAI_API_KEY", "sk-there")
-    assert command._key(elsewhere) == "sk-there"
-    assert command._key(here) == own
+    assert command._key(here, elsewhere, None) == "sk-there"
+    assert command._key(here, None, None) == own
     config = tmp_path / "h.toml"
     config.write_text('[[keys]]\nname = "a"\nsecret = "sk-0123456789abcdef"\n')
-    assert command._key(Where(tmp_path, config, None, None, None)) == "sk-0123456789abcdef"
-    assert command._key(Where(tmp_path, config, None, "http://a:1", "sk-given")) == "sk-given"
+    assert command._key(Where(tmp_path, config), None, None) == "sk-0123456789abcdef"
+    assert command._key(Where(tmp_path, config), elsewhere, "sk-given") == "sk-given"
 
 
 async def test_nobody_at_the_address() -> None:

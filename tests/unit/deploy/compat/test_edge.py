@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
 import orjson
 import pytest
 
-from deploy.compat.rows import ROWS
-from deploy.compat.run import examine
-from deploy.compat.table import Cell
+from deploy.compat.probes import ROWS
+from deploy.compat.run import Cell, examine
 from deploy.compat.target import Facts, Target
-from deploy.compat.transport import Answer, Ask, Flow
+from deploy.compat.transport import Answer, Ask
 from schemas.nodes import Ignored, ServedModel
-from tests.unit.deploy.compat.model import error
+from tests.unit.deploy.compat.model import error, whole
 from tests.unit.ingress.loopback import KEY, LoopbackIngress, loopback_ingress
 
 BY_ID = {row.id: row for row in ROWS}
@@ -46,9 +44,6 @@ class AppClient:
         found = await self.loopback_ingress.call(ask.method, ask.path, ask.body, headers)
         return Answer(found.status, found.headers, found.body)
 
-    def open(self, ask: Ask) -> AbstractAsyncContextManager[Flow]:
-        raise NotImplementedError
-
 
 @pytest.fixture
 async def ingress() -> AsyncIterator[LoopbackIngress]:
@@ -65,7 +60,7 @@ async def probed(
     pretends: Mapping[str, Answer] | None = None,
 ) -> Cell:
     paths = {f"/v1/{name}": answer for name, answer in (pretends or {}).items()}
-    return await examine(BY_ID[row], Target("echo", facts, AppClient(ingress, paths)))
+    return await examine(BY_ID[row], Target("echo", facts, whole(AppClient(ingress, paths).send)))
 
 
 def seen(**fields: object) -> Answer:
@@ -148,9 +143,6 @@ class StrictEdge:
             return Answer(200, {"x-headrace-warning": f"{self.field} has no effect"}, b"{}")
         return error(400, "unsupported_parameter", "no", self.field)
 
-    def open(self, ask: Ask) -> AbstractAsyncContextManager[Flow]:
-        raise NotImplementedError
-
 
 @pytest.mark.parametrize(
     ("features", "field", "path"),
@@ -164,7 +156,7 @@ async def test_models_that_do_not_chat_are_asked_in_their_way(
 ) -> None:
     server = StrictEdge(field, [])
     facts = replace(FACTS, features=features, ignores={features[0]: frozenset({field})})
-    cell = await examine(BY_ID["nothing_silent"], Target("echo", facts, server))
+    cell = await examine(BY_ID["nothing_silent"], Target("echo", facts, whole(server.send)))
     assert cell.answer == "yes", cell.reason
     assert cell.reason.startswith(f"{field} would do nothing")
     assert [ask.path for ask in server.asked] == [path, path]

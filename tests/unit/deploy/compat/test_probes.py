@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.compat.rows import ROWS
+from deploy.compat.probes import ROWS
 from deploy.compat.run import examine
 from deploy.compat.transport import Answer, Ask
 from tests.unit.deploy.compat.model import FACTS, Edit, Model

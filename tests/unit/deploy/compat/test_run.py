@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from deploy.compat import run as runs
-from deploy.compat.rows import COMMON, OURS, ROWS, Row
+from deploy.compat.probes import COMMON, OURS, ROWS
+from deploy.compat.rows import Row
 from deploy.compat.run import GIVE_UP, Run, examine
-from deploy.compat.table import Column, Table
 from deploy.compat.target import Refused, Target
-from deploy.compat.transport import Answer, Ask, Away, Flow
-from tests.unit.deploy.compat.model import FACTS, Model
+from deploy.compat.transport import Answer, Ask, Away
+from tests.unit.deploy.compat.model import FACTS, Model, whole
 
 THE_19 = """POST /v1/chat/completions
 POST /v1/completions
@@ -50,13 +49,6 @@ class SilentEdge:
         await asyncio.Event().wait()
         raise AssertionError
 
-    def open(self, ask: Ask) -> AbstractAsyncContextManager[Flow]:
-        raise NotImplementedError
-
-
-def table(*names: str) -> Table:
-    return Table("1.0", 7, tuple(Column(name, ("echo",), ("node-1",)) for name in names))
-
 
 def test_the_rows() -> None:
     assert [row.title for row in COMMON] == THE_19
@@ -75,17 +67,15 @@ def _two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         return target.model
 
     rows = (Row("each", "Each", of_each, "p"), Row("all", "All", of_all, "p", whole=True))
-    for module in ("run", "table"):
-        monkeypatch.setattr(f"deploy.compat.{module}.ROWS", rows)
+    monkeypatch.setattr(runs, "ROWS", rows)
 
 
 @pytest.mark.usefixtures("_two_rows")
 async def test_a_table_is_filled_and_told_cell_by_cell() -> None:
-    targets = {name: Target(name, FACTS, Model()) for name in ("a", "b")}
-    run = Run(table("a", "b"), targets)
+    run = Run({name: Target(name, FACTS, whole(Model().send)) for name in ("a", "b")})
     filled = asyncio.create_task(run.fill())
-    told = [run.table.event(*place) async for place in run.cells()]
-    assert await filled is run.table
+    told = [event async for event in run.events()]
+    found = await filled
     assert sorted((cell["row"], cell["model"]) for cell in told) == [
         ("all", "a"),
         ("all", "b"),
@@ -93,8 +83,7 @@ async def test_a_table_is_filled_and_told_cell_by_cell() -> None:
         ("each", "b"),
     ]
     assert (told[-1]["done"], told[-1]["of"]) == (4, 4)
-    found = run.table.document()
-    assert found["models"][0] == {"id": "a", "engines": ["echo"], "nodes": ["node-1"]}
+    assert found["models"][0] == {"id": "a", "engines": ("echo",), "nodes": ("node-1",)}
     assert found["rows"][0]["cells"] == {
         "a": {"answer": "yes", "reason": "a"},
         "b": {"answer": "yes", "reason": "b"},
@@ -103,8 +92,7 @@ async def test_a_table_is_filled_and_told_cell_by_cell() -> None:
 
 
 async def test_a_table_of_nobody() -> None:
-    run = Run(table(), {})
-    found = (await run.fill()).document()
+    found = await Run({}).fill()
     assert found["models"] == []
     assert len(found["rows"]) == len(ROWS)
 
@@ -117,15 +105,16 @@ async def test_a_model_that_does_not_answer_is_given_up(monkeypatch: pytest.Monk
     rows = tuple(Row(f"r{i}", f"R{i}", ask, "p", patience=0.01) for i in range(GIVE_UP + 2))
     monkeypatch.setattr(runs, "ROWS", rows)
     lost = SilentEdge()
-    found = await Run(table("a"), {"a": Target("a", FACTS, lost)}).fill()
+    run = Run({"a": Target("a", FACTS, whole(lost.send))})
+    await run.fill()
     assert lost.asked == GIVE_UP
-    reasons = [found.cells[row.id, "a"].reason for row in rows]
+    reasons = [run.cells[row.id, "a"].reason for row in rows]
     assert reasons[0] == "no answer within 0.01 s"
     assert reasons[-1] == f"not asked: {GIVE_UP} probes before it had no answer in time"
 
 
 async def test_a_connection_that_fails() -> None:
-    target = Target("a", FACTS, SilentEdge(Away("the connection failed: reset")))
+    target = Target("a", FACTS, whole(SilentEdge(Away("the connection failed: reset")).send))
     cell = await examine(ROWS[0], target)
     assert (cell.answer, cell.reason) == ("no", "the connection failed: reset")
 

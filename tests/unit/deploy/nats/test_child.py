@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.nats import child
 from deploy.nats.child import Child
 from workers.process.die_with_parent import NOT_STARTED
 
@@ -33,42 +34,43 @@ def fifo(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_stops_at_sigterm(tmp_path: Path, fifo: Path) -> None:
-    child = Child([CAT, str(fifo)], words=tmp_path / "words")
-    assert child.code is None
-    child.stop(PATIENCE)
-    assert child.code == -signal.SIGTERM
-    child.stop(PATIENCE)  # twice is fine
-    child.kill()
-    assert child.code == -signal.SIGTERM
+    cat = child.spawn([CAT, str(fifo)], words=tmp_path / "words")
+    assert cat.poll() is None
+    child.stop(cat, PATIENCE)
+    assert cat.returncode == -signal.SIGTERM
+    child.stop(cat, PATIENCE)  # twice is fine
+    child.kill(cat)
+    assert cat.returncode == -signal.SIGTERM
 
 
 def test_kills_what_does_not_stop(tmp_path: Path, fifo: Path) -> None:
     ready = tmp_path / "ready"
     os.mkfifo(ready)
     script = f"trap '' TERM; echo > {ready}; while :; do read _ < {fifo}; done"
-    child = Child([SH, "-c", script], words=tmp_path / "words")
+    deaf = child.spawn([SH, "-c", script], words=tmp_path / "words")
     assert ready.read_text() == "\n"
-    child.stop(0.05)
-    assert child.code == -signal.SIGKILL
+    child.stop(deaf, 0.05)
+    assert deaf.returncode == -signal.SIGKILL
 
 
 def test_outlives_the_thread_that_asked_for_it(tmp_path: Path, fifo: Path) -> None:
     made: list[Child] = []
     asker = threading.Thread(
-        target=lambda: made.append(Child([CAT, str(fifo)], words=tmp_path / "words"))
+        target=lambda: made.append(child.spawn([CAT, str(fifo)], words=tmp_path / "words"))
     )
     asker.start()
     asker.join()
-    assert not made[0].exited.wait(0.2)
-    made[0].kill()
-    assert made[0].code == -signal.SIGKILL
+    with pytest.raises(subprocess.TimeoutExpired):
+        made[0].wait(0.2)
+    child.kill(made[0])
+    assert made[0].returncode == -signal.SIGKILL
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
 def test_dies_with_a_killed_parent(tmp_path: Path, fifo: Path) -> None:
     program = (
-        "import sys, pathlib\nfrom deploy.nats.child import Child\n"
-        "child = Child(sys.argv[2:], words=pathlib.Path(sys.argv[1]))\n"
+        "import sys, pathlib\nfrom deploy.nats.child import spawn\n"
+        "child = spawn(sys.argv[2:], words=pathlib.Path(sys.argv[1]))\n"
         "print(child.pid, flush=True)\nsys.stdin.read()"
     )
     ready = tmp_path / "ready"
@@ -88,35 +90,33 @@ def test_dies_with_a_killed_parent(tmp_path: Path, fifo: Path) -> None:
 def test_its_words_are_kept_from_the_last_start_on(tmp_path: Path) -> None:
     words = tmp_path / "words"
     for said in ("first", "second"):
-        child = Child([SH, "-c", f"echo {said}; echo and more >&2; exit 4"], words=words)
-        assert child.exited.wait(PATIENCE)
-        assert child.code == 4
+        shell = child.spawn([SH, "-c", f"echo {said}; echo and more >&2; exit 4"], words=words)
+        assert shell.wait(PATIENCE) == 4
         assert words.read_text() == f"{said}\nand more\n"
 
 
 def test_our_variables_stay_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_NATS__PASSWORD", "hunter2")
     monkeypatch.setenv("OTHER", "passes")
-    child = Child([shutil.which("env") or "/usr/bin/env"], words=tmp_path / "words")
-    assert child.exited.wait(PATIENCE)
+    env = child.spawn([shutil.which("env") or "/usr/bin/env"], words=tmp_path / "words")
+    assert env.wait(PATIENCE) == 0
     assert "OTHER=passes" in (tmp_path / "words").read_text()
     assert "hunter2" not in (tmp_path / "words").read_text()
 
 
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
-    child = Child([str(tmp_path / "nothing")], words=tmp_path / "words")
-    assert child.exited.wait(PATIENCE)
-    assert child.code == NOT_STARTED
+    nothing = child.spawn([str(tmp_path / "nothing")], words=tmp_path / "words")
+    assert nothing.wait(PATIENCE) == NOT_STARTED
     assert "No such file" in (tmp_path / "words").read_text()
 
 
 def test_no_process_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
     with pytest.raises(FileNotFoundError):
-        Child([CAT], words=tmp_path / "words")
+        child.spawn([CAT], words=tmp_path / "words")
 
 
 def test_its_own_session(tmp_path: Path, fifo: Path) -> None:
-    child = Child([CAT, str(fifo)], words=tmp_path / "words")
-    assert os.getsid(child.pid) == child.pid != os.getsid(0)
-    child.kill()
+    cat = child.spawn([CAT, str(fifo)], words=tmp_path / "words")
+    assert os.getsid(cat.pid) == cat.pid != os.getsid(0)
+    child.kill(cat)
