@@ -10,8 +10,7 @@ from typing import Any
 
 from fallback.cost import duration
 from fallback.cost.spent import Spent
-from fallback.providers import kinds
-from fallback.providers import usage as providers_usage
+from fallback.providers import kinds, metering
 from fallback.providers.base import Task
 from schemas import multipart
 from schemas.api import media
@@ -52,14 +51,14 @@ def _as_text(task: Task) -> bool:
 
 
 def heard(
-    task: Task, body: bytes, content_type: str, read: Callable[[bytes, str], dict[str, Any]]
+    task: Task, body: bytes, content_type: str, read: Callable[[Task, bytes], dict[str, Any]]
 ) -> tuple[Spent, bytes, str]:
     """(what it used, the answer, its content type). `read` raises for what is no document."""
     if task.request.get(_FORMAT) in ("srt", "vtt"):
         return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
-    found = read(body, content_type)
-    usage = providers_usage.usage_in(media.API, found)
-    spent = providers_usage.of_usage(media.API, usage) if usage else Spent(told=False)
+    found = read(task, body)
+    usage = metering.usage_in(media.API, found)
+    spent = metering.of_usage(media.API, usage) if usage else Spent(told=False)
     if not spent.told or not (spent.seconds or spent.prompt):
         seconds = found.get("duration")
         told = isinstance(seconds, int | float | str) and _number(seconds) > 0

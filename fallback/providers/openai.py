@@ -14,14 +14,14 @@ import orjson
 from aiohttp import ClientResponse
 
 from fallback.cost.spent import NOTHING, Spent
-from fallback.providers import forms, kinds, secret, usage
+from fallback.providers import forms, kinds, metering, secret
 from fallback.providers.base import ProviderFault, Task
-from fallback.providers.errors import fault, judge, reason_of
+from fallback.providers.errors import error_in, fault, judge, reason_of
 from fallback.providers.http import Body, ProviderClient, beginning, closing, whole
 from fallback.providers.kinds import Family
+from fallback.providers.metering import EventFilter
 from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
-from fallback.providers.stream import EventFilter
 from schemas import settings
 from schemas.api import sse
 from schemas.api.base import PLAIN, Api
@@ -107,7 +107,7 @@ class OpenAIProvider:
         self, task: Task, body: bytes, content_type: str
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
-        task.counter = usage.RequestCounter(task, sent, forms.length)
+        task.counter = metering.RequestCounter(task, sent, forms.length)
         return self._client.ask(self._address(task), sent, self._fit(task).key_header)
 
     def _address(self, task: Task) -> str:
@@ -139,11 +139,11 @@ class OpenAIProvider:
         await self._relay(response, api, passing)
         return counter.told() or counter.spent()
 
-    def _counter(self, task: Task) -> usage.TextCounter | usage.PictureCounter:
+    def _counter(self, task: Task) -> metering.StreamCounter:
         if task.job.endpoint in kinds.DRAWING:
-            return usage.PictureCounter(task)
+            return metering.PictureCounter(task)
         seconds = forms.length(task) if task.job.endpoint in kinds.HEARING else 0.0
-        return usage.TextCounter(task, self._data.by_event, seconds)
+        return metering.TextCounter(task, self._data.by_event, seconds)
 
     async def _relay(self, response: ClientResponse, api: Api, sink: Sink) -> None:
         events = sse.Splitter(LARGEST_EVENT)
@@ -189,17 +189,17 @@ class OpenAIProvider:
         if endpoint == kinds.SPEECH:
             if not body or content_type.startswith(("application/json", "text/")):
                 raise ProviderFault(f"{self.name} sent {content_type!r} for speech", "failed")
-            return usage.spoken(task), body, content_type
+            return metering.spoken(task), body, content_type
         if endpoint in kinds.HEARING:
             return forms.heard(task, body, content_type, self._document)
-        found = self._document(body, content_type)
+        found = self._document(task, body)
         if kinds.HOLDS[endpoint] not in found:
             raise ProviderFault(f"{self.name} sent no {kinds.HOLDS[endpoint]!r}", "failed")
         if endpoint in kinds.DRAWING:
-            return usage.pictures(task, found, len(found["data"])), body, content_type
-        return usage.document(task, found, body), body, content_type
+            return metering.pictures(task, found, len(found["data"])), body, content_type
+        return metering.document(task, found, body), body, content_type
 
-    def _document(self, body: bytes, content_type: str) -> dict[str, Any]:
+    def _document(self, task: Task, body: bytes) -> dict[str, Any]:
         """The JSON object. Raises ProviderFault, also for an error under the status 200."""
         try:
             found = orjson.loads(body)
@@ -207,9 +207,8 @@ class OpenAIProvider:
             raise ProviderFault(f"{self.name} sent half an answer, or none", "failed") from None
         if not isinstance(found, dict):
             raise ProviderFault(f"{self.name} sent something that is no answer", "failed")
-        error = found.get("error")
-        if error:
-            raise self._blame(error if isinstance(error, dict) else {"message": str(error)})
+        if error := error_in(APIS.get(task.job.endpoint, PLAIN), found):
+            raise self._blame(error)
         return found
 
     def _family(self, model: str) -> Family:

@@ -1,4 +1,5 @@
-"""What an answer used: as the provider says, and counted by us where it says nothing.
+"""A provider's answer as it passes: what it used, as the provider says, or counted by us where it
+says nothing; and whether it is an answer at all.
 
 Tokens are told in the words of each API (`schemas.api`), some sounds in seconds. Google leaves
 thoughts out of `completion_tokens` but not out of `total_tokens`, and charges them as output.
@@ -7,24 +8,38 @@ thoughts out of `completion_tokens` but not out of `total_tokens`, and charges t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from fallback.cost.estimate import copies
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import kinds
-from fallback.providers.base import Task
-from schemas.api import media
+from fallback.providers.base import ProviderFault, Task
+from fallback.providers.errors import error_in
+from fallback.providers.prompt import LETTERS, prompt_tokens
+from schemas.api import media, sse
 from schemas.api.base import PLAIN, Api, number
 from schemas.api.endpoints import APIS
+from workers.engines.base import Sink
+from workers.engines.http.upstream import Filter
 
-LETTERS = 4
-"""Of one token, on average (OpenAI's and Google's rule of thumb for English)."""
 HEARD = 10
-"""Of a second of a recording, by OpenAI's count."""
-_PICTURE = 256
-"""Tokens of a picture in a prompt, between those of a small and of a large one."""
+"""Tokens of a second of a recording, by OpenAI's count."""
+_TOKENS = frozenset(
+    {kinds.CHAT, kinds.COMPLETIONS, kinds.RESPONSES, kinds.MESSAGES}
+    | {kinds.EMBEDDINGS, kinds.MODERATIONS}
+)
+"""Endpoints whose prompts are paid by the token."""
+_ERRORS = (b"error", b"response.failed")
+_SIGNS = (b'"usage"', *_ERRORS)
+"""What an event holds that has to be read; nearly all others just pass."""
+_NULL = b',"usage":null'
+"""As OpenAI writes it, in every chunk but the last: looking for this alone takes a tenth."""
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,?')
+Blame = Callable[[Mapping[str, Any]], ProviderFault]
+"""What an error object inside a stream means."""
 
 
 def of_usage(api: Api, usage: Mapping[str, Any]) -> Spent:
@@ -98,7 +113,7 @@ class TextCounter:
             told = _mended(self._task, of_usage(self._api, merged), self._counted)
             return self._whole(replace(told, completion=max(told.completion, counted), told=False))
         heard = math.ceil(self._seconds * HEARD)
-        return self._whole(Spent(prompt_tokens(self._task) + heard, counted, told=False))
+        return self._whole(Spent(prompt_tokens(self._task.request) + heard, counted, told=False))
 
     def _counted(self) -> int:
         return self._events if self._by_event else -(-self._letters // LETTERS)
@@ -141,6 +156,9 @@ class PictureCounter:
         return replace(self._spent, images=max(self._asked, self._spent.images), told=False)
 
 
+StreamCounter = TextCounter | PictureCounter
+
+
 class Departure(Protocol):
     """A request on its way (`fallback.providers.http.Body`)."""
 
@@ -165,20 +183,16 @@ class RequestCounter:
     def _used(self) -> Spent:
         task, endpoint = self._task, self._task.job.endpoint
         if endpoint in _TOKENS:
-            return Spent(prompt_tokens(task))
+            return Spent(prompt_tokens(task.request))
         if endpoint == kinds.SPEECH:
             return spoken(task)
         if endpoint in kinds.DRAWING:
-            return replace(pictures(task, {}, copies(task.request)), prompt=prompt_tokens(task))
+            return replace(
+                pictures(task, {}, copies(task.request)), prompt=prompt_tokens(task.request)
+            )
         if endpoint in kinds.HEARING:
             return Spent(seconds=self._length(task))
         return Spent()
-
-
-_TOKENS = frozenset(
-    {kinds.CHAT, kinds.COMPLETIONS, kinds.RESPONSES, kinds.MESSAGES}
-    | {kinds.EMBEDDINGS, kinds.MODERATIONS}
-)
 
 
 def document(task: Task, found: dict[str, Any], raw: bytes) -> Spent:
@@ -192,7 +206,7 @@ def document(task: Task, found: dict[str, Any], raw: bytes) -> Spent:
 
     if usage := usage_in(api, found):
         return _mended(task, of_usage(api, usage), counted)
-    return Spent(prompt_tokens(task), counted(), told=False)
+    return Spent(prompt_tokens(task.request), counted(), told=False)
 
 
 def _mended(task: Task, told: Spent, counted: Callable[[], int]) -> Spent:
@@ -204,7 +218,7 @@ def _mended(task: Task, told: Spent, counted: Callable[[], int]) -> Spent:
     if told.prompt and completion == told.completion:
         return told
     return replace(
-        told, prompt=told.prompt or prompt_tokens(task), completion=completion, told=False
+        told, prompt=told.prompt or prompt_tokens(task.request), completion=completion, told=False
     )
 
 
@@ -222,48 +236,61 @@ def pictures(task: Task, found: dict[str, Any], count: int) -> Spent:
     return replace(base, images=count, size=size, quality=quality)
 
 
-def prompt_tokens(task: Task) -> int:
-    """An estimate; token arrays are counted."""
-    request = task.request
-    given = [request.get(name) for name in ("messages", "system", "prompt", "input")]
-    more = [request.get(name) for name in ("instructions", "tools")]
-    return _tokens_of([*given, *more])
-
-
-def _tokens_of(found: Any) -> int:
-    letters = tokens = 0
-    for each in _leaves(found):
-        if isinstance(each, str):
-            letters += len(each)
-        else:
-            tokens += each
-    return tokens + -(-letters // LETTERS)
-
-
-_UNREAD = frozenset({"role", "type", "id", "image_url", "input_audio", "source", "file", "data"})
-
-
-def _leaves(found: Any) -> Iterator[str | int]:
-    """Texts, and numbers of tokens."""
-    if isinstance(found, str):
-        yield found
-    elif isinstance(found, Mapping):
-        if found.get("type") in ("image_url", "image", "input_image"):
-            yield _PICTURE
-        for name, value in found.items():
-            if name not in _UNREAD:
-                yield from _leaves(value)
-    elif isinstance(found, list):
-        yield from _of_list(found)
-
-
-def _of_list(found: list[Any]) -> Iterable[str | int]:
-    if found and all(isinstance(each, int) for each in found):
-        yield len(found)
-        return
-    for each in found:
-        yield from _leaves(each)
-
-
 def _says_output(usage: Mapping[str, Any]) -> bool:
     return not usage.keys().isdisjoint(("completion_tokens", "output_tokens", "seconds"))
+
+
+class EventFilter(Filter):
+    """A Sink before the Sink. `strip`: the client did not ask for the usage that we asked for.
+
+    `workers.engines.http.upstream.Relay` does so for engines; here the error's code decides what
+    follows, so it has to be read.
+    """
+
+    def __init__(
+        self, inner: Sink, api: Api, counter: StreamCounter, blame: Blame, *, strip: bool
+    ) -> None:
+        super().__init__(inner)
+        self._api = api
+        self._counter = counter
+        self._blame = blame
+        self._strip = strip
+
+    def data(self, chunk: bytes) -> None:
+        """Whole events only. Raises ProviderFault at an error event, after what came before it."""
+        chunk = sse.without_comments(chunk)
+        if self._strip and b'"usage"' in chunk:
+            chunk = chunk.replace(_NULL, b"")
+            if b'"usage"' in chunk:
+                chunk = _NO_USAGE.sub(b"", chunk)
+        fault = None
+        if any(sign in chunk for sign in _SIGNS):
+            chunk, fault = self._read(chunk)
+        else:
+            self._counter.take(chunk)
+        if chunk:
+            self._inner.data(chunk)
+        else:
+            self._inner.touch()
+        if fault is not None:
+            raise fault
+
+    def _read(self, events: bytes) -> tuple[bytes, ProviderFault | None]:
+        """What of these goes on, and what the error among them means."""
+        going: list[bytes] = []
+        for raw in sse.split(events):
+            event: dict[str, Any] = {}
+            if any(sign in raw for sign in _SIGNS):
+                name = sse.name_of(raw)
+                event = {**({"type": name} if name else {}), **(sse.object_of(raw) or {})}
+            usage = usage_in(self._api, event)
+            if usage is not None:
+                self._counter.hear(usage, event)
+            if any(sign in raw for sign in _ERRORS) and (error := error_in(self._api, event)):
+                return b"".join(going), self._blame(error)
+            self._counter.take(raw)
+            if usage is None or not self._strip or "usage" not in event:
+                going.append(raw + sse.BREAK)
+            elif event.get("choices"):
+                going.append(sse.dump({k: v for k, v in event.items() if k != "usage"}))
+        return b"".join(going), None

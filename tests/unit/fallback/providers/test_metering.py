@@ -10,13 +10,12 @@ import pytest
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers.base import Task
 from fallback.providers.forms import length
-from fallback.providers.usage import (
+from fallback.providers.metering import (
     PictureCounter,
     RequestCounter,
     TextCounter,
     document,
     of_usage,
-    prompt_tokens,
 )
 from schemas.api.endpoints import APIS
 from tests.unit.fallback.providers.tasks import chat, form, task
@@ -198,16 +197,6 @@ def test_pictures_that_were_begun_are_drawn() -> None:
     told = counter.told()
     assert told is not None
     assert told.images == 1
-
-
-def test_prompts() -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
-    parts = [{"type": "text", "text": "x" * 40}, picture]
-    asked = task("/v1/chat/completions", "m", messages=[{"role": "user", "content": parts}])
-    assert 200 < prompt_tokens(asked) < 300
-    assert prompt_tokens(task("/v1/embeddings", "m", input=[[1, 2, 3], [4]])) == 4
-    assert prompt_tokens(task("/v1/embeddings", "m", input=[1, 2, 3])) == 3
-    assert prompt_tokens(task("/v1/responses", "m", input="x" * 8, instructions="y" * 8)) == 4
 
 
 def test_documents_without_usage() -> None:

@@ -9,14 +9,15 @@ import orjson
 import pytest
 
 from fallback.providers.base import ProviderFault
-from fallback.providers.stream import EventFilter
+from fallback.providers.metering import EventFilter, TextCounter
 from schemas.api import endpoints
 from schemas.api.endpoints import Endpoint
-from tests.unit.fallback.providers.tasks import RecordingSink
+from tests.unit.fallback.providers.tasks import RecordingSink, chat
 
 
-class Heard:
+class Heard(TextCounter):
     def __init__(self) -> None:
+        super().__init__(chat("m"), False)
         self.taken: list[bytes] = []
         self.heard: list[Mapping[str, Any]] = []
 
