@@ -43,10 +43,12 @@ class CloudSlots:
         self._config = config
         self._count = SlotCount(engine.name, config.fallback.slots)
         self._count.open = False
-        self.take = self._count.take
+        self.take, self.release = self._count.take, self._count.release
         self.models = tuple(self._offers())
         self._overdue = OverduePuller(bus, routes, self._count.free, partial(runner.take, self))
         self._pullers = [self._puller(model) for model in routes.models()]
+        # The puller of the job that ended would fill itself alone.
+        self._count.on_release = (self._overdue.fill, *(each.fill for each in self._pullers))
 
     @property
     def states(self) -> tuple[EngineState, ...]:
@@ -87,12 +89,6 @@ class CloudSlots:
         for puller in self._pullers:
             puller.heal(now)
 
-    def release(self) -> None:
-        self._count.release()
-        self._overdue.fill()
-        for puller in self._pullers:  # its own alone would fill itself
-            puller.fill()
-
     def suspect(self, fault: EngineFault) -> None:
         log.warning("cloud.fault", code=fault.code, error=fault.message)
 
@@ -101,9 +97,10 @@ class CloudSlots:
             self._bus,
             model,
             subjects.CLOUD,
-            free=lambda: min(AHEAD, self._count.free()),
+            free=self._count.free,
             on_job=partial(self._runner.take, self),
             expires=self._config.worker.pull_expires,
+            most=AHEAD,
         )
 
     def _offers(self) -> list[ServedModel]:

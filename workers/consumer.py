@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable
 
 import structlog
@@ -22,12 +23,13 @@ _RETRY_MAX = 2.0
 
 class SlotCount:
     """The slots of one engine: `all` of them, and how many are `taken`. None is free while it is
-    not `open`."""
+    not `open`. `on_release`: called when one is free again."""
 
     def __init__(self, engine: str, slots: int = 0) -> None:
         self.all = slots
         self.taken = 0
         self.open = True
+        self.on_release: tuple[Callable[[], None], ...] = ()
         self._gauge = metrics.SLOTS_BUSY.labels(engine)
 
     def free(self) -> int:
@@ -40,11 +42,14 @@ class SlotCount:
     def release(self) -> None:
         self.taken -= 1
         self._gauge.set(self.taken)
+        for call in self.on_release:
+            call()
 
 
 class Puller:
     """`free`: how many slots are free now. `on_job` gets each job and must take a slot at once.
-    `expires`: seconds that a request for a job waits at the broker."""
+    `expires`: seconds that a request for a job waits at the broker. `most`: requests that may wait
+    there."""
 
     def __init__(
         self,
@@ -56,8 +61,10 @@ class Puller:
         on_job: Callable[[Puller, Message], None],
         expires: float,
         priority: int = 0,
+        most: int = sys.maxsize,
     ) -> None:
         self.model = model
+        self._most = most
         self._bus = bus
         self._free = free
         self._on_job = on_job
@@ -105,7 +112,7 @@ class Puller:
         self.fill()
 
     def _room(self) -> bool:
-        return len(self._pulls) + self._postponed < self._free()
+        return len(self._pulls) + self._postponed < min(self._free(), self._most)
 
     def _take(self, message: Message) -> None:
         if self._free() > 0:
