@@ -15,7 +15,7 @@ from fallback.providers.base import Task
 from schemas import multipart
 from schemas.api import media
 from schemas.multipart import FormError, Part
-from workers.engines.openai.model_name import name_form
+from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import Refusal
 
 PLAIN = "text/plain; charset=utf-8"

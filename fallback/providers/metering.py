@@ -23,7 +23,7 @@ from schemas.api import media, sse
 from schemas.api.base import PLAIN, Api, number
 from schemas.api.endpoints import APIS
 from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
+from workers.engines.openai.stream import Filter
 
 HEARD = 10
 """Tokens of a second of a recording, by OpenAI's count."""
@@ -243,7 +243,7 @@ def _says_output(usage: Mapping[str, Any]) -> bool:
 class EventFilter(Filter):
     """A Sink before the Sink. `strip`: the client did not ask for the usage that we asked for.
 
-    `workers.engines.http.upstream.Relay` does so for engines; here the error's code decides what
+    `workers.engines.openai.stream.Relay` does so for engines; here the error's code decides what
     follows, so it has to be read.
     """
 

@@ -30,8 +30,8 @@ from schemas.api.endpoints import APIS
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
-from workers.engines.openai.model_name import ModelName
 from workers.engines.openai.refusal import JSON, Refusal
+from workers.engines.openai.stream import ModelName
 
 LARGEST_EVENT = 32 * 2**20
 """Bytes: a picture in base64 has a few million."""

@@ -1,29 +1,19 @@
-"""What every engine behind HTTP shares: one client, its faults, and its answer on the way to the
-client.
-
-A stream passes as it comes, by whole events. One that does not say that it is over has failed,
-whoever sent it, and so has one with an error in it.
-"""
+"""What every engine behind HTTP shares: one client, its faults, and reading what it answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 
-from schemas.api import sse
-from schemas.api.base import Api, Usage
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.connection import LinkBroken, Links, Response
 
 ERROR_LIMIT = 64 * 1024
 """Bytes of an engine's error body that are read."""
-_HEAD = 4096
-_ERROR, _USAGE = b'"error"', b'"usage"'
-"""What events have with such a field; inside a text, the quotes would be escaped."""
 
 
 class Upstream:
@@ -100,93 +90,3 @@ async def read_whole(response: Response, sink: Sink) -> bytes:
         parts.append(chunk)
         sink.touch()
     return b"".join(parts)
-
-
-class Filter:
-    """A Sink before the Sink: passes on all but the data, which its subclasses look at."""
-
-    def __init__(self, inner: Sink) -> None:
-        self._inner = inner
-        self.start = inner.start
-        self.touch = inner.touch
-        self.settle = inner.settle
-
-
-class Relay:
-    """Passes one stream of `engine` on to `sink`.
-
-    An error event fails the attempt instead of passing as an answer: vLLM sends
-    ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
-    """
-
-    def __init__(self, engine: str, api: Api, sink: Sink) -> None:
-        self._engine = engine
-        self._api = api
-        self._sink = sink
-        self._splitter = sse.Splitter()
-        self._head = b""
-        """The first bytes: Anthropic's streams tell the prompt's tokens there, and only there."""
-
-    async def run(self, response: Response) -> None:
-        """Raises EngineFault, after all that came before the fault has been passed on."""
-        try:
-            while chunk := await response.readany():
-                self._pass(self._splitter.feed(chunk))
-        except sse.TooLong as fault:
-            raise EngineFault(f"{self._engine} sent {fault}", away=True) from None
-        if (rest := self._splitter.rest()) and sse.is_whole(rest):
-            self._pass(rest)
-        if not (self._splitter.finished or self._api.ended(self._splitter)):
-            why = f"{self._engine} ended its stream before its end was said"
-            raise EngineFault(why, away=True)
-
-    @property
-    def tail(self) -> bytes:
-        """At least the last event."""
-        return self._splitter.tail
-
-    def usage(self) -> Usage | None:
-        """What the first and the last events say that the answer took."""
-        told = self._usage_in(sse.having(self.tail, _USAGE))
-        if told is None or told.prompt >= 0:
-            return told
-        start = self._usage_in(sse.split(self._head))
-        return Usage(start.prompt, told.completion, start.cached) if start else told
-
-    def _pass(self, events: bytes) -> None:
-        if not events:
-            self._sink.touch()
-            return
-        self._head = self._head or events[:_HEAD]
-        if _ERROR in events:
-            self._find_error(events)
-        self._sink.data(events)
-
-    def _find_error(self, events: bytes) -> None:
-        """Raises EngineFault if there is one; passes on what comes before it."""
-        at = 0
-        for event in events.split(sse.BREAK):
-            if why := self._error_of(event):
-                if at:
-                    self._sink.data(events[:at])
-                raise EngineFault(f"{self._engine}: {why}")
-            at += len(event) + len(sse.BREAK)
-
-    def _error_of(self, event: bytes) -> str:
-        """What went wrong; empty if nothing did."""
-        if _ERROR not in event:
-            return ""
-        try:
-            found = sse.load(event)
-        except orjson.JSONDecodeError:
-            return "an error inside the stream"
-        error = self._api.error(found) if isinstance(found, dict) else None
-        return str(error.get("message", error)) if error else ""
-
-    def _usage_in(self, events: Iterable[bytes]) -> Usage | None:
-        """The first that is told in them."""
-        for event in events:
-            for found in sse.objects(event):
-                if usage := self._api.usage(found):
-                    return usage
-        return None

@@ -23,7 +23,7 @@ from schemas.api.responses import answer as responses_answer
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from workers.engines.base import EngineFault, Sink
-from workers.engines.http.upstream import Relay, read_error
+from workers.engines.http.upstream import read_error
 from workers.engines.llamacpp import (
     capabilities,
     faults,
@@ -44,6 +44,7 @@ from workers.engines.llamacpp.tools.prompt import Expected
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal, translate
 from workers.engines.openai.rewrite import Change, Discard, Rewriting
+from workers.engines.openai.stream import Relay
 
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path

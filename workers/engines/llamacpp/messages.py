@@ -15,7 +15,7 @@ from typing import Any
 from schemas.api import sse
 from schemas.api.base import Event
 from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
+from workers.engines.openai.stream import Filter
 
 Count = Callable[[], Awaitable[int]]
 

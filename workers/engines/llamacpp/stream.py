@@ -15,7 +15,7 @@ from typing import Any
 from schemas.api import sse
 from schemas.api.base import Event, Usage, counted
 from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
+from workers.engines.openai.stream import Filter
 
 COUNTS = b'"usage"', b'"timings"', b"data: null", b"[DONE]"
 """Signs of the events that `OneUsage` is about. Inside a text, the quotes would be escaped."""

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
+from workers.engines.openai.stream import Filter
 
 _ID = re.compile(rb'("id"\s*:\s*"(?:chat)?cmpl-)[0-9]{1,3}"')
 

@@ -22,12 +22,13 @@ from schemas.jobs import LENIENT, Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
-from workers.engines.http.upstream import Relay, Upstream, read_error, read_whole
+from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import single_call
-from workers.engines.openai.model_name import ModelName, name_form
+from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Thoughts
+from workers.engines.openai.stream import ModelName, Relay
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0

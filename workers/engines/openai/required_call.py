@@ -15,8 +15,8 @@ from schemas.api import endpoints
 from schemas.api.base import Api
 from schemas.nodes import ServedModel
 from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.stream import Filter
 
 TOOL_CHOICE = b'"tool_choice"'
 

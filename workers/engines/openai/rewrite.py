@@ -10,7 +10,7 @@ import orjson
 from schemas.api import sse
 from schemas.api.base import Event
 from workers.engines.base import EngineFault, Sink
-from workers.engines.http.upstream import Filter
+from workers.engines.openai.stream import Filter
 
 _THOUGHT = re.compile(rb'"reasoning":\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
 """As bytes: inside a text, or the arguments of a call, the quotes around the name are escaped."""

@@ -8,10 +8,10 @@ import orjson
 
 from schemas.api.base import Event
 from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
 from workers.engines.llamacpp.tools.parse import Delta, Reader, reader
 from workers.engines.llamacpp.tools.prompt import Expected
 from workers.engines.openai.rewrite import Rewriting
+from workers.engines.openai.stream import Filter
 
 Choice = dict[str, Any]
 

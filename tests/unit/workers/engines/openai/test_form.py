@@ -13,7 +13,7 @@ from schemas import multipart
 from schemas.multipart import Part
 from tests.doubles.drive import RecordingSink, config, job, opened
 from workers.engines.openai.engine import OpenAIEngine
-from workers.engines.openai.model_name import name_form
+from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import Refusal
 
 PATH = "/v1/audio/transcriptions"

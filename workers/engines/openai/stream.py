@@ -1,18 +1,25 @@
-"""The model's name: in answers as the client asked for it, in forms as the engine has it."""
+"""An engine's answer on its way to the client: what stands before the Sink, the model's name in it,
+and streams of events.
+
+A stream passes as it comes, by whole events. One that does not say that it is over has failed,
+whoever sent it, and so has one with an error in it.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import orjson
 
-from schemas import multipart
-from schemas.api.sse import BREAK
-from schemas.multipart import FormError
-from workers.engines.base import Sink
-from workers.engines.http.upstream import Filter
-from workers.engines.openai.refusal import Refusal
+from schemas.api import sse
+from schemas.api.base import Api, Usage
+from workers.engines.base import EngineFault, Sink
+from workers.engines.http.connection import Response
 
+_HEAD = 4096
+_ERROR, _USAGE = b'"error"', b'"usage"'
+"""What events have with such a field; inside a text, the quotes would be escaped."""
 _KEY = b'"model"'
 _NONE = b"\0nothing begins or ends like this\0"
 _FIELD = re.compile(
@@ -24,6 +31,96 @@ Anthropic's begin with it. A quote behind a backslash is inside a longer name.""
 _INNER = b"<"
 """What stands for the opening bracket of such an object in an event."""
 _NOT_SHAPE = bytes(sorted(set(range(256)) - set(b'"{}[]')))
+
+
+class Filter:
+    """A Sink before the Sink: passes on all but the data, which its subclasses look at."""
+
+    def __init__(self, inner: Sink) -> None:
+        self._inner = inner
+        self.start = inner.start
+        self.touch = inner.touch
+        self.settle = inner.settle
+
+
+class Relay:
+    """Passes one stream of `engine` on to `sink`.
+
+    An error event fails the attempt instead of passing as an answer: vLLM sends
+    ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
+    """
+
+    def __init__(self, engine: str, api: Api, sink: Sink) -> None:
+        self._engine = engine
+        self._api = api
+        self._sink = sink
+        self._splitter = sse.Splitter()
+        self._head = b""
+        """The first bytes: Anthropic's streams tell the prompt's tokens there, and only there."""
+
+    async def run(self, response: Response) -> None:
+        """Raises EngineFault, after all that came before the fault has been passed on."""
+        try:
+            while chunk := await response.readany():
+                self._pass(self._splitter.feed(chunk))
+        except sse.TooLong as fault:
+            raise EngineFault(f"{self._engine} sent {fault}", away=True) from None
+        if (rest := self._splitter.rest()) and sse.is_whole(rest):
+            self._pass(rest)
+        if not (self._splitter.finished or self._api.ended(self._splitter)):
+            why = f"{self._engine} ended its stream before its end was said"
+            raise EngineFault(why, away=True)
+
+    @property
+    def tail(self) -> bytes:
+        """At least the last event."""
+        return self._splitter.tail
+
+    def usage(self) -> Usage | None:
+        """What the first and the last events say that the answer took."""
+        told = self._usage_in(sse.having(self.tail, _USAGE))
+        if told is None or told.prompt >= 0:
+            return told
+        start = self._usage_in(sse.split(self._head))
+        return Usage(start.prompt, told.completion, start.cached) if start else told
+
+    def _pass(self, events: bytes) -> None:
+        if not events:
+            self._sink.touch()
+            return
+        self._head = self._head or events[:_HEAD]
+        if _ERROR in events:
+            self._find_error(events)
+        self._sink.data(events)
+
+    def _find_error(self, events: bytes) -> None:
+        """Raises EngineFault if there is one; passes on what comes before it."""
+        at = 0
+        for event in events.split(sse.BREAK):
+            if why := self._error_of(event):
+                if at:
+                    self._sink.data(events[:at])
+                raise EngineFault(f"{self._engine}: {why}")
+            at += len(event) + len(sse.BREAK)
+
+    def _error_of(self, event: bytes) -> str:
+        """What went wrong; empty if nothing did."""
+        if _ERROR not in event:
+            return ""
+        try:
+            found = sse.load(event)
+        except orjson.JSONDecodeError:
+            return "an error inside the stream"
+        error = self._api.error(found) if isinstance(found, dict) else None
+        return str(error.get("message", error)) if error else ""
+
+    def _usage_in(self, events: Iterable[bytes]) -> Usage | None:
+        """The first that is told in them."""
+        for event in events:
+            for found in sse.objects(event):
+                if usage := self._api.usage(found):
+                    return usage
+        return None
 
 
 class ModelName(Filter):
@@ -48,24 +145,24 @@ class ModelName(Filter):
         if self._right:
             pass
         elif (chunk.endswith(self._tail) or chunk.startswith(self._head)) and (
-            chunk.rfind(BREAK, 0, -2) < 0
+            chunk.rfind(sse.BREAK, 0, -2) < 0
         ):
             chunk = self._event(chunk)
         elif _KEY in chunk:
             if chunk[:1] in b"{ \t\r\n":
                 chunk = self._document(chunk)
-            elif chunk.endswith(BREAK):
+            elif chunk.endswith(sse.BREAK):
                 chunk = self._events(chunk)
         self._inner.data(chunk)
 
     def _events(self, events: bytes) -> bytes:
         """Several that came together."""
-        at = events.find(BREAK) + len(BREAK)
+        at = events.find(sse.BREAK) + len(sse.BREAK)
         first = self._event(events[:at])
         if self._right:
             return events
-        rest = events[at:].split(BREAK)[:-1]
-        return first + b"".join([self._event(event + BREAK) for event in rest])
+        rest = events[at:].split(sse.BREAK)[:-1]
+        return first + b"".join([self._event(event + sse.BREAK) for event in rest])
 
     def _document(self, document: bytes) -> bytes:
         start, end = _near_the_end(document)
@@ -125,14 +222,3 @@ def _open(opened: bytes, text: bytes) -> bytes:
         size = len(left)
         left = left.replace(b"{}", b"").replace(b"[]", b"").replace(b"<}", b"")
     return left
-
-
-def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:
-    """(body, content type) of a form whose field `model` is `name`. Raises Refusal."""
-    try:
-        parts = multipart.parse(body, content_type)
-    except FormError as fault:
-        raise Refusal(str(fault), param=fault.param) from None
-    if [part.content for part in parts if part.name == "model"] == [name.encode()]:
-        return body, content_type
-    return multipart.put(parts, "model", name)

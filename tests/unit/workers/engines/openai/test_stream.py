@@ -15,7 +15,7 @@ from tests.doubles.base import DONE
 from tests.doubles.drive import RecordingSink
 from workers.engines.base import EngineFault
 from workers.engines.http.connection import Response
-from workers.engines.http.upstream import Relay
+from workers.engines.openai.stream import Relay
 
 
 class Pieces(Response):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.drive import RecordingSink
-from workers.engines.openai import model_name
-from workers.engines.openai.model_name import ModelName
+from workers.engines.openai import stream
+from workers.engines.openai.stream import ModelName
 
 NAMES = st.text(min_size=1, max_size=12)
 
@@ -72,13 +72,13 @@ def test_of_a_long_document_only_what_is_behind_the_name_is_read(
 ) -> None:
     """64 embeddings (627 KB) took 11 ms of the worker's loop, in which no other answer went on."""
     read: list[int] = []
-    opened = model_name._open
+    opened = stream._open
 
     def counted(before: bytes, text: bytes) -> bytes:
         read.append(len(text))
         return opened(before, text)
 
-    monkeypatch.setattr(model_name, "_open", counted)
+    monkeypatch.setattr(stream, "_open", counted)
     data = [{"object": "embedding", "embedding": [0.5] * 768}] * 9
     before = orjson.dumps({"object": "list", "data": data, "model": "own", "usage": {}})
     assert renamed("asked", before) == before.replace(b'"own"', b'"asked"')

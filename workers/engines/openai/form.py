@@ -1,0 +1,18 @@
+"""Requests that are forms: the model has the name there that the engine knows."""
+
+from __future__ import annotations
+
+from schemas import multipart
+from schemas.multipart import FormError
+from workers.engines.openai.refusal import Refusal
+
+
+def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:
+    """(body, content type) of a form whose field `model` is `name`. Raises Refusal."""
+    try:
+        parts = multipart.parse(body, content_type)
+    except FormError as fault:
+        raise Refusal(str(fault), param=fault.param) from None
+    if [part.content for part in parts if part.name == "model"] == [name.encode()]:
+        return body, content_type
+    return multipart.put(parts, "model", name)
