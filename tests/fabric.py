@@ -71,7 +71,7 @@ class Process:
                 if line.get("event") == event and fields.items() <= line.items()
             ][skip:]
 
-        await _read_until(lambda: found() or self._silent, [self])
+        await read_until(lambda: found() or self._silent, [self])
         assert found(), f"{self.name} ended without {event}: {self.noise[-5:]} {self.lines[-5:]}"
         return found()[0]
 
@@ -308,11 +308,11 @@ async def counts(processes: Sequence[Process], event: str, wanted: int, **fields
     def found() -> list[int]:
         return [process.count(event, **fields) for process in processes]
 
-    await _read_until(lambda: sum(found()) >= wanted, processes)
+    await read_until(lambda: sum(found()) >= wanted, processes)
     return found()
 
 
-async def _read_until(enough: Callable[[], object], processes: Sequence[Process]) -> None:
+async def read_until(enough: Callable[[], object], processes: Sequence[Process]) -> None:
     """Wait until `enough` is true of the lines that these processes log."""
     news = asyncio.Event()
     for process in processes:

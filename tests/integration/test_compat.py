@@ -133,10 +133,6 @@ async def test_the_command(served: Fabric) -> None:
     assert (code, err) == (0, "")
     assert "| POST /v1/chat/completions | yes |" in out
     assert "\n| row | echo (echo) |\n" in out
-    code, out, _ = await command(served, *mine)
-    assert code == 0
-    assert "POST /v1/chat/completions" in out
-    assert "What was seen" in out
 
 
 async def test_the_command_is_refused_in_one_line(served: Fabric) -> None:

@@ -11,7 +11,7 @@ import aiohttp
 
 from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.doubles.providers import OpenAI
-from tests.fabric import KEY, ask, session
+from tests.fabric import KEY, ask, read_until, session
 
 MODEL = "gpt-4o-mini"
 LOCAL = "sk-local-0123456789abcdef"
@@ -66,9 +66,13 @@ async def test_a_thousand_jobs_before_busy_workers(setup: CloudSetup, sim: OpenA
     assert min(waited.values()) >= CLAIM, "a job went out before its deadline"
     assert len(await setup.charges()) == by["provider"]
     await setup.fabric.idle()
+
     # "late": whole, too, but by then its lease might have been another's.
-    ended = [worker.count("runner.ended", outcome=outcome) for outcome in ("ok", "late")]
-    assert sum(ended) == by["node"]
+    def served() -> int:
+        return sum(worker.count("runner.ended", outcome=outcome) for outcome in ("ok", "late"))
+
+    await read_until(lambda: served() >= by["node"], [worker])
+    assert served() == by["node"]
 
 
 async def test_strictly_local_means_no_connection(setup: CloudSetup, sim: OpenAI) -> None:

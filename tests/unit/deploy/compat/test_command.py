@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deploy import home
 from deploy.compat import command
-from deploy.compat.command import CompatFailed
+from deploy.compat.command import CompatFailed, Shape
 from deploy.compat.probes import ROWS
 from deploy.configure import Where
 
@@ -62,6 +62,24 @@ def test_as_a_table() -> None:
     assert ["llamacpp,", "vllm", "whisper"] in lines
     assert "  1  400 unsupported: `mill_1` <has> no ears" in shown(TABLE)
     assert "  2  twice of three" in shown(TABLE)
+
+
+async def test_it_is_shown_in_the_shape_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fetched(address: str, key: str, model: str | None) -> dict[str, Any]:
+        assert (address, key, model) == ("http://a:1", "sk-x", "mill_1")
+        return TABLE
+
+    monkeypatch.setattr(command, "fetch", fetched)
+    shapes: dict[Shape, str] = {
+        "table": "What was seen",
+        "markdown": "| row |",
+        "json": '{"version":',
+    }
+    for shape, part in shapes.items():
+        await command.show(Where(tmp_path), "http://a:1", "sk-x", "mill_1", shape)
+        assert part in capsys.readouterr().out
 
 
 def test_a_table_of_nobody_says_what_to_do() -> None:
