@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client for engines: one request at a time on a kept connection.
+"""A small HTTP/1.1 client for engines: a connection, with one request at a time.
 
 It carries every token, and a general client's generality costs more than the rest of the worker
 (measured, two cores, a reply of 32 chunks: aiohttp 0.45 ms of CPU, this 0.12 ms). The parsing is
@@ -8,23 +8,19 @@ httptools', as uvicorn's is. No redirects, cookies, proxies or compression: an e
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httptools
 
-CONNECT_TIMEOUT = 5.0
 HIGH_WATER = 2**20
 """Bytes that wait to be read before the socket is left alone."""
 MOST = 2**29
 """Bytes of one answer: an engine that does not end it must not take all memory."""
-_IDLE_LIMIT = 64
 
 
-class LinkBroken(OSError):
+class ConnectionBroken(OSError):
     """The connection could not be made, ended early, or carried something that is not HTTP."""
 
 
@@ -37,9 +33,9 @@ class Response:
         self.complete = False
         self._pieces: deque[bytes] = deque()
         self._held = 0
-        self._fault: LinkBroken | None = None
+        self._fault: ConnectionBroken | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self.link: Link | None = None
+        self.connection: Connection | None = None
 
     def header(self, name: str, default: str = "") -> str:
         """A header by its lower-case name."""
@@ -56,13 +52,13 @@ class Response:
             await self._waiter
         found = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
-        if self._held > HIGH_WATER and self.link is not None:
-            self.link.resume()
+        if self._held > HIGH_WATER and self.connection is not None:
+            self.connection.resume()
         self._held = 0
         return found
 
     async def read(self, limit: int = -1) -> bytes:
-        """The whole body, or about its first `limit` bytes. Raises LinkBroken if it is endless."""
+        """The whole body, or about its first `limit` bytes. Raises as `pieces`."""
         if limit < 0:
             return b"".join([piece async for piece in self.pieces()])
         found = b""
@@ -71,12 +67,12 @@ class Response:
         return found[:limit]
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Of a body that is kept whole. Raises LinkBroken if it is endless."""
+        """Of a body that is kept whole. Raises ConnectionBroken if it is endless."""
         size = 0
         while piece := await self.readany():
             size += len(piece)
             if size > MOST:
-                raise LinkBroken(f"an answer of more than {MOST} bytes")
+                raise ConnectionBroken(f"an answer of more than {MOST} bytes")
             yield piece
 
     def add(self, piece: bytes) -> bool:
@@ -86,7 +82,7 @@ class Response:
         self.wake()
         return self._held <= HIGH_WATER
 
-    def end(self, fault: LinkBroken | None = None) -> None:
+    def end(self, fault: ConnectionBroken | None = None) -> None:
         if fault is None:
             self.complete = True
         else:
@@ -98,7 +94,7 @@ class Response:
             self._waiter.set_result(None)
 
 
-class Link(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One connection. The callbacks below `data_received` are the parser's."""
 
     def __init__(self) -> None:
@@ -121,12 +117,12 @@ class Link(asyncio.Protocol):
         return self.used and not self.alive and not self._heard
 
     async def ask(self, request: bytes) -> Response:
-        """Send a request; returns once the head of its answer is there. Raises LinkBroken."""
+        """Send a request; returns once the head of its answer is there. Raises ConnectionBroken."""
         if self._transport is None or not self.alive:
-            raise LinkBroken("the connection is closed")
+            raise ConnectionBroken("the connection is closed")
         self._parser = httptools.HttpResponseParser(self)
         self._response = Response()
-        self._response.link = self
+        self._response.connection = self
         self._head = asyncio.get_running_loop().create_future()
         self._sized = self._heard = False
         self._transport.write(request)
@@ -153,7 +149,7 @@ class Link(asyncio.Protocol):
         if response.status and not self._sized and exc is None:
             response.end()  # a body without a length ends with its connection
         else:
-            self._break(LinkBroken("the connection ended in the middle of an answer"))
+            self._break(ConnectionBroken("the connection ended in the middle of an answer"))
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -163,7 +159,7 @@ class Link(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as fault:
-            self._break(LinkBroken(f"not HTTP: {fault}"))
+            self._break(ConnectionBroken(f"not HTTP: {fault}"))
             self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -196,83 +192,9 @@ class Link(asyncio.Protocol):
         self._response = None
         response.end()
 
-    def _break(self, fault: LinkBroken) -> None:
+    def _break(self, fault: ConnectionBroken) -> None:
         response, self._response = self._response, None
         if self._head is not None and not self._head.done():
             self._head.set_exception(fault)
         elif response is not None:
             response.end(fault)
-
-
-class Links:
-    """Kept connections to one server; `url` as ``http(s)://host:port[/prefix]``."""
-
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        parts = urlsplit(url)
-        self._host = parts.hostname or ""
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._port = parts.port or (443 if self._tls else 80)
-        self._prefix = parts.path.rstrip("/")
-        common = {"Host": parts.netloc.rpartition("@")[2], "Accept": "*/*", **headers}
-        self._common = "".join(f"{name}: {value}\r\n" for name, value in common.items())
-        self._idle: list[Link] = []
-
-    async def ask(self, method: str, path: str, body: bytes | None, content_type: str) -> Response:
-        """One request. A kept connection that turns out stale is replaced once, unseen."""
-        request = self._request(method, path, body, content_type)
-        link = await self._link()
-        try:
-            return await self._on(link, request)
-        except LinkBroken:
-            if not link.untouched:
-                raise
-        return await self._on(await self._connect(), request)
-
-    def give_back(self, response: Response) -> None:
-        """Keep the connection if its answer is whole, else close it."""
-        link, response.link = response.link, None
-        if link is None:
-            return
-        if response.complete and link.free and len(self._idle) < _IDLE_LIMIT:
-            link.resume()
-            self._idle.append(link)
-        else:
-            link.abort()
-
-    def close(self) -> None:
-        for link in self._idle:
-            link.abort()
-        self._idle.clear()
-
-    async def _on(self, link: Link, request: bytes) -> Response:
-        try:
-            return await link.ask(request)
-        except asyncio.CancelledError:
-            link.abort()
-            raise
-
-    async def _link(self) -> Link:
-        while self._idle:
-            link = self._idle.pop()
-            if link.free:
-                return link
-        return await self._connect()
-
-    async def _connect(self) -> Link:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                _, link = await loop.create_connection(Link, self._host, self._port, ssl=self._tls)
-        except TimeoutError:
-            raise ConnectionRefusedError(f"no connection in {CONNECT_TIMEOUT:.0f} s") from None
-        return link
-
-    def _request(self, method: str, path: str, body: bytes | None, content_type: str) -> bytes:
-        if any(ord(char) <= 32 for char in path + content_type.replace(" ", "")):
-            raise LinkBroken("a path or content type with a control character")
-        head = f"{method} {self._prefix}{path} HTTP/1.1\r\n{self._common}"
-        if content_type:
-            head += f"Content-Type: {content_type}\r\n"
-        if body is not None:
-            head += f"Content-Length: {len(body)}\r\n"
-        return head.encode("latin-1") + b"\r\n" + (body or b"")

@@ -3,50 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
 from workers.engines.base import EngineFault, Sink
-from workers.engines.http.connection import LinkBroken, Links, Response
+from workers.engines.http.connection import Connection, ConnectionBroken, Response
 
+CONNECT_TIMEOUT = 5.0
+_IDLE_LIMIT = 64
 ERROR_LIMIT = 64 * 1024
 """Bytes of an engine's error body that are read."""
 
 
 class Upstream:
-    """An HTTP client to one engine. Every fault of the transport becomes an EngineFault."""
+    """An HTTP client to one engine, which keeps its connections. `url`: ``http(s)://host:port`` and
+    perhaps a path. Every fault of the transport becomes an EngineFault."""
 
     def __init__(self, name: str, url: str, api_key: str = "") -> None:
         self.name = name
-        # No time-out of its own: the lease and the deadlines decide how long an engine may take.
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.url = url.rstrip("/")
-        self._links = Links(self.url, headers)
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        self._path = parts.path.rstrip("/")
+        key = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
+        self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\nAccept: */*\r\n{key}"
+        self._idle: list[Connection] = []
 
     async def close(self) -> None:
-        self._links.close()
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the next turn
 
     @asynccontextmanager
     async def call(
         self, method: str, path: str, body: bytes | None = None, content_type: str = ""
     ) -> AsyncIterator[Response]:
-        """One request; its connection is closed if the block ends before the answer does."""
+        """One request; its connection is closed if the block ends before the answer does. There is
+        no time limit: the lease and the deadlines decide how long an engine may take."""
         response = None
         try:
-            response = await self._links.ask(method, path, body, content_type)
+            response = await self._send(self._request(method, path, body, content_type))
             yield response
-        except LinkBroken as fault:
+        except ConnectionBroken as fault:
             why = f"{self.name} broke the connection: {fault}"
             raise EngineFault(why, away=True) from None
         except OSError as fault:
             raise EngineFault(f"{self.name} cannot be reached: {fault}", away=True) from None
         finally:
             if response is not None:
-                self._links.give_back(response)
+                self._give_back(response)
 
     async def ask(
         self, method: str, path: str, timeout: float, body: bytes | None = None, kind: str = ""
@@ -76,6 +88,59 @@ class Upstream:
         except orjson.JSONDecodeError:
             why = f"{self.name} answered {path} with something that is not JSON"
             raise EngineFault(why, away=True) from None
+
+    def _request(self, method: str, path: str, body: bytes | None, content_type: str) -> bytes:
+        if any(ord(char) <= 32 for char in path + content_type.replace(" ", "")):
+            raise ConnectionBroken("a path or content type with a control character")
+        head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"
+        if content_type:
+            head += f"Content-Type: {content_type}\r\n"
+        if body is not None:
+            head += f"Content-Length: {len(body)}\r\n"
+        return head.encode("latin-1") + b"\r\n" + (body or b"")
+
+    async def _send(self, request: bytes) -> Response:
+        """A kept connection that turns out stale is replaced once, unseen."""
+        while self._idle:
+            kept = self._idle.pop()
+            if not kept.free:
+                continue
+            try:
+                return await _asked(kept, request)
+            except ConnectionBroken:
+                if not kept.untouched:
+                    raise
+                break
+        return await _asked(await self._connect(), request)
+
+    async def _connect(self) -> Connection:
+        connecting = asyncio.get_running_loop().create_connection(
+            Connection, self._host, self._port, ssl=self._tls
+        )
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return (await connecting)[1]
+        except TimeoutError:
+            raise ConnectionRefusedError(f"no connection in {CONNECT_TIMEOUT:.0f} s") from None
+
+    def _give_back(self, response: Response) -> None:
+        """Keep the connection if its answer is whole, else close it."""
+        connection, response.connection = response.connection, None
+        if connection is None:
+            return
+        if response.complete and connection.free and len(self._idle) < _IDLE_LIMIT:
+            connection.resume()
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+
+async def _asked(connection: Connection, request: bytes) -> Response:
+    try:
+        return await connection.ask(request)
+    except asyncio.CancelledError:
+        connection.abort()
+        raise
 
 
 async def read_error(response: Response) -> bytes:

@@ -19,11 +19,11 @@ MAX_STEPS = 100
 _WORD = re.compile(r"[A-Za-z0-9_+. -]{1,40}")
 
 
-def _number(least: float, most: float, whole: bool = False) -> Reading:
+def number(least: float, most: float, whole: bool = False) -> Reading:
     def read(name: str, value: Any) -> Any:
         found = _parsed(value, whole)
         if found is None or not least <= found <= most:
-            _wrong(name, f"a{' whole' * whole} number from {least:g} to {most:g} is needed")
+            wrong(name, f"a{' whole' * whole} number from {least:g} to {most:g} is needed")
         return found
 
     return read
@@ -42,37 +42,37 @@ def _parsed(value: Any, whole: bool) -> float | None:
 
 def _word(name: str, value: Any) -> str:
     if not isinstance(value, str) or _WORD.fullmatch(value) is None:
-        _wrong(name, "a name is needed, like 'euler_a'")
+        wrong(name, "a name is needed, like 'euler_a'")
     return value
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        _wrong(name, "a text is needed")
+        wrong(name, "a text is needed")
     return value
 
 
-def _wrong(name: str, why: str) -> NoReturn:
+def wrong(name: str, why: str) -> NoReturn:
     raise Refusal(f"Invalid value for {name!r}: {why}.", param=name)
 
 
-_STEPS = ("sample_params.sample_steps", _number(1, MAX_STEPS, whole=True))
+_STEPS = ("sample_params.sample_steps", number(1, MAX_STEPS, whole=True))
 _SAMPLER = ("sample_params.sample_method", _word)
-_STRENGTH = ("strength", _number(0, 1))
+_STRENGTH = ("strength", number(0, 1))
 _TAKEN: Mapping[str, tuple[str, Reading]] = {
     "negative_prompt": ("negative_prompt", _text),
     "steps": _STEPS,
     "num_inference_steps": _STEPS,
     "sample_steps": _STEPS,
-    "cfg_scale": ("sample_params.guidance.txt_cfg", _number(0, 100)),
-    "guidance": ("sample_params.guidance.distilled_guidance", _number(0, 100)),
+    "cfg_scale": ("sample_params.guidance.txt_cfg", number(0, 100)),
+    "guidance": ("sample_params.guidance.distilled_guidance", number(0, 100)),
     "sampler": _SAMPLER,
     "sampler_name": _SAMPLER,
     "sample_method": _SAMPLER,
     "scheduler": ("sample_params.scheduler", _word),
-    "eta": ("sample_params.eta", _number(0, 10)),
-    "flow_shift": ("sample_params.flow_shift", _number(0, 100)),
-    "clip_skip": ("clip_skip", _number(-1, 12, whole=True)),
+    "eta": ("sample_params.eta", number(0, 10)),
+    "flow_shift": ("sample_params.flow_shift", number(0, 100)),
+    "clip_skip": ("clip_skip", number(-1, 12, whole=True)),
     "strength": _STRENGTH,
     "denoising_strength": _STRENGTH,
 }
@@ -103,7 +103,7 @@ def _one_of(field: str, name: str, names: Sequence[str]) -> str:
     not know, the server would take its default."""
     by_sound = {_bare(each): each for each in names}
     if (bare := _bare(name)) not in by_sound:
-        _wrong(field, f"there is no {name!r}; there are {', '.join(names)}")
+        wrong(field, f"there is no {name!r}; there are {', '.join(names)}")
     return by_sound[bare]
 
 

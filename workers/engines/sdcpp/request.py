@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
@@ -20,6 +20,7 @@ from schemas.multipart import FormError, Part
 from schemas.pictures import NoPicture
 from workers.engines.openai.refusal import Refusal
 from workers.engines.sdcpp import own_fields
+from workers.engines.sdcpp.own_fields import number, wrong
 
 MAX_PROMPT = 32_000
 """Characters, as OpenAI's limit for its own image models."""
@@ -131,21 +132,21 @@ def read_edit(body: bytes, content_type: str, limits: Limits) -> tuple[Drawing, 
 
 def _read(fields: Mapping[str, Any], limits: Limits) -> Drawing:
     width, height = _size(fields.get("size"), limits)
-    seed = _number(fields, "seed", -1, MAX_SEED, -1)
+    seed = _whole(fields, "seed", -1, MAX_SEED, -1)
     wanted = fields.get("response_format") or "b64_json"
     if wanted not in ("b64_json", "url"):
-        _wrong("response_format", "must be 'b64_json' or 'url'")
+        wrong("response_format", "must be 'b64_json' or 'url'")
     names = {"sample_method": limits.samplers, "scheduler": limits.schedulers}
     own = own_fields.read(fields, names)
     if "negative_prompt" in own:
         own["negative_prompt"] = strip_extra_args(own["negative_prompt"])
     return Drawing(
         prompt=_prompt(fields.get("prompt")),
-        n=_number(fields, "n", 1, limits.batch, 1),
+        n=_whole(fields, "n", 1, limits.batch, 1),
         width=width,
         height=height,
         format=_format(fields.get("output_format"), limits),
-        compression=_number(fields, "output_compression", 0, 100, 100),
+        compression=_whole(fields, "output_compression", 0, 100, 100),
         seed=secrets.randbelow(MAX_SEED) if seed < 0 else seed,
         own=own,
     )
@@ -155,12 +156,12 @@ def _prompt(found: Any) -> str:
     if found is None:
         raise Refusal("Missing required parameter: 'prompt'.", param="prompt")
     if not isinstance(found, str):
-        _wrong("prompt", "must be a string")
+        wrong("prompt", "must be a string")
     if len(found) > MAX_PROMPT:
-        _wrong("prompt", f"must not be longer than {MAX_PROMPT} characters")
+        wrong("prompt", f"must not be longer than {MAX_PROMPT} characters")
     prompt = strip_extra_args(found).strip()
     if not prompt:
-        _wrong("prompt", "must not be empty")
+        wrong("prompt", "must not be empty")
     return prompt
 
 
@@ -169,11 +170,11 @@ def _size(found: Any, limits: Limits) -> tuple[int, int]:
         return 0, 0
     match = _SIZE.fullmatch(found) if isinstance(found, str) else None
     if match is None:
-        _wrong("size", "must be 'auto' or WIDTHxHEIGHT, like '512x512'")
+        wrong("size", "must be 'auto' or WIDTHxHEIGHT, like '512x512'")
     width, height = int(match[1]), int(match[2])
     _within(width, height, limits, "Invalid value for 'size': {} must be {}.")
     if width % MULTIPLE or height % MULTIPLE:
-        _wrong("size", f"width and height must be multiples of {MULTIPLE}")
+        wrong("size", f"width and height must be multiples of {MULTIPLE}")
     return width, height
 
 
@@ -186,31 +187,21 @@ def _within(width: int, height: int, limits: Limits, message: str) -> None:
 def _format(found: Any, limits: Limits) -> str:
     name = found.lower() if isinstance(found, str) else found or "png"
     if name not in limits.formats:
-        _wrong("output_format", f"must be one of {', '.join(limits.formats)}")
+        wrong("output_format", f"must be one of {', '.join(limits.formats)}")
     return str(name)
 
 
-def _number(fields: Mapping[str, Any], name: str, least: int, most: int, default: int) -> int:
+def _whole(fields: Mapping[str, Any], name: str, least: int, most: int, default: int) -> int:
     found = fields.get(name)
-    if found is None:
-        return default
-    if not isinstance(found, int) or isinstance(found, bool) or not least <= found <= most:
-        _wrong(name, f"must be an integer from {least} to {most}")
-    return found
-
-
-def _wrong(param: str, why: str) -> NoReturn:
-    raise Refusal(f"Invalid value for {param!r}: {why}.", param=param)
+    return default if found is None else int(number(least, most, whole=True)(name, found))
 
 
 def _typed(part: Part) -> str | int:
-    """A form has only text: the numbers and flags in it are meant as such."""
+    """A form has only text: the flags in it are meant as such, and numbers that may be ignored."""
     text = part.content.decode("utf-8", "replace")
     if part.name == "stream":
         return text.lower() not in ("false", "0")
-    digits = text.removeprefix("-")
-    numeric = part.name in ("n", "seed", "output_compression", "partial_images")
-    return int(text) if numeric and digits.isascii() and digits.isdigit() else text
+    return int(text) if part.name == "partial_images" and text.isdecimal() else text
 
 
 def _seen(part: Part, name: str, channels: int) -> pictures.Picture:

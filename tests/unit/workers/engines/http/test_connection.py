@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from workers.engines.http import connection as links
-from workers.engines.http.connection import HIGH_WATER, LinkBroken, Links
+from workers.engines.base import EngineFault
+from workers.engines.http import connection, upstream
+from workers.engines.http.connection import HIGH_WATER
+from workers.engines.http.upstream import Upstream
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -53,12 +55,9 @@ async def head_of(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-async def get(client: Links, path: str = "/") -> tuple[int, bytes]:
-    response = await client.ask("GET", path, None, "")
-    try:
+async def get(client: Upstream, path: str = "/") -> tuple[int, bytes]:
+    async with client.call("GET", path) as response:
         return response.status, await response.read()
-    finally:
-        client.give_back(response)
 
 
 async def test_one_connection_serves_many_requests() -> None:
@@ -73,9 +72,9 @@ async def test_one_connection_serves_many_requests() -> None:
             writer.write(OK)
 
     async with serving(talk) as url:
-        client = Links(url + "/base", {"Authorization": "Bearer x"})
+        client = Upstream("e", url + "/base", "x")
         assert [await get(client, f"/{i}") for i in range(3)] == [(200, b"hello")] * 3
-        client.close()
+        await client.close()
     assert connections == 1
     assert asked[1].startswith(b"GET /base/1 HTTP/1.1\r\n")
     assert b"Authorization: Bearer x\r\n" in asked[1]
@@ -92,9 +91,9 @@ async def _greet() -> None:
         writer.write(OK)
 
     async with serving(talk) as url:
-        client = Links(url, {})
+        client = Upstream("e", url)
         assert await get(client) == (200, b"hello")
-        client.close()
+        await client.close()
 
 
 async def test_a_body_is_sent_with_its_length() -> None:
@@ -107,11 +106,10 @@ async def test_a_body_is_sent_with_its_length() -> None:
         writer.write(OK)
 
     async with serving(talk) as url:
-        client = Links(url, {})
-        response = await client.ask("POST", "/", b"x" * 3_000_000, "application/json")
-        assert await response.read() == b"hello"
-        client.give_back(response)
-        client.close()
+        client = Upstream("e", url)
+        async with client.call("POST", "/", b"x" * 3_000_000, "application/json") as response:
+            assert await response.read() == b"hello"
+        await client.close()
     assert got == [b"x" * 3_000_000]
 
 
@@ -136,9 +134,9 @@ async def test_every_way_to_frame_a_body(answer: bytes, body: bytes) -> None:
             await writer.drain()
 
     async with serving(talk) as url:
-        client = Links(url, {})
+        client = Upstream("e", url)
         assert (await get(client))[1] == body
-        client.close()
+        await client.close()
 
 
 @pytest.mark.parametrize(
@@ -157,10 +155,10 @@ async def test_an_answer_that_ends_early_or_is_no_http_is_a_fault(answer: bytes)
         writer.write(answer)
 
     async with serving(talk) as url:
-        client = Links(url, {})
-        with pytest.raises(LinkBroken):
+        client = Upstream("e", url)
+        with pytest.raises(EngineFault, match="broke the connection"):
             await get(client)
-        client.close()
+        await client.close()
 
 
 async def test_a_stale_connection_is_replaced_unseen() -> None:
@@ -179,10 +177,10 @@ async def test_a_stale_connection_is_replaced_unseen() -> None:
             await head_of(reader)
 
     async with serving(talk) as url:
-        client = Links(url, {})
+        client = Upstream("e", url)
         assert await get(client) == (200, b"hello")
         assert await get(client) == (200, b"hello")
-        client.close()
+        await client.close()
     assert closed.is_set()
     assert connections == 2
 
@@ -197,10 +195,9 @@ async def test_leaving_in_the_middle_closes_the_connection() -> None:
         left.set()
 
     async with serving(talk) as url:
-        client = Links(url, {})
-        response = await client.ask("GET", "/", None, "")
-        assert await response.readany() == b"ab"
-        client.give_back(response)
+        client = Upstream("e", url)
+        async with client.call("GET", "/") as response:
+            assert await response.readany() == b"ab"
         await asyncio.wait_for(left.wait(), 5)
 
 
@@ -214,8 +211,8 @@ async def test_leaving_before_the_head_closes_the_connection() -> None:
         left.set()
 
     async with serving(talk) as url:
-        client = Links(url, {})
-        task = asyncio.create_task(client.ask("GET", "/", None, ""))
+        client = Upstream("e", url)
+        task = asyncio.create_task(get(client))
         await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -236,33 +233,32 @@ async def test_a_slow_reader_holds_the_server_back() -> None:
         sent.set()
 
     async with serving(talk) as url:
-        client = Links(url, {})
-        response = await client.ask("GET", "/", None, "")
-        first = await response.readany()
-        assert not sent.is_set()
-        assert len(first) + len(await response.read()) == size
-        client.give_back(response)
-        client.close()
+        client = Upstream("e", url)
+        async with client.call("GET", "/") as response:
+            first = await response.readany()
+            assert not sent.is_set()
+            assert len(first) + len(await response.read()) == size
+        await client.close()
 
 
 async def test_nobody_there() -> None:
     async with serving(_never) as url:
         pass
-    with pytest.raises(ConnectionError):
-        await Links(url, {}).ask("GET", "/", None, "")
+    with pytest.raises(EngineFault, match="cannot be reached"):
+        await get(Upstream("e", url))
 
 
 async def test_no_header_can_be_smuggled_in() -> None:
     async with serving(_never) as url:
-        with pytest.raises(LinkBroken, match="control character"):
-            await Links(url, {}).ask("GET", "/a\r\nX: y", None, "")
+        with pytest.raises(EngineFault, match="control character"):
+            await get(Upstream("e", url), "/a\r\nX: y")
 
 
 async def test_a_server_that_does_not_accept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "CONNECT_TIMEOUT", 0.0)
+    monkeypatch.setattr(upstream, "CONNECT_TIMEOUT", 0.0)
     async with serving(_never) as url:
-        with pytest.raises(ConnectionError, match="no connection"):
-            await Links(url, {}).ask("GET", "/", None, "")
+        with pytest.raises(EngineFault, match="no connection"):
+            await get(Upstream("e", url))
 
 
 async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -270,7 +266,7 @@ async def _never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "MOST", 1000)
+    monkeypatch.setattr(connection, "MOST", 1000)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await head_of(reader)
@@ -280,10 +276,8 @@ async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
             await writer.drain()
 
     async with serving(talk) as url:
-        with pytest.raises(LinkBroken, match="more than 1000 bytes"):
-            await get(Links(url, {}))
-        links_ = Links(url, {})
-        response = await links_.ask("GET", "/", None, "")
-        with pytest.raises(LinkBroken, match="more than 1000 bytes"):
-            _ = [piece async for piece in response.pieces()]
-        links_.give_back(response)
+        with pytest.raises(EngineFault, match="more than 1000 bytes"):
+            await get(Upstream("e", url))
+        with pytest.raises(EngineFault, match="more than 1000 bytes"):
+            async with Upstream("e", url).call("GET", "/") as response:
+                _ = [piece async for piece in response.pieces()]
