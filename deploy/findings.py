@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploy.survey import Survey
-from schemas import nodes, topology
+from schemas import topology
+from schemas.frames import Role
+from schemas.jobs import VERSION
 from schemas.nodes import Card
 from schemas.settings import Engine
 from workers.process import program
@@ -121,10 +123,13 @@ def engines(cards: tuple[Card, ...]) -> Iterator[Finding]:
     if not cards:
         yield Finding("warn", "no worker is connected", "start one: headrace worker")
     for card in cards:
-        paid = card.role == nodes.FALLBACK
+        paid = card.role == Role.FALLBACK
         mend = "see that it runs there"
         if paid:
             mend = "see its url, key and models; the log of the fallback has what it said"
+        if card.protocol != VERSION:
+            why = f"the {card.role} on {card.node} speaks version {card.protocol} of the protocol"
+            yield Finding("warn", f"{why}: it gets no jobs", f"upgrade it: this is {VERSION}")
         for engine in card.engines:
             name = f"{'provider' if paid else 'engine'} {engine.name} on {card.node}"
             if engine.state == "ready":

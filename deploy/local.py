@@ -26,6 +26,7 @@ from deploy.screen import Screen
 from schemas import bus as buses
 from schemas import nodes, subjects
 from schemas.bus import Bus, Message
+from schemas.frames import Role
 from schemas.jobs import CodecError
 from schemas.nodes import Card, EngineState
 from schemas.settings import ENV_PREFIX
@@ -161,7 +162,7 @@ class Local:
             return
         if card.started < self._began or card.draining:
             return
-        if card.role == nodes.WORKER:
+        if card.role == Role.WORKER:
             self._card = card
         self._news.set()
         for engine in card.engines:
@@ -172,7 +173,7 @@ class Local:
         self._engines[card.holder, engine.name] = engine.state
         if engine.state == before or self._stop.is_set():
             return
-        paid = card.role == nodes.FALLBACK
+        paid = card.role == Role.FALLBACK
         name = f"the provider {engine.name}" if paid else f"the engine {engine.name} on {card.node}"
         if engine.state == "failed":
             self._screen.warn(f"{name} is not ready: {engine.reason}")

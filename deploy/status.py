@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.survey import Queue, Survey, Surveyor, connected
-from schemas import nodes, subjects
+from schemas import subjects
 from schemas.bus import BusError
+from schemas.frames import Role
 from schemas.nodes import Card
 from schemas.settings import Nats
 
@@ -76,8 +77,8 @@ def _json(survey: Survey) -> str:
 
 def render(survey: Survey) -> RenderableType:
     parts: list[RenderableType] = [_head(survey)]
-    workers = tuple(card for card in survey.cards if card.role != nodes.FALLBACK)
-    fallbacks = tuple(card for card in survey.cards if card.role == nodes.FALLBACK)
+    workers = tuple(card for card in survey.cards if card.role != Role.FALLBACK)
+    fallbacks = tuple(card for card in survey.cards if card.role == Role.FALLBACK)
     if workers:
         parts += [_nodes("Workers", workers), _engines("Engines", workers)]
     else:
@@ -156,7 +157,7 @@ _MODEL_COLUMNS = (
 
 
 def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
-    workers = [card for card in survey.cards if card.role != nodes.FALLBACK]
+    workers = [card for card in survey.cards if card.role != Role.FALLBACK]
     served = {model.id for card in workers for model in card.models}
     empty = [
         Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, served=False)
@@ -168,7 +169,7 @@ def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
 
 def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:
     paid = queue.lane == subjects.CLOUD
-    holders = [card for card in survey.cards if (card.role == nodes.FALLBACK) == paid]
+    holders = [card for card in survey.cards if (card.role == Role.FALLBACK) == paid]
     cards = [card for card in holders if any(m.id == queue.model for m in card.models)]
     names = {(c.holder, m.engine) for c in cards for m in c.models if m.id == queue.model}
     engines = [e for c in cards for e in c.engines if (c.holder, e.name) in names]

@@ -159,7 +159,7 @@ class CloudEngine:
         def worst(provider: str, model: str) -> int | str:
             return self._worst(attempt, provider, model)
 
-        limit, jobs = micro(attempt.route.max_price), len(attempt.job.together)
+        limit, jobs = micro(attempt.route.max_price), attempt.job.together
         chosen = choose(attempt.route, worst, limit, jobs)
         if not chosen.choices:
             why = f"no provider can take this request: {chosen.why}"

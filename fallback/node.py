@@ -20,6 +20,7 @@ from fallback.providers import make
 from schemas import bus as buses
 from schemas import nodes, subjects
 from schemas.bus import BusError, Message
+from schemas.frames import Role
 from schemas.jobs import CodecError
 from schemas.settings import Nats, Settings, SettingsError
 from workers.engines.base import EngineFault
@@ -34,7 +35,7 @@ DEAD_AFTER = 10.0
 class Fallback(Member):
     """Raises SettingsError for a model in a route that has no price."""
 
-    role: ClassVar[str] = nodes.FALLBACK
+    role: ClassVar[Role] = Role.FALLBACK
     inbox: ClassVar[str] = subjects.INBOX_FALLBACK
 
     def __init__(self, config: Settings) -> None:
@@ -55,9 +56,6 @@ class Fallback(Member):
 
     def _names(self) -> str:
         return ",".join(provider.name for provider, _ in self._providers)
-
-    def _claims_as(self) -> str:
-        return ""
 
     def _metrics(self) -> tuple[str, int]:
         return self._config.fallback.metrics_host, self._config.fallback.metrics_port
@@ -97,7 +95,7 @@ class Fallback(Member):
         except CodecError as fault:
             log.warning("fallback.undecodable_card", error=str(fault))
             return
-        if card.role == nodes.FALLBACK:
+        if card.role == Role.FALLBACK:
             self._heard[card.holder] = time.monotonic()
 
     def _alive(self, holder: str) -> bool:

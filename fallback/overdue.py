@@ -20,7 +20,8 @@ from schemas import jobs, subjects
 from schemas.bus import Bus, Message, Subscription
 from schemas.jetstream.pulls import Pulls, hand_back
 from schemas.jetstream.words import ACK
-from schemas.jobs import CodecError
+from schemas.jobs import VERSION, CodecError, OtherVersion
+from schemas.strangers import Strangers
 
 log = structlog.get_logger("overdue")
 
@@ -31,7 +32,8 @@ FRESH = 1.5
 """Seconds for which a call that found no free slot is remembered; an ingress calls each second."""
 _KNOWN = 10_000
 T = TypeVar("T")
-_QUEUE = "fallback"
+_QUEUE = f"fallback{VERSION}"
+"""Fallbacks of another version have no use for a call: they cannot read the job."""
 
 
 class OverduePuller:
@@ -49,6 +51,7 @@ class OverduePuller:
         self._routes = routes
         self._free = free
         self._on_job = on_job
+        self._strangers = Strangers(log, "overdue.refused")
         self._queues = {model: _Queue(bus, model, self._hear) for model in routes.models()}
         self._calls: Subscription | None = None
         self._called: OrderedDict[str, float] = OrderedDict()
@@ -101,14 +104,8 @@ class OverduePuller:
 
     def _hear(self, queue: _Queue, message: Message) -> None:
         """Take what is due; hold aside what is not, and look behind it."""
-        try:
-            job = jobs.unpack(message.data)
-        except CodecError as fault:
-            log.error("overdue.undecodable", error=str(fault))
-            hand_back(self._bus, message.reply)  # a newer worker may know what it is
-            queue.settle()
-            return
-        if self._free() > 0 and self._is_due(job):
+        job = self._read(message)
+        if job is not None and self._free() > 0 and self._is_due(job):
             queue.settle()
             self._on_job(self, message)
             return
@@ -116,6 +113,16 @@ class OverduePuller:
         if self._free() > 0 and len(queue.aside) < LOOK:
             queue.pulls.ask()
         queue.settle()
+
+    def _read(self, message: Message) -> jobs.Job | None:
+        """None for what is no job, or none of this version: others may know what it is."""
+        try:
+            return jobs.unpack(message.data)
+        except OtherVersion as fault:
+            self._strangers.refused(message.subject, fault)
+        except CodecError as fault:
+            log.error("overdue.undecodable", error=str(fault))
+        return None
 
     def _is_due(self, job: jobs.Job) -> bool:
         route = self._routes.of(job)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from schemas import settings, subjects
-from schemas.jobs import LOCAL, Job
+from schemas.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class CloudRoutes:
 
     def of(self, job: Job) -> settings.Route | None:
         """The route by which the job may leave the house; None if it may not."""
-        return None if LOCAL in job.tags else self._named.get(job.asked)
+        return None if job.local else self._named.get(job.asked)
 
     def all(self) -> list[settings.Route]:
         return list(self._named.values())

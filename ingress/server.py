@@ -80,7 +80,7 @@ class Ingress:
             )
         )
         serving = asyncio.create_task(server.serve(listeners))
-        counting = asyncio.create_task(context.dispatch.tally.run())
+        counting = asyncio.create_task(context.dispatch.usage.run())
         stopped = asyncio.create_task(self._stop.wait())
         closed = asyncio.create_task(bus.closed.wait())
         await asyncio.wait({serving, stopped, closed}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,7 +91,7 @@ class Ingress:
         await context.schema_checker.close()
         await context.media.close()
         counting.cancel()
-        await context.dispatch.tally.flush()
+        await context.dispatch.usage.flush()
         self._watch.close()
         for task in (stopped, closed):
             task.cancel()

@@ -9,15 +9,23 @@ still says. `seq` counts the frames of an attempt from 0; a hole makes the ingre
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
 import msgpack
 
 from schemas import jobs
-from schemas.jobs import CodecError, is_pair, unpack_fields
+from schemas.jobs import CodecError, check_version, unpack_fields
 
 VERSION = jobs.VERSION
+
+
+class Role(StrEnum):
+    """What a process is that holds jobs."""
+
+    WORKER = "worker"
+    FALLBACK = "fallback"
+    """Its engines are providers, and nothing of ours."""
 
 
 class Kind(IntEnum):
@@ -31,11 +39,13 @@ class Kind(IntEnum):
     """What the answer's head or the books should say besides: pairs of texts."""
 
 
+_CLAIM = int(Kind.CLAIM)
 _START = int(Kind.START)
 _DATA = int(Kind.DATA)
 _NOTE = int(Kind.NOTE)
+_ROLES = {role.value: role for role in Role}
 _SHAPES: dict[int, tuple[type, ...]] = {
-    Kind.CLAIM: (str, str, str, str),
+    Kind.CLAIM: (str, str, str, str, str, int),
     Kind.START: (int, str),
     Kind.END: (int, int, int, int),
     Kind.FAIL: (str, str, bool),
@@ -58,13 +68,29 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request to hold the job; `ack` is the broker's ack subject of this delivery. `node` is ""
-    for a fallback: its engine is no machine of ours."""
+    """A request to hold the job. `ack`: the broker's ack subject of this delivery. `edition`: that
+    of the job as it was delivered, since a job may be published more than once."""
 
+    role: Role
     holder: str
     node: str
     engine: str
     ack: str
+    edition: int
+
+    @classmethod
+    def of(cls, body: tuple[Any, ...]) -> Claim:
+        """The body of a frame of that kind."""
+        return cls(_ROLES[body[0]], *body[1:])
+
+    @property
+    def body(self) -> tuple[str, str, str, str, str, int]:
+        return self.role.value, self.holder, self.node, self.engine, self.ack, self.edition
+
+    @property
+    def by_provider(self) -> bool:
+        """Whether a provider would do the job, and be paid for it."""
+        return self.role is Role.FALLBACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +163,8 @@ def _many(data: bytes) -> list[Frame]:
 def _frame(fields: Any) -> Frame:
     """Whoever gets a frame may rely on the types of all that is in it."""
     if not isinstance(fields, tuple) or len(fields) != 6 or fields[0] != VERSION:
-        raise CodecError("not a frame of protocol version 1")
+        check_version(fields, "frame")
+        raise CodecError("not a frame: it has other fields")
     _, kind, attempt, nonce, seq, body = fields
     if not (type(kind) is type(attempt) is type(nonce) is type(seq) is int):
         raise CodecError("not a frame: a number is none")
@@ -145,10 +172,12 @@ def _frame(fields: Any) -> Frame:
         fits = isinstance(body, bytes)
     elif (shape := _SHAPES.get(kind)) is not None:
         fits = isinstance(body, tuple) and tuple(map(type, body)) == shape
-        if kind == _START and fits:
+        if fits and kind == _START:
             fits = 200 <= body[0] <= 599
+        elif fits and kind == _CLAIM:
+            fits = body[0] in _ROLES
     elif kind == _NOTE:
-        fits = isinstance(body, tuple) and all(map(is_pair, body))
+        fits = isinstance(body, tuple) and all(map(_is_pair, body))
     else:
         fits = True
     if not fits:
@@ -156,46 +185,44 @@ def _frame(fields: Any) -> Frame:
     return Frame._make(fields[1:])
 
 
+def _is_pair(pair: Any) -> bool:
+    """Whether it is two texts."""
+    return isinstance(pair, tuple) and tuple(map(type, pair)) == (str, str)
+
+
 class Op(IntEnum):
     """What an ingress says to a holder."""
 
     GO = 0
-    RESUME = 1
-    """argument: the text that the client already has."""
-    DROP = 2
+    """The claim is granted."""
+    DROP = 1
     """Someone else holds the job: stop, and send no ack, nak or in_progress."""
-    GONE = 3
-    """Nobody waits for the answer any more: +TERM."""
-    CANCEL = 4
-    RESEND = 5
-    """argument: the first seq that is missing."""
-    LEAVE = 6
+    GONE = 2
+    """Nobody waits for this delivery's answer any more: +TERM."""
+    CANCEL = 3
+    """The client left: stop the engine, +TERM."""
+    RESEND = 4
+    """Send the frames again from `Control.first` on."""
+    LEAVE = 5
     """To a fallback: the job is not to leave the house, or not yet. -NAK."""
 
 
-_ARGUMENTS: dict[int, type | tuple[type, ...]] = {
-    Op.RESUME: str,
-    Op.GONE: (str, type(None)),
-    Op.RESEND: int,
-}
-
-
 class Control(NamedTuple):
+    """`first`: the first seq that is missing, for RESEND."""
+
     op: int
     job: str
     nonce: int
-    argument: Any
+    first: int
 
 
-def pack_control(op: Op, job: str, nonce: int, argument: Any = None) -> bytes:
-    return msgpack.packb((VERSION, int(op), job, nonce, argument))  # type: ignore[no-any-return]
+def pack_control(op: Op, job: str, nonce: int, first: int = 0) -> bytes:
+    return msgpack.packb((VERSION, int(op), job, nonce, first))  # type: ignore[no-any-return]
 
 
 def unpack_control(data: bytes) -> Control:
     """Raises CodecError for anything but a control message of this version."""
-    op, job, nonce, argument = unpack_fields(data, 5, "control message")[1:]
-    if not (type(op) is type(nonce) is int and isinstance(job, str)):
+    control = Control(*unpack_fields(data, 5, "control message")[1:])
+    if tuple(map(type, control)) != (int, str, int, int):
         raise CodecError("not a control message: a field has the wrong type")
-    if not isinstance(argument, _ARGUMENTS.get(op, object)):
-        raise CodecError(f"not a control message: the argument does not fit operation {op}")
-    return Control(op, job, nonce, argument)
+    return control

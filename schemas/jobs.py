@@ -1,57 +1,66 @@
-"""The job as it travels: a msgpack array whose last field is the request body, untouched."""
+"""The job as it travels: a msgpack array of the protocol's version and the fields of `Job`.
+
+The body is the request's, untouched. A field more, or one that means something else, is a new
+version, and no version reads another's (docs/wire.md). What readers may do without, a trace context
+say, belongs into NATS headers, which all pass over that do not know them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgpack
 
-VERSION = 1
+VERSION = 2
+"""Of jobs, frames and control messages."""
 MAX_BODY = 2**31
 """Bytes of a body: twice the most that an ingress can be told to take."""
-ASKED = "asked"
-"""The tag with the model's name as the client said it, where that is not the model's own."""
-LENIENT = ("lenient", "true")
-"""The tag of a client that takes an answer without the fields that are passed over."""
-LOCAL = ("reach", "local")
-"""The tag of a job that no provider may see, though others of its model may go to one."""
-AGAIN = ("again", "true")
-"""The tag of a job that was published before: somebody may hold it already."""
-TOGETHER = "together"
-"""The tag of one of several jobs of one request: see `together`."""
-BEGUN = "begun"
-"""The tag of a job whose answer is to go on from a text: see `begun`."""
+MOST_TOGETHER = 256
+"""Jobs of one request: their ids differ in the last two hex digits."""
 
 
 class CodecError(ValueError):
     """The bytes are no message of this protocol version."""
 
 
-def begun(tokens: int, text: str) -> tuple[str, str]:
-    """The tag of a job whose client has `text` already, and must get the rest of it alone."""
-    return BEGUN, f"{tokens}:{text}"
+class OtherVersion(CodecError):
+    """They may be one of another version."""
+
+    def __init__(self, what: str, version: int) -> None:
+        super().__init__(
+            f"a {what} of protocol version {version}, and this process speaks {VERSION}: "
+            "run one release of Headrace everywhere"
+        )
+        self.version = version
 
 
-def together(group: str, number: int, count: int) -> tuple[str, tuple[str, str]]:
-    """(id, tag) of a request's job of this `number`; `group`: 120 random bits as hex digits."""
-    return f"{group}{number:02x}", (TOGETHER, str(count))
+class Begun(NamedTuple):
+    """What a client has of an answer that is to be continued."""
+
+    tokens: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One inference request as published to the stream.
 
-    `id`: 128 random bits as 32 hex digits. Times are milliseconds of the Unix epoch: `arrived`,
-    `claim_by` (someone must have taken it), `first_by` (first byte), `total_by` (last byte).
-    `body` is empty when `body_size` > 0: then the holder fetches it from the ingress in pieces.
-    `tags` carries what later versions add (a trace context, say) without a new layout.
+    `id`: 128 random bits as 32 hex digits. `asked`: the model's name as the client said it. Times
+    are milliseconds of the Unix epoch: `arrived`, `claim_by` (someone must have taken it),
+    `first_by` (first byte), `total_by` (last byte). `body` is empty when `body_size` > 0: then the
+    holder fetches it from the ingress in pieces. `edition`: how often it was published before; a
+    copy for providers beside a worker is one, too. `lenient`: the client takes an answer without
+    the fields that are passed over. `local`: no provider may see it. `together`: the number of jobs
+    that its request has. `begun`: the answer is to go on from there, and has the rest alone.
     """
 
     id: str
     ingress: str
     lane: str
     model: str
+    asked: str
     endpoint: str
     arrived: int
     claim_by: int
@@ -63,68 +72,40 @@ class Job:
     content_type: str
     body: bytes
     body_size: int = 0
-    tags: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def asked(self) -> str:
-        """The name that the answer gives the model: the one the client used."""
-        for name, value in self.tags:
-            if name == ASKED:
-                return value
-        return self.model
+    edition: int = 0
+    lenient: bool = False
+    local: bool = False
+    together: int = 1
+    begun: Begun | None = None
 
     @property
     def again(self) -> bool:
         """Whether somebody may hold it already, although it is delivered for the first time."""
-        return AGAIN in self.tags
+        return self.edition > 0
 
     @property
-    def together(self) -> tuple[str, ...]:
-        """The ids of all jobs of its request, its own among them."""
-        for name, value in self.tags:
-            if name == TOGETHER:
-                group = self.id[:-2]
-                return tuple(f"{group}{number:02x}" for number in range(int(value)))
-        return (self.id,)
-
-    @property
-    def begun(self) -> tuple[int, str] | None:
-        """(tokens, text) that the client has of the answer; None: it has nothing."""
-        for name, value in self.tags:
-            if name == BEGUN:
-                tokens, _, text = value.partition(":")
-                return int(tokens), text
-        return None
+    def ids(self) -> tuple[str, ...]:
+        """Of all jobs of its request, its own among them."""
+        if self.together == 1:
+            return (self.id,)
+        return tuple(one_of(self.id[:-2], number) for number in range(self.together))
 
     def pack(self) -> bytes:
-        return msgpack.packb(  # type: ignore[no-any-return]
-            (
-                VERSION,
-                self.id,
-                self.ingress,
-                self.lane,
-                self.model,
-                self.endpoint,
-                self.arrived,
-                self.claim_by,
-                self.first_by,
-                self.total_by,
-                self.stream,
-                self.account,
-                self.key,
-                self.content_type,
-                self.body,
-                self.body_size,
-                self.tags,
-            )
-        )
+        return msgpack.packb((VERSION, *_fields(self)))  # type: ignore[no-any-return]
 
 
+_fields = attrgetter(*Job.__dataclass_fields__)
 _TYPES = (
-    *(str,) * 5,
+    *(str,) * 6,
     *(int,) * 4,
-    *(bool, str, str, str, bytes, int, tuple),
+    *(bool, str, str, str, bytes, int, int, bool, bool, int),
 )
+"""Of all fields but the last."""
+
+
+def one_of(group: str, number: int) -> str:
+    """The id of a request's job of this `number`. `group`: 120 random bits as hex digits."""
+    return f"{group}{number:02x}"
 
 
 def unpack_fields(data: bytes, count: int, what: str) -> tuple[Any, ...]:
@@ -133,22 +114,37 @@ def unpack_fields(data: bytes, count: int, what: str) -> tuple[Any, ...]:
         fields: Any = msgpack.unpackb(data, use_list=False)
     except (ValueError, msgpack.UnpackException) as fault:
         raise CodecError(f"not a {what}: {fault}") from None
-    if not isinstance(fields, tuple) or len(fields) != count or fields[0] != VERSION:
-        raise CodecError(f"not a {what} of protocol version {VERSION}")
-    return fields
+    check_version(fields, what)
+    if len(fields) != count:
+        raise CodecError(f"not a {what}: it has {len(fields)} fields and not {count}")
+    return fields  # type: ignore[no-any-return]
+
+
+def check_version(fields: Any, what: str) -> None:
+    """Raises CodecError for anything but an array that begins with the version."""
+    if not isinstance(fields, tuple) or not fields or type(fields[0]) is not int:
+        raise CodecError(f"not a {what}")
+    if fields[0] != VERSION:
+        raise OtherVersion(what, fields[0])
 
 
 def unpack(data: bytes) -> Job:
     """Raises CodecError for anything but a job of this version."""
-    fields = unpack_fields(data, 17, "job")
-    if tuple(map(type, fields[1:])) != _TYPES or not all(map(is_pair, fields[-1])):
+    fields = unpack_fields(data, 1 + len(Job.__dataclass_fields__), "job")
+    if tuple(map(type, fields[1:-1])) != _TYPES:
         raise CodecError("not a job: a field has the wrong type")
-    job = Job(*fields[1:])
+    values = [*fields[1:-1], _begun(fields[-1])]
+    job = Job(*values)
     if not 0 <= job.body_size <= MAX_BODY:
         raise CodecError(f"not a job: its body cannot have {job.body_size} bytes")
+    if job.edition < 0 or not 1 <= job.together <= MOST_TOGETHER:
+        raise CodecError("not a job: a number is out of bounds")
     return job
 
 
-def is_pair(pair: Any) -> bool:
-    """Whether it is two texts."""
-    return isinstance(pair, tuple) and tuple(map(type, pair)) == (str, str)
+def _begun(field: Any) -> Begun | None:
+    if field is None:
+        return None
+    if not isinstance(field, tuple) or tuple(map(type, field)) != (int, str):
+        raise CodecError("not a job: what was begun is no number and text")
+    return Begun(*field)

@@ -13,13 +13,11 @@ from typing import Any, TypeVar
 import orjson
 
 from schemas.api.endpoints import VERSION
+from schemas.frames import Role
+from schemas.jobs import VERSION as PROTOCOL
 from schemas.jobs import CodecError
 
 T = TypeVar("T")
-
-WORKER = "worker"
-FALLBACK = "fallback"
-"""`Card.role`: the engines of a fallback are providers, and nothing of ours."""
 
 NOTHING: tuple[Any, ...] = (False, "", 0, [], {})
 """Values with which most fields ask for nothing; so does null in all of them."""
@@ -112,7 +110,8 @@ class EngineState:
 class Card:
     """`server`, `client`: the broker's id of itself and of this connection, as its disconnect event
     names them. `models` lists only what can be served now: an engine that is away is left out. A
-    fallback's are those that providers have."""
+    fallback's are those that providers have. `role`: one of `Role`, or a newer one. `protocol`: the
+    version of the jobs and frames that it reads and sends."""
 
     holder: str
     node: str
@@ -124,12 +123,14 @@ class Card:
     models: tuple[ServedModel, ...] = ()
     jobs: int = 0
     started: int = field(default=0)
-    role: str = WORKER
+    role: str = Role.WORKER
+    protocol: int = PROTOCOL
 
     def pack(self) -> bytes:
         """What is said of fields is mostly the same for all models of an engine, and longer than
         all the rest: it stands once beside them, under `fields`, and each model has its number
-        there."""
+        there. The models are under `serves`, and `models` is empty: readers of version 1 know whose
+        card it is, and count on nothing of it."""
         models, told = [], list[tuple[Any, ...]]()
         for model in self.models:
             about = model.ignores, model.knows
@@ -139,7 +140,7 @@ class Card:
             models.append({**plain, "fields": told.index(about)})
         said = {name: getattr(self, name) for name in Card.__dataclass_fields__}
         fields = [{"ignores": list(map(_said, each)), "knows": knows} for each, knows in told]
-        return orjson.dumps({**said, "models": models, "fields": fields})
+        return orjson.dumps({**said, "models": [], "serves": models, "fields": fields})
 
 
 def unpack(data: bytes) -> Card:
@@ -149,9 +150,11 @@ def unpack(data: bytes) -> Card:
         raw = orjson.loads(data)
         engines = tuple(_made(EngineState, each) for each in raw["engines"])
         told = _about(orjson.dumps(raw["fields"]))
-        each_told = ({**each, **told[each["fields"]]} for each in raw["models"])
+        protocol = raw.get("protocol", 1)
+        served = raw["models"] if protocol == 1 else raw["serves"]
+        each_told = ({**each, **told[each["fields"]]} for each in served)
         models = tuple(_made(ServedModel, each) for each in each_told)
-        return _made(Card, {**raw, "engines": engines, "models": models})
+        return _made(Card, {**raw, "engines": engines, "models": models, "protocol": protocol})
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as fault:
         raise CodecError(f"not a card: {fault}") from None
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from schemas.jobs import VERSION
+
 JOBS_STREAM = "JOBS"
 DEAD_STREAM = "DEAD"
 USAGE_STREAM = "USAGE"
@@ -71,13 +73,16 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 
 def jobs(model: str, lane: str) -> str:
-    return f"jobs.{encode(model)}.{lane}"
+    """Each version of the protocol has lanes, and so consumers, of its own: workers of version 1
+    remove what they cannot read from the stream, so they must not be given it."""
+    return f"jobs.{encode(model)}.{lane}{VERSION}"
 
 
 def parse_jobs(subject: str) -> tuple[str, str]:
-    """(model, lane) of a job's subject."""
+    """(model, lane) of a job's subject; of another version the lane says so."""
     _, token, lane = subject.split(".")
-    return decode(token), lane
+    ours = lane.removesuffix(str(VERSION))
+    return decode(token), ours if ours != lane else f"{lane} of another version"
 
 
 def consumer(model: str, lane: str) -> str:
@@ -86,23 +91,23 @@ def consumer(model: str, lane: str) -> str:
     if len(token) > _NAME_LIMIT:
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
         token = f"{token[: _NAME_LIMIT - 18]}=x{digest}"  # no token has a lower-case letter after =
-    return f"{token}-{lane}"
+    return f"{token}-{lane}{VERSION}"
 
 
 def frames(ingress: str, job: str) -> str:
     return f"r.{ingress}.{job}"
 
 
-def answer(ingress: str, job: str, edition: str) -> str:
+def answer(ingress: str, job: str, edition: int) -> str:
     """Where the broker says what became of one publish of a job: a job is published more than once
     when it is hedged, moved or lost. One subscription to `frames` of all jobs hears it, too."""
     return f"r.{ingress}.{job}-{edition}"
 
 
-def answered(subject: str) -> tuple[str, str]:
-    """(job, edition) of an `answer` subject; the edition is empty for any other."""
+def answered(subject: str) -> tuple[str, int]:
+    """(job, edition) of an `answer` subject. Raises ValueError for any other."""
     job, _, edition = job_of(subject).partition("-")
-    return job, edition
+    return job, int(edition)
 
 
 def body(ingress: str, job: str) -> str:
@@ -174,11 +179,6 @@ def is_ack(subject: str) -> bool:
 def is_inbox(subject: str) -> bool:
     """Whether it is an inbox of one who holds jobs."""
     return subject.startswith((f"{INBOX_WORKER}.", f"{INBOX_FALLBACK}."))
-
-
-def lane_of(ack: str) -> str:
-    """The lane that a delivery came from: the end of its consumer's name."""
-    return _delivery(ack)[1].rpartition("-")[2]
 
 
 def credits(account: str) -> str:

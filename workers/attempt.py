@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas import frames, metrics, subjects
 from schemas.bus import Bus, BusError
-from schemas.frames import End, Kind
+from schemas.frames import Claim, End, Kind, Role
 from schemas.jetstream.words import NAK, TERM
 from schemas.jobs import Job
 
@@ -92,9 +92,9 @@ class Attempt:
         self._seq = 0
         self._ready: list[bytes] = []
 
-    def claim(self, holder: str, node: str, engine: str) -> None:
-        body = (holder, node, engine, self.ack)
-        self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, body)
+    def claim(self, role: Role, holder: str, node: str, engine: str) -> None:
+        claim = Claim(role, holder, node, engine, self.ack, self.job.edition)
+        self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, claim.body)
         self.repeat_claim()
 
     def repeat_claim(self) -> None:

@@ -15,8 +15,9 @@ import structlog
 from prometheus_client import start_http_server
 
 from schemas import bus as buses
-from schemas import nodes, settings, subjects
+from schemas import settings, subjects
 from schemas.bus import BusError
+from schemas.frames import Role
 from schemas.nodes import Card, EngineState, ServedModel
 from workers.runner import TICK, Runner
 
@@ -49,7 +50,7 @@ class Slots(Protocol):
 class Member:
     """Everything of one process. `run` returns once it has drained."""
 
-    role: ClassVar[str] = nodes.WORKER
+    role: ClassVar[Role] = Role.WORKER
     inbox: ClassVar[str] = subjects.INBOX_WORKER
 
     def __init__(self, config: settings.Settings) -> None:
@@ -68,10 +69,6 @@ class Member:
     def _names(self) -> str:
         """Of its engines, for people."""
         raise NotImplementedError
-
-    def _claims_as(self) -> str:
-        """The node that its claims name."""
-        return self._node
 
     def _metrics(self) -> tuple[str, int]:
         return self._config.worker.metrics_host, self._config.worker.metrics_port
@@ -97,7 +94,7 @@ class Member:
         for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
             loop.add_signal_handler(number, self.stop)
         self._serve_metrics()
-        self._runner = Runner(self._bus, self._holder, self._claims_as(), self._config)
+        self._runner = Runner(self._bus, self.role, self._holder, self._node, self._config)
         await self._runner.open()
         await self._announce(names)
         await self._open_slots()

@@ -11,10 +11,12 @@ import structlog
 
 from schemas import frames, jobs, metrics, subjects
 from schemas.bus import Bus, BusError, Message
-from schemas.frames import Control, End, Op
+from schemas.frames import Control, End, Op, Role
+from schemas.jetstream.pulls import hand_back
 from schemas.jetstream.words import ACK, IN_PROGRESS, NAK, TERM
-from schemas.jobs import CodecError, Job
+from schemas.jobs import CodecError, Job, OtherVersion
 from schemas.settings import Settings
+from schemas.strangers import Strangers
 from workers.attempt import Attempt, Reason, Withdrawn
 from workers.body import fetch
 from workers.engines.base import EngineFault
@@ -30,6 +32,8 @@ LEASE_SHARE = 0.8
 """Part of ack_wait for which a worker trusts its lease without having prolonged it."""
 QUIET = 2.0
 """Seconds without progress after which the engine is asked whether it still turns."""
+LATER = 5.0
+"""Seconds until a job that this process cannot read is offered again."""
 _KEEP = 5.0
 """Seconds that a finished attempt can still be asked for frames that were lost."""
 _KEEP_BYTES = 16 * 2**20
@@ -47,7 +51,7 @@ class Runnable(Protocol):
         """Whether it still turns; asked while jobs are silent. Raises EngineFault."""
 
 
-class Desk(Protocol):
+class Slots(Protocol):
     """The engine's side of a job: its slots, and what becomes of the engine after a fault."""
 
     @property
@@ -71,28 +75,36 @@ class Source(Protocol):
 class Runner:
     """All attempts of this process, by job id, and the control messages for them."""
 
-    def __init__(self, bus: Bus, holder: str, node: str, config: Settings) -> None:
+    def __init__(self, bus: Bus, role: Role, holder: str, node: str, config: Settings) -> None:
         self._bus = bus
+        self._role = role
         self._holder = holder
         self._node = node
         self._ring = config.worker.ring
         self._stall = config.worker.stall
         self._lease = config.jobs.ack_wait * LEASE_SHARE
-        self.running: dict[str, tuple[Attempt, Desk]] = {}
+        self.running: dict[str, tuple[Attempt, Slots]] = {}
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
         self._kept = 0
         self._probing: dict[Runnable, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers = Strangers(log, "runner.refused")
         self.idle = asyncio.Event()
         self.idle.set()
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.control(self._holder), self._control)
 
-    def take(self, desk: Desk, source: Source, message: Message) -> None:
+    def take(self, slots: Slots, source: Source, message: Message) -> None:
         """Start on a delivered job; its slot is taken from now on."""
         try:
             job = jobs.unpack(message.data)
             attempt = Attempt(self._bus, job, message.reply, self._ring)
+        except OtherVersion as fault:
+            self._strangers.refused(message.subject, fault)
+            hand_back(self._bus, message.reply, LATER)  # there may be others who can read it
+            source.fill()
+            return
         except (CodecError, ValueError, IndexError) as fault:
             log.error("runner.undecodable", error=str(fault))
             self._bus.post(message.reply, TERM)
@@ -101,16 +113,22 @@ class Runner:
         if job.id in self.running:  # redelivered to the very worker that still runs it
             source.fill()
             return
-        desk.take()
-        self.running[job.id] = attempt, desk
+        slots.take()
+        self.running[job.id] = attempt, slots
         self.idle.clear()
-        attempt.task = asyncio.create_task(self._run(desk, source, attempt))
+        task = asyncio.create_task(self._run(slots, source, attempt))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, desk: Desk, source: Source, attempt: Attempt) -> None:
+    async def _run(self, slots: Slots, source: Source, attempt: Attempt) -> None:
         verdict, outcome = b"", "interrupted"
+        # One that is stopped before its task began must not be cancelled: it would never end.
+        attempt.task = asyncio.current_task()
         try:
             try:
-                await self._perform(desk.engine, attempt)
+                if attempt.stopped is not None:
+                    raise attempt.stopped
+                await self._perform(slots.engine, attempt)
             except asyncio.CancelledError:
                 if attempt.stopped is None:
                     raise
@@ -121,7 +139,7 @@ class Runner:
             attempt.fail(fault.code, fault.message, fault.retryable)
             verdict = self._leased(attempt, NAK if fault.retryable else TERM)
             outcome = fault.code
-            desk.suspect(fault)
+            slots.suspect(fault)
         except Withdrawn as why:
             verdict, outcome = why.reason.verdict, why.reason.told
             attempt.fail("client_gone", outcome, verdict != TERM)
@@ -131,7 +149,7 @@ class Runner:
             attempt.fail("internal_error", "A fault of the worker; its log has it.", False)
             verdict, outcome = self._leased(attempt, TERM), "internal_error"
         finally:
-            self._finish(desk, source, attempt, verdict, outcome)
+            self._finish(slots, source, attempt, verdict, outcome)
 
     def _leased(self, attempt: Attempt, verdict: bytes) -> bytes:
         """`verdict`, or none once the lease may be another's: the broker would take a stale one,
@@ -145,7 +163,7 @@ class Runner:
         wrong."""
         job = attempt.job
         late = time.time() * 1000 > job.total_by
-        attempt.claim(self._holder, self._node, engine.name)
+        attempt.claim(self._role, self._holder, self._node, engine.name)
         if attempt.number > 1 or job.body_size or job.again or late:
             await attempt.permitted
         log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
@@ -156,14 +174,14 @@ class Runner:
             await attempt.permitted
 
     def _finish(
-        self, desk: Desk, source: Source, attempt: Attempt, verdict: bytes, outcome: str
+        self, slots: Slots, source: Source, attempt: Attempt, verdict: bytes, outcome: str
     ) -> None:
         """Free the slot and tell the broker; after the terminal frame, whatever happened."""
         job = attempt.job
         del self.running[job.id]
         self._ended[attempt.nonce] = time.monotonic(), attempt
         self._kept += attempt.kept
-        desk.release()
+        slots.release()
         try:
             if verdict is ACK:
                 source.finish(attempt.ack)
@@ -195,6 +213,9 @@ class Runner:
             return
         try:
             control = frames.unpack_control(message.data)
+        except OtherVersion as fault:
+            self._strangers.refused("an ingress", fault)
+            return
         except CodecError as fault:
             log.warning("runner.undecodable_control", error=str(fault))
             return
@@ -202,7 +223,7 @@ class Runner:
         if found is not None and found[0].nonce == control.nonce:
             self._obey(found[0], control)
         elif control.op == Op.RESEND and control.nonce in self._ended:
-            self._ended[control.nonce][1].resend(control.argument)
+            self._ended[control.nonce][1].resend(control.first)
 
     def _unheard(self, subject: str) -> None:
         """The broker found no ingress behind a job's frames: after a while it is gone for good."""
@@ -224,26 +245,23 @@ class Runner:
             case Op.CANCEL:
                 attempt.stop(Withdrawn(Reason.CANCELLED))
             case Op.RESEND:
-                attempt.resend(control.argument)
-            case Op.RESUME:
-                why = "this worker cannot continue a text that another began"
-                attempt.stop(EngineFault(why, code="stream_broken", retryable=False))
+                attempt.resend(control.first)
             case _:
                 log.warning("runner.unknown_control", op=control.op)
 
     def tick(self, now: float) -> None:
         """Twice a second: repeat unanswered claims, prolong leases, find engines that hang."""
-        silent: dict[int, tuple[Desk, list[Attempt]]] = {}
-        for attempt, desk in list(self.running.values()):
+        silent: dict[int, tuple[Slots, list[Attempt]]] = {}
+        for attempt, slots in list(self.running.values()):
             if now - attempt.moved > self._stall:
-                why = f"{desk.engine.name} made no progress for {self._stall:.0f} s"
+                why = f"{slots.engine.name} made no progress for {self._stall:.0f} s"
                 attempt.stop(EngineFault(why, away=True))
                 continue
             self._prolong(attempt, now)
             if now - attempt.moved > QUIET:
-                silent.setdefault(id(desk), (desk, []))[1].append(attempt)
-        for desk, attempts in silent.values():
-            self._probe(desk, attempts)
+                silent.setdefault(id(slots), (slots, []))[1].append(attempt)
+        for slots, attempts in silent.values():
+            self._probe(slots, attempts)
         self._forget(now)
 
     def _prolong(self, attempt: Attempt, now: float) -> None:
@@ -263,11 +281,11 @@ class Runner:
             return  # the broker is away: nothing to prolong, and nobody to tell
         attempt.alive(subjects.control(self._holder))
 
-    def _probe(self, desk: Desk, attempts: list[Attempt]) -> None:
+    def _probe(self, slots: Slots, attempts: list[Attempt]) -> None:
         """One question at a time to an engine whose jobs are silent; its answer is progress."""
-        if desk.engine in self._probing:
+        if slots.engine in self._probing:
             return
-        self._probing[desk.engine] = asyncio.create_task(self._ask(desk.engine, attempts))
+        self._probing[slots.engine] = asyncio.create_task(self._ask(slots.engine, attempts))
 
     async def _ask(self, engine: Runnable, attempts: list[Attempt]) -> None:
         try:

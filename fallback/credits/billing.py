@@ -92,12 +92,10 @@ class Billing:
         sequence, delivered = attempt.delivery.turn
         turn = sequence << 16 | min(delivered, 0xFFFF)
         first, holder = delivered == 1 and not job.again, self._holder
-        return Reservation(
-            job.account, job.id, turn, holder, amount, first, job.arrived, job.together
-        )
+        return Reservation(job.account, job.id, turn, holder, amount, first, job.arrived, job.ids)
 
     def _unpaid(self, attempt: ProviderAttempt, chosen: Chosen, fault: Insufficient) -> EngineFault:
-        least = min(each.worst for each in chosen.choices) * len(attempt.job.together)
+        least = min(each.worst for each in chosen.choices) * attempt.job.together
         why = (
             f"This request may cost {self.money(least)} at a provider, and the account "
             f"{attempt.job.account!r} has {self.money(fault.available)}. Add credits with "

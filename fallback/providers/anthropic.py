@@ -13,7 +13,6 @@ from typing import Any
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.openai import OpenAIProvider
-from schemas.jobs import LENIENT
 
 _UNHEARD = frozenset({"input_audio", "file"})
 _WARMEST = 1
@@ -28,7 +27,7 @@ class Anthropic(OpenAIProvider):
         unheard = next((k for k in _kinds_of_parts(request) if k in _UNHEARD), "")
         if unheard:
             return f"a part of type {unheard!r} would be lost"
-        if LENIENT in task.job.tags:
+        if task.job.lenient:
             return ""
         if (request.get("temperature") or 0) > _WARMEST:
             return "'temperature' would be cut to 1"

@@ -17,7 +17,7 @@ from schemas import multipart
 from schemas.api import endpoints
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat.request import wants_usage
-from schemas.jobs import LENIENT, Job
+from schemas.jobs import Job
 from schemas.nodes import Ignored
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
@@ -60,7 +60,7 @@ class Fit:
         if not self.open:
             return f"{self._model} has no {self._endpoint} there"
         request = task.request
-        lenient = LENIENT in task.job.tags
+        lenient = task.job.lenient
         if not lenient and (each := next(iter(self.passed_over(request)), None)) is not None:
             return f"{each.field!r} would be lost: {each.why}"
         return self._too_many(request) or self._charged_tool(request)

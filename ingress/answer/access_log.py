@@ -33,7 +33,8 @@ _requests = cache(metrics.REQUESTS.labels)
 def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
     """Write down what became of a request. `name`: the model as the client named it."""
     now = time.monotonic()
-    job, times, end = ticket.job, ticket.times, ticket.ended
+    job, times, received = ticket.job, ticket.times, ticket.received
+    end, error = received.ended, received.error
     meters = _meters(job.model)
     _requests(job.endpoint, job.model, str(status)).inc()
     meters.duration.observe(now - times.queued)
@@ -41,10 +42,10 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
     if times.claimed:
         meters.wait.observe(times.claimed - times.queued)
         line["queue_ms"] = _ms(times.claimed - times.queued)
-        line["node"] = ticket.node
+        line["node"] = ticket.node or ""
     for note in (headers.SERVED_BY, headers.COST, headers.LIMIT):
-        if note in ticket.notes:
-            line[note.removeprefix(headers.OURS).replace("-", "_")] = ticket.notes[note]
+        if note in received.notes:
+            line[note.removeprefix(headers.OURS).replace("-", "_")] = received.notes[note]
     if times.first:
         meters.ttft.observe(times.first - times.queued)
         line["ttft_ms"] = _ms(times.first - times.queued)
@@ -54,9 +55,9 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
     if end is not None and end.completion_tokens >= 0:
         meters.completion.inc(end.completion_tokens)
         line["completion_tokens"] = end.completion_tokens
-    if ticket.error is not None:
-        line["error"] = ticket.error.code
-        line["why"] = ticket.error.message
+    if error is not None:
+        line["error"] = error.code
+        line["why"] = error.message
     log.info(
         "request",
         id=request_id,

@@ -7,13 +7,13 @@ the request.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from ingress.answer import headers
+from ingress.jobs.received import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors
 from schemas.api import sse
@@ -53,7 +53,7 @@ def seeds(seed: int, count: int) -> list[int]:
 
 
 class Joined:
-    """The jobs of one request, to be read as the ticket of a single one is read.
+    """What came of the jobs of one request, to be read as that of a single one is read.
 
     `said`: what the head of the answer says. What came of who answers and of its cost behind the
     head is told as comments before the end of the stream.
@@ -61,6 +61,7 @@ class Joined:
 
     def __init__(self, tickets: Sequence[Ticket], join: Join, said: Mapping[str, str]) -> None:
         self._tickets = tickets
+        self._parts = [ticket.received for ticket in tickets]
         self._join = join
         self._said = said
         self._streams = tickets[0].job.stream
@@ -72,12 +73,12 @@ class Joined:
     def head(self) -> Start | None:
         if (spoilt := self._spoilt()) is not None:
             return spoilt.head
-        begun = any(map(_is_sound, self._tickets))
+        begun = any(map(_is_sound, self._parts))
         return (_STREAM if self._streams else _DOCUMENT) if begun else None
 
     @property
     def done(self) -> bool:
-        return self._spoilt() is not None or all(ticket.done for ticket in self._tickets)
+        return self._spoilt() is not None or all(part.done for part in self._parts)
 
     @property
     def ended(self) -> End | None:
@@ -101,30 +102,18 @@ class Joined:
         spoilt = self._spoilt()
         if spoilt is not None and not _is_sound(spoilt):
             return spoilt.buffered
-        waiting = sum(ticket.buffered for ticket in self._tickets if _is_sound(ticket))
+        waiting = sum(part.buffered for part in self._parts if _is_sound(part))
         return waiting or int(self._streams and not self._ended and spoilt is None and self.done)
-
-    async def change(self) -> None:
-        if waiting := [ticket.changed() for ticket in self._tickets if not ticket.done]:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-
-    async def whole(self) -> None:
-        while not self.done:
-            await self.change()
-
-    def nudge(self) -> None:
-        for ticket in self._tickets:
-            ticket.nudge()
 
     def take(self) -> bytes:
         spoilt = self._spoilt()
         if spoilt is not None and not _is_sound(spoilt):
             return spoilt.take()
         if not self._streams:
-            documents = [orjson.loads(ticket.take()) for ticket in self._tickets]
+            documents = [orjson.loads(part.take()) for part in self._parts]
             return orjson.dumps(self._join.document(documents))
         # What is not sound yet may be the refusal of an attempt that will be lost.
-        sound = [job for job, ticket in enumerate(self._tickets) if _is_sound(ticket)]
+        sound = [job for job, part in enumerate(self._parts) if _is_sound(part)]
         events = b"".join(map(self._events, sound))
         if self.done and self.error is None and not self._ended:
             self._ended = True
@@ -132,7 +121,7 @@ class Joined:
         return events
 
     def _events(self, job: int) -> bytes:
-        if not (piece := self._tickets[job].take()):
+        if not (piece := self._parts[job].take()):
             return b""
         self._last[job] = piece
         found = sse.objects(self._joiners[job].feed(piece))
@@ -145,16 +134,16 @@ class Joined:
         last = self._join.last()
         return headers.comments(late) + (sse.dump(last) if last else b"") + sse.DONE
 
-    def _spoilt(self) -> Ticket | None:
+    def _spoilt(self) -> Received | None:
         """The job that failed or was refused, as then is the request. Who was lost behind its last
         event has lost nothing of the answer."""
-        for ticket, last in zip(self._tickets, self._last, strict=True):
-            if ticket.error is not None and sse.end_of(last) < 0:
-                return ticket
-            if ticket.ended is not None and not _is_sound(ticket):
-                return ticket
+        for part, last in zip(self._parts, self._last, strict=True):
+            if part.error is not None and sse.end_of(last) < 0:
+                return part
+            if part.ended is not None and not _is_sound(part):
+                return part
         return None
 
 
-def _is_sound(ticket: Ticket) -> bool:
-    return ticket.head is not None and ticket.head.status == 200
+def _is_sound(part: Received) -> bool:
+    return part.head is not None and part.head.status == 200

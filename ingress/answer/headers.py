@@ -31,9 +31,9 @@ def source(ticket: Ticket) -> str:
 
 
 def _said_of(ticket: Ticket) -> dict[str, str]:
-    if ticket.notes:
-        return {name: plain(value) for name, value in ticket.notes.items() if _is_ours(name)}
-    return {SERVED_BY: f"node:{plain(ticket.node)}", COST: "0"} if ticket.node else {}
+    if notes := ticket.received.notes:
+        return {name: plain(value) for name, value in notes.items() if _is_ours(name)}
+    return {} if ticket.node is None else {SERVED_BY: f"node:{plain(ticket.node)}", COST: "0"}
 
 
 def plain(text: str) -> str:

@@ -19,6 +19,7 @@ from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.received import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors, metrics
 from schemas.api import sse
@@ -61,6 +62,27 @@ def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
         raise
 
 
+class News:
+    """Waiting for the tickets of one request, by the one task that answers it; the tickets
+    themselves know nothing of tasks."""
+
+    def __init__(self, tickets: Sequence[Ticket]) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+        for ticket in tickets:
+            ticket.listen(self.tell)
+
+    async def wait(self) -> None:
+        """Until something happens that the client may care for."""
+        if self._waiter is None or self._waiter.done():
+            self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def tell(self) -> None:
+        """Let `wait` return."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 class Exchange:
     """One request and the tickets of its jobs: waits, answers, and closes the books once."""
 
@@ -83,12 +105,13 @@ class Exchange:
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
-        self._torn = False
+        self._resumed = False
         """The client was told who continues."""
         self.headers = {"x-request-id": self._id}
         if api.request_id_header:
             self.headers[api.request_id_header] = self._id
-        self._answer: Ticket | Joined = tickets[0]
+        self._news = News(tickets)
+        self._answer: Received | Joined = tickets[0].received
         if len(tickets) > 1:
             self._answer = Joined(tickets, api.join(len(tickets)), self.headers)
         request.scope["state"][GONE] = self._gone
@@ -97,7 +120,7 @@ class Exchange:
         """Raises the HeadraceError that became of it."""
         with closing_on_fault(self._close):
             if not self._tickets[0].job.stream:
-                await self._answer.whole()
+                await self._whole()
                 return self._document()
             return await self._stream(keepalive)
 
@@ -107,15 +130,19 @@ class Exchange:
         with suppress(TimeoutError):
             async with asyncio.timeout(keepalive):
                 while answer.head is None and not answer.done:
-                    await answer.change()
+                    await self._news.wait()
         head = answer.head if answer.owed else self._head()
         if head is not None and not head.content_type.startswith("text/event-stream"):
-            await answer.whole()
+            await self._whole()
             return self._document()
         self._early = head is None
         if not self._early:  # else whoever has the job now may yet lose it
             self._name_server()
         return EventStream(self._events(keepalive), headers=self.headers)
+
+    async def _whole(self) -> None:
+        while not self._answer.done:
+            await self._news.wait()
 
     def _document(self) -> Response:
         head = self._head()
@@ -125,7 +152,7 @@ class Exchange:
         self._close(head.status)
         headers = {**self.headers, "content-type": answer_headers.plain(head.content_type)}
         if head.status != 200:
-            by = next(ticket for ticket in self._tickets if ticket.head is head)
+            by = next(ticket for ticket in self._tickets if ticket.received.head is head)
             headers[answer_headers.ERROR_SOURCE] = answer_headers.source(by)
             if error := error_of(body):
                 body = self._api.error_document(error, head.status, self._id)
@@ -172,7 +199,7 @@ class Exchange:
     async def _pieces(self, keepalive: float) -> AsyncGenerator[bytes]:
         """Whole events as they come; a comment when none came for a while."""
         answer = self._answer
-        clock = _Alarm(keepalive, answer.nudge)
+        clock = _Alarm(keepalive, self._news.tell)
         try:
             while not answer.done or answer.buffered:
                 if answer.head is not None and answer.head.status != 200:
@@ -182,7 +209,7 @@ class Exchange:
                     elif answer.done:
                         return
                     else:
-                        await answer.change()
+                        await self._news.wait()
                 elif answer.buffered:
                     clock.reset()
                     if piece := answer.take():
@@ -192,7 +219,7 @@ class Exchange:
                 elif clock.rang():
                     yield _KEEP_ALIVE
                 else:
-                    await answer.change()
+                    await self._news.wait()
         finally:
             clock.stop()
 
@@ -205,10 +232,11 @@ class Exchange:
 
     def _late_name(self) -> bytes:
         """What the head could not say, as comments."""
-        first = self._tickets[0]
-        if not (self._early or (first.torn and not self._torn and first.notes)):
+        first = self._tickets[0].received
+        resumed = first.resuming and not self._resumed and first.notes
+        if not (self._early or resumed):
             return b""
-        self._early, self._torn = False, first.torn
+        self._early, self._resumed = False, first.resuming
         self._name_server()
         return answer_headers.comments(answer_headers.served_by(self._tickets))
 

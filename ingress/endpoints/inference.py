@@ -32,7 +32,6 @@ from schemas.api.base import Api
 from schemas.api.endpoints import Endpoint
 from schemas.api.json_format import JsonFormat
 from schemas.errors import HeadraceError, InvalidRequest, InvalidStructuredOutput, ShuttingDown
-from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored
 
 LENIENT_HEADER = "x-headrace-lenient"
@@ -90,11 +89,8 @@ class Call:
 
     def _order(self, body: bytes) -> Order:
         plan, who = self.plan, self.caller.who
-        tags = () if plan.name == plan.model else ((ASKED, plan.name),)
-        if self.lenient:
-            tags = (*tags, LENIENT)
-        path, kind, resumable = self.endpoint.path, self.content_type, self._resumable()
-        return Order(plan, path, self.stream, body, kind, who.account, who.key, tags, resumable)
+        path, kind, more = self.endpoint.path, self.content_type, (self.lenient, self._resumable())
+        return Order(plan, path, self.stream, body, kind, who.account, who.key, *more)
 
     def _resumable(self) -> bool:
         """Whether its stream, if it breaks, may be continued by a provider."""

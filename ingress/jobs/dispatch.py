@@ -12,24 +12,20 @@ from typing import Any
 import orjson
 import structlog
 
-from ingress.jobs.resume import ResumableStream
 from ingress.jobs.retry_after import DrainRate
+from ingress.jobs.terms import Terms
 from ingress.jobs.ticket import Ticket
-from ingress.jobs.usage import Tally
+from ingress.jobs.usage import UsageCounter
 from ingress.models.locality import CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.frames import Op, pack_control
 from schemas.jetstream import streams
-from schemas.jobs import LOCAL as LOCAL_TAG
 from schemas.jobs import Job
 from schemas.settings import Settings
 
 log = structlog.get_logger("dispatch")
-
-_HEDGE = "hedge"
-"""The edition of a copy for providers beside a worker."""
 
 AWAY_PATIENCE = 1.5
 """Seconds that a new request waits for a broker that is away."""
@@ -46,11 +42,13 @@ class Order:
     content_type: str
     account: str
     key: str
-    tags: tuple[tuple[str, str], ...] = ()
+    lenient: bool = False
     resumable: bool = False
     """Whether a provider may continue its stream if that breaks."""
     id: str = ""
     """Of its job; a random one if empty."""
+    together: int = 1
+    """Jobs of its request."""
 
 
 class Dispatch:
@@ -59,11 +57,11 @@ class Dispatch:
     def __init__(self, bus: Bus, ingress: str, config: Settings) -> None:
         self.tickets: dict[str, Ticket] = {}
         self.rate = DrainRate()
-        self.tally = Tally(bus, ingress)
+        self.usage = UsageCounter(bus, ingress)
         self._bus = bus
         self._ingress = ingress
         self._config = config
-        self._clearing: set[asyncio.Task[None]] = set()
+        self._deleting: set[asyncio.Task[None]] = set()
 
     async def submit(self, order: Order) -> Ticket:
         """Register the job, then publish it. Raises BrokerUnavailable."""
@@ -72,7 +70,7 @@ class Dispatch:
         self.tickets[ticket.job.id] = ticket
         metrics.IN_FLIGHT.inc()
         try:
-            self.publish(ticket)
+            self._post(ticket.job)
         except BusError as fault:
             self.close(ticket)
             raise errors.BrokerUnavailable(str(fault), retry_after=1) from None
@@ -84,8 +82,8 @@ class Dispatch:
         group = os.urandom(15).hex()
         try:
             for number, order in enumerate(orders):
-                id, tag = jobs.together(group, number, len(orders))
-                one = replace(order, id=id, tags=(*order.tags, tag))
+                id = jobs.one_of(group, number)
+                one = replace(order, id=id, together=len(orders))
                 tickets.append(await self.submit(one))
         except errors.BrokerUnavailable:
             for ticket in tickets:
@@ -93,97 +91,54 @@ class Dispatch:
             raise
         return tickets
 
-    def publish(self, ticket: Ticket) -> None:
-        """Post the job; the broker's answer comes to its reply subject. Raises BusError.
+    def confirm(self, ticket: Ticket) -> None:
+        """Publish once more what the broker has not said to keep: it knows the edition, if it does,
+        for two minutes."""
+        if not ticket.postings.newest.sequence:
+            self.publish(ticket.job)
 
-        Posting again is safe: the broker knows the job id for two minutes.
-        """
-        self._post(ticket.job, str(ticket.edition))
-
-    def _post(self, job: Job, edition: str) -> None:
-        if edition != "0":
-            job = replace(job, tags=(*job.tags, jobs.AGAIN))
-        ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
-        self._bus.post(
-            subjects.jobs(job.model, job.lane),
-            job.pack(),
-            subjects.answer(self._ingress, job.id, edition),
-            {
-                "Nats-Msg-Id": f"{job.account}:{job.id}:{edition}",
-                "Nats-TTL": f"{max(1, round(ttl))}s",
-            },
-        )
-
-    def move(self, ticket: Ticket, now: float) -> None:
-        """To providers alone: what workers have or could take of the job is over."""
-        unclaimed = ticket.sequence if ticket.holder is None else 0
-        ticket.withdraw(now)
-        ticket.job = _for_providers(ticket.job)
-        if ticket.splice is not None and ticket.splice.text is not None:
-            begun = jobs.begun(ticket.splice.tokens, ticket.splice.text)
-            ticket.job = replace(ticket.job, tags=(*ticket.job.tags, begun))
-        ticket.renew()
-        ticket.sequence, ticket.times.posted = 0, now
-        with suppress(BusError):  # published once it is back
-            self.publish(ticket)
-        if unclaimed:
-            self._clear(unclaimed)
-
-    def hedge(self, ticket: Ticket) -> None:
-        """A copy of a job that a worker has, for providers alone."""
-        ticket.hedged = True
-        with suppress(BusError):  # then without
-            self._post(_for_providers(ticket.job), _HEDGE)
-
-    def stored(self, ticket: Ticket, edition: str, data: bytes) -> None:
+    def answered(self, ticket: Ticket, edition: int, data: bytes) -> None:
         """The broker's answer to a publish; an empty one (status 503) means no JetStream."""
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
-        error = answer.get("error")
-        if error is None:
-            self._stored_at(ticket, edition, int(answer["seq"]))
-        elif edition == _HEDGE:
-            log.warning("dispatch.not_hedged", job=ticket.job.id, error=error.get("description"))
-        elif edition != str(ticket.edition):
-            log.debug("dispatch.late_refusal", job=ticket.job.id, error=error.get("description"))
-        elif error.get("err_code") == topology.QUEUE_FULL:
-            ticket.fail(self._full(ticket.job.model))
+        if (error := answer.get("error")) is None:
+            ticket.postings.stored(edition, int(answer["seq"]))
+            return
+        job, why = ticket.job, error.get("description")
+        log.warning("dispatch.not_stored", job=job.id, edition=edition, error=why)
+        if error.get("err_code") == topology.QUEUE_FULL:
+            ticket.refused(edition, self._full(job.model))
         else:
-            why = f"The broker did not take the job: {error.get('description')}."
-            ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
-
-    def _stored_at(self, ticket: Ticket, edition: str, sequence: int) -> None:
-        if edition == _HEDGE:
-            ticket.offered = sequence
-        elif edition == str(ticket.edition):
-            ticket.sequence = sequence
-        else:  # a newer one was published meanwhile
-            self._clear(sequence)
+            why = f"The broker did not take the job: {why}."
+            ticket.refused(edition, errors.BrokerUnavailable(why, retry_after=1))
 
     def close(self, ticket: Ticket) -> None:
         """The client has its answer, or left. Whoever still works on the job is stopped."""
         if self.tickets.pop(ticket.job.id, None) is None:
             return
         metrics.IN_FLIGHT.dec()
-        if ticket.offered:
-            self._clear(ticket.offered)
-        if ticket.ended is not None:
-            self.rate.finished(ticket.job.model, time.monotonic())
-            self.tally.count(ticket)
-            return
         if not ticket.done:
             metrics.CANCELS.inc()
-            ticket.fail(errors.ClientGone("the client left"))
-        if ticket.holder is None and ticket.sequence:
-            self._clear(ticket.sequence)
+        ticket.close()
+        if ticket.received.ended is not None:
+            self.rate.finished(ticket.job.model, time.monotonic())
+            self.usage.count(ticket)
 
-    def _clear(self, sequence: int) -> None:
-        task = asyncio.create_task(self._delete(sequence))
-        self._clearing.add(task)
-        task.add_done_callback(self._clearing.discard)
+    async def restore(self, ticket: Ticket) -> None:
+        """Publish a job again that a stale ack of a lost holder took out of the stream."""
+        sequence = ticket.postings.newest.sequence
+        try:
+            await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
+        except ApiError:
+            if ticket.vanished(sequence, time.monotonic()):
+                log.warning("dispatch.restored", job=ticket.job.id)
+        except BusError:
+            pass  # an answer that did not come says nothing of the job
 
-    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
+    # What tickets do to the world
+
+    def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None:
         with suppress(BusError):  # repeated, or asked for again, once it is back
-            self._bus.post(subjects.control(holder), pack_control(op, job, nonce, argument))
+            self._bus.post(subjects.control(holder), pack_control(op, job, nonce, first))
 
     def verdict(self, ack: str, word: bytes) -> None:
         if not subjects.is_ack(ack):  # a claim may name any subject, and this process use it
@@ -192,6 +147,16 @@ class Dispatch:
         with suppress(BusError):  # the broker redelivers after ack_wait anyway
             self._bus.post(ack, word)
 
+    def publish(self, job: Job) -> None:
+        with suppress(BusError):  # published once it is back
+            self._post(job)
+
+    def delete(self, sequence: int) -> None:
+        """Best effort: if a holder has it after all, its claim is answered `gone`."""
+        task = asyncio.create_task(self._delete(sequence))
+        self._deleting.add(task)
+        task.add_done_callback(self._deleting.discard)
+
     def bury(self, job: Job, error: str) -> None:
         headers = {"Headrace-Error": error, "Headrace-Job": job.id, "Headrace-Model": job.model}
         try:
@@ -199,38 +164,22 @@ class Dispatch:
         except BusError as fault:
             log.warning("dispatch.dead_letter_lost", job=job.id, error=str(fault))
 
-    async def restore(self, ticket: Ticket) -> None:
-        """Publish a job again that a stale ack of a lost holder took out of the stream."""
-        sequence = ticket.sequence
-        with suppress(BusError):  # an answer that did not come says nothing of the job
-            if not await self._stored_still(sequence):
-                self._publish_anew(ticket, sequence)
-
-    async def _stored_still(self, sequence: int) -> bool:
-        try:
-            await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
-        except ApiError:
-            return False
-        return True
-
-    def _publish_anew(self, ticket: Ticket, sequence: int) -> None:
-        if not ticket.done and ticket.holder is None and ticket.sequence == sequence:
-            log.warning("dispatch.restored", job=ticket.job.id)
-            self.again(ticket.job)
-
-    def again(self, job: Job) -> None:
-        ticket = self.tickets[job.id]
-        if ticket.sequence:
-            self._clear(ticket.sequence)
-        ticket.renew()
-        ticket.sequence, ticket.times.posted = 0, time.monotonic()
-        with suppress(BusError):  # published once it is back
-            self.publish(ticket)
-
     async def _delete(self, sequence: int) -> None:
-        """Best effort: if a holder has it after all, its claim is answered `gone`."""
         with suppress(BusError):
             await streams.delete(self._bus, subjects.JOBS_STREAM, sequence)
+
+    def _post(self, job: Job) -> None:
+        """The broker's answer comes to the reply subject. Raises BusError."""
+        ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
+        self._bus.post(
+            subjects.jobs(job.model, job.lane),
+            job.pack(),
+            subjects.answer(self._ingress, job.id, job.edition),
+            {
+                "Nats-Msg-Id": f"{job.account}:{job.id}:{job.edition}",
+                "Nats-TTL": f"{max(1, round(ttl))}s",
+            },
+        )
 
     async def _reachable(self) -> None:
         until = time.monotonic() + AWAY_PATIENCE
@@ -248,24 +197,20 @@ class Dispatch:
         )
 
     def _ticket(self, order: Order) -> Ticket:
-        job = self._job(order)
-        ticket = Ticket(job, order.body, self, time.monotonic(), self._config.jobs.max_attempts)
-        ticket.may_leave = order.plan.reach != LOCAL
-        ticket.hedge = order.plan.hedge
-        if order.resumable:
-            ticket.splice = ResumableStream(order.endpoint)
-        return ticket
+        plan, most = order.plan, self._config.jobs.max_attempts
+        terms = Terms(most, plan.reach != LOCAL, plan.hedge, order.resumable)
+        return Ticket(self._job(order), order.body, terms, self, time.monotonic())
 
     def _job(self, order: Order) -> Job:
         plan, now = order.plan, time.time()
         alone = plan.reach == CLOUD
-        tags = (*order.tags, LOCAL_TAG) if plan.mixed and plan.reach == LOCAL else order.tags
         inline = len(order.body) <= self._config.ingress.inline_body
         return Job(
             id=order.id or os.urandom(16).hex(),
             ingress=self._ingress,
             lane=subjects.CLOUD if alone else subjects.INTERACTIVE,
             model=plan.model,
+            asked=plan.name,
             endpoint=order.endpoint,
             arrived=round(now * 1000),
             claim_by=round((now + plan.claim) * 1000),
@@ -277,9 +222,7 @@ class Dispatch:
             content_type=order.content_type,
             body=order.body if inline else b"",
             body_size=0 if inline else len(order.body),
-            tags=tags,
+            lenient=order.lenient,
+            local=plan.mixed and plan.reach == LOCAL,
+            together=order.together,
         )
-
-
-def _for_providers(job: Job) -> Job:
-    return replace(job, lane=subjects.CLOUD, first_by=job.total_by)

@@ -11,13 +11,12 @@ from contextlib import suppress
 
 import structlog
 
-from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from schemas import errors, metrics, subjects
 from schemas.bus import Bus, BusError
 
-log = structlog.get_logger("leaving")
+log = structlog.get_logger("overflow")
 
 WANT_AGAIN = 1.0
 """Seconds after which a fallback is woken again."""
@@ -25,15 +24,16 @@ ASK_LATER = 5.0
 """Seconds until providers that did not take a job are asked again, while workers may."""
 
 
-class Leaving:
-    def __init__(self, bus: Bus, dispatch: Dispatch, catalog: Catalog) -> None:
+class Overflow:
+    """Into paid providers."""
+
+    def __init__(self, bus: Bus, catalog: Catalog) -> None:
         self._bus = bus
-        self._dispatch = dispatch
         self._catalog = catalog
 
     def overdue_first(self, ticket: Ticket, now: float) -> bool:
         """The first byte is late: whether a provider has the job, or gets it now."""
-        if ticket.in_cloud or ticket.rivalled(now):
+        if ticket.custody.at_provider or ticket.custody.is_hedged(now):
             return True
         if not self._can(ticket) or ticket.job.lane == subjects.CLOUD:
             return False
@@ -42,12 +42,13 @@ class Leaving:
 
     def held(self, ticket: Ticket, now: float) -> None:
         """A worker has it: ask a provider, too, if the route hedges and it takes its time."""
-        late = ticket.hedge and now - ticket.times.claimed > ticket.hedge
-        hedges = late and not (ticket.hedged or ticket.in_cloud or ticket.times.first)
-        if hedges and self._can(ticket):
+        patience = ticket.terms.hedge_after
+        late = patience and now - ticket.times.claimed > patience
+        settled = ticket.postings.copy or ticket.custody.at_provider or ticket.times.first
+        if late and not settled and self._can(ticket):
             log.info("job.hedged", job=ticket.job.id)
             metrics.LEFT.labels(ticket.job.model, "hedge").inc()
-            self._dispatch.hedge(ticket)
+            ticket.postings.publish_copy()
 
     def waiting(self, ticket: Ticket, waited: float, now: float) -> bool:
         """Nobody has it: whether a provider may still take it."""
@@ -59,7 +60,7 @@ class Leaving:
                 ticket.give_up()
             return False
         if ticket.exhausted is not None:
-            self._move(ticket, "broken stream" if ticket.torn else "failures", now)
+            self._move(ticket, "broken stream" if ticket.received.resuming else "failures", now)
         elif waited > claim:
             self._overdue(ticket, now)
         return True
@@ -67,23 +68,22 @@ class Leaving:
     def _move(self, ticket: Ticket, why: str, now: float) -> None:
         log.info("job.moved", job=ticket.job.id, why=why)
         metrics.LEFT.labels(ticket.job.model, why).inc()
-        self._dispatch.move(ticket, now)
+        ticket.move(now)
 
     def _can(self, ticket: Ticket) -> bool:
-        if ticket.torn:
+        if ticket.received.resuming:
             return self._catalog.resumes(ticket.job.model, ticket.job.endpoint)
-        return ticket.may_leave and self._catalog.provides(ticket.job.model)
+        return ticket.terms.may_leave and self._catalog.provides(ticket.job.model)
 
     def _overdue(self, ticket: Ticket, now: float) -> None:
         if ticket.declined is not None and not self._catalog.serves(ticket.job.model):
             ticket.fail(ticket.declined)
             return
         pause = WANT_AGAIN if ticket.declined is None else ASK_LATER
-        if now - ticket.times.wanted >= pause:
-            ticket.times.wanted = now
+        if now - ticket.times.offered >= pause:
             if not ticket.wanted:
-                ticket.wanted = now
                 metrics.LEFT.labels(ticket.job.model, "unclaimed").inc()
+            ticket.offer(now)
             with suppress(BusError):  # said again
                 self._bus.post(subjects.want(ticket.job.model), ticket.job.id.encode())
 
@@ -96,6 +96,6 @@ class Leaving:
             gone = self._catalog.unprovided() > 0
             what = "no fallback runs" if gone else "the fallback has no provider for it"
             why = f"{ticket.job.asked} is for providers alone now, and {what}. Try again later."
-            torn = ticket.exhausted if ticket.torn else None
-            ticket.fail(torn or ticket.declined or errors.NoWorker(why, retry_after=5))
+            broken = ticket.exhausted if ticket.received.resuming else None
+            ticket.fail(broken or ticket.declined or errors.NoWorker(why, retry_after=5))
         return True

@@ -11,26 +11,25 @@ _SMALL = 64 * 1024
 """Bytes that a frame without data counts for."""
 
 
-class Parked:
+class ReorderBuffer:
     def __init__(self) -> None:
-        self.frames: dict[int, Frame] = {}
+        self._frames: dict[int, Frame] = {}
         self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
     def put(self, frame: Frame) -> None:
         size = self._size + _size(frame)
-        if frame.seq not in self.frames and len(self.frames) < FRAMES and size <= BYTES:
-            self.frames[frame.seq] = frame
+        if frame.seq not in self._frames and len(self._frames) < FRAMES and size <= BYTES:
+            self._frames[frame.seq] = frame
             self._size = size
 
     def pop(self, seq: int) -> Frame | None:
-        frame = self.frames.pop(seq, None)
+        frame = self._frames.pop(seq, None)
         if frame is not None:
             self._size -= _size(frame)
         return frame
-
-    def clear(self) -> None:
-        self.frames.clear()
-        self._size = 0
 
 
 def _size(frame: Frame) -> int:

@@ -10,11 +10,12 @@ import structlog
 
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
-from schemas import errors, frames, subjects
+from schemas import errors, frames, metrics, subjects
 from schemas.api import endpoints
 from schemas.bus import Bus, BusError, Message
-from schemas.frames import Op
-from schemas.jobs import CodecError
+from schemas.frames import Claim, Op
+from schemas.jobs import CodecError, OtherVersion
+from schemas.strangers import Strangers
 
 log = structlog.get_logger("replies")
 
@@ -34,6 +35,7 @@ class Replies:
         self._dispatch = dispatch
         self._max_buffer = max_buffer
         self._max_answer = max_answer
+        self._strangers = Strangers(log, "replies.refused")
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.frames(self._ingress, "*"), self._receive)
@@ -53,24 +55,28 @@ class Replies:
                 return
             now = time.monotonic()
             for frame in found:
-                ticket.frame(frame, now)
+                if not ticket.frame(frame, now):
+                    metrics.FENCED.inc()
+        except OtherVersion as fault:
+            self._strangers.refused("a holder", fault, subject=message.subject)
+            return
         except (CodecError, TypeError, ValueError, LookupError, AttributeError) as fault:
             log.warning("replies.undecodable", error=str(fault))
             return
-        if ticket.buffered > self._max_buffer:
+        if ticket.received.buffered > self._max_buffer:
             self._check_size(ticket)
 
     def _answered(self, message: Message) -> None:
         job, edition = subjects.answered(message.subject)
         ticket = self._dispatch.tickets.get(job)
         if ticket is not None:
-            self._dispatch.stored(ticket, edition, message.data)
+            self._dispatch.answered(ticket, edition, message.data)
 
     def _check_size(self, ticket: Ticket) -> None:
         """A stream's client must read; a document is kept until it is whole, if it ever is."""
         if ticket.job.stream and ticket.job.endpoint not in _PICTURES:
             ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
-        elif ticket.buffered > self._max_answer:
+        elif ticket.received.buffered > self._max_answer:
             why = f"The answer is larger than {self._max_answer} bytes, the limit here."
             ticket.fail(errors.EngineFailed(why, source="worker"))
 
@@ -80,7 +86,7 @@ class Replies:
         job = subjects.job_of(message.subject)
         for frame in found:
             if frame.kind == frames.Kind.CLAIM:
-                self._dispatch.say(frame.body[0], Op.GONE, job, frame.nonce)
+                self._dispatch.say(Claim.of(frame.body).holder, Op.GONE, job, frame.nonce)
             elif frame.kind == frames.Kind.ALIVE and message.reply:
                 self._dispatch.say(subjects.holder_of(message.reply), Op.GONE, job, frame.nonce)
 
@@ -104,8 +110,6 @@ class Replies:
         again for frames. It was this process that was deaf, so nobody else is late."""
         now = time.monotonic()
         for ticket in self._dispatch.tickets.values():
-            with contextlib.suppress(BusError):
-                if not ticket.sequence:
-                    self._dispatch.publish(ticket)
+            self._dispatch.confirm(ticket)
             ticket.spare(now)
             ticket.ask_resend(now)

@@ -13,6 +13,7 @@ import orjson
 from schemas.api import sse
 from schemas.api.base import PLAIN
 from schemas.api.endpoints import APIS
+from schemas.jobs import Begun
 
 LIMIT = 256 * 1024
 """Bytes of events that are kept of one stream; a longer one is not continued."""
@@ -28,10 +29,9 @@ class ResumableStream:
         self._joiner = sse.Joiner()
         self._kept: list[bytes] = []
         self._size = 0
-        self.text: str | None = None
-        """What the client has, once the stream is `broken`."""
-        self.tokens = 0
-        """Events with text in it: a worker sends one for each token."""
+        self.begun: Begun | None = None
+        """What the client has, once the stream broke. Its tokens are the events with text in it: a
+        worker sends one for each."""
 
     def add(self, piece: bytes) -> bytes:
         """What the client gets for a piece of either part."""
@@ -50,7 +50,7 @@ class ResumableStream:
     @property
     def broken(self) -> bool:
         """Whether it broke, and what follows continues it."""
-        return self.text is not None
+        return self.begun is not None
 
     def break_off(self) -> bool:
         """The stream broke here: whether it can be continued. It is, once."""
@@ -61,8 +61,7 @@ class ResumableStream:
         if None in texts:
             return False
         self.forget()
-        self.tokens = sum(map(bool, texts))
-        self.text = "".join(filter(None, texts))
+        self.begun = Begun(sum(map(bool, texts)), "".join(filter(None, texts)))
         return True
 
     def _heard(self, event: bytes) -> str | None:
@@ -80,5 +79,5 @@ class ResumableStream:
         found = sse.object_of(event)
         if found is None:
             return event + sse.BREAK
-        told = self._continuation.told(found, self.tokens)
+        told = self._continuation.told(found, self.begun.tokens if self.begun else 0)
         return b"".join(sse.dump(each, self._named) for each in told)

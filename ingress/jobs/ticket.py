@@ -1,8 +1,8 @@
-"""One request in flight, and the judge of who may answer it.
+"""One request in flight, and the judge of who may answer it. Pure.
 
 The broker does not fence: a stale ack removes a job, a stale in_progress prolongs a lease. So the
-ingress that took the request decides who holds it. This module is pure: it reads frames and the
-clock, and acts through `Effects`.
+ingress that took the request decides who holds it. This machine reads frames and the clock, and
+acts through `Effects`; a task that waits for it listens.
 
 ::
 
@@ -10,461 +10,345 @@ clock, and acts through `Effects`.
       ▲                │
       └─revoke / fail──┘   (before a byte was released to the client; after: done, with an error)
 
-A fallback claims as a worker does, and is granted a job only while it is `wanted`. In a hedged job
-it is the holder's rival until one of them has the first byte.
+A fallback claims as a worker does, and is granted a job of the workers' queue only while it is
+`wanted`. A hedged job has a copy for providers alone: until its holder, a worker, has a byte, who
+holds the copy may win the job.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
-from ingress.jobs.effects import Effects, Times
-from ingress.jobs.hedge import Rival
-from ingress.jobs.reorder import Parked
+from ingress.jobs.custody import Custody, Grant, Holder, Voice, judge
+from ingress.jobs.postings import Postings, Stream
+from ingress.jobs.received import Received
 from ingress.jobs.resume import ResumableStream
-from schemas import errors, metrics, subjects
+from ingress.jobs.terms import Terms, Times
+from schemas import errors
 from schemas.errors import HeadraceError
 from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
 from schemas.jobs import Job
 
-SUSPECT = 1.5
-"""Seconds of silence after which another may take over; a holder speaks twice a second."""
-ASK_AGAIN = 0.5
-"""Seconds between two requests to resend."""
+_WINNING = frozenset({Kind.DATA, Kind.END})
+
+
+class Effects(Voice, Stream, Protocol):
+    """What a ticket does to the world."""
+
+    def bury(self, job: Job, error: str) -> None:
+        """Keep a job past its last attempt as a dead letter, with its last error."""
 
 
 class Ticket:
-    """State of one job at its ingress. The responder reads `head`, `take`, `ended`, `error`."""
+    """One job at its ingress; nothing of it changes but by what is called here.
 
-    def __init__(
-        self, job: Job, body: bytes, effects: Effects, now: float, max_attempts: int
-    ) -> None:
-        self.job = job
+    `tries`: attempts of workers. `wanted`: a provider may take it out of the workers' queue.
+    `exhausted`: workers had their tries and failed like this, so that what is left is a provider.
+    `declined`: why providers did not take it, when they were asked last.
+    """
+
+    def __init__(self, job: Job, body: bytes, terms: Terms, effects: Effects, now: float) -> None:
         self.body = body
-        self.edition = 0
-        self.times = Times(queued=now, freed=now, posted=now)
-        self.sequence = 0
-        self.holder: Claim | None = None
-        self.node = ""
-        self.attempt = 0
+        self.terms = terms
+        self.times = Times(queued=now, posted=now, freed=now)
+        self.postings = Postings(job, effects)
+        self.custody = Custody(job.id, effects)
+        self.received = Received(ResumableStream(job.endpoint) if terms.resumable else None)
         self.tries = 0
-        self.head: Start | None = None
-        self.ended: End | None = None
-        self.error: HeadraceError | None = None
-        self.buffered = 0
-        self.notes: dict[str, str] = {}
-        self.wanted = 0.0
-        """Since when (monotonic) a provider may take it out of the queue; 0.0: it may not."""
-        self.may_leave = False
-        """Whether a provider may take it once no worker does."""
+        self.wanted = False
         self.exhausted: HeadraceError | None = None
-        """Workers had their tries and failed like this: what is left is a provider."""
-        self.hedge = 0.0
-        """Seconds that a worker has for the first byte before a provider is asked, too."""
-        self.hedged = False
-        self.offered = 0
-        """Sequence of the copy of the job that is for providers alone."""
         self.declined: HeadraceError | None = None
-        """Why the providers did not take it, when they were asked last."""
-        self.rival: Rival | None = None
-        self.splice: ResumableStream | None = None
-        """Keeps what the client has of a stream that a provider may continue."""
+        self._last_failure = ""
         self._effects = effects
-        self._max = max_attempts
-        self._nonce = 0
-        self._next = 0
-        self._turn = (0, 0)
-        self._former: dict[int, str] = {}
-        self._parked = Parked()
-        self._pieces: deque[bytes] = deque()
-        self._released = False
-        self._epitaph = ""
-        self._waiter: asyncio.Future[None] | None = None
+        self._changed: Callable[[], None] = _nobody
+
+    @property
+    def job(self) -> Job:
+        return self.postings.job
+
+    @property
+    def holder(self) -> Holder | None:
+        return self.custody.holder
 
     @property
     def done(self) -> bool:
-        return self.ended is not None or self.error is not None
+        return self.received.done
 
-    def changed(self) -> asyncio.Future[None]:
-        """Done once something happens that the responder may care for."""
-        if self._waiter is None or self._waiter.done():
-            self._waiter = asyncio.get_running_loop().create_future()
-        return self._waiter
+    @property
+    def node(self) -> str | None:
+        """Where it is, or was last; None if that is a provider, or nowhere."""
+        latest = self.custody.latest
+        return None if latest is None or latest.by_provider else latest.node
 
-    async def change(self) -> None:
-        await self.changed()
+    def listen(self, changed: Callable[[], None]) -> None:
+        """`changed` is called when something happened that the responder may care for."""
+        self._changed = changed
 
-    async def whole(self) -> None:
-        """Wait for the end; then `error` or `head`, `take` and `ended` are set."""
-        while not self.done:
-            await self.change()
+    # What holders say
 
-    def take(self) -> bytes:
-        """What came since the last call. From now on the attempt cannot be repeated."""
-        if not self._pieces:
-            return b""
-        self._released = True
-        self.buffered = 0
-        if len(self._pieces) == 1:
-            return self._pieces.popleft()
-        found = b"".join(self._pieces)
-        self._pieces.clear()
-        return found
-
-    def frame(self, frame: Frame, now: float) -> None:
-        """One frame, from whomever."""
+    def frame(self, frame: Frame, now: float) -> bool:
+        """One frame, from whomever. False if it is of one who has nothing to say here."""
+        holder, hedge = self.custody.holder, self.custody.hedge
         if frame.kind == Kind.CLAIM:
-            self._claim(frame, now)
-        elif self.holder is None or frame.nonce != self._nonce or self.done:
-            if self.rival is not None and frame.nonce == self.rival.nonce:
-                self._compete(self.rival, frame, now)
-            else:
-                self._fenced(frame)
+            self._claimed(Claim.of(frame.body), frame, now)
+        elif holder is not None and frame.nonce == holder.nonce and not self.received.done:
+            holder.heard = now
+            self._heard(holder, frame, now)
+        elif hedge is not None and frame.nonce == hedge.nonce:
+            self._hedge_heard(hedge, frame, now)
         else:
-            self.times.heard = now
-            self._ordered(frame, now)
+            if frame.kind == Kind.ALIVE:
+                self.custody.stop_again(frame.nonce)
+            return False
+        return True
 
-    def revoke(self, why: str, now: float) -> None:
-        """Take the lease back: the broker gives the job to the next holder at once."""
-        if self.holder is None or self.done:
+    def _claimed(self, claim: Claim, frame: Frame, now: float) -> None:
+        answer = judge(self, claim, frame.attempt, frame.nonce, now)
+        if isinstance(answer, Grant):
+            if (posting := self.postings.of(claim.edition)) is not None:
+                posting.granted(frame.attempt)
+            answer = self._grant(answer, Holder(claim, frame.nonce, now), now)
+        self.custody.answer(claim, frame.nonce, answer)
+
+    def _grant(self, grant: Grant, newcomer: Holder, now: float) -> Op:
+        """The loss of a silent holder may leave the job to others, or be the end of it."""
+        if grant is Grant.RACE:
+            self.custody.race(newcomer)
+            return Op.GO
+        if (silent := self.custody.holder) is not None:
+            self._lost(silent, f"{silent} fell silent", now)
+            self.custody.stop(silent)
+            spent = self.exhausted is not None and not newcomer.claim.by_provider
+            if spent or self.done or self.custody.holder or self.received.resuming:
+                return Op.GONE
+        self._hold(newcomer, now)
+        return Op.GO
+
+    def _hold(self, holder: Holder, now: float) -> None:
+        self.custody.hold(holder, now)
+        self.received.paid = holder.claim.by_provider
+        self.tries += not holder.claim.by_provider
+        self.times.claimed = now
+        self.wanted = False
+
+    def _heard(self, holder: Holder, frame: Frame, now: float) -> None:
+        if frame.seq == holder.due and holder.early is None and frame.kind != Kind.ALIVE:
+            holder.due += 1
+            self._apply(holder, frame, now)  # as nearly always
+        elif frame.kind != Kind.ALIVE:
+            self._apply_all(holder, holder.in_order(frame), now)
+        elif frame.body is True and not self.times.first:
+            self._begun(now)
+        if frame.seq > holder.due:
+            self.custody.ask_resend(now)
+
+    def _apply_all(self, holder: Holder, frames: Iterable[Frame], now: float) -> None:
+        for frame in frames:
+            if holder is not self.custody.holder or self.received.done:
+                return  # behind a failure nothing counts
+            self._apply(holder, frame, now)
+
+    def _apply(self, holder: Holder, frame: Frame, now: float) -> None:
+        match frame.kind:
+            case Kind.DATA:
+                if not self.times.first:
+                    self._begun(now)
+                self.received.add(frame.body)
+            case Kind.START:
+                self.received.head = Start(*frame.body)
+            case Kind.END:
+                self.received.ended = End(*frame.body)
+                self.custody.end_race()
+            case Kind.FAIL:
+                self._failed(holder, Fail(*frame.body), now)
+            case Kind.NOTE:
+                self.received.notes.update(frame.body)
+        self._changed()
+
+    def _begun(self, now: float) -> None:
+        """The answer has begun; of one that is not streamed the holder only says so."""
+        self.times.first = now
+        self.custody.end_race()
+
+    def _hedge_heard(self, hedge: Holder, frame: Frame, now: float) -> None:
+        """What it says is kept; its first byte makes it the holder, and the worker is stopped."""
+        hedge.heard = now
+        if frame.kind == Kind.FAIL:
+            self.custody.end_copy()
+            self._note_refusal(Fail(*frame.body))
+        elif frame.kind != Kind.ALIVE:
+            hedge.keep(frame)
+            if frame.kind in _WINNING:
+                self._withdraw(now)
+                self._adopt(hedge, now)
+
+    def _adopt(self, hedge: Holder, now: float) -> None:
+        """Who held the copy holds the job from now on."""
+        self.custody.end_copy()
+        self._hold(hedge, now)
+        self._apply_all(hedge, hedge.catch_up(), now)
+        if hedge.misses:
+            self.ask_resend(now)
+
+    def _failed(self, holder: Holder, fault: Fail, now: float) -> None:
+        mistaken = fault.code == errors.ClientGone.code
+        back = not fault.retryable and (mistaken or self._stood_in(holder))
+        if holder.claim.by_provider and (fault.retryable or back):
+            self._note_refusal(fault)
+        if fault.retryable or back:
+            self._lost(holder, fault.message, now)
+            if back and not (self.done or self.exhausted or self.custody.holder):
+                self._publish_again(now)
             return
-        metrics.REVOKED.labels(why).inc()
-        holder, nonce = self.holder, self._nonce
-        self._lost(f"{_whose(holder)} was lost ({why})", now)
-        over = self.done or self.holder is not None
-        self._effects.verdict(holder.ack, b"+TERM" if over else b"-NAK")
-        self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
+        error = errors.from_code(fault.code, fault.message, source=holder.source)
+        if self.received.resuming:
+            why = f"{self.exhausted}; no provider could continue it: {fault.message}"
+            error = errors.StreamBroken(why, source="fallback")
+        self.received.error = error
+        self.custody.end_race()
 
-    def withdraw(self, now: float) -> None:
-        """Take the job from whoever has it, for good: a copy of it is for providers alone."""
-        if self.holder is not None:
-            holder, nonce = self.holder, self._nonce
-            self._forget(now)
-            self._effects.verdict(holder.ack, b"+TERM")
-            self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
-        self.wanted = 0.0
-        self._dismiss()
+    def _stood_in(self, holder: Holder) -> bool:
+        """Whether a provider that was asked beside a worker has it in that one's place, and has
+        said nothing: then other workers may still take it."""
+        copy = self.postings.copy
+        copied = copy is not None and holder.claim.edition == copy.edition
+        return copied and self.tries < self.terms.max_attempts and not self.times.first
+
+    def _note_refusal(self, fault: Fail) -> None:
+        """Not of one who gave the job up since nobody seemed to wait for it: this process stood
+        still, or could not be heard. Its message went with it."""
+        if fault.code != errors.ClientGone.code:
+            self.declined = errors.from_code(fault.code, fault.message, source="fallback")
+
+    # What its ingress finds
+
+    def revoke(self, why: str, now: float) -> bool:
+        """Take the lease back: the broker gives the job to the next holder at once. False if there
+        is nobody to take it from."""
+        holder = self.custody.holder
+        if holder is None or self.done:
+            return False
+        self._lost(holder, f"{holder} was lost ({why})", now)
+        self.custody.dismiss(holder, over=self.done or self.custody.holder is not None)
+        return True
+
+    def offer(self, now: float) -> None:
+        """Nobody took it in time: providers are called, and one may have it."""
+        self.wanted = True
+        self.times.offered = now
+
+    def move(self, now: float) -> None:
+        """To providers alone, for good: what others have of it, or could take, is over."""
+        self._withdraw(now)
+        self.custody.end_race()
+        self.wanted = False
+        self.times.posted = now
+        self.postings.move(self.received.begun)
+
+    def refused(self, edition: int, error: HeadraceError) -> None:
+        """The broker does not take an edition; without the copy of a hedge it goes on."""
+        if edition == self.job.edition:
+            self.fail(error)
+
+    def sought(self, now: float) -> None:
+        """Its message is looked for."""
+        self.times.sought = now
+
+    def vanished(self, sequence: int, now: float) -> bool:
+        """The broker has no message there: whether it was this job's, which is published again."""
+        missed = self.postings.newest.sequence == sequence
+        if not missed or self.done or self.custody.holder is not None:
+            return False
+        self._publish_again(now)
+        return True
 
     def ask_resend(self, now: float) -> None:
         """Have the holder repeat what did not arrive."""
-        if self.holder is not None and not self.done and now - self.times.asked >= ASK_AGAIN:
-            self.times.asked = now
-            self._effects.say(self.holder.holder, Op.RESEND, self.job.id, self._nonce, self._next)
+        if not self.done:
+            self.custody.ask_resend(now)
 
     def spare(self, now: float) -> None:
-        """Forgive the silence so far: it was this process that did not hear."""
-        self.times.heard = now
-        self.times.asked = 0.0
+        """Forgive the holder's silence so far: it was this process that did not hear."""
+        if self.custody.holder is not None:
+            self.custody.holder.spare(now)
 
-    def renew(self) -> None:
-        """The job is published anew, so the broker counts its deliveries from 1 again."""
-        self.edition += 1
-        self.attempt, self._turn = 0, (0, 0)
+    def forgive(self, now: float) -> None:
+        """As `spare`, and the broker's silence, too."""
+        self.spare(now)
+        self.times.posted = now
 
     def fail(self, error: HeadraceError) -> None:
         """End the request with `error`, and stop whoever works on it."""
         if self.done:
             return
-        self.error = error
-        if self.holder is not None:
-            self._effects.say(self.holder.holder, Op.CANCEL, self.job.id, self._nonce)
-        self._dismiss()
-        self.nudge()
-
-    @property
-    def torn(self) -> bool:
-        """Whether the stream broke, and the rest of it is for a provider."""
-        return self.splice is not None and self.splice.broken
-
-    @property
-    def in_cloud(self) -> bool:
-        """Whether a provider holds it."""
-        return self.holder is not None and not self.holder.node
-
-    @property
-    def owed(self) -> bool:
-        """Whether there is text of a provider's stream that the client has not got: it pays for
-        it, so it is to have it before it hears of any error."""
-        head = self.head
-        streams = head is not None and head.status == 200
-        return streams and self.in_cloud and self.job.stream and self.buffered > 0
-
-    def rivalled(self, now: float) -> bool:
-        """Whether a provider works on it beside the holder, and was heard lately."""
-        return self.rival is not None and now - self.rival.heard < SUSPECT
-
-    def _compete(self, rival: Rival, frame: Frame, now: float) -> None:
-        """A frame of the rival: its first byte makes it the holder, and the worker is stopped."""
-        if frame.kind == Kind.FAIL:
-            self.rival = None
-            self._note_refusal(Fail(*frame.body))
-        elif rival.hear(frame, now) and not self.done:
-            if self.holder is not None:
-                holder, nonce = self.holder, self._nonce
-                self._forget(now)
-                self._effects.verdict(holder.ack, b"+TERM")
-                self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
-            self._adopt(rival, now)
-
-    def _adopt(self, rival: Rival, now: float) -> None:
-        """The rival is the holder from now on."""
-        self.rival = None
-        self._hold(rival.claim, rival.nonce, now)
-        for frame in rival.frames:
-            self._ordered(frame, now)
-
-    def _dismiss(self) -> None:
-        """The race is over, and the rival has lost it."""
-        rival, self.rival = self.rival, None
-        if rival is not None:
-            self._former[rival.nonce] = rival.claim.holder
-            self._effects.say(rival.claim.holder, Op.GONE, self.job.id, rival.nonce)
-
-    def _fenced(self, frame: Frame) -> None:
-        """Of one who does not hold the job; if it still works on it, the word to stop was lost."""
-        metrics.FENCED.inc()
-        if frame.kind == Kind.ALIVE and (former := self._former.get(frame.nonce)):
-            self._effects.say(former, Op.DROP, self.job.id, frame.nonce)
-
-    def _claim(self, frame: Frame, now: float) -> None:
-        claim = Claim(*frame.body)
-        if self.error is not None:
-            self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
-        elif frame.nonce == self._nonce and self.holder is not None:
-            self._answer(claim, Op.GO, frame.nonce)
-        elif self.done:
-            self._answer(claim, Op.GONE, frame.nonce)
-        elif not claim.node:
-            self._cloud_claim(claim, frame, now)
-        elif self.exhausted is not None or self.job.lane == subjects.CLOUD:
-            self._answer(claim, Op.GONE, frame.nonce)
-        elif (
-            frame.attempt <= self.attempt
-            or frame.nonce in self._former
-            or (self.holder is not None and now - self.times.heard < SUSPECT)
-        ):
-            self._answer(claim, Op.DROP, frame.nonce)
-        else:
-            self._fence(frame.attempt)
-            self._grant(claim, frame, now)
-
-    def _cloud_claim(self, claim: Claim, frame: Frame, now: float) -> None:
-        """Of a fallback: for a job that workers could take as well, or for the copy of one."""
-        copy = subjects.lane_of(claim.ack) == subjects.CLOUD
-        turn = subjects.turn_of(claim.ack)  # of several copies, if it was hedged and then moved
-        stale = turn <= self._turn if copy else frame.attempt <= self.attempt
-        held = self.holder is not None and now - self.times.heard < SUSPECT
-        if self.rival is not None and frame.nonce == self.rival.nonce:
-            self._answer(claim, Op.GO, frame.nonce)
-        elif frame.nonce in self._former or stale:
-            self._answer(claim, Op.DROP, frame.nonce)
-        elif (copy and not self._copied) or (self.torn and not self._goes_on(turn)):
-            self._answer(claim, Op.GONE, frame.nonce)
-        elif copy and (self.rival is not None or (held and self._open_race)):
-            self._compete_too(claim, frame, turn, now)
-        elif held:
-            self._answer(claim, Op.GONE if copy and not self.in_cloud else Op.DROP, frame.nonce)
-        elif not (copy or self.wanted):
-            self._answer(claim, Op.LEAVE, frame.nonce)
-        else:
-            if copy:
-                self._turn = turn
-            else:
-                self._fence(frame.attempt)
-            self._grant(claim, frame, now)
-
-    @property
-    def _copied(self) -> bool:
-        """Whether it was published for providers alone. Who claims such a copy of another job has
-        made it up."""
-        return self.hedged or self.job.lane == subjects.CLOUD
-
-    def _fence(self, attempt: int) -> None:
-        """Deliveries up to this one are over. Each delivery counts one more, and some are never
-        heard of; but one who claims with a huge count must not lock out those that come after."""
-        self.attempt = min(attempt, self.attempt + 1)
-
-    @property
-    def _open_race(self) -> bool:
-        return self.hedged and not self.in_cloud and not self.times.first
-
-    def _goes_on(self, turn: tuple[int, int]) -> bool:
-        """Whether that message says what the client has: the copy of a hedge does not."""
-        return self.job.lane == subjects.CLOUD and turn[0] != self.offered
-
-    def _compete_too(self, claim: Claim, frame: Frame, turn: tuple[int, int], now: float) -> None:
-        """The hedged copy's holder; another one's place is taken only once that is silent."""
-        if self.rival is not None:
-            if self.rivalled(now):
-                self._answer(claim, Op.DROP, frame.nonce)
-                return
-            self._former[self.rival.nonce] = self.rival.claim.holder
-            self._answer(self.rival.claim, Op.DROP, self.rival.nonce)
-        self._turn = turn
-        self.rival = Rival(claim, frame.nonce, now)
-        self._answer(claim, Op.GO, frame.nonce)
-
-    def _grant(self, claim: Claim, frame: Frame, now: float) -> None:
-        if self.holder is not None:
-            holder, nonce = self.holder, self._nonce
-            self._lost(f"{_whose(holder)} fell silent", now)
-            self._effects.say(holder.holder, Op.DROP, self.job.id, nonce)
-            spent = self.torn or (claim.node and self.exhausted is not None)
-            if self.done or self.holder is not None or spent:  # or the rival has it now
-                self._answer(claim, Op.GONE, frame.nonce, self._epitaph)
-                return
-        self._hold(claim, frame.nonce, now)
-        if claim.node:
-            self.tries += 1
-        self._answer(claim, Op.GO, frame.nonce)
-
-    def _hold(self, claim: Claim, nonce: int, now: float) -> None:
-        self.holder, self.node, self._nonce = claim, claim.node, nonce
-        self.times.claimed = self.times.heard = now
-        self.wanted = 0.0
-        self._next = 0
-        self._parked.clear()
-
-    def _answer(self, claim: Claim, op: Op, nonce: int, argument: object = None) -> None:
-        self._effects.say(claim.holder, op, self.job.id, nonce, argument)
-
-    def _ordered(self, frame: Frame, now: float) -> None:
-        if frame.kind == Kind.ALIVE:
-            if frame.body is True and not self.times.first:
-                self._first(now)
-            if frame.seq > self._next:
-                self.ask_resend(now)
-        elif frame.seq == self._next:
-            self._apply(frame, now)
-            while self._parked.frames and not self.done:
-                if (parked := self._parked.pop(self._next)) is None:
-                    break
-                self._apply(parked, now)
-        elif frame.seq > self._next:
-            self._parked.put(frame)
-            self.ask_resend(now)
-
-    def _apply(self, frame: Frame, now: float) -> None:
-        self._next = frame.seq + 1
-        match frame.kind:
-            case Kind.DATA:
-                if not self.times.first:
-                    self._first(now)
-                piece = frame.body if self.splice is None else self.splice.add(frame.body)
-                self._pieces.append(piece)
-                self.buffered += len(piece)
-            case Kind.START:
-                self.head = Start(*frame.body)
-            case Kind.END:
-                self.ended = End(*frame.body)
-                self._dismiss()
-            case Kind.FAIL:
-                self._failed(Fail(*frame.body), now)
-            case Kind.NOTE:
-                self.notes.update(frame.body)
-        self.nudge()
-
-    def _first(self, now: float) -> None:
-        """The answer has begun; of one that is not streamed the holder only says so."""
-        self.times.first = now
-        self._dismiss()
-
-    def _failed(self, fault: Fail, now: float) -> None:
-        source = "fallback" if self.in_cloud else "worker"
-        back = not fault.retryable and (self._stood_in or _mistaken(fault))
-        if self.in_cloud and (fault.retryable or back):
-            self._note_refusal(fault)
-        if fault.retryable or back:
-            self._lost(fault.message, now)
-            if back and not (self.done or self.exhausted or self.holder):
-                self._effects.again(self.job)
-        elif not self.done:
-            self.error = self._untaken(fault) if self.torn else _error(fault, source)
-            self._dismiss()
-
-    def _note_refusal(self, fault: Fail) -> None:
-        if not _mistaken(fault):
-            self.declined = _error(fault, "fallback")
-
-    @property
-    def _stood_in(self) -> bool:
-        """Whether a provider that was asked beside a worker has it in that one's place, and has
-        said nothing: then other workers may still take it."""
-        if self.holder is None or subjects.lane_of(self.holder.ack) != subjects.CLOUD:
-            return False
-        theirs = self.hedged and self.job.lane != subjects.CLOUD
-        return theirs and self.tries < self._max and not self.times.first
-
-    def _untaken(self, fault: Fail) -> HeadraceError:
-        """A provider that was to continue a stream did not."""
-        why = f"{self.exhausted}; no provider could continue it: {fault.message}"
-        return errors.StreamBroken(why, source="fallback")
-
-    def _lost(self, why: str, now: float) -> None:
-        """The holder is no more: forget what the client has not seen, or break the stream."""
-        cloud = self.in_cloud
-        source = "fallback" if cloud else "worker"
-        self._forget(now)
-        if self._released:
-            message = f"{why}; the answer above is not complete, send the request again"
-            self._break(errors.StreamBroken(message, source=source), cloud)
-        elif self.rival is not None:
-            self._adopt(self.rival, now)
-        elif self.tries >= self._max and not cloud:
-            message = f"{self.tries} attempts failed, the last one: {why}"
-            self._epitaph = why
-            self.exhausted = errors.EngineFailed(message, source=source)
-            if not self.may_leave or self.declined is not None:
-                self.give_up()
-        self.nudge()
-
-    def _break(self, error: HeadraceError, cloud: bool) -> None:
-        """The client has a part of it: a provider may go on from there, but not another's part."""
-        torn = self.splice is not None and self.may_leave and not cloud and self.splice.break_off()
-        if torn:
-            self.exhausted = error
-        else:
-            self.error = error
+        self.received.error = error
+        if self.custody.holder is not None:
+            self.custody.stop(self.custody.holder, Op.CANCEL)
+        self.custody.end_race()
+        self._changed()
 
     def give_up(self) -> None:
         """Nobody is left who could try. It must be `exhausted`."""
-        if not self.torn:
-            self._effects.bury(self.job, self._epitaph)
-        self.error = self.exhausted
-        self.nudge()
+        if not self.received.resuming:
+            self._effects.bury(self.job, self._last_failure)
+        self.received.error = self.exhausted
+        self._changed()
 
-    def _forget(self, now: float) -> None:
-        """There is no holder, and what it said is gone unless the client has it."""
-        if self.holder is not None:
-            self._former[self._nonce] = self.holder.holder
-        self.holder = None
-        self._parked.clear()
+    def close(self) -> None:
+        """Nobody reads the answer any more: who works on it is stopped, and what still waits for a
+        holder is taken back."""
+        self.postings.delete_copy()
+        if self.received.ended is None:
+            self.fail(errors.ClientGone("the client left"))
+            if self.custody.holder is None:
+                self.postings.delete_newest()
+
+    # What comes of it
+
+    def _lost(self, holder: Holder, why: str, now: float) -> None:
+        """The holder is no more: forget what the client has not seen, or break the stream."""
+        self._forget(holder, now)
+        if self.received.seen:
+            message = f"{why}; the answer above is not complete, send the request again"
+            self._break_off(holder, errors.StreamBroken(message, source=holder.source))
+        elif self.custody.hedge is not None:
+            self._adopt(self.custody.hedge, now)
+        elif self.tries >= self.terms.max_attempts and not holder.claim.by_provider:
+            message = f"{self.tries} attempts failed, the last one: {why}"
+            self._last_failure = why
+            self.exhausted = errors.EngineFailed(message, source=holder.source)
+            if not self.terms.may_leave or self.declined is not None:
+                self.give_up()
+        self._changed()
+
+    def _break_off(self, holder: Holder, error: HeadraceError) -> None:
+        """The client has a part of it: a provider may go on from there, but not another's part."""
+        able = self.terms.may_leave and not holder.claim.by_provider
+        if able and self.received.break_off():
+            self.exhausted = error
+        else:
+            self.received.error = error
+
+    def _withdraw(self, now: float) -> None:
+        """Take the job from its holder, if there is one, for good."""
+        if (holder := self.custody.holder) is not None:
+            self._forget(holder, now)
+            self.custody.dismiss(holder, over=True)
+
+    def _forget(self, holder: Holder, now: float) -> None:
+        """What it said is gone, too, unless the client has it."""
+        self.custody.forget(holder)
         self.times.freed = now
-        if not self._released:
-            self.head = None
-            self.notes.clear()
-            self._pieces.clear()
-            self.buffered = 0
+        if not self.received.seen:
+            self.received.forget()
             self.times.first = 0.0
-            if self.splice is not None:
-                self.splice.forget()
 
-    def nudge(self) -> None:
-        """Let `change` return."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _publish_again(self, now: float) -> None:
+        """Into the same lane: its message there went with a holder."""
+        self.times.posted = now
+        self.postings.publish_anew()
 
 
-def _whose(holder: Claim) -> str:
-    return f"the worker on {holder.node}" if holder.node else "the fallback"
-
-
-def _mistaken(fault: Fail) -> bool:
-    """Whether the holder gave the job up since nobody seemed to wait for it: this process stood
-    still, or could not be heard. Its message went with it."""
-    return fault.code == errors.ClientGone.code
-
-
-def _error(fault: Fail, source: str) -> HeadraceError:
-    return errors.from_code(fault.code, fault.message, source=source)
+def _nobody() -> None:
+    """Listens."""

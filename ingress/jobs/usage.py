@@ -17,7 +17,7 @@ from schemas import subjects, usage
 from schemas.bus import Bus, BusError
 from schemas.usage import Served
 
-log = structlog.get_logger("tally")
+log = structlog.get_logger("usage")
 
 EVERY = 5.0
 """Seconds between two messages."""
@@ -28,7 +28,7 @@ _DAY = 86_400
 Key = tuple[int, str, str, str, str]
 
 
-class Tally:
+class UsageCounter:
     def __init__(self, bus: Bus, ingress: str) -> None:
         self._bus = bus
         self._subject = subjects.usage(ingress)
@@ -37,8 +37,8 @@ class Tally:
 
     def count(self, ticket: Ticket) -> None:
         """A whole answer of a worker; a provider's is counted where it was paid."""
-        end, head, job = ticket.ended, ticket.head, ticket.job
-        if end is None or head is None or head.status != 200 or not ticket.node:
+        end, head, job = ticket.received.ended, ticket.received.head, ticket.job
+        if end is None or head is None or head.status != 200 or ticket.node is None:
             return
         key = (int(time.time()) // _DAY, job.account, job.key, job.asked, ticket.node)
         row = self._rows.get(key)
@@ -66,7 +66,7 @@ class Tally:
             try:
                 await self._bus.store(self._subject, headers, usage.pack(rows))
             except BusError as fault:
-                log.warning("tally.kept", rows=len(some), error=str(fault))
+                log.warning("usage.kept", rows=len(some), error=str(fault))
                 self._keep(some)
                 return
 

@@ -10,15 +10,17 @@ from typing import Any
 import orjson
 import structlog
 
+from ingress.jobs.custody import Holder
 from ingress.jobs.dispatch import Dispatch
-from ingress.jobs.overflow import Leaving
+from ingress.jobs.overflow import Overflow
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
-from schemas import errors, nodes, subjects
+from schemas import errors, metrics, nodes, subjects
 from schemas.bus import Bus, Message
 from schemas.jetstream import streams
-from schemas.jobs import CodecError
+from schemas.jobs import VERSION, CodecError, OtherVersion
 from schemas.settings import Settings
+from schemas.strangers import Strangers
 
 log = structlog.get_logger("watch")
 
@@ -40,7 +42,8 @@ class Watch:
         self._config = config
         self._dispatch = dispatch
         self._catalog = catalog
-        self._leaving = Leaving(bus, dispatch, catalog)
+        self._overflow = Overflow(bus, catalog)
+        self._strangers = Strangers(log, "watch.refused")
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -65,10 +68,17 @@ class Watch:
         task.add_done_callback(self._tasks.discard)
 
     def _card(self, message: Message) -> None:
+        """Who speaks another version of the protocol gets no jobs, so nothing counts on it."""
         try:
-            self._catalog.hear(nodes.unpack(message.data))
+            card = nodes.unpack(message.data)
         except CodecError as fault:
             log.warning("watch.undecodable_card", error=str(fault))
+            return
+        if card.protocol == VERSION:
+            self._catalog.hear(card)
+        else:
+            other = OtherVersion(f"{card.role}'s card", card.protocol)
+            self._strangers.refused(card.holder, other, node=card.node, release=card.version)
 
     def _disconnected(self, message: Message) -> None:
         """A connection ended: if a worker's, and it does not come back at once, it is dead."""
@@ -86,8 +96,8 @@ class Watch:
         now = time.monotonic()
         for ticket in list(self._dispatch.tickets.values()):
             held = ticket.holder
-            if held is not None and held.holder == holder and ticket.times.heard < since:
-                ticket.revoke("disconnected", now)
+            if held is not None and held.claim.holder == holder and held.heard < since:
+                _revoke(ticket, "disconnected", now)
 
     async def _sweep(self) -> None:
         before = time.monotonic()
@@ -112,41 +122,39 @@ class Watch:
             log.warning("watch.stood_still", seconds=round(now - before, 1))
             self._catalog.refresh()
             for ticket in self._dispatch.tickets.values():
-                ticket.spare(now)
-                ticket.times.posted = now
+                ticket.forgive(now)
         return now
 
     def _check(self, ticket: Ticket, now: float, wall: float) -> None:
         job, times = ticket.job, ticket.times
+        unbegun = not times.first
         if wall > job.total_by:
             self._late(ticket, "the whole answer", job.total_by)
-        elif (
-            not times.first and wall > job.first_by and not self._leaving.overdue_first(ticket, now)
-        ):
+        elif unbegun and wall > job.first_by and not self._overflow.overdue_first(ticket, now):
             self._late(ticket, "the first token", job.first_by)
-        elif not ticket.sequence and not ticket.holder and now - times.posted > STORE_PATIENCE:
+        elif _is_unconfirmed(ticket) and now - times.posted > STORE_PATIENCE:
             why = "The broker did not confirm the request. Try again."
             ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
         elif not self._bus.connected:
             ticket.spare(now)
         elif ticket.holder is not None:
-            self._held(ticket, now)
+            self._held(ticket, ticket.holder, now)
         else:
             self._waiting(ticket, now)
 
-    def _held(self, ticket: Ticket, now: float) -> None:
-        silence = now - ticket.times.heard
+    def _held(self, ticket: Ticket, holder: Holder, now: float) -> None:
+        silence = now - holder.heard
         if silence > self._config.ingress.silence:
-            ticket.revoke("silent", now)
+            _revoke(ticket, "silent", now)
         elif silence > ASK_AFTER:
             ticket.ask_resend(now)
-        elif ticket.hedge:
-            self._leaving.held(ticket, now)
+        elif ticket.terms.hedge_after:
+            self._overflow.held(ticket, now)
 
     def _waiting(self, ticket: Ticket, now: float) -> None:
         job, times = ticket.job, ticket.times
         claim = (job.claim_by - job.arrived) / 1000
-        leaves = ticket.may_leave and self._leaving.waiting(ticket, now - times.freed, now)
+        leaves = ticket.terms.may_leave and self._overflow.waiting(ticket, now - times.freed, now)
         if ticket.done:
             return
         if not leaves and now - times.freed > claim and self._catalog.absent(job.model) > claim:
@@ -154,15 +162,25 @@ class Watch:
             ticket.fail(ticket.declined or errors.NoWorker(why, retry_after=5))
         elif (
             times.claimed
-            and ticket.sequence
-            and now - max(times.freed, times.asked) > RESTORE_AFTER
+            and ticket.postings.newest.sequence
+            and now - max(times.freed, times.sought) > RESTORE_AFTER
         ):
-            times.asked = now
+            ticket.sought(now)
             self._spawn(self._dispatch.restore(ticket))
 
     def _late(self, ticket: Ticket, what: str, by: int) -> None:
         seconds = (by - ticket.job.arrived) / 1000
-        held = "at a provider" if ticket.in_cloud else f"on {ticket.node}"
+        held = "at a provider" if ticket.custody.at_provider else f"on {ticket.node}"
         where = held if ticket.holder else "in the queue"
         why = f"No time is left for {what}: {seconds:.1f} s have passed, the request was {where}."
         ticket.fail(errors.DeadlineExceeded(why))
+
+
+def _revoke(ticket: Ticket, why: str, now: float) -> None:
+    if ticket.revoke(why, now):
+        metrics.REVOKED.labels(why).inc()
+
+
+def _is_unconfirmed(ticket: Ticket) -> bool:
+    """Whether nobody has said that the job is there: neither the broker nor a holder."""
+    return not ticket.postings.newest.sequence and ticket.holder is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from schemas.nodes import FALLBACK, WORKER, Card, ServedModel, resuming
+from schemas.frames import Role
+from schemas.nodes import Card, ServedModel, resuming
 
 STALE = 3.5
 """Seconds without a card after which a worker counts as gone; it sends one each second."""
@@ -33,7 +34,7 @@ class Catalog:
     def hear(self, card: Card) -> None:
         before = self._entries.get(card.holder)
         self._entries[card.holder] = _Entry(card, self._clock())
-        if card.role != FALLBACK:
+        if card.role != Role.FALLBACK:
             for model in card.models:
                 self._absent_since.pop(model.id, None)
         if before is None or before.card.models != card.models:
@@ -100,7 +101,7 @@ class Catalog:
 
     def unprovided(self) -> float:
         """Seconds for which there has been no fallback; 0.0 if there is one."""
-        if any(entry.card.role == FALLBACK for entry in self._entries.values()):
+        if any(entry.card.role == Role.FALLBACK for entry in self._entries.values()):
             return 0.0
         return self._clock() - self._unprovided_since
 
@@ -110,11 +111,11 @@ class Catalog:
 
     def paid(self) -> dict[str, list[tuple[Card, ServedModel]]]:
         """Models that providers have, and which."""
-        return self._places(FALLBACK)
+        return self._places(Role.FALLBACK)
 
     def models(self) -> dict[str, list[tuple[Card, ServedModel]]]:
         """Live models, and where they are served."""
-        return self._places(WORKER)
+        return self._places(Role.WORKER)
 
     def serving(self, model: str) -> list[ServedModel]:
         """What each live engine of `model` says of it."""
@@ -139,12 +140,12 @@ class Catalog:
 
     def _live(self) -> Iterator[ServedModel]:
         for entry in self._entries.values():
-            if entry.card.role != FALLBACK:
+            if entry.card.role != Role.FALLBACK:
                 yield from entry.card.models
 
     def _paid(self) -> Iterator[ServedModel]:
         for entry in self._entries.values():
-            if entry.card.role == FALLBACK:
+            if entry.card.role == Role.FALLBACK:
                 yield from entry.card.models
 
     def _places(self, role: str) -> dict[str, list[tuple[Card, ServedModel]]]:
@@ -156,7 +157,7 @@ class Catalog:
         return found
 
     def _missed(self, entry: _Entry) -> None:
-        if entry.card.role == FALLBACK:
+        if entry.card.role == Role.FALLBACK:
             self._unprovided_since = self._clock()
             return
         for model in entry.card.models:

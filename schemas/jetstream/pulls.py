@@ -25,10 +25,11 @@ LATE = 1.0
 _inboxes = count()
 
 
-def hand_back(bus: Bus, ack: str) -> None:
-    """Let the next who asks have it. Where the broker is away it does so after ack_wait."""
+def hand_back(bus: Bus, ack: str, after: float = 0.0) -> None:
+    """Let the next who asks have it, `after` so many seconds. Where the broker is away it does so
+    after ack_wait."""
     with contextlib.suppress(BusError):
-        bus.post(ack, NAK)
+        bus.post(ack, b'%b {"delay": %d}' % (NAK, after * NS) if after else NAK)
 
 
 class Pulls:

@@ -84,13 +84,15 @@ def job(
     *,
     stream: bool = False,
     content_type: str = JSON,
-    tags: tuple[tuple[str, str], ...] = (),
+    asked: str = "",
+    lenient: bool = False,
 ) -> Job:
     return Job(
         id="0" * 32,
         ingress="i",
         lane="i",
         model=model,
+        asked=asked or model,
         endpoint=endpoint,
         arrived=0,
         claim_by=0,
@@ -101,7 +103,7 @@ def job(
         key="k",
         content_type=content_type,
         body=b"",
-        tags=tags,
+        lenient=lenient,
     )
 
 

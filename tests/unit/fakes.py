@@ -176,7 +176,7 @@ def message(
 
 def ack(delivered: int = 1, sequence: int = 5) -> str:
     """The ack subject of a delivery."""
-    return f"$JS.ACK.JOBS.echo-i.{delivered}.{sequence}.9.1700000000000000000.0"
+    return f"$JS.ACK.JOBS.echo-i2.{delivered}.{sequence}.9.1700000000000000000.0"
 
 
 FAR = 4_102_444_800_000
@@ -189,6 +189,7 @@ def job(**changed: Any) -> Job:
         "ingress": "in-1",
         "lane": "i",
         "model": "echo",
+        "asked": "echo",
         "endpoint": "/v1/chat/completions",
         "arrived": 1000,
         "claim_by": 3000,

@@ -66,10 +66,11 @@ def form(file: bytes = b"", /, **fields: str | list[str]) -> tuple[bytes, str]:
 
 
 def job(body: tuple[bytes, str], endpoint: str = TRANSCRIBE, *, lenient: bool = False) -> Job:
-    tags = (("lenient", "true"),) if lenient else ()
     times = (0, 0, 0, 0)
     who = ("account", "key", body[1])
-    return Job("0" * 32, "i", "i", "w", endpoint, *times, False, *who, body[0], 0, tags)
+    return Job(
+        "0" * 32, "i", "i", "w", "w", endpoint, *times, False, *who, body[0], lenient=lenient
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -9,7 +9,8 @@ import pytest
 
 from deploy import doctor, findings
 from deploy.findings import Finding
-from schemas import nodes, topology
+from schemas import topology
+from schemas.frames import Role
 from schemas.nodes import Card, EngineState
 from schemas.settings import Engine, Jobs
 
@@ -71,7 +72,7 @@ def test_engines() -> None:
 
 def test_a_provider_runs_nowhere_that_one_could_look() -> None:
     state = EngineState("acme", "compatible", "failed", 4, 0, "acme answered 404")
-    card = Card("h", "n", "s", 1, "1", role=nodes.FALLBACK, engines=(state,))
+    card = Card("h", "n", "s", 1, "1", role=Role.FALLBACK, engines=(state,))
     (found,) = findings.engines((card,))
     assert found.what == "provider acme on n failed: acme answered 404"
     assert "key" in found.mend

@@ -15,7 +15,6 @@ from fallback.policy import CloudRoutes
 from fallback.providers.base import ProviderFault, Task
 from schemas import frames
 from schemas.frames import Kind
-from schemas.jobs import ASKED
 from schemas.nodes import Ignored
 from schemas.settings import Fallback, Price, Route
 from tests.unit import fakes
@@ -120,7 +119,7 @@ class EngineSetup:
         self.engine = CloudEngine(pairs, routes, prices, billing, config)
 
     def attempt(self, granted: bool = True, **changed: Any) -> Attempt:
-        job = fakes.job(**{"tags": ((ASKED, "chat"),), **changed})
+        job = fakes.job(**{"asked": "chat", **changed})
         made = Attempt(self.bus, job, fakes.ack(), 2**20)
         if granted:
             made.permitted.set_result(None)

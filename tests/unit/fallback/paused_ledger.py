@@ -13,7 +13,6 @@ from fallback.credits.ledger import Hold, Ledger, LedgerError, Purchase, Reserva
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Task
 from fallback.providers.request import request_of
-from schemas.jobs import ASKED
 from schemas.settings import Price, Route
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
@@ -66,7 +65,7 @@ def billing(ledger: FakeLedger, price: Price = PRICE) -> Billing:
 
 
 def attempt(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> ProviderAttempt:
-    job = fakes.job(**{"tags": ((ASKED, "chat"),), **changed})
+    job = fakes.job(**{"asked": "chat", **changed})
     delivery = Attempt(bus, job, ack or fakes.ack(), 2**20)
     route = Route(name="chat", model="echo", providers=["a/m", "b/m"], unpaid=unpaid)
     request, body = request_of(job, job.body)

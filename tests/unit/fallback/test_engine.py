@@ -212,7 +212,7 @@ async def test_what_does_not_fit_is_not_asked(bus: FakeBus) -> None:
 async def test_without_a_route_here_it_is_left(bus: FakeBus) -> None:
     setup = EngineSetup(bus, FakeProvider("a"))
     with pytest.raises(EngineFault, match="no provider may have 'echo'"):
-        await setup.run(setup.attempt(tags=()))
+        await setup.run(setup.attempt(asked="echo"))
 
 
 async def test_books_that_cannot_be_read_are_no_answer(bus: FakeBus) -> None:

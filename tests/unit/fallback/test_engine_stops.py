@@ -12,8 +12,7 @@ from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.ledger import LedgerError, Superseded
 from fallback.providers.base import ProviderFault, Task
 from schemas import frames
-from schemas.frames import Kind, Op
-from schemas.jobs import ASKED
+from schemas.frames import Kind, Op, Role
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
@@ -184,11 +183,11 @@ class RunnerSetup:
     def __init__(self, bus: FakeBus, setup: EngineSetup) -> None:
         self.bus = bus
         self.slots: Any = _Slots(setup.engine)
-        self.runner = Runner(bus, "fb-1", "node", Settings())
+        self.runner = Runner(bus, Role.FALLBACK, "fb-1", "node", Settings())
         self.finished: list[str] = []
 
     def take(self, **changed: object) -> None:
-        job = fakes.job(**{"tags": ((ASKED, "chat"),), "claim_by": 0, **changed})
+        job = fakes.job(**{"asked": "chat", "claim_by": 0, **changed})
         sent = fakes.message("jobs.echo.f", job.pack(), fakes.ack())
         self.runner.take(self.slots, self, sent)
 
@@ -197,7 +196,7 @@ class RunnerSetup:
 
     def say(self, op: Op) -> None:
         [(attempt, _)] = self.runner.running.values()
-        control = frames.Control(op, attempt.job.id, attempt.nonce, None)
+        control = frames.Control(op, attempt.job.id, attempt.nonce, 0)
         self.runner._obey(attempt, control)
 
     def fill(self) -> None: ...
@@ -294,7 +293,7 @@ async def test_a_job_of_a_route_that_is_not_known_here_ends(bus: FakeBus) -> Non
     """On the providers' own lane nobody else would take it."""
     setup = _setup(bus, PausedLedger())
     running = RunnerSetup(bus, setup)
-    running.take(lane="f", tags=((ASKED, "elsewhere"),))
+    running.take(lane="f", asked="elsewhere")
     await running.runner.idle.wait()
     assert bus.to(fakes.ack()) == [b"+TERM"]
     assert setup.ledger.log == []

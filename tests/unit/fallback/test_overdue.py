@@ -6,20 +6,19 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from fallback import overdue
 from fallback.overdue import OverduePuller
 from fallback.policy import CloudRoutes
 from schemas import subjects
 from schemas.bus import Message
-from schemas.jobs import ASKED, LOCAL
 from schemas.settings import Route
-from tests.unit import fakes
+from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, message
 
-NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i"
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i2"
 LATER = round(time.time() * 1000) + 3_600_000
-CHAT = ((ASKED, "chat"),)
 
 
 class OverdueSetup:
@@ -40,7 +39,7 @@ class OverdueSetup:
     def answer(self, sequence: int = 1, **changed: Any) -> str:
         """The broker gives a job; returns its ack subject."""
         ack = fakes.ack(1, sequence)
-        job = fakes.job(**{"tags": CHAT, **changed})
+        job = fakes.job(**{"asked": "chat", **changed})
         self.bus.deliver(message(self.inbox, job.pack(), reply=ack))
         return ack
 
@@ -93,8 +92,8 @@ async def test_an_empty_queue_is_no_news(setup: OverdueSetup) -> None:
 async def test_what_is_not_due_is_put_back_after_one_behind_it(setup: OverdueSetup) -> None:
     setup.call()
     early = setup.answer(1, id="a" * 32, claim_by=LATER)
-    local = setup.answer(2, id="b" * 32, tags=(*CHAT, LOCAL))
-    plain = setup.answer(3, id="c" * 32, tags=())
+    local = setup.answer(2, id="b" * 32, local=True)
+    plain = setup.answer(3, id="c" * 32, asked="echo")
     assert (setup.pulls, setup.verdicts()) == (4, [])
     setup.answer(4, id="d" * 32)
     assert len(setup.taken) == 1
@@ -156,13 +155,19 @@ async def test_what_comes_while_all_slots_are_taken_goes_back(setup: OverdueSetu
     assert (setup.taken, setup.verdicts()) == ([], [(ack, b"-NAK")])
 
 
-async def test_what_is_no_job_goes_back(setup: OverdueSetup) -> None:
+@pytest.mark.parametrize("data", [b"x", version_1.JOB])
+async def test_what_cannot_be_read_goes_back_and_hides_nothing(
+    setup: OverdueSetup, data: bytes
+) -> None:
+    """It may be at the queue's head for as long as it lives."""
     setup.call()
-    setup.bus.deliver(message(setup.inbox, b"x", reply=fakes.ack()))
+    with capture_logs() as lines:
+        setup.bus.deliver(message(setup.inbox, data, reply=fakes.ack()))
+    assert [line["log_level"] for line in lines] == ["error"]
+    assert setup.verdicts() == []
+    due = setup.answer(2)
+    assert [taken.reply for taken in setup.taken] == [due]
     assert setup.verdicts() == [(fakes.ack(), b"-NAK")]
-    setup.call("j2")
-    setup.call("j3")
-    assert setup.pulls == 3, "its pull is over"
 
 
 async def test_closed_it_lets_go_of_everything(setup: OverdueSetup) -> None:
@@ -193,5 +198,5 @@ async def test_what_a_connection_before_asked_for_goes_back(setup: OverdueSetup)
     late, inbox = setup.bus.subscriptions[0].handler, setup.inbox
     await setup.puller.close()
     await setup.puller.open()
-    late(message(inbox, fakes.job(tags=CHAT).pack(), reply=fakes.ack()))
+    late(message(inbox, fakes.job(asked="chat").pack(), reply=fakes.ack()))
     assert (setup.taken, setup.verdicts()) == ([], [(fakes.ack(), b"-NAK")])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from fallback.policy import CloudRoutes, choose, due, micro, money
 from schemas import subjects
-from schemas.jobs import ASKED, LOCAL
 from schemas.settings import Route
 from tests.unit import fakes
 
@@ -23,10 +22,10 @@ CHAT = route("a/x", "b/y", "c/z")
 
 def test_a_route_is_found_by_the_name_that_was_asked_for() -> None:
     routes = CloudRoutes([CHAT, route("a/x", local_only=True).model_copy(update={"name": "kept"})])
-    assert routes.of(fakes.job(tags=((ASKED, "chat"),))) == CHAT
+    assert routes.of(fakes.job(asked="chat")) == CHAT
     assert routes.of(fakes.job()) is None, "the model's own name leads nowhere"
-    assert routes.of(fakes.job(tags=((ASKED, "kept"),))) is None
-    assert routes.of(fakes.job(tags=((ASKED, "chat"), LOCAL))) is None
+    assert routes.of(fakes.job(asked="kept")) is None
+    assert routes.of(fakes.job(asked="chat", local=True)) is None
     assert routes.models() == ["echo"]
 
 

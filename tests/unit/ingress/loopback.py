@@ -16,6 +16,7 @@ from ingress import app
 from ingress.context import Context
 from ingress.http.auth import Keys
 from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.terms import Terms
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from ingress.models.routes import Routes
@@ -67,7 +68,7 @@ class LoopbackDispatch(Dispatch):
         self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, order: Order) -> Ticket:
-        ticket = Ticket(self._job(order), order.body, self, time.monotonic(), 1)
+        ticket = Ticket(self._job(order), order.body, Terms(1), self, time.monotonic())
         self.tickets[ticket.job.id] = ticket
         self.jobs.append(ticket.job)
         task = asyncio.create_task(_LoopbackSink(ticket).run(self._engines[order.plan.model]))
@@ -75,7 +76,7 @@ class LoopbackDispatch(Dispatch):
         task.add_done_callback(self._running.discard)
         return ticket
 
-    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None: ...
+    def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None: ...
 
     def verdict(self, ack: str, word: bytes) -> None: ...
 
@@ -88,7 +89,7 @@ class _LoopbackSink:
         self._seq = 0
 
     async def run(self, engine: EchoEngine) -> None:
-        self._frame(Kind.CLAIM, ("w", "node", engine.name, fakes.ack()))
+        self._frame(Kind.CLAIM, ("worker", "w", "node", engine.name, fakes.ack(), 0))
         job = self._ticket.job
         try:
             end = await engine.run(job, self._ticket.body, self)

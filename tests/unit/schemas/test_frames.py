@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import frames
-from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
-from schemas.jobs import CodecError
+from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Role, Start
+from schemas.jobs import CodecError, OtherVersion
+from tests.unit import version_1
 
 NUMBERS = st.integers(0, 2**62 - 1)
 COUNTS = st.integers(-1, 2**53)
 TEXTS = st.text(max_size=40)
 BODIES: dict[Kind, st.SearchStrategy[Any]] = {
-    Kind.CLAIM: st.tuples(TEXTS, TEXTS, TEXTS, TEXTS),
+    Kind.CLAIM: st.tuples(st.sampled_from(["worker", "fallback"]), *(TEXTS,) * 4, NUMBERS),
     Kind.START: st.tuples(st.integers(200, 599), TEXTS),
     Kind.DATA: st.binary(max_size=200),
     Kind.ALIVE: st.none(),
@@ -86,8 +87,10 @@ OTHER_SHAPES: list[tuple[Kind, object]] = [
     (Kind.DATA, None),
     (Kind.DATA, "text"),
     (Kind.CLAIM, None),
-    (Kind.CLAIM, ("h", "n", "e")),
-    (Kind.CLAIM, ("h", "n", "e", 5)),
+    (Kind.CLAIM, ("worker", "h", "n", "e", "a")),
+    (Kind.CLAIM, ("worker", "h", "n", "e", "a", "0")),
+    (Kind.CLAIM, ("", "h", "n", "e", "a", 0)),
+    (Kind.CLAIM, ("provider", "h", "n", "e", "a", 0)),
     (Kind.START, (200, None)),
     (Kind.START, (100, "a/b")),
     (Kind.START, (2**63, "a/b")),
@@ -132,28 +135,18 @@ def test_many_frames_of_one_message_are_not_copied_again_and_again() -> None:
 
 
 def test_bodies_are_the_fields_of_their_classes() -> None:
-    assert Claim(*("h", "n", "e", "a")).ack == "a"
+    claim = Claim.of(("fallback", "h", "n", "e", "a", 1))
+    assert (claim.role, claim.ack, claim.edition) == (Role.FALLBACK, "a", 1)
+    assert (claim.by_provider, claim.body) == (True, ("fallback", "h", "n", "e", "a", 1))
     assert Start(*(200, "text/event-stream")).status == 200
     assert End(*(1, 2, 3, 4)) == End(1, 2, 3, 4)
     assert Fail(*("c", "m", True)).retryable
 
 
-ARGUMENTS: dict[Op, st.SearchStrategy[Any]] = {
-    Op.GO: st.none(),
-    Op.RESUME: TEXTS,
-    Op.DROP: st.none(),
-    Op.GONE: st.none() | TEXTS,
-    Op.CANCEL: st.none(),
-    Op.RESEND: NUMBERS,
-    Op.LEAVE: st.none(),
-}
-
-
-@given(st.sampled_from(Op), TEXTS, NUMBERS, st.data())
-def test_control_comes_back(op: Op, job: str, nonce: int, data: st.DataObject) -> None:
-    argument = data.draw(ARGUMENTS[op])
-    sent = frames.pack_control(op, job, nonce, argument)
-    assert frames.unpack_control(sent) == (op, job, nonce, argument)
+@given(st.sampled_from(Op), TEXTS, NUMBERS, NUMBERS)
+def test_control_comes_back(op: Op, job: str, nonce: int, first: int) -> None:
+    sent = frames.pack_control(op, job, nonce, first)
+    assert frames.unpack_control(sent) == (op, job, nonce, first)
     for cut in range(len(sent)):
         with pytest.raises(CodecError):
             frames.unpack_control(sent[:cut])
@@ -178,9 +171,26 @@ def test_any_other_array_is_no_control(fields: list[Any]) -> None:
         assert isinstance(control.job, str)
 
 
+@pytest.mark.parametrize("fields", [("4", "j", 1, 2), (4, b"j", 1, 2), (4, "j", 1, None)])
+def test_a_field_of_another_type_is_refused(fields: tuple[object, ...]) -> None:
+    with pytest.raises(CodecError, match="wrong type"):
+        frames.unpack_control(msgpack.packb((frames.VERSION, *fields)))
+
+
 @pytest.mark.parametrize(
-    ("op", "argument"), [(Op.RESEND, None), (Op.RESEND, "1"), (Op.RESUME, None), (Op.GONE, 1)]
+    "sent", [version_1.CLAIM, version_1.DATA, version_1.CLAIM + version_1.DATA]
 )
-def test_an_argument_of_another_type_is_refused(op: Op, argument: object) -> None:
-    with pytest.raises(CodecError, match="argument does not fit"):
-        frames.unpack_control(frames.pack_control(op, "job", 1, argument))
+def test_frames_of_version_1_are_refused(sent: bytes) -> None:
+    with pytest.raises(OtherVersion, match="protocol version 1"):
+        frames.unpack(sent)
+
+
+def test_one_frame_of_version_1_spoils_the_message() -> None:
+    ours = packed(Frame(Kind.DATA, 1, 2, 0, b"x"))
+    with pytest.raises(OtherVersion):
+        frames.unpack(ours * 9 + version_1.DATA)
+
+
+def test_control_of_version_1_is_refused() -> None:
+    with pytest.raises(OtherVersion, match="control message of protocol version 1"):
+        frames.unpack_control(version_1.GO)

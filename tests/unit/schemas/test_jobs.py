@@ -9,18 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import jobs
-from schemas.jobs import CodecError, Job
-from tests.unit import fakes
+from schemas.jobs import CodecError, Job, OtherVersion
+from tests.unit import fakes, version_1
 
 TEXTS = st.text(max_size=40)
 TIMES = st.integers(0, 2**53)
 JOBS = st.builds(
     Job,
-    id=TEXTS, ingress=TEXTS, lane=TEXTS, model=TEXTS, endpoint=TEXTS,
+    id=TEXTS, ingress=TEXTS, lane=TEXTS, model=TEXTS, asked=TEXTS, endpoint=TEXTS,
     arrived=TIMES, claim_by=TIMES, first_by=TIMES, total_by=TIMES,
     stream=st.booleans(), account=TEXTS, key=TEXTS, content_type=TEXTS,
     body=st.binary(max_size=200), body_size=st.integers(0, 2**31),
-    tags=st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple),
+    edition=st.integers(0, 2**31), lenient=st.booleans(), local=st.booleans(),
+    together=st.integers(1, 256), begun=st.none() | st.builds(jobs.Begun, TIMES, TEXTS),
 )  # fmt: skip
 
 
@@ -47,31 +48,53 @@ def test_random_bytes_are_no_job(data: bytes) -> None:
 ANYTHING = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXTS | st.binary()
 
 
-@given(JOBS, st.integers(0, 16), ANYTHING | st.lists(ANYTHING) | st.dictionaries(TEXTS, ANYTHING))
+@given(JOBS, st.integers(0, 21), ANYTHING | st.lists(ANYTHING) | st.dictionaries(TEXTS, ANYTHING))
 def test_a_field_of_another_type_is_refused(job: Job, index: int, value: Any) -> None:
     fields = [jobs.VERSION, *dataclasses.astuple(job)]
-    fits = type(fields[index]) is type(value) and (index or value == jobs.VERSION)
-    if fits or (index == 16 and value == []):
+    if type(fields[index]) is type(value) and (index or value == jobs.VERSION):
         return
-    if index == 0 and value == jobs.VERSION:  # True is 1 in Python
+    if index == 21 and value is None:
         return
     fields[index] = value
     with pytest.raises(CodecError):
         jobs.unpack(msgpack.packb(fields))
 
 
-@pytest.mark.parametrize("tags", [("a",), (("a",),), (("a", 1),), (("a", "b", "c"),), ({},)])
-def test_tags_are_pairs_of_texts(tags: object) -> None:
+@pytest.mark.parametrize("begun", [(1,), ("1", "a"), (1, b"a"), (1, "a", 2), (), {}, "1:a", True])
+def test_what_was_begun_is_a_number_and_a_text(begun: object) -> None:
     fields = [jobs.VERSION, *dataclasses.astuple(fakes.job())]
-    fields[-1] = tags
-    with pytest.raises(CodecError, match="wrong type"):
+    fields[-1] = begun
+    with pytest.raises(CodecError, match="begun"):
         jobs.unpack(msgpack.packb(fields))
 
 
-def test_another_version_is_refused() -> None:
-    fields = [jobs.VERSION + 1, *dataclasses.astuple(fakes.job())]
-    with pytest.raises(CodecError, match="version 1"):
-        jobs.unpack(msgpack.packb(fields))
+@pytest.mark.parametrize("bad", [{"edition": -1}, {"together": 0}, {"together": 257}])
+def test_numbers_have_bounds(bad: dict[str, int]) -> None:
+    """A count that was made up would make as many ids."""
+    with pytest.raises(CodecError, match="out of bounds"):
+        jobs.unpack(fakes.job(**bad).pack())
+
+
+def test_jobs_of_one_request_know_the_ids_of_all() -> None:
+    ids = [jobs.one_of("0" * 30, number) for number in range(3)]
+    assert {len(id) for id in ids} == {32}
+    for id in ids:
+        assert fakes.job(id=id, together=3).ids == tuple(ids)
+    assert fakes.job().ids == (fakes.job().id,)
+
+
+@pytest.mark.parametrize("version", [1, 3, 2**40])
+def test_another_version_is_refused_by_its_number(version: int) -> None:
+    """However many fields it has there."""
+    for fields in (dataclasses.astuple(fakes.job()), ("id",), ()):
+        with pytest.raises(OtherVersion, match=f"protocol version {version}, .* speaks 2") as found:
+            jobs.unpack(msgpack.packb((version, *fields)))
+        assert found.value.version == version
+
+
+def test_a_job_of_version_1_is_refused() -> None:
+    with pytest.raises(OtherVersion):
+        jobs.unpack(version_1.JOB)
 
 
 def test_a_body_travels_untouched() -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import nodes
+from schemas.frames import Role
 from schemas.jobs import CodecError
 from schemas.nodes import Card, EngineState, Ignored, ServedModel, names_at
-from tests.unit import fakes
+from tests.unit import fakes, version_1
 
 TEXTS = st.text(max_size=20)
 NAMES = st.text(min_size=1, max_size=20)
@@ -80,7 +81,7 @@ def test_random_bytes_are_no_card(data: bytes) -> None:
         nodes.unpack(data)
 
 
-@given(JSON, st.sampled_from([*Card.__dataclass_fields__, "models.0", "engines.0"]))
+@given(JSON, st.sampled_from([*Card.__dataclass_fields__, "serves.0", "engines.0"]))
 def test_any_json_is_a_card_or_refused(value: Any, where: str) -> None:
     raw = orjson.loads(fakes.card("w", "m").pack())
     name, _, index = where.partition(".")
@@ -96,11 +97,24 @@ def test_any_json_is_a_card_or_refused(value: Any, where: str) -> None:
         assert isinstance(found, Card)
 
 
+def test_a_card_of_version_1_is_read_as_one() -> None:
+    """A fallback of that version is alive, and its reservations are its own."""
+    card = nodes.unpack(version_1.CARD)
+    assert (card.protocol, card.holder, card.role) == (1, "w-old", Role.WORKER)
+    assert [model.id for model in card.models] == ["old"]
+
+
+def test_readers_of_version_1_count_on_no_model_of_ours() -> None:
+    raw = orjson.loads(fakes.card("w", "m").pack())
+    assert (raw["models"], raw["role"], raw["holder"]) == ([], "worker", "w")
+    assert [model["id"] for model in raw["serves"]] == ["m"]
+
+
 def test_fields_of_a_newer_worker_are_passed_over() -> None:
     card = fakes.card("w", "m")
     raw = orjson.loads(card.pack())
     raw["power"] = 9
-    raw["models"][0]["colour"] = "red"
+    raw["serves"][0]["colour"] = "red"
     raw["engines"][0]["colour"] = "red"
     assert nodes.unpack(orjson.dumps(raw)) == card
 
@@ -111,14 +125,14 @@ WRONG_TYPES: list[tuple[str, str, Any]] = [
     ("", "node", {}),
     ("", "started", "now"),
     ("", "draining", 1),
-    ("models", "id", 5),
-    ("models", "id", ""),
-    ("models", "slots", "many"),
-    ("models", "slots", 1.5),
-    ("models", "context", None),
-    ("models", "modalities", [1]),
-    ("models", "features", "chat"),
-    ("models", "fields", 7),
+    ("serves", "id", 5),
+    ("serves", "id", ""),
+    ("serves", "slots", "many"),
+    ("serves", "slots", 1.5),
+    ("serves", "context", None),
+    ("serves", "modalities", [1]),
+    ("serves", "features", "chat"),
+    ("serves", "fields", 7),
     ("fields", "ignores", [{"field": "n", "why": 1}]),
     ("fields", "knows", "chat n"),
     ("engines", "busy", "x"),
@@ -146,7 +160,7 @@ def test_what_is_the_same_of_many_models_is_said_once() -> None:
     assert nodes.unpack(packed) == card
 
 
-@pytest.mark.parametrize("name", ["holder", "models", "engines", "client"])
+@pytest.mark.parametrize("name", ["holder", "serves", "engines", "client"])
 def test_a_card_without_what_it_must_say_is_refused(name: str) -> None:
     raw = orjson.loads(fakes.card("w", "m").pack())
     del raw[name]

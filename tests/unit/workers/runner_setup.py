@@ -6,7 +6,7 @@ import asyncio
 
 from schemas import frames
 from schemas.bus import Message
-from schemas.frames import End, Frame, Kind, Op
+from schemas.frames import End, Frame, Kind, Op, Role
 from schemas.jobs import Job
 from schemas.settings import Settings
 from tests.unit import fakes
@@ -86,7 +86,7 @@ class RunnerSetup:
         self.bus = bus
         self.engine = FakeEngine()
         self.slot = OneSlot(self.engine)
-        self.runner = Runner(bus, "w-1", "node", CONFIG)
+        self.runner = Runner(bus, Role.WORKER, "w-1", "node", CONFIG)
         self.puller = Puller(
             bus, "echo", "i", free=lambda: 1 - self.slot.busy, on_job=self._take, expires=2.0
         )
@@ -120,9 +120,9 @@ class RunnerSetup:
     async def claimed(self) -> None:
         await self.bus.until(lambda _: Kind.CLAIM in self.kinds())
 
-    def say(self, op: Op, argument: object = None, nonce: int | None = None) -> None:
+    def say(self, op: Op, first: int = 0, nonce: int | None = None) -> None:
         nonce = self.claim().nonce if nonce is None else nonce
-        control = frames.pack_control(op, fakes.job().id, nonce, argument)
+        control = frames.pack_control(op, fakes.job().id, nonce, first)
         self.bus.deliver(fakes.message("c.w-1", control))
 
     async def idle(self) -> None:

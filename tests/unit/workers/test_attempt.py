@@ -7,7 +7,7 @@ import pytest
 
 from schemas import frames
 from schemas.bus import BusError
-from schemas.frames import End, Frame, Kind
+from schemas.frames import End, Frame, Kind, Role
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import attempt as attempts
@@ -36,12 +36,19 @@ async def attempt(bus: FakeBus) -> Attempt:
 
 async def test_a_claim_names_the_delivery(bus: FakeBus) -> None:
     attempt = make(bus, delivered=3)
-    attempt.claim("w-1", "node", "e")
+    attempt.claim(Role.WORKER, "w-1", "node", "e")
     attempt.repeat_claim()
     assert attempt.number == 3
     assert (
         messages(bus)
-        == [[Frame(Kind.CLAIM, 3, attempt.nonce, 0, ("w-1", "node", "e", fakes.ack(3)))]] * 2
+        == [
+            [
+                Frame(
+                    Kind.CLAIM, 3, attempt.nonce, 0, ("worker", "w-1", "node", "e", fakes.ack(3), 0)
+                )
+            ]
+        ]
+        * 2
     )
 
 
@@ -49,7 +56,7 @@ async def test_each_delivery_draws_a_nonce_of_its_own(bus: FakeBus) -> None:
     assert len({make(bus).nonce for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize("ack", ["", "x.y", "$JS.ACK.JOBS.echo-i.x.1.1.1.1"])
+@pytest.mark.parametrize("ack", ["", "x.y", "$JS.ACK.JOBS.echo-i2.x.1.1.1.1"])
 async def test_what_is_no_ack_subject_is_refused(bus: FakeBus, ack: str) -> None:
     with pytest.raises((ValueError, IndexError)):
         Attempt(bus, JOB, ack, 1)
@@ -155,7 +162,7 @@ async def test_while_the_broker_is_away_the_ring_keeps_it_all(
     attempt: Attempt, bus: FakeBus
 ) -> None:
     bus.fault = BusError("away")
-    attempt.claim("w", "n", "e")
+    attempt.claim(Role.WORKER, "w", "n", "e")
     attempt.start(200, "x")
     attempt.data(b"1")
     await fakes.turns()

@@ -14,7 +14,7 @@ from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers.consumer import Puller, declare
 
-NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i"
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i2"
 
 
 class Worker:
@@ -267,6 +267,6 @@ async def test_a_consumer_is_declared_as_soon_as_the_stream_is_there(
     bus.api_answer = answer
     await declare(bus, "m", 2.0, 3)
     verb, body = bus.api_calls[-1]
-    assert verb == "CONSUMER.CREATE.JOBS.m-i.jobs.m.i"
-    assert body["config"] == {**topology.consumer("m", "i", 2.0, 3), "name": "m-i"}
+    assert verb == "CONSUMER.CREATE.JOBS.m-i2.jobs.m.i2"
+    assert body["config"] == {**topology.consumer("m", "i", 2.0, 3), "name": "m-i2"}
     assert len(bus.api_calls) == 3

@@ -8,7 +8,7 @@ import pytest
 
 from schemas import settings
 from schemas.bus import BusError, Message
-from schemas.frames import End
+from schemas.frames import End, Role
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from schemas.settings import Settings
@@ -69,7 +69,7 @@ class SlotsSetup:
         self.states: list[str] = []
         self.taken: list[Message] = []
         self._news = asyncio.Event()
-        runner = Runner(bus, "w-1", "node", Settings())
+        runner = Runner(bus, Role.WORKER, "w-1", "node", Settings())
         self.slots = EngineSlots(bus, runner, self.engine, ECHO, Settings(), self._changed)
         runner.take = self._take  # type: ignore[method-assign]
 
@@ -77,9 +77,9 @@ class SlotsSetup:
         self.states.append(self.slots.state.state)
         self._news.set()
 
-    def _take(self, desk: Any, source: Any, message: Message) -> None:
+    def _take(self, slots: Any, source: Any, message: Message) -> None:
         self.taken.append(message)
-        desk.take()
+        slots.take()
 
     async def until(self, *states: str) -> None:
         """Wait until it has moved through these states, and no more."""
@@ -112,8 +112,8 @@ async def test_a_good_engine_is_found_checked_and_pulls(setup: SlotsSetup) -> No
     assert setup.slots.ready
     assert setup.slots.state.slots == 2
     assert [model.id for model in setup.slots.models] == ["m"]
-    assert [verb for verb, _ in setup.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i.jobs.m.i"]
-    assert setup.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i"] * 2
+    assert [verb for verb, _ in setup.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i2.jobs.m.i2"]
+    assert setup.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i2"] * 2
     assert b'"priority":2' in setup.bus.posts[0].payload
 
 
@@ -151,7 +151,7 @@ async def test_an_engine_that_loads_is_starting_and_says_what_it_lacks(setup: Sl
 async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
     config = settings.Engine(name="e", command=["x", "{port}"])
     engine = Supervised(config, lambda _: Engine())
-    runner = Runner(bus, "w-1", "node", Settings())
+    runner = Runner(bus, Role.WORKER, "w-1", "node", Settings())
     slots = EngineSlots(bus, runner, engine, config, Settings(), lambda: None)
     slots._state = "ready"
     engine.on_end(EngineFault("killed by SIGKILL", away=True))

@@ -9,7 +9,7 @@ import pytest
 
 from schemas import nodes, subjects
 from schemas.bus import BusError
-from schemas.frames import Kind, Op, pack_control, unpack
+from schemas.frames import Claim, Kind, Op, pack_control, unpack
 from schemas.nodes import Card
 from schemas.settings import Settings
 from tests.unit import fakes
@@ -87,7 +87,7 @@ async def test_each_slot_has_a_pull(setup: WorkerSetup) -> None:
     await setup.until_ready()
     await fakes.turns()
     pulls = [post.subject for post in setup.bus.posts if ".MSG.NEXT." in post.subject]
-    assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i", "a-i", "b-i"]
+    assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i2", "a-i2", "b-i2"]
     await setup.stop()
 
 
@@ -126,13 +126,13 @@ async def test_what_runs_is_finished_or_handed_back(setup: WorkerSetup, finishes
     fault = {} if finishes else {"fault": "hang"}
     body = {"messages": [{"role": "user", "content": "x y"}], "echo": {"token_ms": 5, **fault}}
     job = fakes.job(model="a", body=orjson.dumps(body))
-    pulls = [p for p in setup.bus.posts if p.subject.endswith(".a-i") and ".MSG.NEXT." in p.subject]
+    pulls = [post for post in setup.bus.posts if post.subject.endswith(".MSG.NEXT.JOBS.a-i2")]
     setup.bus.deliver(fakes.message(pulls[0].reply, job.pack(), fakes.ack()))
     frames_of = subjects.frames(job.ingress, job.id)
     await setup.bus.until(lambda _: setup.bus.to(frames_of))
     (claim,) = unpack(setup.bus.to(frames_of)[0])
     go = pack_control(Op.GO, job.id, claim.nonce)
-    setup.bus.deliver(fakes.message(f"c.{claim.body[0]}", go))
+    setup.bus.deliver(fakes.message(f"c.{Claim.of(claim.body).holder}", go))
     await setup.stop()
     last = unpack(setup.bus.to(frames_of)[-1])[-1]
     assert last.kind == (Kind.END if finishes else Kind.FAIL)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas import frames
 from schemas.bus import BusError, Message
 from schemas.frames import Kind, Op
 from schemas.jetstream.words import NAK, TERM
-from schemas.jobs import AGAIN
-from tests.unit import fakes
+from tests.unit import fakes, version_1
 from tests.unit.workers.runner_setup import RunnerSetup
 from workers import runner as runners
 from workers.engines.base import EngineFault
@@ -24,7 +25,7 @@ async def test_claim_frames_end_then_the_ack(setup: RunnerSetup) -> None:
     setup.say(Op.GO)
     await setup.idle()
     assert setup.kinds() == [Kind.CLAIM, Kind.START, Kind.DATA, Kind.END]
-    assert setup.claim().body == ("w-1", "node", "e", fakes.ack())
+    assert setup.claim().body == ("worker", "w-1", "node", "e", fakes.ack(), 0)
     assert setup.frames()[-1].body == (1, 2, 0, 3)
     assert setup.engine.body == fakes.job().body
     (ack,) = setup.told()
@@ -55,7 +56,7 @@ async def test_a_later_attempt_waits_until_it_may(setup: RunnerSetup) -> None:
 
 async def test_one_that_was_published_again_waits_until_it_may(setup: RunnerSetup) -> None:
     """It is delivered for the first time, but another may hold it."""
-    setup.deliver(fakes.job(tags=(AGAIN,)))
+    setup.deliver(fakes.job(edition=1))
     await setup.claimed()
     await fakes.turns()
     assert not setup.engine.began.is_set()
@@ -107,22 +108,13 @@ async def test_dropped_it_says_nothing_to_the_broker(setup: RunnerSetup) -> None
     assert setup.told() == []
 
 
-@pytest.mark.parametrize("argument", [None, "", "the last error"])
-async def test_gone_it_terms(setup: RunnerSetup, argument: object) -> None:
+async def test_gone_it_terms(setup: RunnerSetup) -> None:
     setup.deliver(delivered=4)
     await setup.claimed()
-    setup.say(Op.GONE, argument)
+    setup.say(Op.GONE)
     await setup.idle()
     assert not setup.engine.began.is_set()
     assert setup.told(4) == [TERM]
-
-
-async def test_asked_to_resume_it_declines(setup: RunnerSetup) -> None:
-    await setup.begin()
-    setup.say(Op.RESUME, "so far")
-    await setup.idle()
-    assert setup.frames()[-1].body[::2] == ("stream_broken", False)
-    assert setup.told() == [TERM]
 
 
 @pytest.mark.parametrize(
@@ -172,11 +164,44 @@ async def test_past_its_deadline_by_the_clock_here_its_ingress_is_asked(
     assert verdict.startswith(b"+NXT" if begins else TERM)
 
 
+async def test_stopped_before_it_began_it_is_handed_back_too(setup: RunnerSetup) -> None:
+    """A task that is cancelled before its first step does nothing at all."""
+    setup.deliver()
+    async with asyncio.timeout(fakes.PATIENCE):
+        await setup.runner.abandon("the worker was stopped")
+    assert (setup.told(), setup.slot.busy) == ([NAK], 0)
+    assert not setup.engine.began.is_set()
+
+
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"\x90"])
 async def test_what_is_no_job_is_removed(setup: RunnerSetup, data: bytes) -> None:
     setup.deliver(data)
     assert (setup.told(), setup.slot.busy) == ([TERM], 0)
     assert setup.runner.idle.is_set()
+
+
+async def test_a_job_of_another_version_is_left_to_others_for_a_while(setup: RunnerSetup) -> None:
+    """It is neither lost nor offered here again at once."""
+    with capture_logs() as lines:
+        for count in (1, 2):
+            setup.deliver(version_1.JOB, delivered=count)
+    assert [setup.told(count) for count in (1, 2)] == [[b'-NAK {"delay": 5000000000}']] * 2
+    assert (setup.slot.busy, setup.runner.idle.is_set()) == (0, True)
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert (line["event"], line["version"]) == ("runner.refused", 1)
+    assert "a job of protocol version 1, and this process speaks 2" in line["error"]
+    setup.deliver(delivered=3)
+    assert setup.slot.busy == 1, "it goes on"
+    await setup.runner.abandon("end of test")
+
+
+async def test_control_of_another_version_is_refused(setup: RunnerSetup) -> None:
+    await setup.begin()
+    with capture_logs() as lines:
+        setup.bus.deliver(fakes.message("c.w-1", version_1.GO))
+    assert [line["event"] for line in lines] == ["runner.refused"]
+    assert setup.engine.cancelled == 0
+    await setup.runner.abandon("end of test")
 
 
 async def test_a_delivery_without_an_ack_subject_is_removed(setup: RunnerSetup) -> None:

@@ -18,7 +18,7 @@ from schemas import settings
 from schemas.api import endpoints, media, sse
 from schemas.api.base import PLAIN, Api, Usage
 from schemas.frames import End
-from schemas.jobs import LENIENT, Job
+from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
@@ -52,7 +52,7 @@ class OpenAIEngine:
     check_timeout: ClassVar[float] = 60.0
     ignored_fields: ClassVar[tuple[Ignored, ...]] = ()
     """Fields of requests that this kind passes over in silence. They are on the card of each model,
-    and a request that asks for one all the same is refused, unless the job is tagged `LENIENT`."""
+    and a request that asks for one all the same is refused, unless the job is `lenient`."""
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
@@ -114,7 +114,7 @@ class OpenAIEngine:
         self._running += 1
         try:
             call = None
-            if TOOL_CHOICE in body and LENIENT not in job.tags:
+            if TOOL_CHOICE in body and not job.lenient:
                 call = required(sink, body, self._served(job), job.endpoint)
             inner = call or sink
             if any(sign in body for sign in single_call.SIGNS):
@@ -200,7 +200,7 @@ class OpenAIEngine:
             raise Refusal(f"The body is not valid JSON: {fault}.") from None
         if not isinstance(request, dict):
             raise Refusal("The body must be a JSON object.")
-        if LENIENT not in job.tags:
+        if not job.lenient:
             refuse_ignored(
                 self.name, passed_over(model, endpoints.WORDS.get(job.endpoint, ""), request)
             )

@@ -22,7 +22,7 @@ import orjson
 from schemas import multipart, pictures, settings
 from schemas.api import endpoints, sse
 from schemas.frames import End
-from schemas.jobs import LENIENT, Job
+from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
 from schemas.pictures import NoPicture
 from workers.engines.base import EngineFault, Offer, Sink
@@ -159,7 +159,7 @@ class SdCppEngine:
         else:
             what = f"The model {job.model!r} has no {job.endpoint}: it draws pictures."
             raise Refusal(what, param="model", code="unsupported_endpoint")
-        if LENIENT not in job.tags:
+        if not job.lenient:
             refuse_ignored(self.name, (e for e in self.ignored_fields if e.wanted(fields)))
         return drawing
 

@@ -138,7 +138,7 @@ class WhisperEngine:
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
         try:
-            lenient = ("lenient", "true") in job.tags
+            lenient = job.lenient
             ask = request.read(job.endpoint, body, job.content_type, lenient=lenient)
             transcript = await self._transcribe(ask)
         except Refusal as fault:

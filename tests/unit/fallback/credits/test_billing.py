@@ -8,7 +8,7 @@ from fallback.credits.billing import Billing
 from fallback.credits.ledger import Hold, Insufficient, Reservation, Superseded
 from fallback.policy import Choice
 from schemas import subjects
-from schemas.jobs import AGAIN, ASKED, together
+from schemas.jobs import one_of
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import paused_ledger
@@ -58,9 +58,7 @@ async def test_a_reservation_names_its_holder_and_its_turn(bus: FakeBus) -> None
 async def test_one_that_was_published_again_is_not_the_first(bus: FakeBus) -> None:
     """Somebody may hold a reservation for it, which has to be looked for."""
     ledger = PausedLedger()
-    await paused_ledger.billing(ledger).reserve(
-        paused_ledger.attempt(bus, tags=(AGAIN,)), chosen(a=1)
-    )
+    await paused_ledger.billing(ledger).reserve(paused_ledger.attempt(bus, edition=1), chosen(a=1))
     assert not ledger.asked[0].first
 
 
@@ -100,8 +98,8 @@ async def test_several_jobs_of_one_request_are_paid_together(bus: FakeBus) -> No
                 raise Insufficient(needed, self.money)
             return await super().reserve(what)
 
-    id, tag = together("0" * 30, 1, 3)
-    attempt, ledger = paused_ledger.attempt(bus, id=id, tags=((ASKED, "chat"), tag)), Shared()
+    id = one_of("0" * 30, 1)
+    attempt, ledger = paused_ledger.attempt(bus, id=id, together=3), Shared()
     ledger.money = 20
     payment = await paused_ledger.billing(ledger).reserve(attempt, chosen(a=6, b=7, c=20))
     assert [each.provider for each in payment.chosen.choices] == ["a"]

@@ -15,7 +15,7 @@ from fallback.cost.spent import Spent
 from fallback.providers import make
 from fallback.providers.base import Provider, Task
 from schemas import multipart, settings
-from schemas.jobs import ASKED, LENIENT, Job
+from schemas.jobs import Job
 from schemas.multipart import Part
 from tests.doubles.providers import Provider as Simulator
 
@@ -66,13 +66,13 @@ class RecordingSink:
 
 
 def job(endpoint: str, stream: bool = False, *, lenient: bool = False) -> Job:
-    tags = ((ASKED, ASKED_FOR), *([LENIENT] if lenient else []))
     now = int(time.time() * 1000)
     return Job(
         id="0" * 32,
         ingress="in",
         lane="interactive",
         model="served",
+        asked=ASKED_FOR,
         endpoint=endpoint,
         arrived=now,
         claim_by=now,
@@ -83,7 +83,7 @@ def job(endpoint: str, stream: bool = False, *, lenient: bool = False) -> Job:
         key="alice",
         content_type="application/json",
         body=b"",
-        tags=tags,
+        lenient=lenient,
     )
 
 

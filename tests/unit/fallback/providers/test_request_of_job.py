@@ -7,7 +7,8 @@ import pytest
 
 from fallback.cost.estimate import OUTPUT_TOKENS
 from fallback.providers.request import request_of
-from schemas import jobs, multipart
+from schemas import multipart
+from schemas.jobs import Begun
 from schemas.multipart import Part
 from tests.unit import fakes
 
@@ -73,12 +74,12 @@ def test_a_form_is_its_texts_and_its_uploads() -> None:
 def test_an_answer_that_was_begun_is_the_last_message_and_counts(limit: int, left: int) -> None:
     said = {"role": "user", "content": "x"}
     body = orjson.dumps({"messages": [said], "max_tokens": limit})
-    request, sent = asked(body, CHAT, tags=(jobs.begun(3, "a: b"),))
+    request, sent = asked(body, CHAT, begun=Begun(3, "a: b"))
     whole = {"messages": [said, {"role": "assistant", "content": "a: b"}], "max_tokens": left}
     assert request == orjson.loads(sent) == whole
 
 
 def test_an_answer_of_which_nothing_was_said_is_a_new_one() -> None:
     body = orjson.dumps({"messages": [], "max_tokens": 5})
-    request, sent = asked(body, CHAT, tags=(jobs.begun(0, ""),))
+    request, sent = asked(body, CHAT, begun=Begun(0, ""))
     assert request == orjson.loads(sent) == {"messages": [], "max_tokens": 5}

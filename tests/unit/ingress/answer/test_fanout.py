@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import asyncio
-
 import orjson
 import pytest
 from hypothesis import given
@@ -12,7 +10,6 @@ from schemas.api import sse
 from schemas.api.chat.join import Join
 from schemas.errors import BodyTooLarge
 from schemas.frames import Frame, Start
-from tests.unit import fakes
 from tests.unit.ingress.jobs.recorder import Holder, TicketSetup
 
 A, B = Holder("a", 1), Holder("b", 2)
@@ -93,18 +90,6 @@ async def test_a_chunk_may_come_in_pieces() -> None:
     assert texts(two.joined.take()) == [(1, "a" * 99)]
     two.hear(0, A.data(2, told[50:]))
     assert texts(two.joined.take()) == [(0, "a" * 99)]
-
-
-async def test_any_job_wakes_who_waits() -> None:
-    two = Two()
-    for job in (1, 0):
-        waiting = asyncio.create_task(two.joined.change())
-        await fakes.turns()
-        assert not waiting.done()
-        two.hear(job, A.start(), A.end(1))
-        async with asyncio.timeout(fakes.PATIENCE):
-            await waiting
-    await two.joined.change()  # there is nobody left who could
 
 
 def test_bodies_differ_by_their_seed() -> None:

@@ -201,7 +201,7 @@ async def test_what_a_provider_was_paid_for_is_sent_before_an_error_of_the_same_
     call = ingress.ask(stream=True, n=n)
     await ingress.bus.until(lambda posts: len(ingress.dispatch.tickets) == n)
     ticket, *others = ingress.dispatch.tickets.values()
-    ticket.wanted = 1.0
+    ticket.offer(ticket.times.queued)
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"paid"}}]}\n\n'
     hear(ticket, FB.claim(), FB.start(), FB.data(1, chunk))
     if why == "it broke":
@@ -211,8 +211,8 @@ async def test_what_a_provider_was_paid_for_is_sent_before_an_error_of_the_same_
     await call.whole()
     assert call.status == 200
     assert [b'"content":"paid"' in piece for piece in call.pieces] == [True, False]
-    assert ticket.error is not None
-    assert ticket.error.code.encode() in call.pieces[1]
+    assert ticket.received.error is not None
+    assert ticket.received.error.code.encode() in call.pieces[1]
     assert all(other.done for other in others)
 
 
@@ -246,7 +246,7 @@ async def test_no_error_follows_the_end_of_one_of_several_choices(
     hear(first, A.start(), A.data(1, EVENTS[0]), A.data(2, sse.DONE))
     await fakes.turns()
     first.revoke("disconnected", 1.0)
-    assert isinstance(first.error, errors.StreamBroken)
+    assert isinstance(first.received.error, errors.StreamBroken)
     for ticket in rest:
         hear(ticket, A.start(), A.data(1, sse.DONE), A.end(2))
     await call.whole()
@@ -365,7 +365,7 @@ async def test_a_client_that_leaves_cancels_its_job(ingress: FakeBusIngress, str
     await fakes.turns()
     call.leave()
     await call.whole()
-    assert isinstance(ticket.error, errors.ClientGone)
+    assert isinstance(ticket.received.error, errors.ClientGone)
     assert ingress.dispatch.tickets == {}
     told = [frames.unpack_control(sent).op for sent in ingress.bus.to("c.a")]
     assert told == [Op.GO, Op.CANCEL]
@@ -383,7 +383,7 @@ async def test_a_request_whose_task_is_cancelled_is_closed(
     call.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call.task
-    assert isinstance(ticket.error, errors.ClientGone)
+    assert isinstance(ticket.received.error, errors.ClientGone)
     assert ingress.dispatch.tickets == {}
 
 
@@ -400,7 +400,7 @@ async def test_leaving_after_the_answer_changes_nothing(ingress: FakeBusIngress)
     hear(ticket, A.start(kind=JSON), A.data(1, b"{}"), A.end(2))
     await call.whole()
     call.leave()
-    assert ticket.error is None
+    assert ticket.received.error is None
 
 
 async def test_an_alarm_rings_after_a_pause_alone() -> None:

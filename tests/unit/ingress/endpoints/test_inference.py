@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas.jobs import LENIENT
 from schemas.nodes import Ignored, ServedModel
 from schemas.settings import Route
 from tests.unit.ingress.loopback import LoopbackIngress, loopback_ingress
@@ -63,7 +62,7 @@ async def test_each_endpoint_answers_with_and_without_the_version(
     assert answer.status == 200
     assert answer.headers["x-request-id"]
     assert ingress.line.jobs[-1].endpoint == "/v1" + path
-    assert not ingress.line.jobs[-1].tags
+    assert not ingress.line.jobs[-1].lenient
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -132,7 +131,7 @@ async def test_a_field_without_effect_is_refused_or_warned_of(ingress: LoopbackI
     assert lenient.status == harmless.status == 200
     assert lenient.headers["x-headrace-warning"] == "tools has no effect: no tools"
     assert "x-headrace-warning" not in harmless.headers
-    assert [LENIENT in job.tags for job in ingress.line.jobs] == [True, False]
+    assert [job.lenient for job in ingress.line.jobs] == [True, False]
 
 
 async def test_a_field_that_nobody_is_known_to_have_is_told_of(ingress: LoopbackIngress) -> None:
@@ -162,7 +161,7 @@ async def test_a_field_that_may_be_heeded_is_left_to_the_worker(ingress: Loopbac
     assert tried.status == lenient.status == 200
     assert "x-headrace-warning" not in tried.headers
     assert lenient.headers["x-headrace-warning"] == "tool_choice has no effect: perhaps"
-    assert [LENIENT in job.tags for job in ingress.line.jobs] == [False, True]
+    assert [job.lenient for job in ingress.line.jobs] == [False, True]
 
 
 @pytest.mark.parametrize(

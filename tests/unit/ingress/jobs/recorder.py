@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ingress.jobs.terms import Terms
 from ingress.jobs.ticket import Ticket
-from schemas.frames import Frame, Kind, Op
+from schemas.frames import Frame, Kind, Op, Role
 from schemas.jobs import Job
 from tests.unit import fakes
 
@@ -17,7 +18,7 @@ class Said(NamedTuple):
     holder: str
     op: Op
     nonce: int
-    argument: object
+    first: int = 0
 
 
 class RecordedEffects:
@@ -26,21 +27,25 @@ class RecordedEffects:
     def __init__(self) -> None:
         self.log: list[Said | tuple[str, bytes]] = []
         self.buried: list[str] = []
-        self.anew = 0
+        self.published: list[Job] = []
+        self.deleted: list[int] = []
 
-    def say(self, holder: str, op: Op, job: str, nonce: int, argument: object = None) -> None:
+    def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None:
         assert job == fakes.job().id
-        self.log.append(Said(holder, op, nonce, argument))
+        self.log.append(Said(holder, op, nonce, first))
 
     def verdict(self, ack: str, word: bytes) -> None:
         self.log.append((ack, word))
 
-    def again(self, job: Job) -> None:
+    def publish(self, job: Job) -> None:
         assert job.id == fakes.job().id
-        self.anew += 1
+        self.published.append(job)
+
+    def delete(self, sequence: int) -> None:
+        self.deleted.append(sequence)
 
     def bury(self, job: Job, error: str) -> None:
-        assert job == fakes.job(stream=job.stream)
+        assert job.id == fakes.job().id
         self.buried.append(error)
 
     def drain(self) -> list[Said | tuple[str, bytes]]:
@@ -55,8 +60,11 @@ class RecordedEffects:
 class Holder:
     """One delivery at one worker: makes its frames."""
 
-    def __init__(self, name: str, attempt: int, nonce: int = 0) -> None:
+    role = Role.WORKER
+
+    def __init__(self, name: str, attempt: int, nonce: int = 0, edition: int = 0) -> None:
         self.name = name
+        self.edition = edition
         self.node = f"node-{name}"
         self.attempt = attempt
         self.nonce = nonce or 1000 + attempt
@@ -66,7 +74,8 @@ class Holder:
         return Frame(int(kind), self.attempt, self.nonce, seq, body)
 
     def claim(self) -> Frame:
-        return self.frame(Kind.CLAIM, 0, (self.name, self.node, "e", self.ack))
+        body = (self.role.value, self.name, self.node, "e", self.ack, self.edition)
+        return self.frame(Kind.CLAIM, 0, body)
 
     def start(self, seq: int = 0, status: int = 200, kind: str = "text/event-stream") -> Frame:
         return self.frame(Kind.START, seq, (status, kind))
@@ -85,26 +94,25 @@ class Holder:
 
 
 class FallbackHolder(Holder):
-    """One delivery at a fallback; of a job for providers alone if `copy`."""
+    """One delivery at a fallback: of the workers' queue, or of an edition for providers alone."""
 
-    def __init__(self, name: str, attempt: int, nonce: int = 0, copy: bool = False) -> None:
-        super().__init__(name, attempt, nonce or 2000 + attempt)
-        self.node = ""
-        if copy:
-            self.ack = self.ack.replace("echo-i", "echo-f")
+    role = Role.FALLBACK
+
+    def __init__(self, name: str, attempt: int, nonce: int = 0, edition: int = 0) -> None:
+        super().__init__(name, attempt, nonce or 2000 + attempt, edition)
 
 
-def ticket(effects: RecordedEffects, max_attempts: int = 3, stream: bool = True) -> Ticket:
-    job = fakes.job(stream=stream)
-    return Ticket(job, job.body, effects, START, max_attempts)
+def ticket(effects: RecordedEffects, key: str = "k1", **terms: Any) -> Ticket:
+    job = fakes.job(stream=True, key=key)
+    return Ticket(job, job.body, Terms(**{"max_attempts": 3, **terms}), effects, START)
 
 
 class TicketSetup:
     """A ticket with its effects and its clock."""
 
-    def __init__(self, max_attempts: int = 3) -> None:
+    def __init__(self, **terms: Any) -> None:
         self.effects = RecordedEffects()
-        self.ticket = ticket(self.effects, max_attempts)
+        self.ticket = ticket(self.effects, **terms)
         self.now = START
 
     def hear(self, *frames: Frame, after: float = 0.0) -> None:
@@ -117,5 +125,5 @@ class TicketSetup:
 
     def held_by(self, holder: Holder) -> TicketSetup:
         self.hear(holder.claim())
-        assert self.said() == [Said(holder.name, Op.GO, holder.nonce, None)]
+        assert self.said() == [Said(holder.name, Op.GO, holder.nonce)]
         return self

@@ -10,6 +10,7 @@ import pytest
 
 from ingress.jobs import dispatch as dispatches
 from ingress.jobs.dispatch import Dispatch, Order
+from ingress.models.locality import ANY, CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, frames, jobs, subjects, topology
 from schemas.bus import ApiError, BusError, BusFull
@@ -34,29 +35,50 @@ async def dispatch(bus: FakeBus) -> Dispatch:
 
 
 async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBus) -> None:
-    ticket = await dispatch.submit(_order(tags=(("asked", "chat"),)))
+    ticket = await dispatch.submit(_order(lenient=True))
     (post,) = bus.posts
     job = jobs.unpack(post.payload)
     assert dispatch.tickets == {job.id: ticket}
-    assert post.subject == "jobs.llama,3.i"
+    assert post.subject == "jobs.llama,3.i2"
     assert post.reply == f"r.in-1.{job.id}-0"
     assert post.headers["Nats-Msg-Id"] == f"acme:{job.id}:0"
     assert post.headers["Nats-TTL"] == "65s"
     assert (job.account, job.key, job.stream, job.ingress) == ("acme", "k1", True, "in-1")
     assert (job.claim_by - job.arrived, job.first_by - job.arrived) == (2000, 30_000)
     assert job.total_by - job.arrived == 60_000
-    assert (job.body, job.body_size, job.tags) == (b"{}", 0, (("asked", "chat"),))
+    assert (job.body, job.body_size, job.edition) == (b"{}", 0, 0)
+    assert (job.model, job.asked, job.lenient, job.local) == ("llama.3", "chat", True, False)
     assert len(job.id) == 32
 
 
 async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: FakeBus) -> None:
     """Repeated before the broker has confirmed it, it is the same message still."""
     ticket = await dispatch.submit(_order())
-    dispatch.publish(ticket)
-    dispatch.hedge(ticket)
-    dispatch.move(ticket, 0.0)
+    dispatch.confirm(ticket)
+    ticket.postings.publish_copy()
+    ticket.move(0.0)
     found = [jobs.unpack(post.payload) for post in bus.posts]
+    assert [job.edition for job in found] == [0, 0, 1, 2]
     assert [job.again for job in found] == [False, False, True, True]
+
+
+async def test_what_the_broker_keeps_is_not_repeated(dispatch: Dispatch, bus: FakeBus) -> None:
+    ticket = await dispatch.submit(_order())
+    dispatch.answered(ticket, 0, b'{"seq":17}')
+    dispatch.confirm(ticket)
+    assert len(bus.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("mixed", "reach", "local"),
+    [(True, LOCAL, True), (True, ANY, False), (False, LOCAL, False), (True, CLOUD, False)],
+)
+async def test_a_job_that_no_provider_may_see_says_so_where_others_may_go(
+    dispatch: Dispatch, mixed: bool, reach: str, local: bool
+) -> None:
+    plan = dataclasses.replace(PLAN, mixed=mixed, reach=reach)
+    ticket = await dispatch.submit(dataclasses.replace(_order(), plan=plan))
+    assert ticket.job.local == local
 
 
 async def test_jobs_of_one_request_know_of_each_other(dispatch: Dispatch, bus: FakeBus) -> None:
@@ -65,9 +87,9 @@ async def test_jobs_of_one_request_know_of_each_other(dispatch: Dispatch, bus: F
     ids = tuple(job.id for job in found)
     assert len(set(ids)) == 3
     assert {len(id) for id in ids} == {32}
-    assert [job.together for job in found] == [ids] * 3
+    assert [job.ids for job in found] == [ids] * 3
     alone = await dispatch.submit(_order())
-    assert alone.job.together == (alone.job.id,)
+    assert alone.job.ids == (alone.job.id,)
 
 
 async def test_no_two_jobs_share_an_id(dispatch: Dispatch) -> None:
@@ -114,15 +136,15 @@ async def test_of_many_all_or_none_are_submitted(
     dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(await dispatch.submit_all([_order(), _order()])) == 2
-    publish = dispatch.publish
+    post = bus.post
     left = iter(range(2))
 
-    def fail_third(ticket: Any) -> None:
+    def fail_third(*what: Any) -> None:
         if next(left, None) is None:
             raise BusFull("full")
-        publish(ticket)
+        post(*what)
 
-    monkeypatch.setattr(dispatch, "publish", fail_third)
+    monkeypatch.setattr(bus, "post", fail_third)
     with pytest.raises(errors.BrokerUnavailable):
         await dispatch.submit_all([_order()] * 3)
     assert len(dispatch.tickets) == 2
@@ -130,8 +152,8 @@ async def test_of_many_all_or_none_are_submitted(
 
 async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", b'{"stream":"JOBS","seq":17}')
-    assert ticket.sequence == 17
+    dispatch.answered(ticket, 0, b'{"stream":"JOBS","seq":17}')
+    assert ticket.postings.newest.sequence == 17
     assert not ticket.done
 
 
@@ -141,10 +163,11 @@ async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch)
         dispatch.rate.finished("llama.3", now - 10 + second)
     ticket = await dispatch.submit(_order())
     refusal = {"error": {"code": 503, "err_code": topology.QUEUE_FULL, "description": "maximum"}}
-    dispatch.stored(ticket, "0", orjson.dumps(refusal))
-    assert isinstance(ticket.error, errors.QueueFull)
-    assert ticket.error.retry_after == 300.0  # a thousand at one a second, and no more is said
-    assert "1000" in ticket.error.message
+    dispatch.answered(ticket, 0, orjson.dumps(refusal))
+    error = ticket.received.error
+    assert isinstance(error, errors.QueueFull)
+    assert error.retry_after == 300.0  # a thousand at one a second, and no more is said
+    assert "1000" in error.message
 
 
 @pytest.mark.parametrize(
@@ -158,9 +181,9 @@ async def test_a_job_that_was_not_stored_is_a_503(
     dispatch: Dispatch, data: bytes, why: str
 ) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", data)
-    assert isinstance(ticket.error, errors.BrokerUnavailable)
-    assert why in ticket.error.message
+    dispatch.answered(ticket, 0, data)
+    assert isinstance(ticket.received.error, errors.BrokerUnavailable)
+    assert why in ticket.received.error.message
 
 
 async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
@@ -177,16 +200,16 @@ async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
 
 async def test_closed_in_the_queue_the_job_is_deleted(dispatch: Dispatch, bus: FakeBus) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", b'{"seq":17}')
+    dispatch.answered(ticket, 0, b'{"seq":17}')
     dispatch.close(ticket)
     await fakes.turns()
-    assert isinstance(ticket.error, errors.ClientGone)
+    assert isinstance(ticket.received.error, errors.ClientGone)
     assert bus.api_calls == [("STREAM.MSG.DELETE.JOBS", {"seq": 17, "no_erase": True})]
 
 
 async def test_closed_while_held_the_holder_is_cancelled(dispatch: Dispatch, bus: FakeBus) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", b'{"seq":17}')
+    dispatch.answered(ticket, 0, b'{"seq":17}')
     ticket.frame(A.claim(), 0)
     dispatch.close(ticket)
     await fakes.turns()
@@ -200,7 +223,7 @@ async def test_a_broker_that_is_away_does_not_stop_a_ticket(
     dispatch: Dispatch, bus: FakeBus
 ) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", b'{"seq":17}')
+    dispatch.answered(ticket, 0, b'{"seq":17}')
     bus.fault = BusFull("full")
     bus.api_answer = _away
     ticket.frame(A.claim(), 0)
@@ -233,61 +256,52 @@ async def test_a_dead_letter_is_the_job_with_its_last_error(
 
 async def test_a_job_that_vanished_is_published_anew(dispatch: Dispatch, bus: FakeBus) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", b'{"seq":17}')
+    dispatch.answered(ticket, 0, b'{"seq":17}')
     ticket.frame(Holder("b", 2).claim(), 0)
     ticket.revoke("disconnected", 0)
     bus.api_answer = _missing
     await dispatch.restore(ticket)
     first, second = (post for post in bus.posts if post.subject.startswith("jobs."))
     again = jobs.unpack(second.payload)
-    assert again == dataclasses.replace(jobs.unpack(first.payload), tags=(jobs.AGAIN,))
+    assert again == dataclasses.replace(jobs.unpack(first.payload), edition=1)
     assert second.headers["Nats-Msg-Id"].endswith(":1")
-    ticket.frame(A.claim(), 0)
+    ticket.frame(Holder("a", 1, edition=1).claim(), 0)
     assert ticket.holder is not None
 
 
-async def test_a_hedged_job_is_published_anew_as_the_workers(
-    dispatch: Dispatch, bus: FakeBus
-) -> None:
-    """The broker's answer is about the job, not about another copy of it."""
-    ticket = await dispatch.submit(_order())
-    dispatch.stored(ticket, "0", b'{"seq":17}')
-    dispatch.hedge(ticket)
-    dispatch.stored(ticket, "hedge", b'{"seq":18}')
-    dispatch.again(ticket.job)
-    dispatch.stored(ticket, "1", b'{"seq":19}')
-    assert (ticket.sequence, ticket.offered, ticket.edition) == (19, 18, 1)
-    assert bus.posts[-1].subject == bus.posts[0].subject
-    await fakes.turns()
-    assert bus.api_calls[-1][1]["seq"] == 17
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(["0", "hedge", "1"])))
+@pytest.mark.parametrize("order", list(itertools.permutations([0, 1, 2])))
 async def test_the_brokers_answers_are_told_apart_by_what_they_answer(
-    dispatch: Dispatch, bus: FakeBus, order: tuple[str, ...]
+    dispatch: Dispatch, bus: FakeBus, order: tuple[int, ...]
 ) -> None:
     """A job that was hedged, and then moved before the broker had said where it keeps the copy."""
     ticket = await dispatch.submit(_order())
-    dispatch.hedge(ticket)
-    dispatch.move(ticket, 0.0)
+    ticket.postings.publish_copy()
+    ticket.move(0.0)
     replies = [post.reply for post in bus.posts if post.subject.startswith("jobs.")]
     kept = {subjects.answered(reply)[1]: 17 + n for n, reply in enumerate(replies)}
-    assert list(kept) == ["0", "hedge", "1"]
+    assert list(kept) == [0, 1, 2]
     for edition in order:
-        dispatch.stored(ticket, edition, b'{"seq":%d}' % kept[edition])
-    assert (ticket.sequence, ticket.offered) == (kept["1"], kept["hedge"])
+        dispatch.answered(ticket, edition, b'{"seq":%d}' % kept[edition])
+    assert ticket.postings.newest.sequence == kept[2]
     await fakes.turns()
-    deleted = [body["seq"] for _, body in bus.api_calls]
-    assert deleted == [kept["0"]], "nobody waits for what was published first"
+    deleted = {body["seq"] for _, body in bus.api_calls}
+    assert deleted == {kept[0], kept[1]}, "nobody waits for what was published before"
+
+
+async def test_a_copy_that_the_broker_does_not_take_is_done_without(dispatch: Dispatch) -> None:
+    ticket = await dispatch.submit(_order())
+    ticket.postings.publish_copy()
+    dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
+    assert not ticket.done
 
 
 async def test_a_refusal_of_what_was_published_before_is_none(dispatch: Dispatch) -> None:
     ticket = await dispatch.submit(_order())
-    dispatch.move(ticket, 0.0)
-    dispatch.stored(ticket, "0", b'{"error":{"err_code":10077,"description":"maximum"}}')
+    ticket.move(0.0)
+    dispatch.answered(ticket, 0, b'{"error":{"err_code":10077,"description":"maximum"}}')
     assert not ticket.done
-    dispatch.stored(ticket, "1", b'{"error":{"err_code":10077,"description":"maximum"}}')
-    assert isinstance(ticket.error, errors.QueueFull)
+    dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
+    assert isinstance(ticket.received.error, errors.QueueFull)
 
 
 @pytest.mark.parametrize("answer", [_away, lambda verb, body: {"message": {}}])
@@ -309,4 +323,4 @@ async def test_a_job_that_was_claimed_meanwhile_is_left(dispatch: Dispatch, bus:
 
     bus.api_answer = claimed
     await dispatch.restore(ticket)
-    assert ticket.edition == 0
+    assert ticket.job.edition == 0

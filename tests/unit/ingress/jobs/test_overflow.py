@@ -1,23 +1,22 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from ingress.jobs.dispatch import Dispatch, Order
-from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Leaving
-from ingress.jobs.resume import ResumableStream
+from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Overflow
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from ingress.models.locality import ANY, CLOUD
 from ingress.models.routes import Plan
 from schemas import errors, jobs, subjects
 from schemas.api import endpoints
-from schemas.nodes import FALLBACK, ServedModel, resuming
+from schemas.frames import Role
+from schemas.nodes import ServedModel, resuming
 from schemas.settings import Settings
 from tests.unit.fakes import FakeBus, card
 from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
+CHAT = endpoints.CHAT.path
 A = Holder("a", 1)
 FB = FallbackHolder("fb", 1)
 
@@ -30,22 +29,28 @@ class OverflowSetup:
         self.now = 1000.0
         self.catalog = Catalog(lambda: self.now)
         self.dispatch = Dispatch(bus, "in-1", Settings())
-        self.leaving = Leaving(bus, self.dispatch, self.catalog)
+        self.overflow = Overflow(bus, self.catalog)
 
     def fallback(self, *features: str) -> None:
         served = ServedModel("m", "p", "provider", 4, features=features)
-        self.catalog.hear(card("fb-1", models=(served,), role=FALLBACK))
+        self.catalog.hear(card("fb-1", models=(served,), role=Role.FALLBACK))
 
-    async def submit(self, reach: str = ANY, hedge: float = 0.0) -> Ticket:
+    async def submit(
+        self, reach: str = ANY, hedge: float = 0.0, path: str = "/v1/x", resumable: bool = False
+    ) -> Ticket:
         plan = Plan("m", "m", 2.0, 30.0, 60.0, reach, True, hedge)
-        order = Order(plan, "/v1/x", True, b"{}", "x", "a", "k")
+        order = Order(plan, path, True, b"{}", "x", "a", "k", resumable=resumable)
         ticket = await self.dispatch.submit(order)
         ticket.times.freed = ticket.times.queued = self.now
-        self.dispatch.stored(ticket, "0", b'{"seq":9}')
+        ticket.postings.stored(0, 9)
         return ticket
 
     def waits(self, ticket: Ticket, waited: float) -> bool:
-        return self.leaving.waiting(ticket, waited, self.now + waited)
+        return self.overflow.waiting(ticket, waited, self.now + waited)
+
+    def decline(self, ticket: Ticket) -> None:
+        ticket.frame(FB.claim(), self.now)
+        ticket.frame(FB.fail(0, "insufficient_credits"), self.now)
 
     @property
     def wants(self) -> list[bytes]:
@@ -64,10 +69,10 @@ async def test_a_fallback_is_woken_when_the_claim_deadline_is_over(setup: Overfl
     setup.fallback()
     ticket = await setup.submit()
     assert setup.waits(ticket, 2.0)
-    assert (setup.wants, ticket.wanted) == ([], 0.0)
+    assert (setup.wants, ticket.wanted) == ([], False)
     assert setup.waits(ticket, 2.1)
     assert setup.wants == [ticket.job.id.encode()]
-    assert ticket.wanted > 0
+    assert ticket.wanted
 
 
 async def test_it_is_woken_again_each_second(setup: OverflowSetup) -> None:
@@ -89,7 +94,7 @@ async def test_declined_it_is_offered_later_while_workers_may_take_it(setup: Ove
     setup.catalog.hear(card("w-1", "m"))
     ticket = await setup.submit()
     setup.waits(ticket, 3.0)
-    ticket.declined = errors.InsufficientCredits("no money")
+    setup.decline(ticket)
     setup.waits(ticket, 3.0 + ASK_LATER * 0.9)
     assert (len(setup.wants), ticket.done) == (1, False)
     setup.waits(ticket, 3.0 + ASK_LATER)
@@ -99,29 +104,30 @@ async def test_declined_it_is_offered_later_while_workers_may_take_it(setup: Ove
 async def test_declined_and_served_by_nobody_it_ends_with_the_reason(setup: OverflowSetup) -> None:
     setup.fallback()
     ticket = await setup.submit()
-    ticket.declined = errors.InsufficientCredits("no money")
+    setup.waits(ticket, 2.1)
+    setup.decline(ticket)
     setup.waits(ticket, 3.0)
-    assert ticket.error is ticket.declined
+    assert isinstance(ticket.received.error, errors.InsufficientCredits)
 
 
 async def test_late_for_its_first_token_it_is_moved(setup: OverflowSetup) -> None:
     setup.fallback()
     ticket = await setup.submit()
     ticket.frame(A.claim(), setup.now)
-    assert setup.leaving.overdue_first(ticket, setup.now + 30)
+    assert setup.overflow.overdue_first(ticket, setup.now + 30)
     first, moved = setup.published()
     assert (first.lane, moved.lane, moved.id) == (subjects.INTERACTIVE, subjects.CLOUD, first.id)
     assert moved.first_by == moved.total_by
     assert [post.payload for post in setup.bus.posts if post.subject == A.ack] == [b"+TERM"]
-    assert not setup.leaving.overdue_first(ticket, setup.now + 61), "once is enough"
+    assert not setup.overflow.overdue_first(ticket, setup.now + 61), "once is enough"
 
 
 async def test_what_a_provider_has_is_not_late(setup: OverflowSetup) -> None:
     setup.fallback()
     ticket = await setup.submit()
-    ticket.wanted = 1.0
+    ticket.offer(setup.now)
     ticket.frame(FB.claim(), setup.now)
-    assert setup.leaving.overdue_first(ticket, setup.now + 30)
+    assert setup.overflow.overdue_first(ticket, setup.now + 30)
     assert len(setup.published()) == 1
 
 
@@ -129,13 +135,14 @@ async def test_a_hedge_is_a_copy_beside_the_holder(setup: OverflowSetup) -> None
     setup.fallback()
     ticket = await setup.submit(hedge=0.5)
     ticket.frame(A.claim(), setup.now)
-    setup.leaving.held(ticket, setup.now + 0.4)
+    setup.overflow.held(ticket, setup.now + 0.4)
     assert len(setup.published()) == 1
-    setup.leaving.held(ticket, setup.now + 0.6)
-    setup.leaving.held(ticket, setup.now + 0.7)
+    setup.overflow.held(ticket, setup.now + 0.6)
+    setup.overflow.held(ticket, setup.now + 0.7)
     assert [job.lane for job in setup.published()] == [subjects.INTERACTIVE, subjects.CLOUD]
-    setup.dispatch.stored(ticket, "hedge", b'{"seq":12}')
-    assert (ticket.sequence, ticket.offered, ticket.holder is not None) == (9, 12, True)
+    ticket.postings.stored(1, 12)
+    assert (ticket.postings.newest.sequence, ticket.holder is not None) == (9, True)
+    assert ticket.postings.copy is not None
 
 
 async def test_a_worker_that_has_begun_is_not_hedged(setup: OverflowSetup) -> None:
@@ -143,7 +150,7 @@ async def test_a_worker_that_has_begun_is_not_hedged(setup: OverflowSetup) -> No
     ticket = await setup.submit(hedge=0.5)
     for frame in (A.claim(), A.start(), A.data(1, b"x")):
         ticket.frame(frame, setup.now)
-    setup.leaving.held(ticket, setup.now + 60)
+    setup.overflow.held(ticket, setup.now + 60)
     assert len(setup.published()) == 1
 
 
@@ -152,9 +159,9 @@ async def test_what_a_provider_has_is_not_hedged(setup: OverflowSetup, reach: st
     """A second fallback would take the copy, and its reservation count before the first one's."""
     setup.fallback()
     ticket = await setup.submit(reach, hedge=0.5)
-    ticket.wanted = 1.0
+    ticket.offer(setup.now)
     ticket.frame(FB.claim(), setup.now)
-    setup.leaving.held(ticket, setup.now + 60)
+    setup.overflow.held(ticket, setup.now + 60)
     assert len(setup.published()) == 1
 
 
@@ -164,42 +171,44 @@ async def test_for_providers_alone_there_must_be_one(setup: OverflowSetup) -> No
     assert not ticket.done
     setup.now += 2.1
     assert setup.waits(ticket, 2.1)
-    assert isinstance(ticket.error, errors.NoWorker)
-    assert "no fallback runs" in ticket.error.message
+    assert isinstance(ticket.received.error, errors.NoWorker)
+    assert "no fallback runs" in ticket.received.error.message
 
 
-async def test_past_its_tries_it_goes_out_or_ends(setup: OverflowSetup) -> None:
+@pytest.mark.parametrize("provided", [True, False])
+async def test_past_its_tries_it_goes_out_or_ends(setup: OverflowSetup, provided: bool) -> None:
     setup.fallback()
     ticket = await setup.submit()
-    ticket.exhausted = errors.EngineFailed("three attempts failed")
-    assert setup.waits(ticket, 0.1)
-    assert setup.published()[-1].lane == subjects.CLOUD
-    setup.catalog.forget("fb-1")
-    ticket.job = dataclasses.replace(ticket.job, lane=subjects.INTERACTIVE)
-    assert not setup.waits(ticket, 0.2)
-    assert ticket.error is ticket.exhausted
+    for number in (1, 2, 3):
+        ticket.frame(Holder("w", number).claim(), setup.now)
+        ticket.frame(Holder("w", number).fail(0), setup.now)
+    if not provided:
+        setup.catalog.forget("fb-1")
+    assert setup.waits(ticket, 0.1) == provided
+    if provided:
+        assert setup.published()[-1].lane == subjects.CLOUD
+    else:
+        assert ticket.received.error is ticket.exhausted
 
 
 # Streams that broke
 
 
-async def _torn(setup: OverflowSetup) -> Ticket:
-    ticket = await setup.submit()
-    ticket.splice = ResumableStream(endpoints.CHAT.path)
-    ticket.job = dataclasses.replace(ticket.job, endpoint=endpoints.CHAT.path)
+async def _broken(setup: OverflowSetup) -> Ticket:
+    ticket = await setup.submit(path=CHAT, resumable=True)
     ticket.frame(A.claim(), setup.now)
     ticket.frame(A.start(), setup.now)
     text = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"so far"}}]}\n\n'
     ticket.frame(A.data(1, text), setup.now)
-    assert ticket.take() == text
+    assert ticket.received.take() == text
     ticket.revoke("disconnected", setup.now)
-    assert ticket.torn
+    assert ticket.received.resuming
     return ticket
 
 
 async def test_a_stream_that_broke_goes_to_a_provider_that_continues(setup: OverflowSetup) -> None:
-    setup.fallback("chat", resuming(endpoints.CHAT.path))
-    ticket = await _torn(setup)
+    setup.fallback("chat", resuming(CHAT))
+    ticket = await _broken(setup)
     assert setup.waits(ticket, 0.1)
     [_, moved] = setup.published()
     assert (moved.lane, moved.begun) == (subjects.CLOUD, (1, "so far"))
@@ -207,16 +216,16 @@ async def test_a_stream_that_broke_goes_to_a_provider_that_continues(setup: Over
 
 async def test_one_that_only_others_provide_ends_as_it_broke(setup: OverflowSetup) -> None:
     setup.fallback()
-    ticket = await _torn(setup)
+    ticket = await _broken(setup)
     assert not setup.waits(ticket, 0.1)
-    assert isinstance(ticket.error, errors.StreamBroken)
+    assert isinstance(ticket.received.error, errors.StreamBroken)
     assert len(setup.published()) == 1
 
 
 async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(setup: OverflowSetup) -> None:
-    setup.fallback("chat", resuming(endpoints.CHAT.path))
-    ticket = await _torn(setup)
+    setup.fallback("chat", resuming(CHAT))
+    ticket = await _broken(setup)
     assert setup.waits(ticket, 0.1)
     setup.catalog.forget("fb-1")
     setup.waits(ticket, 2.5)
-    assert isinstance(ticket.error, errors.StreamBroken)
+    assert isinstance(ticket.received.error, errors.StreamBroken)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.replies import Replies
@@ -11,6 +12,7 @@ from schemas import errors, frames
 from schemas.bus import BusError
 from schemas.frames import Frame, Kind, Op
 from schemas.settings import Settings
+from tests.unit import version_1
 from tests.unit.fakes import FakeBus, message
 from tests.unit.ingress.jobs.recorder import Holder
 
@@ -55,31 +57,31 @@ async def setup(bus: FakeBus) -> RepliesSetup:
 async def test_frames_find_their_ticket(setup: RepliesSetup) -> None:
     one, other = await setup.submit(), await setup.submit()
     setup.hear(one.job.id, packed(A.claim(), A.start(), A.data(1, b"x")))
-    assert (one.take(), other.holder) == (b"x", None)
+    assert (one.received.take(), other.holder) == (b"x", None)
     assert [control.op for control in setup.told("a")] == [Op.GO]
     setup.hear(one.job.id, packed(A.end(2)))
-    assert one.ended
+    assert one.received.ended
 
 
 async def test_the_brokers_answer_to_the_publish_finds_it_too(setup: RepliesSetup) -> None:
     ticket = await setup.submit()
     setup.hear(f"{ticket.job.id}-0", b'{"stream":"JOBS","seq":9}')
-    assert ticket.sequence == 9
+    assert ticket.postings.newest.sequence == 9
     other = await setup.submit()
     setup.hear(f"{other.job.id}-0", b"", {"Status": "503"})
-    assert isinstance(other.error, errors.BrokerUnavailable)
+    assert isinstance(other.received.error, errors.BrokerUnavailable)
 
 
 async def test_a_claim_that_nobody_waits_for_is_gone(setup: RepliesSetup) -> None:
     setup.hear("unknown", packed(A.claim(), A.start()))
-    assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
+    assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, 0)]
     setup.hear("unknown-0", b'{"seq":1}')
 
 
 async def test_one_who_works_on_for_nobody_is_told(setup: RepliesSetup, bus: FakeBus) -> None:
     alive = packed(A.alive(7))
     bus.deliver(message("r.in-1.unknown", alive, "c.a"))
-    assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, None)]
+    assert setup.told("a") == [(Op.GONE, "unknown", A.nonce, 0)]
     setup.hear("unknown", alive + packed(A.data(7, b"x")))
     assert len(setup.told("a")) == 1
 
@@ -97,7 +99,24 @@ async def test_rubbish_does_no_harm(setup: RepliesSetup, data: bytes) -> None:
     setup.hear(ticket.job.id, data)
     setup.hear("unknown", data)
     setup.hear(ticket.job.id, packed(A.start(), A.data(1, b"x")))
-    assert ticket.take() == b"x"
+    assert ticket.received.take() == b"x"
+
+
+@pytest.mark.parametrize("sent", [version_1.CLAIM, version_1.DATA])
+@pytest.mark.parametrize("known", [True, False])
+async def test_frames_of_version_1_are_refused_and_said_once(
+    setup: RepliesSetup, sent: bytes, known: bool
+) -> None:
+    ticket = await setup.submit()
+    with capture_logs() as lines:
+        for _ in range(3):
+            setup.hear(ticket.job.id if known else "unknown", sent)
+    (line,) = [line for line in lines if line["log_level"] == "error"]
+    assert (line["event"], line["version"]) == ("replies.refused", 1)
+    assert "a frame of protocol version 1, and this process speaks 2" in line["error"]
+    assert (ticket.holder, ticket.done, setup.told("w-old")) == (None, False, [])
+    setup.hear(ticket.job.id, packed(A.claim()))
+    assert ticket.holder is not None
 
 
 async def test_a_client_that_does_not_read_is_left(setup: RepliesSetup) -> None:
@@ -105,7 +124,7 @@ async def test_a_client_that_does_not_read_is_left(setup: RepliesSetup) -> None:
     setup.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_BUFFER))))
     assert not ticket.done
     setup.hear(ticket.job.id, packed(A.data(2, b"x")))
-    assert isinstance(ticket.error, errors.ClientTooSlow)
+    assert isinstance(ticket.received.error, errors.ClientTooSlow)
     assert setup.told("a")[-1].op == Op.CANCEL
 
 
@@ -114,7 +133,7 @@ async def test_a_document_may_be_large_but_not_endless(setup: RepliesSetup) -> N
     setup.hear(ticket.job.id, packed(A.claim(), A.start(), A.data(1, bytes(MAX_ANSWER))))
     assert not ticket.done
     setup.hear(ticket.job.id, packed(A.data(2, b"x")))
-    assert isinstance(ticket.error, errors.EngineFailed)
+    assert isinstance(ticket.received.error, errors.EngineFailed)
     assert setup.told("a")[-1].op == Op.CANCEL
 
 
@@ -174,13 +193,14 @@ async def test_after_a_reconnection_what_may_be_lost_is_said_again(
     setup.hear(f"{stored.job.id}-0", b'{"seq":9}')
     setup.hear(f"{held.job.id}-0", b'{"seq":8}')
     setup.hear(held.job.id, packed(A.claim(), A.start()))
-    held.times.heard = 0.0
+    assert held.holder is not None
+    held.holder.heard = 0.0
     bus.posts.clear()
     await bus.reconnect()
-    assert [post.subject for post in bus.posts] == ["jobs.m.i", "c.a"]
+    assert [post.subject for post in bus.posts] == ["jobs.m.i2", "c.a"]
     assert bus.posts[0].reply.endswith(f"{waiting.job.id}-0")
     assert setup.told("a")[-1][::3] == (Op.RESEND, 1)
-    assert held.times.heard > 0
+    assert held.holder.heard > 0
 
 
 async def test_a_reconnection_that_is_over_at_once_is_no_fault(

@@ -38,7 +38,7 @@ def test_a_chat_is_one_stream_with_nothing_repeated_and_nothing_missing(
 ) -> None:
     stream = begun(CHAT, *chunks(first, FIRST))
     assert stream.break_off()
-    assert (stream.text, stream.tokens) == ("".join(first), len(first))
+    assert stream.begun == (len(first), "".join(first))
     pieces = [*chunks(rest, SECOND), chunk({}, SECOND, "stop"), sse.DONE]
     sent = b"".join(
         stream.add(b"".join(pieces[at : at + at_once])) for at in range(0, len(pieces), at_once)
@@ -79,7 +79,7 @@ def test_what_is_more_than_text_is_not_continued(piece: bytes) -> None:
 def test_comments_of_the_first_part_are_no_text() -> None:
     stream = begun(CHAT, b": keep-alive\n\n", chunk({"content": "a"}))
     assert stream.break_off()
-    assert (stream.text, stream.tokens) == ("a", 1)
+    assert stream.begun == (1, "a")
 
 
 def test_a_stream_is_continued_once() -> None:
@@ -99,7 +99,7 @@ def test_what_the_client_did_not_get_is_forgotten() -> None:
     stream.forget()
     stream.add(chunk({"content": "a"}))
     assert stream.break_off()
-    assert stream.text == "a"
+    assert stream.begun == (1, "a")
 
 
 def test_comments_and_errors_pass() -> None:

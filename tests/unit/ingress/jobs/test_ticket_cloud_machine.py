@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ingress.jobs.ticket import SUSPECT, Ticket
+from ingress.jobs.custody import SUSPECT
+from ingress.jobs.ticket import Ticket
 from schemas import errors, subjects
-from schemas.frames import Frame, Kind, Op
+from schemas.frames import Frame, Kind, Op, Role
+from schemas.subjects import turn_of
 from tests.unit import fakes
 from tests.unit.conftest import EXAMPLES
 from tests.unit.ingress.jobs import recorder
 from tests.unit.ingress.jobs.recorder import START, FallbackHolder, Holder, RecordedEffects, Said
 
 PICK = st.integers(0, 11)
+NEWEST = st.sampled_from([True, True, False])
 ENDS = ("whole", "retryable", "refused", "orphaned")
 ORDERS = st.sampled_from(["as sent", "as sent", "as sent", "not yet", "backwards", "twice"])
 
 
 @dataclass
+class Stored:
+    """A message of the stream. `answered`: the broker has said that it keeps it."""
+
+    sequence: int
+    edition: int
+    lane: str
+    delivered: int = 0
+    answered: bool = False
+
+
+@dataclass
 class RemoteHolder:
     holder: Holder
-    copy: bool = False
+    message: Stored
     deaf: bool = False
     """It does not stop when told to: the word comes late."""
     sent: list[Frame] = field(default_factory=list)
@@ -36,9 +50,8 @@ class RemoteHolder:
     """It was told GO, and was not told to stop since."""
     granted: bool = False
     """It was told GO once."""
-    turn: tuple[int, int] = (0, 0)
-    """The stream's sequence and the delivery: of two reservations for the job the higher counts."""
     reserved: bool = False
+    """Of two reservations for a job that of the later delivery counts."""
 
     def send(self, frame: Frame) -> None:
         self.sent.append(frame)
@@ -46,19 +59,16 @@ class RemoteHolder:
 
 
 class CloudTicketMachine(RuleBasedStateMachine):
-    """Messages of the stream: sequence 1 is the job in the workers' queue until it is published
-    anew, `copies` are those for providers alone."""
+    """Each message that was ever published may be delivered at any time, as it may not be possible
+    to delete it; the broker's answers to publishes come at any time, too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.effects = RecordedEffects()
-        self.ticket: Ticket = recorder.ticket(self.effects, max_attempts=3)
-        self.ticket.may_leave = True
+        self.ticket: Ticket = recorder.ticket(self.effects, may_leave=True)
         self.now = START
         self.remotes: list[RemoteHolder] = []
-        self.deliveries = {1: 0}
-        self.queued = 1
-        self.copies: list[int] = []
+        self.stream = [Stored(1, 0, subjects.INTERACTIVE)]
         self.taken = b""
         self.final: tuple[object, ...] | None = None
 
@@ -71,45 +81,44 @@ class CloudTicketMachine(RuleBasedStateMachine):
     def begins(self, how: str, hedged: bool) -> None:
         """`late`: the fallback that was called has it, and it is moved before it claims."""
         if how == "worker":
-            self.a_worker(deaf=False)
+            self.a_worker(deaf=False, newest=True)
         else:
             self.is_wanted()
             if how == "late":
                 self.is_moved()
-            self.a_fallback(deaf=False)
+            self.a_fallback(deaf=False, newest=False)
         if hedged:
             self.is_hedged()
 
-    @rule(deaf=st.booleans())
-    def a_worker(self, deaf: bool) -> None:
-        name = f"w{len(self.remotes)}"
-        self.claims(RemoteHolder(Holder(name, 0, 1 + len(self.remotes)), deaf=deaf), self.queued)
+    @rule(deaf=st.booleans(), newest=NEWEST)
+    def a_worker(self, deaf: bool, newest: bool) -> None:
+        queue = [each for each in self.stream if each.lane == subjects.INTERACTIVE]
+        made = Holder(f"w{len(self.remotes)}", 0, 1 + len(self.remotes))
+        self.claims(RemoteHolder(made, queue[-1 if newest else 0], deaf))
 
-    @rule(deaf=st.booleans())
-    def a_fallback(self, deaf: bool) -> None:
-        name = f"f{len(self.remotes)}"
-        self.claims(
-            RemoteHolder(FallbackHolder(name, 0, 1 + len(self.remotes)), deaf=deaf), self.queued
-        )
+    @rule(deaf=st.booleans(), newest=NEWEST)
+    def a_fallback(self, deaf: bool, newest: bool) -> None:
+        made = FallbackHolder(f"f{len(self.remotes)}", 0, 1 + len(self.remotes))
+        self.claims(RemoteHolder(made, self.stream[-1 if newest else 0], deaf))
 
-    @precondition(lambda self: self.copies)
-    @rule(deaf=st.booleans(), newest=st.booleans())
-    def a_copy(self, deaf: bool, newest: bool) -> None:
-        name = f"c{len(self.remotes)}"
-        sequence = self.copies[-1 if newest else 0]
-        made = FallbackHolder(name, 0, 1 + len(self.remotes), copy=True)
-        self.claims(RemoteHolder(made, copy=True, deaf=deaf), sequence)
-
-    def claims(self, remote: RemoteHolder, sequence: int) -> None:
-        self.deliveries[sequence] += 1
-        holder, count = remote.holder, self.deliveries[sequence]
-        lane = "echo-f" if remote.copy else "echo-i"
-        holder.attempt, holder.ack = count, fakes.ack(count, sequence).replace("echo-i", lane)
-        remote.turn = sequence, count
+    def claims(self, remote: RemoteHolder) -> None:
+        message, holder = remote.message, remote.holder
+        message.delivered += 1
+        holder.attempt, holder.edition = message.delivered, message.edition
+        holder.ack = fakes.ack(message.delivered, message.sequence)
         # As `workers.runner` has it: who may not be the first waits until it may.
-        remote.reserved = not holder.node and remote.turn == (1, 1)
+        first = (message.edition, message.delivered) == (0, 1)
+        remote.reserved = holder.role is Role.FALLBACK and first
         self.remotes.append(remote)
         self.deliver(remote, holder.claim())
+
+    @rule(newest=st.booleans())
+    def the_broker_answers(self, newest: bool) -> None:
+        waiting = [each for each in self.stream if not each.answered]
+        if waiting:
+            message = waiting[-1 if newest else 0]
+            message.answered = True
+            self.ticket.postings.stored(message.edition, message.sequence)
 
     @rule(pick=PICK, pieces=st.integers(1, 2), order=ORDERS)
     def speaks(self, pick: int, pieces: int, order: str) -> None:
@@ -157,7 +166,7 @@ class CloudTicketMachine(RuleBasedStateMachine):
             case "revoked":
                 self.ticket.revoke("disconnected", self.now)
             case "read":
-                self.taken += self.ticket.take()
+                self.taken += self.ticket.received.take()
             case "asked":
                 self.now += 1
                 self.ticket.ask_resend(self.now)
@@ -169,34 +178,25 @@ class CloudTicketMachine(RuleBasedStateMachine):
     @rule()
     def is_wanted(self) -> None:
         if self.ticket.job.lane == subjects.INTERACTIVE and self.ticket.exhausted is None:
-            self.ticket.wanted = self.now
+            self.ticket.offer(self.now)
 
-    @precondition(lambda self: self.ticket.holder is not None and not self.ticket.hedged)
+    @precondition(lambda self: self.ticket.holder and self.ticket.postings.copy is None)
     @rule()
     def is_hedged(self) -> None:
         """Also where a provider holds it, which `ingress.jobs.overflow` does not do."""
         ticket = self.ticket
         if ticket.holder is not None and not ticket.times.first and not ticket.done:
-            ticket.hedged = True
-            self.copies.append(self.published())
+            ticket.postings.publish_copy()
+            self.heed()
 
     @precondition(lambda self: self.ticket.job.lane == subjects.INTERACTIVE)
     @rule()
     def is_moved(self) -> None:
         ticket = self.ticket
-        if ticket.done or ticket.times.first or ticket.in_cloud or ticket.rivalled(self.now):
-            return
-        ticket.withdraw(self.now)
-        ticket.job = replace(ticket.job, lane=subjects.CLOUD)
-        ticket.renew()
-        self.copies.append(self.published())
-        self.heed()
-
-    def published(self) -> int:
-        """The sequence of one more message."""
-        sequence = max(self.deliveries) + 1
-        self.deliveries[sequence] = 0
-        return sequence
+        late = not (ticket.done or ticket.times.first or ticket.custody.at_provider)
+        if late and not ticket.custody.is_hedged(self.now):
+            ticket.move(self.now)
+            self.heed()
 
     @precondition(lambda self: len(self.remotes) > 3)
     @rule()
@@ -207,24 +207,23 @@ class CloudTicketMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened, whoever comes next can bring it to its end."""
         ticket = self.ticket
-        for _ in range(2):  # the holder, and a rival that takes its place
+        for _ in range(2):  # the holder, and who has the copy and takes its place
             ticket.revoke("silent", self.now)
         self.heed()
         if ticket.done:
             return
-        assert (ticket.holder, ticket.rival) == (None, None)
+        assert (ticket.holder, ticket.custody.hedge) == (None, None)
         if ticket.exhausted is not None and ticket.job.lane == subjects.INTERACTIVE:
             self.is_moved()
-        if ticket.job.lane == subjects.CLOUD:
-            self.a_copy(deaf=False, newest=True)
-        else:
-            self.a_worker(deaf=False)
+        (message,) = [each for each in self.stream if each.edition == ticket.job.edition]
+        kind = FallbackHolder if message.lane == subjects.CLOUD else Holder
+        self.claims(RemoteHolder(kind("last", 0, 1 + len(self.remotes)), message))
         last = self.remotes[-1]
         assert last.working
         self.speaks(0, 1, "as sent")
         self.is_over(0, "whole", "as sent")
-        assert ticket.ended is not None
-        assert ticket.take() == last.text
+        assert ticket.received.ended is not None
+        assert ticket.received.take() == last.text
 
     # What comes of it
 
@@ -242,12 +241,13 @@ class CloudTicketMachine(RuleBasedStateMachine):
             self.deliver(remote, frame)
 
     def deliver(self, remote: RemoteHolder, frame: Frame) -> None:
-        wanted = self.ticket.wanted
+        wanted, message = self.ticket.wanted, remote.message
         self.ticket.frame(frame, self.now)
-        went = frame.kind == Kind.CLAIM and self.told(remote, Op.GO)
-        if went and not remote.holder.node and not remote.copy and not remote.working:
-            assert wanted, "it was not to leave the house"
-            assert self.ticket.job.lane == subjects.INTERACTIVE, "its copy is for them"
+        if frame.kind == Kind.CLAIM and self.told(remote, Op.GO) and not remote.working:
+            copy = self.ticket.postings.copy
+            assert message.edition in (self.ticket.job.edition, copy and copy.edition)
+            if remote.holder.role is Role.FALLBACK and message.lane == subjects.INTERACTIVE:
+                assert wanted, "it was not to leave the house"
         self.heed()
 
     def told(self, remote: RemoteHolder, op: Op) -> bool:
@@ -255,10 +255,8 @@ class CloudTicketMachine(RuleBasedStateMachine):
 
     def heed(self) -> None:
         """Have the broker and the players do what they were told."""
-        if self.effects.anew:
-            self.effects.anew = 0
-            self.queued = self.published()
-            self.ticket.renew()
+        for job in self.effects.published[len(self.stream) - 1 :]:
+            self.stream.append(Stored(len(self.stream) + 1, job.edition, job.lane))
         for said in self.effects.drain():
             if isinstance(said, Said):
                 (remote,) = [p for p in self.remotes if p.holder.name == said.holder]
@@ -267,17 +265,17 @@ class CloudTicketMachine(RuleBasedStateMachine):
             else:
                 ack, word = said
                 assert ack in [p.holder.ack for p in self.remotes]
-                ours = self.ticket.job.lane == subjects.INTERACTIVE and not self.ticket.hedged
+                copied = self.ticket.postings.copy is not None
+                ours = self.ticket.job.lane == subjects.INTERACTIVE and not copied
                 assert word == b"-NAK" or self.ticket.done or not ours
 
     def obey(self, remote: RemoteHolder, said: Said) -> None:
         if said.op == Op.GO:
-            assert self.ticket.error is None
+            assert self.ticket.received.error is None
             remote.working = remote.granted = True
-            remote.reserved = not remote.holder.node
+            remote.reserved = remote.holder.role is Role.FALLBACK
         elif said.op == Op.RESEND:
-            assert isinstance(said.argument, int)
-            remote.wire += [f for f in remote.sent if f.seq >= said.argument]
+            remote.wire += [f for f in remote.sent if f.seq >= said.first]
         else:
             remote.working = False
             remote.over = remote.over or not remote.deaf
@@ -285,25 +283,33 @@ class CloudTicketMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_works_on_it_holds_it_or_competes_for_it(self) -> None:
-        ticket = self.ticket
-        named = {ticket.holder.holder} if ticket.holder is not None else set()
-        if ticket.rival is not None:
-            assert ticket.holder is not None
-            assert ticket.holder.node
-            assert not ticket.times.first
-            named.add(ticket.rival.claim.holder)
+        holder, hedge = self.ticket.holder, self.ticket.custody.hedge
+        named = {holder.claim.holder} if holder is not None else set()
+        if hedge is not None:
+            assert holder is not None
+            assert not holder.claim.by_provider
+            assert not self.ticket.times.first
+            named.add(hedge.claim.holder)
         working = {p.holder.name for p in self.remotes if p.working and not p.over}
         assert working <= named
-        if ticket.done:
-            assert ticket.rival is None
+        if self.ticket.done:
+            assert hedge is None
 
     @invariant()
     def who_was_refused_has_no_money_that_counts_before_the_holders(self) -> None:
         """The holder would not be paid."""
-        if self.ticket.in_cloud and self.ticket.holder is not None:
-            held = [p for p in self.remotes if p.holder.ack == self.ticket.holder.ack]
+        if self.ticket.custody.at_provider and self.ticket.holder is not None:
+            ack = self.ticket.holder.claim.ack
             refused = [p for p in self.remotes if p.reserved and not p.granted]
-            assert not [p for p in refused if p.turn > held[0].turn]
+            assert not [p for p in refused if turn_of(p.holder.ack) > turn_of(ack)]
+
+    @invariant()
+    def it_is_known_where_the_broker_keeps_each_edition(self) -> None:
+        """Whatever the order of its answers."""
+        where = {each.edition: each.sequence for each in self.stream}
+        for posting in (self.ticket.postings.newest, self.ticket.postings.copy):
+            if posting is not None:
+                assert posting.sequence in (0, where[posting.edition])
 
     @invariant()
     def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
@@ -312,30 +318,32 @@ class CloudTicketMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_whole_answer_is_all_of_one_attempt(self) -> None:
-        if self.ticket.ended is not None:
-            self.taken += self.ticket.take()
+        if self.ticket.received.ended is not None:
+            self.taken += self.ticket.received.take()
             whole = [p for p in self.remotes if p.sent and p.sent[-1].kind == Kind.END]
             assert self.taken in [p.text for p in whole]
 
     @invariant()
     def there_is_one_outcome_and_it_stays(self) -> None:
-        ticket = self.ticket
-        assert ticket.ended is None or ticket.error is None
+        ticket, received = self.ticket, self.ticket.received
+        assert received.ended is None or received.error is None
         assert ticket.tries <= 3
         if ticket.done:
-            outcome = (ticket.ended, ticket.error, ticket.holder, ticket.head, ticket.tries)
+            ends = (received.ended, received.error, received.head)
+            outcome = (*ends, ticket.holder, ticket.tries)
             assert self.final is None or outcome == self.final
             self.final = outcome
 
     @invariant()
     def it_is_buried_once_and_only_after_its_tries(self) -> None:
-        error = self.ticket.error
+        error = self.ticket.received.error
         dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
         assert len(self.effects.buried) == dead
 
     @invariant()
     def what_is_buffered_is_counted(self) -> None:
-        assert self.ticket.buffered == sum(map(len, self.ticket._pieces))
+        received = self.ticket.received
+        assert received.buffered == sum(map(len, received._pieces))
 
 
 TestJourneys = CloudTicketMachine.TestCase

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from ingress.jobs.ticket import SUSPECT, Ticket
+from ingress.jobs.custody import SUSPECT
+from ingress.jobs.ticket import Ticket
 from schemas import errors
 from schemas.frames import Frame, Kind, Op
 from tests.unit.conftest import EXAMPLES
@@ -73,7 +74,9 @@ class TicketMachine(RuleBasedStateMachine):
         """To a worker that claims it, and has its claim heard."""
         number = len(self.remotes) + 1
         self.delivered += 1
-        remote = RemoteHolder(Holder(f"h{number}", self.delivered, 1000 + number), deaf)
+        edition = self.ticket.job.edition
+        holder = Holder(f"h{number}", self.delivered, 1000 + number, edition)
+        remote = RemoteHolder(holder, deaf)
         self.remotes.append(remote)
         self.deliver(remote, remote.holder.claim())
 
@@ -132,8 +135,7 @@ class TicketMachine(RuleBasedStateMachine):
                 self.now += SUSPECT
                 self.a_delivery()
             case "published anew":
-                if not self.ticket.done and self.ticket.holder is None:
-                    self.ticket.renew()
+                if self.ticket.vanished(0, self.now):
                     self.delivered = 0
             case "revoked":
                 self.ticket.revoke("disconnected", self.now)
@@ -143,7 +145,7 @@ class TicketMachine(RuleBasedStateMachine):
             case "the client leaves" if len(self.remotes) > 2:
                 self.ticket.fail(errors.ClientGone("left"))
             case "the client reads":
-                self.taken += self.ticket.take()
+                self.taken += self.ticket.received.take()
         self.heed()
 
     def arrive(self, remote: RemoteHolder, order: str) -> None:
@@ -167,11 +169,13 @@ class TicketMachine(RuleBasedStateMachine):
 
     def deliver(self, remote: RemoteHolder, frame: Frame) -> None:
         ticket = self.ticket
-        before, heard, last = ticket.holder, ticket.times.heard, ticket.attempt
+        before, last = ticket.holder, ticket.postings.newest.fence
+        heard = before.heard if before is not None else self.now
         ticket.frame(frame, self.now)
         if ticket.holder is not None and ticket.holder is not before:
             assert before is None or self.now - heard >= SUSPECT
             assert frame.attempt > last
+            assert remote.holder.edition == ticket.job.edition
             assert frame.nonce not in self.former
             self.former.add(frame.nonce)
         self.heed()
@@ -181,7 +185,7 @@ class TicketMachine(RuleBasedStateMachine):
         holder = self.ticket.holder
         for remote in self.remotes:
             remote.granted = remote.granted and holder is not None and (
-                holder.holder == remote.holder.name
+                holder.claim.holder == remote.holder.name
             )  # fmt: skip
         for said in self.effects.drain():
             if isinstance(said, Said):
@@ -196,22 +200,19 @@ class TicketMachine(RuleBasedStateMachine):
         ticket = self.ticket
         assert said.nonce == remote.holder.nonce
         if said.op == Op.GO:
-            assert ticket.error is None
+            assert ticket.received.error is None
             assert not [p for p in self.remotes if p.granted and p is not remote]
             assert ticket.holder is not None
-            assert ticket.holder.holder == remote.holder.name
+            assert ticket.holder.claim.holder == remote.holder.name
             remote.granted = True
         elif said.op == Op.RESEND:
-            assert isinstance(said.argument, int)
-            remote.asked = said.argument
-            remote.wire += [f for f in remote.sent if f.seq >= said.argument]
+            remote.asked = said.first
+            remote.wire += [f for f in remote.sent if f.seq >= said.first]
         else:
-            assert said.op != Op.GONE or ticket.done
+            over = ticket.done or remote.holder.edition != ticket.job.edition
+            assert said.op != Op.GONE or over
             remote.granted = False
             remote.over = remote.over or not remote.deaf
-            if said.argument:
-                assert isinstance(ticket.error, errors.EngineFailed)
-                assert ticket.tries == 3
 
     @invariant()
     def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
@@ -220,8 +221,8 @@ class TicketMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_whole_answer_is_all_of_one_attempt(self) -> None:
-        if self.ticket.ended is not None:
-            self.taken += self.ticket.take()
+        if self.ticket.received.ended is not None:
+            self.taken += self.ticket.received.take()
             whole = [p for p in self.remotes if p.sent and p.sent[-1].kind == Kind.END]
             assert self.taken in [p.text for p in whole]
 
@@ -229,7 +230,8 @@ class TicketMachine(RuleBasedStateMachine):
     def nothing_is_left_of_an_attempt_that_was_lost(self) -> None:
         ticket = self.ticket
         if ticket.holder is None and not ticket.done:
-            assert (ticket.head, ticket.buffered, ticket.times.first) == (None, 0, 0.0)
+            received = ticket.received
+            assert (received.head, received.buffered, ticket.times.first) == (None, 0, 0.0)
 
     @invariant()
     def one_at_most_was_told_to_go(self) -> None:
@@ -237,23 +239,25 @@ class TicketMachine(RuleBasedStateMachine):
 
     @invariant()
     def there_is_one_outcome_and_it_stays(self) -> None:
-        ticket = self.ticket
-        assert ticket.ended is None or ticket.error is None
+        ticket, received = self.ticket, self.ticket.received
+        assert received.ended is None or received.error is None
         assert ticket.tries <= 3
         if ticket.done:
-            outcome = (ticket.ended, ticket.error, ticket.holder, ticket.head, ticket.tries)
+            ends = (received.ended, received.error, received.head)
+            outcome = (*ends, ticket.holder, ticket.tries)
             assert self.final is None or outcome == self.final
             self.final = outcome
 
     @invariant()
     def a_job_past_its_last_attempt_is_kept_once(self) -> None:
-        error = self.ticket.error
+        error = self.ticket.received.error
         dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
         assert len(self.effects.buried) == dead
 
     @invariant()
     def what_is_buffered_is_counted(self) -> None:
-        assert self.ticket.buffered == sum(map(len, self.ticket._pieces))
+        received = self.ticket.received
+        assert received.buffered == sum(map(len, received._pieces))
 
 
 TestTickets = TicketMachine.TestCase

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from ingress.jobs import usage as tallies
+from ingress.jobs import usage as counters
 from ingress.jobs.ticket import Ticket
-from ingress.jobs.usage import Tally
+from ingress.jobs.usage import UsageCounter
 from schemas import usage
 from schemas.bus import BusError
 from schemas.frames import Frame
 from schemas.usage import Served
 from tests.unit.fakes import FakeBus
 from tests.unit.ingress.jobs import recorder
-from tests.unit.ingress.jobs.recorder import START, Holder, RecordedEffects
+from tests.unit.ingress.jobs.recorder import START, FallbackHolder, Holder, RecordedEffects
 
 A = Holder("a", 1)
+FB = FallbackHolder("fb", 1)
 DAY = 20_000 * 86_400.0
 WHOLE = (A.claim(), A.start(), A.data(1, b"x"), A.end(2))
 
@@ -25,23 +24,23 @@ def day(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingress.jobs.usage.time.time", lambda: DAY + 5)
 
 
-def ticket(*frames: Frame) -> Ticket:
-    made = recorder.ticket(RecordedEffects())
+def ticket(*frames: Frame, key: str = "k1") -> Ticket:
+    made = recorder.ticket(RecordedEffects(), key=key)
     for frame in frames:
         made.frame(frame, START)
     return made
 
 
 async def test_answers_of_one_model_are_one_row(bus: FakeBus) -> None:
-    tally = Tally(bus, "in-1")
+    counter = UsageCounter(bus, "in-1")
     for _ in range(3):
-        tally.count(ticket(*WHOLE))
-    await tally.flush()
+        counter.count(ticket(*WHOLE))
+    await counter.flush()
     [sent] = bus.puts
     assert sent.subject == "usage.in-1"
     [row] = usage.unpack(sent.payload)
     assert row == Served("2024-10-04", "acme", "k1", "echo", "node-a", 3, 9, 12, 0, 0.15)
-    await tally.flush()
+    await counter.flush()
     assert len(bus.puts) == 1, "nothing was counted since"
 
 
@@ -50,29 +49,29 @@ async def test_answers_of_one_model_are_one_row(bus: FakeBus) -> None:
     [
         WHOLE[:3],
         (A.claim(), A.start(status=400), A.end(1)),
-        (A.claim()._replace(body=("fb", "", "cloud", A.ack)), A.start(), A.end(1)),
+        (FB.claim(), FB.start(), FB.end(1)),
     ],
     ids=["not whole", "refused", "of a provider"],
 )
 async def test_what_is_not_counted(bus: FakeBus, frames: tuple[Frame, ...]) -> None:
-    tally = Tally(bus, "in-1")
+    counter = UsageCounter(bus, "in-1")
     made = ticket()
-    made.wanted = 1.0
+    made.offer(START)
     for frame in frames:
         made.frame(frame, START)
-    tally.count(made)
-    await tally.flush()
+    counter.count(made)
+    await counter.flush()
     assert not bus.puts
 
 
 async def test_what_the_broker_does_not_take_is_kept(bus: FakeBus) -> None:
-    tally = Tally(bus, "in-1")
-    tally.count(ticket(*WHOLE))
+    counter = UsageCounter(bus, "in-1")
+    counter.count(ticket(*WHOLE))
     bus.put_fault = BusError("away")
-    await tally.flush()
+    await counter.flush()
     bus.put_fault = None
-    tally.count(ticket(*WHOLE))
-    await tally.flush()
+    counter.count(ticket(*WHOLE))
+    await counter.flush()
     [row] = usage.unpack(bus.puts[0].payload)
     assert row.requests == 2
 
@@ -80,12 +79,10 @@ async def test_what_the_broker_does_not_take_is_kept(bus: FakeBus) -> None:
 async def test_many_rows_are_several_messages(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tallies, "MOST", 2)
-    tally = Tally(bus, "in-1")
+    monkeypatch.setattr(counters, "MOST", 2)
+    counter = UsageCounter(bus, "in-1")
     for number in range(5):
-        made = ticket(*WHOLE)
-        made.job = replace(made.job, key=f"k{number}")
-        tally.count(made)
-    await tally.flush()
+        counter.count(ticket(*WHOLE, key=f"k{number}"))
+    await counter.flush()
     assert [len(usage.unpack(sent.payload)) for sent in bus.puts] == [2, 2, 1]
     assert len({sent.headers["Nats-Msg-Id"] for sent in bus.puts}) == 3

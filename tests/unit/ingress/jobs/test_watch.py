@@ -7,7 +7,9 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
+from ingress.answer.respond import News
 from ingress.jobs import watch as watches
 from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.ticket import Ticket
@@ -17,7 +19,7 @@ from ingress.models.routes import Plan
 from schemas import errors, subjects
 from schemas.frames import Op, unpack_control
 from schemas.settings import Settings
-from tests.unit import fakes
+from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, card, message
 from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
@@ -41,7 +43,7 @@ class WatchSetup:
         order = Order(Plan("m", "m", claim, first, total), "/v1/x", True, b"{}", "x", "a", "k")
         ticket = await self.dispatch.submit(order)
         ticket.times.queued = ticket.times.freed = ticket.times.posted = self.now
-        self.dispatch.stored(ticket, "0", b'{"seq":9}')
+        ticket.postings.stored(0, 9)
         return ticket
 
     def check(self, ticket: Ticket, after: float, wall: float = 0.0) -> None:
@@ -73,40 +75,40 @@ async def test_the_whole_answer_has_a_deadline(setup: WatchSetup) -> None:
     setup.check(ticket, 0, wall=59)
     assert not ticket.done
     setup.check(ticket, 0, wall=60.01)
-    assert isinstance(ticket.error, errors.DeadlineExceeded)
-    assert "60.0 s" in ticket.error.message
-    assert "node-a" in ticket.error.message
+    assert isinstance(ticket.received.error, errors.DeadlineExceeded)
+    assert "60.0 s" in ticket.received.error.message
+    assert "node-a" in ticket.received.error.message
     assert setup.told("a")[-1] == Op.CANCEL
 
 
 async def test_the_first_token_has_a_deadline(setup: WatchSetup) -> None:
     ticket = await setup.submit()
     setup.check(ticket, 0, wall=30.01)
-    assert isinstance(ticket.error, errors.DeadlineExceeded)
-    assert "in the queue" in ticket.error.message
+    assert isinstance(ticket.received.error, errors.DeadlineExceeded)
+    assert "in the queue" in ticket.received.error.message
 
 
 async def test_what_is_late_at_a_provider_says_so(setup: WatchSetup) -> None:
     ticket = await setup.submit()
-    ticket.wanted = 1.0
+    ticket.offer(setup.now)
     ticket.frame(FallbackHolder("fb", 1).claim(), setup.now)
     setup.check(ticket, 0, wall=60.01)
-    assert ticket.error is not None
-    assert "the request was at a provider" in ticket.error.message
+    assert ticket.received.error is not None
+    assert "the request was at a provider" in ticket.received.error.message
 
 
 async def test_a_publish_that_is_not_confirmed_is_a_503(setup: WatchSetup) -> None:
     ticket = await setup.submit()
-    ticket.sequence = 0
+    ticket.postings.stored(0, 0)
     setup.check(ticket, watches.STORE_PATIENCE)
     assert not ticket.done
     setup.check(ticket, watches.STORE_PATIENCE + 0.1)
-    assert isinstance(ticket.error, errors.BrokerUnavailable)
+    assert isinstance(ticket.received.error, errors.BrokerUnavailable)
 
 
 async def test_a_claim_is_as_good_as_a_confirmation(setup: WatchSetup) -> None:
     ticket = await setup.submit()
-    ticket.sequence = 0
+    ticket.postings.stored(0, 0)
     ticket.frame(A.claim(), setup.now + 5)
     setup.check(ticket, watches.STORE_PATIENCE + 0.1)
     assert not ticket.done
@@ -129,8 +131,8 @@ async def test_while_the_broker_is_away_nobody_is_silent(setup: WatchSetup) -> N
     ticket.frame(A.claim(), setup.now)
     setup.bus.up = False
     setup.check(ticket, 20)
-    assert ticket.times.heard == setup.now + 20
-    assert ticket.holder
+    assert ticket.holder is not None
+    assert ticket.holder.heard == setup.now + 20
 
 
 async def test_a_known_model_that_nobody_serves_is_a_503_after_the_claim_deadline(
@@ -145,8 +147,8 @@ async def test_a_known_model_that_nobody_serves_is_a_503_after_the_claim_deadlin
     assert not ticket.done
     setup.now += 0.2
     setup.check(ticket, 0)
-    assert isinstance(ticket.error, errors.NoWorker)
-    assert ticket.error.retry_after
+    assert isinstance(ticket.received.error, errors.NoWorker)
+    assert ticket.received.error.retry_after
 
 
 async def test_a_job_that_lost_its_holder_has_its_whole_patience_again(setup: WatchSetup) -> None:
@@ -158,7 +160,7 @@ async def test_a_job_that_lost_its_holder_has_its_whole_patience_again(setup: Wa
     setup.check(ticket, 0)
     assert not ticket.done
     setup.check(ticket, 0.2)
-    assert isinstance(ticket.error, errors.NoWorker)
+    assert isinstance(ticket.received.error, errors.NoWorker)
 
 
 async def test_a_job_that_found_no_other_holder_is_looked_for(setup: WatchSetup) -> None:
@@ -182,6 +184,7 @@ async def test_a_lost_connection_revokes_what_its_worker_held(setup: WatchSetup)
     await setup.watch.open()
     held, other = await setup.submit(), await setup.submit()
     before = time.monotonic() - 1
+    news = News([held])
     held.frame(A.claim(), before)
     other.frame(Holder("b", 1).claim(), before)
     setup.bus.deliver(message(subjects.DISCONNECTS, event(99)))
@@ -191,7 +194,7 @@ async def test_a_lost_connection_revokes_what_its_worker_held(setup: WatchSetup)
     setup.bus.deliver(message(subjects.DISCONNECTS, event(1)))
     async with asyncio.timeout(fakes.PATIENCE):
         while held.holder is not None:
-            await held.change()
+            await news.wait()
     assert setup.bus.to(A.ack) == [b"-NAK"]
     assert other.holder is not None
     assert not setup.catalog.serves("m")
@@ -220,6 +223,21 @@ async def test_cards_are_heard_and_rubbish_is_not(setup: WatchSetup) -> None:
     assert setup.catalog.serves("n")
 
 
+async def test_who_speaks_another_version_serves_nothing_and_is_named_once(
+    setup: WatchSetup,
+) -> None:
+    await setup.watch.open()
+    with capture_logs() as lines:
+        for _ in range(3):
+            setup.bus.deliver(message("hb.w-old", version_1.CARD))
+        setup.bus.deliver(message("hb.n", card("n", "new", protocol=3).pack()))
+    assert not setup.catalog.serves("old")
+    assert not setup.catalog.serves("new")
+    said = [line for line in lines if line["event"] == "watch.refused"]
+    assert [(line["of"], line["version"]) for line in said] == [("w-old", 1), ("n", 3)]
+    assert "run one release of Headrace everywhere" in said[0]["error"]
+
+
 async def test_after_a_reconnection_all_clocks_start_anew(setup: WatchSetup) -> None:
     await setup.watch.open()
     setup.now += 60
@@ -232,12 +250,14 @@ async def test_the_sweep_looks_at_every_ticket(
 ) -> None:
     monkeypatch.setattr(watches, "SWEEP", 0)
     ticket = await setup.submit(total=0.001, first=0.001)
+    news = News([ticket])
     setup.catalog.hear(card("old", "o"))
     setup.now += 60
     await setup.watch.open()
     async with asyncio.timeout(fakes.PATIENCE):
-        await ticket.whole()
-    assert isinstance(ticket.error, errors.DeadlineExceeded)
+        while not ticket.done:
+            await news.wait()
+    assert isinstance(ticket.received.error, errors.DeadlineExceeded)
     assert not setup.catalog.serves("o")
 
 
@@ -281,7 +301,7 @@ async def test_a_clock_that_is_put_right_ends_no_request(
     monkeypatch.setattr(time, "time", lambda: wall() + 3600)
     await setup.watch.open()
     await look(setup, monkeypatch)
-    assert ticket.error is None
+    assert ticket.received.error is None
 
 
 async def test_while_this_process_stood_still_nobody_was_silent(
@@ -290,7 +310,7 @@ async def test_while_this_process_stood_still_nobody_was_silent(
     ticket = await setup.submit()
     ticket.frame(A.claim(), setup.now)
     unstored = await setup.submit()
-    unstored.sequence = 0
+    unstored.postings.stored(0, 0)
     await setup.watch.open()
     await fakes.turns()
     clock, later = time.monotonic, SILENCE + 10
@@ -298,5 +318,5 @@ async def test_while_this_process_stood_still_nobody_was_silent(
     setup.now += later
     await look(setup, monkeypatch)
     assert ticket.holder is not None
-    assert unstored.error is None
+    assert unstored.received.error is None
     assert setup.catalog.serves("m")

@@ -8,7 +8,8 @@ from ingress.models import fields
 from ingress.models.catalog import Catalog
 from ingress.models.fields import Ability
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
-from schemas.nodes import FALLBACK, Ignored, ServedModel
+from schemas.frames import Role
+from schemas.nodes import Ignored, ServedModel
 from tests.unit import fakes
 
 NONE: frozenset[str] = frozenset()
@@ -79,7 +80,7 @@ def test_one_provider_that_gives_several_choices_is_enough(
 ) -> None:
     catalog = Catalog(lambda: 0.0)
     models = tuple(model(*features) for features in paid)
-    catalog.hear(fakes.card("fb-1", models=models, role=FALLBACK))
+    catalog.hear(fakes.card("fb-1", models=models, role=Role.FALLBACK))
     assert fields.ability(catalog, "m", "chat").choices == choices
 
 

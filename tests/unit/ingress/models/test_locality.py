@@ -10,7 +10,7 @@ from ingress.models.locality import ANY, CLOUD, LOCAL
 from ingress.models.routes import Routes
 from schemas.api.endpoints import CHAT
 from schemas.errors import InvalidRequest, NoProvider
-from schemas.nodes import FALLBACK
+from schemas.frames import Role
 from schemas.settings import Settings
 from tests.unit.fakes import card
 
@@ -27,7 +27,7 @@ ROUTES: list[dict[str, Any]] = [
 def planned(name: str, header: str | None = None, *, local: bool = False, live: str = "m") -> Any:
     catalog = Catalog(lambda: 0.0)
     catalog.hear(card("w-1", live))
-    catalog.hear(card("fb-1", "m", "n", "only", role=FALLBACK))
+    catalog.hear(card("fb-1", "m", "n", "only", role=Role.FALLBACK))
     config = Settings.model_validate({"providers": [PROVIDER], "route": ROUTES})
     return Routes(config, catalog).plan(name, CHAT, header or "", local)
 

@@ -9,7 +9,8 @@ from ingress.models.catalog import Catalog
 from ingress.models.routes import Plan, Routes
 from schemas.api.endpoints import CHAT, EMBEDDINGS, RERANK, TRANSCRIPTIONS
 from schemas.errors import InvalidRequest, ModelNotFound
-from schemas.nodes import FALLBACK, Ignored, ServedModel
+from schemas.frames import Role
+from schemas.nodes import Ignored, ServedModel
 from schemas.settings import Route, Settings
 from tests.unit.fakes import card
 
@@ -134,7 +135,7 @@ def test_one_that_goes_to_providers_is_for_what_they_can_do() -> None:
     catalog = Catalog(lambda: 0.0)
     lame = Ignored("seed", "no seeds")
     catalog.hear(card("w-1", models=(ServedModel("m", "e", "k", 1, ignores=(lame,)),)))
-    catalog.hear(card("fb-1", "m", role=FALLBACK))
+    catalog.hear(card("fb-1", "m", role=Role.FALLBACK))
     provider = {"name": "p", "url": "http://127.0.0.1:1"}
     route = {"name": "m", "model": "m", "providers": ["p/x"]}
     made = Routes(Settings.model_validate({"providers": [provider], "route": [route]}), catalog)

@@ -11,6 +11,7 @@ import pytest
 
 from deploy import configure
 from schemas import settings
+from schemas.frames import Role
 from schemas.settings import Settings, SettingsError
 from tests.doubles.drive import CHAT, RecordingSink, job
 from tests.unit import fakes
@@ -117,7 +118,7 @@ async def test_it_is_started_checked_and_serves(tmp_path: Path, bus: FakeBus) ->
     found = configured(tmp_path, COMMAND)
     (config,) = found.engines
     engine = engines.build(config)
-    runner = Runner(bus, "w-1", "node", found)
+    runner = Runner(bus, Role.WORKER, "w-1", "node", found)
     news = asyncio.Event()
     slots = EngineSlots(bus, runner, engine, config, found, news.set)
     await engine.open()

@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from schemas.frames import End
-from schemas.jobs import LENIENT
 from tests.doubles.base import DONE
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
 from tests.doubles.vllm.server import Vllm
@@ -222,7 +221,7 @@ async def test_a_lenient_client_gets_an_answer_all_the_same(engine: VllmEngine) 
     body = chat("x", grammar="root ::= x")
     plain = chat("x", grammar=None, cache_prompt=True)
 
-    assert (await ask(engine, job("tiny", tags=(LENIENT,)), body)).status == 200
+    assert (await ask(engine, job("tiny", lenient=True), body)).status == 200
     assert (await ask(engine, job("tiny"), plain)).status == 200
 
 

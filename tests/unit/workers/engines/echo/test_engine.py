@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from schemas.frames import End
-from schemas.jobs import ASKED
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job
 from workers.engines.base import EngineFault
 from workers.engines.echo.engine import CONTEXT, EchoEngine
@@ -185,7 +184,7 @@ async def test_answers_by_turns() -> None:
 
 async def test_the_asked_name_and_the_count() -> None:
     sink = RecordingSink()
-    what = job("echo", tags=((ASKED, "gpt"),))
+    what = job("echo", asked="gpt")
     end = await engine().run(what, orjson.dumps(chat("a b")), sink)
     assert sink.document["model"] == "gpt"
     assert end == End(2, 2, 0, end.engine_ms)

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from schemas.frames import End
-from schemas.jobs import ASKED, LENIENT
 from schemas.nodes import Ignored, names_at
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
@@ -201,8 +200,9 @@ async def test_a_probe_asks_the_inference_loop(server: LlamaCpp, engine: LlamaCp
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_chat(server: LlamaCpp, engine: LlamaCppEngine, stream: bool) -> None:
     server.streams[CHAT] = [(DATA / "chat.sse").read_bytes()]
-    tags = ((ASKED, "gpt-4o-mini"),)
-    sink = await ask(engine, job("own", stream=stream, tags=tags), chat("hi", stream=stream))
+    sink = await ask(
+        engine, job("own", stream=stream, asked="gpt-4o-mini"), chat("hi", stream=stream)
+    )
     body = sink.events[0] if stream else sink.document
     assert body["model"] == "gpt-4o-mini"
     assert server.asked(CHAT)[-1]["stream"] is True
@@ -271,7 +271,7 @@ async def test_a_response(server: LlamaCpp, engine: LlamaCppEngine, stream: bool
     text = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
     body = {"input": "hi", "stream": stream, "text": text, "max_output_tokens": 40}
     sink = RecordingSink()
-    what = job("own", "/v1/responses", stream=stream, tags=((ASKED, "asked"),))
+    what = job("own", "/v1/responses", stream=stream, asked="asked")
     end = await engine.run(what, orjson.dumps(body), sink)
 
     sent = server.asked("/v1/responses")[-1]
@@ -323,7 +323,7 @@ async def test_calls_in_a_response_have_an_output_index_of_their_own(
 async def test_a_message(server: LlamaCpp, engine: LlamaCppEngine, stream: bool) -> None:
     server.streams["/v1/messages"] = [(DATA / "messages.sse").read_bytes()]
     sink = RecordingSink()
-    what = job("own", "/v1/messages", stream=stream, tags=((ASKED, "claude"),))
+    what = job("own", "/v1/messages", stream=stream, asked="claude")
     end = await engine.run(what, orjson.dumps(chat("hi", stream=stream, max_tokens=12)), sink)
     assert end == End(32, 12, 31, end.engine_ms)
     if stream:
@@ -366,7 +366,7 @@ async def test_a_message_that_began_with_half_a_character(
     server.streams["/v1/messages"] = [raw[raw.index(b"event: content_block_start") :]]
     server.documents["/v1/messages/count_tokens"] = 200, {"input_tokens": 32}
     sink = RecordingSink()
-    what = job("own", "/v1/messages", stream=stream, tags=((ASKED, "claude"),))
+    what = job("own", "/v1/messages", stream=stream, asked="claude")
     end = await engine.run(what, orjson.dumps(chat("hi", stream=stream, max_tokens=12)), sink)
 
     assert (end.prompt_tokens, end.completion_tokens) == (32, 12)
@@ -418,7 +418,7 @@ async def test_no_tools_where_none_may_be_called(
     server.streams["/v1/messages"] = [(DATA / "messages.sse").read_bytes()]
     tools = [{"name": "f", "input_schema": {"type": "object"}}]
     body = chat("hi", tools=tools, tool_choice={"type": choice})
-    await ask(engine, job("own", "/v1/messages", tags=(LENIENT,)), body)
+    await ask(engine, job("own", "/v1/messages", lenient=True), body)
     assert ("tools" in server.asked("/v1/messages")[-1]) == (choice == "auto")
 
 
@@ -473,13 +473,13 @@ async def test_embeddings_pass_as_they_are(server: LlamaCpp) -> None:
         found = {"model": "own", "data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
         server.documents["/v1/embeddings"] = 200, found
         sink = RecordingSink()
-        what = job("own", "/v1/embeddings", tags=((ASKED, "asked"),))
+        what = job("own", "/v1/embeddings", asked="asked")
         end = await engine.run(what, b'{"input": "x"}', sink)
         assert sink.document == {**found, "model": "asked"}
         assert end == End(3, 0, 0, end.engine_ms)
         wrong = await ask(engine, job("own", "/v1/embeddings"), {"input": "x", "dimensions": 9})
         assert wrong.error["param"] == "dimensions"
-        lenient = job("own", "/v1/embeddings", tags=(LENIENT,))
+        lenient = job("own", "/v1/embeddings", lenient=True)
         assert (await ask(engine, lenient, {"input": "x", "dimensions": 9})).status == 200
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from schemas.jobs import LENIENT
 from tests.doubles.drive import CHAT, config, job, opened
 from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
@@ -31,5 +30,4 @@ def serving(server: Ollama, **more: Any) -> AbstractAsyncContextManager[OllamaEn
 
 
 def tiny(endpoint: str = CHAT, *, stream: bool = False, lenient: bool = False) -> Any:
-    tags = (LENIENT,) if lenient else ()
-    return job("tiny:latest", endpoint, stream=stream, tags=tags)
+    return job("tiny:latest", endpoint, stream=stream, lenient=lenient)

@@ -10,7 +10,6 @@ import orjson
 import pytest
 
 from schemas.api import endpoints
-from schemas.jobs import LENIENT
 from schemas.nodes import ServedModel
 from tests.doubles.base import DONE
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
@@ -57,9 +56,8 @@ async def called(
     engine: LlamaCppEngine, choice: Any, stream: bool, path: str = CHAT, *, lenient: bool = False
 ) -> RecordingSink:
     sink = RecordingSink()
-    tags = (LENIENT,) if lenient else ()
     body = {**chat("hi", stream=stream, tool_choice=choice), "input": "hi"}
-    await engine.run(job("own", path, stream=stream, tags=tags), orjson.dumps(body), sink)
+    await engine.run(job("own", path, stream=stream, lenient=lenient), orjson.dumps(body), sink)
     return sink
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from schemas.api import endpoints
 from schemas.api.chat.answer import API as CHAT_API
-from schemas.jobs import LENIENT
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
@@ -90,9 +89,8 @@ async def answered(
     engine: OpenAIEngine, path: str, stream: bool, *, lenient: bool = False, **fields: Any
 ) -> RecordingSink:
     sink = RecordingSink()
-    tags = (LENIENT,) if lenient else ()
     body = {**chat("hi", stream=stream), "input": "hi", **fields}
-    await engine.run(job("own", path, stream=stream, tags=tags), orjson.dumps(body), sink)
+    await engine.run(job("own", path, stream=stream, lenient=lenient), orjson.dumps(body), sink)
     assert sink.status == 200, sink.body
     return sink
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from schemas.jobs import LENIENT
 from tests.doubles.drive import RecordingSink, ask, config, job, opened
 from tests.doubles.sdserver.pictures import png
 from tests.doubles.sdserver.server import SdServer
@@ -22,5 +21,5 @@ def serving(server: SdServer, **more: Any) -> AbstractAsyncContextManager[SdCppE
 
 async def draw(engine: SdCppEngine, prompt: object = "a cat", **more: Any) -> RecordingSink:
     body = {"prompt": prompt, "size": "64x64", **more}
-    tags = (LENIENT,) if body.pop("lenient", False) else ()
-    return await ask(engine, job("tiny", GENERATIONS, tags=tags), body)
+    lenient = body.pop("lenient", False)
+    return await ask(engine, job("tiny", GENERATIONS, lenient=lenient), body)
