@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
 from deploy import home
 from schemas.settings import Engine, Key, Nats, Settings, SettingsError, load
@@ -167,33 +167,26 @@ def parse_engine(text: str) -> dict[str, Any]:
 def render(settings: Settings) -> str:
     """`settings` as TOML; secrets and logins in URLs are masked, None is left out."""
     parts = []
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
+    for name, value in settings.model_dump(exclude_none=True).items():
+        head, sections = f"[{name}]", [value]
         if isinstance(value, list):
-            parts += [f"[[{name}]]\n{_rows(each)}" for each in value]
-        else:
-            parts.append(f"[{name}]\n{_rows(value)}")
+            head, sections = f"[[{name}]]", value
+        for section in sections:
+            rows = (f"{key} = {_value(found)}\n" for key, found in section.items())
+            parts.append(f"{head}\n{''.join(rows)}")
     return "\n".join(parts)
-
-
-def _rows(section: BaseModel) -> str:
-    values = {name: getattr(section, name) for name in type(section).model_fields}
-    return "".join(
-        f"{name} = {_value(value)}\n" for name, value in values.items() if value is not None
-    )
 
 
 def _value(value: Any) -> str:
     """JSON's strings, numbers, booleans and lists of strings are TOML's as well."""
-    if isinstance(value, dict):
-        rows = (f"{json.dumps(key)} = {_value(each)}" for key, each in value.items())
-        return "{" + ", ".join(rows) + "}"
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return json.dumps(_masked(value), ensure_ascii=False)
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, SecretStr):
-        return MASK if value.get_secret_value() else ""
-    return _LOGIN.sub(f"//{MASK}@", value) if isinstance(value, str) else value
+    match value:
+        case dict():
+            rows = (f"{json.dumps(key)} = {_value(each)}" for key, each in value.items())
+            return "{" + ", ".join(rows) + "}"
+        case Decimal():
+            return f"{value:f}"
+        case SecretStr():
+            value = MASK if value.get_secret_value() else ""
+        case str():
+            value = _LOGIN.sub(f"//{MASK}@", value)
+    return json.dumps(value, ensure_ascii=False)

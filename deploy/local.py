@@ -129,21 +129,19 @@ class Local:
             "HEADRACE_INGRESS__DRAIN": str(min(DRAIN, settings.ingress.drain)),
         }
         parts = [
-            self._part("ingress", plan.ingress_flags(), environment, f"{plan.url}/healthz"),
-            self._part("worker", plan.worker_flags(), environment),
+            self._part("ingress", environment, f"{plan.url}/healthz"),
+            self._part("worker", environment),
         ]
         if plan.has_fallback:
             keys = {name: os.environ[name] for name in secrets if name in os.environ}
-            parts.append(self._part("fallback", plan.fallback_flags(), {**environment, **keys}))
+            parts.append(self._part("fallback", {**environment, **keys}))
         return parts
 
-    def _part(
-        self, role: str, flags: list[str], environment: dict[str, str], ready: str = AT_ONCE
-    ) -> Supervisor:
+    def _part(self, role: str, environment: dict[str, str], ready: str = AT_ONCE) -> Supervisor:
         # -P: a folder called `deploy` where the user stands must not be taken for ours.
         program = (sys.executable, "-P", "-m", "deploy", role)
-        log = logs.file(self._plan.data, role)
-        command = Command((*program, *flags), environment, ready, words=log)
+        words = logs.file(self._plan.data, role)
+        command = Command((*program, *self._plan.flags(role)), environment, ready, words=words)
         part = Supervisor(role, command, lambda: self._changed(part))
         return part
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,31 +43,20 @@ class Plan:
         bare = f"[{host}]" if ":" in host else host
         return f"http://{ANYWHERE.get(host, bare)}:{self.port}"
 
-    def ingress_flags(self) -> list[str]:
-        host = self.settings.ingress.host
-        return [*self._common(), "--host", host, "--port", str(self.port)]
-
-    def worker_flags(self) -> list[str]:
-        node = ["--node", self.node] if self.node else []
-        return [*self._common(), *node, *(part for each in self.engines for part in _engine(each))]
-
-    def fallback_flags(self) -> list[str]:
-        node = ["--node", self.node] if self.node else []
-        return [*self._common(), *node]
-
     @property
     def has_fallback(self) -> bool:
         """Whether something is to be taken to providers."""
         settings = self.settings
         return settings.fallback.enabled and any(route.cloud for route in settings.route)
 
-    def _common(self) -> list[str]:
+    def flags(self, role: str) -> list[str]:
+        """What `headrace ROLE` is started with."""
         level = ["--log-level", self.log_level] if self.log_level else []
-        return [*self._place(), *level]
-
-    def _place(self) -> list[str]:
-        config = ["--config", str(self.config)] if self.config else []
-        return ["--data", str(self.data), *config]
+        common = [*self._place(), *level]
+        if role == "ingress":
+            return [*common, "--host", self.settings.ingress.host, "--port", str(self.port)]
+        node = ["--node", self.node] if self.node else []
+        return [*common, *node, *(_named(self.engines) if role == "worker" else ())]
 
     def command(self, verb: str) -> str:
         """`headrace VERB` as it can be pasted into another terminal."""
@@ -74,12 +64,15 @@ class Plan:
         more = self._another_engine() if verb == "worker" else []
         return shlex.join([*own_command(), verb, *place, *more])
 
+    def _place(self) -> list[str]:
+        config = ["--config", str(self.config)] if self.config else []
+        return ["--data", str(self.data), *config]
+
     def _another_engine(self) -> list[str]:
         """A second worker of the same engine would send it more jobs than it has slots; only what
         workers start themselves is another one each time."""
-        if all("echo://" in text for text in self.engines) and not self.settings.engines:
-            return [part for each in self.engines for part in _engine(each)]
-        return _engine("NAME=URL")
+        own = all("echo://" in text for text in self.engines) and not self.settings.engines
+        return _named(self.engines if own else ["NAME=URL"])
 
 
 def make(
@@ -141,8 +134,9 @@ def _unused(data: Path) -> None:
         raise SettingsError(str(fault)) from None
 
 
-def _engine(text: str) -> list[str]:
-    return ["--engine", text]
+def _named(engines: Iterable[str]) -> list[str]:
+    """As flags."""
+    return [part for each in engines for part in ("--engine", each)]
 
 
 def _free_port(settings: Settings) -> int:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -72,7 +71,7 @@ async def _repeat(surveyor: Surveyor, use: Callable[[Survey], None]) -> None:
 
 
 def _json(survey: Survey) -> str:
-    return orjson.dumps(asdict(survey)).decode()
+    return orjson.dumps(survey).decode()
 
 
 def render(survey: Survey) -> RenderableType:
@@ -171,8 +170,7 @@ def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:
     paid = queue.lane == subjects.CLOUD
     holders = [card for card in survey.cards if (card.role == Role.FALLBACK) == paid]
     cards = [card for card in holders if any(m.id == queue.model for m in card.models)]
-    names = {(c.holder, m.engine) for c in cards for m in c.models if m.id == queue.model}
-    engines = [e for c in cards for e in c.engines if (c.holder, e.name) in names]
+    engines = [engine for card in cards for engine in card.serving(queue.model)]
     dead = survey.dead.get(queue.model, 0)
     return (
         queue.model,

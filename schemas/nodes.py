@@ -126,6 +126,11 @@ class Card:
     role: str = Role.WORKER
     protocol: int = PROTOCOL
 
+    def serving(self, model: str) -> list[EngineState]:
+        """The engines that serve `model`."""
+        names = {served.engine for served in self.models if served.id == model}
+        return [engine for engine in self.engines if engine.name in names]
+
     def pack(self) -> bytes:
         """What is said of fields is mostly the same for all models of an engine, and longer than
         all the rest: it stands once beside them, under `fields`, and each model has its number

@@ -27,7 +27,6 @@ from ingress.http.protocol import GONE
 from ingress.models import locality
 from schemas.api import endpoints, sse
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
-from schemas.nodes import Card, ServedModel
 
 Table = dict[str, Any]
 _AGAIN = 10.0
@@ -105,34 +104,23 @@ def _chosen(here: Context, name: str | None) -> list[str]:
 def _facts(here: Context, name: str) -> Facts:
     model = here.routes.aliases().get(name, name)
     where = here.catalog.models()[model]
+
+    def busy() -> int:
+        cards = {card.holder: card for card, _ in here.catalog.models().get(model, ())}
+        return sum(engine.busy for card in cards.values() for engine in card.serving(model))
+
+    def ignored(word: str) -> frozenset[str]:
+        fields = (each for _, served in where for each in served.ignores)
+        return frozenset(each.field for each in fields if not each.at or word in each.at)
+
     return Facts(
         engines=tuple(sorted({served.kind for _, served in where})),
         nodes=tuple(sorted({card.node for card, _ in where})),
         features=tuple(sorted({word for _, served in where for word in served.features})),
         context=min(served.context for _, served in where),
-        ignores={word: _ignored(where, word) for word in endpoints.BY_WORD},
-        busy=lambda: _busy(here.catalog.models().get(model, [])),
+        ignores={word: ignored(word) for word in endpoints.BY_WORD},
+        busy=busy,
         listens=here.config.ingress.host,
-    )
-
-
-def _ignored(where: list[tuple[Card, ServedModel]], feature: str) -> frozenset[str]:
-    return frozenset(
-        each.field
-        for _, served in where
-        for each in served.ignores
-        if not each.at or feature in each.at
-    )
-
-
-def _busy(where: list[tuple[Card, ServedModel]]) -> int:
-    """Slots in use on the engines of a model."""
-    engines = {(card.holder, served.engine) for card, served in where}
-    return sum(
-        engine.busy
-        for card in {card.holder: card for card, _ in where}.values()
-        for engine in card.engines
-        if (card.holder, engine.name) in engines
     )
 
 

@@ -156,6 +156,17 @@ def pieces(events: list[Any]) -> list[Mapping[str, Any]]:
     return [choice for event in events if event != DONE for choice in event["choices"]]
 
 
+def joined(events: list[Any]) -> Any:
+    """The choice that a streamed chat of one choice tells piece by piece. Raises IndexError if
+    there is none."""
+    collector = endpoints.CHAT.api.collector()
+    assert collector is not None, "a chat has one"
+    for event in events:
+        if event != DONE:
+            collector.add(event)
+    return (collector.document or {"choices": []})["choices"][0]
+
+
 def text_of(document: Mapping[str, Any]) -> str:
     return said(document["choices"][0])
 

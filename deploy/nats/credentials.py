@@ -7,6 +7,9 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from deploy.nats.errors import StoreUnusable
 
@@ -16,6 +19,8 @@ _PASSWORD_BYTES = 24
 
 Users = dict[str, tuple[str, str]]
 """Role to (user, password)."""
+_Word = Annotated[str, Field(min_length=1)]
+_KEPT = TypeAdapter(dict[str, tuple[_Word, _Word]])
 
 
 def obtain(store: Path, roles: Iterable[str]) -> Users:
@@ -38,19 +43,12 @@ def load(store: Path) -> Users:
     """The users kept in `store`. Raises StoreUnusable when there are none to be read."""
     path = store / FILE
     try:
-        kept = json.loads(path.read_text())
-        return {str(role): _login(*pair) for role, pair in kept.items()}
+        return _KEPT.validate_json(path.read_bytes())
     except OSError as fault:
         raise StoreUnusable(f"{path}: {fault.strerror}") from None
-    except (ValueError, TypeError, AttributeError):
-        # `from None`: the decoder's exception carries the text it could not read.
+    except ValidationError:
+        # `from None`: the exception carries the text that could not be read.
         raise StoreUnusable(f"{path} is damaged: delete it, and new users are made") from None
-
-
-def _login(user: str, password: str) -> tuple[str, str]:
-    if not (isinstance(user, str) and isinstance(password, str) and user and password):
-        raise TypeError
-    return user, password
 
 
 def write_private(path: Path, text: str) -> None:

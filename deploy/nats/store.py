@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -86,12 +85,12 @@ def _lock(store: Path, lock: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                owner = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
+                raise StoreBusy(f"{store} is in use: process {owner} runs a broker on it") from None
         except OSError as fault:
-            if fault.errno != errno.EWOULDBLOCK:
-                raise StoreUnusable(f"{store / LOCK}: {fault.strerror}") from fault
-        if time.monotonic() > deadline:
-            owner = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise StoreBusy(f"{store} is in use: process {owner} runs a broker on it") from None
+            raise StoreUnusable(f"{store / LOCK}: {fault.strerror}") from fault
         time.sleep(0.01)
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

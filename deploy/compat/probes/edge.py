@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -68,14 +69,9 @@ async def keys(target: Target) -> str:
     return "the right key gets 200, a wrong one and none get 401 invalid_api_key"
 
 
-@row(
-    "several models at one address",
-    "each listed model answers by its own name",
-    SLOW,
-    whole=True,
-)
+@row("several models at one address", "each listed model answers by its own name", SLOW, whole=True)
 async def several_models(target: Target) -> str:
-    """Each listed model answers by its own name, and a name that is not listed gets a 404."""
+    """A name that is not listed gets a 404."""
     found = (await _got(target, _MODELS)).json["data"]
     listed = [entry for entry in found if entry["headrace"]["nodes"]]  # others are providers'
     for entry in listed:
@@ -127,10 +123,7 @@ async def errors(target: Target) -> str:
     return f"{len(cases)} faults, each a 4xx with message, type, param and code"
 
 
-@row(
-    "field that would do nothing: refused",
-    "400 with its name, or a warning for a lenient client",
-)
+@row("field that would do nothing: refused", "400 with its name, or a warning for a lenient client")
 async def nothing_silent(target: Target) -> str:
     """The trap: a request succeeds, and a field silently did nothing."""
     features = target.facts.features
@@ -167,7 +160,7 @@ async def _got(target: Target, path: str) -> Answer:
 
 
 async def _smallest(target: Target, model: str, features: tuple[str, ...]) -> Answer:
-    """The answer of `model` to a request that it understands. Raises No."""
+    """The answer of `model` to a request that it understands. Raises Unmet."""
     answer = await target.send(_request(model, features))
     if answer.status != 200:
         raise Unmet(f"{model}: {answer.status} {brief(answer.body.decode(errors='replace'))}")
@@ -201,9 +194,6 @@ def _field(value: Any) -> bytes:
 
 
 def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
+    with contextlib.suppress(ValueError):  # a name
         return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost"

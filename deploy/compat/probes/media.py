@@ -7,7 +7,7 @@ from base64 import b64decode
 from typing import Any
 
 from deploy.compat.rows import SLOW, at, row
-from deploy.compat.samples import clip, picture_url, png, speech
+from deploy.compat.samples import clip, red_square, speech
 from deploy.compat.target import MISSHAPEN, Partial, Target, Unmet, need, quoted, text_of
 from deploy.compat.transport import Answer
 from schemas import pictures
@@ -29,7 +29,7 @@ _TOLERANCE = 0.5
 async def vision(target: Target) -> str:
     """A picture takes tokens where it is read; what a small model makes of it is its own affair."""
     text = {"type": "text", "text": _COLOUR}
-    picture = {"type": "image_url", "image_url": {"url": picture_url()}}
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{red_square(64)}"}}
     blind = (await target.chat([_user([text])]))["usage"]["prompt_tokens"]
     found = await target.chat([_user([text, picture])])
     more = found["usage"]["prompt_tokens"] - blind
@@ -48,7 +48,7 @@ async def images(target: Target) -> str:
 @at(endpoints.EDITS, "a picture of the size that was asked for", SLOW)
 async def edits(target: Target) -> str:
     fields = [Part(name, str(value).encode()) for name, value in _DRAW.items()]
-    image = Part("image", png(_SIZE), "wheel.png", "image/png")
+    image = Part("image", b64decode(red_square(_SIZE)), "wheel.png", "image/png")
     return _drawn((await target.upload(endpoints.EDITS.path, [image, *fields])).json)
 
 

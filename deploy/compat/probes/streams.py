@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -77,10 +78,7 @@ def _counted(plain: list[Any], asked: list[Any]) -> int:
     return counts(last)[1]
 
 
-@row(
-    "client leaves: its slot is free",
-    "the node counts it as free while the answer was not over",
-)
+@row("client leaves: its slot is free", "the node counts it as free while the answer was not over")
 async def cancel(target: Target) -> str:
     """A client leaves in the middle of a long answer; the slot that it had is watched."""
     before = await _calm(target.facts.busy)
@@ -98,7 +96,7 @@ async def cancel(target: Target) -> str:
 
 
 async def _calm(busy: Callable[[], int]) -> int:
-    """Slots that others use: what was just used here may be told of for a second still."""
+    """Slots that others use. Cards may count for a second longer what was just used here."""
     least = busy()
     for _ in range(round(_CARDS / _LOOK)):
         if least == 0:
@@ -109,15 +107,13 @@ async def _calm(busy: Callable[[], int]) -> int:
 
 
 async def _taken(chunks: AsyncIterator[bytes], seen: Callable[[], bool]) -> bool:
-    """Read on until the slot is seen to be taken; False if the answer ends before, or goes on
-    for much longer than it takes to be told."""
-    try:
+    """Read on until the slot is seen to be taken. False if the answer ends before, or goes on for
+    much longer than a card takes."""
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE):
             async for _ in chunks:
                 if seen():
                     return True
-    except TimeoutError:
-        pass
     return False
 
 

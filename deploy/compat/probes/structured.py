@@ -19,8 +19,8 @@ from deploy.compat.target import (
     brief,
     chat_body,
     fault_of,
+    joined,
     need,
-    pieces,
     quoted,
 )
 
@@ -40,23 +40,20 @@ _ROOM = 256
 @row("JSON mode / structured output", "a schema holds of which the question says nothing")
 async def json(target: Target) -> str:
     choice = (await target.chat("Say hello.", **_held()))["choices"][0]
-    _fits(choice["message"].get("content") or "", choice["finish_reason"])
+    text = _fitting(choice)
     kind = {"response_format": {"type": "json_object"}, "max_tokens": _ROOM}
     question = 'Answer with this JSON object and nothing else: {"turns": true}'
     plain = (await target.chat(question, **kind))["choices"][0]
-    text = plain["message"].get("content") or ""
-    if not _an_object(text, cut=plain["finish_reason"] == "length"):
-        raise Partial(f"json_schema holds, but json_object gave {brief(text)}")
-    return f"it said {brief(choice['message']['content'])} to “Say hello.”"
+    other = plain["message"].get("content") or ""
+    if not _an_object(other, cut=plain["finish_reason"] == "length"):
+        raise Partial(f"json_schema holds, but json_object gave {brief(other)}")
+    return f"it said {brief(text)} to “Say hello.”"
 
 
 @row("JSON schema, streamed", "the pieces join to JSON that fits")
 async def json_streamed(target: Target) -> str:
-    events = await target.chat_stream("Say hello.", **_held())
-    choices = pieces(events)
-    text = "".join(choice["delta"].get("content") or "" for choice in choices)
-    _fits(text, choices[-1].get("finish_reason"))
-    return f"the pieces join to {brief(text)}"
+    choice = joined(await target.chat_stream("Say hello.", **_held()))
+    return f"the pieces join to {brief(_fitting(choice))}"
 
 
 @row("JSON schema that is none: refused", "400, and param names the schema")
@@ -77,11 +74,13 @@ def _held(schema: dict[str, Any] = _SCHEMA) -> dict[str, Any]:
     return {"response_format": kind, "max_tokens": _ROOM}
 
 
-def _fits(text: str, end: str | None) -> None:
-    """Raises No."""
+def _fitting(choice: Any) -> str:
+    """What it says. Raises Unmet unless that fits the schema."""
+    text = choice["message"].get("content") or ""
     why = fault_of(_SCHEMA, text)
-    cut = f", and was cut at {_ROOM} tokens" if end == "length" else ""
+    cut = f", and was cut at {_ROOM} tokens" if choice.get("finish_reason") == "length" else ""
     need(not why, f"the schema does not hold: {quoted(text)}{cut}: {why}")
+    return str(text)
 
 
 def _an_object(text: str, *, cut: bool) -> bool:

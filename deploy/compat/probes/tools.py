@@ -14,6 +14,7 @@ from deploy.compat.target import (
     Target,
     Unmet,
     fault_of,
+    joined,
     need,
     pieces,
     quoted,
@@ -36,6 +37,7 @@ _WEATHER = {
 }
 _ROOM = 128
 """Tokens for the calls."""
+_ENDS = ("tool_calls", "stop")
 _ONE = "What is the weather in {}?"
 _TWO = "What is the weather in {}, and what is it in {}? Look up both at once."
 _WEATHERS = {"Oslo": "4 °C, snow", "Lima": "19 °C, mist", "Cairo": "31 °C, sun", "Perth": "22 °C"}
@@ -44,9 +46,10 @@ _WEATHERS = {"Oslo": "4 °C, snow", "Lima": "19 °C, mist", "Cairo": "31 °C, su
 @row("tool / function calling", "the call comes, its arguments fit, its result is taken")
 async def tools(target: Target) -> str:
     asked = _asked(_ONE, ("Oslo", "Lima"), "Paris")
-    choice, how = await _called(target, asked)
-    call = _checked(choice["message"]["tool_calls"])[0]
-    need(choice["finish_reason"] in ("tool_calls", "stop"), f"ended {choice['finish_reason']!r}")
+    found, how = await _made_to(target.chat, asked)
+    choice = found["choices"][0]
+    call = _calls(choice, how)[0]
+    need(choice["finish_reason"] in _ENDS, f"ended {choice['finish_reason']!r}")
     told = {"role": "tool", "tool_call_id": call["id"], "content": "18 °C, rain"}
     try:
         await target.chat([*asked, choice["message"], told], tools=[_WEATHER])
@@ -59,31 +62,21 @@ async def tools(target: Target) -> str:
 
 @row("tools, streamed", "the pieces join to a fitting call")
 async def tools_streamed(target: Target) -> str:
-    asked = _asked(_ONE, ("Oslo", "Lima"), "Paris")
-    events, how = await _made_to(target.chat_stream, asked)
-    choices = pieces(events)
-    calls: dict[int, dict[str, Any]] = {}
-    for choice in choices:
-        for piece in choice["delta"].get("tool_calls") or ():
-            _add(calls.setdefault(piece["index"], {}), piece)
-    if not calls:
-        raise Unmet(_prose("".join(said(choice) for choice in choices), how))
-    _checked(list(calls.values()))
-    ends = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    need(ends in (["tool_calls"], ["stop"]), f"finish_reason came as {ends}")
-    return f"the pieces join to get_weather({calls[min(calls)]['function']['arguments']})"
+    events, how = await _made_to(target.chat_stream, _asked(_ONE, ("Oslo", "Lima"), "Paris"))
+    call = _calls(joined(events), how)[0]
+    ends = [end for choice in pieces(events) if (end := choice.get("finish_reason"))]
+    need(len(ends) == 1 and ends[0] in _ENDS, f"finish_reason came as {ends}")
+    return f"the pieces join to get_weather({call['function']['arguments']})"
 
 
 @row("tools, parallel calls", "two calls in one answer")
 async def tools_parallel(target: Target) -> str:
     asked = _asked(_TWO, ("Oslo", "Lima", "Cairo", "Perth"), "Paris")
     # A call that is forced may be the only one: first the model is left to choose.
-    free = await target.chat(asked, tools=[_WEATHER], max_tokens=_ROOM)
-    found = free["choices"][0]["message"].get("tool_calls")
-    if not found:
-        choice, _ = await _called(target, asked)
-        found = choice["message"]["tool_calls"]
-    calls = _checked(found)
+    found, how = await target.chat(asked, tools=[_WEATHER], max_tokens=_ROOM), ""
+    if not found["choices"][0]["message"].get("tool_calls"):
+        found, how = await _made_to(target.chat, asked)
+    calls = _calls(found["choices"][0], how)
     if len(calls) < 2:
         raise Partial("one call came where two were asked for: so the model chose")
     need(len({call["id"] for call in calls}) == len(calls), "two calls have one id")
@@ -111,15 +104,6 @@ def _past(city: str) -> dict[str, Any]:
     return {"id": f"call_{city}", "type": "function", "function": function}
 
 
-async def _called(target: Target, asked: list[Any]) -> tuple[dict[str, Any], str]:
-    """The choice that calls, and why the model could not be made to call ("" if it could)."""
-    found, how = await _made_to(target.chat, asked)
-    choice: dict[str, Any] = found["choices"][0]
-    if not choice["message"].get("tool_calls"):
-        raise Unmet(_prose(said(choice), how))
-    return choice, how
-
-
 async def _made_to(chat: Callable[..., Awaitable[Any]], asked: list[Any]) -> tuple[Any, str]:
     """With tool_choice if it is honoured; else the reason, and the model is left to choose."""
     more = {"tools": [_WEATHER], "max_tokens": _ROOM}
@@ -131,12 +115,13 @@ async def _made_to(chat: Callable[..., Awaitable[Any]], asked: list[Any]) -> tup
         return await chat(asked, **more), refused.reason
 
 
-def _prose(text: str, how: str) -> str:
-    why = f"; and it cannot be made to call: {how}" if how else ""
-    return f"the model answered {quoted(text)} instead of calling the tool{why}"
-
-
-def _checked(calls: list[Any]) -> list[Any]:
+def _calls(choice: Mapping[str, Any], how: str) -> list[Any]:
+    """The calls of a choice. Raises Unmet if there are none, or they do not fit. `how`: why the
+    model could not be made to call, "" if it could."""
+    calls: list[Any] = choice["message"].get("tool_calls") or []
+    if not calls:
+        why = f"; and it cannot be made to call: {how}" if how else ""
+        raise Unmet(f"the model answered {quoted(said(choice))} instead of calling the tool{why}")
     for call in calls:
         function: Mapping[str, Any] = call["function"]
         need(call.get("id"), "a call has no id")
@@ -144,12 +129,3 @@ def _checked(calls: list[Any]) -> list[Any]:
         why = fault_of(_PARAMETERS, function["arguments"])
         need(not why, f"the arguments {function['arguments']} do not fit: {why}")
     return calls
-
-
-def _add(call: dict[str, Any], piece: Mapping[str, Any]) -> None:
-    """The name and the id come once, the arguments in pieces."""
-    function = call.setdefault("function", {"name": "", "arguments": ""})
-    call["id"] = call.get("id") or piece.get("id")
-    given = piece.get("function") or {}
-    function["name"] = function["name"] or given.get("name") or ""
-    function["arguments"] += given.get("arguments") or ""

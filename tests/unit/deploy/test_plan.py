@@ -173,9 +173,10 @@ def test_what_the_processes_are_told(tmp_path: Path) -> None:
     flags = {"ingress": {"port": 0}, "log": {"level": "debug"}}
     made = make(tmp_path, flags, config=path, engines=[ECHO, "a=http://h:1"], node="box")
     common = ["--data", str(made.data), "--config", str(path), "--log-level", "debug"]
-    assert made.ingress_flags() == [*common, "--host", "127.0.0.1", "--port", str(made.port)]
+    assert made.flags("ingress") == [*common, "--host", "127.0.0.1", "--port", str(made.port)]
     engines = ["--engine", ECHO, "--engine", "a=http://h:1"]
-    assert made.worker_flags() == [*common, "--node", "box", *engines]
+    assert made.flags("worker") == [*common, "--node", "box", *engines]
+    assert made.flags("fallback") == [*common, "--node", "box"]
 
 
 def test_commands_to_paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

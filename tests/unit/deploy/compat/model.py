@@ -14,10 +14,11 @@ from typing import Any
 
 import orjson
 
-from deploy.compat.samples import png, speech
+from deploy.compat.samples import speech
 from deploy.compat.target import Facts, Target
 from deploy.compat.transport import Answer, Ask, Flow, Open
 from schemas import multipart
+from tests.doubles.sdserver.pictures import png
 
 MODEL = "mill"
 FACTS = Facts(("echo",), ("node-1",), ("chat",), context=128, listens="0.0.0.0")
@@ -87,7 +88,11 @@ class Model:
                 return {"input_tokens": len(body["messages"][0]["content"].split())}
             case "/images/generations" | "/images/edits":
                 side = int(str(body.get("size", "512x512")).partition("x")[0])
-                return {"data": [{"b64_json": base64.b64encode(png(side)).decode()}]}
+                return {
+                    "data": [
+                        {"b64_json": base64.b64encode(png(side, side, bytes(3 * side))).decode()}
+                    ]
+                }
             case "/audio/transcriptions" | "/audio/translations":
                 return _heard(body)
         return error(404, "not_found", "no such path")
