@@ -137,7 +137,7 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
-def member(pid: int, *words: str) -> int:
+def descendant(pid: int, *words: str) -> int:
     """The descendant whose command line has all these words."""
     found = [each for each, line in descendants(pid).items() if all(word in line for word in words)]
     assert len(found) == 1, descendants(pid)

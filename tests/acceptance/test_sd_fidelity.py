@@ -209,7 +209,7 @@ async def test_jobs_wait_are_cancelled_and_cannot_be_stopped(
     both: RealAndDouble, sim: SdServer
 ) -> None:
     """Both tell the same story of a job that runs and of two that wait behind it."""
-    sim.gate.clear()
+    sim.may_generate.clear()
     real, simulated = await asyncio.gather(*(story(both, url) for url in both.urls))
     for one, other in zip(real, simulated, strict=True):
         alike(one, other)

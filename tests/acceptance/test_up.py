@@ -18,9 +18,9 @@ from tests.acceptance.headrace_up import (
     PATIENCE,
     Handles,
     HeadraceUp,
+    descendant,
     descendants,
     headrace,
-    member,
     up,
 )
 from workers.engines.llamacpp.embedded import MODEL_ID
@@ -101,7 +101,7 @@ def test_the_printed_python_prints_words(real: HeadraceUp) -> None:
 
 
 def test_a_killed_worker_is_started_again(real: HeadraceUp) -> None:
-    worker = member(real.pid, "-m deploy worker")
+    worker = descendant(real.pid, "-m deploy worker")
     engine = Handles([*descendants(worker)])
     said = len(real.lines)
     os.kill(worker, signal.SIGKILL)
@@ -166,7 +166,7 @@ def test_a_second_one_at_the_same_time_is_refused(echo: HeadraceUp) -> None:
 def test_what_dies_is_started_again(echo: HeadraceUp, role: str) -> None:
     name = {"ingress": "ingress", "nats-server": "broker"}[role]
     said = len(echo.lines)
-    os.kill(member(echo.pid, role), signal.SIGKILL)
+    os.kill(descendant(echo.pid, role), signal.SIGKILL)
     said = echo.says(f"the {name} ended", said)
     echo.says(f"the {name} runs again", said)
     assert words(paste(f"for i in 1 2 3; do {curl(echo)} | grep data && break; sleep 1; done"))

@@ -55,8 +55,8 @@ class Slots:
 class Sim:
     """A server on a free port of loopback, from ``async with`` on.
 
-    `token_s`: seconds between tokens. `gate`: while it is closed (`gate.clear()`), nothing is
-    generated; open at first. `fail_after`: tokens after which generation fails, -1 for never.
+    `token_s`: seconds between tokens. `may_generate`: while it is clear, nothing is generated
+    (it is set at first). `fail_after`: tokens after which generation fails, -1 for never.
     """
 
     headers: ClassVar[Mapping[str, str]] = {}
@@ -68,8 +68,8 @@ class Sim:
         self.url = ""
         self.token_s = 0.0
         self.fail_after = -1
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_generate = asyncio.Event()
+        self.may_generate.set()
         self.events: list[Event] = []
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -103,7 +103,7 @@ class Sim:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.gate.set()
+        self.may_generate.set()
         await self.stop()
 
     async def note(self, what: str, about: Any = None) -> None:
@@ -132,7 +132,7 @@ class Sim:
 
     async def tick(self, index: int) -> bool:
         """One token's time; False if generation fails now."""
-        await self.gate.wait()
+        await self.may_generate.wait()
         if self.token_s:
             await asyncio.sleep(self.token_s)
         return index != self.fail_after

@@ -85,13 +85,13 @@ async def test_sdserver_edits(case: str, fields: dict[str, Any]) -> None:
 
 async def test_sdserver_jobs() -> None:
     async with SdServer() as server:
-        server.gate.clear()
+        server.may_generate.clear()
         _, _, text = await replay(server, SD["sdcpp_img_gen"])
         path = json.loads(text)["poll_url"]
         assert path == "/sdcpp/v1/jobs/job_6b033e95_00000000"
         await server.seen("started")
         agree(SD["sdcpp_job_early"], *await replay(server, SD["sdcpp_job_early"]))
-        server.gate.set()
+        server.may_generate.set()
         await server.seen("finished")
         agree(SD["sdcpp_job_done"], *await replay(server, SD["sdcpp_job_done"]))
         agree(SD["sdcpp_job_404"], *await replay(server, SD["sdcpp_job_404"]))
@@ -145,7 +145,7 @@ async def test_sdserver_faults(path: str, body: str, status: int, error: dict[st
 
 async def test_sdserver_cannot_stop_what_runs() -> None:
     async with SdServer() as server:
-        server.gate.clear()
+        server.may_generate.clear()
         pages = [json.loads((await replay(server, SD["sdcpp_img_gen"]))[2]) for _ in range(2)]
         await server.seen("started")
         cancels = [

@@ -234,12 +234,12 @@ async def test_no_engine_gets_an_address_to_fetch(setup: EnginesSetup, model: st
 async def test_no_more_jobs_than_slots_reach_an_engine(setup: EnginesSetup) -> None:
     """Its own queue is silent and, but for Ollama's, has no bound."""
     before = len(setup.asked("gpt-ollama"))
-    setup.ollama.gate.clear()
+    setup.ollama.may_generate.clear()
     chats = [asyncio.create_task(setup.chat("gpt-ollama")) for _ in range(3)]
     await setup.fabric.jobs(3)
     await setup.ollama.sent(CHAT, before + 1)
     assert len(setup.asked("gpt-ollama")) == before + 1
-    setup.ollama.gate.set()
+    setup.ollama.may_generate.set()
     await asyncio.gather(*chats)
 
 
@@ -248,12 +248,12 @@ async def test_no_more_jobs_than_slots_reach_an_engine(setup: EnginesSetup) -> N
 async def test_who_leaves_frees_the_engine(setup: EnginesSetup, model: str, stream: bool) -> None:
     sim = setup.ollama if model == "gpt-ollama" else setup.vllm
     left, asked = len(await sim.seen("left", 0)), len(sim.asked(CHAT))
-    sim.gate.clear()
+    sim.may_generate.clear()
     chat = asyncio.create_task(setup.chat(model, stream=stream))
     await sim.sent(CHAT, asked + 1)
     chat.cancel()
     await sim.seen("left", left + 1)
-    sim.gate.set()
+    sim.may_generate.set()
     assert (await setup.chat(model)).choices
 
 

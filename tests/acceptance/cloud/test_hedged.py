@@ -109,11 +109,11 @@ async def test_a_worker_that_dies_leaves_the_job_to_the_provider(
     setup: CloudSetup, sim: OpenAI
 ) -> None:
     worker = await _open(setup, sim, "echo://?model=echo&first_ms=60000")
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     asked = asyncio.create_task(setup.fabric.post(ask("#d one", max_tokens=9)))
     await sim.seen(1)
     await worker.kill()
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     status, _, headers = await asked
     assert (status, headers["x-headrace-served-by"]) == (200, "provider:sim")
     assert len(sim.record.requests) == 1
@@ -124,13 +124,13 @@ async def test_a_worker_that_dies_and_a_provider_that_fails_leave_the_job_to_ano
     setup: CloudSetup, sim: OpenAI
 ) -> None:
     worker = await _open(setup, sim, "echo://?model=echo&first_ms=60000")
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     sim.faults.add(refuse(500), times=-1)
     asked = asyncio.create_task(setup.fabric.post(ask("#d one", max_tokens=2)))
     await sim.seen(1)
     await worker.kill()
     await setup.fabric.worker()
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     status, body, headers = await asked
     assert (status, body["choices"][0]["message"]["content"]) == (200, "#d one")
     assert headers["x-headrace-served-by"].startswith("node:")

@@ -34,7 +34,7 @@ async def test_killed_before_its_call_the_job_is_paid_once(setup: CloudSetup, si
     """It waits for the one place at the provider, with its credits reserved."""
     [first] = await _open(setup, sim, 1, places=1)
     await setup.grant(GRANTED)
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     called = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
     await sim.seen(1)
     reserved = asyncio.create_task(setup.fabric.post(ask("#r one two", max_tokens=9)))
@@ -42,7 +42,7 @@ async def test_killed_before_its_call_the_job_is_paid_once(setup: CloudSetup, si
     await setup.fallback({"fallback.slots": 64})
     assert not sim.record.with_text("#r"), "it was called"
     await first.kill()
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     for name, asked in (("#k", called), ("#r", reserved)):
         status, body, _ = await asked
         assert (status, body["choices"][0]["message"]["content"]) == (200, f"{name} one two")
@@ -58,15 +58,15 @@ async def test_killed_at_each_step_the_job_is_paid_once(
 ) -> None:
     both = await _open(setup, sim, 2)
     await setup.grant(GRANTED)
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     asked = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
     victim = await first_to_log(both, "runner.began")
     await sim.seen(1)
     if step != "called":
-        sim.pace.door.set()
+        sim.pace.may_answer.set()
         await (sim.ended("finished") if step == "answered" else setup.written(EntryKind.CHARGE))
     await both[victim].kill()
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     status, body, _ = await asked
     assert (status, body["choices"][0]["message"]["content"]) == (200, "#k one two")
     cost = INPUT * 3 + OUTPUT * 3
@@ -128,12 +128,12 @@ async def test_a_frozen_fallback_that_wakes_charges_nothing(setup: CloudSetup, s
     """Its call was answered while it slept; meanwhile another served the job, and was paid."""
     both = await _open(setup, sim, 2)
     await setup.grant(GRANTED)
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     asked = asyncio.create_task(setup.fabric.post(ask("#f one two", max_tokens=9)))
     victim = await first_to_log(both, "runner.began")
     await sim.seen(1)
     both[victim].signal(signal.SIGSTOP)
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     status, body, _ = await asked
     assert (status, body["choices"][0]["message"]["content"]) == (200, "#f one two")
     both[victim].signal(signal.SIGCONT)
@@ -150,13 +150,13 @@ async def test_the_broker_is_killed_while_a_provider_answers(
 ) -> None:
     await _open(setup, sim, 1)
     await setup.grant(GRANTED)
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     body = ask("#b one two", max_tokens=9)
     work = setup.fabric.stream(body) if stream else setup.fabric.post(body)
     asked = asyncio.create_task(work)
     await sim.seen(1)
     await asyncio.to_thread(setup.fabric.broker.kill)
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     await sim.ended("finished")
     await asyncio.to_thread(setup.fabric.broker.restart)
     answer = await asked

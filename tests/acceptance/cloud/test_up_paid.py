@@ -15,21 +15,21 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.acceptance.headrace_up import PATIENCE, headrace, member, up
+from tests.acceptance.headrace_up import PATIENCE, descendant, headrace, up
 
 SECRET = "sk-provider-0123456789abcdef"
 CONFIG = """
 [[route]]
 name = "cloud"
-providers = ["shop/gpt-4o-mini"]
+providers = ["sim/gpt-4o-mini"]
 
 [[providers]]
-name = "shop"
+name = "sim"
 url = "{url}"
-key_env = "SHOP_KEY"
+key_env = "SIM_KEY"
 
 [[prices]]
-provider = "shop"
+provider = "sim"
 model = "gpt-4o-mini"
 input = 1
 output = 2
@@ -37,7 +37,7 @@ output = 2
 
 
 @contextmanager
-def shop() -> Iterator[str]:
+def simulated_provider() -> Iterator[str]:
     """A simulated provider in a process of its own; its base URL."""
     command = [sys.executable, "-m", "tests.doubles.providers", "openai", "--port", "0"]
     with subprocess.Popen([*command, "--key", SECRET], stdout=subprocess.PIPE, text=True) as made:
@@ -55,10 +55,10 @@ def variables(pid: int) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_credits_are_granted_spent_and_counted(tmp_path: Path) -> None:
     data, config = tmp_path / "data", tmp_path / "headrace.toml"
-    with shop() as url:
+    with simulated_provider() as url:
         config.write_text(CONFIG.format(url=url))
         engine = ("--config", str(config), "--engine", "echo://?model=echo")
-        with up(data, *engine, SHOP_KEY=SECRET) as running:
+        with up(data, *engine, SIM_KEY=SECRET) as running:
             client = openai.OpenAI(
                 base_url=running.url, api_key=(data / "key").read_text().strip(), max_retries=0
             )
@@ -73,9 +73,9 @@ def test_credits_are_granted_spent_and_counted(tmp_path: Path) -> None:
 
             granted = headrace("credits", "grant", "local", "5", "--data", data)
             assert (granted.returncode, granted.stdout) == (0, "local: 5.00 USD\n")
-            fallback = member(running.pid, "-m deploy fallback")
+            fallback = descendant(running.pid, "-m deploy fallback")
             for part in ("ingress", "worker"):
-                assert SECRET not in variables(member(running.pid, f"-m deploy {part}"))
+                assert SECRET not in variables(descendant(running.pid, f"-m deploy {part}"))
             assert SECRET in variables(fallback)
 
             made = client.chat.completions.create(**ask, max_tokens=3)  # type: ignore[call-overload]
@@ -91,8 +91,8 @@ def test_credits_are_granted_spent_and_counted(tmp_path: Path) -> None:
             assert (account["available"], account["reserved"]) == (5_000_000 - 2 * 9, 0)
             used = headrace("usage", "--by", "key,model,provider", "--json", "--data", data)
             [row] = json.loads(used.stdout)["data"]
-            assert (row["key"], row["model"], row["provider"]) == ("local", "cloud", "shop")
+            assert (row["key"], row["model"], row["provider"]) == ("local", "cloud", "sim")
             assert (row["requests"], row["cost"]) == (2, 18)
-            assert "shop" in headrace("status", "--data", data).stdout
+            assert "sim" in headrace("status", "--data", data).stdout
             logs = "".join(path.read_text() for path in (data / "logs").iterdir())
             assert SECRET not in logs + running.text

@@ -27,8 +27,8 @@ has its name as a word, or if `tool_choice` wants it; a JSON schema gets the lea
 A prompt counts its words, and 85 for a picture. Embeddings are unit vectors of their text alone.
 
 Faults (`faults`): `refuse`, `hang`, `cut`, `broken`, `unfinished`, `undone`, `unmetered`, `slow`. A
-GET takes only faults that name its path. While `pace.door` is clear no head is sent, while
-`pace.gate` is no token is generated: `await sim.generated(3)` waits for three of them.
+GET takes only faults that name its path. While `pace.may_answer` is clear no head is sent, while
+`pace.may_generate` is no token is generated: `await sim.generated(3)` waits for three of them.
 
 Beside that: `Google` has `blocked` and `unsafe` words and `strangers` (fields it refuses); its
 native surface is at ``sim.url + "/v1beta"``. `Cloudflare` has `account` and `run_url`; a 429 of it

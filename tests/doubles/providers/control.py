@@ -4,7 +4,7 @@ Its connections and requests are counted nowhere, and `down` leaves them open.
 
     GET  /_sim/record          {"counters", "requests": [...], "used": {...}}
     POST /_sim/wait            {"seen": 3} | {"quiet": true}: answers when it is so, 504 if never
-    POST /_sim/pace            {"token_s": 0.01, ...}; "door", "gate": false closes them
+    POST /_sim/pace            {"token_s": 0.01, ...}; "may_answer", "may_generate": booleans
     POST /_sim/faults          {"make": "cut", "after": 3, "model": null, "times": 1, ...}
     POST /_sim/limits          {"requests": 5, "tokens": 100, "window_s": 1}
     POST /_sim/down, /_sim/up  {"running": true}
@@ -86,7 +86,7 @@ class _Control:
 
     async def pace(self, request: web.Request) -> web.Response:
         for name, value in (await _asked(request)).items():
-            if name in ("door", "gate"):
+            if name in ("may_answer", "may_generate"):
                 event = getattr(self._sim.pace, name)
                 event.set() if value else event.clear()
             else:

@@ -19,7 +19,7 @@ class Pace:
     token. `tokens`: how many an answer has, None for as many as its prompt has words; a request's
     own limit cuts it. `per_event`: tokens in one event of a stream. `reasoning`: tokens thought
     and billed before the first. `cached`: tokens of each prompt that come from the cache.
-    While `door` is clear, no head is sent; while `gate` is, no token is generated.
+    While `may_answer` is clear, no head is sent; while `may_generate` is, no token comes.
     """
 
     head_s: float = 0.0
@@ -29,22 +29,22 @@ class Pace:
     per_event: int = 1
     reasoning: int = 0
     cached: int = 0
-    door: asyncio.Event = field(default_factory=_open)
-    gate: asyncio.Event = field(default_factory=_open)
+    may_answer: asyncio.Event = field(default_factory=_open)
+    may_generate: asyncio.Event = field(default_factory=_open)
 
     async def head(self, more_s: float) -> None:
-        await self.door.wait()
+        await self.may_answer.wait()
         if self.head_s + more_s:
             await asyncio.sleep(self.head_s + more_s)
 
     async def first(self) -> None:
-        await self.gate.wait()
+        await self.may_generate.wait()
         if self.first_s:
             await asyncio.sleep(self.first_s)
 
     async def token(self, count: int, rest: bool) -> None:
         """`count` tokens' time; `rest`: they are not the first, which `first_s` stands for."""
-        await self.gate.wait()
+        await self.may_generate.wait()
         steps = count if rest else count - 1
         if self.token_s and steps > 0:
             await asyncio.sleep(self.token_s * steps)

@@ -109,17 +109,17 @@ async def test_a_client_that_leaves_before_the_head_is_seen(
 async def test_the_gate_holds_tokens_and_the_door_heads(
     sim: OpenAI, client: aiohttp.ClientSession
 ) -> None:
-    sim.pace.gate.clear()
+    sim.pace.may_generate.clear()
     async with client.post(sim.base_url + CHAT, json=chat(stream=True)) as answer:
         assert answer.status == 200
         assert sim.record.live[0].used.output == 0
-        sim.pace.gate.set()
+        sim.pace.may_generate.set()
         assert b"[DONE]" in await answer.read()
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     asking = asyncio.create_task(ask(sim, client))
     await sim.seen(2)
     assert not asking.done()
-    sim.pace.door.set()
+    sim.pace.may_answer.set()
     assert (await asking)[0] == 200
 
 
@@ -236,14 +236,14 @@ async def test_down_refuses_and_up_is_at_the_same_port(
 
 
 async def test_many_at_once(sim: OpenAI) -> None:
-    sim.pace.gate.clear()
+    sim.pace.may_generate.clear()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=100)) as client:
         prompts = [f"#job{at}. says hello" for at in range(300)]
         asking = [
             asyncio.create_task(ask(sim, client, prompt=prompt, stream=True)) for prompt in prompts
         ]
         await sim.seen(100)
-        sim.pace.gate.set()
+        sim.pace.may_generate.set()
         for prompt, (_, _, body) in zip(prompts, await asyncio.gather(*asking), strict=True):
             assert prompt.split()[0].encode() in body
     assert (sim.record.peak, sim.record.finished, sim.record.connections) == (100, 300, 100)

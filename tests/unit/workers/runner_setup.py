@@ -26,8 +26,8 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.began = asyncio.Event()
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
         self.fault: Exception | None = None
         self.cancelled = self.probes = 0
         self.alive = True
@@ -37,7 +37,7 @@ class FakeEngine:
         self.body = body
         self.began.set()
         try:
-            await self.gate.wait()
+            await self.may_end.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -132,6 +132,6 @@ class RunnerSetup:
 
     async def begin(self) -> None:
         """A job runs, and the engine does not end by itself."""
-        self.engine.gate.clear()
+        self.engine.may_end.clear()
         self.deliver()
         await self.engine.began.wait()

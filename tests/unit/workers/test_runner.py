@@ -215,7 +215,7 @@ async def test_redelivered_to_its_own_holder_it_runs_once(setup: RunnerSetup) ->
     setup.deliver(delivered=2)
     assert (setup.slot.busy, setup.told(2)) == (1, [])
     setup.say(Op.GO)
-    setup.engine.gate.set()
+    setup.engine.may_end.set()
     await setup.idle()
     assert setup.kinds().count(Kind.CLAIM) == 1
 
@@ -224,7 +224,7 @@ async def test_an_ack_that_cannot_be_sent_is_no_fault(setup: RunnerSetup) -> Non
     await setup.begin()
     setup.say(Op.GO)
     setup.bus.fault = BusError("away")
-    setup.engine.gate.set()
+    setup.engine.may_end.set()
     await setup.idle()
     assert setup.told() == []
 

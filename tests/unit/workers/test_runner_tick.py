@@ -160,7 +160,7 @@ async def test_an_answer_of_one_who_may_have_lost_its_lease_is_not_acked(
     await setup.begin()
     setup.say(Op.GO)
     clock[0] += CONFIG.jobs.ack_wait
-    setup.engine.gate.set()
+    setup.engine.may_end.set()
     await setup.idle()
     assert setup.kinds()[-1] == Kind.END
     assert setup.told() == []
@@ -173,6 +173,6 @@ async def test_a_lease_that_lapsed_is_not_spoken_for(
     await setup.begin()
     setup.say(Op.GO)
     clock[0] += CONFIG.jobs.ack_wait
-    setup.engine.gate.set()
+    setup.engine.may_end.set()
     await setup.idle()
     assert setup.told() == []

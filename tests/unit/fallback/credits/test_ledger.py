@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from fallback.credits import entries, ledger
-from fallback.credits import journal as books
+from fallback.credits import entries, journal, ledger
 from fallback.credits.entries import Entry, EntryKind, Reservation
 from fallback.credits.ledger import Balance, Insufficient, Ledger, LedgerError, Superseded
 from schemas.bus import BusError, Message
@@ -66,14 +65,14 @@ def last(counters: Counters) -> Entry:
 
 
 async def test_too_little_writes_nothing(one: tuple[Ledger, CounterBus]) -> None:
-    books, bus = one
+    found, bus = one
     before = bus.stored
     with pytest.raises(Insufficient) as caught:
-        await books.reserve(want(101))
+        await found.reserve(want(101))
     assert (caught.value.needed, caught.value.available) == (101, 100)
     assert bus.stored == before
     with pytest.raises(Insufficient):
-        await books.reserve(Reservation("nobody", "j", 1, "h", 1))
+        await found.reserve(Reservation("nobody", "j", 1, "h", 1))
 
 
 async def test_jobs_of_one_request_are_reserved_for_if_there_is_enough_for_all(
@@ -101,11 +100,11 @@ async def test_nothing_can_be_reserved_below_zero(one: tuple[Ledger, CounterBus]
 async def test_what_was_not_used_comes_back(
     one: tuple[Ledger, CounterBus], counters: Counters
 ) -> None:
-    books, _ = one
-    held = await books.reserve(want(30))
-    assert await books.balance("acme") == Balance(70, 30)
-    assert await books.settle(held, purchase("j", prompt=3, cost=12))
-    assert await books.balance("acme") == Balance(88, 0)
+    found, _ = one
+    held = await found.reserve(want(30))
+    assert await found.balance("acme") == Balance(70, 30)
+    assert await found.settle(held, purchase("j", prompt=3, cost=12))
+    assert await found.balance("acme") == Balance(88, 0)
     charged = last(counters).usage
     assert charged is not None
     assert (charged.cost, charged.prompt) == (12, 3)
@@ -114,10 +113,10 @@ async def test_what_was_not_used_comes_back(
 async def test_a_dearer_bill_is_charged_up_to_the_reservation(
     one: tuple[Ledger, CounterBus],
 ) -> None:
-    books, _ = one
-    held = await books.reserve(want(30))
-    assert await books.settle(held, purchase("j", cost=31))
-    assert await books.balance("acme") == Balance(70, 0)
+    found, _ = one
+    held = await found.reserve(want(30))
+    assert await found.settle(held, purchase("j", cost=31))
+    assert await found.balance("acme") == Balance(70, 0)
 
 
 async def test_an_overdraft_by_others_is_given_back_and_tried_again(
@@ -125,9 +124,9 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
 ) -> None:
     """Between the look and the reservation somebody takes more than there is, and gives it back."""
     monkeypatch.setattr(ledger, "RECOVERY", 0.0)
-    books, bus = one
+    found, bus = one
     bus.gated = True
-    task = asyncio.create_task(books.reserve(want(80)))
+    task = asyncio.create_task(found.reserve(want(80)))
     while not bus.calls:
         await asyncio.sleep(0)
     counters.write(subject(), entries.headers(EntryKind.OTHER, -90, "other"))
@@ -141,24 +140,24 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
     counters.write(subject(), entries.headers(EntryKind.OTHER, 90, "other back"))
     bus.gated = False
     assert (await task).name.take == 1
-    assert await books.balance("acme") == Balance(20, 80)
+    assert await found.balance("acme") == Balance(20, 80)
 
 
 async def test_a_refused_turn_may_ask_for_less(
     one: tuple[Ledger, CounterBus],
 ) -> None:
-    books, _ = one
-    held = await books.reserve(want(80))
-    await books.release(held, "too dear")
-    again = await books.reserve(want(5))
+    found, _ = one
+    held = await found.reserve(want(80))
+    await found.release(held, "too dear")
+    again = await found.reserve(want(5))
     assert again.name.take == 1
-    assert await books.settle(again, purchase("j", cost=5))
+    assert await found.settle(again, purchase("j", cost=5))
 
 
 async def test_a_lost_answer_is_asked_for_again(
     one: tuple[Ledger, CounterBus], counters: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(books, "_RETRY", 0.0)
+    monkeypatch.setattr(journal, "_RETRY", 0.0)
     found, bus = one
     bus.gated = True
     task = asyncio.create_task(found.reserve(want(30)))
@@ -312,7 +311,7 @@ async def test_everything_says_that_the_broker_is_away(
 ) -> None:
     found, bus = one
     bus.away = True
-    monkeypatch.setattr(books, "READ_PATIENCE", 0.0)
+    monkeypatch.setattr(journal, "READ_PATIENCE", 0.0)
     with pytest.raises(LedgerError):
         await found.balance("acme")
     with pytest.raises(LedgerError):
@@ -337,7 +336,7 @@ async def test_an_account_is_read_again_where_the_answer_was_lost(
         return await answers(subject, payload, timeout)
 
     monkeypatch.setattr(bus, "request", lost)
-    monkeypatch.setattr(books, "_RETRY", 0.0)
+    monkeypatch.setattr(journal, "_RETRY", 0.0)
     assert (await found.balance("acme")).available == 100
     assert len(asked) == 3
 

@@ -165,7 +165,7 @@ async def abort(
 
 @STREAMED
 async def test_cancelled_before_the_answer(cloud: Provider, sim: OpenAI, stream: bool) -> None:
-    sim.pace.door.clear()
+    sim.pace.may_answer.clear()
     asked = chat("gpt-4o", LONG, stream=stream)
     moment, spent = await abort(cloud, asked, RecordingSink(), sim.seen(1))
     await sim.quiet()

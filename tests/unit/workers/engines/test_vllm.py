@@ -178,14 +178,14 @@ async def test_streams_that_end_without_done_are_whole_or_not(
 async def test_a_waiting_stream_has_its_head_and_the_queue_can_be_read(
     server: Vllm, engine: VllmEngine
 ) -> None:
-    server.gate.clear()
+    server.may_generate.clear()
     body = orjson.dumps(chat("a b", stream=True))
     sinks = [RecordingSink() for _ in range(3)]
     runs = [asyncio.create_task(engine.run(job("tiny", stream=True), body, s)) for s in sinks]
     await asyncio.gather(*(sink.headed.wait() for sink in sinks))
     await server.seen("started", 2)
     load = await engine.load()
-    server.gate.set()
+    server.may_generate.set()
     await asyncio.gather(*runs)
 
     assert load == Load(running=2, waiting=1)
@@ -193,7 +193,7 @@ async def test_a_waiting_stream_has_its_head_and_the_queue_can_be_read(
 
 
 async def test_a_waiting_client_that_leaves_is_forgotten(server: Vllm, engine: VllmEngine) -> None:
-    server.gate.clear()
+    server.may_generate.clear()
     body = orjson.dumps(chat("a b"))
     before = len(server.asked(CHAT))
     runs = [asyncio.create_task(engine.run(job("tiny"), body, RecordingSink())) for _ in range(3)]
@@ -203,7 +203,7 @@ async def test_a_waiting_client_that_leaves_is_forgotten(server: Vllm, engine: V
         run.cancel()
     await asyncio.wait(runs)
     await server.seen("left", 3)
-    server.gate.set()
+    server.may_generate.set()
 
     assert (server.slots.running, server.slots.waiting) == (0, 0)
 

@@ -95,7 +95,7 @@ async def test_an_engine_that_hangs_fails_the_check(server: Vllm) -> None:
         check_timeout = 0.05
 
     async with opened(Impatient(config("vllm", server.url))) as engine:
-        server.gate.clear()
+        server.may_generate.clear()
         with pytest.raises(EngineFault, match="did not answer") as caught:
             await engine.check()
 

@@ -291,14 +291,14 @@ async def test_an_error_behind_the_first_words_is_a_fault(
 async def test_a_client_that_leaves_frees_its_slot(
     server: Ollama, engine: OllamaEngine, streamed: bool
 ) -> None:
-    server.gate.clear()
+    server.may_generate.clear()
     body = orjson.dumps(chat("a b c", stream=streamed))
     run = asyncio.create_task(engine.run(tiny(stream=streamed), body, RecordingSink()))
     await server.seen("started")
     run.cancel()
     await asyncio.wait({run})
     await server.seen("left")
-    server.gate.set()
+    server.may_generate.set()
 
     assert run.cancelled()
     assert server.slots.running == 0

@@ -41,7 +41,7 @@ async def test_an_engine_that_hangs_fails_the_check(
     server: SdServer, engine: SdCppEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sdcpp_engine, "CHECK_TIMEOUT", 0.05)
-    server.gate.clear()
+    server.may_generate.clear()
     with pytest.raises(EngineFault, match="did not finish a small job") as caught:
         await engine.check()
 
@@ -57,13 +57,13 @@ async def test_an_engine_that_dies_of_the_check_is_away() -> None:
 
 
 async def test_a_job_is_watched_while_it_is_drawn(server: SdServer, engine: SdCppEngine) -> None:
-    server.gate.clear()
+    server.may_generate.clear()
     sink = RecordingSink()
     body = orjson.dumps({"prompt": "a", "size": "64x64"})
     run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, sink))
     await server.sent("/sdcpp/v1/jobs/job_6b033e95_00000000", 3)
     touched, headed = sink.touched, sink.status
-    server.gate.set()
+    server.may_generate.set()
     end = await run
 
     assert touched >= 2
@@ -73,7 +73,7 @@ async def test_a_job_is_watched_while_it_is_drawn(server: SdServer, engine: SdCp
 
 async def test_a_job_that_waits_is_cancelled(server: SdServer, engine: SdCppEngine) -> None:
     """Somebody else's job is in its way."""
-    server.gate.clear()
+    server.may_generate.clear()
     async with aiohttp.ClientSession() as session:
         async with session.post(server.url + JOBS, json={"prompt": "other"}) as answer:
             assert answer.status == 202
@@ -84,7 +84,7 @@ async def test_a_job_that_waits_is_cancelled(server: SdServer, engine: SdCppEngi
         run.cancel()
         await server.seen("cancelled")
         await asyncio.wait({run})
-    server.gate.set()
+    server.may_generate.set()
     await server.seen("finished")
 
     assert run.cancelled()
@@ -95,7 +95,7 @@ async def test_a_job_that_waits_is_cancelled(server: SdServer, engine: SdCppEngi
 async def test_a_job_that_runs_keeps_the_slot_to_its_end(native: bool) -> None:
     """Nothing stops it: the worker must not take another one before."""
     async with SdServer(native=native) as server, serving(server) as engine:
-        server.gate.clear()
+        server.may_generate.clear()
         body = orjson.dumps({"prompt": "mine"})
         run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
         await server.seen("started")
@@ -103,7 +103,7 @@ async def test_a_job_that_runs_keeps_the_slot_to_its_end(native: bool) -> None:
         for _ in range(3):
             assert await engine.probe(), "its pages are answered meanwhile"
         held = not run.done()
-        server.gate.set()
+        server.may_generate.set()
         await asyncio.wait({run})
         finished = await server.seen("finished")
 
@@ -113,7 +113,7 @@ async def test_a_job_that_runs_keeps_the_slot_to_its_end(native: bool) -> None:
 
 
 async def test_a_second_cancel_does_not_wait(server: SdServer, engine: SdCppEngine) -> None:
-    server.gate.clear()
+    server.may_generate.clear()
     body = orjson.dumps({"prompt": "mine"})
     run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
     await server.seen("started")
@@ -130,7 +130,7 @@ async def test_a_job_that_never_ends_keeps_its_slot_for_a_time(
     server: SdServer, engine: SdCppEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sdcpp_engine, "OUTLAST", 0.01)
-    server.gate.clear()
+    server.may_generate.clear()
     body = orjson.dumps({"prompt": "mine"})
     run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
     await server.seen("started")
@@ -163,7 +163,7 @@ async def test_a_full_queue_is_tried_again() -> None:
 async def test_a_restarted_engine_has_forgotten_its_jobs(
     server: SdServer, engine: SdCppEngine
 ) -> None:
-    server.gate.clear()
+    server.may_generate.clear()
     body = orjson.dumps({"prompt": "mine"})
     run = asyncio.create_task(engine.run(job("tiny", GENERATIONS), body, RecordingSink()))
     await server.seen("started")
