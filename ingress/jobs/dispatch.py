@@ -15,12 +15,12 @@ import structlog
 from ingress.jobs.retry_after import DrainRate
 from ingress.jobs.terms import Terms
 from ingress.jobs.ticket import Ticket
-from ingress.jobs.usage import UsageCounter
+from ingress.jobs.usage import DAY, UsageCounter
 from ingress.models.locality import CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
 from schemas.bus import ApiError, Bus, BusError
-from schemas.frames import Op, pack_control
+from schemas.frames import End, Op, pack_control
 from schemas.jetstream import streams
 from schemas.jobs import Job
 from schemas.settings import Settings
@@ -119,9 +119,15 @@ class Dispatch:
         if not ticket.done:
             metrics.CANCELS.inc()
         ticket.close()
-        if ticket.received.ended is not None:
-            self.rate.finished(ticket.job.model, time.monotonic())
-            self.usage.count(ticket)
+        if (end := ticket.received.ended) is not None:
+            self._count(ticket, end)
+
+    def _count(self, ticket: Ticket, end: End) -> None:
+        job, head, node = ticket.job, ticket.received.head, ticket.node
+        self.rate.ends[job.model].append(time.monotonic())
+        if node is not None and head is not None and head.status == 200:
+            key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)
+            self.usage.answers.append((key, end))
 
     async def restore(self, ticket: Ticket) -> None:
         """Publish a job again that a stale ack of a lost holder took out of the stream."""

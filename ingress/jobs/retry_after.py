@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
+from functools import partial
 
 WINDOW = 64
 """Answers looked back on."""
@@ -12,17 +13,14 @@ LONGEST = 300.0
 
 
 class DrainRate:
-    """Call `finished` for each answer of a model. `now`: monotonic seconds."""
+    """`ends`: when the last answers of each model ended, in monotonic seconds."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, deque[float]] = {}
-
-    def finished(self, model: str, now: float) -> None:
-        self._ends.setdefault(model, deque(maxlen=WINDOW)).append(now)
+        self.ends = defaultdict[str, deque[float]](partial(deque, maxlen=WINDOW))
 
     def wait(self, model: str, depth: int, now: float) -> float:
         """Seconds until a queue of `depth` is through, at the pace of the last answers."""
-        ends = self._ends.get(model)
+        ends = self.ends.get(model)
         if not ends or len(ends) < 2 or now - ends[-1] > LONGEST:
             return UNKNOWN
         rate = (len(ends) - 1) / max(now - ends[0], 1e-3)

@@ -1,20 +1,19 @@
 """Counts what workers served, by day, key and model, and hands the sums to the broker now and then.
 
-A row stands for all answers of a few seconds, so that the count costs a request next to nothing; a
-killed ingress takes the last seconds' rows with it.
+A row stands for all answers of a few seconds, and they are summed up together, so that the count
+costs a request next to nothing; a killed ingress takes the last seconds' rows with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import UTC, datetime
 
 import structlog
 
-from ingress.jobs.ticket import Ticket
 from schemas import subjects, usage
 from schemas.bus import Bus, BusError
+from schemas.frames import End
 from schemas.usage import Served
 
 log = structlog.get_logger("usage")
@@ -23,32 +22,22 @@ EVERY = 5.0
 """Seconds between two messages."""
 MOST = 2000
 """Rows of one message, which is then well below what the broker takes."""
-_DAY = 86_400
+DAY = 86_400
 
 Key = tuple[int, str, str, str, str]
+"""Day since the epoch, account, key, model as it was asked for, node."""
 
 
 class UsageCounter:
+    """`answers`: whole answers of workers that are not summed up yet, each with its row's key; a
+    provider's is counted where it was paid."""
+
     def __init__(self, bus: Bus, ingress: str) -> None:
+        self.answers: list[tuple[Key, End]] = []
         self._bus = bus
         self._subject = subjects.usage(ingress)
         self._rows: dict[Key, list[float]] = {}
         self._told = 0
-
-    def count(self, ticket: Ticket) -> None:
-        """A whole answer of a worker; a provider's is counted where it was paid."""
-        end, head, job = ticket.received.ended, ticket.received.head, ticket.job
-        if end is None or head is None or head.status != 200 or ticket.node is None:
-            return
-        key = (int(time.time()) // _DAY, job.account, job.key, job.asked, ticket.node)
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = [0, 0, 0, 0, 0.0]
-        row[0] += 1
-        row[1] += max(0, end.prompt_tokens)
-        row[2] += max(0, end.completion_tokens)
-        row[3] += max(0, end.cached_tokens)
-        row[4] += end.engine_ms / 1000
 
     async def run(self) -> None:
         while True:
@@ -57,6 +46,7 @@ class UsageCounter:
 
     async def flush(self) -> None:
         """Hand over what was counted; what the broker does not take is kept for the next time."""
+        self._sum_up()
         while self._rows:
             keys = list(self._rows)[:MOST]
             some = {key: self._rows.pop(key) for key in keys}
@@ -70,6 +60,16 @@ class UsageCounter:
                 self._keep(some)
                 return
 
+    def _sum_up(self) -> None:
+        answers, self.answers = self.answers, []
+        for key, end in answers:
+            row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
+            row[0] += 1
+            row[1] += max(0, end.prompt_tokens)
+            row[2] += max(0, end.completion_tokens)
+            row[3] += max(0, end.cached_tokens)
+            row[4] += end.engine_ms / 1000
+
     def _keep(self, rows: dict[Key, list[float]]) -> None:
         for key, counts in rows.items():
             row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
@@ -79,7 +79,7 @@ class UsageCounter:
 
 def _served(key: Key, counts: list[float]) -> Served:
     number, account, name, model, node = key
-    day = datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
+    day = datetime.fromtimestamp(number * DAY, UTC).date().isoformat()
     requests, prompt, completion, cached = map(int, counts[:4])
     sums = (requests, prompt, completion, cached, round(counts[4], 3))
     return Served(day, account, name, model, node, *sums)

@@ -160,7 +160,7 @@ async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> No
 async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch) -> None:
     now = asyncio.get_running_loop().time()
     for second in range(11):
-        dispatch.rate.finished("llama.3", now - 10 + second)
+        dispatch.rate.ends["llama.3"].append(now - 10 + second)
     ticket = await dispatch.submit(_order())
     refusal = {"error": {"code": 503, "err_code": topology.QUEUE_FULL, "description": "maximum"}}
     dispatch.answered(ticket, 0, orjson.dumps(refusal))

@@ -9,14 +9,14 @@ from ingress.jobs.retry_after import LONGEST, UNKNOWN, WINDOW, DrainRate
 def test_nothing_is_known_before_two_answers() -> None:
     rate = DrainRate()
     assert rate.wait("m", 100, 0.0) == UNKNOWN
-    rate.finished("m", 0.0)
+    rate.ends["m"].append(0.0)
     assert rate.wait("m", 100, 1.0) == UNKNOWN
 
 
 def test_a_queue_drains_as_fast_as_the_last_answers_came() -> None:
     rate = DrainRate()
     for second in range(11):
-        rate.finished("m", second * 0.5)
+        rate.ends["m"].append(second * 0.5)
     assert rate.wait("m", 100, 5.0) == 50.0
     assert rate.wait("other", 100, 5.0) == UNKNOWN
 
@@ -24,16 +24,16 @@ def test_a_queue_drains_as_fast_as_the_last_answers_came() -> None:
 def test_only_the_last_answers_count() -> None:
     rate = DrainRate()
     for second in range(WINDOW):
-        rate.finished("m", second)
+        rate.ends["m"].append(second)
     for second in range(WINDOW):
-        rate.finished("m", 100 + second * 0.125)
+        rate.ends["m"].append(100 + second * 0.125)
     assert rate.wait("m", 100, 100 + (WINDOW - 1) * 0.125) == 12.5
 
 
 def test_old_answers_say_nothing() -> None:
     rate = DrainRate()
-    rate.finished("m", 0.0)
-    rate.finished("m", 1.0)
+    rate.ends["m"].append(0.0)
+    rate.ends["m"].append(1.0)
     assert rate.wait("m", 10, LONGEST + 2) == UNKNOWN
 
 
@@ -42,6 +42,6 @@ def test_it_is_always_a_sane_time(ends: list[float], depth: int, later: float) -
     rate = DrainRate()
     now = 0.0
     for end in sorted(ends):
-        rate.finished("m", end)
+        rate.ends["m"].append(end)
         now = end
     assert 1.0 <= rate.wait("m", depth, now + later) <= LONGEST

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from ingress.jobs import usage as counters
+from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
-from ingress.jobs.usage import UsageCounter
 from schemas import usage
 from schemas.bus import BusError
 from schemas.frames import Frame
+from schemas.settings import Settings
 from schemas.usage import Served
 from tests.unit.fakes import FakeBus
 from tests.unit.ingress.jobs import recorder
@@ -21,7 +22,7 @@ WHOLE = (A.claim(), A.start(), A.data(1, b"x"), A.end(2))
 
 @pytest.fixture(autouse=True)
 def day(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingress.jobs.usage.time.time", lambda: DAY + 5)
+    monkeypatch.setattr("ingress.jobs.dispatch.time.time", lambda: DAY + 5)
 
 
 def ticket(*frames: Frame, key: str = "k1") -> Ticket:
@@ -31,16 +32,21 @@ def ticket(*frames: Frame, key: str = "k1") -> Ticket:
     return made
 
 
+def close(dispatch: Dispatch, ticket: Ticket) -> None:
+    dispatch.tickets[ticket.job.id] = ticket
+    dispatch.close(ticket)
+
+
 async def test_answers_of_one_model_are_one_row(bus: FakeBus) -> None:
-    counter = UsageCounter(bus, "in-1")
+    dispatch = Dispatch(bus, "in-1", Settings())
     for _ in range(3):
-        counter.count(ticket(*WHOLE))
-    await counter.flush()
+        close(dispatch, ticket(*WHOLE))
+    await dispatch.usage.flush()
     [sent] = bus.puts
     assert sent.subject == "usage.in-1"
     [row] = usage.unpack(sent.payload)
     assert row == Served("2024-10-04", "acme", "k1", "echo", "node-a", 3, 9, 12, 0, 0.15)
-    await counter.flush()
+    await dispatch.usage.flush()
     assert len(bus.puts) == 1, "nothing was counted since"
 
 
@@ -54,24 +60,24 @@ async def test_answers_of_one_model_are_one_row(bus: FakeBus) -> None:
     ids=["not whole", "refused", "of a provider"],
 )
 async def test_what_is_not_counted(bus: FakeBus, frames: tuple[Frame, ...]) -> None:
-    counter = UsageCounter(bus, "in-1")
+    dispatch = Dispatch(bus, "in-1", Settings())
     made = ticket()
     made.offer(START)
     for frame in frames:
         made.frame(frame, START)
-    counter.count(made)
-    await counter.flush()
+    close(dispatch, made)
+    await dispatch.usage.flush()
     assert not bus.puts
 
 
 async def test_what_the_broker_does_not_take_is_kept(bus: FakeBus) -> None:
-    counter = UsageCounter(bus, "in-1")
-    counter.count(ticket(*WHOLE))
+    dispatch = Dispatch(bus, "in-1", Settings())
+    close(dispatch, ticket(*WHOLE))
     bus.put_fault = BusError("away")
-    await counter.flush()
+    await dispatch.usage.flush()
     bus.put_fault = None
-    counter.count(ticket(*WHOLE))
-    await counter.flush()
+    close(dispatch, ticket(*WHOLE))
+    await dispatch.usage.flush()
     [row] = usage.unpack(bus.puts[0].payload)
     assert row.requests == 2
 
@@ -80,9 +86,9 @@ async def test_many_rows_are_several_messages(
     bus: FakeBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(counters, "MOST", 2)
-    counter = UsageCounter(bus, "in-1")
+    dispatch = Dispatch(bus, "in-1", Settings())
     for number in range(5):
-        counter.count(ticket(*WHOLE, key=f"k{number}"))
-    await counter.flush()
+        close(dispatch, ticket(*WHOLE, key=f"k{number}"))
+    await dispatch.usage.flush()
     assert [len(usage.unpack(sent.payload)) for sent in bus.puts] == [2, 2, 1]
     assert len({sent.headers["Nats-Msg-Id"] for sent in bus.puts}) == 3
