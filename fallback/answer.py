@@ -15,11 +15,9 @@ from fallback.attempt import Delivery
 from schemas.api import sse
 from schemas.api.base import PLAIN
 from schemas.api.endpoints import APIS
+from schemas.frames import COST, COST_LIMIT, SERVED_BY
 from schemas.jobs import Job
 
-SERVED_BY = "x-headrace-served-by"
-COST = "x-headrace-cost"
-LIMIT = "x-headrace-cost-limit"
 EVENTS = "text/event-stream"
 
 
@@ -82,7 +80,7 @@ class PricedAnswer:
 
     def _begin(self) -> None:
         self.begun = True
-        self._delivery.note((SERVED_BY, f"provider:{self._provider}"), (LIMIT, self._limit))
+        self._delivery.note((SERVED_BY, f"provider:{self._provider}"), (COST_LIMIT, self._limit))
         self._delivery.start(*self._head)
         self._forward(b"".join(self._pieces))
         self._pieces.clear()

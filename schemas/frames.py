@@ -39,6 +39,12 @@ class Kind(IntEnum):
     """What the answer's head or the books should say besides: pairs of texts."""
 
 
+NOTED = "x-headrace-"
+"""What the names of notes begin with: they are headers of the answer."""
+SERVED_BY = f"{NOTED}served-by"
+COST = f"{NOTED}cost"
+COST_LIMIT = f"{NOTED}cost-limit"
+
 _CLAIM = int(Kind.CLAIM)
 _START = int(Kind.START)
 _DATA = int(Kind.DATA)

@@ -8,9 +8,9 @@ from typing import Any
 
 import structlog
 
-from ingress.answer import headers
 from ingress.jobs.ticket import Ticket
 from schemas import metrics
+from schemas.frames import COST, COST_LIMIT, NOTED, SERVED_BY
 
 log = structlog.get_logger("request")
 
@@ -43,9 +43,9 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
         meters.wait.observe(times.claimed - times.queued)
         line["queue_ms"] = _ms(times.claimed - times.queued)
         line["node"] = ticket.node or ""
-    for note in (headers.SERVED_BY, headers.COST, headers.LIMIT):
+    for note in (SERVED_BY, COST, COST_LIMIT):
         if note in received.notes:
-            line[note.removeprefix(headers.OURS).replace("-", "_")] = received.notes[note]
+            line[note.removeprefix(NOTED).replace("-", "_")] = received.notes[note]
     if times.first:
         meters.ttft.observe(times.first - times.queued)
         line["ttft_ms"] = _ms(times.first - times.queued)

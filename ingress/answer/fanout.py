@@ -129,8 +129,8 @@ class Joined:
         return b"".join(sse.dump(event) for event in joined if event is not None)
 
     def _end(self) -> bytes:
-        served = headers.served_by(self._tickets).items()
-        late = {name: value for name, value in served if self._said.get(name) != value}
+        served = headers.joined([each.received.served_by(each.node) for each in self._tickets])
+        late = {name: value for name, value in served.items() if self._said.get(name) != value}
         last = self._join.last()
         return headers.comments(late) + (sse.dump(last) if last else b"") + sse.DONE
 

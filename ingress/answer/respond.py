@@ -19,7 +19,7 @@ from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
-from ingress.jobs.received import Received
+from ingress.jobs.received import Received, plain
 from ingress.jobs.ticket import Ticket
 from schemas import errors, metrics
 from schemas.api import sse
@@ -150,7 +150,7 @@ class Exchange:
         body = self._answer.take()
         self._name_server()
         self._close(head.status)
-        headers = {**self.headers, "content-type": answer_headers.plain(head.content_type)}
+        headers = {**self.headers, "content-type": plain(head.content_type)}
         if head.status != 200:
             by = next(ticket for ticket in self._tickets if ticket.received.head is head)
             headers[answer_headers.ERROR_SOURCE] = answer_headers.source(by)
@@ -228,7 +228,11 @@ class Exchange:
             ticket.fail(ClientGone("the client left"))
 
     def _name_server(self) -> None:
-        self.headers.update(answer_headers.served_by(self._tickets))
+        self.headers.update(self._served_by())
+
+    def _served_by(self) -> dict[str, str]:
+        found = [ticket.received.served_by(ticket.node) for ticket in self._tickets]
+        return found[0] if len(found) == 1 else answer_headers.joined(found)
 
     def _late_name(self) -> bytes:
         """What the head could not say, as comments."""
@@ -238,7 +242,7 @@ class Exchange:
             return b""
         self._early, self._resumed = False, first.resuming
         self._name_server()
-        return answer_headers.comments(answer_headers.served_by(self._tickets))
+        return answer_headers.comments(self._served_by())
 
     def _close(self, status: int) -> None:
         if self._closed:

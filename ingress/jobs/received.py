@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from urllib.parse import quote
 
 from ingress.jobs.resume import ResumableStream
 from schemas.errors import HeadraceError
-from schemas.frames import End, Start
+from schemas.frames import COST, NOTED, SERVED_BY, End, Start
 from schemas.jobs import Begun
+
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
 class Received:
@@ -35,6 +38,13 @@ class Received:
     @property
     def done(self) -> bool:
         return self.ended is not None or self.error is not None
+
+    def served_by(self, node: str | None) -> dict[str, str]:
+        """Who gave it and what it cost, as headers; empty while nobody has. `node`: the worker's,
+        if it is one."""
+        if self.notes:
+            return {name: plain(value) for name, value in self.notes.items() if _is_ours(name)}
+        return {} if node is None else {SERVED_BY: f"node:{plain(node)}", COST: "0"}
 
     @property
     def owed(self) -> bool:
@@ -82,3 +92,12 @@ class Received:
     def begun(self) -> Begun | None:
         """What a provider is to go on from, once the stream broke."""
         return self.resumable.begun if self.resumable is not None else None
+
+
+def plain(text: str) -> str:
+    """As a header's value can carry it: what is not printable ASCII is written as in URLs."""
+    return text if text.isascii() and text.isprintable() else quote(text, safe=_PRINTABLE)
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(NOTED) and name.isascii() and name.replace("-", "").isalnum()

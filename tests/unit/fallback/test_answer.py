@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from fallback.answer import COST, LIMIT, SERVED_BY, PricedAnswer
+from fallback.answer import PricedAnswer
 from schemas import frames
 from schemas.api import endpoints
 from schemas.api.endpoints import Endpoint
-from schemas.frames import Kind
+from schemas.frames import COST, COST_LIMIT, SERVED_BY, Kind
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers.attempt import Attempt
@@ -41,7 +41,7 @@ async def test_a_stream_begins_with_its_first_token(bus: FakeBus) -> None:
     setup.answer.data(TOKEN)
     assert setup.answer.begun
     assert await setup.sent() == [
-        (Kind.NOTE, ((SERVED_BY, "provider:p"), (LIMIT, "0.5 USD"))),
+        (Kind.NOTE, ((SERVED_BY, "provider:p"), (COST_LIMIT, "0.5 USD"))),
         (Kind.START, (200, EVENTS)),
         (Kind.DATA, ROLE + TOKEN),
     ]

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from ingress.answer import headers, respond
+from ingress.answer import respond
+from ingress.jobs.received import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors, frames
 from schemas.api import sse
@@ -87,7 +88,7 @@ async def test_notes_make_no_headers_but_our_own(ingress: FakeBusIngress, stream
 async def test_a_fault_of_ours_leaves_no_ticket(
     ingress: FakeBusIngress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(headers, "served_by", lambda _: {"x": "\u2603"})
+    monkeypatch.setattr(Received, "served_by", lambda *_: {"x": "\u2603"})
     call = ingress.ask(stream=True)
     ticket = await ingress.held(A)
     hear(ticket, A.start())
