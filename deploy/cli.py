@@ -1,6 +1,6 @@
 """The command ``headrace``.
 
-What a command alone needs is imported by it: the broker's client takes a quarter of a second.
+A command imports what it alone needs: the broker's client takes a quarter of a second.
 """
 
 from __future__ import annotations

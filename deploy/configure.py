@@ -53,10 +53,8 @@ class Where:
 
 
 def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
-    """Settings for a process of `role`; without a broker's URL, the one that runs on this machine.
-
-    Raises SettingsError.
-    """
+    """Settings for a process of `role`. If they name no broker, it is the one that runs on this
+    machine. Raises SettingsError."""
     settings = where.settings(flags)
     if role == "worker":
         _check_engines(settings)
@@ -76,7 +74,7 @@ def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
 
 
 def read(config: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """The settings, with engines that there are. Raises SettingsError."""
+    """The settings. Raises SettingsError, also for an engine of a kind that there is not."""
     settings = load(config, flags)
     _check_engines(settings)
     return settings
@@ -89,8 +87,8 @@ def _check_engines(settings: Settings) -> None:
 
 
 def paid(settings: Settings, *, keys: bool) -> None:
-    """What a fallback with these settings would end for: models in routes that have no price, and
-    with `keys` providers whose key is not there. Raises SettingsError."""
+    """Raises SettingsError for what would end a fallback: a model in a route that has no price and,
+    with `keys`, a provider whose key is missing."""
     from fallback.cost import pricing
     from fallback.providers import secret
 

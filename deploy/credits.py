@@ -27,7 +27,7 @@ from schemas import subjects
 from schemas import usage as usages
 from schemas.bus import Bus, BusError, NotFound
 from schemas.jetstream import reading, streams
-from schemas.settings import Nats, SettingsError
+from schemas.settings import Nats
 from schemas.usage import GROUPS, summed
 
 PLACES = 6
@@ -194,7 +194,3 @@ def _row(entry: Entry) -> Iterable[str]:
     stamp = datetime.fromtimestamp(entry.at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
     change = f"{'+' if entry.change >= 0 else ''}{decimal(entry.change)}"
     return stamp, entry.account, entry.kind, change, decimal(entry.balance), entry.job, about
-
-
-KNOWN = (Wrong, Unreachable, SettingsError)
-"""Faults whose message is all that the user needs."""

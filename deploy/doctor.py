@@ -75,7 +75,7 @@ def line(finding: Finding) -> Text:
 
 
 async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
-    """Of nats-server itself. `connected` has refused one that is too old."""
+    """About nats-server itself. `connected` has refused one that is too old."""
     yield Finding("ok", f"nats-server {survey.version(bus)} at {login.shown}")
     yield findings.payload(bus.max_payload)
     yield findings.pings(await varz(login, data))
@@ -84,7 +84,7 @@ async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
 
 
 async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Finding]:
-    """Of what our processes have made on the broker, and of themselves."""
+    """About our processes, and what they have made on the broker."""
     surveyor = Surveyor(bus, login.shown)
     await surveyor.gather()
     seen = await surveyor.look()
@@ -152,7 +152,7 @@ async def disconnects(bus: Bus, login: Nats) -> Finding:
 def consumers(
     cards: Iterable[Card], there: Iterable[dict[str, Any]], settings: Settings
 ) -> Iterator[Finding]:
-    """Of each model that is served, the one of its interactive jobs."""
+    """Whether each served model has the consumer of its interactive jobs."""
     configs = {info["name"]: info["config"] for info in there}
     ack_wait, replicas = settings.jobs.ack_wait, settings.nats.replicas
     for model in sorted({model.id for card in cards for model in card.models}):

@@ -24,7 +24,7 @@ MAX_PAYLOAD = 2_000_000
 FREEZE = 6.0
 """Seconds after which the broker should have dropped a client that answers no ping."""
 SKEW = 1.0
-"""Seconds: deadlines travel as wall-clock time."""
+"""Seconds that clocks may be apart: deadlines travel as wall-clock time."""
 _PRIVATE = ("broker", "key", "logs", "broker/credentials")
 
 
@@ -56,7 +56,8 @@ def places(data: Path) -> Iterator[Finding]:
     if not data.exists():
         yield Finding("ok", f"no data in {data} yet")
         return
-    wrong = [path for name in _PRIVATE if open_to_others(path := data / name)]
+    private = (path for name in _PRIVATE if (path := data / name).exists())
+    wrong = [path for path in private if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
     if data.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         wrong.insert(0, data)
     if wrong:
@@ -64,10 +65,6 @@ def places(data: Path) -> Iterator[Finding]:
         yield Finding("fail", f"others may use {names}", f"chmod -R go-rwx {data}")
     else:
         yield Finding("ok", f"data in {data}, closed to others")
-
-
-def open_to_others(path: Path) -> bool:
-    return path.exists() and bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
 def payload(size: int) -> Finding:
@@ -99,7 +96,7 @@ def pings(varz: dict[str, Any] | None) -> Finding:
 
 
 def compare(what: str, wanted: dict[str, Any], have: dict[str, Any] | None, maker: str) -> Finding:
-    """`wanted` against what the broker has; it may have more, defaults of its own."""
+    """`wanted` against what the broker has, which may have defaults of its own beside it."""
     if have is None:
         return Finding("fail", f"{what} is missing", f"{maker} makes it when it starts")
     other = [key for key, value in wanted.items() if not _as_wanted(value, have.get(key))]

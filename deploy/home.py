@@ -32,7 +32,7 @@ def broker_store(data: Path) -> Path:
 
 def login(data: Path, role: str) -> dict[str, str] | None:
     """`url`, `user` and `password` of the broker that runs on this machine's data directory.
-    Raises SettingsError for one that cannot be read, as another user's."""
+    Raises SettingsError for one that cannot be read, such as another user's."""
     place = broker_store(data)
     try:
         address = store.find(place)
@@ -48,13 +48,16 @@ def own_key(data: Path) -> str:
     """The API key kept in `data`; made the first time. Raises SettingsError."""
     path = data / KEY_FILE
     try:
-        if path.exists():
-            return _usable(path.read_text(errors="replace").strip(), path)
-        make(data)
-        key = f"sk-headrace-{secrets.token_urlsafe(_KEY_BYTES)}"
-        credentials.write_private(path, key + "\n")
+        if not path.exists():
+            make(data)
+            key = f"sk-headrace-{secrets.token_urlsafe(_KEY_BYTES)}"
+            credentials.write_private(path, key + "\n")
+            return key
+        key = path.read_text(errors="replace").strip()
     except OSError as fault:
         raise SettingsError(f"{path}: {fault.strerror}") from None
+    if len(key) < SECRET_MIN:
+        raise SettingsError(f"{path} holds no key: delete it, and a new one is made")
     return key
 
 
@@ -66,9 +69,3 @@ def make(data: Path) -> None:
         raise SettingsError(
             f"{data} cannot be the data directory: {fault.strerror}. Name another with --data"
         ) from None
-
-
-def _usable(key: str, path: Path) -> str:
-    if len(key) < SECRET_MIN:
-        raise SettingsError(f"{path} holds no key: delete it, and a new one is made")
-    return key

@@ -38,7 +38,7 @@ STOP_PATIENCE = 4.0
 DRAIN = 3.0
 """Seconds that answers which are being written may take to end after Ctrl-C."""
 _TRIES = 3
-"""Deaths of one process before everything has started once, after which `up` gives up."""
+"""So often one process may end before everything has started; then `up` gives up."""
 _LOOK_AGAIN = 0.2
 _BACKOFF_MAX = 10.0
 
@@ -80,7 +80,7 @@ class Local:
         return 0
 
     def _told_to_stop(self) -> None:
-        """The second time, at once."""
+        """Told a second time, end at once."""
         if self._stop.is_set():
             for part in self._parts:
                 part.kill()
@@ -153,7 +153,7 @@ class Local:
             self._screen.note(f"the {part.name} runs again")
 
     def _hear(self, message: Message) -> None:
-        """The card of a worker; those that were there before us have nothing to say here."""
+        """A card. Processes that were there before us do not count."""
         try:
             card = nodes.unpack(message.data)
         except CodecError:
@@ -179,7 +179,7 @@ class Local:
             self._screen.note(f"{name} is ready")
 
     async def _settle(self) -> None:
-        """Until there is something to say: all ready, or told to stop. Raises StartFailed."""
+        """Wait until everything is ready, or we are told to stop. Raises StartFailed."""
         with self._screen.waiting("starting") as say:
             while not self._stop.is_set():
                 self._news.clear()
@@ -209,7 +209,7 @@ class Local:
         return ", ".join(waiting)
 
     async def _listed(self) -> None:
-        """Until the ingress, too, has heard of the models."""
+        """Wait until the ingress has heard of the models, too."""
         wanted = {model.id for model in self._card.models} if self._card else set()
         async with aiohttp.ClientSession() as session:
             while wanted and not self._stop.is_set():
@@ -222,7 +222,10 @@ class Local:
     async def _watch_broker(self, broker: Broker) -> None:
         """Start the broker again when it ends: same ports, same store."""
         delay = _LOOK_AGAIN
-        while not await self._stops_within(delay):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), delay)
+                return
             if broker.alive:
                 delay = _LOOK_AGAIN
                 continue
@@ -234,12 +237,6 @@ class Local:
                 delay = min(_BACKOFF_MAX, delay * 3)
             else:
                 self._screen.note("the broker runs again")
-
-    async def _stops_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        return self._stop.is_set()
 
     async def _halt(self) -> None:
         self._stop.set()

@@ -18,7 +18,7 @@ from deploy.nats.errors import BrokerError, StoreBusy
 from schemas.settings import Settings, SettingsError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
-"""Addresses to listen on that are none to call."""
+"""Addresses to listen on that nobody can call, and what to call instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +61,16 @@ class Plan:
     def command(self, verb: str) -> str:
         """`headrace VERB` as it can be pasted into another terminal."""
         place = self._place() if self.data != home.data_dir() or self.config else []
-        more = self._another_engine() if verb == "worker" else []
-        return shlex.join([*own_command(), verb, *place, *more])
+        if verb == "worker":
+            # A second worker of the same engine would send it more jobs than it has slots; only
+            # what workers start themselves is another one each time.
+            own = all("echo://" in text for text in self.engines) and not self.settings.engines
+            place += _named(self.engines if own else ["NAME=URL"])
+        return shlex.join([*own_command(), verb, *place])
 
     def _place(self) -> list[str]:
         config = ["--config", str(self.config)] if self.config else []
         return ["--data", str(self.data), *config]
-
-    def _another_engine(self) -> list[str]:
-        """A second worker of the same engine would send it more jobs than it has slots; only what
-        workers start themselves is another one each time."""
-        own = all("echo://" in text for text in self.engines) and not self.settings.engines
-        return _named(self.engines if own else ["NAME=URL"])
 
 
 def make(

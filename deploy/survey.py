@@ -32,7 +32,7 @@ GATHER = 1.2
 STALE = 3.5
 """Seconds after which a worker that fell silent is no longer shown."""
 REACH = 3.0
-"""Seconds for the broker to let us in."""
+"""Seconds for the broker to accept our connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Survey:
 
 @contextlib.asynccontextmanager
 async def connected(settings: Nats, name: str) -> AsyncIterator[Bus]:
-    """A connection, without the patience of a server. Raises Unreachable."""
+    """A connection. It does not wait for a broker as servers do. Raises Unreachable."""
     inbox = f"{subjects.INBOX_ADMIN}.{secrets.token_hex(4)}"
     try:
         async with asyncio.timeout(REACH):
@@ -158,7 +158,7 @@ async def queues(bus: Bus) -> list[Queue]:
 
 
 async def _queue(bus: Bus, subject: str, info: dict[str, Any], depth: int, now: float) -> Queue:
-    """As the consumer of its jobs has it."""
+    """A queue that has a consumer."""
     model, lane = subjects.parse_jobs(subject)
     waiting = info.get("num_pending", 0)
     # The first job after the last delivered one is the first that waits.
@@ -198,7 +198,7 @@ async def _counts(bus: Bus, stream: str, wanted: str) -> tuple[dict[str, int], f
 
 
 async def _age(bus: Bus, subject: str, since: int, now: float) -> float | None:
-    """Of the first job of `subject` from that place in the stream on."""
+    """Seconds since the first job of `subject` at or behind the place `since` in the stream."""
     try:
         found = await streams.stored(bus, subjects.JOBS_STREAM, seq=since, next_by_subj=subject)
     except NotFound:

@@ -125,12 +125,12 @@ def _facts(here: Context, name: str) -> Facts:
 
 
 def _address(request: Request) -> str:
-    """Of this ingress, as the socket has it: what a Host header says may lead elsewhere."""
+    """Where this ingress was reached, by its socket: what a Host header says may lead elsewhere."""
     host, port = request.scope["server"]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _who(request: Request) -> dict[str, str]:
-    """The client's own key; and no provider is asked, which would cost it money."""
+    """The client's own key, and the wish that no provider is asked: it would cost the client."""
     key = {name: request.headers[name] for name in _KEY_HEADERS if name in request.headers}
     return {**key, locality.HEADER: "never"}

@@ -17,7 +17,7 @@ from schemas.multipart import Part
 Word = Literal["yes", "partial", "no"]
 CHAT = endpoints.CHAT.path
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError)
-"""What reading an answer raises that is not as it is documented."""
+"""What is raised by reading an answer that is not as documented."""
 _BRIEF = 300
 
 
@@ -123,7 +123,7 @@ class Target:
         return granted(await self.send(Ask("POST", path, body, content_type)))
 
     async def chat(self, text: Any, **fields: Any) -> Any:
-        """The document of a chat, sure of itself and short unless asked otherwise."""
+        """The document of a chat: of temperature 0, and short, unless `fields` say otherwise."""
         return await self.ask(CHAT, chat_body(text, **fields))
 
     async def chat_stream(self, text: Any, **fields: Any) -> list[Any]:

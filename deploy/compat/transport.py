@@ -56,9 +56,9 @@ class Answer:
 
 
 Flow = tuple[int, Mapping[str, str], AsyncIterator[bytes]]
-"""Status, headers by whatever case of their names, and the body in the pieces that it comes in."""
+"""Status; headers, which may be asked for in lower case; and the body, piece by piece."""
 Open = Callable[[Ask], AbstractAsyncContextManager[Flow]]
-"""Asks; the client leaves where the block ends. Raises Away."""
+"""Sends a request. Where the block ends, the client leaves. Raises Away."""
 
 
 def over_http(base: str, who: Mapping[str, str], session: aiohttp.ClientSession) -> Open:

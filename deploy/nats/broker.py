@@ -25,8 +25,8 @@ _LOOK_AGAIN = 0.005
 _STOP_PATIENCE = 10.0
 """Seconds from SIGTERM to SIGKILL; an idle server ends in 2 ms."""
 _PORT_PATIENCE = 5.0
-"""Seconds for a restart to get its own port back: a client that reconnects over loopback may be
-given the very port it calls as its own, and holds it until it notices."""
+"""Seconds that a restart waits for its own port: a client that reconnects over loopback may be
+given that very port for its own end, and keeps it until it notices."""
 
 
 class Broker:
@@ -160,11 +160,11 @@ def start(
 
 
 def _free(port: int) -> int:
-    """`port` if nobody listens there, else ANY_PORT. The server is the judge; this spares it a
-    vain recovery of its store."""
+    """`port` if nobody listens there, else ANY_PORT. The server would find out for itself, but only
+    after it has recovered its store."""
     return ANY_PORT if port == 0 or ports.taken(port) else port
 
 
 def _lines(file: Path) -> list[str]:
-    """None if there is no such file."""
+    """No lines where there is no such file."""
     return file.read_text(errors="replace").splitlines() if file.exists() else []

@@ -1,10 +1,10 @@
 """The configuration of nats-server as JSON, and who may say what. Pure.
 
-Accounts: ``HEADRACE`` holds every process of the fabric; ``LEDGER`` holds the credits and shares
-nothing with it, as the server publishes replies with its own rights: within one account, whoever
-may ask JetStream anything could write into any stream by naming its subject as the reply. ``SYS``
-is the server's own and exports one stream of events to HEADRACE alone: the end of each connection
-of that account. The import keeps its subject, so an ingress subscribes to
+Accounts: ``HEADRACE`` holds every process of the fabric. ``LEDGER`` holds the credits and shares
+nothing with it: nats-server publishes replies with its own rights, so that within one account
+whoever may ask JetStream anything can write into any stream, by naming its subject as the reply.
+``SYS`` is the server's own. It exports one stream of events, to HEADRACE alone: the end of each
+connection of that account. The import keeps its subject, so an ingress subscribes to
 `schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the connection (``id``,
 ``name``, ``user``, ``kind``, ``client_type``), and ``reason`` says why it ended.
 
@@ -191,12 +191,7 @@ def _user(config: ServerConfig, role: str) -> dict[str, Any]:
     user, password = config.users[role]
     known = {"user": user, "password": password}
     grant = GRANTS.get(role)
-    return {**known, "permissions": _permissions(grant)} if grant else known
-
-
-def _permissions(grant: Grant) -> dict[str, Any]:
-    return {
-        "publish": {"allow": grant.publish},
-        "subscribe": {"allow": grant.subscribe},
-        "allow_responses": True,
-    }
+    if grant is None:
+        return known
+    allowed = {"publish": {"allow": grant.publish}, "subscribe": {"allow": grant.subscribe}}
+    return {**known, "permissions": {**allowed, "allow_responses": True}}

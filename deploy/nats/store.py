@@ -43,7 +43,7 @@ def find(store: Path) -> Address | None:
 
 
 def note(store: Path, address: Address | None) -> None:
-    """Write down what `find` reads."""
+    """Write down what `find` reads; None: no broker runs."""
     if address:
         write_private(store / ADDRESS, json.dumps(asdict(address)) + "\n")
     else:

@@ -42,7 +42,7 @@ _VALUES: dict[str, Any] = {
     "background": "transparent",
     "stream": True,
 }
-"""Values with which fields ask for something, for those that an engine may pass over."""
+"""Fields that an engine may pass over, each with a value by which it asks for something."""
 
 
 @row("GET /v1/models", "the model is in the list, and at its own path")
@@ -189,7 +189,7 @@ def _request(model: str, features: tuple[str, ...], more: Mapping[str, Any] | No
 
 
 def _field(value: Any) -> bytes:
-    """As a form has it."""
+    """As a part of a form."""
     return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 

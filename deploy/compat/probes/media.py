@@ -22,7 +22,7 @@ _TRANSCRIBE = endpoints.TRANSCRIPTIONS.path
 _FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
 _TIMES = re.compile(r"\d\d:\d\d[,.]\d{3} --> (\d\d:)?\d\d:\d\d[,.]\d{3}")
 _TOLERANCE = 0.5
-"""Seconds by which decoders disagree on how long an MP3 is."""
+"""Decoders disagree by some tenths of a second on how long an MP3 is."""
 
 
 @row("vision", "the picture takes tokens of the prompt")
@@ -114,7 +114,7 @@ def _drawn(found: Any) -> str:
 
 
 def _need_form(kind: str, answer: Answer) -> None:
-    """Raises Unmet where an answer has not the form of its response_format."""
+    """Raises Unmet unless the answer has the form that `kind`, its response_format, means."""
     text = answer.body.decode()
     match kind:
         case "json":

@@ -25,7 +25,7 @@ _LIMIT = 5
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _SEEDS = (1, 2, 3)
 _SLACK = 1e-6
-"""By which a rounded logprob may be above 0."""
+"""Rounding may lift a logprob above 0 by as much."""
 
 
 @row("logprobs", "all ≤ 0, with alternatives in order; the tokens join to the text")
@@ -132,7 +132,7 @@ async def seed(target: Target) -> str:
 
 @row("usage is exact", "known numbers of tokens: whole, streamed, two choices")
 async def usage(target: Target) -> str:
-    """Counted where the count is known: all of them stop at the limit."""
+    """Each answer stops at the limit, so that it is known how many tokens it has."""
     one = await target.chat(COUNT, max_tokens=_LIMIT)
     if one["choices"][0]["finish_reason"] != "length":
         raise Partial("not seen: the model ended before the limit")
@@ -156,6 +156,6 @@ async def _text(target: Target, **fields: Any) -> str:
 
 
 def _later(text: str) -> str:
-    """The first word behind two others that is no part of them; "" without any."""
+    """The first word behind two others that is part of neither; "" without any."""
     first, second, *behind = [*text.split(), "", ""]
     return next((word for word in behind if word not in first and word not in second), "")

@@ -26,15 +26,15 @@ from deploy.compat.transport import DONE, Answer, Ask
 from schemas.api import endpoints
 
 _CARDS = 2.2
-"""Seconds of two cards: each tells how many slots are busy."""
+"""Seconds in which two cards come; each tells how many slots are busy."""
 _PATIENCE = 5.0
-"""Seconds after which a change of the busy slots would have been told."""
+"""Seconds within which a card tells that a slot became busy, or free."""
 _LOOK = 0.05
 TEXT = endpoints.COMPLETIONS.path
 _PLAIN: Mapping[str, Any] = {"max_tokens": 5}
 _COUNTED: Mapping[str, Any] = {**_PLAIN, "stream_options": {"include_usage": True}}
 _LONG = 2000
-"""Tokens that nobody waits for."""
+"""Tokens of an answer that nobody waits for."""
 _STORY = "Write a story of two thousand words about a water mill."
 
 
@@ -118,7 +118,7 @@ async def _taken(chunks: AsyncIterator[bytes], seen: Callable[[], bool]) -> bool
 
 
 async def _until(true: Callable[[], bool]) -> bool:
-    """Whether it became so in time."""
+    """Whether it becomes true in time."""
     for _ in range(round(_PATIENCE / _LOOK)):
         if true():
             return True

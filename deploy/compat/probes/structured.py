@@ -84,7 +84,7 @@ def _fitting(choice: Any) -> str:
 
 
 def _an_object(text: str, *, cut: bool) -> bool:
-    """What was cut at the limit is at least the beginning of one."""
+    """An answer that was `cut` at the limit need only begin as one."""
     if cut:
         return text.lstrip().startswith("{")
     try:

@@ -25,7 +25,7 @@ from schemas.errors import ContextLengthExceeded
 
 _ENDS = ("stop", "length", "tool_calls", "content_filter")
 _BEYOND = 64
-"""Tokens by which a prompt is too long."""
+"""By so many tokens the prompt is too long."""
 _QUERY = "What brings water to the mill wheel?"
 _DOCUMENTS = [
     "A recipe for onion soup.",
@@ -174,7 +174,7 @@ async def too_long(target: Target) -> str:
 
 
 def _long(target: Target, words: int) -> tuple[str, dict[str, Any]]:
-    """(path, body): each of these words is a token."""
+    """(path, body) of a request whose prompt is of so many words, each of them one token."""
     text = " a" * words
     if "embeddings" in target.facts.features and "chat" not in target.facts.features:
         return endpoints.EMBEDDINGS.path, {"input": text}

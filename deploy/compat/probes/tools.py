@@ -84,7 +84,7 @@ async def tools_parallel(target: Target) -> str:
 
 
 def _asked(question: str, before: Sequence[str], city: str) -> list[dict[str, Any]]:
-    """A talk in which the tool was called already: small models do as was done before."""
+    """A talk in which the tool was called before: small models go on as they began."""
     many = question.count("{}")
     talk: list[dict[str, Any]] = []
     for start in range(0, len(before), many):
@@ -105,7 +105,8 @@ def _past(city: str) -> dict[str, Any]:
 
 
 async def _made_to(chat: Callable[..., Awaitable[Any]], asked: list[Any]) -> tuple[Any, str]:
-    """With tool_choice if it is honoured; else the reason, and the model is left to choose."""
+    """The answer to a request that demands a call, and "". Where that is refused: the answer to one
+    that leaves it to the model, and the reason."""
     more = {"tools": [_WEATHER], "max_tokens": _ROOM}
     try:
         return await chat(asked, **more, tool_choice="required"), ""
