@@ -9,11 +9,12 @@ import structlog
 from fallback.engine import CloudEngine
 from fallback.overdue import OverduePuller
 from fallback.policy import CloudRoutes
-from schemas import settings, subjects
+from schemas import metrics, settings, subjects
 from schemas.api.endpoints import WORDS
 from schemas.bus import Bus
+from schemas.jetstream.pulls import Room
 from schemas.nodes import EngineState, ServedModel, resuming
-from workers.consumer import Puller, SlotCount, declare
+from workers.consumer import Puller, declare
 from workers.engines.base import EngineFault
 from workers.runner import Runner
 
@@ -41,14 +42,14 @@ class CloudSlots:
         self._runner = runner
         self._routes = routes
         self._config = config
-        self._count = SlotCount(engine.name, config.fallback.slots)
-        self._count.open = False
-        self.take, self.release = self._count.take, self._count.release
+        self._room = Room(config.fallback.slots, metrics.SLOTS_BUSY.labels(engine.name).set)
+        self._room.open = False
+        self.take, self.release = self._room.take, self._room.release
         self.models = tuple(self._offers())
-        self._overdue = OverduePuller(bus, routes, self._count.free, partial(runner.take, self))
+        self._overdue = OverduePuller(bus, routes, self._room.free, partial(runner.take, self))
         self._pullers = [self._puller(model) for model in routes.models()]
         # The puller of the job that ended would fill itself alone.
-        self._count.on_release = (self._overdue.fill, *(each.fill for each in self._pullers))
+        self._room.on_release = (self._overdue.fill, *(each.pulls.fill for each in self._pullers))
 
     @property
     def states(self) -> tuple[EngineState, ...]:
@@ -62,12 +63,12 @@ class CloudSlots:
         for model in self._routes.models():
             for lane in (subjects.CLOUD, subjects.INTERACTIVE):
                 await declare(self._bus, model, jobs.ack_wait, replicas, lane)
-        self._count.open = True
+        self._room.open = True
         await self.reopen()
 
     async def reopen(self) -> None:
         """Pull afresh on a new connection."""
-        if not self._count.open:
+        if not self._room.open:
             return
         await self._overdue.close()
         await self._overdue.open()
@@ -76,7 +77,7 @@ class CloudSlots:
 
     async def drain(self) -> None:
         """Take nothing more; calls that run go on."""
-        self._count.open = False
+        self._room.open = False
         await self._overdue.close()
         for puller in self._pullers:
             await puller.close()
@@ -97,7 +98,7 @@ class CloudSlots:
             self._bus,
             model,
             subjects.CLOUD,
-            free=self._count.free,
+            room=self._room,
             on_job=partial(self._runner.take, self),
             expires=self._config.worker.pull_expires,
             most=AHEAD,

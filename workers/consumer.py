@@ -1,4 +1,4 @@
-"""Pulls jobs of one model and lane, and never more than there are free slots."""
+"""A model's consumer: declared, pulled from, and left alone for a while where it refuses."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
-from schemas import metrics, subjects, topology
+from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
 from schemas.jetstream import streams
-from schemas.jetstream.pulls import Pulls, hand_back
-from schemas.jetstream.words import ACK, Status
+from schemas.jetstream.pulls import Pulls, Room
+from schemas.jetstream.words import Status
 
 log = structlog.get_logger("consumer")
 
@@ -21,35 +22,11 @@ _RETRY = 0.25
 _RETRY_MAX = 2.0
 
 
-class SlotCount:
-    """The slots of one engine: `all` of them, and how many are `taken`. None is free while it is
-    not `open`. `on_release`: called when one is free again."""
-
-    def __init__(self, engine: str, slots: int = 0) -> None:
-        self.all = slots
-        self.taken = 0
-        self.open = True
-        self.on_release: tuple[Callable[[], None], ...] = ()
-        self._gauge = metrics.SLOTS_BUSY.labels(engine)
-
-    def free(self) -> int:
-        return self.all - self.taken if self.open else 0
-
-    def take(self) -> None:
-        self.taken += 1
-        self._gauge.set(self.taken)
-
-    def release(self) -> None:
-        self.taken -= 1
-        self._gauge.set(self.taken)
-        for call in self.on_release:
-            call()
-
-
 class Puller:
-    """`free`: how many slots are free now. `on_job` gets each job and must take a slot at once.
-    `expires`: seconds that a request for a job waits at the broker. `most`: requests that may wait
-    there."""
+    """Pulls jobs of one model and lane, as many as there is `room` for; waits longer and longer
+    where the broker refuses. `on_job` gets each job with its source, which is `pulls`, and must
+    take of the room at once. `expires`: seconds that a request for a job waits at the broker.
+    `most`: requests that may wait there."""
 
     def __init__(
         self,
@@ -57,85 +34,63 @@ class Puller:
         model: str,
         lane: str,
         *,
-        free: Callable[[], int],
-        on_job: Callable[[Puller, Message], None],
+        room: Room,
+        on_job: Callable[[Pulls, Message], None],
         expires: float,
         priority: int = 0,
         most: int = sys.maxsize,
     ) -> None:
         self.model = model
-        self._most = most
         self._bus = bus
-        self._free = free
-        self._on_job = on_job
-        self._pulls = Pulls(
+        self.pulls = Pulls(
             bus,
             subjects.JOBS_STREAM,
             subjects.consumer(model, lane),
             expires=expires,
             priority=priority,
-            on_message=self._take,
             on_status=self._refused,
+            room=room,
+            most=most,
         )
-        self._postponed = 0
+        self.pulls.on_message = partial(on_job, self.pulls)
+        self._handed = 0
         self._delay = _RETRY
 
     async def open(self) -> None:
         """Subscribe afresh and pull; also after a reconnection. Raises BusError."""
-        await self._pulls.open()
-        self._postponed = 0
-        self.fill()
+        await self.pulls.open()
+        self.pulls.postponed = 0
+        self.pulls.fill()
 
     async def close(self) -> None:
         """Stop pulling. What the broker sent before it heard of that goes back to it at once."""
-        await self._pulls.close()
+        await self.pulls.close()
         with contextlib.suppress(BusError):
             await self._bus.flush()
-
-    def fill(self) -> None:
-        """Ask for as many jobs as there are free slots."""
-        while self._room() and self._pulls.ask():
-            pass
-
-    def finish(self, ack: str) -> None:
-        """Ack a job whose slot is free again, and ask for the next in the same message."""
-        if self._pulls.inbox and self._room():
-            self._pulls.ack_and_ask(ack)
-        else:
-            self._bus.post(ack, ACK)
 
     def heal(self, now: float) -> None:
         """Ask again for what was lost with a leader of the broker, and for slots that jobs of other
         models have set free. `now`: the event loop's time."""
-        if lost := self._pulls.lost(now):
+        if lost := self.pulls.lost(now):
             log.warning("consumer.pulls_lost", model=self.model, pulls=lost)
-        self.fill()
-
-    def _room(self) -> bool:
-        return len(self._pulls) + self._postponed < min(self._free(), self._most)
-
-    def _take(self, message: Message) -> None:
-        if self._free() > 0:
-            self._delay = _RETRY
-            self._on_job(self, message)
-        else:
-            hand_back(self._bus, message.reply)
+        self.pulls.fill()
 
     def _refused(self, status: Status) -> None:
+        if status.expired or self.pulls.handed != self._handed:
+            self._delay, self._handed = _RETRY, self.pulls.handed
         if status.expired:
-            self._delay = _RETRY
-            self.fill()
+            self.pulls.fill()
             return
         log.warning("consumer.refused", model=self.model, status=status.code, why=status.why)
-        self._postponed += 1
+        self.pulls.postponed += 1
         loop = asyncio.get_running_loop()
-        loop.call_later(self._delay, self._again, self._pulls.inbox)
+        loop.call_later(self._delay, self._again, self.pulls.inbox)
         self._delay = min(_RETRY_MAX, self._delay * 2)
 
     def _again(self, inbox: str) -> None:
-        if inbox == self._pulls.inbox:  # `open` has filled the slots of a new connection already
-            self._postponed -= 1
-            self.fill()
+        if inbox == self.pulls.inbox:  # `open` has filled the slots of a new connection already
+            self.pulls.postponed -= 1
+            self.pulls.fill()
 
 
 async def declare(

@@ -13,8 +13,9 @@ import structlog
 
 from schemas import metrics, settings, subjects
 from schemas.bus import Bus, BusError
+from schemas.jetstream.pulls import Room
 from schemas.nodes import EngineState, ServedModel
-from workers.consumer import Puller, SlotCount, declare
+from workers.consumer import Puller, declare
 from workers.engines.base import Engine, EngineFault
 from workers.process.supervised import Supervised
 from workers.runner import Runner
@@ -48,8 +49,8 @@ class EngineSlots:
         self._changed = changed
         self._state = "stopped"
         self._reason = ""
-        self._count = SlotCount(engine.name)
-        self.take, self.release = self._count.take, self._count.release
+        self._room = Room(tell=metrics.SLOTS_BUSY.labels(engine.name).set)
+        self.take, self.release = self._room.take, self._room.release
         self._pullers: list[Puller] = []
         self._doubt = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -58,9 +59,9 @@ class EngineSlots:
 
     @property
     def state(self) -> EngineState:
-        engine, count = self.engine, self._count
+        engine, room = self.engine, self._room
         return EngineState(
-            engine.name, engine.kind, self._state, count.all, count.taken, self._reason
+            engine.name, engine.kind, self._state, room.size, room.taken, self._reason
         )
 
     @property
@@ -105,7 +106,7 @@ class EngineSlots:
         delay = _BACKOFF
         while True:
             self._doubt.clear()
-            self._count.open = True
+            self._room.open = True
             if self._state != "failed":
                 self._move("starting")
             try:
@@ -125,7 +126,7 @@ class EngineSlots:
     async def _begin(self) -> None:
         offer = await self.engine.discover()
         offer = await self.engine.check() or offer
-        self._count.all, self.models = offer.slots, offer.models
+        self._room.size, self.models = offer.slots, offer.models
         metrics.SLOTS.labels(self.engine.name).set(offer.slots)
         jobs, replicas = self._settings.jobs, self._settings.nats.replicas
         for model in offer.models:
@@ -140,7 +141,7 @@ class EngineSlots:
             self._bus,
             model,
             subjects.INTERACTIVE,
-            free=self._count.free,
+            room=self._room,
             on_job=partial(self._runner.take, self),
             expires=self._settings.worker.pull_expires,
             priority=self._config.priority,
@@ -153,7 +154,7 @@ class EngineSlots:
                 async with asyncio.timeout(_IDLE_PROBE):
                     await self._doubt.wait()
             except TimeoutError:
-                if self._count.taken or await self.engine.probe():
+                if self._room.taken or await self.engine.probe():
                     continue
                 self._fail(f"{self.engine.name} does not answer")
             return
@@ -164,7 +165,7 @@ class EngineSlots:
 
     def _fail(self, reason: str, state: str = "failed") -> None:
         self._doubt.set()
-        self._count.open = False
+        self._room.open = False
         if self._state != "stopping":
             self._reason = reason
             self._move(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ import orjson
 from schemas import subjects
 from schemas.bus import Bus, BusError, Message, Subscription
 from schemas.jetstream import streams
-from schemas.jetstream.words import ACK_AND_ASK, NAK, Status, status_of
+from schemas.jetstream.words import ACK, ACK_AND_ASK, NAK, Status, status_of
 from schemas.topology import NS
 
 LOST = 2.0
@@ -32,13 +33,43 @@ def hand_back(bus: Bus, ack: str, after: float = 0.0) -> None:
         bus.post(ack, b'%b {"delay": %d}' % (NAK, after * NS) if after else NAK)
 
 
+class Room:
+    """Room for messages in hand, for all who pull for the same hands: as many as `size`, of which
+    some are `taken`. There is none while it is not `open`. `tell` hears how many are taken, and
+    `on_release` is called when one is free again."""
+
+    def __init__(self, size: int = 0, tell: Callable[[int], None] = lambda taken: None) -> None:
+        self.size = size
+        self.taken = 0
+        self.open = True
+        self.on_release: tuple[Callable[[], None], ...] = ()
+        self._tell = tell
+
+    def free(self) -> int:
+        return self.size - self.taken if self.open else 0
+
+    def take(self) -> None:
+        self.taken += 1
+        self._tell(self.taken)
+
+    def release(self) -> None:
+        self.taken -= 1
+        self._tell(self.taken)
+        for call in self.on_release:
+            call()
+
+
 class Pulls:
     """Requests for one message each to a durable consumer, counted until they are answered.
 
     A request lives `expires` seconds, so that what a frozen process asked for is forgotten before
     its lease is; one of 0 seconds is answered at once. The broker serves the lowest `priority`
-    first. `on_message` and `on_status` get the answers. A message that comes after `close`, or to a
-    request of an earlier connection, goes back to the broker.
+    first. `on_message` and `on_status` get the answers; the former may be set later, and must take
+    of the `room` at once. A message that comes after `close`, or to a request of an earlier
+    connection, or for which there is no room, goes back to the broker.
+
+    `fill` asks for as many as there is room for, but for those that are `postponed`; at most for
+    `most` at once. Without a `room` nobody counts, and each request is made by `ask`.
     """
 
     def __init__(
@@ -49,11 +80,19 @@ class Pulls:
         *,
         expires: float,
         priority: int,
-        on_message: Callable[[Message], None],
         on_status: Callable[[Status], None],
+        on_message: Callable[[Message], None] | None = None,
+        room: Room | None = None,
+        most: int = sys.maxsize,
     ) -> None:
         self.inbox = ""
         """Where answers come to: another one for each connection; empty while closed."""
+        self.on_message = on_message
+        self.postponed = 0
+        self.handed = 0
+        """Messages that `on_message` got."""
+        self._room = room
+        self._most = most
         self._bus = bus
         self._subject = streams.pull_subject(stream, consumer)
         until = {"expires": int(expires * NS)} if expires else {"no_wait": True}
@@ -61,7 +100,6 @@ class Pulls:
         self._request = orjson.dumps(request)
         self._ack_and_ask = ACK_AND_ASK + self._request
         self._expires = expires
-        self._on_message = on_message
         self._on_status = on_status
         self._asked: deque[float] = deque()
         self._subscription: Subscription | None = None
@@ -102,10 +140,24 @@ class Pulls:
         self._asked.append(self._time())
         return True
 
-    def ack_and_ask(self, ack: str) -> None:
-        """Ack a message, and ask for the next in the same one."""
+    def fill(self) -> None:
+        """Ask for as many messages as there is room for."""
+        while self._has_room() and self.ask():
+            pass
+
+    def finish(self, ack: str) -> None:
+        """Ack a message that is out of hand, and ask for the next in the same one. Raises
+        BusError."""
+        if not (self.inbox and self._has_room()):
+            self._bus.post(ack, ACK)
+            return
         self._bus.post(ack, self._ack_and_ask, self.inbox)
         self._asked.append(self._time())
+
+    def _has_room(self) -> bool:
+        if self._room is None:
+            return False
+        return len(self._asked) + self.postponed < min(self._room.free(), self._most)
 
     def lost(self, now: float) -> int:
         """Forget the requests that neither brought a message nor expired, and say how many they
@@ -124,10 +176,13 @@ class Pulls:
                 hand_back(self._bus, message.reply)
             return
         self._answered()
-        if status is None:
-            self._on_message(message)
-        else:
+        if status is not None:
             self._on_status(status)
+        elif self.on_message is None or (self._room is not None and self._room.free() <= 0):
+            hand_back(self._bus, message.reply)
+        else:
+            self.handed += 1
+            self.on_message(message)
 
     def _answered(self) -> None:
         """The broker does not say which request it answers: the oldest that can still wait there,

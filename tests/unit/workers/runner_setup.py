@@ -7,6 +7,7 @@ import asyncio
 from schemas import frames
 from schemas.bus import Message
 from schemas.frames import End, Frame, Kind, Op, Role
+from schemas.jetstream.pulls import Pulls, Room
 from schemas.jobs import Job
 from schemas.settings import Settings
 from tests.unit import fakes
@@ -66,14 +67,13 @@ class OneSlot:
 
     def __init__(self, engine: Engine) -> None:
         self.engine: Engine = engine
-        self.busy = 0
+        self.room = Room(1)
+        self.take, self.release = self.room.take, self.room.release
         self.suspected: list[EngineFault] = []
 
-    def take(self) -> None:
-        self.busy += 1
-
-    def release(self) -> None:
-        self.busy -= 1
+    @property
+    def busy(self) -> int:
+        return self.room.taken
 
     def suspect(self, fault: EngineFault) -> None:
         self.suspected.append(fault)
@@ -87,18 +87,16 @@ class RunnerSetup:
         self.engine = FakeEngine()
         self.slot = OneSlot(self.engine)
         self.runner = Runner(bus, Role.WORKER, "w-1", "node", CONFIG)
-        self.puller = Puller(
-            bus, "echo", "i", free=lambda: 1 - self.slot.busy, on_job=self._take, expires=2.0
-        )
+        self.puller = Puller(bus, "echo", "i", room=self.slot.room, on_job=self._take, expires=2.0)
 
-    def _take(self, puller: Puller, message: Message) -> None:
-        self.runner.take(self.slot, puller, message)
+    def _take(self, source: Pulls, message: Message) -> None:
+        self.runner.take(self.slot, source, message)
 
     def deliver(self, job: Job | bytes | None = None, delivered: int = 1) -> None:
         job = fakes.job() if job is None else job
         data = job.pack() if isinstance(job, Job) else job
         if self.slot.busy:  # to another puller of this runner
-            self._take(self.puller, fakes.message("_W.p", data, fakes.ack(delivered)))
+            self._take(self.puller.pulls, fakes.message("_W.p", data, fakes.ack(delivered)))
         else:
             inbox = self.bus.subscriptions[-1].subject
             self.bus.deliver(fakes.message(inbox, data, fakes.ack(delivered)))

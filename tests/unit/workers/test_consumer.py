@@ -9,6 +9,7 @@ import pytest
 
 from schemas import topology
 from schemas.bus import BusError, Message, NotFound
+from schemas.jetstream.pulls import Pulls, Room
 from schemas.jetstream.words import ACK, NAK
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
@@ -22,18 +23,17 @@ class Worker:
 
     def __init__(self, bus: FakeBus, slots: int = 3) -> None:
         self.bus = bus
-        self.slots = slots
+        self.room = Room(slots)
         self.jobs: list[Message] = []
         self.puller = Puller(
-            bus, "echo", "i", free=self.free, on_job=self._take, expires=2.0, priority=1
+            bus, "echo", "i", room=self.room, on_job=self._take, expires=2.0, priority=1
         )
+        self.pulling = self.puller.pulls
 
-    def free(self) -> int:
-        return self.slots - len(self.jobs)
-
-    def _take(self, puller: Puller, message: Message) -> None:
-        assert puller is self.puller
-        assert self.free() > 0
+    def _take(self, source: Pulls, message: Message) -> None:
+        assert source is self.pulling
+        assert self.room.free() > 0
+        self.room.take()
         self.jobs.append(message)
 
     @property
@@ -56,7 +56,8 @@ class Worker:
         self.bus.deliver(fakes.message(inbox or self.inbox, headers=headers))
 
     def finish(self) -> None:
-        self.puller.finish(self.jobs.pop().reply)
+        self.room.release()
+        self.pulling.finish(self.jobs.pop().reply)
 
 
 @pytest.fixture
@@ -93,14 +94,14 @@ async def test_a_pull_is_asked_for_each_free_slot(worker: Worker) -> None:
     }  # fmt: skip
     assert worker.inbox.startswith("_W.test.p.")
     assert worker.pulls() == 3
-    worker.puller.fill()
+    worker.pulling.fill()
     assert worker.pulls() == 0
 
 
 async def test_a_job_takes_the_place_of_its_pull(worker: Worker) -> None:
     worker.deliver(2)
     worker.pulls()
-    worker.puller.fill()
+    worker.pulling.fill()
     assert (len(worker.jobs), worker.pulls()) == (2, 0)
 
 
@@ -111,14 +112,14 @@ async def test_a_finished_job_is_acked_with_the_next_pull(worker: Worker) -> Non
     (post,) = worker.bus.posts
     assert (post.subject, post.reply) == (fakes.ack(), worker.inbox)
     assert post.payload.startswith(b'+NXT {"batch":1,')
-    worker.puller.fill()
+    worker.pulling.fill()
     assert worker.pulls() == 1
 
 
 async def test_a_finished_job_is_acked_alone_when_no_slot_is_free(worker: Worker) -> None:
     worker.deliver(3)
     worker.pulls()
-    worker.slots = 2
+    worker.room.size = 2
     worker.finish()
     assert [post.payload for post in worker.bus.posts] == [ACK]
 
@@ -138,7 +139,7 @@ async def test_a_refused_pull_is_asked_for_later_and_later(
     delays: list[float] = []
     for _ in range(6):
         worker.refuse(status)
-        worker.puller.fill()
+        worker.pulling.fill()
         assert worker.pulls() == 0
         delays += timers.ring()
         assert worker.pulls() == 1
@@ -151,7 +152,7 @@ async def test_a_refused_pull_is_asked_for_later_and_later(
 
 async def test_a_job_without_a_free_slot_goes_back(worker: Worker) -> None:
     worker.pulls()
-    worker.slots = 1
+    worker.room.size = 1
     worker.deliver(2)
     assert len(worker.jobs) == 1
     assert worker.bus.to(fakes.ack()) == [NAK]
@@ -174,10 +175,10 @@ async def test_never_more_pulls_than_free_slots(worker: Worker, timers: Timers) 
                 asked -= 1
             case 4:
                 timers.ring()
-        worker.puller.fill()
+        worker.pulling.fill()
         asked += worker.pulls()
-        assert asked <= worker.free()
-        assert asked + len(timers.waiting) == worker.free()
+        assert asked <= worker.room.free()
+        assert asked + len(timers.waiting) == worker.room.free()
 
 
 async def test_a_new_connection_gets_a_fresh_inbox(worker: Worker) -> None:
@@ -203,7 +204,7 @@ async def test_what_comes_for_an_old_inbox_does_not_count(worker: Worker, timers
     worker.deliver(1, old.subject)
     assert worker.jobs == []
     assert worker.bus.to(fakes.ack()) == [NAK]
-    worker.puller.fill()
+    worker.pulling.fill()
     assert worker.pulls() == 0
 
 
@@ -213,7 +214,7 @@ async def test_closed_it_pulls_no_more_and_hands_back(worker: Worker) -> None:
     subscription = worker.bus.subscriptions[0]
     await worker.puller.close()
     assert worker.bus.flushed == 1
-    worker.puller.fill()
+    worker.pulling.fill()
     worker.finish()
     subscription.handler(fakes.message(subscription.subject, b"job", fakes.ack()))
     assert worker.bus.to(fakes.ack()) == [ACK, NAK]
@@ -225,8 +226,8 @@ async def test_a_broker_that_is_away_is_no_fault(worker: Worker) -> None:
     worker.pulls()
     worker.deliver()
     worker.bus.fault = BusError("away")
-    worker.puller.fill()
-    worker.slots = 1
+    worker.pulling.fill()
+    worker.room.size = 1
     worker.deliver()
     worker.bus.fault = None
     await worker.puller.open()

@@ -156,7 +156,7 @@ async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
     slots._state = "ready"
     engine.on_end(EngineFault("killed by SIGKILL", away=True))
     assert (slots.state.state, slots.state.reason) == ("failed", "killed by SIGKILL")
-    assert slots._count.free() == 0
+    assert slots._room.free() == 0
 
 
 async def test_an_engine_that_fails_its_check_does_not_pull(setup: SlotsSetup) -> None:

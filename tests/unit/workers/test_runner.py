@@ -206,7 +206,7 @@ async def test_control_of_another_version_is_refused(setup: RunnerSetup) -> None
 
 async def test_a_delivery_without_an_ack_subject_is_removed(setup: RunnerSetup) -> None:
     message = fakes.message("_W.p", fakes.job().pack(), "somewhere")
-    setup.runner.take(setup.slot, setup.puller, message)
+    setup.runner.take(setup.slot, setup.puller.pulls, message)
     assert setup.bus.to("somewhere") == [TERM]
 
 

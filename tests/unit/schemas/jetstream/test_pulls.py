@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from schemas.bus import BusError, Message
-from schemas.jetstream.pulls import Pulls
+from schemas.jetstream.pulls import Pulls, Room
 from schemas.jetstream.words import NAK, Status
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, FakeSubscription
@@ -23,7 +23,7 @@ class Taker:
         self.statuses: list[str] = []
         self.pulls = Pulls(
             bus, "JOBS", "echo-i", expires=expires, priority=1,
-            on_message=self.messages.append, on_status=self._hear,
+            on_message=self.messages.append, on_status=self._hear, room=Room(10),
         )  # fmt: skip
 
     def _hear(self, status: Status) -> None:
@@ -85,7 +85,7 @@ async def test_a_request_for_one_message_at_once(bus: FakeBus) -> None:
 async def test_an_ack_with_a_request_is_one_message(taker: Taker) -> None:
     taker.pulls.ask()
     request = taker.bus.posts.pop().payload
-    taker.pulls.ack_and_ask(fakes.ack())
+    taker.pulls.finish(fakes.ack())
     assert taker.bus.posts == [(fakes.ack(), b"+NXT " + request, taker.pulls.inbox, {})]
     assert len(taker.pulls) == 2
 
