@@ -93,7 +93,8 @@ def paid(settings: Settings, *, keys: bool) -> None:
     from fallback.providers import secret
 
     prices = pricing.Prices(settings.prices, settings.fallback.currency)
-    faults = pricing.check(settings.route, settings.providers, prices)
+    found = prices.of_routes(settings.route, settings.providers)
+    faults = pricing.check(settings.route, found)
     used = {
         each.partition("/")[0]
         for route in settings.route

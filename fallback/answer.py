@@ -1,12 +1,13 @@
 """Between a provider and the client: says who answered and what it cost, and keeps back what must
 wait for the price.
 
-A streamed answer passes from its first token on, up to the event that says that it is over. That
-one waits until the books are closed, behind the cost as a comment: so who has seen an end has been
-charged, and no error follows it. What comes before a token (a role, an empty block) waits for it,
-so that a hedged worker does not lose to an announcement, and another provider can still follow. An
-answer that is not streamed is kept until it is whole, so that its head can carry the cost, and
-another provider can follow one that breaks off in the middle.
+A streamed answer passes from its first token on. What comes before that (a role, an empty block)
+waits, so that a hedged worker does not lose to an announcement, and another provider can still
+answer. The event that says that it is over waits until the call is settled, and follows the cost,
+which is a comment: whoever has seen an end has been charged, and no error comes after it.
+
+An answer that is not streamed is kept until it is whole: its head carries the cost, and another
+provider can still answer if it breaks off in the middle.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from schemas.api.endpoints import APIS
 from schemas.frames import COST, COST_LIMIT, SERVED_BY
 from schemas.jobs import Job
 
-EVENTS = "text/event-stream"
-
 
 class PricedAnswer:
     """The Sink of one call. `begun`: the client may have seen something of it."""
@@ -28,20 +27,21 @@ class PricedAnswer:
         self._delivery = delivery
         self._provider = provider
         self._limit = limit
-        self._streams = job.stream
+        self._streamed = job.stream
+        self._passes = False
+        """It is an answer that passes as it comes."""
         self._api = APIS.get(job.endpoint, PLAIN)
         self._head = (0, "")
         self._pieces: list[bytes] = []
         self._cost = ""
         self._end = b""
         self.begun = False
-
-    @property
-    def status(self) -> int:
-        return self._head[0]
+        self.touch, self.settle = delivery.touch, delivery.settle
 
     def start(self, status: int, content_type: str) -> None:
         self._head = status, content_type
+        events = content_type.startswith(sse.CONTENT_TYPE)
+        self._passes = self._streamed and status == 200 and events
 
     def data(self, chunk: bytes) -> None:
         if self.begun:
@@ -51,17 +51,11 @@ class PricedAnswer:
         if self._passes and self._api.begins(chunk):
             self._begin()
         else:
-            self._delivery.touch()
-
-    def touch(self) -> None:
-        self._delivery.touch()
-
-    async def settle(self) -> None:
-        await self._delivery.settle()
+            self.touch()
 
     def offer(self, cost: str) -> None:
-        """The answer is whole, and will cost this much: hand over what was kept back. Whoever reads
-        it waits for the end, so the books may be closed meanwhile."""
+        """The answer is whole, and will cost this much: hand over what was kept back, all but the
+        end of a stream. The call can be settled while the client reads."""
         if not self._passes:
             self._cost = cost
             self._delivery.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
@@ -71,10 +65,10 @@ class PricedAnswer:
             self._begin()
 
     def seal(self, cost: str) -> None:
-        """The books are closed: this much was charged."""
+        """The call is settled: this much was charged."""
         if self._passes:
             self._delivery.note((COST, cost))
-            self._delivery.data(f": {COST} {cost}\n\n".encode() + self._end)
+            self._delivery.data(sse.comment(f"{COST} {cost}") + self._end)
         elif cost != self._cost:
             self._delivery.note((COST, cost))
 
@@ -86,7 +80,7 @@ class PricedAnswer:
         self._pieces.clear()
 
     def _forward(self, chunk: bytes) -> None:
-        """All but the end, which waits for the seal."""
+        """All but the end, which waits until the call is settled."""
         at = 0 if self._end else sse.end_of(chunk)
         if at < 0:
             self._delivery.data(chunk)
@@ -94,8 +88,4 @@ class PricedAnswer:
         if at:
             self._delivery.data(chunk[:at])
         self._end += chunk[at:]
-        self._delivery.touch()
-
-    @property
-    def _passes(self) -> bool:
-        return self._streams and self._head[1].startswith(EVENTS) and self.status == 200
+        self.touch()

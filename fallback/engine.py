@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from fallback.answer import PricedAnswer
 from fallback.attempt import Delivery, Payment, ProviderAttempt
 from fallback.breaker import Breaker
 from fallback.cost import pricing
+from fallback.cost.pricing import PriceList
 from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
 from fallback.policy import Choice, Chosen, CloudRoutes, choose, micro
@@ -26,7 +28,7 @@ from schemas import metrics, subjects
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import EngineState
-from schemas.settings import Fallback, Price
+from schemas.settings import Fallback
 from workers.engines.base import EngineFault, Sink
 
 log = structlog.get_logger("cloud")
@@ -92,12 +94,11 @@ class CloudEngine:
         self,
         providers: Sequence[tuple[Provider, int]],
         routes: CloudRoutes,
-        prices: Mapping[tuple[str, str], Price],
+        prices: PriceList,
         billing: Billing,
         config: Fallback,
     ) -> None:
-        """`providers`: with the number of calls that may be under way there. `prices`: by provider
-        and model."""
+        """`providers`: with the number of calls that may be under way there."""
         self.providers = {
             provider.name: ProviderSlots(
                 provider, Breaker(config.breaker_failures, config.breaker_open), count
@@ -117,7 +118,7 @@ class CloudEngine:
                 raise EngineFault(fault.message) from None
 
     async def close(self) -> None:
-        """Once the books of all calls are closed."""
+        """Once all calls are settled."""
         await self._billing.close()
         for slots in self.providers.values():
             await slots.provider.close()
@@ -155,18 +156,15 @@ class CloudEngine:
 
     def _choose(self, attempt: ProviderAttempt) -> Chosen:
         """Raises EngineFault if no provider can take the request as it is."""
-
-        def worst(provider: str, model: str) -> int | str:
-            return self._worst(attempt, provider, model)
-
         limit, jobs = micro(attempt.route.max_price), attempt.job.together
-        chosen = choose(attempt.route, worst, limit, jobs)
+        chosen = choose(attempt.route, partial(self._worst, attempt), limit, jobs)
         if not chosen.choices:
             why = f"no provider can take this request: {chosen.why}"
             raise _declined(attempt.job, why, "no_provider")
         return chosen
 
     def _worst(self, attempt: ProviderAttempt, name: str, model: str) -> int | str:
+        """Most that it can cost there (micro-units), or why it cannot go there."""
         provider, endpoint = self.providers[name].provider, attempt.job.endpoint
         if endpoint not in provider.endpoints(model):
             return f"{model} has no {endpoint}"

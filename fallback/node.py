@@ -46,9 +46,9 @@ class Fallback(Member):
             (make(each), each.concurrency) for each in config.providers if each.name in used
         ]
         prices = Prices(config.prices, config.fallback.currency)
-        if faults := pricing.check(config.route, config.providers, prices):
+        self._prices = prices.of_routes(config.route, config.providers)
+        if faults := pricing.check(config.route, self._prices):
             raise SettingsError("\n".join(faults))
-        self._prices = prices.of_routes(self._routes.all(), config.providers)
         self._heard: dict[str, float] = {}
         self._since = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None

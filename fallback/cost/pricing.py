@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -88,6 +88,10 @@ class ListPrice(Price):
     image_tokens: int = IMAGE_TOKENS
 
 
+PriceList = Mapping[tuple[str, str], Price]
+"""By provider and model."""
+
+
 class Prices:
     """The built-in list with `own` prices before it. In another currency than the list's, only the
     latter count."""
@@ -96,13 +100,11 @@ class Prices:
         self._own = {(price.provider, price.model): price for price in own}
         self._listed = listed() if currency == LIST_CURRENCY else {}
 
-    def of_routes(
-        self, routes: Iterable[Route], providers: Iterable[Provider]
-    ) -> dict[tuple[str, str], Price]:
-        """Of all that `routes` lead to, by provider and model."""
+    def of_routes(self, routes: Iterable[Route], providers: Iterable[Provider]) -> PriceList:
+        """Of all that `routes` lead to."""
         kinds = {provider.name: provider.kind for provider in providers}
         found = {}
-        for each in {each for route in routes for each in route.providers}:
+        for each in {each for route in routes if route.cloud for each in route.providers}:
             name, _, model = each.partition("/")
             if price := self.of(kinds[name], name, model):
                 found[name, model] = price
@@ -155,14 +157,13 @@ def _lacking(needed: Iterable[str], price: Price) -> list[str]:
     ]
 
 
-def check(routes: Sequence[Route], providers: Sequence[Provider], prices: Prices) -> list[str]:
+def check(routes: Iterable[Route], prices: PriceList) -> list[str]:
     """One line for each model of a route that no job of any endpoint could be billed for."""
-    kinds = {provider.name: provider.kind for provider in providers}
     faults = []
     for route in routes:
         for each in route.providers if route.cloud else ():
             name, _, model = each.partition("/")
-            price = prices.of(kinds[name], name, model)
+            price = prices.get((name, model))
             if price is None:
                 faults.append(
                     f"route {route.name!r}: no price is known for {each}: add a table [[prices]] "

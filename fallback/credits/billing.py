@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any
 
 import structlog
 
 from fallback.attempt import Payment, ProviderAttempt
 from fallback.cost import pricing
+from fallback.cost.pricing import PriceList
 from fallback.cost.spent import NOTHING, Spent
-from fallback.credits.ledger import (
-    Hold,
-    Insufficient,
-    Ledger,
-    LedgerError,
-    Purchase,
-    Reservation,
-    Superseded,
-)
+from fallback.credits.entries import Hold, Purchase, Reservation
+from fallback.credits.ledger import Insufficient, Ledger, LedgerError, Superseded
 from fallback.policy import Choice, Chosen, money
 from schemas import subjects
-from schemas.settings import Price
 from workers.attempt import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
@@ -32,15 +25,9 @@ log = structlog.get_logger("billing")
 
 
 class Billing:
-    """`prices`: by provider and model. `holder`: whose reservations these are."""
+    """`holder`: whose reservations these are."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        prices: Mapping[tuple[str, str], Price],
-        currency: str,
-        holder: str,
-    ) -> None:
+    def __init__(self, ledger: Ledger, prices: PriceList, currency: str, holder: str) -> None:
         self._ledger = ledger
         self._prices = prices
         self._currency = currency
@@ -51,7 +38,7 @@ class Billing:
         return money(amount, self._currency)
 
     async def close(self) -> None:
-        """Once the books of all calls are closed."""
+        """Wait until all that calls used has been charged or given back."""
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
 
@@ -75,7 +62,8 @@ class Billing:
                 raise EngineFault(why, code="provider_failed") from None
 
     async def _take(self, attempt: ProviderAttempt, amount: int) -> Hold:
-        """Cancelled, it is given back as soon as it stands: it would bind credits until a sweep."""
+        """If it is cancelled, the hold is given back once it stands: else it would bind credits
+        until a sweep."""
         taking = asyncio.create_task(self._ledger.reserve(self._reservation(attempt, amount)))
         try:
             return await asyncio.shield(taking)
@@ -131,7 +119,7 @@ class Billing:
         )
 
     async def charge(self, payment: Payment, purchase: Purchase, spent: Spent) -> int:
-        """Close the books of a call; returns what was taken for it (micro-units)."""
+        """Settle a call; returns what was taken for it (micro-units)."""
         payment.closed = True
         try:
             if spent == NOTHING:
@@ -143,8 +131,8 @@ class Billing:
             return purchase.cost
 
     def abandon(self, payment: Payment) -> None:
-        """The attempt ended early: what its call has used is charged if the client left or another
-        was faster, and all is given back if another holder has the job."""
+        """The attempt ended early. What its call has used is charged if nobody goes on with the
+        job, as when the client left; all is given back if another holder has it."""
         payment.closed = True
         self._later(self._close_early(payment))
 

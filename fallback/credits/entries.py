@@ -1,4 +1,4 @@
-"""What the books hold: each message of the stream ``CREDITS`` is one entry.
+"""What is in the journal: each message of the stream ``CREDITS`` is one entry.
 
 The broker adds ``Nats-Incr`` to the account's counter and stores the sum as the body
 (``{"val": "70"}``); the header `HEADER` says in JSON what the change is for. Money is whole
@@ -121,7 +121,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the books. `change`: what it did to the account; `balance`: the sum after it;
+    """One line of the journal. `change`: what it did to the account; `balance`: the sum after it;
     `amount`: of the reservation that it opens or closes; `at`: Unix seconds, by the broker.
     `note`: a grant's, or why a reservation was released."""
 

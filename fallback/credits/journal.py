@@ -1,4 +1,4 @@
-"""The books at the broker: writes entries, follows them into a state, and waits for it."""
+"""The journal at the broker: writes entries, follows them into a state, and waits for it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FORGET_EACH = 5000
 
 
 class LedgerError(Exception):
-    """The books cannot be read or written now; the message says why."""
+    """The journal cannot be read or written now; the message says why."""
 
 
 class Insufficient(LedgerError):
@@ -59,11 +59,11 @@ class Superseded(LedgerError):
 
 
 class Stored(NamedTuple):
-    """The broker's answer. `balance`: the counter after it, None for a duplicate."""
+    """The broker's answer to an entry. `balance`: the counter after it; None if it was there
+    before."""
 
     seq: int
     balance: int | None
-    duplicate: bool
 
 
 class Last(NamedTuple):
@@ -131,12 +131,12 @@ class Journal:
         return self._stored(account, await _tried(write, patience, "booked"))
 
     def _stored(self, account: str, answer: dict[str, Any]) -> Stored:
-        seq, duplicate = int(answer["seq"]), bool(answer.get("duplicate"))
-        if duplicate:
-            return Stored(seq, None, True)
+        seq = int(answer["seq"])
+        if answer.get("duplicate"):
+            return Stored(seq, None)
         balance = int(answer["val"])
         self._know(account, Last(seq, balance))
-        return Stored(seq, balance, False)
+        return Stored(seq, balance)
 
     async def last(self, account: str) -> Last:
         """The account as it is now."""
@@ -199,7 +199,7 @@ class Journal:
         return sorted(map(subjects.account_of, found))
 
     async def recall(self, account: str, job: str, since: float) -> None:
-        """Take into the state what the books say of a job that came before its horizon."""
+        """Take into the state what the journal says of a job that came before its horizon."""
         past = LedgerState()
         async for entry in self.history(account, since, 0):
             if entry.job == job:
@@ -226,7 +226,7 @@ class Journal:
             async with asyncio.timeout(within):
                 await news
         except TimeoutError:
-            raise LedgerError(f"the books could not be read up to entry {seq}") from None
+            raise LedgerError(f"the journal could not be read up to entry {seq}") from None
 
     async def news(self, within: float) -> None:
         """Wait for the next entry, for a moment."""

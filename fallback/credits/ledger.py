@@ -1,18 +1,18 @@
 """Prepaid credits: reserve before a provider is called, settle after.
 
-The broker keeps the books. An account's counter never lies, and each entry is taken once
-(`entries.Name`); these two facts carry everything:
+The broker keeps the journal. Two of its promises carry everything: an account's counter is always
+the sum of its entries, and an entry with a message id (`entries.Name`) is taken once.
 
-- A reservation subtracts the worst case. Below zero it is given back at once.
-- Exactly one entry closes it: a charge that gives back what was not used, or a release of all. Both
-  have one message id, so whoever comes second changes nothing.
-- At most one holder of a job charges. A later holder reserves, waits until it has read the books up
-  to its own entry, and releases what earlier holders have open before it calls a provider; a holder
-  that finds a later one's open reservation, or somebody's charge, yields. Of any two, the stream's
-  order says which sees the other.
+- A reservation subtracts the worst case. If the account is below zero then, it is given back.
+- Exactly one entry closes a reservation: a charge, which gives back what was not used, or a release
+  of all. Both have the same message id, so the second one changes nothing.
+- At most one holder of a job charges. A later holder reserves, reads the journal up to its own
+  entry, and releases what earlier holders have open; only then it calls a provider. A holder yields
+  if it finds a later holder's open reservation, or anybody's charge. Of any two holders, the
+  stream's order says which one sees the other.
 
-Whoever takes a job off a dead holder is thus safe against that holder waking up, and so is the
-sweep. No clock is trusted but for this: a reservation is not charged after `OLDEST` seconds, as the
+So a holder that was thought dead may wake up, and nobody is charged twice; nor does the sweep harm
+it. Clocks decide one thing alone: a reservation is not charged after `OLDEST` seconds, as the
 broker forgets message ids after twice that time.
 """
 
@@ -50,7 +50,7 @@ RECOVERY = 0.05
 
 
 class Ledger:
-    """One process's hand on the books.
+    """The credits, as one process works with them.
 
     `alive` says of a holder whether it may still be at work; true where in doubt. `clock`: Unix
     seconds. Every method may raise LedgerError: the broker is away, or refused.
@@ -67,7 +67,7 @@ class Ledger:
         self._journal = Journal(bus, replicas, clock)
         self._alive = alive
         self._clock = clock
-        self._own: dict[Name, str] = {}
+        self._own: set[Name] = set()
         self._owed: dict[Name, tuple[Hold, Purchase | None, str]] = {}
         self._holders: set[str] = set()
 
@@ -92,16 +92,15 @@ class Ledger:
             return _already(what)
         used = self._journal.state.takes(what.job, what.turn)
         for take in range(used, used + TAKES):
-            name = Name(what.job, what.turn, take)
-            self._own[name] = what.holder
+            name, hold = Name(what.job, what.turn, take), None
+            self._own.add(name)
             try:
                 hold = await self._take(what, name)
-            except BaseException:
-                self._own.pop(name, None)  # whatever was written is swept
-                raise
+            finally:
+                if hold is None:
+                    self._own.discard(name)  # whatever was written is swept
             if hold is not None:
                 return hold
-            self._own.pop(name, None)
         raise Insufficient(what.amount, (await self._journal.last(what.account)).balance)
 
     async def settle(self, hold: Hold, purchase: Purchase) -> bool:
@@ -130,9 +129,9 @@ class Ledger:
         await self._journal.fresh()
         count = 0
         for booking in self._journal.state.open():
-            if self._abandoned(booking) and await self._let_go(booking, "swept"):
-                log.info("ledger.swept", job=booking.name.job, holder=booking.holder,
-                         amount=booking.amount)  # fmt: skip
+            if self._abandoned(booking) and await self._end(booking, booking.name, None, "swept"):
+                about = {"holder": booking.holder, "amount": booking.amount}
+                log.info("ledger.swept", job=booking.name.job, **about)
                 count += 1
         return count
 
@@ -151,12 +150,9 @@ class Ledger:
         A repeated `id` counts once. Raises Insufficient."""
         return await self._journal.grant(account, amount, note, id)
 
-    async def history(
-        self, account: str, *, since: float = 0.0, limit: int = 0
-    ) -> AsyncIterator[Entry]:
+    def history(self, account: str, *, since: float = 0.0, limit: int = 0) -> AsyncIterator[Entry]:
         """Entries of an account, newest last; with a `limit`, the newest so many."""
-        async for entry in self._journal.history(account, since, limit):
-            yield entry
+        return self._journal.history(account, since, limit)
 
     async def purchases(self, *, since: float = 0.0, account: str = "") -> AsyncIterator[Purchase]:
         """What was charged `since` (Unix seconds), for `account` or for all, oldest first."""
@@ -181,7 +177,7 @@ class Ledger:
         Raises Superseded."""
         state = self._journal.state
         for booking in state.below(name):
-            await self._let_go(booking, "superseded")
+            await self._end(booking, booking.name, None, "superseded")
         if state.paid(name.job):
             return True
         if state.outranked(name):
@@ -223,7 +219,7 @@ class Ledger:
         was used up before. Raises LedgerError if it is somebody else's."""
         stored = await self._journal.put(
             what.account, EntryKind.RESERVE, -what.amount, name.opening, RESERVE_PATIENCE, None,
-            **_about(name, what.holder, what.amount),
+            **_about(what, name),
         )  # fmt: skip
         if stored.balance is not None:
             return Last(stored.seq, stored.balance)
@@ -253,26 +249,20 @@ class Ledger:
         self._owed[hold.name] = hold, purchase, why
         charged = await self._finish(hold, purchase, why)
         self._owed.pop(hold.name, None)
-        self._own.pop(hold.name, None)
+        self._own.discard(hold.name)
         return charged
 
     async def _finish(self, hold: Hold, purchase: Purchase | None, why: str) -> bool:
         what, name = hold.what, hold.name
         if self._too_old(hold):
             log.warning("ledger.too_old", job=name.job, amount=what.amount)
-            return False  # the sweep reads the books before it releases
+            return False  # the sweep reads the journal before it releases
         if purchase is not None:
             await self._journal.reached(hold.seq)
             if self._journal.state.outranked(name):
                 purchase, why = None, "superseded"
-        kind, cost = (EntryKind.CHARGE, purchase.cost) if purchase else (EntryKind.RELEASE, 0)
-        stored = await self._journal.put(
-            what.account, kind, what.amount - cost, name.closing, CLOSE_PATIENCE, purchase,
-            note=why, **_about(name, what.holder, what.amount),
-        )  # fmt: skip
-        if not stored.duplicate:
+        if await self._end(what, name, purchase, why):
             return purchase is not None
-        await self._journal.settled(stored)
         booking = self._journal.state.find(name)
         return booking is not None and booking.closed is EntryKind.CHARGE
 
@@ -281,16 +271,19 @@ class Ledger:
         monotonic, unix = hold.since
         return max(time.monotonic() - monotonic, self._clock() - unix) > OLDEST
 
-    async def _let_go(self, booking: Booking, why: str) -> bool:
-        """Release somebody's reservation. False if it was closed already: then the state has it."""
-        name = booking.name
+    async def _end(
+        self, what: Reservation | Booking, name: Name, purchase: Purchase | None, why: str
+    ) -> bool:
+        """Write the entry that closes a reservation, ours or another's. False if it was closed
+        before: then the state says how."""
+        kind, cost = (EntryKind.CHARGE, purchase.cost) if purchase else (EntryKind.RELEASE, 0)
         stored = await self._journal.put(
-            booking.account, EntryKind.RELEASE, booking.amount, name.closing, CLOSE_PATIENCE, None,
-            note=why, **_about(name, booking.holder, booking.amount),
+            what.account, kind, what.amount - cost, name.closing, CLOSE_PATIENCE, purchase,
+            note=why, **_about(what, name),
         )  # fmt: skip
-        if stored.duplicate:
+        if stored.balance is None:
             await self._journal.settled(stored)
-        return not stored.duplicate
+        return stored.balance is not None
 
     def _abandoned(self, booking: Booking) -> bool:
         if booking.name in self._own:
@@ -303,8 +296,8 @@ class Ledger:
             await self._close(hold, purchase, why)
 
 
-def _about(name: Name, holder: str, amount: int) -> dict[str, str | int]:
-    return {"holder": holder, "amount": amount, **asdict(name)}
+def _about(what: Reservation | Booking, name: Name) -> dict[str, str | int]:
+    return {"holder": what.holder, "amount": what.amount, **asdict(name)}
 
 
 def _already(what: Reservation) -> Hold:

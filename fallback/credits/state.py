@@ -1,4 +1,4 @@
-"""The books as one process has read them: which reservations are open, which jobs are paid. Pure.
+"""The journal as one process has read it: which reservations are open, which jobs are paid. Pure.
 
 The stream orders all entries, so what is said here rests on their order alone, never on clocks.
 """
@@ -14,8 +14,8 @@ CLOSING = frozenset({EntryKind.CHARGE, EntryKind.RELEASE})
 
 @dataclass(slots=True)
 class Booking:
-    """A reservation. `balance`: of the account after it; `closed`: by what, None while it is open;
-    `seq` 0: its opening was not seen, as it lies before what was read."""
+    """A reservation in the journal. `balance`: of the account after it. `closed`: by what; None
+    while it is open. `seq`: 0 if its opening lies before what was read."""
 
     name: Name
     account: str
@@ -46,24 +46,13 @@ class LedgerState:
             self._close(entry)
 
     def _reserve(self, entry: Entry) -> None:
-        booking = self.find(entry.name)
-        if booking is not None:  # ids differ within the broker's window: a stray of long ago
-            return
-        booking = Booking(
-            entry.name,
-            entry.account,
-            entry.holder,
-            entry.amount,
-            entry.seq,
-            entry.at,
-            entry.balance,
-        )
-        self._add(booking)
+        if self.find(entry.name) is None:  # else a stray of long ago, as message ids are kept
+            self._add(_booked(entry, entry.seq, entry.balance))
 
     def _close(self, entry: Entry) -> None:
         booking = self.find(entry.name)
         if booking is None:
-            booking = Booking(entry.name, entry.account, entry.holder, entry.amount, 0, entry.at)
+            booking = _booked(entry, 0, 0)
             self._add(booking)
         if booking.closed is None:
             booking.closed = entry.kind
@@ -124,6 +113,11 @@ class LedgerState:
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+
+def _booked(entry: Entry, seq: int, balance: int) -> Booking:
+    about = entry.name, entry.account, entry.holder, entry.amount
+    return Booking(*about, seq, entry.at, balance)
 
 
 def _over(bookings: list[Booking], before: float) -> bool:

@@ -1,4 +1,4 @@
-"""Paid cloud APIs: as data first (`kinds`, `refused`), code only where the wire differs."""
+"""Paid cloud APIs: as data first (`kinds`, `unsupported`), code only where they differ in more."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """One provider with OpenAI's API, or nearly: what `kinds` says of it is all that differs.
 
-Bytes pass as they come. Changed are the request's `model` and the fields that `fit` names, in
-answers the model's name (the one that the client asked for), and what `stream` takes out.
+Bytes pass as they come. Of a request, the model's name is changed and the fields that `request`
+names; of an answer, the model's name (to the one that the client asked for), and `metering` leaves
+out what the client did not ask for.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from schemas import settings
 from schemas.api import sse
-from schemas.api.base import PLAIN, Api
+from schemas.api.base import Api
 from schemas.api.chat.request import wants_usage
-from schemas.api.endpoints import APIS
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
@@ -132,9 +132,9 @@ class OpenAIProvider:
 
     async def _stream(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
         counter = task.counter = self._counter(task)
-        api = APIS.get(task.job.endpoint, PLAIN)
+        api = self._fit(task).api
         strip = api.asks_for_usage and not wants_usage(task.request)
-        passing = EventFilter(_named(sink, task), api, counter, self._blame, strip=strip)
+        passing = EventFilter(self._named(sink, task), api, counter, self._blame, strip=strip)
         sink.start(200, response.headers.get("content-type", _EVENTS))
         await self._relay(response, api, passing)
         return counter.told() or counter.spent()
@@ -179,7 +179,7 @@ class OpenAIProvider:
         content_type = response.headers.get("content-type", JSON)
         spent, body, content_type = self._read(task, body, content_type)
         sink.start(200, content_type)
-        _named(sink, task).data(body)
+        self._named(sink, task).data(body)
         await sink.settle()
         return spent
 
@@ -207,9 +207,13 @@ class OpenAIProvider:
             raise ProviderFault(f"{self.name} sent half an answer, or none", "failed") from None
         if not isinstance(found, dict):
             raise ProviderFault(f"{self.name} sent something that is no answer", "failed")
-        if error := error_in(APIS.get(task.job.endpoint, PLAIN), found):
+        if error := error_in(self._fit(task).api, found):
             raise self._blame(error)
         return found
+
+    def _named(self, sink: Sink, task: Task) -> Sink:
+        """Where the answer names the model, it is by the name that the client asked for."""
+        return ModelName(sink, task.job.asked) if self._fit(task).api.names_model else sink
 
     def _family(self, model: str) -> Family:
         family = self._families.get(model)
@@ -223,9 +227,3 @@ class OpenAIProvider:
         if fit is None:
             fit = self._fits[key] = Fit(self._data, *key, self._config.limit)
         return fit
-
-
-def _named(sink: Sink, task: Task) -> Sink:
-    """Where the answer names the model, it is by the name that the client asked for."""
-    named = APIS.get(task.job.endpoint, PLAIN).names_model
-    return ModelName(sink, task.job.asked) if named else sink

@@ -21,14 +21,8 @@ from schemas.jobs import Job
 from schemas.nodes import Ignored
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
-_FREE_TOOLS: Mapping[str, tuple[str | None, ...]] = {
-    kinds.CHAT: ("function", "custom"),
-    kinds.RESPONSES: ("function", "custom"),
-    kinds.MESSAGES: (None, "custom"),
-}
-"""Tools that the client runs itself, by their type."""
-_CLIENTS_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
-"""Beginnings of Anthropic's types of tools that its client runs."""
+_CLIENTS_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
+"""Beginnings of types of tools that clients run, too: OpenAI's, and Anthropic's."""
 _LIMITS = endpoints.CHAT.api.limits[::-1]
 """The newer goes before the older."""
 
@@ -52,7 +46,7 @@ class Fit:
         self._tops = frozenset(tops)
         self._drops = self._family.drops | kind.drops | HINTS
         self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
-        self._asks_for_usage = endpoints.APIS.get(endpoint, PLAIN).asks_for_usage
+        self.api = endpoints.APIS.get(endpoint, PLAIN)
         self._touched = frozenset((*tops, *self._drops, *_LIMITS))
 
     def unfit(self, task: Task) -> str:
@@ -84,7 +78,7 @@ class Fit:
             if self._limit and given:
                 dropped |= {name for name in _LIMITS if name in request and name != self._limit}
                 changed[self._limit] = given[0]
-        if task.job.stream and self._asks_for_usage and not wants_usage(request):
+        if task.job.stream and self.api.asks_for_usage and not wants_usage(request):
             options = request.get("stream_options") or {}
             changed["stream_options"] = {**options, "include_usage": True}
         if self._endpoint == kinds.RESPONSES and request.get("store") is None:
@@ -104,10 +98,10 @@ class Fit:
         return ""
 
     def _charged_tool(self, request: Mapping[str, Any]) -> str:
-        free = _FREE_TOOLS.get(self._endpoint)
-        for tool in (request.get("tools") or ()) if free is not None else ():
+        own = self.api.own_tools
+        for tool in (request.get("tools") or ()) if own else ():
             kind = tool.get("type") if isinstance(tool, Mapping) else None
-            if free and kind not in free and not str(kind).startswith(_CLIENTS_TOOLS):
+            if kind not in own and not str(kind).startswith(_CLIENTS_TOOLS):
                 return f"a tool of type {kind!r} is charged beside the tokens"
         return ""
 

@@ -175,13 +175,18 @@ def test_own_prices_go_first_and_dates_are_left_out() -> None:
     assert Prices([own], "EUR").of("openai", "other", "gpt-4o-mini") is None
 
 
+def checked(route: Route, *prices: Price) -> list[str]:
+    found = Prices(prices).of_routes([route], [Provider(name="p", url="http://x")])
+    return pricing.check([route], found)
+
+
 def test_a_model_without_a_price_is_named() -> None:
     route = Route(name="r", providers=["p/strange"])
-    [why] = pricing.check([route], [Provider(name="p", url="http://x")], Prices())
+    [why] = checked(route)
     assert "p/strange" in why
     assert "[[prices]]" in why
     local = route.model_copy(update={"local_only": True})
-    assert pricing.check([local], [Provider(name="p", url="http://x")], Prices()) == []
+    assert checked(local) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +206,6 @@ def test_a_price_is_enough_if_some_endpoint_can_be_billed(
     fields: dict[str, Any], enough: bool
 ) -> None:
     route = Route(name="r", providers=["p/m"])
-    prices = Prices([Price(provider="p", model="m", **fields)])
-    faults = pricing.check([route], [Provider(name="p", url="http://x")], prices)
+    faults = checked(route, Price(provider="p", model="m", **fields))
     assert bool(faults) == (not enough)
     assert all("not enough for any endpoint" in fault for fault in faults)
