@@ -206,15 +206,17 @@ def compat(
 def grant(
     account: str,
     amount: Annotated[str, typer.Argument(help="As 12.50; less than 0 takes credits back.")],
-    note: Annotated[str, typer.Option(help="What for; kept in the books.")] = "",
+    note: Annotated[str, typer.Option(help="What for; kept in the journal.")] = "",
     config: ConfigOption = None,
     nats: NatsOption = None,
     data: DataOption = None,
 ) -> None:
     """Add credits to an account."""
-    from deploy import credits as books
+    from deploy import credits as journal
 
-    _books(config, nats, data, lambda accounts: accounts.grant(account, books.micro(amount), note))
+    _credits(
+        config, nats, data, lambda accounts: accounts.grant(account, journal.micro(amount), note)
+    )
 
 
 @credits.command("show")
@@ -226,7 +228,7 @@ def show_credits(
     data: DataOption = None,
 ) -> None:
     """What accounts have, and what is reserved of it."""
-    _books(config, nats, data, lambda accounts: accounts.show(account, as_json))
+    _credits(config, nats, data, lambda accounts: accounts.show(account, as_json))
 
 
 @credits.command()
@@ -239,7 +241,7 @@ def history(
     data: DataOption = None,
 ) -> None:
     """Every change of an account."""
-    _books(config, nats, data, lambda accounts: accounts.history(account, limit, as_json))
+    _credits(config, nats, data, lambda accounts: accounts.history(account, limit, as_json))
 
 
 @app.command()
@@ -252,24 +254,24 @@ def usage(
     data: DataOption = None,
 ) -> None:
     """What workers and providers served, and what was spent at providers."""
-    from deploy import credits as books
+    from deploy import credits as journal
 
-    _books(
+    _credits(
         config,
         nats,
         data,
-        lambda accounts: accounts.usage(books.since(since), books.groups(by), as_json),
+        lambda accounts: accounts.usage(journal.since(since), journal.groups(by), as_json),
     )
 
 
-def _books(
+def _credits(
     config: Path | None, nats: str | None, data: Path | None, work: Callable[[Accounts], Work]
 ) -> None:
-    from deploy import credits as books
+    from deploy import credits as journal
     from fallback.credits.ledger import LedgerError
 
     where = _where(config, nats, data)
-    _ask("credits", lambda: work(books.accounts(where)), books.Wrong, LedgerError)
+    _ask("credits", lambda: work(journal.accounts(where)), journal.Wrong, LedgerError)
 
 
 @configuration.command()

@@ -1,4 +1,4 @@
-"""``headrace credits`` and ``headrace usage``: the books, for people and for programs.
+"""``headrace credits`` and ``headrace usage``: the journal of credits, for people and for programs.
 
 Amounts are decimals of the currency for people, and whole micro-units (a millionth of it) in JSON.
 """
@@ -38,15 +38,15 @@ class Wrong(ValueError):
     """The command line cannot be understood; the message says what would be right."""
 
 
-class NoBooks(Wrong):
+class NoJournal(Wrong):
     """There are none in the account of this login."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The books at `login`, which are in `currency`. `fabric`: where ingresses count what workers
-    served. Without `founds` the books must be there: a login of the fabric's account would found
-    others, which no fallback reads."""
+    """The journal at `login`, whose amounts are in `currency`. `fabric`: where ingresses count what
+    workers served. Without `founds` it must be there: a login of the fabric's account would found
+    another, which no fallback reads."""
 
     login: Nats
     fabric: Nats
@@ -99,7 +99,7 @@ class Accounts:
 
     async def usage(self, since: float, by: list[str], as_json: bool) -> None:
         found: list[dict[str, Any]] = []
-        with contextlib.suppress(NoBooks):  # of workers there is something to tell all the same
+        with contextlib.suppress(NoJournal):  # of workers there is something to tell all the same
             async with self._ledger() as ledger:
                 found = [asdict(each) async for each in ledger.purchases(since=since)]
         rows = summed([*found, *await self._served(since)], by)
@@ -128,8 +128,8 @@ class Accounts:
 
 
 def accounts(where: Where) -> Accounts:
-    """The books as the fallback finds them: --nats, else the settings, else the broker that runs on
-    this machine. Raises SettingsError, or Unreachable if there is none."""
+    """The journal as the fallback finds it: --nats, else the settings, else the broker that runs
+    on this machine. Raises SettingsError, or Unreachable if there is none."""
     settings = where.settings()
     currency, ledger = settings.fallback.currency, settings.ledger
     if where.nats:
@@ -140,14 +140,14 @@ def accounts(where: Where) -> Accounts:
 
 
 async def _there(bus: Bus, login: Nats) -> None:
-    """Raises NoBooks where there are none for `login`."""
+    """Raises NoJournal where there is none for `login`."""
     try:
         await streams.info(bus, subjects.CREDITS_STREAM)
     except NotFound:
-        raise NoBooks(
-            f"there are no books at {login.shown} for the login {login.user!r}: the first fallback "
-            "makes them, in the account of its section [ledger]. Name a login of that account (the "
-            "one that 'headrace up' made is 'ledger')"
+        raise NoJournal(
+            f"there is no journal of credits at {login.shown} for the login {login.user!r}: the "
+            "first fallback makes it, in the account of its section [ledger]. Name a login of that "
+            "account (the one that 'headrace up' made is 'ledger')"
         ) from None
 
 

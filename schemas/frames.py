@@ -36,7 +36,7 @@ class Kind(IntEnum):
     END = 4
     FAIL = 5
     NOTE = 6
-    """What the answer's head or the books should say besides: pairs of texts."""
+    """What the answer's head or the access log should say besides: pairs of texts."""
 
 
 NOTED = "x-headrace-"

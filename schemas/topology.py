@@ -68,7 +68,7 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
 
 
 def credits(replicas: int) -> dict[str, Any]:
-    """The configuration of the books: one counter for each account, append-only.
+    """The configuration of the journal of credits: one counter for each account, append-only.
 
     A counter stream takes neither `discard: new` nor TTLs, and keeps everything. What is settled
     or released within `CREDITS_WINDOW` of its first try counts once.

@@ -1,5 +1,5 @@
 """What workers served, as ingresses count it: rows of sums, a few seconds' worth in each message of
-the stream ``USAGE``. What providers served is in the books of credits, entry by entry."""
+the stream ``USAGE``. What providers served is in the journal of credits, entry by entry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Credits and usage over HTTP, for keys that are `admin`: the same as ``headrace credits``.
 
-The ingress has no hand on the books: it asks a fallback. Amounts that come in are decimals of the
-currency, as in ``"12.50"``; those that go out are whole micro-units (a millionth of it).
+The ingress does not reach the journal of credits: it asks a fallback. Amounts that come in are
+decimals of the currency, as in ``"12.50"``; those that go out are whole micro-units (a millionth of
+it).
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ async def _told(here: Context, question: dict[str, Any]) -> Any:
     try:
         answer = await here.bus.request(subjects.ASK_LEDGER, orjson.dumps(question), timeout=10.0)
     except BusError:
-        why = "No fallback runs, which keeps the books. 'headrace credits' works without one."
+        why = "No fallback runs, which keeps the credits. 'headrace credits' works without one."
         raise NoWorker(why, retry_after=5) from None
     said = orjson.loads(answer.data)
     if "error" in said:
@@ -153,4 +154,4 @@ def _refused(kind: str, why: str) -> HeadraceError:
         return InsufficientCredits(f"The account has less than that: {why}.", source="fallback")
     if kind == "invalid":
         return InvalidRequest(why, source="fallback")
-    return Unavailable(f"The books cannot be read now: {why}.", retry_after=1, source="fallback")
+    return Unavailable(f"The credits cannot be read now: {why}.", retry_after=1, source="fallback")

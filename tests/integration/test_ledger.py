@@ -192,7 +192,7 @@ async def test_usage_of_all_accounts_is_read_in_order(opened: Open) -> None:
     assert newest == [(EntryKind.RESERVE, 10), (EntryKind.CHARGE, 18)]
 
 
-async def test_the_books_take_nothing_but_entries(opened: Open, bus: Bus) -> None:
+async def test_the_journal_takes_nothing_but_entries(opened: Open, bus: Bus) -> None:
     ledger = await opened()
     await ledger.grant(ACCOUNT, 5)
     subject = subjects.credits(ACCOUNT)
@@ -241,10 +241,10 @@ async def headrace(broker: Broker, *args: str, role: str = "ledger") -> tuple[in
     return process.returncode or 0, out.decode(), err.decode()
 
 
-async def test_a_login_of_the_fabric_founds_no_books_beside_those(broker: Broker) -> None:
+async def test_a_login_of_the_fabric_founds_no_journal_beside_those(broker: Broker) -> None:
     code, _, err = await headrace(broker, "credits", "grant", "acme", "5", role="admin")
     assert code == 1
-    assert "no books at" in err
+    assert "no journal of credits at" in err
     assert "'ledger'" in err
     code, out, _ = await headrace(broker, "usage", "--json", role="admin")
     assert (code, json.loads(out)["data"]) == (0, [])

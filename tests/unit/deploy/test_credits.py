@@ -1,4 +1,4 @@
-"""Amounts, times and groups as people write them, and where the books are found."""
+"""Amounts, times and groups as people write them, and where the journal is found."""
 
 from __future__ import annotations
 
