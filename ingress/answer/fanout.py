@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from ingress.answer import headers
-from ingress.jobs.received import Received
+from ingress.jobs.state import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors
 from schemas.api import sse

@@ -19,7 +19,7 @@ from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
 from ingress.http.protocol import GONE
 from ingress.jobs.dispatch import Dispatch
-from ingress.jobs.received import Received, plain
+from ingress.jobs.state import Received, plain
 from ingress.jobs.ticket import Ticket
 from schemas import errors, metrics
 from schemas.api import sse

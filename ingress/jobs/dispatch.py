@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from ingress.jobs.retry_after import DrainRate
-from ingress.jobs.terms import Terms
+from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import DAY, UsageCounter
 from ingress.models.locality import CLOUD, LOCAL

@@ -21,10 +21,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ingress.jobs.custody import Custody, Grant, Holder, Voice, judge
-from ingress.jobs.postings import Postings, Stream
-from ingress.jobs.received import Received
 from ingress.jobs.resume import ResumableStream
-from ingress.jobs.terms import Terms, Times
+from ingress.jobs.state import Postings, Received, Stream, Terms, Times
 from schemas import errors
 from schemas.errors import HeadraceError
 from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start

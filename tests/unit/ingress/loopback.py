@@ -16,7 +16,7 @@ from ingress import app
 from ingress.context import Context
 from ingress.http.auth import Keys
 from ingress.jobs.dispatch import Dispatch, Order
-from ingress.jobs.terms import Terms
+from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from ingress.models.routes import Routes

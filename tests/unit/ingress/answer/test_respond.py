@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from ingress.answer import respond
-from ingress.jobs.received import Received
+from ingress.jobs.state import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors, frames
 from schemas.api import sse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ingress.jobs.terms import Terms
+from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
 from schemas.frames import Frame, Kind, Op, Role
 from schemas.jobs import Job
