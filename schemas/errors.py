@@ -224,8 +224,6 @@ CODES: dict[str, type[HeadraceError]] = {kind.code: kind for kind in _tree(Headr
 """One class for each code: a worker's `Fail` frame names the code, the ingress finds the class."""
 
 
-def from_code(
-    code: str, message: str, *, source: str, retry_after: float | None = None
-) -> HeadraceError:
+def from_code(code: str, message: str, *, source: str) -> HeadraceError:
     """The error of `code`; an unknown code (a newer worker's) becomes EngineFailed."""
-    return CODES.get(code, EngineFailed)(message, source=source, retry_after=retry_after)
+    return CODES.get(code, EngineFailed)(message, source=source)

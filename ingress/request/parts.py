@@ -121,8 +121,6 @@ _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
     endpoints.MODERATIONS.word: _chat_part,
 }
 """How to walk over one item of the list that holds them."""
-_BARE = frozenset({endpoints.MODERATIONS.word})
-"""Where the items of that list are parts themselves, or texts."""
 _SYSTEM = frozenset({endpoints.MESSAGES.word, endpoints.COUNT_TOKENS.word})
 """Where a list of parts, all of them text, may lie beside the messages."""
 

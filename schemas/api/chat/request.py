@@ -27,8 +27,6 @@ from schemas.api.shape import (
 from schemas.api.tools import check_choice, check_format, check_parts, check_tools
 from schemas.errors import InvalidRequest
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-
 
 class Message(TypedDict, total=False):
     role: Required[Literal["system", "developer", "user", "assistant", "tool", "function"]]
