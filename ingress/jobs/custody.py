@@ -192,7 +192,7 @@ class Custody:
             self.stop(hedge, op)
 
 
-def judge(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) -> Grant | Op:
+def decide(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) -> Grant | Op:
     """A grant, or the answer to one who is granted nothing new. `delivery`: the broker's count."""
     if ticket.received.error is None and ticket.custody.is_granted(nonce):
         return Op.GO  # it did not hear the first one; once its answer is whole, it may ack

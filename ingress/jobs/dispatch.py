@@ -163,7 +163,7 @@ class Dispatch:
         self._deleting.add(task)
         task.add_done_callback(self._deleting.discard)
 
-    def bury(self, job: Job, error: str) -> None:
+    def dead_letter(self, job: Job, error: str) -> None:
         headers = {"Headrace-Error": error, "Headrace-Job": job.id, "Headrace-Model": job.model}
         try:
             self._bus.post(subjects.dead(job.model), job.pack(), headers=headers)

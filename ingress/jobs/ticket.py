@@ -1,4 +1,4 @@
-"""One request in flight, and the judge of who may answer it. Pure.
+"""One request in flight, and who may answer it. Pure.
 
 The broker does not fence: a stale ack removes a job, a stale in_progress prolongs a lease. So the
 ingress that took the request decides who holds it. This machine reads frames and the clock, and
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ingress.jobs.custody import Custody, Grant, Holder, Voice, judge
+from ingress.jobs.custody import Custody, Grant, Holder, Voice, decide
 from ingress.jobs.resume import ResumableStream
 from ingress.jobs.state import Postings, Received, Stream, Terms, Times
 from schemas import errors
@@ -34,7 +34,7 @@ _WINNING = frozenset({Kind.DATA, Kind.END})
 class Effects(Voice, Stream, Protocol):
     """What a ticket does to the world."""
 
-    def bury(self, job: Job, error: str) -> None:
+    def dead_letter(self, job: Job, error: str) -> None:
         """Keep a job past its last attempt as a dead letter, with its last error."""
 
 
@@ -102,7 +102,7 @@ class Ticket:
         return True
 
     def _claimed(self, claim: Claim, frame: Frame, now: float) -> None:
-        answer = judge(self, claim, frame.attempt, frame.nonce, now)
+        answer = decide(self, claim, frame.attempt, frame.nonce, now)
         if isinstance(answer, Grant):
             if (posting := self.postings.of(claim.edition)) is not None:
                 posting.granted(frame.attempt)
@@ -289,7 +289,7 @@ class Ticket:
     def give_up(self) -> None:
         """Nobody is left who could try. It must be `exhausted`."""
         if not self.received.resuming:
-            self._effects.bury(self.job, self._last_failure)
+            self._effects.dead_letter(self.job, self._last_failure)
         self.received.error = self.exhausted
         self._changed()
 

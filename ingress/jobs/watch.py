@@ -85,9 +85,9 @@ class Watch:
         event = orjson.loads(message.data)
         holder = self._catalog.at(event["server"]["id"], event["client"]["id"])
         if holder:
-            self._spawn(self._bury(holder, time.monotonic()))
+            self._spawn(self._give_up(holder, time.monotonic()))
 
-    async def _bury(self, holder: str, since: float) -> None:
+    async def _give_up(self, holder: str, since: float) -> None:
         await asyncio.sleep(self._config.ingress.grace)
         if self._catalog.heard(holder) > since:
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +42,9 @@ SENDING = {
     *(name for name, found in vars(Bus).items() if callable(found) and name[0] != "_"),
 } - {"close", "flush"}  # fmt: skip
 """What opens a stream of bytes, and every method of the bus but those that files have, too."""
+MACHINE = {
+    f"ingress/jobs/{name}.py" for name in ("ticket", "custody", "state", "resume", "reorder")
+}
 WAITING = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 API = ("$JS.API.", "STREAM.", "CONSUMER.")
 
@@ -199,3 +204,36 @@ def test_what_the_edge_raises_is_an_answer_or_documented(subtests: pytest.Subtes
             assert not wrong, (
                 f"neither a HeadraceError, nor caught here, nor in a docstring: {wrong}"
             )
+
+
+def defined(module: Module) -> Iterator[str]:
+    """Public names of a module, and of what its classes consist of but for methods."""
+    classes = [node for node in module.tree.body if isinstance(node, ast.ClassDef)]
+    for body in (module.tree.body, *(each.body for each in classes)):
+        for node in body:
+            match node:
+                case ast.FunctionDef(name=name) if body is module.tree.body and name[0] != "_":
+                    yield name
+                case (
+                    ast.ClassDef(name=name)
+                    | ast.AnnAssign(target=ast.Name(id=name))
+                    | ast.Assign(targets=[ast.Name(id=name)])
+                ) if name[0] != "_":
+                    yield name
+
+
+def test_every_name_of_the_contract_has_a_user() -> None:
+    """A word that nobody says or heeds is no part of it."""
+    texts = [(ROOT / module.path).read_text() for module in every()]
+    used = Counter(word for text in texts for word in re.findall(r"\w+", text))
+    unused = {(m.path, name) for m in modules("schemas") for name in defined(m) if used[name] < 2}
+    assert not unused
+
+
+def test_the_machine_of_a_ticket_is_pure() -> None:
+    """It can be run without a loop, a clock or a broker, and be copied."""
+    found = [module for module in modules("ingress") if module.path in MACHINE]
+    assert len(found) == len(MACHINE)
+    for module in found:
+        assert sends_and_receives(module) <= {"urllib"}, "whose parse is pure, too"
+        assert not {"asyncio", "time", "structlog"} & set(module.imports())

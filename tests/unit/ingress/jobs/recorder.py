@@ -26,7 +26,7 @@ class RecordedEffects:
 
     def __init__(self) -> None:
         self.log: list[Said | tuple[str, bytes]] = []
-        self.buried: list[str] = []
+        self.dead_letters: list[str] = []
         self.published: list[Job] = []
         self.deleted: list[int] = []
 
@@ -44,9 +44,9 @@ class RecordedEffects:
     def delete(self, sequence: int) -> None:
         self.deleted.append(sequence)
 
-    def bury(self, job: Job, error: str) -> None:
+    def dead_letter(self, job: Job, error: str) -> None:
         assert job.id == fakes.job().id
-        self.buried.append(error)
+        self.dead_letters.append(error)
 
     def drain(self) -> list[Said | tuple[str, bytes]]:
         """What was said since the last call."""

@@ -228,7 +228,7 @@ async def test_a_broker_that_is_away_does_not_stop_a_ticket(
     bus.api_answer = _away
     ticket.frame(A.claim(), 0)
     ticket.revoke("silent", 0)
-    dispatch.bury(ticket.job, "why")
+    dispatch.dead_letter(ticket.job, "why")
     dispatch.close(ticket)
     await fakes.turns()
     assert ticket.done
@@ -246,7 +246,7 @@ async def test_a_dead_letter_is_the_job_with_its_last_error(
     dispatch: Dispatch, bus: FakeBus
 ) -> None:
     job = fakes.job(model="llama.3")
-    dispatch.bury(job, "it broke")
+    dispatch.dead_letter(job, "it broke")
     (post,) = bus.posts
     assert post.subject == "dead.llama,3"
     assert jobs.unpack(post.payload) == job

@@ -196,7 +196,7 @@ def test_one_who_believed_that_nobody_waits_leaves_the_job_to_others() -> None:
 def test_the_last_who_may_try_leaves_it_to_nobody() -> None:
     setup = TicketSetup(max_attempts=1).held_by(A)
     setup.hear(A.fail(0, "client_gone", retryable=False))
-    assert (setup.effects.published, setup.effects.buried) == ([], ["a failed"])
+    assert (setup.effects.published, setup.effects.dead_letters) == ([], ["a failed"])
 
 
 def test_after_the_last_attempt_the_reason_is_told() -> None:
@@ -206,7 +206,7 @@ def test_after_the_last_attempt_the_reason_is_told() -> None:
     error = setup.ticket.received.error
     assert type(error) is errors.EngineFailed
     assert error.message == "2 attempts failed, the last one: b failed"
-    assert setup.effects.buried == ["b failed"]
+    assert setup.effects.dead_letters == ["b failed"]
     setup.hear(C.claim())
     assert setup.said() == [Said("c", Op.GONE, C.nonce)]
 
@@ -232,7 +232,7 @@ def test_a_job_that_was_answered_after_all_is_no_dead_letter() -> None:
     setup = TicketSetup().held_by(A)
     setup.hear(A.fail(0))
     setup.held_by(B).hear(B.end(0))
-    assert setup.effects.buried == []
+    assert setup.effects.dead_letters == []
     setup.hear(C.claim())
     assert setup.said() == [Said("c", Op.GONE, C.nonce)]
 
@@ -271,7 +271,7 @@ def test_failed_in_the_queue_nobody_is_told() -> None:
 def test_nothing_outside_the_machine_writes_its_state() -> None:
     """Its parts may write each other's; who watches it, or answers from it, calls it."""
     parts = {"ticket", "custody", "postings", "received", "times", "holder", "hedge", "newest"}
-    machine = {"ticket.py", "custody.py", "postings.py", "received.py"}
+    machine = {"ticket.py", "custody.py", "state.py"}
     written = []
     for path in Path(ingress.__file__).parent.rglob("*.py"):
         if path.name in machine:

@@ -281,7 +281,7 @@ def test_after_their_tries_workers_get_nothing_more() -> None:
     for number in (1, 2, 3):
         worker = Holder("w", number)
         setup.hear(worker.claim(), worker.fail(0))
-    assert (setup.ticket.done, setup.effects.buried) == (False, [])
+    assert (setup.ticket.done, setup.effects.dead_letters) == (False, [])
     assert setup.ticket.exhausted is not None
     setup.said()
     late = Holder("w", 4)
@@ -289,7 +289,7 @@ def test_after_their_tries_workers_get_nothing_more() -> None:
     assert setup.said() == [said(late, Op.GONE)]
     setup.ticket.give_up()
     assert isinstance(setup.ticket.received.error, errors.EngineFailed)
-    assert setup.effects.buried == ["w failed"]
+    assert setup.effects.dead_letters == ["w failed"]
 
 
 def test_one_more_does_not_take_over_from_the_last_that_may_try() -> None:
@@ -390,7 +390,7 @@ def test_it_is_continued_once(again: str) -> None:
     else:
         setup.hear(COPY.fail(2, retryable=again == "failed"))
     assert isinstance(setup.ticket.received.error, errors.StreamBroken)
-    assert setup.effects.buried == []
+    assert setup.effects.dead_letters == []
 
 
 def test_it_says_why_nobody_continued_it() -> None:
@@ -406,7 +406,7 @@ def test_without_a_provider_it_ends_as_it_broke() -> None:
     setup = broken()
     setup.ticket.give_up()
     assert isinstance(setup.ticket.received.error, errors.StreamBroken)
-    assert setup.effects.buried == []
+    assert setup.effects.dead_letters == []
 
 
 def test_what_was_lost_unseen_is_no_part_of_it() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ingress.jobs.custody import SUSPECT
 from ingress.jobs.ticket import Ticket
@@ -21,6 +21,14 @@ from tests.unit.ingress.jobs.recorder import START, FallbackHolder, Holder, Reco
 PICK = st.integers(0, 11)
 NEWEST = st.sampled_from([True, True, False])
 ENDS = ("whole", "retryable", "refused", "orphaned")
+WORLD = st.sampled_from(
+    [
+        *["speaks"] * 6,
+        *["a fallback", "read"] * 3,
+        *["a worker", "the broker answers", "is wanted", "is hedged", "claims again"] * 2,
+        *["is alive", "is moved", "silence", "revoked", "asked", "the client leaves", *ENDS],
+    ]
+)
 ORDERS = st.sampled_from(["as sent", "as sent", "as sent", "not yet", "backwards", "twice"])
 
 
@@ -89,14 +97,50 @@ class CloudTicketMachine(RuleBasedStateMachine):
             self.a_fallback(deaf=False, newest=False)
         if hedged:
             self.is_hedged()
+        self.heed()
 
-    @rule(deaf=st.booleans(), newest=NEWEST)
+    @rule(what=WORLD, pick=PICK, odd=st.booleans(), newest=NEWEST, order=ORDERS)
+    def happens(self, what: str, pick: int, odd: bool, newest: bool, order: str) -> None:
+        """One rule, as hypothesis leaves out some rules in each run."""
+        match what:
+            case "a worker":
+                self.a_worker(odd, newest)
+            case "a fallback":
+                self.a_fallback(odd, newest)
+            case "the broker answers":
+                self.the_broker_answers(newest)
+            case "speaks":
+                self.speaks(pick, 1 + odd, order)
+            case "is alive":
+                self.is_alive(pick, odd)
+            case "claims again":
+                self.claims_again(pick)
+            case "is wanted":
+                self.is_wanted()
+            case "is hedged":
+                self.is_hedged()
+            case "is moved":
+                self.is_moved()
+            case "silence":
+                self.now += SUSPECT
+            case "revoked":
+                self.ticket.revoke("disconnected", self.now)
+            case "read":
+                self.taken += self.ticket.received.take()
+            case "asked":
+                self.now += 1
+                self.ticket.ask_resend(self.now)
+            case "the client leaves" if len(self.remotes) > 4:
+                self.ticket.fail(errors.ClientGone("left"))
+            case how if how in ENDS:
+                self.is_over(pick, how, order)
+        self.heed()
+
     def a_worker(self, deaf: bool, newest: bool) -> None:
         queue = [each for each in self.stream if each.lane == subjects.INTERACTIVE]
         made = Holder(f"w{len(self.remotes)}", 0, 1 + len(self.remotes))
         self.claims(RemoteHolder(made, queue[-1 if newest else 0], deaf))
 
-    @rule(deaf=st.booleans(), newest=NEWEST)
     def a_fallback(self, deaf: bool, newest: bool) -> None:
         made = FallbackHolder(f"f{len(self.remotes)}", 0, 1 + len(self.remotes))
         self.claims(RemoteHolder(made, self.stream[-1 if newest else 0], deaf))
@@ -112,7 +156,6 @@ class CloudTicketMachine(RuleBasedStateMachine):
         self.remotes.append(remote)
         self.deliver(remote, holder.claim())
 
-    @rule(newest=st.booleans())
     def the_broker_answers(self, newest: bool) -> None:
         waiting = [each for each in self.stream if not each.answered]
         if waiting:
@@ -120,7 +163,6 @@ class CloudTicketMachine(RuleBasedStateMachine):
             message.answered = True
             self.ticket.postings.stored(message.edition, message.sequence)
 
-    @rule(pick=PICK, pieces=st.integers(1, 2), order=ORDERS)
     def speaks(self, pick: int, pieces: int, order: str) -> None:
         remote = self.pick(pick)
         if not remote.over:
@@ -132,7 +174,6 @@ class CloudTicketMachine(RuleBasedStateMachine):
                 remote.send(remote.holder.data(len(remote.sent), piece))
         self.arrive(remote, order)
 
-    @rule(pick=PICK, how=st.sampled_from(ENDS), order=ORDERS)
     def is_over(self, pick: int, how: str, order: str) -> None:
         remote = self.pick(pick)
         seq, holder = len(remote.sent), remote.holder
@@ -145,64 +186,38 @@ class CloudTicketMachine(RuleBasedStateMachine):
                 remote.send(holder.fail(seq, code, retryable=how == "retryable"))
         self.arrive(remote, order)
 
-    @rule(pick=PICK, begun=st.booleans())
     def is_alive(self, pick: int, begun: bool) -> None:
         remote = self.pick(pick)
         if not remote.over:
             seq = len(remote.sent)
             self.deliver(remote, remote.holder.frame(Kind.ALIVE, seq, begun or None))
 
-    @rule(pick=PICK)
-    def repeats_its_claim(self, pick: int) -> None:
+    def claims_again(self, pick: int) -> None:
         remote = self.pick(pick)
         if not remote.over:
             self.deliver(remote, remote.holder.claim())
 
-    @rule(how=st.sampled_from(["silence", "revoked", "read", "read", "asked"]))
-    def time_passes(self, how: str) -> None:
-        match how:
-            case "silence":
-                self.now += SUSPECT
-            case "revoked":
-                self.ticket.revoke("disconnected", self.now)
-            case "read":
-                self.taken += self.ticket.received.take()
-            case "asked":
-                self.now += 1
-                self.ticket.ask_resend(self.now)
-        self.heed()
-
     # As `ingress.jobs.overflow` and `ingress.jobs.dispatch` do
 
-    @precondition(lambda self: self.ticket.holder is None and not self.ticket.done)
-    @rule()
     def is_wanted(self) -> None:
-        if self.ticket.job.lane == subjects.INTERACTIVE and self.ticket.exhausted is None:
-            self.ticket.offer(self.now)
+        ticket = self.ticket
+        waits = ticket.holder is None and not ticket.done and ticket.exhausted is None
+        if waits and ticket.job.lane == subjects.INTERACTIVE:
+            ticket.offer(self.now)
 
-    @precondition(lambda self: self.ticket.holder and self.ticket.postings.copy is None)
-    @rule()
     def is_hedged(self) -> None:
         """Also where a provider holds it, which `ingress.jobs.overflow` does not do."""
         ticket = self.ticket
-        if ticket.holder is not None and not ticket.times.first and not ticket.done:
+        held = ticket.holder is not None and not ticket.times.first and not ticket.done
+        if held and ticket.postings.copy is None:
             ticket.postings.publish_copy()
-            self.heed()
 
-    @precondition(lambda self: self.ticket.job.lane == subjects.INTERACTIVE)
-    @rule()
     def is_moved(self) -> None:
         ticket = self.ticket
         late = not (ticket.done or ticket.times.first or ticket.custody.at_provider)
-        if late and not ticket.custody.is_hedged(self.now):
+        ours = ticket.job.lane == subjects.INTERACTIVE and not ticket.custody.is_hedged(self.now)
+        if late and ours:
             ticket.move(self.now)
-            self.heed()
-
-    @precondition(lambda self: len(self.remotes) > 3)
-    @rule()
-    def the_client_leaves(self) -> None:
-        self.ticket.fail(errors.ClientGone("left"))
-        self.heed()
 
     def teardown(self) -> None:
         """Whatever happened, whoever comes next can bring it to its end."""
@@ -213,8 +228,9 @@ class CloudTicketMachine(RuleBasedStateMachine):
         if ticket.done:
             return
         assert (ticket.holder, ticket.custody.hedge) == (None, None)
-        if ticket.exhausted is not None and ticket.job.lane == subjects.INTERACTIVE:
+        if ticket.exhausted is not None:
             self.is_moved()
+            self.heed()
         (message,) = [each for each in self.stream if each.edition == ticket.job.edition]
         kind = FallbackHolder if message.lane == subjects.CLOUD else Holder
         self.claims(RemoteHolder(kind("last", 0, 1 + len(self.remotes)), message))
@@ -335,10 +351,10 @@ class CloudTicketMachine(RuleBasedStateMachine):
             self.final = outcome
 
     @invariant()
-    def it_is_buried_once_and_only_after_its_tries(self) -> None:
+    def it_is_a_dead_letter_once_and_only_after_its_tries(self) -> None:
         error = self.ticket.received.error
         dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
-        assert len(self.effects.buried) == dead
+        assert len(self.effects.dead_letters) == dead
 
     @invariant()
     def what_is_buffered_is_counted(self) -> None:
@@ -347,4 +363,4 @@ class CloudTicketMachine(RuleBasedStateMachine):
 
 
 TestJourneys = CloudTicketMachine.TestCase
-TestJourneys.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=30)
+TestJourneys.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=50)

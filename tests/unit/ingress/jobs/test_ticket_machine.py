@@ -252,7 +252,7 @@ class TicketMachine(RuleBasedStateMachine):
     def a_job_past_its_last_attempt_is_kept_once(self) -> None:
         error = self.ticket.received.error
         dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
-        assert len(self.effects.buried) == dead
+        assert len(self.effects.dead_letters) == dead
 
     @invariant()
     def what_is_buffered_is_counted(self) -> None:

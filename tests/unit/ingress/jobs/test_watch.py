@@ -205,14 +205,14 @@ async def test_a_worker_that_is_back_within_the_grace_keeps_its_jobs(bus: FakeBu
     setup = WatchSetup(bus, grace=0.01)
     ticket = await setup.submit()
     ticket.frame(A.claim(), time.monotonic())
-    burying = asyncio.create_task(setup.watch._bury("a", time.monotonic()))
+    giving_up = asyncio.create_task(setup.watch._give_up("a", time.monotonic()))
     await fakes.turns(2)
     if by == "card":
         setup.now = time.monotonic()
         setup.catalog.hear(card("a", "m", client=2))
     else:
         ticket.frame(A.alive(0), time.monotonic())
-    await burying
+    await giving_up
     assert ticket.holder is not None
 
 
