@@ -1,26 +1,15 @@
-"""What is in the journal: each message of the stream ``CREDITS`` is one entry.
+"""What is in the journal, and what is asked of it and told.
 
-The broker adds ``Nats-Incr`` to the account's counter and stores the sum as the body
-(``{"val": "70"}``); the header `HEADER` says in JSON what the change is for. Money is whole
-micro-units of the currency (1 USD = 1,000,000) everywhere but in what people read and write.
+Money is whole micro-units of the currency (1 USD = 1,000,000) everywhere but in what people read
+and write.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import NamedTuple
 
-import orjson
-
-from schemas import subjects
-from schemas.bus import Message
-
-HEADER = "Headrace-Entry"
-INCREMENT = "Nats-Incr"
-ID = "Nats-Msg-Id"
 MICRO = 1_000_000
 
 
@@ -69,16 +58,6 @@ class Name:
     job: str
     turn: int
     take: int = 0
-
-    @property
-    def opening(self) -> str:
-        """The message id of the entry that reserves."""
-        return f"{self.job}:{self.turn}.{self.take}:reserve"
-
-    @property
-    def closing(self) -> str:
-        """The message id of charge and release alike, so that the broker takes one of them."""
-        return f"{self.job}:{self.turn}.{self.take}:close"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,49 +118,34 @@ class Entry:
     note: str = ""
     usage: Purchase | None = None
 
-    @property
-    def name(self) -> Name:
-        return Name(self.job, self.turn, self.take)
+
+class LedgerError(Exception):
+    """The journal cannot be read or written now; the message says why."""
 
 
-def headers(
-    kind: EntryKind, change: int, id: str, purchase: Purchase | None = None, **about: str | int
-) -> dict[str, str]:
-    """Those of an entry; `about` holds fields of `Entry`."""
-    said: dict[str, Any] = {"kind": kind, **about}
-    if purchase is not None:
-        said["usage"] = asdict(purchase)
-    # ASCII without line breaks, whatever the texts hold: nothing else fits into a header.
-    text = json.dumps(said, separators=(",", ":"))
-    return {INCREMENT: f"{change:+d}", ID: id, HEADER: text}
+class Insufficient(LedgerError):
+    """The account does not hold `needed`; micro-units."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(f"{needed} needed, {max(0, available)} available")
+        self.needed = needed
+        self.available = max(0, available)
 
 
-_ABOUT = ("job", "turn", "take", "holder", "amount", "note")
-_BOUGHT = frozenset(field.name for field in fields(Purchase))
+class Superseded(LedgerError):
+    """A later holder has this job: stop, and say nothing."""
 
 
-def parse(message: Message) -> Entry:
-    """The entry that a consumer of the stream delivered; one that is not ours is `EntryKind.OTHER`.
+class Stored(NamedTuple):
+    """The broker's answer to an entry. `balance`: the counter after it; None if it was there
+    before."""
 
-    Raises ValueError if it is no entry of a counter at all.
-    """
-    found = message.headers or {}
-    try:
-        seq, ns = subjects.place_of(message.reply)
-        change, balance = int(found[INCREMENT]), int(orjson.loads(message.data)["val"])
-        account = subjects.account_of(message.subject)
-    except (KeyError, IndexError, TypeError) as fault:
-        raise ValueError(f"no entry of a counter: {message.subject}: {fault!r}") from None
-    return _entry(found.get(HEADER, ""), account, change, balance, seq, ns / 1e9)
+    seq: int
+    balance: int | None
 
 
-def _entry(text: str, account: str, change: int, balance: int, seq: int, at: float) -> Entry:
-    try:
-        said: Mapping[str, Any] = orjson.loads(text)
-        kind = EntryKind(said["kind"])
-        about = {name: said[name] for name in _ABOUT if name in said}
-        usage = said.get("usage")
-        bought = Purchase(**{k: v for k, v in usage.items() if k in _BOUGHT}) if usage else None
-        return Entry(account, kind, change, balance, seq, at, usage=bought, **about)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Entry(account, EntryKind.OTHER, change, balance, seq, at)
+class Last(NamedTuple):
+    """The newest entry of an account; all 0 without any."""
+
+    seq: int = 0
+    balance: int = 0

@@ -11,14 +11,21 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 
-from fallback.credits import entries
-from fallback.credits.entries import Entry, EntryKind, Purchase
-from fallback.credits.state import LedgerState
+from fallback.credits.entries import (
+    Entry,
+    EntryKind,
+    Insufficient,
+    Last,
+    LedgerError,
+    Purchase,
+    Stored,
+)
+from fallback.credits.state import LedgerState, headers, parse
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
 from schemas.jetstream import reading, streams
@@ -39,38 +46,6 @@ _ANSWER = 2.0
 _RETRY = 0.05
 _FORGET_EACH = 5000
 """Entries between two looks for what may be forgotten."""
-
-
-class LedgerError(Exception):
-    """The journal cannot be read or written now; the message says why."""
-
-
-class Insufficient(LedgerError):
-    """The account does not hold `needed`; micro-units."""
-
-    def __init__(self, needed: int, available: int) -> None:
-        super().__init__(f"{needed} needed, {max(0, available)} available")
-        self.needed = needed
-        self.available = max(0, available)
-
-
-class Superseded(LedgerError):
-    """A later holder has this job: stop, and say nothing."""
-
-
-class Stored(NamedTuple):
-    """The broker's answer to an entry. `balance`: the counter after it; None if it was there
-    before."""
-
-    seq: int
-    balance: int | None
-
-
-class Last(NamedTuple):
-    """The newest entry of an account; all 0 without any."""
-
-    seq: int = 0
-    balance: int = 0
 
 
 class Journal:
@@ -123,10 +98,10 @@ class Journal:
         Raises LedgerError; then it may have been written, or may yet be.
         """
         subject = subjects.credits(account)
-        headers = entries.headers(kind, change, id, purchase, **about)
+        head = headers(kind, change, id, purchase, **about)
 
         def write(timeout: float) -> Awaitable[dict[str, Any]]:
-            return self._bus.store(subject, headers, timeout=timeout)
+            return self._bus.store(subject, head, timeout=timeout)
 
         return self._stored(account, await _tried(write, patience, "booked"))
 
@@ -239,7 +214,7 @@ class Journal:
             await self._older
 
     def _read(self, message: Message) -> None:
-        entry = entries.parse(message)
+        entry = parse(message)
         self.state.apply(entry)
         self._know(entry.account, Last(entry.seq, entry.balance))
         while self._waiting and self._waiting[0][0] <= entry.seq:
@@ -280,7 +255,7 @@ async def _entries(
     async with aclosing(found):
         async for message in found:
             with contextlib.suppress(ValueError):  # not of a counter: cannot be, says the stream
-                yield entries.parse(message)
+                yield parse(message)
 
 
 @contextlib.contextmanager

@@ -26,8 +26,20 @@ from dataclasses import asdict, replace
 
 import structlog
 
-from fallback.credits.entries import Balance, Entry, EntryKind, Hold, Name, Purchase, Reservation
-from fallback.credits.journal import SKEW, Insufficient, Journal, Last, LedgerError, Superseded
+from fallback.credits.entries import (
+    Balance,
+    Entry,
+    EntryKind,
+    Hold,
+    Insufficient,
+    Last,
+    LedgerError,
+    Name,
+    Purchase,
+    Reservation,
+    Superseded,
+)
+from fallback.credits.journal import SKEW, Journal
 from fallback.credits.state import Booking
 from schemas.bus import Bus
 
@@ -218,8 +230,8 @@ class Ledger:
         """Write the reservation; returns its sequence and the balance after it. None if this take
         was used up before. Raises LedgerError if it is somebody else's."""
         stored = await self._journal.put(
-            what.account, EntryKind.RESERVE, -what.amount, name.opening, RESERVE_PATIENCE, None,
-            **_about(what, name),
+            what.account, EntryKind.RESERVE, -what.amount, _id(name, "reserve"), RESERVE_PATIENCE,
+            None, **_about(what, name),
         )  # fmt: skip
         if stored.balance is not None:
             return Last(stored.seq, stored.balance)
@@ -278,7 +290,7 @@ class Ledger:
         before: then the state says how."""
         kind, cost = (EntryKind.CHARGE, purchase.cost) if purchase else (EntryKind.RELEASE, 0)
         stored = await self._journal.put(
-            what.account, kind, what.amount - cost, name.closing, CLOSE_PATIENCE, purchase,
+            what.account, kind, what.amount - cost, _id(name, "close"), CLOSE_PATIENCE, purchase,
             note=why, **_about(what, name),
         )  # fmt: skip
         if stored.balance is None:
@@ -302,3 +314,9 @@ def _about(what: Reservation | Booking, name: Name) -> dict[str, str | int]:
 
 def _already(what: Reservation) -> Hold:
     return Hold(what, Name(what.job, what.turn), 0, paid=True)
+
+
+def _id(name: Name, what: str) -> str:
+    """The message id of an entry. That of charge and release is the same, so that the broker takes
+    one of them."""
+    return f"{name.job}:{name.turn}.{name.take}:{what}"

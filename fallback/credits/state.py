@@ -1,14 +1,28 @@
-"""The journal as one process has read it: which reservations are open, which jobs are paid. Pure.
+"""The journal as one process reads it: its entries, and what follows of them, as which reservations
+are open and which jobs are paid. Pure.
 
-The stream orders all entries, so what is said here rests on their order alone, never on clocks.
+Each message of the stream ``CREDITS`` is one entry. The broker adds ``Nats-Incr`` to the account's
+counter and stores the sum as the body (``{"val": "70"}``); the header `HEADER` says in JSON what
+the change is for. The stream orders all entries, so what is said here rests on their order alone,
+never on clocks.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from fallback.credits.entries import Entry, EntryKind, Name
+import orjson
 
+from fallback.credits.entries import Entry, EntryKind, Name, Purchase
+from schemas import subjects
+from schemas.bus import Message
+
+HEADER = "Headrace-Entry"
+INCREMENT = "Nats-Incr"
+ID = "Nats-Msg-Id"
 CLOSING = frozenset({EntryKind.CHARGE, EntryKind.RELEASE})
 
 
@@ -46,11 +60,11 @@ class LedgerState:
             self._close(entry)
 
     def _reserve(self, entry: Entry) -> None:
-        if self.find(entry.name) is None:  # else a stray of long ago, as message ids are kept
+        if self.find(name_of(entry)) is None:  # else a stray of long ago, as message ids are kept
             self._add(_booked(entry, entry.seq, entry.balance))
 
     def _close(self, entry: Entry) -> None:
-        booking = self.find(entry.name)
+        booking = self.find(name_of(entry))
         if booking is None:
             booking = _booked(entry, 0, 0)
             self._add(booking)
@@ -116,9 +130,56 @@ class LedgerState:
 
 
 def _booked(entry: Entry, seq: int, balance: int) -> Booking:
-    about = entry.name, entry.account, entry.holder, entry.amount
+    about = name_of(entry), entry.account, entry.holder, entry.amount
     return Booking(*about, seq, entry.at, balance)
 
 
 def _over(bookings: list[Booking], before: float) -> bool:
     return all(booking.closed is not None and booking.at < before for booking in bookings)
+
+
+def name_of(entry: Entry) -> Name:
+    return Name(entry.job, entry.turn, entry.take)
+
+
+def headers(
+    kind: EntryKind, change: int, id: str, purchase: Purchase | None = None, **about: str | int
+) -> dict[str, str]:
+    """Those of an entry; `about` holds fields of `Entry`."""
+    said: dict[str, Any] = {"kind": kind, **about}
+    if purchase is not None:
+        said["usage"] = asdict(purchase)
+    # ASCII without line breaks, whatever the texts hold: nothing else fits into a header.
+    text = json.dumps(said, separators=(",", ":"))
+    return {INCREMENT: f"{change:+d}", ID: id, HEADER: text}
+
+
+_ABOUT = ("job", "turn", "take", "holder", "amount", "note")
+_BOUGHT = frozenset(field.name for field in fields(Purchase))
+
+
+def parse(message: Message) -> Entry:
+    """The entry that a consumer of the stream delivered; one that is not ours is `EntryKind.OTHER`.
+
+    Raises ValueError if it is no entry of a counter at all.
+    """
+    found = message.headers or {}
+    try:
+        seq, ns = subjects.place_of(message.reply)
+        change, balance = int(found[INCREMENT]), int(orjson.loads(message.data)["val"])
+        account = subjects.account_of(message.subject)
+    except (KeyError, IndexError, TypeError) as fault:
+        raise ValueError(f"no entry of a counter: {message.subject}: {fault!r}") from None
+    return _entry(found.get(HEADER, ""), account, change, balance, seq, ns / 1e9)
+
+
+def _entry(text: str, account: str, change: int, balance: int, seq: int, at: float) -> Entry:
+    try:
+        said: Mapping[str, Any] = orjson.loads(text)
+        kind = EntryKind(said["kind"])
+        about = {name: said[name] for name in _ABOUT if name in said}
+        usage = said.get("usage")
+        bought = Purchase(**{k: v for k, v in usage.items() if k in _BOUGHT}) if usage else None
+        return Entry(account, kind, change, balance, seq, at, usage=bought, **about)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Entry(account, EntryKind.OTHER, change, balance, seq, at)

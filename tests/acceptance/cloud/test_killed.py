@@ -10,6 +10,7 @@ from itertools import accumulate
 import pytest
 
 from fallback.credits.entries import Entry, EntryKind
+from fallback.credits.state import name_of
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import Process, ask, first_to_log
@@ -120,8 +121,8 @@ async def test_eight_fallbacks_serve_exactly_what_is_paid_for(
 def _balances(entries: list[Entry]) -> list[int]:
     """After each entry, as if nobody had reserved what there was not: that is given back at once,
     and no provider is called for it. What the ledger says of a balance is never below zero."""
-    void = {entry.name for entry in entries if entry.note == "overdrawn"}
-    return list(accumulate(e.change for e in entries if not e.job or e.name not in void))
+    void = {name_of(entry) for entry in entries if entry.note == "overdrawn"}
+    return list(accumulate(e.change for e in entries if not e.job or name_of(e) not in void))
 
 
 async def test_a_frozen_fallback_that_wakes_charges_nothing(setup: CloudSetup, sim: OpenAI) -> None:

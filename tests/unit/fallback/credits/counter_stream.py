@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from fallback.credits import entries
+from fallback.credits import state
 from fallback.credits.entries import Entry, Purchase
 from schemas import subjects
 from schemas.bus import BusError
@@ -36,10 +36,10 @@ class Counters(FakeStream):
     parsed: list[Entry] = field(default_factory=list)
 
     def write(self, subject: str, headers: dict[str, str]) -> dict[str, Any]:
-        id = headers[entries.ID]
+        id = headers[state.ID]
         if id in self.ids:
             return {"seq": self.ids[id], "duplicate": True}
-        value = self.values.get(subject, 0) + int(headers[entries.INCREMENT])
+        value = self.values.get(subject, 0) + int(headers[state.INCREMENT])
         self.values[subject] = value
         self.ids[id] = len(self.messages) + 1
         seq = self.add(subject, orjson.dumps({"val": str(value)}), headers)
@@ -47,7 +47,7 @@ class Counters(FakeStream):
 
     def entries(self) -> list[Entry]:
         for seq in range(len(self.parsed) + 1, len(self.messages) + 1):
-            self.parsed.append(entries.parse(self.delivery(seq)))
+            self.parsed.append(state.parse(self.delivery(seq)))
         return self.parsed
 
 

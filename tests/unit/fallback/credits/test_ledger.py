@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from fallback.credits import entries, journal, ledger
+from fallback.credits import journal, ledger
 from fallback.credits.entries import Entry, EntryKind, Reservation
 from fallback.credits.ledger import Balance, Insufficient, Ledger, LedgerError, Superseded
+from fallback.credits.state import headers
 from schemas.bus import BusError, Message
 from tests.unit import fakes
 from tests.unit.fallback.credits.counter_stream import CounterBus, Counters, purchase, subject
@@ -129,7 +130,7 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
     task = asyncio.create_task(found.reserve(want(80)))
     while not bus.calls:
         await asyncio.sleep(0)
-    counters.write(subject(), entries.headers(EntryKind.OTHER, -90, "other"))
+    counters.write(subject(), headers(EntryKind.OTHER, -90, "other"))
     first = bus.calls.pop()
     first.answer.set_result(counters.write(first.subject, first.headers))
     while not bus.calls:
@@ -137,7 +138,7 @@ async def test_an_overdraft_by_others_is_given_back_and_tried_again(
     back = bus.calls.pop()
     back.answer.set_result(counters.write(back.subject, back.headers))
     assert last(counters).note == "overdrawn"
-    counters.write(subject(), entries.headers(EntryKind.OTHER, 90, "other back"))
+    counters.write(subject(), headers(EntryKind.OTHER, 90, "other back"))
     bus.gated = False
     assert (await task).name.take == 1
     assert await found.balance("acme") == Balance(20, 80)
@@ -296,7 +297,7 @@ async def test_a_correction_that_is_spent_meanwhile_is_undone(
     task = asyncio.create_task(found.grant("acme", -60, "a mistake"))
     while not bus.calls:
         await asyncio.sleep(0)
-    counters.write(subject(), entries.headers(EntryKind.OTHER, -50, "spent"))
+    counters.write(subject(), headers(EntryKind.OTHER, -50, "spent"))
     bus.gated = False
     call = bus.calls.pop()
     call.answer.set_result(counters.write(call.subject, call.headers))

@@ -13,9 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fallback.credits import entries, journal, ledger
+from fallback.credits import journal, ledger
 from fallback.credits.entries import Entry, EntryKind, Hold, Name, Reservation
 from fallback.credits.ledger import Ledger, LedgerError
+from fallback.credits.state import headers, name_of
 from schemas.bus import BusError
 from tests.unit.fallback.credits.counter_stream import Call, CounterBus, Counters, purchase, subject
 
@@ -105,8 +106,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.balance() < 20)
     @rule(amount=amounts)
     def grant(self, amount: int) -> None:
-        headers = entries.headers(EntryKind.GRANT, amount, f"grant:{len(self.counters.messages)}")
-        self.counters.write(subject(ACCOUNT), headers)
+        head = headers(EntryKind.GRANT, amount, f"grant:{len(self.counters.messages)}")
+        self.counters.write(subject(ACCOUNT), head)
 
     @rule(pick=picks, job=st.sampled_from(["j1", "j2"]), amount=amounts, patient=st.booleans())
     def reserve(self, pick: int, job: str, amount: int, patient: bool) -> None:
@@ -232,26 +233,28 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_reservation_is_closed_twice(self) -> None:
-        closed = Counter(each.name for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE))
-        opened = {each.name: each.amount for each in self.entries(EntryKind.RESERVE)}
+        closed = Counter(
+            name_of(each) for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)
+        )
+        opened = {name_of(each): each.amount for each in self.entries(EntryKind.RESERVE)}
         assert all(count == 1 for count in closed.values()), closed
         assert closed.keys() <= opened.keys()
         for each in self.entries(EntryKind.CHARGE):
             assert each.usage is not None
-            assert 0 <= each.usage.cost <= opened[each.name]
-            assert each.change == opened[each.name] - each.usage.cost
+            assert 0 <= each.usage.cost <= opened[name_of(each)]
+            assert each.change == opened[name_of(each)] - each.usage.cost
 
     @invariant()
     def the_balance_is_what_the_entries_say(self) -> None:
         granted = sum(each.change for each in self.entries(EntryKind.GRANT))
         spent = sum(each.usage.cost for each in self.entries(EntryKind.CHARGE) if each.usage)
-        closed = {each.name for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)}
-        waiting = sum(e.amount for e in self.entries(EntryKind.RESERVE) if e.name not in closed)
+        closed = {name_of(each) for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)}
+        waiting = sum(e.amount for e in self.entries(EntryKind.RESERVE) if name_of(e) not in closed)
         assert self.balance() == granted - spent - waiting
 
     @invariant()
     def what_is_held_was_there(self) -> None:
-        found = {each.name: each for each in self.entries(EntryKind.RESERVE)}
+        found = {name_of(each): each for each in self.entries(EntryKind.RESERVE)}
         charged = {each.job for each in self.entries(EntryKind.CHARGE)}
         for process in self.processes:
             for held in process.held:
@@ -262,7 +265,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_was_told_so_has_charged(self) -> None:
-        charged = {each.name for each in self.entries(EntryKind.CHARGE)}
+        charged = {name_of(each) for each in self.entries(EntryKind.CHARGE)}
         for name, task in self.settled:
             if task.done() and task.exception() is None and task.result():
                 assert name in charged
@@ -293,8 +296,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.no_job_is_charged_twice()
         self.no_reservation_is_closed_twice()
         self.the_balance_is_what_the_entries_say()
-        opened = {each.name for each in self.entries(EntryKind.RESERVE)}
-        closed = {each.name for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)}
+        opened = {name_of(each) for each in self.entries(EntryKind.RESERVE)}
+        closed = {name_of(each) for each in self.entries(EntryKind.CHARGE, EntryKind.RELEASE)}
         assert opened == closed
         assert self.balance() >= 0
         found = self.loop.run_until_complete(last.ledger.balance(ACCOUNT))
