@@ -46,10 +46,10 @@ class CloudSlots:
         self._room.open = False
         self.take, self.release = self._room.take, self._room.release
         self.models = tuple(self._offers())
-        self._overdue = OverduePuller(bus, routes, self._room.free, partial(runner.take, self))
+        self._overdue = OverduePuller(bus, routes, self._room, partial(runner.take, self))
         self._pullers = [self._puller(model) for model in routes.models()]
         # The puller of the job that ended would fill itself alone.
-        self._room.on_release = (self._overdue.fill, *(each.pulls.fill for each in self._pullers))
+        self._room.on_release += [each.pulls.fill for each in self._pullers]
 
     @property
     def states(self) -> tuple[EngineState, ...]:

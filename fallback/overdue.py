@@ -18,7 +18,7 @@ import structlog
 from fallback.policy import CloudRoutes, due
 from schemas import jobs, subjects
 from schemas.bus import Bus, Message, Subscription
-from schemas.jetstream.pulls import Pulls, hand_back
+from schemas.jetstream.pulls import Pulls, Room, hand_back
 from schemas.jetstream.words import ACK
 from schemas.jobs import VERSION, CodecError, OtherVersion
 from schemas.strangers import Strangers
@@ -37,19 +37,19 @@ _QUEUE = f"fallback{VERSION}"
 
 
 class OverduePuller:
-    """`free`: slots that are free now. `on_job` gets each job that is due and takes a slot at once.
+    """`room`: for jobs in hand. `on_job` gets each job that is due and takes of the room at once.
     It is the runner's source of these jobs, too."""
 
     def __init__(
         self,
         bus: Bus,
         routes: CloudRoutes,
-        free: Callable[[], int],
+        room: Room,
         on_job: Callable[[OverduePuller, Message], None],
     ) -> None:
         self._bus = bus
         self._routes = routes
-        self._free = free
+        self._room = room
         self._on_job = on_job
         self._strangers = Strangers(log, "overdue.refused")
         self._queues = {model: _Queue(bus, model, self._hear) for model in routes.models()}
@@ -73,10 +73,12 @@ class OverduePuller:
     def fill(self) -> None:
         """A slot may be free: see to those who called when none was."""
         now = time.monotonic()
-        while self._unmet and self._room():
+        while self._unmet and self._has_room():
             _, (model, since) = self._unmet.popitem(last=False)
             if now - since < FRESH:
                 self._queues[model].pulls.ask()
+        if not self._unmet and self.fill in self._room.on_release:
+            self._room.on_release.remove(self.fill)
 
     def finish(self, ack: str) -> None:
         self._bus.post(ack, ACK)
@@ -88,8 +90,8 @@ class OverduePuller:
                 log.warning("overdue.pulls_lost", model=model, pulls=lost)
                 queue.settle()
 
-    def _room(self) -> bool:
-        return sum(len(queue.pulls) for queue in self._queues.values()) < self._free()
+    def _has_room(self) -> bool:
+        return sum(len(queue.pulls) for queue in self._queues.values()) < self._room.free()
 
     def _wanted(self, message: Message) -> None:
         model, job = subjects.wanted(message.subject), message.data.decode(errors="replace")
@@ -97,20 +99,22 @@ class OverduePuller:
             return
         now = time.monotonic()
         _keep(self._called, job, now)
-        if self._room():
+        if self._has_room():
             self._queues[model].pulls.ask()
         else:
             _keep(self._unmet, job, (model, now))
+            if self.fill not in self._room.on_release:
+                self._room.on_release.insert(0, self.fill)
 
     def _hear(self, queue: _Queue, message: Message) -> None:
         """Take what is due; hold aside what is not, and look behind it."""
         job = self._read(message)
-        if job is not None and self._free() > 0 and self._is_due(job):
+        if job is not None and self._room.free() > 0 and self._is_due(job):
             queue.settle()
             self._on_job(self, message)
             return
         queue.aside.append(message.reply)
-        if self._free() > 0 and len(queue.aside) < LOOK:
+        if self._room.free() > 0 and len(queue.aside) < LOOK:
             queue.pulls.ask()
         queue.settle()
 

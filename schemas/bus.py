@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -20,7 +20,16 @@ from nats import micro
 from nats.aio.msg import Msg as Message
 
 from schemas import metrics, topology
-from schemas.client import BusError, BusFull, DirectClient, Handler
+from schemas.client import (
+    ApiError,
+    BusError,
+    BusFull,
+    DirectClient,
+    Handler,
+    NotFound,
+    StreamPublisher,
+    said,
+)
 from schemas.settings import Nats
 
 __all__ = [
@@ -44,25 +53,10 @@ _AFTERGLOW = 10.0
 """Seconds for which a stopped subscription still handles what was under way."""
 
 _DENIED = re.compile('permissions violation for (?:publish|subscription) to "([^"]+)"', re.I)
-_NOBODY = "503"
-"""The broker's status for a question that nobody hears, as after a restart for a moment."""
-_NOT_FOUND = 404
-"""JetStream's code for whatever is not there; its err_code says what it is."""
 
 
 class BusDenied(BusError):
     """The login has no right to say or ask this: it is another role's."""
-
-
-class ApiError(BusError):
-    """JetStream said no."""
-
-    def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
-        super().__init__(f"{subject}: {error.get('description', 'refused')}")
-
-
-class NotFound(ApiError):
-    """There is no such stream, consumer or message."""
 
 
 class Bus:
@@ -74,14 +68,12 @@ class Bus:
         self._nats = client
         self.post = client.post
         """Publish without waiting. Raises BusFull, or BusError once the connection is closed."""
+        self.store = StreamPublisher(client.post, self.subscribe, f"{inbox}.s").store
         self.inbox = inbox
         self.epoch = 0
         self.closed = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
         self._services: list[micro.service.Service] = []
-        self._answers: Subscription | None = None
-        self._open: dict[str, asyncio.Future[Message]] = {}
-        self._asked = 0
         self.denied = ""
         """The subject that the broker last kept from this login, in small letters."""
 
@@ -144,41 +136,10 @@ class Bus:
                 raise BusDenied(f"{subject}: {why}") from None
             raise BusError(f"{subject}: {fault or type(fault).__name__}") from None
 
-    async def store(
-        self, subject: str, headers: dict[str, str], payload: bytes = b"", timeout: float = 2.0
-    ) -> dict[str, Any]:
-        """Publish into a stream, and wait for its answer: ``seq``, perhaps ``duplicate``, and
-        ``val`` from a counter. Raises ApiError, or BusError when nobody answers.
-
-        Not by nats-py's own `request`, whose queue and task cost half the time of a call.
-        """
-        if self._answers is None:
-            self._answers = await self.subscribe(f"{self.inbox}.s.*", self._answered)
-        self._asked += 1
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        token = str(self._asked)
-        self._open[token] = answer
-        try:
-            self.post(subject, payload, f"{self.inbox}.s.{token}", headers)
-            async with asyncio.timeout(timeout):
-                said = await answer
-            if (said.headers or {}).get("Status") == _NOBODY:
-                raise BusError(f"{subject}: no stream takes it")
-            return _said(subject, said)
-        except TimeoutError:
-            raise BusError(f"{subject}: no answer within {timeout:g} s") from None
-        finally:
-            self._open.pop(token, None)
-
-    def _answered(self, message: Message) -> None:
-        answer = self._open.get(message.subject.rpartition(".")[2])
-        if answer is not None and not answer.done():
-            answer.set_result(message)
-
     async def api(self, verb: str, body: Any = None, timeout: float = 5.0) -> dict[str, Any]:
         """Call ``$JS.API.<verb>``. Raises ApiError, or BusError when nobody answers."""
         payload = orjson.dumps(body) if body is not None else b""
-        return _said(verb, await self.request(f"$JS.API.{verb}", payload, timeout))
+        return said(verb, await self.request(f"$JS.API.{verb}", payload, timeout))
 
     async def serve(
         self, name: str, description: str, metadata: dict[str, str], version: str
@@ -207,14 +168,6 @@ class Bus:
         log.info("bus.reconnected", epoch=self.epoch)
         for call in self._on_reconnect:
             call()
-
-
-def _said(subject: str, answer: Message) -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(answer.data)
-    if "error" in found:
-        error = found["error"]
-        raise (NotFound if error.get("code") == _NOT_FOUND else ApiError)(subject, error)
-    return found
 
 
 class Subscription:

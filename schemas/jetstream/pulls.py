@@ -36,13 +36,14 @@ def hand_back(bus: Bus, ack: str, after: float = 0.0) -> None:
 class Room:
     """Room for messages in hand, for all who pull for the same hands: as many as `size`, of which
     some are `taken`. There is none while it is not `open`. `tell` hears how many are taken, and
-    `on_release` is called when one is free again."""
+    those in
+    `on_release` are called when one is free again."""
 
     def __init__(self, size: int = 0, tell: Callable[[int], None] = lambda taken: None) -> None:
         self.size = size
         self.taken = 0
         self.open = True
-        self.on_release: tuple[Callable[[], None], ...] = ()
+        self.on_release: list[Callable[[], None]] = []
         self._tell = tell
 
     def free(self) -> int:
@@ -55,7 +56,7 @@ class Room:
     def release(self) -> None:
         self.taken -= 1
         self._tell(self.taken)
-        for call in self.on_release:
+        for call in tuple(self.on_release):
             call()
 
 

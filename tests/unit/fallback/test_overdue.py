@@ -13,6 +13,7 @@ from fallback.overdue import OverduePuller
 from fallback.policy import CloudRoutes
 from schemas import subjects
 from schemas.bus import Message
+from schemas.jetstream.pulls import Room
 from schemas.settings import Route
 from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, message
@@ -24,13 +25,14 @@ LATER = round(time.time() * 1000) + 3_600_000
 class OverdueSetup:
     def __init__(self, bus: FakeBus, slots: int = 2) -> None:
         self.bus = bus
-        self.slots = slots
+        self.room = Room(slots)
         self.taken: list[Message] = []
         routes = CloudRoutes([Route(name="chat", model="echo", providers=["p/x"])])
-        self.puller = OverduePuller(bus, routes, lambda: self.slots - len(self.taken), self._take)
+        self.puller = OverduePuller(bus, routes, self.room, self._take)
 
     def _take(self, source: OverduePuller, got: Message) -> None:
         assert source is self.puller
+        self.room.take()
         self.taken.append(got)
 
     def call(self, job: str = "j1", model: str = "echo") -> None:
@@ -126,10 +128,10 @@ async def test_it_does_not_look_for_ever(
 
 
 async def test_a_call_that_finds_no_slot_is_answered_when_one_is_free(setup: OverdueSetup) -> None:
-    setup.slots = 0
+    setup.room.size = 0
     setup.call()
     assert setup.pulls == 0
-    setup.slots = 1
+    setup.room.size = 1
     setup.puller.fill()
     assert setup.pulls == 1
     setup.puller.fill()
@@ -139,9 +141,9 @@ async def test_a_call_that_finds_no_slot_is_answered_when_one_is_free(setup: Ove
 async def test_one_that_is_too_old_is_not(
     setup: OverdueSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup.slots = 0
+    setup.room.size = 0
     setup.call()
-    setup.slots = 1
+    setup.room.size = 1
     now = time.monotonic() + overdue.FRESH
     monkeypatch.setattr("fallback.overdue.time.monotonic", lambda: now)
     setup.puller.fill()
@@ -150,7 +152,7 @@ async def test_one_that_is_too_old_is_not(
 
 async def test_what_comes_while_all_slots_are_taken_goes_back(setup: OverdueSetup) -> None:
     setup.call()
-    setup.slots = 0
+    setup.room.size = 0
     ack = setup.answer()
     assert (setup.taken, setup.verdicts()) == ([], [(ack, b"-NAK")])
 
@@ -179,7 +181,7 @@ async def test_closed_it_lets_go_of_everything(setup: OverdueSetup) -> None:
 
 
 async def test_a_look_whose_answer_was_lost_is_forgotten(setup: OverdueSetup) -> None:
-    setup.slots = 1
+    setup.room.size = 1
     setup.call("j1")
     ack = setup.answer(1, claim_by=LATER)  # one behind it is looked for
     setup.call("j2")
