@@ -33,7 +33,7 @@ import orjson
 
 from schemas import settings
 from schemas.api import endpoints, sse
-from schemas.api.base import Api, Event
+from schemas.api.base import PLAIN, Api, Event
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
@@ -130,14 +130,15 @@ class EchoEngine:
     async def _generate(
         self, job: Job, request: dict[str, Any], script: Script, sink: Sink
     ) -> tuple[int, int]:
-        words = say.words(request)
+        api = endpoints.APIS.get(job.endpoint, PLAIN)
+        words = say.words(request.get(api.prompt))
         if len(words) > CONTEXT:
             why = f"{len(words)} tokens are more than the context has ({CONTEXT})."
             raise Refusal(why, code="context_length_exceeded", source="engine")
-        tokens, finish = self._answer(request, script, words)
+        tokens, finish = self._answer(request, api, script, words)
         choices = int(request.get("n") or 1) if self._several else 1
         writer = _writer(job, request, choices, finish, len(words))
-        answer = _Answer(endpoints.APIS[job.endpoint], sink, job.stream)
+        answer = _Answer(api, sink, job.stream)
         await _wait(script.first_ms)
         answer.begin(writer.begin())
         for index, token in enumerate(tokens):
@@ -150,7 +151,7 @@ class EchoEngine:
         return len(words), writer.generated
 
     def _answer(
-        self, request: dict[str, Any], script: Script, words: list[str]
+        self, request: dict[str, Any], api: Api, script: Script, words: list[str]
     ) -> tuple[list[Token], str]:
         """The tokens to say, and why they end."""
         if script.says:
@@ -161,7 +162,7 @@ class EchoEngine:
         calls = script.calls or say.forced_calls(request, words)
         if calls:
             return thoughts + say.call_tokens(calls), "tool_calls"
-        limit = min(say.limit(request, len(words)), CONTEXT)
+        limit = min(say.limit(request, api, len(words)), CONTEXT)
         texts, stopped = say.until_stop(say.pieces(words, limit), request)
         finish = "stop" if stopped or limit == len(words) else "length"
         return thoughts + [Token(text=text) for text in texts], finish

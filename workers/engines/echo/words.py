@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from schemas.api import endpoints
+from schemas.api.base import Api
 
 SILENCE = ["(silence)"]
 DIMENSIONS = 8
@@ -39,16 +40,11 @@ class Token:
 # From a request to tokens.
 
 
-def words(request: Mapping[str, Any]) -> list[str]:
-    """Of the last thing that a user says, or of the prompt."""
-    prompt = request.get("prompt", request.get("input"))
-    messages = request.get("messages")
-    if messages is None and isinstance(prompt, list):
-        if all(isinstance(item, dict) for item in prompt):
-            messages = prompt
-        else:
-            prompt = " ".join(str(item) for item in prompt)
-    for message in reversed(messages or [{"role": "user", "content": prompt}]):
+def words(prompt: object) -> list[str]:
+    """Of a text, or of the last thing that a user says in messages."""
+    if isinstance(prompt, list) and not all(isinstance(item, dict) for item in prompt):
+        prompt = " ".join(str(item) for item in prompt)
+    for message in reversed(prompt if isinstance(prompt, list) else [{"content": prompt}]):
         text = _text(message.get("content"))
         if message.get("role", "user") == "user" and text.split():
             return text.split()
@@ -61,8 +57,8 @@ def _text(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
-def limit(request: Mapping[str, Any], default: int) -> int:
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+def limit(request: Mapping[str, Any], api: Api, default: int) -> int:
+    for name in api.limits or ("max_tokens",):
         value = request.get(name)
         if value is not None and value >= 0:
             return int(value)
@@ -185,7 +181,7 @@ def count(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def count_input(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    return {"object": "response.input_tokens", "input_tokens": len(words(request))}, 0
+    return {"object": "response.input_tokens", "input_tokens": len(words(request.get("input")))}, 0
 
 
 PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int]]] = {
