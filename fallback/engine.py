@@ -14,7 +14,6 @@ from functools import partial
 
 import structlog
 
-from fallback.answer import PricedAnswer
 from fallback.attempt import Delivery, Payment, ProviderAttempt
 from fallback.breaker import Breaker
 from fallback.cost import pricing
@@ -217,8 +216,7 @@ class CloudEngine:
     async def _ask(self, payment: Payment, choice: Choice, slots: ProviderSlots) -> End:
         """Raises ProviderFault if another may still answer, EngineFault if not."""
         billing, attempt = self._billing, payment.attempt
-        limit = billing.money(payment.hold.what.amount)
-        answer = PricedAnswer(attempt.delivery, attempt.job, choice.provider, limit)
+        answer = billing.answer(payment, choice)
         task = _task(attempt, choice.model)
         payment.running = choice, task
         try:
@@ -231,10 +229,7 @@ class CloudEngine:
             await billing.charge(payment, billing.purchase(payment, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_broken", retryable=False) from None
-        purchase = billing.purchase(payment, choice, spent)
-        answer.offer(billing.money(purchase.cost))
-        charged = await billing.charge(payment, purchase, spent)
-        answer.seal(billing.money(charged))
+        charged = await billing.sell(payment, choice, spent, answer)
         metrics.CHARGED.labels(choice.provider).inc(charged)
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)
         took = round((time.time() - attempt.began) * 1000)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fallback.answer import PricedAnswer
+from fallback.credits.billing import PricedAnswer
 from schemas import frames
 from schemas.api import endpoints
 from schemas.api.endpoints import Endpoint
