@@ -79,6 +79,7 @@ class Postings:
         self.copy: Posting | None = None
         self._stream = stream
         self._last = job.edition
+        """No number is given twice, so that an answer or a claim is of one edition."""
 
     def of(self, edition: int) -> Posting | None:
         """None if that edition is over, or never was."""
@@ -104,7 +105,7 @@ class Postings:
         """The broker keeps an edition there."""
         if (posting := self.of(edition)) is not None:
             posting.sequence = sequence
-        elif edition <= self._last:  # it took longer than that edition was of use
+        elif 0 <= edition <= self._last:  # it took longer than that edition was of use
             self._stream.delete(sequence)
 
     def delete_copy(self) -> None:

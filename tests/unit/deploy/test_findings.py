@@ -70,6 +70,13 @@ def test_engines() -> None:
     assert [found.level for found in findings.engines(())] == ["warn"]
 
 
+def test_who_speaks_another_version_gets_no_jobs() -> None:
+    old = Card("h", "attic", "s", 1, "0.9", protocol=1)
+    (found,) = findings.engines((old,))
+    assert found.level == "warn"
+    assert found.what == "the worker on attic speaks version 1 of the protocol: it gets no jobs"
+
+
 def test_a_provider_runs_nowhere_that_one_could_look() -> None:
     state = EngineState("acme", "compatible", "failed", 4, 0, "acme answered 404")
     card = Card("h", "n", "s", 1, "1", role=Role.FALLBACK, engines=(state,))

@@ -119,6 +119,11 @@ def test_only_who_holds_jobs_has_an_inbox() -> None:
         assert not subjects.is_inbox(other)
 
 
+def test_lanes_of_another_version_are_told_apart() -> None:
+    assert subjects.parse_jobs("jobs.echo.i2") == ("echo", "i")
+    assert subjects.parse_jobs("jobs.echo.i") == ("echo", "i of another version")
+
+
 def test_a_job_is_found_in_its_subjects() -> None:
     assert subjects.job_of(subjects.frames("in-1", "abc")) == "abc"
     assert subjects.job_of(subjects.body("in-1", "abc")) == "abc"
