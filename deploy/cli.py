@@ -268,7 +268,7 @@ def _credits(
     config: Path | None, nats: str | None, data: Path | None, work: Callable[[Accounts], Work]
 ) -> None:
     from deploy import credits as journal
-    from fallback.credits.ledger import LedgerError
+    from fallback.credits.faults import LedgerError
 
     where = _where(config, nats, data)
     _ask("credits", lambda: work(journal.accounts(where)), journal.Wrong, LedgerError)

@@ -20,8 +20,9 @@ import orjson
 from deploy.configure import Unreachable, Where
 from deploy.status import console, table
 from deploy.survey import connected
-from fallback.credits.entries import MICRO
-from fallback.credits.ledger import Balance, Entry, Insufficient, Ledger
+from fallback.credits.entries import MICRO, Balance, Entry
+from fallback.credits.faults import Insufficient
+from fallback.credits.ledger import Ledger
 from fallback.node import ledger_login
 from schemas import subjects
 from schemas import usage as usages

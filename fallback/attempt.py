@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fallback.credits.ledger import Hold
+from fallback.credits.entries import Hold
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Task
 from schemas.jobs import Job

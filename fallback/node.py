@@ -13,7 +13,8 @@ from fallback.cost import pricing
 from fallback.cost.pricing import Prices
 from fallback.credits import admin
 from fallback.credits.billing import Billing
-from fallback.credits.ledger import Ledger, LedgerError
+from fallback.credits.faults import LedgerError
+from fallback.credits.ledger import Ledger
 from fallback.engine import CloudEngine
 from fallback.policy import CloudRoutes
 from fallback.providers import make

@@ -12,7 +12,7 @@ The bounds of `worst_case`, and why they may be relied on:
 - A picture in a prompt: `IMAGE_TOKENS`, or what the list says of the model.
 - Answers: `n` for each prompt, each of what the request allows, else `OUTPUT_TOKENS`, which the
   request to the provider must then name as its limit: `output_limit` is the one place that says so.
-- Sound: its length by its frames or its head (`sound`), else as if coded at `BYTES_A_SECOND`.
+- Sound: its length by its frames or its head (`duration`), else as if coded at `BYTES_A_SECOND`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from fallback.cost import estimate
-from fallback.cost.estimate import OUTPUT_TOKENS, output_limit
 from fallback.cost.spent import Spent
 from fallback.credits.entries import MICRO
 from schemas.api.endpoints import WORDS
 from schemas.settings import Money, Price, Provider, Route
-
-__all__ = ["OUTPUT_TOKENS", "Prices", "check", "cost", "missing", "output_limit", "worst_case"]
 
 LIST = "pricing.toml"
 LIST_CURRENCY = "USD"
@@ -209,7 +206,7 @@ def _talk(word: str, request: Mapping[str, Any], price: Price) -> Spent:
     beside, written = 0, 0
     if _NEEDED[word] == _TEXT:
         beside = estimate.template_tokens(request)
-        most = output_limit(request) + estimate.predicted_tokens(request)
+        most = estimate.output_limit(request) + estimate.predicted_tokens(request)
         written = most * estimate.copies(request)
     if word == "completions":
         written *= estimate.prompts(request)

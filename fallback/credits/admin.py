@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 import structlog
 
-from fallback.credits.ledger import Insufficient, Ledger, LedgerError
+from fallback.credits.faults import Insufficient, LedgerError
+from fallback.credits.ledger import Ledger
 from schemas.bus import Bus, BusError, Message
 from schemas.usage import summed
 

@@ -25,7 +25,8 @@ from fallback.cost import pricing
 from fallback.cost.pricing import PriceList
 from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.entries import Hold, Purchase, Reservation
-from fallback.credits.ledger import Insufficient, Ledger, LedgerError, Superseded
+from fallback.credits.faults import Insufficient, LedgerError, Superseded
+from fallback.credits.ledger import Ledger
 from fallback.policy import Choice, Chosen, money
 from schemas import subjects
 from schemas.api import sse

@@ -16,15 +16,8 @@ from typing import Any, TypeVar
 import orjson
 import structlog
 
-from fallback.credits.entries import (
-    Entry,
-    EntryKind,
-    Insufficient,
-    Last,
-    LedgerError,
-    Purchase,
-    Stored,
-)
+from fallback.credits.entries import Entry, EntryKind, Last, Purchase, Stored
+from fallback.credits.faults import Insufficient, LedgerError
 from fallback.credits.state import LedgerState, headers, parse
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
@@ -141,7 +134,9 @@ class Journal:
         if last.seq > self._known.get(account, Last()).seq:
             self._known[account] = last
 
-    async def grant(self, account: str, amount: int, note: str, id: str) -> int:
+    async def grant(self, account: str, amount: int, note: str = "", id: str = "") -> int:
+        """Add credits, or take some back (`amount` < 0), never below zero; returns the balance.
+        A repeated `id` counts once. Raises Insufficient."""
         id = f"grant:{id or secrets.token_hex(16)}"
         if amount < 0 and (have := (await self.last(account)).balance) + amount < 0:
             raise Insufficient(-amount, have)
@@ -155,7 +150,11 @@ class Journal:
             raise Insufficient(-amount, back.balance or 0)
         return stored.balance
 
-    async def history(self, account: str, since: float, limit: int) -> AsyncGenerator[Entry, None]:
+    async def history(
+        self, account: str, since: float = 0.0, limit: int = 0
+    ) -> AsyncGenerator[Entry, None]:
+        """Entries of an account, or of all without one, newest last; with a `limit`, the newest so
+        many."""
         newest: deque[Entry] = deque(maxlen=limit or None)
         with _readable():
             async with aclosing(_entries(self._bus, account, since)) as found:

@@ -26,27 +26,11 @@ from dataclasses import asdict, replace
 
 import structlog
 
-from fallback.credits.entries import (
-    Balance,
-    Entry,
-    EntryKind,
-    Hold,
-    Insufficient,
-    Last,
-    LedgerError,
-    Name,
-    Purchase,
-    Reservation,
-    Superseded,
-)
+from fallback.credits.entries import Balance, EntryKind, Hold, Last, Name, Purchase, Reservation
+from fallback.credits.faults import Insufficient, LedgerError, Superseded
 from fallback.credits.journal import SKEW, Journal
 from fallback.credits.state import Booking
 from schemas.bus import Bus
-
-__all__ = [
-    "Balance", "Entry", "Hold", "Insufficient", "Ledger", "LedgerError", "Purchase", "Reservation",
-    "Superseded",
-]  # fmt: skip
 
 log = structlog.get_logger("ledger")
 
@@ -77,6 +61,7 @@ class Ledger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = Journal(bus, replicas, clock)
+        self.grant, self.history = self._journal.grant, self._journal.history
         self._alive = alive
         self._clock = clock
         self._own: set[Name] = set()
@@ -157,18 +142,9 @@ class Ledger:
         await self._journal.whole()
         return {account: await self.balance(account) for account in await self._journal.accounts()}
 
-    async def grant(self, account: str, amount: int, note: str = "", id: str = "") -> int:
-        """Add credits, or take some back (`amount` < 0), never below zero; returns the balance.
-        A repeated `id` counts once. Raises Insufficient."""
-        return await self._journal.grant(account, amount, note, id)
-
-    def history(self, account: str, *, since: float = 0.0, limit: int = 0) -> AsyncIterator[Entry]:
-        """Entries of an account, newest last; with a `limit`, the newest so many."""
-        return self._journal.history(account, since, limit)
-
     async def purchases(self, *, since: float = 0.0, account: str = "") -> AsyncIterator[Purchase]:
         """What was charged `since` (Unix seconds), for `account` or for all, oldest first."""
-        async for entry in self._journal.history(account, since, 0):
+        async for entry in self.history(account, since):
             if entry.kind is EntryKind.CHARGE and entry.usage is not None:
                 yield entry.usage
 

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from deploy.nats.broker import Broker
 from fallback.credits import journal
-from fallback.credits.entries import EntryKind
-from fallback.credits.ledger import Balance, Insufficient, Ledger, Reservation
+from fallback.credits.entries import Balance, EntryKind, Reservation
+from fallback.credits.faults import Insufficient
+from fallback.credits.ledger import Ledger
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import ApiError, Bus, BusError
@@ -91,7 +92,8 @@ async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
 HOLDER = """
 import asyncio, json, sys
 from pydantic import SecretStr
-from fallback.credits.ledger import Ledger, Reservation
+from fallback.credits.entries import Reservation
+from fallback.credits.ledger import Ledger
 from schemas import bus as buses
 from schemas.settings import Nats
 async def main():

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from deploy.nats import broker as brokers
-from fallback.credits.entries import Entry, EntryKind
-from fallback.credits.ledger import Balance, Ledger
+from fallback.credits.entries import Balance, Entry, EntryKind
+from fallback.credits.ledger import Ledger
 from schemas import bus as buses
 from schemas import subjects
 from schemas.jetstream import reading

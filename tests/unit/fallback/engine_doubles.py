@@ -8,8 +8,8 @@ from typing import Any
 
 from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
-from fallback.credits.entries import Name
-from fallback.credits.ledger import Hold, Insufficient, Purchase, Reservation
+from fallback.credits.entries import Hold, Name, Purchase, Reservation
+from fallback.credits.faults import Insufficient
 from fallback.engine import CloudEngine
 from fallback.policy import CloudRoutes
 from fallback.providers.base import ProviderFault, Task

@@ -9,7 +9,9 @@ from typing import Any, cast
 from fallback.attempt import ProviderAttempt
 from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
-from fallback.credits.ledger import Hold, Ledger, LedgerError, Purchase, Reservation
+from fallback.credits.entries import Hold, Purchase, Reservation
+from fallback.credits.faults import LedgerError
+from fallback.credits.ledger import Ledger
 from fallback.policy import Choice, Chosen
 from fallback.providers.base import Task
 from fallback.providers.request import request_of

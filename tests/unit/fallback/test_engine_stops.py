@@ -9,7 +9,7 @@ import pytest
 
 from fallback import engine as engines
 from fallback.cost.spent import NOTHING, Spent
-from fallback.credits.ledger import LedgerError, Superseded
+from fallback.credits.faults import LedgerError, Superseded
 from fallback.providers.base import ProviderFault, Task
 from schemas import frames
 from schemas.frames import Kind, Op, Role

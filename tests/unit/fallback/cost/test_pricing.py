@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback.cost import pricing
+from fallback.cost import estimate, pricing
 from fallback.cost.pricing import Prices, listed
 from fallback.cost.spent import Spent
 from fallback.credits.entries import MICRO
@@ -140,7 +140,7 @@ def test_the_worst_case_is_one(text: str, limit: int, n: int, at: Price) -> None
 
 def test_without_a_limit_the_default_is_reserved() -> None:
     free = price(input=0)
-    assert pricing.worst_case(CHAT, request("x"), 0, free) == pricing.OUTPUT_TOKENS * 2
+    assert pricing.worst_case(CHAT, request("x"), 0, free) == estimate.OUTPUT_TOKENS * 2
 
 
 def test_every_prompt_of_a_list_is_answered() -> None:

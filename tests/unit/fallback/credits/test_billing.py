@@ -5,7 +5,8 @@ import pytest
 from fallback.attempt import Payment, ProviderAttempt
 from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.billing import Billing
-from fallback.credits.ledger import Hold, Insufficient, Reservation, Superseded
+from fallback.credits.entries import Hold, Reservation
+from fallback.credits.faults import Insufficient, Superseded
 from fallback.policy import Choice
 from schemas import subjects
 from schemas.jobs import one_of

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from fallback.credits import journal, ledger
-from fallback.credits.entries import Entry, EntryKind, Reservation
-from fallback.credits.ledger import Balance, Insufficient, Ledger, LedgerError, Superseded
+from fallback.credits.entries import Balance, Entry, EntryKind, Reservation
+from fallback.credits.faults import Insufficient, LedgerError, Superseded
+from fallback.credits.ledger import Ledger
 from fallback.credits.state import headers
 from schemas.bus import BusError, Message
 from tests.unit import fakes

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fallback.credits import journal, ledger
 from fallback.credits.entries import Entry, EntryKind, Hold, Name, Reservation
-from fallback.credits.ledger import Ledger, LedgerError
+from fallback.credits.faults import LedgerError
+from fallback.credits.ledger import Ledger
 from fallback.credits.state import headers, name_of
 from schemas.bus import BusError
 from tests.unit.fallback.credits.counter_stream import Call, CounterBus, Counters, purchase, subject

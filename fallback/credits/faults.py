@@ -1,0 +1,20 @@
+"""Why credits are not reserved, charged or read."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """The journal cannot be read or written now; the message says why."""
+
+
+class Insufficient(LedgerError):
+    """The account does not hold `needed`; micro-units."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(f"{needed} needed, {max(0, available)} available")
+        self.needed = needed
+        self.available = max(0, available)
+
+
+class Superseded(LedgerError):
+    """A later holder has this job: stop, and say nothing."""
