@@ -134,10 +134,6 @@ class Api:
     call_name = rb'"name"\s*:\s*%b'
     """The same of the name of the tool, for which `%b` stands."""
 
-    def text(self, event: Event) -> str:
-        """The words that an event adds to the answer, of all its choices."""
-        return ""
-
     def begins(self, events: bytes) -> bool:
         """Whether something was generated in these events: a word, a thought, or a call."""
         if self.streamed.search(events) is not None:

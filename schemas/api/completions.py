@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.base import Api, Event, texts_of
+from schemas.api.base import Api, texts_of
 from schemas.api.chat.collector import Collector
 from schemas.api.chat.join import Join
 from schemas.api.chat.request import StreamOptions
@@ -68,9 +68,6 @@ class Completions(Api):
     asks_for_usage = True
     streamed = texts_of("text")
     written = streamed
-
-    def text(self, event: Event) -> str:
-        return "".join(choice.get("text") or "" for choice in event.get("choices") or ())
 
     def collector(self) -> Collector:
         return Collector()

@@ -25,10 +25,6 @@ class Chat(Api):
     written = streamed
     call = rb'"tool_calls"'
 
-    def text(self, event: Event) -> str:
-        deltas = (choice.get("delta") or {} for choice in event.get("choices") or ())
-        return "".join(delta.get("content") or "" for delta in deltas)
-
     def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
         return structured.format_of(request)
 

@@ -37,10 +37,6 @@ class Messages(Api):
     written = streamed
     call = rb'"type"\s*:\s*"tool_use"'
 
-    def text(self, event: Event) -> str:
-        delta = event.get("delta") or event.get("content_block") or {}
-        return str(delta.get("text") or "")
-
     def told(self, found: Event | Document) -> dict[str, Any] | None:
         """The first event tells of the prompt, and the last one that tells of the answer may."""
         inner = found.get("message")

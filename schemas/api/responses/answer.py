@@ -29,9 +29,6 @@ class Responses(Api):
     call_name = rb'"call_id"\s*:\s*"[^"]*"\s*,\s*(?:"[a-z_]+"\s*:\s*"[^"]*"\s*,\s*)*"name"\s*:\s*%b'
     """An answer has the names of all other tools, too."""
 
-    def text(self, event: Event) -> str:
-        return str(event["delta"]) if event.get("type") == "response.output_text.delta" else ""
-
     def told(self, found: Event | Document) -> dict[str, Any] | None:
         inner = found.get("response")
         return super().told(inner if isinstance(inner, dict) else found)
