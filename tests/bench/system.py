@@ -111,12 +111,14 @@ def pull(engine: Engine) -> dict[str, Any]:
 
 
 def paid(work: Path, model: str, url: str, claim: float) -> dict[str, Any]:
-    """Settings of a route that leads to a provider after `claim` seconds, and of the provider."""
+    """Settings of a route that leads to a provider, and of the provider; with a `claim` workers may
+    take its jobs for so many seconds."""
+    shared = {"model": model} if claim else {}
     key = work / "provider.key"
     key.write_text(secrets.token_hex(16))
     provider = {"name": "mock", "url": url, "key_file": str(key), "concurrency": 64}
     return {
-        "route": [{"name": model, "model": model, "claim": claim, "providers": [f"mock/{model}"]}],
+        "route": [{"name": model, **shared, "claim": claim, "providers": [f"mock/{model}"]}],
         "providers": [provider],
         "prices": [{"provider": "mock", "model": model, "input": 1, "output": 1}],
     }

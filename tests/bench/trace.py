@@ -1,11 +1,11 @@
 """Which files of ours one request enters, in order: ``python -m tests.bench.trace [--functions]``.
 
-Two walks: a streamed chat to llama.cpp (ingress and worker), and a streamed chat that no worker
-takes and that a provider answers (ingress and fallback). Broker and processes are real; engine
-and provider are doubles. After a warm-up, the same request is sent `REQUESTS` times, one after the
-other, while `trace_child` notes calls: a function belongs to the walk if it was called for most.
-Heartbeats drop out, as only some of the requests fall together with one; and so do faster timers,
-as they go on in a time without requests.
+Three walks: a streamed chat to llama.cpp (ingress and worker), a streamed chat with a model that
+only a provider has (ingress and fallback), and the same that a worker might have taken in time.
+Broker and processes are real; engine and provider are doubles. After a warm-up, the same request is
+sent `REQUESTS` times, one after the other, while `trace_child` notes calls: a function belongs to
+the walk if it was called for most. Heartbeats drop out, as only some of the requests fall together
+with one; and so do faster timers, as they go on in a time without requests.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -83,8 +84,8 @@ def chat(work: Path) -> Walk:
         return Walk("one streamed chat", _walked(work, fabric))
 
 
-def provider(work: Path) -> Walk:
-    """A streamed chat that no worker takes and that goes to a provider."""
+def provider(work: Path, claim: float = 0.0) -> Walk:
+    """A streamed chat that goes to a provider: at once, or once no worker took it."""
     argv = [sys.executable, "-m", "tests.doubles.providers", "compatible"]
     argv += ["--model", MODEL, "--tokens", str(TOKENS)]
     with contextlib.ExitStack() as stack:
@@ -92,9 +93,10 @@ def provider(work: Path) -> Walk:
         url = orjson.loads(stack.enter_context(process).line(10))["base_url"]
         program = _traced(work)
         fabric = stack.enter_context(
-            started(work / "paid", MODEL, [], provider=url, claim=CLAIM, program=program)
+            started(work / "paid", MODEL, [], provider=url, claim=claim, program=program)
         )
-        return Walk("one that no worker takes", _walked(work, fabric))
+        name = "one that no worker takes in time" if claim else "one that goes to a provider"
+        return Walk(name, _walked(work, fabric))
 
 
 def _traced(work: Path) -> Sequence[str]:
@@ -168,11 +170,11 @@ def _child(path: Path) -> Iterator[Child]:
 
 
 def traced() -> list[Walk]:
-    """Both walks, each in a fabric of its own."""
+    """All walks, each in a fabric of its own."""
     # Short, as a Unix socket's path may have 107 bytes.
     with procs.exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="trace-") as scratch:
         walks = []
-        for walk in (chat, provider):
+        for walk in (chat, provider, partial(provider, claim=CLAIM)):
             work = Path(scratch) / secrets.token_hex(2)
             work.mkdir()
             walks.append(walk(work))
