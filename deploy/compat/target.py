@@ -136,14 +136,6 @@ def chat_body(text: Any, **fields: Any) -> dict[str, Any]:
     return {"messages": messages, "max_tokens": 16, "temperature": 0, **fields}
 
 
-def fault_of(schema: Mapping[str, Any], text: str) -> str:
-    """Why a text is no JSON of a probe's schema; "" if it is."""
-    # Imported here: its library takes a tenth of a second, which an ingress need not wait for.
-    from ingress.answer import schema_child
-
-    return schema_child.verdict(dict(schema), text)
-
-
 def said(choice: Mapping[str, Any]) -> str:
     """All that a choice says, thoughts included."""
     message = choice.get("message") or choice.get("delta") or {}

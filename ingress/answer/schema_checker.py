@@ -1,4 +1,9 @@
-"""Whether schemas and answers are what they should be, found out by a child that can be killed."""
+"""Whether schemas and answers are what they should be.
+
+Most schemas are such that a text is held against them in microseconds, whatever it says: that is
+done here. What may take long, and the words for what is wrong, are asked of a child that can be
+killed, one question at a time (`docs/adr/0011-schemas.md`).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,17 @@ import contextlib
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
+from jsonschema_rs import RegexOptions, Validator
 
+from ingress.answer.schema_validator import compiled
+from ingress.answer.schema_weight import HEAVY, weight
 from schemas.api.json_format import JsonFormat
 from schemas.settings import outside
 
@@ -24,31 +33,47 @@ PATIENCE = 3.0
 START_PATIENCE = 20.0
 """Seconds for the child to start: 0.3 s, but many times that on a machine that is busy."""
 TOO_COMPLEX = f"it cannot be checked within {PATIENCE:g} s"
-_PROGRAM = Path(__file__).with_name("schema_child.py")
+_COMMAND = (sys.executable, "-P", "-m", "ingress.answer.schema_child")
+_PACKAGES = str(Path(__file__).parents[2])
 _KEPT = 1024
+_MOST = 2_000_000
+"""Weight by letters of a text that is judged here: 50 ms in the worst case (measured)."""
+_HEAVIEST, _LONGEST = 20_000, 200_000
+"""Weight and bytes of a schema that is compiled here, in 0.1 s at most (measured)."""
+_PATTERNS = RegexOptions(size_limit=1 << 16, dfa_size_limit=1 << 16)
+"""They take time that grows with the text, and no more."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A schema that was seen: what is wrong with it, and what judges texts here, if that can."""
+
+    fault: str
+    weight: int = HEAVY
+    validator: Validator | None = None
+
+    def fits(self, text: str) -> bool:
+        """False also if it is not known."""
+        if self.validator is None or self.weight * len(text) > _MOST:
+            return False
+        try:
+            return self.validator.is_valid(orjson.loads(text))
+        except ValueError:  # no JSON, or nested too deeply
+            return False
 
 
 class SchemaChecker:
-    """Starts the child with the first question. One question at a time."""
+    """Starts the child with the first question for it."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._child: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
-        self._schemas: OrderedDict[bytes, str] = OrderedDict()
+        self._schemas: OrderedDict[bytes, _Known] = OrderedDict()
 
     async def check(self, schema: dict[str, Any]) -> str:
-        """What is wrong with a schema, or ""; the last ones are remembered."""
-        question = orjson.dumps([schema])
-        digest = sha256(question).digest()
-        known = self._schemas.get(digest)
-        if known is None:
-            known = await self._ask(question)
-            if known != TOO_COMPLEX:  # it may have been the machine
-                self._schemas[digest] = known
-            if len(self._schemas) > _KEPT:
-                self._schemas.popitem(last=False)
-        return known
+        """What is wrong with a schema, or ""."""
+        return (await self._known(schema)).fault
 
     async def misfit(self, form: JsonFormat, texts: Iterable[str | None]) -> str:
         """What is wrong with the first of `texts` that is not what `form` wants, or ""; its schema
@@ -56,13 +81,30 @@ class SchemaChecker:
         for text in texts:
             if text is None:
                 return "it is too long to be checked"
-            if form.schema is not None:
-                why = await self._ask(orjson.dumps([form.schema, text]))
-            else:
-                why = _plain_fault(form, text)
-            if why:
+            if why := await self._fault(form, text):
                 return why
         return ""
+
+    async def _fault(self, form: JsonFormat, text: str) -> str:
+        if form.schema is None:
+            return _plain_fault(form, text)
+        known = await self._known(form.schema)
+        return "" if known.fits(text) else await self._ask(orjson.dumps([form.schema, text]))
+
+    async def _known(self, schema: dict[str, Any]) -> _Known:
+        """The last ones are remembered, but not that one took too long: it may have been the
+        machine."""
+        question = orjson.dumps([schema])
+        digest = sha256(question).digest()
+        known = self._schemas.get(digest)
+        if known is None:
+            light = _light(schema) if len(question) <= _LONGEST else None
+            known = light or _Known(await self._ask(question))
+            if known.fault != TOO_COMPLEX:
+                self._schemas[digest] = known
+            if len(self._schemas) > _KEPT:
+                self._schemas.popitem(last=False)
+        return known
 
     async def close(self) -> None:
         async with self._turn:
@@ -90,11 +132,11 @@ class SchemaChecker:
         child = self._child
         if child is None or child.returncode is not None:
             child = self._child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", str(_PROGRAM)),
+                *_COMMAND,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env=outside(),
+                env={**outside(), "PYTHONPATH": _PACKAGES},
             )
             await _line(child)
         return child
@@ -106,6 +148,17 @@ class SchemaChecker:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.wait()
+
+
+def _light(schema: dict[str, Any]) -> _Known | None:
+    """None if it is not light, or none at all."""
+    heavy = weight(schema)
+    if heavy > _HEAVIEST:
+        return None
+    try:
+        return _Known("", heavy, compiled(schema, _PATTERNS))
+    except ValueError:  # ValidationError is one
+        return None
 
 
 def _plain_fault(form: JsonFormat, text: str) -> str:

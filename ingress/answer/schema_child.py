@@ -1,29 +1,24 @@
-"""Checks JSON schemas, and texts against them: a program of its own, since both may take for ever.
+"""Checks JSON schemas, and texts against them: a program of its own, for those that may take for
+ever, and for what is wrong with others.
 
-    python -P ingress/answer/schema_child.py
+    python -P -m ingress.answer.schema_child
 
-A schema is a client's: its patterns may backtrack and its references multiply without end, and
-nothing in Python can be stopped in the middle of that. So `ingress.answer.schema_checker` keeps
-this program at hand, and kills it when its time is up. It reads a JSON array a line, ``[schema]``
-or ``[schema, text]``, and answers with a JSON string a line: what is wrong, or "". Before the
-first it says that it is `READY`.
-
-Nothing is ever fetched: a reference must lead to a place inside the schema.
+A schema is a client's: its references may multiply without end, and nothing can be stopped in the
+middle of that. So `ingress.answer.schema_checker` keeps this program at hand, and kills it when its
+time is up. It reads a JSON array a line, ``[schema]`` or ``[schema, text]``, and answers with a
+JSON string a line: what is wrong, or "". Before the first it says that it is `READY`.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from jsonschema import Draft7Validator, Draft202012Validator, validators
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
+from jsonschema_rs import FancyRegexOptions, ValidationError
+
+from ingress.answer.schema_validator import compiled, objects
 
 MEMORY = 1 << 30
 """Bytes of address space that this program may take."""
@@ -31,24 +26,25 @@ PATIENCE = 10
 """Seconds for one question, beyond the ingress's own: one that was killed kills nobody."""
 READY = "ready"
 _BRIEF = 300
+_PATTERNS = FancyRegexOptions(backtrack_limit=1_000_000, size_limit=10 << 20)
+_DEEP = "it is nested too deeply"
+_NOWHERE = "does not exist", "retrieving it failed"
 
 
 def check(schema: Any) -> str:
     """What is wrong with a schema itself."""
     if not isinstance(schema, dict):
         return "a schema is an object"
-    kind = _kind(schema)
     try:
-        kind.check_schema(schema)
-        for reference in _references(schema):
-            _resolver(schema).lookup(reference)
-        list(kind(schema, registry=_nothing_else()).iter_errors(None))
-    except SchemaError as fault:
+        compiled(schema, _PATTERNS).is_valid(None)
+    except ValidationError as fault:
+        if fault.kind.name == "$ref" and any(words in fault.message for words in _NOWHERE):
+            return (
+                f"the reference {_lost(schema, fault)} does not lead to a place inside the schema"
+            )
         return _said(fault)
-    except Unresolvable as fault:
-        return f"the reference {fault.ref!r} does not lead to a place inside the schema"
-    except RecursionError:
-        return "it refers to itself without end"
+    except ValueError:
+        return _DEEP
     return ""
 
 
@@ -58,53 +54,36 @@ def verdict(schema: dict[str, Any], text: str) -> str:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
         return f"it is not JSON: {fault}"
-    kind = _kind(schema)
     try:
-        misfit = best_match(kind(schema, registry=_nothing_else()).iter_errors(found))
-    except RecursionError:
-        return "the schema refers to itself without end"
-    return _said(misfit) if misfit is not None else ""
+        compiled(schema, _PATTERNS).validate(found)
+    except ValidationError as fault:
+        return _said(_nearest(fault))
+    except ValueError:
+        return _DEEP
+    return ""
 
 
-def _nothing_else() -> Registry[Any]:
-    return Registry()
+def _lost(schema: Any, fault: ValidationError) -> str:
+    """The reference of which the library speaks, as the schema has it."""
+    told = fault.message.split("'")[1]
+    references = (found["$ref"] for found in objects(schema) if "$ref" in found)
+    return repr(next((each for each in references if str(each).endswith(told)), told))
 
 
-def _resolver(schema: dict[str, Any]) -> Any:
-    resource = DRAFT202012.create_resource(schema)
-    return _nothing_else().with_resource("", resource).resolver()
+def _nearest(fault: ValidationError) -> ValidationError:
+    """Of a choice that nothing fits, what is wrong with the one that fits deepest."""
+    choices = getattr(fault.kind, "context", ())
+    inner = [each for choice in choices for each in choice]
+    if not inner:
+        return fault
+    deepest = max(inner, key=lambda each: len(each.instance_path))
+    return _nearest(deepest) if len(deepest.instance_path) > len(fault.instance_path) else fault
 
 
-def _kind(schema: dict[str, Any]) -> Any:
-    """The draft that it names; else the newest, but for a list as `items`: that is draft 7's way to
-    write a tuple, which llama-server takes and many clients send."""
-    older = any(isinstance(found.get("items"), list) for found in _objects(schema))
-    return validators.validator_for(
-        schema, default=Draft7Validator if older else Draft202012Validator
-    )
-
-
-def _references(schema: Any) -> Iterator[str]:
-    for found in _objects(schema):
-        for name in ("$ref", "$dynamicRef"):
-            if isinstance(found.get(name), str):
-                yield found[name]
-
-
-def _objects(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every object in it, itself first."""
-    waiting = [schema]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            yield found
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
-
-
-def _said(fault: ValidationError | SchemaError) -> str:
-    where = fault.json_path.removeprefix("$").removeprefix(".")
+def _said(fault: ValidationError) -> str:
+    where = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in fault.instance_path
+    ).removeprefix(".")
     told = fault.message if len(fault.message) <= _BRIEF else fault.message[:_BRIEF] + " …"
     return f"{told} (at {where})" if where else told
 

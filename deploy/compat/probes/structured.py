@@ -18,11 +18,11 @@ from deploy.compat.target import (
     Target,
     brief,
     chat_body,
-    fault_of,
     joined,
     need,
     quoted,
 )
+from ingress.answer.schema_child import verdict
 
 _SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -77,7 +77,7 @@ def _held(schema: dict[str, Any] = _SCHEMA) -> dict[str, Any]:
 def _fitting(choice: Any) -> str:
     """What it says. Raises Unmet unless that fits the schema."""
     text = choice["message"].get("content") or ""
-    why = fault_of(_SCHEMA, text)
+    why = verdict(_SCHEMA, text)
     cut = f", and was cut at {_ROOM} tokens" if choice.get("finish_reason") == "length" else ""
     need(not why, f"the schema does not hold: {quoted(text)}{cut}: {why}")
     return str(text)

@@ -13,13 +13,13 @@ from deploy.compat.target import (
     Refused,
     Target,
     Unmet,
-    fault_of,
     joined,
     need,
     pieces,
     quoted,
     said,
 )
+from ingress.answer.schema_child import verdict
 
 _PARAMETERS = {
     "type": "object",
@@ -127,6 +127,6 @@ def _calls(choice: Mapping[str, Any], how: str) -> list[Any]:
         function: Mapping[str, Any] = call["function"]
         need(call.get("id"), "a call has no id")
         need(function["name"] == "get_weather", f"it called {function['name']!r}")
-        why = fault_of(_PARAMETERS, function["arguments"])
+        why = verdict(_PARAMETERS, function["arguments"])
         need(not why, f"the arguments {function['arguments']} do not fit: {why}")
     return calls

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
+from jsonschema_rs import meta
 
 from schemas.api.json_schema import TYPES, check_schema
 from schemas.errors import InvalidRequest
@@ -35,8 +34,7 @@ def test_what_is_no_schema_is_refused_with_its_place(subtests: pytest.Subtests) 
             with pytest.raises(InvalidRequest) as caught:
                 check_schema(schema, "p")
             assert caught.value.param == param
-            with pytest.raises(SchemaError):
-                Draft202012Validator.check_schema(schema)
+            assert not meta.is_valid(schema)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +65,5 @@ SCHEMAS = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(WORDS), SCHEMAS, max_size=3))
 def test_nothing_that_is_a_schema_is_refused(schema: dict[str, Any]) -> None:
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError:
-        return
-    check_schema(schema, "p")
+    if meta.is_valid(schema):
+        check_schema(schema, "p")

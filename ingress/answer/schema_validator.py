@@ -1,0 +1,119 @@
+"""A JSON schema as `jsonschema-rs` understands it, with what clients mean by it. Pure.
+
+Patterns are those of ECMA-262, as JSON Schema has them; the library writes most of them in its own
+dialect, and the few that it does not know are written here. Nothing is ever fetched: a reference
+must lead to a place inside the schema.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from jsonschema_rs import (
+    Draft7Validator,
+    Draft202012Validator,
+    FancyRegexOptions,
+    RegexOptions,
+    ValidationError,
+    Validator,
+    validator_cls_for,
+)
+
+Schema = dict[str, Any]
+Patterns = RegexOptions | FancyRegexOptions
+
+_ODD = re.compile(r"\\[dD][89abAB]|\\u[dD]|\\k<|\\0|\[\^?\]|\\b")
+_TOKEN = re.compile(
+    r"\\u(?P<high>[dD][89abAB]\w\w)\\u(?P<low>[dD][c-fC-F]\w\w)|\\k<(?P<name>\w+)>|\\0(?!\d)|\\."
+    r"|\[\^?\]|\[|\]|\(\?P?<(?![=!])(?P<group>\w+)>|\((?!\?)",
+    re.DOTALL,
+)
+_WRITTEN = {r"\0": r"\x00", r"\b": r"\x08"}
+"""The second one where it is a letter, in brackets."""
+_SETS = {"[]": r"[^\s\S]", "[^]": r"[\s\S]"}
+_ENDS = ("[", "]")
+
+
+def compiled(schema: Schema, patterns: Patterns) -> Validator:
+    """Raises ValidationError for what is no schema, and ValueError for one that is too deep."""
+    schema = _written(schema) if _has_odd(schema) else schema
+    return _kind(schema)(schema, offline=True, validate_formats=False, pattern_options=patterns)
+
+
+def objects(schema: Any) -> Iterator[Schema]:
+    """Every object in it, itself first."""
+    waiting = [schema]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield found
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
+
+
+def _kind(schema: Schema) -> type[Validator]:
+    """The draft that it names; else the newest, but for a list as `items`: that is draft 7's way to
+    write a tuple, which llama-server takes and many clients send."""
+    try:
+        named = "$schema" in schema and validator_cls_for(schema)
+    except (ValidationError, ValueError):
+        named = False
+    if named:
+        return named
+    older = any(isinstance(found.get("items"), list) for found in objects(schema))
+    return Draft7Validator if older else Draft202012Validator
+
+
+def _has_odd(schema: Schema) -> bool:
+    return any(
+        isinstance(pattern, str) and _ODD.search(pattern)
+        for found in objects(schema)
+        for pattern in (found.get("pattern"), *(found.get("patternProperties") or ()))
+    )
+
+
+def _written(found: Any) -> Any:
+    """With every pattern in the library's dialect."""
+    if isinstance(found, list):
+        return list(map(_written, found))
+    if not isinstance(found, dict):
+        return found
+    made = {name: _written(value) for name, value in found.items()}
+    if isinstance(found.get("pattern"), str):
+        made["pattern"] = plain(found["pattern"])
+    named = made.get("patternProperties")
+    if isinstance(named, dict):
+        made["patternProperties"] = {plain(name): value for name, value in named.items()}
+    return made
+
+
+def plain(pattern: str) -> str:
+    r"""A pattern without what the library does not know: ``\k<name>``, ``[^]``, ``[]``, ``\0``,
+    ``[\b]``, and halves of characters."""
+    groups: dict[str, int] = {}
+    count, inside = 0, False
+
+    def written(match: re.Match[str]) -> str:
+        nonlocal count, inside
+        found = match[0]
+        if match["high"]:
+            high, low = (int(match[half], 16) & 0x3FF for half in ("high", "low"))
+            return f"\\u{{{0x10000 + (high << 10) + low:X}}}"
+        if found in _ENDS and not (inside and found == "["):
+            inside = found == "["
+        elif found in _WRITTEN and (inside or found != r"\b"):
+            return _WRITTEN[found]
+        elif not inside:
+            if match["name"] in groups:
+                return f"\\{groups[match['name']]}"
+            if found in _SETS:
+                return _SETS[found]
+            if found.startswith("("):
+                count += 1
+                groups[match["group"] or str(-count)] = count
+        return found
+
+    return _TOKEN.sub(written, pattern)
