@@ -1,0 +1,58 @@
+"""Where a request has schemas that llama-server makes a grammar of, at each endpoint. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from workers.engines.llamacpp.schema.rewrite import rewritten
+
+Entry = dict[str, Any]
+
+_SIGNS = b'schema"', b'"parameters"'
+"""One of them is in the body of each request that has one."""
+_ARGUMENTS = "parameters", "input_schema"
+_FORMATS = "response_format", "json_schema"
+
+
+def sayable(body: bytes) -> bytes:
+    """The body with schemas as the grammar takes them."""
+    if not any(sign in body for sign in _SIGNS):
+        return body
+    request: Entry = orjson.loads(body)
+    changes: Entry = {name: _format(request[name]) for name in _FORMATS if request.get(name)}
+    if isinstance(tools := request.get("tools"), list):
+        changes["tools"] = [_tool(each) if isinstance(each, dict) else each for each in tools]
+    try:
+        return orjson.dumps({**request, **changes}) if changes else body
+    except TypeError:  # what refers to itself has become too deep
+        return body
+
+
+def _format(wanted: Any) -> Any:
+    """`response_format`, in which the schema lies at several places; or a schema."""
+    if not isinstance(wanted, Mapping):
+        return wanted
+    if wanted.get("type") not in ("json_object", "json_schema", "text"):
+        return rewritten({**wanted})
+    found = {**wanted}
+    for name in ("schema", "json_schema"):
+        inner = wanted.get(name)
+        if isinstance(inner, dict):
+            found[name] = rewritten(inner) if name == "schema" else _inner(inner)
+    return found
+
+
+def _inner(named: Entry) -> Entry:
+    schema = named.get("schema")
+    return {**named, "schema": rewritten(schema)} if isinstance(schema, dict) else named
+
+
+def _tool(tool: Entry) -> Entry:
+    function = tool.get("function")
+    if isinstance(function, dict):
+        return {**tool, "function": _tool(function)}
+    found = {name: rewritten(tool[name]) for name in _ARGUMENTS if isinstance(tool.get(name), dict)}
+    return {**tool, **found}

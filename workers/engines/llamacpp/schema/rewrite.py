@@ -1,0 +1,318 @@
+"""A JSON schema as llama-server's grammar takes it. Pure.
+
+Measured on b11549: patterns (`patterns`), `allOf` of what is no object, words beside a reference or
+a choice, names that are required and not described, `items` behind `prefixItems`, and `multipleOf`
+are passed over in silence, or misread; `true` as a schema, ``#``, escapes and `$anchor` in
+references are refused; and ranges that nothing fits make the server crash. What is written here
+takes nothing that the schema does not, as far as the grammar can say it. The rest stays as it is,
+and is for the ingress to check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import ceil, floor
+from typing import Any
+from urllib.parse import unquote
+
+from workers.engines.llamacpp.schema import patterns
+from workers.engines.llamacpp.schema.merge import Schema, merged
+
+MOST_PARTS = 20_000
+"""Subschemas of one, with all that is written out; beyond, it stays as it is."""
+_MOST_VALUES = 512
+_FAR = 10**15 - 1
+"""The grammar's integers have 16 digits at most."""
+_ABOUT = ("$comment", "$schema", "$id", "$anchor", "$defs", "definitions", "strict", "examples")
+_SAYS_NOTHING = {*_ABOUT, "title", "description", "default", "deprecated", "readOnly", "writeOnly"}
+_LEFT_OUT = ("$defs", "definitions", "$schema", "$id", "$anchor", "$ref", "allOf", "oneOf")
+_CHOICES = ("anyOf", "oneOf")
+_TOLD = ("title", "description", "default")
+_WORDS_OF: Mapping[str, str] = {
+    "object": "properties required additionalProperties patternProperties propertyNames"
+    " minProperties maxProperties dependentRequired dependentSchemas",
+    "array": "items prefixItems minItems maxItems uniqueItems contains",
+    "string": "pattern minLength maxLength",
+    "number": "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf",
+}
+"""A schema without a type that has one of these is meant to be of that type."""
+
+_READ: Mapping[str, tuple[str, ...]] = {
+    "object": ("properties", "additionalProperties", "patternProperties"),
+    "array": ("items", "prefixItems", "additionalItems"),
+}
+"""The schemas inside that are read; what elsewhere refers to places would lead nowhere."""
+
+
+def rewritten(schema: Schema) -> Schema:
+    try:
+        return _Writer(schema).whole()
+    except (_TooMuch, RecursionError, TypeError, AttributeError, ValueError):
+        return schema  # the last ones: what is no schema is the server's to refuse
+
+
+class _TooMuch(Exception):
+    """The schema is too large to be written out."""
+
+
+class _Writer:
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._names: dict[int, str] = {}
+        self._waiting: list[tuple[str, Any]] = []
+        self._inlined: list[int] = []
+        self._left = MOST_PARTS
+
+    def whole(self) -> Schema:
+        found = self._visit(self._root)
+        named = {}
+        while self._waiting:
+            name, target = self._waiting.pop()
+            named[name] = self._visit(target)
+        return {**found, "$defs": named} if named else found
+
+    # References.
+
+    def _visit(self, schema: Any) -> Schema:
+        if isinstance(schema, bool):
+            return {} if schema else {"enum": []}
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            target = self._target(reference)
+            if target is None:
+                return schema  # type: ignore[no-any-return]
+            if _says_nothing_else(schema) or id(target) in self._inlined:
+                return self._named(reference, target)
+        inlined = len(self._inlined)
+        found = self._written(self._expanded(schema))
+        del self._inlined[inlined:]
+        return found
+
+    def _named(self, reference: str, target: Any) -> Schema:
+        """One that only refers to another is that other one; if it comes back to itself, anything
+        fits."""
+        seen = set()
+        while isinstance(target, dict) and "$ref" in target and _says_nothing_else(target):
+            if id(target) in seen:
+                return {}
+            seen.add(id(target))
+            reference = target["$ref"]
+            target = self._target(reference)
+        if isinstance(target, bool) or target is None:
+            return {}
+        if (name := self._names.get(id(target))) is None:
+            name = self._names[id(target)] = self._new_name(reference)
+            self._waiting.append((name, target))
+        return {"$ref": f"#/$defs/{name}"}
+
+    def _new_name(self, reference: str) -> str:
+        last = "".join(each for each in reference.rpartition("/")[2] if each.isalnum()) or "root"
+        name, number = last, 1
+        while name in self._names.values():
+            name, number = f"{last}{number}", number + 1
+        return name
+
+    def _target(self, reference: str) -> Any:
+        """None if it leads nowhere in this schema."""
+        own = str(self._root.get("$id", "")).rstrip("#")
+        base, _, place = reference.partition("#")
+        if base not in ("", own):
+            return None
+        if place and not place.startswith("/"):
+            return next((each for each in _objects(self._root) if _is_called(each, place)), None)
+        found: Any = self._root
+        for step in place.split("/")[1:]:
+            name = unquote(step).replace("~1", "/").replace("~0", "~")
+            try:
+                found = found[int(name) if isinstance(found, list) else name]
+            except (KeyError, IndexError):
+                return None
+        return found
+
+    def _expanded(self, schema: Schema) -> Schema:
+        """As one, with what it refers to and what all must fit."""
+        self._left -= 1
+        if self._left < 0:
+            raise _TooMuch
+        found = {name: each for name, each in schema.items() if name not in ("$ref", "allOf")}
+        parts = [*(schema.get("allOf") or ())]
+        if isinstance(reference := schema.get("$ref"), str):
+            target = self._target(reference)
+            if id(target) not in self._inlined:
+                self._inlined.append(id(target))
+                parts.insert(0, target)
+        for part in parts:
+            if isinstance(part, dict):
+                found = merged(found, self._expanded(part))
+        return found
+
+    # What is said of values.
+
+    def _written(self, schema: Schema) -> Schema:
+        for name in _CHOICES:
+            if isinstance(ways := schema.get(name), list):
+                return self._choice(schema, ways)
+        kinds = _kinds(schema)
+        read = {name for kind in kinds for name in _READ.get(kind, ())}
+        kept = {
+            name: each
+            for name, each in schema.items()
+            if name not in _LEFT_OUT and (name in read or not _refers(each))
+        }
+        if schema.get("enum") or "const" in schema:
+            return _without(kept, "type")
+        if not kinds:
+            return kept
+        kept["type"] = schema.get("type", kinds[0])
+        if "object" in kinds:
+            self._object(kept)
+        if "array" in kinds:
+            self._array(kept)
+        if "string" in kinds:
+            _string(kept)
+        return _number(kept) if "integer" in kinds or "number" in kinds else kept
+
+    def _choice(self, schema: Schema, ways: list[Any]) -> Schema:
+        """What stands beside it holds for each way."""
+        beside = {n: each for n, each in schema.items() if n not in (*_CHOICES, *_SAYS_NOTHING)}
+        found = []
+        for way in ways:
+            whole = {"allOf": [way, beside]} if beside and isinstance(way, dict) else way
+            if way is not False:
+                found.append(self._visit(whole))
+        return {"anyOf": found, **{n: schema[n] for n in _TOLD if n in schema}}
+
+    def _object(self, kept: Schema) -> None:
+        described = kept.get("properties") or {}
+        more = kept.get("additionalProperties")
+        patterned = list((kept.pop("patternProperties", None) or {}).values())
+        if patterned and more in (None, False):
+            more = patterned[0] if len(patterned) == 1 else True
+        if isinstance(more, dict):
+            more = self._visit(more)
+        if more is not None:
+            kept["additionalProperties"] = more
+        found = {n: self._visit(each) for n, each in described.items() if each is not False}
+        for name in kept.get("required") or ():
+            found.setdefault(name, more if isinstance(more, dict) else {})
+        if found:
+            kept["properties"] = found
+
+    def _array(self, kept: Schema) -> None:
+        least, most = _counts(kept, "minItems", "maxItems")
+        items = kept.get("items")
+        first = items if isinstance(items, list) else kept.get("prefixItems")
+        if not first:
+            kept.pop("prefixItems", None)
+            if items is False:
+                kept["maxItems"] = 0
+            kept["items"] = self._visit(items) if isinstance(items, dict) else {}
+            return
+        more = kept.pop("additionalItems", None)
+        after = more if isinstance(items, list) else items
+        found = [self._visit(each) for each in first][: most if most is not None else None]
+        found += [self._visit(after if isinstance(after, dict) else {})] * (least - len(found))
+        kept.pop("items", None)
+        kept["prefixItems"] = found
+
+
+def _string(kept: Schema) -> None:
+    least, most = _counts(kept, "minLength", "maxLength")
+    pattern = kept.pop("pattern", None)
+    if isinstance(pattern, str):
+        try:
+            more = {} if most is None else {"most": most}
+            kept["pattern"] = patterns.written(pattern, least, **more)
+        except patterns.Unsaid:
+            pass
+
+
+def _number(kept: Schema) -> Schema:
+    """Ranges and multiples of whole numbers; the grammar knows none of other numbers."""
+    step = kept.get("multipleOf")
+    whole = isinstance(step, int | float) and step >= 1 and step == int(step)
+    if kept["type"] == "number" and whole:
+        kept["type"] = "integer"
+    if kept["type"] == "number":
+        return kept
+    low, high = _bounds(kept)
+    every = int(step) if whole and isinstance(step, int | float) else 1
+    if low is not None:
+        low = -(-low // every) * every
+    if high is not None:
+        high = high // every * every
+    for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+        kept.pop(name, None)
+    if low is not None and high is not None:
+        if low > high:
+            return kept
+        if every > 1 and (high - low) // every < _MOST_VALUES and kept["type"] == "integer":
+            return {**_without(kept, "type"), "enum": list(range(low, high + 1, every))}
+    if high is not None and high < 0 and low is None:
+        low = -_FAR  # else it writes zeros in front
+    kept |= {} if low is None else {"minimum": low}
+    return kept if high is None else {**kept, "maximum": high}
+
+
+def _bounds(kept: Schema) -> tuple[int | None, int | None]:
+    """The first and the last whole number."""
+    lows = [ceil(kept["minimum"])] if _fits(kept.get("minimum")) else []
+    lows += [floor(kept["exclusiveMinimum"]) + 1] if _fits(kept.get("exclusiveMinimum")) else []
+    highs = [floor(kept["maximum"])] if _fits(kept.get("maximum")) else []
+    highs += [ceil(kept["exclusiveMaximum"]) - 1] if _fits(kept.get("exclusiveMaximum")) else []
+    return max(lows, default=None), min(highs, default=None)
+
+
+def _fits(bound: Any) -> bool:
+    return isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) <= _FAR
+
+
+def _counts(kept: Schema, least: str, most: str) -> tuple[int, int | None]:
+    """As whole numbers that the grammar takes, which are also set; the upper one is left out if
+    nothing would fit."""
+    low, high = (kept.get(name) for name in (least, most))
+    if isinstance(low, int | float):
+        kept[least] = min(int(low), patterns.MOST)
+    if isinstance(high, int | float):
+        kept[most] = int(high)
+        if isinstance(low, int | float) and low > high:
+            del kept[most]
+    found = kept.get(least), kept.get(most)
+    return (found[0] if isinstance(found[0], int) else 0), found[1]
+
+
+def _kinds(schema: Schema) -> list[str]:
+    kind = schema.get("type")
+    if kind is not None:
+        return kind if isinstance(kind, list) else [kind]
+    return [
+        each for each, words in _WORDS_OF.items() if not schema.keys().isdisjoint(words.split())
+    ][:1]
+
+
+def _without(schema: Schema, *names: str) -> Schema:
+    return {name: each for name, each in schema.items() if name not in names}
+
+
+def _says_nothing_else(schema: Schema) -> bool:
+    return all(name == "$ref" or name in _SAYS_NOTHING for name in schema)
+
+
+def _refers(found: Any) -> bool:
+    return any("$ref" in each for each in _objects(found))
+
+
+def _is_called(schema: Schema, name: str) -> bool:
+    anchors = schema.get("$anchor"), schema.get("$dynamicAnchor")
+    return name in anchors or schema.get("$id") == f"#{name}"
+
+
+def _objects(schema: Any) -> Iterator[Schema]:
+    waiting = [schema]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield found
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
