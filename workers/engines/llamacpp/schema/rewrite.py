@@ -11,18 +11,14 @@ and is for the ingress to check.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import ceil, floor
 from typing import Any
 from urllib.parse import unquote
 
-from workers.engines.llamacpp.schema import patterns
+from workers.engines.llamacpp.schema import numbers, patterns
 from workers.engines.llamacpp.schema.merge import Schema, merged
 
 MOST_PARTS = 20_000
 """Subschemas of one, with all that is written out; beyond, it stays as it is."""
-_MOST_VALUES = 512
-_FAR = 10**15 - 1
-"""The grammar's integers have 16 digits at most."""
 _ABOUT = ("$comment", "$schema", "$id", "$anchor", "$defs", "definitions", "strict", "examples")
 _SAYS_NOTHING = {*_ABOUT, "title", "description", "default", "deprecated", "readOnly", "writeOnly"}
 _LEFT_OUT = ("$defs", "definitions", "$schema", "$id", "$anchor", "$ref", "allOf", "oneOf")
@@ -170,7 +166,7 @@ class _Writer:
             self._array(kept)
         if "string" in kinds:
             _string(kept)
-        return _number(kept) if "integer" in kinds or "number" in kinds else kept
+        return numbers.said(kept) if "integer" in kinds or "number" in kinds else kept
 
     def _choice(self, schema: Schema, ways: list[Any]) -> Schema:
         """What stands beside it holds for each way."""
@@ -225,46 +221,6 @@ def _string(kept: Schema) -> None:
             kept["pattern"] = patterns.written(pattern, least, **more)
         except patterns.Unsaid:
             pass
-
-
-def _number(kept: Schema) -> Schema:
-    """Ranges and multiples of whole numbers; the grammar knows none of other numbers."""
-    step = kept.get("multipleOf")
-    whole = isinstance(step, int | float) and step >= 1 and step == int(step)
-    if kept["type"] == "number" and whole:
-        kept["type"] = "integer"
-    if kept["type"] == "number":
-        return kept
-    low, high = _bounds(kept)
-    every = int(step) if whole and isinstance(step, int | float) else 1
-    if low is not None:
-        low = -(-low // every) * every
-    if high is not None:
-        high = high // every * every
-    for name in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
-        kept.pop(name, None)
-    if low is not None and high is not None:
-        if low > high:
-            return kept
-        if every > 1 and (high - low) // every < _MOST_VALUES and kept["type"] == "integer":
-            return {**_without(kept, "type"), "enum": list(range(low, high + 1, every))}
-    if high is not None and high < 0 and low is None:
-        low = -_FAR  # else it writes zeros in front
-    kept |= {} if low is None else {"minimum": low}
-    return kept if high is None else {**kept, "maximum": high}
-
-
-def _bounds(kept: Schema) -> tuple[int | None, int | None]:
-    """The first and the last whole number."""
-    lows = [ceil(kept["minimum"])] if _fits(kept.get("minimum")) else []
-    lows += [floor(kept["exclusiveMinimum"]) + 1] if _fits(kept.get("exclusiveMinimum")) else []
-    highs = [floor(kept["maximum"])] if _fits(kept.get("maximum")) else []
-    highs += [ceil(kept["exclusiveMaximum"]) - 1] if _fits(kept.get("exclusiveMaximum")) else []
-    return max(lows, default=None), min(highs, default=None)
-
-
-def _fits(bound: Any) -> bool:
-    return isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) <= _FAR
 
 
 def _counts(kept: Schema, least: str, most: str) -> tuple[int, int | None]:

@@ -1,0 +1,50 @@
+"""Whole numbers of a range, as the grammar takes them. Pure."""
+
+from __future__ import annotations
+
+from math import ceil, floor
+from typing import Any, TypeGuard
+
+from workers.engines.llamacpp.schema.merge import Schema
+
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+_MOST_VALUES = 512
+_FAR = 10**15 - 1
+"""The grammar's integers have 16 digits at most."""
+
+
+def said(kept: Schema) -> Schema:
+    """Ranges and multiples of whole numbers; of other numbers the grammar knows none."""
+    step = kept.get("multipleOf")
+    every = int(step) if _fits(step) and step >= 1 and step == int(step) else 0
+    if kept["type"] == "number" and every:
+        kept["type"] = "integer"
+    if "number" in kept["type"]:
+        return kept
+    low, high = _bounds(kept, every or 1)
+    rest = {name: each for name, each in kept.items() if name not in _BOUNDS}
+    if low is not None and high is not None:
+        if low > high:
+            return rest
+        if every > 1 and (high - low) // every < _MOST_VALUES and kept["type"] == "integer":
+            del rest["type"]
+            return {**rest, "enum": list(range(low, high + 1, every))}
+    if high is not None and high < 0 and low is None:
+        low = -_FAR  # else it writes zeros in front
+    found = {"minimum": low, "maximum": high}
+    return {**rest, **{name: bound for name, bound in found.items() if bound is not None}}
+
+
+def _bounds(kept: Schema, every: int) -> tuple[int | None, int | None]:
+    """The first and the last multiple."""
+    above, over, below, under = (kept.get(name) for name in _BOUNDS)
+    lows = [ceil(above)] if _fits(above) else []
+    lows += [floor(over) + 1] if _fits(over) else []
+    highs = [floor(below)] if _fits(below) else []
+    highs += [ceil(under) - 1] if _fits(under) else []
+    low, high = max(lows, default=None), min(highs, default=None)
+    return low and -(-low // every) * every, high and high // every * every
+
+
+def _fits(bound: Any) -> TypeGuard[int | float]:
+    return isinstance(bound, int | float) and not isinstance(bound, bool) and abs(bound) <= _FAR
