@@ -35,7 +35,7 @@ from workers.engines.llamacpp import (
 from workers.engines.llamacpp import request as llamacpp_request
 from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
 from workers.engines.llamacpp.messages import MessageStart, StopReason
-from workers.engines.llamacpp.schema.request import sayable
+from workers.engines.llamacpp.schema.request import prepare_schemas
 from workers.engines.llamacpp.stream import COUNTS, FirstChunk, OneUsage, timed
 from workers.engines.llamacpp.tools import messages as tools_messages
 from workers.engines.llamacpp.tools import prompt as tools_prompt
@@ -158,9 +158,10 @@ class LlamaCppEngine(OpenAIEngine):
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
             case endpoints.COUNT_TOKENS.path:
-                body = sayable(orjson.dumps(self._prepare_tools(job, body)[0]))
+                body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
             case endpoints.INPUT_TOKENS.path:
-                body = sayable(orjson.dumps(responses_request.plain(self._prepare_tools(job, body)[0])))
+                sent = responses_request.plain(self._prepare_tools(job, body)[0])
+                body = prepare_schemas(orjson.dumps(sent))
         return await super()._serve(job, body, sink)
 
     def _prepare_tools(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
@@ -286,7 +287,7 @@ class LlamaCppEngine(OpenAIEngine):
         return usage
 
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
-        async with self._http.call("POST", job.endpoint, sayable(body), JSON) as response:
+        async with self._http.call("POST", job.endpoint, prepare_schemas(body), JSON) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
             return await self._relay(job, response, sink)

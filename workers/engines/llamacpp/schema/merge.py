@@ -14,7 +14,7 @@ _MANY = 64
 """Combinations of two choices; beyond, the second one is left out."""
 
 
-def merged(one: Schema, other: Schema) -> Schema:
+def merge(one: Schema, other: Schema) -> Schema:
     """What cannot be said of both is left as `one` has it."""
     found = {**other, **one}
     for name in one.keys() & other.keys():

@@ -13,7 +13,7 @@ _FAR = 10**15 - 1
 """The grammar's integers have 16 digits at most."""
 
 
-def said(kept: Schema) -> Schema:
+def rewrite(kept: Schema) -> Schema:
     """Ranges and multiples of whole numbers; of other numbers the grammar knows none."""
     step = kept.get("multipleOf")
     every = int(step) if _fits(step) and step >= 1 and step == int(step) else 0

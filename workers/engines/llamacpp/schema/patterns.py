@@ -63,7 +63,7 @@ _START, _END = Edge(start=True), Edge(start=False)
 _ANYTHING = Times(Letter(letters.ALL), 0, _ENDLESS)
 
 
-def written(pattern: str, least: int = 0, most: int = _ENDLESS) -> str:
+def rewrite(pattern: str, least: int = 0, most: int = _ENDLESS) -> str:
     """The pattern for a text of `least` to `most` letters, which the outcome holds to where it is
     one letter repeated. Raises Unsaid."""
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from workers.engines.llamacpp.schema.rewrite import rewritten
+from workers.engines.llamacpp.schema.rewrite import rewrite
 
 Entry = dict[str, Any]
 
@@ -17,7 +17,7 @@ _ARGUMENTS = "parameters", "input_schema"
 _FORMATS = "response_format", "json_schema"
 
 
-def sayable(body: bytes) -> bytes:
+def prepare_schemas(body: bytes) -> bytes:
     """The body with schemas as the grammar takes them."""
     if not any(sign in body for sign in _SIGNS):
         return body
@@ -36,23 +36,23 @@ def _format(wanted: Any) -> Any:
     if not isinstance(wanted, Mapping):
         return wanted
     if wanted.get("type") not in ("json_object", "json_schema", "text"):
-        return rewritten({**wanted})
+        return rewrite({**wanted})
     found = {**wanted}
     for name in ("schema", "json_schema"):
         inner = wanted.get(name)
         if isinstance(inner, dict):
-            found[name] = rewritten(inner) if name == "schema" else _inner(inner)
+            found[name] = rewrite(inner) if name == "schema" else _inner(inner)
     return found
 
 
 def _inner(named: Entry) -> Entry:
     schema = named.get("schema")
-    return {**named, "schema": rewritten(schema)} if isinstance(schema, dict) else named
+    return {**named, "schema": rewrite(schema)} if isinstance(schema, dict) else named
 
 
 def _tool(tool: Entry) -> Entry:
     function = tool.get("function")
     if isinstance(function, dict):
         return {**tool, "function": _tool(function)}
-    found = {name: rewritten(tool[name]) for name in _ARGUMENTS if isinstance(tool.get(name), dict)}
+    found = {name: rewrite(tool[name]) for name in _ARGUMENTS if isinstance(tool.get(name), dict)}
     return {**tool, **found}

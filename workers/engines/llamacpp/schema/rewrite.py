@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from workers.engines.llamacpp.schema import numbers, patterns
-from workers.engines.llamacpp.schema.merge import Schema, merged
+from workers.engines.llamacpp.schema.merge import Schema, merge
 
 MOST_PARTS = 20_000
 """Subschemas of one, with all that is written out; beyond, it stays as it is."""
@@ -40,7 +40,7 @@ _READ: Mapping[str, tuple[str, ...]] = {
 """The schemas inside that are read; what elsewhere refers to places would lead nowhere."""
 
 
-def rewritten(schema: Schema) -> Schema:
+def rewrite(schema: Schema) -> Schema:
     try:
         return _Writer(schema).whole()
     except (_TooMuch, RecursionError, TypeError, AttributeError, ValueError):
@@ -139,7 +139,7 @@ class _Writer:
                 parts.insert(0, target)
         for part in parts:
             if isinstance(part, dict):
-                found = merged(found, self._expanded(part))
+                found = merge(found, self._expanded(part))
         return found
 
     # What is said of values.
@@ -166,7 +166,7 @@ class _Writer:
             self._array(kept)
         if "string" in kinds:
             _string(kept)
-        return numbers.said(kept) if "integer" in kinds or "number" in kinds else kept
+        return numbers.rewrite(kept) if "integer" in kinds or "number" in kinds else kept
 
     def _choice(self, schema: Schema, ways: list[Any]) -> Schema:
         """What stands beside it holds for each way."""
@@ -218,7 +218,7 @@ def _string(kept: Schema) -> None:
     if isinstance(pattern, str):
         try:
             more = {} if most is None else {"most": most}
-            kept["pattern"] = patterns.written(pattern, least, **more)
+            kept["pattern"] = patterns.rewrite(pattern, least, **more)
         except patterns.Unsaid:
             pass
 

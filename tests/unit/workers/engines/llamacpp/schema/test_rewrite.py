@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema_rs import is_valid, meta
 
-from workers.engines.llamacpp.schema.request import sayable
-from workers.engines.llamacpp.schema.rewrite import MOST_PARTS, rewritten
+from workers.engines.llamacpp.schema.request import prepare_schemas
+from workers.engines.llamacpp.schema.rewrite import MOST_PARTS, rewrite
 
 Schema = dict[str, Any]
 INTEGER: Schema = {"type": "integer"}
@@ -134,15 +134,15 @@ SAID: dict[str, tuple[Schema, Schema]] = {
 @pytest.mark.parametrize("name", SAID)
 def test_what_is_said_of_a_schema(name: str) -> None:
     schema, said = SAID[name]
-    assert rewritten(schema) == said
+    assert rewrite(schema) == said
 
 
 def test_what_is_too_much_is_left_as_it_is() -> None:
     layers = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}
     bomb = {"$ref": "#/$defs/d0", "maxLength": 1, "$defs": {**layers, "d40": TEXT}}
-    assert rewritten(bomb) == {**TEXT, "maxLength": 1}
+    assert rewrite(bomb) == {**TEXT, "maxLength": 1}
     wide = {"anyOf": [{"anyOf": [{"type": "null"}] * 99, "title": "x"}] * (MOST_PARTS // 50)}
-    assert rewritten(wide) == wide
+    assert rewrite(wide) == wide
 
 
 def test_where_schemas_lie_in_requests() -> None:
@@ -159,12 +159,12 @@ def test_where_schemas_lie_in_requests() -> None:
     ):
         form = orjson.dumps({"messages": [], **place})
         body, expected = (form.replace(b":0", b":" + orjson.dumps(s)) for s in (schema, said))
-        assert orjson.loads(sayable(body)) == orjson.loads(expected)
+        assert orjson.loads(prepare_schemas(body)) == orjson.loads(expected)
 
 
 def test_other_requests_pass_as_they_are() -> None:
     for body in (b'{"messages":[]}', b'{"x":"schema\\"", "response_format":null}'):
-        assert sayable(body) is body
+        assert prepare_schemas(body) is body
 
 
 LEAVES = st.sampled_from(
@@ -201,6 +201,6 @@ VALUES = st.recursive(
 @given(SCHEMAS, SCHEMAS, VALUES)
 def test_what_fits_what_is_said_fits_the_schema(root: Any, a: Any, value: Any) -> None:
     schema = {"allOf": [root], "$defs": {"a": a}}
-    said = rewritten(schema)
+    said = rewrite(schema)
     assert meta.is_valid(said)
     assert is_valid(schema, value) or not is_valid(said, value)
