@@ -35,6 +35,7 @@ from workers.engines.llamacpp import (
 from workers.engines.llamacpp import request as llamacpp_request
 from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
 from workers.engines.llamacpp.messages import MessageStart, StopReason
+from workers.engines.llamacpp.schema.request import SIGNS as SCHEMA_SIGNS
 from workers.engines.llamacpp.schema.request import prepare_schemas
 from workers.engines.llamacpp.stream import COUNTS, FirstChunk, OneUsage, timed
 from workers.engines.llamacpp.tools import messages as tools_messages
@@ -287,7 +288,9 @@ class LlamaCppEngine(OpenAIEngine):
         return usage
 
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
-        async with self._http.call("POST", job.endpoint, prepare_schemas(body), JSON) as response:
+        if any(sign in body for sign in SCHEMA_SIGNS):
+            body = prepare_schemas(body)
+        async with self._http.call("POST", job.endpoint, body, JSON) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
             return await self._relay(job, response, sink)

@@ -11,7 +11,7 @@ from workers.engines.llamacpp.schema.rewrite import rewrite
 
 Entry = dict[str, Any]
 
-_SIGNS = b'schema"', b'"parameters"'
+SIGNS = b'schema"', b'"parameters"'
 """One of them is in the body of each request that has one."""
 _ARGUMENTS = "parameters", "input_schema"
 _FORMATS = "response_format", "json_schema"
@@ -19,7 +19,7 @@ _FORMATS = "response_format", "json_schema"
 
 def prepare_schemas(body: bytes) -> bytes:
     """The body with schemas as the grammar takes them."""
-    if not any(sign in body for sign in _SIGNS):
+    if not any(sign in body for sign in SIGNS):
         return body
     request: Entry = orjson.loads(body)
     changes: Entry = {name: _format(request[name]) for name in _FORMATS if request.get(name)}
