@@ -17,35 +17,34 @@ from schemas.jetstream.words import NAK, TERM
 from schemas.jobs import Job
 
 PIECE = 256 * 1024
-"""Bytes of answer in one frame at most: the broker takes messages of 2 MB."""
-
+"""Most bytes of answer in one frame: the broker takes messages of at most 2 MB."""
 
 PAUSE = 1.25
-"""Seconds without word from the broker that `alive`, sent twice a second, found nobody: since then
-somebody heard it."""
+"""Seconds. `alive` goes out twice a second, and the broker reports each one that nobody hears.
+If no report came for this long, somebody has heard one."""
 
 
 class Reason(Enum):
-    """Why an attempt is stopped, though its engine has done nothing wrong.
+    """Why an attempt stops although its engine did nothing wrong.
 
-    `told`: in the log and to the ingress. `verdict`: what the broker is told, b"" for nothing at
-    all. `deserted`: nobody waits for the answer, and nobody else works on it.
+    `told`: the words for the log and the ingress. `verdict`: the reply to the broker, b"" for no
+    reply. `deserted`: nobody waits for the answer, and nobody else works on the job.
     """
 
     CANCELLED = "cancelled", TERM, True
     """The client left."""
     GONE = "gone", TERM, True
-    """The ingress does not wait for it any more."""
+    """The ingress no longer waits for the answer."""
     ORPHANED = "its ingress is gone", TERM, True
-    """The ingress does not answer, or does not listen."""
+    """The ingress does not answer or does not listen."""
     DROPPED = "dropped", b"", False
-    """Another holds the job."""
+    """Another worker holds the job."""
     LEFT = "left", NAK, False
-    """The job is to stay in the house, or is not overdue."""
+    """A fallback may not take the job: it must not leave the house, or is not overdue yet."""
     SUPERSEDED = "superseded", b"", False
-    """A later holder has reserved credits for it."""
+    """A later holder has reserved credits for the job."""
     UNSENDABLE = "frames were lost", TERM, False
-    """The ingress misses frames that are not kept any more."""
+    """The ingress misses frames that this worker no longer keeps."""
 
     def __init__(self, told: str, verdict: bytes, deserted: bool) -> None:
         self.told = told
@@ -54,7 +53,7 @@ class Reason(Enum):
 
 
 class Withdrawn(Exception):
-    """The attempt is to stop."""
+    """The attempt must stop; `reason` says why."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.told)
@@ -62,15 +61,16 @@ class Withdrawn(Exception):
 
 
 class Attempt:
-    """A delivery that this worker holds. It is the `Sink` of the engine's answer.
+    """A delivery that this worker holds. It is the `Sink` for the engine's answer.
 
     Frames that are ready in the same turn of the event loop travel in one message; there is no
-    timer. `number` is the broker's delivery count, `nonce` 56 random bits: together they fence.
-    `turn` is (stream sequence, delivery count).
+    timer. `number` is the broker's delivery count and `nonce` is 56 random bits: with both, the
+    ingress tells this attempt's frames from those of any other. `turn` is (stream sequence,
+    delivery count).
     """
 
     def __init__(self, bus: Bus, job: Job, ack: str, ring: int) -> None:
-        """Raises ValueError or IndexError if `ack` is no ack subject."""
+        """Raises ValueError or IndexError if `ack` is not an ack subject."""
         self.job = job
         self.ack = ack
         self.turn = subjects.turn_of(ack)
@@ -81,7 +81,7 @@ class Attempt:
         self.stopped: Exception | None = None
         self.began = self.moved = self.leased = time.monotonic()
         self.generating = False
-        """The engine works on an answer of which nothing was sent yet."""
+        """The engine works on the answer, but has sent nothing of it yet."""
         self._orphaned = self._unheard = 0.0
         self._claim = b""
         self._bus = bus
@@ -104,7 +104,7 @@ class Attempt:
         self._add(Kind.START, (status, content_type))
 
     def note(self, *pairs: tuple[str, str]) -> None:
-        """Say something of the answer that is not in it; before `start`, its head carries it."""
+        """Tell the ingress a fact about the answer; one told before `start` goes into its head."""
         self._add(Kind.NOTE, pairs)
 
     def data(self, chunk: bytes) -> None:
@@ -120,7 +120,7 @@ class Attempt:
         self.moved = time.monotonic()
 
     def turns(self) -> None:
-        """The engine answered a probe: it is not hung, whatever it does with this job."""
+        """The engine answered a probe, so it does not hang, whatever it does with this job."""
         self.moved = time.monotonic()
 
     async def settle(self) -> None:
@@ -138,20 +138,20 @@ class Attempt:
         self._flush()
 
     def alive(self, reply: str) -> None:
-        """Say so, and be told by the broker (status 503 on `reply`) if no ingress listens."""
+        """Say that the attempt lives; the broker sends 503 to `reply` if no ingress listens."""
         body = self.generating or None
         frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq, body)
         self._post(frame, reply)
 
     def unheard(self, now: float) -> float:
-        """Nobody heard the last `alive`; returns the seconds since anybody did."""
+        """Note that nobody heard the last `alive`; return for how many seconds nobody has."""
         if now - self._unheard > PAUSE:
             self._orphaned = now
         self._unheard = now
         return now - self._orphaned
 
     def resend(self, first: int) -> None:
-        """Send again what the ring still has from `first` on, else fail honestly."""
+        """Send again all frames from `first` on; fail the attempt if the ring has lost one."""
         metrics.RESENDS.inc()
         if first < self._seq and (not self._ring or self._ring[0][0] > first):
             fault = ("stream_broken", "frames were lost and are no longer kept", False)
@@ -163,7 +163,7 @@ class Attempt:
                 self._post(frame)
 
     def stop(self, why: Exception) -> None:
-        """End the attempt's task; the first reason counts (Withdrawn or EngineFault)."""
+        """End the attempt's task. `why` is Withdrawn or EngineFault; only the first call counts."""
         if self.stopped is None:
             self.stopped = why
             if self.task is not None:
@@ -181,7 +181,7 @@ class Attempt:
         while self._ring_size > self._limit and len(self._ring) > 1:
             self._ring_size -= len(self._ring.popleft()[1])
         self.moved = time.monotonic()
-        if not self._ready:
+        if not self._ready:  # else a flush is scheduled already
             asyncio.get_running_loop().call_soon(self._flush)
         self._ready.append(frame)
 
@@ -191,5 +191,5 @@ class Attempt:
             self._post(ready[0] if len(ready) == 1 else b"".join(ready))
 
     def _post(self, payload: bytes, reply: str = "") -> None:
-        with contextlib.suppress(BusError):  # the ingress asks for it again, from the ring
+        with contextlib.suppress(BusError):  # the ingress will ask for the lost frame
             self._bus.post(self._subject, payload, reply)

@@ -1,4 +1,4 @@
-"""Fetches a request body that is too large to travel in the job: in pieces, from the ingress."""
+"""Fetches a request body that is too large for the job's message from the ingress, in pieces."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from schemas.jobs import Job
 from workers.engines.base import EngineFault
 
 PIECE = 256 * 1024
-"""Bytes asked for at once; the broker takes messages of 2 MB, and small ones do not block it."""
+"""Bytes in one piece. The broker takes messages of 2 MB, but small ones do not block it."""
 _AHEAD = 4
+"""Pieces that are asked for at the same time."""
 _TRIES = 3
 
 

@@ -1,4 +1,4 @@
-"""A model's consumer: declared, pulled from, and left alone for a while where it refuses."""
+"""A model's consumer at the broker: declare it, pull jobs from it, back off when it refuses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _RETRY_MAX = 2.0
 
 
 class Puller:
-    """Pulls jobs of one model and lane, as many as there is `room` for; waits longer and longer
-    where the broker refuses. `on_job` gets each job with its source, which is `pulls`, and must
-    take of the room at once. `expires`: seconds that a request for a job waits at the broker.
-    `most`: requests that may wait there."""
+    """Pulls the jobs of one model and lane, as many as `room` has space for. After each refusal by
+    the broker it waits longer. `on_job` gets `pulls` and the job, and must take its place in the
+    room before it returns. `expires`: seconds that a request for a job waits at the broker.
+    `most`: requests that may wait there at once."""
 
     def __init__(
         self,
@@ -57,25 +57,26 @@ class Puller:
         self._delay = _RETRY
 
     async def open(self) -> None:
-        """Subscribe afresh and pull; also after a reconnection. Raises BusError."""
+        """Subscribe and pull, at first and after each reconnection. Raises BusError."""
         await self.pulls.open()
         self.pulls.postponed = 0
         self.pulls.fill()
 
     async def close(self) -> None:
-        """Stop pulling. What the broker sent before it heard of that goes back to it at once."""
+        """Stop pulling. Jobs that were already under way go back to the broker at once."""
         await self.pulls.close()
         with contextlib.suppress(BusError):
             await self._bus.flush()
 
     def heal(self, now: float) -> None:
-        """Ask again for what was lost with a leader of the broker, and for slots that jobs of other
-        models have set free. `now`: the event loop's time."""
+        """Repeat requests that were lost when the broker changed its leader, and ask for jobs for
+        slots that other models' jobs have freed. `now`: the event loop's time."""
         if lost := self.pulls.lost(now):
             log.warning("consumer.pulls_lost", model=self.model, pulls=lost)
         self.pulls.fill()
 
     def _refused(self, status: Status) -> None:
+        # A job since the last refusal shows that the broker is well: start the back-off afresh.
         if status.expired or self.pulls.handed != self._handed:
             self._delay, self._handed = _RETRY, self.pulls.handed
         if status.expired:
@@ -96,14 +97,14 @@ class Puller:
 async def declare(
     bus: Bus, model: str, ack_wait: float, replicas: int, lane: str = subjects.INTERACTIVE
 ) -> None:
-    """Create the model's consumer if it is not there, however long the stream takes to appear."""
+    """Create the model's consumer if there is none; wait for the stream, however long it takes."""
     config = topology.consumer(model, lane, ack_wait, replicas)
     said = False
     while True:
         try:
             await streams.ensure_consumer(bus, subjects.JOBS_STREAM, config)
         except BusError as fault:
-            if not said:
+            if not said:  # one line in the log, not one for each try
                 log.warning("consumer.waiting", model=model, error=str(fault))
                 said = True
             await asyncio.sleep(0.5)

@@ -25,11 +25,11 @@ log = structlog.get_logger("engine_slots")
 _BACKOFF = 0.5
 _BACKOFF_MAX = 5.0
 _IDLE_PROBE = 5.0
-"""Seconds between two looks at an engine that has nothing to do."""
+"""Seconds between two probes of an engine that has nothing to do."""
 
 
 class EngineSlots:
-    """Watches one engine from discovery to drain. `changed` is called when the card must be."""
+    """Watches one engine from discovery to drain. Calls `changed` when its card is out of date."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class EngineSlots:
         self._task = asyncio.create_task(self._watch())
 
     async def drain(self) -> None:
-        """Stop pulling; jobs that run go on."""
+        """Stop pulling; running jobs go on."""
         self._move("stopping")
         if self._task is not None:
             self._task.cancel()
@@ -87,7 +87,7 @@ class EngineSlots:
         await self.engine.close()
 
     async def reopen(self) -> None:
-        """Pull afresh on a new connection."""
+        """Subscribe and pull again on a new connection."""
         if self.ready:
             for puller in self._pullers:
                 await puller.open()
@@ -102,7 +102,7 @@ class EngineSlots:
             self._fail(fault.message)
 
     async def _watch(self) -> None:
-        """Discover, check, serve until in doubt; again and again, with back-off."""
+        """Discover the engine, check it and serve until it is in doubt; then begin again."""
         delay = _BACKOFF
         while True:
             self._doubt.clear()
@@ -114,6 +114,7 @@ class EngineSlots:
                 delay = _BACKOFF
                 await self._serve()
             except (EngineFault, BusError) as fault:
+                # An engine that still loads has not failed: ask it again soon.
                 if isinstance(fault, EngineFault) and fault.early:
                     self._fail(fault.message, "starting")
                     delay = _BACKOFF
@@ -148,12 +149,13 @@ class EngineSlots:
         )
 
     async def _serve(self) -> None:
-        """Until a job or an idle look raises a doubt."""
+        """Return once a job's fault or a failed probe puts the engine in doubt."""
         while True:
             try:
                 async with asyncio.timeout(_IDLE_PROBE):
                     await self._doubt.wait()
             except TimeoutError:
+                # With jobs in it, the runner watches the engine.
                 if self._room.taken or await self.engine.probe():
                     continue
                 self._fail(f"{self.engine.name} does not answer")

@@ -1,4 +1,4 @@
-"""A process that holds jobs, as workers and fallbacks do: its card, and how it leaves."""
+"""A process that holds jobs, a worker or a fallback: how it starts, shows its card and drains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("member")
 
 
 class Slots(Protocol):
-    """An engine at work, or all providers: what they serve, and which of their slots are taken."""
+    """What one engine serves, or all providers do, and with which slots."""
 
     models: tuple[ServedModel, ...]
 
@@ -36,19 +36,19 @@ class Slots(Protocol):
     def states(self) -> tuple[EngineState, ...]: ...
 
     async def reopen(self) -> None:
-        """Pull afresh on a new connection. Raises BusError."""
+        """Subscribe and pull again on a new connection. Raises BusError."""
 
     def heal(self, now: float) -> None:
-        """Twice a second: pull again what was lost with a leader of the broker."""
+        """Twice a second: repeat requests that the broker lost when it changed its leader."""
 
     async def drain(self) -> None:
-        """Take nothing more; what runs goes on."""
+        """Take no more jobs; running jobs go on."""
 
     async def close(self) -> None: ...
 
 
 class Member:
-    """Everything of one process. `run` returns once it has drained."""
+    """One process: `run` returns after the process has drained."""
 
     role: ClassVar[Role] = Role.WORKER
     inbox: ClassVar[str] = subjects.INBOX_WORKER
@@ -64,23 +64,23 @@ class Member:
         self._slots: list[Slots] = []
         self._reopening: set[asyncio.Task[None]] = set()
 
-    # What the two kinds do in their own way.
+    # What workers and fallbacks do differently.
 
     def _names(self) -> str:
-        """Of its engines, for people."""
+        """The names of the engines, for people to read."""
         raise NotImplementedError
 
     def _metrics(self) -> tuple[str, int]:
         return self._config.worker.metrics_host, self._config.worker.metrics_port
 
     async def _open_slots(self) -> None:
-        """Fill `_slots`, and let them begin. Raises BusError."""
+        """Fill `_slots` and start each of them. Raises BusError."""
         raise NotImplementedError
 
     async def _close_own(self) -> None:
-        """After the slots are closed."""
+        """Close what else the process holds; called after the slots are closed."""
 
-    # What they have in common.
+    # What they share.
 
     def stop(self) -> None:
         self._stop.set()
@@ -91,7 +91,7 @@ class Member:
         name = f"headrace-{self.role}/{self._node} {names}"
         self._bus = await buses.connect(self._config.nats, name, f"{self.inbox}.{self._holder}")
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
+        for number in (signal.SIGTERM, signal.SIGINT):  # once there is something to drain
             loop.add_signal_handler(number, self.stop)
         self._serve_metrics()
         self._runner = Runner(self._bus, self.role, self._holder, self._node, self._config)
@@ -108,7 +108,7 @@ class Member:
         await asyncio.gather(*(slots.close() for slots in self._slots))
         await self._close_own()
         await self._bus.close()
-        if ticker.done():  # it never ends by itself
+        if ticker.done():  # only a fault ends it: raise that fault
             ticker.result()
         ticker.cancel()
         if not self._stop.is_set():
@@ -137,12 +137,12 @@ class Member:
 
     async def _reopen(self) -> None:
         for slots in self._slots:
-            with suppress(BusError):  # away again: the next connection calls this again
+            with suppress(BusError):  # the broker is away again: the next connection calls this
                 await slots.reopen()
         self._send_card()
 
     async def _tick(self) -> None:
-        """The card each second, leases and lost pulls each half."""
+        """Send the card each second; look after leases and lost pulls each half second."""
         beat = 0
         while True:
             await asyncio.sleep(TICK)
@@ -174,7 +174,7 @@ class Member:
             self._bus.post(subjects.card(self._holder), self.card().pack())
 
     async def _drain(self) -> None:
-        """Take nothing more, finish what runs within the limit, hand back the rest."""
+        """Take no more jobs, let running ones finish within the limit, hand back the rest."""
         self._draining = True
         log.info(f"{self.role}.draining", jobs=len(self._runner.running))
         self._send_card()

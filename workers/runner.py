@@ -1,4 +1,4 @@
-"""Runs jobs: one claim is one attempt with one terminal frame, and then the ack."""
+"""Runs jobs. Each attempt makes one claim, sends one terminal frame, and then acks the job."""
 
 from __future__ import annotations
 
@@ -24,23 +24,25 @@ from workers.engines.base import EngineFault
 log = structlog.get_logger("runner")
 
 CLAIM_PATIENCE = 2.0
-"""Seconds a claim may go unanswered: then its ingress is gone."""
+"""Seconds to wait for the answer to a claim; after that the ingress counts as gone."""
 ORPHAN_PATIENCE = 3.0
-"""Seconds that the broker may find nobody behind a running job's frames."""
+"""Seconds during which nobody may listen to a running job's frames."""
 TICK = 0.5
+"""Seconds between two looks at the running jobs."""
 LEASE_SHARE = 0.8
-"""Part of ack_wait for which a worker trusts its lease without having prolonged it."""
+"""Share of ack_wait during which a worker trusts a lease that it has not prolonged."""
 QUIET = 2.0
-"""Seconds without progress after which the engine is asked whether it still turns."""
+"""Seconds without progress after which the runner probes the engine."""
 LATER = 5.0
-"""Seconds until a job that this process cannot read is offered again."""
+"""Seconds until the broker offers a job again that this process cannot read."""
 _KEEP = 5.0
-"""Seconds that a finished attempt can still be asked for frames that were lost."""
+"""Seconds after its end during which an attempt can send lost frames again."""
 _KEEP_BYTES = 16 * 2**20
+"""Most bytes that the rings of all ended attempts may hold."""
 
 
 class Runnable(Protocol):
-    """What does jobs: an engine, to which an attempt is a `Sink`, or a fallback's providers."""
+    """What does jobs: an engine, for which the attempt is a `Sink`, or a fallback's providers."""
 
     name: str
 
@@ -48,11 +50,11 @@ class Runnable(Protocol):
         """Raises EngineFault, Withdrawn."""
 
     async def probe(self) -> bool:
-        """Whether it still turns; asked while jobs are silent. Raises EngineFault."""
+        """Whether it still works; asked while its jobs are silent. Raises EngineFault."""
 
 
 class Slots(Protocol):
-    """The engine's side of a job: its slots, and what becomes of the engine after a fault."""
+    """The slots of an engine, and what happens to the engine after a fault."""
 
     @property
     def engine(self) -> Runnable: ...
@@ -66,14 +68,14 @@ class Source(Protocol):
     """Where jobs come from."""
 
     def fill(self) -> None:
-        """Ask for as many as there are free slots."""
+        """Ask for a job for each free slot."""
 
     def finish(self, ack: str) -> None:
-        """Ack a job, and perhaps ask for the next. Raises BusError."""
+        """Ack a job; may ask for the next one in the same message. Raises BusError."""
 
 
 class Runner:
-    """All attempts of this process, by job id, and the control messages for them."""
+    """Holds all attempts of this process by job id, and obeys the control messages for them."""
 
     def __init__(self, bus: Bus, role: Role, holder: str, node: str, config: Settings) -> None:
         self._bus = bus
@@ -96,13 +98,13 @@ class Runner:
         await self._bus.subscribe(subjects.control(self._holder), self._control)
 
     def take(self, slots: Slots, source: Source, message: Message) -> None:
-        """Start on a delivered job; its slot is taken from now on."""
+        """Start a delivered job; from now on it occupies a slot."""
         try:
             job = jobs.unpack(message.data)
             attempt = Attempt(self._bus, job, message.reply, self._ring)
         except OtherVersion as fault:
             self._strangers.refused(message.subject, fault)
-            hand_back(self._bus, message.reply, LATER)  # there may be others who can read it
+            hand_back(self._bus, message.reply, LATER)  # a worker of another version may read it
             source.fill()
             return
         except (CodecError, ValueError, IndexError) as fault:
@@ -110,7 +112,7 @@ class Runner:
             self._bus.post(message.reply, TERM)
             source.fill()
             return
-        if job.id in self.running:  # redelivered to the very worker that still runs it
+        if job.id in self.running:  # redelivered to this worker, which still runs it
             source.fill()
             return
         slots.take()
@@ -122,7 +124,7 @@ class Runner:
 
     async def _run(self, slots: Slots, source: Source, attempt: Attempt) -> None:
         verdict, outcome = b"", "interrupted"
-        # One that is stopped before its task began must not be cancelled: it would never end.
+        # Not set by `take`: a task that is cancelled before it begins never reaches `_finish`.
         attempt.task = asyncio.current_task()
         try:
             try:
@@ -152,15 +154,17 @@ class Runner:
             self._finish(slots, source, attempt, verdict, outcome)
 
     def _leased(self, attempt: Attempt, verdict: bytes) -> bytes:
-        """`verdict`, or none once the lease may be another's: the broker would take a stale one,
-        and the job would be gone, or given away, from under its next holder."""
+        """`verdict`, or b"" if another worker may hold the job by now. The broker would obey a
+        stale verdict, and so take the job from its new holder."""
         return verdict if time.monotonic() - attempt.leased < self._lease else b""
 
     async def _perform(self, engine: Runnable, attempt: Attempt) -> None:
-        """Claim, run, end. A first attempt does not wait for the answer to its claim before it
-        starts the engine, as nobody else can hold the job unless it was published again; none is
-        acked without it. Whether a job's time is up its ingress knows: the clock here may be
-        wrong."""
+        """Claim the job, run it and send the end.
+
+        A first attempt starts the engine before its claim is answered: nobody else can hold the
+        job, unless it was published again (`job.again`). No job is acked before the answer. The
+        clock here may be wrong, so a job that seems late waits for its ingress to decide.
+        """
         job = attempt.job
         late = time.time() * 1000 > job.total_by
         attempt.claim(self._role, self._holder, self._node, engine.name)
@@ -176,7 +180,7 @@ class Runner:
     def _finish(
         self, slots: Slots, source: Source, attempt: Attempt, verdict: bytes, outcome: str
     ) -> None:
-        """Free the slot and tell the broker; after the terminal frame, whatever happened."""
+        """Free the slot and tell the broker; called after the terminal frame, however it ended."""
         job = attempt.job
         del self.running[job.id]
         self._ended[attempt.nonce] = time.monotonic(), attempt
@@ -187,7 +191,7 @@ class Runner:
                 source.finish(attempt.ack)
             elif verdict:
                 self._bus.post(attempt.ack, verdict)
-        except BusError as fault:  # redelivered after ack_wait, and then found to be done
+        except BusError as fault:  # redelivered after ack_wait; its ingress then says GONE
             log.warning("runner.ack_lost", job=job.id, error=str(fault))
         source.fill()
         if not self.running:
@@ -202,7 +206,7 @@ class Runner:
         )
 
     async def abandon(self, why: str) -> None:
-        """Give every job back: another worker may finish it."""
+        """Give every job back, so that other workers can finish them."""
         for attempt, _ in list(self.running.values()):
             attempt.stop(EngineFault(why))
         await self.idle.wait()
@@ -226,7 +230,7 @@ class Runner:
             self._ended[control.nonce][1].resend(control.first)
 
     def _unheard(self, subject: str) -> None:
-        """The broker found no ingress behind a job's frames: after a while it is gone for good."""
+        """Nobody listens to a job's frames: stop the job if this lasts longer than a moment."""
         found = self.running.get(subjects.job_of(subject))
         if found is not None and found[0].unheard(time.monotonic()) > ORPHAN_PATIENCE:
             found[0].stop(Withdrawn(Reason.ORPHANED))
@@ -250,7 +254,7 @@ class Runner:
                 log.warning("runner.unknown_control", op=control.op)
 
     def tick(self, now: float) -> None:
-        """Twice a second: repeat unanswered claims, prolong leases, find engines that hang."""
+        """Repeat unanswered claims, prolong leases, find engines that hang; runs twice a second."""
         silent: dict[int, tuple[Slots, list[Attempt]]] = {}
         for attempt, slots in list(self.running.values()):
             if now - attempt.moved > self._stall:
@@ -265,7 +269,7 @@ class Runner:
         self._forget(now)
 
     def _prolong(self, attempt: Attempt, now: float) -> None:
-        if not self._bus.connected:  # nothing to prolong, and nobody who could answer a claim
+        if not self._bus.connected:  # no lease to prolong, and nobody can answer a claim
             attempt.began = now
             return
         if not attempt.permitted.done():
@@ -278,11 +282,11 @@ class Runner:
             self._bus.post(attempt.ack, IN_PROGRESS)
             attempt.leased = now
         except BusError:
-            return  # the broker is away: nothing to prolong, and nobody to tell
+            return  # the broker is away: no lease to prolong, nobody to tell
         attempt.alive(subjects.control(self._holder))
 
     def _probe(self, slots: Slots, attempts: list[Attempt]) -> None:
-        """One question at a time to an engine whose jobs are silent; its answer is progress."""
+        """Probe an engine whose jobs are silent, one probe at a time; an answer is progress."""
         if slots.engine in self._probing:
             return
         self._probing[slots.engine] = asyncio.create_task(self._ask(slots.engine, attempts))
@@ -298,7 +302,7 @@ class Runner:
             del self._probing[engine]
 
     def _forget(self, now: float) -> None:
-        """Drop the rings of attempts that ended long ago, or that are too many bytes."""
+        """Drop the rings of attempts that ended long ago; drop the oldest if all hold too much."""
         while self._ended:
             nonce, (ended, attempt) = next(iter(self._ended.items()))
             if now - ended < _KEEP and self._kept < _KEEP_BYTES:

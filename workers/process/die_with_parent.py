@@ -1,9 +1,9 @@
-"""Become a command that dies with the process that started it (Linux); a script, run by its path.
+"""A script, run by its path: becomes a command that dies with its parent process (Linux).
 
-``python -I -S bound.py PARENT COMMAND...``: asks the kernel for SIGKILL at the parent's end, then
-replaces itself by COMMAND, so that the pid stays. The death signal outlives execve (prctl(2)).
-A `preexec_fn` would do the same between fork and exec, where Python code may deadlock as soon as
-the parent has threads.
+``python -I -S die_with_parent.py PARENT COMMAND...`` asks the kernel for SIGKILL when the parent
+ends, then replaces itself by COMMAND, so the pid stays the same. The death signal survives execve
+(prctl(2)). A `preexec_fn` could ask the kernel as well, but it runs Python code between fork and
+exec, which may deadlock if the parent has threads.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 NOT_STARTED = 127
-"""Exit code when the command cannot be executed, as shells have it."""
+"""Exit code when the command cannot be executed; shells use the same."""
 
 
 def wrap(command: Sequence[str]) -> list[str]:
-    """`command` (an absolute path first) such that it dies with us, even if we are killed.
+    """Wrap `command` (an absolute path first) so that it dies with this process, even by SIGKILL.
 
-    The kernel looks at the *thread* that starts it: that must be one that stays.
+    The kernel binds it to the *thread* that starts it, so a thread that stays must start it.
     """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
@@ -31,7 +31,7 @@ def wrap(command: Sequence[str]) -> list[str]:
 def main(parent: int, command: list[str]) -> int:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the kernel was asked
+        if os.getppid() != parent:  # the parent ended before the kernel was asked
             return NOT_STARTED
     try:
         os.execv(command[0], command)  # noqa: S606 - no shell is wanted

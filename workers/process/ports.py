@@ -1,7 +1,7 @@
-"""Ports of loopback: a free one, and whose program listens on one.
+"""Ports of loopback: finds a free one, and tells whose program listens on one.
 
-Linux tells by which process a socket is held: ``/proc/net/tcp`` has its inode, ``/proc/<pid>/fd``
-the holders (proc(5)). Elsewhere nothing is told.
+Linux says which process holds a socket: ``/proc/net/tcp`` has the socket's inode, and
+``/proc/<pid>/fd`` its holders (proc(5)). Other systems do not say.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 _LISTEN = "0A"
+"""TCP_LISTEN in ``/proc/net/tcp``."""
 _PROC = Path("/proc")
 
 
 def free() -> int:
-    """A port that nobody listens on now; the program that it is meant for may still lose it."""
+    """A port that nobody listens on now; another program may take it before ours does."""
     with socket.create_server((LOOPBACK, 0)) as found:
         return int(found.getsockname()[1])
 
 
 def taken(port: int) -> bool:
-    """Whether a program listens on it, or it cannot be had for another reason."""
+    """Whether the port cannot be bound, mostly because a program listens on it."""
     try:
-        # With SO_REUSEADDR, so that connections which ended a minute ago do not count.
+        # This sets SO_REUSEADDR, so connections that ended a minute ago do not count.
         socket.create_server((LOOPBACK, port)).close()
     except OSError:
         return True
@@ -33,23 +34,23 @@ def taken(port: int) -> bool:
 
 
 def strange(port: int, leader: int) -> bool:
-    """Whether the listener on `port` is for sure no process of the session that `leader` leads.
+    """Whether the listener on `port` is surely outside the session that `leader` leads.
 
-    False where it cannot be known: nobody listens, no ``/proc``, processes of other users or at
-    their end.
+    False if this cannot be known: nobody listens, there is no ``/proc``, or a process belongs to
+    another user or is about to end.
     """
     sockets = {f"socket:[{inode}]" for inode in _listening(port)}
     if not sockets:
         return False
     try:
         held = {each for pid in _session(leader) for each in _held(pid)}
-    except OSError:  # one that may not be looked into, or has just ended
+    except OSError:  # not ours to look into, or it has just ended
         return False
-    return bool(held) and not sockets & held  # who is about to end holds nothing any more
+    return bool(held) and not sockets & held  # a process about to end holds none
 
 
 def _listening(port: int) -> Iterator[str]:
-    """Inodes of the sockets that listen on `port`, at whatever address."""
+    """Inodes of the sockets that listen on `port`, at any address."""
     for table in ("tcp", "tcp6"):
         try:
             rows = (_PROC / "net" / table).read_text().splitlines()[1:]

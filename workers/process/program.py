@@ -1,7 +1,7 @@
-"""A program that is to be run: what, how it is started, and whether it is there.
+"""A program to run: its command, its start, and whether it is ready or over.
 
-In a session of its own, so that Ctrl-C in the terminal reaches this process alone, and bound to
-this process (`bound`).
+It gets a session of its own, so that Ctrl-C in the terminal reaches this process alone, and it
+dies with this process (`die_with_parent`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from schemas import settings
 from workers.process import die_with_parent
 
 AT_ONCE = ""
-"""`Command.ready`: nobody needs to wait for the program, or somebody else finds out."""
+"""`Command.ready` if nobody waits for the program, or the caller checks it in another way."""
 
 _LOOK_AGAIN = 0.1
 LINE_LIMIT = 2**20
-"""Bytes of one line of the program's words."""
+"""Most bytes in one line of output."""
 
 
 class ProcessFailed(Exception):
@@ -36,10 +36,10 @@ class ProcessFailed(Exception):
 class Command:
     """What to run, and how to see that it is ready.
 
-    `args[0]` is looked up in PATH. `env` is laid over this process's environment, of which our own
-    variables are left out. `ready`: `AT_ONCE`, or a URL that answers 200, `within` so many seconds.
-    `words`: the file that stdout and stderr are added to; without one, each line of them becomes a
-    line of our log, where each of `secrets` is masked.
+    `args[0]` is looked up in PATH. `env` is laid over this process's environment without
+    Headrace's own variables. `ready`: `AT_ONCE`, or a URL that must answer 200 `within` so many
+    seconds. `words`: the file to which stdout and stderr are appended; without one, each of their
+    lines becomes a line of the log, with each of `secrets` masked.
     """
 
     args: tuple[str, ...]
@@ -51,7 +51,7 @@ class Command:
 
 
 async def spawn(command: Command) -> asyncio.subprocess.Process:
-    """Raises ProcessFailed."""
+    """Start the program. Raises ProcessFailed."""
     program = found(command.args[0])
     with contextlib.ExitStack() as stack:
         sink: int | IO[bytes] = asyncio.subprocess.PIPE
@@ -73,7 +73,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
 
 
 def found(program: str) -> str:
-    """Its absolute path, by PATH if it is a bare name. Raises ProcessFailed."""
+    """The program's absolute path; a bare name is looked up in PATH. Raises ProcessFailed."""
     path = shutil.which(program)
     if path is None:
         why = "there is no such program" if os.sep in program else "it is not in PATH"
@@ -82,7 +82,7 @@ def found(program: str) -> str:
 
 
 async def over(process: asyncio.subprocess.Process) -> None:
-    """Until the program itself has ended: `wait` waits for all who hold its pipes as well."""
+    """Wait until the program itself has ended: `wait` also waits for all holders of its pipes."""
     if not hasattr(os, "pidfd_open"):
         await process.wait()
         return
@@ -115,7 +115,7 @@ async def answers(url: str, process: asyncio.subprocess.Process) -> bool:
 
 
 def last_words(words: Path) -> list[str]:
-    """The last lines of a log that are plain words, such as the last of a traceback."""
+    """The last line of a log that is plain text, such as the end of a traceback; or nothing."""
     with contextlib.suppress(OSError), words.open("rb") as file:
         file.seek(max(0, words.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").splitlines()

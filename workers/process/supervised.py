@@ -1,9 +1,9 @@
-"""An engine of any kind whose program the worker runs: started, watched, ended, started again.
+"""An engine of any kind whose program the worker starts, watches, ends and starts again.
 
-Around the engine of that kind, at the address where its program listens. `EngineSlots` asks it as
-any other, and so finds out that a real small job succeeds; what it meets while the program is still
-loading is `EngineFault.early`. A program that ends, or that does not pass its check for some time
-with no job in it that moves on, is started again after a back-off.
+It wraps the engine of that kind at the address where the program listens. `EngineSlots` treats it
+as any other engine, so its check is a real small job. A fault while the program still loads is
+`EngineFault.early`. A program starts again after a back-off if it ends, or if it fails its check
+for some time while it has no job.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 Maker = Callable[[settings.Engine], Engine]
 
 DOUBT = 5.0
-"""Seconds for which an engine that has served, and has no job left, may fail its check."""
+"""Seconds for which an engine that once passed its check, and has no job, may fail it."""
 _SHORTEST = 6
-"""Characters of a secret from which on it is masked in what the program says."""
+"""Fewest characters of a secret that is masked in the output: a shorter one would hide words."""
 
 
 def as_configured(config: settings.Engine) -> list[str]:
@@ -36,8 +36,8 @@ def as_configured(config: settings.Engine) -> list[str]:
 
 
 class Supervised:
-    """`make` makes the engine of its kind for a URL; `command` says how to start its program, with
-    the placeholders of the config (or raises ProcessFailed)."""
+    """`make` builds the engine for a config with a URL. `command` returns the program's command
+    line with the placeholders of the config, or raises ProcessFailed."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Supervised:
         self.name = config.name
         self.kind = config.kind
         self.on_end: Callable[[EngineFault], None] = lambda fault: None
-        """Called when the program has ended by itself."""
+        """Called when the program ends without being stopped."""
         self._config = config
         self._make = make
         self._command = command
@@ -70,7 +70,7 @@ class Supervised:
             await self._inner.close()
 
     async def discover(self) -> Offer:
-        """Starts the program if it does not run yet. Raises EngineFault, also while it loads."""
+        """Start the program unless it runs. Raises EngineFault, also while the program loads."""
         await self._runs()
         engine = await self._engine()
         self._since = self._since or _now()
@@ -80,7 +80,7 @@ class Supervised:
         better = await self._ask((await self._engine()).check)
         self._check_owner()
         self._sound, self._since = True, None
-        self._process.chatty = False  # from now on it may speak of what clients send
+        self._process.chatty = False  # from now on its output may quote what clients send
         return better
 
     async def probe(self) -> bool:
@@ -96,7 +96,7 @@ class Supervised:
     # The program.
 
     def _plan(self) -> Command:
-        """What to run next. Raises ProcessFailed."""
+        """The command for the next start. Raises ProcessFailed."""
         config = self._config
         self._port = config.port or ports.free()
         if ports.taken(self._port):
@@ -117,8 +117,10 @@ class Supervised:
             self.on_end(EngineFault(self._process.reason, away=True))
 
     async def _runs(self) -> None:
-        """Waits while the program is started. Raises EngineFault if it has ended: once at once, and
-        asked again only after the back-off."""
+        """Wait until the program runs. Raises EngineFault if it has ended.
+
+        The first call after an end raises at once; the next ones wait for the next start.
+        """
         self._process.start()
         while self._process.state == "failed" and self._process.ends == self._told:
             await self._process.moved()
@@ -139,10 +141,10 @@ class Supervised:
                 await old.close()
         return self._inner
 
-    # Its trial.
+    # Whether it is sound.
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        """The engine's own answer. Raises EngineFault with what is to be thought of it."""
+        """The engine's own answer. Raises EngineFault, with a verdict on the program."""
         try:
             self._check_owner()
             if not self._sound and not self._left():
@@ -155,7 +157,7 @@ class Supervised:
             raise self._judged(fault.message) from None
 
     def _check_owner(self) -> None:
-        """Raises EngineFault if somebody else answers in the program's place."""
+        """Raises EngineFault if another program answers at this program's port."""
         pid = self._process.pid
         if pid is None:
             raise EngineFault(self._process.reason or "its program has ended", away=True)
@@ -164,12 +166,12 @@ class Supervised:
             raise EngineFault(why, away=True)
 
     def _left(self) -> float:
-        """Seconds for which it may still be starting."""
+        """Seconds that the program may still take to start."""
         since = self._since or _now()
         return max(0.0, since + self._config.ready_within - _now())
 
     def _judged(self, why: str) -> EngineFault:
-        """Wait for it, or start it again: where it neither starts, nor answers, nor works."""
+        """The fault to raise; restarts the program if its time to start or to recover is over."""
         if self._process.state != "ready":
             return EngineFault(self._process.reason or why, away=True)
         since = self._since or _now()

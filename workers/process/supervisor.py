@@ -1,11 +1,11 @@
 """Runs one program that should never end, and starts it again when it does.
 
-For an engine's server, and for the parts of ``headrace up``. States: stopped, starting, ready,
-failed (it ended; the next start waits for its back-off), stopping.
+It runs an engine's server, and the parts of ``headrace up``. States: stopped, starting, ready,
+failed (the program ended; the next start waits for its back-off), stopping.
 
-All that the program has started ends with it: it leads a session of its own. It never outlives this
-process: on Linux the kernel kills it when we are killed (`bound`); elsewhere it may end with its
-stdin, a pipe that ends when we do.
+The program leads a session of its own, so all its children end with it. On Linux it never outlives
+this process, even if this process is killed (`die_with_parent`). Elsewhere the program may watch
+its stdin, a pipe that closes when this process ends.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ State = Literal["stopped", "starting", "ready", "failed", "stopping"]
 _BACKOFF = 0.5
 _BACKOFF_MAX = 10.0
 _STEADY = 10.0
-"""Seconds of life after which a crash counts as the first one again."""
+"""Seconds of life after which the back-off begins anew."""
 _PATIENCE = 5.0
 _HUNG_PATIENCE = 2.0
-"""Seconds from SIGTERM to SIGKILL for a program that does not do what it should: no drain."""
+"""Seconds from SIGTERM to SIGKILL for a program that misbehaves: it need not drain."""
 _KEPT = 20
+"""Lines of output that are kept; the last one explains an exit."""
 _LAST_WORDS = 1.0
-"""Seconds in which the words of a program that has ended must have come."""
+"""Seconds to wait for the output of a program that has ended."""
 _MASK = "********"
 
 
 class Supervisor:
-    """`command`: what to run, or what says so before each start (or raises ProcessFailed).
-    `changed` is called at each change of state."""
+    """`command`: what to run, or a function that returns it before each start (and may raise
+    ProcessFailed). `changed` is called at each change of state."""
 
     def __init__(
         self,
@@ -54,11 +55,11 @@ class Supervisor:
         self.state: State = "stopped"
         self.reason = ""
         self.pid: int | None = None
-        """Of the program; also its session's, and its process group's."""
+        """The program's pid, which is also the id of its session and its process group."""
         self.ends = 0
-        """How often the program has ended, unless it was stopped."""
+        """How often the program has ended without being stopped."""
         self.chatty = True
-        """Whether its words are worth the log at its usual level, or only at debug."""
+        """Whether the program's output is logged at info, else at debug."""
         self._command = command
         self._changed = changed
         self._moved = asyncio.Event()
@@ -69,7 +70,7 @@ class Supervisor:
         self._patience = _HUNG_PATIENCE
 
     def start(self) -> None:
-        """Begin to keep the program running. It must be forked by a thread that stays."""
+        """Keep the program running from now on; call this in a thread that stays."""
         if self._task is None:
             self._task = asyncio.create_task(self._keep())
 
@@ -97,11 +98,11 @@ class Supervisor:
         self._move("stopped")
 
     def kill(self) -> None:
-        """SIGKILL at once, to all that the program has started, too."""
+        """Send SIGKILL at once to the program and its children."""
         self._signal(signal.SIGKILL)
 
     def restart(self, why: str) -> None:
-        """It runs, but not as it should: end it, and start it again after the back-off."""
+        """End a program that runs but misbehaves; it starts again after the back-off."""
         if self._condemned is not None and not self._condemned.done():
             self._condemned.set_result(why)
 
@@ -120,7 +121,7 @@ class Supervisor:
             delay = min(_BACKOFF_MAX, delay * 2)
 
     async def _live(self) -> str:
-        """From start to end; returns why it ended."""
+        """Start the program and wait for its end; return why it ended."""
         self._said.clear()
         try:
             command = self._command if isinstance(self._command, Command) else self._command()
@@ -142,7 +143,7 @@ class Supervisor:
     async def _watch(
         self, command: Command, process: asyncio.subprocess.Process, ears: list[asyncio.Task[None]]
     ) -> str:
-        """Until it ends, or is condemned to; returns why."""
+        """Wait until the program ends or is condemned; return why."""
         self._condemned = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(command.within):
@@ -158,7 +159,7 @@ class Supervisor:
         if not ended.done():
             ended.cancel()
             return self._condemned.result()
-        await self._sweep(process)
+        await self._sweep(process)  # children that hold the pipes would keep the ears waiting
         await asyncio.wait(ears, timeout=_LAST_WORDS)
         return self._epitaph(command, process.returncode or 0)
 
@@ -166,7 +167,7 @@ class Supervisor:
         while stream is not None:
             try:
                 raw = await stream.readline()
-            except ValueError:  # longer than `_LIMIT`; what was read is thrown away
+            except ValueError:  # longer than `LINE_LIMIT`; the reader drops the line
                 continue
             if not raw:
                 return
@@ -178,7 +179,7 @@ class Supervisor:
                 )
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """End it and all that it has started: its session's processes."""
+        """End the program and its children, which are in its session."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
@@ -188,7 +189,7 @@ class Supervisor:
     async def _sweep(self, process: asyncio.subprocess.Process) -> None:
         self._signal(signal.SIGKILL)
         await program.over(process)
-        with contextlib.suppress(TimeoutError):  # what left its session may hold its pipes
+        with contextlib.suppress(TimeoutError):  # a child that left the session may hold the pipes
             async with asyncio.timeout(_LAST_WORDS):
                 await process.wait()
 
@@ -209,7 +210,7 @@ class Supervisor:
         return line
 
     def _move(self, state: State, reason: str = "") -> None:
-        if self.state == "stopping" and state != "stopped":
+        if self.state == "stopping" and state != "stopped":  # the program's end is no failure then
             return
         self.state, self.reason = state, reason
         self._moved.set()
