@@ -17,22 +17,23 @@ from workers.engines.base import Sink
 
 class Delivery(Sink, Protocol):
     """A job that this fallback may hold, and the way back to its client; `workers.attempt.Attempt`
-    is one. `permitted`: done once the claim is granted. `stopped`: why it is to end early."""
+    implements it. `permitted`: done once the ingress grants the claim. `stopped`: why the attempt
+    must end early, or None."""
 
     permitted: Future[None]
     stopped: Exception | None
 
     @property
     def turn(self) -> tuple[int, int]:
-        """(stream sequence, delivery count): of two holders the later one has the higher."""
+        """(stream sequence, delivery count): a later holder of the job has a higher pair."""
 
     def note(self, *pairs: tuple[str, str]) -> None:
-        """Say something of the answer that is not in it."""
+        """Tell the ingress facts about the answer that its bytes do not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderAttempt:
-    """A job in hand, the route by which it may leave the house, and what it asks for.
+    """A job in hand, the route by which it may go to a provider, and its parsed request.
     `began`: Unix seconds."""
 
     job: Job
@@ -45,9 +46,8 @@ class ProviderAttempt:
 
 @dataclass(slots=True)
 class Payment:
-    """What an attempt is paid from: the money that is held for it, and the providers for which that
-    is enough. `running`: the call under way. `closed`: the ledger has been told what became of
-    it."""
+    """The money that is held for an attempt, and the providers whose worst case it covers.
+    `running`: the call under way. `closed`: the hold was charged or released, or soon will be."""
 
     attempt: ProviderAttempt
     hold: Hold

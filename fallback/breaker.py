@@ -1,4 +1,4 @@
-"""Whether a provider is worth asking now. Pure: it reads the clock that it is given.
+"""Decides whether a provider is worth asking now. Pure: callers pass the time.
 
 ::
 
@@ -16,9 +16,9 @@ State = Literal["closed", "open", "half-open"]
 
 @dataclass(slots=True)
 class Breaker:
-    """`failures` in a row open it for `pause` seconds; then one request tries. A provider that said
-    when to come back (`Retry-After`) is left alone until then, which is no failure. `well`: nothing
-    has gone wrong since it answered last, so that there is nothing to ask or tell it."""
+    """`failures` in a row open the breaker for `pause` seconds; then one request tries. A provider
+    that said when to come back (`Retry-After`) is left alone until then, and that does not count as
+    a failure. `well`: nothing failed since the last answer, so callers may skip the breaker."""
 
     failures: int
     pause: float
@@ -34,19 +34,19 @@ class Breaker:
         return "open" if now < self.until else "half-open"
 
     def ready_at(self, now: float) -> float:
-        """When it may be asked: `now` or later."""
+        """When the provider may be asked: `now` or later."""
         return max(now, self.until)
 
     def admit(self, now: float) -> bool:
-        """Whether to ask it now. In the half-open state one is let through at a time."""
+        """Whether to ask the provider now. A half-open breaker admits one request at a time."""
         if now < self.until or (self.probing and self.row >= self.failures):
             return False
         self.probing = self.row >= self.failures
         return True
 
     def succeeded(self) -> None:
-        """A call that began earlier may end well after another was told when to come back: that
-        still holds. What failures opened is closed."""
+        """Close what failures opened. A time set by `Retry-After` still holds: this call may have
+        begun before the provider named that time to another call."""
         if self.row >= self.failures:
             self.until = 0.0
         self.row, self.probing, self.reason = 0, False, ""
@@ -59,7 +59,7 @@ class Breaker:
             self.until = now + self.pause
 
     def busy(self, now: float, retry_after: float | None, reason: str) -> None:
-        """It answers, but not now."""
+        """The provider has no room now. Without a time to come back, that counts as a failure."""
         if retry_after is None:
             self.failed(now, reason)
             return
@@ -67,11 +67,11 @@ class Breaker:
         self.until = max(self.until, now + retry_after)
 
     def trip(self, now: float, pause: float, reason: str) -> None:
-        """It will not answer for a while, whatever the next request is."""
+        """Open at once: the provider would refuse any request for a while."""
         self.row, self.probing, self.reason = max(self.row, self.failures), False, reason
         self.well = False
         self.until = max(self.until, now + pause)
 
     def undecided(self) -> None:
-        """The request that was let through ended without a verdict: it was cancelled."""
+        """The call ended and told nothing about the provider, for example as it was cancelled."""
         self.probing = False

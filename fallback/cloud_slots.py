@@ -1,4 +1,4 @@
-"""The cloud side at work: pulls for what is for providers alone, and hears what no worker takes."""
+"""Takes jobs for the cloud: pulls the ones for providers alone, and those that no worker took."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.runner import Runner
 log = structlog.get_logger("cloud_slots")
 
 AHEAD = 2
-"""Open pulls of one model's lane; each is followed by the next as soon as it brought a job."""
+"""Open pulls of one model's lane. When a pull brings a job, the next pull is sent at once."""
 
 
 class CloudSlots:
@@ -48,12 +48,12 @@ class CloudSlots:
         self.models = tuple(self._offers())
         self._overdue = OverduePuller(bus, routes, self._room, partial(runner.take, self))
         self._pullers = [self._puller(model) for model in routes.models()]
-        # The puller of the job that ended would fill itself alone.
+        # A free slot serves every model; without this, only the puller of the ended job would pull.
         self._room.on_release += [each.pulls.fill for each in self._pullers]
 
     @property
     def states(self) -> tuple[EngineState, ...]:
-        """One for each provider; a breaker that is open is an engine that failed."""
+        """One state for each provider; an open breaker shows as a failed engine."""
         return tuple(self.engine.states())
 
     async def open(self) -> None:
@@ -67,7 +67,7 @@ class CloudSlots:
         await self.reopen()
 
     async def reopen(self) -> None:
-        """Pull afresh on a new connection."""
+        """Pull again on a new connection."""
         if not self._room.open:
             return
         await self._overdue.close()
@@ -76,7 +76,7 @@ class CloudSlots:
             await puller.open()
 
     async def drain(self) -> None:
-        """Take nothing more; calls that run go on."""
+        """Take no more jobs; running calls go on."""
         self._room.open = False
         await self._overdue.close()
         for puller in self._pullers:
@@ -105,7 +105,7 @@ class CloudSlots:
         )
 
     def _offers(self) -> list[ServedModel]:
-        """What each route's model can do at each of its providers."""
+        """For each route and each of its providers: what the model can do there."""
         found: dict[tuple[str, str, str], ServedModel] = {}
         for route in self._routes.all():
             for each in route.providers:

@@ -1,8 +1,8 @@
 """How long a recording is, without decoding it. Pure.
 
-Frames are counted where they say themselves how long they are (MP3, AAC in ADTS, AMR), and plain
-samples by their bytes: neither can be made to look shorter. Heads of FLAC, Ogg, MP4 and WebM are
-believed; `most` does so as far as their size allows.
+MP3, AAC in ADTS and AMR are measured frame by frame, plain samples by their bytes: a client cannot
+make these look shorter. FLAC, Ogg, MP4 and WebM state a length in their heads. `seconds` believes
+it; `most` also computes the least length that so many bytes can have, and takes the larger.
 
 Sources: ISO/IEC 11172-3, 13818-3 and 13818-7 (frames), RFC 4867 (AMR), 9639 (FLAC), 3533 and 7845
 (Ogg, Opus), ISO/IEC 14496-12 (mvhd), Matroska's element specification.
@@ -16,17 +16,18 @@ from collections.abc import Callable
 from functools import lru_cache
 
 _FASTEST = 192_000 * 8 * 4
-"""Bytes a second of the finest sound that there is; a head that claims more makes it short."""
+"""Bytes a second of the finest sound in use. A head that claims a higher rate would make the
+recording look short, so it is not believed."""
 _PLAIN = frozenset({1, 3, 6, 7, 0xFFFE})
-"""WAV's kinds of a fixed pace: whole numbers, floats, A-law, µ-law, extensible."""
+"""WAV's formats with a constant byte rate: whole numbers, floats, A-law, µ-law, extensible."""
 _STRANGE = 0.1
-"""Part of a file that may be none of its frames."""
+"""Share of a file's bytes that may lie outside its frames."""
 _LOST = 4096
-"""Places in a file without a frame, after which it is no such file."""
+"""False starts of a frame, after which the file is not taken for this format."""
 _DENSEST = 64_000
-"""Bytes a second of the highest rates of Opus and AAC; films have more, and are judged so too."""
+"""Bytes a second at the highest rates of Opus and AAC. Films have more: `most` overrates them."""
 _BLOCKS = 32.767
-"""Seconds that the last blocks of a WebM's cluster may lie behind its time."""
+"""Most seconds from a WebM cluster's time to its last block: 16 signed bits of milliseconds."""
 _LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = {
     (True, 1): tuple(range(0, 449, 32)),
@@ -36,18 +37,19 @@ _RATES = {
     (False, 2): _LOW,
     (False, 3): _LOW,
 }
-"""kbit/s of MPEG-1 (True) or its successors, by layer."""
+"""kbit/s by (MPEG-1 rather than MPEG-2 or 2.5, layer)."""
 _SAMPLED = (
     *(96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025),
     *(8000, 7350),
 )
+"""ADTS: samples a second, by the index in a frame's head."""
 _NARROW = (12, 13, 15, 17, 19, 20, 26, 31, 5)
 _WIDE = (17, 23, 32, 36, 40, 46, 50, 58, 60, 5)
-"""AMR: bytes of a frame of 20 ms by its mode, after its first."""
+"""AMR: bytes of a frame of 20 ms after its first byte, by the frame's mode."""
 
 
 def seconds(data: bytes) -> float | None:
-    """None if it cannot be told."""
+    """The length of a recording; None if it cannot be told."""
     at = _id3(data)
     head = data[at : at + 12]
     reader = _READERS.get(head[:4]) or (_mp4 if head[4:8] == b"ftyp" else None)
@@ -59,7 +61,7 @@ def seconds(data: bytes) -> float | None:
 
 
 def most(data: bytes) -> float | None:
-    """As `seconds`, but of what only its head tells no less than at the highest rate there is."""
+    """As `seconds`; where only the head tells the length, at least what the file's size implies."""
     told, at = seconds(data), _id3(data)
     head = data[at : at + 22]
     if told is None:
@@ -72,14 +74,15 @@ def most(data: bytes) -> float | None:
 
 
 def _id3(data: bytes) -> int:
-    """Bytes of a tag before the sound; its size has 7 bits a byte."""
+    """Bytes of an ID3 tag before the sound; the tag's size is written in 7 bits a byte."""
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
     return 10 + sum((byte & 0x7F) << 7 * (3 - at) for at, byte in enumerate(data[6:10]))
 
 
 def _wav(data: bytes) -> float | None:
-    """What follows the head of "data", whatever size it claims: a stream's says 0 or 2³² − 1."""
+    """All bytes after the head of "data" count, whatever size the head claims: streamed files claim
+    0 or 2³² − 1."""
     at, pace = 12, 0
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
@@ -93,7 +96,7 @@ def _wav(data: bytes) -> float | None:
 
 
 def _aiff(data: bytes) -> float | None:
-    """AIFC may be compressed."""
+    """None for AIFC, which may be compressed."""
     at = data.find(b"COMM", 12, 4096)
     if data[8:12] != b"AIFF" or at < 0 or at + 26 > len(data):
         return None
@@ -107,21 +110,21 @@ def _paced(size: int, pace: int) -> float | None:
 
 
 def _flac(data: bytes) -> float | None:
-    """STREAMINFO comes first: after 18 bytes, 20 bits rate, 8 bits shape, 36 bits samples."""
+    """STREAMINFO comes first: at byte 18, 20 bits of rate, 8 bits of shape, 36 bits of samples."""
     packed = int.from_bytes(data[18:26], "big")
     rate, samples = packed >> 44, packed & (1 << 36) - 1
     return samples / rate if rate and samples else None
 
 
 def _flac_pace(head: bytes) -> float:
-    """Bytes a second of its plain samples, which it has no more than: 20 bits rate, 3 channels less
-    one, 5 bits of a sample less one."""
+    """Bytes a second of the samples without compression, the most that FLAC needs. The head has 20
+    bits of rate, 3 of channels less one, 5 of bits a sample less one."""
     packed = int.from_bytes(head[18:22], "big")
     return (packed >> 12) * ((packed >> 9 & 7) + 1) * ((packed >> 4 & 31) + 1) / 8
 
 
 def _ogg(data: bytes) -> float | None:
-    """The last time of each stream; one after the other, they are chained."""
+    """The sum of the last times of all streams: Ogg may chain streams one after the other."""
     rates: dict[bytes, int] = {}
     ends: dict[bytes, int] = {}
     for page in re.finditer(b"OggS\0", data):
@@ -155,7 +158,8 @@ def _mp4(data: bytes) -> float | None:
 
 
 def _webm(data: bytes) -> float | None:
-    """The time of the last cluster, in milliseconds as everybody writes it, and what may follow."""
+    """The time of the last cluster, plus the most that its blocks may add. The time is taken as
+    milliseconds, the unit that all common writers use."""
     at = data.rfind(b"\x1f\x43\xb6\x75")
     found = re.compile(rb"\xe7([\x81-\x88])").search(data, at + 4, at + 64) if at >= 0 else None
     if found is None:
@@ -183,16 +187,14 @@ _READERS: dict[bytes, Callable[[bytes], float | None]] = {
     b"\x1a\x45\xdf\xa3": _webm,
     b"#!AM": _amr,
 }
-"""By how a file begins."""
-
-
+"""By the first four bytes of a file."""
 Frame = tuple[int, float]
-"""Its bytes, and seconds."""
+"""(bytes, seconds)."""
 
 
 def _framed(data: bytes, at: int, frame: Callable[[bytes, int], Frame | None]) -> float | None:
-    """What is no frame in between (tags, damage) is passed over; if it is much, something else may
-    be hidden there."""
+    """The sum of all frames' seconds. Bytes between frames (tags, damage) are skipped. None if many
+    are skipped, as sound in another format could be hidden there."""
     total, lost, left = 0.0, 0, (len(data) - at) * _STRANGE
     while 0 <= at < len(data) - 6:
         found = frame(data, at) if data[at] == 0xFF else None

@@ -1,4 +1,4 @@
-"""Upper bounds of what a request may use; `pricing` says why they hold. Pure."""
+"""Upper bounds of what a request may use; `pricing` explains why they hold. Pure."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from fallback.cost import duration
 from schemas.api.endpoints import ENDPOINTS
 
 OUTPUT_TOKENS = 4096
-"""Tokens that an answer may have where the request sets no limit; the provider is told so."""
+"""The limit of an answer where the request sets none; the provider is sent this limit."""
 MESSAGE_TOKENS = 16
-"""What a chat template adds to a message at most."""
+"""The most that a chat template adds to a message."""
 TEMPLATE_TOKENS = 200
-"""What it says before all messages: gpt-oss has some 90 tokens of its own, Llama and Qwen 30."""
+"""Tokens of a chat template before all messages: gpt-oss has some 90, Llama and Qwen 30."""
 TOOL_TOKENS = 1000
-"""What it says once tools are given, and for each that the provider describes itself: Claude has up
-to 600 and 750 (its page "Pricing")."""
+"""Tokens of a chat template once there are tools, and for each tool that the provider describes
+itself: Claude has up to 600 and 750 (its page "Pricing")."""
 AUDIO_TOKENS = 32
-"""Tokens for a second of sound in a prompt: Gemini's 32 (its page "Audio understanding"), others
-fewer."""
+"""Tokens for a second of sound in a prompt: Gemini counts 32 (its page "Audio understanding"),
+others fewer."""
 DRAFT_TOKENS = 100
-"""Of an unfinished picture in a stream (OpenAI's guide "Image generation")."""
+"""Tokens of an unfinished picture in a stream (OpenAI's guide "Image generation")."""
 SPOKEN_LIMIT = 2000
 SPOKEN_TOKENS = 10
-"""Tokens of a transcript: OpenAI's models write up to 2,000 (their pages), and more of a recording
-that is cut in pieces; nobody speaks more than 10 a second for long."""
+"""Most tokens of a transcript: the limit, plus `SPOKEN_TOKENS` for each second. OpenAI's models
+write up to 2,000 (their pages), and more for a recording that is cut in pieces; nobody speaks more
+than 10 tokens a second for long."""
 BYTES_A_SECOND = 1000
-"""A recording whose length cannot be told is taken to be coded at 8 kbit/s, the least of MP3."""
+"""A recording whose length cannot be told is taken to have 8 kbit/s, the lowest rate of MP3."""
 UPLOADS = ("image", "image[]", "mask", "file")
 """Fields of forms that hold files."""
 
 LIMITS = sorted({name for endpoint in ENDPOINTS for name in endpoint.api.limits})
 _PICTURES = ("image_url", "input_image", "image")
 _PAYLOADS = {"image_url": "url", "source": "data"}
-"""Where a part has its picture: the field, and the field inside of it if that is no text."""
+"""Where a part holds its picture: a field with the text, or an object whose field has the text."""
 
 
 def output_limit(request: Mapping[str, Any]) -> int:
@@ -47,12 +48,12 @@ def output_limit(request: Mapping[str, Any]) -> int:
 
 
 def limits(value: Any) -> bool:
-    """Whether it limits an answer; 0 does: it asks for the prompt's own scores."""
+    """Whether a field's value limits an answer. 0 does: it asks for the scores of the prompt."""
     return isinstance(value, int) and value >= 0
 
 
 def predicted_tokens(request: Mapping[str, Any]) -> int:
-    """Tokens of a predicted answer: those that it turns out not to have are paid like its own."""
+    """Tokens of a predicted answer: providers charge those that the answer lacks like its own."""
     said = request.get("prediction")
     return prompt_tokens(said, 0) if isinstance(said, Mapping) else 0
 
@@ -64,7 +65,7 @@ def copies(request: Mapping[str, Any]) -> int:
 
 
 def prompts(request: Mapping[str, Any]) -> int:
-    """How many prompts a request for completions has: each is answered by itself."""
+    """How many prompts a request for completions has: each gets its own answer."""
     given = request.get("prompt")
     if not isinstance(given, list) or not any(isinstance(each, str | list) for each in given):
         return 1
@@ -72,7 +73,7 @@ def prompts(request: Mapping[str, Any]) -> int:
 
 
 def _whole(value: Any) -> int:
-    """A number, or one as forms write it."""
+    """A number, also from a form's text; 0 for anything else."""
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -80,9 +81,9 @@ def _whole(value: Any) -> int:
 
 
 def prompt_tokens(request: Mapping[str, Any], image_tokens: int, beside: int = 0) -> int:
-    """Tokens of the prompt at most: of every text in the request, whatever it is for, of the
-    pictures and the sound in it, and those `beside`. What the request says to be cached may be
-    counted twice."""
+    """Most tokens of the prompt: of every text in the request (field names too), of its pictures
+    and sound, and those `beside`. With `cache_control` all count twice, as a provider may charge up
+    to twice the price for writing to its cache."""
     total, cached = beside, False
     rest: list[Any] = [request]
     while rest:
@@ -102,7 +103,7 @@ def prompt_tokens(request: Mapping[str, Any], image_tokens: int, beside: int = 0
 
 
 def template_tokens(request: Mapping[str, Any]) -> int:
-    """What the provider says to its model beside the request's own words."""
+    """Most tokens that the provider's template adds to the request's own words."""
     tools = request.get("tools") or request.get("functions")
     if not isinstance(tools, list) or not tools:
         return TEMPLATE_TOKENS
@@ -112,7 +113,8 @@ def template_tokens(request: Mapping[str, Any]) -> int:
 
 
 def _bytes(text: str) -> int:
-    """Of UTF-8; some tokenizers spell out what stands for several letters first (NFKC)."""
+    """Bytes of UTF-8. Some tokenizers first replace ligatures and the like with several letters
+    (NFKC), so the longer form counts."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size == len(text):
         return size
@@ -121,8 +123,8 @@ def _bytes(text: str) -> int:
 
 
 def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str, Any]]:
-    """(tokens of a picture or of sound in it, what of it is text). A mapping may call itself what
-    it likes, so nothing is left out but the one text that holds picture or sound."""
+    """(tokens of the picture or sound in `part`, the rest, which counts as text). Clients choose
+    `type` freely, so only the one text with the picture or sound is taken out of the rest."""
     kind = part.get("type")
     if kind in _PICTURES:
         for name, inside in _PAYLOADS.items():
@@ -137,7 +139,7 @@ def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str,
 
 
 def _without(value: Any, inside: str) -> tuple[str | None, Any]:
-    """(the text that is `value` or in its field `inside`, what is left)."""
+    """(the text that is `value` or is in its field `inside`, `value` without the text)."""
     if isinstance(value, str):
         return value, None
     found = value.get(inside) if isinstance(value, Mapping) else None
@@ -145,18 +147,17 @@ def _without(value: Any, inside: str) -> tuple[str | None, Any]:
 
 
 def drafts(request: Mapping[str, Any]) -> int:
-    """Unfinished pictures that a stream shows before each."""
+    """Unfinished pictures that a stream shows before each finished one."""
     return max(0, _whole(request.get("partial_images")))
 
 
 def pictures_given(request: Mapping[str, Any]) -> int:
-    """Pictures that a request to edit brings, its mask among them."""
+    """Pictures that a request to edit uploads, its mask included."""
     return max(1, sum(len(request.get(name) or ()) for name in UPLOADS))
 
 
 def seconds(recordings: Any, size: int) -> float:
-    """The length of all recordings. `size`: of the body, by which they are judged where they are
-    not known."""
+    """The length of all recordings, or a guess from the body's `size` if there are none to read."""
     if not isinstance(recordings, list | tuple):
         return size / BYTES_A_SECOND
     return sum(map(_length, recordings))
@@ -168,7 +169,7 @@ def _length(recording: bytes) -> float:
 
 
 def _bytes_of(base64: str) -> bytes:
-    """What is none stays as long as it is."""
+    """The decoded bytes; text that is not base64 counts as it is."""
     try:
         return binascii.a2b_base64(base64)
     except ValueError:

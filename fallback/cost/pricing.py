@@ -3,16 +3,16 @@
 All money is whole micro-units, computed exactly and rounded up once. A `settings.Price` is in the
 currency: for a million tokens, a picture, a minute, a million characters.
 
-The bounds of `worst_case`, and why they may be relied on:
+The bounds of `worst_case`, and why they hold:
 
-- Text: a token is a byte. No tokenizer that falls back to bytes makes more tokens than bytes, and
-  some make as many: Llama 2's and SmolLM2's of numbers and tables, and nearly so of hex and names.
-  English has four to five letters a token, so a prompt of prose is reserved three to four times
-  over; the answer is mostly the larger part. To it comes what the provider's template says itself.
+- Text: each byte counts as a token. No tokenizer that falls back to bytes makes more tokens than
+  bytes, and some make as many: those of Llama 2 and SmolLM2 for numbers and tables, and nearly as
+  many for hex and names. English has four to five letters a token, so a prompt of prose is reserved
+  three to four times over; mostly the answer costs more. The provider's template is added.
 - A picture in a prompt: `IMAGE_TOKENS`, or what the list says of the model.
-- Answers: `n` for each prompt, each of what the request allows, else `OUTPUT_TOKENS`, which the
-  request to the provider must then name as its limit: `output_limit` is the one place that says so.
-- Sound: its length by its frames or its head (`duration`), else as if coded at `BYTES_A_SECOND`.
+- Answers: `n` for each prompt, each up to the request's limit, else `OUTPUT_TOKENS`, which the
+  request to the provider must then name as its limit. `output_limit` alone decides this.
+- Sound: the length from frames or head (`duration`), else the length at `BYTES_A_SECOND`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from schemas.settings import Money, Price, Provider, Route
 LIST = "pricing.toml"
 LIST_CURRENCY = "USD"
 IMAGE_TOKENS = 5000
-"""Most that a picture in a prompt counts as, where the list does not say: Claude counts up to 4,784
+"""Most tokens of a picture in a prompt, where the list names no number: Claude counts up to 4,784
 (its page "Vision"), Gemini 258 for each tile of 768 pixels, OpenAI's models below 4,000 but one."""
 
 _TEXT = ("input", "output")
@@ -56,8 +56,8 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "translations": ("minute",),
     "speech": ("characters",),
 }
-"""The prices that a job needs, by the word of its endpoint; "image" may be `images`. None: it is
-free."""
+"""The prices that a job needs, by the word of its endpoint; `images` may stand for "image". A job
+that needs none is free."""
 _CLASSES = {
     "text": _TEXT,
     "embeddings or moderations": ("input",),
@@ -90,15 +90,14 @@ PriceList = Mapping[tuple[str, str], Price]
 
 
 class Prices:
-    """The built-in list with `own` prices before it. In another currency than the list's, only the
-    latter count."""
+    """`own` prices, then the built-in list. The list counts only if `currency` is its own."""
 
     def __init__(self, own: Iterable[Price] = (), currency: str = LIST_CURRENCY) -> None:
         self._own = {(price.provider, price.model): price for price in own}
         self._listed = listed() if currency == LIST_CURRENCY else {}
 
     def of_routes(self, routes: Iterable[Route], providers: Iterable[Provider]) -> PriceList:
-        """Of all that `routes` lead to."""
+        """The known prices of all models that `routes` lead to."""
         kinds = {provider.name: provider.kind for provider in providers}
         found = {}
         for each in {each for route in routes if route.cloud for each in route.providers}:
@@ -141,7 +140,7 @@ def undated(model: str) -> str:
 
 
 def missing(endpoint: str, price: Price) -> list[str]:
-    """Fields of `price` that a job of `endpoint` needs and that are not there."""
+    """Fields that a job of `endpoint` needs and `price` lacks."""
     needed = _NEEDED.get(WORDS.get(endpoint, ""))
     return [f"a price for {endpoint}"] if needed is None else _lacking(needed, price)
 
@@ -155,7 +154,7 @@ def _lacking(needed: Iterable[str], price: Price) -> list[str]:
 
 
 def check(routes: Iterable[Route], prices: PriceList) -> list[str]:
-    """One line for each model of a route that no job of any endpoint could be billed for."""
+    """One line for each model of a route whose price does not suffice for any endpoint."""
     faults = []
     for route in routes:
         for each in route.providers if route.cloud else ():
@@ -183,7 +182,7 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
     """Micro-units that the job may cost at most.
 
     `request` is the body, or the fields of the form, where uploads are lists of bytes; `body_size`
-    is the whole body's, by which a recording that is not there is judged. Raises
+    is the whole body's: the length is guessed from it if `request` has no recording. Raises
     ValueError if `price` lacks what the endpoint needs.
     """
     if lacks := missing(endpoint, price):
@@ -193,13 +192,11 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
         return 0
     if word in ("images", "edits"):
         return _pictures(word, request, price)
-    if word == "speech":
-        said = Spent(characters=len(str(request.get("input", ""))))
-    elif word in ("transcriptions", "translations"):
+    if word in ("transcriptions", "translations"):
         return _recording(request, body_size, price)
-    else:
-        said = _talk(word, request, price)
-    return cost(said, price)
+    if word == "speech":
+        return cost(Spent(characters=len(str(request.get("input", "")))), price)
+    return cost(_talk(word, request, price), price)
 
 
 def _talk(word: str, request: Mapping[str, Any], price: Price) -> Spent:
@@ -215,8 +212,8 @@ def _talk(word: str, request: Mapping[str, Any], price: Price) -> Spent:
 
 
 def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
-    """By the minute or by tokens: that is known only when it is answered. OpenAI tells whole
-    seconds, rounded up."""
+    """The dearer of billing by the minute and by tokens: only the answer shows which one applies.
+    OpenAI reports whole seconds, rounded up."""
     length = math.ceil(estimate.seconds(request.get("file"), body_size))
     text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
     heard = length * estimate.AUDIO_TOKENS
@@ -240,13 +237,14 @@ def _pictures(word: str, request: Mapping[str, Any], price: Price) -> int:
 
 
 def cost(spent: Spent, price: Price) -> int:
-    """Micro-units of what was used, rounded up; what has no price costs nothing. A recording is
-    paid by tokens, where they are told and have a price; pictures by tokens or by the piece,
-    whichever is more: those that were streamed unfinished are told in tokens alone."""
+    """Micro-units for what was used, rounded up; a unit without a price costs nothing. A recording
+    is paid by tokens where the provider reported them and they have a price, else by the minute.
+    Pictures are paid by tokens or by the piece, whichever is more: providers report the unfinished
+    pictures of a stream in tokens alone."""
     read, cached, written = _rates(price, spent.prompt)
     hits = min(spent.cached, spent.prompt)
-    # A million tokens cost the price, so a token costs a millionth of it: all in millionths of a
-    # micro-unit, as whole numbers.
+    # Prices are for a million tokens. The sum is in millionths of a micro-unit, so that it stays in
+    # whole numbers and is rounded once, at the end. `-(-a // b)` rounds up.
     total = (spent.prompt - hits) * read + hits * cached - (-spent.stored * read // 4)
     if spent.characters:
         total += spent.characters * _exact(price.characters)
@@ -258,7 +256,7 @@ def cost(spent: Spent, price: Price) -> int:
 
 
 def _rates(price: Price, prompt: int) -> tuple[int, int, int]:
-    """For a token read, read from the cache, and written."""
+    """The rates of a token read, a token read from the cache, and a token written."""
     long = getattr(price, "long", None)
     at = long if long is not None and prompt > long.above else price
     cached = at.input if at.cached_input is None else at.cached_input
@@ -266,8 +264,8 @@ def _rates(price: Price, prompt: int) -> tuple[int, int, int]:
 
 
 def _picture(price: Price, asked: str) -> int:
-    """The price of one picture of ``quality/size``; either may be "" or "auto": then the dearest
-    that fits is taken, and the dearest of all if none does."""
+    """The price of one picture of ``quality/size``. Either part may be "" or "auto": the dearest
+    price that fits is taken, or the dearest of all if none fits."""
     if not price.images:
         return _exact(price.image)
     exact = price.images.get(asked)
@@ -290,5 +288,5 @@ def _image_tokens(price: Price) -> int:
 
 
 def _exact(amount: Decimal | None) -> int:
-    """In micro-units; it has six decimals at most."""
+    """`amount` in micro-units; settings allow six decimals at most."""
     return int(amount * MICRO) if amount else 0

@@ -1,4 +1,4 @@
-"""What a call of a provider used: what it is priced by."""
+"""What a call to a provider used, in the units that have prices."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one call used. `prompt` includes those tokens that were `cached`; `completion` those of
-    reasoning; `stored`: quarters of a token that are paid beside the prompt, for writing it to a
-    cache. `told`: the provider said so; otherwise we counted, as far as the answer came.
+    """What one call used. `prompt` includes the `cached` tokens, `completion` the tokens of
+    reasoning. `stored`: quarters of a token, charged beside the prompt for writing to a cache.
+    `told`: the provider reported these numbers; else they are our count of what arrived.
 
-    `images` of `size` and `quality` as the answer or else the request has them; `seconds` of
-    recorded speech; `characters` spoken.
+    `size` and `quality` of `images` are the answer's, or else the request's. `seconds`: of recorded
+    speech. `characters`: of text that was spoken.
     """
 
     prompt: int = 0
@@ -28,7 +28,7 @@ class Spent:
 
     @property
     def picture(self) -> str:
-        """The kind of its pictures, as price lists name it."""
+        """The kind of the pictures, as price lists name it."""
         return f"{self.quality}/{self.size}"
 
 
