@@ -1,4 +1,4 @@
-"""Answers questions about credits that come over the broker: those of the ingress's admin API.
+"""Answers the questions about credits that the ingress's admin API sends over the broker.
 
 A question is a JSON object ``{"op": show | grant | history | usage, …}``; the answer is
 ``{"ok": …}`` or ``{"error": text, "kind": invalid | insufficient | away}``.
@@ -21,7 +21,7 @@ from schemas.usage import summed
 log = structlog.get_logger("counter")
 
 MOST = 10_000
-"""Entries of one answer: what a message of the broker can hold."""
+"""Most entries of one answer, so that it fits into a message of the broker."""
 
 
 async def answer(ledger: Ledger, bus: Bus, message: Message) -> None:
@@ -33,7 +33,7 @@ async def answer(ledger: Ledger, bus: Bus, message: Message) -> None:
         said = {"error": str(fault), "kind": "away"}
     except (ValueError, TypeError, KeyError, AttributeError) as fault:
         said = {"error": f"not a question about credits: {fault}", "kind": "invalid"}
-    with contextlib.suppress(BusError):  # asked again
+    with contextlib.suppress(BusError):  # whoever gets no answer asks again
         bus.post(message.reply, orjson.dumps(said))
 
 

@@ -1,13 +1,13 @@
-"""Takes the money for calls: reserves the worst case, charges what was used, returns the rest; and
-keeps back of an answer what must wait for that.
+"""Takes the money for calls: reserves the worst case, charges what was used, returns the rest.
+Keeps back the parts of an answer that must wait for the charge.
 
-A streamed answer passes from its first token on. What comes before that (a role, an empty block)
-waits, so that a hedged worker does not lose to an announcement, and another provider can still
-answer. The event that says that it is over waits until the call is settled, and follows the cost,
-which is a comment: whoever has seen an end has been charged, and no error comes after it.
+A streamed answer passes from its first token on. Events before the first token (a role, an empty
+block) wait: a hedged worker must not lose to an announcement, and until then another provider can
+still answer. The event that ends the stream waits until the call is settled, and follows a comment
+with the cost. So a client that sees the end has been charged, and no error comes after the end.
 
-An answer that is not streamed is kept until it is whole: its head carries the cost, and another
-provider can still answer if it breaks off in the middle.
+An answer that is not streamed is kept until it is whole: its head carries the cost, and if it
+breaks off in the middle, another provider can still answer.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = structlog.get_logger("billing")
 
 
 class Billing:
-    """`holder`: whose reservations these are."""
+    """`holder`: the process, as reservations name it."""
 
     def __init__(self, ledger: Ledger, prices: PriceList, currency: str, holder: str) -> None:
         self._ledger = ledger
@@ -54,18 +54,19 @@ class Billing:
         return money(amount, self._currency)
 
     async def close(self) -> None:
-        """Wait until all that calls used has been charged or given back."""
+        """Wait until the holds of calls that ended early are charged or given back."""
         if self._closing:
             await asyncio.wait(self._closing, timeout=10)
 
     async def reserve(self, attempt: ProviderAttempt, chosen: Chosen) -> Payment:
-        """The dearest of the cases that the account can pay. Raises EngineFault, Withdrawn."""
+        """Hold the worst case of the dearest provider that the account can pay; dearer ones are
+        left out. Raises EngineFault, Withdrawn."""
         affordable = chosen
         while True:
             try:
                 return Payment(attempt, await self._take(attempt, affordable.dearest), affordable)
             except Insufficient as fault:
-                # What is needed may be for several jobs.
+                # `needed` may cover several jobs of one request: this job gets its share.
                 each = fault.available * affordable.dearest // fault.needed
                 affordable = affordable.within(each)
                 if not affordable.choices:
@@ -78,8 +79,8 @@ class Billing:
                 raise EngineFault(why, code="provider_failed") from None
 
     async def _take(self, attempt: ProviderAttempt, amount: int) -> Hold:
-        """If it is cancelled, the hold is given back once it stands: else it would bind credits
-        until a sweep."""
+        """Reserve. If this is cancelled, the reservation is completed and then given back; else it
+        would bind credits until a sweep."""
         taking = asyncio.create_task(self._ledger.reserve(self._reservation(attempt, amount)))
         try:
             return await asyncio.shield(taking)
@@ -88,12 +89,13 @@ class Billing:
             raise
 
     async def _give_back(self, attempt: ProviderAttempt, taking: asyncio.Task[Hold]) -> None:
-        with contextlib.suppress(LedgerError):  # the sweep finds it, or there is nothing to find
+        with contextlib.suppress(LedgerError):  # if anything was written, the sweep releases it
             await self._ledger.release(await taking, str(attempt.delivery.stopped or "cancelled"))
 
     def _reservation(self, attempt: ProviderAttempt, amount: int) -> Reservation:
         job = attempt.job
         sequence, delivered = attempt.delivery.turn
+        # One number that orders holders: a job queued again counts more than another delivery.
         turn = sequence << 16 | min(delivered, 0xFFFF)
         first, holder = delivered == 1 and not job.again, self._holder
         return Reservation(job.account, job.id, turn, holder, amount, first, job.arrived, job.ids)
@@ -109,7 +111,7 @@ class Billing:
         return EngineFault(why, code="insufficient_credits", retryable=waits)
 
     def purchase(self, payment: Payment, choice: Choice, spent: Spent) -> Purchase:
-        """What a call used, with its cost, which is never more than was reserved."""
+        """What a call used, and its cost, which never exceeds the reservation."""
         job, price = payment.attempt.job, self._prices[choice.provider, choice.model]
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
         return Purchase(
@@ -135,15 +137,15 @@ class Billing:
         )
 
     def answer(self, payment: Payment, choice: Choice) -> PricedAnswer:
-        """Where the provider's answer goes."""
+        """The sink that takes the provider's answer."""
         attempt, limit = payment.attempt, self.money(payment.hold.what.amount)
         return PricedAnswer(attempt.delivery, attempt.job, choice.provider, limit)
 
     async def sell(
         self, payment: Payment, choice: Choice, spent: Spent, answer: PricedAnswer
     ) -> int:
-        """Hand over a whole answer, but for its end; charge; then the end. Returns what was taken
-        (micro-units)."""
+        """Hand over a whole answer without its end, charge for it, then hand over the end. Returns
+        the micro-units that were charged."""
         purchase = self.purchase(payment, choice, spent)
         answer.offer(self.money(purchase.cost))
         charged = await self.charge(payment, purchase, spent)
@@ -151,7 +153,7 @@ class Billing:
         return charged
 
     async def charge(self, payment: Payment, purchase: Purchase, spent: Spent) -> int:
-        """Settle a call; returns what was taken for it (micro-units)."""
+        """Settle a call; returns the micro-units that were charged."""
         payment.closed = True
         try:
             if spent == NOTHING:
@@ -163,8 +165,8 @@ class Billing:
             return purchase.cost
 
     def abandon(self, payment: Payment) -> None:
-        """The attempt ended early. What its call has used is charged if nobody goes on with the
-        job, as when the client left; all is given back if another holder has it."""
+        """The attempt ended early. If nobody goes on with the job (as when the client left), what
+        its call used is charged; else all is given back."""
         payment.closed = True
         self._later(self._close_early(payment))
 
@@ -186,8 +188,8 @@ class Billing:
 
 
 class PricedAnswer:
-    """The Sink of one call: between a provider and the client. `begun`: the client may have seen
-    something of it."""
+    """The Sink of one call, between a provider and the client. `begun`: part of the answer was
+    passed on, so no other provider can answer any more."""
 
     def __init__(self, delivery: Delivery, job: Job, provider: str, limit: str) -> None:
         self._delivery = delivery
@@ -195,7 +197,7 @@ class PricedAnswer:
         self._limit = limit
         self._streamed = job.stream
         self._passes = False
-        """It is an answer that passes as it comes."""
+        """Whether the answer is a stream, which passes as it comes."""
         self._api = APIS.get(job.endpoint, PLAIN)
         self._head = (0, "")
         self._pieces: list[bytes] = []
@@ -220,8 +222,8 @@ class PricedAnswer:
             self.touch()
 
     def offer(self, cost: str) -> None:
-        """The answer is whole, and will cost this much: hand over what was kept back, all but the
-        end of a stream. The call can be settled while the client reads."""
+        """The answer is whole and will cost `cost`: hand over all that waits, except the end of a
+        stream. So the client reads while the call is settled."""
         if not self._passes:
             self._cost = cost
             self._delivery.note((SERVED_BY, f"provider:{self._provider}"), (COST, cost))
@@ -231,7 +233,7 @@ class PricedAnswer:
             self._begin()
 
     def seal(self, cost: str) -> None:
-        """The call is settled: this much was charged."""
+        """The call is settled and `cost` was charged: say so, and end a stream."""
         if self._passes:
             self._delivery.note((COST, cost))
             self._delivery.data(sse.comment(f"{COST} {cost}") + self._end)
@@ -246,7 +248,7 @@ class PricedAnswer:
         self._pieces.clear()
 
     def _forward(self, chunk: bytes) -> None:
-        """All but the end, which waits until the call is settled."""
+        """Pass on all but the end, which waits until the call is settled."""
         at = 0 if self._end else sse.end_of(chunk)
         if at < 0:
             self._delivery.data(chunk)

@@ -1,7 +1,7 @@
-"""What is in the journal, and what is asked of it and told.
+"""The journal's entries, and what the ledger takes and returns.
 
-Money is whole micro-units of the currency (1 USD = 1,000,000) everywhere but in what people read
-and write.
+Money is whole micro-units of the currency (1 USD = 1,000,000), except in texts that people read and
+write.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ class EntryKind(StrEnum):
     GRANT = "grant"
     RESERVE = "reserve"
     CHARGE = "charge"
-    """Closes a reservation: what it kept beyond the cost goes back."""
+    """Closes a reservation: the part beyond the cost goes back to the account."""
     RELEASE = "release"
-    """Closes a reservation: all of it goes back."""
+    """Closes a reservation: all of it goes back to the account."""
     OTHER = "other"
-    """A change that somebody made past Headrace: it counts, and stands for nothing."""
+    """A change that somebody made without Headrace: it changes the balance and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What a provider was used for, and what it cost (micro-units). `prompt` includes `cached`;
-    `stored`: quarters of a token that are paid beside it, for writing it to a cache;
-    `seconds`: of sound; `picture`: ``quality/size``, as the provider says or as was asked."""
+    """What a provider was used for, and the cost (micro-units). `prompt` includes `cached`;
+    `stored`: quarters of a token, charged beside the prompt for writing to a cache; `seconds`: of
+    sound; `picture`: ``quality/size``, as the provider reports or as the request asks."""
 
     account: str
     key: str
@@ -53,7 +53,7 @@ class Purchase:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
-    """A reservation: of the holder `turn` of `job`, its `take`-th try to get the money."""
+    """Names a reservation: the try number `take` of the holder number `turn` of `job`."""
 
     job: str
     turn: int
@@ -62,10 +62,10 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The worst case (micro-units) of a job, for its holder number `turn`: each holder's is higher
-    than those before. `holder`: the process. `first`: nobody held the job before. `arrived`:
-    milliseconds of the epoch at which the job came, 0 if not known. `together`: the jobs of its
-    request, if they are several."""
+    """The worst case (micro-units) of a job, for its holder number `turn`; later holders have
+    higher numbers. `holder`: the process. `first`: nobody held the job before. `arrived`: when the
+    job came, in Unix milliseconds, 0 if not known. `together`: all jobs of its request, if there
+    are several."""
 
     account: str
     job: str
@@ -79,9 +79,9 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A reservation that stands. `paid`: an earlier holder was charged for this job already: serve
-    it and charge nothing; then nothing is reserved, and `seq` is 0. `since`: monotonic and Unix
-    seconds."""
+    """A reservation that stands, opened by the entry `seq`. `paid`: an earlier holder was charged
+    for this job; nothing is reserved, `seq` is 0, and the job is served without a charge. `since`:
+    monotonic and Unix seconds."""
 
     what: Reservation
     name: Name
@@ -92,7 +92,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Micro-units: to be reserved, and in open reservations."""
+    """Micro-units that can be reserved, and micro-units in open reservations."""
 
     available: int
     reserved: int
@@ -100,9 +100,9 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the journal. `change`: what it did to the account; `balance`: the sum after it;
-    `amount`: of the reservation that it opens or closes; `at`: Unix seconds, by the broker.
-    `note`: a grant's, or why a reservation was released."""
+    """One line of the journal. `change`: micro-units added to the account; `balance`: the account
+    after the entry; `amount`: of the reservation that the entry opens or closes; `at`: Unix seconds
+    by the broker's clock; `note`: the text of a grant, or why a reservation was released."""
 
     account: str
     kind: EntryKind
@@ -120,15 +120,15 @@ class Entry:
 
 
 class Stored(NamedTuple):
-    """The broker's answer to an entry. `balance`: the counter after it; None if it was there
-    before."""
+    """The broker's answer to an entry. `balance`: the counter after the entry; None if the broker
+    had the entry before."""
 
     seq: int
     balance: int | None
 
 
 class Last(NamedTuple):
-    """The newest entry of an account; all 0 without any."""
+    """The newest entry of an account; all 0 if there is none."""
 
     seq: int = 0
     balance: int = 0

@@ -8,7 +8,7 @@ class LedgerError(Exception):
 
 
 class Insufficient(LedgerError):
-    """The account does not hold `needed`; micro-units."""
+    """The account holds fewer micro-units than `needed`."""
 
     def __init__(self, needed: int, available: int) -> None:
         super().__init__(f"{needed} needed, {max(0, available)} available")
@@ -17,4 +17,4 @@ class Insufficient(LedgerError):
 
 
 class Superseded(LedgerError):
-    """A later holder has this job: stop, and say nothing."""
+    """A later holder has this job: stop, and answer nothing."""

@@ -1,4 +1,4 @@
-"""The journal at the broker: writes entries, follows them into a state, and waits for it."""
+"""The journal at the broker: writes entries, and follows the stream of all entries into a state."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ log = structlog.get_logger("ledger")
 
 WINDOW = topology.CREDITS_WINDOW
 SKEW = 300.0
-"""Seconds that the clocks of ingress, fallback and broker may differ where one is compared."""
+"""Most seconds by which the clocks of ingress, fallback and broker may differ."""
 PATIENCE = 10.0
-"""Seconds for what is in the stream to reach the state."""
+"""Seconds to wait until an entry of the stream has reached the state."""
 READ_PATIENCE = 3.0
-"""Seconds for the broker to say what an account holds, reconnections included."""
+"""Seconds for the broker to tell what an account holds, reconnections included."""
 T = TypeVar("T")
 _STREAM = subjects.CREDITS_STREAM
 _ANSWER = 2.0
+"""Seconds for one answer of the broker, then the question is sent again."""
 _RETRY = 0.05
 _FORGET_EACH = 5000
-"""Entries between two looks for what may be forgotten."""
+"""The state drops old jobs once in so many entries."""
 
 
 class Journal:
-    """`state` is whole from `horizon` (Unix seconds, by the broker) on."""
+    """`state` knows every entry since `horizon` (Unix seconds by the broker's clock)."""
 
     def __init__(self, bus: Bus, replicas: int, clock: Callable[[], float]) -> None:
         self.state = LedgerState()
@@ -86,9 +87,10 @@ class Journal:
         purchase: Purchase | None = None,
         **about: str | int,
     ) -> Stored:
-        """Write an entry; try until `patience` seconds are over, as its id makes it count once.
+        """Write an entry. It is sent again until `patience` seconds are over, as the broker takes
+        one entry for each `id`.
 
-        Raises LedgerError; then it may have been written, or may yet be.
+        Raises LedgerError; then the entry may be in the journal all the same, or still get there.
         """
         subject = subjects.credits(account)
         head = headers(kind, change, id, purchase, **about)
@@ -107,7 +109,7 @@ class Journal:
         return Stored(seq, balance)
 
     async def last(self, account: str) -> Last:
-        """The account as it is now."""
+        """The account as the broker has it now."""
         subject = subjects.credits(account)
 
         def read(timeout: float) -> Awaitable[tuple[int, bytes] | None]:
@@ -121,8 +123,8 @@ class Journal:
         return last
 
     async def covers(self, account: str, amount: int) -> bool:
-        """Whether the account seems to hold `amount`. It is asked for anew before it is said not
-        to: False if it is overdrawn, which passes. Raises Insufficient."""
+        """Whether the account seems to hold `amount`; if not, the broker is asked before this says
+        so. False if others overdrew the account, which lasts a moment. Raises Insufficient."""
         have = self._known.get(account, Last()).balance
         if have < amount:
             have = (await self.last(account)).balance
@@ -153,8 +155,8 @@ class Journal:
     async def history(
         self, account: str, since: float = 0.0, limit: int = 0
     ) -> AsyncGenerator[Entry, None]:
-        """Entries of an account, or of all without one, newest last; with a `limit`, the newest so
-        many."""
+        """Entries of an account (of all if `account` is ""), newest last. With a `limit`, only the
+        newest ones."""
         newest: deque[Entry] = deque(maxlen=limit or None)
         with _readable():
             async with aclosing(_entries(self._bus, account, since)) as found:
@@ -167,13 +169,13 @@ class Journal:
             yield entry
 
     async def accounts(self) -> list[str]:
-        """Everybody who has an entry, in order."""
+        """All accounts that have an entry, in alphabetical order."""
         with _readable():
             found, _ = await streams.counts(self._bus, _STREAM, subjects.ALL_CREDITS)
         return sorted(map(subjects.account_of, found))
 
     async def recall(self, account: str, job: str, since: float) -> None:
-        """Take into the state what the journal says of a job that came before its horizon."""
+        """Read the entries of a job that came before the horizon into the state."""
         past = LedgerState()
         async for entry in self.history(account, since, 0):
             if entry.job == job:
@@ -203,12 +205,12 @@ class Journal:
             raise LedgerError(f"the journal could not be read up to entry {seq}") from None
 
     async def news(self, within: float) -> None:
-        """Wait for the next entry, for a moment."""
+        """Wait for the next entry, at most `within` seconds."""
         with contextlib.suppress(LedgerError):
             await self.reached(self.state.seq + 1, within)
 
     async def whole(self) -> None:
-        """Wait until what was left open before the window is known, too."""
+        """Wait until the state also has the reservations that were left open before the window."""
         if self._older is not None:
             await self._older
 
@@ -226,7 +228,7 @@ class Journal:
             self.horizon = max(self.horizon, limit)
 
     async def _read_older(self, last: int) -> None:
-        """Find what was left open before the window, up to the sequence `last`."""
+        """Find reservations that were left open before the window, up to the sequence `last`."""
         older = LedgerState()
         while last > 0:
             try:
@@ -248,18 +250,18 @@ class Journal:
 async def _entries(
     bus: Bus, account: str = "", since: float = 0.0, after: int = 0
 ) -> AsyncGenerator[Entry, None]:
-    """Of `account` or of all, as `reading.read` goes through them. Raises BusError."""
+    """Entries of `account` or of all, in the order of `reading.read`. Raises BusError."""
     subject = subjects.credits(account) if account else ""
     found = reading.read(bus, _STREAM, subject=subject, since=since, after=after)
     async with aclosing(found):
         async for message in found:
-            with contextlib.suppress(ValueError):  # not of a counter: cannot be, says the stream
+            with contextlib.suppress(ValueError):  # the stream's counters should rule this out
                 yield parse(message)
 
 
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
-    """The bus's faults are the ledger's. Raises LedgerError."""
+    """Turn the bus's faults into LedgerError."""
     try:
         yield
     except BusError as fault:
@@ -267,7 +269,7 @@ def _readable() -> Iterator[None]:
 
 
 async def _tried(ask: Callable[[float], Awaitable[T]], patience: float, done: str) -> T:
-    """What the broker answers to `ask(timeout)`, asked again until `patience` seconds are over.
+    """The broker's answer to `ask(timeout)`, which is repeated until `patience` seconds are over.
     Raises LedgerError."""
     deadline = time.monotonic() + patience
     while True:

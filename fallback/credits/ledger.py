@@ -3,17 +3,18 @@
 The broker keeps the journal. Two of its promises carry everything: an account's counter is always
 the sum of its entries, and an entry with a message id (`entries.Name`) is taken once.
 
-- A reservation subtracts the worst case. If the account is below zero then, it is given back.
+- A reservation subtracts the worst case. If that takes the account below zero, the reservation is
+  given back.
 - Exactly one entry closes a reservation: a charge, which gives back what was not used, or a release
   of all. Both have the same message id, so the second one changes nothing.
 - At most one holder of a job charges. A later holder reserves, reads the journal up to its own
   entry, and releases what earlier holders have open; only then it calls a provider. A holder yields
-  if it finds a later holder's open reservation, or anybody's charge. Of any two holders, the
-  stream's order says which one sees the other.
+  if it finds a later holder's open reservation, or anybody's charge. The stream orders all entries,
+  so of any two holders at least one sees the other.
 
-So a holder that was thought dead may wake up, and nobody is charged twice; nor does the sweep harm
-it. Clocks decide one thing alone: a reservation is not charged after `OLDEST` seconds, as the
-broker forgets message ids after twice that time.
+So a holder that was thought dead may wake up, and nobody is charged twice; the sweep does it no
+harm either. Clocks decide only one thing: a reservation is not charged after `OLDEST` seconds, as
+the broker forgets message ids after twice that time.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ from schemas.bus import Bus
 log = structlog.get_logger("ledger")
 
 TAKES = 3
-"""Tries of one holder to reserve where others overdrew the account for a moment."""
+"""Tries of one holder to reserve while others overdraw the account for a moment."""
 OLDEST = 3600.0
 """Seconds after which a reservation is no longer charged."""
 RESERVE_PATIENCE = 3.0
 CLOSE_PATIENCE = 10.0
 """Seconds for the broker to take an entry, reconnections included."""
 RECOVERY = 0.05
-"""Seconds for somebody else's overdraft to be given back."""
+"""Most seconds to wait, between two tries, for others to give back what they overdrew."""
 
 
 class Ledger:
     """The credits, as one process works with them.
 
-    `alive` says of a holder whether it may still be at work; true where in doubt. `clock`: Unix
+    `alive` tells whether a holder may still be at work, and is true in doubt. `clock`: Unix
     seconds. Every method may raise LedgerError: the broker is away, or refused.
     """
 
@@ -69,19 +70,19 @@ class Ledger:
         self._holders: set[str] = set()
 
     async def open(self) -> None:
-        """Make the stream if it is missing, read what is recent, and follow. Raises BusError."""
+        """Make the stream if it is missing, read its recent part, follow it. Raises BusError."""
         await self._journal.open()
 
     async def close(self) -> None:
-        """Try once more what the broker did not take, then stop following."""
+        """Write once more the entries that the broker did not take, then stop following."""
         with contextlib.suppress(LedgerError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._repay()
         await self._journal.close()
 
     async def reserve(self, what: Reservation) -> Hold:
-        """Take the worst case out of the account: for a job that may go to several providers, the
-        dearest. A turn may have one that stands at a time. Raises Insufficient, Superseded."""
+        """Take the worst case out of the account. A turn can have one reservation open at a time.
+        Raises Insufficient, Superseded."""
         if what.amount < 0:
             raise ValueError(f"a reservation of {what.amount}")
         self._holders.add(what.holder)
@@ -95,17 +96,17 @@ class Ledger:
                 hold = await self._take(what, name)
             finally:
                 if hold is None:
-                    self._own.discard(name)  # whatever was written is swept
+                    self._own.discard(name)  # if the entry was written, a sweep releases it
             if hold is not None:
                 return hold
         raise Insufficient(what.amount, (await self._journal.last(what.account)).balance)
 
     async def settle(self, hold: Hold, purchase: Purchase) -> bool:
-        """Charge its cost and give back the rest. Returns whether this charged: not if another
-        holder has, or may. A cost beyond the reservation is charged up to it, never more.
+        """Charge the cost of `purchase` and give back the rest, never charging more than the
+        reservation. Returns whether this charged: not if another holder did, or still may.
 
-        Where the broker is away longer than it is waited for, LedgerError is raised, and the charge
-        is tried again by each `sweep`, for as long as this process lives.
+        Raises LedgerError if the broker is away for long. Then each `sweep` tries the charge again,
+        as long as this process lives.
         """
         if hold.paid:
             return False
@@ -115,13 +116,13 @@ class Ledger:
         return await self._close(hold, replace(purchase, cost=max(0, min(cost, most))), "")
 
     async def release(self, hold: Hold, why: str) -> None:
-        """Give all of it back."""
+        """Give the whole reservation back."""
         if not hold.paid:
             await self._close(hold, None, why)
 
     async def sweep(self) -> int:
-        """Release what holders that died have left open, and repeat what the broker did not take.
-        Returns how many were released."""
+        """Release what dead holders left open, and write again what the broker did not take.
+        Returns how many reservations were released."""
         await self._repay()
         await self._journal.fresh()
         count = 0
@@ -138,21 +139,22 @@ class Ledger:
         return Balance(max(0, found.balance), self._journal.state.reserved(account))
 
     async def balances(self) -> dict[str, Balance]:
-        """Of everybody, with the reservations of long ago: it waits until those are read."""
+        """All balances. Waits until reservations from before the window are read, too."""
         await self._journal.whole()
         return {account: await self.balance(account) for account in await self._journal.accounts()}
 
     async def purchases(self, *, since: float = 0.0, account: str = "") -> AsyncIterator[Purchase]:
-        """What was charged `since` (Unix seconds), for `account` or for all, oldest first."""
+        """What was charged since `since` (Unix seconds), for `account` or for all, oldest first."""
         async for entry in self.history(account, since):
             if entry.kind is EntryKind.CHARGE and entry.usage is not None:
                 yield entry.usage
 
     async def _paid_before(self, what: Reservation) -> bool:
-        """Whether an earlier holder was charged; if not, none of them has anything open any more.
+        """Whether an earlier holder was charged. If not, this releases what earlier holders left
+        open.
 
-        Looked at before anything is reserved, too: a job that was paid with the last of an
-        account's credits needs no more of them.
+        `reserve` asks this before it reserves: an account that spent its last credits on this job
+        needs no more of them.
         """
         found = await self._journal.last(what.account)
         await self._journal.reached(found.seq)
@@ -161,7 +163,7 @@ class Ledger:
         return await self._oust(Name(what.job, what.turn))
 
     async def _oust(self, name: Name) -> bool:
-        """Release what earlier holders of the job have open, unless it is paid: returns whether.
+        """Release what earlier holders of the job have open; returns whether the job is paid.
         Raises Superseded."""
         state = self._journal.state
         for booking in state.below(name):
@@ -173,7 +175,8 @@ class Ledger:
         return False
 
     async def _take(self, what: Reservation, name: Name) -> Hold | None:
-        """One try. None: others overdrew the account for a moment. Raises Insufficient."""
+        """One try to reserve. None if others overdrew the account for a moment, or if this take
+        is used up. Raises Insufficient."""
         if len(what.together) > 1:
             await self._all_covered(what)
         if not await self._journal.covers(what.account, what.amount):
@@ -193,8 +196,8 @@ class Ledger:
         return await self._sole(hold)
 
     async def _all_covered(self, what: Reservation) -> None:
-        """Whether there is enough for those jobs of the request, too, that nothing was reserved for
-        yet: none of them is paid for where not all can be. Raises Insufficient."""
+        """Check that the account can also pay the jobs of this request that have no reservation
+        yet: either all are paid for, or none. Raises Insufficient."""
         found = await self._journal.last(what.account)
         await self._journal.reached(found.seq)
         knows = self._journal.state.knows
@@ -204,14 +207,15 @@ class Ledger:
 
     async def _open(self, what: Reservation, name: Name) -> Last | None:
         """Write the reservation; returns its sequence and the balance after it. None if this take
-        was used up before. Raises LedgerError if it is somebody else's."""
+        is used up. Raises LedgerError if another holder took it."""
         stored = await self._journal.put(
             what.account, EntryKind.RESERVE, -what.amount, _id(name, "reserve"), RESERVE_PATIENCE,
             None, **_about(what, name),
         )  # fmt: skip
         if stored.balance is not None:
             return Last(stored.seq, stored.balance)
-        await self._journal.settled(stored)  # a repetition: ours, if its first answer was lost
+        # The broker had this entry before. It is ours if the answer to it was lost.
+        await self._journal.settled(stored)
         booking = self._journal.state.find(name)
         if booking is None or booking.holder != what.holder:
             raise LedgerError(f"somebody else has the turn {name.turn} of the job {name.job}")
@@ -219,7 +223,8 @@ class Ledger:
         return Last(booking.seq, booking.balance) if usable else None
 
     async def _sole(self, hold: Hold) -> Hold:
-        """`hold`, once no earlier holder of the job can be charged any more; or that one was."""
+        """Make sure that no earlier holder of the job can charge any more. Returns `hold`, or a
+        paid hold if an earlier holder has charged."""
         await self._journal.reached(hold.seq)
         try:
             paid = await self._oust(hold.name)
@@ -232,8 +237,8 @@ class Ledger:
         return hold
 
     async def _close(self, hold: Hold, purchase: Purchase | None, why: str) -> bool:
-        """Charge, or release without a purchase; returns whether it charged. What the broker does
-        not take now is owed."""
+        """Charge, or release if there is no purchase; returns whether this charged. If it raises,
+        the entry stays in `_owed` and is written later."""
         self._owed[hold.name] = hold, purchase, why
         charged = await self._finish(hold, purchase, why)
         self._owed.pop(hold.name, None)
@@ -255,15 +260,16 @@ class Ledger:
         return booking is not None and booking.closed is EntryKind.CHARGE
 
     def _too_old(self, hold: Hold) -> bool:
-        """By either clock: one stands still while the machine sleeps, the other may be set."""
+        """Whether either clock says so: the monotonic clock stands still while the machine sleeps,
+        and the other one may be set."""
         monotonic, unix = hold.since
         return max(time.monotonic() - monotonic, self._clock() - unix) > OLDEST
 
     async def _end(
         self, what: Reservation | Booking, name: Name, purchase: Purchase | None, why: str
     ) -> bool:
-        """Write the entry that closes a reservation, ours or another's. False if it was closed
-        before: then the state says how."""
+        """Write the entry that closes a reservation, ours or another's. False if the reservation
+        was closed before; then the state tells how."""
         kind, cost = (EntryKind.CHARGE, purchase.cost) if purchase else (EntryKind.RELEASE, 0)
         stored = await self._journal.put(
             what.account, kind, what.amount - cost, _id(name, "close"), CLOSE_PATIENCE, purchase,
@@ -279,7 +285,7 @@ class Ledger:
         return booking.holder in self._holders or not self._alive(booking.holder)
 
     async def _repay(self) -> None:
-        """Write what the broker did not take."""
+        """Write the entries that the broker did not take."""
         for hold, purchase, why in list(self._owed.values()):
             await self._close(hold, purchase, why)
 
@@ -293,6 +299,6 @@ def _already(what: Reservation) -> Hold:
 
 
 def _id(name: Name, what: str) -> str:
-    """The message id of an entry. That of charge and release is the same, so that the broker takes
-    one of them."""
+    """The message id of an entry. A charge and a release share one, so the broker takes only one of
+    them."""
     return f"{name.job}:{name.turn}.{name.take}:{what}"

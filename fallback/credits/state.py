@@ -1,10 +1,10 @@
-"""The journal as one process reads it: its entries, and what follows of them, as which reservations
-are open and which jobs are paid. Pure.
+"""Reads the journal's entries, and derives from them which reservations are open and which jobs are
+paid. Pure.
 
 Each message of the stream ``CREDITS`` is one entry. The broker adds ``Nats-Incr`` to the account's
 counter and stores the sum as the body (``{"val": "70"}``); the header `HEADER` says in JSON what
-the change is for. The stream orders all entries, so what is said here rests on their order alone,
-never on clocks.
+the change is for. The stream orders all entries, and this module relies on that order, never on
+clocks.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ CLOSING = frozenset({EntryKind.CHARGE, EntryKind.RELEASE})
 
 @dataclass(slots=True)
 class Booking:
-    """A reservation in the journal. `balance`: of the account after it. `closed`: by what; None
-    while it is open. `seq`: 0 if its opening lies before what was read."""
+    """A reservation in the journal. `balance`: of the account after the reservation. `closed`: the
+    kind of entry that closed it; None while it is open. `seq`: of the entry that opened it; 0 if
+    that was not read."""
 
     name: Name
     account: str
@@ -60,7 +61,8 @@ class LedgerState:
             self._close(entry)
 
     def _reserve(self, entry: Entry) -> None:
-        if self.find(name_of(entry)) is None:  # else a stray of long ago, as message ids are kept
+        # The broker drops repeated ids for hours; a copy that comes even later changes nothing.
+        if self.find(name_of(entry)) is None:
             self._add(_booked(entry, entry.seq, entry.balance))
 
     def _close(self, entry: Entry) -> None:
@@ -78,7 +80,7 @@ class LedgerState:
             self._open[booking.name] = booking
 
     def adopt(self, older: LedgerState) -> None:
-        """Take over what `older`, which read what comes before this state, left open or paid."""
+        """Take over the reservations of `older`, a state of entries before those of this one."""
         for bookings in older._jobs.values():
             for booking in bookings:
                 if self.find(booking.name) is None:
@@ -88,7 +90,7 @@ class LedgerState:
         return next((each for each in self._jobs.get(name.job, ()) if each.name == name), None)
 
     def takes(self, job: str, turn: int) -> int:
-        """How many takes of this holder are used up: the next one's number."""
+        """How many takes of this holder are used up, which is the number of the next take."""
         own = [each.name.take for each in self._jobs.get(job, ()) if each.name.turn == turn]
         return max(own, default=-1) + 1
 
@@ -105,8 +107,8 @@ class LedgerState:
         return [each for each in bookings if each.closed is None and each.name.turn < name.turn]
 
     def outranked(self, name: Name) -> bool:
-        """Whether a later holder of the job has a reservation that it may yet charge, or anybody
-        else has charged: then the holder of `name` must not."""
+        """Whether the holder of `name` must not charge: a later holder has a reservation open, or
+        somebody else has charged."""
         return any(
             each.closed is EntryKind.CHARGE or (each.closed is None and each.name.turn > name.turn)
             for each in self._jobs.get(name.job, ())
@@ -121,7 +123,8 @@ class LedgerState:
         return sum(booking.amount for booking in self._open.values() if booking.account == account)
 
     def forget(self, before: float) -> None:
-        """Drop jobs whose reservations were all closed and opened before this time (broker's)."""
+        """Drop jobs whose reservations are all closed and were opened `before` this time, by the
+        broker's clock."""
         for job in [job for job, bookings in self._jobs.items() if _over(bookings, before)]:
             del self._jobs[job]
 
@@ -145,11 +148,11 @@ def name_of(entry: Entry) -> Name:
 def headers(
     kind: EntryKind, change: int, id: str, purchase: Purchase | None = None, **about: str | int
 ) -> dict[str, str]:
-    """Those of an entry; `about` holds fields of `Entry`."""
+    """The headers of an entry; `about` holds fields of `Entry`."""
     said: dict[str, Any] = {"kind": kind, **about}
     if purchase is not None:
         said["usage"] = asdict(purchase)
-    # ASCII without line breaks, whatever the texts hold: nothing else fits into a header.
+    # A header holds only ASCII without line breaks: json escapes the rest, orjson does not.
     text = json.dumps(said, separators=(",", ":"))
     return {INCREMENT: f"{change:+d}", ID: id, HEADER: text}
 
@@ -159,7 +162,7 @@ _BOUGHT = frozenset(field.name for field in fields(Purchase))
 
 
 def parse(message: Message) -> Entry:
-    """The entry that a consumer of the stream delivered; one that is not ours is `EntryKind.OTHER`.
+    """The entry in a message of the stream; if Headrace did not write it, it is `EntryKind.OTHER`.
 
     Raises ValueError if it is no entry of a counter at all.
     """
