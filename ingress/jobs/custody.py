@@ -1,8 +1,8 @@
-"""Who holds a job, who races for it, who had it before; and who may. Pure.
+"""Who holds a job, who races for it, who had it before, and who may have it next. Pure.
 
-A claim names the edition of the job that its holder was given, and each edition counts its
-deliveries. So a claim for an edition that is over is told `GONE`, one for an earlier delivery than
-one that was granted `DROP`.
+A claim names the edition of the job that the claimant was given, and the broker counts the
+deliveries of each edition. A claim for an edition that is over is answered `GONE`. A claim for a
+delivery that is older than a granted one is answered `DROP`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ingress.jobs.ticket import Ticket
 
 SUSPECT = 1.5
-"""Seconds of silence after which another may take over; a holder speaks twice a second."""
+"""Seconds of silence after which another may take over. A holder speaks twice a second."""
 ASK_AGAIN = 0.5
 """Seconds between two requests to send again."""
 
@@ -30,7 +30,7 @@ class Voice(Protocol):
         """A control message to a holder."""
 
     def verdict(self, ack: str, word: bytes) -> None:
-        """Tell the broker what becomes of a delivery, in its holder's place."""
+        """Tell the broker, on behalf of a holder, what becomes of its delivery."""
 
 
 class Grant(Enum):
@@ -39,12 +39,12 @@ class Grant(Enum):
     HOLD = auto()
     """The job, in the place of a holder that is silent."""
     RACE = auto()
-    """To work on it beside the worker that holds it, until one of them has a byte."""
+    """The right to work beside the worker that holds the job, until one of the two has a byte."""
 
 
 class Holder:
-    """One who was told to go. `due`: the seq of its frame that comes next; those behind it wait in
-    `early` until it is here."""
+    """A worker or a provider that was granted the job. `due`: the number of its next frame. Later
+    frames wait in `early` until that one is here."""
 
     __slots__ = ("_asked", "claim", "due", "early", "heard", "nonce")
 
@@ -63,16 +63,16 @@ class Holder:
 
     @property
     def source(self) -> str:
-        """Who produces its errors, as clients are told."""
+        """What clients are told as the source of its errors."""
         return "fallback" if self.claim.by_provider else "worker"
 
     @property
     def misses(self) -> bool:
-        """Whether frames are here that came after one that is not."""
+        """Whether a frame is missing that later frames have overtaken."""
         return bool(self.early)
 
     def in_order(self, frame: Frame) -> Iterable[Frame]:
-        """The frames that are due with this one: none if an earlier one is missing."""
+        """The frames that can be used now that this one is here: none if an earlier is missing."""
         if frame.seq != self.due:
             self.keep(frame)
             return ()
@@ -85,7 +85,7 @@ class Holder:
             self.early.put(frame)
 
     def catch_up(self) -> Iterator[Frame]:
-        """Frames that are kept, and due now."""
+        """The kept frames that are due now."""
         while self.early and (frame := self.early.pop(self.due)) is not None:
             self.due += 1
             yield frame
@@ -94,12 +94,12 @@ class Holder:
         return now - self.heard >= SUSPECT
 
     def spare(self, now: float) -> None:
-        """Forgive the silence so far: it was this process that did not hear."""
+        """Forgive the silence so far: this process did not hear what the holder said."""
         self.heard = now
         self._asked = 0.0
 
     def may_ask(self, now: float) -> bool:
-        """Whether it is time to ask for what did not arrive; from then on it was asked."""
+        """Whether it is time to ask for missing frames. If so, this counts as having asked."""
         if now - self._asked < ASK_AGAIN:
             return False
         self._asked = now
@@ -107,8 +107,8 @@ class Holder:
 
 
 class Custody:
-    """`holder`: who may answer. `hedge`: a provider that has the copy of a hedged job, and may
-    still win it. `latest`: who was granted the job last."""
+    """`holder`: whose answer counts. `hedge`: a provider that has the copy of a hedged job, and may
+    still win the job. `latest`: the claim that was granted last."""
 
     def __init__(self, job: str, voice: Voice) -> None:
         self.holder: Holder | None = None
@@ -117,17 +117,18 @@ class Custody:
         self._job = job
         self._voice = voice
         self._former: dict[int, str] = {}
+        """Nonces of those who lost the job, and the holders that they belong to."""
 
     @property
     def at_provider(self) -> bool:
         return self.holder is not None and self.holder.claim.by_provider
 
     def is_held(self, now: float) -> bool:
-        """By one who was heard lately."""
+        """Whether somebody who was heard lately holds the job."""
         return self.holder is not None and not self.holder.is_silent(now)
 
     def is_hedged(self, now: float) -> bool:
-        """By one who was heard lately."""
+        """Whether a provider that was heard lately has the copy."""
         return self.hedge is not None and not self.hedge.is_silent(now)
 
     def is_granted(self, nonce: int) -> bool:
@@ -142,32 +143,32 @@ class Custody:
         self._voice.say(claim.holder, op, self._job, nonce)
 
     def hold(self, holder: Holder, now: float) -> None:
-        """In the place of none."""
+        """Make `holder` the holder. There must be none."""
         self.holder, self.latest = holder, holder.claim
         holder.heard = now
 
     def race(self, newcomer: Holder) -> None:
-        """It has the copy from now on, in the place of one that is silent."""
+        """Give the copy to `newcomer`. A provider that had it before is silent, and is stopped."""
         self._end_hedge(Op.DROP)
         self.hedge = newcomer
 
     def end_copy(self) -> None:
-        """Who has the copy holds the job now, or has failed."""
+        """The race is over because its provider won the job, or failed."""
         self.hedge = None
 
     def end_race(self) -> None:
-        """Who has the copy has lost, if anybody has."""
+        """The race is lost for the provider that has the copy, if there is one."""
         if self.hedge is not None:
             self._end_hedge(Op.GONE)
 
     def forget(self, holder: Holder) -> None:
-        """It does not hold the job any more."""
+        """`holder` has lost the job."""
         self._former[holder.nonce] = holder.claim.holder
         self.holder = None
 
     def dismiss(self, holder: Holder, *, over: bool) -> None:
-        """Tell one that lost the job, and the broker: whether the message is `over`, or is to go to
-        the next who asks."""
+        """Tell a holder that it has lost the job, and the broker what to do with the message: drop
+        it if it is `over`, otherwise give it to the next who asks."""
         self._voice.verdict(holder.claim.ack, TERM if over else NAK)
         self.stop(holder)
 
@@ -175,7 +176,7 @@ class Custody:
         self._voice.say(holder.claim.holder, op, self._job, holder.nonce)
 
     def stop_again(self, nonce: int) -> None:
-        """Somebody works on without the job: the word to stop was lost, if it ever had it."""
+        """A former holder still works on the job: the message that told it to stop was lost."""
         if former := self._former.get(nonce):
             self._voice.say(former, Op.DROP, self._job, nonce)
 
@@ -193,9 +194,9 @@ class Custody:
 
 
 def decide(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) -> Grant | Op:
-    """A grant, or the answer to one who is granted nothing new. `delivery`: the broker's count."""
+    """What to grant to a claim, or else what to answer. `delivery`: the broker's count."""
     if ticket.received.error is None and ticket.custody.is_granted(nonce):
-        return Op.GO  # it did not hear the first one; once its answer is whole, it may ack
+        return Op.GO  # the first GO was lost; a holder whose answer is whole needs it to ack
     if ticket.done:
         return Op.GONE
     posting = ticket.postings.of(claim.edition)
@@ -216,9 +217,9 @@ def _of_worker(ticket: Ticket, lane: str, now: float) -> Grant | Op:
 
 
 def _of_provider(ticket: Ticket, lane: str, now: float) -> Grant | Op:
-    """For a job that workers could take as well, or one for providers alone."""
+    """The job is in the workers' lane, which providers may take from too, or in their own."""
     if lane != subjects.CLOUD and ticket.received.resuming:
-        return Op.GONE  # it would begin anew
+        return Op.GONE  # this edition would begin the answer anew; the one in CLOUD continues it
     if ticket.custody.is_held(now):
         return Op.DROP
     if lane != subjects.CLOUD and not ticket.wanted:
@@ -227,7 +228,8 @@ def _of_provider(ticket: Ticket, lane: str, now: float) -> Grant | Op:
 
 
 def _of_copy(ticket: Ticket, claim: Claim, now: float) -> Grant | Op:
-    """For the copy of a hedged job, which knows nothing of what the client has."""
+    """The copy of a hedged job cannot continue an answer: it knows nothing of what the client
+    has already."""
     custody = ticket.custody
     if ticket.received.resuming or not claim.by_provider:
         return Op.GONE

@@ -33,7 +33,7 @@ AWAY_PATIENCE = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the endpoint wants done. `body` goes to the engine as it is."""
+    """What an endpoint wants done. `body` goes to the engine as it is."""
 
     plan: Plan
     endpoint: str
@@ -44,15 +44,15 @@ class Order:
     key: str
     lenient: bool = False
     resumable: bool = False
-    """Whether a provider may continue its stream if that breaks."""
+    """Whether a provider may continue the stream if it breaks."""
     id: str = ""
-    """Of its job; a random one if empty."""
+    """The id of its job; if empty, the job gets a random one."""
     together: int = 1
-    """Jobs of its request."""
+    """How many jobs its request has."""
 
 
 class Dispatch:
-    """All tickets by job id; the `Effects` of each."""
+    """Keeps all tickets by job id, and is the `Effects` through which each acts."""
 
     def __init__(self, bus: Bus, ingress: str, config: Settings) -> None:
         self.tickets: dict[str, Ticket] = {}
@@ -77,7 +77,7 @@ class Dispatch:
         return ticket
 
     async def submit_all(self, orders: list[Order]) -> list[Ticket]:
-        """All of one request, or none. Raises BrokerUnavailable."""
+        """Submit all jobs of one request, or none. Raises BrokerUnavailable."""
         tickets: list[Ticket] = []
         group = os.urandom(15).hex()
         try:
@@ -92,13 +92,13 @@ class Dispatch:
         return tickets
 
     def confirm(self, ticket: Ticket) -> None:
-        """Publish once more what the broker has not said to keep: it knows the edition, if it does,
-        for two minutes."""
+        """Publish the job again unless the broker has said that it keeps it. If it keeps it all the
+        same, it drops the repetition: it knows the message's id for two minutes."""
         if not ticket.postings.newest.sequence:
             self.publish(ticket.job)
 
     def answered(self, ticket: Ticket, edition: int, data: bytes) -> None:
-        """The broker's answer to a publish; an empty one (status 503) means no JetStream."""
+        """Hear the broker's answer to a publish. An empty one (status 503) means no JetStream."""
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
         if (error := answer.get("error")) is None:
             ticket.postings.stored(edition, int(answer["seq"]))
@@ -112,7 +112,7 @@ class Dispatch:
             ticket.refused(edition, errors.BrokerUnavailable(why, retry_after=1))
 
     def close(self, ticket: Ticket) -> None:
-        """The client has its answer, or left. Whoever still works on the job is stopped."""
+        """The client has its answer, or left. If somebody still works on the job, stop them."""
         if self.tickets.pop(ticket.job.id, None) is None:
             return
         metrics.IN_FLIGHT.dec()
@@ -130,7 +130,7 @@ class Dispatch:
             self.usage.answers.append((key, end))
 
     async def restore(self, ticket: Ticket) -> None:
-        """Publish a job again that a stale ack of a lost holder took out of the stream."""
+        """Publish a job again if a stale ack of a lost holder took it out of the stream."""
         sequence = ticket.postings.newest.sequence
         try:
             await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
@@ -138,27 +138,27 @@ class Dispatch:
             if ticket.vanished(sequence, time.monotonic()):
                 log.warning("dispatch.restored", job=ticket.job.id)
         except BusError:
-            pass  # an answer that did not come says nothing of the job
+            pass  # without an answer nothing is known of the job; it is looked for again
 
     # What tickets do to the world
 
     def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None:
-        with suppress(BusError):  # repeated, or asked for again, once it is back
+        with suppress(BusError):  # once the broker is back, it is said or asked for again
             self._bus.post(subjects.control(holder), pack_control(op, job, nonce, first))
 
     def verdict(self, ack: str, word: bytes) -> None:
-        if not subjects.is_ack(ack):  # a claim may name any subject, and this process use it
+        if not subjects.is_ack(ack):  # a claim could name any subject and have this process post
             log.warning("dispatch.no_ack_subject", subject=ack[:200])
             return
         with suppress(BusError):  # the broker redelivers after ack_wait anyway
             self._bus.post(ack, word)
 
     def publish(self, job: Job) -> None:
-        with suppress(BusError):  # published once it is back
+        with suppress(BusError):  # `confirm` publishes the job once the broker is back
             self._post(job)
 
     def delete(self, sequence: int) -> None:
-        """Best effort: if a holder has it after all, its claim is answered `gone`."""
+        """Best effort: if a holder gets the message after all, its claim is answered `GONE`."""
         task = asyncio.create_task(self._delete(sequence))
         self._deleting.add(task)
         task.add_done_callback(self._deleting.discard)
@@ -175,7 +175,7 @@ class Dispatch:
             await streams.delete(self._bus, subjects.JOBS_STREAM, sequence)
 
     def _post(self, job: Job) -> None:
-        """The broker's answer comes to the reply subject. Raises BusError."""
+        """The broker answers to the reply subject, see `answered`. Raises BusError."""
         ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
         self._bus.post(
             subjects.jobs(job.model, job.lane),

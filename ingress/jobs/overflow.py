@@ -1,8 +1,8 @@
-"""When a job leaves the house: no worker took it in time, or gave no first byte in time.
+"""When a job leaves the house: no worker took it in time, or none gave a first byte in time.
 
-A job waits in the queue of its model, where workers and, once it is overdue, a fallback may take
-it: the fallback is woken, again each second, and asks the broker once for each time it is. A job
-that workers are not to have any more is moved: a copy goes to the lane of providers.
+A job waits in the queue of its model for a worker. Once it is overdue, a fallback may take it from
+there: this process wakes the fallback each second, and the fallback then asks the broker once. A
+job that workers must not have any more is moved: it is published again in the lane of providers.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ ASK_LATER = 5.0
 
 
 class Overflow:
-    """Into paid providers."""
+    """Decides which jobs go to paid providers, and when."""
 
     def __init__(self, bus: Bus, catalog: Catalog) -> None:
         self._bus = bus
         self._catalog = catalog
 
     def overdue_first(self, ticket: Ticket, now: float) -> bool:
-        """The first byte is late: whether a provider has the job, or gets it now."""
+        """The first byte is late. True if a provider has the job, or gets it now."""
         if ticket.custody.at_provider or ticket.custody.is_hedged(now):
             return True
         if not self._can(ticket) or ticket.job.lane == subjects.CLOUD:
@@ -41,7 +41,7 @@ class Overflow:
         return True
 
     def held(self, ticket: Ticket, now: float) -> None:
-        """A worker has it: ask a provider, too, if the route hedges and it takes its time."""
+        """A worker has the job. If the route hedges and the worker is slow, ask a provider, too."""
         patience = ticket.terms.hedge_after
         late = patience and now - ticket.times.claimed > patience
         settled = ticket.postings.copy or ticket.custody.at_provider or ticket.times.first
@@ -51,7 +51,7 @@ class Overflow:
             ticket.postings.publish_copy()
 
     def waiting(self, ticket: Ticket, waited: float, now: float) -> bool:
-        """Nobody has it: whether a provider may still take it."""
+        """Nobody has the job. True if a provider may still take it."""
         claim = (ticket.job.claim_by - ticket.job.arrived) / 1000
         if ticket.job.lane == subjects.CLOUD:
             return self._in_the_lane(ticket, waited, claim)
@@ -84,11 +84,11 @@ class Overflow:
             if not ticket.wanted:
                 metrics.LEFT.labels(ticket.job.model, "unclaimed").inc()
             ticket.offer(now)
-            with suppress(BusError):  # said again
+            with suppress(BusError):  # the next sweep after the pause says it again
                 self._bus.post(subjects.want(ticket.job.model), ticket.job.id.encode())
 
     def _in_the_lane(self, ticket: Ticket, waited: float, claim: float) -> bool:
-        """Only providers may take it: there is no use in waiting for a worker."""
+        """The job is for providers alone. Without one it fails: no worker will come for it."""
         model = ticket.job.model
         if self._catalog.provides(model):
             return True

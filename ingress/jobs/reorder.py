@@ -1,4 +1,4 @@
-"""Frames that came before an earlier one, until that is here; not without limit."""
+"""Keeps frames that arrived too early until the missing ones are here, up to a limit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from schemas.frames import Frame
 
 FRAMES = 4096
 BYTES = 8 * 2**20
-"""More than a holder keeps to send again; beyond it frames are dropped, and asked for later."""
+"""More than a holder keeps to send again. Frames beyond it are dropped, and asked for later."""
 _SMALL = 64 * 1024
 """Bytes that a frame without data counts for."""
 

@@ -20,12 +20,13 @@ from schemas.strangers import Strangers
 log = structlog.get_logger("replies")
 
 _PICTURES = frozenset({endpoints.IMAGES.path, endpoints.EDITS.path})
-"""Their streams are a few large events at the end, faster than a client far away reads them; they
-are kept as they would be if they were not streamed."""
+"""Their streams are a few large events at the end, which come faster than a distant client reads.
+So they may take as much room as a document."""
 
 
 class Replies:
-    """`max_buffer`: bytes of a stream that wait for its client; `max_answer`: of a document."""
+    """`max_buffer`: bytes of a stream that may wait for its client. `max_answer`: bytes of a
+    document."""
 
     def __init__(
         self, bus: Bus, ingress: str, dispatch: Dispatch, max_buffer: int, max_answer: int
@@ -73,7 +74,8 @@ class Replies:
             self._dispatch.answered(ticket, edition, message.data)
 
     def _check_size(self, ticket: Ticket) -> None:
-        """A stream's client must read; a document is kept until it is whole, if it ever is."""
+        """A stream fails if its client does not read. A document waits until it is whole, so only
+        its size counts."""
         if ticket.job.stream and ticket.job.endpoint not in _PICTURES:
             ticket.fail(errors.ClientTooSlow("the client does not read its answer"))
         elif ticket.received.buffered > self._max_answer:
@@ -81,8 +83,9 @@ class Replies:
             ticket.fail(errors.EngineFailed(why, source="worker"))
 
     def _turn_away(self, message: Message, found: list[frames.Frame]) -> None:
-        """Nobody waits for this job any more: it was answered, or its client left. One who is alive
-        did not hear of that, and is named by the reply subject."""
+        """Nobody waits for this job any more: it was answered, or its client left. Whoever claims
+        it or says that it is alive has not heard of that, and is told. The reply subject of an
+        ALIVE names its holder."""
         job = subjects.job_of(message.subject)
         for frame in found:
             if frame.kind == frames.Kind.CLAIM:
@@ -91,8 +94,9 @@ class Replies:
                 self._dispatch.say(subjects.holder_of(message.reply), Op.GONE, job, frame.nonce)
 
     def _hand_over(self, message: Message) -> None:
-        """A piece of a large body, to whoever knows the job's id; to inboxes alone, as this process
-        may say things, and to subjects, that its askers may not."""
+        """Give a piece of a large body to whoever knows the job's id. It goes to inboxes alone:
+        with another reply subject an asker could make this process post where the asker may not.
+        """
         ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
         if ticket is None or not subjects.is_inbox(message.reply):
             return
@@ -102,12 +106,12 @@ class Replies:
         except (ValueError, TypeError) as fault:
             log.warning("replies.undecodable_piece", error=str(fault))
             return
-        with contextlib.suppress(BusError):  # asked for again
+        with contextlib.suppress(BusError):  # the holder asks again
             self._bus.post(message.reply, piece)
 
     def _reconnected(self) -> None:
         """Messages may be lost both ways: publish again what is not known to be stored, and ask
-        again for frames. It was this process that was deaf, so nobody else is late."""
+        again for frames. This process was deaf meanwhile, so it calls nobody late."""
         now = time.monotonic()
         for ticket in self._dispatch.tickets.values():
             self._dispatch.confirm(ticket)

@@ -1,9 +1,9 @@
-"""A stream that broke with its worker, and the rest of it from a provider, as one.
+"""Joins a stream that broke with its worker and the rest of it from a provider.
 
-Only text is continued: what the client has is told as an assistant message that the provider goes
-on from, and of its stream the beginning is left out, so that nothing is repeated and nothing
-missing. An answer with anything else in it (tool calls, reasoning, log probabilities, several
-choices) is not continued, nor one that must fit a schema. Pure.
+Only text is continued. The provider gets what the client has as an assistant message to go on from,
+and its stream is cut at the beginning, so that nothing is repeated and nothing missing. An answer
+with anything else in it (tool calls, reasoning, log probabilities, several choices) is not
+continued, nor is one that must fit a schema. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMIT = 256 * 1024
 
 
 class ResumableStream:
-    """`add` its pieces, `break_off` where it broke, `add` those of the rest."""
+    """`add` the pieces of the worker, `break_off` where they end, `add` those of the provider."""
 
     def __init__(self, endpoint: str) -> None:
         api = APIS.get(endpoint, PLAIN)
@@ -30,8 +30,8 @@ class ResumableStream:
         self._kept: list[bytes] = []
         self._size = 0
         self.begun: Begun | None = None
-        """What the client has, once the stream broke. Its tokens are the events with text in it: a
-        worker sends one for each."""
+        """What the client has, once the stream broke. Events with text count as its tokens, since a
+        worker sends an event for each token."""
 
     def add(self, piece: bytes) -> bytes:
         """What the client gets for a piece of either part."""
@@ -43,17 +43,17 @@ class ResumableStream:
         return piece
 
     def forget(self) -> None:
-        """The client gets nothing of it."""
+        """Drop what was kept: the client does not get it."""
         self._kept.clear()
         self._size = 0
 
     @property
     def broken(self) -> bool:
-        """Whether it broke, and what follows continues it."""
+        """Whether the stream broke; what is added from then on continues it."""
         return self.begun is not None
 
     def break_off(self) -> bool:
-        """The stream broke here: whether it can be continued. It is, once."""
+        """The stream broke here. True if it can be continued, which is done only once."""
         kept = b"".join(self._kept)
         if self.broken or self._size > LIMIT or sse.end_of(kept) >= 0:
             return False
@@ -65,7 +65,7 @@ class ResumableStream:
         return True
 
     def _heard(self, event: bytes) -> str | None:
-        """The text of an event of the first part; None if it says what cannot be continued."""
+        """The text of an event of the first part; None if the event cannot be continued."""
         try:
             found = sse.load(event)
         except orjson.JSONDecodeError:
@@ -75,7 +75,7 @@ class ResumableStream:
         return self._continuation.heard(found) if isinstance(found, dict) else None
 
     def _continued(self, event: bytes) -> bytes:
-        """An event of the second part, as it is to follow the first; comments stay."""
+        """An event of the second part, rewritten to follow the first. Comments pass unchanged."""
         found = sse.object_of(event)
         if found is None:
             return event + sse.BREAK

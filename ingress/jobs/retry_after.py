@@ -6,10 +6,11 @@ from collections import defaultdict, deque
 from functools import partial
 
 WINDOW = 64
-"""Answers looked back on."""
+"""How many of the last answers of a model tell its pace."""
 UNKNOWN = 5.0
 """Seconds to say when nothing was answered lately."""
 LONGEST = 300.0
+"""Seconds that a client is told to wait at most, and after which an answer tells no pace."""
 
 
 class DrainRate:
@@ -19,7 +20,7 @@ class DrainRate:
         self.ends = defaultdict[str, deque[float]](partial(deque, maxlen=WINDOW))
 
     def wait(self, model: str, depth: int, now: float) -> float:
-        """Seconds until a queue of `depth` is through, at the pace of the last answers."""
+        """Seconds until `depth` jobs are answered, at the pace of the last answers."""
         ends = self.ends.get(model)
         if not ends or len(ends) < 2 or now - ends[-1] > LONGEST:
             return UNKNOWN

@@ -1,5 +1,5 @@
-"""What a ticket knows of its job: what was settled before, and when things happened; what of it is
-in the broker's stream; what has come of it, for whoever answers its client. Pure."""
+"""What a ticket knows of its job: its terms, when things happened, which messages of the job are in
+the broker's stream, and what has been received for the client. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is settled before a job is published. `may_leave`: a provider may take it once no worker
-    does. `hedge_after`: seconds that a worker has for the first byte before a provider is asked,
-    too; none is if 0.0. `resumable`: a provider may continue its stream if that breaks."""
+    """What is settled before a job is published. `may_leave`: a provider may take the job if no
+    worker does. `hedge_after`: seconds that a worker has for the first byte before a provider is
+    asked, too; 0.0: never. `resumable`: a provider may continue the stream if it breaks."""
 
     max_attempts: int
     may_leave: bool = False
@@ -31,9 +31,10 @@ class Terms:
 
 @dataclass(slots=True)
 class Times:
-    """When things happened, in monotonic seconds; 0.0 for what has not. `posted`: its newest
-    edition was. `freed`: since then nobody holds it. `first`: the answer began. `offered`:
-    providers were called. `sought`: its message was looked for."""
+    """When things happened last, in monotonic seconds; 0.0: not yet. `posted`: the newest edition
+    was published. `freed`: the job lost its holder, or was queued. `claimed`: a holder got it.
+    `first`: the answer began. `offered`: providers were called. `sought`: the ingress looked for
+    the job's message in the stream."""
 
     queued: float
     posted: float
@@ -46,16 +47,16 @@ class Times:
 
 class Stream(Protocol):
     def publish(self, job: Job) -> None:
-        """Another edition of the job."""
+        """Publish another edition of the job."""
 
     def delete(self, sequence: int) -> None:
-        """Nobody is to have that message any more."""
+        """Delete the message, so that nobody gets it any more."""
 
 
 @dataclass(slots=True)
 class Posting:
-    """One publish. `edition`: its number. `sequence`: where the broker keeps it; 0 until it has
-    said so. `fence`: deliveries up to this one are over."""
+    """One publish of a job. `edition`: its number. `sequence`: where the broker keeps it; 0 until
+    the broker has said so. `fence`: claims for deliveries up to this one are refused."""
 
     edition: int
     lane: str
@@ -63,15 +64,15 @@ class Posting:
     fence: int = 0
 
     def granted(self, delivery: int) -> None:
-        """Each delivery counts one more, and some are never heard of. But who claims with a made-up
-        count must not lock out those that come after: so the fence rises by one."""
+        """Raise the fence, by one at most: a claim with a made-up count must not lock out the
+        deliveries after it. `delivery` may be higher, as not every delivery is claimed."""
         self.fence = min(delivery, self.fence + 1)
 
 
 class Postings:
-    """What of a job is in the stream: it is published more than once if it is hedged, moved or
-    lost. `job`: as it was published last, apart from the copy. `newest`: that publish. `copy`: one
-    for providers alone beside the worker that has the job, if it was hedged."""
+    """The messages of a job in the stream. There are several if the job was hedged, moved or lost.
+    `newest`: the last publish, apart from the copy. `job`: the job as it says. `copy`: the publish
+    of a hedged job for providers alone, while a worker has the job."""
 
     def __init__(self, job: Job, stream: Stream) -> None:
         self.job = job
@@ -79,7 +80,7 @@ class Postings:
         self.copy: Posting | None = None
         self._stream = stream
         self._last = job.edition
-        """No number is given twice, so that an answer or a claim is of one edition."""
+        """The last number given. None is given twice, so that a claim means one edition."""
 
     def of(self, edition: int) -> Posting | None:
         """None if that edition is over, or never was."""
@@ -91,21 +92,21 @@ class Postings:
         self.copy = self._publish(lane=subjects.CLOUD, first_by=self.job.total_by)[1]
 
     def publish_anew(self, **changed: Any) -> None:
-        """In place of the newest, which nobody is to have any more."""
+        """Publish a new edition in place of the newest."""
         self._delete(self.newest)
         self.job, self.newest = self._publish(**changed)
 
     def move(self, begun: Begun | None) -> None:
-        """To providers alone, for good."""
+        """Leave the job to providers alone, for good."""
         self.delete_copy()
         self.copy = None
         self.publish_anew(lane=subjects.CLOUD, first_by=self.job.total_by, begun=begun)
 
     def stored(self, edition: int, sequence: int) -> None:
-        """The broker keeps an edition there."""
+        """The broker keeps `edition` at `sequence`."""
         if (posting := self.of(edition)) is not None:
             posting.sequence = sequence
-        elif 0 <= edition <= self._last:  # it took longer than that edition was of use
+        elif 0 <= edition <= self._last:  # the edition was replaced before the broker answered
             self._stream.delete(sequence)
 
     def delete_copy(self) -> None:
@@ -127,9 +128,9 @@ class Postings:
 
 
 class Received:
-    """What has come of a job. `head`: the upstream's status and content type. `notes`: what the
-    head, or the books, should say besides. `ended` or `error`: how it ended. `buffered`: bytes that
-    were not taken yet."""
+    """What has been received for a job. `head`: the upstream's status and content type. `notes`:
+    what the answer's head, or the log, should say besides. `ended` or `error`: how the job ended.
+    `buffered`: bytes that were not taken yet."""
 
     __slots__ = (
         "_pieces", "buffered", "ended", "error", "head", "notes", "paid", "resumable", "seen",
@@ -142,11 +143,11 @@ class Received:
         self.error: HeadraceError | None = None
         self.buffered = 0
         self.seen = False
-        """The client may have something of it, so that no other attempt can answer."""
+        """The client may have a part of the answer, so no other attempt can answer."""
         self.paid = False
-        """A provider says it."""
+        """The answer comes from a provider."""
         self.resumable = resumable
-        """Keeps what the client has of a stream that a provider may continue."""
+        """What the client has of the stream, if a provider may continue it."""
         self._pieces: deque[bytes] = deque()
 
     @property
@@ -154,21 +155,21 @@ class Received:
         return self.ended is not None or self.error is not None
 
     def served_by(self, node: str | None) -> dict[str, str]:
-        """Who gave it and what it cost, as headers; empty while nobody has. `node`: the worker's,
-        if it is one."""
+        """Who answers and at what cost, as headers; empty while nobody does. `node`: the worker's,
+        if a worker answers."""
         if self.notes:
             return {name: plain(value) for name, value in self.notes.items() if _is_ours(name)}
         return {} if node is None else {SERVED_BY: f"node:{plain(node)}", COST: "0"}
 
     @property
     def owed(self) -> bool:
-        """Whether there is text of a provider's that the client has not got: it pays for it, so it
-        is to have it before it hears of any error."""
+        """Whether a provider's text waits for the client. The client pays for this text, so it gets
+        the text before any error."""
         return self.paid and self.buffered > 0 and self.head is not None and self.head.status == 200
 
     @property
     def resuming(self) -> bool:
-        """Whether the stream broke, and the rest of it is for a provider."""
+        """Whether the stream broke, and a provider is to give the rest."""
         return self.resumable is not None and self.resumable.broken
 
     def add(self, piece: bytes) -> None:
@@ -178,7 +179,7 @@ class Received:
         self.buffered += len(piece)
 
     def take(self) -> bytes:
-        """What came since the last call. From now on the attempt cannot be repeated."""
+        """What came since the last call. Once this gave bytes, no other attempt can answer."""
         if not self._pieces:
             return b""
         self.seen = True
@@ -190,7 +191,7 @@ class Received:
         return found
 
     def forget(self) -> None:
-        """Who said it was lost, and the client has seen nothing of it."""
+        """Drop all of an attempt that was lost before the client saw anything of it."""
         self.head = None
         self.notes.clear()
         self._pieces.clear()
@@ -199,17 +200,17 @@ class Received:
             self.resumable.forget()
 
     def break_off(self) -> bool:
-        """Who said it was lost, and the client has a part of it: whether it can be continued."""
+        """The holder was lost after the client saw a part: whether that can be continued."""
         return self.resumable is not None and self.resumable.break_off()
 
     @property
     def begun(self) -> Begun | None:
-        """What a provider is to go on from, once the stream broke."""
+        """What a provider has to continue, once the stream broke."""
         return self.resumable.begun if self.resumable is not None else None
 
 
 def plain(text: str) -> str:
-    """As a header's value can carry it: what is not printable ASCII is written as in URLs."""
+    """`text` as a header's value: what is not printable ASCII is escaped as in URLs."""
     return text if text.isascii() and text.isprintable() else quote(text, safe=_PRINTABLE)
 
 

@@ -1,8 +1,8 @@
 """One request in flight, and who may answer it. Pure.
 
 The broker does not fence: a stale ack removes a job, a stale in_progress prolongs a lease. So the
-ingress that took the request decides who holds it. This machine reads frames and the clock, and
-acts through `Effects`; a task that waits for it listens.
+ingress that took the request decides who holds its job. A ticket is a state machine: it reads
+frames and the clock, acts through `Effects`, and calls a listener when something changed.
 
 ::
 
@@ -10,9 +10,9 @@ acts through `Effects`; a task that waits for it listens.
       ▲                │
       └─revoke / fail──┘   (before a byte was released to the client; after: done, with an error)
 
-A fallback claims as a worker does, and is granted a job of the workers' queue only while it is
-`wanted`. A hedged job has a copy for providers alone: until its holder, a worker, has a byte, who
-holds the copy may win the job.
+A fallback claims as a worker does, but is granted a job of the workers' queue only while the job is
+`wanted`. A hedged job has a copy for providers alone. The provider that has the copy may win the
+job until the worker that holds it gives a byte.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Effects(Voice, Stream, Protocol):
     """What a ticket does to the world."""
 
     def dead_letter(self, job: Job, error: str) -> None:
-        """Keep a job past its last attempt as a dead letter, with its last error."""
+        """Keep a job whose last attempt failed as a dead letter, with its last error."""
 
 
 class Ticket:
-    """One job at its ingress; nothing of it changes but by what is called here.
+    """One job at its ingress. Its state changes only through the methods here.
 
-    `tries`: attempts of workers. `wanted`: a provider may take it out of the workers' queue.
-    `exhausted`: workers had their tries and failed like this, so that what is left is a provider.
-    `declined`: why providers did not take it, when they were asked last.
+    `tries`: attempts of workers. `wanted`: a provider may take the job from the workers' queue.
+    `exhausted`: the error of the workers' last try; only a provider is left. `declined`: why
+    providers did not take the job when they were asked last.
     """
 
     def __init__(self, job: Job, body: bytes, terms: Terms, effects: Effects, now: float) -> None:
@@ -75,18 +75,18 @@ class Ticket:
 
     @property
     def node(self) -> str | None:
-        """Where it is, or was last; None if that is a provider, or nowhere."""
+        """The node that has the job, or had it last; None if a provider or nobody had it."""
         latest = self.custody.latest
         return None if latest is None or latest.by_provider else latest.node
 
     def listen(self, changed: Callable[[], None]) -> None:
-        """`changed` is called when something happened that the responder may care for."""
+        """Call `changed` whenever something happened that the responder may care for."""
         self._changed = changed
 
     # What holders say
 
     def frame(self, frame: Frame, now: float) -> bool:
-        """One frame, from whomever. False if it is of one who has nothing to say here."""
+        """Take one frame. False if its sender neither holds the job nor claims it."""
         holder, hedge = self.custody.holder, self.custody.hedge
         if frame.kind == Kind.CLAIM:
             self._claimed(Claim.of(frame.body), frame, now)
@@ -110,7 +110,8 @@ class Ticket:
         self.custody.answer(claim, frame.nonce, answer)
 
     def _grant(self, grant: Grant, newcomer: Holder, now: float) -> Op:
-        """The loss of a silent holder may leave the job to others, or be the end of it."""
+        """Grant the job to `newcomer`. If that means the loss of a silent holder, the job may end,
+        or go to somebody else: then the newcomer gets nothing."""
         if grant is Grant.RACE:
             self.custody.race(newcomer)
             return Op.GO
@@ -144,7 +145,7 @@ class Ticket:
     def _apply_all(self, holder: Holder, frames: Iterable[Frame], now: float) -> None:
         for frame in frames:
             if holder is not self.custody.holder or self.received.done:
-                return  # behind a failure nothing counts
+                return  # frames after a failure do not count
             self._apply(holder, frame, now)
 
     def _apply(self, holder: Holder, frame: Frame, now: float) -> None:
@@ -165,12 +166,13 @@ class Ticket:
         self._changed()
 
     def _begun(self, now: float) -> None:
-        """The answer has begun; of one that is not streamed the holder only says so."""
+        """The answer has begun. If it is not streamed, only an ALIVE of the holder says so."""
         self.times.first = now
         self.custody.end_race()
 
     def _hedge_heard(self, hedge: Holder, frame: Frame, now: float) -> None:
-        """What it says is kept; its first byte makes it the holder, and the worker is stopped."""
+        """Keep what the provider with the copy says. Its first byte makes it the holder, and stops
+        the worker."""
         hedge.heard = now
         if frame.kind == Kind.FAIL:
             self.custody.end_copy()
@@ -182,7 +184,7 @@ class Ticket:
                 self._adopt(hedge, now)
 
     def _adopt(self, hedge: Holder, now: float) -> None:
-        """Who held the copy holds the job from now on."""
+        """The provider that has the copy holds the job from now on."""
         self.custody.end_copy()
         self._hold(hedge, now)
         self._apply_all(hedge, hedge.catch_up(), now)
@@ -207,23 +209,23 @@ class Ticket:
         self.custody.end_race()
 
     def _stood_in(self, holder: Holder) -> bool:
-        """Whether a provider that was asked beside a worker has it in that one's place, and has
-        said nothing: then other workers may still take it."""
+        """Whether the holder got the job by its copy, in the place of a worker, and has given
+        nothing yet: then other workers may still take the job."""
         copy = self.postings.copy
         copied = copy is not None and holder.claim.edition == copy.edition
         return copied and self.tries < self.terms.max_attempts and not self.times.first
 
     def _note_refusal(self, fault: Fail) -> None:
-        """Not of one who gave the job up since nobody seemed to wait for it: this process stood
-        still, or could not be heard. Its message went with it."""
+        """Remember why a provider did not take the job. ClientGone is no such reason: the provider
+        only thought that nobody waits, as this process stood still or could not be heard."""
         if fault.code != errors.ClientGone.code:
             self.declined = errors.from_code(fault.code, fault.message, source="fallback")
 
     # What its ingress finds
 
     def revoke(self, why: str, now: float) -> bool:
-        """Take the lease back: the broker gives the job to the next holder at once. False if there
-        is nobody to take it from."""
+        """Take the job from its holder: the broker gives it to the next one at once. False if
+        nobody holds it."""
         holder = self.custody.holder
         if holder is None or self.done:
             return False
@@ -232,12 +234,12 @@ class Ticket:
         return True
 
     def offer(self, now: float) -> None:
-        """Nobody took it in time: providers are called, and one may have it."""
+        """No worker took the job in time: providers are called, and one of them may take it."""
         self.wanted = True
         self.times.offered = now
 
     def move(self, now: float) -> None:
-        """To providers alone, for good: what others have of it, or could take, is over."""
+        """Leave the job to providers alone, for good. All earlier holders and messages are over."""
         self._withdraw(now)
         self.custody.end_race()
         self.wanted = False
@@ -245,16 +247,18 @@ class Ticket:
         self.postings.move(self.received.begun)
 
     def refused(self, edition: int, error: HeadraceError) -> None:
-        """The broker does not take an edition; without the copy of a hedge it goes on."""
+        """The broker does not take `edition`. If that is only the copy of a hedged job, the worker
+        goes on without it."""
         if edition == self.job.edition:
             self.fail(error)
 
     def sought(self, now: float) -> None:
-        """Its message is looked for."""
+        """The job's message is being looked for in the stream."""
         self.times.sought = now
 
     def vanished(self, sequence: int, now: float) -> bool:
-        """The broker has no message there: whether it was this job's, which is published again."""
+        """The broker has no message at `sequence`. True if it was this job's and nobody holds the
+        job: then the job is published again."""
         missed = self.postings.newest.sequence == sequence
         if not missed or self.done or self.custody.holder is not None:
             return False
@@ -267,17 +271,17 @@ class Ticket:
             self.custody.ask_resend(now)
 
     def spare(self, now: float) -> None:
-        """Forgive the holder's silence so far: it was this process that did not hear."""
+        """Forgive the holder's silence so far: this process did not hear what it said."""
         if self.custody.holder is not None:
             self.custody.holder.spare(now)
 
     def forgive(self, now: float) -> None:
-        """As `spare`, and the broker's silence, too."""
+        """Forgive the silence of the holder and of the broker."""
         self.spare(now)
         self.times.posted = now
 
     def fail(self, error: HeadraceError) -> None:
-        """End the request with `error`, and stop whoever works on it."""
+        """End the request with `error`, and stop those who work on it."""
         if self.done:
             return
         self.received.error = error
@@ -287,15 +291,15 @@ class Ticket:
         self._changed()
 
     def give_up(self) -> None:
-        """Nobody is left who could try. It must be `exhausted`."""
+        """End the job with the workers' error, as nobody else can try. Needs `exhausted`."""
         if not self.received.resuming:
             self._effects.dead_letter(self.job, self._last_failure)
         self.received.error = self.exhausted
         self._changed()
 
     def close(self) -> None:
-        """Nobody reads the answer any more: who works on it is stopped, and what still waits for a
-        holder is taken back."""
+        """Nobody reads the answer any more: stop those who work on it, and delete the messages that
+        still wait for a holder."""
         self.postings.delete_copy()
         if self.received.ended is None:
             self.fail(errors.ClientGone("the client left"))
@@ -305,7 +309,8 @@ class Ticket:
     # What comes of it
 
     def _lost(self, holder: Holder, why: str, now: float) -> None:
-        """The holder is no more: forget what the client has not seen, or break the stream."""
+        """The holder lost the job. If the client saw nothing, another may try; otherwise the stream
+        is broken."""
         self._forget(holder, now)
         if self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"
@@ -321,7 +326,8 @@ class Ticket:
         self._changed()
 
     def _break_off(self, holder: Holder, error: HeadraceError) -> None:
-        """The client has a part of it: a provider may go on from there, but not another's part."""
+        """The client has a part of the answer. A provider may continue a worker's part, but not the
+        part of another provider."""
         able = self.terms.may_leave and not holder.claim.by_provider
         if able and self.received.break_off():
             self.exhausted = error
@@ -335,7 +341,7 @@ class Ticket:
             self.custody.dismiss(holder, over=True)
 
     def _forget(self, holder: Holder, now: float) -> None:
-        """What it said is gone, too, unless the client has it."""
+        """Forget the holder, and what it said unless the client has a part of that."""
         self.custody.forget(holder)
         self.times.freed = now
         if not self.received.seen:
@@ -343,10 +349,10 @@ class Ticket:
             self.times.first = 0.0
 
     def _publish_again(self, now: float) -> None:
-        """Into the same lane: its message there went with a holder."""
+        """Publish the job in the same lane again: a holder took its message away."""
         self.times.posted = now
         self.postings.publish_anew()
 
 
 def _nobody() -> None:
-    """Listens."""
+    """The listener of a ticket to which nobody listens yet."""

@@ -1,7 +1,7 @@
 """Counts what workers served, by day, key and model, and hands the sums to the broker now and then.
 
-A row stands for all answers of a few seconds, and they are summed up together, so that the count
-costs a request next to nothing; a killed ingress takes the last seconds' rows with it.
+A request only appends its answer to a list, and the list is summed up every few seconds. So the
+count costs a request next to nothing, but a killed ingress loses the rows of the last seconds.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MOST = 2000
 DAY = 86_400
 
 Key = tuple[int, str, str, str, str]
-"""Day since the epoch, account, key, model as it was asked for, node."""
+"""Days since the epoch, account, key, model as the client named it, node."""
 
 
 class UsageCounter:
-    """`answers`: whole answers of workers that are not summed up yet, each with its row's key; a
-    provider's is counted where it was paid."""
+    """`answers`: whole answers of workers that are not summed up yet, each with the key of its row.
+    The fallback counts the answers of providers, where it pays for them."""
 
     def __init__(self, bus: Bus, ingress: str) -> None:
         self.answers: list[tuple[Key, End]] = []
@@ -45,7 +45,7 @@ class UsageCounter:
             await self.flush()
 
     async def flush(self) -> None:
-        """Hand over what was counted; what the broker does not take is kept for the next time."""
+        """Hand over what was counted. What the broker does not take is kept for the next time."""
         self._sum_up()
         while self._rows:
             keys = list(self._rows)[:MOST]

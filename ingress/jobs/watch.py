@@ -1,4 +1,4 @@
-"""Watches holders and deadlines: cards, disconnect events, silence, and time that is up."""
+"""Watches holders and deadlines: cards, disconnects, silence, and time that is up."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ log = structlog.get_logger("watch")
 SWEEP = 0.05
 """Seconds between two looks at all tickets: the grain of every deadline."""
 STOOD_STILL = 1.0
-"""Seconds from one look to the next after which nobody is called silent for what was not read."""
+"""Seconds between two looks after which this process stood still: it then calls nobody silent, as
+what others said meanwhile is not read yet."""
 STORE_PATIENCE = 1.5
 """Seconds the broker may take to say that it has stored a job."""
 RESTORE_AFTER = 5.0
-"""Seconds after which a job that lost its holder and found no other is looked for."""
+"""Seconds without a holder after which a job that had one is looked for in the stream."""
 ASK_AFTER = 1.5
-"""Seconds of silence after which the holder is asked for what may be lost."""
+"""Seconds of silence after which the holder is asked to repeat what may be lost."""
 
 
 class Watch:
@@ -53,7 +54,7 @@ class Watch:
         self._spawn(self._sweep())
 
     async def learn(self) -> None:
-        """Models that have a consumer are known, whoever serves them now."""
+        """Every model that has a consumer is known, even if nobody serves it now."""
         for consumer in await streams.consumers(self._bus, subjects.JOBS_STREAM):
             if model := (consumer["config"].get("metadata") or {}).get("headrace.model"):
                 self._catalog.know(model)
@@ -68,7 +69,7 @@ class Watch:
         task.add_done_callback(self._tasks.discard)
 
     def _card(self, message: Message) -> None:
-        """Who speaks another version of the protocol gets no jobs, so nothing counts on it."""
+        """A node that speaks another version of the protocol gets no jobs, so it is not listed."""
         try:
             card = nodes.unpack(message.data)
         except CodecError as fault:
@@ -81,7 +82,7 @@ class Watch:
             self._strangers.refused(card.holder, other, node=card.node, release=card.version)
 
     def _disconnected(self, message: Message) -> None:
-        """A connection ended: if a worker's, and it does not come back at once, it is dead."""
+        """A connection ended. A worker that does not come back within the grace time is dead."""
         event = orjson.loads(message.data)
         holder = self._catalog.at(event["server"]["id"], event["client"]["id"])
         if holder:
@@ -110,13 +111,13 @@ class Watch:
             now = time.monotonic()
             for ticket in list(self._dispatch.tickets.values()):
                 if not ticket.done:
-                    # The wall's clock may be put right meanwhile.
+                    # Counted on the monotonic clock: the wall's may be set while a job runs.
                     wall = ticket.job.arrived + (now - ticket.times.queued) * 1000
                     self._check(ticket, now, wall)
 
     def _forgive(self, before: float) -> float:
-        """If this process stood still since then, it was not the others that were silent: what
-        they said is still to be read. Returns the time now."""
+        """Forgive all silence if this process stood still since `before`: what the others said is
+        still to be read. Returns the time now."""
         now = time.monotonic()
         if now - before > STOOD_STILL:
             log.warning("watch.stood_still", seconds=round(now - before, 1))
@@ -182,5 +183,5 @@ def _revoke(ticket: Ticket, why: str, now: float) -> None:
 
 
 def _is_unconfirmed(ticket: Ticket) -> bool:
-    """Whether nobody has said that the job is there: neither the broker nor a holder."""
+    """Whether neither the broker nor a holder has said that it has the job."""
     return not ticket.postings.newest.sequence and ticket.holder is None
