@@ -1,9 +1,9 @@
-"""What every API says about its own answers, so that nobody else must know one from another.
+"""What every API knows about its own answers, so that no other module must tell APIs apart.
 
-An API is one object without state (`schemas.api.chat.API`, say). What needs state over a stream is
-made by one of its methods. The ingress asks it to join choices, to continue a stream, to hold a
-text against a schema and to say an error; engines ask it for calls, usage and documents; the
-fallback for the text that it counts; the echo engine for the events that it sends.
+An API is one stateless object (for example `schemas.api.chat.answer.API`). Its methods make the
+helpers that keep state over a stream. The ingress asks an API to join choices, to continue a
+stream, to find the texts that must fit a schema, and to write an error. Engines ask it for calls,
+usage and documents. The fallback asks it for the text to count.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Error = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request. `prompt` includes those found in the cache (`cached`); -1 where only
-    the answer was counted."""
+    """Tokens of one request. `prompt` includes the tokens found in the cache (`cached`); it is -1
+    if only the answer was counted."""
 
     prompt: int
     completion: int
@@ -37,105 +37,109 @@ class Usage:
 
 
 class Collector(Protocol):
-    """Makes the document that a client who did not stream gets."""
+    """Makes a document of the events of a stream, for a client that did not ask for a stream."""
 
     @property
     def document(self) -> Document | None:
-        """None as long as the events make no answer."""
+        """None until the events make an answer."""
 
     def add(self, event: Event) -> None:
-        """Raises KeyError, TypeError or AttributeError for what is no event of this API."""
+        """Raises KeyError, TypeError or AttributeError if this is no event of this API."""
 
 
 class FirstCall(Protocol):
-    """Leaves out what comes after the first tool call of a choice."""
+    """Removes everything after the first tool call of a choice."""
 
     begun: bool
-    """Something was left out, so that all that comes later has to be looked at."""
+    """Something was removed, so every later event has to be looked at."""
 
     def change(self, event: Event) -> Event | None:
-        """The event as it goes on; None if nothing of it does."""
+        """The event to pass on; None if nothing of the event is left."""
 
     def document(self, found: Document) -> None:
-        """The same for a whole answer, in place."""
+        """Does the same to a whole answer, in place."""
 
 
 class FinishedTexts(Protocol):
-    """The texts of a stream, each at the event that finishes it."""
+    """Collects the texts of a stream, and gives each one when its last event arrives."""
 
     def add(self, event: Event) -> Iterable[str | None]:
-        """Those that this event finishes, as `Api.finished_texts` finds them in a document; None
-        for one that was too long to be kept. Raises KeyError, TypeError or AttributeError for what
-        is no event of this API."""
+        """The texts that this event finishes, by the rules of `Api.finished_texts`; None stands for
+        a text that was too long to keep. Raises KeyError, TypeError or AttributeError if this is
+        no event of this API."""
 
 
 class Continuation(Protocol):
-    """One stream of two: the second part follows where the first one broke."""
+    """Makes one stream of two: the second part goes on where the first part broke."""
 
     def heard(self, event: Event) -> str | None:
-        """The text of an event of the first part; None if it has something that cannot go on."""
+        """The text of an event of the first part; None if the event cannot be continued."""
 
     def told(self, event: Event, tokens: int) -> list[Event]:
-        """What the client gets for an event of the second part; `tokens`: of the first part."""
+        """The events that the client gets for one event of the second part. `tokens`: how many the
+        first part had."""
 
 
 class Join(Protocol):
-    """Answers of several jobs as one answer with several choices."""
+    """Joins the answers of several jobs to one answer with several choices."""
 
     def document(self, documents: list[Document]) -> Document: ...
 
     def event(self, job: int, event: Event) -> Event | None:
-        """What the client gets for an event of the job of that number; None if it waits."""
+        """What the client gets for an event of job number `job`; None if the event is kept back."""
 
     def last(self) -> Event | None:
-        """The event that counts the tokens of all, if they were told."""
+        """The event with the tokens of all jobs together; None if no job told its tokens."""
 
 
 def texts_of(*fields: str) -> re.Pattern[bytes]:
-    """Finds the texts of these fields in JSON, but empty ones, escaped as they are. To count with
-    it takes about 1 µs an event, a tenth of what parsing does. Inside a text, the quotes around
-    the name of a field would be escaped."""
+    """A pattern that finds the non-empty texts of these fields in JSON, still escaped.
+
+    Counting with it takes about 1 µs an event, a tenth of parsing. It cannot match inside a text,
+    because JSON escapes the quotes there.
+    """
     names = "|".join(fields).encode()
     return re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)+)"' % names)
 
 
 _NOWHERE = re.compile(rb"\A(?!)")
+"""Matches nothing."""
 
 
 class Api:
-    """One API, both directions. What stands here is what an API says that has no tool calls (or no
-    choices, or no text): nothing; and errors as OpenAI says them, as most do."""
+    """One API. The defaults fit an API without tool calls, choices, texts and streams, whose errors
+    have OpenAI's form."""
 
     named = False
-    """Its events carry their `type` as a name, and end without ``[DONE]``."""
+    """Whether each event has its `type` as its name, and the stream ends without ``[DONE]``."""
     names_model = True
-    """Its answers say which model they are of."""
+    """Whether answers name their model."""
     request_id_header = ""
-    """A second header with the request's id, if its clients know it by another name."""
+    """A second header for the request's id, if this API's clients look for another name."""
     prompt = "input"
-    """The field of a request with what is asked."""
+    """The request's field that holds the input."""
     format = ""
-    """The field of a request that says what the texts of its answer have to be."""
+    """The request's field that says which format the texts of the answer must have."""
     own_tools: tuple[str | None, ...] = ()
-    """The types of tools that clients run themselves; None where such a tool has no type."""
+    """The types of tools that clients run themselves; None stands for a tool without a type."""
     limits: tuple[str, ...] = ()
-    """Fields of a request that limit the answer, where it may be left without one."""
+    """The request's fields that limit the answer's tokens, if the limit is optional."""
     usual_limit = 0
-    """Tokens of an answer whose request has none of `limits`; 0 if the API names no number."""
+    """The limit of a request that sets none of `limits`; 0 if the API documents no default."""
     asks_for_usage = False
-    """A stream tells its usage only if `stream_options` asks for it."""
+    """Whether a stream tells its usage only if `stream_options` asks for it."""
     streamed = _NOWHERE
-    """Finds what was generated (text, thoughts, arguments of calls) in the bytes of a stream."""
+    """Finds generated text, thoughts and arguments of calls in the bytes of a stream."""
     written = _NOWHERE
-    """The same in the bytes of a document."""
+    """Does the same in the bytes of a document."""
     call = b""
-    """A pattern of what the bytes of an answer with a tool call have, empty if there are none.
-    Inside a text, the quotes would be escaped."""
+    """A pattern that the bytes of every answer with a tool call match; empty if the API has no tool
+    calls. It cannot match inside a text, because JSON escapes the quotes there."""
     call_name = rb'"name"\s*:\s*%b'
-    """The same of the name of the tool, for which `%b` stands."""
+    """A pattern for the name of the called tool; `%b` stands for the name."""
 
     def begins(self, events: bytes) -> bool:
-        """Whether something was generated in these events: a word, a thought, or a call."""
+        """Whether these events hold anything generated: a word, a thought, or a call."""
         if self.streamed.search(events) is not None:
             return True
         return bool(self.call) and re.search(self.call_name % b'"[^"]', events) is not None
@@ -146,44 +150,47 @@ class Api:
         return usage if isinstance(usage, dict) else None
 
     def usage(self, found: Event | Document) -> Usage | None:
-        """What an event or a document says that the answer took."""
+        """The tokens that an event or a document reports."""
         return counted(self.told(found))
 
     def error(self, event: Event) -> Error | None:
-        """The error that an event or a document under status 200 is."""
+        """The error in an event, or in a document that came with status 200."""
         error = event.get("error")
         if not error:
             return None
         return error if isinstance(error, dict) else {"message": str(error)}
 
     def failure(self, event: Event) -> Error | None:
-        """The same, also where it is said as the end of an answer."""
+        """The error, also if the event is the regular end of an answer and reports a failure."""
         return self.error(event)
 
     def is_last(self, event: Event) -> bool:
-        """Whether the answer is whole with this event."""
+        """Whether the answer is complete with this event."""
         return False
 
     def ended(self, stream: sse.Splitter) -> bool:
-        """Whether a stream has said that it is over."""
+        """Whether a stream has announced its end."""
         return stream.finished or any(map(self.is_last, sse.objects(stream.tail)))
 
     def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
-        """What the texts of an answer have to be; None if they may be anything. Raises
+        """The format that the texts of the answer must have; None if any text will do. Raises
         InvalidRequest."""
         return None
 
     def finished_texts(self, document: Document) -> Iterable[str]:
-        """The texts of a whole answer that can be held against a format: not one that was cut at a
-        limit, as the client can see that it was, nor refusals and what stands beside a call."""
+        """The texts of a whole answer that can be checked against a format.
+
+        Left out are texts that were cut at a limit (the client can see that), refusals, and texts
+        beside a call.
+        """
         raise NotImplementedError
 
     def texts_of_stream(self, limit: int) -> FinishedTexts:
-        """`limit`: characters of text that are kept."""
+        """`limit`: how many characters of text are kept."""
         raise NotImplementedError
 
     def call_signs(self, name: str = "") -> list[re.Pattern[bytes]]:
-        """All of them are in the bytes of an answer that calls a tool, or the tool of that name."""
+        """Patterns that all match the bytes of an answer that calls a tool (the tool `name`)."""
         called = [self.call, self.call_name % re.escape(orjson.dumps(name))]
         return list(map(re.compile, called if name else called[:1]))
 
@@ -197,8 +204,7 @@ class Api:
         raise NotImplementedError
 
     def may_continue(self, request: Mapping[str, Any]) -> bool:
-        """Whether the stream of such a request may be continued where it breaks, as long as it is
-        nothing but text."""
+        """Whether a broken stream of this request may be continued, if it is only text so far."""
         return False
 
     def continuation(self) -> Continuation:
@@ -209,16 +215,16 @@ class Api:
         return orjson.dumps({"error": error})
 
     def error_event(self, error: Error, status: int, request_id: str) -> bytes:
-        """The event that says it inside a stream."""
+        """The event that reports an error inside a stream."""
         return sse.write(self.error_document(error, status, request_id))
 
 
 PLAIN = Api()
-"""Of endpoints that answer with a document, and whose answers are passed on as they are."""
+"""For endpoints that answer with one document, which is passed on as it is."""
 
 
 def counted(told: Mapping[str, Any] | None) -> Usage | None:
-    """A `usage` object in OpenAI's words: those of its chats, or those of its newer endpoints."""
+    """Reads a `usage` object with OpenAI's field names, those of chats or of newer endpoints."""
     if not told:
         return None
     details = told.get("prompt_tokens_details") or told.get("input_tokens_details")
@@ -230,6 +236,6 @@ def counted(told: Mapping[str, Any] | None) -> Usage | None:
 
 
 def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
-    """A count of tokens; `default` where there is none."""
+    """A count of tokens; `default` if the field is missing or no integer."""
     value = told.get(name)
     return value if isinstance(value, int) else default

@@ -1,4 +1,4 @@
-"""``POST /v1/completions``: a text goes on."""
+"""``POST /v1/completions``: the model continues a text."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Completions(Api):
 
     prompt = "prompt"
     limits = ("max_tokens",)
-    usual_limit = 16
+    usual_limit = 16  # from OpenAI's API reference
     asks_for_usage = True
     streamed = texts_of("text")
     written = streamed

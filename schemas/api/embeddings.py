@@ -11,7 +11,7 @@ from schemas.api.shape import Model, Request, Shape
 from schemas.api.tools import check_inputs
 
 MOST_INPUTS = 2048
-"""Of one request, as OpenAI has it."""
+"""OpenAI's limit for one request."""
 
 
 class EmbeddingsRequest(TypedDict, total=False):

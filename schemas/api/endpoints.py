@@ -1,8 +1,9 @@
 """The one table of endpoints: routes, words on cards, features and names of fields come from it.
 
-To add one: a module beside this with its `Shape` (and its `Api`, if its answers are more than a
-document that is passed on), a line here, and the tests. Engines find out by themselves whether they
-have it (``workers/engines/openai``), or say so in their own modules.
+To add an endpoint, write a module beside this one with its `Shape`, add a line here, and write the
+tests. The module also needs an `Api` if the answers are more than a document that is passed on.
+Workers find out whether an engine has the endpoint (``workers/engines/openai``), or the engine's
+own module says so.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ VERSION = "/v1"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`path`: as clients call it, and engines. `word`: its name on engines' cards. `shape`: what a
-    request must be. `api`: who knows its answers. `stream`: the field that asks for a stream, "" if
-    there are none. `choices`: it has `n`, which the fabric sees to. `form`: its body is one, not
-    JSON. `means`: what is asked for by the path alone, in the words that cards have for it.
-    `sole_model`: a request that names no model is for the only one that has this endpoint;
-    elsewhere it is for the default, or the first."""
+    """`path`: the same for clients and engines. `word`: the endpoint's name on engines' cards.
+    `shape`: what a request must look like. `api`: reads and writes the answers. `stream`: the field
+    that asks for a stream; "" if the endpoint has no streams. `choices`: requests may have `n`,
+    which the fabric handles itself. `form`: the body is a form and not JSON. `means`: fields that
+    the path implies, named as on cards. `sole_model`: a request that names no model goes to the
+    only model with this endpoint; at other endpoints it goes to the default or first model."""
 
     path: str
     word: str

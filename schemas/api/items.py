@@ -1,5 +1,5 @@
-"""What the responses and messages APIs have in common: an answer is a list of items, and some of
-these are calls of tools."""
+"""What the responses and messages APIs share: an answer is a list of items, and some items are
+tool calls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from schemas.api.base import Document, Event
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """`number`: the field of events with an item's place. An item begins with the event `begins`,
-    in its field `item`; one of type `call` is a call."""
+    """`number`: the field of an event that holds the item's place. `begins`: the type of the event
+    that begins an item. `item`: the field of that event with the item. `call`: the type of an item
+    that is a tool call."""
 
     number: str
     begins: str
@@ -22,7 +23,7 @@ class Items:
 
 
 class FirstCall:
-    """Items behind one that is left out move up."""
+    """See `schemas.api.base.FirstCall`. Items behind a removed item move up."""
 
     def __init__(self, items: Items) -> None:
         self.begun = False

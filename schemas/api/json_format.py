@@ -1,4 +1,4 @@
-"""What a request says of the texts of its answer that have to be JSON."""
+"""The JSON format that a request demands of the texts of its answer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from schemas.errors import InvalidRequest
 
 TYPES = ("json_object", "json_schema")
-"""Of formats that mean JSON."""
+"""Types of formats that demand JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonFormat:
-    """`schema` None: any JSON; `is_object`: it must be an object. `param`: where the schema stands
-    in the request."""
+    """`schema`: None allows any JSON. `is_object`: the JSON must be an object. `param`: the path of
+    the schema in the request."""
 
     schema: dict[str, Any] | None
     param: str
@@ -22,8 +22,8 @@ class JsonFormat:
 
 
 def read(schema: Any, strict: object, param: str) -> JsonFormat:
-    """A client that says ``strict: false`` takes any JSON; what it leaves out it means. Raises
-    InvalidRequest."""
+    """Only ``strict: false`` turns the schema off; a request without `strict` means its schema.
+    Raises InvalidRequest."""
     if schema is not None and not isinstance(schema, dict):
         raise InvalidRequest(f"Invalid value for {param!r}: an object is needed.", param=param)
     if schema is not None and strict is False:

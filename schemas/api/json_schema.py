@@ -1,7 +1,7 @@
-"""Whether what describes a tool's arguments is a JSON schema, by what every engine must make of it.
+"""Checks that a tool's arguments are described by a JSON schema that any engine can use.
 
-Only the words that shape an answer are looked at: patterns have as many dialects as there are
-clients, and what is unknown here an engine may know. A null counts as left out.
+Only keywords that shape an answer are checked. Patterns have too many dialects to check, and an
+engine may know keywords that are unknown here. A null counts as left out.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Any
 from schemas.api.shape import invalid
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
+# Keywords whose value is an object of schemas, a list of schemas, or one schema.
 _OF_NAMES = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _OF_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
 _OF_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
 
 
 def check_schema(schema: Mapping[str, Any], where: str) -> None:
-    """Raises InvalidRequest, which names the place."""
-    waiting: list[tuple[Any, str]] = [(schema, where)]
+    """Raises InvalidRequest with the path of the fault."""
+    waiting: list[tuple[Any, str]] = [(schema, where)]  # a list: deep schemas must not recurse
     while waiting:
         found, at = waiting.pop()
-        if isinstance(found, bool):  # anything, or nothing
+        if isinstance(found, bool):  # true allows anything, false nothing
             continue
         if not isinstance(found, Mapping):
             raise invalid(at, "a JSON schema is needed, which is an object")
@@ -47,7 +48,7 @@ def _are_texts(found: object) -> bool:
 
 
 def _inside(schema: Mapping[str, Any], at: str) -> Iterator[tuple[Any, str]]:
-    """The schemas in this one, and where they are. Before 2020 `items` could be a list of them."""
+    """The schemas inside `schema`, with their paths. Before 2020, `items` could be a list."""
     for word in _OF_NAMES:
         if (found := schema.get(word)) is not None:
             if not isinstance(found, Mapping):

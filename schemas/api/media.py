@@ -1,6 +1,6 @@
-"""Sounds and pictures: ``POST /v1/audio/…`` and ``/v1/images/…``, JSON or the text fields of forms.
+"""Sounds and pictures: ``POST /v1/audio/…`` and ``/v1/images/…``, as JSON or as fields of a form.
 
-Bounds that only some engines have (a language, a voice, a size) are left to them.
+Engines check the bounds that only some of them have (a language, a voice, a size).
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from schemas.api.shape import Model, Request, Seed, Shape, invalid
 
 GRANULARITIES = "timestamp_granularities"
 MAX_INPUT = 4096
-"""Characters to be spoken, as OpenAI has it."""
+"""Characters to be spoken; OpenAI's limit."""
 MAX_PROMPT = 32_000
-"""Characters, as OpenAI has it for its own image models."""
+"""Characters; OpenAI's limit for its own image models."""
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _Named = Annotated[Model, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a form says what JSON would. `reads`: from the text of a field to its value, which is the
-    text itself where it means nothing; other fields are texts. `files`: the names of uploads."""
+    """How to read a form as if it were JSON. `reads`: for a field, the function from its text to
+    its value; it returns the text itself if it cannot read it. Other fields stay texts. `files`:
+    the names of uploads."""
 
     reads: Mapping[str, Callable[[str], Any]]
     files: frozenset[str]
 
 
 def number(text: str) -> Any:
-    """As JSON has it: 1 is no float, and words are no number."""
+    """The number that JSON would read: 1 is an int, and a word stays a text."""
     for kind in (int, float):
         try:
             return kind(text) if text.isascii() and "_" not in text else text
@@ -69,7 +70,7 @@ class TranscriptionRequest(TypedDict, total=False):
 
 
 class SpeechRequest(TypedDict, total=False):
-    """`voice`: a name, or the object that names one of the account's own."""
+    """`voice`: a name, or an object that names a voice of the account."""
 
     model: _Named | None
     input: Required[Annotated[str, Field(max_length=MAX_INPUT)]]
@@ -100,7 +101,7 @@ class ImageRequest(TypedDict, total=False):
 
 
 def _check_transcription(request: Request) -> None:
-    """Segments are what there is without a word of it: some clients always ask for them."""
+    """Only 'word' is refused: some clients always ask for segments, whatever the format."""
     wanted = request.get(GRANULARITIES) or ()
     if "word" in wanted and request.get("response_format") != "verbose_json":
         raise invalid(GRANULARITIES, "'word' needs response_format 'verbose_json'")
@@ -133,7 +134,7 @@ SOUND = Form(
 )
 SPEECH = Shape(SpeechRequest, _check_speech, more="stream")
 IMAGE = Shape(ImageRequest, _check_image)
-"""Of both endpoints: one has JSON, the other a form."""
+"""For generations (JSON) and edits (a form)."""
 PICTURES = Form(
     {"stream": flag} | dict.fromkeys(("n", "output_compression", "partial_images", "seed"), number),
     frozenset({"image", "image[]", "mask"}),
@@ -147,9 +148,7 @@ _ENDS = frozenset(
         "image_edit.completed",
     }
 )
-"""Types of events; ``[DONE]`` may follow. Of pictures, each has such an event."""
-
-
+"""Types of last events; ``[DONE]`` may follow. Each picture of several has one."""
 _PRODUCED = re.compile(rb'"(?:delta|text|audio|b64_json)"\s*:\s*"[^"]')
 
 
@@ -161,7 +160,7 @@ class Media(Api):
     prompt = "prompt"
     streamed = texts_of("delta")
     drawn = re.compile(rb'"type"\s*:\s*"image_(?:generation|edit)\.completed"')
-    """Finds the ends of pictures in the bytes of a stream."""
+    """Finds the last event of each picture in the bytes of a stream."""
 
     def begins(self, events: bytes) -> bool:
         return _PRODUCED.search(events) is not None
@@ -174,7 +173,7 @@ API = Media()
 
 
 def transcript(pieces: Iterable[str], text: str, usage: Mapping[str, Any] | None) -> bytes:
-    """The events of a transcription: its text in pieces, and then whole."""
+    """The events of a transcription: first the pieces of the text, then the whole text."""
     told = {"usage": usage} if usage else {}
     events: list[Event] = [
         *({"type": "transcript.text.delta", "delta": piece} for piece in pieces if piece),
@@ -184,8 +183,8 @@ def transcript(pieces: Iterable[str], text: str, usage: Mapping[str, Any] | None
 
 
 def transcript_of(answer: bytes, content_type: str) -> bytes:
-    """The same for the whole answer of a server that does not stream (OpenAI's own whisper-1 does
-    not): JSON with a `text`, or the text itself. Raises ValueError."""
+    """The events for the whole answer of a server that does not stream, such as OpenAI's whisper-1.
+    The answer is JSON with a `text`, or the text itself. Raises ValueError."""
     found: Any = {"text": answer.decode().strip()}
     if content_type.startswith("application/json"):
         found = orjson.loads(answer)

@@ -1,4 +1,4 @@
-"""``POST /v1/moderations``: texts or parts in, what is wrong with each out."""
+"""``POST /v1/moderations``: texts or parts in, a judgement of each out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ModerationRequest(TypedDict, total=False):
 
 
 def _check(request: Request) -> None:
-    """Each of several texts has a result of its own; all parts together have one."""
+    """Several texts get one result each, several parts get one result together: no mixture."""
     given = request["input"]
     kinds = set() if isinstance(given, str) else set(map(type, given))
     if len(kinds) > 1:

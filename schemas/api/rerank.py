@@ -1,6 +1,6 @@
 """``POST /v1/rerank``: documents in, their order out.
 
-As Jina's and Cohere's APIs have it; OpenAI has no such endpoint.
+The fields are those of Jina's and Cohere's APIs; OpenAI has no such endpoint.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ API = Rerank()
 
 
 def as_texts(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What to change in a request for an engine that knows texts alone: documents may be objects
-    with a text, as Cohere has them."""
+    """The fields to change for an engine that takes only texts: Cohere allows documents that are
+    objects with a `text`."""
     documents = request.get("documents") or ()
     if not any(isinstance(each, dict) for each in documents):
         return {}

@@ -2,10 +2,11 @@
 
 The format: https://html.spec.whatwg.org/multipage/server-sent-events.html. Lines end with CR, LF or
 CR LF, a byte order mark may come first, a space behind the colon is optional, an event may have
-several lines of data, and comments stand between and inside events. Here an event also ends where
-its stream does: the standard drops it, but servers leave out the last blank line.
+several lines of data, and comments stand between and inside events. Here the end
+of a stream also ends its last event. The standard drops such an event, but some servers leave out
+the last blank line.
 
-`Splitter` gives whole events with LF alone, so that all who come behind it can look for `BREAK`.
+`Splitter` gives whole events with LF only, so that all later code can look for `BREAK`.
 """
 
 from __future__ import annotations
@@ -18,19 +19,20 @@ import orjson
 
 CONTENT_TYPE = "text/event-stream"
 BREAK = b"\n\n"
-"""What stands between two events, and behind the last."""
+"""Ends every event."""
 DONE = b"data: [DONE]\n\n"
-"""The end of OpenAI's streams, but for those of the responses API."""
+"""Ends OpenAI's streams, except those of the responses API."""
 LARGEST = 2**26
-"""Bytes of one event: a picture in base64 is one, and an event without an end is none."""
+"""Bytes of one event. A picture in base64 must fit; an event that never ends must not."""
 NOTHING = object()
-"""What `load` gives for an event without data, such as a comment."""
+"""What `load` returns for an event without data, such as a comment."""
 _BOM = b"\xef\xbb\xbf"
 _DONE = re.compile(rb"^data:[ \t]*\[DONE\][ \t]*$", re.MULTILINE)
 _NAMED_LAST = rb"^event: ?(?:response\.(?:completed|incomplete|failed)|message_stop)\b"
 _LAST = re.compile(rb"%b|%b" % (_DONE.pattern, _NAMED_LAST), re.MULTILINE)
 """Streams of the responses and messages APIs end with a named event, and without ``[DONE]``."""
 _TAIL = 2048
+"""Bytes of earlier events that are kept, so that `Splitter.tail` holds the last few events."""
 
 
 class TooLong(ValueError):
@@ -38,10 +40,10 @@ class TooLong(ValueError):
 
 
 class Splitter:
-    """Cuts a stream between events: a keep-alive comment may then go between any two pieces.
+    """Cuts a stream between events, so that a keep-alive comment fits between any two pieces.
 
-    `feed` takes what one read gave and returns the whole events so far, which may be none. `rest`
-    gives what is left once the stream has ended.
+    `feed` takes the bytes of one read and returns the events that are whole now, if any. `rest`
+    returns what is left at the end of the stream.
     """
 
     def __init__(self, largest: int = LARGEST) -> None:
@@ -56,7 +58,7 @@ class Splitter:
         if b"\r" in chunk or self._half or not self._begun:
             chunk = self._plain(chunk)
         cut = len(chunk) if chunk.endswith(BREAK) else chunk.rfind(BREAK) + 2
-        if cut < 2:  # its break may be cut in two
+        if cut < 2:  # the break may lie half in the last chunk and half in this one
             cut = int(self._rest.endswith(b"\n") and chunk.startswith(b"\n"))
         whole = chunk[:cut]
         if self._rest or cut < len(chunk):
@@ -66,8 +68,7 @@ class Splitter:
         return whole
 
     def rest(self) -> bytes:
-        """The event that ended with its stream, with the break that it lacks; b"" if there is
-        none."""
+        """The last event, if only the stream's end ended it, with its break added; else b""."""
         left = bytes(self._rest) + self._half.replace(b"\r", b"\n")
         self._rest.clear()
         self._half = b""
@@ -79,7 +80,7 @@ class Splitter:
 
     @property
     def tail(self) -> bytes:
-        """At least the last event."""
+        """The newest bytes; they hold at least the last event."""
         return self._last
 
     @property
@@ -88,8 +89,8 @@ class Splitter:
         return any(_DONE.search(event) for event in having(self._last, b"[DONE]"))
 
     def _plain(self, chunk: bytes) -> bytes:
-        """Without a byte order mark, and with LF for the other ends of lines. A CR or the beginning
-        of a mark that ends the chunk waits for what follows."""
+        """`chunk` without a byte order mark, and with LF for every end of line. If the chunk ends
+        in a CR or in a part of the mark, these bytes wait for the next chunk."""
         chunk = self._half + chunk
         self._half = b""
         if not self._begun:
@@ -103,7 +104,7 @@ class Splitter:
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _kept(self, whole: bytes, rest: bytes) -> bytes:
-        """What was kept goes before `whole`, if there is any; `rest` is kept."""
+        """Put the kept bytes before `whole` (if it is not empty), and keep `rest`."""
         if whole:
             whole = bytes(self._rest) + whole
             self._rest.clear()
@@ -114,13 +115,13 @@ class Splitter:
 
 
 class Joiner:
-    """Puts together events that come in several pieces, as frames have a limit."""
+    """Joins events that arrive in several pieces, because the size of a frame is limited."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """The whole events so far."""
+        """The events that are whole now."""
         if not self._rest and piece.endswith(BREAK):
             return piece
         whole, found, self._rest = (self._rest + piece).rpartition(BREAK)
@@ -128,12 +129,12 @@ class Joiner:
 
 
 def split(events: bytes) -> Iterator[bytes]:
-    """Each of several whole events, without its break; comments are events, too."""
+    """Each of several whole events, without its break. A comment counts as an event."""
     return (event for event in events.split(BREAK) if event.strip(b"\n"))
 
 
 def having(events: bytes, sign: bytes) -> Iterator[bytes]:
-    """Those of several whole events that have `sign`, the last one first, without their breaks."""
+    """The events that contain `sign`, last event first, without their breaks."""
     at = len(events)
     while (found := events.rfind(sign, 0, at)) >= 0:
         before = events.rfind(BREAK, 0, found)
@@ -142,8 +143,8 @@ def having(events: bytes, sign: bytes) -> Iterator[bytes]:
 
 
 def without_comments(events: bytes) -> bytes:
-    """Several whole events, without comments between and inside them."""
-    if not events.startswith(b":") and b"\n:" not in events:  # as nearly all are
+    """Several whole events, without the comments between and inside them."""
+    if not events.startswith(b":") and b"\n:" not in events:  # true of nearly all
         return events
     plain = (
         b"\n".join(line for line in event.split(b"\n") if line and not line.startswith(b":"))
@@ -153,7 +154,7 @@ def without_comments(events: bytes) -> bytes:
 
 
 def name_of(event: bytes) -> str:
-    """Of one event; "" without a name."""
+    """The name of one event; "" if it has none."""
     for line in event.split(b"\n"):
         if line.startswith(b"event:"):
             return line[6:].strip().decode(errors="replace")
@@ -161,16 +162,16 @@ def name_of(event: bytes) -> str:
 
 
 def data_of(event: bytes) -> bytes | None:
-    """The data of one event; None if it has none, as a comment has."""
-    if event.startswith(b"data:") and b"\n" not in event:  # as nearly all are
+    """The data of one event; None if it has no data, such as a comment."""
+    if event.startswith(b"data:") and b"\n" not in event:  # true of nearly all
         return event[5:].removeprefix(b" ")
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if _is_data(line)]
     return b"\n".join(lines) if lines else None
 
 
 def load(event: bytes) -> Any:
-    """The JSON of one event; `NOTHING` if it has no data, or is ``[DONE]``, or an empty heartbeat.
-    Raises JSONDecodeError."""
+    """The JSON of one event; `NOTHING` if it has no data, or blank data, or is ``[DONE]``. Raises
+    JSONDecodeError."""
     data = data_of(event)
     if data is None or not (said := data.strip()) or said == b"[DONE]":
         return NOTHING
@@ -187,7 +188,7 @@ def object_of(event: bytes) -> dict[str, Any] | None:
 
 
 def is_whole(event: bytes) -> bool:
-    """Whether the event that a stream ended with says all of what it was to say."""
+    """Whether the last event of a stream is complete, and not cut off."""
     try:
         return load(event) is not NOTHING or data_of(event) is not None
     except orjson.JSONDecodeError:
@@ -195,7 +196,7 @@ def is_whole(event: bytes) -> bool:
 
 
 def objects(events: bytes) -> Iterator[dict[str, Any]]:
-    """The JSON objects among several whole events; all else is passed over."""
+    """The JSON objects among several whole events; everything else is skipped."""
     return (found for event in split(events) if (found := object_of(event)) is not None)
 
 
@@ -204,7 +205,7 @@ def is_done(data: bytes) -> bool:
 
 
 def end_of(events: bytes) -> int:
-    """Where the event begins that says that a stream of text is over; -1 if there is none."""
+    """Where the event that ends a stream of text begins; -1 if there is no such event."""
     if b"[DONE]" not in events and b"event:" not in events:
         return -1
     found = _LAST.search(events)
@@ -221,7 +222,7 @@ def write(data: bytes, name: str = "") -> bytes:
 
 
 def dump(event: Mapping[str, Any], named: bool = False) -> bytes:
-    """One event of a JSON object; `named`: by its `type`, as the responses and messages APIs do."""
+    """One event with a JSON object. `named`: its `type` is the name (responses, messages)."""
     return write(orjson.dumps(event), str(event["type"]) if named else "")
 
 

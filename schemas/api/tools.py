@@ -1,4 +1,4 @@
-"""Tools, the choice of one, and the format of an answer: the same rules at several endpoints."""
+"""Rules that several endpoints share: tools, tool choice, answer formats, parts and inputs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _NAME_LIMIT = 256
 
 
 def check_tools(tools: Sequence[Mapping[str, Any]], *, flat: bool = False) -> list[str]:
-    """The names of the functions. `flat`: as the responses API has them, without ``function``."""
+    """The names of the functions. `flat`: the responses API has no ``function`` around them."""
     names = []
     for index, tool in enumerate(tools):
         where = f"tools[{index}]"
         kind = text_in(tool, "type", where)
         if kind != "function":
-            continue  # whether anybody can run it is for the engine's card to say
+            continue  # the engine's card says whether the engine can run it
         function = tool if flat else object_in(tool, "function", where)
         names.append(check_function(function, where if flat else f"{where}.function", "parameters"))
     return names
 
 
 def check_function(function: Mapping[str, Any], where: str, schema: str) -> str:
-    """Its name. `schema`: the field that describes the arguments."""
+    """The function's name. `schema`: the field that describes the arguments."""
     name = text_in(function, "name", where)
     if not 0 < len(name) <= _NAME_LIMIT:
         raise invalid(f"{where}.name", f"1 to {_NAME_LIMIT} characters are needed")
@@ -42,7 +42,7 @@ def check_function(function: Mapping[str, Any], where: str, schema: str) -> str:
 
 
 def check_choice(choice: object, names: Sequence[str], *, flat: bool = False) -> None:
-    """`tool_choice`: a word, or an object that names one of the tools."""
+    """Checks `tool_choice`: a word, or an object that names one of the tools."""
     if choice in (None, "none", "auto"):
         return
     if isinstance(choice, dict):
@@ -61,7 +61,7 @@ def check_choice(choice: object, names: Sequence[str], *, flat: bool = False) ->
 
 
 def check_format(wanted: Mapping[str, Any], where: str, *, flat: bool = False) -> None:
-    """`response_format`, or ``text.format`` (`flat`) of the responses API."""
+    """Checks `response_format`, or the responses API's ``text.format`` (`flat`)."""
     kind = text_in(wanted, "type", where)
     if kind not in FORMATS:
         raise invalid(f"{where}.type", f"one of {', '.join(FORMATS[:3])} is needed")
@@ -77,7 +77,7 @@ def check_format(wanted: Mapping[str, Any], where: str, *, flat: bool = False) -
 
 
 def check_parts(parts: Sequence[Any], where: str) -> None:
-    """Parts of a chat message: of the kinds that are known here each needs what it is about."""
+    """Checks parts of a message: a part of a known kind needs its content, other kinds pass."""
     for index, part in enumerate(parts):
         at = f"{where}[{index}]"
         if not isinstance(part, dict):
@@ -96,7 +96,7 @@ def check_parts(parts: Sequence[Any], where: str) -> None:
 
 
 def check_inputs(found: Sequence[Any], where: str, most: int = 0) -> None:
-    """Texts, or token ids, or lists of token ids; all of one kind, and none of them left out."""
+    """Checks texts, token ids or lists of token ids: all of one kind, and none empty."""
     if not found:
         raise invalid(where, "it must not be empty")
     if most and len(found) > most:
@@ -117,6 +117,6 @@ def check_inputs(found: Sequence[Any], where: str, most: int = 0) -> None:
 
 
 def _check_tokens(tokens: Sequence[int], where: str) -> None:
-    """Each model has its own last one; engines keep them in 32 bits, and cut what is longer."""
+    """Engines cut ids to 32 bits. Only the engine knows the last id that its model has."""
     if min(tokens) < 0 or max(tokens) >= 2**31:
         raise invalid(where, "token ids are from 0 to the last one that the model has")

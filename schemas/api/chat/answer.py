@@ -1,4 +1,4 @@
-"""Chat completions: what their events and documents say."""
+"""Chat completions: how to read their events and documents."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ API = Chat()
 
 
 class FirstCall:
-    """A call has an `index`, and its first chunk an `id`, in each choice for itself."""
+    """Each choice numbers its calls with `index`; only the first chunk of a call has an `id`."""
 
     def __init__(self) -> None:
         self.begun = False
@@ -72,7 +72,7 @@ class FirstCall:
                 choice["message"]["tool_calls"] = calls[:1]
 
     def _kept(self, choice: dict[str, Any]) -> bool:
-        """Whether it still says anything."""
+        """Remove later calls from `choice`; whether anything is left in it."""
         delta = choice.get("delta") or {}
         calls = delta.get("tool_calls")
         if not calls:
@@ -84,7 +84,7 @@ class FirstCall:
         return bool(choice.get("finish_reason")) or any(delta.values())
 
     def _is_first(self, choice: Any, call: Mapping[str, Any]) -> bool:
-        """Some engines give all calls the same index: a new id is a new call."""
+        """Some engines give all calls the same index, so a new id also begins a new call."""
         place = call.get("index", 0)
         known = self._now.get((choice, place), (place, call.get("id")))
         now = self._now[choice, place] = (place, call.get("id") or known[1])

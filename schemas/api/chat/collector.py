@@ -1,4 +1,4 @@
-"""Chunks of a chat or text completion, put together into the document."""
+"""Puts the chunks of a chat or text completion together to one document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from schemas.api.base import Document, Event
 
 _GROWING = frozenset({"content", "reasoning_content", "reasoning", "refusal", "arguments", "text"})
-"""Strings that arrive in parts; every other field is whole, and the last one counts."""
+"""Strings that arrive in parts. Every other field arrives whole, and its last value counts."""
 
 
 class Collector:
@@ -20,7 +20,7 @@ class Collector:
 
     @property
     def document(self) -> Document | None:
-        """As far as it has come; None before the first choice."""
+        """The document so far; None before the first choice."""
         if not self._choices:
             return None
         choices = [_joined(self._choices[index]) for index in sorted(self._choices)]
@@ -33,12 +33,12 @@ class Collector:
         self._top |= {name: value for name, value in event.items() if name != "choices"}
 
     def add_text(self, text: str) -> None:
-        """What a chunk of the first choice of a chat adds, which has begun with text."""
+        """Add text to the first choice of a chat; that choice must have begun with text already."""
         self._choices[0]["message"]["content"].append(text)
 
 
 class _Parts(list[str]):
-    """A string that arrives in parts, joined once: adding to a long string copies it."""
+    """The parts of a string. They are joined once, because adding to a long string copies it."""
 
 
 def _add_choice(state: dict[str, Any], choice: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ def _add_field(state: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _joined(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` with its texts whole and its tool calls in order."""
+    """`state` with its texts joined and its tool calls in order."""
     out: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, _Parts):

@@ -1,4 +1,4 @@
-"""A chat that a provider goes on with where a worker's stream broke."""
+"""Chats that a provider continues where a worker's stream broke."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from schemas.api.base import Event, number
 
 _SAME = ("id", "created", "system_fingerprint")
+"""Fields that must not change within a stream."""
 _PLAIN = frozenset({"role", "content"})
 
 
@@ -18,7 +19,7 @@ def may_continue(request: Mapping[str, Any]) -> bool:
 
 
 class Continuation:
-    """See `schemas.api.base.Continuation`. The second part gets the id of the first one."""
+    """See `schemas.api.base.Continuation`. The second part gets the id of the first part."""
 
     def __init__(self) -> None:
         self._same: Event = {}
@@ -44,14 +45,14 @@ class Continuation:
             delta = choice.get("delta") or {}
             first = delta.pop("role", None) is not None
             if first and not any(delta.values()) and not choice.get("finish_reason"):
-                return []
+                return []  # it only announces the role, as the first part has done already
         if usage := event.get("usage"):
             event["usage"] = _moved(usage, tokens)
         return [{**event, **self._same}]
 
 
 def _moved(usage: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """The first part was read by who wrote the second: it counts as written."""
+    """The provider counts the first part as prompt; the client gets it counted as completion."""
     prompt, completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
     moved = min(tokens, prompt)
     counts = {"prompt_tokens": prompt - moved, "completion_tokens": completion + moved}

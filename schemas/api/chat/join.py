@@ -1,4 +1,4 @@
-"""Several choices (`n`) that were made by several jobs, as one answer."""
+"""Joins choices (`n`) that several jobs made to one answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 from schemas.api.base import Document, Event
 
 _SAME = ("id", "object", "created", "model", "system_fingerprint")
+"""Fields that must be equal in all events of a stream."""
 
 
 class Join:
-    """See `schemas.api.base.Join`. Each job may have several choices itself (a list of prompts):
-    those of one prompt stay together, as in OpenAI's answers. The prompt counts once, as there, and
-    what was generated is summed up."""
+    """See `schemas.api.base.Join`. A job whose request has a list of prompts has several choices.
+
+    As in OpenAI's answers, the choices of one prompt stand together, the prompt's tokens count
+    once, and the generated tokens are summed up.
+    """
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
@@ -29,7 +32,7 @@ class Join:
         return {**joined, "usage": self._sum()} if self._usage else joined
 
     def event(self, job: int, event: Event) -> Event | None:
-        """With the id of the first one of all. What counts tokens waits for the end."""
+        """All events get the id of the very first one. Usage is kept for `last`."""
         if not self._same:
             self._same = {name: event[name] for name in _SAME if name in event}
         choices = event.get("choices")

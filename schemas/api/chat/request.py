@@ -66,6 +66,7 @@ class ChatRequest(TypedDict, total=False):
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs"})
+"""Most chats have none of these fields, and skip their checks."""
 
 
 def _check(chat: Request) -> None:
@@ -107,7 +108,7 @@ def _check_limits(chat: Request) -> None:
 
 
 def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
-    """Engines take calls without an id, and arguments as an object, too: those pass."""
+    """Calls without an id and arguments that are an object pass: engines take them."""
     for index, call in enumerate(calls):
         at = f"{where}[{index}]"
         _check_id(call, "id", at)
@@ -134,5 +135,5 @@ REQUEST = Shape(
 
 
 def wants_usage(request: Mapping[str, Any]) -> bool:
-    """Whether a stream is to tell its tokens. Also of text completions."""
+    """Whether the client wants the usage in the stream. Works for text completions, too."""
     return bool((request.get("stream_options") or {}).get("include_usage"))

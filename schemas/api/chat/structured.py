@@ -1,4 +1,4 @@
-"""Chats whose answer has to be JSON: where a request says so, and which texts are to be judged."""
+"""Chats whose answer must be JSON: how a request says so, and which texts are checked."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def finished_texts(document: Document) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Choice:
-    """What a stream has told so far of one choice."""
+    """One choice of a stream, as far as it has come."""
 
     text: list[str] = field(default_factory=list)
     beside: dict[str, Any] = field(default_factory=dict)
-    """Calls and a refusal, which make a text none to be judged."""
+    """Calls and a refusal: the text of a choice that has any of them is not checked."""
 
 
 class FinishedTexts:
-    """See `schemas.api.base.FinishedTexts`. `limit`: characters that are kept, of all choices."""
+    """See `schemas.api.base.FinishedTexts`. `limit`: characters kept for all choices together."""
 
     def __init__(self, limit: int) -> None:
         self._left = limit

@@ -1,4 +1,4 @@
-"""Anthropic's messages: what their events and documents say."""
+"""Anthropic's messages: how to read their events and documents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ERROR_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-"""By status; from Anthropic's API reference. Other 4xx are `invalid_request_error`."""
+"""By status, from Anthropic's API reference. Any other 4xx is an `invalid_request_error`."""
 
 
 class Messages(Api):
@@ -38,12 +38,12 @@ class Messages(Api):
     call = rb'"type"\s*:\s*"tool_use"'
 
     def told(self, found: Event | Document) -> dict[str, Any] | None:
-        """The first event tells of the prompt, and the last one that tells of the answer may."""
+        """The first event has its usage inside `message`, later events at the top."""
         inner = found.get("message")
         return super().told(inner if isinstance(inner, dict) else found)
 
     def usage(self, found: Event | Document) -> Usage | None:
-        """Its `input_tokens` are those that were neither in the cache nor written to it."""
+        """`input_tokens` excludes tokens read from the cache and tokens written to the cache."""
         told = self.told(found)
         usage = counted(told)
         if usage is None or told is None:
@@ -68,7 +68,7 @@ class Messages(Api):
         return Continuation()
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
-        """With what OpenAI's envelope says beside `type` and `message`: clients pass over it."""
+        """Keeps the other fields of OpenAI's envelope, because Anthropic's clients ignore them."""
         kind = _ERROR_TYPES.get(status)
         if kind is None:
             kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
@@ -83,7 +83,7 @@ API = Messages()
 
 
 class Collector:
-    """Blocks begin, and deltas add to them."""
+    """See `schemas.api.base.Collector`. An event begins each block, and deltas add to the block."""
 
     def __init__(self) -> None:
         self.document: Document | None = None
@@ -106,7 +106,7 @@ class Collector:
                 self._finish()
 
     def _grow(self, index: int, delta: dict[str, Any]) -> None:
-        """Every delta adds to the field of the block that it is named after."""
+        """Each field of a delta extends the block's field of the same name."""
         block = self._blocks[index]
         for name, value in delta.items():
             if name == "partial_json":

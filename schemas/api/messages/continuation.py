@@ -1,4 +1,4 @@
-"""A message that a provider goes on with where a worker's stream broke."""
+"""Messages that a provider continues where a worker's stream broke."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def may_continue(request: Mapping[str, Any]) -> bool:
 
 
 class Continuation:
-    """See `schemas.api.base.Continuation`. A first block that is not text comes behind that of the
-    first part."""
+    """See `schemas.api.base.Continuation`. If the second part does not begin with text, the text
+    block of the first part is closed, and the new blocks follow it."""
 
     def __init__(self) -> None:
         self._shift = 0

@@ -1,4 +1,4 @@
-"""The responses API: what its events and documents say."""
+"""The responses API: how to read its events and documents."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Responses(Api):
     own_tools = ("function",)
     limits = ("max_output_tokens",)
     streamed = texts_of("delta")
-    """The events that end a part repeat all of it."""
+    """Only deltas count, because the event that ends a part repeats the whole part."""
     written = texts_of("text", "arguments")
     call = rb'"type"\s*:\s*"function_call"'
     call_name = rb'"call_id"\s*:\s*"[^"]*"\s*,\s*(?:"[a-z_]+"\s*:\s*"[^"]*"\s*,\s*)*"name"\s*:\s*%b'
-    """An answer has the names of all other tools, too."""
+    """The name must follow a `call_id`, because an answer also lists the names of all its tools."""
 
     def told(self, found: Event | Document) -> dict[str, Any] | None:
         inner = found.get("response")
         return super().told(inner if isinstance(inner, dict) else found)
 
     def error(self, event: Event) -> Error | None:
-        """Not that of ``response.failed``, which is an end that is said."""
+        """Excludes the error of ``response.failed``, which is a regular end; see `failure`."""
         return super().error(event) or (event if event.get("type") == "error" else None)
 
     def failure(self, event: Event) -> Error | None:
@@ -61,7 +61,7 @@ class Responses(Api):
         return FirstCall(_ITEMS)
 
     def error_event(self, error: Error, status: int, request_id: str) -> bytes:
-        """With `error` beside the documented fields: clients of OpenAI raise where they see it."""
+        """Adds `error` to the documented fields, because OpenAI's clients raise if it is there."""
         told = {name: error.get(name) for name in ("code", "message", "param")}
         return sse.dump({"type": "error", **told, "error": error}, named=True)
 

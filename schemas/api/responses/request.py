@@ -65,7 +65,7 @@ def _check(request: Request) -> None:
 
 
 def _check_item(item: dict[str, Any], where: str) -> None:
-    """A message (its type may be left out), a call, the output of one, or what is newer."""
+    """Only messages are checked (their type is optional); other kinds of items pass."""
     kind, role, content = item.get("type"), item.get("role"), item.get("content")
     if kind is None and role is None:
         raise missing(f"{where}.type")

@@ -1,4 +1,4 @@
-"""Responses that have to be JSON: where a request says so, and which texts are to be judged."""
+"""Responses that must be JSON: how a request says so, and which texts are checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def finished_texts(document: Document) -> Iterator[str]:
 
 
 class FinishedTexts:
-    """See `schemas.api.base.FinishedTexts`. The last event has all texts."""
+    """See `schemas.api.base.FinishedTexts`. The last event repeats all texts."""
 
     def add(self, event: Event) -> Iterator[str]:
         if event.get("type") == "response.completed":
