@@ -1,8 +1,8 @@
 """Providers as one engine: reserves credits, asks one provider after the other, settles.
 
-The order is what makes it safe: reserve while the claim is being granted; call nobody before it is;
-settle before the last frame, so that whoever sees an answer end has been charged for it once, and
-whoever does not has not.
+The order of the steps keeps money safe: reserve while the ingress grants the claim; call no
+provider before the grant; settle before the last frame, so that a client that sees the end of an
+answer has been charged for it exactly once.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from workers.engines.base import EngineFault, Sink
 log = structlog.get_logger("cloud")
 
 ROUNDS = 3
-"""Times that each provider of a route is asked for one job."""
+"""How often each provider of a route is asked for one job."""
 PATIENCE = 20.0
 """Seconds that a job waits for providers that said when to come back, if its deadline allows."""
 _PAUSE = 0.2
+"""Least seconds between the first two rounds; each later pause is longer by as much."""
 _LONG = 60.0
-"""Seconds for which a provider is left alone that does not take our key."""
+"""Seconds for which a provider that does not take our key is left alone."""
 
 
 class ProviderSlots:
@@ -52,7 +53,7 @@ class ProviderSlots:
         self.busy = 0
 
     async def call(self, task: Task, answer: Sink) -> Spent:
-        """Raises ProviderFault, which the breaker has been told."""
+        """Raises ProviderFault, once the breaker knows of it."""
         self.busy += 1
         try:
             spent = await self.provider.call(task, answer)
@@ -97,7 +98,7 @@ class CloudEngine:
         billing: Billing,
         config: Fallback,
     ) -> None:
-        """`providers`: with the number of calls that may be under way there."""
+        """`providers`: each with the number of calls that may be under way there."""
         self.providers = {
             provider.name: ProviderSlots(
                 provider, Breaker(config.breaker_failures, config.breaker_open), count
@@ -117,13 +118,13 @@ class CloudEngine:
                 raise EngineFault(fault.message) from None
 
     async def close(self) -> None:
-        """Once all calls are settled."""
+        """Waits until all calls are settled."""
         await self._billing.close()
         for slots in self.providers.values():
             await slots.provider.close()
 
     def states(self) -> Iterator[EngineState]:
-        """One for each provider, as cards have them."""
+        """The state of each provider, in the form that cards have."""
         now = asyncio.get_running_loop().time()
         for name, slots in self.providers.items():
             shut = slots.breaker.state(now) == "open"
@@ -131,7 +132,7 @@ class CloudEngine:
             yield EngineState(name, slots.provider.kind, state, slots.count, slots.busy, why)
 
     async def probe(self) -> bool:
-        """A call has time-outs of its own, so one that runs is alive."""
+        """Each call has time-outs of its own, so a running call is alive."""
         return True
 
     async def run(self, job: Job, body: bytes, delivery: Delivery) -> End:
@@ -163,7 +164,7 @@ class CloudEngine:
         return chosen
 
     def _worst(self, attempt: ProviderAttempt, name: str, model: str) -> int | str:
-        """Most that it can cost there (micro-units), or why it cannot go there."""
+        """The most that the job can cost there (micro-units), or why it cannot go there."""
         provider, endpoint = self.providers[name].provider, attempt.job.endpoint
         if endpoint not in provider.endpoints(model):
             return f"{model} has no {endpoint}"
@@ -177,7 +178,7 @@ class CloudEngine:
         return pricing.worst_case(endpoint, attempt.request, len(attempt.body), price)
 
     async def _ask_all(self, payment: Payment) -> End:
-        """One after the other, and again after a pause. Raises EngineFault."""
+        """Ask one provider after the other, and again after a pause. Raises EngineFault."""
         faults: dict[str, str] = {}
         left, job = list(payment.chosen.choices), payment.attempt.job
         clock = asyncio.get_running_loop().time
@@ -205,16 +206,16 @@ class CloudEngine:
         raise _declined(job, f"no provider could answer: {told}")
 
     def _free_first(self, choices: Sequence[Choice]) -> list[Choice]:
-        """In the order of the route, but those that have no place now last."""
+        """In the order of the route, except that providers without a free slot come last."""
         return sorted(choices, key=lambda each: self.providers[each.provider].free.locked())
 
     def _again(self, choices: Sequence[Choice], now: float, turn: int) -> float:
-        """When to ask these once more."""
+        """When to ask these providers once more."""
         soonest = min(self.providers[each.provider].breaker.ready_at(now) for each in choices)
         return max(soonest, now + _PAUSE * (turn + 1))
 
     async def _ask(self, payment: Payment, choice: Choice, slots: ProviderSlots) -> End:
-        """Raises ProviderFault if another may still answer, EngineFault if not."""
+        """Raises ProviderFault if another provider may still answer, EngineFault if not."""
         billing, attempt = self._billing, payment.attempt
         answer = billing.answer(payment, choice)
         task = _task(attempt, choice.model)
@@ -242,5 +243,5 @@ def _task(attempt: ProviderAttempt, model: str) -> Task:
 
 
 def _declined(job: Job, why: str, code: str = "provider_failed") -> EngineFault:
-    """Workers may still take the job, unless it is for providers alone."""
+    """A fault that lets workers still take the job, unless the job is for providers alone."""
     return EngineFault(why, code=code, retryable=job.lane != subjects.CLOUD)

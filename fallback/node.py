@@ -30,7 +30,8 @@ from workers.member import Member
 log = structlog.get_logger("fallback")
 
 DEAD_AFTER = 10.0
-"""Seconds without a card after which another fallback counts as dead; it sends one each second."""
+"""Seconds without a card after which another fallback counts as dead. A live one sends a card each
+second."""
 
 
 class Fallback(Member):
@@ -100,7 +101,7 @@ class Fallback(Member):
             self._heard[card.holder] = time.monotonic()
 
     def _alive(self, holder: str) -> bool:
-        """In doubt, as just after the start, it is."""
+        """Whether a holder may be at work. True in doubt, as just after the start."""
         last = max(self._heard.get(holder, 0.0), self._since)
         return holder == self._holder or time.monotonic() - last < DEAD_AFTER
 
@@ -108,7 +109,7 @@ class Fallback(Member):
         while True:
             await asyncio.sleep(self._config.fallback.sweep)
             if not (self._bus.connected and self._ledger_bus.connected):
-                self._since = time.monotonic()  # it was this process that did not hear
+                self._since = time.monotonic()  # this process could not hear the others' cards
                 continue
             try:
                 await self._ledger.sweep()
@@ -122,7 +123,7 @@ class Fallback(Member):
 
 
 def ledger_login(config: Settings) -> Nats:
-    """How to reach the account with the credits: as everything else, unless the settings say."""
+    """The login for the broker's account with the credits; `config.ledger` overrides `nats`."""
     ledger, nats = config.ledger, config.nats
     own = {"user": ledger.user, "password": ledger.password} if ledger.user else {}
     return nats.model_copy(update={"url": ledger.url or nats.url, **own})

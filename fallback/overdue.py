@@ -1,8 +1,8 @@
-"""Takes overdue jobs out of the workers' queues: one look for each time that an ingress calls.
+"""Takes overdue jobs out of the workers' queues: each call of an ingress leads to one pull, a look.
 
-At priority 9, so that a worker whose pull is open goes first. The queue's head may be a job that is
-not to leave the house, or not yet: it is held aside for the moment of a further look, and then put
-back, or the overdue ones behind it would never be reached.
+Looks have priority 9, so that a worker with an open pull goes first. The queue's first job may be
+one that may not go to a provider, or not yet. It is held aside while a further look is under way,
+and then put back; else the overdue jobs behind it would never be reached.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ log = structlog.get_logger("overdue")
 
 PRIORITY = 9
 LOOK = 32
-"""Jobs of one queue that are held at most while one behind them is looked for."""
+"""Most jobs of one queue that are held aside while the fallback looks behind them."""
 FRESH = 1.5
 """Seconds for which a call that found no free slot is remembered; an ingress calls each second."""
 _KNOWN = 10_000
+"""Most calls that are remembered."""
 T = TypeVar("T")
 _QUEUE = f"fallback{VERSION}"
-"""Fallbacks of another version have no use for a call: they cannot read the job."""
+"""The queue group for calls, by version: fallbacks of another version cannot read the job."""
 
 
 class OverduePuller:
-    """`room`: for jobs in hand. `on_job` gets each job that is due and takes of the room at once.
-    It is the runner's source of these jobs, too."""
+    """`room`: the slots for jobs in hand. `on_job` gets each job that is due and takes a slot at
+    once. For the runner, this puller is the source of these jobs."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class OverduePuller:
             await queue.close()
 
     def fill(self) -> None:
-        """A slot may be free: see to those who called when none was."""
+        """A slot may be free: look for the jobs whose calls found none."""
         now = time.monotonic()
         while self._unmet and self._has_room():
             _, (model, since) = self._unmet.popitem(last=False)
@@ -84,7 +85,7 @@ class OverduePuller:
         self._bus.post(ack, ACK)
 
     def heal(self, now: float) -> None:
-        """Twice a second: forget looks whose answer was lost. `now`: the event loop's time."""
+        """Forget looks whose answer was lost. Runs twice a second; `now`: the event loop's time."""
         for model, queue in self._queues.items():
             if lost := queue.pulls.lost(now):
                 log.warning("overdue.pulls_lost", model=model, pulls=lost)
@@ -104,10 +105,11 @@ class OverduePuller:
         else:
             _keep(self._unmet, job, (model, now))
             if self.fill not in self._room.on_release:
+                # First in line: these jobs have waited longer than those that a puller would take.
                 self._room.on_release.insert(0, self.fill)
 
     def _hear(self, queue: _Queue, message: Message) -> None:
-        """Take what is due; hold aside what is not, and look behind it."""
+        """Take the job if it is due; else hold it aside, and look behind it."""
         job = self._read(message)
         if job is not None and self._room.free() > 0 and self._is_due(job):
             queue.settle()
@@ -119,7 +121,7 @@ class OverduePuller:
         queue.settle()
 
     def _read(self, message: Message) -> jobs.Job | None:
-        """None for what is no job, or none of this version: others may know what it is."""
+        """None for what is no job, or a job of another version, which others can read."""
         try:
             return jobs.unpack(message.data)
         except OtherVersion as fault:
@@ -134,8 +136,7 @@ class OverduePuller:
 
 
 class _Queue:
-    """The queue of one model. `aside`: where to ack the jobs that are held while one behind them is
-    looked for."""
+    """The queue of one model. `aside`: the ack subjects of the jobs that are held aside."""
 
     def __init__(self, bus: Bus, model: str, hear: Callable[[_Queue, Message], None]) -> None:
         self.aside: list[str] = []
@@ -155,7 +156,7 @@ class _Queue:
         self._put_back()
 
     def settle(self) -> None:
-        """Put back what is held aside, unless a look behind it goes on."""
+        """Put back the jobs that are held aside, unless a look behind them is under way."""
         if not self.pulls:
             self._put_back()
 
@@ -166,7 +167,7 @@ class _Queue:
 
 
 def _keep(table: OrderedDict[str, T], job: str, value: T) -> None:
-    """The newest last, and no more than `_KNOWN`."""
+    """Add as the newest; drop the oldest beyond `_KNOWN`."""
     table[job] = value
     table.move_to_end(job)
     while len(table) > _KNOWN:

@@ -1,4 +1,4 @@
-"""What may go to which provider, and in which order. Pure."""
+"""Which jobs may go to which providers, and in which order. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from schemas.jobs import Job
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A provider that may have a job. `model`: its name there; `worst`: most that it can cost."""
+    """A provider that may take a job. `model`: the model's name there; `worst`: the most that the
+    job can cost there (micro-units)."""
 
     provider: str
     model: str
@@ -21,7 +22,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """`choices` in the order of the route; `passed`: why the others were passed over."""
+    """`choices`: in the order of the route. `passed`: why the route's other providers are not among
+    them."""
 
     choices: tuple[Choice, ...]
     passed: tuple[str, ...]
@@ -31,7 +33,7 @@ class Chosen:
         return "; ".join(self.passed) or "its route names none"
 
     def within(self, credits: int) -> Chosen:
-        """Without those that cost more than there is."""
+        """Without the choices that may cost more than `credits`."""
         return Chosen(tuple(each for each in self.choices if each.worst <= credits), self.passed)
 
     @property
@@ -40,13 +42,13 @@ class Chosen:
 
 
 class CloudRoutes:
-    """Routes with providers, by the name that clients use."""
+    """The routes that have providers, by the name that clients use."""
 
     def __init__(self, routes: Iterable[settings.Route]) -> None:
         self._named = {route.name: route for route in routes if route.cloud}
 
     def of(self, job: Job) -> settings.Route | None:
-        """The route by which the job may leave the house; None if it may not."""
+        """The route by which the job may go to a provider; None if it may not."""
         return None if job.local else self._named.get(job.asked)
 
     def all(self) -> list[settings.Route]:
@@ -57,8 +59,9 @@ class CloudRoutes:
 
 
 def due(route: settings.Route | None, job: Job, now_ms: float, woken_for: bool) -> bool:
-    """Whether a job in hand may be taken to a provider: it is for providers alone, its ingress
-    said so, or its claim deadline is over. The ingress has the last word, when it is claimed."""
+    """Whether a job in hand may go to a provider: it is for providers alone, its ingress called
+    for a fallback (`woken_for`), or its claim deadline is over. The ingress decides in the end,
+    when it grants or refuses the claim."""
     if route is None:
         return False
     return job.lane == subjects.CLOUD or woken_for or now_ms >= job.claim_by
@@ -70,9 +73,9 @@ def choose(
     limit: int,
     jobs: int = 1,
 ) -> Chosen:
-    """The route's providers that fit. `worst`: the worst case (micro-units) of the request at a
-    provider and model, or why it cannot go there. `limit`: micro-units for all
-    `jobs` of the request, 0 for none."""
+    """The route's providers that fit. `worst`: the worst case (micro-units) of one job at a
+    provider and model, or why the job cannot go there. `limit`: micro-units for all `jobs` of the
+    request; 0 means no limit."""
     choices, passed = [], []
     for each in route.providers:
         provider, _, model = each.partition("/")
@@ -88,7 +91,7 @@ def choose(
 
 
 def micro(amount: Decimal) -> int:
-    """An amount of the settings in micro-units; it has six decimals at most."""
+    """An amount of the settings in micro-units; settings allow six decimals at most."""
     return int(amount * 1_000_000)
 
 

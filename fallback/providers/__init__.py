@@ -1,4 +1,4 @@
-"""Paid cloud APIs: as data first (`kinds`, `unsupported`), code only where they differ in more."""
+"""Paid cloud APIs: data (`kinds`, `unsupported`), and code where data cannot say enough."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ _OWN: dict[str, type[OpenAIProvider]] = {"anthropic": Anthropic, "google": Googl
 
 
 def make(config: settings.Provider) -> Provider:
-    """Not open yet."""
+    """A provider that is not open yet."""
     return _OWN.get(config.kind, OpenAIProvider)(config)

@@ -1,8 +1,8 @@
-"""Anthropic: messages as they are, chat by its OpenAI-compatible surface.
+"""Anthropic: messages go to its own API, chat to its OpenAI-compatible surface.
 
-That surface says of itself what it passes over ("OpenAI SDK compatibility"), and such requests do
-not go there: fields by `kinds`, and here what is inside of them. A conversion of our own would not
-be more honest: what the surface drops is what messages do not have.
+The page "OpenAI SDK compatibility" lists what that surface ignores, and requests that ask for it do
+not go there. `kinds` lists whole fields; this module looks inside of fields. Converting chat to
+messages ourselves would not save more: messages lack all that the surface drops.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from fallback.providers.base import Task
 from fallback.providers.openai import OpenAIProvider
 
 _UNHEARD = frozenset({"input_audio", "file"})
+"""Types of parts that the surface drops."""
 _WARMEST = 1
+"""The highest temperature there; OpenAI's is 2."""
 
 
 class Anthropic(OpenAIProvider):
@@ -37,7 +39,8 @@ class Anthropic(OpenAIProvider):
 
 
 def _unbegun(task: Task) -> str:
-    """Why an answer that was begun cannot be continued."""
+    """Why an answer that was begun cannot be continued: Anthropic refuses a last message that ends
+    in white space. "" if it can."""
     _, text = task.job.begun or (0, "")
     return "it does not go on from white space" if text != text.rstrip() else ""
 

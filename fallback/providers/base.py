@@ -1,4 +1,4 @@
-"""What the fallback needs of a provider, and what a provider gets of the fallback."""
+"""What the fallback asks of a provider, and what it hands to one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from schemas.nodes import Ignored
 from workers.engines.base import Sink
 
 Reason = Literal["busy", "failed", "away", "key", "absent"]
-"""Why a provider did not answer: it has no room now (429, 503, 529) · it answered and failed (5xx,
-cut off, nonsense, an error inside the stream) · it cannot be reached, or says nothing (connect and
-silence time-outs) · it does not take our account (401, 402, 403, quota used up) · it has not the
-model or the path that our configuration names (404), which says nothing of its other models."""
+"""Why a provider did not answer. In order: it has no room now (429, 503, 529) · it answered and
+failed (5xx, cut off, nonsense, an error inside the stream) · it cannot be reached, or says nothing
+(connect and silence time-outs) · it refuses our account (401, 402, 403, quota used up) · it lacks
+the model or the path that our configuration names (404), while its other models may work."""
 
 
 class UsageCounter(Protocol):
-    """Counts a call that runs, for those that end before the provider has told its usage."""
+    """Counts a running call, in case it ends before the provider reports its usage."""
 
     def spent(self) -> Spent: ...
 
@@ -27,9 +27,9 @@ class UsageCounter(Protocol):
 class ProviderFault(Exception):
     """The provider did not answer as it should; `reason` says in what way.
 
-    `retry_after`: seconds, where it said so. The message is told to clients: it has nothing that
-    the provider says. `detail` has, for the log alone: providers name the account, its limits and
-    their use. Neither has a secret in it.
+    `retry_after`: seconds, if the provider named a time. Clients see `message`, so it never quotes
+    the provider. `detail` quotes the provider and goes to the log alone: providers name the
+    account, its limits and their use. Neither text holds a secret.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class ProviderFault(Exception):
 
 @dataclass(slots=True)
 class Task:
-    """One job for one provider. `model`: its name there. `request`: the JSON object of the body, or
-    the text fields of a form. `body`: the job's body, whole, as `content_type` says. `counter`: the
-    provider's, once it is called."""
+    """One job for one provider. `model`: the model's name there. `request`: the JSON object of the
+    body, or the text fields of a form. `body`: the job's whole body, of the type `content_type`.
+    `counter`: set by the provider when it is called."""
 
     job: Job
     model: str
@@ -62,10 +62,10 @@ class Task:
 
     @property
     def spent(self) -> Spent:
-        """What the call has used so far; good at any time, also after it failed or was cancelled.
+        """What the call has used so far; valid at any time, also after it failed or was cancelled.
 
-        Before the request is out, it is `NOTHING`; then the prompt, as we estimate it; while an
-        answer streams, that and our count of the answer, or what the provider has told already.
+        `NOTHING` until the request is sent. Then our estimate of the prompt; while an answer
+        streams, also our count of the answer, or what the provider has reported already.
         """
         return self.counter.spent() if self.counter is not None else NOTHING
 
@@ -76,10 +76,10 @@ class Provider(Protocol):
     name: str
     kind: str
     choices: int
-    """Most of `n` in one request; of more than one, a job is made for each where that is 1."""
+    """The highest `n` of one request. If it is 1, a request for more becomes one job for each."""
 
     def resumes(self, model: str, endpoint: str) -> bool:
-        """Whether it goes on from an assistant message at the end, and answers with the rest."""
+        """Whether the model continues an assistant message at the end, answering with the rest."""
 
     async def open(self) -> None:
         """Read the key and make the client; no I/O beyond that. Raises ProviderFault("key")."""
@@ -87,19 +87,19 @@ class Provider(Protocol):
     async def close(self) -> None: ...
 
     def endpoints(self, model: str) -> frozenset[str]:
-        """The paths that this model has there, as ``/v1/chat/completions``."""
+        """The endpoints of this model there, by path: ``/v1/chat/completions``."""
 
     def ignores(self, model: str) -> tuple[Ignored, ...]:
-        """Fields of requests that would be lost there."""
+        """Fields of requests that the model would ignore there."""
 
     def unfit(self, task: Task) -> str:
-        """Why the request cannot be sent there without a loss nobody told the client of; "" if it
-        can. Pure, and cheap: asked before credits are reserved."""
+        """Why the request would silently lose something there; "" if it would not. Pure and cheap,
+        as it runs before credits are reserved."""
 
     async def call(self, task: Task, sink: Sink) -> Spent:
-        """Answer the job into `sink`, which gets nothing before the upstream's status is known.
-        What was begun and fails has used `task.spent`.
+        """Answer the job into `sink`, which gets nothing before the provider's status is known.
 
-        A 4xx that is the client's fault is an answer, of which `Spent` is `NOTHING`.
-        Cancelled, it closes its connection at once; `task.spent` then says what was used.
+        A 4xx that is the client's fault is an answer that used `NOTHING`. A call that is cancelled
+        closes its connection at once. After a failure or a cancellation, `task.spent` says what
+        was used.
         """

@@ -1,8 +1,8 @@
-"""A provider's refusal: the client's fault, or the provider's, or our account's there.
+"""Decides whether a refusal is the fault of the client, of the provider, or of our account there.
 
-Only the first is an answer. Statuses as OpenAI, Google, Anthropic and Cloudflare document them; the
-error object comes in OpenAI's shape, in a list (Google's compatible surface), under ``errors``
-(Cloudflare), or as Anthropic has it.
+A refusal for the client's fault is an answer; the others are faults. OpenAI, Google, Anthropic and
+Cloudflare document these statuses. The error object comes in OpenAI's shape, in a list (Google's
+compatible surface), under ``errors`` (Cloudflare), or in Anthropic's shape.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ _ACCOUNT_CODES = frozenset(
 )
 """3036: Workers AI's daily allocation is used up; 10000: Cloudflare's authentication error."""
 _ACCOUNT_WORDS = re.compile(r"API key not valid|API key expired|credit balance is too low", re.I)
-"""Said with a 400, by Google and Anthropic."""
+"""Google and Anthropic say this with the status 400."""
 _NO_MODEL = frozenset({"model_not_found", "5007", "7003", "7000", "NOT_FOUND"})
 """5007: Workers AI has no such model; 7000 and 7003: Cloudflare has no such route or account."""
 _MODEL_WORDS = re.compile(r"^model: |\bmodels?/\S+ is not found|\bmodel\b.*(not exist|not found)")
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
 LONGEST = 3600.0
+"""Most seconds for which a provider can ask to be left alone."""
 
 
 def judge(
     name: str, status: int, headers: Mapping[str, str], body: bytes, secret: Secret
 ) -> ProviderFault | Refusal:
-    """What became of a request that `name` answered with `status`, which is not 200."""
+    """What to make of an answer of the provider `name` with a `status` other than 200."""
     error = error_of(body, secret)
     reason = reason_of(status, error)
     if reason is not None:
@@ -67,7 +68,7 @@ def fault(
     wait: float | None = None,
 ) -> ProviderFault:
     said = str(error.get("message") or "")[:500]
-    if reason == "key":  # what is said of a key is best not repeated
+    if reason == "key":  # the message may quote the key: only its code goes on
         said = next(iter(_codes(error)), "")
         return ProviderFault(f"{name} does not take our account: {status} {said}".strip(), reason)
     hint = ": it may not know the model, or its url is wrong" if status in (404, 405) else ""
@@ -75,7 +76,7 @@ def fault(
 
 
 def reason_of(status: int, error: Mapping[str, Any]) -> Reason | None:
-    """None: the request itself is at fault."""
+    """Why the provider refused; None if the request itself is at fault."""
     codes, said = _codes(error), str(error.get("message") or "")
     if status in _ACCOUNT or not codes.isdisjoint(_ACCOUNT_CODES) or _ACCOUNT_WORDS.search(said):
         return "key"
@@ -89,7 +90,7 @@ def reason_of(status: int, error: Mapping[str, Any]) -> Reason | None:
 
 
 def _misconfigured(status: int, codes: set[str], error: Mapping[str, Any], said: str) -> bool:
-    """A model or a path that is not there is our configuration's fault, not the client's."""
+    """Whether the provider lacks the model or path: our configuration's fault, not the client's."""
     if not codes.isdisjoint(_NO_MODEL):
         return True
     return status in (404, 405) and (error.get("param") is None or bool(_MODEL_WORDS.search(said)))
@@ -101,7 +102,7 @@ def _codes(error: Mapping[str, Any]) -> set[str]:
 
 
 def error_of(body: bytes, secret: Secret) -> dict[str, Any]:
-    """The error object in any of the shapes, without secrets."""
+    """The error object, whatever its shape, without secrets."""
     text = secret.scrub(body.decode("utf-8", "replace"))
     try:
         found = orjson.loads(text)
@@ -120,8 +121,8 @@ def error_of(body: bytes, secret: Secret) -> dict[str, Any]:
 
 
 def error_in(api: Api, found: dict[str, Any]) -> Mapping[str, Any] | None:
-    """The error that an event or a document is, as its API says it, in a list (Cloudflare), or bare
-    under Anthropic's type."""
+    """The error in an event or a document: in the API's own shape, in a list (Cloudflare), or as a
+    bare object of the type "error" (Anthropic)."""
     several = found.get("errors")
     if isinstance(several, list) and several and isinstance(several[0], dict):
         return several[0]
@@ -129,7 +130,7 @@ def error_in(api: Api, found: dict[str, Any]) -> Mapping[str, Any] | None:
 
 
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
-    """Seconds until there may be room again, as the headers or Google's details say."""
+    """Seconds until there may be room again, from the headers or from Google's error details."""
     said = headers.get("retry-after")
     ways = (
         _seconds(headers.get("retry-after-ms"), 1000.0),
