@@ -1,1 +1,1 @@
-"""The contract: what two processes of Headrace must agree on. No I/O except `bus`."""
+"""The contract between processes of Headrace. Only `bus` and `jetstream` do I/O."""

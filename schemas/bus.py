@@ -1,7 +1,7 @@
-"""The broker, and the only importer of its client outside tests.
+"""The connection to the broker. Outside tests, only this module and `client` import nats-py.
 
-Thin on purpose: `post` is synchronous, handlers are synchronous, and JetStream is spoken in its
-own JSON, as nats-py 2.16 knows nothing of priority groups and its `fetch` costs four times as much.
+It is thin on purpose: `post` and handlers are synchronous, and requests to JetStream are its own
+JSON, because nats-py 2.16 has no priority groups and its `fetch` costs four times as much.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ __all__ = [
 log = structlog.get_logger("bus")
 
 OUTBOUND = 16 * 2**20
-"""Bytes that wait in this process while the broker is away; beyond that `post` refuses."""
+"""Bytes that wait in this process while the broker is away; `post` refuses any more."""
 
 _AFTERGLOW = 10.0
-"""Seconds for which a stopped subscription still handles what was under way."""
+"""Seconds for which a stopped subscription still handles messages that were under way."""
 
 _DENIED = re.compile('permissions violation for (?:publish|subscription) to "([^"]+)"', re.I)
 
 
 class BusDenied(BusError):
-    """The login has no right to say or ask this: it is another role's."""
+    """The login may not use this subject, which belongs to another role."""
 
 
 class Bus:
@@ -75,7 +75,7 @@ class Bus:
         self._on_reconnect: list[Callable[[], None]] = []
         self._services: list[micro.service.Service] = []
         self.denied = ""
-        """The subject that the broker last kept from this login, in small letters."""
+        """The last subject that the broker denied to this login, in lower case."""
 
     @property
     def client_id(self) -> int:
@@ -98,14 +98,14 @@ class Bus:
 
     async def settle(self) -> None:
         """Wait until the socket has room: back-pressure for large answers."""
-        with contextlib.suppress(OSError):  # the connection ended: buffered from now on
+        with contextlib.suppress(OSError):  # without a connection, messages wait in the buffer
             await self._nats.drained()
 
     async def flush(self) -> None:
-        """A round trip: what was posted before has been taken by the broker.
+        """Wait until the broker has taken everything that was posted before.
 
-        Twice, as nats-py writes the first PING ahead of what its buffer still holds (measured:
-        91 of 3,000 messages overtaken, none with two).
+        It takes two round trips, because nats-py writes the first PING ahead of its buffer
+        (measured: the first PING overtook 91 of 3,000 messages, the second none).
         """
         try:
             await self._nats.flush(timeout=5)
@@ -114,7 +114,7 @@ class Bus:
             raise BusError(str(fault)) from None
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
-        """`handler` must not block: it runs where the connection's messages are parsed.
+        """`handler` must not block, because the parser of the connection calls it.
 
         Raises BusError once the connection is closed.
         """
@@ -130,7 +130,7 @@ class Bus:
         try:
             return await self._nats.request(subject, payload, timeout=timeout)
         except (nats_errors.Error, OSError) as fault:
-            # Either the question was not let through, or nobody may answer it here.
+            # The broker denies either the question or the subscription to the answer.
             if self.denied == subject.lower() or self.denied.startswith(f"{self.inbox}.".lower()):
                 why = "this login may not ask that: is it the login of another role?"
                 raise BusDenied(f"{subject}: {why}") from None
@@ -159,7 +159,7 @@ class Bus:
             if self.connected:
                 await self._nats.flush(timeout=1)
         except (nats_errors.Error, OSError):
-            pass  # the broker may be gone already: nothing is left to hand over
+            pass  # the broker is gone already, so nothing can be handed over
         await self._nats.close()
 
     async def _reconnected(self) -> None:
@@ -176,21 +176,21 @@ class Subscription:
         self._inner = inner
 
     async def stop(self) -> None:
-        """What the broker sent before it heard of this is still handled, for a moment."""
-        with contextlib.suppress(nats_errors.Error):  # a closed connection has none
+        """Messages that the broker sent before the stop are still handled for `_AFTERGLOW`."""
+        with contextlib.suppress(nats_errors.Error):  # a closed connection has no subscriptions
             await self._inner.unsubscribe()
         forget = self._client.handlers.pop
         asyncio.get_running_loop().call_later(_AFTERGLOW, forget, self._inner._id, None)
 
 
 async def _never(_: Message) -> None:
-    """nats-py wants a callback; `DirectClient` calls the handler in its place."""
+    """nats-py demands a callback, but `DirectClient` calls the handler instead."""
 
 
 async def connect(settings: Nats, name: str, inbox: str) -> Bus:
-    """Connect, for as long as it takes. Raises BusError when the broker refuses us or is too old.
+    """Try until connected. Raises BusError if the broker refuses the login or is too old.
 
-    `name` is what ``connz`` and nats-top show; `inbox` the prefix that this role may subscribe to.
+    ``connz`` and nats-top show `name`. This role may subscribe to inboxes that begin with `inbox`.
     """
     client = DirectClient()
     bus = Bus(client, inbox)
@@ -224,7 +224,7 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
 
 
 def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[str, Any]:
-    """What nats-py calls as the connection comes and goes; a refused login goes to `refused`."""
+    """Callbacks for nats-py; `refused` fails if the broker refuses the login."""
     said = ""
 
     async def on_error(fault: Exception) -> None:
@@ -235,7 +235,7 @@ def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[
         if found := _DENIED.search(str(fault)):
             bus.denied = found[1].lower()
         text = f"{type(fault).__name__}: {fault}"
-        if text != said:  # a broker that is away fails ten times a second
+        if text != said:  # while the broker is away, this error comes ten times a second
             said = text
             log.warning("bus.error", url=settings.shown, error=text)
 
@@ -254,7 +254,7 @@ def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[
 
 
 def _who(settings: Nats) -> str:
-    """What a refused login was, without its password, and where another one is given."""
+    """The refused login without its password, and how to give another one."""
     login = f"the login {settings.user!r}" if settings.user else "who has no login"
     return f"{login}: give one as --nats nats://user:password@host:4222, or in the section [nats]"
 

@@ -1,4 +1,4 @@
-"""Every error that a client can meet, as one tree.
+"""All errors that a client can get, as one tree.
 
 ::
 
@@ -7,19 +7,19 @@
     │   ├── ContextLengthExceeded 400
     │   ├── UnsupportedEndpoint  400  no engine of the model has this endpoint
     │   ├── UnsupportedParameter 400  no engine of the model honours the field
-    │   ├── NoProvider           400  it asks for a provider, or needs one, and may have none
+    │   ├── NoProvider           400  it asks for or needs a provider, but may not use any
     │   ├── MethodNotAllowed     405
     │   ├── BodyTooLarge         413
     │   └── HeadTooLarge         431
     ├── Unauthorized             401  no key, or a wrong one
-    ├── InsufficientCredits      402  the account's credits do not cover what it would cost
+    ├── InsufficientCredits      402  the account's credits do not cover the cost
     ├── Forbidden                403  a signed address that is not ours, or has expired
     ├── NotFound                 404  no such path
     │   └── ModelNotFound        404  no such model
-    ├── QueueFull                429  try again after `retry_after`
+    ├── QueueFull                429  the client may try again after `retry_after`
     ├── EngineFailed             502  every attempt failed; the last reason is in the message
     │   ├── StreamBroken         502  the engine was lost after tokens had been sent
-    │   ├── ProviderFailed       502  no provider that may take the request could
+    │   ├── ProviderFailed       502  all providers that may take the request failed
     │   └── InvalidStructuredOutput 502  the answer does not fit the schema, twice
     ├── Unavailable              503
     │   ├── NoWorker             503  the model is known, but nobody serves it now
@@ -27,10 +27,10 @@
     │   └── ShuttingDown         503
     ├── DeadlineExceeded         504  no answer within the request's total deadline
     ├── ClientGone               499  never sent: the client left
-    │   └── ClientTooSlow        499  the client does not read what it asked for
+    │   └── ClientTooSlow        499  the client does not read its answer
     └── Internal                 500  a fault of ours
 
-`type` follows OpenAI's documented values; `code` is ours where OpenAI has none.
+`type` is one of OpenAI's documented values; `code` is our own if OpenAI has none.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ import orjson
 
 
 class HeadraceError(Exception):
-    """Base of the tree. `source` says who produced it: ``ingress``, ``worker``, ``engine``
-    or ``fallback``. `told`: headers about what was done for the request before it failed."""
+    """Root of the tree. `source`: who made the error, ``ingress``, ``worker``, ``engine`` or
+    ``fallback``. `told`: headers about what was done for the request before it failed."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
@@ -67,7 +67,7 @@ class HeadraceError(Exception):
         self.told = told or {}
 
     def fields(self) -> dict[str, Any]:
-        """What OpenAI's envelope holds, with the source beside OpenAI's four fields."""
+        """OpenAI's four fields of an error, and `source`."""
         return {
             "message": self.message,
             "type": self.type,
@@ -77,7 +77,7 @@ class HeadraceError(Exception):
         }
 
     def json(self) -> bytes:
-        """In OpenAI's envelope."""
+        """The error in OpenAI's envelope."""
         return orjson.dumps({"error": self.fields()})
 
     def headers(self) -> dict[str, str]:
@@ -221,9 +221,9 @@ def _tree(root: type[HeadraceError]) -> list[type[HeadraceError]]:
 
 
 CODES: dict[str, type[HeadraceError]] = {kind.code: kind for kind in _tree(HeadraceError)}
-"""One class for each code: a worker's `Fail` frame names the code, the ingress finds the class."""
+"""The class of each code. A worker's `Fail` frame names the code, and the ingress looks it up."""
 
 
 def from_code(code: str, message: str, *, source: str) -> HeadraceError:
-    """The error of `code`; an unknown code (a newer worker's) becomes EngineFailed."""
+    """An error with `code`; an unknown code (from a newer worker) becomes EngineFailed."""
     return CODES.get(code, EngineFailed)(message, source=source)

@@ -2,8 +2,9 @@
 
 One NATS message carries one or more frames, one msgpack array after the other, so that a short
 answer (`start`, `data`, `end`) is one message. A frame names the attempt (the broker's delivery
-count) and a nonce that the holder drew for this delivery: the ingress drops what an earlier holder
-still says. `seq` counts the frames of an attempt from 0; a hole makes the ingress ask for a resend.
+count) and a nonce that the holder drew for this delivery, so that the ingress can drop late frames
+of an earlier holder. `seq` counts the frames of an attempt from 0; if a number is missing, the
+ingress asks for a resend.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ VERSION = jobs.VERSION
 
 
 class Role(StrEnum):
-    """What a process is that holds jobs."""
+    """What kind of process holds a job."""
 
     WORKER = "worker"
     FALLBACK = "fallback"
-    """Its engines are providers, and nothing of ours."""
+    """Its engines are paid providers."""
 
 
 class Kind(IntEnum):
@@ -36,15 +37,16 @@ class Kind(IntEnum):
     END = 4
     FAIL = 5
     NOTE = 6
-    """What the answer's head or the access log should say besides: pairs of texts."""
+    """Pairs of texts for the head of the answer or for the access log."""
 
 
 NOTED = "x-headrace-"
-"""What the names of notes begin with: they are headers of the answer."""
+"""The names of notes begin with this, because notes become headers of the answer."""
 SERVED_BY = f"{NOTED}served-by"
 COST = f"{NOTED}cost"
 COST_LIMIT = f"{NOTED}cost-limit"
 
+# Plain ints and a dict, because an enum's members and lookup are slow for each frame.
 _CLAIM = int(Kind.CLAIM)
 _START = int(Kind.START)
 _DATA = int(Kind.DATA)
@@ -56,14 +58,14 @@ _SHAPES: dict[int, tuple[type, ...]] = {
     Kind.END: (int, int, int, int),
     Kind.FAIL: (str, str, bool),
 }
-"""Types of the fields of each body; what is not named here (ALIVE, a newer kind) may be any."""
+"""Types of the fields of each body. ALIVE and newer kinds are not here: any body passes."""
 _FEW = 8
-"""Frames of one message that are decoded one by one."""
+"""Frames of one message that are decoded one by one; see `unpack`."""
 
 
 class Frame(NamedTuple):
-    """`body`: bytes for DATA, None or True (tokens are made) for ALIVE, pairs of texts for NOTE,
-    else the fields of the class of that name."""
+    """`body`: bytes for DATA; None, or True if tokens are being made, for ALIVE; pairs of texts for
+    NOTE; for other kinds the fields of the class of that name."""
 
     kind: int
     attempt: int
@@ -74,8 +76,8 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A request to hold the job. `ack`: the broker's ack subject of this delivery. `edition`: that
-    of the job as it was delivered, since a job may be published more than once."""
+    """A request to hold the job. `ack`: the broker's ack subject of this delivery. `edition`: the
+    edition of the delivered job, because a job may be published more than once."""
 
     role: Role
     holder: str
@@ -86,7 +88,7 @@ class Claim:
 
     @classmethod
     def of(cls, body: tuple[Any, ...]) -> Claim:
-        """The body of a frame of that kind."""
+        """The claim in the body of a CLAIM frame."""
         return cls(_ROLES[body[0]], *body[1:])
 
     @property
@@ -95,13 +97,13 @@ class Claim:
 
     @property
     def by_provider(self) -> bool:
-        """Whether a provider would do the job, and be paid for it."""
+        """Whether a paid provider would do the job."""
         return self.role is Role.FALLBACK
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The upstream's status and content type; from here on the ingress may write a head."""
+    """The upstream's status and content type. Now the ingress may write the head."""
 
     status: int
     content_type: str
@@ -109,7 +111,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The answer is whole. Tokens: -1 where the engine did not say. `engine_ms`: its time."""
+    """The answer is complete. Tokens are -1 if the engine did not count them."""
 
     prompt_tokens: int = -1
     completion_tokens: int = -1
@@ -133,8 +135,8 @@ def pack(kind: Kind, attempt: int, nonce: int, seq: int, body: Any = None) -> by
 def unpack(data: bytes) -> list[Frame]:
     """The frames of one message. Raises CodecError if any part is no frame.
 
-    `unpackb` with a loop over what is left costs a tenth of a streaming Unpacker (0.25 µs
-    against 3 µs for the usual message of one frame), but copies what is left each time.
+    A loop of `unpackb` costs a tenth of a streaming Unpacker (0.25 µs against 3 µs for the usual
+    message of one frame), but it copies the rest each time. So only `_FEW` frames are read by it.
     """
     found: list[Frame] = []
     rest = data
@@ -157,7 +159,7 @@ def _many(data: bytes) -> list[Frame]:
     try:
         unpacker.feed(data)
         found = list(unpacker)
-        unpacker.feed(b"\xc0")  # comes out as None only if nothing before it is left over
+        unpacker.feed(b"\xc0")  # a None comes out only if no part of a frame is left before it
         whole = list(unpacker) == [None]
     except (ValueError, msgpack.UnpackException) as fault:
         raise CodecError(f"not a frame: {fault}") from None
@@ -167,7 +169,7 @@ def _many(data: bytes) -> list[Frame]:
 
 
 def _frame(fields: Any) -> Frame:
-    """Whoever gets a frame may rely on the types of all that is in it."""
+    """Check the types of all fields, so that nobody else needs to."""
     if not isinstance(fields, tuple) or len(fields) != 6 or fields[0] != VERSION:
         check_version(fields, "frame")
         raise CodecError("not a frame: it has other fields")
@@ -197,24 +199,24 @@ def _is_pair(pair: Any) -> bool:
 
 
 class Op(IntEnum):
-    """What an ingress says to a holder."""
+    """What an ingress tells a holder."""
 
     GO = 0
     """The claim is granted."""
     DROP = 1
     """Someone else holds the job: stop, and send no ack, nak or in_progress."""
     GONE = 2
-    """Nobody waits for this delivery's answer any more: +TERM."""
+    """Nobody waits for the answer of this delivery any more: send +TERM."""
     CANCEL = 3
-    """The client left: stop the engine, +TERM."""
+    """The client left: stop the engine, and send +TERM."""
     RESEND = 4
     """Send the frames again from `Control.first` on."""
     LEAVE = 5
-    """To a fallback: the job is not to leave the house, or not yet. -NAK."""
+    """To a fallback: no provider may have the job, or not yet. Send -NAK."""
 
 
 class Control(NamedTuple):
-    """`first`: the first seq that is missing, for RESEND."""
+    """`first`: for RESEND, the first seq that is missing."""
 
     op: int
     job: str

@@ -1,8 +1,8 @@
-"""The job as it travels: a msgpack array of the protocol's version and the fields of `Job`.
+"""The job on the wire: a msgpack array of the protocol's version and the fields of `Job`.
 
-The body is the request's, untouched. A field more, or one that means something else, is a new
-version, and no version reads another's (docs/wire.md). What readers may do without, a trace context
-say, belongs into NATS headers, which all pass over that do not know them.
+The body is the request's, untouched. A new field, or a field with a new meaning, needs a new
+version, and no version reads another one (docs/wire.md). Optional data, such as a trace context,
+belongs in NATS headers, because readers ignore headers that they do not know.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import msgpack
 
 VERSION = 2
-"""Of jobs, frames and control messages."""
+"""The version of jobs, frames and control messages."""
 MAX_BODY = 2**31
-"""Bytes of a body: twice the most that an ingress can be told to take."""
+"""Bytes of a body: twice the largest `max_body` that an ingress can be set to."""
 MOST_TOGETHER = 256
-"""Jobs of one request: their ids differ in the last two hex digits."""
+"""Jobs of one request. The ids differ in the last two hex digits only, hence 256."""
 
 
 class CodecError(ValueError):
@@ -26,7 +26,7 @@ class CodecError(ValueError):
 
 
 class OtherVersion(CodecError):
-    """They may be one of another version."""
+    """The message may be of another protocol version."""
 
     def __init__(self, what: str, version: int) -> None:
         super().__init__(
@@ -37,7 +37,7 @@ class OtherVersion(CodecError):
 
 
 class Begun(NamedTuple):
-    """What a client has of an answer that is to be continued."""
+    """The part of an answer that the client has already, if another holder continues it."""
 
     tokens: int
     text: str
@@ -47,13 +47,13 @@ class Begun(NamedTuple):
 class Job:
     """One inference request as published to the stream.
 
-    `id`: 128 random bits as 32 hex digits. `asked`: the model's name as the client said it. Times
-    are milliseconds of the Unix epoch: `arrived`, `claim_by` (someone must have taken it),
-    `first_by` (first byte), `total_by` (last byte). `body` is empty when `body_size` > 0: then the
-    holder fetches it from the ingress in pieces. `edition`: how often it was published before; a
-    copy for providers beside a worker is one, too. `lenient`: the client takes an answer without
-    the fields that are passed over. `local`: no provider may see it. `together`: the number of jobs
-    that its request has. `begun`: the answer is to go on from there, and has the rest alone.
+    `id`: 128 random bits as 32 hex digits. `asked`: the model's name as the client wrote it. Times
+    are milliseconds of the Unix epoch: `arrived`, `claim_by` (a holder must have taken the job),
+    `first_by` (first byte), `total_by` (last byte). `body` is empty if `body_size` > 0: then the
+    holder fetches the body from the ingress in pieces. `edition`: how often the job was published
+    before, copies for providers included. `lenient`: the client accepts that the engine ignores
+    fields of the request. `local`: no provider may see the job. `together`: how many jobs the
+    request has. `begun`: the answer continues from there, and holds only the rest.
     """
 
     id: str
@@ -80,12 +80,12 @@ class Job:
 
     @property
     def again(self) -> bool:
-        """Whether somebody may hold it already, although it is delivered for the first time."""
+        """Whether a holder may have the job already, even if this is its first delivery."""
         return self.edition > 0
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Of all jobs of its request, its own among them."""
+        """The ids of all jobs of the request, this one included."""
         if self.together == 1:
             return (self.id,)
         return tuple(one_of(self.id[:-2], number) for number in range(self.together))
@@ -100,11 +100,11 @@ _TYPES = (
     *(int,) * 4,
     *(bool, str, str, str, bytes, int, int, bool, bool, int),
 )
-"""Of all fields but the last."""
+"""Types of all fields except the last."""
 
 
 def one_of(group: str, number: int) -> str:
-    """The id of a request's job of this `number`. `group`: 120 random bits as hex digits."""
+    """The id of job `number` of a request. `group`: 120 random bits as hex digits."""
     return f"{group}{number:02x}"
 
 

@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, JSON or for a terminal; never prompts, never secrets."""
+"""Structured logs: one line for each event, as JSON or for a terminal; never prompts or secrets."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _dumps(event: EventDict, **_: object) -> bytes:
 
 
 class _Gathered:
-    """stderr, with the lines of one turn of the event loop in one write: one a request costs more
-    than making the line. Outside a loop, and for errors at the end, each line is written at once.
+    """stderr, with one write for all lines of a turn of the event loop, because a write costs more
+    than making the line. Without a running loop, each line is written at once.
     """
 
     def __init__(self, out: BinaryIO) -> None:
@@ -52,7 +52,7 @@ def _stamp(_: object, __: str, event: EventDict) -> EventDict:
 
 
 def _visible(_: object, __: str, event: EventDict) -> EventDict:
-    """For terminals, which obey what is not printable: texts of clients and engines show it."""
+    """Escape control characters: a terminal would obey those in texts of clients and engines."""
     for name, value in event.items():
         if isinstance(value, str) and not value.isprintable() and name != "exception":
             event[name] = value.encode("unicode_escape").decode()

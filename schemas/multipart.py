@@ -1,4 +1,4 @@
-"""``multipart/form-data`` (RFC 7578), read from a whole body and written as one."""
+"""Reads and writes whole ``multipart/form-data`` bodies (RFC 7578)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs clients' faults
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # else it logs clients' faults
 
 MAX_PARTS = 128
 MAX_TEXT = 64 * 1024
-"""Bytes of one part that is no upload: prompts are the longest of them."""
+"""Bytes of one text field; prompts are the longest ones."""
 
 
 class FormError(ValueError):
-    """The body is no form; `param` names the part that is at fault, if it is one."""
+    """The body is no valid form; `param` names the part at fault, if there is one."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -49,14 +49,14 @@ def parse(body: bytes, content_type: str) -> list[Part]:
         parser.finalize()
     except FormParserError as fault:
         raise FormError(f"The body is not valid multipart/form-data: {fault}.") from None
-    # The parser itself takes a form that was cut off.
+    # The parser itself accepts a form that was cut off.
     if not reader.ended:
         raise FormError("The form ends before its closing boundary.")
     return reader.parts
 
 
 def boundary(content_type: str) -> bytes:
-    """What parts the parts, as the header tells. Raises FormError."""
+    """The boundary between parts that the header names. Raises FormError."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         raise FormError("The body has to be multipart/form-data.")
@@ -77,7 +77,7 @@ def encode(parts: Iterable[Part]) -> tuple[bytes, str]:
 
 
 def put(parts: Iterable[Part], name: str, value: str) -> tuple[bytes, str]:
-    """(body, content type) of the form with one field `name`, whatever it had of that name."""
+    """(body, content type) of the form in which `value` replaces all fields `name`."""
     kept = [part for part in parts if part.name != name]
     return encode([*kept, Part(name, value.encode())])
 
@@ -92,12 +92,12 @@ def _head(part: Part) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As browsers quote (the HTML standard, multipart/form-data encoding algorithm)."""
+    """Quote as browsers do (HTML standard, multipart/form-data encoding algorithm)."""
     return text.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
 
 
 class _Reader:
-    """The parser's callbacks: they see slices of the body, a part's content in one or more."""
+    """The parser's callbacks. Each gets a slice of the body; long content comes in several."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -161,5 +161,5 @@ class _Reader:
 
 
 def _latin(text: str) -> str:
-    """UTF-8 bytes as latin-1 letters: what `parse_options_header` expects and gives back."""
+    """UTF-8 bytes as latin-1 letters, which `parse_options_header` expects and turns back."""
     return text.encode("utf-8").decode("latin-1")
