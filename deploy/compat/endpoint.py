@@ -23,7 +23,7 @@ from deploy.compat.transport import over_http
 from ingress.answer.respond import EventStream
 from ingress.app import Entry
 from ingress.context import Context, context
-from ingress.http.protocol import GONE
+from ingress.http.protocol import CLIENT_GONE
 from ingress.models import locality
 from schemas.api import endpoints, sse
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
@@ -58,7 +58,7 @@ class Matrix:
         ask = over_http(_address(request), _who(request), session)
         run = Run({name: Target(name, _facts(here, name), ask) for name in names})
         self.running = task = asyncio.create_task(_fill(run, session))
-        request.scope["state"][GONE] = task.cancel
+        request.scope["state"][CLIENT_GONE] = task.cancel
         return await _answer(request, task, run)
 
 

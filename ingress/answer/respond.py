@@ -17,7 +17,7 @@ from ingress.answer.access_log import record
 from ingress.answer.fanout import Joined
 from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
-from ingress.http.protocol import GONE
+from ingress.http.protocol import CLIENT_GONE
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.state import Received, plain
 from ingress.jobs.ticket import Ticket
@@ -114,7 +114,7 @@ class Exchange:
         self._answer: Received | Joined = tickets[0].received
         if len(tickets) > 1:
             self._answer = Joined(tickets, api.join(len(tickets)), self.headers)
-        request.scope["state"][GONE] = self._gone
+        request.scope["state"][CLIENT_GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
         """Raises the HeadraceError that became of it."""

@@ -15,7 +15,7 @@ from schemas.errors import HeadraceError, HeadTooLarge, InvalidRequest
 
 log = structlog.get_logger("protocol")
 
-GONE = "headrace.gone"
+CLIENT_GONE = "headrace.gone"
 """A request's state may hold a callable here: it is called when the client leaves unanswered.
 Waiting for ASGI's disconnect message takes a task for each request (measured: 25 µs)."""
 HEAD_TIMEOUT = 20.0
@@ -96,7 +96,7 @@ class LimitedProtocol(HttpToolsProtocol):
             # uvicorn tells the last request on the connection, not the one that is worked on.
             running.disconnected = True
             running.message_event.set()
-            gone = running.scope["state"].get(GONE)
+            gone = running.scope["state"].get(CLIENT_GONE)
             if gone is not None:
                 gone()
         super().connection_lost(exc)

@@ -49,7 +49,7 @@ class Watch:
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.ALL_CARDS, self._card)
-        await self._bus.subscribe(subjects.DISCONNECTS, self._disconnected)
+        await self._bus.subscribe(subjects.DISCONNECTS, self._worker_disconnected)
         self._bus.on_reconnect(self._catalog.refresh)
         self._spawn(self._sweep())
 
@@ -81,7 +81,7 @@ class Watch:
             other = OtherVersion(f"{card.role}'s card", card.protocol)
             self._strangers.refused(card.holder, other, node=card.node, release=card.version)
 
-    def _disconnected(self, message: Message) -> None:
+    def _worker_disconnected(self, message: Message) -> None:
         """A connection ended. A worker that does not come back within the grace time is dead."""
         event = orjson.loads(message.data)
         holder = self._catalog.at(event["server"]["id"], event["client"]["id"])

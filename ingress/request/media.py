@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from starlette.requests import Request
 
-from ingress.http.protocol import GONE
+from ingress.http.protocol import CLIENT_GONE
 from ingress.models.catalog import Catalog
 from ingress.request import parts
 from ingress.request.fetch import Fetched, Fetcher, FetchError
@@ -207,14 +207,14 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         left = True
         task.cancel()
 
-    state[GONE] = gone
+    state[CLIENT_GONE] = gone
     try:
         found = await task
     except asyncio.CancelledError:
         if not left:
             raise
     finally:
-        state.pop(GONE, None)
+        state.pop(CLIENT_GONE, None)
     if left:
         raise ClientGone("the client left while its pictures were fetched")
     return found

@@ -21,9 +21,14 @@ _STEP = re.compile(r"^\d+\. (.*)$", re.MULTILINE)
 _FILE = re.compile(r"`([a-z0-9_/]+\.py)`")
 
 
+TRACES = 3
+"""A timer that strikes during each request of one trace, as on a busy machine, does not in all."""
+
+
 @cache
-def walks() -> dict[str, Walk]:
-    """The traces by heading; made once, as they take some seconds."""
+def walks(number: int) -> dict[str, Walk]:
+    """The traces of that number by heading; made once, as they take some seconds."""
+    assert number < TRACES
     return dict(zip([CHAT, PROVIDER, OVERDUE], traced(), strict=True))
 
 
@@ -36,8 +41,12 @@ def named(heading: str) -> list[str]:
 
 
 def compare(heading: str, told: set[str]) -> None:
-    walk = walks()[heading]
+    walk = walks(0)[heading]
     entered = set(walk.files)
+    for number in range(1, TRACES):
+        if entered <= told:
+            break
+        entered &= set(walks(number)[heading].files)
     lacking = [f"{file} ({', '.join(walk.functions(file))})" for file in sorted(entered - told)]
     assert not lacking, f"{heading}: entered, but not on the page: {'; '.join(lacking)}"
     extra = ", ".join(sorted(told - entered))
@@ -62,8 +71,8 @@ def test_each_file_is_named_once(heading: str) -> None:
 
 @pytest.mark.parametrize(("heading", "most"), MOST.items())
 def test_a_walk_is_short(heading: str, most: int) -> None:
-    files = walks()[heading].files
-    assert len(files) <= most, ", ".join(files)
+    files = named(heading)
+    assert 0 < len(files) <= most, ", ".join(files)
 
 
 def test_what_the_page_names_is_there() -> None:

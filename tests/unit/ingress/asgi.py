@@ -11,7 +11,7 @@ import orjson
 from ingress.app import Entry, build
 from ingress.context import Context
 from ingress.http.auth import Keys
-from ingress.http.protocol import GONE
+from ingress.http.protocol import CLIENT_GONE
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
@@ -83,7 +83,7 @@ class Call:
 
     def leave(self) -> None:
         """What the HTTP protocol does when the connection ends."""
-        self.scope["state"][GONE]()
+        self.scope["state"][CLIENT_GONE]()
 
     async def _receive(self) -> dict[str, Any]:
         if self.read == len(self._parts):

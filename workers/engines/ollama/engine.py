@@ -32,7 +32,7 @@ from schemas.api.base import Usage
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
-from workers.engines.ollama import request as ollama_request
+from workers.engines.ollama import own_api
 from workers.engines.ollama.answer import AnswerId, embeddings
 from workers.engines.openai import foreign_fields
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
@@ -154,13 +154,13 @@ class OllamaEngine(OpenAIEngine):
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint != endpoints.EMBEDDINGS.path:
-            kept = ollama_request.kept(orjson.loads(body)) if _KEEP in body else None
+            kept = own_api.kept(orjson.loads(body)) if _KEEP in body else None
             usage = await super()._serve(job, body, AnswerId(sink, job.id))
             if kept is not None:
                 await self._keep(self._own[job.model], kept)
             return usage
         request = orjson.loads(await self._prepare(job, body))
-        ollama_request.kept(request)
+        own_api.kept(request)
         known = ("model", "input", "dimensions", "keep_alive")
         asked = {key: request[key] for key in known if request.get(key) is not None}
         own = orjson.dumps({**asked, "truncate": False})
@@ -202,7 +202,7 @@ class OllamaEngine(OpenAIEngine):
         if job.endpoint == endpoints.COMPLETIONS.path and request.get("max_tokens") == 0:
             raise Refusal("Ollama takes 0 for no limit.", param="max_tokens")
         path = _GENERATES.get(job.endpoint)
-        size = ollama_request.text_bytes(request)
+        size = own_api.text_bytes(request)
         if path is None or size <= BYTES_PER_TOKEN * SMALLEST_CONTEXT:
             return
         loaded = await self._loaded_context(self._own[job.model])
@@ -216,7 +216,7 @@ class OllamaEngine(OpenAIEngine):
             "options": {"num_predict": 1},
         }
         try:
-            own |= ollama_request.native(request)
+            own |= own_api.native(request)
         except (AttributeError, TypeError):
             return  # Ollama says itself what is wrong with such messages
         status, body = await self._http.post(path, own, self.check_timeout)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from starlette.requests import Request
 
-from ingress.http.protocol import GONE
+from ingress.http.protocol import CLIENT_GONE
 from ingress.models.catalog import Catalog
 from ingress.request.media import MAX_URLS
 from schemas.api.endpoints import CHAT
@@ -231,7 +231,7 @@ async def test_one_fault_ends_the_other_fetches() -> None:
 
 
 def gone_by_state(asked: Request, _: asyncio.Task[bytes]) -> None:
-    asked.scope["state"][GONE]()
+    asked.scope["state"][CLIENT_GONE]()
 
 
 def gone_by_cancel(_: Request, task: asyncio.Task[bytes]) -> None:
@@ -254,7 +254,7 @@ async def test_a_client_that_leaves_ends_them(
     with pytest.raises(raised):
         await task
     assert web.cancelled == 1
-    assert GONE not in asked.scope["state"]
+    assert CLIENT_GONE not in asked.scope["state"]
 
 
 async def test_who_else_can_is_said_of_models_with_that_endpoint_alone() -> None:

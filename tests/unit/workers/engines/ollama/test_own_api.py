@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.engines.ollama.request import native, text_bytes
+from workers.engines.ollama.own_api import native, text_bytes
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 SOURCE = {"type": "image", "source": {"type": "base64", "data": "AAAA"}}
