@@ -1,6 +1,6 @@
-"""The card: what a worker says of itself each second and on change, as JSON on ``hb.<holder>``.
+"""The card with which a worker describes itself each second and on change, on ``hb.<holder>``.
 
-JSON, not msgpack, so that ``nats sub 'hb.>'`` can be read.
+It is JSON and not msgpack, so that people can read ``nats sub 'hb.>'``.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from schemas.jobs import CodecError
 T = TypeVar("T")
 
 NOTHING: tuple[Any, ...] = (False, "", 0, [], {})
-"""Values with which most fields ask for nothing; so does null in all of them."""
+"""Values with which most fields ask for nothing. In every field, null asks for nothing."""
 
 
 def resuming(endpoint: str) -> str:
-    """The feature of who goes on from an answer that was begun: ``chat/completions:resume``."""
+    """The feature of an engine that can continue a begun answer: ``chat/completions:resume``."""
     return f"{endpoint.removeprefix(VERSION).lstrip('/')}:resume"
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """A field of requests that an engine passes over in silence, and `why`.
+    """A field of requests that an engine silently ignores, and `why`.
 
-    `field` may be a path (``text.verbosity``). `at`: the features (endpoints) where it does so, all
-    if empty. `unless`: values with which the field asks for nothing that it would not do anyway; in
-    an object, what is null or empty does not count. `same`: a field whose own value does so, too.
-    `tried`: the engine may do it all the same, so it is asked; its worker refuses an answer that
-    is not what was wanted. `partly`: it does it for some requests and does not say for which, so
-    that all are served, with a warning.
+    `field` may be a path (``text.verbosity``). `at`: the features (endpoints) where the engine
+    ignores the field; empty means all. `unless`: values that ask only for what the engine does
+    anyway; null or empty members of an object do not count. `same`: another field; if both have the
+    same value, the request asks for nothing special. `tried`: the engine may honour the field after
+    all, so it gets the request, and its worker refuses a wrong answer. `partly`: the engine honours
+    the field for some requests and does not say for which, so all are served, with a warning.
     """
 
     field: str
@@ -49,7 +49,7 @@ class Ignored:
     partly: bool = False
 
     def wanted(self, request: Mapping[str, Any]) -> bool:
-        """Whether `request` asks for what it would not get."""
+        """Whether `request` asks for something that the engine would ignore."""
         value: Any = request
         for step in self.field.split("."):
             value = value.get(step) if isinstance(value, Mapping) else None
@@ -61,7 +61,7 @@ class Ignored:
 
 
 def names_at(knows: Iterable[str], feature: str) -> frozenset[str] | None:
-    """Of `ServedModel.knows` what belongs to one endpoint; None if nothing is known."""
+    """The names in `ServedModel.knows` for one endpoint; None if nothing is known."""
     split = [entry.split(" ") for entry in knows]
     found = [names for at, *names in split if feature in at.split(",")]
     return frozenset().union(*found) if found else None
@@ -73,11 +73,11 @@ def _asked(value: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model on one engine. `context`: tokens for one slot, 0 if unknown. `features`: the
-    endpoints it has and what it can do there; empty if unknown, as are
-    `modalities`. `ignores`: what it cannot. `knows`: names of fields that its engine has beside
-    OpenAI's: in each entry the endpoints, with commas, and then the names (``chat,completions
-    grammar min_p``). Of an endpoint without an entry nothing is known."""
+    """One model on one engine. `context`: tokens for one slot, 0 if unknown. `features`: its
+    endpoints and abilities; empty if unknown, like `modalities`. `ignores`: the fields that it
+    ignores. `knows`: names of fields that its engine has beside OpenAI's. Each entry lists
+    endpoints, with commas, and then names (``chat,completions grammar min_p``); for an endpoint
+    without an entry nothing is known."""
 
     id: str
     engine: str
@@ -90,7 +90,7 @@ class ServedModel:
     knows: tuple[str, ...] = ()
 
     def has(self, feature: str) -> bool:
-        """One of which nothing is known may have it."""
+        """True also if nothing is known about the model's features."""
         return not self.features or feature in self.features
 
 
@@ -108,10 +108,10 @@ class EngineState:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """`server`, `client`: the broker's id of itself and of this connection, as its disconnect event
-    names them. `models` lists only what can be served now: an engine that is away is left out. A
-    fallback's are those that providers have. `role`: one of `Role`, or a newer one. `protocol`: the
-    version of the jobs and frames that it reads and sends."""
+    """`server`, `client`: the ids of the broker and of this connection in the broker's disconnect
+    events. `models`: only models that can be served now, so those of an engine that is away are
+    left out; for a fallback, the models of its providers. `role`: one of `Role`, or a newer one.
+    `protocol`: the version of the jobs and frames that the holder reads and sends."""
 
     holder: str
     node: str
@@ -132,10 +132,12 @@ class Card:
         return [engine for engine in self.engines if engine.name in names]
 
     def pack(self) -> bytes:
-        """What is said of fields is mostly the same for all models of an engine, and longer than
-        all the rest: it stands once beside them, under `fields`, and each model has its number
-        there. The models are under `serves`, and `models` is empty: readers of version 1 know whose
-        card it is, and count on nothing of it."""
+        """Models stand under `serves`, and `ignores` and `knows` under `fields`, by number.
+
+        The facts about fields are the longest part of a card and mostly equal for all models of an
+        engine, so each set is written once. `models` is empty: readers of version 1 then know the
+        holder, but send nothing to its models.
+        """
         models, told = [], list[tuple[Any, ...]]()
         for model in self.models:
             about = model.ignores, model.knows
@@ -149,8 +151,8 @@ class Card:
 
 
 def unpack(data: bytes) -> Card:
-    """Unknown fields (a newer worker's) are passed over. Raises CodecError, also for a field of
-    another type: all that is served goes by what cards say."""
+    """Ignores unknown fields (from a newer worker). Raises CodecError, also for a field of a wrong
+    type, because everything that is served depends on cards."""
     try:
         raw = orjson.loads(data)
         engines = tuple(_made(EngineState, each) for each in raw["engines"])
@@ -170,7 +172,7 @@ _NEVER_EMPTY = ("id", "holder")
 
 
 def _made(kind: type[T], raw: dict[str, Any]) -> T:
-    """Raises TypeError."""
+    """A `kind` from its known fields. Raises TypeError."""
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     fields = {name: value for name, value in raw.items() if name in known}
     for name, value in fields.items():
@@ -189,13 +191,13 @@ _USUAL = {name: each.default for name, each in Ignored.__dataclass_fields__.item
 
 
 def _said(entry: Ignored) -> dict[str, Any]:
-    """Without what is usual."""
+    """The fields of `entry` that differ from their defaults."""
     return {n: value for n, usual in _USUAL.items() if (value := getattr(entry, n)) != usual}
 
 
 @lru_cache(64)
 def _about(fields: bytes) -> list[dict[str, Any]]:
-    """Kept, as most cards say the same as the one before."""
+    """Cached, because most cards repeat the fields of the card before."""
     return [
         {"ignores": tuple(map(_ignored, each["ignores"])), "knows": each["knows"]}
         for each in orjson.loads(fields)

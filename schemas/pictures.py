@@ -1,5 +1,5 @@
-"""Pictures as bytes: what the head says (`head`), whether one is whole (`inspect`), and the same
-picture without the words that it carries (`bare`).
+"""Pictures as bytes: reads the size from the head (`head`), checks that the file is whole
+(`inspect`), and removes texts and metadata (`bare`).
 
 Nothing is decoded to pixels. Sources: the PNG specification (W3C, third edition), ITU T.81 (JPEG),
 GIF89a, the WebP container specification (RFC 9649), Microsoft's BITMAPINFOHEADER.
@@ -25,16 +25,16 @@ _JPEG_WORDS = frozenset({0xE1, 0xED, 0xFE})
 """APP1 (EXIF, XMP), APP13 (IPTC), comment."""
 _WEBP_WORDS = frozenset({b"EXIF", b"XMP "})
 _STEPS = 10_000
-"""Segments and fill bytes that are walked over; a camera's JPEG has some dozens."""
+"""Most segments and fill bytes that a reader walks over; a camera's JPEG has some dozens."""
 
 
 class NoPicture(ValueError):
-    """The message continues "The picture …"."""
+    """The message is the rest of a sentence that begins with "The picture"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`format`: as in ``image/<format>``."""
+    """`format`: the word after ``image/`` in the content type."""
 
     format: str
     width: int
@@ -47,7 +47,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One that is whole. `format`: ``png``, ``jpeg`` or ``webp``."""
+    """A picture whose file is whole. `format`: ``png``, ``jpeg`` or ``webp``."""
 
     format: str
     width: int
@@ -70,7 +70,7 @@ def head(data: bytes) -> Head:
 
 
 def inspect(data: bytes) -> Picture:
-    """Reads all of its structure. Raises NoPicture."""
+    """Reads the whole structure of the file. Raises NoPicture."""
     form = next((name for name, begins, _ in _FORMATS if begins(data)), "")
     if form not in _CHANNELS:
         raise NoPicture("is no PNG, JPEG or WebP")
@@ -109,7 +109,7 @@ def _gif(data: bytes) -> tuple[int, int]:
 
 
 def _bmp(data: bytes) -> tuple[int, int]:
-    """The oldest kind of head has 16-bit sizes. A height below zero: stored from the top."""
+    """The oldest head has 16-bit sizes. A negative height means that the top row comes first."""
     (length,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if length == 12 else "<ii", data, 18)
     return width, abs(height)
@@ -135,7 +135,7 @@ def _small(data: bytes) -> int:
 
 
 def _jpeg(data: bytes) -> tuple[int, int]:
-    """Walks over what comes before the frame: EXIF, a colour profile, a small preview."""
+    """Walks over EXIF, colour profile and small preview up to the frame."""
     at = 2
     for _ in range(_STEPS):
         if data[at] != 0xFF:
@@ -167,7 +167,7 @@ _FORMATS: tuple[
 )
 
 
-# Of pictures that are whole: the channels of each format, and the parts that it is made of.
+# For `inspect` and `bare`: the channels and the parts of each format.
 
 
 def _png_channels(data: bytes) -> int:
@@ -182,7 +182,7 @@ def _png_channels(data: bytes) -> int:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, the chunk whole) up to IEND."""
+    """(kind, whole chunk) up to IEND."""
     at, kind = len(_PNG), b""
     while kind != b"IEND":
         length = _big(data[at : at + 4])
@@ -204,7 +204,7 @@ def _jpeg_channels(data: bytes) -> int:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, the segment whole); last the scan, with everything behind it."""
+    """(marker, whole segment); the last one is the scan with everything behind it."""
     if b"\xff\xd9" not in data[-1024:]:
         raise NoPicture("is a JPEG that ends too early")
     at = 2
@@ -229,7 +229,7 @@ def _webp_channels(data: bytes) -> int:
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, the chunk whole)."""
+    """(kind, whole chunk)."""
     at, end = 12, 8 + _small(data[4:8])
     if end > len(data):
         raise NoPicture("is a WebP that ends too early")
@@ -247,12 +247,12 @@ def _big(data: bytes) -> int:
 
 
 def _unflagged(kind: bytes, part: bytes) -> bytes:
-    """VP8X says in its first byte which parts follow: no EXIF (8) and no XMP (4)."""
+    """The first byte of VP8X says which parts follow; clear its bits for EXIF (8) and XMP (4)."""
     return part[:8] + bytes([part[8] & ~12]) + part[9:] if kind == b"VP8X" else part
 
 
 _WEBP_BEGINS = {b"VP8X": b"", b"VP8 ": b"\x9d\x01\x2a", b"VP8L": b"\x2f"}
-"""What a part with the picture begins with; that of ``VP8 `` behind three bytes."""
+"""First bytes of a chunk with a picture; in ``VP8 `` they follow three bytes."""
 _CHANNELS: Mapping[str, Callable[[bytes], int]] = {
     "png": _png_channels,
     "jpeg": _jpeg_channels,

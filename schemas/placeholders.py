@@ -1,7 +1,7 @@
-"""``{word}`` in a command that the config gives; any other brace is the command's own.
+"""Fills ``{word}`` in a command from the config; all other braces stay as they are.
 
-Engines take JSON as arguments (``{"enable_thinking": false}``), so that only a lone word in braces
-is ours to fill.
+Engines take JSON as arguments (``{"enable_thinking": false}``), so only a single word in braces is
+a placeholder.
 """
 
 from __future__ import annotations

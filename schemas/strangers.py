@@ -1,4 +1,4 @@
-"""Who speaks another version of the protocol: said in the log, but not once for each message."""
+"""Logs processes that speak another version of the protocol, but not each of their messages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from structlog.typing import FilteringBoundLogger
 from schemas.jobs import OtherVersion
 
 EVERY = 60.0
-"""Seconds between two lines about the same one."""
+"""Seconds between two lines about the same process."""
 _MOST = 1000
-"""That are remembered."""
+"""Processes that are remembered; a bound, as their names come from the wire."""
 
 
 class Strangers:
@@ -21,7 +21,7 @@ class Strangers:
         self._said: dict[str, float] = {}
 
     def refused(self, who: str, fault: OtherVersion, **about: object) -> None:
-        """A message of `who` was not read."""
+        """Log that a message of `who` could not be read, unless it was logged lately."""
         now = time.monotonic()
         if now - self._said.get(who, -EVERY) < EVERY:
             return

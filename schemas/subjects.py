@@ -1,9 +1,8 @@
-"""The only place that formats or parses a subject or a consumer's name.
+"""The only place that formats or parses subjects and names of consumers.
 
 A model id becomes one subject token that stays readable in monitoring tools: letters, digits,
-``-`` and ``_`` stand for themselves, ``.`` is written ``,`` and ``:`` is written ``~`` (both are
-common in model ids), every other UTF-8 byte is ``=XX``. The coding is reversible, so two ids never
-share a subject.
+``-`` and ``_`` stay, ``.`` becomes ``,`` and ``:`` becomes ``~`` (both are common in model ids),
+every other UTF-8 byte becomes ``=XX``. The coding is reversible, so two ids never share a subject.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ DEAD_STREAM = "DEAD"
 USAGE_STREAM = "USAGE"
 CREDITS_STREAM = "CREDITS"
 GROUP = "headrace"
-"""The one priority group of each consumer."""
+"""The only priority group of each consumer."""
 
 INTERACTIVE = "i"
 BATCH = "b"
 CLOUD = "f"
-"""The lane of jobs that are for providers alone; only fallbacks pull from it."""
+"""The lane of jobs for providers only; only fallbacks pull from it."""
 
 INBOX_WORKER = "_W"
 INBOX_INGRESS = "_I"
@@ -40,14 +39,14 @@ ALL_WANTS = "fb.want.*"
 ASK_LEDGER = "fb.ledger"
 """Questions of the ingress about credits; a fallback answers."""
 DISCONNECTS = "$SYS.ACCOUNT.HEADRACE.DISCONNECT"
-"""Imported from the system account: one event for each connection that ended."""
+"""Imported from the system account; it brings one event for each connection that ended."""
 
 _PLAIN = re.compile(rb"[^A-Za-z0-9_-]")
 _SHORT = {b".": b",", b":": b"~"}
 _LONG = {after: before for before, after in _SHORT.items()}
 _CODED = re.compile(rb"[,~]|=([0-9A-F]{2})")
 _NAME_LIMIT = 160
-"""A consumer's name becomes a directory of the broker's store: file systems allow 255 bytes."""
+"""A consumer's name becomes a directory in the broker's store, and names have 255 bytes at most."""
 
 
 def encode(name: str) -> str:
@@ -59,7 +58,7 @@ def encode(name: str) -> str:
 
 
 def decode(token: str) -> str:
-    """The name that `encode` made `token` of."""
+    """The name that `encode` turned into `token`."""
     return _CODED.sub(_unescape, token.encode("ascii")).decode("utf-8", "surrogatepass")
 
 
@@ -73,20 +72,20 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 
 def jobs(model: str, lane: str) -> str:
-    """Each version of the protocol has lanes, and so consumers, of its own: workers of version 1
-    remove what they cannot read from the stream, so they must not be given it."""
+    """The lane names the protocol's version, so each version has its own consumers. Workers of
+    version 1 delete jobs that they cannot read, so they must not get jobs of other versions."""
     return f"jobs.{encode(model)}.{lane}{VERSION}"
 
 
 def parse_jobs(subject: str) -> tuple[str, str]:
-    """(model, lane) of a job's subject; of another version the lane says so."""
+    """(model, lane) of a job's subject; the lane says if it is of another version."""
     _, token, lane = subject.split(".")
     ours = lane.removesuffix(str(VERSION))
     return decode(token), ours if ours != lane else f"{lane} of another version"
 
 
 def consumer(model: str, lane: str) -> str:
-    """The name of the durable consumer of one model and lane; long ids end in a digest."""
+    """The name of the durable consumer of one model and lane. A long id ends in a digest."""
     token = encode(model)
     if len(token) > _NAME_LIMIT:
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
@@ -99,19 +98,19 @@ def frames(ingress: str, job: str) -> str:
 
 
 def answer(ingress: str, job: str, edition: int) -> str:
-    """Where the broker says what became of one publish of a job: a job is published more than once
-    when it is hedged, moved or lost. One subscription to `frames` of all jobs hears it, too."""
+    """Where the broker confirms one publish of a job. The edition tells several publishes apart,
+    if a job is hedged, moved or lost. A subscription to the `frames` of all jobs gets it, too."""
     return f"r.{ingress}.{job}-{edition}"
 
 
 def answered(subject: str) -> tuple[str, int]:
-    """(job, edition) of an `answer` subject. Raises ValueError for any other."""
+    """(job, edition) of an `answer` subject. Raises ValueError for any other subject."""
     job, _, edition = job_of(subject).partition("-")
     return job, int(edition)
 
 
 def body(ingress: str, job: str) -> str:
-    """Where a holder asks for pieces of a body that travels by reference."""
+    """Where a holder asks for pieces of a body that the job does not contain."""
     return f"b.{ingress}.{job}"
 
 
@@ -151,16 +150,16 @@ def usage(ingress: str) -> str:
 
 
 def _delivery(ack: str) -> list[str]:
-    """Stream, consumer, delivery count, sequence, consumer's sequence, nanoseconds of the epoch,
-    and how many are still to come (NATS ADR-15): all after ``$JS.ACK``, or after
-    ``$JS.ACK.<domain>.<account's hash>``, and then with one token more at the end."""
+    """Stream, consumer, delivery count, stream sequence, consumer sequence, nanoseconds of the
+    epoch, and number of messages to come (NATS ADR-15). They follow ``$JS.ACK``, or
+    ``$JS.ACK.<domain>.<account's hash>``; the longer form has one more token at the end."""
     tokens = ack.split(".")
     return tokens[2:] if len(tokens) == 9 else tokens[4:]
 
 
 def turn_of(ack: str) -> tuple[int, int]:
-    """(stream sequence, delivery count) of a delivery; the latter is its fencing number. Raises
-    ValueError or IndexError."""
+    """(stream sequence, delivery count) of a delivery. The delivery count fences off earlier
+    holders. Raises ValueError or IndexError."""
     found = _delivery(ack)
     return int(found[3]), int(found[2])
 
@@ -172,12 +171,12 @@ def place_of(ack: str) -> tuple[int, int]:
 
 
 def is_ack(subject: str) -> bool:
-    """Whether it is the ack subject of a job's delivery."""
+    """Whether `subject` is the ack subject of a job's delivery."""
     return subject.startswith("$JS.ACK.") and _delivery(subject)[:1] == [JOBS_STREAM]
 
 
 def is_inbox(subject: str) -> bool:
-    """Whether it is an inbox of one who holds jobs."""
+    """Whether `subject` is an inbox of a worker or a fallback."""
     return subject.startswith((f"{INBOX_WORKER}.", f"{INBOX_FALLBACK}."))
 
 

@@ -1,4 +1,4 @@
-"""Streams and consumers as data, in the broker's own JSON (so that no client library is needed)."""
+"""Streams and consumers as the broker's own JSON, so that no client library is needed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MIN_SERVER = (2, 12)
 """`prioritized` pulls, counters and per-message TTLs came with nats-server 2.12."""
 
 MAX_AGE = 26 * 3600
-"""Seconds: batch jobs may wait a day; interactive ones carry a TTL of their own."""
+"""Seconds. Batch jobs may wait a day; interactive jobs have a shorter TTL of their own."""
 MAX_ACK_PENDING = 5000
 TTL_SLACK = 5.0
 """Seconds that a job outlives its total deadline, so that its holder can still ack it."""
 USAGE_AGE = 400 * 24 * 3600
-"""Seconds for which it is known what workers served: a year and a month."""
+"""Seconds for which rows of usage are kept: a year and a month."""
 CREDITS_WINDOW = 2 * 3600
-"""Seconds for which the broker remembers the ids of entries, across its restarts (measured)."""
+"""Seconds for which the broker remembers ids of entries, even over a restart (measured)."""
 QUEUE_FULL = 10077
 """err_code of a publish refused by `max_msgs_per_subject` with `discard_new_per_subject`."""
 
@@ -70,8 +70,8 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
 def credits(replicas: int) -> dict[str, Any]:
     """The configuration of the journal of credits: one counter for each account, append-only.
 
-    A counter stream takes neither `discard: new` nor TTLs, and keeps everything. What is settled
-    or released within `CREDITS_WINDOW` of its first try counts once.
+    A counter stream allows neither `discard: new` nor TTLs, and keeps everything. An entry that is
+    sent again within `CREDITS_WINDOW` counts once.
     """
     return {
         "name": subjects.CREDITS_STREAM,
@@ -94,8 +94,8 @@ _LANES = {subjects.INTERACTIVE: "interactive", subjects.CLOUD: "providers alone"
 def consumer(model: str, lane: str, ack_wait: float, replicas: int) -> dict[str, Any]:
     """The configuration of the consumer of one model and lane.
 
-    `max_deliver` −1: with a limit the message would stay in the work queue for ever, and no
-    advisory would come. The ingress counts attempts instead.
+    `max_deliver` is −1, because a message past a limit would stay in the work queue for ever
+    without an advisory. The ingress counts attempts instead.
     """
     return {
         "durable_name": subjects.consumer(model, lane),

@@ -1,5 +1,5 @@
-"""What workers served, as ingresses count it: rows of sums, a few seconds' worth in each message of
-the stream ``USAGE``. What providers served is in the journal of credits, entry by entry."""
+"""Usage of workers, counted by ingresses: each message of the stream ``USAGE`` has the sums of a
+few seconds. Usage of providers is in the journal of credits, entry by entry."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from schemas.jobs import CodecError
 
 log = structlog.get_logger("usage")
 
-_FIELDS = 10
-_NAMES = 5
+_FIELDS = 10  # of `Served`: a newer ingress may send more
+_NAMES = 5  # the first fields, which are texts
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Sums of one day (UTC, ``2026-11-22``), account, key, model (as clients named it) and node.
-    `seconds`: of the engines."""
+    """Sums for one day (UTC, ``2026-11-22``), account, key, model (as clients named it) and node.
+    `seconds`: time of engines."""
 
     day: str
     account: str
@@ -39,11 +39,11 @@ class Served:
 
 SUMMED = ("prompt", "completion", "cached", "images", "seconds", "characters", "cost")
 GROUPS = ("day", "key", "model", "provider", "account")
-"""What rows may be told apart by."""
+"""Fields by which `summed` can group."""
 
 
 def record(row: Served) -> dict[str, Any]:
-    """A row beside the records of what providers served, as `summed` takes them."""
+    """`row` in the form of a provider's record, for `summed`."""
     return {
         "day": row.day,
         "account": row.account,
@@ -58,8 +58,8 @@ def record(row: Served) -> dict[str, Any]:
 
 
 def summed(records: Iterable[Mapping[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each value of `by` (some of `GROUPS`). A record that does not say how many
-    `requests` it stands for is one, and its day is that of its `ended_ms`."""
+    """One row for each combination of the fields `by` (of `GROUPS`). A record without `requests`
+    counts as one request; a record without `day` belongs to the day of its `ended_ms`."""
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for each in records:
         key = tuple(each[name] if name in each else _day(each["ended_ms"]) for name in by)
@@ -100,8 +100,8 @@ def _row(fields: Any) -> Served:
 
 
 def rows(message: Message) -> list[Served]:
-    """Those of a message of the stream. One that has none is passed over, as it would be there for
-    a year."""
+    """The rows of a message of the stream. A broken message is skipped, because it stays in the
+    stream for a year."""
     try:
         return unpack(message.data)
     except CodecError as fault:
