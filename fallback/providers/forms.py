@@ -1,4 +1,4 @@
-"""Forms: recordings and pictures on their way to a provider, and what comes back of recordings."""
+"""Forms with recordings or pictures that go to a provider, and the transcripts that come back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ PLAIN = "text/plain; charset=utf-8"
 _FORMAT = "response_format"
 _TIME = re.compile(rb"--> (\d+):(\d\d):(\d\d)[.,](\d{3})|--> (\d\d):(\d\d)[.,](\d{3})")
 _USUAL = 16_000
-"""Bytes a second at 128 kbit/s."""
+"""Bytes a second of a usual recording, at 128 kbit/s."""
 
 
 def rewrite(task: Task, dropped: set[str]) -> tuple[bytes, str]:
     """(body, content type) with the provider's name of the model. Raises Refusal.
 
-    A transcript as bare text is asked for as JSON, which alone tells what it cost.
+    If the client wants a transcript as bare text, the provider is asked for JSON, as only JSON
+    holds the usage.
     """
     as_json = _as_text(task)
     if not dropped and not as_json:
@@ -45,7 +46,7 @@ def rewrite(task: Task, dropped: set[str]) -> tuple[bytes, str]:
 
 
 def _as_text(task: Task) -> bool:
-    """Not in a stream, whose events are the same whatever the format."""
+    """Whether the client wants bare text. A stream has the same events in every format."""
     hearing = task.job.endpoint in kinds.HEARING
     return hearing and task.request.get(_FORMAT) == "text" and not task.job.stream
 
@@ -53,7 +54,8 @@ def _as_text(task: Task) -> bool:
 def heard(
     task: Task, body: bytes, content_type: str, read: Callable[[Task, bytes], dict[str, Any]]
 ) -> tuple[Spent, bytes, str]:
-    """(what it used, the answer, its content type). `read` raises for what is no document."""
+    """(what the call used, the answer, its content type). `read` parses a JSON answer, and raises
+    if it is none."""
     if task.request.get(_FORMAT) in ("srt", "vtt"):
         return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
     found = read(task, body)
@@ -71,7 +73,7 @@ def heard(
 
 
 def _ends(body: bytes) -> float:
-    """The last time in subtitles, in seconds."""
+    """Seconds at which the last subtitle ends."""
     times = _TIME.findall(body)
     if not times:
         return 0.0
@@ -82,7 +84,7 @@ def _ends(body: bytes) -> float:
 
 
 def length(task: Task) -> float:
-    """Seconds of the recording, else as if it were coded as usual."""
+    """Seconds of the recording; a guess at a usual rate if they cannot be told."""
     try:
         parts = multipart.parse(task.body, task.content_type)
         data = next(part.content for part in parts if part.name == "file")

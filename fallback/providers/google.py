@@ -1,10 +1,10 @@
-"""Google: chat and embeddings by its OpenAI-compatible surface, pictures by its own API, as the
-compatible one has neither sizes nor Gemini's image models.
+"""Google: chat and embeddings go to its OpenAI-compatible surface. Pictures go to its own API, as
+the compatible surface has neither sizes nor Gemini's image models.
 
 From the Gemini API's reference: ``models/*:generateContent`` (Gemini 2.5 Flash Image: one picture,
 `imageConfig.aspectRatio`, tokens in `usageMetadata`) and ``models/*:predict`` (Imagen 4:
-`sampleCount` 1 to 4, `aspectRatio`, no usage). A size becomes a ratio; the answer's `size` is what
-was really drawn.
+`sampleCount` 1 to 4, `aspectRatio`, no usage). The request's size becomes a ratio; the answer's
+`size` is the size of the picture that came.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MOST = 4
 _IMAGEN_RATIOS = ("1:1", "3:4", "4:3", "9:16", "16:9")
 _GEMINI_RATIOS = (*_IMAGEN_RATIOS, "2:3", "3:2", "4:5", "5:4", "21:9")
 _NEAR = 0.03
-"""1792x1024, a size of DALL·E 3, counts as 16:9."""
+"""How far a size may be off a ratio: 1792x1024, a size of DALL·E 3, counts as 16:9."""
 
 
 class Google(OpenAIProvider):
     def __init__(self, config: settings.Provider) -> None:
-        """The address may be that of either surface."""
+        """The configured address may be that of either surface."""
         super().__init__(config)
         self._url = self._url.removesuffix("/openai")
 
@@ -92,8 +92,8 @@ class Google(OpenAIProvider):
 
 
 def _unpriced(task: Task) -> str:
-    """Why it would cost more than its price says: Flash takes three times as much for sound as for
-    text (the page "Gemini Developer API pricing"), and its usage does not tell them apart."""
+    """Why the price would not cover the request; "" if it would. Flash costs three times as much
+    for sound as for text (the page "Gemini Developer API pricing"), and usage reports their sum."""
     if task.job.endpoint == kinds.CHAT and _FLASH in task.model and _has_sound(task.request):
         return f"{task.model} takes more for sound than for text, and does not tell how much"
     return ""
@@ -106,7 +106,7 @@ def _has_sound(request: Mapping[str, Any]) -> bool:
 
 
 def ratio(model: str, size: str) -> str:
-    """The shape of ``WIDTHxHEIGHT`` in Google's words; "" if the model has none like it."""
+    """Google's ratio for a size ``WIDTHxHEIGHT``; "" if the model has no ratio near it."""
     width, _, height = size.partition("x")
     wanted = int(width) / int(height)
     known = _IMAGEN_RATIOS if model.startswith(_IMAGEN) else _GEMINI_RATIOS
@@ -156,20 +156,20 @@ def _generated(found: Mapping[str, Any]) -> list[str]:
 
 
 def _size(base64: str) -> str:
-    """Of the picture itself. Raises ValueError."""
+    """The size of the picture itself. Raises ValueError."""
     seen = pictures.inspect(binascii.a2b_base64(base64))
     return f"{seen.width}x{seen.height}"
 
 
 def _tokens(found: Mapping[str, Any]) -> tuple[int, int]:
-    """(prompt, output); thoughts are output."""
+    """(tokens of the prompt, tokens of the output); thoughts count as output."""
     usage = found.get("usageMetadata") or {}
     output = ("candidatesTokenCount", "thoughtsTokenCount")
     return usage.get("promptTokenCount", 0), sum(usage.get(name, 0) for name in output)
 
 
 def _nothing(name: str, found: Mapping[str, Any]) -> Refusal:
-    """Google's filters keep pictures back under the status 200."""
+    """The refusal for an answer without pictures: Google's filters use the status 200."""
     candidate: Mapping[str, Any] = next(iter(found.get("candidates") or ()), {})
     prediction: Mapping[str, Any] = next(iter(found.get("predictions") or ()), {})
     why = (

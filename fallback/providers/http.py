@@ -1,10 +1,9 @@
-"""The HTTP client to one provider: one pool of kept connections, and its faults in our words.
+"""The HTTP client for one provider: a pool of kept connections, and faults as ProviderFault.
 
-aiohttp, as it speaks TLS (`workers/engines/http/connection.py` is for engines of one's own
-network). Redirects are not followed: a body with a prompt goes where the config says, and nowhere
-else. Neither the environment's proxies nor ``.netrc`` are heeded (`trust_env`), which could send it
-elsewhere or put another key in place of ours. A POST is never sent twice by itself: it might be
-paid twice.
+It uses aiohttp, which speaks TLS; `workers/engines/http/connection.py` is for engines in one's own
+network. It follows no redirects: a prompt goes where the config says, and nowhere else. It ignores
+the environment's proxies and ``.netrc`` (`trust_env`), which could send a prompt elsewhere or
+replace our key. It never repeats a POST by itself, as a call might be paid twice.
 """
 
 from __future__ import annotations
@@ -22,15 +21,17 @@ from fallback.providers.secret import Secret
 from schemas import settings
 
 LARGEST = 96 * 2**20
-"""Bytes of one answer: ten pictures in base64 fit in."""
+"""Most bytes of one answer: ten pictures in base64 fit in."""
 _KEPT = 20.0
-"""Seconds that an idle connection is kept: less than any of the providers keeps it."""
+"""Seconds that an idle connection is kept: less than any of the providers keeps one, so that no
+request meets a connection that the provider is closing."""
 _PIECE = 256 * 1024
+"""Bytes of one write. A write waits while the socket is full, so `sent` is not set early."""
 
 
 class Body(payload.Payload):
-    """Bytes that say when they are gone: from then on the provider may charge for them. aiohttp's
-    own payload warns of more than 1 MiB, as it would be written at once."""
+    """A request's body that notes when it is `sent`: from then on the provider may charge for it.
+    aiohttp's own payload for bytes writes all at once, and warns above 1 MiB."""
 
     _default_content_type = "application/octet-stream"
     _autoclose = True
@@ -55,7 +56,7 @@ class Body(payload.Payload):
 
 
 class ProviderClient:
-    """Raises ProviderFault for whatever befalls a connection."""
+    """Raises ProviderFault for every fault of a connection."""
 
     def __init__(self, config: settings.Provider) -> None:
         self._name = config.name
@@ -63,7 +64,7 @@ class ProviderClient:
         self._session: aiohttp.ClientSession | None = None
         self._secret = Secret("")
         self._keys: dict[str, dict[str, str]] = {}
-        """The header with the key, by the name that it has; made once, and shown to nobody."""
+        """The headers with the key, by header name; made once and never logged."""
 
     async def open(self, headers: Mapping[str, str], secret: Secret) -> None:
         config = self._config
@@ -89,8 +90,8 @@ class ProviderClient:
 
     @asynccontextmanager
     async def ask(self, url: str, body: Body, key_header: str) -> AsyncIterator[ClientResponse]:
-        """POST, with the key in the header of that name, or as a bearer's. The connection is closed
-        at once if the block ends before the answer does."""
+        """POST with the key in the header `key_header`, or as a bearer token if that is "". If the
+        block ends before the answer, the connection is closed at once."""
         if self._session is None:
             raise ProviderFault(f"{self._name} is not open", "failed")
         key = self._keys.get(key_header)
@@ -126,7 +127,7 @@ async def whole(response: ClientResponse, limit: int = LARGEST) -> AsyncIterator
 
 
 async def beginning(response: ClientResponse, limit: int) -> bytes:
-    """About the first `limit` bytes of a body: of an error, that is enough."""
+    """The first `limit` bytes of a body, which is enough of an error."""
     found = b""
     while len(found) < limit and (piece := await response.content.readany()):
         found += piece
@@ -134,8 +135,8 @@ async def beginning(response: ClientResponse, limit: int) -> bytes:
 
 
 async def closing(response: ClientResponse) -> None:
-    """Read the end of a body of which everything was seen, so that its connection is kept; a server
-    that does not end it is not waited for."""
+    """Read the end of a body after its last event, so that the connection can be kept. Gives up
+    soon on a server that does not end the body."""
     try:
         async with asyncio.timeout(0.25):
             while await response.content.readany():

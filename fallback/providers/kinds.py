@@ -1,5 +1,5 @@
-"""What is known of each kind of provider, as data: where it answers, what its models can do, and
-what may not be sent there.
+"""Each kind of provider as data: its address, what its models can do, and what may not be sent
+there.
 
 Sources: the public API references of OpenAI, Google ("OpenAI compatibility" of the Gemini API),
 Cloudflare (Workers AI, "OpenAI compatible API endpoints") and Anthropic ("OpenAI SDK
@@ -50,16 +50,17 @@ HOLDS: Mapping[str, str] = {
     IMAGES: "data",
     EDITS: "data",
 }
-"""The field without which a document is no answer."""
+"""The field that an answer of an endpoint must have."""
 _NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Models that are alike. `names`: patterns of their names, as the shell has them. `limit`: the
-    one name that the limit of an answer has there; "" if both are known. `refuses`: fields that
-    they do not take, or not so. `drops`: fields that say nothing there, but would be refused.
-    `resumes`: endpoints where they go on from an assistant message at the end."""
+    """Models that are alike. `names`: patterns of their names, as in a shell. `limit`: the only
+    name that they know for the limit of an answer; "" if they know both. `refuses`: fields, or
+    values of fields, that they do not take. `drops`: fields that they refuse and that would change
+    nothing, so they are left out. `resumes`: endpoints where they continue an assistant message at
+    the end."""
 
     names: tuple[str, ...]
     endpoints: frozenset[str]
@@ -71,13 +72,12 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderKind:
-    """`url`: up to the version; `paths` of endpoints go behind it, where they are not OpenAI's
-    without ``/v1``. `families`: the first that fits a model. `choices`: most of `n`. `batch`: most
-    inputs of one embeddings request. `by_event`: an event of its streams carries one token, so that
-    events can be counted; otherwise letters are. `keyless`: it may have no key.
-    `drops`: fields without an effect on answers that it would refuse.
-    `key_header`: for endpoints where the key is not sent as ``Authorization: Bearer``. `headers`:
-    sent with everything."""
+    """`url`: up to the version. `paths`: of endpoints behind it; the default is OpenAI's path
+    without ``/v1``. `families`: the first one that fits a model counts. `choices`: the highest `n`.
+    `batch`: most inputs of one embeddings request. `by_event`: each event of a stream carries one
+    token, so events are counted; else letters. `keyless`: the provider may have no key. `drops`:
+    fields that it refuses and that would not change answers. `key_header`: for endpoints where the
+    key is not sent as ``Authorization: Bearer``. `headers`: sent with every request."""
 
     url: str
     families: tuple[Family, ...]
@@ -109,7 +109,7 @@ HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
 _TALKING = frozenset({CHAT, RESPONSES})
 _NEW_LIMIT = "max_completion_tokens"
 _OLD_LIMIT = "max_tokens"
-"""Known to all who copied OpenAI's API, while some pass over the newer name: then an answer has no
+"""All copies of OpenAI's API know this name. Some ignore the newer one: then an answer has no
 limit, and may cost more than was reserved."""
 _B64_ALONE = Ignored(
     "response_format", "its pictures come as base64 alone", ("images", "edits"), ("b64_json",)
@@ -189,7 +189,8 @@ ANTHROPIC = ProviderKind(
     url="https://api.anthropic.com/v1",
     refuses=(*OF_ENGINES, *FEES, *not_in_anthropics_chat()),
     families=(
-        # From 4.6 on they refuse it ("What's new in Claude 4.6"); of chat its pages do not say.
+        # From 4.6 on, models refuse to resume ("What's new in Claude 4.6"). Whether chat resumes,
+        # Anthropic's pages do not say.
         Family(
             ("claude-3*", "claude-*-4-5*", "claude-*-4-[01]", "claude-*-4-1-*", "claude-*-4-20*"),
             frozenset({MESSAGES, COUNT, CHAT}),

@@ -1,8 +1,8 @@
-"""A provider's answer as it passes: what it used, as the provider says, or counted by us where it
-says nothing; and whether it is an answer at all.
+"""Measures a provider's answer as it passes: the usage that the provider reports, or else our own
+count. Also finds errors inside of streams.
 
-Tokens are told in the words of each API (`schemas.api`), some sounds in seconds. Google leaves
-thoughts out of `completion_tokens` but not out of `total_tokens`, and charges them as output.
+Providers report tokens in the words of each API (`schemas.api`), and some sounds in seconds. Google
+leaves thoughts out of `completion_tokens`, not out of `total_tokens`, and charges them as output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from workers.engines.base import Sink
 from workers.engines.openai.stream import Filter
 
 HEARD = 10
-"""Tokens of a second of a recording, by OpenAI's count."""
+"""Tokens of one second of a recording, as OpenAI counts."""
 _TOKENS = frozenset(
     {kinds.CHAT, kinds.COMPLETIONS, kinds.RESPONSES, kinds.MESSAGES}
     | {kinds.EMBEDDINGS, kinds.MODERATIONS}
@@ -34,9 +34,10 @@ _TOKENS = frozenset(
 """Endpoints whose prompts are paid by the token."""
 _ERRORS = (b"error", b"response.failed")
 _SIGNS = (b'"usage"', *_ERRORS)
-"""What an event holds that has to be read; nearly all others just pass."""
+"""An event is parsed only if it holds one of these; nearly all events just pass."""
 _NULL = b',"usage":null'
-"""As OpenAI writes it, in every chunk but the last: looking for this alone takes a tenth."""
+"""OpenAI's spelling, in every chunk but the last. Replacing it takes a tenth of the time of
+`_NO_USAGE`, which finds every spelling."""
 _NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,?')
 Blame = Callable[[Mapping[str, Any]], ProviderFault]
 """What an error object inside a stream means."""
@@ -52,28 +53,28 @@ def of_usage(api: Api, usage: Mapping[str, Any]) -> Spent:
         return Spent(told=False)
     prompt, completion, cached = max(0, told.prompt), max(0, told.completion), max(0, told.cached)
     rest = max(0, number(usage, "total_tokens") - prompt - completion)
-    if not prompt:  # of embeddings, some tell nothing else
+    if not prompt:  # for embeddings, some providers report only `total_tokens`
         return Spent(rest, completion, cached, stored=_stored(usage))
     return Spent(prompt, completion + rest, cached, stored=_stored(usage))
 
 
 def _stored(usage: Mapping[str, Any]) -> int:
-    """Anthropic takes 1.25 times a token's price for what it keeps for five minutes, and twice for
-    an hour's."""
+    """Quarters of a token for writing to Anthropic's cache: a token kept for five minutes costs
+    1.25 times its price, a token kept for an hour twice its price."""
     written, told = number(usage, "cache_creation_input_tokens"), usage.get("cache_creation")
     hourly = number(told, "ephemeral_1h_input_tokens") if isinstance(told, Mapping) else 0
     return max(0, written) + 3 * min(max(0, hourly), max(0, written))
 
 
 def usage_in(api: Api, found: dict[str, Any]) -> dict[str, Any] | None:
-    """The `usage` object of an event or a document; Groq has one of its own."""
+    """The `usage` object of an event or a document; Groq's streams have it inside of `x_groq`."""
     told, own = api.told(found), found.get("x_groq")
     return api.told(own) if told is None and isinstance(own, dict) else told
 
 
 class TextCounter:
-    """Counts a stream. `by_event`: an event carries one token, so that events are counted.
-    `seconds`: of the recording that it is about, which may be billed by its length."""
+    """Counts a stream of text or speech. `by_event`: each event carries one token, so events are
+    counted; else letters. `seconds`: of the request's recording, which may be billed by length."""
 
     def __init__(self, task: Task, by_event: bool, seconds: float = 0.0) -> None:
         self._task = task
@@ -86,18 +87,18 @@ class TextCounter:
         self._last: Mapping[str, Any] = {}
 
     def take(self, chunk: bytes) -> None:
-        """Whole events, which have no usage."""
+        """Count whole events."""
         for text in self._api.streamed.findall(chunk):
             self._events += 1
             self._letters += len(text)
 
     def hear(self, usage: Mapping[str, Any], event: Mapping[str, Any]) -> None:
-        """The last usage counts; Anthropic's prompt is in the first alone."""
+        """Keep the last usage, which counts, and the first: only that has Anthropic's prompt."""
         self._first = self._first or usage
         self._last = usage
 
     def told(self) -> Spent | None:
-        """What the provider has said at the end; None if nothing of the answer, or nonsense."""
+        """The usage that the provider reported; None if it lacks the answer's, or is nonsense."""
         if not _says_output(self._last):
             return None
         told = of_usage(self._api, {**self._first, **self._last})
@@ -106,7 +107,7 @@ class TextCounter:
         return self._whole(told)
 
     def spent(self) -> Spent:
-        """So far: what was told of the prompt, and our count of the answer."""
+        """The usage so far: the reported prompt, and our count of the answer if that is more."""
         counted = self._counted()
         merged = {**self._first, **self._last}
         if merged:
@@ -119,21 +120,21 @@ class TextCounter:
         return self._events if self._by_event else -(-self._letters // LETTERS)
 
     def _whole(self, spent: Spent) -> Spent:
-        """With what usage in tokens does not say."""
+        """`spent`, with the characters and seconds that usage in tokens does not hold."""
         seconds = spent.seconds or self._seconds
         return replace(spent, characters=self._characters, seconds=seconds)
 
 
 class PictureCounter:
-    """Counts a stream of pictures: each that is completed tells its own usage. Of those that were
-    begun and not completed all count: they are drawn whether or not anybody waits for them."""
+    """Counts a stream of pictures: each finished picture reports its own usage. If the stream ends
+    early, all pictures of the request count: the provider draws them even if nobody waits."""
 
     def __init__(self, task: Task) -> None:
         self._asked = copies(task.request)
         self._spent = replace(pictures(task, {}, 0), told=False)
 
     def take(self, chunk: bytes) -> None:
-        """Whole events."""
+        """Count the pictures that whole events finish."""
         done = len(media.API.drawn.findall(chunk))
         if done:
             self._spent = replace(self._spent, images=self._spent.images + done, told=True)
@@ -166,9 +167,9 @@ class Departure(Protocol):
 
 
 class RequestCounter:
-    """Counts a call that has no answer yet. Once the request is out, its prompt is read there, its
-    recording heard, its text spoken, its pictures drawn, whether or not anybody waits for it.
-    `length`: of the recording, in seconds."""
+    """Counts a call that has no answer yet. Once the request is sent, the provider does its work
+    (reads the prompt, hears the recording, speaks the text, draws the pictures), even if nobody
+    waits. `length`: of the recording, in seconds."""
 
     def __init__(self, task: Task, departure: Departure, length: Callable[[Task], float]) -> None:
         self._task = task
@@ -196,7 +197,7 @@ class RequestCounter:
 
 
 def document(task: Task, found: dict[str, Any], raw: bytes) -> Spent:
-    """Of a whole JSON answer about texts."""
+    """What a whole JSON answer about texts used."""
     if task.job.endpoint == kinds.COUNT:
         return Spent()
     api = APIS.get(task.job.endpoint, PLAIN)
@@ -210,8 +211,8 @@ def document(task: Task, found: dict[str, Any], raw: bytes) -> Spent:
 
 
 def _mended(task: Task, told: Spent, counted: Callable[[], int]) -> Spent:
-    """`told`, or where it says that a text of ours or of the answer had no tokens (it says 0, null,
-    a fraction, or nothing that we know) our own count of that. `counted`: tokens of the answer."""
+    """`told`, with our own count in place of each number that is missing: prompt or answer reported
+    as 0, null, a fraction, or under an unknown name. `counted`: our count of the answer."""
     if task.job.endpoint not in _TOKENS or told.seconds or (told.prompt and told.completion):
         return told
     completion = told.completion or counted()
@@ -227,7 +228,7 @@ def spoken(task: Task) -> Spent:
 
 
 def pictures(task: Task, found: dict[str, Any], count: int) -> Spent:
-    """Of a whole answer with pictures. Size and quality: as drawn, or else as asked for."""
+    """What a whole answer with pictures used. Size and quality: the answer's, or the request's."""
     usage = usage_in(media.API, found)
     base = of_usage(media.API, usage) if usage else Spent()
     asked = task.request
@@ -241,10 +242,11 @@ def _says_output(usage: Mapping[str, Any]) -> bool:
 
 
 class EventFilter(Filter):
-    """A Sink before the Sink. `strip`: the client did not ask for the usage that we asked for.
+    """A Sink before the Sink: counts events, and raises for errors. `strip`: leave out the usage,
+    as only we asked for it.
 
-    `workers.engines.openai.stream.Relay` does so for engines; here the error's code decides what
-    follows, so it has to be read.
+    `workers.engines.openai.stream.Relay` does the same for engines. Here errors must be parsed too,
+    as their code decides whether another provider is asked.
     """
 
     def __init__(
@@ -257,7 +259,8 @@ class EventFilter(Filter):
         self._strip = strip
 
     def data(self, chunk: bytes) -> None:
-        """Whole events only. Raises ProviderFault at an error event, after what came before it."""
+        """Takes whole events only. At an error event it raises ProviderFault, once the events
+        before it were passed on."""
         chunk = sse.without_comments(chunk)
         if self._strip and b'"usage"' in chunk:
             chunk = chunk.replace(_NULL, b"")
@@ -276,7 +279,8 @@ class EventFilter(Filter):
             raise fault
 
     def _read(self, events: bytes) -> tuple[bytes, ProviderFault | None]:
-        """What of these goes on, and what the error among them means."""
+        """(the events to pass on, the fault of an error event among them). Events after the error
+        are dropped."""
         going: list[bytes] = []
         for raw in sse.split(events):
             event: dict[str, Any] = {}

@@ -1,8 +1,8 @@
-"""One provider with OpenAI's API, or nearly: what `kinds` says of it is all that differs.
+"""A provider with OpenAI's API or a close copy; `kinds` holds all differences as data.
 
-Bytes pass as they come. Of a request, the model's name is changed and the fields that `request`
-names; of an answer, the model's name (to the one that the client asked for), and `metering` leaves
-out what the client did not ask for.
+Bytes pass as they come. In requests, this module changes the model's name and the fields that
+`request` names. In answers, it changes the model's name back to the one that the client asked for,
+and `metering` leaves out usage that the client did not ask for.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.stream import ModelName
 
 LARGEST_EVENT = 32 * 2**20
-"""Bytes: a picture in base64 has a few million."""
-_EVENTS = "text/event-stream"
+"""Most bytes of one event: a picture in base64 has a few million."""
 
 
 class OpenAIProvider:
@@ -97,7 +96,7 @@ class OpenAIProvider:
         async with self._ask(task, body, content_type) as response:
             if response.status != 200:
                 raise await self._refused(response)
-            if response.content_type == _EVENTS:
+            if response.content_type == sse.CONTENT_TYPE:
                 return await self._stream(task, response, sink)
             if task.job.stream and task.job.endpoint in kinds.HOLDS:
                 raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
@@ -114,7 +113,7 @@ class OpenAIProvider:
         return self._url + self._fit(task).path
 
     def _body(self, task: Task) -> tuple[bytes, str]:
-        """(body, content type) as it goes there. Raises Refusal."""
+        """(body, content type) as they go to the provider. Raises Refusal."""
         changed, dropped = self._fit(task).changes(task)
         if not task.content_type.startswith(JSON):
             return forms.rewrite(task, dropped)
@@ -123,7 +122,7 @@ class OpenAIProvider:
             changed |= continued(request, self._config.resumes)
         try:
             return orjson.dumps({**request, **changed}), JSON
-        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+        except orjson.JSONEncodeError:  # orjson reads 1,024 levels, but writes only 254
             raise Refusal("The body is nested too deeply.") from None
 
     async def _refused(self, response: ClientResponse) -> Exception:
@@ -135,7 +134,7 @@ class OpenAIProvider:
         api = self._fit(task).api
         strip = api.asks_for_usage and not wants_usage(task.request)
         passing = EventFilter(self._named(sink, task), api, counter, self._blame, strip=strip)
-        sink.start(200, response.headers.get("content-type", _EVENTS))
+        sink.start(200, response.headers.get("content-type", sse.CONTENT_TYPE))
         await self._relay(response, api, passing)
         return counter.told() or counter.spent()
 
@@ -164,7 +163,7 @@ class OpenAIProvider:
             raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
 
     def _blame(self, error: Mapping[str, Any]) -> ProviderFault:
-        """An error object inside a stream, or in place of an answer under 200."""
+        """The fault for an error object inside a stream, or in an answer with the status 200."""
         told = {**error, "message": self._secret.scrub(str(error.get("message") or error))}
         code = error.get("code")
         status = code if isinstance(code, int) and code >= 400 else 500
@@ -184,7 +183,7 @@ class OpenAIProvider:
         return spent
 
     def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
-        """(what it used, the answer, its content type). Raises ProviderFault for nonsense."""
+        """(what the call used, the answer, its content type). Raises ProviderFault for nonsense."""
         endpoint = task.job.endpoint
         if endpoint == kinds.SPEECH:
             if not body or content_type.startswith(("application/json", "text/")):
@@ -200,7 +199,7 @@ class OpenAIProvider:
         return metering.document(task, found, body), body, content_type
 
     def _document(self, task: Task, body: bytes) -> dict[str, Any]:
-        """The JSON object. Raises ProviderFault, also for an error under the status 200."""
+        """The answer's JSON object. Raises ProviderFault, also for an error object."""
         try:
             found = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -212,7 +211,7 @@ class OpenAIProvider:
         return found
 
     def _named(self, sink: Sink, task: Task) -> Sink:
-        """Where the answer names the model, it is by the name that the client asked for."""
+        """A sink that puts the name that the client asked for in place of the model's name."""
         return ModelName(sink, task.job.asked) if self._fit(task).api.names_model else sink
 
     def _family(self, model: str) -> Family:

@@ -1,4 +1,4 @@
-"""How many tokens a prompt has, likely; `fallback.cost.estimate` says how many at most."""
+"""Estimates how many tokens a prompt has; `fallback.cost.estimate` gives the upper bound."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LETTERS = 4
-"""Of one token, on average (OpenAI's and Google's rule of thumb for English)."""
+"""Letters of a token on average (OpenAI's and Google's rule of thumb for English)."""
 _PICTURE = 256
 """Tokens of a picture, between those of a small and of a large one."""
 _PICTURES = ("image_url", "image", "input_image")
@@ -15,7 +15,7 @@ _UNREAD = frozenset({"role", "type", "id", "image_url", "input_audio", "source",
 
 
 def prompt_tokens(request: Mapping[str, Any]) -> int:
-    """Tokens that are given as such are counted."""
+    """Estimate from the letters; prompts that are lists of tokens are counted exactly."""
     letters = tokens = 0
     rest: list[Any] = [request.get(name) for name in _READ]
     while rest:

@@ -1,5 +1,5 @@
-"""What a job asks of providers; whether that can go to one's model without a loss, and what it
-looks like there."""
+"""A job's request: whether it can go to a provider's model without a loss, and how it is changed
+for that model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from schemas.nodes import Ignored
 
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
 _CLIENTS_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
-"""Beginnings of types of tools that clients run, too: OpenAI's, and Anthropic's."""
+"""How the types of further tools begin that clients run themselves: OpenAI's, and Anthropic's."""
 _LIMITS = endpoints.CHAT.api.limits[::-1]
-"""The newer goes before the older."""
+"""The newer name first: where a request has both, it counts."""
 
 
 class Fit:
-    """One model at one endpoint; made once and kept, as the lists are long. `limit`: the name that
-    the limit of an answer has there, if it is not that of the model's family."""
+    """One model at one endpoint; made once and kept, as the lists are long. `limit`: the provider's
+    name for the limit of an answer, if it differs from the one of the model's family."""
 
     def __init__(self, kind: ProviderKind, model: str, endpoint: str, limit: str = "") -> None:
         self._kind = kind
@@ -42,15 +42,14 @@ class Fit:
         self.key_header = kind.key_header.get(endpoint, "")
         every = (*self._family.refuses, *kind.refuses)
         self._refuses = tuple(each for each in every if not each.at or feature in each.at)
-        tops = {each.field.partition(".")[0] for each in self._refuses}
-        self._tops = frozenset(tops)
+        self._tops = frozenset(each.field.partition(".")[0] for each in self._refuses)
         self._drops = self._family.drops | kind.drops | HINTS
         self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
         self.api = endpoints.APIS.get(endpoint, PLAIN)
-        self._touched = frozenset((*tops, *self._drops, *_LIMITS))
+        self._touched = self._tops | self._drops | frozenset(_LIMITS)
 
     def unfit(self, task: Task) -> str:
-        """Why not; "" if it can."""
+        """Why the request cannot go to this model; "" if it can."""
         if not self.open:
             return f"{self._model} has no {self._endpoint} there"
         request = task.request
@@ -60,13 +59,13 @@ class Fit:
         return self._too_many(request) or self._charged_tool(request)
 
     def passed_over(self, request: Mapping[str, Any]) -> list[Ignored]:
-        """What it asks for and would not get."""
+        """The fields that the request sets and the model would ignore."""
         if self._tops.isdisjoint(request):
             return []
         return [each for each in self._refuses if each.wanted(request)]
 
     def changes(self, task: Task) -> tuple[dict[str, Any], set[str]]:
-        """(fields to set, fields to leave out) of the request before it goes there."""
+        """(fields to set, fields to leave out) of the request for this model."""
         request = task.request
         changed: dict[str, Any] = {"model": task.model}
         dropped: set[str] = set()
@@ -82,7 +81,7 @@ class Fit:
             options = request.get("stream_options") or {}
             changed["stream_options"] = {**options, "include_usage": True}
         if self._endpoint == kinds.RESPONSES and request.get("store") is None:
-            # OpenAI keeps them for 30 days unless told otherwise; nobody could read them from here.
+            # OpenAI keeps answers for 30 days by default, and clients here cannot read them.
             changed["store"] = False
         return changed, dropped
 
@@ -108,8 +107,9 @@ class Fit:
 
 def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
     """The JSON object of the job's body, or the fields of a form, and the body. The ingress has
-    checked it. An answer without a limit gets one: the worst case is what it is reserved for. One
-    that was begun is the last message, and counts."""
+    checked both. If the request sets no limit for the answer, it gets one, as the worst case is
+    reserved. The text of an answer that was begun becomes the last message, and its tokens are
+    taken off the limit."""
     kind = job.content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _form(multipart.parse(body, job.content_type)), body
@@ -130,7 +130,8 @@ def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _limit(request: dict[str, Any], api: Api) -> None:
-    """Whoever asks for no limit (-1, as llama-server knows it) does not mean the usual one."""
+    """Set a limit: the API's usual one, but `OUTPUT_TOKENS` for a client that asks for no limit
+    (-1, as llama-server knows it)."""
     unsaid = request.get(api.limits[0]) is None
     for name in estimate.LIMITS:
         if not estimate.limits(request.get(name)):
@@ -139,8 +140,8 @@ def _limit(request: dict[str, Any], api: Api) -> None:
 
 
 def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
-    """Texts, and for each name of uploads a list of their bytes: what they may cost depends on
-    their length and number."""
+    """Texts by name, and lists of the uploads' bytes by name: length and number of uploads decide
+    what the job may cost."""
     found: dict[str, Any] = {}
     for part in parts:
         if part.filename is None:
@@ -151,11 +152,10 @@ def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:
 
 
 def continued(request: Mapping[str, Any], way: str) -> dict[str, Any]:
-    """The fields to set of a chat whose last message, the assistant's, is to be gone on from.
+    """The fields to set so that a chat continues its last message, the assistant's.
 
-    There are three ways, each with its users: it goes without saying ("last": Groq, OpenRouter,
-    llama-server), the message says so ("prefix": DeepSeek, Mistral), or the request does ("flag":
-    vLLM).
+    Providers know three ways: the message needs no mark ("last": Groq, OpenRouter, llama-server),
+    the message has a mark ("prefix": DeepSeek, Mistral), or the request has one ("flag": vLLM).
     """
     *before, last = request["messages"]
     if last.get("role") != "assistant":  # nothing was said yet

@@ -1,4 +1,4 @@
-"""A provider's key: read when the fallback starts, and taken out of all that is said of it."""
+"""A provider's key: read when the fallback starts, and removed from all texts of the provider."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ _ACCOUNT = re.compile(
     r"|(?<=\bprojects/)[\w.-]+|(?<=\bproject_number:)\d+|(?<=\bproject )\d{6,}"  # Google
     r"|(?<=\baccounts/)[0-9a-f]{32}"  # Cloudflare
 )
-"""How they name the account, also in what they say of a client's fault."""
+"""How providers name our account, also in errors that clients see."""
 _HEAD = 8
+"""Letters of the key; a text that begins with them counts as the key, cut off or altered."""
 _OTHERS = 0o077
+"""File permissions of anybody but the owner."""
 
 
 class KeyMissing(Exception):
-    """There is no key where the config says; the message says where."""
+    """There is no key at the place that the config names; the message names it, too."""
 
 
 class Secret:
-    """Has no representation: it cannot be logged by mistake."""
+    """Its `repr` does not show the key, so that it cannot be logged by mistake."""
 
     __slots__ = ("_key", "_quoted")
 
@@ -46,13 +48,13 @@ class Secret:
         return bool(self._key)
 
     def headers(self, name: str) -> dict[str, str]:
-        """That which carries the key: by its `name`, or as a bearer's; none without a key."""
+        """The header with the key: `name`, or a bearer token if that is ""; none without a key."""
         if not self._key:
             return {}
         return {name: self._key} if name else {"Authorization": f"Bearer {self._key}"}
 
     def scrub(self, text: str) -> str:
-        """`text` without the key, parts of it, whatever looks like one, and the account's names."""
+        """`text` without the key, parts of it, what looks like a key, and the account's names."""
         if self._key:
             text = text.replace(self._key, SHOWN)
         if self._quoted is not None:
@@ -61,7 +63,7 @@ class Secret:
 
 
 def read(config: Provider) -> Secret:
-    """Raises KeyMissing. Without `key_env` and `key_file` it is empty."""
+    """The provider's key, empty without `key_env` and `key_file`. Raises KeyMissing."""
     if config.key_env:
         key = os.environ.get(config.key_env, "").strip()
         where = f"the environment variable {config.key_env}"
@@ -77,7 +79,7 @@ def read(config: Provider) -> Secret:
 
 
 def _of_file(config: Provider) -> str:
-    """ "" for one that is not there. Raises KeyMissing for one that cannot be read."""
+    """The key in a file; "" if there is no file. Raises KeyMissing if it cannot be read."""
     path = Path(config.key_file).expanduser()
     try:
         if path.stat().st_mode & _OTHERS:

@@ -1,8 +1,8 @@
-"""Fields of requests that a paid API would pass over in silence, or take money for beside tokens.
+"""Fields of requests that a paid API would silently ignore, or charge for beside the tokens.
 
-As `Ignored` entries, like those on engines' cards. A request that asks for one of them is not fit
-for the provider, unless its client is lenient: then the field is left out. Fields without an effect
-on the answer (hints to an engine's cache) are always left out.
+They are `Ignored` entries, like those on engines' cards. A request that sets one of them does not
+go to the provider, unless the client is lenient: then the field is left out. Fields without an
+effect on the answer (hints to an engine's cache) are always left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HINTS = frozenset(
         *("timings_per_token", "return_progress", "return_tokens", "t_max_predict_ms"),
     }
 )
-"""They change how an engine computes, not what."""
+"""Fields that change how an engine computes, but not the answer."""
 
 UNSEEN = frozenset(
     {
@@ -39,7 +39,7 @@ OF_ENGINES: tuple[Ignored, ...] = (
     *(Ignored(name, _ENGINE) for name in _SAMPLING),
     Ignored("top_k", _ENGINE, ("chat", "completions", "responses")),
 )
-"""Of llama.cpp, vLLM and Ollama. OpenRouter and some others do have a few; leniency sends none."""
+"""Fields of llama.cpp, vLLM and Ollama. OpenRouter and some others know a few, but get none."""
 
 STATE: tuple[Ignored, ...] = tuple(
     Ignored(name, "nothing is kept at a provider from one request to the next", ("responses",))
@@ -55,7 +55,7 @@ FEES: tuple[Ignored, ...] = (
     Ignored("inference_geo", _FEE, ("messages",), ("global",)),
     Ignored("speed", _FEE, ("messages",), ("standard",)),
 )
-"""Prices are for tokens, pictures, minutes and letters: what costs more is refused."""
+"""Fields that cost extra: prices are for tokens, pictures, minutes and letters alone."""
 
 _ELSEWHERE = "another model or host may answer then, at another price"
 GATEWAYS: tuple[Ignored, ...] = (
@@ -64,7 +64,8 @@ GATEWAYS: tuple[Ignored, ...] = (
     Ignored("search_settings", _FEE),
     Ignored("compound_custom", _FEE),
 )
-"""Of OpenRouter and LiteLLM, who send requests on; of xAI, Qwen and Groq, who search the web."""
+"""Fields of OpenRouter and LiteLLM, which forward requests, and of xAI, Qwen and Groq, which search
+the web."""
 
 AUDIO_OUT: tuple[Ignored, ...] = (
     Ignored("audio", "speech has another price than text", ("chat",)),
@@ -95,7 +96,7 @@ REASONING: tuple[Ignored, ...] = (
     Ignored("logit_bias", _FIXED),
     Ignored("stop", _FIXED),
 )
-"""Of OpenAI's o-series and GPT-5: they answer 400, while the next provider may take it."""
+"""Fields that OpenAI's o-series and GPT-5 refuse with 400; the next provider may take them."""
 
 
 def not_in_anthropics_chat() -> tuple[Ignored, ...]:
