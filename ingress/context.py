@@ -1,4 +1,4 @@
-"""What every endpoint of one ingress works with."""
+"""The objects that every endpoint of one ingress works with."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ class Context:
 
 
 context: Callable[[Request], Context] = attrgetter("app.state.context")
-"""Of the ingress that a request came to."""
+"""The context of the ingress that a request came to."""

@@ -1,4 +1,4 @@
-"""An ingress process: broker, watch, HTTP server, and how it leaves."""
+"""An ingress process: it connects to the broker, serves HTTP, and drains when it has to leave."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ log = structlog.get_logger("ingress")
 
 
 class ListenFailed(Exception):
-    """The address cannot be listened on; the message says what to do."""
+    """The process cannot listen on the address. The message says what to do."""
 
 
 class Ingress:
-    """Everything of one ingress process. `run` returns once it has drained."""
+    """One ingress process. `run` returns once it has drained."""
 
     def __init__(self, config: Settings, more: Sequence[Entry] = ()) -> None:
         """`more`: endpoints beside the API's own."""
@@ -50,7 +50,7 @@ class Ingress:
         self._stop.set()
 
     async def run(self) -> None:
-        """Raises ListenFailed, and BusError if the broker refuses this ingress."""
+        """Serve until `stop`. Raises ListenFailed, or BusError if the broker refuses the ingress."""
         config = self._config
         with contextlib.ExitStack() as stack:
             listeners = _bound(config.ingress.host, config.ingress.port, stack)
@@ -63,7 +63,8 @@ class Ingress:
         bus = await buses.connect(config.nats, f"headrace-ingress/{self._id} {where}", inbox)
         context = await self._context(bus, where)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):  # before, there is nothing to drain
+        # Not earlier: until now there is nothing to drain, and a signal may end the process.
+        for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         server = Server(
             uvicorn.Config(
@@ -121,7 +122,7 @@ class Ingress:
 
 
 class Server(uvicorn.Server):
-    """Says its address once it listens, and leaves signals to the process."""
+    """Logs its address once it listens, and leaves signals to `Ingress`."""
 
     def install_signal_handlers(self) -> None: ...
 
@@ -140,8 +141,8 @@ def _address(host: str, port: int) -> str:
 
 
 def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """A socket for each address of `host`, taken before anything else begins; nobody can connect
-    until the server listens on it."""
+    """A socket for each address of `host`, bound before anything else begins, so that a taken port
+    is found at once. Nobody can connect until the server listens."""
     bound = []
     try:
         found = socket.getaddrinfo(
@@ -150,7 +151,7 @@ def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.soc
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listener = stack.enter_context(socket.socket(family, kind, protocol))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:  # 0.0.0.0 is an address of its own
+            if family == socket.AF_INET6:  # without this, "::" would take 0.0.0.0, too
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
             bound.append(listener)
@@ -163,7 +164,7 @@ def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.soc
 
 
 async def _ensure(bus: Bus, config: Settings) -> None:
-    """Streams, however long JetStream takes to come up. Raises BusDenied."""
+    """Make sure of the streams, however long JetStream takes to come up. Raises BusDenied."""
     while True:
         try:
             await streams.ensure(bus, topology.streams(config.jobs, config.nats.replicas))

@@ -1,4 +1,4 @@
-"""One log line and the metrics of each request; never what was said."""
+"""One log line and the metrics of each request. Prompts and answers are never logged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _requests = cache(metrics.REQUESTS.labels)
 
 
 def record(ticket: Ticket, name: str, status: int, request_id: str) -> None:
-    """Write down what became of a request. `name`: the model as the client named it."""
+    """Log how a request ended, and count it. `name`: the model as the client named it."""
     now = time.monotonic()
     job, times, received = ticket.job, ticket.times, ticket.received
     end, error = received.ended, received.error

@@ -1,8 +1,8 @@
 """Several choices (`n`) from engines that give one at a time: a job for each, joined into one.
 
-Each job is the request with ``n: 1``; with a `seed`, the k-th gets one of its own (`seeds`), as
-otherwise all choices would be the same (llama-server does so for its own). One job that fails fails
-the request.
+Each job is the request with ``n: 1``. If the request has a `seed`, each job gets another one
+(`seeds`), as llama-server does for its own choices: with the same seed all would be the same. If
+one job fails, the request fails.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from schemas.errors import HeadraceError
 from schemas.frames import End, Start
 
 _ANY = (-1, 2**32 - 1)
-"""Words for "draw one": llama-server's, and so Ollama's, beside OpenAI's."""
+"""Seeds that mean "draw one" to llama-server, and so to Ollama."""
 _LAST = (2**31 - 1, 2**32 - 2, 2**63 - 1, 2**64 - 1)
-"""The last seed of an engine that keeps them in so many bits."""
+"""The last seeds of engines that keep them in 31, 32, 63 or 64 bits."""
 _DOCUMENT = Start(200, "application/json")
 _STREAM = Start(200, "text/event-stream")
 
 
 def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
-    """The requests of the single jobs: the very same one, or, where there is a seed, as many that
-    differ. Raises BodyTooLarge if those have more than `room` bytes in all."""
+    """The requests of the single jobs. They are the same unless there is a seed. Raises
+    BodyTooLarge if different ones have more than `room` bytes in all."""
     one = {**asked, "n": 1}
     seed, body = asked.get("seed"), orjson.dumps(one)
     if seed is None or seed in _ANY:
@@ -43,8 +43,8 @@ def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
 
 
 def seeds(seed: int, count: int) -> list[int]:
-    """`count` of them, the given one first: those that follow it, or those before it where these
-    would be none. A seed that means "draw one" means that for all."""
+    """`count` seeds, the given one first. The others count up from it, or down if an engine might
+    not have the higher ones. A seed that means "draw one" is repeated."""
     if seed in _ANY:
         return [seed] * count
     end = seed + count - 1
@@ -53,10 +53,10 @@ def seeds(seed: int, count: int) -> list[int]:
 
 
 class Joined:
-    """What came of the jobs of one request, to be read as that of a single one is read.
+    """The answers of several jobs of one request, with the attributes that `Received` has for one.
 
-    `said`: what the head of the answer says. What came of who answers and of its cost behind the
-    head is told as comments before the end of the stream.
+    `said`: what the head of the answer says. What it does not say yet of who answers, and at what
+    cost, is written as comments before the end of the stream.
     """
 
     def __init__(self, tickets: Sequence[Ticket], join: Join, said: Mapping[str, str]) -> None:
@@ -82,7 +82,7 @@ class Joined:
 
     @property
     def ended(self) -> End | None:
-        """Of a refusal."""
+        """The end of a refusal; None for an answer, as each of its jobs has its own."""
         spoilt = self._spoilt()
         return spoilt.ended if spoilt is not None else None
 
@@ -98,7 +98,8 @@ class Joined:
 
     @property
     def buffered(self) -> int:
-        """The end of a stream, which is that of all, counts as one byte."""
+        """Bytes that were not taken yet. The end of the stream, which no single job gives, counts
+        as one: so it is taken, too."""
         spoilt = self._spoilt()
         if spoilt is not None and not _is_sound(spoilt):
             return spoilt.buffered
@@ -112,7 +113,7 @@ class Joined:
         if not self._streams:
             documents = [orjson.loads(part.take()) for part in self._parts]
             return orjson.dumps(self._join.document(documents))
-        # What is not sound yet may be the refusal of an attempt that will be lost.
+        # A part without a head of status 200 may be the refusal of an attempt that is given up.
         sound = [job for job, part in enumerate(self._parts) if _is_sound(part)]
         events = b"".join(map(self._events, sound))
         if self.done and self.error is None and not self._ended:
@@ -135,8 +136,8 @@ class Joined:
         return headers.comments(late) + (sse.dump(last) if last else b"") + sse.DONE
 
     def _spoilt(self) -> Received | None:
-        """The job that failed or was refused, as then is the request. Who was lost behind its last
-        event has lost nothing of the answer."""
+        """The job that failed or was refused, and with it the request. A job whose holder was lost
+        after the last event has lost nothing of the answer."""
         for part, last in zip(self._parts, self._last, strict=True):
             if part.error is not None and sse.end_of(last) < 0:
                 return part

@@ -1,4 +1,4 @@
-"""What several jobs say in the head of their one answer, and what is said too late for a head."""
+"""Joins the heads of several jobs into one, and writes as comments what is too late for a head."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from schemas.api import sse
 from schemas.frames import COST, COST_LIMIT, SERVED_BY
 
 ERROR_SOURCE = "x-headrace-error-source"
-"""As `schemas.errors.HeadraceError` has it, of refusals that did not come from the fabric."""
+"""The header of `schemas.errors.HeadraceError`, here for refusals from outside the fabric."""
 
 
 def source(ticket: Ticket) -> str:
-    """Who refused a request: the provider by its name, or an engine."""
+    """Who refused a request: a provider, by its name, or "engine"."""
     by = ticket.received.served_by(ticket.node).get(SERVED_BY, "")
     return by if by.startswith("provider:") else "engine"
 
 
 def joined(heads: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Everybody's name once, and what they cost in all, from the heads of several answers."""
+    """One head from those of several answers: each name once, and the sum of their costs."""
     found: dict[str, list[str]] = {}
     for head in heads:
         for name in (SERVED_BY, COST, COST_LIMIT):
@@ -30,7 +30,7 @@ def joined(heads: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def comments(headers: Mapping[str, str]) -> bytes:
-    """What a head could not say, for an event stream."""
+    """`headers` as comments of an event stream, as its head is sent already."""
     return b"".join(sse.comment(f"{name} {value}") for name, value in headers.items())
 
 

@@ -1,5 +1,7 @@
-"""From frames to the client: one JSON document, or an event stream. One head per response, and
-none before the upstream's status is known or the first keep-alive is due."""
+"""From frames to the client: one JSON document, or an event stream.
+
+The head of a response is sent once, and only when the upstream's status is known or the first
+keep-alive is due."""
 
 from __future__ import annotations
 
@@ -48,7 +50,7 @@ class EventStream(EventSourceResponse):
 
 @contextmanager
 def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
-    """Close the books with the right status if there will be no answer; then go on raising."""
+    """If there will be no answer, close the books with the right status; then raise again."""
     try:
         yield
     except HeadraceError as error:
@@ -63,8 +65,8 @@ def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
 
 
 class News:
-    """Waiting for the tickets of one request, by the one task that answers it; the tickets
-    themselves know nothing of tasks."""
+    """Lets the one task that answers a request wait for its tickets, which know nothing of
+    tasks."""
 
     def __init__(self, tickets: Sequence[Ticket]) -> None:
         self._waiter: asyncio.Future[None] | None = None
@@ -72,7 +74,7 @@ class News:
             ticket.listen(self.tell)
 
     async def wait(self) -> None:
-        """Until something happens that the client may care for."""
+        """Wait until something happens that the client may care for."""
         if self._waiter is None or self._waiter.done():
             self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
@@ -95,7 +97,7 @@ class Exchange:
         api: Api,
         gate: SchemaGate | None = None,
     ) -> None:
-        """`name`: of the model, as the client says it. `gate`: judges the stream."""
+        """`name`: the model as the client names it. `gate`: judges the stream."""
         self._id: str = request.state.id
         self._dispatch = dispatch
         self._tickets = tickets
@@ -106,7 +108,7 @@ class Exchange:
         self._early = False
         """The head was sent before it was known who answers."""
         self._resumed = False
-        """The client was told who continues."""
+        """The client was told who continues the broken stream."""
         self.headers = {"x-request-id": self._id}
         if api.request_id_header:
             self.headers[api.request_id_header] = self._id
@@ -117,7 +119,7 @@ class Exchange:
         request.scope["state"][CLIENT_GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
-        """Raises the HeadraceError that became of it."""
+        """The response to the client. Raises the HeadraceError with which the request failed."""
         with closing_on_fault(self._close):
             if not self._tickets[0].job.stream:
                 await self._whole()
@@ -136,7 +138,7 @@ class Exchange:
             await self._whole()
             return self._document()
         self._early = head is None
-        if not self._early:  # else whoever has the job now may yet lose it
+        if not self._early:  # before a head, the holder may still lose the job to another
             self._name_server()
         return EventStream(self._events(keepalive), headers=self.headers)
 
@@ -159,7 +161,7 @@ class Exchange:
         return Response(body, head.status, headers)
 
     def _head(self) -> Start | None:
-        """None if it is not there yet. Raises the HeadraceError that came instead."""
+        """The head; None if it is not here yet. Raises the HeadraceError that came instead."""
         if (fault := self._fault()) is not None:
             raise fault
         return self._answer.head
@@ -181,7 +183,7 @@ class Exchange:
                     if gate is not None and gate.error is not None and len(self._tickets) > 1:
                         break  # the other choices are of no use
             error: HeadraceError | None = gate.error if gate is not None else None
-            # Who was lost behind the last event has lost nothing of the answer.
+            # A holder that was lost after the last event has lost nothing of the answer.
             if (fault := self._fault()) is not None and sse.end_of(last) < 0:
                 error = fault
             if error is not None:
@@ -197,7 +199,7 @@ class Exchange:
             self._close(status)
 
     async def _pieces(self, keepalive: float) -> AsyncGenerator[bytes]:
-        """Whole events as they come; a comment when none came for a while."""
+        """Whole events as they come, and a comment whenever none came for a while."""
         answer = self._answer
         clock = _Alarm(keepalive, self._news.tell)
         try:
@@ -235,7 +237,7 @@ class Exchange:
         return found[0] if len(found) == 1 else answer_headers.joined(found)
 
     def _late_name(self) -> bytes:
-        """What the head could not say, as comments."""
+        """Who answers and at what cost, as comments, if the head was sent too early for that."""
         first = self._tickets[0].received
         resumed = first.resuming and not self._resumed and first.notes
         if not (self._early or resumed):
@@ -254,7 +256,8 @@ class Exchange:
 
 
 class _Alarm:
-    """Calls `ring` after `seconds` without `reset`; one timer at a time, re-armed when it fires."""
+    """Calls `ring` after `seconds` without `reset`. A reset only notes the time, as it comes with
+    each piece; the one timer looks at this when it fires, and is set again for what is left."""
 
     def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
         self._seconds = seconds

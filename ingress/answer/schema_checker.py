@@ -1,8 +1,8 @@
-"""Whether schemas and answers are what they should be.
+"""Checks schemas, and answers against them.
 
-Most schemas are such that a text is held against them in microseconds, whatever it says: that is
-done here. What may take long, and the words for what is wrong, are asked of a child that can be
-killed, one question at a time (`docs/adr/0011-schemas.md`).
+With most schemas a check takes microseconds, whatever the text says: such checks are done here. A
+check that may take long is done in a child process that can be killed, one at a time. The child
+also finds the words for what is wrong (`docs/adr/0011-schemas.md`).
 """
 
 from __future__ import annotations
@@ -31,29 +31,33 @@ log = structlog.get_logger("schema_checker")
 PATIENCE = 3.0
 """Seconds for one question."""
 START_PATIENCE = 20.0
-"""Seconds for the child to start: 0.3 s, but many times that on a machine that is busy."""
+"""Seconds for the child to start. It takes 0.3 s, but many times that on a busy machine."""
 TOO_COMPLEX = f"it cannot be checked within {PATIENCE:g} s"
 _COMMAND = (sys.executable, "-P", "-m", "ingress.answer.schema_child")
 _PACKAGES = str(Path(__file__).parents[2])
 _KEPT = 1024
+"""Schemas that are remembered."""
 _MOST = 2_000_000
-"""Weight by letters of a text that is judged here: 50 ms in the worst case (measured)."""
+"""Weight of a schema times letters of a text, up to which the text is checked here. This takes 50
+ms at worst (measured)."""
 _HEAVIEST, _LONGEST = 20_000, 200_000
-"""Weight and bytes of a schema that is compiled here, in 0.1 s at most (measured)."""
+"""Weight and bytes of a schema, up to which it is compiled here. This takes 0.1 s at most
+(measured)."""
 _PATTERNS = RegexOptions(size_limit=1 << 16, dfa_size_limit=1 << 16)
-"""They take time that grows with the text, and no more."""
+"""Patterns without backtracking, so that their time grows only in proportion to the text."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """A schema that was seen: what is wrong with it, and what judges texts here, if that can."""
+    """A schema that was seen, and what is wrong with it, or "". `validator`: checks texts here;
+    None if the schema is for the child."""
 
     fault: str
     weight: int = HEAVY
     validator: Validator | None = None
 
     def fits(self, text: str) -> bool:
-        """False also if it is not known."""
+        """True if the text fits. False if it does not, or if the child has to find out."""
         if self.validator is None or self.weight * len(text) > _MOST:
             return False
         try:
@@ -76,8 +80,8 @@ class SchemaChecker:
         return (await self._known(schema)).fault
 
     async def misfit(self, form: JsonFormat, texts: Iterable[str | None]) -> str:
-        """What is wrong with the first of `texts` that is not what `form` wants, or ""; its schema
-        was checked. None stands for a text that is too long."""
+        """What is wrong with the first of `texts` that does not fit `form`, or "". The schema of
+        `form` must have passed `check`. None stands for a text that is too long."""
         for text in texts:
             if text is None:
                 return "it is too long to be checked"
@@ -92,8 +96,8 @@ class SchemaChecker:
         return "" if known.fits(text) else await self._ask(orjson.dumps([form.schema, text]))
 
     async def _known(self, schema: dict[str, Any]) -> _Known:
-        """The last ones are remembered, but not that one took too long: it may have been the
-        machine."""
+        """What is known of a schema; the last ones are remembered. A schema that took too long is
+        not, as perhaps only the machine was slow."""
         question = orjson.dumps([schema])
         digest = sha256(question).digest()
         known = self._schemas.get(digest)
@@ -121,7 +125,7 @@ class SchemaChecker:
                 log.warning("schema_checker.gave_up", question_bytes=len(question))
             except (OSError, ValueError) as fault:
                 log.warning("schema_checker.child_died", error=str(fault))
-            except asyncio.CancelledError:  # the answer would be taken for the next question's
+            except asyncio.CancelledError:  # the next question would read this one's answer
                 await self._kill()
                 raise
             await self._kill()
@@ -151,7 +155,7 @@ class SchemaChecker:
 
 
 def _light(schema: dict[str, Any]) -> _Known | None:
-    """None if it is not light, or none at all."""
+    """What is known of a schema that can be compiled here; None if it is too heavy, or wrong."""
     heavy = weight(schema)
     if heavy > _HEAVIEST:
         return None
@@ -162,7 +166,7 @@ def _light(schema: dict[str, Any]) -> _Known | None:
 
 
 def _plain_fault(form: JsonFormat, text: str) -> str:
-    """What is wrong with `text` where there is no schema to hold it against."""
+    """What is wrong with `text` if `form` has no schema, or ""."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
@@ -171,7 +175,7 @@ def _plain_fault(form: JsonFormat, text: str) -> str:
 
 
 async def _answer(child: asyncio.subprocess.Process, question: bytes) -> str:
-    """Raises OSError or ValueError if the child is gone."""
+    """The child's answer. Raises OSError or ValueError if the child is gone."""
     assert child.stdin is not None
     child.stdin.write(question + b"\n")
     await child.stdin.drain()

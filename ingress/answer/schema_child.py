@@ -1,12 +1,12 @@
-"""Checks JSON schemas, and texts against them: a program of its own, for those that may take for
-ever, and for what is wrong with others.
+"""Checks JSON schemas, and texts against them, in a program of its own: such checks may take for
+ever. It also says what is wrong with schemas and texts that are checked elsewhere.
 
     python -P -m ingress.answer.schema_child
 
-A schema is a client's: its references may multiply without end, and nothing can be stopped in the
-middle of that. So `ingress.answer.schema_checker` keeps this program at hand, and kills it when its
-time is up. It reads a JSON array a line, ``[schema]`` or ``[schema, text]``, and answers with a
-JSON string a line: what is wrong, or "". Before the first it says that it is `READY`.
+A schema comes from a client. Its references may multiply without end, and a check cannot be stopped
+midway. So `ingress.answer.schema_checker` keeps this program running, and kills it when its time is
+up. The program first says `READY`. Then it reads JSON arrays, one a line, ``[schema]`` or
+``[schema, text]``, and answers each with a JSON string in a line: what is wrong, or "".
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from ingress.answer.schema_validator import compiled, objects
 MEMORY = 1 << 30
 """Bytes of address space that this program may take."""
 PATIENCE = 10
-"""Seconds for one question, beyond the ingress's own: one that was killed kills nobody."""
+"""Seconds for one question, more than the ingress waits. This ends the child of an ingress that was
+killed, and so cannot kill the child."""
 READY = "ready"
 _BRIEF = 300
+"""Letters of a fault that are told."""
 _PATTERNS = FancyRegexOptions(backtrack_limit=1_000_000, size_limit=10 << 20)
 _DEEP = "it is nested too deeply"
 _NOWHERE = "does not exist", "retrieving it failed"
+"""Words of the library for a reference that leads nowhere."""
 
 
 def check(schema: Any) -> str:
-    """What is wrong with a schema itself."""
+    """What is wrong with the schema itself, or ""."""
     if not isinstance(schema, dict):
         return "a schema is an object"
     try:
@@ -49,7 +52,7 @@ def check(schema: Any) -> str:
 
 
 def verdict(schema: dict[str, Any], text: str) -> str:
-    """What is wrong with a text that ought to be JSON of a schema that `check` has passed."""
+    """What is wrong with a text that has to fit a schema, or "". `check` has passed the schema."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
@@ -64,14 +67,14 @@ def verdict(schema: dict[str, Any], text: str) -> str:
 
 
 def _lost(schema: Any, fault: ValidationError) -> str:
-    """The reference of which the library speaks, as the schema has it."""
+    """The reference that the fault is about, as the schema writes it."""
     told = fault.message.split("'")[1]
     references = (found["$ref"] for found in objects(schema) if "$ref" in found)
     return repr(next((each for each in references if str(each).endswith(told)), told))
 
 
 def _nearest(fault: ValidationError) -> ValidationError:
-    """Of a choice that nothing fits, what is wrong with the one that fits deepest."""
+    """If none of several alternatives fits: the fault of the one that fits deepest."""
     choices = getattr(fault.kind, "context", ())
     inner = [each for choice in choices for each in choice]
     if not inner:
@@ -94,7 +97,7 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     except (ImportError, ValueError, OSError):
-        pass  # not every system has such limits; the time limit is the ingress's
+        pass  # not every system has such limits; the ingress's time limit remains
     _say(READY)
     for line in sys.stdin.buffer:
         _alarm(PATIENCE)
@@ -110,7 +113,7 @@ def _say(answer: str) -> None:
 
 
 def _alarm(seconds: int) -> None:
-    """Die after `seconds` (0: never), whatever goes on: nobody handles this signal here."""
+    """Die after `seconds` (0: never), whatever goes on: without a handler SIGALRM kills."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 

@@ -1,7 +1,7 @@
-"""A structured answer as a stream: what finishes a text is held back until the text is judged.
+"""A structured answer as a stream: the event that finishes a text waits until the text is judged.
 
-The client has the words by then, as they cannot be taken back; what it never gets of an answer that
-does not fit is the word that it is whole. An error event stands in its place.
+By then the client has the words, and they cannot be taken back. But if the text does not fit, the
+client never gets the event that says that the answer is whole. It gets an error event instead.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from schemas.api.base import FinishedTexts
 from schemas.errors import InvalidStructuredOutput
 
 Misfit = Callable[[Iterable[str | None]], Awaitable[str]]
-"""What is wrong with the first of these texts that is not as it has to be, or ""."""
+"""Says what is wrong with the first of these texts that does not fit, or ""."""
 
 
 class SchemaGate:
-    """Of one stream: events go in, and come out whole if nothing is wrong with what they finish.
-    `error` is set when something is: the rest of the stream is then left out, but for comments.
+    """Judges one stream: events go in, and come out if the texts that they finish fit. Once a text
+    does not fit, `error` is set and only comments come out.
 
-    A long event comes in several pieces, as frames have a limit.
+    A long event comes in several pieces, as frames have a limit, but comes out whole.
     """
 
     def __init__(self, misfit: Misfit, texts: FinishedTexts) -> None:
@@ -32,7 +32,7 @@ class SchemaGate:
         self._joiner = sse.Joiner()
 
     async def passed(self, events: bytes) -> bytes:
-        """Those of `events` that the client may have."""
+        """The events that the client may have."""
         going = []
         for event in sse.split(self._joiner.feed(events)):
             if self.error is None and (why := await self._fault(event)):
@@ -43,7 +43,7 @@ class SchemaGate:
         return b"".join(going)
 
     async def _fault(self, event: bytes) -> str:
-        """What is wrong with what this event finishes."""
+        """What is wrong with the texts that this event finishes, or ""."""
         try:
             found = sse.load(event)
             finished = list(self._texts.add(found)) if found is not sse.NOTHING else []

@@ -1,8 +1,8 @@
-"""A JSON schema as `jsonschema-rs` understands it, with what clients mean by it. Pure.
+"""Makes a `jsonschema-rs` validator of a client's schema. Pure.
 
-Patterns are those of ECMA-262, as JSON Schema has them; the library writes most of them in its own
-dialect, and the few that it does not know are written here. Nothing is ever fetched: a reference
-must lead to a place inside the schema.
+Patterns in JSON Schema are those of ECMA-262. The library translates most of them into its own
+dialect, and this module translates the few that the library does not know. Nothing is ever fetched:
+a reference must lead to a place inside the schema.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _WRITTEN = {r"\0": r"\x00", r"\b": r"\x08"}
-"""The second one where it is a letter, in brackets."""
+r"""``\b`` only inside brackets, where it is a backspace."""
 _SETS = {"[]": r"[^\s\S]", "[^]": r"[\s\S]"}
 _ENDS = ("[", "]")
 
 
 def compiled(schema: Schema, patterns: Patterns) -> Validator:
-    """Raises ValidationError for what is no schema, and ValueError for one that is too deep."""
+    """The validator. Raises ValidationError for what is no schema, and ValueError for a schema that
+    is nested too deeply."""
     schema = _written(schema) if _has_odd(schema) else schema
     return _kind(schema)(schema, offline=True, validate_formats=False, pattern_options=patterns)
 
 
 def objects(schema: Any) -> Iterator[Schema]:
-    """Every object in it, itself first."""
+    """Every object in a schema, beginning with the schema."""
     waiting = [schema]
     while waiting:
         found = waiting.pop()
@@ -55,8 +56,8 @@ def objects(schema: Any) -> Iterator[Schema]:
 
 
 def _kind(schema: Schema) -> type[Validator]:
-    """The draft that it names; else the newest, but for a list as `items`: that is draft 7's way to
-    write a tuple, which llama-server takes and many clients send."""
+    """The draft that the schema names, otherwise the newest. But a schema with a list as `items` is
+    taken for draft 7, which writes tuples so: llama-server takes it, and many clients send it."""
     try:
         named = "$schema" in schema and validator_cls_for(schema)
     except (ValidationError, ValueError):
@@ -76,7 +77,7 @@ def _has_odd(schema: Schema) -> bool:
 
 
 def _written(found: Any) -> Any:
-    """With every pattern in the library's dialect."""
+    """A copy of a schema with every pattern in the library's dialect."""
     if isinstance(found, list):
         return list(map(_written, found))
     if not isinstance(found, dict):
@@ -91,8 +92,8 @@ def _written(found: Any) -> Any:
 
 
 def plain(pattern: str) -> str:
-    r"""A pattern without what the library does not know: ``\k<name>``, ``[^]``, ``[]``, ``\0``,
-    ``[\b]``, and halves of characters."""
+    r"""The same pattern without what the library does not know: ``\k<name>``, ``[^]``, ``[]``,
+    ``\0``, ``[\b]``, and surrogate halves."""
     groups: dict[str, int] = {}
     count, inside = 0, False
 

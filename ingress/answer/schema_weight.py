@@ -1,8 +1,8 @@
-"""How much work it is at most to hold a text against a schema. Pure.
+"""How much work it is at most to check a text against a schema. Pure.
 
-Two things multiply: references that are written out, and what a subschema costs at each place of
-the text. A schema whose weight is known cannot hold anybody up by more than weight × text, while
-one that refers to itself may take exponential time (`docs/adr/0011-schemas.md`).
+The weight of a schema is the number of its values once all references are written out. A check
+takes at most weight times length of the text. A schema that refers to itself has no such limit, and
+may take exponential time (`docs/adr/0011-schemas.md`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 from urllib.parse import unquote
 
 HEAVY = 1 << 20
-"""Of a schema that refers to itself, or whose references cannot be followed here."""
+"""The weight of a schema that refers to itself, or whose references cannot be followed here."""
 PATTERN = 100
-"""Of one pattern, for which a size limit holds (measured: at most 4.5 µs for each letter of the
-text, where any other subschema takes 0.05)."""
+"""The weight of one pattern, whose size is limited. It takes at most 4.5 µs for each letter of the
+text, while any other subschema takes 0.05 µs (measured)."""
 _ELSEWHERE = ("$dynamicRef", "$recursiveRef", "$id")
-"""They say that references mean something else than a place in this document."""
+"""With these keys references may mean something else than a place in this document."""
 
 
 def weight(schema: dict[str, Any]) -> int:
-    """Values in it, with all references written out."""
+    """The number of values in a schema, with all references written out."""
     try:
         return min(HEAVY, _Weights(schema).of(schema))
     except RecursionError:
@@ -33,11 +33,10 @@ class _Weights:
         self._known: dict[int, int] = {}
 
     def of(self, found: Any) -> int:
-        """What was met again while it is weighed refers to itself."""
         if not isinstance(found, dict | list):
             return 1
         if (known := self._known.get(id(found))) is None:
-            self._known[id(found)] = HEAVY
+            self._known[id(found)] = HEAVY  # stands if it is met again while it is weighed
             known = self._known[id(found)] = self._inside(found)
         return known
 
@@ -53,7 +52,8 @@ class _Weights:
         return total if reference is None else total + self.of(self._target(reference))
 
     def _target(self, reference: object) -> Any:
-        """Itself, which is heavy, if it is no pointer that leads anywhere."""
+        """The place that `reference` points to. If it points nowhere, the root: being weighed, the
+        root counts as heavy."""
         place: Any = self._root
         steps = str(reference).split("/")
         if steps[0] != "#":

@@ -1,8 +1,8 @@
 """Credits and usage over HTTP, for keys that are `admin`: the same as ``headrace credits``.
 
-The ingress does not reach the journal of credits: it asks a fallback. Amounts that come in are
-decimals of the currency, as in ``"12.50"``; those that go out are whole micro-units (a millionth of
-it).
+The ingress cannot reach the journal of credits, so it asks a fallback. Amounts in requests are
+decimals of the currency, such as ``"12.50"``. Amounts in answers are whole micro-units (millionths
+of the currency).
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ from schemas.jetstream import reading
 from schemas.usage import GROUPS, summed
 
 MOST = 10_000
+"""Entries of the history in one answer."""
 _MICRO = 1_000_000
 _LIMIT = 16 * 1024
+"""Bytes of a grant's body."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Grant(BaseModel):
-    """What a grant says. `id`: one that is repeated counts once."""
+    """What a grant says. `id`: two grants with the same id count once."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,11 +86,11 @@ async def grant(request: Request) -> Response:
         "id": said.id,
         "by": who.key,
     }
-    return await _answered(here, question)
+    return _json(here, await _told(here, question))
 
 
 async def usage(request: Request) -> Response:
-    """``GET /admin/usage?since=7d&by=day,key,model&account=…``: of workers and of providers."""
+    """``GET /admin/usage?since=7d&by=day,key,model&account=…``, for workers and providers."""
     by = [name for name in request.query_params.get("by", "day,model").split(",") if name]
     if not by or set(by) - set(GROUPS) or len(set(by)) < len(by):
         raise InvalidRequest(f"by: give some of {', '.join(GROUPS)}.", param="by")
@@ -116,7 +118,7 @@ def _since(request: Request, default: str) -> float:
 
 
 def _admin(request: Request) -> Context:
-    """Raises Unauthorized, Forbidden."""
+    """The context, if the key is `admin`. Raises Unauthorized, Forbidden."""
     here = context(request)
     if not here.keys.who(request).admin:
         raise Forbidden("This key is no admin's: its table [[keys]] does not say admin = true.")
@@ -124,10 +126,7 @@ def _admin(request: Request) -> Context:
 
 
 async def _asked(request: Request, question: dict[str, Any]) -> Response:
-    return await _answered(_admin(request), question)
-
-
-async def _answered(here: Context, question: dict[str, Any]) -> Response:
+    here = _admin(request)
     return _json(here, await _told(here, question))
 
 
@@ -137,7 +136,7 @@ def _json(here: Context, data: Any) -> Response:
 
 
 async def _told(here: Context, question: dict[str, Any]) -> Any:
-    """A fallback's answer. Raises NoWorker if none is here to be asked."""
+    """A fallback's answer. Raises NoWorker if no fallback answers."""
     try:
         answer = await here.bus.request(subjects.ASK_LEDGER, orjson.dumps(question), timeout=10.0)
     except BusError:

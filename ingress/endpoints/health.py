@@ -1,6 +1,7 @@
 """``/healthz`` (the process lives), ``/readyz`` (it can take requests), ``/metrics``.
 
-``/health`` is what llama-server and vLLM call the second; whoever waits for them there, may here.
+``/health`` is the same as ``/readyz``: llama-server and vLLM call it so, and what waits for them
+can wait for an ingress, too.
 """
 
 from __future__ import annotations

@@ -25,10 +25,11 @@ from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
 from schemas.pictures import NoPicture
 
 MAX_IMAGES = 16
-"""Of one edit, as OpenAI has it."""
+"""Images in one edit, as many as OpenAI takes."""
 URL_BY_DEFAULT = "dall-e"
-"""How names of models begin whose clients expect URLs unless they say otherwise (OpenAI's)."""
+"""The beginning of names of OpenAI's models that answer with URLs unless asked otherwise."""
 _FORMAT, _BASE64 = "response_format", "b64_json"
+# A Host header becomes a part of addresses in answers, so it must be a host and nothing else.
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 
@@ -54,7 +55,7 @@ async def edit(request: Request) -> Response:
 
 
 async def vary(request: Request) -> Response:
-    """OpenAI's variations: no engine here has them."""
+    """OpenAI's variations are refused: no engine here makes them."""
     admit(request)
     why = f"No engine makes variations. Send the picture to {EDITS.path}, with a prompt."
     raise UnsupportedEndpoint(why)
@@ -69,7 +70,7 @@ async def show(request: Request) -> Response:
     headers = {
         "content-type": kept.content_type,
         "cache-control": f"private, max-age={store.left(kept)}, immutable",
-        # It is a picture, whatever a browser may find in it.
+        # A browser must show the content as a picture, and never run it as a page.
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
         "x-request-id": request.state.id,
@@ -84,7 +85,7 @@ def _by_url(asked: dict[str, Any]) -> bool:
 
 
 def _check_pictures(here: Context, form: Form) -> None:
-    """Raises InvalidRequest unless the uploads look like pictures, and not too large ones."""
+    """Raises InvalidRequest unless the uploads look like pictures, and none is too large."""
     images, masks = form.files("image", "image[]"), form.files("mask")
     if not images:
         raise missing("image")
@@ -105,7 +106,7 @@ def _check_pictures(here: Context, form: Form) -> None:
 
 
 def _stored(caller: Caller, response: Response) -> Response:
-    """The answer with addresses in place of pictures; an error as it is."""
+    """The answer with addresses in place of pictures. An error stays as it is."""
     if response.status_code != 200:
         return response
     try:
@@ -133,7 +134,8 @@ def _decoded(base64: str) -> tuple[bytes, str]:
 
 
 def _base(caller: Caller) -> str:
-    """Where the client finds this ingress: as the config says, or else as the client called it."""
+    """The address at which the client finds this ingress: the configured one, or else the one that
+    the client used."""
     public = caller.here.config.ingress.public_url
     if public:
         return public.rstrip("/")

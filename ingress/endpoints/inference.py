@@ -1,8 +1,8 @@
 """One request for inference, from its key to its answer: the same steps for every endpoint.
 
-An endpoint is data, a line of `schemas.api.endpoints`. In their order: who asks, whether the body
-may be read, what it says, which model it means, what that model can do with it, and then one job
-(or several, for `n` choices of an engine that gives one), whose answer is passed on.
+An endpoint is data, a line of `schemas.api.endpoints`. The steps: look up the key, read the body,
+parse it, find the model, check what the model can do with the request. Then submit one job, or
+several if `n` choices are wanted of an engine that gives one at a time, and pass on the answer.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _CHOICES, _NONE = frozenset({"n"}), frozenset[str]()
 _STREAMS = (True, "sse")
 """Values with which a request asks for a stream."""
 _COPIES = 4
-"""How many of the largest requests all that is made of one may be."""
+"""The requests made of one request for `n` choices may have as many times `max_body` bytes."""
 _UNFIT = "The model's answer was not what was asked for"
 
 
 @dataclass(slots=True)
 class Caller:
-    """A request whose key is known. Not frozen, as `Call`."""
+    """A request whose key is known. Not frozen, for the same reason as `Call`."""
 
     request: Request
     here: Context
@@ -56,7 +56,7 @@ class Caller:
 
 @dataclass(slots=True)
 class Call:
-    """One checked request on its way. Not frozen, which would take 2 µs of each request."""
+    """One checked request on its way. Not frozen: that would cost each request 2 µs."""
 
     caller: Caller
     endpoint: Endpoint
@@ -68,7 +68,8 @@ class Call:
     lenient: bool
 
     async def answer(self, gate: SchemaGate | None = None) -> Response:
-        """Submit it and wait for the head. `gate`: judges its stream. Raises what became of it."""
+        """Submit the request and wait for the head of its answer. `gate`: judges its stream.
+        Raises the error with which the request failed."""
         here, request, api = self.caller.here, self.caller.request, self.endpoint.api
         copies = self._copies()
         if copies > 1:
@@ -81,7 +82,7 @@ class Call:
         return await exchange.answer(here.config.ingress.keepalive)
 
     def _copies(self) -> int:
-        """Jobs for this request."""
+        """How many jobs this request needs."""
         choices = self.asked.get("n") if self.endpoint.choices else None
         if choices is None or choices == 1:
             return 1
@@ -93,14 +94,14 @@ class Call:
         return Order(plan, path, self.stream, body, kind, who.account, who.key, *more)
 
     def _resumable(self) -> bool:
-        """Whether its stream, if it breaks, may be continued by a provider."""
+        """Whether a provider may continue the stream if it breaks."""
         plan = self.plan
         able = self.stream and plan.reach == ANY and plan.resumes
         return able and self.endpoint.api.may_continue(self.asked)
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:
-    """Raises HeadraceError."""
+    """Answer a request at `endpoint`. Raises HeadraceError."""
     caller = admit(request)
     if endpoint.form is None:
         asked, body = await read_json(caller, endpoint)
@@ -113,7 +114,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
 
 
 def admit(request: Request) -> Caller:
-    """Raises Unauthorized, ShuttingDown."""
+    """Find out who asks. Raises Unauthorized, ShuttingDown."""
     here = context(request)
     caller = Caller(request, here, here.keys.who(request))
     if here.draining:
@@ -122,7 +123,7 @@ def admit(request: Request) -> Caller:
 
 
 async def read_json(caller: Caller, endpoint: Endpoint) -> tuple[dict[str, Any], bytes]:
-    """The checked request, and the bytes that it came in. Raises HeadraceError."""
+    """The checked request, and its bytes as they came. Raises HeadraceError."""
     need_json(caller.request)
     body = await read_body(caller.request, caller.here.config.ingress.max_body)
     return endpoint.shape.read(body), body
@@ -135,9 +136,9 @@ async def answer(
     body: bytes,
     content_type: str = JSON,
 ) -> Response:
-    """The engine's answer to `body`, of which `asked` is what was understood. Raises HeadraceError.
+    """The engine's answer to `body`; `asked` is `body` parsed and checked. Raises HeadraceError.
 
-    A field that would do nothing is refused by name; for a lenient client it becomes a warning.
+    A field that would have no effect is refused by name. A lenient client gets a warning instead.
     """
     here, request = caller.here, caller.request
     wish = request.headers.get(locality.HEADER, "")
@@ -169,9 +170,10 @@ def _warn(response: Response, text: str) -> None:
 
 
 async def _structured(call: Call, form: JsonFormat) -> Response:
-    """The schema is checked first. An answer that does not fit is asked for once more, at
-    temperature 0 too: another engine may round otherwise. What was streamed cannot be taken back,
-    so that a stream ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
+    """The answer to a request for JSON, whose schema is checked first. If a document does not fit,
+    it is asked for once more, even at temperature 0, as another engine may round otherwise. A
+    stream cannot be taken back, so it ends with the error. Raises InvalidRequest,
+    InvalidStructuredOutput."""
     here, api = call.caller.here, call.endpoint.api
     if form.schema is not None and (why := await here.schema_checker.check(form.schema)):
         said = f"Invalid schema for {form.param!r}: {why}."
@@ -192,8 +194,8 @@ async def _structured(call: Call, form: JsonFormat) -> Response:
 
 
 async def _again(call: Call, misfit: Misfit, made: Mapping[str, str]) -> Response:
-    """The second answer. A seed would make it the same as the first: it gets the one after those
-    that were used, and the client is told. `made`: who gave the first, and what it cost."""
+    """The second answer. With the same seed it would equal the first, so it gets the seed after
+    those that were used, and the client is told. `made`: who gave the first, and its cost."""
     told = ""
     seed, used = call.asked.get("seed"), call.asked.get("n") or 1
     if isinstance(seed, int) and (other := seeds(seed, used + 1)[-1]) != seed:
@@ -210,7 +212,7 @@ async def _again(call: Call, misfit: Misfit, made: Mapping[str, str]) -> Respons
 
 
 async def _unfit(response: Response, api: Api, misfit: Misfit) -> str:
-    """What is wrong with an answer, if it is one."""
+    """What is wrong with an answer, or "". A refusal has nothing to judge."""
     if response.status_code != 200:
         return ""
     return await misfit(api.finished_texts(orjson.loads(response.body)))

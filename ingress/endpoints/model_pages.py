@@ -1,6 +1,6 @@
-"""Lists of models as Anthropic documents them: pages with cursors, and words of its own. Pure.
+"""Lists of models in Anthropic's form: pages with cursors, and fields of its own. Pure.
 
-Who sends the header ``anthropic-version`` gets them; shapes: Anthropic's API reference.
+Clients that send the header ``anthropic-version`` get them. Source: Anthropic's API reference.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from starlette.datastructures import QueryParams
 from schemas.api.shape import invalid
 
 USUAL, MOST = 20, 1000
-"""Models on a page: by default, and what may be asked for."""
+"""Models on a page: by default, and at most."""
 _CURSORS = ("after_id", "before_id")
 _STAGE = "active"
-"""Of their lifecycle: a model that is served can be used."""
+"""The stage in the lifecycle of every model here: a model that is served can be used."""
 
 
 def told(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def told(entry: Mapping[str, Any]) -> dict[str, Any]:
 def page(
     names: list[str], asked: QueryParams, entry: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The models behind `after_id`, or those before `before_id`. Raises InvalidRequest."""
+    """A page of the models after `after_id`, or before `before_id`. Raises InvalidRequest."""
     stages = [*asked.getlist("lifecycle"), *asked.getlist("lifecycle[]")]
     names = names if not stages or _STAGE in stages else []
     limit = _limit(asked.get("limit", str(USUAL)))

@@ -1,5 +1,5 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``; ids may contain slashes. In OpenAI's form, or in
-Anthropic's for its clients."""
+"""``GET /v1/models`` and ``GET /v1/models/{id}``; ids may contain slashes. Anthropic's clients get
+Anthropic's form, all others OpenAI's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def show(request: Request) -> Response:
 
 
 def _listed(here: Context) -> list[str]:
-    """Models that are served now, and the aliases that lead to one, at a worker or a provider."""
+    """The models that workers serve now, their aliases, and the names that providers have."""
     live = here.catalog.models()
     aliases = (name for name, model in here.routes.aliases().items() if model in live)
     paid = (name for name in here.routes.cloudy() if _paid(here, name))
@@ -51,7 +51,7 @@ def _listed(here: Context) -> list[str]:
 
 
 def _paid(here: Context, name: str) -> list[str]:
-    """The providers that may be asked when this name is."""
+    """The providers that requests for `name` may go to."""
     if name not in here.routes.cloudy():
         return []
     found = here.catalog.providing(here.routes.aliases()[name])
@@ -75,7 +75,8 @@ def _entry(here: Context, name: str) -> dict[str, Any]:
 def _facts(
     where: list[tuple[Card, ServedModel]], places: list[tuple[Card, ServedModel]]
 ) -> dict[str, Any]:
-    """`where`: at workers; `places`: there, or at providers if there is none."""
+    """What is known of a model. `where`: workers that serve it. `places`: the same, or providers if
+    no worker serves it."""
     return {
         "nodes": sorted({card.node for card, _ in where}),
         "engines": sorted({served.kind for _, served in where}),
@@ -88,19 +89,17 @@ def _facts(
 
 
 def _ignores(places: list[ServedModel]) -> dict[str, dict[str, Any]]:
-    """By field: why it would do nothing, and `at` which features; without `at`, at all of them."""
+    """For each field without effect: why, and `at` which features; without `at`, at all."""
     found: dict[str, dict[str, Any]] = {}
     for served in places:
         for each in served.ignores:
             at = {word for word in each.at if word in served.features or not served.features}
             if each.at and not at:
-                continue  # it has no such endpoint
+                continue  # this place does not have the endpoints that ignore the field
             known = found.setdefault(each.field, {"why": each.why, "at": at})
             known["at"] = known["at"] | at if known["at"] and at else set()
     return {
-        field: {"why": told["why"], "at": sorted(told["at"])}
-        if told["at"]
-        else {"why": told["why"]}
+        field: {"why": told["why"], **({"at": sorted(told["at"])} if told["at"] else {})}
         for field, told in found.items()
     }
 

@@ -1,4 +1,4 @@
-"""Who serves what: the last card of every worker, and the models that were ever known."""
+"""Who serves what: the last card of every worker and fallback, and the models that are known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.nodes import Card, ServedModel, resuming
 STALE = 3.5
 """Seconds without a card after which a worker counts as gone; it sends one each second."""
 MOST = 10_000
-"""Models that are remembered though nobody serves them now."""
+"""How many models are remembered that nobody serves now."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class _Entry:
 
 
 class Catalog:
-    """`clock`: monotonic seconds."""
+    """Hears cards, and answers who serves a model. `clock`: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class Catalog:
         self._absent_since: dict[str, float] = {}
         self._unprovided_since = clock()
         self.edition = 0
-        """Grows with each change in what is served."""
+        """Grows with each change in what is served, so that others know when to ask again."""
 
     def hear(self, card: Card) -> None:
         before = self._entries.get(card.holder)
@@ -43,7 +43,7 @@ class Catalog:
                 self._missed(before)
 
     def know(self, model: str) -> None:
-        """`model` exists (a route or a consumer names it), though nobody may serve it now."""
+        """`model` exists, as a route or a consumer names it, even if nobody serves it now."""
         if not self.serves(model) and len(self._absent_since) < MOST:
             self._absent_since.setdefault(model, self._clock())
 
@@ -53,7 +53,7 @@ class Catalog:
             self._missed(entry)
 
     def expire(self) -> list[str]:
-        """Drop the workers whose cards stopped coming; returns their ids."""
+        """Drop the holders whose cards stopped coming. Returns their ids."""
         limit = self._clock() - STALE
         gone = [holder for holder, entry in self._entries.items() if entry.heard < limit]
         for holder in gone:
@@ -61,7 +61,7 @@ class Catalog:
         return gone
 
     def refresh(self) -> None:
-        """Start all clocks anew: it was the ingress that did not hear."""
+        """Start all clocks anew: this process did not hear the cards that came meanwhile."""
         now = self._clock()
         for entry in self._entries.values():
             entry.heard = now
@@ -92,15 +92,15 @@ class Catalog:
         return model in self._absent_since or self.serves(model)
 
     def provides(self, model: str) -> bool:
-        """Whether a fallback is here that has a provider for `model`."""
+        """Whether a fallback runs that has a provider for `model`."""
         return any(served.id == model for served in self._paid())
 
     def resumes(self, model: str, endpoint: str) -> bool:
-        """Whether one of the providers of `model` goes on from an answer that was begun."""
+        """Whether one of the providers of `model` can continue an answer that was begun."""
         return any(resuming(endpoint) in served.features for served in self.providing(model))
 
     def unprovided(self) -> float:
-        """Seconds for which there has been no fallback; 0.0 if there is one."""
+        """Seconds for which no fallback has run; 0.0 if one runs."""
         if any(entry.card.role == Role.FALLBACK for entry in self._entries.values()):
             return 0.0
         return self._clock() - self._unprovided_since
@@ -110,11 +110,11 @@ class Catalog:
         return [served for served in self._paid() if served.id == model]
 
     def paid(self) -> dict[str, list[tuple[Card, ServedModel]]]:
-        """Models that providers have, and which."""
+        """Models that providers have, each with those providers."""
         return self._places(Role.FALLBACK)
 
     def models(self) -> dict[str, list[tuple[Card, ServedModel]]]:
-        """Live models, and where they are served."""
+        """Models that workers serve, each with the places."""
         return self._places(Role.WORKER)
 
     def serving(self, model: str) -> list[ServedModel]:
@@ -122,8 +122,8 @@ class Catalog:
         return [served for served in self._live() if served.id == model]
 
     def able(self, feature: str, sense: str = "") -> list[str]:
-        """The live models that have this endpoint, and this sense there: a whisper hears, and does
-        not chat."""
+        """The live models that have the endpoint `feature` and, at the same place, this `sense`: a
+        whisper hears, but does not chat."""
         return sorted(
             {
                 served.id

@@ -1,13 +1,13 @@
-"""What the live engines of a model can do with a request: refuse it early, and say why.
+"""What the live engines of a model can do with a request, to refuse it early and say why.
 
-Fields without an effect on the output are nobody's business: `user`, `metadata`, `store`,
-`service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention` and `prediction`
-pass in silence. A field that neither OpenAI's API nor the engine is known to have passes, as the
-engine may be newer than what is known of it; but the answer says so (`Ability.strange`).
+Fields without an effect on the output pass in silence: `user`, `metadata`, `store`,
+`service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention`, `prediction`. A
+field that is known neither of OpenAI's API nor of the engine passes, too, as the engine may be
+newer than what is known of it. But then the answer has a warning (`Ability.strange`).
 
-Jobs of a model go to whichever of its engines is free. So a field counts as honoured only if all
-of them honour it, while an endpoint is open as soon as one of them has it. Providers are chosen by
-what a request asks for: there, one that honours a field is enough.
+A job goes to whichever engine of its model is free. So a field counts as honoured only if all of
+them honour it, while an endpoint is open as soon as one of them has it. A provider is chosen by
+what the request asks for, so one provider that honours a field is enough.
 """
 
 from __future__ import annotations
@@ -32,24 +32,28 @@ _SERVERS: Mapping[str, str] = {
     "sdcpp": "sd-server",
     "whisper": "whisper-server",
 }
-"""What the engines of a kind are called where they come from."""
+"""What the projects that make these engines call them."""
 _NONE: frozenset[str] = frozenset()
 _MOST_ODD = 4
 _LONGEST = 64
 _LIKE = 0.75
-"""How many strange fields are named, their letters, and how alike a name must be that was meant."""
+"""For warnings of strange fields: how many are named, how many letters of each, and how alike a
+known name must be to be proposed."""
 _KEPT = 100
-"""Strange fields that are remembered of each endpoint of a model: to find what was meant takes 0.7
-ms for each (measured), more than all else that an ingress does for a request, and a client sends
-the same ones each time."""
+"""Warnings that are remembered for each endpoint of a model. To find the name that was meant takes
+0.7 ms (measured), more than all else that an ingress does for a request, and a client sends the
+same fields each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """What a model can do at the endpoint with the word `feature`. `can`: all that it has. `tops`:
-    names of the fields that need a look. `choices`: how many choices (`n`) every engine can give at
-    once. `known`: names of all fields that every engine has that tells its own, with OpenAI's; None
-    if none does. `own`: the engines' names, and those of their own fields."""
+    """What a model can do at the endpoint with the word `feature`.
+
+    `can`: all features of the model. `tops`: top-level fields that a request has to be checked for.
+    `choices`: how many choices (`n`) every engine can give at once. `own`: the engines that tell
+    which fields they know, each with these. `known`: OpenAI's fields, and those that all in `own`
+    know; None if there are none in `own`.
+    """
 
     feature: str
     open: bool
@@ -64,8 +68,8 @@ class Ability:
     def lost(
         self, model: str, request: Mapping[str, Any], taken: frozenset[str] = _NONE
     ) -> list[Ignored]:
-        """The fields of `request` that would do nothing. `taken`: fields that the fabric honours
-        itself. Raises UnsupportedEndpoint, which names the `model`."""
+        """The fields of `request` that would have no effect. `taken`: fields that the fabric
+        honours itself. Raises UnsupportedEndpoint, which names the `model`."""
         if not self.open:
             raise UnsupportedEndpoint(_elsewhere(model, self.feature, self.can), param="model")
         if self.tops.isdisjoint(request):
@@ -83,7 +87,7 @@ class Ability:
         return list(found.values())
 
     def strange(self, request: Mapping[str, Any]) -> str:
-        """A warning of fields that nobody is known to have; mostly empty."""
+        """A warning of fields that nobody is known to have, or ""."""
         known = self.known
         if known is None or known.issuperset(request):
             return ""
@@ -103,12 +107,12 @@ class Ability:
 
 
 UNKNOWN = Ability("", open=True, can=(), tops=_NONE, ignored=(), choices=1)
-"""Of whom nothing is known."""
+"""The ability of a model of which nothing is known."""
 
 
 def ability(catalog: Catalog, model: str, feature: str, paid: bool = False) -> Ability:
-    """As the cards say now. `paid`: of its providers alone; otherwise theirs counts where no engine
-    is here."""
+    """The ability of `model` as the cards say now. `paid`: only its providers count. Otherwise they
+    count if no engine is live."""
     serving = [] if paid else catalog.serving(model)
     if not serving and (providing := catalog.providing(model)):
         return _of_any(providing, feature)
@@ -116,8 +120,8 @@ def ability(catalog: Catalog, model: str, feature: str, paid: bool = False) -> A
 
 
 def refuse(model: str, found: Iterable[Ignored]) -> list[Ignored]:
-    """Those of which the client is only warned. Raises UnsupportedParameter, which names the first
-    that is neither that nor worth a try."""
+    """The fields of which the client is only warned. Raises UnsupportedParameter for the first
+    field that has no effect at all, and is not tried all the same."""
     warned = []
     for each in found:
         if each.partly:
@@ -133,7 +137,7 @@ def refuse(model: str, found: Iterable[Ignored]) -> list[Ignored]:
 
 
 def warning(found: Iterable[Ignored], strange: str = "") -> str:
-    """For the header of an answer that was given all the same."""
+    """The text for the warning header of an answer."""
     told = [f"{each.field} has no effect: {each.why}" for each in found]
     return _printable("; ".join([*told, strange] if strange else told))
 
@@ -161,8 +165,8 @@ def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:
 
 
 def _ability(serving: list[ServedModel], feature: str) -> Ability:
-    """Of no live engine nothing is known: such a request waits for one, and asks it for one choice
-    at a time, which every engine can give."""
+    """The ability that all of `serving` have. Without a live engine nothing is known: a request
+    waits for one, and asks it for one choice at a time, which every engine can give."""
     here = [each for each in serving if each.has(feature)]
     ignored = tuple(
         entry for each in here for entry in each.ignores if not entry.at or feature in entry.at
@@ -174,7 +178,7 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
     )
     tops = frozenset(entry.field.partition(".")[0] for entry in ignored)
     choices = [each.slots if each.has("n") else 1 for each in here]
-    # What one of them has, and another has not, may be passed over.
+    # A field that only some of them know is strange: the job may come to one that ignores it.
     shared = frozenset.intersection(*(names for _, names in own)) if own else _NONE
     return Ability(
         feature,
@@ -189,8 +193,8 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
 
 
 def _of_any(paid: list[ServedModel], feature: str) -> Ability:
-    """Of a model that only providers have. A request goes to one that honours all of its fields, so
-    only what none of them honours is refused."""
+    """The ability of a model that only providers have. A request goes to one that honours all of
+    its fields, so only fields that none of them honours are refused."""
     each = [_ability([one], feature) for one in paid]
     able = [one for one in each if one.open] or each
     lost = set.intersection(*({entry.field for entry in one.ignored} for one in able))

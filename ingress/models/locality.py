@@ -1,7 +1,7 @@
-"""How far a request may go: what its route allows, what its key allows, and what it says itself.
+"""How far a request may go: its route, its key and the request itself say so. Pure.
 
-Each can only narrow what the one before left. ``x-headrace-fallback``: ``never`` keeps the request
-here, ``only`` sends it to a provider at once, ``allow`` leaves it to the route. Pure.
+Each of them can only narrow what is allowed so far. The request says it in ``x-headrace-fallback``:
+``never`` keeps it here, ``only`` sends it to a provider at once, ``allow`` leaves it to the route.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ WORDS = ("never", "allow", "only")
 
 
 def narrowed(reach: str, name: str, word: str, local: bool) -> str:
-    """What is left of `reach`. `name`: the model as the client says it. `word`: what the header
-    says. `local`: the key is strictly local. Raises InvalidRequest, NoProvider."""
+    """What is left of `reach`. `name`: the model as the client names it. `word`: the header's
+    value. `local`: the key is strictly local. Raises InvalidRequest, NoProvider."""
     word = _known(word)
     stays = reach == LOCAL or local or word == "never"
     if word == "only" and stays:

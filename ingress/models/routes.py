@@ -1,4 +1,4 @@
-"""From the model that a client names to the model that is served, with its deadlines. Pure."""
+"""Finds the model that is served for the one that a client names, with its deadlines. Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from schemas.errors import InvalidRequest, ModelNotFound
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`name`: as the client says it. Deadlines in seconds from the request's arrival. `reach`: one
-    of LOCAL, ANY and CLOUD. `mixed`: others of its model may leave the house, even if this may not.
-    `hedge`: seconds a worker has for the first byte before a provider is asked, too; 0.0: no end.
-    `resumes`: a provider goes on from an answer that a worker began. `ability`: what those can do
-    that may serve it.
+    """How a request for a model is served. Deadlines are seconds from the request's arrival.
+
+    `name`: the model as the client names it. `reach`: one of LOCAL, ANY and CLOUD. `mixed`: other
+    requests for the model may go to providers, even if this one may not. `hedge`: seconds that a
+    worker has for the first byte before a provider is asked, too; 0.0: never. `resumes`: a provider
+    can continue an answer that a worker began. `ability`: what can be done by those who may serve
+    the request.
     """
 
     name: str
@@ -37,19 +39,19 @@ class Plan:
 
     @property
     def paid(self) -> bool:
-        """Whether it is for providers alone."""
+        """Whether the request is for providers alone."""
         return self.reach == CLOUD
 
     def honours(self, request: Mapping[str, Any]) -> bool:
-        """Whether all of a request is known, and nothing in it would be lost, as is usual: then
-        `ability` has nothing to say of it."""
+        """Whether all fields of a request are known and have an effect. This is the usual case, and
+        a quick test that saves the closer look of `ability`."""
         able = self.ability
         known = able.known is None or able.known.issuperset(request)
         return known and able.open and able.tops.isdisjoint(request)
 
 
 class Routes:
-    """Keeps the plans that it has made until another card comes."""
+    """Makes plans, and keeps them until the catalog changes."""
 
     def __init__(self, config: settings.Settings, catalog: Catalog) -> None:
         self._defaults = config.routes
@@ -66,8 +68,8 @@ class Routes:
     def plan(
         self, name: str | None, endpoint: Endpoint, wish: str = "", local: bool = False
     ) -> Plan:
-        """`wish` and `local`: what header and key say of where it may go (`locality`). Raises
-        ModelNotFound, with the names that are known; InvalidRequest, NoProvider."""
+        """The plan for the model `name`. `wish` and `local`: what header and key say of where the
+        request may go (`locality`). Raises ModelNotFound, InvalidRequest, NoProvider."""
         if self._edition != self._catalog.edition:
             self._edition = self._catalog.edition
             self._plans.clear()
@@ -110,11 +112,12 @@ class Routes:
         return found
 
     def _only_provided(self, model: str) -> bool:
-        """Whether no worker serves it now, and a provider does."""
+        """Whether no worker serves the model now, but a provider does."""
         return not self._catalog.serves(model) and self._catalog.provides(model)
 
     def _reach(self, route: settings.Route | None) -> str:
-        """A route that names no model of ours, and that no worker serves, is for providers."""
+        """A route of providers that names no local model, and whose name no worker serves, is for
+        providers alone."""
         if route is None or not route.cloud:
             return LOCAL
         return ANY if route.model or self._catalog.serves(route.name) else CLOUD
@@ -127,11 +130,11 @@ class Routes:
         return {name: route.served for name, route in self._named.items()}
 
     def cloudy(self) -> frozenset[str]:
-        """Names whose requests may leave the house."""
+        """Names whose requests may go to providers."""
         return self._paid
 
     def _unnamed(self, endpoint: Endpoint) -> str:
-        """The name that is meant by a request without one. Raises ModelNotFound, InvalidRequest."""
+        """The model for a request that names none. Raises ModelNotFound, InvalidRequest."""
         default, able = self._defaults.default, self._catalog.able(endpoint.word)
         if not endpoint.sole_model:
             return default or next(iter(able or sorted(self._catalog.models())), "")
