@@ -50,7 +50,7 @@ class Ingress:
         self._stop.set()
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises ListenFailed, or BusError if the broker refuses the ingress."""
+        """Serve until `stop`. Raises ListenFailed, BusError if the broker refuses the ingress."""
         config = self._config
         with contextlib.ExitStack() as stack:
             listeners = _bound(config.ingress.host, config.ingress.port, stack)

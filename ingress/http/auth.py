@@ -14,8 +14,8 @@ from schemas.settings import Key
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """For whom a request is made: `key` is the key's name, never its secret. `local`: no provider
-    may see its requests. `admin`: it may see and grant credits."""
+    """For whom a request is made. `key`: the key's name, never its secret. `local`: no provider may
+    see its requests. `admin`: it may see and grant credits."""
 
     account: str
     key: str
@@ -33,7 +33,7 @@ class Keys:
         }
 
     def who(self, request: Request) -> Principal:
-        """Raises Unauthorized unless ``Authorization: Bearer`` or ``x-api-key`` has a known key."""
+        """Whose key is in ``Authorization: Bearer`` or ``x-api-key``. Raises Unauthorized."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             secret = request.headers.get("x-api-key", "")

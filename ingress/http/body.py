@@ -1,4 +1,4 @@
-"""A request's name, and its body: read up to a limit, and refused where it cannot be JSON."""
+"""A request's id, and its body: read up to a limit, and refused if it cannot be JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORM = "multipart/"
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The client's own, or a new one."""
+    """The client's own id, or a new one."""
     for name, value in headers:
         if name == b"x-request-id" and 0 < len(value) <= 128 and value.isascii():
             text = value.decode("ascii")
@@ -24,7 +24,7 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as it is known to be, without reading on."""
+    """The whole body. Raises BodyTooLarge as soon as that is known, without reading on."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
@@ -45,8 +45,8 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 
 def need_json(request: Request) -> None:
-    """Raises InvalidRequest for a body that cannot be JSON by what its head says. Text and the like
-    may be: ``curl -d`` calls it ``application/x-www-form-urlencoded``."""
+    """Raises InvalidRequest if by its head the body cannot be JSON. Other content types than
+    multipart pass: ``curl -d`` calls JSON ``application/x-www-form-urlencoded``."""
     content_type = request.headers.get("content-type", "")
     if content_type.lower().startswith(_FORM):
         raise InvalidRequest(

@@ -1,7 +1,7 @@
 """Which web pages may use this ingress (Fetch standard, "CORS protocol").
 
-A browser sends no key of its own accord (there are no cookies here), so that a page can do no more
-than whoever knows a key. Pages see the API alone, never what is open without a key.
+A browser sends no key on its own, as there are no cookies here. So a page can do no more than
+anybody who knows a key. Pages see the API alone, never what is open without a key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Pages:
         self._closed = closed
 
     def origin(self, scope: Scope) -> bytes:
-        """The page's, where it may see this path, as the answer says it; else nothing."""
+        """The origin that the answer names, if the page may see this path; otherwise b""."""
         origin = _header(scope, b"origin")
         if not origin or scope["path"].startswith(self._closed):
             return b""
@@ -38,12 +38,13 @@ class Pages:
 
 
 def asks(scope: Scope) -> bool:
-    """Whether a browser asks what the page behind it may do."""
+    """Whether this is a browser's question what a page may do (a preflight request)."""
     return scope["method"] == "OPTIONS" and bool(_header(scope, b"access-control-request-method"))
 
 
 async def answer(scope: Scope, send: Send) -> None:
-    """To such a question. "*" would not cover the key's header: they are named as asked for."""
+    """Answer such a question. "*" would not cover the header of the key, so the allowed headers are
+    those that the browser asks for."""
     headers: Headers = [
         (b"access-control-allow-methods", METHODS),
         (b"access-control-allow-headers", _header(scope, b"access-control-request-headers")),
@@ -55,7 +56,7 @@ async def answer(scope: Scope, send: Send) -> None:
 
 
 def telling(send: Send, origin: bytes) -> Send:
-    """`send`, with what lets the page of `origin` see the answer and all of its headers."""
+    """A `send` that adds the headers by which a page of `origin` may see the answer."""
     allowed = [
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", ANY.encode()),

@@ -1,4 +1,4 @@
-"""Which API says an error: the one that the client speaks, by its path and its headers."""
+"""The form of errors: that of the API which the client speaks, by the path and the headers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.api.endpoints import BY_PATH, MESSAGES, VERSION
 
 
 def of(path: str, headers: Mapping[str, str]) -> Api:
-    """Its path tells it, but for the models, whose path both APIs have."""
+    """The API of a request. The path tells it, except for the models, whose path two APIs have."""
     path = path.removeprefix(VERSION)
     if endpoint := BY_PATH.get(VERSION + path):
         return endpoint.api
@@ -20,7 +20,7 @@ def of(path: str, headers: Mapping[str, str]) -> Api:
 
 
 def anthropic(headers: Mapping[str, str]) -> bool:
-    """Whether a client of Anthropic's API asks: they all say which version of it they mean."""
+    """Whether a client of Anthropic's API asks: all of them name the version that they mean."""
     return "anthropic-version" in headers
 
 
@@ -34,6 +34,6 @@ def error_of(document: bytes) -> Error | None:
 
 
 def refusal_event(api: Api, document: bytes, status: int, request_id: str) -> bytes:
-    """The event of an engine's refusal that came after the head was sent as 200."""
+    """The event for an engine's refusal that came after a head with status 200 was sent."""
     error = error_of(document) or {"message": document.decode(errors="replace")}
     return api.error_event(error, status, request_id)

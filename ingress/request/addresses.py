@@ -1,7 +1,7 @@
-"""Which addresses are public: what the ingress may connect to at the word of a client.
+"""Which addresses are public, so that the ingress may connect to them for a client.
 
-Source: IANA's registries of special-purpose addresses (RFC 6890 and its updates). Written out, as
-`ipaddress.is_global` has changed its mind between releases of Python.
+Source: IANA's registries of special-purpose addresses (RFC 6890 and its updates). They are written
+out here, as `ipaddress.is_global` gives different answers in different releases of Python.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
 def is_public(address: str) -> bool:
-    """False for what is no address in its one canonical form, too."""
+    """Whether `address` is a public one. False also if it is not written in its canonical form."""
     try:
         if ":" in address:
             found = IPv6Address(address)
@@ -57,7 +57,7 @@ def is_public(address: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether `host` (without brackets) is an address, and no name."""
+    """Whether `host` (without brackets) is an address, not a name."""
     try:
         IPv6Address(host) if ":" in host else IPv4Address(host)
     except AddressValueError:
@@ -66,7 +66,7 @@ def is_address(host: str) -> bool:
 
 
 def is_odd(host: str) -> bool:
-    """Whether it is an IPv4 address in a disguise that resolvers and sockets see through:
-    ``2130706433``, ``0x7f.1``, ``0177.0.0.1``. (The URL standard's "ends in a number".)"""
+    """Whether `host` is an IPv4 address in an unusual form that resolvers and sockets take, such as
+    ``2130706433``, ``0x7f.1`` or ``0177.0.0.1``. (The URL standard's "ends in a number".)"""
     last = host.rstrip(".").rpartition(".")[2]
     return _NUMBER.fullmatch(last) is not None and not is_address(host)

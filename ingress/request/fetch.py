@@ -1,10 +1,10 @@
 """Fetches what a client names by URL, from public addresses alone.
 
-A URL of a client is a way into the network that this process stands in (SSRF). So the address that
-is connected to is checked itself, when its socket is made: whatever a name resolved to before, it
-cannot change in between (DNS rebinding). Redirects are followed by hand, each checked like the
-first URL. Nothing of the client's request goes along, and nothing is kept: no cookies, no proxy of
-the environment, no credentials, no compression, no connection.
+A client's URL could lead into the network of this process (SSRF). So the address itself is checked
+when its socket is made: a name cannot resolve to another address after the check (DNS rebinding).
+Redirects are followed by hand, and each is checked like the first URL. Nothing of the client's
+request is sent along, and nothing is kept: no cookies, no proxy of the environment, no credentials,
+no compression, no connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = structlog.get_logger("fetch")
 
 REDIRECTS = 3
 PARALLEL = 16
-"""Fetches at a time, of all requests together; the others wait."""
+"""Fetches at a time, of all requests together. Others wait."""
 MAX_URL = 8192
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "headrace", "Accept-Encoding": "identity"}
@@ -34,11 +34,11 @@ _PIECE = 64 * 1024
 
 
 class FetchError(Exception):
-    """It was not fetched; the message, for the client, continues "The URL …"."""
+    """A URL was not fetched. The message is for the client, and continues "The URL …"."""
 
 
 class NotAllowed(OSError):
-    """Raised where aiohttp expects a fault of the network."""
+    """The address is not public. An OSError, since aiohttp expects one where this is raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Fetched:
 
 
 class Fetcher:
-    """`resolver`: of names, in place of the system's. `public`: which addresses may be asked."""
+    """`resolver`: resolves names in place of the system. `public`: which addresses are allowed."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, url: str, kind: str) -> Fetched:
-        """What lies at `url`, of a content type that begins with `kind`. Raises FetchError."""
+        """The content at `url`, whose type has to begin with `kind`. Raises FetchError."""
         if not self._limit:
             raise FetchError("is not fetched: this service takes data URLs alone.")
         async with self._gate:
@@ -118,7 +118,7 @@ class Fetcher:
         return FetchError(f"has more than {self._limit} bytes, the limit here.")
 
     def _checked(self, text: str) -> URL:
-        """Raises FetchError for what is not to be asked at all."""
+        """The URL in `text`. Raises FetchError if nothing may be sent to it at all."""
         if len(text) > MAX_URL or not text.isprintable() or set(text) & set(" \\"):
             raise FetchError("is not valid.")
         try:
@@ -157,7 +157,7 @@ class Fetcher:
         return self._session
 
     def _socket(self, found: aiohttp.AddrInfoType) -> socket.socket:
-        """For one address: the last moment to say no."""
+        """A socket for one address. This is the last moment to refuse the address."""
         family, kind, protocol, _, address = found
         if not self._may(str(address[0])):
             raise NotAllowed(_NOT_PUBLIC)

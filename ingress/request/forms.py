@@ -1,4 +1,4 @@
-"""Uploads: a form is read whole, checked to be one, and goes to the engine as it came."""
+"""Uploads: a form is read whole and checked, and its bytes go to the engine as they came."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from schemas.multipart import FormError, Part
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form in its order, and as the bytes it came in."""
+    """The parts of a form in their order, and its bytes as they came."""
 
     parts: list[Part]
     body: bytes
     content_type: str
 
     def fields(self, known: media.Form) -> dict[str, Any]:
-        """The texts by name, read as `known` says; a field named ``x[]`` is a list ``x``. Files are
-        left out. Raises InvalidRequest."""
+        """The fields that are text, by name, read as `known` says. A field ``x[]`` becomes a list
+        ``x``. Raises InvalidRequest."""
         found: dict[str, Any] = {}
         for part in self.parts:
             if part.name in known.files:
@@ -44,7 +44,7 @@ class Form:
         return found
 
     def files(self, *names: str) -> list[Part]:
-        """The uploads of these names. Raises InvalidRequest for one that is no file."""
+        """The uploads with these names. Raises InvalidRequest if one is no file, or empty."""
         found = [part for part in self.parts if part.name in names]
         for part in found:
             if part.filename is None:
@@ -54,7 +54,7 @@ class Form:
         return found
 
     def file(self, name: str) -> Part:
-        """Raises InvalidRequest unless there is exactly one."""
+        """The upload with this name. Raises InvalidRequest unless there is exactly one."""
         found = self.files(name)
         if not found:
             raise missing(name)
@@ -64,7 +64,8 @@ class Form:
 
 
 async def read_form(request: Request, limit: int) -> Form:
-    """Raises InvalidRequest for what is no form; before the body is read, if the head tells."""
+    """The form in a request. Raises InvalidRequest for what is no form, before the body is read if
+    the head tells."""
     content_type = request.headers.get("content-type", "")
     try:
         multipart.boundary(content_type)

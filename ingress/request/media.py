@@ -1,8 +1,8 @@
-"""Pictures and recordings in requests: checked, and fetched where there is only an address.
+"""Checks pictures and recordings in requests, and fetches those that are given by address.
 
-Engines get data URLs alone. Left to themselves, some would fetch addresses (llama-server does, of
-pictures and of videos), and few check what they decode: what is no picture llama-server hands to
-ffprobe, which opens further addresses if it is a playlist. `ingress.request.fetch` fetches.
+Engines get data URLs alone. Some engines would fetch addresses themselves: llama-server does, for
+pictures and videos. And few check what they decode: llama-server hands what is no picture to
+ffprobe, which opens further addresses if it finds a playlist.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from schemas.pictures import NoPicture
 MAX_URLS = 32
 """Addresses in one request."""
 _SILENT = frozenset({"openai"})
-"""Kinds of engines that do not tell what their models can see or hear: their own word counts."""
+"""Kinds of engines that do not tell what their models can see or hear. They answer for it."""
 _SLICE = 2**18
-"""Letters of base64 that are decoded before others get their turn (measured: 1.3 ms)."""
+"""Letters of base64 that are decoded before other requests get a turn (measured: 1.3 ms)."""
 _BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
-"""How base64 of a PNG, JPEG, GIF and WebP begins: llama-server takes it without its data URL."""
+"""How base64 of a PNG, JPEG, GIF and WebP begins. llama-server takes it without a data URL."""
 _DOES = {"vision": "see pictures", "audio": "hear recordings"}
 
 T = TypeVar("T")
@@ -57,11 +57,11 @@ class Media:
         body: bytes,
         model: str,
     ) -> bytes:
-        """The body as engines may get it, of a request that has more than text in it: the very
-        same one where nothing had to be fetched.
+        """The body that engines may get, for a request with more than text in it. It is `body`
+        itself if nothing had to be changed.
 
-        `document`: what `body` was parsed to, and checked; fetched pictures are laid into it.
-        `model`: the one that is served; "" for providers, whose models' senses nobody tells us.
+        `document`: `body` parsed and checked; fetched pictures are put into it. `model`: the model
+        that is served; "" for providers, which do not tell what their models can see or hear.
         Raises InvalidRequest (`param` says which part), BodyTooLarge, ClientGone.
         """
         found = parts.find(endpoint, document)
@@ -80,7 +80,7 @@ class Media:
         return orjson.dumps(document)
 
     def _need_senses(self, found: list[Part], model: str, endpoint: Endpoint) -> None:
-        """Raises InvalidRequest for the first part that no live server of the model can take."""
+        """Raises InvalidRequest for the first part that no live engine of the model can take."""
         entries = self._catalog.serving(model)
         if not entries or any(entry.kind in _SILENT for entry in entries):
             return
@@ -94,8 +94,8 @@ class Media:
                 raise InvalidRequest(why, param=part.path)
 
     async def _check(self, part: Part) -> None:
-        """Raises InvalidRequest unless the part holds what it says, and not too much of it. Bare
-        base64 becomes a data URL."""
+        """Make a data URL of bare base64. Raises InvalidRequest unless the part holds what it says,
+        and not too much."""
         bare = part.url.startswith(_BARE)
         text = part.data or (part.url if bare else _base64_of(part))
         if len(text) // 4 * 3 > self._limit:
@@ -109,7 +109,7 @@ class Media:
                 part.put(f"image/{kind}", text)
 
     def _check_picture(self, part: Part, content: bytes) -> str:
-        """Its format. Raises InvalidRequest."""
+        """The picture's format. Raises InvalidRequest."""
         try:
             head = pictures.head(content)
         except NoPicture as fault:
@@ -144,7 +144,8 @@ class Media:
             raise several.exceptions[0] from None
 
     def _lay(self, part: Part, fetched: Fetched) -> None:
-        """The type is what the picture's head says, whatever the server did."""
+        """Put a fetched picture into its part. The type is the one in the picture's head, whatever
+        the server said."""
         kind = self._check_picture(part, fetched.content)
         part.put(f"image/{kind}", binascii.b2a_base64(fetched.content, newline=False).decode())
 
@@ -154,7 +155,7 @@ def _remote(url: str) -> bool:
 
 
 def _base64_of(part: Part) -> str:
-    """Of ``data:image/png;base64,…``. Raises InvalidRequest."""
+    """The base64 of ``data:image/png;base64,…``. Raises InvalidRequest."""
     head, comma, text = part.url.partition(",")
     first, *options = head.lower().split(";")
     if not comma or not first.startswith("data:") or (options or [""])[-1] != "base64":
@@ -166,7 +167,8 @@ def _base64_of(part: Part) -> str:
 
 
 async def _decoded(part: Part, text: str) -> bytes:
-    """Raises InvalidRequest. In slices, as megabytes take long."""
+    """The bytes of `text`, decoded in slices, since megabytes would hold up other requests. Raises
+    InvalidRequest."""
     pieces = []
     try:
         if text.find("=", 0, max(0, len(text) - 2)) >= 0:
@@ -181,7 +183,7 @@ async def _decoded(part: Part, text: str) -> bytes:
 
 
 def _check_sound(part: Part, content: bytes) -> None:
-    """Raises InvalidRequest unless it begins as its format does."""
+    """Raises InvalidRequest unless the recording begins as its format does."""
     if part.format == "wav":
         fits = content[:4] == b"RIFF" and content[8:12] == b"WAVE"
     else:
@@ -197,7 +199,7 @@ def _refused(part: Part, why: str) -> InvalidRequest:
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; it is cancelled when the client leaves. Raises ClientGone then."""
+    """The result of `work`. If the client leaves, `work` is cancelled; raises ClientGone then."""
     state = request.scope["state"]
     task = asyncio.ensure_future(work)
     left = False

@@ -1,6 +1,6 @@
-"""Where pictures and recordings lie in the requests of each API, found by walking over the JSON.
+"""Finds pictures and recordings in the requests of each API, by walking over the JSON.
 
-A part of a type that is not known here is refused: an engine might know it and fetch a URL in it.
+A part of an unknown type is refused: an engine might know the type, and fetch a URL in the part.
 Sources: OpenAI's API reference (chat completions, responses), Anthropic's (messages).
 """
 
@@ -16,7 +16,7 @@ from schemas.errors import InvalidRequest
 
 VISION, AUDIO = "vision", "audio"
 AUDIO_FORMATS = ("wav", "mp3")
-"""OpenAI's, and all that llama-server takes."""
+"""The formats of OpenAI's API, and all that llama-server takes."""
 
 _TEXTS = frozenset(
     {
@@ -31,7 +31,7 @@ _TEXTS = frozenset(
         "tool_use",
     }
 )
-"""Types of parts without anything to look into."""
+"""Types of parts that hold no picture and no recording."""
 _KNOWN = "text, image_url, input_audio"
 _KNOWN_RESPONSES = "input_text, output_text, input_image, input_audio"
 _KNOWN_MESSAGES = "text, image, tool_use, tool_result, thinking"
@@ -41,8 +41,8 @@ _KNOWN_MESSAGES = "text, image, tool_use, tool_result, thinking"
 class Part:
     """One picture or recording. `path`: where it lies. `modality`: what a model needs for it.
 
-    `url`: an http(s) or data URL, else `data` has its base64. `format`: what it is said to be.
-    `put` lays (content type, base64) in its place.
+    `url`: an http(s) or data URL; if "", `data` has the base64. `format`: the format that the
+    request names. `put`: puts (content type, base64) in its place.
     """
 
     path: str
@@ -54,7 +54,8 @@ class Part:
 
 
 def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
-    """Raises InvalidRequest for what is no part, or one of an unknown type."""
+    """The pictures and recordings in a request. Raises InvalidRequest for what is no part, or is of
+    an unknown type."""
     walk, key = _WALKS[endpoint.word], endpoint.api.prompt
     if endpoint.word in _SYSTEM:
         for where, part in _parts("system", document.get("system")):
@@ -120,9 +121,9 @@ _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
     endpoints.COUNT_TOKENS.word: _messages,
     endpoints.MODERATIONS.word: _chat_part,
 }
-"""How to walk over one item of the list that holds them."""
+"""For each endpoint, the walk over one item of the list that holds messages or parts."""
 _SYSTEM = frozenset({endpoints.MESSAGES.word, endpoints.COUNT_TOKENS.word})
-"""Where a list of parts, all of them text, may lie beside the messages."""
+"""Endpoints with a `system` prompt beside the messages, which may be a list of text parts."""
 
 
 def _parts(path: str, content: object) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -161,7 +162,7 @@ def _text(path: str, box: dict[str, Any], name: str) -> str:
 
 
 def _picture(path: str, box: dict[str, Any], key: str) -> Part:
-    """`path` names the part as OpenAI does, without the last ``.url``."""
+    """The picture in `box`. `path` names it as OpenAI does, without the last ``.url``."""
 
     def put(content_type: str, base64: str) -> None:
         box[key] = f"data:{content_type};base64,{base64}"
@@ -181,7 +182,8 @@ def _recording(path: str, part: dict[str, Any]) -> Part:
 
 
 def _sourced(path: str, box: dict[str, Any]) -> Part:
-    """Anthropic's: ``{"type": "base64", "media_type", "data"}`` or ``{"type": "url", "url"}``."""
+    """Anthropic's picture: ``{"type": "base64", "media_type", "data"}`` or ``{"type": "url",
+    "url"}``."""
 
     def put(content_type: str, base64: str) -> None:
         box.clear()
@@ -198,4 +200,4 @@ def _sourced(path: str, box: dict[str, Any]) -> Part:
 
 
 def _nowhere(content_type: str, base64: str) -> None:
-    """A recording is never fetched."""
+    """The `put` of recordings, which are never fetched."""

@@ -1,8 +1,8 @@
-"""Generated pictures behind short-lived addresses: kept in memory, the newest of them.
+"""Generated pictures at short-lived addresses. The newest are kept in memory.
 
-An address carries the time it ends and a signature over both (HMAC-SHA256), so that no key is
-needed to look at a picture, none can be guessed, and none lives longer than it was made for. The
-secret is this process's own and gone with it, as the pictures are.
+An address carries the picture's name, the time it expires, and a signature over both (HMAC-SHA256).
+So nobody needs a key to see a picture, can guess an address, or can use it longer than it was made
+for. The secret is this process's own: it is gone with the process, as the pictures are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Kept:
 
 
 class PictureStore:
-    """`limit`: bytes of all pictures. `age`: seconds for which each is kept at most. `clock`:
+    """`limit`: bytes of all pictures. `age`: seconds for which each is kept at most. `clock`: tells
     seconds of the Unix epoch."""
 
     def __init__(self, limit: int, age: float, clock: Callable[[], float]) -> None:
@@ -46,7 +46,8 @@ class PictureStore:
         return self._limit
 
     def put(self, content: bytes, content_type: str) -> str:
-        """Path and query of its address. Older ones make room; itself is kept whatever its size."""
+        """Keep a picture, whatever its size; older ones make room. Returns the path and query of
+        its address."""
         now = self._clock()
         self._drop(lambda oldest: oldest.until <= now or self.size + len(content) > self._limit)
         name = f"{secrets.token_urlsafe(16)}.{content_type.rpartition('/')[2]}"
@@ -56,8 +57,8 @@ class PictureStore:
         return f"{PATH}/{name}?expires={until}&signature={self._sign(name, str(until))}"
 
     def get(self, name: str, expires: str, signature: str) -> Kept:
-        """Raises Forbidden for an address that is not ours or too old, NotFound for a picture that
-        had to make room."""
+        """A kept picture. Raises Forbidden for an address that is forged or expired, NotFound for a
+        picture that had to make room."""
         signed = self._sign(name, expires)
         if not hmac.compare_digest(signed.encode(), signature.encode("utf-8", "replace")):
             raise Forbidden("The signature does not fit this address.")
@@ -71,16 +72,16 @@ class PictureStore:
         return kept
 
     def left(self, kept: Kept) -> int:
-        """Whole seconds that it may still be looked at."""
+        """Whole seconds until a picture expires."""
         return max(0, int(kept.until - self._clock()))
 
     def _sign(self, name: str, expires: str) -> str:
-        """With a line break between them, which neither has."""
+        """The signature. Neither part has a line break, so no other pair has the same one."""
         message = f"{name}\n{expires}".encode("utf-8", "replace")
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
     def _drop(self, unwanted: Callable[[Kept], bool]) -> None:
-        """The oldest, while it is unwanted."""
+        """Drop the oldest picture, again and again while it is unwanted."""
         while self._kept:
             name, oldest = next(iter(self._kept.items()))
             if not unwanted(oldest):
