@@ -1,4 +1,4 @@
-"""From flags, environment and file to the settings of one process."""
+"""Turns flags, environment and file into the settings of one process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Unreachable(Exception):
 @dataclass(frozen=True, slots=True)
 class Where:
     """How a command finds its settings and its broker: this machine's `data` directory, the
-    `config` file, and `nats` as --nats has it."""
+    `config` file, and `nats`, the text of --nats."""
 
     data: Path
     config: Path | None = None
@@ -74,7 +74,7 @@ def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
 
 
 def read(config: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """The settings. Raises SettingsError, also for an engine of a kind that there is not."""
+    """The settings. Raises SettingsError, also for an engine of an unknown kind."""
     settings = load(config, flags)
     _check_engines(settings)
     return settings
@@ -87,7 +87,7 @@ def _check_engines(settings: Settings) -> None:
 
 
 def paid(settings: Settings, *, keys: bool) -> None:
-    """Raises SettingsError for what would end a fallback: a model in a route that has no price and,
+    """Raises SettingsError for what would end a fallback: a model in a route without a price and,
     with `keys`, a provider whose key is missing."""
     from fallback.cost import pricing
     from fallback.providers import secret
@@ -112,7 +112,7 @@ def paid(settings: Settings, *, keys: bool) -> None:
 
 
 def quickstart() -> Engine:
-    """The engine of a worker that was given none: a small real model, started by the worker."""
+    """The engine of a worker without any in its settings: a small real model that it starts."""
     from workers.engines.llamacpp import embedded as llamacpp_embedded
     from workers.engines.llamacpp import server
 

@@ -40,14 +40,14 @@ class Wrong(ValueError):
 
 
 class NoJournal(Wrong):
-    """There are none in the account of this login."""
+    """The account of this login has no journal of credits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The journal at `login`, whose amounts are in `currency`. `fabric`: where ingresses count what
-    workers served. Without `founds` it must be there: a login of the fabric's account would found
-    another, which no fallback reads."""
+    """The journal at `login`, with amounts in `currency`. `fabric`: the login of the account where
+    ingresses count what workers served. `founds`: make a journal if there is none. That must not
+    happen with a login of the fabric's account, as no fallback reads a journal there."""
 
     login: Nats
     fabric: Nats
@@ -89,7 +89,7 @@ class Accounts:
             console().print(table(columns, rows))
 
     async def history(self, account: str, limit: int, as_json: bool) -> None:
-        """The newest so many entries; of all accounts without one."""
+        """The newest entries of one account, or of all."""
         async with self._ledger() as ledger:
             found = [entry async for entry in ledger.history(account, limit=limit)]
         if as_json:
@@ -100,7 +100,7 @@ class Accounts:
 
     async def usage(self, since: float, by: list[str], as_json: bool) -> None:
         found: list[dict[str, Any]] = []
-        with contextlib.suppress(NoJournal):  # of workers there is something to tell all the same
+        with contextlib.suppress(NoJournal):  # the usage of workers is shown all the same
             async with self._ledger() as ledger:
                 found = [asdict(each) async for each in ledger.purchases(since=since)]
         rows = summed([*found, *await self._served(since)], by)
@@ -165,7 +165,7 @@ def micro(text: str) -> int:
 
 
 def decimal(amount: int) -> str:
-    """``12.50``, ``0.000001``: two decimals, or as many as it has."""
+    """``12.50``, ``0.000001``: two decimals, or more if the amount has more."""
     whole, rest = divmod(abs(amount), MICRO)
     digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
     return f"{'-' if amount < 0 else ''}{whole}.{digits}"

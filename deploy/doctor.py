@@ -1,4 +1,4 @@
-"""``headrace doctor``: looks for what is wrong, and says how to mend it."""
+"""``headrace doctor``: looks for faults, and says how to mend them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def visit(where: Where) -> int:
 
 
 async def everything(where: Where) -> AsyncIterator[Finding]:
-    """All findings, until one of them makes the rest unknowable."""
+    """All findings; stops at a fault that prevents further checks."""
     try:
         settings = load(where.config)
     except SettingsError as fault:

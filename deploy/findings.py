@@ -1,4 +1,4 @@
-"""What ``headrace doctor`` makes of what it sees. No I/O but the modes of files."""
+"""Judges what ``headrace doctor`` sees. No I/O except reading the modes of files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from workers.process import program
 Level = Literal["ok", "warn", "fail"]
 
 MAX_PAYLOAD = 2_000_000
-"""Bytes: a job with its body inline, and a frame."""
+"""Least `max_payload` of the broker, in bytes: a job with its body inline fits, and a frame."""
 FREEZE = 6.0
 """Seconds after which the broker should have dropped a client that answers no ping."""
 SKEW = 1.0
-"""Seconds that clocks may be apart: deadlines travel as wall-clock time."""
+"""Most seconds by which clocks may differ, as deadlines are sent as wall-clock time."""
 _PRIVATE = ("broker", "key", "logs", "broker/credentials")
 
 
@@ -145,7 +145,7 @@ def ingresses(seen: Survey) -> Finding:
 
 
 def clock(ahead: float | None) -> Iterator[Finding]:
-    """`ahead`: seconds that the broker's clock is before ours; None if it is not known."""
+    """`ahead`: seconds by which the broker's clock is ahead of ours; None if it is not known."""
     if ahead is None:
         return
     if abs(ahead) < SKEW:

@@ -45,7 +45,7 @@ def login(data: Path, role: str) -> dict[str, str] | None:
 
 
 def own_key(data: Path) -> str:
-    """The API key kept in `data`; made the first time. Raises SettingsError."""
+    """The API key in `data`, which the first call makes. Raises SettingsError."""
     path = data / KEY_FILE
     try:
         if not path.exists():

@@ -36,9 +36,9 @@ from workers.process.supervisor import Supervisor
 STOP_PATIENCE = 4.0
 """Seconds from Ctrl-C until a process that has not ended is killed."""
 DRAIN = 3.0
-"""Seconds that answers which are being written may take to end after Ctrl-C."""
+"""Seconds that running answers have to end after Ctrl-C; less than `STOP_PATIENCE`."""
 _TRIES = 3
-"""So often one process may end before everything has started; then `up` gives up."""
+"""How often one process may end before all have started, until `up` gives up."""
 _LOOK_AGAIN = 0.2
 _BACKOFF_MAX = 10.0
 
@@ -80,7 +80,7 @@ class Local:
         return 0
 
     def _told_to_stop(self) -> None:
-        """Told a second time, end at once."""
+        """Stop; at a second signal, end at once."""
         if self._stop.is_set():
             for part in self._parts:
                 part.kill()
@@ -138,7 +138,7 @@ class Local:
         return parts
 
     def _part(self, role: str, environment: dict[str, str], ready: str = AT_ONCE) -> Supervisor:
-        # -P: a folder called `deploy` where the user stands must not be taken for ours.
+        # -P: else Python would import a folder `deploy` in the user's working directory.
         program = (sys.executable, "-P", "-m", "deploy", role)
         words = logs.file(self._plan.data, role)
         command = Command((*program, *self._plan.flags(role)), environment, ready, words=words)
@@ -153,7 +153,7 @@ class Local:
             self._screen.note(f"the {part.name} runs again")
 
     def _hear(self, message: Message) -> None:
-        """A card. Processes that were there before us do not count."""
+        """Take a card. Cards of processes that started before this one do not count."""
         try:
             card = nodes.unpack(message.data)
         except CodecError:

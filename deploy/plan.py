@@ -1,4 +1,4 @@
-"""What ``headrace up`` is asked to start, checked before anything is."""
+"""What ``headrace up`` will start, checked before it starts anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deploy.nats.errors import BrokerError, StoreBusy
 from schemas.settings import Settings, SettingsError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
-"""Addresses to listen on that nobody can call, and what to call instead."""
+"""Listening addresses that clients cannot call, and the addresses that they call instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Plan:
 
     @property
     def has_fallback(self) -> bool:
-        """Whether something is to be taken to providers."""
+        """Whether jobs may go to providers."""
         settings = self.settings
         return settings.fallback.enabled and any(route.cloud for route in settings.route)
 
     def flags(self, role: str) -> list[str]:
-        """What `headrace ROLE` is started with."""
+        """The flags of `headrace ROLE`."""
         level = ["--log-level", self.log_level] if self.log_level else []
         common = [*self._place(), *level]
         if role == "ingress":
@@ -59,11 +59,11 @@ class Plan:
         return [*common, *node, *(_named(self.engines) if role == "worker" else ())]
 
     def command(self, verb: str) -> str:
-        """`headrace VERB` as it can be pasted into another terminal."""
+        """A `headrace VERB` that can be pasted into another terminal."""
         place = self._place() if self.data != home.data_dir() or self.config else []
         if verb == "worker":
-            # A second worker of the same engine would send it more jobs than it has slots; only
-            # what workers start themselves is another one each time.
+            # A second worker of the same engine would send it more jobs than it has slots. Only
+            # engines that each worker starts for itself can be named again.
             own = all("echo://" in text for text in self.engines) and not self.settings.engines
             place += _named(self.engines if own else ["NAME=URL"])
         return shlex.join([*own_command(), verb, *place])
@@ -133,12 +133,12 @@ def _unused(data: Path) -> None:
 
 
 def _named(engines: Iterable[str]) -> list[str]:
-    """As flags."""
+    """The flags that name `engines`."""
     return [part for each in engines for part in ("--engine", each)]
 
 
 def _free_port(settings: Settings) -> int:
-    """The port of the settings; another one if that is taken and was not asked for by name."""
+    """The port of the settings; another one if the default port is taken."""
     host, port = settings.ingress.host, settings.ingress.port
     try:
         return _bound(host, port)
@@ -159,7 +159,7 @@ def _bound(host: str, port: int) -> int:
 
 
 def own_command() -> list[str]:
-    """How this program was called: just ``headrace`` where PATH leads to it."""
+    """The command that started this program: just ``headrace`` if PATH leads to it."""
     called = Path(sys.argv[0])
     if called.name != "headrace":
         return [sys.executable, "-m", "deploy"]

@@ -1,4 +1,4 @@
-"""What ``headrace up`` says in the terminal. A terminal that is gone stops nothing."""
+"""What ``headrace up`` prints in the terminal. If the terminal goes away, `up` runs on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOT_SHOWN = ("event", "level", "timestamp")
 
 
 class SteadyConsole(Console):
-    """Falls silent when nobody reads it any more; rich itself would end the process."""
+    """Prints nothing once nobody reads it any more; rich itself would end the process."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -37,13 +37,13 @@ class Screen:
         self._console = console or SteadyConsole(highlight=False)
 
     def _print(self, text: str | Text = "", style: str = "") -> None:
-        """One line whatever the width of the terminal, so that it can be copied."""
+        """Print one line that is never wrapped, so that it can be copied."""
         with contextlib.suppress(OSError):
             self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[Callable[[str], None]]:
-        """A spinner while the block runs; what is yielded changes its text."""
+        """Show a spinner while the block runs; yields a function that changes its text."""
         if not self._console.is_terminal:
             yield lambda _: None
             return
@@ -94,10 +94,10 @@ class Screen:
 
 
 def curl(plan: Plan, models: list[str]) -> str:
-    """A line for the shell that streams a chat. Without a model the default route is taken."""
+    """A shell command that streams a chat, by the default route if there is no model."""
     body: dict[str, Any] = {"model": models[0]} if models else {}
     body |= {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
-    key = plan.key or f"'\"${KEY_VARIABLE}\"'"  # out of the quotes and into them again
+    key = plan.key or f"'\"${KEY_VARIABLE}\"'"  # closes the shell's quote, and opens it again
     return (
         f"curl -N {shlex.quote(plan.url + endpoints.CHAT.path)} "
         f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "

@@ -63,7 +63,7 @@ async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
 
 
 async def _repeat(surveyor: Surveyor, use: Callable[[Survey], None]) -> None:
-    """A broker that is away for a moment only makes the picture stand still."""
+    """Look again and again. While the broker is away, the last picture stays."""
     while True:
         with contextlib.suppress(BusError):
             use(await surveyor.look())
@@ -104,7 +104,7 @@ def _head(survey: Survey) -> Text:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> Table:
-    """Columns that begin with ``>`` hold numbers."""
+    """A table. Columns whose names begin with ``>`` hold numbers."""
     found = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:
         found.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")

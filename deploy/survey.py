@@ -25,12 +25,12 @@ from schemas.settings import Nats
 
 T = TypeVar("T")
 Heard = dict[str, tuple[float, T]]
-"""By its id: when it was heard of (monotonic seconds), and what was heard."""
+"""By id: (monotonic seconds of the last message, its content)."""
 
 GATHER = 1.2
-"""Seconds that cards are listened for: a worker sends one each second."""
+"""Seconds to listen for cards: a worker sends one each second."""
 STALE = 3.5
-"""Seconds after which a worker that fell silent is no longer shown."""
+"""Seconds after which a silent worker is no longer shown."""
 REACH = 3.0
 """Seconds for the broker to accept our connection."""
 
@@ -38,8 +38,8 @@ REACH = 3.0
 @dataclass(frozen=True, slots=True)
 class Queue:
     """One model and lane. `depth` = `waiting` + `in_flight`, as the broker counts jobs; `oldest`:
-    seconds that the first of the waiting jobs has waited, None without any; `retried`: jobs in
-    flight that were delivered before; `served`: whether a consumer is there."""
+    seconds that the first waiting job has waited, None if no job waits; `retried`: jobs in flight
+    that were delivered before; `served`: whether a consumer is there."""
 
     model: str
     lane: str
@@ -60,7 +60,7 @@ class IngressSeen:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`dead`: dead letters by model; `cards`: workers heard of in the last seconds."""
+    """`dead`: dead letters by model; `cards`: of workers that sent one in the last seconds."""
 
     broker: str
     version: str
@@ -72,7 +72,7 @@ class Survey:
 
 @contextlib.asynccontextmanager
 async def connected(settings: Nats, name: str) -> AsyncIterator[Bus]:
-    """A connection. It does not wait for a broker as servers do. Raises Unreachable."""
+    """A connection. Unlike servers, it does not wait for a broker. Raises Unreachable."""
     inbox = f"{subjects.INBOX_ADMIN}.{secrets.token_hex(4)}"
     try:
         async with asyncio.timeout(REACH):
@@ -101,7 +101,7 @@ class Surveyor:
         self._inbox = f"{bus.inbox}.services"
 
     async def gather(self) -> None:
-        """Long enough for everybody to be heard of."""
+        """Listen until every live process has sent its card."""
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
         await self._bus.subscribe(self._inbox, self._found)
         self._call()
@@ -120,7 +120,7 @@ class Surveyor:
         )
 
     def _call(self) -> None:
-        with contextlib.suppress(BusError):  # away: `look` says so
+        with contextlib.suppress(BusError):  # if the broker is away, `look` says so
             self._bus.post("$SRV.INFO.headrace-ingress", reply=self._inbox)
 
     def _hear(self, message: Message) -> None:
@@ -137,7 +137,7 @@ class Surveyor:
 
 
 def _fresh(heard: Heard[T]) -> list[T]:
-    """Who was heard of in the last seconds."""
+    """Those that sent something in the last seconds."""
     limit = time.monotonic() - STALE
     return [each for at, each in heard.values() if at > limit]
 
@@ -148,7 +148,7 @@ async def queues(bus: Bus) -> list[Queue]:
     found = []
     for info in await consumers(bus):
         subject = str(info["config"].get("filter_subject", ""))
-        if subject.count(".") == 2:  # else it is somebody else's
+        if subject.count(".") == 2:  # other consumers are not Headrace's
             found.append(await _queue(bus, subject, info, depths.pop(subject, 0), now))
     for subject, depth in depths.items():
         model, lane = subjects.parse_jobs(subject)
@@ -161,7 +161,7 @@ async def _queue(bus: Bus, subject: str, info: dict[str, Any], depth: int, now: 
     """A queue that has a consumer."""
     model, lane = subjects.parse_jobs(subject)
     waiting = info.get("num_pending", 0)
-    # The first job after the last delivered one is the first that waits.
+    # Jobs are delivered in order: the first waiting job is the next after the last delivered one.
     oldest = await _age(bus, subject, info["delivered"]["stream_seq"] + 1, now) if waiting else None
     return Queue(
         (info["config"].get("metadata") or {}).get("headrace.model") or model,
@@ -184,7 +184,7 @@ async def consumers(bus: Bus) -> list[dict[str, Any]]:
 
 
 async def dead_letters(bus: Bus) -> dict[str, int]:
-    """How many are kept, by model."""
+    """The number of dead letters, by model."""
     found, _ = await _counts(bus, subjects.DEAD_STREAM, subjects.ALL_DEAD)
     return {subjects.decode(name.partition(".")[2]): count for name, count in found.items()}
 
@@ -207,6 +207,6 @@ async def _age(bus: Bus, subject: str, since: int, now: float) -> float | None:
 
 
 def version(bus: Bus) -> str:
-    """``2.15.1``; the client dresses it up."""
+    """The server's version as ``2.15.1``; the client wraps it in other text."""
     found = re.search(r"\d+\.\d+\.\d+", bus.server_version)
     return found[0] if found else bus.server_version

@@ -32,9 +32,9 @@ Found = dict[str, Any]
 """The document of ``GET /v1/compat``."""
 
 Mark = tuple[str, int]
-"""The answer, and the number of its reason, 0 for a yes."""
+"""(the answer, the number of its reason or 0 for a yes)."""
 Row = tuple[str, list[Mark]]
-"""Its title, and what it says of each model."""
+"""(title, one cell for each model)."""
 
 _COLOURS = {"yes": "green", "partial": "yellow", "no": "red"}
 _SILENCE = 300.0
@@ -184,5 +184,5 @@ def markdown(found: Found) -> str:
 
 
 def _escaped(text: str) -> str:
-    """No part of it is taken for Markdown's own."""
+    """`text` with Markdown's own signs escaped."""
     return re.sub(r"[\\|<*_`[]", r"\\\g<0>", text)

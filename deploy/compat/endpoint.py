@@ -78,7 +78,7 @@ async def _answer(request: Request, task: asyncio.Task[Table], run: Run) -> Resp
 
 
 async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
-    """The run ends where the client leaves."""
+    """The run ends when the client leaves."""
     try:
         async for event in run.events():
             yield sse.dump(event)
@@ -125,12 +125,12 @@ def _facts(here: Context, name: str) -> Facts:
 
 
 def _address(request: Request) -> str:
-    """Where this ingress was reached, by its socket: what a Host header says may lead elsewhere."""
+    """This ingress's address by its socket, as a client's Host header may lead elsewhere."""
     host, port = request.scope["server"]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _who(request: Request) -> dict[str, str]:
-    """The client's own key, and the wish that no provider is asked: it would cost the client."""
+    """The client's own key, and a header that keeps probes from providers, which cost money."""
     key = {name: request.headers[name] for name in _KEY_HEADERS if name in request.headers}
     return {**key, locality.HEADER: "never"}

@@ -1,4 +1,4 @@
-"""What a row of the table is, and how a probe becomes one."""
+"""The rows of the table, and how a probe becomes a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.api.endpoints import Endpoint
 PATIENCE = 30.0
 """Seconds for all requests of one probe."""
 SLOW = 180.0
-"""The same for pictures and sounds: an engine without a GPU takes its time over them."""
+"""The same for pictures and sounds, which are slow on an engine without a GPU."""
 
 Probe = Callable[[Target], Awaitable[str]]
 """Returns what was seen. Raises Unmet."""
@@ -19,8 +19,8 @@ Probe = Callable[[Target], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`title`: as people see it; `proof`: what a "yes" rests on. `whole`: it is about the fabric,
-    so it is probed once and is the same for all models."""
+    """`title`: for people; `proof`: what a "yes" rests on. `whole`: the row is about the fabric, so
+    it is probed once and holds for all models."""
 
     id: str
     title: str

@@ -16,7 +16,7 @@ from deploy.compat.transport import Away
 
 CELL = "headrace.compat.cell"
 AT_ONCE = 2
-"""Models that are probed at the same time: they may share one machine. Each of them mostly has one
+"""Models that are probed at the same time; few, as they may share one machine. Each mostly has one
 request in flight."""
 GIVE_UP = 2
 """Probes in a row without an answer, after which a model is not asked any more."""
@@ -24,7 +24,7 @@ GIVE_UP = 2
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`reason`: what was seen, also of a yes. `late`: nothing came in time."""
+    """`reason`: what the probe saw, also for a yes. `late`: no answer came in time."""
 
     answer: Word
     reason: str
@@ -49,8 +49,8 @@ async def examine(row: Row, target: Target) -> Cell:
 
 
 class Run:
-    """Asks each of `targets`, by model, for each row. `cells` has what came of it so far, by row
-    and model."""
+    """Probes each of `targets`, by model, for each row. `cells`: the results so far, by row and
+    model."""
 
     def __init__(self, targets: Mapping[str, Target]) -> None:
         self.cells: dict[tuple[str, str], Cell] = {}
@@ -60,7 +60,7 @@ class Run:
         self._events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def fill(self) -> dict[str, Any]:
-        """Ask everybody everything; returns the table."""
+        """Probe all rows of all models; returns the table."""
         try:
             async with asyncio.TaskGroup() as group:
                 for model, target in self._targets.items():
@@ -75,7 +75,7 @@ class Run:
         return self._document()
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """Each cell as it is filled, until all are or the run was given up."""
+        """Each cell as it is filled, until all are filled or the run ends early."""
         while (event := await self._events.get()) is not None:
             yield event
 

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 COUNT = "Count from 1 to 100, separated by commas."
-"""No model is done with this within some tokens."""
+"""No model answers this in only a few tokens."""
 INVENT = "Invent a name for a water mill, and tell its story."
-"""No two models, and no two seeds, say the same."""
+"""No two models answer this alike, nor does one model with two seeds."""
 
 
 def speech() -> dict[str, Any]:

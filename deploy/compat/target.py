@@ -1,4 +1,4 @@
-"""What a probe works with: one served model, ways to ask it, and ways to say what is missing."""
+"""What a probe works with: a served model, ways to ask it, and faults that say what is missing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from schemas.multipart import Part
 Word = Literal["yes", "partial", "no"]
 CHAT = endpoints.CHAT.path
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError)
-"""What is raised by reading an answer that is not as documented."""
+"""What reading an answer raises if the answer is not as documented."""
 _BRIEF = 300
 
 
 class Unmet(Exception):
-    """The behaviour is not there; `reason` is what was seen."""
+    """The behaviour is missing; `reason` says what the probe saw."""
 
     word: Word = "no"
 
@@ -32,13 +32,13 @@ class Unmet(Exception):
 
 
 class Partial(Unmet):
-    """It is there in part."""
+    """The behaviour is there in part."""
 
     word: Word = "partial"
 
 
 class Refused(Unmet):
-    """The request was answered by an error; `status` and `error` are that."""
+    """The answer was an error, with this `status` and `error`."""
 
     def __init__(self, status: int, error: Mapping[str, Any]) -> None:
         self.status = status
@@ -53,7 +53,7 @@ class Refused(Unmet):
 
 
 def need(condition: object, reason: str) -> None:
-    """Raises Unmet with `reason` unless it is so."""
+    """Raises Unmet with `reason` unless the condition holds."""
     if not condition:
         raise Unmet(reason)
 
@@ -149,8 +149,8 @@ def pieces(events: list[Any]) -> list[Mapping[str, Any]]:
 
 
 def joined(events: list[Any]) -> Any:
-    """The choice that a streamed chat of one choice tells piece by piece. Raises IndexError if
-    there is none."""
+    """The choice of a streamed chat with one choice, put together. Raises IndexError if there is
+    none."""
     collector = endpoints.CHAT.api.collector()
     assert collector is not None, "a chat has one"
     for event in events:

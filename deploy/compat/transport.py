@@ -1,4 +1,4 @@
-"""How probes reach an ingress: as any client does, over HTTP, with the key of who asked."""
+"""How probes reach an ingress: over HTTP like any client, with the key of the user who asked."""
 
 from __future__ import annotations
 

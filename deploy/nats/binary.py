@@ -21,7 +21,7 @@ _PATIENCE = 10.0
 
 def find() -> Path:
     """The absolute path of a nats-server that is new enough. Raises BinaryMissing."""
-    # Not resolved: the interpreter of a venv is a link out of it.
+    # Not resolved: in a venv, the interpreter is a link that leads out of the venv.
     beside = str(Path(sys.executable).parent)
     found = shutil.which(NAME, path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
     if found is None:

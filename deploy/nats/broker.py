@@ -25,8 +25,8 @@ _LOOK_AGAIN = 0.005
 _STOP_PATIENCE = 10.0
 """Seconds from SIGTERM to SIGKILL; an idle server ends in 2 ms."""
 _PORT_PATIENCE = 5.0
-"""Seconds that a restart waits for its own port: a client that reconnects over loopback may be
-given that very port for its own end, and keeps it until it notices."""
+"""Seconds that a restart waits for its own port. The kernel may give this port to a client that
+reconnects over loopback; the client keeps it until it notices."""
 
 
 class Broker:
@@ -45,7 +45,7 @@ class Broker:
         self._ready_within = ready_within
         try:
             self._boot()
-        except PortTaken:  # by somebody who came between the look at the port and the server
+        except PortTaken:  # another process took the port after we looked
             self._config = replace(config, port=ANY_PORT, http_port=ANY_PORT)
             self._boot()
 

@@ -40,7 +40,7 @@ def spawn(command: Sequence[str], *, words: Path, keep: Sequence[int] = ()) -> C
 
 
 def stop(child: Child, patience: float) -> None:
-    """SIGTERM, and after `patience` seconds SIGKILL; returns when it has ended."""
+    """SIGTERM, and after `patience` seconds SIGKILL; returns when the child has ended."""
     child.terminate()
     try:
         child.wait(patience)
@@ -49,6 +49,6 @@ def stop(child: Child, patience: float) -> None:
 
 
 def kill(child: Child) -> None:
-    """SIGKILL; returns when it has ended."""
+    """SIGKILL; returns when the child has ended."""
     child.kill()
     child.wait()

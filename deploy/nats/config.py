@@ -1,8 +1,9 @@
-"""The configuration of nats-server as JSON, and who may say what. Pure.
+"""The configuration of nats-server as JSON, and the rights of each role. Pure.
 
 Accounts: ``HEADRACE`` holds every process of the fabric. ``LEDGER`` holds the credits and shares
-nothing with it: nats-server publishes replies with its own rights, so that within one account
-whoever may ask JetStream anything can write into any stream, by naming its subject as the reply.
+nothing with HEADRACE. They are apart as nats-server publishes replies with its own rights: a client
+that may ask JetStream anything can write into any stream of its account, by naming the stream's
+subject as the reply.
 ``SYS`` is the server's own. It exports one stream of events, to HEADRACE alone: the end of each
 connection of that account. The import keeps its subject, so an ingress subscribes to
 `schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the connection (``id``,
@@ -111,7 +112,7 @@ FALLBACK = Grant(
         _SERVICE,
     ),
 )
-"""A worker that also hears what no worker takes. Credits are out of its reach here: see LEDGER."""
+"""As a worker, and also hears of jobs that no worker takes. Credits need a login of LEDGER."""
 
 GRANTS: Mapping[str, Grant | None] = {
     "worker": WORKER,
@@ -119,7 +120,7 @@ GRANTS: Mapping[str, Grant | None] = {
     "fallback": FALLBACK,
     "admin": None,
 }
-"""Roles of the account HEADRACE; None is without limits inside the account."""
+"""Roles of the account HEADRACE. None: no limits inside the account."""
 LEDGER_ROLE = "ledger"
 """The one user of the account LEDGER: the fallback's second connection, and `headrace credits`."""
 SYSTEM_ROLE = "sys"

@@ -17,7 +17,7 @@ from deploy.nats.errors import StoreBusy, StoreUnusable
 LOCK = "broker.lock"
 ADDRESS = "broker.json"
 _LOCK_PATIENCE = 0.5
-"""Seconds: a killed owner's server is killed with it, but lets go of the lock a little later."""
+"""Seconds to wait for the lock: a killed owner's server dies too, but lets go a bit later."""
 
 
 @dataclass(frozen=True, slots=True)
