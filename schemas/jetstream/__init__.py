@@ -1,7 +1,7 @@
-"""JetStream, the broker's streams. Nothing else speaks its API.
+"""JetStream, the broker's streams. Only this package uses JetStream's API.
 
 - `words`: acks and statuses
-- `streams`: streams and consumers, made and looked into
-- `pulls`: taking messages from a durable consumer
-- `reading`: reading a stream once through, or following it
+- `streams`: creates and inspects streams and consumers
+- `pulls`: takes messages from a durable consumer
+- `reading`: reads a stream once through, or follows it
 """

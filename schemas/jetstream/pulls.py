@@ -1,4 +1,4 @@
-"""Requests for messages to a durable consumer: what a process asks for, and what it hands back."""
+"""Pull requests to a durable consumer: asks for messages, counts requests, hands messages back."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from schemas.jetstream.words import ACK, ACK_AND_ASK, NAK, Status, status_of
 from schemas.topology import NS
 
 LOST = 2.0
-"""Seconds after its end at which a request without an answer was lost with a leader of the broker;
-less than a job that is held aside meanwhile may stay so (`ack_wait`)."""
+"""Seconds after the end of a request at which it counts as lost, for example because the broker
+changed its leader. Less than `ack_wait`, so that a job that was set aside meanwhile still lives."""
 LATE = 1.0
-"""Seconds after its end at which a request may still be answered."""
+"""Seconds after the end of a request during which an answer may still come."""
 _inboxes = count()
 
 
 def hand_back(bus: Bus, ack: str, after: float = 0.0) -> None:
-    """Let the next who asks have it, `after` so many seconds. Where the broker is away it does so
-    after ack_wait."""
+    """Give a message back, to be delivered again `after` so many seconds. If the broker is away, it
+    delivers the message again after ack_wait anyway."""
     with contextlib.suppress(BusError):
         bus.post(ack, b'%b {"delay": %d}' % (NAK, after * NS) if after else NAK)
 
 
 class Room:
-    """Room for messages in hand, for all who pull for the same hands: as many as `size`, of which
-    some are `taken`. There is none while it is not `open`. `tell` hears how many are taken, and
-    those in
-    `on_release` are called when one is free again."""
+    """Slots for messages in hand, shared by several `Pulls`. `size`: all slots. `taken`: slots in
+    use. `open`: if false, no slot is free. `tell` gets the number of taken slots at each change;
+    the functions in `on_release` are called when a slot is released."""
 
     def __init__(self, size: int = 0, tell: Callable[[int], None] = lambda taken: None) -> None:
         self.size = size
@@ -63,14 +62,14 @@ class Room:
 class Pulls:
     """Requests for one message each to a durable consumer, counted until they are answered.
 
-    A request lives `expires` seconds, so that what a frozen process asked for is forgotten before
-    its lease is; one of 0 seconds is answered at once. The broker serves the lowest `priority`
-    first. `on_message` and `on_status` get the answers; the former may be set later, and must take
-    of the `room` at once. A message that comes after `close`, or to a request of an earlier
-    connection, or for which there is no room, goes back to the broker.
+    A request lives `expires` seconds, so that the requests of a frozen process end before its
+    lease; with 0 seconds the broker answers at once. The broker serves the lowest `priority` first.
+    `on_message` and `on_status` get the answers. `on_message` may be set later, and must take a
+    slot of the `room` at once. A message goes back to the broker if it comes after `close`, answers
+    a request of an earlier connection, or finds no room.
 
-    `fill` asks for as many as there is room for, but for those that are `postponed`; at most for
-    `most` at once. Without a `room` nobody counts, and each request is made by `ask`.
+    `fill` asks for as many messages as there is room for, less `postponed`, with `most` open
+    requests at most. Without a `room`, `fill` does nothing, and the caller uses `ask`.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Pulls:
         most: int = sys.maxsize,
     ) -> None:
         self.inbox = ""
-        """Where answers come to: another one for each connection; empty while closed."""
+        """The subject of the answers: a new one for each connection, empty while closed."""
         self.on_message = on_message
         self.postponed = 0
         self.handed = 0
@@ -111,7 +110,7 @@ class Pulls:
         return len(self._asked)
 
     async def open(self) -> None:
-        """Be ready to ask; also after a reconnection, as the broker has forgotten the requests."""
+        """Get ready to ask. Also for a reconnection, because the broker forgets open requests."""
         async with self._lock:
             await self._unsubscribe()
             inbox = f"{self._bus.inbox}.p.{next(_inboxes)}"
@@ -131,7 +130,7 @@ class Pulls:
             await subscription.stop()
 
     def ask(self) -> bool:
-        """False while closed, or while the broker is away: `open` comes again with it."""
+        """Send one request. False while closed or while the broker is away; then `open` again."""
         if not self.inbox:
             return False
         try:
@@ -147,8 +146,7 @@ class Pulls:
             pass
 
     def finish(self, ack: str) -> None:
-        """Ack a message that is out of hand, and ask for the next in the same one. Raises
-        BusError."""
+        """Ack a finished message, and ask for the next in the same message. Raises BusError."""
         if not (self.inbox and self._has_room()):
             self._bus.post(ack, ACK)
             return
@@ -161,8 +159,8 @@ class Pulls:
         return len(self._asked) + self.postponed < min(self._room.free(), self._most)
 
     def lost(self, now: float) -> int:
-        """Forget the requests that neither brought a message nor expired, and say how many they
-        were. `now`: the event loop's time."""
+        """Forget the requests that got neither a message nor a status in time; returns how many.
+        `now`: the event loop's time."""
         found = 0
         while self._asked and now > self._asked[0] + self._expires + LOST:
             self._asked.popleft()
@@ -170,7 +168,7 @@ class Pulls:
         return found
 
     def _receive(self, inbox: str, message: Message) -> None:
-        """`inbox`: where it came to; a message's own subject is that of the stream."""
+        """`inbox`: where the message arrived; `message.subject` is the subject in the stream."""
         status = None if message.data else status_of(message)
         if inbox != self.inbox:
             if status is None:
@@ -186,8 +184,8 @@ class Pulls:
             self.on_message(message)
 
     def _answered(self) -> None:
-        """The broker does not say which request it answers: the oldest that can still wait there,
-        so that those that it lost do not hide behind those that it answers."""
+        """Strike off one request. The broker does not say which request it answers, so this is the
+        oldest that can still be open. Older requests stay, so that `lost` finds them."""
         if not self._asked:
             return
         oldest = self._time() - self._expires - LATE

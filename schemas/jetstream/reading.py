@@ -1,4 +1,4 @@
-"""A stream that is read without taking anything out of it: once through, or on and on."""
+"""Reads a stream without removing messages: once through, or as a follower."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from schemas.topology import NS
 log = structlog.get_logger("jetstream")
 
 HEARTBEAT = 2.0
-"""Seconds of silence after which the broker tells a follower that there is nothing new."""
+"""Seconds of silence after which the broker sends a heartbeat to a follower."""
 PATIENCE = 10.0
-"""Seconds without a message after which a reading has failed."""
+"""Seconds without a message after which `read` fails."""
 PAUSE = 0.2
-"""Seconds between two tries to read on."""
+"""Seconds that a follower waits after a failed try."""
 BATCH = 256
-"""Messages that a reading asks for at once, as this process keeps those that it has not used."""
+"""Messages that `read` asks for at once. It bounds the unused messages in this process."""
 
 
 async def read(
     bus: Bus, stream: str, *, subject: str = "", since: float = 0.0, after: int = 0
 ) -> AsyncGenerator[Message, None]:
-    """What a stream holds now, oldest first: of one subject or of all, `since` Unix seconds or
-    `after` a sequence."""
+    """The messages that a stream holds now, oldest first. `subject`: "" means all. `since`: Unix
+    seconds. `after`: a sequence."""
     heard: asyncio.Queue[Message] = asyncio.Queue()
     inbox = _inbox(bus)
     subscription = await bus.subscribe(inbox, heard.put_nowait)
@@ -65,17 +65,17 @@ async def _heard(heard: asyncio.Queue[Message], stream: str) -> Message:
 
 
 class Follower:
-    """Hands every message of a stream to `use`, in order and once, from `open` to `close`, whatever
-    happens to the connection meanwhile.
+    """Hands every message of a stream to `use`, in order and once, from `open` to `close`, even if
+    the connection breaks meanwhile.
 
-    The broker sends, and sends on once it was told that what it sent has been read. Nothing may be
-    deleted from the stream: so its sequence has no holes, and one that shows was a loss on the way.
+    The broker pushes messages and waits for flow-control answers in between. Nothing may be deleted
+    from the stream: then a gap in the sequence always means that a message was lost on the way.
     """
 
     def __init__(self, bus: Bus, stream: str, use: Callable[[Message], None]) -> None:
         self.seq = 0
         self.first = 0
-        """The sequence at which it began."""
+        """The first sequence that this follower hands on."""
         self._bus = bus
         self._stream = stream
         self._use = use
@@ -87,8 +87,8 @@ class Follower:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self, since: float, last: int) -> bool:
-        """Follow from `since` (Unix seconds); `last` is the newest sequence as known before.
-        Returns whether there is anything since."""
+        """Follow from `since` (Unix seconds). `last`: the newest sequence known so far. Returns
+        whether the stream has any message since then."""
         self._since = since
         pending = await self._begin()
         if not pending and not self.seq:
@@ -106,8 +106,8 @@ class Follower:
             self._subscription = None
 
     async def _begin(self) -> int:
-        """A consumer of its own for each connection: one that lives on after a blip would repeat
-        what was lost out of order."""
+        """Start with a new consumer. An old one that survived a short break would send lost
+        messages again, out of order."""
         self._inbox = inbox = _inbox(self._bus)
         if self._subscription is not None:
             await self._subscription.stop()
@@ -123,17 +123,17 @@ class Follower:
 
     def _hear(self, inbox: str, message: Message) -> None:
         if inbox != self._inbox:
-            return  # late, from a consumer that was given up
+            return  # a late message of an abandoned consumer
         self._heard = time.monotonic()
         if not message.data and (status := status_of(message)):
             if status.asks:
                 with contextlib.suppress(BusError):
                     self._bus.post(status.asks)
-            if not status.idle or status.last > self.seq > 0:
+            if not status.idle or status.last > self.seq > 0:  # the end, or a loss
                 self._stale.set()
             return
         seq = subjects.place_of(message.reply)[0]
-        if self.seq and seq > self.seq + 1:
+        if self.seq and seq > self.seq + 1:  # a loss: begin again behind the last message
             self._stale.set()
         elif seq > self.seq:
             self.first = self.first or seq
@@ -141,6 +141,7 @@ class Follower:
             self._use(message)
 
     async def _keep(self) -> None:
+        """Begin again after a loss, a reconnection, or three missing heartbeats."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT):

@@ -1,5 +1,5 @@
-"""Streams and their consumers: made, mended, counted and looked into. Everything here raises
-BusError where the broker is away, or refuses."""
+"""Creates, updates and inspects streams and consumers. Every function raises BusError if the
+broker is away or refuses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.jetstream.words import seconds
 from schemas.topology import NS
 
 FORGOTTEN = 30
-"""Seconds after which the broker drops a reader that nobody reads from."""
+"""Seconds after which the broker drops an unused reader."""
 
 
 async def ensure(bus: Bus, wanted: list[dict[str, Any]]) -> None:
@@ -29,7 +29,7 @@ async def ensure(bus: Bus, wanted: list[dict[str, Any]]) -> None:
 
 
 async def ensure_consumer(bus: Bus, stream: str, config: dict[str, Any]) -> None:
-    """Idempotent: the broker creates, updates or leaves as it is."""
+    """Create or update a consumer. A second call with the same `config` changes nothing."""
     name, subject = config["durable_name"], config["filter_subject"]
     await bus.api(
         f"CONSUMER.CREATE.{stream}.{name}.{subject}",
@@ -38,15 +38,15 @@ async def ensure_consumer(bus: Bus, stream: str, config: dict[str, Any]) -> None
 
 
 async def info(bus: Bus, stream: str, **asked: Any) -> dict[str, Any]:
-    """The broker's own account of a stream. Raises NotFound without one."""
+    """The broker's description of a stream. Raises NotFound if there is no such stream."""
     return await bus.api(f"STREAM.INFO.{stream}", asked or None)
 
 
 async def counts(bus: Bus, stream: str, subject: str) -> tuple[dict[str, int], float]:
-    """How many messages each subject has, of those that `subject` fits, and the broker's time.
-    Raises NotFound."""
+    """How many messages each subject that matches `subject` has, and the broker's time. Raises
+    NotFound."""
     found: dict[str, int] = {}
-    while True:
+    while True:  # the broker answers in pages
         page = await info(bus, stream, subjects_filter=subject, offset=len(found))
         more = page["state"].get("subjects") or {}
         found |= more
@@ -55,7 +55,7 @@ async def counts(bus: Bus, stream: str, subject: str) -> tuple[dict[str, int], f
 
 
 async def consumers(bus: Bus, stream: str) -> list[dict[str, Any]]:
-    """What the broker says of each consumer of a stream. Raises NotFound without the stream."""
+    """The broker's description of each consumer of a stream. Raises NotFound."""
     found: list[dict[str, Any]] = []
     while True:
         page = await bus.api(f"CONSUMER.LIST.{stream}", {"offset": len(found)})
@@ -66,33 +66,33 @@ async def consumers(bus: Bus, stream: str) -> list[dict[str, Any]]:
 
 
 async def stored(bus: Bus, stream: str, **wanted: Any) -> dict[str, Any]:
-    """The message of this ``seq``, the last with ``last_by_subj``, or the first from ``seq`` on
-    with ``next_by_subj``. Raises NotFound if it is not there (any more)."""
+    """The message with this ``seq``, the last one of the subject ``last_by_subj``, or the first one
+    of ``next_by_subj`` from ``seq`` on. Raises NotFound if there is no such message (any more)."""
     found: dict[str, Any] = (await bus.api(f"STREAM.MSG.GET.{stream}", wanted))["message"]
     return found
 
 
 async def delete(bus: Bus, stream: str, sequence: int) -> None:
-    """Take a message out of a stream, without writing over it."""
+    """Remove a message from a stream. Its bytes on disk are not overwritten, which is quicker."""
     await bus.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
 
 
 async def newest(bus: Bus, stream: str, subject: str, timeout: float) -> tuple[int, bytes] | None:
-    """Sequence and data of the last message with `subject`, from any replica."""
+    """Sequence and data of the last message of `subject`; any replica may answer."""
     found = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=timeout)
     place = (found.headers or {}).get("Nats-Sequence")
     return (int(place), found.data) if place else None
 
 
 def pull_subject(stream: str, consumer: str) -> str:
-    """Where messages of a consumer are asked for."""
+    """The subject on which a client asks for messages of a consumer."""
     return f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
 
 
 async def reader(
     bus: Bus, stream: str, since: float, after: int, more: dict[str, Any]
 ) -> dict[str, Any]:
-    """Make a consumer that goes by itself once nobody reads from it; the broker's answer."""
+    """Create a consumer that the broker drops when it is unused; returns the broker's answer."""
     name = f"read-{secrets.token_hex(8)}"
     config = {
         "name": name,

@@ -1,4 +1,4 @@
-"""What clients and JetStream, the broker's streams, say to each other in a word. Pure."""
+"""Acks to JetStream, and statuses that it sends. No I/O."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from datetime import datetime
 
 from schemas.bus import Message
 
-# What a holder says to the ack subject of a delivery (docs.nats.io, "Acknowledging messages").
+# What a holder sends to the ack subject of a delivery (docs.nats.io, "Acknowledging messages").
 ACK = b"+ACK"
-NAK = b"-NAK"  # the next who asks may have it
-TERM = b"+TERM"  # nobody may have it any more
-IN_PROGRESS = b"+WPI"  # the ack-wait window begins anew
-ACK_AND_ASK = b"+NXT "  # and here is a request for the next
+NAK = b"-NAK"  # the broker delivers the message again
+TERM = b"+TERM"  # the broker never delivers the message again
+IN_PROGRESS = b"+WPI"  # the ack-wait window starts again
+ACK_AND_ASK = b"+NXT "  # acks, and asks for the next message in the same one
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the broker says in place of a message. `why`: in its own words. `last`: the newest
-    sequence that it sent, as a heartbeat tells it. `asks`: where it waits for an answer before it
-    sends more; empty if it does not."""
+    """What the broker sends instead of a message. `why`: the broker's own words. `last`: in a
+    heartbeat, the newest sequence that the broker sent. `asks`: the subject where the broker waits
+    for an answer before it sends more; empty if it does not wait."""
 
     code: str
     why: str
@@ -28,17 +28,17 @@ class Status:
 
     @property
     def expired(self) -> bool:
-        """The time of a pull request is over, as it should be while there is nothing to give."""
+        """A pull request ran out of time, which is normal while the queue is empty."""
         return self.code == "408"
 
     @property
     def idle(self) -> bool:
-        """A heartbeat, or a pause of the flow control: the consumer lives."""
+        """A heartbeat, or a pause for flow control: the consumer is alive."""
         return self.code == "100"
 
 
 def status_of(message: Message) -> Status | None:
-    """None for a message of a stream."""
+    """The status in `message`; None if it is a message of a stream."""
     headers = message.headers
     if message.data or not headers or "Status" not in headers:
         return None

@@ -1,6 +1,6 @@
-"""Every setting of every process: one TOML file, then the environment, then flags.
+"""All settings of all processes: one TOML file, then the environment, then flags.
 
-The file is documented in `deploy/config.example.toml`; a test holds that page to these classes.
+`deploy/config.example.toml` documents the file; a test compares it with these classes.
 Environment: ``HEADRACE_`` + the path joined by ``__`` (``HEADRACE_INGRESS__PORT=8080``).
 """
 

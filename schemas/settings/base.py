@@ -1,4 +1,4 @@
-"""What the sections of the settings have in common."""
+"""Types and the base class that all sections of the settings share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Wait = Annotated[float, Field(ge=0, le=3600)]
-"""Seconds that may be none."""
+"""Seconds; 0 is allowed."""
 Money = Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=6)]
 
 
 class SettingsError(ValueError):
-    """The configuration cannot be used; the message says which key and what would be right."""
+    """The configuration is wrong; the message names the key and says what would be right."""
 
 
 class Section(BaseModel):

@@ -1,4 +1,4 @@
-"""Settings of routes, and of what is behind them in the cloud: providers, prices, credits."""
+"""Settings of routes, and of the cloud behind them: providers, prices, credits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from schemas.settings.base import Money, Seconds, Section, Wait
 
 
 class Route(Section):
-    """What a model name that clients use leads to: a served model, providers, or both.
+    """Leads from a model name that clients use to a served model, to providers, or to both.
 
-    `providers`: ``provider/model`` in the order in which they are tried.
+    `providers`: ``provider/model`` in the order of tries.
     """
 
     name: str = Field(min_length=1, max_length=256)
@@ -29,17 +29,17 @@ class Route(Section):
 
     @property
     def served(self) -> str:
-        """The model that jobs of this route are for."""
+        """The model that serves this route."""
         return self.model or self.name
 
     @property
     def cloud(self) -> bool:
-        """Whether its jobs may leave the house."""
+        """Whether providers may serve this route."""
         return bool(self.providers) and not self.local_only
 
 
 class Routes(Section):
-    """Deadlines of every route, unless the route says otherwise."""
+    """Default model, and the deadlines of routes that set none of their own."""
 
     default: str = ""
     claim: Wait = 2.0
@@ -48,10 +48,10 @@ class Routes(Section):
 
 
 class Provider(Section):
-    """A paid cloud API. `url` "" is that of its kind; the key is read from the environment variable
-    `key_env` or the file `key_file` by the fallback alone. `resumes`: how its chat API is told to
-    go on from an assistant message at the end, if it can. `limit`: the name of an answer's limit
-    there; "" is max_tokens, or what its kind has."""
+    """A paid cloud API. `url`: "" means the url of its kind. Only the fallback reads the key, from
+    the environment variable `key_env` or the file `key_file`. `resumes`: how to tell its chat API
+    to continue a last assistant message, if it can. `limit`: its name for the limit of an answer;
+    "" means max_tokens, or the name that its kind uses."""
 
     name: str = Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     kind: Literal["openai", "google", "cloudflare", "anthropic", "compatible"] = "compatible"
@@ -81,7 +81,7 @@ class Provider(Section):
 
 
 class Price(Section):
-    """What a provider takes for a model, in `fallback.currency`. Goes before the built-in list."""
+    """A provider's price for a model, in `fallback.currency`. It overrides the built-in list."""
 
     provider: str = Field(min_length=1, max_length=64)
     model: str = Field(min_length=1, max_length=256)
@@ -96,7 +96,7 @@ class Price(Section):
 
 
 class Fallback(Section):
-    """The cloud side: takes jobs that no worker takes in time to the providers."""
+    """The cloud side: sends jobs that no worker takes in time to providers."""
 
     enabled: bool = True
     currency: str = Field("USD", pattern="^[A-Z]{3}$")
@@ -109,7 +109,7 @@ class Fallback(Section):
 
 
 class Ledger(Section):
-    """The broker's account with the credits, which the fallback and `headrace credits` use."""
+    """Login to the broker's account with the credits, for fallback and `headrace credits`."""
 
     url: str = ""
     user: str = ""

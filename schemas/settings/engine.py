@@ -1,4 +1,4 @@
-"""Settings of an engine: one that runs already, or one that the worker starts."""
+"""Settings of an engine that runs already, or that the worker starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from schemas.settings.base import Seconds, Section
 
 _ADDRESS = re.compile(r"https?://[^/?#\s]+[^?#\s]*\Z")
 PLACEHOLDERS = ("file", "port")
-"""What an engine's command and environment may have in braces."""
+"""Words in braces that an engine's command and environment may have."""
 
 
 class Engine(Section):
-    """One engine that a worker serves: it runs at `url`, as in ``--engine NAME=URL``, or the worker
-    starts it: by `command`, or as the built-in one of the kind ``embedded``.
+    """One engine that a worker serves. Either it runs at `url`, as in ``--engine NAME=URL``, or the
+    worker starts it with `command`, or it is the built-in engine of kind ``embedded``.
 
-    Which kinds there are is known to `workers.engines` alone.
+    `kind` is a plain text here, because only `workers.engines` knows the kinds.
     """
 
     name: str = Field(min_length=1, max_length=64)
@@ -73,6 +73,6 @@ class Engine(Section):
         return self
 
     def _given(self, *names: str) -> str:
-        """The first of the settings that was set to anything but its default; "" if none was."""
+        """The first of these settings that differs from its default; "" if none does."""
         defaults = type(self).model_fields
         return next((name for name in names if getattr(self, name) != defaults[name].default), "")

@@ -21,12 +21,12 @@ class Nats(Section):
 
     @property
     def shown(self) -> str:
-        """The url without logins, for logs and messages."""
+        """The url without user and password, for logs and messages."""
         return re.sub(r"//[^/@\s,]*@", "//", self.url)
 
 
 SECRET_MIN = 16
-"""Characters of an API key."""
+"""Fewest characters of an API key."""
 _ORIGIN = r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#@*]+/?)$"
 
 

@@ -1,4 +1,4 @@
-"""All sections together, and how they are read: the file, then the environment, then flags."""
+"""All sections together, and their sources: the file, then the environment, then flags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from schemas.settings.sections import Ingress, Jobs, Key, Log, Nats, Worker
 
 ENV_PREFIX = "HEADRACE_"
 FLAGS = ("config", "data")
-"""Flags of the command line that the environment may hold, though they are no settings."""
+"""Flags of the command line that the environment may also set, though they are no settings."""
 
 
 class Settings(BaseSettings):
@@ -64,10 +64,10 @@ class Settings(BaseSettings):
 
 
 def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
-    """Read the file, lay the environment over it and the flags over both.
+    """Read the file; the environment overrides the file, and flags override both.
 
-    `flags` is a nested mapping; None values are flags that were not given.
-    Raises SettingsError with one line for each fault.
+    `flags` is a nested mapping; a value of None means that the flag was not given. Raises
+    SettingsError with one line for each fault.
     """
 
     class Sourced(Settings):
@@ -98,8 +98,8 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
 
 
 def outside() -> dict[str, str]:
-    """This process's environment for a program that is not ours, or that reads what strangers
-    sent: our own variables, which may hold secrets, are left out."""
+    """This process's environment for a foreign program, or for one that reads data of strangers:
+    without our own variables, which may hold secrets."""
     return {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
 
 
@@ -110,7 +110,7 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unknown_environment() -> list[str]:
-    """pydantic-settings passes over variables whose section it does not know."""
+    """Find variables of unknown sections, because pydantic-settings ignores them."""
     known = [*Settings.model_fields, *FLAGS]
     sections = {
         name: name.removeprefix(ENV_PREFIX).lower().partition("__")[0]
@@ -132,7 +132,7 @@ def _explain(fault: ValidationError) -> list[str]:
         if error["type"] == "extra_forbidden":
             lines.append(_unknown(where, str(error["loc"][-1]), _known(error["loc"][:-1])))
         else:
-            said = error["msg"].removeprefix("Value error, ")  # ours, as pydantic words it
+            said = error["msg"].removeprefix("Value error, ")  # pydantic puts that before ours
             lines.append(f"{where}: {said}" if where else said)
     return lines
 
@@ -148,7 +148,7 @@ def _known(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def section_of(model: type[BaseModel], name: str) -> type[BaseModel]:
-    """The class of the section `name` of `model`, also where it is a list of sections."""
+    """The class of the section `name` of `model`, also if the setting is a list of sections."""
     kind = model.model_fields[name].annotation
     for candidate in (kind, *getattr(kind, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
