@@ -119,10 +119,7 @@ class DirectClient(Client):
             line = f"HPUB {subject} {reply} {len(head)} {len(head) + len(payload)}\r\n"
             command = b"%b%b%b\r\n" % (line.encode(), head, payload)
         else:
-            command = b"%b%b\r\n" % (
-                f"PUB {subject} {reply} {len(payload)}\r\n".encode(),
-                payload,
-            )
+            command = b"%b%b\r\n" % (f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += len(payload)
         if not self._ready:

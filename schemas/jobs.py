@@ -95,11 +95,7 @@ class Job:
 
 
 _fields = attrgetter(*Job.__dataclass_fields__)
-_TYPES = (
-    *(str,) * 6,
-    *(int,) * 4,
-    *(bool, str, str, str, bytes, int, int, bool, bool, int),
-)
+_TYPES = (*(str,) * 6, *(int,) * 4, *(bool, str, str, str, bytes, int, int, bool, bool, int))
 """Types of all fields except the last."""
 
 

@@ -155,10 +155,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
     raise NoPicture("is a JPEG without a frame")
 
 
-_FORMATS: tuple[
-    tuple[str, Callable[[bytes], bool], Callable[[bytes], tuple[int, int]]],
-    ...,
-] = (
+_FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[bytes], tuple[int, int]]], ...] = (
     ("png", lambda data: data.startswith(_PNG), _png),
     ("jpeg", lambda data: data.startswith(b"\xff\xd8\xff"), _jpeg),
     ("gif", lambda data: data.startswith((b"GIF87a", b"GIF89a")), _gif),

@@ -79,12 +79,7 @@ TRANSLATIONS = Endpoint(
     sole_model=True,
 )
 SPEECH = Endpoint(
-    "/v1/audio/speech",
-    "speech",
-    media.SPEECH,
-    media.API,
-    stream="stream_format",
-    sole_model=True,
+    "/v1/audio/speech", "speech", media.SPEECH, media.API, stream="stream_format", sole_model=True
 )
 IMAGES = Endpoint("/v1/images/generations", "images", media.IMAGE, media.API, sole_model=True)
 EDITS = Endpoint(

@@ -16,9 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from pydantic_settings import (
-    SettingsError as SourceError,
-)
+from pydantic_settings import SettingsError as SourceError
 
 from schemas.settings.base import SettingsError
 from schemas.settings.cloud import Fallback, Ledger, Price, Provider, Route, Routes

@@ -7,16 +7,7 @@ from typing import Annotated, Any, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.shape import (
-    ACCOUNT,
-    Model,
-    Request,
-    Shape,
-    Share,
-    Temperature,
-    invalid,
-    missing,
-)
+from schemas.api.shape import ACCOUNT, Model, Request, Shape, Share, Temperature, invalid, missing
 from schemas.api.tools import check_choice, check_format, check_parts, check_tools
 
 
