@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import BinaryIO, cast
 
@@ -62,29 +63,22 @@ def _visible(_: object, __: str, event: EventDict) -> EventDict:
 def configure(settings: Log, process: str) -> None:
     """Set up structlog for this process; lines go to stderr."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    shared: list[structlog.typing.Processor] = [
+    processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         _stamp,
         structlog.processors.format_exc_info,
     ]
     if settings.format == "json":
-        structlog.configure(
-            processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.BytesLoggerFactory(
-                cast(BinaryIO, _Gathered(sys.stderr.buffer))
-            ),
-            cache_logger_on_first_use=True,
-        )
+        processors.append(structlog.processors.JSONRenderer(serializer=_dumps))
+        out = cast(BinaryIO, _Gathered(sys.stderr.buffer))
+        factory: Callable[[], object] = structlog.BytesLoggerFactory(out)
     else:
-        structlog.configure(
-            processors=[
-                *shared,
-                _visible,
-                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-            ],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-            cache_logger_on_first_use=True,
-        )
+        processors += [_visible, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        factory = structlog.PrintLoggerFactory(sys.stderr)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
     logging.basicConfig(level=logging.WARNING, format=f"{process} %(name)s %(message)s")

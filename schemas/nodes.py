@@ -6,7 +6,7 @@ It is JSON and not msgpack, so that people can read ``nats sub 'hb.>'``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -122,7 +122,7 @@ class Card:
     engines: tuple[EngineState, ...] = ()
     models: tuple[ServedModel, ...] = ()
     jobs: int = 0
-    started: int = field(default=0)
+    started: int = 0
     role: str = Role.WORKER
     protocol: int = PROTOCOL
 

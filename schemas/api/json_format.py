@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.errors import InvalidRequest
+from schemas.api.shape import invalid
 
 TYPES = ("json_object", "json_schema")
 """Types of formats that demand JSON."""
@@ -25,7 +25,7 @@ def read(schema: Any, strict: object, param: str) -> JsonFormat:
     """Only ``strict: false`` turns the schema off; a request without `strict` means its schema.
     Raises InvalidRequest."""
     if schema is not None and not isinstance(schema, dict):
-        raise InvalidRequest(f"Invalid value for {param!r}: an object is needed.", param=param)
+        raise invalid(param, "an object is needed")
     if schema is not None and strict is False:
         return JsonFormat(None, param, is_object=False)
     return JsonFormat(schema, param)

@@ -122,9 +122,9 @@ def refusal(fault: ValidationError) -> InvalidRequest:
     ]
     param, chosen = max(near, key=lambda pair: pair[0].count(".") + pair[0].count("["))
     if chosen["type"] == "missing":
-        return InvalidRequest(f"Missing required parameter: {param!r}.", param=param)
+        return missing(param)
     told = dict.fromkeys(error["msg"] for path, error in near if path == param)
-    return InvalidRequest(f"Invalid value for {param!r}: {', or: '.join(told)}.", param=param)
+    return invalid(param, ", or: ".join(told))
 
 
 def invalid(param: str, why: str) -> InvalidRequest:

@@ -139,9 +139,8 @@ def _known(loc: tuple[int | str, ...]) -> list[str]:
     """Names of the settings beside the one at `loc`."""
     model: type[BaseModel] = Settings
     for step in loc:
-        if isinstance(step, int):
-            continue
-        model = section_of(model, step)
+        if isinstance(step, str):
+            model = section_of(model, step)
     return list(model.model_fields)
 
 

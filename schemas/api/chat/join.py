@@ -56,9 +56,5 @@ class Join:
         first = self._usage[min(self._usage)]
         prompt = int(first.get("prompt_tokens") or 0)
         completion = sum(int(each.get("completion_tokens") or 0) for each in self._usage.values())
-        counts = {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-        }
-        return {**first, **counts}
+        counts = {"prompt_tokens": prompt, "completion_tokens": completion}
+        return {**first, **counts, "total_tokens": prompt + completion}

@@ -21,11 +21,11 @@ from schemas.api.shape import (
     Temperature,
     Tokens,
     invalid,
+    missing,
     object_in,
     text_in,
 )
 from schemas.api.tools import check_choice, check_format, check_parts, check_tools
-from schemas.errors import InvalidRequest
 
 
 class Message(TypedDict, total=False):
@@ -75,10 +75,7 @@ def _check(chat: Request) -> None:
         if isinstance(content, list):
             check_parts(content, f"messages[{index}].content")
         elif content is None and message["role"] != "assistant":
-            raise InvalidRequest(
-                f"Missing required parameter: 'messages[{index}].content'.",
-                param=f"messages[{index}].content",
-            )
+            raise missing(f"messages[{index}].content")
         if message.get("tool_calls"):
             _check_calls(message["tool_calls"], f"messages[{index}].tool_calls")
         if message["role"] == "tool":

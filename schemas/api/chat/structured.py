@@ -61,6 +61,4 @@ class FinishedTexts:
         self._left -= len(text)
         if self._left >= 0:
             choice.text.append(text)
-        choice.beside |= {
-            name: delta[name] for name in ("tool_calls", "refusal") if delta.get(name)
-        }
+        choice.beside |= {n: delta[n] for n in ("tool_calls", "refusal") if delta.get(n)}

@@ -69,10 +69,8 @@ class Messages(Api):
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """Keeps the other fields of OpenAI's envelope, because Anthropic's clients ignore them."""
-        kind = _ERROR_TYPES.get(status)
-        if kind is None:
-            kind = "invalid_request_error" if 400 <= status < 500 else "api_error"
-        inner = {**error, "type": kind}
+        other = "invalid_request_error" if 400 <= status < 500 else "api_error"
+        inner = {**error, "type": _ERROR_TYPES.get(status, other)}
         return orjson.dumps({"type": "error", "error": inner, "request_id": request_id})
 
     def error_event(self, error: Error, status: int, request_id: str) -> bytes:
