@@ -88,7 +88,8 @@ class Attempt:
         self._subject = subjects.frames(job.ingress, job.id)
         self._limit = ring
         self._ring: deque[tuple[int, bytes]] = deque()
-        self._ring_size = 0
+        self.kept = 0
+        """Bytes in the ring."""
         self._seq = 0
         self._ready: list[bytes] = []
 
@@ -169,17 +170,13 @@ class Attempt:
             if self.task is not None:
                 self.task.cancel()
 
-    @property
-    def kept(self) -> int:
-        return self._ring_size
-
     def _add(self, kind: Kind, body: Any) -> None:
         frame = frames.pack(kind, self.number, self.nonce, self._seq, body)
         self._ring.append((self._seq, frame))
-        self._ring_size += len(frame)
+        self.kept += len(frame)
         self._seq += 1
-        while self._ring_size > self._limit and len(self._ring) > 1:
-            self._ring_size -= len(self._ring.popleft()[1])
+        while self.kept > self._limit and len(self._ring) > 1:
+            self.kept -= len(self._ring.popleft()[1])
         self.moved = time.monotonic()
         if not self._ready:  # else a flush is scheduled already
             asyncio.get_running_loop().call_soon(self._flush)

@@ -1,4 +1,4 @@
-"""One module or folder per kind of engine, and one line in `KINDS`.
+"""Kinds of engines: each has a module or a folder, and one line in `KINDS`.
 
 What else a new kind touches: `docs/adr/0010-one-table-of-endpoints.md`.
 """
@@ -40,7 +40,7 @@ def build(config: settings.Engine) -> Engine:
 
 
 def check(engines: Sequence[settings.Engine]) -> None:
-    """Raises SettingsError with one line for each engine whose kind there is not."""
+    """Raises SettingsError with one line for each engine of an unknown kind."""
     faults = [
         f"engines.{number}.kind: {_unknown(engine.kind)}"
         for number, engine in enumerate(engines)

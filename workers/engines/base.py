@@ -1,4 +1,4 @@
-"""What the runner needs of an engine, and what an engine gets of the runner."""
+"""What the runner needs from an engine, and what it gives to the engine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class EngineFault(Exception):
     """The engine did not answer as it should.
 
     `code`: one of schemas.errors.CODES. `retryable`: another attempt may succeed.
-    `away`: the engine itself is in doubt, so that it must pass its check before the next job.
-    `early`: it is still starting, so that this is no failure yet.
+    `away`: the engine itself is in doubt and must pass its check before its next job.
+    `early`: the engine is still starting, so this is not a failure yet.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class Sink(Protocol):
     """Where an engine's answer goes. None of these blocks."""
 
     def start(self, status: int, content_type: str) -> None:
-        """The upstream's head. At most once, before any data."""
+        """The status and type of the answer; called at most once, before any data."""
 
     def data(self, chunk: bytes) -> None:
-        """Answer bytes, verbatim; of an event stream only whole events."""
+        """Bytes of the answer, unchanged; an event stream comes in whole events."""
 
     def touch(self) -> None:
-        """The engine made progress that has no bytes yet."""
+        """The engine made progress, but has no bytes to show for it yet."""
 
     async def settle(self) -> None:
-        """Wait until the broker connection has room: for answers of megabytes."""
+        """Wait until the broker connection has room; large answers need this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What an engine says it can do. `slots` are shared by its models."""
+    """What an engine says it can do. Its models share the `slots`."""
 
     slots: int
     models: tuple[ServedModel, ...]
@@ -66,19 +66,19 @@ class Engine(Protocol):
     kind: str
 
     async def open(self) -> None:
-        """Make clients; no I/O yet."""
+        """Create clients; do no I/O yet."""
 
     async def discover(self) -> Offer:
         """Ask the engine for its models and slots."""
 
     async def check(self) -> Offer | None:
-        """Run a real small job: health pages stay green on an engine that hangs. Gives a better
-        offer if the engine says more of its models now that one is loaded."""
+        """Run a small real job, because health pages stay green on an engine that hangs. Return a
+        new offer if the engine says more about its models once one is loaded."""
 
     async def probe(self) -> bool:
-        """Whether the engine's own loop still turns; cheap, asked while jobs are silent."""
+        """Whether the engine's own loop still runs; cheap, and called while jobs are silent."""
 
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
-        """One attempt. Cancelled when nobody wants the answer: must free the slot then."""
+        """Run one attempt. It is cancelled when nobody wants the answer, and must then stop."""
 
     async def close(self) -> None: ...

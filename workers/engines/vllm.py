@@ -1,12 +1,12 @@
 """vLLM, as measured on 0.32.0.
 
-It stops generating 0.13 s after its client has left, streaming or not, so requests go as they are.
-A trailing assistant message is continued, as llama-server and Ollama do: vLLM does so only when
-told (`continue_final_message`). Its errors carry names of Python classes as `type`, numbers as
-`code`, and representations of pydantic's errors as `message`.
+It stops generating 0.13 s after its client has left, streaming or not, so requests go unchanged.
+llama-server and Ollama continue a trailing assistant message; vLLM does so only if told
+(`continue_final_message`), so the worker tells it. Its errors carry names of Python classes as
+`type`, numbers as `code`, and pydantic's errors, printed, as `message`.
 
-How many sequences it runs at once (``--max-num-seqs``) it tells nowhere; more wait in its own
-queue, without a bound. Default: as many full contexts as its cache holds, at most 32.
+vLLM does not tell how many sequences it runs at once (``--max-num-seqs``); more wait in its own
+unbounded queue. The default is as many slots as full contexts fit into its cache, at most 32.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _SENSES: Mapping[str, dict[str, Any]] = {
     "vision": {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
     "audio": {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
 }
-"""The first bytes of a PNG and of a WAV: a model without the sense refuses all of the kind (its
-limit for them is 0), another one only these."""
+"""The first bytes of a PNG and of a WAV. A model without the sense says that it takes none of the
+kind (its limit is 0); a model with the sense refuses only these broken ones."""
 _NO_SENSE = re.compile(r"is not a multimodal model|At most 0 ")
 _LANGUAGE_MODELS = "chat", "completions", "responses", "messages"
 
@@ -54,12 +54,12 @@ KNOWS = (
     " chat_template_kwargs mm_processor_kwargs",
     "rerank truncate_prompt_tokens priority request_id mm_processor_kwargs",
 )
-"""Its own fields, from its source."""
+"""vLLM's own fields, from its source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests that vLLM works on, and that wait in its own queue."""
+    """The numbers of requests that vLLM works on, and that wait in its own queue."""
 
     running: int
     waiting: int
@@ -84,7 +84,7 @@ class VllmEngine(OpenAIEngine):
     )
 
     async def load(self) -> Load:
-        """Raises EngineFault if its metrics cannot be read."""
+        """What vLLM's metrics report. Raises EngineFault if they cannot be read."""
         found = {name: int(float(value)) for name, value in _METRIC.findall(await self._metrics())}
         return Load(found.get(b"num_requests_running", 0), found.get(b"num_requests_waiting", 0))
 
@@ -145,7 +145,7 @@ class VllmEngine(OpenAIEngine):
         return refusal
 
     async def _takes(self, own: str, asked: dict[str, Any], or_only_this: bool = False) -> bool:
-        """Whether a chat of one token is taken; or refused, but not because of its kind."""
+        """Whether vLLM takes a chat of one token; `or_only_this`: or refuses only these bytes."""
         body = {"model": own, "max_tokens": 1, **asked}
         status, answer = await self._http.post(endpoints.CHAT.path, body, self.check_timeout)
         if status == 400 and or_only_this:
@@ -179,8 +179,8 @@ def _with_tool() -> dict[str, Any]:
 def _readable(message: str) -> str:
     """pydantic's errors as sentences: ``messages: Field required``.
 
-    vLLM lists them one a line, as Python dicts. Where a union is meant it lists the complaints of
-    all members: those about another place than the first one's only confuse.
+    vLLM lists one error a line, as a Python dict. For a union it lists the errors of all members;
+    errors about another place than the first one's would only confuse, so they are left out.
     """
     said: list[str] = []
     first = ""

@@ -104,12 +104,13 @@ class Supervised:
         values = {"port": str(self._port), "file": os.path.expanduser(config.file)}
         program, *rest = (fill(text, values) for text in self._command(config))
         env = {key: value.get_secret_value() for key, value in config.env.items()}
+        secrets = (*env.values(), config.api_key.get_secret_value())
         self._moved, self._sound, self._since = True, False, _now()
         self._why, self._process.chatty = "", True
         return Command(
             (os.path.expanduser(program), *rest),
             {key: fill(value, values) for key, value in env.items()},
-            secrets=_maskable(*env.values(), config.api_key.get_secret_value()),
+            secrets=tuple(secret for secret in secrets if len(secret) >= _SHORTEST),
         )
 
     def _changed(self) -> None:
@@ -190,7 +191,3 @@ class Supervised:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _maskable(*secrets: str) -> tuple[str, ...]:
-    return tuple(secret for secret in secrets if len(secret) >= _SHORTEST)

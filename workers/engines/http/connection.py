@@ -1,8 +1,8 @@
-"""A small HTTP/1.1 client for engines: a connection, with one request at a time.
+"""A small HTTP/1.1 client for engines: one connection carries one request at a time.
 
-It carries every token, and a general client's generality costs more than the rest of the worker
-(measured, two cores, a reply of 32 chunks: aiohttp 0.45 ms of CPU, this 0.12 ms). The parsing is
-httptools', as uvicorn's is. No redirects, cookies, proxies or compression: an engine has none.
+Every token passes through it, and a general client would cost more than the rest of the worker
+(measured, two cores, a reply of 32 chunks: aiohttp 0.45 ms of CPU, this 0.12 ms). httptools parses,
+as for uvicorn. Engines use no redirects, cookies, proxies or compression, so this has none.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, cast
 import httptools
 
 HIGH_WATER = 2**20
-"""Bytes that wait to be read before the socket is left alone."""
+"""Unread bytes above which the connection stops reading from its socket."""
 MOST = 2**29
-"""Bytes of one answer: an engine that does not end it must not take all memory."""
+"""Most bytes of one answer, so that an endless one cannot take all memory."""
 
 
 class ConnectionBroken(OSError):
@@ -25,7 +25,7 @@ class ConnectionBroken(OSError):
 
 
 class Response:
-    """The head is there; the body comes with `read` or `readany`."""
+    """An answer whose head has come; `read` and `readany` give its body."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -42,7 +42,7 @@ class Response:
         return self.headers.get(name, default)
 
     async def readany(self) -> bytes:
-        """What has come since the last call; waits for something; b"" at the end of the body."""
+        """The bytes since the last call; waits for some; b"" at the end of the body."""
         while not self._pieces:
             if self.complete:
                 return b""
@@ -58,7 +58,7 @@ class Response:
         return found
 
     async def read(self, limit: int = -1) -> bytes:
-        """The whole body, or about its first `limit` bytes. Raises as `pieces`."""
+        """The whole body, or its first `limit` bytes. Raises ConnectionBroken."""
         if limit < 0:
             return b"".join([piece async for piece in self.pieces()])
         found = b""
@@ -67,7 +67,7 @@ class Response:
         return found[:limit]
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Of a body that is kept whole. Raises ConnectionBroken if it is endless."""
+        """The pieces of a body that the caller keeps. Raises ConnectionBroken if it is endless."""
         size = 0
         while piece := await self.readany():
             size += len(piece)
@@ -76,7 +76,7 @@ class Response:
             yield piece
 
     def add(self, piece: bytes) -> bool:
-        """False when more waits than should."""
+        """Add a piece; return False if too much waits to be read."""
         self._pieces.append(piece)
         self._held += len(piece)
         self.wake()
@@ -95,7 +95,7 @@ class Response:
 
 
 class Connection(asyncio.Protocol):
-    """One connection. The callbacks below `data_received` are the parser's."""
+    """One connection. The parser calls the methods named `on_...`."""
 
     def __init__(self) -> None:
         self.used = False
@@ -113,11 +113,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def untouched(self) -> bool:
-        """Whether it ended before a byte of an answer came: a kept connection that was stale."""
+        """Whether a kept connection was stale: it ended before a byte of the answer came."""
         return self.used and not self.alive and not self._heard
 
     async def ask(self, request: bytes) -> Response:
-        """Send a request; returns once the head of its answer is there. Raises ConnectionBroken."""
+        """Send a request and return once the answer's head has come. Raises ConnectionBroken."""
         if self._transport is None or not self.alive:
             raise ConnectionBroken("the connection is closed")
         self._parser = httptools.HttpResponseParser(self)
@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
         return await self._head
 
     def abort(self) -> None:
-        """Close at once: the engine sees that nobody listens."""
+        """Close at once, so that the engine sees that nobody listens."""
         self.alive = False
         if self._transport is not None:
             self._transport.abort()
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if self._response is None:  # an engine that talks unasked
+        if self._response is None:  # the engine talks although nothing was asked
             self.abort()
             return
         try:

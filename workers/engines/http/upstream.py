@@ -1,4 +1,4 @@
-"""What every engine behind HTTP shares: one client, its faults, and reading what it answers."""
+"""The HTTP client of an engine: it keeps connections and turns their faults into EngineFault."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from workers.engines.http.connection import Connection, ConnectionBroken, Respon
 
 CONNECT_TIMEOUT = 5.0
 _IDLE_LIMIT = 64
+"""Most idle connections that are kept."""
 ERROR_LIMIT = 64 * 1024
-"""Bytes of an engine's error body that are read."""
+"""Most bytes that are read from the body of an error."""
 
 
 class Upstream:
-    """An HTTP client to one engine, which keeps its connections. `url`: ``http(s)://host:port`` and
-    perhaps a path. Every fault of the transport becomes an EngineFault."""
+    """An HTTP client to one engine. `url`: ``http(s)://host:port``, perhaps with a path. Every
+    fault of the transport becomes an EngineFault."""
 
     def __init__(self, name: str, url: str, api_key: str = "") -> None:
         self.name = name
@@ -45,8 +46,8 @@ class Upstream:
     async def call(
         self, method: str, path: str, body: bytes | None = None, content_type: str = ""
     ) -> AsyncIterator[Response]:
-        """One request; its connection is closed if the block ends before the answer does. There is
-        no time limit: the lease and the deadlines decide how long an engine may take."""
+        """Send one request; close its connection if the block ends before the answer does. There
+        is no time limit: the lease and the deadlines decide how long an engine may take."""
         response = None
         try:
             response = await self._send(self._request(method, path, body, content_type))
@@ -63,7 +64,7 @@ class Upstream:
     async def ask(
         self, method: str, path: str, timeout: float, body: bytes | None = None, kind: str = ""
     ) -> tuple[int, bytes]:
-        """The status and the body of a small answer. Raises EngineFault only if there is none."""
+        """The status and body of a small answer. Raises EngineFault only if none comes."""
         try:
             async with (
                 asyncio.timeout(timeout),
@@ -79,7 +80,7 @@ class Upstream:
         return await self.ask("POST", path, timeout, orjson.dumps(asked), "application/json")
 
     async def json(self, path: str, timeout: float = 5.0) -> Any:
-        """GET a JSON page. Raises EngineFault, also for any status but 200."""
+        """GET a JSON page. Raises EngineFault for any status but 200, too."""
         status, page = await self.ask("GET", path, timeout)
         if status != 200:
             raise EngineFault(f"{self.name} answered {status} to {path}", away=True)
@@ -100,7 +101,7 @@ class Upstream:
         return head.encode("latin-1") + b"\r\n" + (body or b"")
 
     async def _send(self, request: bytes) -> Response:
-        """A kept connection that turns out stale is replaced once, unseen."""
+        """Send on a kept connection; if that is stale, send again on a new one."""
         while self._idle:
             kept = self._idle.pop()
             if not kept.free:
@@ -124,7 +125,7 @@ class Upstream:
             raise ConnectionRefusedError(f"no connection in {CONNECT_TIMEOUT:.0f} s") from None
 
     def _give_back(self, response: Response) -> None:
-        """Keep the connection if its answer is whole, else close it."""
+        """Keep the connection if its answer is complete, else close it."""
         connection, response.connection = response.connection, None
         if connection is None:
             return
@@ -149,7 +150,7 @@ async def read_error(response: Response) -> bytes:
 
 
 async def read_whole(response: Response, sink: Sink) -> bytes:
-    """The body of an answer; each piece of it is progress."""
+    """The body of an answer; each of its pieces counts as progress."""
     parts = []
     async for chunk in response.pieces():
         parts.append(chunk)

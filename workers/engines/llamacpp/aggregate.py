@@ -1,17 +1,17 @@
-"""A streamed llama-server answer, put together into the one it gives without `stream`.
+"""Builds from a streamed llama-server answer the document that it gives without `stream`.
 
-llama-server notices that a client has gone only while it streams, so the worker always streams
-and aggregates here for clients that asked for one JSON document. Measured on llama.cpp b11549
-and held by `tests/acceptance/test_aggregate_live.py`:
+llama-server notices that a client has gone only while it streams. So the worker always streams,
+and builds the document here for clients that asked for one. Measured on llama.cpp b11549 and held
+by `tests/acceptance/test_aggregate_live.py`:
 
-- `usage` of the engine's document tells of choice 0 alone; here it covers all choices, each
-  prompt counted once (`UsageSum`). This is the one difference that is meant.
-- A prefilled assistant message is repeated by the document, by the stream only with `echo`, and
-  then as the chat template has rendered it (trimmed, parts joined): `prepare` asks for it.
+- `usage` of the engine's document counts choice 0 alone; here it counts all choices, and each
+  prompt once (`UsageSum`). This is the only intended difference.
+- The engine's document repeats a prefilled assistant message. A stream does so only with `echo`,
+  which `prepare` sets, and as the chat template renders it (trimmed, parts joined).
 - `content` is null at the head of a stream, but always a string in the document.
 - A stream for several prompts may begin with ``data: null``.
 - A token without a chunk of its own loses its `logprobs`: the end of the text, the beginning of
-  a stop string, syntax that the engine's parser eats (tool calls, reasoning tags).
+  a stop string, syntax that the engine's parser removes (tool calls, reasoning tags).
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def prepare(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choices_per_prompt(body: Mapping[str, Any]) -> int:
-    """llama-server's own word for `n` comes first, as it has it."""
+    """`n_cmpl`, llama-server's own name for `n`, comes first, as in llama-server."""
     n = body.get("n_cmpl", body.get("n"))
     return n if isinstance(n, int) and n > 0 else 1
 
 
 class Aggregate:
-    """In place of a Sink: takes the stream of a chat or text completion, and has its document.
-    `choices`: of one prompt."""
+    """Takes the place of a Sink and builds the document from the stream of a chat or a text
+    completion. `choices`: for one prompt."""
 
     def __init__(self, inner: Sink, choices: int) -> None:
         self.touch = inner.touch
@@ -64,7 +64,7 @@ class Aggregate:
     def start(self, status: int, content_type: str) -> None: ...
 
     def data(self, chunk: bytes) -> None:
-        """Whole events. Raises EngineFault for what is no chunk."""
+        """`chunk`: whole events. Raises EngineFault for a malformed one."""
         at = 0
         while at < len(chunk):
             text, at = self._plain.texts(chunk, at)
@@ -79,7 +79,7 @@ class Aggregate:
 
     @property
     def document(self) -> Document | None:
-        """None if there was no choice."""
+        """The document; None if there was no choice."""
         found = self._collector.document
         if found is not None and (usage := self._sum.document()):
             found["usage"] = usage
@@ -100,20 +100,20 @@ class Aggregate:
     def _add_chunk(self, event: Event) -> None:
         self._sum.add(event)
         event.pop("usage", None)
-        event.pop("prompt_progress", None)  # of `return_progress`, which documents never have
+        event.pop("prompt_progress", None)  # from `return_progress`; documents have none
         for choice in event.get("choices") or ():
             self._choice = choice.get("index", 0)
         if "timings" in event:
-            # The document has those of choice 0; a closing chunk follows its own choice.
+            # A chunk without choices belongs to the choice before it.
             self._timings[self._choice] = event.pop("timings")
         self._collector.add(event)
 
 
 class _PlainChunks:
-    """Recognises by their bytes the chunks that only add text to choice 0, as nearly all do.
+    """Recognises by their bytes the chunks that only add text to choice 0; nearly all do.
 
-    llama-server writes them with the same bytes around the text. The first one is parsed; of a run
-    of others the texts are cut out at once (measured for 32 chunks: 20 µs in place of 310 µs).
+    llama-server writes the same bytes around each text. The first chunk is parsed, and the texts of
+    those that follow are cut out together (measured for 32 chunks: 20 µs instead of 310 µs).
     """
 
     _HEAD = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"'
@@ -123,7 +123,7 @@ class _PlainChunks:
         self._tail = b""
 
     def learn(self, raw: bytes, event: Mapping[str, Any]) -> None:
-        """Take `raw` as the pattern, if it is such a chunk and says nothing else that is new."""
+        """Take `raw` as the pattern if it only adds text."""
         self._tail = b""
         if not raw.startswith(self._HEAD) or event.keys() & {"usage", "timings"}:
             return
@@ -131,19 +131,19 @@ class _PlainChunks:
             self._tail = raw[raw.index(self._END) :] + sse.BREAK
 
     def texts(self, events: bytes, at: int) -> tuple[str, int]:
-        """The texts of the run of such chunks that begins at `at`, joined, and where it ends."""
+        """The joined texts of the plain chunks that begin at `at`, and where those chunks end."""
         if not self._tail or not events.startswith(self._HEAD, at):
             return "", at
         pieces, end = [], at
         for piece in events[at + len(self._HEAD) :].split(self._tail + self._HEAD):
             text, closed, _ = piece.partition(self._tail)
             if not closed and len(self._HEAD) + end + len(piece) == len(events):
-                break  # the last one, and it is another kind of chunk
+                break  # the rest is another kind of chunk
             pieces.append(text)
             end += len(self._HEAD) + len(text) + len(self._tail)
             if closed:
                 break
-        try:  # the texts are parts of JSON strings, and so are they together
+        try:  # joined, pieces of JSON strings are again a piece of a JSON string
             return orjson.loads(b'"%b"' % b"".join(pieces)), end
         except orjson.JSONDecodeError:
             return "", at

@@ -1,7 +1,7 @@
-"""What llama-server says that it can do, and what it passes over in silence. Pure.
+"""What llama-server can do, and which request fields it ignores silently. Pure.
 
-Measured on b11549: each field below changed nothing in the answer. Left out are fields without an
-effect on any answer (`user`, `store`, `metadata` …), and those that it refuses by itself.
+Measured on b11549: none of the fields below changed the answer. Not listed are fields that never
+change an answer (`user`, `store`, `metadata` …), and fields that llama-server itself refuses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workers.engines.openai.required_call import LEFT_OPEN
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
 _ANTHROPIC = ("messages", "count_tokens")
-"""Elsewhere a call that must come is forced by a schema (`prompt`), which has no effect there."""
+"""A schema of the answer forces no call here; at other endpoints it does (`tools.prompt`)."""
 
 NO_CHOICE = Ignored(
     "tool_choice",
@@ -34,7 +34,7 @@ UNWILLING: Mapping[str, Any] = {
     "max_tokens": 8,
     "temperature": 0,
 }
-"""A chat that shows whether `tool_choice` is obeyed: text comes back if it is not."""
+"""A chat whose answer is text only if the server does not obey `tool_choice`."""
 
 KNOWS = (
     "chat,completions,responses,input_tokens verbose timings_per_token cache_prompt return_tokens"
@@ -57,12 +57,12 @@ KNOWS = (
     "embeddings embd_normalize",
     "rerank return_text",
 )
-"""Its own fields (measured: a value of a wrong type is refused; the rest is from its source)."""
+"""llama-server's own fields. Measured: it refuses a wrong type; others are from its source."""
 
 _NO_THOUGHTS = "the model's chat template knows no reasoning"
 _DROPPED = "llama-server passes over it at this endpoint"
 _USUAL = (*NOTHING, "medium")
-"""With what is usual anyway, a field asks for nothing."""
+"""Values that ask for nothing, as they are the default."""
 _STATELESS = "nothing is kept of what was said before; send it along"
 _KEEP_THOUGHTS = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
 _ALWAYS = (
@@ -106,7 +106,7 @@ _NOT_IN_MESSAGES = (
 
 
 def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
-    """Of reasoning: "none" is always obeyed, and "medium" is the same as to say nothing."""
+    """The effort of reasoning: "none" is always obeyed, and "medium" is the default."""
     unless = ("none", "medium", *obeyed)
     return (
         Ignored("reasoning_effort", why, ("chat",), unless),
@@ -115,7 +115,7 @@ def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
 
 
 def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
-    """Words beside those for endpoints, of a server that generates text. `props`: ``/props``."""
+    """The features of a server that generates text, besides endpoints. `props`: ``/props``."""
     thoughts = ("reasoning",) if _thinks(props) else ()
     return ("json_schema", "logprobs", "n", "tools", *thoughts)
 
@@ -127,7 +127,7 @@ def knows_tools(props: Mapping[str, Any]) -> bool:
 def ignored(
     props: Mapping[str, Any], entry: Mapping[str, Any], endpoints: Sequence[str]
 ) -> tuple[Ignored, ...]:
-    """At those endpoints. `entry`: of the model, in ``/v1/models``."""
+    """The fields ignored at `endpoints`. `entry`: the model's, in ``/v1/models``."""
     found = list(_ALWAYS)
     if not _thinks(props):
         found += _efforts(_NO_THOUGHTS, "minimal")
@@ -148,17 +148,14 @@ def _unless(name: str) -> tuple[Any, ...]:
 
 
 def known(endpoints: Sequence[str]) -> tuple[str, ...]:
-    """Of `KNOWS` what belongs to those endpoints."""
-    return tuple(each for each in KNOWS if not set(endpoints).isdisjoint(_places(each)))
-
-
-def _places(entry: str) -> list[str]:
-    return entry.partition(" ")[0].split(",")
+    """The entries of `KNOWS` that belong to `endpoints`."""
+    wanted = set(endpoints)
+    return tuple(e for e in KNOWS if not wanted.isdisjoint(e.partition(" ")[0].split(",")))
 
 
 def spins(slots: bytes) -> bool:
-    """Whether it is at work and has nothing to work on (``/slots``). Measured: several choices for
-    a prompt without a token are never answered, while all of its pages are."""
+    """Whether ``/slots`` shows a server that works on nothing. Measured: it never answers several
+    choices for a prompt without a token, although it still answers all of its pages."""
     try:
         working = [each for each in orjson.loads(slots) if each["is_processing"]]
         return bool(working) and not any(each["n_prompt_tokens"] for each in working)
@@ -172,7 +169,7 @@ def _caps(props: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _thinks(props: Mapping[str, Any]) -> bool:
-    """No flag says it for every template: those that think name their tags or their switch."""
+    """Whether the model reasons. Not all templates set a flag, but all name a tag or a switch."""
     caps = _caps(props)
     if caps.get("supports_reasoning_effort") or caps.get("supports_preserve_reasoning"):
         return True

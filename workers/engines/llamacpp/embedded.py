@@ -1,8 +1,8 @@
-"""The embedded engine as a worker sees it: a llama.cpp server that is there without a command.
+"""The embedded engine: a llama.cpp server that the worker starts without a configured command.
 
-Its program, `workers.engines.llamacpp.server`, is run by its path, which spares it the imports of
-this package. It is imported here only when it is asked, as `python -m` warns of a module that its
-own package has imported before.
+Its program, `workers.engines.llamacpp.server`, runs by its path, so it does not import this
+package. The functions below import it only when called: `python -m` warns about a module that its
+package has already imported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SLOTS = 4
 
 
 def quickstart() -> settings.Engine:
-    """The engine of a worker that was given none. Raises ModelMissing if it is not installed."""
+    """The engine for a worker without a configured one. Raises ModelMissing."""
     from workers.engines.llamacpp import server
 
     server.default_model()
@@ -41,7 +41,7 @@ def started(config: settings.Engine) -> Supervised:
 
 
 def command(config: settings.Engine) -> list[str]:
-    """How to start it. Raises ProcessFailed if it is not installed."""
+    """The command that starts the server. Raises ProcessFailed if the model is not installed."""
     from workers.engines.llamacpp import server
 
     try:

@@ -1,10 +1,10 @@
 """llama.cpp's llama-server, as measured on b11549.
 
-It is asked to stream wherever it can: only then does it notice within milliseconds that nobody
-listens. Its own queue is unbounded and silent, so it never gets more jobs than it has slots. It
-does not look at `model`, so requests go as they come. What its events and documents have otherwise
-than OpenAI documents is mended here (`stream`, `aggregate`, `responses`, `messages`), and what it
-passes over in silence is on its card (`capabilities`).
+The worker asks it to stream wherever it can, because only then does llama-server notice within
+milliseconds that nobody listens. Its own queue is unbounded and silent, so it never gets more jobs
+than it has slots. It ignores `model`, so requests go as they come. Its events and documents are
+mended where they differ from the documented ones (`stream`, `aggregate`, `responses`, `messages`).
+The fields that it ignores silently are on its card (`capabilities`).
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ RERANK = endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
-"""Without these, nothing of a chat's request needs a look."""
+"""A chat's request without any of these needs no parsing."""
 _TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TOOLS: Mapping[str, tuple[tools_prompt.Prepare, tuple[bytes, ...]]] = {
     CHAT: (tools_prompt.prepare, (tools_prompt.SIGN,)),
     **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.prepare, tools_responses.SIGNS)),
     **dict.fromkeys((MESSAGES, COUNT_TOKENS), (tools_messages.prepare, tools_messages.SIGNS)),
 }
-"""How requests with tools are prepared, and what is in the bodies of such."""
+"""By endpoint: the function that prepares requests with tools, and what marks their bodies."""
 
 
 class LlamaCppEngine(OpenAIEngine):
@@ -78,16 +78,16 @@ class LlamaCppEngine(OpenAIEngine):
         status, page = await self._http.ask("GET", self._probe_path, PROBE_TIMEOUT)
         return status == 200 and not (self._probe_path == SLOTS and capabilities.spins(page))
 
-    # What it is.
+    # What it offers.
 
     async def _list(self) -> dict[str, dict[str, Any]]:
-        """It serves one model, whatever else it lists; ``/props`` says more of it."""
+        """Its only model: llama-server serves the first that it lists; ``/props`` describes it."""
         self._props = await self._http.json("/props", PROBE_TIMEOUT)
         if not isinstance(self._props, dict) or "total_slots" not in self._props:
             why = f"{self.name} does not answer like llama-server: is the URL right?"
             raise EngineFault(why, away=True)
         if self._props.get("endpoint_slots"):
-            self._probe_path = SLOTS  # answered by the inference loop, unlike /health
+            self._probe_path = SLOTS  # the inference loop answers it, unlike /health
         listed = await super()._list()
         return dict(list(listed.items())[:1])
 
@@ -95,7 +95,7 @@ class LlamaCppEngine(OpenAIEngine):
         return int(self._props["total_slots"])
 
     def _choose(self, listed: Mapping[str, Any]) -> dict[str, str]:
-        """Names of the config, all for the one model; else its alias or its file's bare name."""
+        """All names of the config stand for the one model; without any, its alias or file name."""
         own = next(iter(listed), "")
         return dict.fromkeys(self._config.models or [_bare(own)], own)
 
@@ -133,7 +133,7 @@ class LlamaCppEngine(OpenAIEngine):
         return status == 200
 
     async def _obeys(self) -> bool:
-        """Whether a required tool call is forced upon the model, here without a reason to call."""
+        """Whether the server forces a required call on a model that has no reason to make it."""
         status, answer = await self._http.post(CHAT, capabilities.UNWILLING, self.check_timeout)
         try:
             message = orjson.loads(answer)["choices"][0]["message"]
@@ -166,8 +166,8 @@ class LlamaCppEngine(OpenAIEngine):
         return await super()._serve(job, body, sink)
 
     def _prepare_tools(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
-        """A request with tools that the engine cannot offer, or not make the model call, put
-        otherwise; and what comes of it."""
+        """The request to send, and the calls to expect in its text. A request is rewritten if
+        the engine cannot offer its tools to the model, or cannot force a call."""
         request = orjson.loads(body)
         prepare_tools, signs = _TOOLS[job.endpoint]
         if self._obeyed or not any(sign in body for sign in signs):
@@ -187,8 +187,8 @@ class LlamaCppEngine(OpenAIEngine):
             return await self._complete(job, orjson.dumps(sent), sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        """A stream of a chat passes as it is but for its first chunk, unless more of it must be
-        mended."""
+        """Answer a chat or a text completion. Most streams of chats need a change in the first
+        chunk only, so they pass without parsing."""
         text = job.endpoint == COMPLETIONS
         if job.stream and not text and not any(sign in body for sign in _SPECIAL):
             return self._usage(await self._send(job, body, FirstChunk(sink, 1)))
@@ -211,16 +211,16 @@ class LlamaCppEngine(OpenAIEngine):
         return one.usage()
 
     async def _check_text(self, request: Mapping[str, Any]) -> None:
-        """Raises Refusal for what would never end, or be taken for something else."""
+        """Raises Refusal for a request that would never end, or would mean something else."""
         if request.get("max_tokens") == 0:
             raise Refusal("llama-server writes at least one token.", param="max_tokens")
         if choices_per_prompt(request) > 1:
             await self._something_said(request["prompt"])
 
     async def _something_said(self, prompt: Any) -> None:
-        """Several choices for a prompt without a token are never answered, and hold their slots
-        (measured). No prompt is so of a model that begins each with a token of its own. Raises
-        Refusal."""
+        """Raises Refusal for several choices of a prompt without a token: llama-server never
+        answers that, and its slots stay taken (measured). Models that begin each prompt with a
+        token of their own are safe."""
         if prompt and not (isinstance(prompt, list) and "" in prompt):
             return
         asked = {"content": "", "add_special": True}
@@ -319,5 +319,5 @@ class LlamaCppEngine(OpenAIEngine):
 
 
 def _bare(name: str) -> str:
-    """A server without an alias names its file's path: keep the file's name alone."""
+    """The file's name, if the model's name is a path, as on a server without an alias."""
     return name.rsplit("/", 1)[-1].removesuffix(".gguf") if name.endswith(".gguf") else name

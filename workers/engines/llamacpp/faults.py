@@ -1,6 +1,6 @@
-"""What llama-server says when it cannot do a request, in words that help. Pure.
+"""Makes llama-server's refusals helpful: the right status, and the field at fault. Pure.
 
-Measured on b11549: it answers 500 to many faults of requests, and never names a field.
+Measured on b11549: it answers 500 to many faulty requests, and never names a field.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _OF_THE_REQUEST = (
     "vector::",
     "cannot make GET request",
 )
-"""Messages of faults of the request that the server reports as 500."""
+"""Messages that the server sends with a 500 although the request is at fault."""
 _UNREADABLE = "Failed to load image or audio file"
-"""Of a WebP, too, though it may be whole."""
+"""The server says so of every WebP, too, even an undamaged one."""
 _NO_TOKENS = "Prompt contains invalid tokens"
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 
 
 def status_of(status: int, message: str) -> int:
-    """The status that it should have had."""
+    """The status that the server should have sent."""
     mistaken = status == 500 and any(text in message for text in _OF_THE_REQUEST)
     return 400 if mistaken else status
 
 
 def explain(endpoint: str, refusal: Refusal) -> None:
-    """Names the field, where one is to blame."""
+    """Name the field at fault, if there is one."""
     said_in = endpoints.BY_PATH[endpoint].api.prompt
     if "is too large to process" in refusal.message:
         refusal.code = "context_length_exceeded"

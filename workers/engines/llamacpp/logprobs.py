@@ -1,7 +1,7 @@
-"""Log-probabilities as OpenAI has them, of llama-server. Pure.
+"""Turns llama-server's log-probabilities into OpenAI's form. Pure.
 
-Measured on b11549: where only those of the chosen tokens are asked for (`top_logprobs` 0 of a chat,
-`logprobs` 0 of a text) it gives none at all. So one more is asked for, and taken out again.
+Measured on b11549: if a request wants only the chosen tokens' (a chat's `top_logprobs` 0, a text's
+`logprobs` 0), llama-server gives none. So the worker asks for one alternative and removes it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from workers.engines.openai.rewrite import Change
 
 
 def prepare(request: dict[str, Any], text: bool) -> tuple[dict[str, Any], list[Change]]:
-    """The request to send, and what to do with each event, or with the document, in this order.
-    `text`: it is a text completion, not a chat."""
+    """The request to send, and the changes to make in each event or in the document, in order.
+    `text`: the request is a text completion, not a chat."""
     wanted = _of_text(request) if text else request.get("top_logprobs")
     changes: list[Change] = [TextProbabilities().change] if text and wanted is not None else []
     if wanted != 0:
@@ -24,7 +24,7 @@ def prepare(request: dict[str, Any], text: bool) -> tuple[dict[str, Any], list[C
 
 
 def _of_text(request: Mapping[str, Any]) -> int | None:
-    """How many others a text completion asks for beside each token; false is none of any."""
+    """How many alternatives a text completion wants; None for no log-probabilities at all."""
     found = request.get("logprobs")
     return None if found is False else found
 
@@ -37,8 +37,8 @@ def _without_others(event: Event) -> Event:
 
 
 class TextProbabilities:
-    """Those of text completions as OpenAI has them: llama-server writes them as in
-    chats (`content`, which stays). Offsets count from the beginning of the answer."""
+    """Adds OpenAI's form for text completions: llama-server writes a chat's form (`content`, which
+    stays). Offsets count from the beginning of the answer."""
 
     def __init__(self) -> None:
         self._at: dict[int, int] = {}

@@ -1,9 +1,9 @@
-"""llama-server's answers at ``/v1/messages``, as Anthropic documents them.
+"""Mends llama-server's answers at ``/v1/messages``, so that they are as Anthropic documents them.
 
 Measured on llama.cpp b11549 (held by `tests/acceptance/surface/test_anthropic.py`): a stream whose
-first token is no whole character (an emoji) has no ``message_start``, and `stop_reason` is
-``end_turn`` where a stop sequence ended the text. What its stream makes is what it answers
-unstreamed, but that a prefilled message is not repeated.
+first token is only part of a character (an emoji) has no ``message_start``. `stop_reason` is
+``end_turn`` even if a stop sequence ended the text. A stream amounts to the unstreamed answer,
+except that it does not repeat a prefilled message.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ _STOPPED_SO = b'"delta":{"stop_reason":"stop_sequence","stop_sequence":"'
 
 
 def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request to send: streamed; without tools if none may be called, as the engine passes over
-    that choice; and without thoughts if none are wanted, which it looks for in the arguments of its
-    chat template alone."""
+    """The request to send, which streams. The engine ignores ``tool_choice: none``, so the tools
+    are taken out. It ignores `thinking`, so the chat template's argument turns thoughts off."""
     sent = {**request, "stream": True}
     if (request.get("tool_choice") or {}).get("type") == "none":
         sent.pop("tools", None)
@@ -39,18 +38,18 @@ def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class StopReason(Filter):
-    """A Sink before the Sink: a stream with the right `stop_reason`."""
+    """A Sink before the Sink that puts the right `stop_reason` into a stream."""
 
     def data(self, chunk: bytes) -> None:
         self._inner.data(chunk.replace(_STOPPED, _STOPPED_SO))
 
 
 class MessageStart(Filter):
-    """A Sink before the Sink: a stream that begins with ``message_start``.
+    """A Sink before the Sink that makes a stream begin with ``message_start``.
 
-    That event tells the prompt's tokens. Where it is missing they are counted first (`count`), and
-    what has come so far is held back: the engine counts within milliseconds. `counted`: the tokens,
-    -1 if nothing was missing.
+    The event reports the prompt's tokens. If it is missing, `count` asks the engine for them, which
+    takes milliseconds, and the stream is held back until then. `counted`: the prompt's tokens, -1
+    if the event was there.
     """
 
     def __init__(self, inner: Sink, name: str, model: str, count: Count) -> None:
@@ -75,7 +74,7 @@ class MessageStart(Filter):
             self._counting = self._counting or asyncio.create_task(self._begin())
 
     async def done(self) -> None:
-        """All that came has been passed on."""
+        """Wait until all that came has been passed on."""
         if self._counting is not None:
             await self._counting
 

@@ -1,8 +1,8 @@
-"""What asks for nothing, and what llama-server takes badly all the same. Pure.
+"""Removes values that ask for nothing, but on which llama-server fails. Pure.
 
-Measured on b11549: null in a message (but as its content) or in a tool is a 500, `tools` null at
-``/v1/responses`` a 400, and so is `top_logprobs` 0 without `logprobs`. Empty
-arguments of a call, as some clients write none, are a 500.
+Measured on b11549: null in a tool or a message (except as `content`) gives a 500. `tools` null at
+``/v1/responses`` gives a 400, as does `top_logprobs` 0 without `logprobs`. Empty arguments of a
+call, which some clients write for none, give a 500.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Entry = dict[str, Any]
 
 _SURE = b"null", b'"top_logprobs"'
 SIGNS = (*_SURE, b'"arguments"')
-"""One of them is in the body of each request with such a thing."""
+"""Each request with such a value contains one of these."""
 _NO_ARGUMENTS = re.compile(rb'"arguments"\s*:\s*""')
 
 
 def without(body: bytes) -> bytes:
-    """The body of a request without such things; as it came if there are none."""
+    """The body without such values; unchanged if there are none."""
     if not any(sign in body for sign in _SURE) and _NO_ARGUMENTS.search(body) is None:
         return body
     request: Entry = orjson.loads(body)
@@ -43,7 +43,7 @@ def _changes(request: Entry) -> Entry:
 
 
 def _plain_row(row: Entry) -> Entry:
-    """A message, with its calls; or a call, as the responses API has it."""
+    """A message with its calls, or a call of the responses API, without such values."""
     plain = _called(_plain(row))
     if calls := plain.get("tool_calls"):
         plain["tool_calls"] = [

@@ -1,11 +1,11 @@
-"""llama-server's answers at ``/v1/responses``, as OpenAI documents them.
+"""Mends llama-server's answers at ``/v1/responses``, so that they are as OpenAI documents them.
 
-Measured on b11549: events have no `sequence_number`, `output_index` or `content_index`, on which
-OpenAI's client library relies, and the first ones no `model` and `output`; the part that holds a
-thought is never opened or closed, a call's arguments are never said to be done; an answer that was
-cut at `max_output_tokens` says that it is complete. The last event carries the whole document,
-without `completed_at` and what was asked for. An answer whose first token is no whole character (an
-emoji) begins anew with each token.
+Measured on b11549: events lack `sequence_number`, `output_index` and `content_index`, which
+OpenAI's client library needs. The first events lack `model` and `output`. No event opens or closes
+the part with a thought, or says that a call's arguments are done. An answer cut at
+`max_output_tokens` claims to be complete. The last event carries the whole document, but without
+`completed_at` and the request's fields. If the first token is only part of a character (an emoji),
+the events of the beginning come again with each token.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _ASKED: Mapping[str, Any] = {
     "truncation": "disabled",
     "user": None,
 }
-"""What an answer repeats of its request, and what it says there if that says nothing."""
+"""The request's fields that an answer repeats, with the values for those that are not set."""
 
 
 class Repair:
-    """Puts in what the events lack, and the events that are lacking."""
+    """Adds the fields and the events that are missing."""
 
     def __init__(self, request: Mapping[str, Any], model: str) -> None:
         self._limit = request.get("max_output_tokens")
@@ -49,9 +49,9 @@ class Repair:
         self._items: dict[str, int] = {}
         self._begun: set[str] = set()
         self._thoughts: dict[str, int] = {}
-        """Pieces of each thought, which are tokens."""
+        """By item: the number of pieces of a thought; each piece is a token."""
         self._told = False
-        """The engine says itself when the arguments of a call are done."""
+        """Whether the engine itself says that a call's arguments are done."""
 
     def change(self, event: Event) -> list[Event]:
         if self._again(event):
@@ -59,7 +59,7 @@ class Repair:
         return [self._numbered(each) for each in self._all(event)]
 
     def _again(self, event: Event) -> bool:
-        """Whether it says once more that the answer begins."""
+        """Whether the event says again that the answer begins."""
         kind = str(event.get("type"))
         if kind not in _BEGINNINGS or "prompt_progress" in event:
             return False
@@ -68,7 +68,7 @@ class Repair:
         return begun
 
     def _all(self, event: Event) -> Iterator[Event]:
-        """The event, behind those that have to come before it."""
+        """The event, after the events that must come before it."""
         match event.get("type"):
             case "response.completed":
                 event = self._completed(event)
@@ -81,7 +81,7 @@ class Repair:
                 self._told = True
             case "response.output_item.done":
                 yield from self._ending(event["item"])
-            case _ if isinstance(event.get("response"), dict):  # it has begun
+            case _ if isinstance(event.get("response"), dict):  # the answer has begun
                 begun = {"model": self._model, "output": [], "created_at": int(time.time())}
                 event["response"] = {**begun, **self._asked, **event["response"]}
         yield event
@@ -134,7 +134,7 @@ class Repair:
 
 
 def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    """`store` and `background` are never true here, whatever was wished for."""
+    """The request's fields for the answer. `store` and `background` are always false here."""
     said = {name: request.get(name) for name in _ASKED}
     repeated = {name: _ASKED[name] if value is None else value for name, value in said.items()}
     never = {"error": None, "incomplete_details": None, "store": False, "background": False}

@@ -1,8 +1,8 @@
-"""A request for ``/v1/responses`` as llama-server reads it, where it reads less than OpenAI has.
+"""Rewrites a request for ``/v1/responses`` where llama-server reads less than OpenAI documents.
 
-Measured on b11549: an assistant's message needs a `type`, and may hold no refusal; a thought needs
-words, of which only the first part is read; ``text.format`` is passed over in silence, while chat's
-`response_format` works here too.
+Measured on b11549: an assistant's message needs a `type` and may hold no refusal. A thought needs
+text, and only its first part is read. ``text.format`` is ignored silently, but the chat field
+`response_format` works here, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request with an input that it knows. Raises Refusal."""
+    """The request with an input that llama-server can read. Raises Refusal."""
     if not isinstance(items := request.get("input"), list):
         return {**request}
     found = [_item(item, f"input[{index}]") for index, item in enumerate(items)]
@@ -34,7 +34,7 @@ def plain(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _item(item: Item, where: str) -> Item | None:
-    """None: there is nothing in it to be read, such as a thought that was encrypted."""
+    """The item to send; None if it has nothing to read, such as an encrypted thought."""
     match item.get("type"):
         case None | "message" if item.get("role") == "assistant":
             return {**item, "type": "message", "content": _said(item["content"])}

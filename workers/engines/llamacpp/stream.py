@@ -1,10 +1,10 @@
-"""How llama-server's streams of chats and text completions begin, and what they say they took.
+"""Mends the beginning and the token counts of llama-server's chat and completion streams.
 
-Measured on llama.cpp b11549: each choice closes with a report of its own, in chat on a chunk with
-empty `choices` if `stream_options.include_usage` asked for it, in text completions always, on the
-chunk with the finish reason. Without `include_usage` a chat's last chunk of each choice carries
-`timings`: `prompt_n` tokens computed, `cache_n` found in the cache, `predicted_n` generated.
-All choices of one prompt report that same prompt.
+Measured on llama.cpp b11549: each choice ends with its own report of tokens. A chat sends it in a
+chunk with empty `choices`, but only if `stream_options.include_usage` asks for it. A text
+completion always sends it, in the chunk with the finish reason. A chat without `include_usage`
+has `timings` in each choice's last chunk: `prompt_n` tokens computed, `cache_n` found in the cache,
+`predicted_n` generated. All choices of a prompt report the same prompt tokens.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from workers.engines.base import Sink
 from workers.engines.openai.stream import Filter
 
 COUNTS = b'"usage"', b'"timings"', b"data: null", b"[DONE]"
-"""Signs of the events that `OneUsage` is about. Inside a text, the quotes would be escaped."""
+"""Signs of the events that `OneUsage` changes. Inside a text the quotes would be escaped."""
 _NULL = b'"delta":{"role":"assistant","content":null}'
 _EMPTY = b'"delta":{"role":"assistant","content":""}'
 _TOP = ("created", "id", "model", "system_fingerprint", "object")
 
 
 class FirstChunk(Filter):
-    """A Sink before the Sink: a choice of a chat begins with empty content, where llama-server's
-    begins with null. Replaced as bytes, as quotes inside a JSON string are escaped. After the last
-    choice has begun, chunks just pass.
+    """A Sink before the Sink: each choice of a chat begins with empty content instead of
+    llama-server's null. The bytes are replaced without parsing, which is safe as quotes inside a
+    JSON string are escaped. Once all choices have begun, chunks pass unchanged.
 
-    One whose first token is no whole character (an emoji) begins without a role there: a single
-    choice gets it here.
+    llama-server leaves out the role if the first token is only part of a character (an emoji);
+    a single choice then gets it here.
     """
 
     def __init__(self, inner: Sink, choices: int) -> None:
@@ -49,7 +49,7 @@ class FirstChunk(Filter):
 
 
 def _begun(chunk: bytes) -> bytes:
-    """The event that is missing before the first one of `chunk`; nothing if that has a role."""
+    """The event with the role that `chunk` lacks; nothing if its first event has a role."""
     event = chunk.partition(sse.BREAK)[0]
     if b'"role":' in event:
         return b""
@@ -59,7 +59,7 @@ def _begun(chunk: bytes) -> bytes:
 
 
 class UsageSum:
-    """Adds up the reports of a request's choices; `n` is the number of choices for one prompt."""
+    """Adds up the token reports of all choices; `n` is the number of choices for one prompt."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -79,7 +79,7 @@ class UsageSum:
         reports = [told for report in self._reports() if (told := counted(report))]
         if len(reports) < 2:
             return reports[0] if reports else None
-        # One report for several choices is from an engine that has added up by itself.
+        # An engine that adds up by itself sends one report for several choices.
         share = min(self._n, len(reports))
         return Usage(
             prompt=sum(each.prompt for each in reports) // share,
@@ -88,7 +88,7 @@ class UsageSum:
         )
 
     def document(self) -> dict[str, Any] | None:
-        """`usage` of the answer; what an engine has told once is kept as it is."""
+        """The answer's `usage`; a single report is kept as the engine wrote it."""
         reports = self._reports()
         if len(reports) == 1 or (total := self.total()) is None:
             return reports[0] if reports else None
@@ -106,8 +106,8 @@ class UsageSum:
 
 
 class OneUsage:
-    """One count of tokens for all choices, and behind them, if it is wanted: llama-server gives one
-    for each of them, and in text completions with the last words, wanted or not."""
+    """Replaces llama-server's report for each choice by one for all, at the end of the stream, if
+    the client wants one. In text completions llama-server reports even if nobody asks."""
 
     def __init__(self, choices: int, wanted: bool) -> None:
         self._sum = UsageSum(choices)
@@ -129,7 +129,7 @@ class OneUsage:
 
 
 def timed(tail: bytes) -> Usage | None:
-    """What the last `timings` say in the last events of a stream of one choice."""
+    """The tokens in the last `timings` of a stream of one choice; `tail`: its last events."""
     for event in sse.having(tail, b'"timings"'):
         for found in sse.objects(event):
             if usage := _usage_of(found.get("timings")):
@@ -146,7 +146,7 @@ def _usage_of(timings: object) -> Usage | None:
 
 
 def _report_of(timings: object) -> dict[str, Any] | None:
-    """The `usage` of a document that they amount to."""
+    """`timings` as the `usage` of a document."""
     usage = _usage_of(timings)
     if usage is None:
         return None

@@ -1,4 +1,4 @@
-"""What Ollama's answers have otherwise: ids that come again, and embeddings of its own API."""
+"""Mends Ollama's answers: gives them unique ids, and turns embeddings into OpenAI's form."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _ID = re.compile(rb'("id"\s*:\s*"(?:chat)?cmpl-)[0-9]{1,3}"')
 
 
 class AnswerId(Filter):
-    """A Sink before the Sink: the answer has an id of its own, as Ollama draws them from 999
-    numbers. It is learned from the first bytes that have it, and replaced as bytes in all that
-    follow: inside a JSON string its quotes would be escaped, so only a field is met.
+    """A Sink before the Sink that gives the answer a unique id: Ollama draws from 999 numbers.
+
+    The first bytes with Ollama's id show what to replace. Replacing bytes changes only fields, as
+    quotes inside a JSON string would be escaped.
     """
 
     def __init__(self, inner: Sink, job: str) -> None:
@@ -38,7 +39,7 @@ class AnswerId(Filter):
 
 
 def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
-    """The tokens, and OpenAI's list of what ``/api/embed`` answered; base64 is of little-endian
+    """The tokens, and the answer of ``/api/embed`` as OpenAI's list. base64 holds little-endian
     floats of 32 bits."""
     packed = str(request.get("encoding_format")).lower() == "base64"
     data = [

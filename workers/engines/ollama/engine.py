@@ -1,21 +1,21 @@
-"""Ollama, from its source at fb30760 (August 2026); no binary to measure it on was at hand.
+"""Ollama, after its source at fb30760 (August 2026), not measured on a binary.
 
-Its OpenAI endpoints are used, with these differences to what they do by themselves:
+The worker uses its OpenAI endpoints, and makes up for these differences:
 
-- `max_completion_tokens`, which it does not know, goes as `max_tokens`; ``tool_choice: "none"``
-  takes the tools away, any other is tried. What it ignores otherwise is refused
-  (`ignored_fields`).
-- It cuts prompts that are too long, without a word, and its OpenAI endpoints have no switch for
-  that. So a request that may be too long (more than two bytes for each token of context)
-  is first sent to its own API with ``truncate: false`` and one token to generate; the real request
-  then finds the prompt in the cache. Embeddings always go to its own API.
-- `keep_alive`, which only its own API has, is said there: of embeddings with the request, else when
-  the answer is over, by a request without a prompt, as its documentation has it.
-- Its ids are drawn from 999 numbers: chats and completions get the job's.
-- Models that it only forwards to a remote host are served if the config names them, else not.
+- Ollama does not know `max_completion_tokens`, so it is sent as `max_tokens`. For
+  ``tool_choice: "none"`` the tools are removed; other choices are tried. Requests with other
+  fields that Ollama ignores are refused (`ignored_fields`).
+- Ollama silently cuts prompts that are too long, and its OpenAI endpoints cannot switch this off.
+  So a request that may be too long (more than two bytes for each token of context) is first sent
+  to Ollama's own API, with ``truncate: false`` and one token to generate. The real request then
+  finds the prompt in the cache. Embeddings always go to Ollama's own API.
+- Only Ollama's own API has `keep_alive`. Embeddings carry it; after other answers it follows in a
+  request without a prompt, as Ollama documents it.
+- Ollama draws ids from 999 numbers, so chats and completions get the job's id.
+- Models that Ollama forwards to a remote host are served only if the config names them.
 
-It tells its parallelism (OLLAMA_NUM_PARALLEL) nowhere: default one slot. The context length of a
-model is known while it is loaded or where its Modelfile sets `num_ctx`, else 0.
+Ollama does not tell its parallelism (OLLAMA_NUM_PARALLEL), so the default is one slot. A model's
+context length is known while the model is loaded or if its Modelfile sets `num_ctx`; else it is 0.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from workers.engines.openai.required_call import LEFT_OPEN
 log = structlog.get_logger("ollama")
 
 SMALLEST_CONTEXT = 2048
-"""Tokens; the least that any version gives a model whose context is not known yet."""
+"""Tokens; the smallest default context of any version."""
 BYTES_PER_TOKEN = 2
-"""Texts with fewer bytes for each token than this are not met outside of tests."""
+"""Real texts have more bytes per token than this."""
 
 _UNKNOWN = (
-    *("template", "truncate"),  # of its own API
-    *("cache_prompt", "return_progress", "timings_per_token"),  # of llama-server
+    *("template", "truncate"),  # fields of its own API
+    *("cache_prompt", "return_progress", "timings_per_token"),  # fields of llama-server
 )
 KNOWS = (
     "chat,completions,embeddings,responses,messages keep_alive",
     "chat reasoning",
 )
-"""Its own fields; `keep_alive` is seen to here."""
+"""Ollama's own fields; this module handles `keep_alive`."""
 _KEEP = b'"keep_alive"'
 _NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
 _NONE = ("none", {"type": "none"})
@@ -178,7 +178,7 @@ class OllamaEngine(OpenAIEngine):
         return Usage(tokens, 0, 0)
 
     async def _keep(self, own: str, kept: Any) -> None:
-        """How long the model stays loaded; the answer is given, whatever comes of it."""
+        """Tell how long the model stays loaded. The answer is out, so a failure is only logged."""
         try:
             asked = {"model": own, "keep_alive": kept}
             status, answer = await self._http.post("/api/generate", asked, ASK_TIMEOUT)
@@ -197,7 +197,7 @@ class OllamaEngine(OpenAIEngine):
         return changes
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
-        """Raises Refusal for what Ollama would cut, or go on with, or take for something else."""
+        """Raises Refusal for what Ollama would cut short, run on with or misunderstand."""
         _need_texts(job, request)
         if job.endpoint == endpoints.COMPLETIONS.path and request.get("max_tokens") == 0:
             raise Refusal("Ollama takes 0 for no limit.", param="max_tokens")
@@ -218,10 +218,10 @@ class OllamaEngine(OpenAIEngine):
         try:
             own |= own_api.native(request)
         except (AttributeError, TypeError):
-            return  # Ollama says itself what is wrong with such messages
+            return  # Ollama itself will say what is wrong with the messages
         status, body = await self._http.post(path, own, self.check_timeout)
         refusal = self._refused(job, status, body) if status != 200 else None
-        # Anything else that is wrong with it will show in the answer to the request itself.
+        # The answer to the real request will show any other fault.
         if isinstance(refusal, Refusal) and refusal.code == "context_length_exceeded":
             raise refusal
 
@@ -231,7 +231,7 @@ class OllamaEngine(OpenAIEngine):
         return refusal
 
     def _doubt(self, status: int) -> bool:
-        """Not 503: that is a full queue (OLLAMA_MAX_QUEUE), with an engine that is well."""
+        """503 means only a full queue (OLLAMA_MAX_QUEUE): the engine is well."""
         return status in (502, 504)
 
     async def _loaded_context(self, own: str) -> int:
@@ -251,12 +251,12 @@ def _need_texts(job: Job, request: Mapping[str, Any]) -> None:
 
 
 def _tagged(name: str) -> str:
-    """Ollama's name for a model without a tag."""
+    """Ollama's full name for a model: without a tag, it is the latest."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _set_context(parameters: object) -> int:
-    """`num_ctx` of a Modelfile: ``parameters`` is one name and value a line."""
+    """`num_ctx` of a Modelfile, whose ``parameters`` hold a name and a value in each line."""
     for line in str(parameters or "").splitlines():
         words = line.split()
         if len(words) == 2 and words[0] == "num_ctx" and words[1].isdigit():

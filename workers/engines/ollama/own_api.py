@@ -1,8 +1,7 @@
-"""What a request says, in the words of Ollama's own API: for counting its tokens, and for how long
-its model is to stay loaded. Pure.
+"""Translates requests to Ollama's own API, to count tokens and to keep models loaded. Pure.
 
-Its OpenAI and Anthropic endpoints translate to that API themselves (source at fb30760). Here only
-what a prompt is made of is translated, without pictures, which no model is to look at twice.
+Ollama's OpenAI and Anthropic endpoints translate whole requests themselves (source at fb30760).
+This module translates only the prompt, and leaves out pictures, so that no model sees them twice.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import orjson
 from workers.engines.openai.refusal import Refusal
 
 _SAYING = ("messages", "input", "instructions", "system", "prompt")
-"""Fields with the text of a prompt, of all endpoints."""
+"""Fields with the text of a prompt, at any endpoint."""
 _DURATION = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _SENSED = ("image_url", "input_audio", "source")
 
 
 def text_bytes(request: Mapping[str, Any]) -> int:
-    """Bytes of all text in its prompt; images and sound are left out. It may be nested deeply."""
+    """Bytes of text in the prompt, without images and sound; not recursive, as it may be deep."""
     size, left = 0, [request.get(name) for name in _SAYING]
     while left:
         here = left.pop()
@@ -36,8 +35,8 @@ def text_bytes(request: Mapping[str, Any]) -> int:
 
 
 def native(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The body for ``/api/chat``, or for ``/api/generate`` of a prompt. Raises AttributeError or
-    TypeError for what is none."""
+    """The body for ``/api/chat``, or for ``/api/generate`` if there is a prompt. Raises
+    AttributeError or TypeError for malformed requests."""
     if "prompt" in request and "messages" not in request and "input" not in request:
         return {"prompt": request.get("prompt"), "suffix": request.get("suffix") or ""}
     tools = [_tool(tool) for tool in request.get("tools") or ()]
@@ -45,7 +44,7 @@ def native(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept(request: Mapping[str, Any]) -> Any:
-    """Its `keep_alive`: seconds, or a duration as Go writes them; None if it says nothing. Raises
+    """The request's `keep_alive`: seconds, or a duration as Go writes it; None without one. Raises
     Refusal."""
     found = request.get("keep_alive")
     number = isinstance(found, int | float) and not isinstance(found, bool)
@@ -67,7 +66,7 @@ def _messages(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _message(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One for each part, as its OpenAI endpoint does it; of responses also calls and results."""
+    """One message for each part, as Ollama's OpenAI endpoint makes them; also calls and results."""
     kind, role = message.get("type"), message.get("role")
     if kind == "function_call":
         return [{"role": "assistant", "content": "", "tool_calls": [_called(message)]}]
@@ -81,7 +80,7 @@ def _message(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _texts(content: Any) -> list[str]:
-    """Of parts, also Anthropic's: a tool's result has parts again, a call has its input."""
+    """The texts of parts. In Anthropic's, a tool's result has parts, too, and a call an input."""
     if not isinstance(content, list):
         return [content]
     found: list[str] = []

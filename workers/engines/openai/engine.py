@@ -1,9 +1,9 @@
-"""Any server that speaks OpenAI's API, and what engines of that shape have in common.
+"""Any server that speaks OpenAI's API; the base of the engines that do.
 
-Bytes pass both ways as they come. The request's `model` is overwritten where the client asked by
-another name than the engine's, and only then is the body written anew. Such a server tells neither
-its slots (default: 4, see `slots` in the config) nor its context length, and what it answers to a
-client that leaves is its own affair: a dropped connection is all it gets.
+Bytes pass both ways unchanged. A request is rewritten only if the client's name for the model
+differs from the engine's. Such a server tells neither its slots (default: 4, see `slots` in the
+config) nor its context length. When a client leaves, the worker closes the connection; whether the
+server then stops is up to the server.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "completions": (endpoints.COMPLETIONS.path, {"prompt": "hi", "max_tokens": 1}),
     "embeddings": (endpoints.EMBEDDINGS.path, {"input": "hi"}),
 }
+"""A small request for each endpoint, by feature; `check` tries the ones that a model has."""
 _HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
 _BUSY = frozenset({408, 425, 429})
@@ -51,8 +52,8 @@ class OpenAIEngine:
     default_slots: ClassVar[int] = 4
     check_timeout: ClassVar[float] = 60.0
     ignored_fields: ClassVar[tuple[Ignored, ...]] = ()
-    """Fields of requests that this kind passes over in silence. They are on the card of each model,
-    and a request that asks for one all the same is refused, unless the job is `lenient`."""
+    """Request fields that this kind of engine ignores silently. Each model's card lists them, and
+    a request that uses one is refused, unless the job is `lenient`."""
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
@@ -84,7 +85,7 @@ class OpenAIEngine:
         return Offer(slots, tuple(found))
 
     async def check(self) -> Offer | None:
-        """One token, or one embedding, of the first model."""
+        """Ask the first model for one token or one embedding."""
         if not self._models:
             return None
         model = next(iter(self._models.values()))
@@ -102,8 +103,8 @@ class OpenAIEngine:
         return None
 
     async def probe(self) -> bool:
-        """Whether it still lists its models. Raises EngineFault when an idle engine has others
-        than it had: it is then asked anew what it serves."""
+        """Whether the engine still lists its models. Raises EngineFault if an idle engine lists
+        others than before, so that it is discovered again."""
         found = frozenset(await self._list())
         if found != self._listed and not self._running:
             raise EngineFault(f"{self.name} has other models than before", away=True)
@@ -131,10 +132,10 @@ class OpenAIEngine:
             return End(engine_ms=took)
         return End(usage.prompt, usage.completion, usage.cached, took)
 
-    # What the kinds of engine say in their own way.
+    # What subclasses override.
 
     async def _list(self) -> dict[str, dict[str, Any]]:
-        """The engine's own model names, with what its list says of each."""
+        """The engine's entry for each model, by the engine's name for it."""
         found = await self._http.json("/v1/models", PROBE_TIMEOUT)
         try:
             return {str(entry["id"]): entry for entry in found["data"]}
@@ -158,18 +159,18 @@ class OpenAIEngine:
         return {} if request.get("model") == own else {"model": own}
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
-        """Raises Refusal for what the engine would get wrong without saying so."""
+        """Raises Refusal for a request that the engine would silently answer wrongly."""
 
     def _usage(self, relay: Relay) -> Usage | None:
-        """What a stream that is over has told of it."""
+        """The tokens that a stream has reported, once it is over."""
         return relay.usage()
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
-        """The engine's refusal in words that help an OpenAI client."""
+        """The engine's refusal, reworded for an OpenAI client."""
         return refusal
 
     def _doubt(self, status: int) -> bool:
-        """Whether this status of a failed job says that the engine itself is in trouble."""
+        """Whether this status of a failed job means that the engine itself is in trouble."""
         return status in (502, 503, 504)
 
     # One attempt.
@@ -208,11 +209,11 @@ class OpenAIEngine:
         await self._guard(job, request)
         try:
             return orjson.dumps({**request, **changes}) if changes else body
-        except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+        except orjson.JSONEncodeError:  # orjson reads 1,024 levels, but writes only 254
             raise Refusal("The body is nested too deeply.") from None
 
     def _served(self, job: Job) -> ServedModel:
-        """Raises Refusal if the job is for none of its models, or for an endpoint it has not."""
+        """The job's model. Raises Refusal if the engine lacks the model or the endpoint."""
         model = self._models.get(job.model)
         if model is None:
             what = f"{self.name} does not serve the model {job.model!r} any more."
@@ -233,7 +234,7 @@ class OpenAIEngine:
         return relay
 
     async def _heard(self, response: Response, sink: Sink) -> Usage | None:
-        """A transcription that was to be streamed, of an engine that passes over `stream`."""
+        """Turn the document of an engine that ignores `stream` into a stream's events."""
         document = await read_whole(response, sink)
         try:
             events = media.transcript_of(document, response.header("content-type", ""))
@@ -252,7 +253,7 @@ class OpenAIEngine:
         return usage
 
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
-        """A Refusal for a fault of the request, which the client is told; else an EngineFault."""
+        """A Refusal, for the client, if the request is at fault; else an EngineFault."""
         refusal = translate(status, body)
         if status in (401, 403):
             why = f"{self.name} does not take this worker's key: {refusal.message}"
@@ -264,8 +265,8 @@ class OpenAIEngine:
     # Small questions.
 
     def _choose(self, listed: Mapping[str, Any]) -> dict[str, str]:
-        """Public name to own name. A name of the config that the engine does not know stands for
-        its only model."""
+        """The engine's name for each public name. A configured name that the engine does not know
+        stands for its only model."""
         own = {name: self._find(name, listed) for name in self._config.models or listed}
         missing = [name for name, found in own.items() if not found]
         if missing:
@@ -279,7 +280,7 @@ class OpenAIEngine:
         return next(iter(listed)) if len(listed) == 1 else ""
 
     async def _found_endpoints(self) -> tuple[str, ...]:
-        """The words for those that it has; looked for once, for all of its models."""
+        """The words for the engine's endpoints; found once for all of its models."""
         if not self._endpoints:
             found = [each.word for each in endpoints.ENDPOINTS if await self._has(each.path)]
             self._endpoints = tuple(found)
@@ -289,14 +290,14 @@ class OpenAIEngine:
         return self._endpoints
 
     async def _has(self, path: str) -> bool:
-        """Whether there is such an endpoint: it then complains about an empty request."""
+        """Whether the endpoint exists: it then complains about an empty request."""
         status, body = await self._http.post(path, {}, ASK_TIMEOUT)
         about_model = translate(status, body).code == "model_not_found"
         return status not in _ABSENT or about_model
 
 
 def _usage_of(document: bytes, api: Api) -> Usage | None:
-    """None for what is no JSON object, and where it says nothing."""
+    """The tokens that a document reports; None if it reports none or is no JSON object."""
     try:
         found = orjson.loads(document)
     except orjson.JSONDecodeError:

@@ -1,6 +1,6 @@
-"""Fields of other APIs than OpenAI's, which engines that do not have them pass over in silence.
+"""Fields of APIs other than OpenAI's, which engines without them ignore silently.
 
-Whoever sends one means something by it; so it is refused, and told what to send instead.
+A client that sends one wants something, so the request is refused and the client told what to send.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OTHER = "it is another engine's"
 
 
 def _each(names: str, why: str, at: tuple[str, ...] = _BOTH, *more: object) -> tuple[Ignored, ...]:
-    """`more`: values that ask for nothing, beside the usual ones."""
+    """`more`: further values that ask for nothing, besides the usual ones."""
     return tuple(Ignored(name, why, at, (*NOTHING, *more)) for name in names.split())
 
 
@@ -49,7 +49,7 @@ _FOREIGN = (
 
 
 def passed_over(knows: tuple[str, ...]) -> tuple[Ignored, ...]:
-    """What an engine passes over that has the fields of `knows`, as on its card."""
+    """The foreign fields that an engine ignores, for its card; `knows` lists the engine's own."""
     found = []
     for each in _FOREIGN:
         at = tuple(word for word in each.at if each.field not in (names_at(knows, word) or ()))

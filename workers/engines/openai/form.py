@@ -1,4 +1,4 @@
-"""Requests that are forms: the model has the name there that the engine knows."""
+"""Writes the engine's name for the model into requests that are forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from workers.engines.openai.refusal import Refusal
 
 
 def name_form(body: bytes, content_type: str, name: str) -> tuple[bytes, str]:
-    """(body, content type) of a form whose field `model` is `name`. Raises Refusal."""
+    """(body, content type) of the form with `name` as its field `model`. Raises Refusal."""
     try:
         parts = multipart.parse(body, content_type)
     except FormError as fault:

@@ -1,4 +1,4 @@
-"""Refusals of engines, and the worker's own, in OpenAI's envelope.
+"""Refusals by engines and by the worker, in OpenAI's envelope.
 
 OpenAI's clients read four fields: `message`, `type`, `param` and a `code` that is a string. Engines
 answer with numbers for codes (vLLM, llama-server), a bare string (sd-server, Ollama's own API),
@@ -30,9 +30,9 @@ _NO_MODEL = re.compile(r"\bmodel\b.*(not found|does not exist)", re.IGNORECASE |
 
 
 class Refusal(Exception):
-    """A request that will not be served as it is. `source`: ``engine`` or ``worker``.
+    """The request cannot be served as it is. `source`: who refuses it, ``engine`` or ``worker``.
 
-    `extra`: further fields of the engine's error object, passed on.
+    `extra`: further fields of the engine's error object, for the client.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Refusal(Exception):
         return orjson.dumps({"error": error})
 
     def answer(self, sink: Sink) -> End:
-        """Say so to the client; no tokens were spent."""
+        """Send the refusal to the client; it costs no tokens."""
         sink.start(self.status, JSON)
         sink.data(self.json())
         return End(0, 0, 0)
 
 
 def passed_over(model: ServedModel, feature: str, request: Mapping[str, Any]) -> list[Ignored]:
-    """The fields that `request` asks for and `model` would pass over at this endpoint."""
+    """The fields that `request` uses and `model` would ignore at this endpoint."""
     return [
         each
         for each in model.ignores
@@ -81,7 +81,7 @@ def passed_over(model: ServedModel, feature: str, request: Mapping[str, Any]) ->
 
 
 def refuse_ignored(engine: str, found: Iterable[Ignored]) -> None:
-    """Raises Refusal naming the first of the fields that would be passed over in silence."""
+    """Raises Refusal that names the first field which the engine would ignore silently."""
     for each in found:
         if each.tried:
             continue
@@ -90,7 +90,7 @@ def refuse_ignored(engine: str, found: Iterable[Ignored]) -> None:
 
 
 def translate(status: int, body: bytes) -> Refusal:
-    """What an engine's 4xx answer says."""
+    """An engine's error answer as a Refusal."""
     found = _error_of(body)
     message = _unwrap(str(found.pop("message", "") or f"The engine answered {status}."))
     param, code = found.pop("param", None), found.pop("code", None)
@@ -106,7 +106,7 @@ def translate(status: int, body: bytes) -> Refusal:
 
 
 def _error_of(body: bytes) -> dict[str, Any]:
-    """The error object in any of the shapes; `message` alone where there is none."""
+    """The error object, whatever its shape; only a `message` if the body holds none."""
     try:
         found = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
-"""A tool call that the client insists on, of an engine that leaves it to the model.
+"""Enforces a tool call that the client requires but the engine leaves to the model.
 
-Whether it came is only known once it begins. Until then the answer is held back, so that a refusal
-still has its status, streamed or not; from then on it passes as it comes.
+The answer is held back until the call begins, so that a refusal can still send its own status,
+streamed or not. Once the call begins, the answer passes as it comes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LEFT_OPEN: tuple[Any, ...] = (
     *("auto", "none", {"type": "auto"}, {"type": "none"}),
     *({"type": "auto", "disable_parallel_tool_use": only} for only in (False, True)),
 )
-"""Values of it that ask for no call."""
+"""Values of `tool_choice` that require no call."""
 
 
 class RequiredCall(Filter):
-    """A Sink before the Sink. `choice`: the request's; `why`: what is said of the engine if no call
-    comes."""
+    """A Sink before the Sink. `choice`: the request's `tool_choice`. `why`: the reason for the
+    refusal if no call comes."""
 
     def __init__(self, inner: Sink, api: Api, choice: object, why: str) -> None:
         super().__init__(inner)
@@ -45,7 +45,7 @@ class RequiredCall(Filter):
         self._head = status, content_type
 
     def data(self, chunk: bytes) -> None:
-        """Whole events, or the one document."""
+        """`chunk`: whole events, or the whole document."""
         if self._head is None:
             self._inner.data(chunk)
             return
@@ -59,7 +59,7 @@ class RequiredCall(Filter):
         self._head = None
 
     def close(self) -> None:
-        """Raises Refusal if the call has not come."""
+        """Raises Refusal if no call has come."""
         if self._head is not None:
             raise Refusal(
                 f"The model answered without {self._what}, which 'tool_choice' asks for: "
@@ -71,7 +71,7 @@ class RequiredCall(Filter):
 
 
 def required(sink: Sink, body: bytes, model: ServedModel, path: str) -> RequiredCall | None:
-    """None if nothing is wanted but what the engine gives, or if the API at `path` has no calls."""
+    """A RequiredCall, or None if the engine obeys the request or the API at `path` has no calls."""
     found = endpoints.BY_PATH.get(path)
     if found is None or not found.api.call or not found.stream:  # a count of tokens has no calls
         return None
@@ -84,7 +84,7 @@ def required(sink: Sink, body: bytes, model: ServedModel, path: str) -> Required
 
 
 def _name(choice: object) -> str:
-    """Of the one tool that is to be called; "" for any."""
+    """The name of the tool that must be called; "" if any may be."""
     if not isinstance(choice, Mapping):
         return ""
     inner = choice.get("function")

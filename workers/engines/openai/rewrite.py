@@ -1,4 +1,4 @@
-"""Events that are changed, where an engine's differ from those that are documented."""
+"""Changes an engine's events where they differ from the documented ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from workers.engines.base import EngineFault, Sink
 from workers.engines.openai.stream import Filter
 
 _THOUGHT = re.compile(rb'"reasoning":\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
-"""As bytes: inside a text, or the arguments of a call, the quotes around the name are escaped."""
+"""Matches only fields: inside a text or a call's arguments the quotes are escaped."""
 Change = Callable[[Event], Event | list[Event] | None]
-"""Gives back the event as it ought to be; or several for it, or None if it is to be left out."""
+"""Returns what replaces the event: one event, several, or None to leave it out."""
 
 
 class Rewriting(Filter):
-    """A Sink before the Sink: each event is parsed, changed and written again. `last` gives what is
-    said before ``[DONE]``. `signs`: what the events hold that need it; others pass as they are. The
-    name of an event is its `type`, where it has one."""
+    """A Sink before the Sink that parses each event, changes it and writes it again. `last` returns
+    an event to send before ``[DONE]``. `signs`: only events that contain one of these bytes are
+    parsed. An event's name is its `type`, if it has one."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Rewriting(Filter):
         self._signs = signs
 
     def data(self, chunk: bytes) -> None:
-        """Whole events only. Raises EngineFault for one that is not what it should be."""
+        """`chunk`: whole events. Raises EngineFault for a malformed one."""
         if not self._meant(chunk):
             self._inner.data(chunk)
             return
@@ -55,7 +55,7 @@ class Rewriting(Filter):
 
     def _event(self, raw: bytes) -> bytes:
         found = sse.load(raw) if self._meant(raw) else sse.NOTHING
-        if found is None:  # llama-server begins a stream for several prompts with it
+        if found is None:  # ``data: null``, with which llama-server begins some streams
             return b""
         if isinstance(found, dict):
             changed = self._change(found)
@@ -70,9 +70,9 @@ def _written(events: list[Event] | list[Event | None]) -> bytes:
 
 
 class Thoughts(Filter):
-    """A Sink before the Sink, for whole events or documents of chats: thoughts have the name that
-    clients look for, `reasoning_content`, as DeepSeek named it and llama-server does. vLLM and
-    Ollama write `reasoning` alone; theirs stays beside it."""
+    """A Sink before the Sink, for whole events or documents of chats. Clients look for thoughts in
+    `reasoning_content`, DeepSeek's and llama-server's name. vLLM and Ollama write only `reasoning`,
+    so this adds the other field."""
 
     def data(self, chunk: bytes) -> None:
         if b'"reasoning":' in chunk and b'"reasoning_content"' not in chunk:
@@ -81,7 +81,7 @@ class Thoughts(Filter):
 
 
 class Discard:
-    """In place of a Sink, where what passes is wanted for what it says alone."""
+    """Takes the place of a Sink and drops the data, for a caller that only reads the events."""
 
     def __init__(self, inner: Sink) -> None:
         self.touch = inner.touch

@@ -1,8 +1,8 @@
-"""One call at most: `parallel_tool_calls` false, or Anthropic's `disable_parallel_tool_use`.
+"""At most one call: OpenAI's `parallel_tool_calls` false, Anthropic's `disable_parallel_tool_use`.
 
-Whether an engine holds to that depends on the model's chat template (llama-server), or it knows no
-such field (Ollama). So what comes after the first call of a choice is left out here, and the rest
-of the answer stays as it is: its end, and the tokens that were generated.
+llama-server obeys the field only with some chat templates, and Ollama does not know it. So this
+removes all calls of a choice after its first. The rest of the answer stays as it is: its end, and
+the count of generated tokens.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from workers.engines.base import EngineFault, Sink
 from workers.engines.openai.rewrite import Rewriting
 
 SIGNS = (b'"parallel_tool_calls"', b'"disable_parallel_tool_use"')
-"""One of them is in the body of each request that wants no two calls at once."""
+"""Each request that wants at most one call contains one of these."""
 
 
 class SingleCall(Rewriting):
-    """A Sink before the Sink. Only what tells of calls is looked at."""
+    """A Sink before the Sink. It parses only what contains calls."""
 
     def __init__(self, inner: Sink, api: Api, first: FirstCall) -> None:
         super().__init__(inner, first.change)
@@ -35,7 +35,7 @@ class SingleCall(Rewriting):
         self._inner.start(status, content_type)
 
     def data(self, chunk: bytes) -> None:
-        """Whole events, or the one document."""
+        """`chunk`: whole events, or the whole document."""
         if not self._first.begun and not self._sign.search(chunk):
             self._inner.data(chunk)
         elif self._streams:
@@ -44,7 +44,7 @@ class SingleCall(Rewriting):
             self._inner.data(self._without_others(chunk))
 
     def _without_others(self, document: bytes) -> bytes:
-        """Raises EngineFault for one that is not what it should be."""
+        """The document with one call for each choice. Raises EngineFault for a malformed one."""
         try:
             found = orjson.loads(document)
             self._first.document(found)
@@ -54,7 +54,7 @@ class SingleCall(Rewriting):
 
 
 def single(sink: Sink, body: bytes, api: Api) -> Sink:
-    """`sink` itself, unless the request wants no two calls at once."""
+    """A SingleCall if the request wants at most one call, else `sink` itself."""
     first = api.first_call()
     if first is None or not any(sign in body for sign in SIGNS):
         return sink

@@ -1,10 +1,11 @@
-"""whisper-server's verbose answer, in the five formats that OpenAI documents, and as events.
+"""Turns whisper-server's verbose answer into OpenAI's five formats, and into events.
 
 What is added or mended (measured on whisper.cpp 1.8.5; shapes: OpenAI's API reference):
 
-- `text` has a leading blank and a line break after each segment there; here it is one line.
-- `words` are tokens there, within their segments; here whole words, on top, without punctuation.
-- `compression_ratio` and `seek` are missing there. The ratio is Whisper's own definition; `seek`
+- The server's `text` has a leading blank and a line break after each segment; here it is one line.
+- The server's `words` are tokens within segments; here they are whole words at the top level,
+  without punctuation.
+- The server gives no `compression_ratio` and `seek`. The ratio is Whisper's own definition; `seek`
   is the segment's start in hundredths of a second, as whisper.cpp does not tell its window.
 - `usage` is the audio's duration, in whole seconds.
 """
@@ -30,13 +31,13 @@ TYPES = {
     "vtt": "text/vtt; charset=utf-8",
 }
 _UNSPACED = frozenset({"chinese", "japanese", "thai", "lao", "myanmar", "cantonese"})
-"""Languages whose words are not set apart by blanks (openai/whisper, tokenizer.py)."""
+"""Languages without blanks between words (openai/whisper, tokenizer.py)."""
 _PUNCTUATION = " \"'“¿([{\"'.。,，!！?？:：”)]}、…;"
-"""openai/whisper's timing.py joins these with words; OpenAI's hosted words are without them."""
+"""openai/whisper's timing.py attaches these to words; OpenAI's hosted words have none."""
 _DASHES = frozenset("-–—")
 _DETECTED = ("detected_language", "detected_language_probability", "language_probabilities")
 _BROKEN = "\ufffd"
-"""What the server writes for a token that is a piece of a letter."""
+"""The server writes this for a token that is only part of a character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +49,26 @@ class Segment:
 
 
 class Transcript:
-    """Raises ValueError for a document that is not whisper-server's."""
+    """An answer of whisper-server. Raises ValueError for any other document.
+
+    `language`: its English name in lower case, as OpenAI gives it. `duration`: seconds of audio.
+    """
 
     def __init__(self, document: bytes) -> None:
         try:
             raw = self._raw = orjson.loads(document)
-            self._duration = float(raw["duration"])
-            self._language = str(raw["language"])
-            self._segments = [_segment(raw_, self._duration) for raw_ in raw["segments"]]
+            self.duration = float(raw["duration"])
+            self.language = str(raw["language"])
+            self._segments = [_segment(each, self.duration) for each in raw["segments"]]
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"no transcript: {fault}") from None
-
-    @property
-    def language(self) -> str:
-        """English name in small letters, as OpenAI gives it."""
-        return self._language
-
-    @property
-    def duration(self) -> float:
-        """Seconds of audio."""
-        return self._duration
 
     @property
     def tokens(self) -> int:
         return sum(len(segment.raw.get("tokens", ())) for segment in self._segments)
 
     def events(self, ask: Ask) -> bytes:
-        """The text by segments and then whole, as OpenAI streams it."""
+        """The text in segments and then as a whole, as OpenAI streams it."""
         text, at, pieces = self._text(), 0, []
         for segment in self._segments:
             told = segment.text if at else segment.text.lstrip()
@@ -99,16 +93,16 @@ class Transcript:
         return "".join(segment.text for segment in self._segments).strip()
 
     def _usage(self, ask: Ask) -> dict[str, Any]:
-        """OpenAI gives it for transcriptions, not for translations."""
+        """OpenAI reports usage for transcriptions, but not for translations."""
         if ask.translate:
             return {}
-        return {"usage": {"type": "duration", "seconds": math.ceil(self._duration)}}
+        return {"usage": {"type": "duration", "seconds": math.ceil(self.duration)}}
 
     def _verbose(self, ask: Ask) -> dict[str, Any]:
         document: dict[str, Any] = {
             "task": "translate" if ask.translate else "transcribe",
-            "language": "english" if ask.translate else self._language,
-            "duration": round(self._duration, 3),
+            "language": "english" if ask.translate else self.language,
+            "duration": round(self.duration, 3),
             "text": self._text(),
         }
         if ask.words:
@@ -120,12 +114,12 @@ class Transcript:
         return {**document, **self._usage(ask)}
 
     def _cues(self, point: str, first: int | None = None) -> str:
-        """`first`: the number of the first one, if they have numbers."""
+        """Subtitles. `first`: the first one's number, if they have numbers."""
         cues = []
         for index, segment in enumerate(self._segments):
             number = f"{index + first}\n" if first is not None else ""
             times = f"{_stamp(segment.start, point)} --> {_stamp(segment.end, point)}"
-            # An arrow in the text would make it a head (openai/whisper, utils.py).
+            # Players would read an arrow in the text as a line of times (openai/whisper, utils.py).
             text = segment.text.strip().replace("-->", "->")
             cues.append(f"{number}{times}\n{text}\n\n")
         return "".join(cues)
@@ -144,8 +138,8 @@ class Transcript:
 
 
 def _segment(raw: Mapping[str, Any], duration: float) -> Segment:
-    """The model sees 30 s always, and may end a segment after the end of the audio. Without
-    timestamps it has neither time."""
+    """The model always sees 30 s, so a segment may seem to end after the audio: its times are cut.
+    Without timestamps a segment has no times."""
     if "start" not in raw and "end" not in raw:
         return Segment(str(raw["text"]), 0.0, 0.0, raw)
     start, end = (min(_seconds(raw[name]), _seconds(duration)) for name in ("start", "end"))
@@ -153,7 +147,7 @@ def _segment(raw: Mapping[str, Any], duration: float) -> Segment:
 
 
 def _full(index: int, segment: Segment, ask: Ask) -> dict[str, Any]:
-    """With the server's own words, one a token, if their times are asked for by its own name."""
+    """OpenAI's segment, with the server's `words` (one a token) if `token_timestamps` is set."""
     packed = segment.text.strip().encode()
     times = {"seek": round(segment.start * 100), "start": segment.start, "end": segment.end}
     tokens = {"words": segment.raw.get("words", [])} if ask.has("token_timestamps", "true") else {}
@@ -175,7 +169,7 @@ def _seconds(value: Any) -> float:
 
 
 def _number(value: Any) -> float:
-    """The server writes null for the mean of no tokens."""
+    """A number, or 0: the server writes null for the mean of no tokens."""
     return float(value) if isinstance(value, int | float) else 0.0
 
 
@@ -188,7 +182,7 @@ Group = tuple[str, float, float]
 
 
 def _grouped(tokens: Sequence[Mapping[str, Any]], spaced: bool) -> list[Group]:
-    """Tokens joined to words: (text, start, end)."""
+    """The tokens joined into words: (text, start, end)."""
     groups: list[Group] = []
     for token in tokens:
         text = str(token["word"])
@@ -208,7 +202,7 @@ def _joins(before: str, text: str, spaced: bool) -> bool:
 
 
 def _mended(texts: list[str], whole: str, spaced: bool) -> list[str]:
-    """The words' texts, with letters that tokens cut to pieces taken from the `whole` text."""
+    """The words' texts; characters that were split between tokens come from the `whole` text."""
     if not any(_BROKEN in text for text in texts):
         return texts
     if spaced:

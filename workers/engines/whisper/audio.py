@@ -1,10 +1,10 @@
-"""Uploaded audio: what it is, how long it is, and as WAV where the engine cannot read it.
+"""Uploaded audio: finds its kind and length, and decodes what the engine cannot read.
 
-The kind is told by the content alone: names and types that clients send are often wrong.
-whisper-server (1.8.5) reads WAV, MP3, FLAC and Ogg Vorbis by itself. All else is decoded by PyAV
-or, without it, by an ffmpeg in PATH; in a process of its own, since both are C that reads what
-strangers sent. The demuxer is always named, never guessed: playlists, which make ffmpeg open
-other files and addresses, are thus no audio here.
+The content alone decides the kind, because names and types from clients are often wrong.
+whisper-server (1.8.5) reads WAV, MP3, FLAC and Ogg Vorbis itself. PyAV decodes all else, or an
+ffmpeg in PATH without PyAV. Both are C code that reads strangers' data, so they run in a process of
+their own. The demuxer is always named, never guessed: a guess could find a playlist, which makes
+ffmpeg open other files and addresses.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ INSTALL = "pip install 'headrace[audio]', or ffmpeg in PATH"
 RATE = transcode.RATE
 MAX_SECONDS = transcode.MAX_SECONDS
 _PATIENCE = 120.0
-"""Seconds for a conversion: 25 MB of Opus take a few."""
+"""Seconds for a conversion; 25 MB of Opus take a few."""
 _SLOWEST = 2000
-"""Bytes a second of the lowest rate that speech is kept at in MP3, 16 kbit/s."""
+"""Bytes per second at the lowest rate for speech in MP3, 16 kbit/s."""
 TOO_LONG = f"The audio is longer than {MAX_SECONDS // 3600} hours."
 
 
 class AudioError(ValueError):
-    """The upload is no audio that can be read; the message is for the client."""
+    """The upload is not audio that can be read; the message is for the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What an upload is. `demuxer`: ffmpeg's name of it. `native`: whisper-server reads it itself;
-    it lasts `seconds` then, or at most that for MP3."""
+    """The kind of an upload. `demuxer`: ffmpeg's name for it. `native`: whisper-server reads it
+    itself; `seconds` is then its length, for MP3 an upper bound."""
 
     name: str
     demuxer: str
@@ -59,14 +59,14 @@ _MAGIC: tuple[tuple[int, bytes, Found], ...] = (
     (0, b"FORM", Found("aiff", "aiff")),
     (0, b"RF64", Found("wav", "wav")),
 )
-"""(offset, bytes, what they mean); those that need a second look are in `sniff`."""
+"""(offset, bytes, kind); `sniff` knows the kinds that need a closer look."""
 
 
 def sniff(data: bytes) -> Found:
-    """Raises AudioError for what is no audio known here, damaged or too long.
+    """The kind of an upload. Raises AudioError if it is unknown, damaged or too long.
 
-    whisper-server makes room for as many samples as a file *says* it holds before it reads one
-    (measured: a FLAC of 200 kB took all memory there was), so lengths are checked here.
+    whisper-server allocates memory for as many samples as a file *claims* to hold (measured: a FLAC
+    of 200 kB took all memory), so lengths are checked here.
     """
     skip = _id3(data)
     head = data[skip : skip + 256]
@@ -81,7 +81,8 @@ def sniff(data: bytes) -> Found:
         return _bounded(_ogg(data))
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         # An MPEG frame; layer 0 is AAC in ADTS.
-        return _mp3(data) if head[1] & 0x06 else Found("aac", "aac")
+        mp3 = Found("mp3", "mp3", True, len(data) / _SLOWEST)
+        return mp3 if head[1] & 0x06 else Found("aac", "aac")
     raise AudioError(f"The file is no audio that is known here. Known are: {KNOWN}.")
 
 
@@ -92,7 +93,7 @@ def _bounded(found: Found) -> Found:
 
 
 def _id3(data: bytes) -> int:
-    """Bytes of an ID3 tag before the audio (its size has 7 bits a byte)."""
+    """Bytes of an ID3 tag before the audio; each byte of its size holds 7 bits."""
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
     size = 0
@@ -102,19 +103,19 @@ def _id3(data: bytes) -> int:
 
 
 def _wav(data: bytes) -> Found:
-    """Chunks of name, u32 size and content; "fmt " tells how to read "data"."""
+    """A WAV has chunks of name, u32 size and content; "fmt " tells how to read "data"."""
     at, per_second = 12, 0.0
     while at + 24 <= len(data):
         name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if name == b"fmt ":
             kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, at + 8)
-            # Compressed kinds put two samples into a byte at most.
+            # Compressed kinds put at most two samples into a byte.
             frame = channels * bits // 8 if kind in _PLAIN else 0.5
             per_second = rate * frame
         elif name == b"data":
             if not per_second:
                 break
-            # Written by a recorder that could not come back to its head: a decoder reads on.
+            # Size 0: the recorder could not go back to the head. Only a decoder reads on.
             whole = size > 0
             return Found("wav", "wav", whole, min(size, len(data) - at - 8) / per_second)
         at += 8 + size + size % 2
@@ -122,7 +123,7 @@ def _wav(data: bytes) -> Found:
 
 
 _PLAIN = frozenset({1, 3, 6, 7, 0xFFFE})
-"""WAV's kinds with a whole number of bytes for a sample: PCM, float, A-law, µ-law, extensible."""
+"""WAV kinds with whole bytes for each sample: PCM, float, A-law, µ-law, extensible."""
 
 
 def _flac(data: bytes) -> Found:
@@ -133,7 +134,7 @@ def _flac(data: bytes) -> Found:
 
 
 def _ogg(data: bytes) -> Found:
-    """Vorbis alone is native. A page tells, from byte 6 on, how many samples have gone by."""
+    """Only Vorbis is native. Each page tells at byte 6 how many samples came up to its end."""
     if data[28:35] != b"\x01vorbis":
         return Found("ogg", "ogg")
     rate = int.from_bytes(data[40:44], "little")
@@ -141,10 +142,6 @@ def _ogg(data: bytes) -> Found:
     samples = (int.from_bytes(data[m.start() + 6 : m.start() + 14], "little") for m in pages)
     last = max((count for count in samples if count < 1 << 63), default=0)
     return Found("ogg", "ogg", True, last / max(1, rate))
-
-
-def _mp3(data: bytes) -> Found:
-    return Found("mp3", "mp3", True, len(data) / _SLOWEST)
 
 
 def wav(pcm: bytes) -> bytes:
@@ -197,14 +194,14 @@ def _has_av() -> bool:
 
 
 def _decoder(found: Found) -> list[str]:
-    """The command that turns stdin, a file, into raw samples on stdout. Raises AudioError."""
+    """The command that decodes a file on stdin to raw samples on stdout. Raises AudioError."""
     if _has_av():
-        # As a file and isolated: its neighbours here bear names of the standard library.
+        # By its path and isolated, so that modules beside it cannot hide the standard library's.
         return [sys.executable, "-I", str(Path(transcode.__file__)), found.demuxer]
     if ffmpeg := shutil.which("ffmpeg"):
         quiet = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"]
         source = ["-protocol_whitelist", "file,pipe", "-f", found.demuxer, "-i", "/dev/stdin"]
-        # One second more than is allowed, so that too much can be told from just enough.
+        # One second more than allowed, so that too much differs from just enough.
         limits = ["-map", "0:a:0", "-vn", "-t", str(MAX_SECONDS + 1)]
         return [*quiet, *source, *limits, "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
     raise AudioError(f"This node cannot convert {found.name}; it takes {NATIVE}.")

@@ -1,10 +1,10 @@
 """whisper.cpp's whisper-server, as measured on 1.8.5.
 
-It hears one job at a time, whatever the number of its HTTP threads, and queues the rest without
-bound: so it has one slot. It stops within half a second when its client goes. It has a page that
-loads another model from a path, and dies if the file is no model: nothing here ever asks for it.
-Answers are always fetched in the richest format and written as OpenAI documents them; it answers
-when it has heard all of the audio, so a stream tells the text at its end.
+It works on one job at a time, whatever the number of its HTTP threads, and queues the rest without
+bound, so it has one slot. It stops within half a second when its client leaves. It has a page that
+loads another model from a path, and dies if the file is no model; this module never calls it.
+The worker always asks for the richest format and writes what OpenAI documents. The server answers
+only when it has heard all of the audio, so a stream brings all of the text at its end.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from workers.engines.whisper.request import Ask
 log = structlog.get_logger("whisper")
 
 MODEL = "whisper-1"
-"""OpenAI's name, for a server whose model the config does not name: it does not say itself."""
+"""OpenAI's name, used if the config names no model: the server does not tell which it has."""
 PATHS = ("/inference", endpoints.TRANSCRIPTIONS.path)
-"""Where the server hears jobs: its default, and OpenAI's for ``--inference-path``."""
+"""Where the server takes jobs: by default, and with OpenAI's path as ``--inference-path``."""
 MODALITIES = ("audio",)
 FEATURES = ("transcriptions", "translations")
 ENGLISH_ALONE = Ignored(
@@ -43,7 +43,7 @@ ENGLISH_ALONE = Ignored(
     FEATURES,
     partly=True,
 )
-"""Of speech in English a translation is what it says, so that such a request is served."""
+"""A translation of English speech is a transcription, so such a request is still served."""
 NOT_THERE = (
     Ignored(
         "chunking_strategy",
@@ -56,17 +56,18 @@ NOT_THERE = (
         for name in ("include", "known_speaker_names", "known_speaker_references")
     ),
 )
-"""What OpenAI's API has beside."""
+"""Fields of OpenAI's API that the server lacks."""
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
 SHORTEST = 0.1
 """Seconds of audio: whisper.cpp hears nothing in less, and OpenAI refuses it."""
 
 _PATIENCE = 30.0
+"""Seconds that any job may take."""
 _WINDOW = 15.0
-"""Seconds of audio: whisper.cpp moves its window of 30 s on by what it has understood of it."""
+"""Seconds of audio counted for a window: it has 30 s, but moves only past what it understood."""
 _WORST = 20.0
-"""A window of dense speech that is decoded anew at all temperatures, in windows of a tone."""
+"""Cost of the worst window, in windows of a tone: dense speech, decoded at all temperatures."""
 
 
 class WhisperEngine:
@@ -91,7 +92,7 @@ class WhisperEngine:
         await self._http.close()
 
     async def discover(self) -> Offer:
-        """One slot, and the names of the config: the server tells nothing but its path."""
+        """One slot, and the names of the config: the server tells only its path."""
         await self._http.json("/health")
         self._path = await self._find_path()
         return self._offer()
@@ -110,7 +111,7 @@ class WhisperEngine:
         )
 
     async def check(self) -> Offer:
-        """Let it hear a second of a tone, in French: an English-only model says English then."""
+        """Transcribe a second of a tone as French; an English-only model answers with English."""
         began = time.monotonic()
         ask = Ask(translate=False, language="fr", fields={"temperature_inc": "0"})
         try:
@@ -126,9 +127,9 @@ class WhisperEngine:
         return self._offer()
 
     async def probe(self) -> bool:
-        """Its pages are answered beside a job that hangs: a job must not be late as well.
+        """Whether the server answers and its job is not late: pages work even if a job hangs.
 
-        How late is told by the length of its audio and by what the check took (`_patience`).
+        A job is late after a time that depends on its audio's length and the check (`_patience`).
         """
         if time.monotonic() > self._late:
             return False
@@ -151,7 +152,7 @@ class WhisperEngine:
         return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))
 
     async def _transcribe(self, ask: Ask) -> Transcript:
-        """Raises Refusal for what this model or any model cannot hear."""
+        """Raises Refusal for audio or a language that the model cannot take."""
         if self._english_only and ask.language not in ("auto", "en"):
             why = "Invalid value for 'language': this model knows English alone."
             raise Refusal(why, param="language", source="engine")
@@ -163,7 +164,7 @@ class WhisperEngine:
                 heard, length = audio.wav(pcm), len(pcm) / 2 / audio.RATE
         except AudioError as fault:
             raise Refusal(str(fault), param="file") from None
-        _need(length)  # with none at all, its languages cannot be told: 500
+        _need(length)  # the server answers 500 to no audio at all
         self._late = time.monotonic() + self._patience(length)
         status, document = await self._hear(ask, heard)
         if status == 400:
@@ -187,11 +188,11 @@ class WhisperEngine:
             raise EngineFault(f"{self.name}: {fault}", away=True) from None
 
     def _patience(self, length: float) -> float:
-        """Seconds that a job may take at most with `length` seconds of audio."""
+        """Most seconds that a job with `length` seconds of audio may take."""
         return _PATIENCE + _WORST * self._pace * (1 + length / _WINDOW)
 
     async def _find_path(self) -> str:
-        """The path that has an OPTIONS page: only that of the jobs does."""
+        """The path for jobs: only that one answers OPTIONS."""
         for path in PATHS:
             async with self._http.call("OPTIONS", path) as answer:
                 server = answer.header("server", "whisper.cpp")

@@ -23,13 +23,11 @@ _NAMES = (
 _BY_NAME = dict(zip(_NAMES.split(","), _CODES.split(), strict=True))
 _KNOWN = frozenset(_CODES.split())
 AUTO = "auto"
-"""It is for the model to hear."""
+"""The model detects the language."""
 
 
 def code(text: str) -> str:
-    """`text` is a code, a name as answers have it, or what whisper.cpp takes for `AUTO`.
-
-    Raises ValueError."""
+    """The code for `text`: a code, a name as in answers, or empty for `AUTO`. Raises ValueError."""
     known = text.lower()
     if known in ("", AUTO):
         return AUTO

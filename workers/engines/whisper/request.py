@@ -1,9 +1,9 @@
-"""OpenAI's request for a transcription or translation, checked, as whisper-server takes it.
+"""Checks OpenAI's request for a transcription or translation, and writes whisper-server's.
 
 whisper-server (measured on 1.8.5) answers a bad number with a 500, any other fault with a bare
-text, and passes over what it does not know. So nothing reaches it that was not checked here, and
-what it would pass over is refused by name. Fields and bounds: OpenAI's API reference, and for
-whisper.cpp's own fields examples/server/server.cpp.
+text, and ignores unknown fields. So everything is checked here, and fields that the server would
+ignore are refused by name. Fields and bounds: OpenAI's API reference, and for whisper.cpp's own
+fields its examples/server/server.cpp.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("segment", "word")
 REPEATED = ("timestamp_granularities[]", "timestamp_granularities")
 PROMPT_KEPT = 2048
-"""Bytes at the end of a prompt that are sent: the model reads its last 224 tokens, which are about
-a thousand letters. whisper.cpp's tokenizer needs stack for each letter of a word and time with the
+"""Bytes at the end of a prompt that are sent: the model reads only the last 224 tokens, about a
+thousand letters. whisper.cpp's tokenizer needs stack for each letter of a word and time with the
 cube of its length (measured: a word of 20,000 letters took 48 s, one of 60,000 killed it)."""
 
 
 @dataclass(slots=True)
 class Ask:
-    """`translate`: into English. `stream`: the text in events. `fields`: whisper-server's own, as
-    text."""
+    """A checked request. `translate`: into English. `stream`: send the text in events. `fields`:
+    whisper-server's own fields, as text."""
 
     translate: bool
     audio: bytes = b""
@@ -45,7 +45,7 @@ class Ask:
 
     @property
     def timed(self) -> bool:
-        """Whether it is to be told when each segment is said."""
+        """Whether the answer tells the times of segments."""
         return not self.has("no_timestamps", "true")
 
     def has(self, name: str, value: str) -> bool:
@@ -54,9 +54,9 @@ class Ask:
     def form(self, audio: bytes) -> tuple[bytes, str]:
         """(body, content type) for whisper-server: always in its richest format.
 
-        `language` is always sent, as the server's default is English, where OpenAI detects it.
-        `max_len`: without it the server cuts segments after 60 letters, also within a sentence.
-        Probabilities of languages take as long as the rest.
+        `language` is always sent, because the server's default is English but OpenAI detects it.
+        Without `max_len` the server cuts segments after 60 letters, even within a sentence.
+        Probabilities of languages double the time, so they are off unless asked for.
         """
         likely = self.format == "verbose_json" and self.has("no_language_probabilities", "false")
         fields = {
@@ -73,9 +73,9 @@ class Ask:
 
 
 def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False) -> Ask:
-    """Raises Refusal, with the field as `param` where it is one.
+    """Check a request. Raises Refusal, which names the field at fault.
 
-    `lenient`: fields that are not supported are passed over; wrong values are still refused.
+    `lenient`: unsupported fields are ignored; wrong values are still refused.
     """
     try:
         parts = multipart.parse(body, content_type)
@@ -106,7 +106,7 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
 
 
 def _need_times(ask: Ask) -> None:
-    """Raises Refusal where times are wanted and not wanted."""
+    """Raises Refusal if a request needs times, but switches them off."""
     for name, off, needed in (
         ("no_timestamps", not ask.timed, ask.words or ask.format in ("srt", "vtt")),
         ("token_timestamps", ask.has("token_timestamps", "false"), ask.words),
@@ -117,7 +117,7 @@ def _need_times(ask: Ask) -> None:
 
 
 class Unsupported(Exception):
-    """The engine would pass it over; the message continues "is not supported by"."""
+    """The engine would ignore the field; the message follows "is not supported by whisper.cpp"."""
 
 
 def _take(ask: Ask, part: Part) -> None:
@@ -152,7 +152,7 @@ def _text(part: Part) -> str:
 
 
 def _model(ask: Ask, name: str, value: str) -> None:
-    """The ingress has found the way here by it."""
+    """Nothing to do: the ingress has routed the job by the model."""
 
 
 def _language(ask: Ask, name: str, value: str) -> None:
@@ -288,7 +288,7 @@ _NOT_HAD: dict[str, Taker] = {
     "duration_ms": _called("duration"),
     "no_context": _no_context,
 }
-"""They may ask for nothing, or for what is so anyway; else they are refused."""
+"""Fields that are refused, unless they ask for nothing or for the default."""
 _TAKERS = {**_OPENAI, **_OWN, **_NOT_HAD}
 KNOWS = (f"transcriptions,translations {' '.join(_OWN)}",)
 """whisper.cpp's own fields, for the card."""

@@ -2,8 +2,9 @@
 
     python -I transcode.py DEMUXER < file > samples
 
-A program of its own, which imports nothing of the package: it starts in 0.2 s, and a crash or a
-bomb in a file takes only this process. Exit codes: 1 with the reason on stderr, or `TOO_LONG`.
+It is a program of its own, so that a crash or a decompression bomb ends only this process. It
+imports nothing of the package, so it starts in 0.2 s. Exit codes: 1 with the reason on stderr, or
+`TOO_LONG`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ RATE = 16_000
 MAX_SECONDS = 2 * 3600
 TOO_LONG = 3
 _MEMORY = 2 * 2**30
+"""Bytes of address space."""
 _CPU_SECONDS = 120
 
 
@@ -39,7 +41,7 @@ def main() -> int:
 
 
 def samples(file: BinaryIO, demuxer: str) -> Iterator[bytes]:
-    """The first audio track in pieces. Raises av.FFmpegError, LookupError without a track."""
+    """The first audio track in pieces. Raises av.FFmpegError, or LookupError without a track."""
     import av
 
     resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
@@ -54,7 +56,7 @@ def samples(file: BinaryIO, demuxer: str) -> Iterator[bytes]:
 
 
 def _bytes(plane: object, count: int) -> bytes:
-    """A plane is padded; what counts are its samples."""
+    """The samples of a plane, without the padding behind them."""
     return bytes(memoryview(plane)[: count * 2])  # type: ignore[arg-type]
 
 

@@ -1,1 +1,1 @@
-"""Tools on models whose chat template knows none: told in the prompt, read out of the text."""
+"""Tools for models without a template for them: told in the prompt, read from the text."""

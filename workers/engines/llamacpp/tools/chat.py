@@ -1,4 +1,4 @@
-"""Answers in which calls are read out of the text: streams and documents. See `parse`."""
+"""Reads calls out of the text of chats, in streams and in documents. See `parse`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Choice = dict[str, Any]
 
 
 class CallsInStream(Rewriting):
-    """A Sink before the Sink, for a stream of `choices` choices. Once all of them are text their
-    chunks just pass."""
+    """A Sink before the Sink, for a stream of `choices` choices. Once all of them can only be text,
+    chunks pass unchanged."""
 
     def __init__(self, inner: Sink, expected: Expected, choices: int) -> None:
         super().__init__(inner, self._read)
@@ -65,7 +65,7 @@ class CallsInDocument(Filter):
 
 
 class _Choice:
-    """Of a stream."""
+    """One choice of a stream."""
 
     def __init__(self, expected: Expected) -> None:
         self._reader = reader(expected)
@@ -74,11 +74,11 @@ class _Choice:
 
     @property
     def text(self) -> bool:
-        """Whether it is text to its end."""
+        """Whether the choice has no calls and can only be text."""
         return self._reader.plain and not self._reader.count
 
     def parts(self, part: Choice) -> list[Choice]:
-        """What is to be sent for a part of it."""
+        """The parts to send in place of this part of the choice."""
         delta = part.get("delta") or {}
         text, reason = delta.get("content"), part.get("finish_reason")
         if (not text and not reason) or self.text:
@@ -98,7 +98,7 @@ class _Choice:
         return sent
 
     def _with_logprobs(self, delta: Delta) -> dict[str, Any]:
-        """With the log-probabilities of its text; a call has none."""
+        """The delta with the log-probabilities of its text; a call has none."""
         if "content" not in delta and "tool_calls" not in delta:
             return {"delta": delta}
         probable, self._probable = self._probable, []
@@ -127,5 +127,5 @@ def _call_out(choice: Choice, read: Reader, named: bool) -> None:
 
 
 def _ended(reason: str | None, read: Reader, named: bool) -> str | None:
-    """As OpenAI has it: a call of a function that the client has named ends with "stop"."""
+    """The finish reason. As at OpenAI, a call that the client named ends with "stop"."""
     return "tool_calls" if reason == "stop" and read.count and not named else reason

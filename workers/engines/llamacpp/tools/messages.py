@@ -1,6 +1,6 @@
-"""Tools at ``/v1/messages`` for a model that llama-server cannot offer any: the request as
-`prompt` has it, and events in which calls are read out of the text. A schema of the answer is
-passed over there (measured), so that no call can be forced."""
+"""Tools at ``/v1/messages`` for a model to which llama-server cannot offer any. `prompt` writes the
+request, and calls are read out of the text of the events. llama-server ignores a schema of the
+answer here (measured), so no call can be forced."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from workers.engines.llamacpp.tools.prompt import Expected
 Block = dict[str, Any]
 
 SIGNS = b'"tools"', b'"tool_use"', b'"tool_result"'
-"""In the body of each request that is about tools, be it in its history alone."""
+"""Each request with tools, even only in its history, contains one of these."""
 _OURS = frozenset({"tools", "tool_choice"})
 
 
 def prepare(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
-    """As `prompt.prepare`. Raises Refusal."""
+    """Like `prompt.prepare`. Raises Refusal."""
     if knows:
         return {**request}, None
     own = request.get("system")
@@ -50,7 +50,7 @@ def _function(tool: Block) -> Block:
 
 
 def _as_chat(messages: Iterable[Block]) -> Iterator[Block]:
-    """With calls and results as chats have them."""
+    """The messages with calls and results in the form of chats."""
     for message in messages:
         content = message.get("content")
         if not isinstance(content, list):
@@ -73,8 +73,7 @@ def _call(use: Block) -> Block:
 
 
 class CallsInStream:
-    """Changes llama-server's events: blocks of calls take the place of the block of text, or come
-    before it."""
+    """Changes llama-server's events: blocks of calls replace the block of text, or precede it."""
 
     def __init__(self, expected: Expected) -> None:
         self._reader = reader(expected)

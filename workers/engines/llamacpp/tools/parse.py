@@ -1,7 +1,7 @@
-"""Calls of functions, read out of a model's text as it comes, cut anywhere. Pure. See `prompt`.
+"""Reads calls of functions out of a model's text, which comes in pieces cut anywhere. Pure.
 
-Text passes as it comes, and is held back only while it may still be a call: the first one must
-stand at the beginning of the answer.
+The first call must be at the beginning of the answer. Text is held back only while it may still
+become a call. See `prompt` for the form of calls.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ Delta = dict[str, Any]
 _NAME = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")')
 _HEAD = re.compile(_NAME.pattern + r'\s*,\s*"arguments"\s*:\s*(?=\S)')
 _LAST = "} \t\r\n"
-"""What may end the arguments or the call around them."""
+"""Characters that may belong to the end of the call, and not to its arguments."""
 
 
 class Reader(Protocol):
-    """Of one choice."""
+    """Reads one choice."""
 
     @property
     def plain(self) -> bool:
-        """Whether the rest of it is text."""
+        """Whether the rest of the choice is text."""
 
     @property
     def count(self) -> int:
-        """Of the calls so far."""
+        """The number of calls so far."""
 
     def feed(self, text: str) -> list[Delta]:
-        """The deltas of a message that are sure by now."""
+        """The deltas that are certain after this piece of text."""
 
     def end(self) -> list[Delta]:
-        """What was held back."""
+        """The deltas for what was held back."""
 
 
 class Written:
-    """Calls between tags. What is no whole call of a function that was offered is text."""
+    """Reads calls between tags. All but complete calls of offered functions is text."""
 
     def __init__(self, expected: Expected) -> None:
         self.plain = False
@@ -79,8 +79,8 @@ class Written:
         return [*found, {"content": text}] if text else found
 
     def _call(self, begun: str, last: bool) -> tuple[str, str] | None:
-        """The first call, which is then taken out of what is held. A closing tag may stand inside
-        of the arguments."""
+        """Take the first call out of the held text. The arguments may contain a closing tag, so
+        each closing tag is tried in turn."""
         start = len(OPEN)
         at = max(self._seen, start)
         while (end := begun.find(CLOSE, at)) >= 0:
@@ -108,8 +108,8 @@ class Written:
 
 
 class Forced:
-    """One call, as JSON that the engine was held to; its arguments pass as they come. A document
-    repeats before it what the client began."""
+    """Reads one call, as JSON that a schema forced; its arguments pass as they come. In a document,
+    the client's prefilled message may come before the call."""
 
     def __init__(self, expected: Expected) -> None:
         self.plain = False
@@ -132,7 +132,7 @@ class Forced:
         return found
 
     def end(self) -> list[Delta]:
-        """The limit may have cut it anywhere."""
+        """The rest of the arguments; the token limit may have cut the call anywhere."""
         if not self.count:
             return self._begun()
         tail, self._tail = self._tail, ""
@@ -149,7 +149,7 @@ class Forced:
         return _added(text[:end])
 
     def _begun(self) -> list[Delta]:
-        """A call without arguments, if it can be said of which function."""
+        """A call without arguments, if its function is known."""
         names = self._expected.names
         told = _NAME.search(self._whole)
         if told is None and len(names) > 1:
@@ -159,7 +159,7 @@ class Forced:
 
 
 class Either:
-    """One call as JSON, or an answer that is other JSON."""
+    """Reads one call as JSON, or an answer that is other JSON."""
 
     def __init__(self, expected: Expected) -> None:
         self.plain = False

@@ -1,10 +1,10 @@
-"""Tools for a model that llama-server cannot offer any, or cannot make call one: the request. Pure.
+"""Requests with tools that llama-server cannot offer to the model, or cannot force. Pure.
 
-Measured on b11549: with a chat template that knows no tools they are dropped in silence, and with
-one that knows them a required call is forced only where the template's own form of calls is known.
-So the functions are described in the system message, calls and results of the history are written
-out as Hermes and Qwen have them, and a call that must come is forced by a schema of the answer,
-which llama-server does hold. What comes is read by `parse`.
+Measured on b11549: llama-server silently drops the tools if the chat template knows none. If the
+template knows tools, a required call is forced only if llama-server knows the template's form of
+calls. So the system message describes the functions, the history's calls and results are written
+as text in the form of Hermes and Qwen, and a schema of the answer, which llama-server enforces,
+forces a required call. `parse` reads the answer.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from workers.engines.openai.refusal import Refusal
 Entry = dict[str, Any]
 
 SIGN = b'"tool'
-"""In the body of each request that is about tools, be it in its history alone."""
+"""Each request with tools, even only in its history, contains this."""
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 _OURS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 _OF_TEXT = frozenset({"logprobs", "top_logprobs", "stop"})
-"""What a request says of its text has no meaning for a call."""
+"""Fields about the text of an answer, which mean nothing for a call."""
 _BAD_SCHEMA = "JSON schema error"
 _OTHER_FORMS = "grammar", "json_schema"
 _NONE: Entry = {"type": "object", "properties": {}}
@@ -51,9 +51,9 @@ _FORMS = {"auto": _OFFER, "either": _EITHER, "required": _ORDER}
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How calls come, and of which functions. `form`: ``written`` between tags where the model
-    calls, ``forced`` as the JSON of one call, ``either`` as that JSON or as other JSON.
-    `named`: the client has named the one function."""
+    """The form of the calls, and the functions that may be called. `form`: ``written`` between tags
+    if the model chooses to call, ``forced`` as the JSON of one call, ``either`` as that JSON or as
+    other JSON. `named`: the client has named the one function."""
 
     form: Literal["written", "forced", "either"]
     names: tuple[str, ...]
@@ -64,7 +64,7 @@ Prepare = Callable[[Entry, bool], tuple[Entry, Expected | None]]
 
 
 def prepare(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
-    """The request to send, and what may come of it; None if the answer is as it should be.
+    """The request to send, and the calls to read from its answer; None if there are none to read.
 
     `knows`: the chat template can write tools, calls and results. Raises Refusal.
     """
@@ -106,7 +106,7 @@ def _choice(request: Mapping[str, Any]) -> tuple[str, list[Entry], bool]:
 
 
 def _functions(holder: Mapping[str, Any]) -> list[Entry]:
-    """Other tools are refused before, or passed over where the client wants that."""
+    """The functions. Other tools were refused before, unless the client is lenient."""
     return [
         tool.get("function") or tool
         for tool in holder.get("tools") or ()
@@ -119,11 +119,11 @@ def _among(functions: Iterable[Entry], wanted: Iterable[Entry]) -> list[Entry]:
     return [each for each in functions if each["name"] in names]
 
 
-# Forced.
+# Forced calls.
 
 
 def _structured(request: Mapping[str, Any]) -> Entry | None:
-    """The schema that the answer's text must have, if it must be JSON."""
+    """The schema of the answer's text, if it must be JSON."""
     asked = request.get("response_format") or {}
     if asked.get("type") == "json_object":
         return asked.get("schema") or {"type": "object"}
@@ -140,8 +140,8 @@ def _forced(sent: Entry, functions: Iterable[Entry]) -> Entry:
 
 
 def _shape(functions: Iterable[Entry], beside: Entry | None = None) -> Entry:
-    """A call of one of the functions, or what is of the schema `beside`. The schemas stand apart,
-    as references inside of them begin at their own top."""
+    """A schema for a call of one of the functions, or for an answer of the schema `beside`. Each
+    schema gets its own place in `$defs`, and its references are moved there (`_moved`)."""
     schemas: list[Entry] = []
     ways: list[Entry] = []
     for function in functions:
@@ -165,14 +165,14 @@ def _call(name: str, place: int) -> Entry:
 
 
 def _arguments(parameters: Entry | None) -> Entry:
-    """Of a schema that does not say so, too, they are an object."""
+    """The schema of the arguments, which are an object even if the schema does not say so."""
     if not parameters:
         return _NONE
     return parameters if _COMBINED & parameters.keys() else {"type": "object", **parameters}
 
 
 def _moved(schema: Entry, place: int) -> Entry:
-    """Inside a text, the quotes would be escaped."""
+    """The schema with its references moved. Inside a text the quotes would be escaped."""
     inside = b'"$ref":"#/$defs/%d' % place
     moved: Entry = orjson.loads(orjson.dumps(schema).replace(b'"$ref":"#', inside))
     return moved
@@ -180,10 +180,10 @@ def _moved(schema: Entry, place: int) -> Entry:
 
 @contextmanager
 def blamed() -> Iterator[None]:
-    """On the tools is a schema that the server does not take: one of the text has been checked."""
+    """Name the tools if the server refuses a schema: a text's own schema was checked before."""
     try:
         yield
-    except orjson.JSONEncodeError:  # it reads 1,024 levels, and writes 254
+    except orjson.JSONEncodeError:  # orjson reads 1,024 levels, but writes only 254
         raise Refusal("The tools are nested too deeply.", param="tools") from None
     except Refusal as refusal:
         if _BAD_SCHEMA in refusal.message:
@@ -191,7 +191,7 @@ def blamed() -> Iterator[None]:
         raise
 
 
-# Written out.
+# Tools as text.
 
 
 def _described(request: Entry, mode: str, functions: Sequence[Entry]) -> Entry:
@@ -209,7 +209,7 @@ def _about(function: Entry) -> Entry:
 
 
 def _announced(messages: list[Entry], text: str) -> list[Entry]:
-    """With the text in the first system message, or in one of its own."""
+    """The messages with `text` in the first system message, or in a new one."""
     for place, message in enumerate(messages):
         if message["role"] in ("system", "developer"):
             content = _joined([*_parts(message.get("content")), _text(f"\n\n{text}")])
@@ -218,7 +218,7 @@ def _announced(messages: list[Entry], text: str) -> list[Entry]:
 
 
 def written(messages: Iterable[Entry]) -> Iterator[Entry]:
-    """Calls as the assistant's text, and the results that follow each other as one message."""
+    """The messages with calls as the assistant's text; results in a row become one message."""
     results: list[Entry] = []
     for message in messages:
         if message.get("role") == "tool":
@@ -261,7 +261,7 @@ def _text(text: str) -> Entry:
 
 
 def _joined(parts: list[Entry]) -> str | list[Entry]:
-    """One text, unless there is a picture or the like among the parts."""
+    """One text, unless a part is something else, such as a picture."""
     if all(part.get("type") == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts

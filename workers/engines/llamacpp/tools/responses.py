@@ -1,5 +1,5 @@
-"""Tools at ``/v1/responses`` for a model that llama-server cannot offer any, or cannot make call
-one: the request as `prompt` has it, and events in which calls are read out of the text."""
+"""Tools at ``/v1/responses`` that llama-server cannot offer to the model, or cannot force. `prompt`
+writes the request, and calls are read out of the text of the events."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workers.engines.llamacpp.tools.prompt import Expected
 Item = dict[str, Any]
 
 SIGNS = b'"tools"', b'"function_call'
-"""In the body of each request that is about tools, be it in its history alone."""
+"""Each request with tools, even only in its history, contains one of these."""
 _FORMATS = "json_object", "json_schema"
 _OURS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "top_logprobs"})
 
 
 def prepare(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Expected | None]:
-    """As `prompt.prepare`. Raises Refusal."""
+    """Like `prompt.prepare`. Raises Refusal."""
     sent, expected = prompt.prepare(_as_chat(request), knows)
     if knows and expected is None:
         return {**request}, None
@@ -35,7 +35,7 @@ def prepare(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Ex
 
 
 def _as_chat(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What of it is about tools, with the instructions as the only message."""
+    """The request's tools as a chat, with the instructions as its only message."""
     own = request.get("instructions")
     choice = request.get("tool_choice")
     if isinstance(choice, dict):
@@ -54,7 +54,7 @@ def _as_chat(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(tools: Iterable[Item] | None) -> list[Item]:
-    """As chats have them, with their fields in ``function``."""
+    """The tools in the form of chats, with their fields in ``function``."""
     return [
         {"type": tool.get("type"), "function": _function(tool)}
         for tool in tools or ()
@@ -75,7 +75,7 @@ def _described(messages: list[Item], request: Mapping[str, Any]) -> dict[str, An
 
 
 def _calls_joined(items: Iterable[Item]) -> Iterator[Item]:
-    """Calls that follow each other as one message of a chat, and results as such."""
+    """The items in the form of chats; calls in a row become one message."""
     calls: list[Item] = []
     for item in items:
         if item.get("type") == "function_call":
@@ -111,8 +111,8 @@ def _back(item: Item) -> Item:
 
 
 class CallsInStream:
-    """Changes llama-server's events, which begin an item for the text and end it at the end: items
-    of calls take its place, or come before it."""
+    """Changes llama-server's events, which hold one item for the text: items of calls replace that
+    item, or precede it."""
 
     def __init__(self, expected: Expected) -> None:
         self._reader = reader(expected)
@@ -149,7 +149,7 @@ class CallsInStream:
                 yield event
 
     def _events_of(self, deltas: Iterable[Delta], event: Event) -> Iterator[Event]:
-        """`event`: of a piece of the text."""
+        """`event`: one with a piece of the text, as the pattern."""
         for delta in deltas:
             if "content" in delta:
                 yield from self._held
