@@ -48,6 +48,7 @@ def seeds(seed: int, count: int) -> list[int]:
     if seed in _ANY:
         return [seed] * count
     end = seed + count - 1
+    # Down also from a negative seed, so that none of its successors is -1, which means "draw one".
     back = seed - count + 1 >= -(2**63) and (seed < 0 or any(seed <= last < end for last in _LAST))
     return [seed - index if back else seed + index for index in range(count)]
 

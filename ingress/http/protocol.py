@@ -71,12 +71,13 @@ class StayingParser(httptools.HttpRequestParser):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with limits: on the size of a head, on what belongs to neither a head
-    nor a body (trailers, what is said of chunks), on the time that all of it may take, and on how
-    many requests wait for the answer to an earlier one.
+    """uvicorn's HTTP protocol with limits: on the size of a head, on bytes that belong to neither a
+    head nor a body (trailers, chunk extensions), on the time that a request takes to come in, and
+    on how many requests wait for the answer to an earlier one.
 
-    A client may offer another protocol (Java's own offers HTTP/2 with every request). The parser
-    takes that for the end of HTTP and would lose the body: the head is read again without it.
+    A client may offer another protocol (Java's client offers HTTP/2 with every request). The parser
+    takes the offer for the end of HTTP and would lose the body. So the head is parsed again without
+    the offer.
     """
 
     max_head = 64 * 1024
@@ -95,7 +96,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         running = self._running
         if running is not None and not running.response_complete:
-            # uvicorn tells the last request on the connection, not the one that is worked on.
+            # uvicorn only tells the last request on the connection, which may be another one.
             running.disconnected = True
             running.message_event.set()
             gone = running.scope["state"].get(CLIENT_GONE)
@@ -106,7 +107,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._moved = False
         super().data_received(data)
-        # A header or a trailer that does not end stays inside the parser.
+        # A header or a trailer without an end stays inside the parser, which calls nothing here.
         if not self._moved:
             self._head += len(data)
             if self._head > self.max_head:
@@ -144,7 +145,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head, self._head, self._moved = True, 0, True
         if self.cycle is not None:
             super().on_message_complete()
-        # Paused for the last piece of a large body, it would not notice that the client leaves.
+        # Reading may be paused after a large body. Then nobody would notice that the client leaves.
         self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -152,7 +153,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def stay(self, rest: bytes) -> bool:
-        """Read the head again without its offer, and what came behind it. False: it has none."""
+        """Parse the head again without its offer, then `rest`. False if it offers nothing."""
         if not self._offers():
             return False
         version = self.parser.get_http_version().encode()
@@ -166,7 +167,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self.parser.should_upgrade() and self._get_upgrade() is not None
 
     def _parser(self) -> StayingParser:
-        """As uvicorn sets it up."""
+        """A parser, set up as uvicorn does."""
         parser = StayingParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
@@ -193,7 +194,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _id(self) -> str:
-        """Of the request that is worked on; else of the one that is being read."""
+        """The id of the request that is being answered, or else of the one that is being read."""
         running = self._running
         known = "" if running is None else running.scope["state"].get("id", "")
         if known and not running.response_complete:
@@ -202,7 +203,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _slow(self) -> None:
         self._timer = None
-        if self.flow.read_paused:  # it is not the client that waits
+        if self.flow.read_paused:  # the client is not slow: this process does not read
             self._start_timer(BODY_TIMEOUT)
         elif not self.transport.is_closing():
             self.transport.close()

@@ -62,12 +62,13 @@ class Dispatch:
         self._ingress = ingress
         self._config = config
         self._deleting: set[asyncio.Task[None]] = set()
+        """Holds tasks that run: the event loop itself would let them be collected."""
 
     async def submit(self, order: Order) -> Ticket:
         """Register the job, then publish it. Raises BrokerUnavailable."""
         await self._reachable()
         ticket = self._ticket(order)
-        self.tickets[ticket.job.id] = ticket
+        self.tickets[ticket.job.id] = ticket  # before the publish, as a worker may claim at once
         metrics.IN_FLIGHT.inc()
         try:
             self._post(ticket.job)

@@ -119,6 +119,8 @@ class Ticket:
             self._lost(silent, f"{silent} fell silent", now)
             self.custody.stop(silent)
             spent = self.exhausted is not None and not newcomer.claim.by_provider
+            # The loss may have ended the job, given it to the provider with the copy, or left the
+            # rest of its stream to providers.
             if spent or self.done or self.custody.holder or self.received.resuming:
                 return Op.GONE
         self._hold(newcomer, now)
@@ -134,12 +136,12 @@ class Ticket:
     def _heard(self, holder: Holder, frame: Frame, now: float) -> None:
         if frame.seq == holder.due and holder.early is None and frame.kind != Kind.ALIVE:
             holder.due += 1
-            self._apply(holder, frame, now)  # as nearly always
+            self._apply(holder, frame, now)  # nearly every frame comes in order, so no buffer
         elif frame.kind != Kind.ALIVE:
             self._apply_all(holder, holder.in_order(frame), now)
         elif frame.body is True and not self.times.first:
             self._begun(now)
-        if frame.seq > holder.due:
+        if frame.seq > holder.due:  # also an ALIVE: it has the number of the next frame
             self.custody.ask_resend(now)
 
     def _apply_all(self, holder: Holder, frames: Iterable[Frame], now: float) -> None:
@@ -192,6 +194,7 @@ class Ticket:
             self.ask_resend(now)
 
     def _failed(self, holder: Holder, fault: Fail, now: float) -> None:
+        # A holder says ClientGone if it heard nothing of this process; but the client is here.
         mistaken = fault.code == errors.ClientGone.code
         back = not fault.retryable and (mistaken or self._stood_in(holder))
         if holder.claim.by_provider and (fault.retryable or back):
