@@ -1,1 +1,1 @@
-"""The engine without a model: it says its prompt back, at a pace that tests set."""
+"""The engine without a model: it repeats its prompt, at a pace that tests set."""

@@ -1,4 +1,4 @@
-"""The echo engine's chat and text completions, in llama-server's own words."""
+"""The echo engine's chat and text completions, as llama-server writes them."""
 
 from __future__ import annotations
 

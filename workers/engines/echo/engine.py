@@ -1,21 +1,20 @@
-"""The test double that ships: no model, but every behaviour of one, at a pace that is set.
+"""A test double that ships: it has no model, but behaves like one, at a pace that is set.
 
-``echo://?model=echo&slots=4&first_ms=0&token_ms=0&n=1``. The answer is the words of the last user
-message, over and over until `max_tokens` (without it, once). With ``n=0`` it gives one choice,
-whatever is asked for. It has all endpoints of texts: embeddings are a hash of the text, and
-documents are ranked by the words that they share with the query.
+Its URL is ``echo://?model=echo&slots=4&first_ms=0&token_ms=0&n=1``. The answer repeats the words of
+the last user message until `max_tokens`, or says them once without it. With ``n=0`` it always gives
+one choice. It has all endpoints for texts: embeddings are a hash of the text, and documents are
+ranked by the words that they share with the query.
 
-It calls a tool if `tool_choice` makes it: the first one, or the one that is named, with the answer
-as the one argument ``text``. A request's own field ``echo`` sets pace, faults and words for that
-request alone::
+It calls a tool if `tool_choice` requires it: the named one, else the first, with the answer as the
+only argument ``text``. The request's field ``echo`` sets pace, faults and words for that request::
 
     {"echo": {"first_ms": 50, "token_ms": 10, "fault": "cut", "at": 3,
               "thinks": "hm", "calls": [{"name": "f", "arguments": {}}],
               "says": ["first answer", "second and later"], "as": "what counts the answers"}}
 
-Faults, after `at` tokens: ``cut`` (the stream ends without [DONE]), ``hang`` (nothing more comes,
-and the engine does not answer probes), ``error`` (an error event), ``exit`` (the process dies);
-before the head: ``400``, ``500``, ``503``.
+Faults after `at` tokens: ``cut`` (the stream ends without [DONE]), ``hang`` (nothing more comes,
+and the engine does not answer probes), ``error`` (an error event), ``exit`` (the process dies).
+Faults before the head: ``400``, ``500``, ``503``.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ FEATURES = (
 
 
 class Writer(Protocol):
-    """Makes events of tokens, as an API has them; the API makes the document of these."""
+    """Turns tokens into an API's events. The API's collector makes the document of the events."""
 
     generated: int
     """Tokens of all choices so far."""
@@ -65,7 +64,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What one request wants of its answer."""
+    """How a request wants to be answered."""
 
     first_ms: float = 0.0
     token_ms: float = 0.0
@@ -209,7 +208,7 @@ class EchoEngine:
 
 
 class _Answer:
-    """Sends events as they come, or at their end the document that they make."""
+    """Sends events as they come, or their document at the end."""
 
     def __init__(self, api: Api, sink: Sink, stream: bool) -> None:
         self._api = api
@@ -239,7 +238,7 @@ class _Answer:
 
 
 def _writer(job: Job, request: Mapping[str, Any], choices: int, finish: str, prompt: int) -> Writer:
-    """`finish`: OpenAI's finish reason; `prompt`: its tokens. Raises Refusal."""
+    """`finish`: OpenAI's finish reason. `prompt`: the prompt's tokens. Raises Refusal."""
     match job.endpoint:
         case endpoints.CHAT.path | endpoints.COMPLETIONS.path:
             return Completions(job, request, choices, finish, prompt)

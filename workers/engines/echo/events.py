@@ -1,4 +1,4 @@
-"""The echo engine at the responses and messages endpoints, as these APIs are documented."""
+"""The echo engine's events at the responses and messages endpoints, as documented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.engines.echo.words import Token
 
 
 class Responses:
-    """One message, and the calls after it. See `workers.engines.echo.engine.Writer`."""
+    """Writes one message and then the calls. See `workers.engines.echo.engine.Writer`."""
 
     def __init__(self, job: Job, finish: str, prompt: int) -> None:
         self.generated = 0
@@ -95,7 +95,7 @@ class Responses:
 
 
 class Messages:
-    """Anthropic's: blocks of text and of calls. See `workers.engines.echo.engine.Writer`."""
+    """Writes Anthropic's blocks of text and calls. See `workers.engines.echo.engine.Writer`."""
 
     def __init__(self, job: Job, finish: str, prompt: int) -> None:
         self.generated = 0

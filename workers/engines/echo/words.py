@@ -1,4 +1,4 @@
-"""What the echo engine says: from a request to tokens, vectors or ranks."""
+"""What the echo engine says: turns a request into tokens, vectors or ranks."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CATEGORIES = (
     *("illicit/violent", "self-harm", "self-harm/instructions", "self-harm/intent", "sexual"),
     *("sexual/minors", "violence", "violence/graphic"),
 )
-"""Of OpenAI's moderations."""
+"""The categories of OpenAI's moderations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Text, a thought, or a piece of the call with the number `call` (its first has the `name`)."""
+    """Text, a thought, or a piece of call number `call`; a call's first piece has the `name`."""
 
     text: str = ""
     thought: str = ""
@@ -41,7 +41,7 @@ class Token:
 
 
 def words(prompt: object) -> list[str]:
-    """Of a text, or of the last thing that a user says in messages."""
+    """The words of a text, or of the last message of a user."""
     if isinstance(prompt, list) and not all(isinstance(item, dict) for item in prompt):
         prompt = " ".join(str(item) for item in prompt)
     for message in reversed(prompt if isinstance(prompt, list) else [{"content": prompt}]):
@@ -66,7 +66,7 @@ def limit(request: Mapping[str, Any], api: Api, default: int) -> int:
 
 
 def pieces(found: list[str], count: int) -> list[str]:
-    """`count` words (0: all, once), each with the space before it."""
+    """`count` words (0: all of them, once), each with the space before it."""
     said = islice(cycle(found), count) if count else found
     return [word if index == 0 else f" {word}" for index, word in enumerate(said)]
 
@@ -88,7 +88,7 @@ def until_stop(texts: list[str], request: Mapping[str, Any]) -> tuple[list[str],
 
 
 def forced_calls(request: Mapping[str, Any], said: list[str]) -> list[dict[str, Any]]:
-    """The call that `tool_choice` asks for, in each API's words."""
+    """The call that `tool_choice` requires, in the form of any API."""
     choice = request.get("tool_choice")
     tools = [tool.get("function") or tool for tool in request.get("tools") or ()]
     names = [str(tool.get("name")) for tool in tools]
@@ -113,11 +113,11 @@ def call_tokens(calls: list[dict[str, Any]]) -> list[Token]:
     return found
 
 
-# Answers that are not generated; also the tokens that they took.
+# Answers that are not generated, with the tokens that they took.
 
 
 def embeddings(model: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """Unit vectors that depend on the text alone."""
+    """Unit vectors that depend only on the text."""
     given = request["input"]
     several = isinstance(given, list) and bool(given) and not isinstance(given[0], int)
     texts = given if several else [given]

@@ -1,12 +1,12 @@
 """stable-diffusion.cpp's sd-server, as measured on the build of its Python package 0.4.7.
 
 It draws one job at a time and queues the rest without bound, so it has one slot. Jobs go to its own
-API where it has one (``/sdcpp/v1/img_gen``, then asked how it stands): only there can a job that
-still waits be cancelled. A job that runs cannot be stopped by anything: `run` then keeps its slot
-until the engine has finished, although nobody wants the pictures.
+API if it has one (``/sdcpp/v1/img_gen``, which is then polled), because only there can a waiting
+job be cancelled. Nothing stops a running job: `run` keeps its slot until the engine has finished,
+even if nobody wants the pictures.
 
-Without a seed it always takes 42, and it writes the prompt and the names of its files into each
-picture: seeds are drawn here, and the pictures asked for without and freed of such words.
+Without a seed sd-server always takes 42, so the worker draws one. sd-server writes the prompt and
+the names of its files into each picture: the worker asks it not to, and removes such text.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from workers.engines.sdcpp.request import Drawing, Limits
 
 GENERATIONS, EDITS = endpoints.IMAGES.path, endpoints.EDITS.path
 MODEL = "sd-cpp-local"
-"""The name of whatever model is loaded, in the server's own list."""
+"""The name in the server's own list, whatever model is loaded."""
 CHECK_TIMEOUT = 120.0
 PROBE_TIMEOUT = 10.0
 OUTLAST = 900.0
-"""Seconds that a slot stays taken by a job that nobody wants and nothing stops."""
+"""Most seconds that a job which nobody wants, and nothing can stop, keeps its slot."""
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0
 
 _AUTO = ("auto",)
@@ -47,7 +47,7 @@ _AUTO = ("auto",)
 
 @dataclass(slots=True)
 class _Order:
-    """A job on its way; `unwanted` once nobody waits for it any more."""
+    """A job at the engine; `unwanted` once nobody waits for its answer."""
 
     drawing: Drawing
     endpoint: str
@@ -73,7 +73,7 @@ class SdCppEngine:
         Ignored("input_fidelity", "sd-server has no such thing", unless=("low",)),
         Ignored("partial_images", "sd-server gives no pictures before the last"),
     )
-    """As of `OpenAIEngine`."""
+    """As in `OpenAIEngine`."""
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
@@ -88,7 +88,7 @@ class SdCppEngine:
         await self._http.close()
 
     async def discover(self) -> Offer:
-        """One slot; the model's name is its file's. ``/sdcpp/v1/capabilities`` tells the limits."""
+        """One slot. ``/sdcpp/v1/capabilities`` tells the limits and the model's file name."""
         await self._http.json("/v1/models")
         told = await self._capabilities()
         self._native = told is not None
@@ -116,7 +116,7 @@ class SdCppEngine:
         return Offer(1, models)
 
     async def check(self) -> None:
-        """Draw a picture of the least size in one step (measured: 0.5 s on two cores)."""
+        """Draw the smallest picture in one step (measured: 0.5 s on two cores)."""
         least = self._limits.least
         one: dict[str, Any] = {"sample_params": {"sample_steps": 1}}
         small = Drawing("a grey square", width=least, height=least, own=one)
@@ -131,7 +131,7 @@ class SdCppEngine:
             raise EngineFault(why, away=True) from None
 
     async def probe(self) -> bool:
-        """It has no health page (404); its list of models is answered beside a running job."""
+        """Ask for the models: it has no health page (404), and answers this during a job, too."""
         await self._http.json("/v1/models", PROBE_TIMEOUT)
         return True
 
@@ -164,7 +164,7 @@ class SdCppEngine:
         return drawing
 
     async def _draw_to_the_end(self, order: _Order) -> list[bytes]:
-        """Cancelled, it goes on until the engine is free again."""
+        """Draw; if cancelled, wait all the same until the engine is free again."""
         work = asyncio.create_task(self._draw(order))
         try:
             return await asyncio.shield(work)
@@ -176,10 +176,10 @@ class SdCppEngine:
             if not work.done():
                 work.cancel()
             elif not work.cancelled():
-                work.exception()  # looked at, so that nobody complains that nobody did
+                work.exception()  # else asyncio logs that nobody retrieved it
 
     async def _draw(self, order: _Order) -> list[bytes]:
-        """The pictures, with nothing but the picture in them. Raises Refusal, EngineFault."""
+        """The pictures, without any text in the files. Raises Refusal, EngineFault."""
         try:
             found = await (self._draw_native(order) if self._native else self._draw_at_once(order))
             return [pictures.bare(b64decode(image, validate=True)) for image in found]
@@ -213,7 +213,7 @@ class SdCppEngine:
                     raise EngineFault(f"{self.name} did not draw: {told}")
 
     async def _draw_at_once(self, order: _Order) -> list[str]:
-        """By its OpenAI pages, where it has no API of its own. The tag in the prompt is ours."""
+        """Draw by its OpenAI pages, for a server without an API of its own."""
         if order.endpoint == EDITS:
             body, content_type = multipart.encode(wire.form(order.drawing))
         else:
@@ -228,7 +228,7 @@ class SdCppEngine:
             return response.status, await response.read()
 
     async def _capabilities(self) -> dict[str, Any] | None:
-        """None if the server is one without an API of its own."""
+        """What the server can do; None if it has no API of its own."""
         status, page = await self._http.ask("GET", "/sdcpp/v1/capabilities", PROBE_TIMEOUT)
         if status == 404:
             return None
@@ -238,7 +238,7 @@ class SdCppEngine:
             raise EngineFault(f"{self.name} does not tell its capabilities", away=True) from None
 
     def _refused(self, status: int, answer: bytes) -> Exception:
-        """It answers 500 to faults of requests too; but those it could have are checked before."""
+        """What to raise. sd-server answers 500 to faulty requests, too; `_read` refuses those."""
         refusal = translate(status, answer)
         if status >= 500 or status == 429:
             return EngineFault(f"{self.name}: {refusal.message}")
@@ -246,7 +246,7 @@ class SdCppEngine:
 
 
 def _events(endpoint: str, drawing: Drawing, images: list[bytes]) -> bytes:
-    """One for each picture, as OpenAI ends its streams."""
+    """The last event of OpenAI's streams, for each picture."""
     kind = "image_edit" if endpoint == EDITS else "image_generation"
     about = {"created_at": int(time.time()), "background": "opaque", "quality": "auto"}
     return b"".join(
@@ -270,7 +270,7 @@ def _size(image: bytes) -> str:
 
 
 def _document(drawing: Drawing, images: list[bytes]) -> bytes:
-    """sd-server's answer, with the size that it really drew and the seed of the first picture."""
+    """OpenAI's document, with the real size and the seed of the first picture."""
     return orjson.dumps(
         {
             "created": int(time.time()),

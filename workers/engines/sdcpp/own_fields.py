@@ -1,7 +1,7 @@
-"""sd-server's own fields, under the names that clients know, in the words of its own API.
+"""Translates fields that clients know to sd-server's own API.
 
-Names and bounds: its examples/server/api.md, and the WebUI's API that it also speaks. LoRAs and
-other files are left out: they are paths on the engine's machine.
+Names and bounds: sd-server's examples/server/api.md, and the WebUI's API, which it also speaks.
+LoRAs and other files are left out, because they are paths on the engine's machine.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from workers.engines.openai.refusal import Refusal
 
 Reading = Callable[[str, Any], Any]
-"""From a field's name and value to what sd-server is told. Raises Refusal."""
+"""Turns a field's name and value into sd-server's value. Raises Refusal."""
 MAX_STEPS = 100
-"""sd-server takes more for this."""
+"""A bound of the worker: sd-server accepts more."""
 _WORD = re.compile(r"[A-Za-z0-9_+. -]{1,40}")
 
 
@@ -30,7 +30,7 @@ def number(least: float, most: float, whole: bool = False) -> Reading:
 
 
 def _parsed(value: Any, whole: bool) -> float | None:
-    """A form has only text."""
+    """The number, also from text, as a form has only text; None if there is none."""
     if isinstance(value, str):
         try:
             return int(value) if whole else float(value)
@@ -77,12 +77,12 @@ _TAKEN: Mapping[str, tuple[str, Reading]] = {
     "denoising_strength": _STRENGTH,
 }
 KNOWS = (f"images,edits {' '.join(_TAKEN)} seed",)
-"""As on its card."""
+"""The fields above, for the card."""
 
 
 def read(fields: Mapping[str, Any], listed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What `fields` say of these, as the body of ``/sdcpp/v1/img_gen`` has it. `listed`: the names
-    that the server has of a ``sample_method`` or ``scheduler``. Raises Refusal."""
+    """The part of the body for ``/sdcpp/v1/img_gen`` that `fields` ask for. `listed`: the server's
+    names for each ``sample_method`` and ``scheduler``. Raises Refusal."""
     found: dict[str, Any] = {}
     for name, (path, reading) in _TAKEN.items():
         value = fields.get(name)
@@ -99,8 +99,8 @@ def read(fields: Mapping[str, Any], listed: Mapping[str, Sequence[str]]) -> dict
 
 
 def _one_of(field: str, name: str, names: Sequence[str]) -> str:
-    """The server's name for it; the WebUI writes ``Euler a`` and ``DPM++ 2M``. For one that it does
-    not know, the server would take its default."""
+    """The server's spelling of a name; the WebUI writes ``Euler a`` and ``DPM++ 2M``. Unknown names
+    are refused, because the server would silently take its default."""
     by_sound = {_bare(each): each for each in names}
     if (bare := _bare(name)) not in by_sound:
         wrong(field, f"there is no {name!r}; there are {', '.join(names)}")

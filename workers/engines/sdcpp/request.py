@@ -1,8 +1,8 @@
-"""OpenAI's image requests, read and checked before a GPU is asked.
+"""Reads OpenAI's image requests and checks them before they reach a GPU.
 
-sd-server (stable-diffusion.cpp, measured) checks next to nothing: "0x0" becomes 512x512 after 17 s,
-a picture that it cannot decode is left out of an edit, and ``<sd_cpp_extra_args>`` inside a prompt
-sets any of its parameters, among them paths of files.
+sd-server (stable-diffusion.cpp, measured) checks next to nothing. "0x0" becomes 512x512 after 17 s.
+An edit leaves out a picture that it cannot decode. ``<sd_cpp_extra_args>`` inside a prompt sets any
+of its parameters, even paths of files.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from workers.engines.sdcpp import own_fields
 from workers.engines.sdcpp.own_fields import number, wrong
 
 MAX_PROMPT = 32_000
-"""Characters, as OpenAI's limit for its own image models."""
+"""Characters; OpenAI has this limit for its own image models."""
 MAX_IMAGES = 16
 MULTIPLE = 8
-"""Sizes in between are rounded up by the engine (measured: 65x70 became 72x72)."""
+"""The engine rounds other sizes up (measured: 65x70 became 72x72)."""
 MAX_SEED = 2**31 - 1
 
 _TAG = re.compile(r"<\s*(?:(/)\s*)?sd_cpp_extra_args\b[^<>]*>", re.IGNORECASE)
 _ROUNDS = 5
-"""Nobody writes a tag inside of a tag's name so often, unless to wear the reader out."""
+"""Rounds of taking out nested tags; deeper nesting is an attack, and the rest is cut off."""
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the engine says it can do; the defaults are sd-server's. Of `samplers` and `schedulers`
-    nothing is known if there are none."""
+    """What the engine says it can do; the defaults are sd-server's. If `samplers` or `schedulers`
+    is empty, the names are unknown."""
 
     least: int = 64
     most: int = 4096
@@ -50,7 +50,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One job. `width` and `height` 0: the engine's default. `images`: what an edit starts from.
+    """One job. `width` and `height` 0 mean the engine's default. `images`: the pictures to edit.
     `own`: further fields of the engine's own API."""
 
     prompt: str
@@ -66,10 +66,10 @@ class Drawing:
 
 
 def strip_extra_args(prompt: str) -> str:
-    """The prompt without the engine's own tag, however it is nested, spelled or left open.
+    """The prompt without the engine's own tag, whether it is nested, oddly spelled or left open.
 
-    What follows an opening tag without an end goes with it. Repeated, as taking one tag out of the
-    middle of another makes a new one.
+    Text after an opening tag without an end is removed, too. This repeats, because removing a tag
+    inside another tag's name makes a new tag.
     """
     for _ in range(_ROUNDS):
         if _TAG.search(prompt) is None:
@@ -79,7 +79,7 @@ def strip_extra_args(prompt: str) -> str:
 
 
 def _outside(prompt: str) -> str:
-    """The text before, between and behind the outermost tags."""
+    """The text before, between and after the outermost tags."""
     kept, depth, at = [], 0, 0
     for tag in _TAG.finditer(prompt):
         if depth == 0:
@@ -92,7 +92,7 @@ def _outside(prompt: str) -> str:
 
 
 def read_generation(body: bytes, limits: Limits) -> tuple[Drawing, Mapping[str, Any]]:
-    """The job of a JSON body, and its fields. Raises Refusal."""
+    """The job in a JSON body, and the body's fields. Raises Refusal."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as fault:
@@ -103,7 +103,7 @@ def read_generation(body: bytes, limits: Limits) -> tuple[Drawing, Mapping[str, 
 
 
 def read_edit(body: bytes, content_type: str, limits: Limits) -> tuple[Drawing, Mapping[str, Any]]:
-    """The job of a form with pictures, and its text fields. Raises Refusal."""
+    """The job in a form with pictures, and the form's text fields. Raises Refusal."""
     try:
         parts = multipart.parse(body, content_type)
     except FormError as fault:
@@ -197,7 +197,7 @@ def _whole(fields: Mapping[str, Any], name: str, least: int, most: int, default:
 
 
 def _typed(part: Part) -> str | int:
-    """A form has only text: the flags in it are meant as such, and numbers that may be ignored."""
+    """The value of a form's text: a flag for `stream`, a number for `partial_images`."""
     text = part.content.decode("utf-8", "replace")
     if part.name == "stream":
         return text.lower() not in ("false", "0")
@@ -205,7 +205,7 @@ def _typed(part: Part) -> str | int:
 
 
 def _seen(part: Part, name: str, channels: int) -> pictures.Picture:
-    """sd-server needs three channels of a picture, and one of a mask."""
+    """Inspect a picture: sd-server needs three channels, and one of a mask. Raises Refusal."""
     try:
         found = pictures.inspect(part.content)
     except NoPicture as fault:

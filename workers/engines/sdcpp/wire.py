@@ -1,4 +1,4 @@
-"""A drawing in sd-server's words: for its own API, and for its OpenAI pages."""
+"""Writes a drawing for sd-server: for its own API, and for its OpenAI pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.engines.sdcpp.request import Drawing, Limits
 
 
 def limits(told: Mapping[str, Any]) -> Limits:
-    """Of ``/sdcpp/v1/capabilities``. Raises TypeError or ValueError where it is something else."""
+    """The limits in ``/sdcpp/v1/capabilities``. Raises TypeError or ValueError if malformed."""
     found = told.get("limits") or {}
     usual = Limits()
     return Limits(
@@ -31,13 +31,13 @@ def _names(told: Mapping[str, Any], field: str) -> tuple[str, ...]:
 
 
 def _own(drawing: Drawing) -> dict[str, Any]:
-    """What only sd-server's own words can say: its API's fields, and the tag's."""
+    """Fields that only sd-server has, for its own API or for the tag in a prompt."""
     return {**drawing.own, "seed": drawing.seed, "embed_image_metadata": False}
 
 
 def native(drawing: Drawing) -> dict[str, Any]:
-    """The body for ``/sdcpp/v1/img_gen``. Like the server's own edits, the first image is where
-    drawing starts, and all of them are references."""
+    """The body for ``/sdcpp/v1/img_gen``. As in the server's own edits, drawing starts from the
+    first image, and all images are references."""
     found = {
         "prompt": drawing.prompt,
         "batch_count": drawing.n,
@@ -56,7 +56,7 @@ def native(drawing: Drawing) -> dict[str, Any]:
 
 
 def plain(drawing: Drawing) -> dict[str, Any]:
-    """The body for ``/v1/images/generations``; the tag in the prompt is ours."""
+    """The body for ``/v1/images/generations``; a tag in the prompt carries the own fields."""
     own = orjson.dumps(_own(drawing)).decode()
     found: dict[str, Any] = {
         "prompt": f"{drawing.prompt}<sd_cpp_extra_args>{own}</sd_cpp_extra_args>",
