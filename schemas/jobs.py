@@ -53,7 +53,8 @@ class Job:
     holder fetches the body from the ingress in pieces. `edition`: how often the job was published
     before, copies for providers included. `lenient`: the client accepts that the engine ignores
     fields of the request. `local`: no provider may see the job. `together`: how many jobs the
-    request has. `begun`: the answer continues from there, and holds only the rest.
+    request has. `route`: the route by which the job came, if the client wrote another name.
+    `begun`: the answer continues from there, and holds only the rest.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Job:
     lenient: bool = False
     local: bool = False
     together: int = 1
+    route: str = ""
     begun: Begun | None = None
 
     @property
@@ -95,7 +97,7 @@ class Job:
 
 
 _fields = attrgetter(*Job.__dataclass_fields__)
-_TYPES = (*(str,) * 6, *(int,) * 4, *(bool, str, str, str, bytes, int, int, bool, bool, int))
+_TYPES = (*(str,) * 6, *(int,) * 4, *(bool, str, str, str, bytes, int, int, bool, bool, int, str))
 """Types of all fields except the last."""
 
 

@@ -16,6 +16,7 @@ from ingress.endpoints import model_pages
 from ingress.http import error_format
 from schemas.errors import ModelNotFound
 from schemas.nodes import Card, ServedModel
+from schemas.settings.cloud import EVERY
 
 
 async def index(request: Request) -> Response:
@@ -32,11 +33,12 @@ async def show(request: Request) -> Response:
     here = context(request)
     here.keys.who(request)
     name = request.path_params["model"]
-    if name not in _listed(here):
-        known = ", ".join(_listed(here)) or "none yet: start a worker"
+    listed = _listed(here)
+    if (meant := here.routes.meant(name)) not in (*listed, EVERY):
+        known = ", ".join(listed) or "none yet: start a worker"
         message = f"The model {name!r} does not exist. Known models: {known}."
         raise ModelNotFound(message, param="model")
-    entry = _entry(here, name)
+    entry = {**_entry(here, meant), "id": name}
     if error_format.anthropic(request.headers):
         return _json(model_pages.told(entry), {"request-id": request.state.id})
     return _json(entry)
@@ -47,7 +49,7 @@ def _listed(here: Context) -> list[str]:
     live = here.catalog.models()
     aliases = (name for name, model in here.routes.aliases().items() if model in live)
     paid = (name for name in here.routes.cloudy() if _paid(here, name))
-    return sorted({*live, *aliases, *paid})
+    return sorted({*live, *aliases, *paid} - {EVERY})
 
 
 def _paid(here: Context, name: str) -> list[str]:

@@ -232,4 +232,5 @@ class Dispatch:
             lenient=order.lenient,
             local=plan.mixed and plan.reach == LOCAL,
             together=order.together,
+            route=plan.route,
         )

@@ -13,6 +13,10 @@ from ingress.models.locality import ANY, CLOUD, LOCAL, narrowed
 from schemas import settings
 from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest, ModelNotFound
+from schemas.settings.cloud import EVERY
+
+_KEPT = 1000
+"""Plans that are kept: clients choose the names they are made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,8 @@ class Plan:
     `name`: the model as the client names it. `reach`: one of LOCAL, ANY and CLOUD. `mixed`: other
     requests for the model may go to providers, even if this one may not. `hedge`: seconds that a
     worker has for the first byte before a provider is asked, too; 0.0: never. `resumes`: a provider
-    can continue an answer that a worker began. `ability`: what can be done by those who may serve
-    the request.
+    can continue an answer that a worker began. `route`: the name of its route, if the client wrote
+    another. `ability`: what can be done by those who may serve the request.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Plan:
     mixed: bool = False
     hedge: float = 0.0
     resumes: bool = False
+    route: str = ""
     ability: Ability = field(default=fields.UNKNOWN, compare=False)
 
     @property
@@ -76,6 +81,8 @@ class Routes:
             self._abilities.clear()
         found = self._plans.get((name, endpoint.word))
         if found is None:
+            if len(self._plans) >= _KEPT:
+                self._plans.clear()
             found = self._plans[name, endpoint.word] = self._planned(name, endpoint)
         reach = narrowed(found.reach, found.name, wish, local) if wish or local else found.reach
         if reach == ANY and not found.claim and self._only_provided(found.model):
@@ -87,12 +94,13 @@ class Routes:
 
     def _planned(self, name: str | None, endpoint: Endpoint) -> Plan:
         asked = name or self._unnamed(endpoint)
-        route, model = self._named.get(asked), self._served(asked)
-        if route is None and not self._catalog.knows(model):
+        meant = self.meant(asked)
+        if not meant:
             raise ModelNotFound(self._unknown(name), param="model")
+        route, model = self._named.get(meant), self._served(meant)
         reach = self._reach(route)
         return Plan(
-            asked,
+            asked or model,
             model,
             _first(route.claim if route else None, self._defaults.claim),
             _first(route.first_token if route else None, self._defaults.first_token),
@@ -101,6 +109,7 @@ class Routes:
             model in self._cloudy,
             route.hedge_after if route else 0.0,
             self._catalog.resumes(model, endpoint.path),
+            meant if route is not None and meant != asked else "",
             self._ability(model, endpoint, reach),
         )
 
@@ -122,9 +131,17 @@ class Routes:
             return LOCAL
         return ANY if route.model or self._catalog.serves(route.name) else CLOUD
 
+    def meant(self, name: str) -> str:
+        """The route or the model that is meant by a name: one of that very name, else one whose
+        name differs as clients' spellings do, else the route for every name; "" if none is."""
+        if name in self._named or self._catalog.knows(name):
+            return name
+        alike, every = _plain(name), EVERY if EVERY in self._named else ""
+        return next((each for each in self.names() if _plain(each) == alike), every)
+
     def names(self) -> list[str]:
-        """Every name that a request may use."""
-        return sorted({*self._named, *self._catalog.known()})
+        """Every name that is known."""
+        return sorted({*self._named, *self._catalog.known()} - {EVERY})
 
     def aliases(self) -> dict[str, str]:
         return {name: route.served for name, route in self._named.items()}
@@ -157,6 +174,11 @@ class Routes:
         if name:
             return f"The model {name!r} does not exist. Known models: {known}."
         return f"No model was named, and there is no default. Known models: {known}."
+
+
+def _plain(name: str) -> str:
+    """A name without what the same model is written with by one client and not by another."""
+    return name.lower().removeprefix("openai/").removesuffix(".gguf")
 
 
 def _first(own: float | None, default: float) -> float:

@@ -9,6 +9,9 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.settings.base import Money, Seconds, Section, Wait
 
+EVERY = "*"
+"""The name of a route for all names that nothing else answers to."""
+
 
 class Route(Section):
     """Leads from a model name that clients use to a served model, to providers, or to both.
@@ -26,6 +29,12 @@ class Route(Section):
     max_price: Money = Decimal(0)
     hedge_after: Wait = 0.0
     unpaid: Literal["refuse", "wait"] = "refuse"
+
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Route:
+        if self.name == EVERY and not self.model and not self.providers:
+            raise ValueError("the route for every name needs a model, or providers")
+        return self
 
     @property
     def served(self) -> str:

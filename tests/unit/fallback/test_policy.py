@@ -27,6 +27,8 @@ def test_a_route_is_found_by_the_name_that_was_asked_for() -> None:
     assert routes.of(fakes.job(asked="kept")) is None
     assert routes.of(fakes.job(asked="chat", local=True)) is None
     assert routes.models() == ["echo"]
+    assert routes.of(fakes.job(asked="openai/Chat", route="chat")) == CHAT
+    assert routes.of(fakes.job(asked="chat", route="kept")) is None
 
 
 @pytest.mark.parametrize(

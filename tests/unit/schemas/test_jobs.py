@@ -21,7 +21,8 @@ JOBS = st.builds(
     stream=st.booleans(), account=TEXTS, key=TEXTS, content_type=TEXTS,
     body=st.binary(max_size=200), body_size=st.integers(0, 2**31),
     edition=st.integers(0, 2**31), lenient=st.booleans(), local=st.booleans(),
-    together=st.integers(1, 256), begun=st.none() | st.builds(jobs.Begun, TIMES, TEXTS),
+    together=st.integers(1, 256), route=TEXTS,
+    begun=st.none() | st.builds(jobs.Begun, TIMES, TEXTS),
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from schemas.nodes import Ignored, ServedModel
 from schemas.settings import Route
-from tests.unit.ingress.loopback import LoopbackIngress, loopback_ingress
+from tests.unit.ingress.loopback import HEADERS, LoopbackIngress, loopback_ingress
 
 CHAT = "/v1/chat/completions"
 LENIENTLY = {"x_headrace_lenient": "true"}
@@ -88,6 +88,21 @@ async def test_the_answer_names_the_model_as_the_client_did(path: str, stream: b
     assert b'"model":"gpt-4o-mini"' in answer.body or path.endswith("_tokens")
     assert ingress.line.jobs[-1].asked == "gpt-4o-mini"
     assert ingress.line.jobs[-1].model == "echo"
+
+
+ROUTES = (Route(name="*", model="echo"), Route(name="Chat", model="echo"))
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses", "/messages"])
+async def test_a_name_that_was_spelt_otherwise_or_made_up_is_the_answers_too(path: str) -> None:
+    async with loopback_ingress(routes=ROUTES) as ingress:
+        for name, route in (("ECHO", ""), ("openai/chat.gguf", "Chat"), ("gpt-99", "*")):
+            answer = await ingress.post(f"/v1{path}", {**body_for(path), "model": name})
+            assert (answer.status, answer.json["model"]) == (200, name), answer.body
+            job = ingress.line.jobs[-1]
+            assert (job.model, job.asked, job.route) == ("echo", name, route)
+        page = (await ingress.call("GET", "/v1/models", b"", HEADERS)).json
+        assert [entry["id"] for entry in page["data"]] == ["Chat", "echo"]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,12 @@ async def test_a_model_may_have_slashes_in_its_id(ingress: FakeBusIngress) -> No
     assert (await get(ingress, "/v1/models/org/model:q4"))[1]["id"] == "org/model:q4"
 
 
+async def test_a_model_is_found_however_clients_spell_it(ingress: FakeBusIngress) -> None:
+    for name in ("Echo", "openai/CHAT", "echo.gguf"):
+        status, entry = await get(ingress, f"/v1/models/{name}")
+        assert (status, entry["id"], entry["headrace"]["model"]) == (200, name, "echo")
+
+
 @pytest.mark.parametrize("name", ["x", "absent", "echo/", "chat/echo"])
 async def test_a_model_that_is_not_served_is_a_404(ingress: FakeBusIngress, name: str) -> None:
     ingress.catalog.know("absent")

@@ -93,11 +93,59 @@ def test_of_several_that_hear_one_must_be_named() -> None:
         able({"a": ("chat",)}, "a").plan(None, TRANSCRIPTIONS)
 
 
-@pytest.mark.parametrize("name", ["x", "M", "m ", "*", "\n"])
+@pytest.mark.parametrize("name", ["x", "m ", "*", "\n", "openai/", ".gguf", "anthropic/m"])
 def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
     with pytest.raises(ModelNotFound, match=r"does not exist. Known models: m, n\.") as caught:
         routes("n", "m").plan(name, CHAT)
     assert caught.value.param == "model"
+
+
+@pytest.mark.parametrize("name", ["M", "openai/m", "OpenAI/M", "m.gguf", "openai/M.GGUF"])
+def test_a_name_finds_its_model_however_clients_spell_it(name: str) -> None:
+    plan = routes("n", "m").plan(name, CHAT)
+    assert (plan.name, plan.model, plan.route) == (name, "m", "")
+
+
+def test_a_spelling_may_be_on_either_side_and_lead_to_a_route() -> None:
+    made = routes("openai/Q.gguf", route=[Route(name="GPT", model="m")])
+    assert made.plan("q", CHAT).model == "openai/Q.gguf"
+    plan = made.plan("gpt", CHAT)
+    assert (plan.name, plan.model, plan.route) == ("gpt", "m", "GPT")
+
+
+def test_the_very_name_goes_before_one_that_is_alike() -> None:
+    made = routes("M", "m", "openai/m")
+    assert [made.plan(name, CHAT).model for name in ("m", "M", "openai/m")] == [
+        *("m", "M", "openai/m")
+    ]
+
+
+def test_a_route_for_every_name_takes_those_that_nothing_else_answers_to() -> None:
+    every = Route(name="*", model="m", total=9)
+    made = routes("m", "n", route=[every, Route(name="chat", model="n")])
+    plan = made.plan("gpt-99", CHAT)
+    assert (plan.name, plan.model, plan.route, plan.total) == ("gpt-99", "m", "*", 9.0)
+    assert [made.plan(name, CHAT).model for name in ("n", "N", "Chat", None)] == ["n"] * 3 + ["m"]
+    assert made.names() == ["chat", "m", "n"], "it is no name itself"
+    with pytest.raises(ValueError, match="needs a model"):
+        Route(name="*")
+
+
+def test_a_route_for_every_name_may_lead_to_providers_alone() -> None:
+    catalog = Catalog(lambda: 0.0)
+    catalog.hear(card("fb-1", "*", role=Role.FALLBACK))
+    provider = {"name": "p", "url": "http://127.0.0.1:1"}
+    route = {"name": "*", "providers": ["p/x"]}
+    config = Settings.model_validate({"providers": [provider], "route": [route]})
+    plan = Routes(config, catalog).plan("gpt-99", CHAT)
+    assert (plan.name, plan.model, plan.route, plan.paid) == ("gpt-99", "*", "*", True)
+
+
+def test_plans_of_names_that_clients_make_up_are_not_kept_for_ever() -> None:
+    made = routes("m", route=[Route(name="*", model="m")])
+    for number in range(3000):
+        made.plan(f"gpt-{number}", CHAT)
+    assert len(made._plans) <= 1000
 
 
 def test_with_nothing_known_the_answer_says_what_to_do() -> None:
