@@ -6,7 +6,7 @@ keep-alive is due."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 
 from sse_starlette import EventSourceResponse
@@ -19,7 +19,7 @@ from ingress.answer.access_log import record
 from ingress.answer.fanout import Joined
 from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
-from ingress.http.protocol import CLIENT_GONE
+from ingress.http.protocol import CLIENT_GONE, PROBE
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.state import Received, plain
 from ingress.jobs.ticket import Ticket
@@ -39,6 +39,11 @@ class EventStream(EventSourceResponse):
     measured, and ends streams at once when the server is told to stop. Here the content sends the
     keep-alives, the protocol tells of clients that left, and a drain lets streams finish.
     """
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Without a word about the connection, which is the protocol's to say."""
+        kept = {name: value for name, value in (headers or {}).items() if name != "connection"}
+        super().init_headers(kept)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}
@@ -116,7 +121,8 @@ class Exchange:
         self._answer: Received | Joined = tickets[0].received
         if len(tickets) > 1:
             self._answer = Joined(tickets, api.join(len(tickets)), self.headers)
-        request.scope["state"][CLIENT_GONE] = self._gone
+        self._state = request.scope["state"]
+        self._state[CLIENT_GONE] = self._gone
 
     async def answer(self, keepalive: float) -> Response:
         """The response to the client. Raises the HeadraceError with which the request failed."""
@@ -202,6 +208,7 @@ class Exchange:
         """Whole events as they come, and a comment whenever none came for a while."""
         answer = self._answer
         clock = _Alarm(keepalive, self._news.tell)
+        self._state[PROBE] = clock.ring
         try:
             while not answer.done or answer.buffered:
                 if answer.head is not None and answer.head.status != 200:
@@ -270,6 +277,10 @@ class _Alarm:
     def reset(self) -> None:
         self._since = self._loop.time()
 
+    def ring(self) -> None:
+        self._rang = True
+        self._ring()
+
     def rang(self) -> bool:
         rang, self._rang = self._rang, False
         return rang
@@ -280,8 +291,7 @@ class _Alarm:
     def _fire(self) -> None:
         left = self._since + self._seconds - self._loop.time()
         if left <= 0:
-            self._rang = True
             self.reset()
             left = self._seconds
-            self._ring()
+            self.ring()
         self._timer = self._loop.call_later(left, self._fire)
