@@ -10,6 +10,7 @@
     │   ├── NoProvider           400  it asks for or needs a provider, but may not use any
     │   ├── MethodNotAllowed     405
     │   ├── BodyTooLarge         413
+    │   ├── UnsupportedCoding    415  its body is compressed in a way that is not read here
     │   └── HeadTooLarge         431
     ├── Unauthorized             401  no key, or a wrong one
     ├── InsufficientCredits      402  the account's credits do not cover the cost
@@ -117,6 +118,11 @@ class MethodNotAllowed(InvalidRequest):
 class BodyTooLarge(InvalidRequest):
     code = "request_too_large"
     status = 413
+
+
+class UnsupportedCoding(InvalidRequest):
+    code = "unsupported_content_encoding"
+    status = 415
 
 
 class HeadTooLarge(InvalidRequest):

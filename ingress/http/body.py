@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from starlette.requests import ClientDisconnect, Request
 
-from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
+from ingress.http.coding import too_large, unpacked
+from schemas.errors import ClientGone, InvalidRequest
 
 _BOM = b"\xef\xbb\xbf"
 _FORM = "multipart/"
@@ -24,24 +25,24 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body. Raises BodyTooLarge as soon as that is known, without reading on."""
+    """The whole body, unpacked. Raises BodyTooLarge as soon as that is known, without reading on;
+    UnsupportedCoding."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
-    pieces, size = [], 0
+        raise too_large(limit)
+    coming: AsyncIterator[bytes] = request.stream()
+    pieces, size = list[bytes](), 0
     try:
-        async for piece in request.stream():
+        if coding := request.headers.get("content-encoding"):
+            coming = unpacked(coming, coding, limit)
+        async for piece in coming:
             size += len(piece)
             if size > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             pieces.append(piece)
     except ClientDisconnect:
         raise ClientGone("the client left while it sent its request") from None
     return (pieces[0] if len(pieces) == 1 else b"".join(pieces)).removeprefix(_BOM)
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The request body is larger than {limit} bytes, the limit here.")
 
 
 def need_json(request: Request) -> None:
@@ -51,9 +52,4 @@ def need_json(request: Request) -> None:
     if content_type.lower().startswith(_FORM):
         raise InvalidRequest(
             f"The content type is {content_type!r}; send 'application/json'.", param=None
-        )
-    coding = request.headers.get("content-encoding", "")
-    if coding and coding.lower() != "identity":
-        raise InvalidRequest(
-            f"The content encoding is {coding!r}; send the body as it is.", param=None
         )

@@ -74,11 +74,5 @@ def test_a_form_is_refused() -> None:
         need_json(Request({"type": "http", "headers": headers}))
 
 
-def test_a_body_in_another_coding_is_refused_by_its_name() -> None:
-    need_json(Request({"type": "http", "headers": [(b"content-encoding", b"identity")]}))
-    with pytest.raises(InvalidRequest, match="'gzip'"):
-        need_json(Request({"type": "http", "headers": [(b"content-encoding", b"gzip")]}))
-
-
 async def test_a_byte_order_mark_is_no_part_of_the_body() -> None:
     assert await read_body(Body(b"\xef\xbb\xbf{}").request, 10) == b"{}"
