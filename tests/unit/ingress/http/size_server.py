@@ -29,7 +29,7 @@ class SizeServer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.states.append(scope["state"])
-        scope["state"][http_protocol.GONE] = self.gone.set
+        scope["state"][http_protocol.CLIENT_GONE] = self.gone.set
         size = len(await read_body(Request(scope, receive), 2**30))
         answer = orjson.dumps({"size": size})
         headers = [(b"content-length", str(len(answer)).encode())]
