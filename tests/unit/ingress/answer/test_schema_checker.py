@@ -272,4 +272,5 @@ def test_the_child_of_an_ingress_that_was_killed_ends_all_the_same() -> None:
     question = orjson.dumps([BRANCHING, NESTED])
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, input=question + b"\n", check=False, timeout=30)
-    assert ended.returncode == -signal.SIGALRM
+    # By its time or by its memory, whichever is used up first.
+    assert ended.returncode in (-signal.SIGALRM, -signal.SIGABRT)
