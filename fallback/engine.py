@@ -140,6 +140,7 @@ class CloudEngine:
         attempt = self._attempt(job, body, delivery)
         payment = await self._billing.reserve(attempt, self._choose(attempt))
         try:
+            # The future is the delivery's: cancelling this run must not cancel it.
             await asyncio.shield(delivery.permitted)
             return await self._ask_all(payment)
         finally:
@@ -194,7 +195,7 @@ class CloudEngine:
                         return await self._ask(payment, choice, slots)
                     except ProviderFault as fault:
                         faults[choice.provider] = fault.message
-                        if fault.reason == "absent":
+                        if fault.reason == "absent":  # no later round would find the model either
                             left.remove(choice)
             if turn == ROUNDS - 1 or not left:
                 break

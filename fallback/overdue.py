@@ -145,7 +145,7 @@ class _Queue:
             bus,
             subjects.JOBS_STREAM,
             subjects.consumer(model, subjects.INTERACTIVE),
-            expires=0,
+            expires=0,  # the broker answers at once, with a job or with an empty status
             priority=PRIORITY,
             on_message=partial(hear, self),
             on_status=lambda _: self.settle(),  # the queue is empty

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from fallback.credits.entries import MICRO
 from schemas import settings, subjects
 from schemas.jobs import Job
 
@@ -90,13 +91,13 @@ def choose(
     return Chosen(tuple(choices), tuple(passed))
 
 
-def micro(amount: Decimal) -> int:
+def micro(amount: Decimal | None) -> int:
     """An amount of the settings in micro-units; settings allow six decimals at most."""
-    return int(amount * 1_000_000)
+    return int(amount * MICRO) if amount else 0
 
 
 def money(amount: int, currency: str) -> str:
     """Micro-units as people read them: ``0.000123 USD``."""
     sign = "-" if amount < 0 else ""
-    whole, rest = divmod(abs(amount), 1_000_000)
+    whole, rest = divmod(abs(amount), MICRO)
     return f"{sign}{whole}.{rest:06d} {currency}"

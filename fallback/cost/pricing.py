@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict
 from fallback.cost import estimate
 from fallback.cost.spent import Spent
 from fallback.credits.entries import MICRO
+from fallback.policy import micro
 from schemas.api.endpoints import WORDS
 from schemas.settings import Money, Price, Provider, Route
 
@@ -247,11 +248,11 @@ def cost(spent: Spent, price: Price) -> int:
     # whole numbers and is rounded once, at the end. `-(-a // b)` rounds up.
     total = (spent.prompt - hits) * read + hits * cached - (-spent.stored * read // 4)
     if spent.characters:
-        total += spent.characters * _exact(price.characters)
+        total += spent.characters * micro(price.characters)
     drawn = spent.images * MICRO * _picture(price, spent.picture) if spent.images else 0
     total += max(spent.completion * written, drawn)
     if spent.seconds and not (spent.prompt and price.output is not None):
-        total += math.ceil(Fraction(spent.seconds) * MICRO * _exact(price.minute) / 60)
+        total += math.ceil(Fraction(spent.seconds) * MICRO * micro(price.minute) / 60)
     return -(-total // MICRO)
 
 
@@ -260,33 +261,29 @@ def _rates(price: Price, prompt: int) -> tuple[int, int, int]:
     long = getattr(price, "long", None)
     at = long if long is not None and prompt > long.above else price
     cached = at.input if at.cached_input is None else at.cached_input
-    return _exact(at.input), _exact(cached), _exact(at.output)
+    return micro(at.input), micro(cached), micro(at.output)
 
 
 def _picture(price: Price, asked: str) -> int:
     """The price of one picture of ``quality/size``. Either part may be "" or "auto": the dearest
     price that fits is taken, or the dearest of all if none fits."""
     if not price.images:
-        return _exact(price.image)
+        return micro(price.image)
     exact = price.images.get(asked)
     if exact is not None:
-        return _exact(exact)
+        return micro(exact)
     wanted = [part for part in asked.split("/") if part not in ("", "auto")]
     fitting = [each for key, each in price.images.items() if _fits(key, wanted)]
     if not fitting and price.image is not None:
-        return _exact(price.image)
-    return _exact(max(fitting or price.images.values()))
+        return micro(price.image)
+    return micro(max(fitting or price.images.values()))
 
 
 def _fits(key: str, wanted: list[str]) -> bool:
+    # A price's key may name only a quality or only a size; each part that both name must agree.
     parts = key.split("/")
     return sum(part in wanted for part in parts) == min(len(parts), len(wanted))
 
 
 def _image_tokens(price: Price) -> int:
     return price.image_tokens if isinstance(price, ListPrice) else IMAGE_TOKENS
-
-
-def _exact(amount: Decimal | None) -> int:
-    """`amount` in micro-units; settings allow six decimals at most."""
-    return int(amount * MICRO) if amount else 0

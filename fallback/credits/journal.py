@@ -53,7 +53,7 @@ class Journal:
         self._clock = clock
         self._known: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._waits = 0
+        self._waits = 0  # numbers the waits, as the heap must never compare two futures
         self._follower = reading.Follower(bus, _STREAM, self._read)
         self._older: asyncio.Task[None] | None = None
 

@@ -66,8 +66,11 @@ class Ledger:
         self._alive = alive
         self._clock = clock
         self._own: set[Name] = set()
+        """Reservations at work in this process, which the sweep leaves alone."""
         self._owed: dict[Name, tuple[Hold, Purchase | None, str]] = {}
+        """Closing entries that the broker has not confirmed."""
         self._holders: set[str] = set()
+        """This process's own names: what they left open and is not in `_own` is abandoned."""
 
     async def open(self) -> None:
         """Make the stream if it is missing, read its recent part, follow it. Raises BusError."""

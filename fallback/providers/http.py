@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
 from aiohttp import ClientResponse, payload
@@ -69,6 +69,7 @@ class ProviderClient:
     async def open(self, headers: Mapping[str, str], secret: Secret) -> None:
         config = self._config
         self._secret, self._keys = secret, {}
+        # limit=0: no limit here, as `ProviderSlots` already bounds the calls under way.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),
             headers={"Accept-Encoding": "identity", "User-Agent": "headrace", **headers},
@@ -137,9 +138,7 @@ async def beginning(response: ClientResponse, limit: int) -> bytes:
 async def closing(response: ClientResponse) -> None:
     """Read the end of a body after its last event, so that the connection can be kept. Gives up
     soon on a server that does not end the body."""
-    try:
+    with suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(0.25):
             while await response.content.readany():
                 pass
-    except (TimeoutError, aiohttp.ClientError):
-        return

@@ -102,7 +102,7 @@ class TextCounter:
         if not _says_output(self._last):
             return None
         told = of_usage(self._api, {**self._first, **self._last})
-        if _mended(self._task, told, self._counted) is not told:
+        if _mended(self._task, told, self._counted) is not told:  # some number was missing
             return None
         return self._whole(told)
 
