@@ -200,8 +200,9 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
             settings.url.split(","),
             name=name,
             inbox_prefix=inbox,
-            max_reconnect_attempts=-1,
+            max_reconnect_attempts=-1,  # for ever: a broker may be away for long
             reconnect_time_wait=0.1,  # type: ignore[arg-type]
+            # A broker that vanished without a word is noticed within seconds.
             ping_interval=2,
             max_outstanding_pings=2,
             pending_size=OUTBOUND,
@@ -210,6 +211,7 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
         )
     )
     try:
+        # nats-py tries for ever, even with a login that the broker refuses: `refused` ends that.
         await asyncio.wait({attempt, refused}, return_when=asyncio.FIRST_COMPLETED)
         if refused.done():
             refused.result()

@@ -103,13 +103,14 @@ class DirectClient(Client):
             raise BusFull("the broker is away and the outbound buffer is full") from None
         except (nats_errors.Error, ValueError) as fault:
             raise BusError(str(fault)) from None
-        step.close()
+        step.close()  # it suspended at the forced flush, so the message is in the buffer
 
     def write(
         self, subject: str, reply: str, payload: bytes, headers: dict[str, str] | None
     ) -> bool:
         """Send a message at the end of this turn of the event loop; False if `publish` must buffer
         it. Subjects may come from the wire, so they are checked here."""
+        # Messages in the buffer go first, so that the order is kept.
         if not self.is_connected or self._pending or self._transport is None:
             return False
         if not _sane(subject) or not (_sane(reply) or not reply):

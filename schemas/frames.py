@@ -174,6 +174,7 @@ def _frame(fields: Any) -> Frame:
         check_version(fields, "frame")
         raise CodecError("not a frame: it has other fields")
     _, kind, attempt, nonce, seq, body = fields
+    # Exact types here and below, because to isinstance a bool is an int.
     if not (type(kind) is type(attempt) is type(nonce) is type(seq) is int):
         raise CodecError("not a frame: a number is none")
     if kind == _DATA:

@@ -156,7 +156,7 @@ def unpack(data: bytes) -> Card:
     try:
         raw = orjson.loads(data)
         engines = tuple(_made(EngineState, each) for each in raw["engines"])
-        told = _about(orjson.dumps(raw["fields"]))
+        told = _about(orjson.dumps(raw["fields"]))  # bytes, because a cache needs hashable keys
         protocol = raw.get("protocol", 1)
         served = raw["models"] if protocol == 1 else raw["serves"]
         each_told = ({**each, **told[each["fields"]]} for each in served)

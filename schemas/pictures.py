@@ -129,7 +129,7 @@ def _webp(data: bytes) -> tuple[int, int]:
 
 
 def _small(data: bytes) -> int:
-    if len(data) < 3:
+    if len(data) < 3:  # a slice that is cut short raises nothing itself
         raise IndexError
     return int.from_bytes(data, "little")
 
@@ -202,7 +202,7 @@ def _jpeg_channels(data: bytes) -> int:
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(marker, whole segment); the last one is the scan with everything behind it."""
-    if b"\xff\xd9" not in data[-1024:]:
+    if b"\xff\xd9" not in data[-1024:]:  # some programs append bytes behind the end marker
         raise NoPicture("is a JPEG that ends too early")
     at = 2
     while data[at + 1] != 0xDA:

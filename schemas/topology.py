@@ -35,7 +35,7 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
             "storage": "file",
             "num_replicas": replicas,
             "discard": "new",
-            "discard_new_per_subject": True,
+            "discard_new_per_subject": True,  # a full queue refuses jobs of its own model only
             "max_msgs_per_subject": jobs.queue_depth,
             "max_age": MAX_AGE * NS,
             "allow_msg_ttl": True,

@@ -44,7 +44,7 @@ class FirstCall:
             return None
         if isinstance(place, int):
             event[self._items.number] = place - sum(other < place for other in self._left_out)
-        if "sequence_number" in event:
+        if "sequence_number" in event:  # clients may check that it has no gaps
             event["sequence_number"] -= self._missing
         self.document(event.get("response") or {})
         return event

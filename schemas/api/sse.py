@@ -55,6 +55,7 @@ class Splitter:
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises TooLong for an event that does not end."""
+        # Nearly all chunks need no change and no copy, so these cases are told apart first.
         if b"\r" in chunk or self._half or not self._begun:
             chunk = self._plain(chunk)
         cut = len(chunk) if chunk.endswith(BREAK) else chunk.rfind(BREAK) + 2
@@ -206,7 +207,7 @@ def is_done(data: bytes) -> bool:
 
 def end_of(events: bytes) -> int:
     """Where the event that ends a stream of text begins; -1 if there is no such event."""
-    if b"[DONE]" not in events and b"event:" not in events:
+    if b"[DONE]" not in events and b"event:" not in events:  # far cheaper than the pattern
         return -1
     found = _LAST.search(events)
     if found is None:

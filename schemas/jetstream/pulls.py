@@ -55,7 +55,7 @@ class Room:
     def release(self) -> None:
         self.taken -= 1
         self._tell(self.taken)
-        for call in tuple(self.on_release):
+        for call in tuple(self.on_release):  # a copy, because a call may change the list
             call()
 
 
@@ -103,7 +103,7 @@ class Pulls:
         self._on_status = on_status
         self._asked: deque[float] = deque()
         self._subscription: Subscription | None = None
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # a reconnection may call `open` while `close` still waits
 
     def __len__(self) -> int:
         """Requests that have no answer yet."""
@@ -170,7 +170,7 @@ class Pulls:
     def _receive(self, inbox: str, message: Message) -> None:
         """`inbox`: where the message arrived; `message.subject` is the subject in the stream."""
         status = None if message.data else status_of(message)
-        if inbox != self.inbox:
+        if inbox != self.inbox:  # closed, or of an earlier connection: it is not counted any more
             if status is None:
                 hand_back(self._bus, message.reply)
             return

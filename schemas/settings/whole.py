@@ -68,6 +68,7 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
     SettingsError with one line for each fault.
     """
 
+    # pydantic-settings asks the class for its sources, so each path needs a class of its own.
     class Sourced(Settings):
         @classmethod
         def settings_customise_sources(

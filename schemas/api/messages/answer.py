@@ -107,7 +107,7 @@ class Collector:
         """Each field of a delta extends the block's field of the same name."""
         block = self._blocks[index]
         for name, value in delta.items():
-            if name == "partial_json":
+            if name == "partial_json":  # pieces of JSON, which only parse once they are joined
                 self._inputs.setdefault(index, []).append(value)
             elif isinstance(value, str) and name != "type":
                 block[name] = block.get(name, "") + value
