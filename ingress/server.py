@@ -168,10 +168,9 @@ async def _ensure(bus: Bus, config: Settings) -> None:
     while True:
         try:
             await streams.ensure(bus, topology.streams(config.jobs, config.nats.replicas))
+            return
         except BusDenied:
             raise
         except BusError as fault:
             log.warning("ingress.waiting", error=str(fault))
             await asyncio.sleep(0.5)
-        else:
-            return

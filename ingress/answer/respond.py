@@ -145,7 +145,7 @@ class Exchange:
             return self._document()
         self._early = head is None
         if not self._early:  # before a head, the holder may still lose the job to another
-            self._name_server()
+            self.headers.update(self._served_by())
         return EventStream(self._events(keepalive), headers=self.headers)
 
     async def _whole(self) -> None:
@@ -156,7 +156,7 @@ class Exchange:
         head = self._head()
         assert head is not None
         body = self._answer.take()
-        self._name_server()
+        self.headers.update(self._served_by())
         self._close(head.status)
         headers = {**self.headers, "content-type": plain(head.content_type)}
         if head.status != 200:
@@ -236,9 +236,6 @@ class Exchange:
         for ticket in self._tickets:
             ticket.fail(ClientGone("the client left"))
 
-    def _name_server(self) -> None:
-        self.headers.update(self._served_by())
-
     def _served_by(self) -> dict[str, str]:
         found = [ticket.received.served_by(ticket.node) for ticket in self._tickets]
         return found[0] if len(found) == 1 else answer_headers.joined(found)
@@ -250,8 +247,8 @@ class Exchange:
         if not (self._early or resumed):
             return b""
         self._early, self._resumed = False, first.resuming
-        self._name_server()
-        return answer_headers.comments(self._served_by())
+        self.headers.update(served := self._served_by())
+        return answer_headers.comments(served)
 
     def _close(self, status: int) -> None:
         if self._closed:

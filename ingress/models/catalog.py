@@ -135,9 +135,6 @@ class Catalog:
     def known(self) -> list[str]:
         return sorted({*self._absent_since, *self.models()})
 
-    def slots(self, model: str) -> int:
-        return sum(served.slots for served in self._live() if served.id == model)
-
     def _live(self) -> Iterator[ServedModel]:
         for entry in self._entries.values():
             if entry.card.role != Role.FALLBACK:

@@ -32,7 +32,7 @@ def test_nobody_is_known_at_first(catalog: Catalog) -> None:
     assert catalog.known() == []
     assert catalog.models() == {}
     assert not catalog.knows("m")
-    assert (catalog.absent("m"), catalog.slots("m"), catalog.heard("w")) == (0.0, 0, 0.0)
+    assert (catalog.absent("m"), catalog.serving("m"), catalog.heard("w")) == (0.0, [], 0.0)
     assert catalog.at("S", 7) == ""
 
 
@@ -41,7 +41,7 @@ def test_a_card_brings_models(catalog: Catalog, clock: Clock) -> None:
     catalog.hear(card("w-2", "b", slots=2))
     assert sorted(catalog.models()) == ["a", "b"]
     assert [c.holder for c, _ in catalog.models()["b"]] == ["w-1", "w-2"]
-    assert (catalog.slots("a"), catalog.slots("b")) == (4, 6)
+    assert [[served.slots for served in catalog.serving(model)] for model in "ab"] == [[4], [4, 2]]
     assert catalog.serves("b")
     assert catalog.heard("w-2") == clock.now
     assert catalog.at("S", 7) == "w-1"
@@ -95,7 +95,7 @@ def test_a_model_that_moves_within_one_card_is_served(catalog: Catalog, clock: C
     moved = ServedModel("a", "other", "echo", 9)
     catalog.hear(card("w-1", models=(moved,)))
     clock.now += 1
-    assert (catalog.absent("a"), catalog.slots("a")) == (0.0, 9)
+    assert (catalog.absent("a"), catalog.serving("a")) == (0.0, [moved])
 
 
 def test_a_model_known_by_name_alone_is_absent(catalog: Catalog, clock: Clock) -> None:
