@@ -75,7 +75,7 @@ def line(finding: Finding) -> Text:
 
 
 async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
-    """About nats-server itself. `connected` has refused one that is too old."""
+    """Findings about nats-server. `connected` has refused a server that is too old."""
     yield Finding("ok", f"nats-server {survey.version(bus)} at {login.shown}")
     yield findings.payload(bus.max_payload)
     yield findings.pings(await varz(login, data))
@@ -84,7 +84,7 @@ async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
 
 
 async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Finding]:
-    """About our processes, and what they have made on the broker."""
+    """Findings about our processes, and about the streams and consumers that they made."""
     surveyor = Surveyor(bus, login.shown)
     await surveyor.gather()
     seen = await surveyor.look()
@@ -103,7 +103,7 @@ async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Fin
 
 
 async def varz(login: Nats, data: Path) -> dict[str, Any] | None:
-    """The monitoring page of the broker that runs on our store; None of any other."""
+    """The monitoring page of the broker that runs on our store; None for any other broker."""
     with contextlib.suppress(StoreUnusable, aiohttp.ClientError, TimeoutError):
         address = stores.find(home.broker_store(data))
         if address is None or address.url != login.url:
@@ -119,7 +119,7 @@ async def varz(login: Nats, data: Path) -> dict[str, Any] | None:
 
 
 async def disconnects(bus: Bus, login: Nats) -> Finding:
-    """Open a connection, drop it, and see whether the broker tells."""
+    """Open a connection, drop it, and check that the broker reports its end."""
     heard: asyncio.Queue[int] = asyncio.Queue()
 
     def hear(message: Message) -> None:

@@ -77,7 +77,7 @@ async def fetch(address: str, key: str, model: str | None) -> Found:
 
 
 async def _table(chunks: AsyncIterator[bytes]) -> Found:
-    """The last event is the table. Those before it are cells, and move a bar."""
+    """Read the events: cells, which move a progress bar, and then the table."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     err = Console(stderr=True)
     splitter = sse.Splitter()
@@ -114,7 +114,7 @@ async def _address(where: Where, url: str | None) -> str:
 
 
 def _key(where: Where, url: str | None, key: str | None) -> str:
-    """--key; without --url a key of the configuration, or this user's own; else the one that
+    """--key; without --url, a key of the configuration or this user's own; else the key that
     OpenAI's clients use."""
     if key:
         return key

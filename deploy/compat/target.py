@@ -92,7 +92,7 @@ class Target:
     open: Open
 
     async def send(self, ask: Ask) -> Answer:
-        """Whatever the answer is, whole. Raises Away."""
+        """The whole answer, whatever its status. Raises Away."""
         async with self.open(ask) as (status, headers, pieces):
             return Answer(status, headers, b"".join([piece async for piece in pieces]))
 
@@ -106,7 +106,7 @@ class Target:
         return orjson.dumps({"model": self.model, **fields})
 
     async def ask(self, path: str, body: Mapping[str, Any], **how: Any) -> Any:
-        """The document. Raises Refused."""
+        """The answer's JSON document. Raises Refused."""
         return granted(await self.post(path, body, **how)).json
 
     async def stream(self, path: str, body: Mapping[str, Any]) -> list[Any]:
@@ -118,12 +118,12 @@ class Target:
         return events
 
     async def upload(self, path: str, parts: Iterable[Part]) -> Answer:
-        """A form. Raises Refused."""
+        """The answer to a form. Raises Refused."""
         body, content_type = multipart.encode([Part("model", self.model.encode()), *parts])
         return granted(await self.send(Ask("POST", path, body, content_type)))
 
     async def chat(self, text: Any, **fields: Any) -> Any:
-        """The document of a chat: of temperature 0, and short, unless `fields` say otherwise."""
+        """The document of a chat: with temperature 0 and short, unless `fields` differ."""
         return await self.ask(CHAT, chat_body(text, **fields))
 
     async def chat_stream(self, text: Any, **fields: Any) -> list[Any]:
@@ -137,7 +137,7 @@ def chat_body(text: Any, **fields: Any) -> dict[str, Any]:
 
 
 def said(choice: Mapping[str, Any]) -> str:
-    """All that a choice says, thoughts included."""
+    """All text of a choice, thoughts included."""
     message = choice.get("message") or choice.get("delta") or {}
     thought = message.get("reasoning_content") or message.get("reasoning") or ""
     return f"{thought}{message.get('content') or ''}"

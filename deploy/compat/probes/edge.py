@@ -1,4 +1,4 @@
-"""What the fabric itself promises. Every probe raises Unmet or Partial where it does not hold."""
+"""Promises of the fabric itself. Every probe raises Unmet or Partial if a promise does not hold."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _VALUES: dict[str, Any] = {
     "background": "transparent",
     "stream": True,
 }
-"""Fields that an engine may pass over, each with a value by which it asks for something."""
+"""Fields that an engine may ignore, each with a value that asks for something."""
 
 
 @row("GET /v1/models", "the model is in the list, and at its own path")
@@ -71,7 +71,7 @@ async def keys(target: Target) -> str:
 
 @row("several models at one address", "each listed model answers by its own name", SLOW, whole=True)
 async def several_models(target: Target) -> str:
-    """A name that is not listed gets a 404."""
+    """Each listed name is answered; a name that is not listed gets a 404."""
     found = (await _got(target, _MODELS)).json["data"]
     listed = [entry for entry in found if entry["headrace"]["nodes"]]  # others are providers'
     for entry in listed:
@@ -89,7 +89,8 @@ async def several_models(target: Target) -> str:
     SLOW,
 )
 async def reachable(target: Target) -> str:
-    """Workers dial out, so what matters is who answered, and where clients find this address."""
+    """Workers dial out, so the probe checks which node answered and whether clients elsewhere can
+    reach this ingress."""
     answer = await _smallest(target, target.model, target.facts.features)
     node = answer.headers.get("x-headrace-served-by", "").removeprefix("node:")
     need(node in target.facts.nodes, "the answer does not tell which node it came from")
@@ -104,7 +105,7 @@ async def reachable(target: Target) -> str:
 
 @row("errors in OpenAI's envelope", "six faults, each a 4xx with its cause")
 async def errors(target: Target) -> str:
-    """A fault is a 4xx in OpenAI's envelope that names the field, also where a stream was meant."""
+    """A fault is a 4xx in OpenAI's envelope that names the field, also if it should stream."""
     wrong = chat_body("Hi.", max_tokens="five")
     cases = {
         "a wrong type": (await target.post(CHAT, wrong), 400),
@@ -125,7 +126,7 @@ async def errors(target: Target) -> str:
 
 @row("field that would do nothing: refused", "400 with its name, or a warning for a lenient client")
 async def nothing_silent(target: Target) -> str:
-    """The trap: a request succeeds, and a field silently did nothing."""
+    """No request may succeed while one of its fields silently does nothing."""
     features = target.facts.features
     ignored = target.facts.ignores.get(_kind(features), frozenset())
     name = next((name for name in _VALUES if name in ignored), "")
@@ -171,7 +172,7 @@ async def _smallest(target: Target, model: str, features: tuple[str, ...]) -> An
 
 
 def _kind(features: tuple[str, ...]) -> str:
-    """The feature by which a model is asked: what it hears, or the smallest that it has."""
+    """The feature that probes use to ask a model: hearing, or the one with the smallest request."""
     if "transcriptions" in features:
         return "transcriptions"
     return next((each for each in _SMALLEST if each in features), "chat")
@@ -189,7 +190,7 @@ def _request(model: str, features: tuple[str, ...], more: Mapping[str, Any] | No
 
 
 def _field(value: Any) -> bytes:
-    """As a part of a form."""
+    """A value as a part of a form."""
     return value.encode() if isinstance(value, str) else orjson.dumps(value)
 
 

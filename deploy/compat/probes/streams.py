@@ -80,7 +80,7 @@ def _counted(plain: list[Any], asked: list[Any]) -> int:
 
 @row("client leaves: its slot is free", "the node counts it as free while the answer was not over")
 async def cancel(target: Target) -> str:
-    """A client leaves in the middle of a long answer; the slot that it had is watched."""
+    """Leave in the middle of a long answer, and watch until the slot is free."""
     before = await _calm(target.facts.busy)
     room = (target.facts.context or 2 * _LONG) // 2
     asked = chat_body(_STORY, max_tokens=min(_LONG, room), stream=True)
@@ -96,7 +96,8 @@ async def cancel(target: Target) -> str:
 
 
 async def _calm(busy: Callable[[], int]) -> int:
-    """Slots that others use. Cards may count for a second longer what was just used here."""
+    """Slots that others use. Cards may count the slots of earlier probes for a second, so
+    this looks several times and takes the least."""
     least = busy()
     for _ in range(round(_CARDS / _LOOK)):
         if least == 0:
@@ -107,8 +108,8 @@ async def _calm(busy: Callable[[], int]) -> int:
 
 
 async def _taken(chunks: AsyncIterator[bytes], seen: Callable[[], bool]) -> bool:
-    """Read on until the slot is seen to be taken. False if the answer ends before, or goes on for
-    much longer than a card takes."""
+    """Read on until a card shows that the slot is taken. False if the answer ends before, or if no
+    card shows it in time."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PATIENCE):
             async for _ in chunks:
@@ -118,7 +119,7 @@ async def _taken(chunks: AsyncIterator[bytes], seen: Callable[[], bool]) -> bool
 
 
 async def _until(true: Callable[[], bool]) -> bool:
-    """Whether it becomes true in time."""
+    """Whether the condition becomes true in time."""
     for _ in range(round(_PATIENCE / _LOOK)):
         if true():
             return True

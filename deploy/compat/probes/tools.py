@@ -72,7 +72,7 @@ async def tools_streamed(target: Target) -> str:
 @row("tools, parallel calls", "two calls in one answer")
 async def tools_parallel(target: Target) -> str:
     asked = _asked(_TWO, ("Oslo", "Lima", "Cairo", "Perth"), "Paris")
-    # A call that is forced may be the only one: first the model is left to choose.
+    # Engines may allow only one forced call, so the model is first left to choose.
     found, how = await target.chat(asked, tools=[_WEATHER], max_tokens=_ROOM), ""
     if not found["choices"][0]["message"].get("tool_calls"):
         found, how = await _made_to(target.chat, asked)
@@ -84,7 +84,7 @@ async def tools_parallel(target: Target) -> str:
 
 
 def _asked(question: str, before: Sequence[str], city: str) -> list[dict[str, Any]]:
-    """A talk in which the tool was called before: small models go on as they began."""
+    """A talk with earlier calls of the tool, as small models repeat what they did before."""
     many = question.count("{}")
     talk: list[dict[str, Any]] = []
     for start in range(0, len(before), many):
@@ -105,8 +105,8 @@ def _past(city: str) -> dict[str, Any]:
 
 
 async def _made_to(chat: Callable[..., Awaitable[Any]], asked: list[Any]) -> tuple[Any, str]:
-    """The answer to a request that demands a call, and "". Where that is refused: the answer to one
-    that leaves it to the model, and the reason."""
+    """(the answer to a request that demands a call, ""). If that is refused: (the answer to a
+    request that lets the model choose, the reason of the refusal)."""
     more = {"tools": [_WEATHER], "max_tokens": _ROOM}
     try:
         return await chat(asked, **more, tool_choice="required"), ""
@@ -117,8 +117,8 @@ async def _made_to(chat: Callable[..., Awaitable[Any]], asked: list[Any]) -> tup
 
 
 def _calls(choice: Mapping[str, Any], how: str) -> list[Any]:
-    """The calls of a choice. Raises Unmet if there are none, or they do not fit. `how`: why the
-    model could not be made to call, "" if it could."""
+    """The calls of a choice. Raises Unmet if there are none, or if they do not fit. `how`: why the
+    engine refused to force a call, "" if it did not."""
     calls: list[Any] = choice["message"].get("tool_calls") or []
     if not calls:
         why = f"; and it cannot be made to call: {how}" if how else ""
