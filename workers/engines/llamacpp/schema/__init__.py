@@ -1,1 +1,1 @@
-"""Schemas as llama-server's grammar takes them: patterns, references, and what it passes over."""
+"""Rewrites JSON schemas so that llama-server's grammar can follow them."""

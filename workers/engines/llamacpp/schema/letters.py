@@ -1,4 +1,4 @@
-"""Sets of letters as ranges of code points, and how a grammar says them in a JSON text. Pure."""
+"""Sets of letters as ranges of code points, and their form in a grammar of JSON. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from functools import lru_cache
 from itertools import groupby
 
 Ranges = tuple[tuple[int, int], ...]
-"""In order, without overlap, ends included."""
+"""Sorted ranges without overlap; each includes both of its ends."""
 
 LAST = 0x10FFFF
 ALL: Ranges = ((0, LAST),)
 _ASCII, _LATIN, _LONG = 0x7F, 0x24F, 0xFFFF
 _RAW: Ranges = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0x7E), (0x80, 0xD7FF), (0xE000, LAST))
-"""What stands in a JSON text as it is, and is written so by models."""
+"""Letters that a JSON string holds without an escape."""
 _ESCAPED = {'"': '"', "\\": "\\\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 _MOST = 100
-"""Ranges of one property: Latin ones and the largest, as each letter is looked for in all."""
+"""Most ranges of one property, Latin and large ones first: the grammar tries all for a letter."""
 _GROUPS = {
     "Letter": "L",
     "Alphabetic": "L",
@@ -69,7 +69,7 @@ DOT = complement(of("\n\r\u2028\u2029"))
 
 @lru_cache(64)
 def category(name: str) -> Ranges | None:
-    r"""Of ``\p{…}``: a part of it that is in the first plane; None if it is not known."""
+    r"""The main ranges of ``\p{…}`` in the first plane; None if the name is unknown."""
     name = name.rpartition("=")[2] if name.startswith(("gc=", "General_Category=")) else name
     code = _GROUPS.get(name, name)
     if len(code) > 2:
@@ -86,7 +86,7 @@ def category(name: str) -> Ranges | None:
 
 
 def other_case(ranges: Ranges) -> Ranges:
-    """With the letters of ASCII in the other case, too."""
+    """The ranges, with ASCII letters in both cases."""
     small = common(ranges, ((0x61, 0x7A),))
     big = common(ranges, ((0x41, 0x5A),))
     turned = [(a - 32, b - 32) for a, b in small] + [(a + 32, b + 32) for a, b in big]
@@ -94,8 +94,7 @@ def other_case(ranges: Ranges) -> Ranges:
 
 
 def written(ranges: Ranges) -> str:
-    """One letter of them inside a JSON text, as a group of the converter's own form; "" if there
-    is none that it can say."""
+    """A group for one of these letters inside a JSON string; "" if the grammar can express none."""
     raw = common(ranges, _RAW)
     ways = []
     if raw and raw[-1][1] == LAST:

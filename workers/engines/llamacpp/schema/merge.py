@@ -1,4 +1,4 @@
-"""Two schemas as one that only takes what both take, as far as that can be said. Pure."""
+"""Merges two schemas into one that takes only what both take, as far as possible. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LEAST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties
 _MOST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 _CHOICES = ("anyOf", "oneOf")
 _MANY = 64
-"""Combinations of two choices; beyond, the second one is left out."""
+"""Most combinations of two choices; if there are more, the second choice is left out."""
 
 
 def merge(one: Schema, other: Schema) -> Schema:
-    """What cannot be said of both is left as `one` has it."""
+    """The merged schema; what cannot be merged is as in `one`."""
     found = {**other, **one}
     for name in one.keys() & other.keys():
         found[name] = _both(name, one[name], other[name])
@@ -57,7 +57,7 @@ def _all(one: Any, other: Any) -> Any:
 
 
 def _types(one: Any, other: Any) -> Any:
-    """A whole number is a number."""
+    """The types in both; an integer is a number, too."""
     first, second = (set(each) if isinstance(each, list) else {each} for each in (one, other))
     both = first & second
     if "number" in first | second and "integer" in first | second:
@@ -66,7 +66,7 @@ def _types(one: Any, other: Any) -> Any:
 
 
 def _choices(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Schema]:
-    """Of both, where each has one."""
+    """All pairs of both schemas' choices, if each has one."""
     first, second = (
         next((each[name] for name in _CHOICES if name in each), None) for each in (one, other)
     )

@@ -1,4 +1,4 @@
-"""Whole numbers of a range, as the grammar takes them. Pure."""
+"""Rewrites ranges of whole numbers for the grammar. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from workers.engines.llamacpp.schema.merge import Schema
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _MOST_VALUES = 512
 _FAR = 10**15 - 1
-"""The grammar's integers have 16 digits at most."""
+"""The grammar's integers have at most 16 digits."""
 
 
 def rewrite(kept: Schema) -> Schema:
-    """Ranges and multiples of whole numbers; of other numbers the grammar knows none."""
+    """Ranges and multiples of whole numbers; the grammar has none for other numbers."""
     step = kept.get("multipleOf")
     every = int(step) if _fits(step) and step >= 1 and step == int(step) else 0
     if kept["type"] == "number" and every:
@@ -30,13 +30,13 @@ def rewrite(kept: Schema) -> Schema:
             del rest["type"]
             return {**rest, "enum": list(range(low, high + 1, every))}
     if high is not None and high < 0 and low is None:
-        low = -_FAR  # else it writes zeros in front
+        low = -_FAR  # else the grammar allows leading zeros
     found = {"minimum": low, "maximum": high}
     return {**rest, **{name: bound for name, bound in found.items() if bound is not None}}
 
 
 def _bounds(kept: Schema, every: int) -> tuple[int | None, int | None]:
-    """The first and the last multiple."""
+    """The first and the last multiple of `every` in the range."""
     above, over, below, under = (kept.get(name) for name in _BOUNDS)
     lows = [ceil(above)] if _fits(above) else []
     lows += [floor(over) + 1] if _fits(over) else []

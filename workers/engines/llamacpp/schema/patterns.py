@@ -1,9 +1,9 @@
-r"""A pattern of ECMA-262 as llama-server's grammar takes it. Pure.
+r"""Rewrites a pattern of ECMA-262 for llama-server's grammar. Pure.
 
-Measured on b11549: a pattern with ``\d``, ``\w``, ``\s`` or ``(?<name>…)``, or without its anchors,
-is passed over in silence; ``.`` and ``[^…]`` let a quote through, behind which the JSON is broken;
-an empty group, and ``{3,2}``, make the server crash or hang. So a pattern is read here, and written
-in what is known to work: groups, sets, and repetitions, of letters as JSON has them.
+Measured on b11549: llama-server silently ignores a pattern with ``\d``, ``\w``, ``\s`` or
+``(?<name>…)``, or without anchors. ``.`` and ``[^…]`` let a quote through, which breaks the JSON.
+An empty group, and ``{3,2}``, make the server crash or hang. So this module parses a pattern and
+writes it with what is known to work: groups, sets and repetitions of letters as JSON writes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from workers.engines.llamacpp.schema import letters
 from workers.engines.llamacpp.schema.letters import Ranges
 
 MOST = 2000
-"""Repetitions that it takes."""
+"""Most repetitions that the grammar takes."""
 _ENDLESS = 1 << 30
 _KNOWN: dict[str, Ranges] = {"d": letters.DIGITS, "w": letters.WORDS, "s": letters.SPACES}
 _CONTROL = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "0": "\0"}
@@ -24,12 +24,11 @@ _LOW = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _PROPERTY = re.compile(r"([pP])\{([\w=]+)\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<(?![=!])\w+>|i?:))?")
 _TIMES = re.compile(r"([*+?]|\{(\d+)(,(\d*))?\})\??")
-_RANGE = re.compile(r"-(?!\])")
 _PLAIN = re.compile(r"[^\\^$.|?*+()\[\]{}]|[\]}]")
 
 
 class Unsaid(Exception):
-    """The grammar cannot say it, or nothing fits it."""
+    """The grammar cannot express the pattern, or nothing fits the pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """Each way is a list of parts, one behind the other."""
+    """One of several ways; each way is a sequence of parts."""
 
     ways: tuple[tuple[Part, ...], ...]
 
@@ -64,8 +63,8 @@ _ANYTHING = Times(Letter(letters.ALL), 0, _ENDLESS)
 
 
 def rewrite(pattern: str, least: int = 0, most: int = _ENDLESS) -> str:
-    """The pattern for a text of `least` to `most` letters, which the outcome holds to where it is
-    one letter repeated. Raises Unsaid."""
+    """The pattern for a text of `least` to `most` letters. Only a pattern of one repeated letter
+    can enforce this length. Raises Unsaid."""
     try:
         whole = _whole(_Reader(pattern).read())
     except RecursionError:
@@ -82,7 +81,7 @@ def rewrite(pattern: str, least: int = 0, most: int = _ENDLESS) -> str:
 
 
 def _whole(found: Either) -> Either:
-    """Of the whole text: an end without an anchor may go on with anything."""
+    """The pattern for the whole text: without an anchor, anything may come before or after."""
     return Either(tuple(_anchored(way) for way in found.ways))
 
 
@@ -98,8 +97,8 @@ def _anchored(way: tuple[Part, ...]) -> tuple[Part, ...]:
 
 
 def _said(part: Part) -> tuple[str, int]:
-    """In the grammar's form, and how many rules that takes at least; "" for what is empty. Raises
-    Unsaid."""
+    """The part in the grammar's form, and the least number of rules that it takes; "" for an empty
+    part. Raises Unsaid."""
     match part:
         case Letter(ranges):
             if not (said := letters.written(ranges)):
@@ -120,7 +119,7 @@ def _either(ways: tuple[tuple[Part, ...], ...]) -> tuple[str, int]:
         except Unsaid:
             if len(ways) == 1:
                 raise
-            continue  # the others are still right
+            continue  # the other ways are still right
         text = "".join(each for each, _ in parts)
         said += [text] if text else []
         empty = empty or not text
@@ -150,7 +149,7 @@ def _times(inner: Part, least: int, most: int) -> tuple[str, int]:
 
 
 class _Reader:
-    """Raises Unsaid for what it does not know."""
+    """Parses a pattern. Raises Unsaid for syntax that it does not know."""
 
     def __init__(self, pattern: str) -> None:
         self._text = pattern
@@ -215,7 +214,7 @@ class _Reader:
         return Letter(letters.other_case(ranges) if self._folds else ranges)
 
     def _escape(self, inside: bool = False) -> Ranges:
-        """Behind the backslash."""
+        """Read on after the backslash."""
         if code := self._match(_CODE):
             return self._point(int(code[1] or code[2] or code[3], 16))
         if named := self._match(_PROPERTY):
@@ -234,7 +233,7 @@ class _Reader:
         return letters.of(letter)
 
     def _point(self, point: int) -> Ranges:
-        """With the second half of a character that is written as two."""
+        """The character, joined with its second half if it is written as two."""
         low = (
             _CODE.match(self._text, self._at + 1) if self._text.startswith("\\", self._at) else None
         )
@@ -246,7 +245,7 @@ class _Reader:
         return ((point, point),)
 
     def _set(self) -> Ranges:
-        """Behind the bracket."""
+        """Read on after the bracket."""
         other = self._took("^")
         found: Ranges = ()
         while not self._took("]"):

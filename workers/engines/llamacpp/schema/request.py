@@ -1,4 +1,4 @@
-"""Where a request has schemas that llama-server makes a grammar of, at each endpoint. Pure."""
+"""Finds and rewrites the schemas in a request, at any endpoint. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from workers.engines.llamacpp.schema.rewrite import rewrite
 Entry = dict[str, Any]
 
 SIGNS = b'schema"', b'"parameters"'
-"""One of them is in the body of each request that has one."""
+"""Each request with a schema contains one of these."""
 _ARGUMENTS = "parameters", "input_schema"
 _FORMATS = "response_format", "json_schema"
 
 
 def prepare_schemas(body: bytes) -> bytes:
-    """The body with schemas as the grammar takes them."""
+    """The body with its schemas rewritten."""
     if not any(sign in body for sign in SIGNS):
         return body
     request: Entry = orjson.loads(body)
@@ -27,12 +27,12 @@ def prepare_schemas(body: bytes) -> bytes:
         changes["tools"] = [_tool(each) if isinstance(each, dict) else each for each in tools]
     try:
         return orjson.dumps({**request, **changes}) if changes else body
-    except TypeError:  # what refers to itself has become too deep
+    except TypeError:  # a schema that refers to itself became too deep to write
         return body
 
 
 def _format(wanted: Any) -> Any:
-    """`response_format`, in which the schema lies at several places; or a schema."""
+    """A `response_format`, which may hold its schema in several places; or a bare schema."""
     if not isinstance(wanted, Mapping):
         return wanted
     if wanted.get("type") not in ("json_object", "json_schema", "text"):

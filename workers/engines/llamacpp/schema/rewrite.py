@@ -1,11 +1,11 @@
-"""A JSON schema as llama-server's grammar takes it. Pure.
+"""Rewrites a JSON schema for llama-server's grammar. Pure.
 
-Measured on b11549: patterns (`patterns`), `allOf` of what is no object, words beside a reference or
-a choice, names that are required and not described, `items` behind `prefixItems`, and `multipleOf`
-are passed over in silence, or misread; `true` as a schema, ``#``, escapes and `$anchor` in
-references are refused; and ranges that nothing fits make the server crash. What is written here
-takes nothing that the schema does not, as far as the grammar can say it. The rest stays as it is,
-and is for the ingress to check.
+Measured on b11549: llama-server silently ignores or misreads patterns (`patterns`), `allOf` of
+anything but objects, words beside a reference or a choice, required names without a description,
+`items` after `prefixItems`, and `multipleOf`. It refuses `true` as a schema, and ``#``, escapes and
+`$anchor` in references. Ranges that nothing fits make it crash. The rewritten schema takes nothing
+that the schema does not take, as far as the grammar can express it. The rest stays as it is, and
+the ingress checks it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workers.engines.llamacpp.schema import numbers, patterns
 from workers.engines.llamacpp.schema.merge import Schema, merge
 
 MOST_PARTS = 20_000
-"""Subschemas of one, with all that is written out; beyond, it stays as it is."""
+"""Most subschemas in a rewritten schema; a larger schema stays as it is."""
 _ABOUT = ("$comment", "$schema", "$id", "$anchor", "$defs", "definitions", "strict", "examples")
 _SAYS_NOTHING = {*_ABOUT, "title", "description", "default", "deprecated", "readOnly", "writeOnly"}
 _LEFT_OUT = ("$defs", "definitions", "$schema", "$id", "$anchor", "$ref", "allOf", "oneOf")
@@ -31,24 +31,24 @@ _WORDS_OF: Mapping[str, str] = {
     "string": "pattern minLength maxLength",
     "number": "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf",
 }
-"""A schema without a type that has one of these is meant to be of that type."""
+"""A schema without a type that has one of these words is read as of that type."""
 
 _READ: Mapping[str, tuple[str, ...]] = {
     "object": ("properties", "additionalProperties", "patternProperties"),
     "array": ("items", "prefixItems", "additionalItems"),
 }
-"""The schemas inside that are read; what elsewhere refers to places would lead nowhere."""
+"""The inner schemas that are rewritten; references in any others would lead nowhere."""
 
 
 def rewrite(schema: Schema) -> Schema:
     try:
         return _Writer(schema).whole()
     except (_TooMuch, RecursionError, TypeError, AttributeError, ValueError):
-        return schema  # the last ones: what is no schema is the server's to refuse
+        return schema  # malformed, or too large: the server may refuse it
 
 
 class _TooMuch(Exception):
-    """The schema is too large to be written out."""
+    """The schema would become too large."""
 
 
 class _Writer:
@@ -85,8 +85,8 @@ class _Writer:
         return found
 
     def _named(self, reference: str, target: Any) -> Schema:
-        """One that only refers to another is that other one; if it comes back to itself, anything
-        fits."""
+        """A reference to `target`. A target that is only a reference is followed; if references go
+        round in a circle, anything fits."""
         seen = set()
         while isinstance(target, dict) and "$ref" in target and _says_nothing_else(target):
             if id(target) in seen:
@@ -109,7 +109,7 @@ class _Writer:
         return name
 
     def _target(self, reference: str) -> Any:
-        """None if it leads nowhere in this schema."""
+        """The schema that the reference names; None if there is none."""
         own = str(self._root.get("$id", "")).rstrip("#")
         base, _, place = reference.partition("#")
         if base not in ("", own):
@@ -126,7 +126,7 @@ class _Writer:
         return found
 
     def _expanded(self, schema: Schema) -> Schema:
-        """As one, with what it refers to and what all must fit."""
+        """The schema merged with its reference and with all of its `allOf`."""
         self._left -= 1
         if self._left < 0:
             raise _TooMuch
@@ -169,7 +169,7 @@ class _Writer:
         return numbers.rewrite(kept) if "integer" in kinds or "number" in kinds else kept
 
     def _choice(self, schema: Schema, ways: list[Any]) -> Schema:
-        """What stands beside it holds for each way."""
+        """The choice; words beside the choice become part of each way."""
         beside = {n: each for n, each in schema.items() if n not in (*_CHOICES, *_SAYS_NOTHING)}
         found = []
         for way in ways:
@@ -224,8 +224,8 @@ def _string(kept: Schema) -> None:
 
 
 def _counts(kept: Schema, least: str, most: str) -> tuple[int, int | None]:
-    """As whole numbers that the grammar takes, which are also set; the upper one is left out if
-    nothing would fit."""
+    """Set both bounds to whole numbers that the grammar takes, and return them. The upper one is
+    left out if nothing would fit."""
     low, high = (kept.get(name) for name in (least, most))
     if isinstance(low, int | float):
         kept[least] = min(int(low), patterns.MOST)
