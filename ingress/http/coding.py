@@ -1,5 +1,5 @@
-"""Bodies that come compressed (RFC 9110, 8.4), unpacked as they are read: whoever reads stops at a
-limit, and what a few bytes would have become behind it is never made."""
+"""Unpacks compressed bodies (RFC 9110, 8.4) while they are read. The reader stops at its limit, so
+a few bytes that would unpack to very many are never unpacked beyond it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ else:
     from backports import zstd
 
 _SLICE = 2**18
-"""Bytes that are unpacked before others get their turn (measured: 0.5 ms)."""
+"""Bytes that are unpacked before other requests get a turn (measured: 0.5 ms)."""
 _WINDOW = 23
-"""The most that a body of zstd may refer back, as a power of two: RFC 9659 has it so for HTTP."""
+"""How far zstd may refer back, as a power of two of bytes: the limit of RFC 9659 for HTTP."""
 
 
 def _gzip() -> Any:
@@ -36,9 +36,9 @@ _KNOWN = "gzip, zstd"
 
 
 def unpacked(pieces: AsyncIterator[bytes], coding: str, limit: int) -> AsyncIterator[bytes]:
-    """The pieces of a body under this ``Content-Encoding``; `limit`: bytes before they are
-    unpacked. Raises UnsupportedCoding; and, as it is read, BodyTooLarge, and InvalidRequest for
-    what is not in that coding."""
+    """The unpacked pieces of a body with this ``Content-Encoding``. `limit`: bytes of the packed
+    body. Raises UnsupportedCoding. While the pieces are read, raises BodyTooLarge, and
+    InvalidRequest for a body that is not in this coding."""
     name = coding.strip().lower()
     if name == "identity":
         return pieces
@@ -69,7 +69,7 @@ async def _unpacked(pieces: AsyncIterator[bytes], name: str, limit: int) -> Asyn
 
 
 class _Members:
-    """Both codings let a body be several that follow each other."""
+    """Unpacks a body of several members: both codings allow one packed body after another."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
@@ -80,7 +80,7 @@ class _Members:
         return self._member is None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """In pieces of `_SLICE` bytes at most."""
+        """What `data` unpacks to, in pieces of `_SLICE` bytes at most."""
         while data:
             member = self._member = self._member or self._make()
             yield from _slices(member, data)
@@ -93,7 +93,7 @@ def _slices(member: Any, data: bytes) -> Iterator[bytes]:
     full = True
     while full and not member.eof:
         piece = member.decompress(data, _SLICE)
-        # zstd keeps the rest of what it was given, and zlib gives it back.
+        # zstd keeps the input that it has not used yet; zlib gives it back, and gets it again.
         data = getattr(member, "unconsumed_tail", b"")
         full = bool(data) or len(piece) == _SLICE
         yield piece

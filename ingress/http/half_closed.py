@@ -1,8 +1,8 @@
-"""A client that has ended its side of a connection before its answer: it listens, or it is gone.
+"""A client that ends its side of a connection before its answer may still listen, or be gone.
 
-Both look the same until something is sent to it: whoever only said that it has no more to ask takes
-it, and the system of one that has left refuses it. What is sent is the first byte of the answer,
-which is the same for all.
+Both look the same until something is sent. A client that only has no more to ask takes it. If the
+client has left, its system refuses it. What is sent is the first byte of the answer, which is the
+same for all answers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _FIRST, _LONGEST = 0.001, 0.25
 
 
 class HalfClosed:
-    """Looks whether the system of the client refused what was sent, until the connection closes:
-    then nobody else would notice, as there is nothing more to read."""
+    """Until the connection closes, looks whether the client's system refused what was sent. Nobody
+    else would notice, as there is nothing more to read."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport

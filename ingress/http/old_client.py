@@ -1,5 +1,5 @@
-"""Answers as a client of HTTP/1.0 reads them (RFC 9112, 6.3): it knows no chunks, so that an answer
-of unknown length ends with the connection."""
+"""Answers for clients of HTTP/1.0, which know no chunks (RFC 9112, 6.3): an answer of unknown
+length ends with the connection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 from starlette.types import Message
 
 _OURS = frozenset({b"connection", b"transfer-encoding"})
-"""Headers that uvicorn writes itself: it says that the connection closes, once."""
+"""Headers that uvicorn writes itself; otherwise "connection: close" would be there twice."""
 _NO_BODY = (204, 304)
 
 
 class OldClientAnswer:
-    """In place of the `send` of one request's cycle in uvicorn, which writes chunks in any case
-    but to HEAD: so it is told that this is one, and what it leaves out is written here."""
+    """Replaces the `send` of one request's cycle in uvicorn, which writes chunks except for HEAD.
+    So uvicorn is told that the request is a HEAD, and the body that it leaves out is written here.
+    """
 
     def __init__(self, cycle: Any) -> None:
         self._cycle = cycle

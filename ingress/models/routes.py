@@ -16,7 +16,7 @@ from schemas.errors import InvalidRequest, ModelNotFound
 from schemas.settings.cloud import EVERY
 
 _KEPT = 1000
-"""Plans that are kept: clients choose the names they are made for."""
+"""Plans that are kept. There is a limit, as clients can make up names without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ class Routes:
         return ANY if route.model or self._catalog.serves(route.name) else CLOUD
 
     def meant(self, name: str) -> str:
-        """The route or the model that is meant by a name: one of that very name, else one whose
-        name differs as clients' spellings do, else the route for every name; "" if none is."""
+        """The route or model that a client means by `name`: the one with this name, else one whose
+        name is only spelled differently, else the route for every name, else ""."""
         if name in self._named or self._catalog.knows(name):
             return name
         alike, every = _plain(name), EVERY if EVERY in self._named else ""
@@ -177,7 +177,7 @@ class Routes:
 
 
 def _plain(name: str) -> str:
-    """A name without what the same model is written with by one client and not by another."""
+    """A name without the parts that only some clients write."""
     return name.lower().removeprefix("openai/").removesuffix(".gguf")
 
 
