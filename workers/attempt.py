@@ -114,7 +114,7 @@ class Attempt:
             return
         for at in range(0, len(chunk), PIECE):
             self._add(Kind.DATA, chunk[at : at + PIECE])
-            self._flush()
+            self._flush()  # at once: two pieces must not share a message
 
     def touch(self) -> None:
         self.generating = True

@@ -20,6 +20,7 @@ log = structlog.get_logger("consumer")
 
 _RETRY = 0.25
 _RETRY_MAX = 2.0
+"""Seconds before another request after a refusal, doubled each time up to the maximum."""
 
 
 class Puller:

@@ -24,6 +24,7 @@ log = structlog.get_logger("engine_slots")
 
 _BACKOFF = 0.5
 _BACKOFF_MAX = 5.0
+"""Seconds before an engine that failed is tried again, doubled each time up to the maximum."""
 _IDLE_PROBE = 5.0
 """Seconds between two probes of an engine that has nothing to do."""
 

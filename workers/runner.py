@@ -185,7 +185,7 @@ class Runner:
         del self.running[job.id]
         self._ended[attempt.nonce] = time.monotonic(), attempt
         self._kept += attempt.kept
-        slots.release()
+        slots.release()  # before the ack, which may ask for the next job
         try:
             if verdict is ACK:
                 source.finish(attempt.ack)

@@ -24,6 +24,7 @@ AT_ONCE = ""
 """`Command.ready` if nobody waits for the program, or the caller checks it in another way."""
 
 _LOOK_AGAIN = 0.1
+"""Seconds between two looks at `Command.ready`."""
 LINE_LIMIT = 2**20
 """Most bytes in one line of output."""
 
@@ -60,7 +61,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
                 sink = stack.enter_context(command.words.open("ab"))
             return await asyncio.create_subprocess_exec(
                 *die_with_parent.wrap([program, *command.args[1:]]),
-                stdin=asyncio.subprocess.PIPE,
+                stdin=asyncio.subprocess.PIPE,  # it closes when this process ends
                 stdout=sink,
                 stderr=sink,
                 env={**settings.outside(), **command.env},

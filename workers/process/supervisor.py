@@ -29,6 +29,7 @@ State = Literal["stopped", "starting", "ready", "failed", "stopping"]
 
 _BACKOFF = 0.5
 _BACKOFF_MAX = 10.0
+"""Seconds from an end to the next start, doubled each time up to the maximum."""
 _STEADY = 10.0
 """Seconds of life after which the back-off begins anew."""
 _PATIENCE = 5.0

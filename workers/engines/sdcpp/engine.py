@@ -184,9 +184,8 @@ class SdCppEngine:
             found = await (self._draw_native(order) if self._native else self._draw_at_once(order))
             return [pictures.bare(b64decode(image, validate=True)) for image in found]
         except NoPicture as fault:
-            raise EngineFault(
-                f"{self.name} drew something that is no picture: it {fault}"
-            ) from None
+            why = f"{self.name} drew something that is no picture: it {fault}"
+            raise EngineFault(why) from None
         except (AttributeError, KeyError, ValueError, TypeError):
             raise EngineFault(f"{self.name} does not answer like sd-server", away=True) from None
 
