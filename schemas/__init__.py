@@ -1,1 +1,1 @@
-"""The contract between processes of Headrace. Only `bus` and `jetstream` do I/O."""
+"""The contract between processes of Headrace. Only `bus` and `jetstream` use the network."""

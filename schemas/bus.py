@@ -33,16 +33,9 @@ from schemas.client import (
 from schemas.settings import Nats
 
 __all__ = [
-    "ApiError",
-    "Bus",
-    "BusDenied",
-    "BusError",
-    "BusFull",
-    "Message",
-    "NotFound",
-    "Subscription",
+    "ApiError", "Bus", "BusDenied", "BusError", "BusFull", "Message", "NotFound", "Subscription",
     "connect",
-]
+]  # fmt: skip
 
 log = structlog.get_logger("bus")
 

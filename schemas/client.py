@@ -21,9 +21,8 @@ from schemas import metrics
 
 _HEAD = b"NATS/1.0\r\n"
 _PASSING = (
-    *("authentication timeout", "maximum connections exceeded", "slow consumer"),
-    "server shutdown",
-)
+    "authentication timeout", "maximum connections exceeded", "slow consumer", "server shutdown",
+)  # fmt: skip
 """Errors of the server (docs.nats.io, client protocol, "+OK/-ERR") that a new connection mends.
 The first one comes if this process stood still while it logged in."""
 
