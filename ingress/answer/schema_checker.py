@@ -23,7 +23,7 @@ from jsonschema_rs import RegexOptions, Validator
 
 from ingress.answer.schema_validator import compiled
 from ingress.answer.schema_weight import HEAVY, weight
-from schemas.api.json_format import JsonFormat
+from schemas.api.json_format import Finished, Formats, JsonFormat
 from schemas.settings import outside
 
 log = structlog.get_logger("schema_checker")
@@ -79,14 +79,27 @@ class SchemaChecker:
         """What is wrong with a schema, or ""."""
         return (await self._known(schema)).fault
 
-    async def misfit(self, form: JsonFormat, texts: Iterable[str | None]) -> str:
-        """What is wrong with the first of `texts` that does not fit `form`, or "". The schema of
-        `form` must have passed `check`. None stands for a text that is too long."""
-        for text in texts:
-            if text is None:
-                return "it is too long to be checked"
-            if why := await self._fault(form, text):
-                return why
+    async def fault_of(self, formats: Formats) -> tuple[str, str]:
+        """The path of the first schema that is none, and what is wrong with it; both are empty if
+        all are schemas."""
+        for form in formats:
+            if form.schema is not None and (why := await self.check(form.schema)):
+                return form.param, why
+        return "", ""
+
+    async def misfit(self, formats: Formats, parts: Iterable[Finished]) -> str:
+        """What is wrong with the first of `parts` that does not fit `formats`, or "". The schemas
+        must have passed `fault_of`."""
+        for part in parts:
+            form = formats.of(part)
+            if form is None:
+                continue
+            if part.text is None:
+                why = "it is too long to be checked"
+            else:
+                why = await self._fault(form, part.text)
+            if why:
+                return f"the arguments of {part.tool!r}: {why}" if part.tool else why
         return ""
 
     async def _fault(self, form: JsonFormat, text: str) -> str:

@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import FinishedTexts
+from schemas.api.base import FinishedParts
+from schemas.api.json_format import Finished
 from schemas.errors import InvalidStructuredOutput
 
-Misfit = Callable[[Iterable[str | None]], Awaitable[str]]
-"""Says what is wrong with the first of these texts that does not fit, or ""."""
+Misfit = Callable[[Iterable[Finished]], Awaitable[str]]
+"""Says what is wrong with the first of these parts that does not fit, or ""."""
 
 
 class SchemaGate:
@@ -25,10 +26,10 @@ class SchemaGate:
     A long event comes in several pieces, as frames have a limit, but comes out whole.
     """
 
-    def __init__(self, misfit: Misfit, texts: FinishedTexts) -> None:
+    def __init__(self, misfit: Misfit, parts: FinishedParts) -> None:
         self.error: InvalidStructuredOutput | None = None
         self._misfit = misfit
-        self._texts = texts
+        self._parts = parts
         self._joiner = sse.Joiner()
 
     async def passed(self, events: bytes) -> bytes:
@@ -46,7 +47,7 @@ class SchemaGate:
         """What is wrong with the texts that this event finishes, or ""."""
         try:
             found = sse.load(event)
-            finished = list(self._texts.add(found)) if found is not sse.NOTHING else []
+            finished = list(self._parts.add(found)) if found is not sse.NOTHING else []
         except orjson.JSONDecodeError:
             return ""
         except (AttributeError, KeyError, TypeError) as fault:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.answer import headers
-from ingress.answer.fanout import bodies, seeds
+from ingress.answer.fanout import bodies
 from ingress.answer.respond import Exchange
 from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
@@ -30,13 +30,14 @@ from ingress.models.routes import Plan
 from ingress.request.forms import read_form
 from schemas.api.base import Api
 from schemas.api.endpoints import Endpoint
-from schemas.api.json_format import JsonFormat
+from schemas.api.json_format import Formats
 from schemas.errors import HeadraceError, InvalidRequest, InvalidStructuredOutput, ShuttingDown
 from schemas.nodes import Ignored
 
 LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
 JSON = "application/json"
+SUCCESS = 200
 _CHOICES, _NONE = frozenset({"n"}), frozenset[str]()
 _STREAMS = (True, "sse")
 """Values with which a request asks for a stream."""
@@ -157,8 +158,9 @@ async def answer(
     stream = streams and all(each.field != "stream" for each in ignored)
     lenient = lenient and bool(ignored or strange)
     call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)
-    form = endpoint.api.json_format(asked) if endpoint.api.format in asked else None
-    response = await (call.answer() if form is None else _structured(call, form))
+    said = not endpoint.api.format_fields.isdisjoint(asked)
+    formats = endpoint.api.json_formats(asked) if said else None
+    response = await (call.answer() if formats is None else _structured(call, formats))
     if ignored or strange:
         _warn(response, fields.warning(ignored, strange))
     return response
@@ -169,50 +171,47 @@ def _warn(response: Response, text: str) -> None:
     response.headers[WARNING_HEADER] = f"{before}; {text}" if before else text
 
 
-async def _structured(call: Call, form: JsonFormat) -> Response:
-    """The answer to a request for JSON, whose schema is checked first. If a document does not fit,
-    it is asked for once more, even at temperature 0, as another engine may round otherwise. A
-    stream cannot be taken back, so it ends with the error. Raises InvalidRequest,
-    InvalidStructuredOutput."""
+async def _structured(call: Call, formats: Formats) -> Response:
+    """The answer to a request whose answer must fit schemas, which are checked first. If a document
+    does not fit, it is asked for once more, and the model is told why. A stream cannot be taken
+    back, so it ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
     here, api = call.caller.here, call.endpoint.api
-    if form.schema is not None and (why := await here.schema_checker.check(form.schema)):
-        said = f"Invalid schema for {form.param!r}: {why}."
-        raise InvalidRequest(said, param=form.param)
-    misfit = partial(here.schema_checker.misfit, form)
+    param, why = await here.schema_checker.fault_of(formats)
+    if why:
+        raise InvalidRequest(f"Invalid schema for {param!r}: {why}.", param=param)
+    misfit = partial(here.schema_checker.misfit, formats)
     if call.stream:
-        texts = api.texts_of_stream(here.config.ingress.max_answer)
-        return await call.answer(SchemaGate(misfit, texts))
+        parts = api.finished_in_stream(here.config.ingress.max_answer)
+        return await call.answer(SchemaGate(misfit, parts))
     response = await call.answer()
-    if not await _unfit(response, api, misfit):
+    if not (why := await _unfit(response, api, misfit)):
         return response
     made = headers.joined([response.headers])
+    call.body = orjson.dumps(api.objected({**call.asked}, orjson.loads(response.body), why))
+    call.asked = orjson.loads(call.body)
     try:
-        return await _again(call, misfit, made)
+        return await _again(call, misfit, made, why)
     except HeadraceError as error:
         error.told = error.told or made
         raise
 
 
-async def _again(call: Call, misfit: Misfit, made: Mapping[str, str]) -> Response:
-    """The second answer. With the same seed it would equal the first, so it gets the seed after
-    those that were used, and the client is told. `made`: who gave the first, and its cost."""
-    told = ""
-    seed, used = call.asked.get("seed"), call.asked.get("n") or 1
-    if isinstance(seed, int) and (other := seeds(seed, used + 1)[-1]) != seed:
-        told = f"what came with seed {seed} did not fit, and this came with {other}"
-        call.asked = {**call.asked, "seed": other}
-        call.body = orjson.dumps(call.asked)
+async def _again(call: Call, misfit: Misfit, made: Mapping[str, str], first: str) -> Response:
+    """The second answer. `made`: who gave the first one, at what cost; `first`: its fault."""
     response = await call.answer()
     response.headers.update(both := headers.joined([made, response.headers]))
+    if response.status_code == InvalidRequest.status:  # it is ours: it may be too long by now
+        raise InvalidStructuredOutput(f"{_UNFIT}: {first}.", told=both)
     if why := await _unfit(response, call.endpoint.api, misfit):
         raise InvalidStructuredOutput(f"{_UNFIT}, twice: {why}.", told=both)
-    if told and response.status_code == 200:
+    if response.status_code == SUCCESS:
+        told = "the first answer did not fit, and this is the one to a request that says so"
         _warn(response, told)
     return response
 
 
 async def _unfit(response: Response, api: Api, misfit: Misfit) -> str:
     """What is wrong with an answer, or "". A refusal has nothing to judge."""
-    if response.status_code != 200:
+    if response.status_code != SUCCESS:
         return ""
-    return await misfit(api.finished_texts(orjson.loads(response.body)))
+    return await misfit(api.finished(orjson.loads(response.body)))

@@ -16,12 +16,13 @@ from typing import Any, Protocol
 import orjson
 
 from schemas.api import sse
-from schemas.api.json_format import JsonFormat
+from schemas.api.json_format import Finished, Formats
 
 Event = dict[str, Any]
 """The JSON object of one event of a stream."""
 Document = dict[str, Any]
 """The JSON object of a whole answer."""
+Request = dict[str, Any]
 Error = Mapping[str, Any]
 """`message`, `type`, `param`, `code`, and our `source`, as OpenAI's envelope holds them."""
 
@@ -60,13 +61,12 @@ class FirstCall(Protocol):
         """Does the same to a whole answer, in place."""
 
 
-class FinishedTexts(Protocol):
-    """Collects the texts of a stream, and gives each one when its last event arrives."""
+class FinishedParts(Protocol):
+    """Collects the texts and calls of a stream, and gives each one when its last event arrives."""
 
-    def add(self, event: Event) -> Iterable[str | None]:
-        """The texts that this event finishes, by the rules of `Api.finished_texts`; None stands for
-        a text that was too long to keep. Raises KeyError, TypeError or AttributeError if this is
-        no event of this API."""
+    def add(self, event: Event) -> Iterable[Finished]:
+        """The parts that this event finishes, by the rules of `Api.finished`. Raises KeyError,
+        TypeError or AttributeError if this is no event of this API."""
 
 
 class Continuation(Protocol):
@@ -118,8 +118,8 @@ class Api:
     """A second header for the request's id, if this API's clients look for another name."""
     prompt = "input"
     """The request's field that holds the input."""
-    format = ""
-    """The request's field that says which format the texts of the answer must have."""
+    format_fields = frozenset[str]()
+    """The request's fields that say which format the texts and calls of the answer must have."""
     own_tools: tuple[str | None, ...] = ()
     """The types of tools that clients run themselves; None stands for a tool without a type."""
     limits: tuple[str, ...] = ()
@@ -172,21 +172,26 @@ class Api:
         """Whether a stream has announced its end."""
         return stream.finished or any(map(self.is_last, sse.objects(stream.tail)))
 
-    def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
-        """The format that the texts of the answer must have; None if any text will do. Raises
+    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
+        """The formats that the texts and calls of the answer must have; None if any will do. Raises
         InvalidRequest."""
         return None
 
-    def finished_texts(self, document: Document) -> Iterable[str]:
-        """The texts of a whole answer that can be checked against a format.
+    def finished(self, document: Document) -> Iterable[Finished]:
+        """The texts and calls of a whole answer that can be checked against a format.
 
-        Left out are texts that were cut at a limit (the client can see that), refusals, and texts
-        beside a call.
+        Left out are texts and calls that were cut at a limit (the client can see that), refusals,
+        and texts beside a call.
         """
         raise NotImplementedError
 
-    def texts_of_stream(self, limit: int) -> FinishedTexts:
-        """`limit`: how many characters of text are kept."""
+    def finished_in_stream(self, limit: int) -> FinishedParts:
+        """`limit`: how many characters are kept."""
+        raise NotImplementedError
+
+    def objected(self, request: Request, document: Document, why: str) -> Request:
+        """The next request after an answer that did not fit: it shows the model that answer, and
+        says what is wrong with it (`why`)."""
         raise NotImplementedError
 
     def call_signs(self, name: str = "") -> list[re.Pattern[bytes]]:

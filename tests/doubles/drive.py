@@ -62,7 +62,8 @@ class RecordingSink(Sink):
         assert isinstance(error["code"], str)
         assert isinstance(error["message"], str)
         assert error["param"] is None or isinstance(error["param"], str)
-        assert error["type"] == "invalid_request_error"
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        assert error["type"] == kind
         return error
 
     @property

@@ -173,15 +173,20 @@ async def test_a_limit_that_the_engine_does_not_know(setup: EnginesSetup) -> Non
     assert answer.choices[0].finish_reason == "length"
 
 
-@pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
-async def test_a_tool_choice_that_would_not_be_heeded_is_refused(
-    setup: EnginesSetup, model: str
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("gpt-ollama", (502, "invalid_structured_output", "tool_choice")),
+        ("gpt-vllm", (400, "unsupported_parameter", "tools")),
+    ],
+)
+async def test_a_tool_choice_that_is_not_heeded_is_told(
+    setup: EnginesSetup, model: str, told: tuple[int, str, str]
 ) -> None:
     """llama-server's is heeded: tests/unit/workers/engines/llamacpp/tools/test_chat.py."""
     before = len(setup.asked(model))
     fault = await setup.refused(model, tools=[TOOL], tool_choice="required")
-    assert (fault.status_code, fault.code) == (400, "unsupported_parameter")
-    assert fault.param == ("tool_choice" if model == "gpt-ollama" else "tools")
+    assert (fault.status_code, fault.code, fault.param) == told
     assert len(setup.asked(model)) <= before + (model != "gpt-llamacpp")
 
 

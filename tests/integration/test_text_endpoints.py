@@ -225,6 +225,33 @@ async def test_an_answer_is_asked_for_again_until_it_fits(fabric: Fabric) -> Non
     await fabric.idle()
 
 
+async def test_a_call_is_asked_for_again_until_it_fits(fabric: Fabric) -> None:
+    await fabric.ingress()
+    worker = await fabric.worker()
+    await fabric.served("echo")
+    schema = {"type": "object", "properties": {"a": {"pattern": r"^\p{L}\d$"}}, "required": ["a"]}
+    function = {"name": "f", "strict": True, "parameters": schema}
+    body = ask("x", tools=[{"type": "function", "function": function}], tool_choice="required")
+
+    def call(a: str) -> dict[str, Any]:
+        return {"calls": [{"name": "f", "arguments": {"a": a}}]}
+
+    fits = await send(fabric, CHAT, {**body, "echo": call("\u00e95")})
+    assert fits.json["choices"][0]["finish_reason"] == "tool_calls"
+    assert await counts([worker], "runner.began", 1) == [1]
+    never = await send(fabric, CHAT, {**body, "echo": call("55")})
+    assert (never.status, never.json["error"]["code"]) == (502, "invalid_structured_output")
+    assert "the arguments of 'f'" in never.json["error"]["message"]
+    assert await counts([worker], "runner.began", 3) == [3]
+    message = {"model": "echo", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    tool = {"name": "f", "strict": True, "input_schema": schema}
+    choice = {"type": "any"}
+    asked = {**message, "tools": [tool], "tool_choice": choice, "echo": call("55")}
+    refused = await send(fabric, "/v1/messages", asked)
+    assert (refused.status, refused.json["error"]["code"]) == (502, "invalid_structured_output")
+    await fabric.idle()
+
+
 async def test_many_schemas_at_once(fabric: Fabric) -> None:
     await fabric.ingress()
     await fabric.worker("echo://?slots=16")

@@ -22,6 +22,7 @@ LINES = {
     "`n`",
     "`max_completion_tokens`",
     "`tools` and `tool_choice`",
+    "schemas",
     "`model` and `id` of answers",
     "too long a prompt",
     "pictures by address",

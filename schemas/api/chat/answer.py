@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schemas.api.base import Api, Document, Event, texts_of
-from schemas.api.chat import structured
+from schemas.api.base import Api, Document, Event, Request, texts_of
+from schemas.api.chat import formats
 from schemas.api.chat.collector import Collector
 from schemas.api.chat.continuation import Continuation, may_continue
 from schemas.api.chat.join import Join
-from schemas.api.json_format import JsonFormat
+from schemas.api.json_format import Finished, Formats
 
 
 class Chat(Api):
     """See `schemas.api.base.Api`."""
 
     prompt = "messages"
-    format = "response_format"
+    format_fields = frozenset({"response_format", "tools"})
     own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
     asks_for_usage = True
@@ -25,14 +25,17 @@ class Chat(Api):
     written = streamed
     call = rb'"tool_calls"'
 
-    def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
-        return structured.format_of(request)
+    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
+        return formats.formats_of(request)
 
-    def finished_texts(self, document: Document) -> Iterator[str]:
-        return structured.finished_texts(document)
+    def finished(self, document: Document) -> Iterator[Finished]:
+        return formats.finished(document)
 
-    def texts_of_stream(self, limit: int) -> structured.FinishedTexts:
-        return structured.FinishedTexts(limit)
+    def objected(self, request: Request, document: Document, why: str) -> Request:
+        return formats.objected(request, document, why)
+
+    def finished_in_stream(self, limit: int) -> formats.FinishedParts:
+        return formats.FinishedParts(limit)
 
     def collector(self) -> Collector:
         return Collector()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Usage, counted, number, texts_of
+from schemas.api.base import Api, Document, Error, Event, Request, Usage, counted, number, texts_of
 from schemas.api.items import FirstCall, Items
+from schemas.api.json_format import Finished, Formats
+from schemas.api.messages import formats
 from schemas.api.messages.continuation import Continuation, may_continue
 
 _ITEMS = Items("index", "content_block_start", "content_block", "tool_use")
@@ -31,6 +33,7 @@ class Messages(Api):
 
     named = True
     prompt = "messages"
+    format_fields = frozenset({"output_config", "output_format", "tools"})
     own_tools = (None, "custom")
     request_id_header = "request-id"
     streamed = texts_of("text", "partial_json", "thinking")
@@ -54,6 +57,18 @@ class Messages(Api):
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") == "message_stop"
+
+    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
+        return formats.formats_of(request)
+
+    def finished(self, document: Document) -> Iterator[Finished]:
+        return formats.finished(document)
+
+    def objected(self, request: Request, document: Document, why: str) -> Request:
+        return formats.objected(request, document, why)
+
+    def finished_in_stream(self, limit: int) -> formats.FinishedParts:
+        return formats.FinishedParts(limit)
 
     def collector(self) -> Collector:
         return Collector()

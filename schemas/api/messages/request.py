@@ -24,6 +24,7 @@ class CountRequest(TypedDict, total=False):
     tools: list[dict[str, Any]] | None
     tool_choice: dict[str, Any] | None
     thinking: dict[str, Any] | None
+    output_config: dict[str, Any] | None
 
 
 class MessagesRequest(CountRequest, total=False):
@@ -46,6 +47,12 @@ def _check(request: Request) -> None:
         check_function(tool, f"tools[{index}]", "input_schema")
         for index, tool in enumerate(request.get("tools") or ())
     ]
+    for place, wanted in (
+        ("output_config.format", (request.get("output_config") or {}).get("format")),
+        ("output_format", request.get("output_format")),
+    ):
+        if wanted is not None:
+            _check_format(wanted, place)
     if (choice := request.get("tool_choice")) is not None:
         kind = text_in(choice, "type", "tool_choice")
         if kind not in ("auto", "any", "tool", "none"):
@@ -55,6 +62,14 @@ def _check(request: Request) -> None:
         if kind == "tool" and text_in(choice, "name", "tool_choice") not in names:
             known = ", ".join(names) or "none"
             raise invalid("tool_choice.name", f"there is no such tool (tools: {known})")
+
+
+def _check_format(wanted: object, where: str) -> None:
+    if not isinstance(wanted, dict):
+        raise invalid(where, "an object is needed")
+    if text_in(wanted, "type", where) != "json_schema":
+        raise invalid(f"{where}.type", "'json_schema' is needed")
+    object_in(wanted, "schema", where)
 
 
 def _check_blocks(blocks: Sequence[dict[str, Any]], where: str) -> None:
@@ -73,8 +88,8 @@ def _check_blocks(blocks: Sequence[dict[str, Any]], where: str) -> None:
 
 
 _MORE = (
-    "cache_control container context_management inference_geo mcp_servers output_config"
-    " output_format service_tier speed"
+    "cache_control container context_management inference_geo mcp_servers"
+    " output_config output_format service_tier speed"
 )
 REQUEST = Shape(MessagesRequest, _check, more=_MORE, items="messages", content="system")
 COUNT_REQUEST = Shape(CountRequest, _check, more=_MORE, items="messages", content="system")

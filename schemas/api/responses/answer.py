@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, texts_of
+from schemas.api.base import Api, Document, Error, Event, Request, texts_of
 from schemas.api.items import FirstCall, Items
-from schemas.api.json_format import JsonFormat
-from schemas.api.responses import structured
+from schemas.api.json_format import Finished, Formats
+from schemas.api.responses import formats
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -19,7 +19,7 @@ class Responses(Api):
     """See `schemas.api.base.Api`."""
 
     named = True
-    format = "text"
+    format_fields = frozenset({"text", "tools"})
     own_tools = ("function",)
     limits = ("max_output_tokens",)
     streamed = texts_of("delta")
@@ -45,14 +45,17 @@ class Responses(Api):
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _LAST
 
-    def json_format(self, request: Mapping[str, Any]) -> JsonFormat | None:
-        return structured.format_of(request)
+    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
+        return formats.formats_of(request)
 
-    def finished_texts(self, document: Document) -> Iterator[str]:
-        return structured.finished_texts(document)
+    def finished(self, document: Document) -> Iterator[Finished]:
+        return formats.finished(document)
 
-    def texts_of_stream(self, limit: int) -> structured.FinishedTexts:
-        return structured.FinishedTexts()
+    def objected(self, request: Request, document: Document, why: str) -> Request:
+        return formats.objected(request, document, why)
+
+    def finished_in_stream(self, limit: int) -> formats.FinishedParts:
+        return formats.FinishedParts()
 
     def collector(self) -> Collector:
         return Collector()

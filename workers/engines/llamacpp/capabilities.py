@@ -13,20 +13,10 @@ import orjson
 
 from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
-from workers.engines.openai.required_call import LEFT_OPEN
 
 _RESPONSES = ("responses", "input_tokens")
 GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
-_ANTHROPIC = ("messages", "count_tokens")
-"""A schema of the answer forces no call here; at other endpoints it does (`tools.prompt`)."""
 
-NO_CHOICE = Ignored(
-    "tool_choice",
-    "with its chat template llama-server leaves it to the model whether it calls a tool",
-    _ANTHROPIC,
-    LEFT_OPEN,
-    tried=True,
-)
 UNWILLING: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "Say hi."}],
     "tools": [{"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}],
@@ -93,9 +83,7 @@ _ALWAYS = (
     Ignored("mcp_servers", "no tools are run here", ("messages",)),
     Ignored("container", "no tools are run here", ("messages",)),
     Ignored("output_config.effort", _DROPPED, ("messages",), ("high",)),
-    Ignored("output_config.format", _DROPPED, ("messages",)),
     Ignored("output_config.task_budget", _DROPPED, ("messages",)),
-    Ignored("output_format", _DROPPED, ("messages",)),
     Ignored("context_management", _STATELESS, ("messages",), ({}, _KEEP_THOUGHTS)),
 )
 _FOREIGN = foreign_fields.passed_over(KNOWS)

@@ -9,7 +9,9 @@ The fields that it ignores silently are on its card (`capabilities`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -29,6 +31,7 @@ from workers.engines.llamacpp import (
     faults,
     logprobs,
     messages,
+    messages_by_chat,
     responses,
     responses_request,
 )
@@ -112,8 +115,6 @@ class LlamaCppEngine(OpenAIEngine):
         can = capabilities.abilities(self._props) if "chat" in words else ()
         ignores = capabilities.ignored(self._props, entry, words)
         self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
-        if can and not self._obeyed:
-            ignores = (*ignores, capabilities.NO_CHOICE)
         settings_ = self._props.get("default_generation_settings") or {}
         return ServedModel(
             public,
@@ -260,6 +261,10 @@ class LlamaCppEngine(OpenAIEngine):
         return usage
 
     async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if any(sign in body for sign in messages_by_chat.SIGNS):
+            asked = orjson.loads(body)
+            if messages_by_chat.is_needed(asked, self._obeyed):
+                return await self._message_by_chat(job, asked, sink)
         request, expected = self._prepare_tools(job, body)
         collector = messages_answer.Collector()
         out: Sink = StopReason(sink if job.stream else Rewriting(Discard(sink), collector.add))
@@ -270,22 +275,48 @@ class LlamaCppEngine(OpenAIEngine):
             await self._give(sink, collector.document)
         return usage
 
+    async def _message_by_chat(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
+        """What its answer has to be is said to a chat, and its events are put as a message's."""
+        sent, expected = messages_by_chat.as_chat(request), None
+        if not self._obeyed:
+            sent, expected = tools_prompt.prepare(sent, capabilities.knows_tools(self._props))
+        collector = messages_answer.Collector()
+        inner = sink if job.stream else Rewriting(Discard(sink), collector.add)
+        async with self._message_start(job, request, inner) as start:
+            answer = messages_by_chat.AsMessage(start)
+            out: Sink = answer
+            if expected is not None:
+                out = CallsInStream(answer, replace(expected, named=False), 1)
+            with tools_prompt.blamed():
+                await self._send(replace(job, endpoint=CHAT), orjson.dumps(sent), out)
+        if not job.stream:
+            await self._give(sink, collector.document)
+        return answer.usage
+
     async def _begun(
         self, job: Job, request: dict[str, Any], body: bytes, sink: Sink
     ) -> Usage | None:
+        async with self._message_start(job, request, sink) as start:
+            usage = self._usage(await self._send(job, body, start))
+        if usage is not None and start.counted >= 0:
+            return Usage(start.counted, usage.completion, 0)
+        return usage
+
+    @asynccontextmanager
+    async def _message_start(
+        self, job: Job, request: dict[str, Any], sink: Sink
+    ) -> AsyncIterator[MessageStart]:
         async def count() -> int:
-            status, answer = await self._http.post(COUNT_TOKENS, request, PROBE_TIMEOUT)
+            body = prepare_schemas(orjson.dumps(request))
+            status, answer = await self._http.ask("POST", COUNT_TOKENS, PROBE_TIMEOUT, body, JSON)
             return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
 
         start = MessageStart(sink, f"msg_{job.id}", job.asked, count)
         try:
-            usage = self._usage(await self._send(job, body, start))
+            yield start
             await start.done()
         finally:
             start.stop()
-        if usage is not None and start.counted >= 0:
-            return Usage(start.counted, usage.completion, 0)
-        return usage
 
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
         if any(sign in body for sign in SCHEMA_SIGNS):

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from schemas import errors
 from schemas.frames import End
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import Sink
@@ -57,7 +58,7 @@ class Refusal(Exception):
         error = {
             **self.extra,
             "message": self.message,
-            "type": TYPE,
+            "type": TYPE if self.status < 500 else errors.EngineFailed.type,
             "param": self.param,
             "code": self.code,
             "source": self.source,

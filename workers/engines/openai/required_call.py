@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from schemas import errors
 from schemas.api import endpoints
 from schemas.api.base import Api
 from schemas.nodes import ServedModel
@@ -65,7 +66,8 @@ class RequiredCall(Filter):
                 f"The model answered without {self._what}, which 'tool_choice' asks for: "
                 f"{self._why}. Leave it out, or send the header 'x-headrace-lenient: true'.",
                 param="tool_choice",
-                code="unsupported_parameter",
+                code=errors.InvalidStructuredOutput.code,
+                status=errors.InvalidStructuredOutput.status,
                 source="engine",
             )
 

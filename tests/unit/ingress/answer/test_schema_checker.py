@@ -16,7 +16,7 @@ import pytest
 from ingress.answer import schema_checker
 from ingress.answer.schema_checker import TOO_COMPLEX, SchemaChecker
 from ingress.answer.schema_child import check, verdict
-from schemas.api.json_format import JsonFormat
+from schemas.api.json_format import Finished, Formats, JsonFormat
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -163,7 +163,7 @@ async def checker() -> AsyncIterator[SchemaChecker]:
 
 
 async def misfit(checker: SchemaChecker, schema: dict[str, Any], *texts: str | None) -> str:
-    return await checker.misfit(JsonFormat(schema, "p"), texts)
+    return await checker.misfit(Formats(JsonFormat(schema, "p")), map(Finished, texts))
 
 
 async def test_the_first_text_that_does_not_fit_is_told_of(checker: SchemaChecker) -> None:
@@ -180,8 +180,22 @@ async def test_json_without_a_schema(checker: SchemaChecker) -> None:
         ("[1]", True, "it is not a JSON object"),
         ("[1]", False, ""),
     ]:
-        assert await checker.misfit(JsonFormat(None, "p", is_object), [text]) == why
-    assert "not JSON" in await checker.misfit(JsonFormat(None, "p"), ["{"])
+        form = Formats(JsonFormat(None, "p", is_object))
+        assert await checker.misfit(form, [Finished(text)]) == why
+    assert "not JSON" in await checker.misfit(Formats(JsonFormat(None, "p")), [Finished("{")])
+
+
+async def test_calls_are_held_against_what_their_tools_say(checker: SchemaChecker) -> None:
+    tools = {"f": JsonFormat(SCHEMA, "t0"), "g": JsonFormat({"type": "nonsense"}, "t1")}
+    assert await checker.fault_of(Formats(None, {"f": tools["f"]})) == ("", "")
+    param, why = await checker.fault_of(Formats(None, tools))
+    assert (param, "nonsense" in why) == ("t1", True)
+    bad = Finished('{"a": "x"}', "f")
+    for parts, expected in (
+        ([Finished("no JSON"), Finished("no JSON", "h"), Finished('{"a": 1}', "f")], ""),
+        ([bad], """the arguments of 'f': "x" is not of type "integer" (at a)"""),
+    ):
+        assert await checker.misfit(Formats(None, tools), parts) == expected
 
 
 async def test_the_child_says_the_same(checker: SchemaChecker) -> None:

@@ -9,16 +9,17 @@ from ingress.answer.schema_gate import SchemaGate
 from schemas.api import sse
 from schemas.api.base import Api
 from schemas.api.chat.answer import API as CHAT
+from schemas.api.json_format import Finished
 from schemas.api.responses.answer import API as RESPONSES
 
 
-async def no_brace(texts: Iterable[str | None]) -> str:
+async def no_brace(parts: Iterable[Finished]) -> str:
     """Finds fault with what does not begin with a brace."""
-    return next(("no brace" for text in texts if not (text or "").startswith("{")), "")
+    return next(("no brace" for part in parts if not (part.text or "").startswith("{")), "")
 
 
 def gate(api: Api = CHAT) -> SchemaGate:
-    return SchemaGate(no_brace, api.texts_of_stream(99))
+    return SchemaGate(no_brace, api.finished_in_stream(99))
 
 
 def chunk(content: str | None = None, finish: str | None = None) -> Any:

@@ -284,31 +284,107 @@ async def test_the_responses_endpoint_holds_answers_to_a_schema_too(
     assert never.error == (502, "invalid_structured_output", None)
 
 
-async def test_a_second_try_has_another_seed_and_the_client_is_told(
+SECOND = "the first answer did not fit, and this is the one to a request that says so"
+
+
+async def test_the_second_request_says_what_was_wrong_and_the_client_is_told(
     ingress: LoopbackIngress,
 ) -> None:
-    body = chat(response_format=AS_SCHEMA, seed=7, n=2, echo=says("no", '{"a":2}'))
+    body = chat(response_format=AS_SCHEMA, seed=7, echo=says("no", '{"a":2}'))
     second = await ingress.post(CHAT, body)
-    assert [orjson.loads(job.body)["seed"] for job in ingress.line.jobs] == [7, 9]
-    told = "what came with seed 7 did not fit, and this came with 9"
-    assert second.headers["x-headrace-warning"] == told
+    first, again = (orjson.loads(job.body) for job in ingress.line.jobs)
+    assert again["messages"][:-2] == first["messages"]
+    assert [each["role"] for each in again["messages"][-2:]] == ["assistant", "user"]
+    assert "not JSON" in again["messages"][-1]["content"]
+    assert {**again, "messages": 0} == {**first, "messages": 0}
+    assert second.headers["x-headrace-warning"] == SECOND
     ingress.serve(ServedModel("echo", "e", "echo", 4, ignores=(Ignored("odd", "it is odd"),)))
-    again = {**says("no", '{"a":2}'), "as": "two"}
-    body = chat(response_format=AS_SCHEMA, seed=7, odd=1, echo=again)
+    body = chat(response_format=AS_SCHEMA, odd=1, echo={**says("no", '{"a":2}'), "as": "two"})
     lenient = await ingress.post(CHAT, body, **LENIENTLY)
-    assert lenient.headers["x-headrace-warning"] == "; ".join(
-        ["what came with seed 7 did not fit, and this came with 8", "odd has no effect: it is odd"]
-    )
+    told = f"{SECOND}; odd has no effect: it is odd"
+    assert lenient.headers["x-headrace-warning"] == told
 
 
-@pytest.mark.parametrize("seed", [None, -1])
-async def test_a_second_try_without_a_fixed_seed_is_the_same_request(
-    ingress: LoopbackIngress, seed: int | None
+async def test_the_usage_is_that_of_the_request_whose_answer_is_given(
+    ingress: LoopbackIngress,
 ) -> None:
-    body = chat(response_format=AS_SCHEMA, seed=seed, echo=says("no", '{"a":2}'))
+    body = chat(response_format=AS_SCHEMA, echo=says("no no no", '{"a":2}'))
     second = await ingress.post(CHAT, body)
-    assert ingress.line.jobs[0].body == ingress.line.jobs[1].body
-    assert "x-headrace-warning" not in second.headers
+    again = await ingress.post(CHAT, ingress.line.jobs[1].body)
+    assert second.json["usage"] == again.json["usage"]
+
+
+FUNCTION: dict[str, Any] = {"name": "f", "strict": True, "parameters": SCHEMA}
+STRICT = {"type": "function", "function": FUNCTION}
+
+
+def calls(*arguments: Any) -> dict[str, Any]:
+    return {"calls": [{"name": "f", "arguments": each} for each in arguments]}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_arguments_of_strict_tools_are_held_to_their_schema(
+    ingress: LoopbackIngress, stream: bool
+) -> None:
+    body = chat(tools=[STRICT], tool_choice="required", stream=stream)
+    fits = await ingress.post(CHAT, {**body, "echo": calls({"a": 1})})
+    assert fits.status == 200
+    assert len(ingress.line.jobs) == 1
+    never = await ingress.post(CHAT, {**body, "echo": calls({"a": "x"})})
+    if stream:
+        assert never.events[-1]["error"]["code"] == "invalid_structured_output"
+        return
+    assert never.error == (502, "invalid_structured_output", None)
+    again = orjson.loads(ingress.line.jobs[2].body)["messages"]
+    assert [each["role"] for each in again[-2:]] == ["assistant", "tool"]
+    assert "the arguments of 'f'" in again[-1]["content"]
+
+
+async def test_a_strict_tools_schema_that_is_none_is_refused(ingress: LoopbackIngress) -> None:
+    bad = {**STRICT, "function": {**FUNCTION, "parameters": {"pattern": "("}}}
+    answer = await ingress.post(CHAT, chat(tools=[STRICT, bad]))
+    assert answer.error == (400, "invalid_request", "tools[1].function.parameters")
+    assert not ingress.line.jobs
+
+
+MESSAGES = "/v1/messages"
+
+
+def message(**more: Any) -> dict[str, Any]:
+    """The echo engine would say the same over and over: it ends at the first space."""
+    hi = {"role": "user", "content": "hi"}
+    asked = {"model": "echo", "max_tokens": 99, "messages": [hi], "stop_sequences": [" "]}
+    return {**asked, **more}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_message_is_held_to_its_format(ingress: LoopbackIngress, stream: bool) -> None:
+    form = {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}
+    body = message(**form, stream=stream)
+    fits = await ingress.post(MESSAGES, {**body, "echo": says('{"a":1}')})
+    assert fits.status == 200
+    never = await ingress.post(MESSAGES, {**body, "echo": {"says": ["no"]}})
+    if stream:
+        assert fits.events[-1]["type"] == "message_stop"
+        assert never.events[-1]["error"]["code"] == "invalid_structured_output"
+        return
+    assert fits.json["content"] == [{"type": "text", "text": '{"a":1}'}]
+    assert (never.status, never.json["error"]["code"]) == (502, "invalid_structured_output")
+    again = orjson.loads(ingress.line.jobs[-1].body)["messages"]
+    assert [each["role"] for each in again] == ["user", "assistant", "user"]
+    second = await ingress.post(MESSAGES, {**body, "echo": {**says("no", '{"a":2}'), "as": "2"}})
+    assert second.json["content"][0]["text"] == '{"a":2}'
+
+
+async def test_a_messages_schema_that_is_none_is_refused(ingress: LoopbackIngress) -> None:
+    for wanted, param in (
+        ({"type": "json_schema", "schema": {"pattern": "("}}, "output_config.format.schema"),
+        ({"type": "json_schema"}, "output_config.format.schema"),
+        ({"type": "text"}, "output_config.format.type"),
+        (5, "output_config.format"),
+    ):
+        answer = await ingress.post(MESSAGES, message(output_config={"format": wanted}))
+        assert (answer.status, answer.json["error"]["param"]) == (400, param)
 
 
 async def test_there_is_a_second_try_at_temperature_0(ingress: LoopbackIngress) -> None:

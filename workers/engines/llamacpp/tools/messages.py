@@ -1,6 +1,6 @@
 """Tools at ``/v1/messages`` for a model to which llama-server cannot offer any. `prompt` writes the
 request, and calls are read out of the text of the events. llama-server ignores a schema of the
-answer here (measured), so no call can be forced."""
+answer here (measured), so a call is forced by way of a chat (`messages_by_chat`)."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ def prepare(request: Mapping[str, Any], knows: bool) -> tuple[dict[str, Any], Ex
     sent, expected = prompt.prepare(
         {
             "messages": [{"role": "system", "content": own}] if own else [],
-            "tools": [_function(tool) for tool in request.get("tools") or ()],
+            "tools": [function(tool) for tool in request.get("tools") or ()],
             "tool_choice": "none" if none else "auto",
         },
         knows=False,
     )
     found = {name: value for name, value in request.items() if name not in _OURS}
-    found["messages"] = list(prompt.written(_as_chat(request["messages"])))
+    found["messages"] = list(prompt.written(as_chat(request["messages"])))
     if sent["messages"]:
         found["system"] = sent["messages"][0]["content"]
     return found, expected
 
 
-def _function(tool: Block) -> Block:
+def function(tool: Block) -> Block:
     if tool.get("type") not in (None, "custom"):
         return {"type": tool["type"]}
-    function = {name: tool[name] for name in ("name", "description") if name in tool}
-    return {"type": "function", "function": {**function, "parameters": tool.get("input_schema")}}
+    about = {name: tool[name] for name in ("name", "description", "strict") if name in tool}
+    return {"type": "function", "function": {**about, "parameters": tool.get("input_schema")}}
 
 
-def _as_chat(messages: Iterable[Block]) -> Iterator[Block]:
+def as_chat(messages: Iterable[Block]) -> Iterator[Block]:
     """The messages with calls and results in the form of chats."""
     for message in messages:
         content = message.get("content")
@@ -59,7 +59,8 @@ def _as_chat(messages: Iterable[Block]) -> Iterator[Block]:
         uses = [block for block in content if block.get("type") == "tool_use"]
         for block in content:
             if block.get("type") == "tool_result":
-                yield {"role": "tool", "content": block.get("content")}
+                known = {"role": "tool", "tool_call_id": block.get("tool_use_id")}
+                yield {**known, "content": block.get("content")}
         rest = [b for b in content if b.get("type") not in ("tool_use", "tool_result")]
         if uses:
             yield {**message, "content": rest, "tool_calls": list(map(_call, uses))}
@@ -69,7 +70,8 @@ def _as_chat(messages: Iterable[Block]) -> Iterator[Block]:
 
 def _call(use: Block) -> Block:
     arguments = orjson.dumps(use.get("input") or {}).decode()
-    return {"function": {"name": use.get("name"), "arguments": arguments}}
+    about = {"name": use.get("name"), "arguments": arguments}
+    return {"id": use.get("id"), "type": "function", "function": about}
 
 
 class CallsInStream:

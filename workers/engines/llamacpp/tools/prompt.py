@@ -9,6 +9,7 @@ forces a required call. `parse` reads the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _OF_TEXT = frozenset({"logprobs", "top_logprobs", "stop"})
 _BAD_SCHEMA = "JSON schema error"
 _OTHER_FORMS = "grammar", "json_schema"
 _NONE: Entry = {"type": "object", "properties": {}}
+_POINTER = re.compile(rb'"\$ref":"#(?=["/])')
 _COMBINED = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf"})
 
 _OFFER = """You may call functions. Functions:
@@ -172,9 +174,9 @@ def _arguments(parameters: Entry | None) -> Entry:
 
 
 def _moved(schema: Entry, place: int) -> Entry:
-    """The schema with its references moved. Inside a text the quotes would be escaped."""
-    inside = b'"$ref":"#/$defs/%d' % place
-    moved: Entry = orjson.loads(orjson.dumps(schema).replace(b'"$ref":"#', inside))
+    """Pointers move along; names (`$anchor`) are found wherever they are. The bytes cannot match
+    inside a text, because JSON escapes the quotes there."""
+    moved: Entry = orjson.loads(_POINTER.sub(rb"\g<0>/$defs/%d" % place, orjson.dumps(schema)))
     return moved
 
 

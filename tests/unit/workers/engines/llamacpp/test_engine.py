@@ -91,7 +91,7 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
     }
     ignored = first(model.ignores)
     assert not any(each.wanted({"tools": [{}]}) and "chat" in each.at for each in model.ignores)
-    assert ignored["tool_choice"].at == ("messages", "count_tokens")
+    assert "tool_choice" not in ignored, "a call is forced where it must come"
     assert "embeddings" not in ignored["dimensions"].at, "it has none"
     assert ignored["keep_alive"].wanted({"keep_alive": 0})
     assert names_at(model.knows, "embeddings") is None
@@ -137,23 +137,6 @@ async def test_documents_with_a_text_are_ranked_as_texts(server: LlamaCpp) -> No
         server.documents[RERANK] = fault(500, "input (9 tokens) is too large to process.")
         long = await ask(engine, job("own", RERANK), body)
     assert (long.error["code"], long.error["param"]) == ("context_length_exceeded", "documents")
-
-
-@pytest.mark.parametrize(("said", "obeys"), [("Hello!", False), (None, True)])
-async def test_a_tool_choice_that_is_left_to_the_model_is_on_the_card(
-    server: LlamaCpp, said: str | None, obeys: bool
-) -> None:
-    server.props["chat_template_caps"]["supports_tools"] = True
-    server.documents[CHAT] = 200, {"choices": [{"message": {"content": said}}]}
-    (model,) = await described(server)
-    fields = first(model.ignores)
-    assert "tools" in model.features
-    assert "chat" not in fields["tools"].at
-    assert ("tool_choice" not in fields) == obeys
-    if not obeys:
-        assert fields["tool_choice"].wanted({"tool_choice": "required"})
-        for auto in ({}, {"disable_parallel_tool_use": True}, {"disable_parallel_tool_use": False}):
-            assert not fields["tool_choice"].wanted({"tool_choice": {"type": "auto", **auto}})
 
 
 async def test_a_template_that_thinks_takes_an_effort(server: LlamaCpp) -> None:

@@ -33,7 +33,8 @@ def test_errors_of_any_shape_get_openais(
     found = translate(status, body)
 
     assert (found.message, found.code, found.param) == (message, code, param)
-    assert orjson.loads(found.json())["error"]["type"] == "invalid_request_error"
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    assert orjson.loads(found.json())["error"]["type"] == kind
 
 
 def test_what_is_passed_over_depends_on_the_endpoint_and_the_value() -> None:

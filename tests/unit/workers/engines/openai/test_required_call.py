@@ -10,19 +10,22 @@ import orjson
 import pytest
 
 from schemas.api import endpoints
-from schemas.nodes import ServedModel
+from schemas.nodes import Ignored, ServedModel
 from tests.doubles.base import DONE
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
 from tests.doubles.llamacpp.script import chunk
 from tests.doubles.llamacpp.server import LlamaCpp
-from workers.engines.llamacpp import capabilities as card
 from workers.engines.llamacpp.engine import LlamaCppEngine
+from workers.engines.openai.required_call import LEFT_OPEN
 
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 REQUIRED: dict[str, Any] = {CHAT: "required", RESPONSES: "required", MESSAGES: {"type": "any"}}
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TEXT = [chunk({"role": "assistant", "content": None}), chunk({"content": 'No "tool_calls".'})]
+TRIED = Ignored(
+    "tool_choice", "it is left to the model", tuple(endpoints.BY_WORD), LEFT_OPEN, tried=True
+)
 both = pytest.mark.parametrize("stream", [False, True])
 
 
@@ -32,7 +35,7 @@ class Trying(LlamaCppEngine):
     async def _describe(self, *about: Any) -> ServedModel:
         model = await super()._describe(*about)
         self._obeyed = True
-        return replace(model, ignores=(replace(card.NO_CHOICE, at=tuple(endpoints.BY_WORD)),))
+        return replace(model, ignores=(TRIED,))
 
 
 @pytest.fixture
@@ -84,8 +87,8 @@ async def test_an_answer_without_it_is_refused_with_its_status(
     engine: LlamaCppEngine, path: str, stream: bool
 ) -> None:
     sink = await called(engine, REQUIRED[path], stream, path)
-    assert sink.status == 400
-    assert (sink.error["code"], sink.error["param"]) == ("unsupported_parameter", "tool_choice")
+    assert sink.status == 502
+    assert (sink.error["code"], sink.error["param"]) == ("invalid_structured_output", "tool_choice")
     assert "answered without a tool call" in sink.error["message"]
 
 
@@ -106,7 +109,7 @@ async def test_so_is_the_call_of_another_tool(
     server.streams[RESPONSES] = [(DATA / "responses_tool.sse").read_bytes()]
     server.streams[MESSAGES] = [(DATA / "messages_tool.sse").read_bytes()]
     sink = await called(engine, choice, stream, path)
-    assert sink.status == 400
+    assert sink.status == 502
     assert "a call of 'g'" in sink.error["message"]
 
 

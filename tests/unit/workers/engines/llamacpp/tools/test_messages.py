@@ -112,7 +112,7 @@ async def test_so_is_each_of_several_behind_a_thought(
     server: LlamaCpp, engine: LlamaCppEngine, stream: bool
 ) -> None:
     said = answer(f"{CALL}\n{CALL} So.", "hm")
-    blocks, reason = await run(server, engine, stream, said, tool_choice={"type": "any"})
+    blocks, reason = await run(server, engine, stream, said)
     assert [block["type"] for block in blocks] == ["thinking", "tool_use", "tool_use", "text"]
     assert (blocks[0]["thinking"], blocks[3]["text"]) == ("hm", " So.")
     assert blocks[1]["id"] != blocks[2]["id"]
@@ -123,17 +123,6 @@ async def test_so_is_each_of_several_behind_a_thought(
 async def test_text_is_what_it_was(server: LlamaCpp, engine: LlamaCppEngine, stream: bool) -> None:
     blocks, reason = await run(server, engine, stream, answer("Hello!"))
     assert (blocks, reason) == ([{"type": "text", "text": "Hello!"}], "end_turn")
-
-
-@both
-async def test_an_answer_without_the_call_that_must_come_is_refused(
-    server: LlamaCpp, engine: LlamaCppEngine, stream: bool
-) -> None:
-    server.streams[PATH] = answer("Hello!")
-    sink = RecordingSink()
-    body = orjson.dumps(asked(tool_choice={"type": "tool", "name": "f"}))
-    await engine.run(job("own", PATH, stream=stream), body, sink)
-    assert (sink.status, sink.error["param"]) == (400, "tool_choice")
 
 
 async def test_tokens_are_counted_with_the_tools(server: LlamaCpp, engine: LlamaCppEngine) -> None:

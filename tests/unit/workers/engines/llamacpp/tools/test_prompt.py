@@ -148,13 +148,18 @@ def test_a_call_that_must_come_is_forced_by_its_shape(
 
 
 def test_references_within_parameters_keep_their_aim() -> None:
-    inner = {"properties": {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#"}}, "$defs": {"A": {}}}
+    refs = {"a": {"$ref": "#/$defs/A"}, "b": {"$ref": "#"}, "c": {"$ref": "#here"}}
+    inner = {"properties": refs, "$defs": {"A": {"$anchor": "here"}}}
     text = {"const": '"$ref":"#'}
     tools = [tool("weather"), tool("f", parameters={**inner, "not": text})]
     sent, _ = prepare({"messages": [ASK], "tools": tools, "tool_choice": "required"}, knows=False)
     moved = sent["response_format"]["json_schema"]["schema"]["$defs"]["1"]
     assert moved["type"] == "object"
-    assert moved["properties"] == {"a": {"$ref": "#/$defs/1/$defs/A"}, "b": {"$ref": "#/$defs/1"}}
+    assert moved["properties"] == {
+        "a": {"$ref": "#/$defs/1/$defs/A"},
+        "b": {"$ref": "#/$defs/1"},
+        "c": {"$ref": "#here"},
+    }
     assert moved["not"] == text
 
 
