@@ -22,7 +22,7 @@ NO = {
     "seed": "four seeds gave one and the same text",
     "temperature": "gave three times the text of temperature: 0",
     "json": "the schema does not hold",
-    "tools": "'city' is a required property",
+    "tools": "do not fit: Additional properties are not allowed ('text' was unexpected)",
     "logprobs": "1 alternatives for top_logprobs: 2",
     "images": "400 unsupported_endpoint: the model has only /v1/chat/completions, ",
     "vision": "cannot see pictures",
