@@ -21,7 +21,8 @@ _HEAD = 4096
 _ERROR, _USAGE = b'"error"', b'"usage"'
 """Signs of events with these fields; inside a text the quotes would be escaped."""
 _KEY = b'"model"'
-_NONE = b"\0nothing begins or ends like this\0"
+_NONE: tuple[()] = ()
+"""In place of bytes that are not known yet: nothing begins or ends with one of none."""
 _FIELD = re.compile(
     rb'(?<!\\)"(?:model"\s*:\s*(?P<name>"[^"\\]*(?:\\.[^"\\]*)*")|(?:response|message)"\s*:\s*\{)',
     re.DOTALL,
@@ -138,8 +139,9 @@ class ModelName(Filter):
     def __init__(self, inner: Sink, name: str) -> None:
         super().__init__(inner)
         self._name = orjson.dumps(name)
-        self._head, self._our_head = _NONE, b""
-        self._tail, self._our_tail = _NONE, b""
+        self._head: bytes | tuple[()] = _NONE
+        self._tail: bytes | tuple[()] = _NONE
+        self._our_head = self._our_tail = b""
         self._right = False
 
     def data(self, chunk: bytes) -> None:
