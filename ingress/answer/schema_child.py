@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 from jsonschema_rs import FancyRegexOptions, ValidationError
 
-from ingress.answer.schema_validator import compiled, objects
+from ingress.answer.schema_validator import compiled
+from schemas.api.schema_tree import objects
 
 MEMORY = 1 << 30
 """Bytes of address space that this program may take."""

@@ -8,7 +8,6 @@ a reference must lead to a place inside the schema.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from jsonschema_rs import (
@@ -20,6 +19,8 @@ from jsonschema_rs import (
     Validator,
     validator_cls_for,
 )
+
+from schemas.api.schema_tree import objects
 
 Schema = dict[str, Any]
 Patterns = RegexOptions | FancyRegexOptions
@@ -41,18 +42,6 @@ def compiled(schema: Schema, patterns: Patterns) -> Validator:
     is nested too deeply."""
     schema = _written(schema) if _has_odd(schema) else schema
     return _kind(schema)(schema, offline=True, validate_formats=False, pattern_options=patterns)
-
-
-def objects(schema: Any) -> Iterator[Schema]:
-    """Every object in a schema, beginning with the schema."""
-    waiting = [schema]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            yield found
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
 
 
 def _kind(schema: Schema) -> type[Validator]:

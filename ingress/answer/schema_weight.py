@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+from schemas.api.schema_tree import place
+
 HEAVY = 1 << 20
 """The weight of a schema that refers to itself, or whose references cannot be followed here."""
 PATTERN = 100
@@ -54,14 +56,10 @@ class _Weights:
     def _target(self, reference: object) -> Any:
         """The place that `reference` points to. If it points nowhere, the root: being weighed, the
         root counts as heavy."""
-        place: Any = self._root
-        steps = str(reference).split("/")
-        if steps[0] != "#":
+        beginning, *steps = str(reference).split("/")
+        if beginning != "#":
             return self._root
-        for step in steps[1:]:
-            name = unquote(step).replace("~1", "/").replace("~0", "~")
-            try:
-                place = place[int(name) if isinstance(place, list) else name]
-            except (KeyError, IndexError, ValueError, TypeError):
-                return self._root
-        return place
+        try:
+            return place(self._root, map(unquote, steps))
+        except (KeyError, IndexError, ValueError, TypeError):
+            return self._root

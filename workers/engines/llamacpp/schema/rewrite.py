@@ -10,10 +10,11 @@ the ingress checks it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from schemas.api.schema_tree import objects, place
 from workers.engines.llamacpp.schema import numbers, patterns
 from workers.engines.llamacpp.schema.merge import Schema, merge
 
@@ -111,19 +112,15 @@ class _Writer:
     def _target(self, reference: str) -> Any:
         """The schema that the reference names; None if there is none."""
         own = str(self._root.get("$id", "")).rstrip("#")
-        base, _, place = reference.partition("#")
+        base, _, pointer = reference.partition("#")
         if base not in ("", own):
             return None
-        if place and not place.startswith("/"):
-            return next((each for each in _objects(self._root) if _is_called(each, place)), None)
-        found: Any = self._root
-        for step in place.split("/")[1:]:
-            name = unquote(step).replace("~1", "/").replace("~0", "~")
-            try:
-                found = found[int(name) if isinstance(found, list) else name]
-            except (KeyError, IndexError):
-                return None
-        return found
+        if pointer and not pointer.startswith("/"):
+            return next((each for each in objects(self._root) if _is_called(each, pointer)), None)
+        try:
+            return place(self._root, map(unquote, pointer.split("/")[1:]))
+        except (KeyError, IndexError):
+            return None
 
     def _expanded(self, schema: Schema) -> Schema:
         """The schema merged with its reference and with all of its `allOf`."""
@@ -255,20 +252,9 @@ def _says_nothing_else(schema: Schema) -> bool:
 
 
 def _refers(found: Any) -> bool:
-    return any("$ref" in each for each in _objects(found))
+    return any("$ref" in each for each in objects(found))
 
 
 def _is_called(schema: Schema, name: str) -> bool:
     anchors = schema.get("$anchor"), schema.get("$dynamicAnchor")
     return name in anchors or schema.get("$id") == f"#{name}"
-
-
-def _objects(schema: Any) -> Iterator[Schema]:
-    waiting = [schema]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            yield found
-            waiting += found.values()
-        elif isinstance(found, list):
-            waiting += found
