@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Api, Document, Event, Request, texts_of
+from schemas.api.base import Api, Document, Event, texts_of
 from schemas.api.chat import formats
 from schemas.api.chat.collector import Collector
 from schemas.api.chat.continuation import Continuation, may_continue
 from schemas.api.chat.join import Join
-from schemas.api.json_format import Finished, Formats
 
 
 class Chat(Api):
@@ -25,14 +24,9 @@ class Chat(Api):
     written = streamed
     call = rb'"tool_calls"'
 
-    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
-        return formats.formats_of(request)
-
-    def finished(self, document: Document) -> Iterator[Finished]:
-        return formats.finished(document)
-
-    def objected(self, request: Request, document: Document, why: str) -> Request:
-        return formats.objected(request, document, why)
+    json_formats = staticmethod(formats.formats_of)
+    finished = staticmethod(formats.finished)
+    objected = staticmethod(formats.objected)
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts(limit)

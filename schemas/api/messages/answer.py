@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Request, Usage, counted, number, texts_of
+from schemas.api.base import Api, Document, Error, Event, Usage, counted, number, texts_of
 from schemas.api.items import FirstCall, Items
-from schemas.api.json_format import Finished, Formats
 from schemas.api.messages import formats
 from schemas.api.messages.continuation import Continuation, may_continue
 
@@ -58,14 +57,9 @@ class Messages(Api):
     def is_last(self, event: Event) -> bool:
         return event.get("type") == "message_stop"
 
-    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
-        return formats.formats_of(request)
-
-    def finished(self, document: Document) -> Iterator[Finished]:
-        return formats.finished(document)
-
-    def objected(self, request: Request, document: Document, why: str) -> Request:
-        return formats.objected(request, document, why)
+    json_formats = staticmethod(formats.formats_of)
+    finished = staticmethod(formats.finished)
+    objected = staticmethod(formats.objected)
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts(limit)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Request, texts_of
+from schemas.api.base import Api, Document, Error, Event, texts_of
 from schemas.api.items import FirstCall, Items
-from schemas.api.json_format import Finished, Formats
 from schemas.api.responses import formats
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
@@ -45,14 +43,9 @@ class Responses(Api):
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _LAST
 
-    def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
-        return formats.formats_of(request)
-
-    def finished(self, document: Document) -> Iterator[Finished]:
-        return formats.finished(document)
-
-    def objected(self, request: Request, document: Document, why: str) -> Request:
-        return formats.objected(request, document, why)
+    json_formats = staticmethod(formats.formats_of)
+    finished = staticmethod(formats.finished)
+    objected = staticmethod(formats.objected)
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts()
