@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import openai
-import orjson
 import pytest
 import pytest_asyncio
 from aiohttp import web
 from openai.types import ModerationTextInputParam
 
-from deploy.nats import broker as brokers
 from tests.doubles.base import document
-from tests.fabric import Fabric, fabric
-from tests.integration.uploads import Answer
+from tests.fabric import Fabric
+from tests.integration.one_endpoint import OneEndpointServer, client, fabric_with, post
 
 MODERATIONS = "/v1/moderations"
 TEXT: ModerationTextInputParam = {"type": "text", "text": "what violence"}
@@ -25,62 +21,23 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class ModerationServer:
+class ModerationServer(OneEndpointServer):
     """An engine with OpenAI's API that only moderates: it is never asked for anything else."""
 
-    def __init__(self) -> None:
-        self.url = ""
-        self.asked: list[dict[str, Any]] = []
+    model, path = "omni", MODERATIONS
 
-    async def models(self, request: web.Request) -> web.Response:
-        return document({"object": "list", "data": [{"id": "omni", "object": "model"}]})
-
-    async def moderate(self, request: web.Request) -> web.Response:
-        asked = orjson.loads(await request.read())
-        if not asked.get("input"):
-            return document({"error": {"message": "no input", "param": "input"}}, 400)
-        self.asked.append(asked)
+    def reply(self, asked: dict[str, Any]) -> web.Response:
         result = {"flagged": True, "categories": {"violence": True}, "category_scores": {}}
         return document({"id": "modr-1", "model": "omni", "results": [result]})
-
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.add_routes([web.get("/v1/models", self.models), web.post(MODERATIONS, self.moderate)])
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def moderating(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[tuple[Fabric, ModerationServer]]:
-    home: Path = tmp_path_factory.mktemp("fabric")
-    server = ModerationServer()
-    runner = await server.start()
-    try:
-        with brokers.start(home / "broker", 0, 0) as broker:
-            async with fabric(broker, home) as made:
-                await made.ingress(routes={"text-moderation-latest": "omni"})
-                await made.worker(server.url, kind="openai")
-                await made.worker()
-                await made.served("echo", "omni")
-                yield made, server
-    finally:
-        await runner.cleanup()
-
-
-def client(made: Fabric) -> openai.AsyncOpenAI:
-    key = made.headers["Authorization"].partition(" ")[2]
-    return openai.AsyncOpenAI(base_url=made.url + "/v1", api_key=key, max_retries=0)
-
-
-async def post(made: Fabric, body: dict[str, Any]) -> Answer:
-    url = made.url + MODERATIONS
-    async with made.session.post(url, json=body, headers=made.headers) as answer:
-        return Answer(answer.status, answer.headers, await answer.read())
+    server, routes = ModerationServer(), {"text-moderation-latest": "omni"}
+    async with fabric_with(server, tmp_path_factory.mktemp("fabric"), routes) as made:
+        yield made, server
 
 
 async def test_an_engine_that_has_them_is_found(
@@ -91,7 +48,7 @@ async def test_an_engine_that_has_them_is_found(
         found = await sdk.moderations.create(model="text-moderation-latest", input="I kill you")
     assert (found.model, found.results[0].flagged) == ("text-moderation-latest", True)
     assert found.results[0].categories.violence
-    assert server.asked[-1] == {"model": "omni", "input": "I kill you"}
+    assert server.asked(MODERATIONS)[-1] == {"model": "omni", "input": "I kill you"}
     other = {"model": "omni", "messages": [{"role": "user", "content": "hi"}]}
     async with made.session.post(
         made.url + "/v1/chat/completions", json=other, headers=made.headers
@@ -129,4 +86,4 @@ async def test_what_cannot_be_moderated_is_refused(
     moderating: tuple[Fabric, ModerationServer], change: dict[str, Any], told: tuple[int, str, str]
 ) -> None:
     made, _ = moderating
-    assert (await post(made, {"model": "echo", "input": "hi", **change})).told == told
+    assert (await post(made, MODERATIONS, {"model": "echo", "input": "hi", **change})).told == told
