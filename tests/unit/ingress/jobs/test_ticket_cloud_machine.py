@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from ingress.jobs.custody import SUSPECT
 from ingress.jobs.ticket import Ticket
@@ -17,6 +17,7 @@ from tests.unit import fakes
 from tests.unit.conftest import EXAMPLES
 from tests.unit.ingress.jobs import recorder
 from tests.unit.ingress.jobs.recorder import START, FallbackHolder, Holder, RecordedEffects, Said
+from tests.unit.ingress.jobs.ticket_invariants import TicketInvariants
 
 PICK = st.integers(0, 11)
 NEWEST = st.sampled_from([True, True, False])
@@ -66,7 +67,7 @@ class RemoteHolder:
         self.wire.append(frame)
 
 
-class CloudTicketMachine(RuleBasedStateMachine):
+class CloudTicketMachine(TicketInvariants):
     """Each message that was ever published may be delivered at any time, as it may not be possible
     to delete it; the broker's answers to publishes come at any time, too."""
 
@@ -326,40 +327,6 @@ class CloudTicketMachine(RuleBasedStateMachine):
         for posting in (self.ticket.postings.newest, self.ticket.postings.copy):
             if posting is not None:
                 assert posting.sequence in (0, where[posting.edition])
-
-    @invariant()
-    def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
-        if self.taken:
-            assert [p for p in self.remotes if p.text.startswith(self.taken)]
-
-    @invariant()
-    def a_whole_answer_is_all_of_one_attempt(self) -> None:
-        if self.ticket.received.ended is not None:
-            self.taken += self.ticket.received.take()
-            whole = [p for p in self.remotes if p.sent and p.sent[-1].kind == Kind.END]
-            assert self.taken in [p.text for p in whole]
-
-    @invariant()
-    def there_is_one_outcome_and_it_stays(self) -> None:
-        ticket, received = self.ticket, self.ticket.received
-        assert received.ended is None or received.error is None
-        assert ticket.tries <= 3
-        if ticket.done:
-            ends = (received.ended, received.error, received.head)
-            outcome = (*ends, ticket.holder, ticket.tries)
-            assert self.final is None or outcome == self.final
-            self.final = outcome
-
-    @invariant()
-    def it_is_a_dead_letter_once_and_only_after_its_tries(self) -> None:
-        error = self.ticket.received.error
-        dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
-        assert len(self.effects.dead_letters) == dead
-
-    @invariant()
-    def what_is_buffered_is_counted(self) -> None:
-        received = self.ticket.received
-        assert received.buffered == sum(map(len, received._pieces))
 
 
 TestJourneys = CloudTicketMachine.TestCase

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from ingress.jobs.custody import SUSPECT
 from ingress.jobs.ticket import Ticket
 from schemas import errors
-from schemas.frames import Frame, Kind, Op
+from schemas.frames import Frame, Op
 from tests.unit.conftest import EXAMPLES
 from tests.unit.ingress.jobs import recorder
 from tests.unit.ingress.jobs.recorder import START, Holder, RecordedEffects, Said
+from tests.unit.ingress.jobs.ticket_invariants import TicketInvariants
 
 PICK = st.integers(0, 11)
 ORDERS = st.sampled_from(
@@ -52,7 +53,7 @@ class RemoteHolder:
         self.wire.append(frame)
 
 
-class TicketMachine(RuleBasedStateMachine):
+class TicketMachine(TicketInvariants):
     def __init__(self) -> None:
         super().__init__()
         self.effects = RecordedEffects()
@@ -215,18 +216,6 @@ class TicketMachine(RuleBasedStateMachine):
             remote.over = remote.over or not remote.deaf
 
     @invariant()
-    def what_was_taken_is_the_beginning_of_one_attempt(self) -> None:
-        if self.taken:
-            assert [p for p in self.remotes if p.text.startswith(self.taken)]
-
-    @invariant()
-    def a_whole_answer_is_all_of_one_attempt(self) -> None:
-        if self.ticket.received.ended is not None:
-            self.taken += self.ticket.received.take()
-            whole = [p for p in self.remotes if p.sent and p.sent[-1].kind == Kind.END]
-            assert self.taken in [p.text for p in whole]
-
-    @invariant()
     def nothing_is_left_of_an_attempt_that_was_lost(self) -> None:
         ticket = self.ticket
         if ticket.holder is None and not ticket.done:
@@ -236,28 +225,6 @@ class TicketMachine(RuleBasedStateMachine):
     @invariant()
     def one_at_most_was_told_to_go(self) -> None:
         assert sum(remote.granted for remote in self.remotes) <= 1
-
-    @invariant()
-    def there_is_one_outcome_and_it_stays(self) -> None:
-        ticket, received = self.ticket, self.ticket.received
-        assert received.ended is None or received.error is None
-        assert ticket.tries <= 3
-        if ticket.done:
-            ends = (received.ended, received.error, received.head)
-            outcome = (*ends, ticket.holder, ticket.tries)
-            assert self.final is None or outcome == self.final
-            self.final = outcome
-
-    @invariant()
-    def a_job_past_its_last_attempt_is_kept_once(self) -> None:
-        error = self.ticket.received.error
-        dead = isinstance(error, errors.EngineFailed) and "attempts failed" in error.message
-        assert len(self.effects.dead_letters) == dead
-
-    @invariant()
-    def what_is_buffered_is_counted(self) -> None:
-        received = self.ticket.received
-        assert received.buffered == sum(map(len, received._pieces))
 
 
 TestTickets = TicketMachine.TestCase
