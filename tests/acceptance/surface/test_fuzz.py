@@ -45,7 +45,7 @@ def nearly_good(chance: random.Random) -> tuple[str, dict[str, Any]]:
     limit = LIMITS.get(path, "max_tokens")
     body = {**copy.deepcopy(good), "model": TOOLS_MODEL, limit: 1}
     if path == "/v1/embeddings":
-        body = {**good, "model": EMBEDDINGS_MODEL}
+        body = {**copy.deepcopy(good), "model": EMBEDDINGS_MODEL}
     for name in ("tool_choice", "reasoning"):  # these servers refuse them, whatever else there is
         body.pop(name, None)
     for _ in range(chance.randint(1, 2)):
