@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import string
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import multipart
 from schemas.multipart import Part
+from tests.doubles import recordings
 from tests.fabric import PATIENCE
 from tests.integration.uploads import MediaSetup, form
 from tests.unit.ingress.request.web_server import png
@@ -243,6 +246,29 @@ async def test_a_client_that_leaves_frees_the_engine(setup: MediaSetup, seconds:
         await whisper.left.wait()
     whisper.open.set()
     assert (await setup.upload(TRANSCRIBE, file=tone())).status == 200
+
+
+async def test_a_worker_that_can_decode_serves_in_place_of_one_that_cannot(
+    setup: MediaSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without PyAV (and ffmpeg) a worker takes what whisper-server reads itself."""
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['av'] = None")
+    fabric, url = setup.fabric, setup.whisper.url
+    with monkeypatch.context() as poor:
+        poor.setenv("PATH", "/nowhere")
+        poor.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        without = await fabric.worker(url, kind="whisper", models=["ears"])
+    await fabric.served("echo", "ears", "flux", "tiny.en")
+    webm = recordings.encode("webm", tone())
+    answer = await setup.upload(TRANSCRIBE, file=webm, model="ears")
+    assert answer.told == (502, "engine_failed", None)
+    assert "pip install 'headrace[audio]'" in answer.error["message"]
+    assert (await setup.upload(TRANSCRIBE, file=tone(), model="ears")).status == 200
+    other = await fabric.worker(url, kind="whisper", models=["ears"])
+    asked = [setup.upload(TRANSCRIBE, file=webm, model="ears") for _ in range(4)]
+    assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 4
+    assert await without.stop() == await other.stop() == 0
+    await fabric.served("echo", "flux", "tiny.en")
 
 
 async def test_a_key_is_needed(setup: MediaSetup) -> None:

@@ -40,6 +40,11 @@ class AudioError(ValueError):
     """The upload is not audio that can be read; the message is for the client."""
 
 
+class NoDecoder(Exception):
+    """This machine cannot decode the upload, though another might; the message says what to
+    install."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The kind of an upload. `demuxer`: ffmpeg's name for it. `native`: whisper-server reads it
@@ -156,7 +161,7 @@ def wav(pcm: bytes) -> bytes:
 
 
 async def decode(data: bytes, found: Found) -> bytes:
-    """Mono 16-bit samples at `RATE`. Cancelling ends the decoder. Raises AudioError."""
+    """Mono 16-bit samples at `RATE`. Cancelling ends the decoder. Raises AudioError, NoDecoder."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
@@ -176,6 +181,8 @@ async def decode(data: bytes, found: Found) -> bytes:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    if process.returncode == transcode.NO_DECODER:
+        raise NoDecoder(_missing(found))
     if process.returncode == transcode.TOO_LONG or len(pcm) > MAX_SECONDS * RATE * 2:
         raise AudioError(TOO_LONG)
     if process.returncode or not pcm:
@@ -194,7 +201,7 @@ def _has_av() -> bool:
 
 
 def _decoder(found: Found) -> list[str]:
-    """The command that decodes a file on stdin to raw samples on stdout. Raises AudioError."""
+    """The command that decodes a file on stdin to raw samples on stdout. Raises NoDecoder."""
     if _has_av():
         # By its path and isolated, so that modules beside it cannot hide the standard library's.
         return [sys.executable, "-I", str(Path(transcode.__file__)), found.demuxer]
@@ -204,4 +211,8 @@ def _decoder(found: Found) -> list[str]:
         # One second more than allowed, so that too much differs from just enough.
         limits = ["-map", "0:a:0", "-vn", "-t", str(MAX_SECONDS + 1)]
         return [*quiet, *source, *limits, "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
-    raise AudioError(f"This node cannot convert {found.name}; it takes {NATIVE}.")
+    raise NoDecoder(_missing(found))
+
+
+def _missing(found: Found) -> str:
+    return f"it cannot decode {found.name}, only {NATIVE}; to install what it lacks: {INSTALL}"

@@ -26,7 +26,7 @@ from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import Refusal
 from workers.engines.whisper import audio, request
 from workers.engines.whisper.answer import TYPES, Transcript
-from workers.engines.whisper.audio import AudioError
+from workers.engines.whisper.audio import AudioError, NoDecoder
 from workers.engines.whisper.request import Ask
 
 log = structlog.get_logger("whisper")
@@ -59,6 +59,9 @@ NOT_THERE = (
 """Fields of OpenAI's API that the server lacks."""
 CHECK_TIMEOUT = 60.0
 PROBE_TIMEOUT = 10.0
+STEP_BACK = 1.0
+"""Seconds for which a worker that cannot decode a job keeps its slot, so that it does not take the
+job again before a worker that can is free."""
 SHORTEST = 0.1
 """Seconds of audio: whisper.cpp hears nothing in less, and OpenAI refuses it."""
 
@@ -152,7 +155,8 @@ class WhisperEngine:
         return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))
 
     async def _transcribe(self, ask: Ask) -> Transcript:
-        """Raises Refusal for audio or a language that the model cannot take."""
+        """Raises Refusal for audio or a language that the model cannot take. Raises EngineFault for
+        audio that only this machine cannot decode, so that another worker gets the job."""
         if self._english_only and ask.language not in ("auto", "en"):
             why = "Invalid value for 'language': this model knows English alone."
             raise Refusal(why, param="language", source="engine")
@@ -164,6 +168,9 @@ class WhisperEngine:
                 heard, length = audio.wav(pcm), len(pcm) / 2 / audio.RATE
         except AudioError as fault:
             raise Refusal(str(fault), param="file") from None
+        except NoDecoder as fault:
+            await asyncio.sleep(STEP_BACK)
+            raise EngineFault(f"{self.name}: {fault}") from None
         _need(length)  # the server answers 500 to no audio at all
         self._late = time.monotonic() + self._patience(length)
         status, document = await self._hear(ask, heard)

@@ -3,8 +3,8 @@
     python -I transcode.py DEMUXER < file > samples
 
 It is a program of its own, so that a crash or a decompression bomb ends only this process. It
-imports nothing of the package, so it starts in 0.2 s. Exit codes: 1 with the reason on stderr, or
-`TOO_LONG`.
+imports nothing of the package, so it starts in 0.2 s. Exit codes: 1 with the reason on stderr,
+`TOO_LONG`, or `NO_DECODER` if PyAV cannot be imported.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import BinaryIO
 RATE = 16_000
 MAX_SECONDS = 2 * 3600
 TOO_LONG = 3
+NO_DECODER = 4
 _MEMORY = 2 * 2**30
 """Bytes of address space."""
 _CPU_SECONDS = 120
@@ -25,8 +26,11 @@ _CPU_SECONDS = 120
 def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
-    import av
-
+    try:
+        import av
+    except ImportError as fault:
+        print(fault, file=sys.stderr)
+        return NO_DECODER
     room = MAX_SECONDS * RATE * 2
     try:
         for chunk in samples(sys.stdin.buffer, sys.argv[1]):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.doubles import recordings
 from workers.engines.whisper import audio, transcode
-from workers.engines.whisper.audio import AudioError
+from workers.engines.whisper.audio import AudioError, NoDecoder
 
 PCM = struct.pack("<800h", *range(800)) * 20
 
@@ -167,14 +167,31 @@ def without_av(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
 
 
+MISSING = r"cannot decode webm, only wav, mp3.*: pip install 'headrace\[audio\]'"
+
+
 @pytest.mark.usefixtures("without_av")
-async def test_without_a_decoder_the_refusal_names_what_works(
+async def test_without_a_decoder_the_fault_names_what_works_and_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert not audio.can_decode()
-    with pytest.raises(AudioError, match=r"cannot convert webm; it takes wav, mp3"):
+    with pytest.raises(NoDecoder, match=MISSING):
         await audio.decode(b"\x1a\x45\xdf\xa3", audio.sniff(b"\x1a\x45\xdf\xa3"))
+
+
+async def test_a_decoder_that_cannot_be_imported_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "transcode.py"
+    source = Path(transcode.__file__).read_text()
+    broken.write_text(
+        source.replace("        import av\n", "        import av_of_another_python\n")
+    )
+    monkeypatch.setattr(transcode, "__file__", str(broken))
+    data = recordings.encode("webm", recordings.tone(0.5))
+    with pytest.raises(NoDecoder, match=MISSING):
+        await audio.decode(data, audio.sniff(data))
 
 
 @pytest.mark.usefixtures("without_av")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from tests.doubles.whisper.client import TRANSLATE, engine_at, form, job, run
 from tests.doubles.whisper.server import SILENCE, WhisperSim, whisper_sim
 from workers.engines.base import EngineFault
 from workers.engines.whisper import audio
+from workers.engines.whisper import engine as engines
 from workers.engines.whisper.engine import WhisperEngine, tone
 
 
@@ -127,6 +129,18 @@ async def test_other_kinds_go_as_wav(sim: WhisperSim, engine: WhisperEngine) -> 
     _, answer = await run(engine, job(form(recordings.encode("m4a", tone()))))
     assert answer.status == 200
     assert sim.jobs[0]["file"].content[:4] == b"RIFF"
+
+
+async def test_what_only_this_machine_cannot_decode_is_for_another(
+    sim: WhisperSim, engine: WhisperEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(engines, "STEP_BACK", 0)
+    with pytest.raises(EngineFault, match=r"ears: .* install .* pip install 'headrace") as caught:
+        await run(engine, job(form(recordings.encode("webm", tone()))))
+    assert (caught.value.retryable, caught.value.away) == (True, False)
+    assert (await run(engine, job(form())))[1].status == 200
 
 
 async def test_refusals_name_the_field_and_the_server_is_not_asked(
