@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -100,10 +102,19 @@ async def test_logit_bias(client: AsyncOpenAI) -> None:
     assert said(forced) == said(plain) * 3
 
 
+BESIDE_TOOLS: Any = {
+    "model": TOOLS_MODEL,
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+}
+"""The engine itself refuses log-probabilities of a stream with tools."""
+
+
+@pytest.mark.parametrize("beside", [{}, BESIDE_TOOLS], ids=["alone", "tools"])
 @pytest.mark.parametrize("most", [0, 3])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_logprobs(client: AsyncOpenAI, stream: bool, most: int) -> None:
-    answer = await chat(client, max_tokens=4, logprobs=True, top_logprobs=most, stream=stream)
+async def test_logprobs(client: AsyncOpenAI, stream: bool, most: int, beside: Any) -> None:
+    wanted: Any = {"max_tokens": 4, "logprobs": True, "top_logprobs": most, **beside}
+    answer = await chat(client, stream=stream, **wanted)
     if stream:
         chunks = [c.choices[0] async for c in answer]
         tokens = [token for c in chunks if c.logprobs for token in c.logprobs.content]

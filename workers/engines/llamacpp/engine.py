@@ -321,6 +321,8 @@ class LlamaCppEngine(OpenAIEngine):
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
         if any(sign in body for sign in SCHEMA_SIGNS):
             body = prepare_schemas(body)
+        if logprobs.SIGN in body and job.endpoint == CHAT and tools_prompt.SIGN in body:
+            body, sink = logprobs.beside_tools(body, sink)
         async with self._http.call("POST", job.endpoint, body, JSON) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))

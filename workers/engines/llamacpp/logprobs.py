@@ -2,6 +2,9 @@
 
 Measured on b11549: if a request wants only the chosen tokens' (a chat's `top_logprobs` 0, a text's
 `logprobs` 0), llama-server gives none. So the worker asks for one alternative and removes it.
+Beside tools it refuses `logprobs` in a stream, which is how the worker always asks, but not
+`n_probs`, its own name for the same. The stream has them for texts, and the last token's for pieces
+of a call.
 """
 
 from __future__ import annotations
@@ -9,8 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from schemas.api.base import Event
-from workers.engines.openai.rewrite import Change
+from workers.engines.base import Sink
+from workers.engines.openai.rewrite import Change, Rewriting
+
+SIGN = b'"logprobs"'
+_USUAL = 20
+"""How many alternatives llama-server gives if `top_logprobs` is not set."""
 
 
 def prepare(request: dict[str, Any], text: bool) -> tuple[dict[str, Any], list[Change]]:
@@ -21,6 +31,24 @@ def prepare(request: dict[str, Any], text: bool) -> tuple[dict[str, Any], list[C
     if wanted != 0:
         return request, changes
     return {**request, "logprobs" if text else "top_logprobs": 1}, [_without_others, *changes]
+
+
+def beside_tools(body: bytes, sink: Sink) -> tuple[bytes, Sink]:
+    """The body of a chat to send, and where its stream goes. As at OpenAI, a call has none."""
+    request: dict[str, Any] = orjson.loads(body)
+    if not (request.get("tools") and request.get("logprobs")):
+        return body, sink
+    most = request.pop("top_logprobs", None)
+    del request["logprobs"]
+    request.setdefault("n_probs", _USUAL if most is None else most)
+    return orjson.dumps(request), Rewriting(sink, _of_words_alone, signs=(SIGN,))
+
+
+def _of_words_alone(event: Event) -> Event:
+    for choice in event.get("choices") or ():
+        if not (choice.get("delta") or {}).get("content"):
+            choice["logprobs"] = None
+    return event
 
 
 def _of_text(request: Mapping[str, Any]) -> int | None:

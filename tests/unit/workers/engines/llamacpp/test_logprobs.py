@@ -14,14 +14,24 @@ from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 TOKEN = {"token": "x", "logprob": -1.0, "top_logprobs": [{"token": "y", "logprob": -0.5}]}
 
 
-async def answered(path: str, stream: bool, body: dict[str, Any]) -> tuple[RecordingSink, Any]:
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+async def answered(
+    path: str, stream: bool, body: dict[str, Any], delta: dict[str, Any] | None = None
+) -> tuple[RecordingSink, Any]:
     """What the client gets, and what the server was asked."""
-    said = {"text": "x"} if path == COMPLETIONS else {"delta": {"content": "x"}}
+    said: dict[str, Any] = (
+        {"text": "x"} if path == COMPLETIONS else {"delta": delta or {"content": "x"}}
+    )
     choice = {"index": 0, "finish_reason": "stop", "logprobs": {"content": [TOKEN]}, **said}
-    async with LlamaCpp() as server, opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        server.streams[path] = [sse({"choices": [choice]}), DONE]
-        asked = {**body, "stream": stream}
-        return await ask(made, job("own", path, stream=stream), asked), server.asked(path)[-1]
+    async with LlamaCpp() as server:
+        server.props["chat_template_caps"]["supports_tools"] = "tools" in body
+        async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
+            server.streams[path] = [sse({"choices": [choice]}), DONE]
+            asked = {**body, "stream": stream}
+            sink = await ask(made, job("own", path, stream=stream), asked)
+            return sink, server.asked(path)[-1]
 
 
 def probable(sink: RecordingSink, stream: bool) -> Any:
@@ -46,3 +56,19 @@ async def test_a_text(stream: bool, most: int) -> None:
     found = probable(sink, stream)
     assert (found["tokens"], found["token_logprobs"]) == (["x"], [-1.0])
     assert found["top_logprobs"] == [{"y": -0.5} if most else {}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("most", "probabilities"), [({}, 20), ({"top_logprobs": 0}, 1)])
+async def test_beside_tools_they_are_asked_for_by_the_engines_own_name(
+    stream: bool, most: dict[str, Any], probabilities: int
+) -> None:
+    """`logprobs` is refused by the engine in a stream with tools, and it is always one."""
+    body = chat("hi", logprobs=True, tools=[TOOL], tool_choice="none", **most)
+    sink, asked = await answered(CHAT, stream, body)
+    assert asked["n_probs"] == probabilities
+    assert not asked.keys() & {"logprobs", "top_logprobs"}
+    assert [token["token"] for token in probable(sink, stream)["content"]] == ["x"]
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
+    sink, _ = await answered(CHAT, stream, body, {"tool_calls": [call]})
+    assert probable(sink, stream) is None, "a call has none"
