@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from email.message import Message
+from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -16,9 +19,13 @@ if TYPE_CHECKING:
 
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # else it logs clients' faults
 
+FORM = "multipart/form-data"
 MAX_PARTS = 128
 MAX_TEXT = 64 * 1024
 """Bytes of one text field; prompts are the longest ones."""
+_EXTENDED = re.compile(r"name\*", re.IGNORECASE)
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""What needs no quotes in a header (RFC 9110)."""
 
 
 class FormError(ValueError):
@@ -31,12 +38,14 @@ class FormError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`filename` is None for a text field, and may be empty for an upload."""
+    """`filename` is None for a text field, and may be empty for an upload. `plain`: its names are
+    written in a way that every server reads."""
 
     name: str
     content: bytes
     filename: str | None = None
     content_type: str = ""
+    plain: bool = field(default=True, compare=False)
 
 
 def parse(body: bytes, content_type: str) -> list[Part]:
@@ -63,7 +72,19 @@ def boundary(content_type: str) -> bytes:
     found = options.get(b"boundary", b"")
     if not found:
         raise FormError("The Content-Type multipart/form-data has no boundary.")
+    if not found.isascii() or not found.decode().isprintable():
+        raise FormError("The boundary in the Content-Type has letters that no boundary may have.")
     return found
+
+
+def plainly(body: bytes, content_type: str, parts: Iterable[Part]) -> tuple[bytes, str]:
+    """(body, content type) of the same form for servers that do not know every way to write one.
+    The body stays as it is if all of its parts are plain."""
+    if not all(part.plain for part in parts):
+        return encode(parts)
+    found = boundary(content_type)
+    mark = found.decode()
+    return body, f"{FORM}; boundary={mark if _TOKEN.fullmatch(found) else _in_quotes(mark)}"
 
 
 def encode(parts: Iterable[Part]) -> tuple[bytes, str]:
@@ -73,7 +94,7 @@ def encode(parts: Iterable[Part]) -> tuple[bytes, str]:
     for part in parts:
         pieces += (f"--{mark}\r\n{_head(part)}\r\n\r\n".encode(), part.content, b"\r\n")
     pieces.append(f"--{mark}--\r\n".encode())
-    return b"".join(pieces), f"multipart/form-data; boundary={mark}"
+    return b"".join(pieces), f"{FORM}; boundary={mark}"
 
 
 def put(parts: Iterable[Part], name: str, value: str) -> tuple[bytes, str]:
@@ -89,6 +110,10 @@ def _head(part: Part) -> str:
     if part.content_type:
         head += f"\r\nContent-Type: {part.content_type}"
     return head
+
+
+def _in_quotes(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _quoted(text: str) -> str:
@@ -137,13 +162,13 @@ class _Reader:
         self._name = self._value = b""
 
     def _named(self) -> None:
-        kind, options = parse_options_header(_latin(self._headers.get(b"content-disposition", "")))
-        name, filename = options.get(b"name"), options.get(b"filename")
+        said = self._headers.get(b"content-disposition", "")
+        kind, options = parse_options_header(_latin(said))
+        name, filename = _option(said, options, "name"), _option(said, options, "filename")
         if kind != b"form-data" or not name:
             raise FormError("A part of the form has no name.")
-        shown = None if filename is None else filename.decode("utf-8", "replace")
         content_type = self._headers.get(b"content-type", "")
-        self._part = Part(name.decode("utf-8", "replace"), b"", shown, content_type)
+        self._part = Part(name, b"", filename, content_type, _EXTENDED.search(said) is None)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
@@ -153,11 +178,25 @@ class _Reader:
         self._content.append(data[start:end])
 
     def _finish(self) -> None:
-        part, content = self._part, b"".join(self._content)
-        self.parts.append(Part(part.name, content, part.filename, part.content_type))
+        self.parts.append(replace(self._part, content=b"".join(self._content)))
 
     def _end(self) -> None:
         self.ended = True
+
+
+def _option(header: str, options: dict[bytes, bytes], name: str) -> str | None:
+    """A parameter of a header. `options`: the plain ones. The others are percent-encoded in the
+    charset that they name (``filename*=UTF-8''na%C3%AFve.png``, RFC 5987), and may come in pieces
+    (RFC 2231); some clients write every name so that has more than ASCII."""
+    plain = options.get(name.encode())
+    if plain is not None:
+        return plain.decode("utf-8", "replace")
+    if _EXTENDED.search(header) is None:
+        return None
+    message = Message()
+    message["Content-Disposition"] = header
+    found = message.get_param(name, header="Content-Disposition")
+    return None if found is None else collapse_rfc2231_value(found)
 
 
 def _latin(text: str) -> str:

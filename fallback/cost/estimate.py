@@ -32,8 +32,6 @@ write up to 2,000 (their pages), and more for a recording that is cut in pieces;
 than 10 tokens a second for long."""
 BYTES_A_SECOND = 1000
 """A recording whose length cannot be told is taken to have 8 kbit/s, the lowest rate of MP3."""
-UPLOADS = ("image", "image[]", "mask", "file")
-"""Fields of forms that hold files."""
 
 LIMITS = sorted({name for endpoint in ENDPOINTS for name in endpoint.api.limits})
 _PICTURES = ("image_url", "input_image", "image")
@@ -152,8 +150,17 @@ def drafts(request: Mapping[str, Any]) -> int:
 
 
 def pictures_given(request: Mapping[str, Any]) -> int:
-    """Pictures that a request to edit uploads, its mask included."""
-    return max(1, sum(len(request.get(name) or ()) for name in UPLOADS))
+    """Pictures that a request to edit uploads, its mask and whatever else included."""
+    return max(1, sum(map(len, filter(_is_uploaded, request.values()))))
+
+
+def texts(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a form that are no uploads."""
+    return {name: value for name, value in request.items() if not _is_uploaded(value)}
+
+
+def _is_uploaded(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], bytes)
 
 
 def seconds(recordings: Any, size: int) -> float:

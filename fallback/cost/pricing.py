@@ -216,7 +216,7 @@ def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
     """The dearer of billing by the minute and by tokens: only the answer shows which one applies.
     OpenAI reports whole seconds, rounded up."""
     length = math.ceil(estimate.seconds(request.get("file"), body_size))
-    text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
+    text = estimate.texts(request)
     heard = length * estimate.AUDIO_TOKENS
     written = estimate.SPOKEN_LIMIT + length * estimate.SPOKEN_TOKENS
     told = Spent(prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length)
@@ -228,7 +228,7 @@ def _pictures(word: str, request: Mapping[str, Any], price: Price) -> int:
     read = 0
     if price.input is not None:
         given = estimate.pictures_given(request) if word == "edits" else 0
-        text = {key: value for key, value in request.items() if key not in estimate.UPLOADS}
+        text = estimate.texts(request)
         read = estimate.prompt_tokens(text, 0) + given * _image_tokens(price)
     quality, size = (str(request.get(name) or "") for name in ("quality", "size"))
     count = estimate.copies(request)

@@ -110,7 +110,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     form = await read_form(request, caller.here.config.ingress.max_body)
     for name in sorted(endpoint.form.files):
         form.file(name)
-    asked = endpoint.shape.check(form.fields(endpoint.form))
+    asked = endpoint.shape.check(form.fields(endpoint.form, endpoint.shape.names))
     return await answer(caller, endpoint, asked, form.body, form.content_type)
 
 

@@ -1,4 +1,4 @@
-"""Uploads: a form is read whole and checked, and its bytes go to the engine as they came."""
+"""Uploads: a form is read whole and checked, and its bytes go to the engine."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from schemas.multipart import FormError, Part
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The parts of a form in their order, and its bytes as they came."""
+    """The parts of a form in their order, and its bytes for engines: as they came, if every server
+    reads them."""
 
     parts: list[Part]
     body: bytes
     content_type: str
 
-    def fields(self, known: media.Form) -> dict[str, Any]:
+    def fields(self, known: media.Form, texts: frozenset[str]) -> dict[str, Any]:
         """The fields that are text, by name, read as `known` says. A field ``x[]`` becomes a list
-        ``x``. Raises InvalidRequest."""
+        ``x``, and ``x[y]`` an object. `texts`: names that only texts have. An upload of any other
+        name stands for itself, by its filename: its engine may know it. Raises InvalidRequest."""
         found: dict[str, Any] = {}
         for part in self.parts:
             if part.name in known.files:
                 continue
-            name = part.name.removesuffix("[]")
-            value = known.reads.get(name, str)(_text(part))
-            if name == part.name and not isinstance(value, list):
-                if name in found:
-                    raise _twice(name)
-                found[name] = value
+            name, _, inner = part.name.partition("[")
+            if part.filename is not None and name not in texts | known.reads.keys():
+                found.setdefault(part.name, part.filename)
                 continue
-            several = found.setdefault(name, [])
-            if not isinstance(several, list):
-                raise _twice(name)
-            several.extend(value if isinstance(value, list) else [value])
+            value = known.reads.get(name, str)(_text(part))
+            if not inner.endswith("]"):
+                _put(found, part.name, value)
+            elif inner == "]":
+                _put(found, name, value if isinstance(value, list) else [value])
+            else:
+                _put(found, name, {inner.removesuffix("]"): value})
         return found
 
     def files(self, *names: str) -> list[Part]:
@@ -64,15 +66,29 @@ class Form:
 
 
 async def read_form(request: Request, limit: int) -> Form:
-    """The form in a request. Raises InvalidRequest for what is no form, before the body is read if
-    the head tells."""
+    """The form in a request, as engines get it. Raises InvalidRequest for what is no form, before
+    the body is read if the head tells."""
     content_type = request.headers.get("content-type", "")
     try:
         multipart.boundary(content_type)
         body = await read_body(request, limit)
-        return Form(multipart.parse(body, content_type), body, content_type)
+        parts = multipart.parse(body, content_type)
+        return Form(parts, *multipart.plainly(body, content_type, parts))
     except FormError as fault:
         raise InvalidRequest(str(fault), param=fault.param) from None
+
+
+def _put(found: dict[str, Any], name: str, value: Any) -> None:
+    """Add a value: lists and objects of one name grow together. Raises InvalidRequest."""
+    before = found.setdefault(name, None)
+    if before is None:
+        found[name] = value
+    elif isinstance(before, list) and isinstance(value, list):
+        before.extend(value)
+    elif isinstance(before, dict) and isinstance(value, dict) and not before.keys() & value.keys():
+        before.update(value)
+    else:
+        raise _twice(name)
 
 
 def _twice(name: str) -> InvalidRequest:

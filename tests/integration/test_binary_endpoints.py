@@ -171,6 +171,8 @@ BAD_FORMS: list[tuple[dict[str, Any], str]] = [
     ({"file": tone(), "beam_size": "9"}, "beam_size"),
     ({"file": tone(), "no_timestamps": "true", "response_format": "srt"}, "no_timestamps"),
     ({"audio": tone()}, "file"),
+    ({"file": tone(), "markup": b"\xff"}, "markup"),
+    ({"file": tone(), "chunking_strategy[type]": "server_vad"}, "chunking_strategy"),
 ]
 
 

@@ -111,6 +111,12 @@ async def test_edits(setup: MediaSetup) -> None:
         assert pictures(await setup.upload(EDIT, image=sizes[0], prompt="bluer", **nothing))
 
 
+async def test_a_file_that_is_not_known_is_told_of(setup: MediaSetup) -> None:
+    answer = await setup.upload(EDIT, image=png(64, 64), prompt="a cat", markup=b"\xff")
+    assert answer.status == 200
+    assert "'markup' is known neither" in answer.headers["x-headrace-warning"]
+
+
 async def test_pictures_as_events(setup: MediaSetup) -> None:
     asked = {"prompt": "a cat", "size": "64x64", "n": 2, "seed": 7}
     whole = [item["b64_json"] for item in (await setup.post(GENERATE, asked)).json["data"]]

@@ -35,6 +35,37 @@ def test_a_browsers_form_is_read() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("head", "name", "filename"),
+    [
+        ("name=file; filename*=UTF-8''na%C3%AFve%20x.png", "file", "naïve x.png"),
+        ("name=file; filename*=utf-8'en'a.png; filename=b.png", "file", "b.png"),
+        ("name=file; FileName*=iso-8859-1''na%EFve.png", "file", "naïve.png"),
+        ("name=file; filename*0*=UTF-8''%C3%AF; filename*1=b.png", "file", "ïb.png"),
+        ("name*=UTF-8''fi%6Ce; filename=a", "file", "a"),
+        ("name=file; filename*=klingon''%FF%0D%0A", "file", "ÿ\r\n"),
+        ("name=file; filename*=%", "file", "%"),
+        ("name=file; filename*", "file", ""),
+    ],
+)
+def test_extended_names_are_read_and_written_plainly(head: str, name: str, filename: str) -> None:
+    body = form(f"Content-Disposition: form-data; {head}\r\n\r\nRIFF")
+    (part,) = multipart.parse(body, BOUNDARY)
+    assert (part.name, part.filename, part.content) == (name, filename, b"RIFF")
+    plainly, kind = multipart.plainly(body, BOUNDARY, [part])
+    assert b"name*" not in plainly.lower()
+    (again,) = multipart.parse(plainly, kind)
+    assert (again.name, again.content) == (name, b"RIFF")
+
+
+def test_a_plain_form_stays_and_its_type_is_written_as_all_write_it() -> None:
+    body = form('Content-Disposition: form-data; name="file"; filename="ü"\r\n\r\nRIFF')
+    for kind in ("Multipart/Form-Data;\tBoundary=b", 'MULTIPART/FORM-DATA; a=c; boundary="b"'):
+        assert multipart.plainly(body, kind, multipart.parse(body, kind)) == (body, BOUNDARY)
+    spaced = 'multipart/form-data; boundary="a b"'
+    assert multipart.plainly(b"", spaced, [])[1] == spaced
+
+
 def test_names_cannot_break_out_of_their_quotes() -> None:
     body, _ = multipart.encode([Part('a"\r\nX: y', b"", 'b"; c="d')])
     head = body.split(b"\r\n\r\n")[0]
@@ -48,6 +79,8 @@ NO_FORMS: list[tuple[bytes, str, str]] = [
     (b"", "multipart/form-data", "no boundary"),
     (b"", "multipart/form-data; boundary=", "no boundary"),
     (b"", "multipart/form-data; boundary=" + "b" * 300, "not valid"),
+    (b"", "multipart/form-data; boundary=ä", "letters"),
+    (b"", 'multipart/form-data; boundary="a\tb"', "letters"),
     (b"", BOUNDARY, "ends before"),
     (b"hello", BOUNDARY, "not valid"),
     (b"--c\r\n\r\n--c--\r\n", BOUNDARY, "not valid"),

@@ -108,7 +108,8 @@ def read_edit(body: bytes, content_type: str, limits: Limits) -> tuple[Drawing, 
         parts = multipart.parse(body, content_type)
     except FormError as fault:
         raise Refusal(str(fault), param=fault.param) from None
-    fields = {p.name: _typed(p) for p in parts if p.name not in ("image", "image[]", "mask")}
+    texts = (part for part in parts if part.filename is None)
+    fields = {p.name: _typed(p) for p in texts if p.name not in ("image", "image[]", "mask")}
     images = [part for part in parts if part.name in ("image", "image[]")]
     masks = [part for part in parts if part.name == "mask"]
     if not images:

@@ -84,7 +84,7 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
     ask = Ask(translate=endpoint.endswith("/translations"))
     seen: set[str] = set()
     for part in parts:
-        if part.name in seen and part.name not in REPEATED:
+        if part.name in seen and not (part.name in REPEATED or part.name.endswith("[]")):
             raise Refusal(f"{part.name!r} is given twice.", param=part.name)
         seen.add(part.name)
         try:

@@ -26,7 +26,7 @@ def text(name: str, value: str) -> Part:
 
 
 def fields(*parts: Part) -> dict[str, Any]:
-    return form(*parts).fields(KNOWN)
+    return form(*parts).fields(KNOWN, frozenset({"model"}))
 
 
 def refused(*parts: Part) -> str | None:
@@ -61,6 +61,22 @@ def test_flags() -> None:
 def test_lists_are_named_so_or_known_to_be() -> None:
     found = fields(text("kinds", "a"), text("kinds[]", "b"), text("x[]", "c"), text("x[]", "d"))
     assert found == {"kinds": ["a", "b"], "x": ["c", "d"]}
+
+
+def test_members_of_objects_are_named_so() -> None:
+    found = fields(text("a[type]", "x"), text("a[limit]", "0.5"), text("b[", "c"))
+    assert found == {"a": {"type": "x", "limit": "0.5"}, "b[": "c"}
+    assert refused(text("a[b]", "x"), text("a[b]", "y")) == "a"
+    assert refused(text("a[b]", "x"), text("a[]", "y")) == "a"
+
+
+def test_an_upload_of_another_name_is_left_to_the_engine() -> None:
+    several = [Part("markup", b"\xff", "a.png"), Part("markup", b"b", "b.png")]
+    assert fields(text("n", "1"), *several, Part("x[]", b"", "")) == {
+        "n": 1,
+        "markup": "a.png",
+        "x[]": "",
+    }
 
 
 @pytest.mark.parametrize("names", [("model", "model"), ("model", "model[]"), ("model[]", "model")])
