@@ -162,7 +162,10 @@ class CloudEngine:
         if not chosen.choices:
             why = f"no provider can take this request: {chosen.why}"
             raise _declined(attempt.job, why, "no_provider")
-        return chosen
+        return chosen.ordered(partial(self._lost_hints, attempt))
+
+    def _lost_hints(self, attempt: ProviderAttempt, choice: Choice) -> int:
+        return self.providers[choice.provider].provider.lost_hints(_task(attempt, choice.model))
 
     def _worst(self, attempt: ProviderAttempt, name: str, model: str) -> int | str:
         """The most that the job can cost there (micro-units), or why it cannot go there."""

@@ -37,6 +37,10 @@ class Chosen:
         """Without the choices that may cost more than `credits`."""
         return Chosen(tuple(each for each in self.choices if each.worst <= credits), self.passed)
 
+    def ordered(self, lost_hints: Callable[[Choice], int]) -> Chosen:
+        """Those that honour more of the request's hints come first."""
+        return Chosen(tuple(sorted(self.choices, key=lost_hints)), self.passed)
+
     @property
     def dearest(self) -> int:
         return max((each.worst for each in self.choices), default=0)

@@ -96,6 +96,9 @@ class Provider(Protocol):
         """Why the request would silently lose something there; "" if it would not. Pure and cheap,
         as it runs before credits are reserved."""
 
+    def lost_hints(self, task: Task) -> int:
+        """How many of the request's hints would do nothing there; it is served all the same."""
+
     async def call(self, task: Task, sink: Sink) -> Spent:
         """Answer the job into `sink`, which gets nothing before the provider's status is known.
 

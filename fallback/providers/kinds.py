@@ -17,6 +17,7 @@ from fallback.providers.unsupported import (
     DRAWN_PLAINLY,
     FEES,
     GATEWAYS,
+    NOT_SEEN,
     OF_ENGINES,
     REASONING,
     STATE,
@@ -150,6 +151,7 @@ GOOGLE = ProviderKind(
         *AUDIO_OUT,
         Ignored("logit_bias", "Google passes over it", ("chat",)),
         Ignored("logprobs", "Google passes over it", ("chat",)),
+        *NOT_SEEN,
         *DRAWN_PLAINLY,
     ),
     families=(

@@ -81,6 +81,9 @@ class OpenAIProvider:
             return f"{task.model} does not continue an answer"
         return self._fit(task).unfit(task)
 
+    def lost_hints(self, task: Task) -> int:
+        return self._fit(task).lost_hints(task.request)
+
     async def call(self, task: Task, sink: Sink) -> Spent:
         try:
             return await self._serve(task, sink)

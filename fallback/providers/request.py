@@ -12,11 +12,12 @@ from fallback.cost import estimate
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.kinds import ProviderKind
-from fallback.providers.unsupported import HINTS
+from fallback.providers.unsupported import COMPUTED
 from schemas import multipart
 from schemas.api import endpoints
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat.request import wants_usage
+from schemas.api.hints import is_hint
 from schemas.jobs import Job
 from schemas.nodes import Ignored
 
@@ -37,13 +38,13 @@ class Fit:
         self._model = model
         self._family = kind.family(model)
         self.open = endpoint in self._family.endpoints
-        feature = endpoints.WORDS.get(endpoint, "")
+        self._feature = feature = endpoints.WORDS.get(endpoint, "")
         self.path = kind.path(endpoint)
         self.key_header = kind.key_header.get(endpoint, "")
         every = (*self._family.refuses, *kind.refuses)
         self._refuses = tuple(each for each in every if not each.at or feature in each.at)
         self._tops = frozenset(each.field.partition(".")[0] for each in self._refuses)
-        self._drops = self._family.drops | kind.drops | HINTS
+        self._drops = self._family.drops | kind.drops | COMPUTED
         self._limit = (limit or self._family.limit) if endpoint in _TALKS else ""
         self.api = endpoints.APIS.get(endpoint, PLAIN)
         self._touched = self._tops | self._drops | frozenset(_LIMITS)
@@ -53,10 +54,14 @@ class Fit:
         if not self.open:
             return f"{self._model} has no {self._endpoint} there"
         request = task.request
-        lenient = task.job.lenient
-        if not lenient and (each := next(iter(self.passed_over(request)), None)) is not None:
-            return f"{each.field!r} would be lost: {each.why}"
+        for each in self.passed_over(request):
+            if not (task.job.lenient or is_hint(each.field, self._feature)):
+                return f"{each.field!r} would be lost: {each.why}"
         return self._too_many(request) or self._charged_tool(request)
+
+    def lost_hints(self, request: Mapping[str, Any]) -> int:
+        """How many hints of the request the model would ignore."""
+        return sum(is_hint(each.field, self._feature) for each in self.passed_over(request))
 
     def passed_over(self, request: Mapping[str, Any]) -> list[Ignored]:
         """The fields that the request sets and the model would ignore."""

@@ -1,17 +1,19 @@
 """Fields of requests that a paid API would silently ignore, or charge for beside the tokens.
 
 They are `Ignored` entries, like those on engines' cards. A request that sets one of them does not
-go to the provider, unless the client is lenient: then the field is left out. Fields without an
-effect on the answer (hints to an engine's cache) are always left out.
+go to the provider, unless the client is lenient or the field is a hint (`schemas.api.hints`): then
+the field is left out. Fields without an effect on the answer (what an engine caches) are always
+left out.
 """
 
 from __future__ import annotations
 
+from schemas.api.hints import SILENT
 from schemas.nodes import NOTHING, Ignored
 
-HINTS = frozenset(
+COMPUTED = frozenset(
     {
-        *("cache_prompt", "n_keep", "n_cache_reuse", "id_slot", "slot_id", "keep_alive"),
+        *("cache_prompt", "n_keep", "n_cache_reuse", "id_slot", "slot_id"),
         *("timings_per_token", "return_progress", "return_tokens", "t_max_predict_ms"),
     }
 )
@@ -24,6 +26,10 @@ UNSEEN = frozenset(
     }
 )
 """OpenAI's fields for its own books and caches: Google's compatible surface refuses them."""
+
+NOT_SEEN: tuple[Ignored, ...] = tuple(
+    Ignored(name, "this provider does not know it") for name in sorted(UNSEEN - SILENT)
+)
 
 _ENGINE = "it is an engine's own, and this provider does not have it"
 _SAMPLING = (
@@ -38,6 +44,7 @@ _SAMPLING = (
 OF_ENGINES: tuple[Ignored, ...] = (
     *(Ignored(name, _ENGINE) for name in _SAMPLING),
     Ignored("top_k", _ENGINE, ("chat", "completions", "responses")),
+    Ignored("keep_alive", _ENGINE, unless=()),
 )
 """Fields of llama.cpp, vLLM and Ollama. OpenRouter and some others know a few, but get none."""
 

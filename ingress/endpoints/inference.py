@@ -139,7 +139,8 @@ async def answer(
 ) -> Response:
     """The engine's answer to `body`; `asked` is `body` parsed and checked. Raises HeadraceError.
 
-    A field that would have no effect is refused by name. A lenient client gets a warning instead.
+    A field that would have no effect is refused by name. If it is a hint, or the client is lenient,
+    the answer has a warning instead.
     """
     here, request = caller.here, caller.request
     wish = request.headers.get(locality.HEADER, "")
@@ -147,10 +148,14 @@ async def answer(
     wanted = {**asked, **endpoint.means} if endpoint.means else asked
     ignored, strange = list[Ignored](), ""
     lenient = request.headers.get(LENIENT_HEADER, "").lower() == "true"
-    if not plan.honours(wanted):
-        taken = _CHOICES if endpoint.choices else _NONE
-        ignored, strange = plan.ability.lost(plan.model, wanted, taken), plan.ability.strange(asked)
-        ignored = ignored if lenient else fields.refuse(plan.name, ignored)
+    if not plan.honours(wanted, body):
+        taken, able = _CHOICES if endpoint.choices else _NONE, plan.ability
+        ignored, strange = able.lost(plan.model, wanted, taken, body), able.strange(asked)
+        left, foreign = able.without_server_tools(asked, ignored)
+        ignored += foreign
+        ignored = ignored if lenient else fields.refuse(plan.name, ignored, able.feature)
+        if foreign:
+            asked, body = left, orjson.dumps(left)
     if not endpoint.shape.is_text(asked):
         served = "" if plan.paid else plan.model
         body = await here.media.resolve(request, endpoint, asked, body, served)

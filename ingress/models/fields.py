@@ -1,9 +1,9 @@
 """What the live engines of a model can do with a request, to refuse it early and say why.
 
-Fields without an effect on the output pass in silence: `user`, `metadata`, `store`,
-`service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention`, `prediction`. A
-field that is known neither of OpenAI's API nor of the engine passes, too, as the engine may be
-newer than what is known of it. But then the answer has a warning (`Ability.strange`).
+A field that would do nothing is refused, unless it is a hint (`schemas.api.hints`): then the
+answer has a warning. A field that is known neither of OpenAI's API nor of the engine passes with a
+warning, too, as the engine may be newer than what is known of it (`Ability.strange`). Tools that
+only a server can run are left out, with a warning, if there are others.
 
 A job goes to whichever engine of its model is free. So a field counts as honoured only if all of
 them honour it, while an endpoint is open as soon as one of them has it. A provider is chosen by
@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import accumulate
 from typing import Any
 
 from ingress.models.catalog import Catalog
 from schemas.api.endpoints import BY_WORD
+from schemas.api.hints import CACHE_CONTROL, is_hint, without_server_tools
 from schemas.errors import UnsupportedEndpoint, UnsupportedParameter
 from schemas.nodes import Ignored, ServedModel, names_at
 
@@ -33,7 +35,15 @@ _SERVERS: Mapping[str, str] = {
     "whisper": "whisper-server",
 }
 """What the projects that make these engines call them."""
+_NO_SERVER = "only functions can be offered, and this is of type"
+_FORCED = ", which 'tool_choice' asks for"
+_ALONE = ", and there is no other tool"
 _NONE: frozenset[str] = frozenset()
+_CACHE_SIGN = b'"cache_control"'
+"""Each request with the field, which may be in any message, contains this. It cannot match inside a
+text, because JSON escapes the quotes there."""
+_MOST_TOLD = 1000
+"""Characters of one warning."""
 _MOST_ODD = 4
 _LONGEST = 64
 _LIKE = 0.75
@@ -52,7 +62,8 @@ class Ability:
     `can`: all features of the model. `tops`: top-level fields that a request has to be checked for.
     `choices`: how many choices (`n`) every engine can give at once. `own`: the engines that tell
     which fields they know, each with these. `known`: OpenAI's fields, and those that all in `own`
-    know; None if there are none in `own`.
+    know; None if there are none in `own`. `sign`: bytes of each request with an ignored field that
+    may be anywhere.
     """
 
     feature: str
@@ -61,30 +72,48 @@ class Ability:
     tops: frozenset[str]
     ignored: tuple[Ignored, ...]
     choices: int
+    sign: bytes = b""
     known: frozenset[str] | None = None
     own: tuple[tuple[str, frozenset[str]], ...] = ()
     _doubts: dict[str, str] = field(default_factory=dict, compare=False)
 
     def lost(
-        self, model: str, request: Mapping[str, Any], taken: frozenset[str] = _NONE
+        self,
+        model: str,
+        request: Mapping[str, Any],
+        taken: frozenset[str] = _NONE,
+        body: bytes = b"",
     ) -> list[Ignored]:
         """The fields of `request` that would have no effect. `taken`: fields that the fabric
         honours itself. Raises UnsupportedEndpoint, which names the `model`."""
         if not self.open:
             raise UnsupportedEndpoint(_elsewhere(model, self.feature, self.can), param="model")
-        if self.tops.isdisjoint(request):
+        deep = bool(self.sign) and self.sign in body
+        if self.tops.isdisjoint(request) and not deep:
             return []
-        found = {
-            each.field: each
-            for each in self.ignored
-            if each.field not in taken and each.wanted(request)
-        }
-        looked_at = "tools" in request and "tools" in self.tops and "tools" not in found
-        if looked_at and SERVER_TOOLS not in self.can:
-            foreign = _foreign_tool(request, self.feature)
-            if foreign is not None:
-                found[foreign.field] = foreign
-        return list(found.values())
+        return [
+            each
+            for each in {each.field: each for each in self.ignored}.values()
+            if each.field not in taken
+            and (each.wanted(request) or (deep and each.field == CACHE_CONTROL))
+        ]
+
+    def without_server_tools(
+        self, request: dict[str, Any], lost: Iterable[Ignored]
+    ) -> tuple[dict[str, Any], list[Ignored]]:
+        """The request to serve, and an entry for each tool that was left out. `lost`: the fields of
+        the request that have no effect."""
+        if SERVER_TOOLS in self.can or any(each.field == "tools" for each in lost):
+            return request, []
+        left = without_server_tools(request, BY_WORD[self.feature].api.own_tools)
+        if left is None:
+            return request, []
+        kept = not (left.alone or left.forced)
+        more = _FORCED if left.forced else _ALONE if left.alone else ""
+        return left.request, [
+            Ignored(f"{place}.type", f"{_NO_SERVER} {kind[:_LONGEST]!r}{more}", partly=kept)
+            for place, kind in left.dropped.items()
+        ]
 
     def strange(self, request: Mapping[str, Any]) -> str:
         """A warning of fields that nobody is known to have, or ""."""
@@ -119,14 +148,15 @@ def ability(catalog: Catalog, model: str, feature: str, paid: bool = False) -> A
     return _ability(serving, feature)
 
 
-def refuse(model: str, found: Iterable[Ignored]) -> list[Ignored]:
+def refuse(model: str, found: Iterable[Ignored], feature: str) -> list[Ignored]:
     """The fields of which the client is only warned. Raises UnsupportedParameter for the first
-    field that has no effect at all, and is not tried all the same."""
+    field that has no effect at all, and is neither a hint nor tried all the same."""
     warned = []
     for each in found:
-        if each.partly:
+        if each.partly or is_hint(each.field, feature):
             warned.append(each)
-        if each.tried or each.partly:
+            continue
+        if each.tried:
             continue
         raise UnsupportedParameter(
             f"{each.field!r} has no effect with the model {model!r}: {each.why}. "
@@ -137,8 +167,13 @@ def refuse(model: str, found: Iterable[Ignored]) -> list[Ignored]:
 
 
 def warning(found: Iterable[Ignored], strange: str = "") -> str:
-    """The text for the warning header of an answer."""
+    """The text for the warning header of an answer. If it would be too long, the last fields are
+    only counted."""
     told = [f"{each.field} has no effect: {each.why}" for each in found]
+    lengths = accumulate(len(each) + len("; ") for each in told)
+    fitting = sum(length <= _MOST_TOLD for length in lengths)
+    if fitting < len(told):
+        told = [*told[:fitting], f"and {len(told) - fitting} more have no effect"]
     return _printable("; ".join([*told, strange] if strange else told))
 
 
@@ -152,16 +187,6 @@ def _doubtful(name: str, ability: Ability) -> str:
 def _printable(text: str) -> str:
     ascii_ = text.encode("ascii", "replace").decode()
     return "".join(letter if letter.isprintable() else " " for letter in ascii_)
-
-
-def _foreign_tool(request: Mapping[str, Any], feature: str) -> Ignored | None:
-    """A tool that only a server can run, or that only its own models know."""
-    own = BY_WORD[feature].api.own_tools
-    for index, tool in enumerate(request.get("tools") or ()):
-        if tool.get("type") not in own:
-            why = f"only functions can be offered, and this is of type {tool.get('type')!r}"
-            return Ignored(f"tools[{index}].type", why)
-    return None
 
 
 def _ability(serving: list[ServedModel], feature: str) -> Ability:
@@ -187,6 +212,7 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
         tops=tops | {"tools"},
         ignored=ignored,
         choices=min(choices, default=1),
+        sign=_sign(ignored),
         known=BY_WORD[feature].shape.names | shared | tops if own else None,
         own=own,
     )
@@ -206,7 +232,12 @@ def _of_any(paid: list[ServedModel], feature: str) -> Ability:
         tops=frozenset(entry.field.partition(".")[0] for entry in ignored),
         ignored=ignored,
         choices=128 if any("n" in one.can for one in able) else 1,
+        sign=_sign(ignored),
     )
+
+
+def _sign(ignored: Iterable[Ignored]) -> bytes:
+    return _CACHE_SIGN if any(each.field == CACHE_CONTROL for each in ignored) else b""
 
 
 def _elsewhere(model: str, feature: str, can: tuple[str, ...]) -> str:

@@ -47,10 +47,12 @@ class Plan:
         """Whether the request is for providers alone."""
         return self.reach == CLOUD
 
-    def honours(self, request: Mapping[str, Any]) -> bool:
+    def honours(self, request: Mapping[str, Any], body: bytes) -> bool:
         """Whether all fields of a request are known and have an effect. This is the usual case, and
         a quick test that saves the closer look of `ability`."""
         able = self.ability
+        if able.sign and able.sign in body:
+            return False
         known = able.known is None or able.known.issuperset(request)
         return known and able.open and able.tops.isdisjoint(request)
 

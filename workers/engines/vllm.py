@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from schemas.api import endpoints, rerank
 from schemas.jobs import Job
-from schemas.nodes import NOTHING, Ignored, ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.openai import foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
@@ -52,6 +52,12 @@ KNOWS = (
     "embeddings truncate_prompt_tokens add_special_tokens priority request_id normalize embed_dtype"
     " endianness messages add_generation_prompt continue_final_message chat_template"
     " chat_template_kwargs mm_processor_kwargs",
+    "responses store background previous_response_id truncation max_tool_calls logit_bias top_k"
+    " seed stop presence_penalty frequency_penalty repetition_penalty skip_special_tokens"
+    " ignore_eos include_stop_str_in_output request_id mm_processor_kwargs media_io_kwargs priority"
+    " cache_salt enable_response_messages previous_input_messages previous_response"
+    " structured_outputs vllm_xargs chat_template chat_template_kwargs kv_transfer_params",
+    "messages,count_tokens chat_template_kwargs kv_transfer_params",
     "rerank truncate_prompt_tokens priority request_id mm_processor_kwargs",
 )
 """vLLM's own fields, from its source."""
@@ -79,7 +85,6 @@ class VllmEngine(OpenAIEngine):
         Ignored("audio", "vLLM does not speak"),
         Ignored("web_search_options", "vLLM does not search", unless=()),
         Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
-        Ignored("verbosity", "vLLM does not know it", ("chat",), (*NOTHING, "medium")),
         *foreign_fields.passed_over(KNOWS),
     )
 

@@ -32,7 +32,6 @@ _SMALLEST: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The smallest request of each kind of model, by the feature that its card names."""
 _VALUES: dict[str, Any] = {
-    "verbosity": "high",
     "web_search_options": {"search_context_size": "low"},
     "functions": [{"name": "f", "parameters": {}}],
     "logit_bias": {"1": 1},

@@ -207,12 +207,6 @@ async def test_thoughts_can_be_left_out(claude: AsyncAnthropic) -> None:
         ({"messages": []}, 400, "invalid_request_error", "messages"),
         ({"max_tokens": 0}, 400, "invalid_request_error", "max_tokens"),
         (
-            {"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000},
-            400,
-            "invalid_request_error",
-            "thinking",
-        ),
-        (
             {
                 "model": TOOLS_MODEL,
                 "tools": [{"type": "web_search_20250305", "name": "web_search"}],

@@ -202,8 +202,6 @@ async def test_a_response_that_has_to_call(client: AsyncOpenAI, model: str, choi
         ({"background": True}, "background"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"model": TOOLS_MODEL, "tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"text": {"verbosity": "low"}}, "text.verbosity"),
-        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
     ],
 )
 async def test_responses_say_what_they_cannot(

@@ -46,6 +46,7 @@ class FakeProvider:
         self.calls: list[Task] = []
         self.paths = frozenset({CHAT})
         self.why = ""
+        self.lost = 0
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -61,6 +62,9 @@ class FakeProvider:
 
     def unfit(self, task: Task) -> str:
         return self.why
+
+    def lost_hints(self, task: Task) -> int:
+        return self.lost
 
     async def call(self, task: Task, sink: Sink) -> Spent:
         self.calls.append(task)

@@ -209,6 +209,14 @@ async def test_what_does_not_fit_is_not_asked(bus: FakeBus) -> None:
     assert not first.calls
 
 
+async def test_who_honours_the_requests_hints_is_asked_first(bus: FakeBus) -> None:
+    deaf, hearing = FakeProvider("a"), FakeProvider("b")
+    deaf.lost = 1
+    setup = EngineSetup(bus, deaf, hearing)
+    await setup.run(setup.attempt())
+    assert (len(deaf.calls), len(hearing.calls)) == (0, 1)
+
+
 async def test_without_a_route_here_it_is_left(bus: FakeBus) -> None:
     setup = EngineSetup(bus, FakeProvider("a"))
     with pytest.raises(EngineFault, match="no provider may have 'echo'"):

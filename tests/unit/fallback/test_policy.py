@@ -63,6 +63,13 @@ def test_providers_are_kept_in_order_and_those_that_do_not_fit_say_why() -> None
     assert "max_price allows 25" in cheap.why
 
 
+def test_who_honours_more_hints_comes_first() -> None:
+    chosen = choose(CHAT, lambda *_: 1, 0)
+    ordered = chosen.ordered(lambda choice: {"a": 1, "b": 0, "c": 1}[choice.provider])
+    assert [each.provider for each in ordered.choices] == ["b", "a", "c"]
+    assert ordered.passed == chosen.passed
+
+
 def test_a_model_may_have_slashes() -> None:
     chosen = choose(route("cf/@cf/baai/bge"), lambda provider, model: len(model), 0)
     assert (chosen.choices[0].provider, chosen.choices[0].model) == ("cf", "@cf/baai/bge")

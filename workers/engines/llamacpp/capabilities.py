@@ -51,46 +51,28 @@ KNOWS = (
 
 _NO_THOUGHTS = "the model's chat template knows no reasoning"
 _DROPPED = "llama-server passes over it at this endpoint"
-_USUAL = (*NOTHING, "medium")
-"""Values that ask for nothing, as they are the default."""
-_STATELESS = "nothing is kept of what was said before; send it along"
-_KEEP_THOUGHTS = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
 _ALWAYS = (
     Ignored("functions", "use tools", ("chat",)),
     Ignored("function_call", "use tools", ("chat",), ("none", "auto")),
     Ignored("audio", "the model does not speak", ("chat",)),
     Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
     Ignored("web_search_options", "nothing is searched", ("chat",), ()),
-    Ignored("verbosity", "the model does not know it", ("chat",), _USUAL),
     Ignored("suffix", "llama-server only continues the prompt", ("completions",)),
     Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
     Ignored("best_of", "llama-server gives every choice", ("completions",), (1,), "n"),
     Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
-    Ignored("previous_response_id", _STATELESS, _RESPONSES),
-    Ignored("conversation", _STATELESS, _RESPONSES),
-    Ignored("prompt", "no prompts are kept here", _RESPONSES),
-    Ignored("background", "an answer is waited for", _RESPONSES),
     Ignored("n", "a response has one answer", _RESPONSES, (1,)),
     Ignored("top_logprobs", "llama-server tells them in chats alone", _RESPONSES),
     Ignored("reasoning.summary", "the reasoning comes as it is", _RESPONSES, ("auto",)),
-    Ignored("text.verbosity", "the model does not know it", _RESPONSES, _USUAL),
     Ignored(
         "include",
         "llama-server adds nothing to its answers",
         _RESPONSES,
         ([], ["reasoning.encrypted_content"]),
     ),
-    Ignored("mcp_servers", "no tools are run here", ("messages",)),
-    Ignored("container", "no tools are run here", ("messages",)),
     Ignored("output_config.effort", _DROPPED, ("messages",), ("high",)),
-    Ignored("output_config.task_budget", _DROPPED, ("messages",)),
-    Ignored("context_management", _STATELESS, ("messages",), ({}, _KEEP_THOUGHTS)),
 )
 _FOREIGN = foreign_fields.passed_over(KNOWS)
-_NOT_IN_MESSAGES = (
-    *("seed", "logit_bias", "presence_penalty", "frequency_penalty", "repeat_penalty", "min_p"),
-    *("grammar", "json_schema", "response_format", "stop", "n", "logprobs", "ignore_eos"),
-)
 
 
 def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
@@ -123,16 +105,11 @@ def ignored(
         found.append(Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), no))
     elif not _caps(props).get("supports_reasoning_effort"):
         found += _efforts("the model's chat template knows no degrees of reasoning")
-    found += (Ignored(name, _DROPPED, ("messages",), _unless(name)) for name in _NOT_IN_MESSAGES)
     size = (entry.get("meta") or {}).get("n_embd")
     why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
     found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))
     found += _FOREIGN
     return tuple(each for each in found if not set(endpoints).isdisjoint(each.at))
-
-
-def _unless(name: str) -> tuple[Any, ...]:
-    return (1,) if name == "n" else NOTHING if name != "seed" else ()
 
 
 def known(endpoints: Sequence[str]) -> tuple[str, ...]:

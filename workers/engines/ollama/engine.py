@@ -30,7 +30,7 @@ import structlog
 from schemas.api import endpoints
 from schemas.api.base import Usage
 from schemas.jobs import Job
-from schemas.nodes import NOTHING, Ignored, ServedModel
+from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.ollama import own_api
 from workers.engines.ollama.answer import AnswerId, embeddings
@@ -97,7 +97,6 @@ class OllamaEngine(OpenAIEngine):
         Ignored("echo", "Ollama does not repeat the prompt", ("completions",)),
         Ignored("logprobs", "Ollama leaves them out of text completions", ("completions",), ()),
         *(Ignored(name, _NOT_KNOWN) for name in _UNKNOWN),
-        Ignored("verbosity", _NOT_KNOWN, unless=(*NOTHING, "medium")),
         Ignored("web_search_options", _NOT_KNOWN, unless=()),
         Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
         *foreign_fields.passed_over(KNOWS),

@@ -202,9 +202,8 @@ class OpenAIEngine:
         if not isinstance(request, dict):
             raise Refusal("The body must be a JSON object.")
         if not job.lenient:
-            refuse_ignored(
-                self.name, passed_over(model, endpoints.WORDS.get(job.endpoint, ""), request)
-            )
+            feature = endpoints.WORDS.get(job.endpoint, "")
+            refuse_ignored(self.name, passed_over(model, feature, request), feature)
         changes = self._changes(job, request)
         await self._guard(job, request)
         try:

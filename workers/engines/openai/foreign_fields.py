@@ -1,18 +1,28 @@
-"""Fields of APIs other than OpenAI's, which engines without them ignore silently.
+"""Fields that engines ignore silently: those of other engines' APIs, and those of OpenAI's and
+Anthropic's own services.
 
-A client that sends one wants something, so the request is refused and the client told what to send.
+A client that sends one wants something, so the request is refused and the client told what to send,
+or the field is a hint (`schemas.api.hints`) and the client told that it did nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from schemas.api.hints import CACHE_CONTROL
 from schemas.nodes import NOTHING, Ignored, names_at
 
 _CHAT, _TEXT, _EMBED = ("chat",), ("completions",), ("embeddings",)
 _BOTH = (*_CHAT, *_TEXT)
+_RESPONSES, _MESSAGES = ("responses", "input_tokens"), ("messages", "count_tokens")
+_TALKS = (*_BOTH, *_RESPONSES, *_MESSAGES)
 _LIMIT = "use max_completion_tokens"
 _OTHER = "it is another engine's"
+_CACHES = "the engine decides itself what it caches"
+_NOT_MESSAGES = "the API of messages does not have it"
+_UNKNOWN = "the model does not know it"
+_KEEP_THOUGHTS = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+_STATELESS = "nothing is kept of what was said before; send it along"
 
 
 def _each(names: str, why: str, at: tuple[str, ...] = _BOTH, *more: object) -> tuple[Ignored, ...]:
@@ -42,16 +52,42 @@ _FOREIGN = (
     Ignored(
         "keep_alive",
         "who runs the engine says how long a model stays loaded",
-        (*_BOTH, *_EMBED),
+        (*_TALKS, *_EMBED),
         unless=(),
     ),
 )
+_HOSTED = (
+    *_each("service_tier", "there is one tier", _TALKS, "auto", "default", "standard_only"),
+    *_each("speed", "there is one speed", _MESSAGES, "standard"),
+    *_each("inference_geo", "who runs the engine says where it runs", _MESSAGES, "global"),
+    *_each("store", "no answer is kept", (*_CHAT, *_RESPONSES)),
+    *_each("previous_response_id conversation", _STATELESS, _RESPONSES),
+    *_each("context_management", _STATELESS, (*_RESPONSES, *_MESSAGES), _KEEP_THOUGHTS),
+    *_each("prompt", "no prompts are kept here", _RESPONSES),
+    *_each("background", "an answer is waited for", _RESPONSES),
+    *_each("prediction", "nothing is predicted", _CHAT),
+    *_each("prompt_cache_key prompt_cache_retention prompt_cache_options", _CACHES, _TALKS),
+    Ignored(CACHE_CONTROL, _CACHES, _TALKS, ()),
+    *_each("truncation", "too long an input is refused", _RESPONSES, "disabled"),
+    Ignored("max_tool_calls", "no tools are run here", _RESPONSES, ()),
+    *_each("mcp_servers container", "no tools are run here", _MESSAGES),
+    *_each("stream_options.include_obfuscation", "nothing is padded", (*_CHAT, *_RESPONSES)),
+    *_each("text.verbosity verbosity", _UNKNOWN, (*_CHAT, *_RESPONSES), "medium"),
+    *_each("output_config.task_budget", _UNKNOWN, _MESSAGES),
+    Ignored("seed", _NOT_MESSAGES, _MESSAGES, ()),
+    *_each("n", _NOT_MESSAGES, _MESSAGES, 1),
+    *_each("stop", "use stop_sequences", _MESSAGES),
+    *_each("response_format json_schema", "use output_config.format", _MESSAGES),
+    *_each("logit_bias presence_penalty frequency_penalty logprobs", _NOT_MESSAGES, _MESSAGES),
+    *_each("repeat_penalty min_p grammar ignore_eos", _NOT_MESSAGES, _MESSAGES),
+)
+"""Not among them are `hints.SILENT`."""
 
 
 def passed_over(knows: tuple[str, ...]) -> tuple[Ignored, ...]:
     """The foreign fields that an engine ignores, for its card; `knows` lists the engine's own."""
     found = []
-    for each in _FOREIGN:
+    for each in (*_FOREIGN, *_HOSTED):
         at = tuple(word for word in each.at if each.field not in (names_at(knows, word) or ()))
         if at:
             found.append(replace(each, at=at))

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from schemas import errors
+from schemas.api.hints import is_hint
 from schemas.frames import End
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import Sink
@@ -81,10 +82,11 @@ def passed_over(model: ServedModel, feature: str, request: Mapping[str, Any]) ->
     ]
 
 
-def refuse_ignored(engine: str, found: Iterable[Ignored]) -> None:
-    """Raises Refusal that names the first field which the engine would ignore silently."""
+def refuse_ignored(engine: str, found: Iterable[Ignored], feature: str) -> None:
+    """Raises Refusal that names the first field which the engine would ignore silently, unless it
+    is a hint at this endpoint: the ingress has warned of those."""
     for each in found:
-        if each.tried:
+        if each.tried or is_hint(each.field, feature):
             continue
         message = f"{each.field!r} is not supported by the engine {engine!r}: {each.why}."
         raise Refusal(message, param=each.field, code="unsupported_parameter")

@@ -160,7 +160,8 @@ class SdCppEngine:
             what = f"The model {job.model!r} has no {job.endpoint}: it draws pictures."
             raise Refusal(what, param="model", code="unsupported_endpoint")
         if not job.lenient:
-            refuse_ignored(self.name, (e for e in self.ignored_fields if e.wanted(fields)))
+            found = (each for each in self.ignored_fields if each.wanted(fields))
+            refuse_ignored(self.name, found, endpoints.WORDS[job.endpoint])
         return drawing
 
     async def _draw_to_the_end(self, order: _Order) -> list[bytes]:

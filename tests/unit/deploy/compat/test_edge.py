@@ -21,10 +21,10 @@ FACTS = Facts(
     engines=("echo",),
     nodes=("node",),
     features=("chat",),
-    ignores={"chat": frozenset({"verbosity"})},
+    ignores={"chat": frozenset({"logit_bias"})},
     listens="0.0.0.0",
 )
-VERBOSITY = Ignored("verbosity", "it does not know it", ("chat",))
+BIAS = Ignored("logit_bias", "it does not know it", ("chat",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AppClient:
 @pytest.fixture
 async def ingress() -> AsyncIterator[LoopbackIngress]:
     async with loopback_ingress("echo://?model=echo", "echo://?model=ohce") as made:
-        model = ServedModel("echo", "e", "echo", 4, features=("chat",), ignores=(VERBOSITY,))
+        model = ServedModel("echo", "e", "echo", 4, features=("chat",), ignores=(BIAS,))
         made.serve(model, replace(model, id="ohce"))
         yield made
 
@@ -75,7 +75,7 @@ def seen(**fields: object) -> Answer:
         ("several_models", "2 models, each of which answered by its own name"),
         ("reachable", "node node answered over the connection that its worker had dialled"),
         ("errors", "6 faults, each a 4xx with message, type, param and code"),
-        ("nothing_silent", "verbosity would do nothing: 400 unsupported_parameter, or a warning"),
+        ("nothing_silent", "logit_bias would do nothing: 400 unsupported_parameter, or a warning"),
         ("request_id", "the client's id comes back, on errors too; without one there is a new"),
     ],
 )
@@ -109,7 +109,7 @@ BROKEN: list[tuple[str, dict[str, Answer], str]] = [
     ("reachable", {"chat/completions": seen()}, "does not tell which node it came from"),
     ("errors", {"chat/completions": seen()}, "a wrong type gets 200, not 400"),
     ("errors", {"chat/completions": error(400, "", "x")}, "a wrong type: "),
-    ("nothing_silent", {"chat/completions": seen()}, "verbosity would do nothing, and gets 200"),
+    ("nothing_silent", {"chat/completions": seen()}, "logit_bias would do nothing, and gets 200"),
     ("request_id", {"models": seen()}, "the id that was sent does not come back"),
 ]
 

@@ -130,7 +130,6 @@ def with_tool(**tool: Any) -> dict[str, Any]:
         {"seed": 0},
         {"temperature": 1.5},
         {"frequency_penalty": 1},
-        {"reasoning_effort": "high"},
         with_tool(strict=True),
         {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
     ],
@@ -145,6 +144,7 @@ async def test_what_its_chat_would_drop(cloud: Provider, more: dict[str, Any]) -
         {"n": 1, "temperature": 1, "response_format": {"type": "text"}, "stop": ["x"]},
         with_tool(),
         {"temperature": 1.5, "seed": 1, "lenient": True},
+        {"reasoning_effort": "high", "prediction": {"type": "content", "content": "x"}},
     ],
 )
 async def test_what_its_chat_takes(cloud: Provider, more: dict[str, Any]) -> None:

@@ -91,7 +91,6 @@ def test_what_is_usual_passes_to_models_that_reason() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "more"),
     [
-        (CHAT, {"service_tier": "priority"}),
         (CHAT, {"web_search_options": {"search_context_size": "low"}}),
         (CHAT, {"modalities": ["text", "audio"]}),
         (RESPONSES, {"tools": [{"type": "web_search"}]}),
@@ -109,7 +108,8 @@ def test_what_costs_extra_or_is_kept_there_is_refused(endpoint: str, more: dict[
 def test_no_kind_of_provider_is_asked_for_what_costs_extra(kind: str, more: dict[str, Any]) -> None:
     models = {"google": "gemini-2.5-flash", "cloudflare": "@cf/x", "anthropic": "claude-x"}
     model = models.get(kind, "gpt-4o")
-    assert next(iter(more)) in unfit(kind, CHAT, model, **more)
+    named = next(iter(more))
+    assert named == "service_tier" or named in unfit(kind, CHAT, model, **more)
     fit = Fit(kinds.KINDS[kind], model, CHAT)
     assert more.keys() <= fit.changes(chat(model, lenient=True, **more))[1]
 
@@ -135,6 +135,25 @@ def test_functions_are_the_clients_own() -> None:
     tools = [{"type": "function", "name": "f"}]
     assert unfit("openai", RESPONSES, "gpt-4o", tools=tools) == ""
     assert unfit("anthropic", MESSAGES, "claude-x", tools=[{"name": "f"}]) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "more", "lost"),
+    [
+        ("openai", "gpt-4o", {"service_tier": "priority", "keep_alive": "5m"}, 2),
+        ("openai", "gpt-5", {"reasoning_effort": "low", "verbosity": "low", "store": True}, 0),
+        ("anthropic", "claude-x", {"reasoning_effort": "low"}, 1),
+        ("google", "gemini-2.5-flash", {"store": True, "user": "u", "prompt_cache_key": "k"}, 2),
+    ],
+)
+def test_hints_keep_no_request_from_a_provider(
+    kind: str, model: str, more: dict[str, Any], lost: int
+) -> None:
+    assert unfit(kind, CHAT, model, **more) == ""
+    fit = Fit(kinds.KINDS[kind], model, CHAT)
+    assert fit.lost_hints(more) == lost
+    _, dropped = fit.changes(chat(model, **more))
+    assert dropped >= {each.field for each in fit.passed_over(more)}
 
 
 def test_leniency_leaves_fields_out_but_pays_for_nothing_extra() -> None:

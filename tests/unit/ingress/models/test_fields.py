@@ -93,24 +93,48 @@ def test_one_provider_that_gives_several_choices_is_enough(
         ("messages", {"name": "f"}, False),
         ("messages", {"type": "custom", "name": "f"}, False),
         ("messages", {"type": "bash_20250124", "name": "bash"}, True),
+        ("messages", {"type": ["odd"], "name": "f"}, True),
     ],
 )
 def test_tools_of_other_kinds(feature: str, tool: dict[str, Any], foreign: bool) -> None:
-    ability = able(model(feature), feature=feature)
-    found = names(ability.lost("m", {"tools": [tool]}, NONE))
-    assert found == (["tools[0].type"] if foreign else [])
+    request = {"tools": [tool]}
+    left, found = able(model(feature), feature=feature).without_server_tools(request, ())
+    assert names(found) == (["tools[0].type"] if foreign else [])
+    assert left == ({} if foreign else request)
     ability = able(model(feature, fields.SERVER_TOOLS), feature=feature)
-    assert ability.lost("m", {"tools": [tool]}, NONE) == []
+    assert ability.without_server_tools(request, ()) == (request, [])
+    lost = [Ignored("tools", "no tools")]
+    assert able(model(feature), feature=feature).without_server_tools(request, lost)[0] == request
+
+
+def test_a_cache_is_asked_for_in_any_message() -> None:
+    ability = able(model("messages", ignores=(Ignored("cache_control", "no"),)), feature="messages")
+    assert names(ability.lost("m", {}, NONE, b'[{"cache_control":{"type":"ephemeral"}}]')) == [
+        "cache_control"
+    ]
+    assert ability.lost("m", {}, NONE, b'["cache_control\\"]') == []
+    assert able(model("messages"), feature="messages").sign == b""
 
 
 def test_a_refusal_names_the_first_and_a_warning_all() -> None:
     found = [Ignored("a", "so"), Ignored("b", "thus — truly\n")]
     with pytest.raises(UnsupportedParameter) as caught:
-        fields.refuse("m", found)
+        fields.refuse("m", found, "chat")
     assert caught.value.param == "a"
     assert fields.warning(found) == "a has no effect: so; b has no effect: thus ? truly "
-    fields.refuse("m", [])
-    fields.refuse("m", [Ignored("c", "perhaps", tried=True)])
+    fields.refuse("m", [], "chat")
+    fields.refuse("m", [Ignored("c", "perhaps", tried=True)], "chat")
+    hint = Ignored("seed", "no seeds")
+    assert fields.refuse("m", [hint], "messages") == [hint]
+    with pytest.raises(UnsupportedParameter):
+        fields.refuse("m", [hint], "chat")
+
+
+def test_a_long_warning_counts_the_last_fields() -> None:
+    told = fields.warning([Ignored(f"field{number}", "y" * 60) for number in range(50)])
+    assert told.startswith("field0 has no effect: yyy")
+    assert told.endswith("; and 39 more have no effect")
+    assert len(told) < 1050
 
 
 # Fields that nobody is known to have.

@@ -271,7 +271,8 @@ async def test_an_error_behind_the_first_words_is_a_fault(
     """It becomes an empty chunk, and the stream just ends."""
     server.fail_after = 1
     sink = RecordingSink()
-    body = {**chat("a b c"), "prompt": "a b c", "input": "a b c", "max_tokens": 9, "stream": True}
+    prompt = {COMPLETIONS: "prompt", "/v1/responses": "input"}.get(endpoint, "odd")
+    body = {**chat("a b c"), prompt: "a b c", "max_tokens": 9, "stream": True}
     with pytest.raises(EngineFault, match="before its end was said") as caught:
         await engine.run(tiny(endpoint, stream=True), orjson.dumps(body), sink)
     with pytest.raises(EngineFault, match="an error was encountered"):

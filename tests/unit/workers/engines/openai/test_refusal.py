@@ -46,7 +46,7 @@ def test_what_is_passed_over_depends_on_the_endpoint_and_the_value() -> None:
     assert passed_over(model, "completions", {"n": 1, "echo": True}) == [here]
     assert passed_over(model, "completions", {"n": None, "echo": False}) == []
     with pytest.raises(Refusal, match="'echo' is not supported by the engine 'e': never") as caught:
-        refuse_ignored("e", [here, everywhere])
+        refuse_ignored("e", [Ignored("verbosity", "a hint"), here, everywhere], "chat")
     assert (caught.value.param, caught.value.code) == ("echo", "unsupported_parameter")
 
 
