@@ -14,13 +14,14 @@ from fallback.providers.base import Task
 from fallback.providers.kinds import ProviderKind
 from fallback.providers.unsupported import COMPUTED
 from schemas import multipart
-from schemas.api import endpoints
+from schemas.api import endpoints, prompts
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat.request import wants_usage
 from schemas.api.hints import is_hint
 from schemas.jobs import Job
 from schemas.nodes import Ignored
 
+_PROMPTED = frozenset({kinds.COMPLETIONS, kinds.EMBEDDINGS})
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
 _CLIENTS_TOOLS = ("custom", "bash_", "text_editor_", "computer_", "memory_")
 """How the types of further tools begin that clients run themselves: OpenAI's, and Anthropic's."""
@@ -57,7 +58,7 @@ class Fit:
         for each in self.passed_over(request):
             if not (task.job.lenient or is_hint(each.field, self._feature)):
                 return f"{each.field!r} would be lost: {each.why}"
-        return self._too_many(request) or self._charged_tool(request)
+        return self._too_many(request) or self._own_form(request) or self._charged_tool(request)
 
     def lost_hints(self, request: Mapping[str, Any]) -> int:
         """How many hints of the request the model would ignore."""
@@ -100,6 +101,12 @@ class Fit:
             if texts and len(given) > self._kind.batch:
                 return f"'input' has more than {self._kind.batch} texts"
         return ""
+
+    def _own_form(self, request: Mapping[str, Any]) -> str:
+        if self._endpoint not in _PROMPTED:
+            return ""
+        where = prompts.own_form(request.get(self.api.prompt), self.api.prompt)
+        return where and f"{where!r} has a form of llama-server's own"
 
     def _charged_tool(self, request: Mapping[str, Any]) -> str:
         own = self.api.own_tools

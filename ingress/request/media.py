@@ -19,9 +19,10 @@ from ingress.http.protocol import CLIENT_GONE
 from ingress.models.catalog import Catalog
 from ingress.request import parts
 from ingress.request.fetch import Fetched, Fetcher, FetchError
-from ingress.request.parts import AUDIO, Part
+from ingress.request.parts import AUDIO, CONTENT, Part
 from schemas import pictures, settings
-from schemas.api.endpoints import Endpoint
+from schemas.api import prompts
+from schemas.api.endpoints import COMPLETIONS, EMBEDDINGS, Endpoint
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
 from schemas.pictures import NoPicture
 
@@ -29,6 +30,9 @@ MAX_URLS = 32
 """Addresses in one request."""
 _SILENT = frozenset({"openai"})
 """Kinds of engines that do not tell what their models can see or hear. They answer for it."""
+_OF_PROMPTS = frozenset({COMPLETIONS.word, EMBEDDINGS.word})
+_OWN_FORMS = frozenset({"llamacpp"})
+"""Kinds of engines that take llama-server's own forms of prompts."""
 _SLICE = 2**18
 """Letters of base64 that are decoded before other requests get a turn (measured: 1.3 ms)."""
 _BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
@@ -65,19 +69,31 @@ class Media:
         Raises InvalidRequest (`param` says which part), BodyTooLarge, ClientGone.
         """
         found = parts.find(endpoint, document)
+        if endpoint.word in _OF_PROMPTS:
+            self._need_forms(endpoint, document, model)
         self._need_senses(found, model, endpoint)
         remote = [part for part in found if _remote(part.url)]
         if len(remote) > MAX_URLS:
             why = f"There are more than {MAX_URLS} addresses in the request; send data URLs."
             raise InvalidRequest(why, param=remote[MAX_URLS].path)
-        bare = [part for part in found if part.url.startswith(_BARE)]
         for part in found:
             if not _remote(part.url):
                 await self._check(part)
         if not remote:
-            return orjson.dumps(document) if bare else body
+            return orjson.dumps(document) if any(part.odd for part in found) else body
         await _unless_gone(request, self._fetch_all(remote, self._max_body - len(body)))
         return orjson.dumps(document)
+
+    def _need_forms(self, endpoint: Endpoint, document: dict[str, Any], model: str) -> None:
+        """Raises InvalidRequest for a prompt in a form that not every live engine of the model
+        takes."""
+        kinds = {entry.kind for entry in self._catalog.serving(model)} if model else {"provider"}
+        others = ", ".join(sorted(kinds - _OWN_FORMS))
+        key = endpoint.api.prompt if document.get(endpoint.api.prompt) is not None else CONTENT
+        where = key if key == CONTENT else prompts.own_form(document[key], key)
+        if others and where:
+            why = f"only llama-server takes it in this form, and this model is served by: {others}"
+            raise InvalidRequest(f"Invalid value for {where!r}: {why}.", param=where)
 
     def _need_senses(self, found: list[Part], model: str, endpoint: Endpoint) -> None:
         """Raises InvalidRequest for the first part that no live engine of the model can take."""
@@ -94,19 +110,20 @@ class Media:
                 raise InvalidRequest(why, param=part.path)
 
     async def _check(self, part: Part) -> None:
-        """Make a data URL of bare base64. Raises InvalidRequest unless the part holds what it says,
-        and not too much."""
+        """Put an odd part in its place again: bare base64 becomes a data URL. Raises InvalidRequest
+        unless the part holds what it says, and not too much."""
         bare = part.url.startswith(_BARE)
         text = part.data or (part.url if bare else _base64_of(part))
         if len(text) // 4 * 3 > self._limit:
             raise _refused(part, f"has more than {self._limit} bytes, the limit here.")
         content = await _decoded(part, text)
+        kind = ""
         if part.modality == AUDIO:
             _check_sound(part, content)
         else:
             kind = self._check_picture(part, content)
-            if bare:
-                part.put(f"image/{kind}", text)
+        if part.odd:
+            part.put(f"image/{kind}", text)
 
     def _check_picture(self, part: Part, content: bytes) -> str:
         """The picture's format. Raises InvalidRequest."""

@@ -6,15 +6,18 @@ Sources: OpenAI's API reference (chat completions, responses), Anthropic's (mess
 
 from __future__ import annotations
 
+import binascii
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.api import endpoints
+from schemas.api import endpoints, prompts
 from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest
 
 VISION, AUDIO = "vision", "audio"
+CONTENT = "content"
+"""llama-server's own name for the input of embeddings."""
 AUDIO_FORMATS = ("wav", "mp3")
 """The formats of OpenAI's API, and all that llama-server takes."""
 
@@ -42,7 +45,8 @@ class Part:
     """One picture or recording. `path`: where it lies. `modality`: what a model needs for it.
 
     `url`: an http(s) or data URL; if "", `data` has the base64. `format`: the format that the
-    request names. `put`: puts (content type, base64) in its place.
+    request names. `put`: puts (content type, base64) in its place. `odd`: its type is not written
+    as every engine reads it, so that it has to be put again.
     """
 
     path: str
@@ -51,6 +55,7 @@ class Part:
     data: str
     format: str
     put: Callable[[str, str], None]
+    odd: bool = False
 
 
 def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
@@ -61,6 +66,10 @@ def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
         for where, part in _parts("system", document.get("system")):
             _need_text(where, part.get("type"), "text")
     items = document.get(key)
+    if items is None and endpoint is endpoints.EMBEDDINGS:
+        key, items = CONTENT, document.get(CONTENT)
+    if isinstance(items, dict):
+        return list(walk(key, items))
     if not isinstance(items, list):
         return []
     return [
@@ -113,8 +122,34 @@ def _messages(path: str, message: dict[str, Any]) -> Iterator[Part]:
                 _need_text(where, other, _KNOWN_MESSAGES)
 
 
+def _prompt(path: str, prompt: dict[str, Any]) -> Iterator[Part]:
+    """The pictures and recordings of llama-server's own form of a prompt. It does not say which is
+    which."""
+    for number, data in enumerate(prompt.get(prompts.DATA) or ()):
+        where = f"{path}.{prompts.DATA}[{number}]"
+        if sound := _sound_in(data):
+            yield Part(where, AUDIO, "", data, sound, _nowhere)
+        else:
+            yield Part(where, VISION, "", data, "", _nowhere)
+
+
+def _sound_in(base64: str) -> str:
+    """The format of a recording, by its first bytes; "" if it is none."""
+    try:
+        head = binascii.a2b_base64(base64[:16])
+    except ValueError:
+        return ""
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "wav"
+    framed = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
+    return "mp3" if head[:3] == b"ID3" or framed else ""
+
+
 _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
+    endpoints.COMPLETIONS.word: _prompt,
+    endpoints.EMBEDDINGS.word: _prompt,
     endpoints.CHAT.word: _chat,
+    endpoints.CHAT_TOKENS.word: _chat,
     endpoints.RESPONSES.word: _responses,
     endpoints.INPUT_TOKENS.word: _responses,
     endpoints.MESSAGES.word: _messages,
@@ -167,18 +202,24 @@ def _picture(path: str, box: dict[str, Any], key: str) -> Part:
     def put(content_type: str, base64: str) -> None:
         box[key] = f"data:{content_type};base64,{base64}"
 
-    return Part(path, VISION, _text(path, box, key), "", "", put)
+    url = _text(path, box, key)
+    return Part(path, VISION, url, "", "", put, not url.startswith("data:image/"))
 
 
 def _recording(path: str, part: dict[str, Any]) -> Part:
     path = f"{path}.input_audio"
     box = _inner(path.rpartition(".")[0], part, "input_audio")
-    kind = box.get("format")
+    said = box.get("format")
+    kind = said.lower() if isinstance(said, str) else said
     if kind not in AUDIO_FORMATS:
         where = f"{path}.format"
         why = f"Invalid value for {where!r}: it has to be one of {', '.join(AUDIO_FORMATS)}."
         raise InvalidRequest(why, param=where)
-    return Part(path, AUDIO, "", _text(path, box, "data"), str(kind), _nowhere)
+
+    def put(_content_type: str, _base64: str) -> None:
+        box["format"] = kind
+
+    return Part(path, AUDIO, "", _text(path, box, "data"), str(kind), put, kind != said)
 
 
 def _sourced(path: str, box: dict[str, Any]) -> Part:
@@ -200,4 +241,4 @@ def _sourced(path: str, box: dict[str, Any]) -> Part:
 
 
 def _nowhere(content_type: str, base64: str) -> None:
-    """The `put` of recordings, which are never fetched."""
+    """The `put` of what is base64 and nothing else."""

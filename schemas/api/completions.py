@@ -29,7 +29,7 @@ from schemas.api.tools import check_inputs
 
 class CompletionRequest(TypedDict, total=False):
     model: Model | None
-    prompt: Required[str | list[Any]]
+    prompt: Required[str | list[Any] | dict[str, Any]]
     stream: bool | None
     stream_options: StreamOptions | None
     max_tokens: Tokens | None
@@ -49,14 +49,13 @@ class CompletionRequest(TypedDict, total=False):
 
 
 def _check(request: Request) -> None:
-    if isinstance(request["prompt"], list):
-        check_inputs(request["prompt"], "prompt")
+    check_inputs(request["prompt"], "prompt")
     best = request.get("best_of")
     if best is not None and best < (request.get("n") or 1):
         raise invalid("best_of", "it must not be less than 'n'")
 
 
-REQUEST = Shape(CompletionRequest, _check)
+REQUEST = Shape(CompletionRequest, _check, prompts="prompt")
 
 
 class Completions(Api):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Required
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.shape import Model, Request, Shape
+from schemas.api.shape import Model, Request, Shape, invalid, missing
 from schemas.api.tools import check_inputs
 
 MOST_INPUTS = 2048
@@ -15,16 +15,23 @@ MOST_INPUTS = 2048
 
 
 class EmbeddingsRequest(TypedDict, total=False):
+    """`content`: llama-server's own name for `input`; its answer then has its own form, too."""
+
     model: Model | None
-    input: Required[str | list[Any]]
+    input: str | list[Any] | dict[str, Any] | None
+    content: str | list[Any] | dict[str, Any] | None
     encoding_format: Literal["float", "base64"] | None
     dimensions: Annotated[int, Field(ge=1, le=2**20)] | None
     user: str | None
 
 
 def _check(request: Request) -> None:
-    if isinstance(request["input"], list):
-        check_inputs(request["input"], "input", MOST_INPUTS)
+    given = [name for name in ("input", "content") if request.get(name) is not None]
+    if not given:
+        raise missing("input")
+    if len(given) > 1:
+        raise invalid("content", "it means the same as 'input': send one of them")
+    check_inputs(request[given[0]], given[0], MOST_INPUTS)
 
 
-REQUEST = Shape(EmbeddingsRequest, _check)
+REQUEST = Shape(EmbeddingsRequest, _check, prompts="input")

@@ -47,6 +47,10 @@ class Endpoint:
 
 
 CHAT = Endpoint("/v1/chat/completions", "chat", chat.REQUEST, CHAT_API, choices=True)
+CHAT_TOKENS = Endpoint(
+    "/v1/chat/completions/input_tokens", "chat_tokens", chat.REQUEST, CHAT_API, stream=""
+)
+"""llama-server's own: it counts the tokens of a chat's prompt."""
 COMPLETIONS = Endpoint(
     "/v1/completions", "completions", completions.REQUEST, completions.API, choices=True
 )

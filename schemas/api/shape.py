@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from schemas.api.prompts import own_form
 from schemas.errors import InvalidRequest
 
 Request = dict[str, Any]
@@ -42,14 +43,21 @@ class Shape:
     """What the body of one endpoint must look like. `kind`: a TypedDict. `more`: names of further
     fields in the API's reference, which pass unchecked. `items`: the field with the list of
     messages, whose content may hold pictures and recordings. `content`: a field that may hold such
-    content directly."""
+    content directly. `prompts`: the field with prompts, which may be in forms of llama-server's own
+    that hold such content."""
 
     def __init__(
-        self, kind: Any, *checks: Check, more: str = "", items: str = "", content: str = ""
+        self,
+        kind: Any,
+        *checks: Check,
+        more: str = "",
+        items: str = "",
+        content: str = "",
+        prompts: str = "",
     ) -> None:
         self._validate = TypeAdapter(kind).validator.validate_python
         self._checks = checks
-        self._items, self._content = items, content
+        self._items, self._content, self._prompts = items, content, prompts
         self.names = frozenset(kind.__annotations__) | frozenset(more.split())
 
     def read(self, body: bytes) -> Request:
@@ -68,7 +76,10 @@ class Shape:
         return request
 
     def is_text(self, request: Request) -> bool:
-        """Whether a checked request holds only text. Runs for each request, so it must be cheap."""
+        """Whether a checked request holds only text, in a form that every engine takes. Runs for
+        each request, so it must be cheap."""
+        if self._prompts:
+            return not own_form(request.get(self._prompts), self._prompts)
         items = request.get(self._items) if self._items else None
         if isinstance(items, list) and not all(map(_is_text, items)):
             return False

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schemas.api import prompts
 from schemas.api.json_schema import check_schema
-from schemas.api.shape import invalid, object_in, text_in
+from schemas.api.shape import invalid, missing, object_in, text_in
 from schemas.errors import InvalidRequest
 
 FORMATS = ("text", "json_object", "json_schema", "structural_tag")
@@ -95,25 +96,52 @@ def check_parts(parts: Sequence[Any], where: str) -> None:
                 text_in(sound, name, f"{at}.input_audio")
 
 
-def check_inputs(found: Sequence[Any], where: str, most: int = 0) -> None:
-    """Checks texts, token ids or lists of token ids: all of one kind, and none empty."""
-    if not found:
+def check_inputs(found: Any, where: str, most: int = 0) -> None:
+    """Checks a prompt, or a list of prompts, in any form of `schemas.api.prompts`. `most`: how many
+    there may be; 0 for any number."""
+    kinds = set(map(type, found)) if isinstance(found, list) else None
+    if kinds is None or int in kinds:
+        _check_prompt(found, where)
+    elif not found:
         raise invalid(where, "it must not be empty")
-    if most and len(found) > most:
+    elif most and len(found) > most:
         raise invalid(where, f"at most {most} are taken at once, and these are {len(found)}")
-    kinds = set(map(type, found))
-    if kinds == {int}:
-        _check_tokens(found, where)
-    elif kinds == {list}:
-        for index, tokens in enumerate(found):
-            if not tokens:
-                raise invalid(f"{where}[{index}]", "it must not be empty")
-            if set(map(type, tokens)) != {int}:
-                raise invalid(f"{where}[{index}]", "token ids are needed")
-            _check_tokens(tokens, f"{where}[{index}]")
     elif kinds != {str}:
-        why = "strings, or token ids, or lists of token ids are needed, and only one of these kinds"
-        raise invalid(where, why)
+        for index, each in enumerate(found):
+            _check_prompt(each, f"{where}[{index}]")
+
+
+def _check_prompt(found: Any, where: str) -> None:
+    """Checks one prompt."""
+    if isinstance(found, str):
+        return
+    if isinstance(found, dict):
+        _check_object(found, where)
+    elif not isinstance(found, list):
+        raise invalid(where, "a text, token ids, or a list of these are needed")
+    elif not found:
+        raise invalid(where, "it must not be empty")
+    else:
+        kinds = set(map(type, found))
+        if int not in kinds or not kinds <= {int, str}:
+            raise invalid(where, "token ids are needed")
+        _check_tokens([each for each in found if not isinstance(each, str)], where)
+
+
+def _check_object(found: dict[str, Any], where: str) -> None:
+    """Checks llama-server's own form of a prompt."""
+    text, data, place = found.get(prompts.TEXT), found.get(prompts.DATA), f"{where}.{prompts.TEXT}"
+    if text is None:
+        raise missing(place)
+    if not isinstance(text, str | list):
+        raise invalid(place, "a text is needed")
+    _check_prompt(text, place)
+    if data is None:
+        return
+    place = f"{where}.{prompts.DATA}"
+    if not isinstance(data, list) or not all(isinstance(each, str) for each in data):
+        raise invalid(place, "a list of pictures and recordings as base64 is needed")
+    text_in(found, prompts.TEXT, where)
 
 
 def _check_tokens(tokens: Sequence[int], where: str) -> None:

@@ -29,6 +29,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "/v1/moderations": {"input": ["a", "b"]},
     "/v1/messages/count_tokens": {"messages": USER},
     "/v1/responses/input_tokens": {"input": "a b c"},
+    "/v1/chat/completions/input_tokens": {"messages": USER},
 }
 LAST = {"/v1/responses": "response.completed", "/v1/messages": "message_stop"}
 

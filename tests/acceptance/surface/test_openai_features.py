@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 
 from tests.acceptance.conftest import MODEL
 from tests.acceptance.surface.questions import QUESTION, THOUGHT, Capital, chat, refused, said
-from tests.acceptance.surface.servers import THINKING_MODEL, TOOLS_MODEL
+from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, THINKING_MODEL, TOOLS_MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -247,3 +247,20 @@ async def test_reasoning_comes_apart(client: AsyncOpenAI, stream: bool) -> None:
 async def test_no_reasoning_where_none_is_wanted(client: AsyncOpenAI) -> None:
     answer = await chat(client, model=THINKING_MODEL, reasoning_effort="none", max_tokens=4)
     assert "reasoning_content" not in answer.choices[0].message.model_extra
+
+
+COUNT = "/chat/completions/input_tokens"
+
+
+@pytest.mark.parametrize("tools", [[], [tool("weather")]])
+async def test_a_chats_tokens_are_counted_as_it_is_run(client: AsyncOpenAI, tools: Any) -> None:
+    body: Any = {"model": MODEL, "messages": QUESTION, **({"tools": tools} if tools else {})}
+    told = await client.post(COUNT, body=body, cast_to=dict[str, Any])
+    answer = await client.chat.completions.create(**body, max_tokens=1)
+    assert told == {"object": "response.input_tokens", "input_tokens": answer.usage.prompt_tokens}
+
+
+async def test_a_model_without_such_a_count_has_no_such_endpoint(client: AsyncOpenAI) -> None:
+    body: Any = {"model": EMBEDDINGS_MODEL, "messages": QUESTION}
+    error = await refused(client.post(COUNT, body=body, cast_to=dict[str, Any]))
+    assert (error.status_code, error.code, error.param) == (400, "unsupported_endpoint", "model")

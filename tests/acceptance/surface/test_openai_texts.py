@@ -105,7 +105,37 @@ async def test_completions_say_what_they_cannot(
     assert (error.code, error.param) == ("unsupported_parameter", next(iter(fields)))
 
 
-@pytest.mark.parametrize("prompt", ["", ["hi", ""]])
+OWN_FORMS: Any = ["Once upon", {"prompt_string": "Once upon"}, [1, 2], [1, " sea", 2]]
+"""llama-server's own forms of prompts, and OpenAI's beside them."""
+
+
+async def test_completions_of_prompts_in_the_engines_own_forms(client: AsyncOpenAI) -> None:
+    body: Any = {"model": MODEL, "max_tokens": 4, "temperature": 0}
+    alone = [
+        await client.completions.create(**body, prompt="", extra_body={"prompt": prompt})
+        for prompt in OWN_FORMS
+    ]
+    both = await client.completions.create(**body, prompt="", extra_body={"prompt": OWN_FORMS})
+    assert [each.text for each in both.choices] == [each.choices[0].text for each in alone]
+    assert alone[0].choices[0].text == alone[1].choices[0].text
+    assert [each.usage.prompt_tokens for each in alone if each.usage] == [2, 2, 2, 3]
+    assert both.usage is not None
+    assert both.usage.prompt_tokens == 9
+
+
+@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_choices_for_each_of_them(client: AsyncOpenAI, n: int, stream: bool) -> None:
+    body: Any = {"model": MODEL, "max_tokens": 2, "n": n, "prompt": "", "stream": stream}
+    more = {"prompt": OWN_FORMS[:2], "stream_options": {"include_usage": True}}
+    answer: Any = await client.completions.create(**body, extra_body=more)
+    found = [chunk async for chunk in answer] if stream else [answer]
+    assert {choice.index for each in found for choice in each.choices} == set(range(2 * n))
+    (usage,) = [each.usage for each in found if each.usage]
+    assert (usage.prompt_tokens, 0 < usage.completion_tokens <= 4 * n) == (4, True)
+
+
+@pytest.mark.parametrize("prompt", ["", ["hi", ""], ["hi", {"prompt_string": ""}]])
 async def test_several_choices_for_nothing_are_refused_at_once(
     client: AsyncOpenAI, prompt: Any
 ) -> None:
@@ -136,6 +166,15 @@ async def test_embeddings_know_what_is_alike(client: AsyncOpenAI) -> None:
     assert likeness(cat, kitten) > 0.5 > 0.2 > likeness(cat, stocks)
 
 
+async def test_the_engines_own_name_for_the_input_has_the_engines_own_answer(
+    client: AsyncOpenAI,
+) -> None:
+    body = {"model": EMBEDDINGS_MODEL, "content": ["hello", "hello"]}
+    found = await client.post("/embeddings", body=body, cast_to=list[Any])
+    assert [each["index"] for each in found] == [0, 1]
+    assert len(found[0]["embedding"][0]) == 384
+
+
 async def test_embeddings_in_every_form(client: AsyncOpenAI) -> None:
     """The library asks for base64 unless it is told otherwise."""
     (packed,) = await vectors(client, "hello")
@@ -145,6 +184,9 @@ async def test_embeddings_in_every_form(client: AsyncOpenAI) -> None:
     assert packed == pytest.approx(floats, abs=1e-6)
     assert tokens == pytest.approx(floats, abs=1e-3)
     assert lists[0] == pytest.approx(floats, abs=1e-3)
+    own = await vectors(client, ["hello", {"prompt_string": "hello"}, [101, "hello", 102]])
+    assert own[0] == pytest.approx(floats, abs=1e-3)
+    assert own[1] == pytest.approx(floats, abs=1e-3)
     (named,) = await vectors(client, "hello", dimensions=384, user="u")
     assert named == pytest.approx(floats, abs=1e-3)
 

@@ -25,5 +25,6 @@ def usual() -> dict[str, Document]:
     """What a server of a chat model says at the endpoints of which it generates nothing here."""
     off = fault(501, "This server does not support it. Start it with --x", "not_supported_error")
     empty = fault(400, "'messages' is required")
-    endpoints = ("/v1/responses", "/v1/messages", "/v1/messages/count_tokens")
+    counts = ("/v1/messages/count_tokens", "/v1/chat/completions/input_tokens")
+    endpoints = ("/v1/responses", "/v1/messages", *counts)
     return {**dict.fromkeys(endpoints, empty), "/v1/embeddings": off, "/v1/rerank": off}

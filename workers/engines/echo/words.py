@@ -24,6 +24,7 @@ CATEGORIES = (
     *("sexual/minors", "violence", "violence/graphic"),
 )
 """The categories of OpenAI's moderations."""
+_COUNTED = "response.input_tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,12 @@ def count(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     return {"input_tokens": tokens}, 0
 
 
+def count_chat(model: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    return {"object": _COUNTED, **count(model, request)[0]}, 0
+
+
 def count_input(_: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    return {"object": "response.input_tokens", "input_tokens": len(words(request.get("input")))}, 0
+    return {"object": _COUNTED, "input_tokens": len(words(request.get("input")))}, 0
 
 
 PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int]]] = {
@@ -189,5 +194,6 @@ PAGES: Mapping[str, Callable[[str, Mapping[str, Any]], tuple[dict[str, Any], int
     endpoints.RERANK.path: rerank,
     endpoints.MODERATIONS.path: moderations,
     endpoints.COUNT_TOKENS.path: count,
+    endpoints.CHAT_TOKENS.path: count_chat,
     endpoints.INPUT_TOKENS.path: count_input,
 }

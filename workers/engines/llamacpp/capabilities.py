@@ -15,7 +15,8 @@ from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
 
 _RESPONSES = ("responses", "input_tokens")
-GENERATING = ("chat", "completions", *_RESPONSES, "messages", "count_tokens")
+_CHATS = ("chat", "chat_tokens")
+GENERATING = (*_CHATS, "completions", *_RESPONSES, "messages", "count_tokens")
 
 UNWILLING: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "Say hi."}],
@@ -27,17 +28,17 @@ UNWILLING: Mapping[str, Any] = {
 """A chat whose answer is text only if the server does not obey `tool_choice`."""
 
 KNOWS = (
-    "chat,completions,responses,input_tokens verbose timings_per_token cache_prompt return_tokens"
-    " return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl n_cache_reuse"
-    " t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability xtc_threshold"
-    " typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty dry_multiplier"
-    " dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat mirostat_tau"
-    " mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
+    "chat,chat_tokens,completions,responses,input_tokens verbose timings_per_token cache_prompt"
+    " return_tokens return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl"
+    " n_cache_reuse t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability"
+    " xtc_threshold typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty"
+    " dry_multiplier dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers"
+    " mirostat mirostat_tau mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
     " post_sampling_probs lora json_schema grammar grammar_lazy grammar_triggers preserved_tokens"
     " samplers ignore_eos id_slot echo",
-    "chat,responses,input_tokens chat_template_kwargs add_generation_prompt generation_prompt"
-    " continue_final_message chat_format chat_parser parse_tool_calls reasoning_format"
-    " reasoning_control reasoning_budget_tokens reasoning_budget_start_tag"
+    "chat,chat_tokens,responses,input_tokens chat_template_kwargs add_generation_prompt"
+    " generation_prompt continue_final_message chat_format chat_parser parse_tool_calls"
+    " reasoning_format reasoning_control reasoning_budget_tokens reasoning_budget_start_tag"
     " reasoning_budget_end_tag reasoning_budget_end_tags reasoning_budget_message"
     " thinking_budget_tokens",
     "completions max_completion_tokens",

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints, rerank
+from schemas.api import endpoints, prompts, rerank
 from schemas.api.base import Document, Event, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
@@ -54,14 +54,15 @@ from workers.engines.openai.stream import Relay
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
 INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS.path
+CHAT_TOKENS = endpoints.CHAT_TOKENS.path
 RERANK = endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
-_TEXTS = (CHAT, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
+_TEXTS = (CHAT, CHAT_TOKENS, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TOOLS: Mapping[str, tuple[tools_prompt.Prepare, tuple[bytes, ...]]] = {
-    CHAT: (tools_prompt.prepare, (tools_prompt.SIGN,)),
+    **dict.fromkeys((CHAT, CHAT_TOKENS), (tools_prompt.prepare, (tools_prompt.SIGN,))),
     **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.prepare, tools_responses.SIGNS)),
     **dict.fromkeys((MESSAGES, COUNT_TOKENS), (tools_messages.prepare, tools_messages.SIGNS)),
 }
@@ -159,7 +160,7 @@ class LlamaCppEngine(OpenAIEngine):
                 return await self._respond(job, body, sink)
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
-            case endpoints.COUNT_TOKENS.path:
+            case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path:
                 body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
             case endpoints.INPUT_TOKENS.path:
                 sent = responses_request.plain(self._prepare_tools(job, body)[0])
@@ -222,7 +223,7 @@ class LlamaCppEngine(OpenAIEngine):
         """Raises Refusal for several choices of a prompt without a token: llama-server never
         answers that, and its slots stay taken (measured). Models that begin each prompt with a
         token of their own are safe."""
-        if prompt and not (isinstance(prompt, list) and "" in prompt):
+        if not any(_is_empty(each) for each in (prompt if isinstance(prompt, list) else [prompt])):
             return
         asked = {"content": "", "add_special": True}
         _, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
@@ -349,6 +350,13 @@ class LlamaCppEngine(OpenAIEngine):
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         faults.explain(job.endpoint, refusal)
         return refusal
+
+
+def _is_empty(prompt: Any) -> bool:
+    """Whether a prompt, in any form of `schemas.api.prompts`, has no words and no token ids."""
+    if isinstance(prompt, dict):
+        return not prompt.get(prompts.DATA) and _is_empty(prompt[prompts.TEXT])
+    return prompt == "" or (isinstance(prompt, list) and not any(each != "" for each in prompt))
 
 
 def _bare(name: str) -> str:

@@ -205,3 +205,12 @@ def test_a_limit_goes_by_the_name_that_is_known_there(
     changed, dropped = Fit(kinds.KINDS[kind], "@cf/x", endpoint, limit).changes(made)
     left = {key: value for key, value in made.request.items() if key not in dropped} | changed
     assert {key: left[key] for key in left if key.startswith("max_")} == {name: 9}
+
+
+def test_prompts_in_forms_of_llama_server_do_not_fit() -> None:
+    for endpoint, model, key in (
+        ("/v1/completions", "gpt-3.5-turbo-instruct", "prompt"),
+        ("/v1/embeddings", "text-embedding-3-large", "input"),
+    ):
+        assert "llama-server" in unfit("openai", endpoint, model, **{key: ["a", [1]]})
+        assert unfit("openai", endpoint, model, **{key: ["a"]}) == ""

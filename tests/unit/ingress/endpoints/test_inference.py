@@ -17,6 +17,7 @@ CHAT = "/v1/chat/completions"
 LENIENTLY = {"x_headrace_lenient": "true"}
 PATHS = [
     "/chat/completions",
+    "/chat/completions/input_tokens",
     "/completions",
     "/embeddings",
     "/responses",
@@ -501,3 +502,20 @@ async def test_a_choice_that_fails_fails_the_request() -> None:
     assert whole.error[:2] == (502, "engine_failed")
     assert streamed.events[-1]["error"]["code"] == "stream_broken"
     assert "[DONE]" not in streamed.events
+
+
+@pytest.mark.parametrize(
+    ("path", "own", "param"),
+    [
+        ("/v1/completions", {"prompt": {"prompt_string": "a"}}, "prompt"),
+        ("/v1/completions", {"prompt": ["a", [1, "b"]]}, "prompt[1]"),
+        ("/v1/embeddings", {"input": [1, "a"]}, "input"),
+        ("/v1/embeddings", {"content": "a"}, "content"),
+    ],
+)
+async def test_prompts_in_forms_of_another_engine_are_refused(
+    ingress: LoopbackIngress, path: str, own: dict[str, Any], param: str
+) -> None:
+    answer = await ingress.post(path, {"model": "echo", **own})
+    assert answer.error == (400, "invalid_request", param)
+    assert answer.json["error"]["message"].endswith("this model is served by: echo.")

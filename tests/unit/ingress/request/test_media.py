@@ -12,7 +12,7 @@ from starlette.requests import Request
 from ingress.http.protocol import CLIENT_GONE
 from ingress.models.catalog import Catalog
 from ingress.request.media import MAX_URLS
-from schemas.api.endpoints import CHAT
+from schemas.api.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
 from schemas.nodes import ServedModel
 from tests.unit import fakes
@@ -63,6 +63,65 @@ async def test_bare_base64_becomes_a_data_url() -> None:
     document = chat(image(PICTURE, detail="low"), image(DATA_URL))
     sent = orjson.loads(await resolve(document))
     assert sent == chat(image(f"data:image/png;base64,{PICTURE}", detail="low"), image(DATA_URL))
+
+
+async def test_types_in_other_cases_are_written_as_engines_know_them() -> None:
+    odd = chat(image(f"DATA:Image/PNG;Base64,{PICTURE}"), sound(WAV, "WAV"), sound(MP3, "Mp3"))
+    plain = chat(image(DATA_URL), sound(WAV, "wav"), sound(MP3, "mp3"))
+    assert orjson.loads(await resolve(odd)) == plain
+
+
+# Prompts in forms of llama-server's own.
+
+SEEN = {"prompt_string": "See <__media__>", "multimodal_data": [PICTURE, WAV, MP3]}
+
+
+@pytest.mark.parametrize("endpoint", [COMPLETIONS, EMBEDDINGS])
+@pytest.mark.parametrize(
+    ("prompt", "place"),
+    [
+        ({"prompt_string": "a"}, ""),
+        (SEEN, ""),
+        ([1, "a"], ""),
+        (["a", [1, 2], "b"], "[1]"),
+        (["a", {"prompt_string": "b"}], "[1]"),
+        ([[1], [1, "a"]], "[1]"),
+    ],
+)
+async def test_an_engine_that_has_them_gets_them(
+    endpoint: Endpoint, prompt: Any, place: str
+) -> None:
+    key = endpoint.api.prompt
+    body = orjson.dumps(asked := {key: prompt})
+    assert not endpoint.shape.is_text(asked)
+    assert await media().resolve(request(), endpoint, asked, body, "m") is body
+    for model, kind in (("m", "vllm"), ("", "provider")):
+        with pytest.raises(InvalidRequest, match=rf"only llama-server .*: {kind}") as caught:
+            await media(known=catalog(kind="vllm")).resolve(request(), endpoint, asked, body, model)
+        assert caught.value.param == key + place
+
+
+async def test_the_engines_own_name_for_the_input_of_embeddings() -> None:
+    body = orjson.dumps(asked := {"content": "a"})
+    assert await media().resolve(request(), EMBEDDINGS, asked, body, "m") is body
+    assert (await fault(asked, endpoint=EMBEDDINGS, known=catalog(kind="vllm"))).param == "content"
+
+
+@pytest.mark.parametrize("plain", ["a", ["a", "b"], [1, 2], [[1], [2]]])
+def test_openais_forms_are_for_every_engine(plain: Any) -> None:
+    assert COMPLETIONS.shape.is_text({"prompt": plain})
+    assert EMBEDDINGS.shape.is_text({"input": plain})
+
+
+@pytest.mark.parametrize("key", ["input", "content"])
+async def test_what_they_show_is_looked_at(key: str) -> None:
+    for data in ("http://127.0.0.1/a.png", base64.b64encode(b"#EXTM3U").decode(), "", "/w=="):
+        asked = {key: ["a", {"prompt_string": "b", "multimodal_data": [PICTURE, data]}]}
+        found = await fault(asked, endpoint=EMBEDDINGS)
+        assert found.param == f"{key}[1].multimodal_data[1]"
+    blind = await fault({"prompt": SEEN}, endpoint=COMPLETIONS, known=catalog("vision"))
+    assert "cannot hear" in blind.message
+    assert blind.param == "prompt.multimodal_data[1]"
 
 
 # What is refused.

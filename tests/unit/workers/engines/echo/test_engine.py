@@ -159,8 +159,9 @@ async def test_ranks_and_counts() -> None:
     found = await document("/v1/rerank", body)
     assert [result["index"] for result in found["results"]] == [1, 2]
     assert await document("/v1/messages/count_tokens", chat("a b c")) == {"input_tokens": 3}
-    counted = await document("/v1/responses/input_tokens", {"input": "a b c"})
-    assert counted == {"object": "response.input_tokens", "input_tokens": 3}
+    counted = {"object": "response.input_tokens", "input_tokens": 3}
+    assert await document("/v1/responses/input_tokens", {"input": "a b c"}) == counted
+    assert await document("/v1/chat/completions/input_tokens", chat("a b c")) == counted
 
 
 async def test_moderations() -> None:

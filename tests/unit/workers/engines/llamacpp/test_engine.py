@@ -86,7 +86,7 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
     (model,) = await described(server)
     assert (model.id, model.slots, model.context, model.modalities) == ("own", 32, 2048, ("text",))
     assert set(model.features) == {
-        *("chat", "completions", "responses", "messages", "count_tokens"),
+        *("chat", "chat_tokens", "completions", "responses", "messages", "count_tokens"),
         *("json_schema", "logprobs", "n", "tools"),
     }
     ignored = first(model.ignores)

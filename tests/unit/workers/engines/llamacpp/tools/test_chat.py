@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api import endpoints
 from tests.doubles.base import DONE, sse
 from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp.script import chunk, fault
@@ -19,6 +20,7 @@ NAMED = {"type": "function", "function": {"name": "f"}}
 JSON = '{"name": "f", "arguments": {"a": 1}}'
 CALL = f"<tool_call>\n{JSON}\n</tool_call>"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+COUNT = endpoints.CHAT_TOKENS.path
 both = pytest.mark.parametrize("stream", [False, True])
 
 
@@ -227,3 +229,20 @@ def _parts(sink: RecordingSink) -> list[Any]:
 def _only(sink: RecordingSink) -> Any:
     (choice,) = sink.document["choices"]
     return choice
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_what_is_counted_is_what_would_be_sent(
+    server: LlamaCpp, engine: LlamaCppEngine, choice: str
+) -> None:
+    server.documents[COUNT] = 200, {"object": "response.input_tokens", "input_tokens": 9}
+    sink = RecordingSink()
+    body = chat("hi", tools=[TOOL], tool_choice=choice)
+    await engine.run(job("own", COUNT), orjson.dumps(body), sink)
+    assert sink.document["input_tokens"] == 9
+    (counted,) = server.asked(COUNT)[-1:]
+    await run(server, engine, False, said(JSON), tool_choice=choice)
+    sent = server.asked(CHAT)[-1]
+    assert counted["messages"] == sent["messages"]
+    assert "You may call" in str(counted) or "Call one" in str(counted)
+    assert "tools" not in counted
