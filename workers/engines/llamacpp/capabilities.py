@@ -32,8 +32,8 @@ KNOWS = (
     " return_tokens return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl"
     " n_cache_reuse t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability"
     " xtc_threshold typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty"
-    " dry_multiplier dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers"
-    " mirostat mirostat_tau mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
+    " dry_multiplier dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat"
+    " mirostat_tau mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
     " post_sampling_probs lora json_schema grammar grammar_lazy grammar_triggers preserved_tokens"
     " samplers ignore_eos id_slot echo",
     "chat,chat_tokens,responses,input_tokens chat_template_kwargs add_generation_prompt"
