@@ -216,7 +216,7 @@ class PricedAnswer:
             self._forward(chunk)
             return
         self._pieces.append(chunk)
-        if self._passes and self._api.begins(chunk):
+        if self._passes and self._api.begun.search(chunk):
             self._begin()
         else:
             self.touch()

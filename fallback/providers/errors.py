@@ -17,7 +17,6 @@ import orjson
 
 from fallback.providers.base import ProviderFault, Reason
 from fallback.providers.secret import Secret
-from schemas.api.base import Api
 from workers.engines.openai.refusal import Refusal, translate
 
 _BUSY = frozenset({408, 409, 425, 429, 498, 503, 529})
@@ -118,15 +117,6 @@ def error_of(body: bytes, secret: Secret) -> dict[str, Any]:
         return dict(error)
     told = error or found.get("message") or found.get("detail")
     return {"message": told if isinstance(told, str) else text[:500]}
-
-
-def error_in(api: Api, found: dict[str, Any]) -> Mapping[str, Any] | None:
-    """The error in an event or a document: in the API's own shape, in a list (Cloudflare), or as a
-    bare object of the type "error" (Anthropic)."""
-    several = found.get("errors")
-    if isinstance(several, list) and several and isinstance(several[0], dict):
-        return several[0]
-    return api.failure(found) or (found if found.get("type") == "error" else None)
 
 
 def retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:

@@ -56,7 +56,8 @@ def heard(
 ) -> tuple[Spent, bytes, str]:
     """(what the call used, the answer, its content type). `read` parses a JSON answer, and raises
     if it is none."""
-    if task.request.get(_FORMAT) in ("srt", "vtt"):
+    titles = task.request.get(_FORMAT) in ("srt", "vtt")
+    if titles and not content_type.startswith(("application/json", "text/html")):
         return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
     found = read(task, body)
     usage = metering.usage_in(media.API, found)

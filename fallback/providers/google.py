@@ -65,7 +65,7 @@ class Google(OpenAIProvider):
     def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
         if task.job.endpoint != kinds.IMAGES:
             return super()._read(task, body, content_type)
-        found = self._document(task, body)
+        found = self._object(task, body)
         try:
             drawn = _predicted(found) if task.model.startswith(_IMAGEN) else _generated(found)
             size = _size(drawn[0]) if drawn else ""

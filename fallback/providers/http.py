@@ -117,6 +117,22 @@ class ProviderClient:
         return ProviderFault(f"{name} broke the connection: {type(fault).__name__}", "failed")
 
 
+class Line:
+    """The connection of a response. It is asked for before the response is read, as a response
+    lets go of it at the end."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        connection = response.connection
+        self._protocol = connection.protocol if connection is not None else None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the connection broke. aiohttp takes that for the end of a body that has neither a
+        length nor chunks."""
+        protocol = self._protocol
+        return protocol is not None and isinstance(protocol.exception(), aiohttp.ClientOSError)
+
+
 async def whole(response: ClientResponse, limit: int = LARGEST) -> AsyncIterator[bytes]:
     """The pieces of a body. Raises ProviderFault past `limit` bytes."""
     size = 0

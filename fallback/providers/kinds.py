@@ -40,18 +40,6 @@ SPEECH = endpoints.SPEECH.path
 IMAGES = endpoints.IMAGES.path
 EDITS = endpoints.EDITS.path
 
-HOLDS: Mapping[str, str] = {
-    CHAT: "choices",
-    COMPLETIONS: "choices",
-    EMBEDDINGS: "data",
-    RESPONSES: "output",
-    MESSAGES: "content",
-    COUNT: "input_tokens",
-    MODERATIONS: "results",
-    IMAGES: "data",
-    EDITS: "data",
-}
-"""The field that an answer of an endpoint must have."""
 _NONE: frozenset[str] = frozenset()
 
 
@@ -107,6 +95,8 @@ _EMBEDDING = frozenset({EMBEDDINGS})
 _JUDGING = frozenset({MODERATIONS})
 DRAWING = frozenset({IMAGES, EDITS})
 HEARING = frozenset({TRANSCRIPTIONS, TRANSLATIONS})
+WRITING = frozenset({CHAT, COMPLETIONS, RESPONSES, MESSAGES})
+"""Endpoints whose answers are texts and calls."""
 _TALKING = frozenset({CHAT, RESPONSES})
 _NEW_LIMIT = "max_completion_tokens"
 _OLD_LIMIT = "max_tokens"

@@ -17,7 +17,6 @@ from fallback.cost.estimate import copies
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Task
-from fallback.providers.errors import error_in
 from fallback.providers.prompt import LETTERS, prompt_tokens
 from schemas.api import media, sse
 from schemas.api.base import PLAIN, Api, number
@@ -257,6 +256,8 @@ class EventFilter(Filter):
         self._counter = counter
         self._blame = blame
         self._strip = strip
+        self.begun = False
+        """Something generated has come."""
 
     def data(self, chunk: bytes) -> None:
         """Takes whole events only. At an error event it raises ProviderFault, once the events
@@ -271,6 +272,7 @@ class EventFilter(Filter):
             chunk, fault = self._read(chunk)
         else:
             self._counter.take(chunk)
+        self.begun = self.begun or self._api.begun.search(chunk) is not None
         if chunk:
             self._inner.data(chunk)
         else:
@@ -283,14 +285,11 @@ class EventFilter(Filter):
         are dropped."""
         going: list[bytes] = []
         for raw in sse.split(events):
-            event: dict[str, Any] = {}
-            if any(sign in raw for sign in _SIGNS):
-                name = sse.name_of(raw)
-                event = {**({"type": name} if name else {}), **(sse.object_of(raw) or {})}
+            event = sse.typed(raw) if any(sign in raw for sign in _SIGNS) else {}
             usage = usage_in(self._api, event)
             if usage is not None:
                 self._counter.hear(usage, event)
-            if any(sign in raw for sign in _ERRORS) and (error := error_in(self._api, event)):
+            if any(sign in raw for sign in _ERRORS) and (error := self._api.failure(event)):
                 return b"".join(going), self._blame(error)
             self._counter.take(raw)
             if usage is None or not self._strip or "usage" not in event:

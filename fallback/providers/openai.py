@@ -12,19 +12,20 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import orjson
+import structlog
 from aiohttp import ClientResponse
 
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import forms, kinds, metering, secret
 from fallback.providers.base import ProviderFault, Task
-from fallback.providers.errors import error_in, fault, judge, reason_of
-from fallback.providers.http import Body, ProviderClient, beginning, closing, whole
+from fallback.providers.errors import fault, judge, reason_of
+from fallback.providers.http import Body, Line, ProviderClient, beginning, closing, whole
 from fallback.providers.kinds import Family
 from fallback.providers.metering import EventFilter
 from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from schemas import settings
-from schemas.api import sse
+from schemas.api import endpoints, sse
 from schemas.api.base import Api
 from schemas.api.chat.request import wants_usage
 from schemas.nodes import Ignored
@@ -33,8 +34,12 @@ from workers.engines.http.upstream import ERROR_LIMIT
 from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.stream import ModelName
 
+log = structlog.get_logger("provider")
+
 LARGEST_EVENT = 32 * 2**20
 """Most bytes of one event: a picture in base64 has a few million."""
+_WHOLE_TOO = kinds.HEARING | {kinds.SPEECH}
+"""Endpoints where a whole answer may come in place of a stream."""
 
 
 class OpenAIProvider:
@@ -101,7 +106,7 @@ class OpenAIProvider:
                 raise await self._refused(response)
             if response.content_type == sse.CONTENT_TYPE:
                 return await self._stream(task, response, sink)
-            if task.job.stream and task.job.endpoint in kinds.HOLDS:
+            if task.job.stream and task.job.endpoint not in _WHOLE_TOO:
                 raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
             return await self._whole(task, response, sink)
 
@@ -139,7 +144,10 @@ class OpenAIProvider:
         passing = EventFilter(self._named(sink, task), api, counter, self._blame, strip=strip)
         sink.start(200, response.headers.get("content-type", sse.CONTENT_TYPE))
         await self._relay(response, api, passing)
-        return counter.told() or counter.spent()
+        told = counter.told()
+        if told is None and not passing.begun and task.job.endpoint not in kinds.HEARING:
+            raise self._said_nothing()
+        return told or counter.spent()
 
     def _counter(self, task: Task) -> metering.StreamCounter:
         if task.job.endpoint in kinds.DRAWING:
@@ -148,22 +156,30 @@ class OpenAIProvider:
         return metering.TextCounter(task, self._data.by_event, seconds)
 
     async def _relay(self, response: ClientResponse, api: Api, sink: Sink) -> None:
-        events = sse.Splitter(LARGEST_EVENT)
+        events, line = sse.Splitter(LARGEST_EVENT), Line(response)
         try:
             while chunk := await response.content.readany():
                 if found := events.feed(chunk):
                     sink.data(found)
-                    if events.finished:
+                    if sse.end_of(found) >= 0 and api.ended(events):
                         await closing(response)
                         return
                 else:
                     sink.touch()
         except sse.TooLong as fault:
             raise ProviderFault(f"{self.name} sent {fault}", "failed") from None
-        if (rest := events.rest()) and sse.is_whole(rest):
-            sink.data(rest)
-        if not api.ended(events):
+        if line.cut and not api.ended(events):
+            raise ProviderFault(f"{self.name} broke the connection", "failed")
+        rest = api.rest(events)
+        if rest.events:
+            sink.data(rest.events)
+        if not rest.whole:
             raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
+        if not rest.said:
+            log.warning("provider.end_not_said", provider=self.name)
+
+    def _said_nothing(self) -> ProviderFault:
+        return ProviderFault(f"{self.name} sent an answer with nothing in it", "failed")
 
     def _blame(self, error: Mapping[str, Any]) -> ProviderFault:
         """The fault for an error object inside a stream, or in an answer with the status 200."""
@@ -195,13 +211,22 @@ class OpenAIProvider:
         if endpoint in kinds.HEARING:
             return forms.heard(task, body, content_type, self._document)
         found = self._document(task, body)
-        if kinds.HOLDS[endpoint] not in found:
-            raise ProviderFault(f"{self.name} sent no {kinds.HOLDS[endpoint]!r}", "failed")
         if endpoint in kinds.DRAWING:
             return metering.pictures(task, found, len(found["data"])), body, content_type
-        return metering.document(task, found, body), body, content_type
+        spent = metering.document(task, found, body)
+        if endpoint in kinds.WRITING and not (spent.told or self._fit(task).api.said.search(body)):
+            raise self._said_nothing()
+        return spent, body, content_type
 
     def _document(self, task: Task, body: bytes) -> dict[str, Any]:
+        """The answer's JSON object. Raises ProviderFault if it lacks what an answer holds."""
+        found = self._object(task, body)
+        holds = endpoints.BY_PATH[task.job.endpoint].holds
+        if holds is not None and (missing := holds.missing(found)):
+            raise ProviderFault(f"{self.name} sent no {missing}", "failed")
+        return found
+
+    def _object(self, task: Task, body: bytes) -> dict[str, Any]:
         """The answer's JSON object. Raises ProviderFault, also for an error object."""
         try:
             found = orjson.loads(body)
@@ -209,7 +234,7 @@ class OpenAIProvider:
             raise ProviderFault(f"{self.name} sent half an answer, or none", "failed") from None
         if not isinstance(found, dict):
             raise ProviderFault(f"{self.name} sent something that is no answer", "failed")
-        if error := error_in(self._fit(task).api, found):
+        if error := self._fit(task).api.failure(found):
             raise self._blame(error)
         return found
 

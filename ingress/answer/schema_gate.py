@@ -39,7 +39,7 @@ class SchemaGate:
             if self.error is None and (why := await self._fault(event)):
                 said = f"The model's answer was not what was asked for: {why}."
                 self.error = InvalidStructuredOutput(said)
-            if self.error is None or event.startswith(b":"):
+            if self.error is None or sse.data_of(event) is None:
                 going.append(event + sse.BREAK)
         return b"".join(going)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -35,6 +35,15 @@ class Usage:
     prompt: int
     completion: int
     cached: int
+
+
+class Rest(NamedTuple):
+    """The end of a stream. `events`: to pass on. `whole`: the answer is complete. `said`: the
+    stream says so itself; if it does not, `events` do."""
+
+    events: bytes
+    whole: bool
+    said: bool
 
 
 class Collector(Protocol):
@@ -137,12 +146,18 @@ class Api:
     calls. It cannot match inside a text, because JSON escapes the quotes there."""
     call_name = rb'"name"\s*:\s*%b'
     """A pattern for the name of the called tool; `%b` stands for the name."""
+    answer = re.compile(rb"\{")
+    """Finds in the bytes of a stream what makes it an answer, perhaps one without a word."""
 
-    def begins(self, events: bytes) -> bool:
-        """Whether these events hold anything generated: a word, a thought, or a call."""
-        if self.streamed.search(events) is not None:
-            return True
-        return bool(self.call) and re.search(self.call_name % b'"[^"]', events) is not None
+    def __init__(self) -> None:
+        self.begun = self._with_calls(self.streamed)
+        """Finds in the bytes of a stream anything generated: a word, a thought, or a call."""
+        self.said = self._with_calls(self.written)
+        """Does the same in the bytes of a document."""
+
+    def _with_calls(self, texts: re.Pattern[bytes]) -> re.Pattern[bytes]:
+        called = self.call_name % b'"[^"]'
+        return re.compile(b"%b|%b" % (texts.pattern, called)) if self.call else texts
 
     def told(self, found: Event | Document) -> dict[str, Any] | None:
         """The `usage` object of an event or a document."""
@@ -153,16 +168,15 @@ class Api:
         """The tokens that an event or a document reports."""
         return counted(self.told(found))
 
-    def error(self, event: Event) -> Error | None:
-        """The error in an event, or in a document that came with status 200."""
-        error = event.get("error")
-        if not error:
-            return None
-        return error if isinstance(error, dict) else {"message": str(error)}
-
-    def failure(self, event: Event) -> Error | None:
-        """The error, also if the event is the regular end of an answer and reports a failure."""
-        return self.error(event)
+    def failure(self, found: Event | Document) -> Error | None:
+        """The error in an event, or in a document that came with status 200. It may have another
+        API's shape: a list (Cloudflare), or a bare object of the type "error" (Anthropic)."""
+        several = found.get("errors")
+        if isinstance(several, list) and several and isinstance(several[0], dict):
+            return several[0]
+        if error := found.get("error"):
+            return error if isinstance(error, dict) else {"message": str(error)}
+        return found if found.get("type") == "error" else None
 
     def is_last(self, event: Event) -> bool:
         """Whether the answer is complete with this event."""
@@ -171,6 +185,22 @@ class Api:
     def ended(self, stream: sse.Splitter) -> bool:
         """Whether a stream has announced its end."""
         return stream.finished or any(map(self.is_last, sse.objects(stream.tail)))
+
+    def missing_end(self, events: bytes) -> bytes:
+        """The event that ends a stream with these last `events`, if it alone is missing: the answer
+        says that it is complete. Empty if the answer is not complete."""
+        return b""
+
+    def rest(self, stream: sse.Splitter) -> Rest:
+        """What is left of a stream whose connection has ended."""
+        left = stream.rest()
+        if sse.without_comments(left) and not sse.is_whole(left):  # it was cut in an event
+            said = self.ended(stream)
+            return Rest(b"", said, said)
+        if self.ended(stream):
+            return Rest(left, True, True)
+        end = self.missing_end(stream.tail)
+        return Rest(left + end, bool(end), False)
 
     def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
         """The formats that the texts and calls of the answer must have; None if any will do. Raises

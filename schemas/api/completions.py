@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.base import Api, texts_of
-from schemas.api.chat.collector import Collector
-from schemas.api.chat.join import Join
+from schemas.api.base import texts_of
 from schemas.api.chat.request import StreamOptions
+from schemas.api.choices import ChoicesApi
 from schemas.api.shape import (
     Bias,
     Choices,
@@ -58,21 +57,14 @@ def _check(request: Request) -> None:
 REQUEST = Shape(CompletionRequest, _check, prompts="prompt")
 
 
-class Completions(Api):
+class Completions(ChoicesApi):
     """See `schemas.api.base.Api`."""
 
     prompt = "prompt"
     limits = ("max_tokens",)
     usual_limit = 16  # from OpenAI's API reference
-    asks_for_usage = True
     streamed = texts_of("text")
     written = streamed
-
-    def collector(self) -> Collector:
-        return Collector()
-
-    def join(self, jobs: int) -> Join:
-        return Join(jobs)
 
 
 API = Completions()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from schemas.api import completions, embeddings, media, moderations, rerank
+from schemas.api import completions, embeddings, media, moderations, rerank, whole
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat import request as chat
 from schemas.api.chat.answer import API as CHAT_API
@@ -21,6 +21,7 @@ from schemas.api.messages.answer import API as MESSAGES_API
 from schemas.api.responses import request as responses
 from schemas.api.responses.answer import API as RESPONSES_API
 from schemas.api.shape import Shape
+from schemas.api.whole import Holds
 
 VERSION = "/v1"
 
@@ -28,17 +29,19 @@ VERSION = "/v1"
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """`path`: the same for clients and engines. `word`: the endpoint's name on engines' cards.
-    `shape`: what a request must look like. `api`: reads and writes the answers. `stream`: the field
-    that asks for a stream; "" if the endpoint has no streams. `choices`: requests may have `n`,
-    which the fabric handles itself. `form`: the body is a form and not JSON. `means`: fields that
-    the path implies, named as on cards. `sole_model`: a request that names no model goes to the
-    only model with this endpoint; at other endpoints it goes to the default or first model."""
+    `shape`: what a request must look like. `api`: reads and writes the answers. `holds`: what a
+    whole answer must hold; None if it is no JSON. `stream`: the field that asks for a stream; "" if
+    the endpoint has no streams. `choices`: requests may have `n`, which the fabric handles itself.
+    `form`: the body is a form and not JSON. `means`: fields that the path implies, named as on
+    cards. `sole_model`: a request that names no model goes to the only model with this endpoint; at
+    other endpoints it goes to the default or first model."""
 
     path: str
     word: str
     shape: Shape
     api: Api = PLAIN
     _: KW_ONLY
+    holds: Holds | None = None
     stream: str = "stream"
     choices: bool = False
     form: media.Form | None = None
@@ -46,30 +49,59 @@ class Endpoint:
     sole_model: bool = False
 
 
-CHAT = Endpoint("/v1/chat/completions", "chat", chat.REQUEST, CHAT_API, choices=True)
+CHAT = Endpoint(
+    "/v1/chat/completions", "chat", chat.REQUEST, CHAT_API, holds=whole.CHAT, choices=True
+)
 CHAT_TOKENS = Endpoint(
-    "/v1/chat/completions/input_tokens", "chat_tokens", chat.REQUEST, CHAT_API, stream=""
+    "/v1/chat/completions/input_tokens",
+    "chat_tokens",
+    chat.REQUEST,
+    CHAT_API,
+    holds=whole.TOKENS,
+    stream="",
 )
 """llama-server's own: it counts the tokens of a chat's prompt."""
 COMPLETIONS = Endpoint(
-    "/v1/completions", "completions", completions.REQUEST, completions.API, choices=True
+    "/v1/completions",
+    "completions",
+    completions.REQUEST,
+    completions.API,
+    holds=whole.COMPLETION,
+    choices=True,
 )
-EMBEDDINGS = Endpoint("/v1/embeddings", "embeddings", embeddings.REQUEST, stream="")
-RESPONSES = Endpoint("/v1/responses", "responses", responses.REQUEST, RESPONSES_API)
+EMBEDDINGS = Endpoint(
+    "/v1/embeddings", "embeddings", embeddings.REQUEST, holds=whole.EMBEDDINGS, stream=""
+)
+RESPONSES = Endpoint(
+    "/v1/responses", "responses", responses.REQUEST, RESPONSES_API, holds=whole.RESPONSE
+)
 INPUT_TOKENS = Endpoint(
-    "/v1/responses/input_tokens", "input_tokens", responses.REQUEST, RESPONSES_API, stream=""
+    "/v1/responses/input_tokens",
+    "input_tokens",
+    responses.REQUEST,
+    RESPONSES_API,
+    holds=whole.TOKENS,
+    stream="",
 )
-MESSAGES = Endpoint("/v1/messages", "messages", messages.REQUEST, MESSAGES_API)
+MESSAGES = Endpoint("/v1/messages", "messages", messages.REQUEST, MESSAGES_API, holds=whole.MESSAGE)
 COUNT_TOKENS = Endpoint(
-    "/v1/messages/count_tokens", "count_tokens", messages.COUNT_REQUEST, MESSAGES_API, stream=""
+    "/v1/messages/count_tokens",
+    "count_tokens",
+    messages.COUNT_REQUEST,
+    MESSAGES_API,
+    holds=whole.TOKENS,
+    stream="",
 )
-RERANK = Endpoint("/v1/rerank", "rerank", rerank.REQUEST, rerank.API, stream="")
-MODERATIONS = Endpoint("/v1/moderations", "moderations", moderations.REQUEST, stream="")
+RERANK = Endpoint("/v1/rerank", "rerank", rerank.REQUEST, rerank.API, holds=whole.RANKS, stream="")
+MODERATIONS = Endpoint(
+    "/v1/moderations", "moderations", moderations.REQUEST, holds=whole.JUDGEMENTS, stream=""
+)
 TRANSCRIPTIONS = Endpoint(
     "/v1/audio/transcriptions",
     "transcriptions",
     media.TRANSCRIPTION,
     media.API,
+    holds=whole.TRANSCRIPT,
     form=media.SOUND,
     sole_model=True,
 )
@@ -78,6 +110,7 @@ TRANSLATIONS = Endpoint(
     "translations",
     media.TRANSLATION,
     media.API,
+    holds=whole.TRANSCRIPT,
     form=media.SOUND,
     means={"translate": True},
     sole_model=True,
@@ -85,9 +118,22 @@ TRANSLATIONS = Endpoint(
 SPEECH = Endpoint(
     "/v1/audio/speech", "speech", media.SPEECH, media.API, stream="stream_format", sole_model=True
 )
-IMAGES = Endpoint("/v1/images/generations", "images", media.IMAGE, media.API, sole_model=True)
+IMAGES = Endpoint(
+    "/v1/images/generations",
+    "images",
+    media.IMAGE,
+    media.API,
+    holds=whole.PICTURES,
+    sole_model=True,
+)
 EDITS = Endpoint(
-    "/v1/images/edits", "edits", media.IMAGE, media.API, form=media.PICTURES, sole_model=True
+    "/v1/images/edits",
+    "edits",
+    media.IMAGE,
+    media.API,
+    holds=whole.PICTURES,
+    form=media.PICTURES,
+    sole_model=True,
 )
 
 ENDPOINTS = tuple(each for each in list(globals().values()) if isinstance(each, Endpoint))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Required
 
-import orjson
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
@@ -162,8 +161,9 @@ class Media(Api):
     drawn = re.compile(rb'"type"\s*:\s*"image_(?:generation|edit)\.completed"')
     """Finds the last event of each picture in the bytes of a stream."""
 
-    def begins(self, events: bytes) -> bool:
-        return _PRODUCED.search(events) is not None
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = _PRODUCED
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _ENDS
@@ -182,12 +182,7 @@ def transcript(pieces: Iterable[str], text: str, usage: Mapping[str, Any] | None
     return b"".join(sse.dump(event, named=True) for event in events)
 
 
-def transcript_of(answer: bytes, content_type: str) -> bytes:
+def transcript_of(found: Mapping[str, Any]) -> bytes:
     """The events for the whole answer of a server that does not stream, such as OpenAI's whisper-1.
-    The answer is JSON with a `text`, or the text itself. Raises ValueError."""
-    found: Any = {"text": answer.decode().strip()}
-    if content_type.startswith("application/json"):
-        found = orjson.loads(answer)
-    if not isinstance(found, dict) or not isinstance(found.get("text"), str):
-        raise ValueError("it has no text")
+    The answer has a `text`."""
     return transcript([found["text"]], found["text"], found.get("usage"))

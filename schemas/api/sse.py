@@ -89,6 +89,11 @@ class Splitter:
         """Whether ``[DONE]`` came."""
         return any(_DONE.search(event) for event in having(self._last, b"[DONE]"))
 
+    @property
+    def over(self) -> bool:
+        """Whether ``[DONE]`` came, and all that came was given out."""
+        return not self._rest and not self._half and self.finished
+
     def _plain(self, chunk: bytes) -> bytes:
         """`chunk` without a byte order mark, and with LF for every end of line. If the chunk ends
         in a CR or in a part of the mark, these bytes wait for the next chunk."""
@@ -186,6 +191,13 @@ def object_of(event: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def typed(event: bytes) -> dict[str, Any]:
+    """The JSON object of one event, with the event's name as its `type` unless it has a type of its
+    own. Empty if the event has neither an object nor a name."""
+    name = name_of(event)
+    return {**({"type": name} if name else {}), **(object_of(event) or {})}
 
 
 def is_whole(event: bytes) -> bool:

@@ -11,6 +11,8 @@ PAGE = ROOT / "docs" / "engines.md"
 NODE = re.compile(r"`(tests/[\w/.]+\.py)::(\w+)`")
 LINES = {
     "errors",
+    "errors with status 200",
+    "how streams are spelt",
     "a fault of the request is a 4xx",
     "an unknown model",
     "`usage`",

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Api, Document, Event, texts_of
+from schemas.api.base import Document, Event, texts_of
 from schemas.api.chat import formats
-from schemas.api.chat.collector import Collector
 from schemas.api.chat.continuation import Continuation, may_continue
-from schemas.api.chat.join import Join
+from schemas.api.choices import ChoicesApi
 
 
-class Chat(Api):
+class Chat(ChoicesApi):
     """See `schemas.api.base.Api`."""
 
     prompt = "messages"
     format_fields = frozenset({"response_format", "tools"})
     own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
-    asks_for_usage = True
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
     call = rb'"tool_calls"'
@@ -31,14 +29,8 @@ class Chat(Api):
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts(limit)
 
-    def collector(self) -> Collector:
-        return Collector()
-
     def first_call(self) -> FirstCall:
         return FirstCall()
-
-    def join(self, jobs: int) -> Join:
-        return Join(jobs)
 
     def may_continue(self, request: Mapping[str, Any]) -> bool:
         return may_continue(request)

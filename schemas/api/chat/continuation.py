@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.api.base import Event, number
+from schemas.api.chat.join import same
 
 _SAME = ("id", "created", "system_fingerprint")
 """Fields that must not change within a stream."""
@@ -25,8 +26,7 @@ class Continuation:
         self._same: Event = {}
 
     def heard(self, event: Event) -> str | None:
-        if not self._same:
-            self._same = {name: event[name] for name in _SAME if name in event}
+        self._same = self._same or same(event, _SAME)
         if "error" in event:
             return None
         text = ""

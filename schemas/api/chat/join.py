@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from schemas.api.base import Document, Event
 
 _SAME = ("id", "object", "created", "model", "system_fingerprint")
 """Fields that must be equal in all events of a stream."""
+
+
+def same(event: Event, fields: Iterable[str]) -> Event:
+    """Those of `fields` that have a value in this event; empty if its id is empty."""
+    named = event.get("id", True)
+    return {name: event[name] for name in fields if event.get(name)} if named else {}
 
 
 class Join:
@@ -32,15 +39,16 @@ class Join:
         return {**joined, "usage": self._sum()} if self._usage else joined
 
     def event(self, job: int, event: Event) -> Event | None:
-        """All events get the id of the very first one. Usage is kept for `last`."""
-        if not self._same:
-            self._same = {name: event[name] for name in _SAME if name in event}
+        """All events get the id of the very first one that has an id: Azure's first one, without
+        choices, has an empty one. Usage is kept for `last`."""
+        self._same = self._same or same(event, _SAME)
+        self._count(job, event.get("usage"))
         choices = event.get("choices")
         if not choices:
-            self._count(job, event.get("usage"))
             return None
+        rest = {name: value for name, value in event.items() if name != "usage"}
         placed = [self._placed(choice, job) for choice in choices]
-        return {**event, **self._same, "choices": placed}
+        return {**rest, **self._same, "choices": placed}
 
     def last(self) -> Event | None:
         return {"choices": [], **self._same, "usage": self._sum()} if self._usage else None

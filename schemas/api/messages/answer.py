@@ -57,6 +57,14 @@ class Messages(Api):
     def is_last(self, event: Event) -> bool:
         return event.get("type") == "message_stop"
 
+    def missing_end(self, events: bytes) -> bytes:
+        """The event before the last says why the answer stops."""
+        stopped = any(
+            event.get("type") == "message_delta" and (event.get("delta") or {}).get("stop_reason")
+            for event in sse.objects(events)
+        )
+        return sse.dump({"type": "message_stop"}, named=True) if stopped else b""
+
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
     objected = staticmethod(formats.objected)

@@ -31,14 +31,13 @@ class Responses(Api):
         inner = found.get("response")
         return super().told(inner if isinstance(inner, dict) else found)
 
-    def error(self, event: Event) -> Error | None:
-        """Excludes the error of ``response.failed``, which is a regular end; see `failure`."""
-        return super().error(event) or (event if event.get("type") == "error" else None)
-
-    def failure(self, event: Event) -> Error | None:
-        if event.get("type") == "response.failed":
-            return (event.get("response") or {}).get("error") or event
-        return self.error(event)
+    def failure(self, found: Event | Document) -> Error | None:
+        """A document that failed says so in its `status`, a stream by its last event."""
+        failed = found.get("response") if found.get("type") == "response.failed" else found
+        if failed is found and found.get("status") != "failed":
+            return super().failure(found)
+        told = failed.get("error") if isinstance(failed, dict) else None
+        return told if isinstance(told, dict) else {"message": "the response failed"}
 
     def is_last(self, event: Event) -> bool:
         return event.get("type") in _LAST

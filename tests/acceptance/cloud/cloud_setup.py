@@ -19,6 +19,7 @@ from schemas import subjects
 from schemas.jetstream import reading
 from schemas.settings import Nats
 from tests.doubles.providers import Provider
+from tests.doubles.raw import RawServer
 from tests.fabric import PATIENCE, Fabric, Process, fabric
 
 ACCOUNT = "tests"
@@ -39,7 +40,9 @@ class CloudSetup:
         self.tables = ""
         self.routes: list[str] = []
 
-    def provider(self, name: str, sim: Provider, kind: str = "compatible", **settings: Any) -> None:
+    def provider(
+        self, name: str, sim: Provider | RawServer, kind: str = "compatible", **settings: Any
+    ) -> None:
         """A table for a simulator."""
         secret = self.fabric.home / f"{name}.key"
         secret.write_text(SECRET)

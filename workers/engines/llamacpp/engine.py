@@ -18,7 +18,7 @@ import orjson
 
 from schemas import settings
 from schemas.api import endpoints, prompts, rerank
-from schemas.api.base import Document, Event, Usage
+from schemas.api.base import Event, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
 from schemas.api.responses import answer as responses_answer
@@ -331,13 +331,6 @@ class LlamaCppEngine(OpenAIEngine):
 
     def _usage(self, relay: Relay) -> Usage | None:
         return super()._usage(relay) or timed(relay.tail)
-
-    async def _give(self, sink: Sink, document: Document | None) -> None:
-        if document is None:
-            raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
-        sink.start(200, JSON)
-        sink.data(orjson.dumps(document))
-        await sink.settle()
 
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         refusal = translate(status, body)

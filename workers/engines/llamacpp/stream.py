@@ -10,6 +10,7 @@ has `timings` in each choice's last chunk: `prompt_n` tokens computed, `cache_n`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from schemas.api import sse
@@ -59,7 +60,8 @@ def _begun(chunk: bytes) -> bytes:
 
 
 class UsageSum:
-    """Adds up the token reports of all choices; `n` is the number of choices for one prompt."""
+    """Adds up the token reports of all choices; `n` is the number of choices for one prompt. A
+    report that comes again counts once, and the last one does."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -102,7 +104,13 @@ class UsageSum:
         }
 
     def _reports(self) -> list[dict[str, Any]]:
-        return self._closing or [self._running[index] for index in sorted(self._running)]
+        if not self._closing:
+            return [self._running[index] for index in sorted(self._running)]
+        found = [*self._closing]
+        while len(found) > self._n:  # only chats report so, and they have one prompt
+            pairs = enumerate(pairwise(found))
+            del found[next((at for at, (one, next_) in pairs if one == next_), 0)]
+        return found
 
 
 class OneUsage:

@@ -40,7 +40,10 @@ class AnswerId(Filter):
 
 def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
     """The tokens, and the answer of ``/api/embed`` as OpenAI's list. base64 holds little-endian
-    floats of 32 bits."""
+    floats of 32 bits. Raises LookupError, TypeError, struct.error if there are no vectors."""
+    vectors = found["embeddings"]
+    if not vectors or not all(isinstance(vector, list) for vector in vectors):
+        raise TypeError("no vectors")
     packed = str(request.get("encoding_format")).lower() == "base64"
     data = [
         {
@@ -48,7 +51,7 @@ def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[in
             "embedding": _packed(vector) if packed else vector,
             "index": index,
         }
-        for index, vector in enumerate(found.get("embeddings") or ())
+        for index, vector in enumerate(vectors)
     ]
     tokens = int(found.get("prompt_eval_count") or 0)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}

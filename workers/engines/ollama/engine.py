@@ -35,6 +35,7 @@ from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.ollama import own_api
 from workers.engines.ollama.answer import AnswerId, embeddings
 from workers.engines.openai import foreign_fields
+from workers.engines.openai.document import unlike
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.required_call import LEFT_OPEN
@@ -169,8 +170,8 @@ class OllamaEngine(OpenAIEngine):
                 raise self._refused(job, response.status, answer)
         try:
             tokens, document = embeddings(orjson.loads(answer), request)
-        except (AttributeError, TypeError, ValueError, struct.error):
-            raise EngineFault(f"{self.name} does not answer like Ollama", away=True) from None
+        except (AttributeError, LookupError, TypeError, ValueError, struct.error):
+            raise unlike(self.name, "something that is no embedding", answer) from None
         sink.start(200, JSON)
         sink.data(document)
         await sink.settle()

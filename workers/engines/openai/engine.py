@@ -16,7 +16,7 @@ import orjson
 
 from schemas import settings
 from schemas.api import endpoints, media, sse
-from schemas.api.base import PLAIN, Api, Usage
+from schemas.api.base import PLAIN, Document, Usage
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
@@ -24,10 +24,11 @@ from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import single_call
+from workers.engines.openai.document import read, unlike
 from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
-from workers.engines.openai.rewrite import Thoughts
+from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
 from workers.engines.openai.stream import ModelName, Relay
 
 PROBE_TIMEOUT = 10.0
@@ -178,19 +179,21 @@ class OpenAIEngine:
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         content_type = job.content_type or JSON
         if content_type.partition(";")[0].strip().lower() == JSON:
-            body = await self._prepare(job, body)
+            sent = await self._prepare(job, body)
         else:
-            body, content_type = name_form(body, content_type, self._own[self._served(job).id])
+            sent, content_type = name_form(body, content_type, self._own[self._served(job).id])
         if job.endpoint == endpoints.CHAT.path:
             sink = Thoughts(sink)
-        async with self._http.call("POST", job.endpoint, body, content_type) as response:
+        async with self._http.call("POST", job.endpoint, sent, content_type) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
-            if not job.stream:
-                return await self._whole(job, response, sink)
             streams = response.header("content-type", "").startswith(sse.CONTENT_TYPE)
+            if streams and not job.stream:
+                return await self._collected(job, response, sink)
+            if not job.stream:
+                return await self._whole(job, body, response, sink)
             if job.endpoint in _HEARING and not streams:
-                return await self._heard(response, sink)
+                return await self._heard(job, body, response, sink)
             return self._usage(await self._relay(job, response, sink))
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
@@ -226,30 +229,47 @@ class OpenAIEngine:
     async def _relay(self, job: Job, response: Response, sink: Sink) -> Relay:
         content_type = response.header("content-type", "")
         if not content_type.startswith(sse.CONTENT_TYPE):
-            raise EngineFault(f"{self.name} was asked for a stream and sent {content_type!r}")
-        sink.start(200, content_type)
+            what = f"{content_type!r}, but was asked for a stream"
+            raise unlike(self.name, what, await read_error(response))
         relay = Relay(self.name, endpoints.APIS.get(job.endpoint, PLAIN), sink)
         await relay.run(response)
         return relay
 
-    async def _heard(self, response: Response, sink: Sink) -> Usage | None:
+    async def _collected(self, job: Job, response: Response, sink: Sink) -> Usage | None:
+        """Make one document of the stream of an engine that always streams."""
+        collector = endpoints.APIS.get(job.endpoint, PLAIN).collector()
+        if collector is None:
+            raise unlike(self.name, "a stream", await read_error(response))
+        out = Rewriting(Discard(sink), collector.add)
+        usage = self._usage(await self._relay(job, response, out))
+        await self._give(sink, collector.document)
+        return usage
+
+    async def _give(self, sink: Sink, document: Document | None) -> None:
+        """Send a document that was made of a stream."""
+        if document is None:
+            raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
+        sink.start(200, JSON)
+        sink.data(orjson.dumps(document))
+        await sink.settle()
+
+    async def _heard(self, job: Job, body: bytes, response: Response, sink: Sink) -> Usage | None:
         """Turn the document of an engine that ignores `stream` into a stream's events."""
         document = await read_whole(response, sink)
-        try:
-            events = media.transcript_of(document, response.header("content-type", ""))
-        except ValueError as fault:
-            raise EngineFault(f"{self.name} sent no transcription: {fault}") from None
+        found = read(self.name, job, body, response.header("content-type", ""), document)
+        text = document.decode(errors="replace").strip()
         sink.start(200, sse.CONTENT_TYPE)
-        sink.data(events)
-        return _usage_of(document, media.API)
+        sink.data(media.transcript_of(found or {"text": text}))
+        return media.API.usage(found) if found is not None else None
 
-    async def _whole(self, job: Job, response: Response, sink: Sink) -> Usage | None:
+    async def _whole(self, job: Job, body: bytes, response: Response, sink: Sink) -> Usage | None:
         document = await read_whole(response, sink)
-        usage = _usage_of(document, endpoints.APIS.get(job.endpoint, PLAIN))
-        sink.start(200, response.header("content-type", JSON))
+        content_type = response.header("content-type", JSON)
+        found = read(self.name, job, body, content_type, document)
+        sink.start(200, content_type)
         sink.data(document)
         await sink.settle()
-        return usage
+        return None if found is None else endpoints.APIS[job.endpoint].usage(found)
 
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         """A Refusal, for the client, if the request is at fault; else an EngineFault."""
@@ -293,12 +313,3 @@ class OpenAIEngine:
         status, body = await self._http.post(path, {}, ASK_TIMEOUT)
         about_model = translate(status, body).code == "model_not_found"
         return status not in _ABSENT or about_model
-
-
-def _usage_of(document: bytes, api: Api) -> Usage | None:
-    """The tokens that a document reports; None if it reports none or is no JSON object."""
-    try:
-        found = orjson.loads(document)
-    except orjson.JSONDecodeError:
-        return None
-    return api.usage(found) if isinstance(found, dict) else None

@@ -10,16 +10,21 @@ import re
 from collections.abc import Iterable
 
 import orjson
+import structlog
 
 from schemas.api import sse
 from schemas.api.base import Api, Usage
 from workers.engines.base import EngineFault, Sink
-from workers.engines.http.connection import Response
+from workers.engines.http.connection import ConnectionBroken, Response
+
+log = structlog.get_logger("engine")
 
 _HEAD = 4096
-"""Bytes of a stream's beginning that are kept."""
-_ERROR, _USAGE = b'"error"', b'"usage"'
-"""Signs of events with these fields; inside a text the quotes would be escaped."""
+"""Most bytes of a stream's beginning that wait for its first word."""
+_ERROR, _USAGE, _PROGRESS = b"error", b'"usage"', b'"prompt_progress"'
+"""Signs of events that may be errors, or have these fields."""
+_HALF_ERROR = b'"error"'
+"""Sign of an error in an event that cannot be read; inside a text the quotes would be escaped."""
 _KEY = b'"model"'
 _NONE: tuple[()] = ()
 """In place of bytes that are not known yet: nothing begins or ends with one of none."""
@@ -46,7 +51,10 @@ class Filter:
 
 
 class Relay:
-    """Passes one stream of `engine` on to `sink`.
+    """Passes one stream of `engine` on to `sink`, with its head.
+
+    Head and events wait for the first word, or for what is large or says how far the engine is. So
+    an engine that fails before that has given nothing yet, and another one may still answer.
 
     An error event fails the attempt instead of passing as an answer: vLLM sends
     ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
@@ -57,21 +65,23 @@ class Relay:
         self._api = api
         self._sink = sink
         self._splitter = sse.Splitter()
+        self._content_type = sse.CONTENT_TYPE
         self._head = b""
         """The first bytes: only there do Anthropic's streams report the prompt's tokens."""
+        self._begun = False
 
     async def run(self, response: Response) -> None:
         """Pass the stream on. Raises EngineFault once all that came before the fault has passed."""
+        self._content_type = response.header("content-type", sse.CONTENT_TYPE)
         try:
             while chunk := await response.readany():
                 self._pass(self._splitter.feed(chunk))
         except sse.TooLong as fault:
             raise EngineFault(f"{self._engine} sent {fault}", away=True) from None
-        if (rest := self._splitter.rest()) and sse.is_whole(rest):
-            self._pass(rest)
-        if not (self._splitter.finished or self._api.ended(self._splitter)):
-            why = f"{self._engine} ended its stream before its end was said"
-            raise EngineFault(why, away=True)
+        except ConnectionBroken:
+            if not self._api.ended(self._splitter):  # else nothing of the answer is missing
+                raise
+        self._finish()
 
     @property
     def tail(self) -> bytes:
@@ -90,18 +100,51 @@ class Relay:
         if not events:
             self._sink.touch()
             return
-        self._head = self._head or events[:_HEAD]
         if _ERROR in events:
             self._find_error(events)
-        self._sink.data(events)
+        if self._begun:
+            self._sink.data(events)
+        else:
+            self._wait(events)
+
+    def _wait(self, events: bytes) -> None:
+        """Keep the events back, unless they or those before them must wait no longer."""
+        self._head += events
+        if len(self._head) > _HEAD or self._api.begun.search(events) or _PROGRESS in events:
+            self._begin()
+        else:
+            self._sink.touch()
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._sink.start(200, self._content_type)
+        self._sink.data(self._head)
+        self._head = self._head[:_HEAD]
+
+    def _finish(self) -> None:
+        """The stream has no more bytes. Raises EngineFault if it is not whole, or no answer."""
+        if not self._splitter.over:
+            rest = self._api.rest(self._splitter)
+            if rest.events:
+                self._pass(rest.events)
+            if not rest.whole:
+                why = f"{self._engine} ended its stream before its end was said"
+                raise EngineFault(why, away=True)
+            if not rest.said:
+                log.warning("engine.end_not_said", engine=self._engine)
+        if not self._begun:
+            if not self._api.answer.search(self._head):
+                raise EngineFault(f"{self._engine} sent a stream without an answer")
+            self._begin()
 
     def _find_error(self, events: bytes) -> None:
         """Raises EngineFault for an error event, after passing on the events before it."""
         at = 0
         for event in events.split(sse.BREAK):
             if why := self._error_of(event):
-                if at:
-                    self._sink.data(events[:at])
+                before = events[:at]
+                if self._begun or self._api.begun.search(before):
+                    self._pass(before)
                 raise EngineFault(f"{self._engine}: {why}")
             at += len(event) + len(sse.BREAK)
 
@@ -109,12 +152,10 @@ class Relay:
         """The error's message; empty if the event holds none."""
         if _ERROR not in event:
             return ""
-        try:
-            found = sse.load(event)
-        except orjson.JSONDecodeError:
-            return "an error inside the stream"
-        error = self._api.error(found) if isinstance(found, dict) else None
-        return str(error.get("message", error)) if error else ""
+        found = sse.typed(event)
+        if error := self._api.failure(found):
+            return str(error.get("message") or (sse.data_of(event) or b"").decode(errors="replace"))
+        return "" if found or _HALF_ERROR not in event else "an error inside the stream"
 
     def _usage_in(self, events: Iterable[bytes]) -> Usage | None:
         """The first report in these events."""

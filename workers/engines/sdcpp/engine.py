@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas import multipart, pictures, settings
-from schemas.api import endpoints, sse
+from schemas.api import endpoints, media, sse
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
@@ -183,12 +183,15 @@ class SdCppEngine:
         """The pictures, without any text in the files. Raises Refusal, EngineFault."""
         try:
             found = await (self._draw_native(order) if self._native else self._draw_at_once(order))
-            return [pictures.bare(b64decode(image, validate=True)) for image in found]
+            drawn = [pictures.bare(b64decode(image, validate=True)) for image in found]
         except NoPicture as fault:
             why = f"{self.name} drew something that is no picture: it {fault}"
             raise EngineFault(why) from None
         except (AttributeError, KeyError, ValueError, TypeError):
             raise EngineFault(f"{self.name} does not answer like sd-server", away=True) from None
+        if not drawn:
+            raise EngineFault(f"{self.name} drew nothing")
+        return drawn
 
     async def _draw_native(self, order: _Order) -> list[str]:
         asked = orjson.dumps(wire.native(order.drawing))
@@ -221,7 +224,10 @@ class SdCppEngine:
         status, answer = await self._post(order.endpoint, body, content_type)
         if status != 200:
             raise self._refused(status, answer)
-        return [str(image["b64_json"]) for image in orjson.loads(answer)["data"]]
+        found = orjson.loads(answer)
+        if error := media.API.failure(found):
+            raise EngineFault(f"{self.name}: {error.get('message') or error}")
+        return [str(image["b64_json"]) for image in found["data"]]
 
     async def _post(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
         async with self._http.call("POST", path, body, content_type) as response:
@@ -240,7 +246,7 @@ class SdCppEngine:
     def _refused(self, status: int, answer: bytes) -> Exception:
         """What to raise. sd-server answers 500 to faulty requests, too; `_read` refuses those."""
         refusal = translate(status, answer)
-        if status >= 500 or status == 429:
+        if status < 400 or status >= 500 or status == 429:
             return EngineFault(f"{self.name}: {refusal.message}")
         return refusal
 

@@ -60,8 +60,8 @@ class Transcript:
             self.duration = float(raw["duration"])
             self.language = str(raw["language"])
             self._segments = [_segment(each, self.duration) for each in raw["segments"]]
-        except (KeyError, TypeError, AttributeError) as fault:
-            raise ValueError(f"no transcript: {fault}") from None
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise ValueError("no transcript") from None
 
     @property
     def tokens(self) -> int:

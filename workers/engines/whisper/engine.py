@@ -23,6 +23,7 @@ from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
+from workers.engines.openai.document import unlike
 from workers.engines.openai.refusal import Refusal
 from workers.engines.whisper import audio, request
 from workers.engines.whisper.answer import TYPES, Transcript
@@ -192,7 +193,7 @@ class WhisperEngine:
         try:
             return Transcript(document)
         except ValueError as fault:
-            raise EngineFault(f"{self.name}: {fault}", away=True) from None
+            raise unlike(self.name, str(fault), document) from None
 
     def _patience(self, length: float) -> float:
         """Most seconds that a job with `length` seconds of audio may take."""

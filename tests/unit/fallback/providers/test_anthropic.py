@@ -9,7 +9,7 @@ import pytest
 
 from fallback.cost.spent import NOTHING
 from fallback.providers.base import Provider, ProviderFault, Task
-from tests.doubles.providers import Anthropic, broken, cut, refuse, undone
+from tests.doubles.providers import Anthropic, broken, cut, refuse, unfinished
 from tests.unit.fallback.providers.tasks import (
     ASKED_FOR,
     KEY,
@@ -102,7 +102,7 @@ async def test_its_faults(cloud: Provider, sim: Anthropic, fault: Any, reason: s
     assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize("fault", [broken(2), cut(2), undone()])
+@pytest.mark.parametrize("fault", [broken(2), cut(2), unfinished(2)])
 async def test_in_mid_stream_the_prompt_is_told_already(
     cloud: Provider, sim: Anthropic, fault: Any
 ) -> None:

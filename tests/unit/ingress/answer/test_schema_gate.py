@@ -47,6 +47,16 @@ async def test_after_a_misfit_only_comments_pass() -> None:
     assert await closed.passed(events(chunk("more"))) == b""
 
 
+async def test_a_comment_inside_of_an_event_hides_nothing() -> None:
+    opened, closed = gate(), gate()
+    end = b": ping\n" + events(chunk("}", "stop")).rstrip() + b"\n: pong\n\n"
+    done = b": ping\n" + sse.DONE
+    fits = events(chunk("{1")) + end + done
+    assert await opened.passed(fits) == fits
+    assert await closed.passed(events(chunk("no")) + end + done) == events(chunk("no"))
+    assert (opened.error is None, closed.error is None) == (True, False)
+
+
 async def test_the_last_event_of_a_response_is_held_back() -> None:
     def completed(text: str) -> bytes:
         item = {"type": "message", "content": [{"type": "output_text", "text": text}]}

@@ -10,6 +10,7 @@ import pytest
 from schemas.api import endpoints, media
 from schemas.api.base import PLAIN, Api, Usage
 from schemas.api.chat.answer import API as CHAT
+from schemas.api.completions import API as COMPLETIONS
 from schemas.api.messages.answer import API as MESSAGES
 from schemas.api.responses.answer import API as RESPONSES
 
@@ -57,11 +58,29 @@ def test_no_usage(api: Api, found: dict[str, Any]) -> None:
         (CHAT, {"error": None, "choices": []}, None),
         (MESSAGES, {"type": "error", "error": {"message": "broken"}}, "broken"),
         (RESPONSES, {"type": "error", "message": "broken", "code": "x"}, "broken"),
-        (RESPONSES, {"type": "response.failed", "response": {"error": {"message": "x"}}}, None),
+        (RESPONSES, {"type": "response.failed", "response": {"error": {"message": "x"}}}, "x"),
+        (RESPONSES, {"type": "response.failed", "response": {}}, "the response failed"),
+        (RESPONSES, {"status": "failed", "error": {"message": "x"}}, "x"),
+        (RESPONSES, {"status": "failed", "error": None}, "the response failed"),
+        (RESPONSES, {"status": "completed", "error": None}, None),
+        (PLAIN, {"errors": [{"message": "broken"}]}, "broken"),
+        (PLAIN, {"errors": [], "error": {}}, None),
+        *(
+            (api, {"choices": choices}, said)
+            for api in (CHAT, COMPLETIONS)
+            for choices, said in (
+                ([{"text": "a"}, {"error": {"message": "broken"}}], "broken"),
+                ([{"error": "broken"}], "broken"),
+                ([{"finish_reason": "error"}], "the answer ended with the finish reason 'error'"),
+                ([{"finish_reason": "stop", "error": None}], None),
+                ([None], None),
+                ("error", None),
+            )
+        ),
     ],
 )
 def test_errors(api: Api, event: dict[str, Any], message: str | None) -> None:
-    error = api.error(event)
+    error = api.failure(event)
     assert (error and error["message"]) == message
 
 
@@ -111,14 +130,12 @@ def test_signs_of_calls(api: Api, answer: Any, calls: bool, indent: int | None) 
 
 def test_a_transcription_as_a_stream() -> None:
     usage = {"type": "duration", "seconds": 1}
-    said = media.transcript_of(orjson.dumps({"text": "Hi.", "usage": usage}), "application/json")
+    said = media.transcript_of({"text": "Hi.", "usage": usage})
     assert said == (
         b'event: transcript.text.delta\ndata: {"type":"transcript.text.delta","delta":"Hi."}\n\n'
         b'event: transcript.text.done\ndata: {"type":"transcript.text.done","text":"Hi.",'
         b'"usage":{"type":"duration","seconds":1}}\n\n'
     )
-    assert media.transcript_of(b" \n", "text/plain") == (
+    assert media.transcript_of({"text": ""}) == (
         b'event: transcript.text.done\ndata: {"type":"transcript.text.done","text":""}\n\n'
     )
-    with pytest.raises(ValueError, match="no text"):
-        media.transcript_of(b"{}", "application/json")

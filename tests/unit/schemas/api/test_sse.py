@@ -95,6 +95,21 @@ def test_data_of_one_event() -> None:
     assert list(sse.objects(STREAM)) == [{"a": 1}, {"b": 2}, {"c": 3}]
 
 
+@pytest.mark.parametrize(
+    ("event", "found"),
+    [
+        (b'data: {"a":1}', {"a": 1}),
+        (b'event: error\ndata: {"a":1}', {"type": "error", "a": 1}),
+        (b'event: error\ndata: {"type":"own"}', {"type": "own"}),
+        (b"event: error\ndata: broken", {"type": "error"}),
+        (b"data: [DONE]", {}),
+        (b": ping", {}),
+    ],
+)
+def test_the_name_of_an_event_is_its_type(event: bytes, found: dict[str, object]) -> None:
+    assert sse.typed(event) == found
+
+
 def test_what_is_no_json_is_passed_over_or_told() -> None:
     assert list(sse.objects(b"data: {\n\ndata: [1]\n\ndata: {}\n\n")) == [{}]
     with pytest.raises(ValueError, match="unexpected end"):

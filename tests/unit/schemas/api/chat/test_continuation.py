@@ -57,6 +57,13 @@ def test_an_error_in_the_second_part_is_told_as_it_is() -> None:
     assert Continuation().told({"error": {"message": "x"}}, 1) == [{"error": {"message": "x"}}]
 
 
+def test_the_second_part_gets_the_first_id_that_is_one() -> None:
+    joined = Continuation()
+    for event in ({"id": "", "choices": []}, {"id": "x", "choices": []}):
+        assert joined.heard(event) == ""
+    assert joined.told({"id": "y", "choices": []}, 1) == [{"id": "x", "choices": []}]
+
+
 USER = {"role": "user", "content": "x"}
 
 

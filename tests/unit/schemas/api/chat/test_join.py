@@ -52,3 +52,30 @@ def test_usage_comes_once_at_the_end_and_only_if_it_came() -> None:
     counted = {"prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8}
     assert join.last() == {"choices": [], "id": "x", "usage": counted}
     assert Join(2).last() is None
+
+
+def test_azures_first_chunk_names_no_answer() -> None:
+    join = Join(2)
+    prompt = {"id": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": []}
+    said = {"created": 1, "model": "m", "choices": [{"index": 0, "delta": {}}]}
+    told = [
+        join.event(job, event)
+        for job, event in ((0, prompt), (1, prompt), (1, {"id": "y", **said}), (0, said))
+    ]
+    assert told[:2] == [None, None]
+    assert [event and event["id"] for event in told[2:]] == ["y", "y"]
+    assert [event and event["model"] for event in told[2:]] == ["m", "m"]
+
+
+def test_usage_beside_a_choice_is_counted_and_comes_once() -> None:
+    join = Join(2)
+    for job in (0, 1):
+        for count in (1, 2):
+            usage = {"prompt_tokens": 2, "completion_tokens": count}
+            event = {"id": "x", "choices": [{"index": 0, "delta": {}}], "usage": usage}
+            told = join.event(job, event)
+            assert told is not None
+            assert "usage" not in told
+    last = join.last()
+    assert last is not None
+    assert last["usage"] == {"prompt_tokens": 2, "completion_tokens": 4, "total_tokens": 6}

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api.sse import BREAK, split
 from schemas.frames import End
 from schemas.nodes import Ignored, names_at
 from tests.doubles.base import DONE, sse
@@ -130,7 +131,7 @@ async def test_documents_with_a_text_are_ranked_as_texts(server: LlamaCpp) -> No
     server.documents[CHAT] = fault(500, "no logits", "server_error")
     server.documents["/v1/embeddings"] = server.documents[RERANK] = fault(400, "empty")
     async with opened(LlamaCppEngine(config("llamacpp", server.url))) as engine:
-        server.documents[RERANK] = 200, {"results": []}
+        server.documents[RERANK] = 200, {"results": [{"index": 0}]}
         body = {"query": "x", "documents": [{"text": "a", "title": "t"}, "b"]}
         assert (await ask(engine, job("own", RERANK), body)).status == 200
         assert server.asked(RERANK)[-1]["documents"] == ["a", "b"]
@@ -417,17 +418,39 @@ async def test_a_stop_sequence_is_the_reason_to_stop(
     assert b'"stop_reason":"stop_sequence","stop_sequence":"o"' in sink.body
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [(CHAT, 6), ("/v1/completions", 6), ("/v1/responses", 9), ("/v1/messages", 5)],
+)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_stream_that_ends_without_its_end_has_failed(
-    server: LlamaCpp, engine: LlamaCppEngine, path: str, stream: bool
+    server: LlamaCpp, engine: LlamaCppEngine, path: str, left: int, stream: bool
 ) -> None:
-    name = {"/v1/responses": "responses", "/v1/messages": "messages"}.get(path, "chat")
-    raw = (DATA / f"{name}.sse").read_bytes().rstrip(b"\n")
-    server.streams[path] = [raw[: raw.rindex(b"\n\n") + 2]]
-    with pytest.raises(EngineFault) as caught:
+    events = list(split(_raw(path)))
+    server.streams[path] = [b"".join(event + BREAK for event in events[:left])]
+    with pytest.raises(EngineFault, match="before its end") as caught:
         await ask(engine, job("own", path, stream=stream), {"stream": stream})
     assert caught.value.away
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/messages"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stream_whose_last_event_alone_is_missing_is_whole(
+    server: LlamaCpp, engine: LlamaCppEngine, path: str, stream: bool
+) -> None:
+    whole = _raw(path)
+    answers = []
+    for raw in (whole, whole[: whole.rindex(BREAK, 0, -2) + 2]):
+        server.streams[path] = [raw]
+        body = chat("hi", stream=stream)
+        answers.append(await ask(engine, job("own", path, stream=stream), body))
+    assert answers[0].body == answers[1].body
+
+
+def _raw(path: str) -> bytes:
+    """A recorded stream of the server."""
+    name = {"/v1/responses": "responses", "/v1/messages": "messages"}.get(path, "chat")
+    return (DATA / f"{name}.sse").read_bytes().rstrip(b"\n") + BREAK
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/messages"])
@@ -453,7 +476,8 @@ async def test_events_that_are_none_fail_the_attempt(
 async def test_embeddings_pass_as_they_are(server: LlamaCpp) -> None:
     server.documents["/v1/embeddings"] = fault(400, "input")
     async with opened(LlamaCppEngine(config("llamacpp", server.url))) as engine:
-        found = {"model": "own", "data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+        usage = {"prompt_tokens": 3, "total_tokens": 3}
+        found = {"model": "own", "data": [{"embedding": [0.5]}], "usage": usage}
         server.documents["/v1/embeddings"] = 200, found
         sink = RecordingSink()
         what = job("own", "/v1/embeddings", asked="asked")

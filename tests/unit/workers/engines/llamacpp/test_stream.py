@@ -109,6 +109,22 @@ def test_one_report_for_several_choices_is_not_divided() -> None:
     assert sum_.total() == Usage(prompt=9, completion=20, cached=0)
 
 
+@pytest.mark.parametrize(
+    ("choices", "counts", "total"),
+    [(1, (4, 4), 4), (1, (4, 5), 5), (2, (4, 4, 6), 10), (2, (4, 4), 8), (2, (4, 4, 6, 6), 10)],
+)
+def test_a_report_that_comes_again_counts_once(
+    choices: int, counts: tuple[int, ...], total: int
+) -> None:
+    sum_ = UsageSum(choices)
+    for count in counts:
+        sum_.add({"choices": [], "usage": report(9, count)})
+    assert sum_.total() == Usage(prompt=9, completion=total, cached=0)
+    document = sum_.document()
+    assert document is not None
+    assert document["completion_tokens"] == total
+
+
 def test_usage_without_a_report_is_taken_from_the_timings() -> None:
     stream = (DATA / "chat_without_usage.sse").read_bytes()
     assert b'"usage"' not in stream

@@ -26,7 +26,7 @@ class OneEndpoint(Sim):
         self.names = ["odd"]
         self.refuses = (400, b"{}")
         self.raw: list[bytes] = []
-        self.chunks: list[bytes] = [sse({"choices": []}), DONE]
+        self.chunks: list[bytes] = [sse({"choices": [{}]}), DONE]
         self.streams = True
 
     def routes(self) -> list[web.RouteDef]:
@@ -217,7 +217,7 @@ async def test_a_stream_without_its_end_has_failed(odd: OneEndpoint) -> None:
 
 
 async def test_an_error_inside_a_stream_is_no_answer(odd: OneEndpoint) -> None:
-    good = sse({"choices": [], "n": 1})
+    good = sse({"choices": [{"delta": {"content": "a"}}]})
     odd.chunks = [good + sse({"error": {"message": "out of luck", "code": 500}}) + DONE]
     sink = RecordingSink()
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
@@ -228,7 +228,7 @@ async def test_an_error_inside_a_stream_is_no_answer(odd: OneEndpoint) -> None:
 
 
 async def test_an_empty_error_field_is_no_error(odd: OneEndpoint) -> None:
-    odd.chunks = [sse({"error": None, "choices": []}), DONE]
+    odd.chunks = [sse({"error": None, "choices": [{}]}), DONE]
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         answer = await ask(engine, job("odd", stream=True), chat("x"))
 

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from schemas import multipart
 from schemas.multipart import Part
-from tests.doubles.drive import RecordingSink, config, job, opened
+from tests.doubles.drive import JSON, RecordingSink, config, job, opened
 from workers.engines.base import EngineFault
 from workers.engines.openai.engine import OpenAIEngine
 
@@ -38,6 +38,13 @@ async def hearing(body: bytes, content_type: str) -> AsyncIterator[OpenAIEngine]
         server = await stack.enter_async_context(TestServer(app))
         made = OpenAIEngine(config("openai", str(server.make_url("/"))))
         yield await stack.enter_async_context(opened(made))
+
+
+async def heard(engine: OpenAIEngine, *more: Part) -> RecordingSink:
+    body, content_type = multipart.encode([*PARTS[:1], *more])
+    sink = RecordingSink()
+    await engine.run(job("ears", PATH, content_type=content_type), body, sink)
+    return sink
 
 
 async def streamed(engine: OpenAIEngine) -> tuple[RecordingSink, int | None]:
@@ -79,8 +86,34 @@ async def test_a_stream_passes_as_it_is() -> None:
     assert sink.body == DONE
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"text":5}'])
-async def test_what_is_no_transcription_is_a_fault(body: bytes) -> None:
-    async with hearing(body, "application/json") as engine:
-        with pytest.raises(EngineFault, match="no transcription"):
-            await streamed(engine)
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("body", "content_type", "said"),
+    [
+        (b"{", JSON, "no JSON: {"),
+        (b"[]", JSON, "no answer"),
+        (b'{"text":5}', JSON, "without 'text'"),
+        (b'{"error":{"message":"deaf"}}', JSON, "e: deaf"),
+        (b'{"error":"deaf"}', "text/plain", "e: deaf"),
+        (b"<html>gone</html>", "text/html", "gone"),
+        (b"", JSON, "its answer is empty"),
+    ],
+)
+async def test_what_is_no_transcription_is_a_fault(
+    body: bytes, content_type: str, said: str, stream: bool
+) -> None:
+    async with hearing(body, content_type) as engine:
+        with pytest.raises(EngineFault, match=said):
+            await (streamed(engine) if stream else heard(engine))
+
+
+@pytest.mark.parametrize("form", ["text", "srt", "vtt"])
+async def test_a_text_passes_where_a_text_is_asked_for(form: str) -> None:
+    asked = Part("response_format", form.encode())
+    async with hearing(b"1\n00:00\n", "text/plain") as engine:
+        assert (await heard(engine, asked)).body == b"1\n00:00\n"
+        with pytest.raises(EngineFault, match="no JSON: 1"):
+            await heard(engine)
+    async with hearing(b"<!DOCTYPE html><p>gone", "text/plain") as engine:
+        with pytest.raises(EngineFault, match="sent a page"):
+            await heard(engine, asked)

@@ -9,7 +9,8 @@ import aiohttp
 import orjson
 import pytest
 
-from tests.doubles.drive import RecordingSink, job
+from tests.doubles.drive import RecordingSink, config, job, opened
+from tests.doubles.raw import JSON, Said, raw_server
 from tests.doubles.sdserver.server import SdServer
 from tests.unit.workers.engines.sdcpp.setup import JOBS, draw, serving
 from workers.engines.base import EngineFault
@@ -149,6 +150,27 @@ async def test_a_failed_job_is_tried_again(native: bool) -> None:
             await draw(engine)
 
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(b'{"error":"no luck"}', "e: no luck"), (b'{"data":[]}', "drew nothing")],
+)
+async def test_what_is_no_picture_is_tried_again(answer: bytes, said: str) -> None:
+    async with raw_server({GENERATIONS: Said(answer, JSON)}) as server:
+        made = SdCppEngine(config("sdcpp", server.url))
+        async with opened(made):
+            with pytest.raises(EngineFault, match=said) as caught:
+                await draw(made)
+    assert (caught.value.retryable, caught.value.away) == (True, False)
+
+
+async def test_an_order_that_is_answered_with_an_error_is_tried_again() -> None:
+    async with raw_server({JOBS: Said(b'{"error":"no luck"}', JSON)}) as server:
+        made = SdCppEngine(config("sdcpp", server.url))
+        with pytest.raises(EngineFault, match="no luck"):
+            await draw(made)
+        await made.close()
 
 
 async def test_a_full_queue_is_tried_again() -> None:

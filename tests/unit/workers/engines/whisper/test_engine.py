@@ -231,11 +231,21 @@ async def test_faults_of_the_server_are_retried(
     assert (caught.value.retryable, caught.value.away) == (True, away)
 
 
-async def test_an_answer_that_is_none_is_a_fault(sim: WhisperSim, engine: WhisperEngine) -> None:
-    sim.answer = b'{"text": "..."'
-    with pytest.raises(EngineFault) as caught:
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b'{"text": "..."', "sent no transcript"),
+        (b"", "its answer is empty"),
+        (b'{"error":"failed to process audio"}', "failed to process audio"),
+    ],
+)
+async def test_an_answer_that_is_none_is_a_fault(
+    sim: WhisperSim, engine: WhisperEngine, answer: bytes, said: str
+) -> None:
+    sim.answer = answer
+    with pytest.raises(EngineFault, match=said) as caught:
         await run(engine, job(form()))
-    assert caught.value.away
+    assert caught.value.retryable
 
 
 async def test_a_server_that_is_gone_is_away() -> None:

@@ -1,0 +1,267 @@
+"""What real engines answer with status 200, through real processes: streams in every spelling are
+whole, also joined (`n`) and held to a schema; errors, pages and halves are no answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from deploy.nats import broker as brokers
+from schemas.api import sse
+from tests.doubles.raw import EVENTS, JSON, Ending, RawServer, Said, raw_server
+from tests.fabric import Fabric, Process, fabric
+from tests.integration.one_endpoint import post
+from tests.integration.uploads import Answer
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
+MODERATIONS, IMAGES = "/v1/moderations", "/v1/images/generations"
+TALK = [{"role": "user", "content": "x"}]
+ASKED: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": TALK},
+    COMPLETIONS: {"prompt": "x"},
+    RESPONSES: {"input": "x"},
+    MESSAGES: {"messages": TALK, "max_tokens": 9},
+    EMBEDDINGS: {"input": "x"},
+    RERANK: {"query": "x", "documents": ["x"]},
+    MODERATIONS: {"input": "x"},
+    IMAGES: {"prompt": "x"},
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class Setup(NamedTuple):
+    made: Fabric
+    engine: RawServer
+    worker: Process
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def setup(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Setup]:
+    home = tmp_path_factory.mktemp("fabric")
+    with brokers.start(home / "broker", 0, 0) as broker:
+        async with (
+            raw_server(dict.fromkeys(ASKED, Said(b"{}", JSON))) as engine,
+            fabric(broker, home) as made,
+        ):
+            await made.ingress()
+            worker = await made.worker(engine.url, kind="openai")
+            await made.served("raw")
+            yield Setup(made, engine, worker)
+
+
+async def ask(setup: Setup, path: str, **more: Any) -> Answer:
+    return await post(setup.made, path, {"model": "raw", **ASKED[path], **more})
+
+
+def delta(said: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": said, "finish_reason": reason}
+    return {"id": "c", "object": "chat.completion.chunk", "choices": [choice], **more}
+
+
+PROMPT = {"id": "", "choices": [], "prompt_filter_results": []}
+ROLE, WORDS = delta({"role": "assistant", "content": ""}), delta({"content": '{"a":'})
+REST, FINISH = delta({"content": "1}"}), delta({}, "stop")
+USAGE = {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+ALL = (PROMPT, ROLE, WORDS, REST, FINISH, USAGE)
+
+
+def spelt(
+    event: bytes = b"data: %b\n\n", done: bytes = b"data: [DONE]\n\n", first: bytes = b""
+) -> bytes:
+    return first + b"".join(event % orjson.dumps(each) for each in ALL) + done
+
+
+PLAIN = spelt()
+OVER_LINES = PLAIN.replace(b'{"id":', b'{\ndata: "id":').replace(
+    b',"choices"', b',\ndata:"choices"'
+)
+SPELLINGS = {
+    "plain": PLAIN,
+    "no space": spelt(b"data:%b\n\n", b"data:[DONE]\n\n"),
+    "spaces": spelt(b"data:   %b  \n\n", b"data:  [DONE]  \n\n"),
+    "no last blank line": spelt(done=b"data: [DONE]"),
+    "a comment behind": spelt(done=b"data: [DONE]\n\n: bye\n\n"),
+    "comments between": spelt(b": ping\n\ndata: %b\n\n"),
+    "comments inside": spelt(b": ping\ndata: %b\n: pong\n\n", b": ping\ndata: [DONE]\n: pong\n\n"),
+    "heartbeats": spelt(b"data:\n\ndata: %b\n\ndata\n\n", first=b"data: \n\n"),
+    "over lines": OVER_LINES,
+    "CR": PLAIN.replace(b"\n", b"\r"),
+    "CRLF": PLAIN.replace(b"\n", b"\r\n"),
+    "a mark": spelt(first=b"\xef\xbb\xbf"),
+    "names": spelt(b"event: message\nid: 1\ndata: %b\n\n", b"event: done\ndata: [DONE]\n\n"),
+    "no end": spelt(done=b""),
+    "no end but a comment": spelt(done=b": bye"),
+}
+WHOLE: list[Ending] = ["chunked", "sized", "closed"]
+CUT: list[Ending] = ["short", "unchunked", "reset"]
+
+
+@pytest.mark.parametrize("more", [{}, {"n": 2}, {"response_format": FORMAT}], ids=str)
+@pytest.mark.parametrize("name", SPELLINGS)
+async def test_a_stream_in_every_spelling_is_whole(
+    setup: Setup, name: str, more: dict[str, Any]
+) -> None:
+    copies = more.get("n", 1)
+    asked = {"stream": True, "stream_options": {"include_usage": True}, **more}
+    for ending, pieces in (*((each, 1) for each in WHOLE), ("chunked", 9999)):
+        setup.engine.says(CHAT, Said(SPELLINGS[name], EVENTS, ending, pieces))
+        answer = await ask(setup, CHAT, **asked)
+        assert answer.status == 200
+        assert len(setup.engine.asked[CHAT]) == copies, "tried again"
+        assert answer.body.count(b"[DONE]") == 1
+        assert sse.end_of(answer.body) >= 0
+        found = list(sse.objects(answer.body))
+        assert not any("error" in event for event in found)
+        text = ["", ""]
+        for choice in (choice for event in found for choice in event["choices"]):
+            text[choice["index"]] += choice["delta"].get("content") or ""
+        assert text == ['{"a":1}', '{"a":1}' if copies == 2 else ""]
+        told = [event["usage"] for event in found if event.get("usage")]
+        assert [each["completion_tokens"] for each in told] == [4 * copies]
+        assert {event["id"] for event in found if event["choices"]} == {"c"}
+
+
+async def test_an_end_that_is_not_said_is_logged(setup: Setup) -> None:
+    before = setup.worker.count("engine.end_not_said")
+    setup.engine.says(CHAT, Said(spelt(done=b""), EVENTS))
+    await ask(setup, CHAT, stream=True)
+    await setup.worker.logged("engine.end_not_said", skip=before, level="warning")
+
+
+@pytest.mark.parametrize("ending", CUT)
+async def test_a_connection_that_is_cut_is_no_end(setup: Setup, ending: Ending) -> None:
+    """The engine is then in doubt, and has to pass its check before each of its next jobs."""
+    cut, check = Said(spelt(done=b""), EVENTS, ending), Said(GOOD, JSON)
+    setup.engine.says(CHAT, cut, check, cut, check, cut, check)
+    answer = await ask(setup, CHAT, stream=True)
+    assert _code(answer) in ((502, "engine_failed"), (200, "stream_broken"))
+    assert b"[DONE]" not in answer.body
+    await setup.made.served("raw")
+
+
+def _code(answer: Answer) -> tuple[int, str]:
+    """(status, code) of a failed stream. If the client has a part of it, its status is 200."""
+    if answer.status != 200:
+        return answer.status, answer.error["code"]
+    [error] = [event["error"] for event in sse.objects(answer.body) if "error" in event]
+    return 200, error["code"]
+
+
+async def test_a_usage_that_comes_twice_counts_once(setup: Setup) -> None:
+    twice = {**USAGE, "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+    said = b"".join(sse.dump(each) for each in (*ALL, twice)) + sse.DONE
+    setup.engine.says(CHAT, Said(said, EVENTS))
+    answer = await ask(setup, CHAT, n=2, stream=True, stream_options={"include_usage": True})
+    told = [event["usage"] for event in sse.objects(answer.body) if event.get("usage")]
+    assert [(each["prompt_tokens"], each["completion_tokens"]) for each in told] == [(3, 10)]
+
+
+BROKE = {"message": "it broke", "code": 500}
+PAGE = b"<!DOCTYPE html><h1>Bad gateway</h1>"
+GOOD = orjson.dumps({"choices": [{"index": 0, "message": {"content": '{"a":1}'}}]})
+NONE: dict[str, tuple[bytes, str]] = {
+    "an error": (orjson.dumps({"error": BROKE}), "it broke"),
+    "a text as error": (b'{"error":"it broke"}', "it broke"),
+    "an error of a choice": (
+        orjson.dumps({"choices": [{"message": {"content": ""}, "error": BROKE}]}),
+        "it broke",
+    ),
+    "a failed choice": (
+        b'{"choices":[{"message":{"content":"{}"},"text":"","finish_reason":"error"}]}',
+        "finish reason 'error'",
+    ),
+    "a detail": (b'{"detail":"it broke"}', "it broke"),
+    "a page": (PAGE, "Bad gateway"),
+    "nothing": (b"", "empty"),
+    "half of it": (GOOD[:40], "no JSON"),
+    "null": (b"null", "no answer"),
+    "no choices": (b'{"choices":[],"data":[],"results":[]}', "an answer without"),
+    "nulls": (
+        b'{"choices":null,"data":null,"results":null,"output":null,"content":null}',
+        "an answer without",
+    ),
+    "another's form": (b'{"choices":[{}],"data":[{}],"results":[{}]}', "an answer without"),
+}
+
+
+@pytest.mark.parametrize("name", NONE)
+@pytest.mark.parametrize("path", ASKED)
+async def test_a_document_that_is_no_answer_is_tried_again(
+    setup: Setup, path: str, name: str
+) -> None:
+    body, said = NONE[name]
+    setup.engine.says(path, Said(body, JSON, "sized"))
+    answer = await ask(setup, path)
+    assert (answer.status, len(setup.engine.asked[path])) == (502, 3)
+    message = answer.error["message"]
+    assert said in message or "an answer without" in message
+    if path != MESSAGES:
+        assert answer.told == (502, "engine_failed", None)
+
+
+@pytest.mark.parametrize("more", [{"n": 2}, {"response_format": FORMAT}], ids=str)
+@pytest.mark.parametrize("name", NONE)
+async def test_joined_or_held_to_a_schema_it_is_none_either(
+    setup: Setup, name: str, more: dict[str, Any]
+) -> None:
+    body, said = NONE[name]
+    setup.engine.says(CHAT, Said(body, JSON, "sized"))
+    answer = await ask(setup, CHAT, **more)
+    assert answer.told == (502, "engine_failed", None)
+    assert said in answer.error["message"]
+
+
+async def test_the_next_try_may_succeed(setup: Setup) -> None:
+    bad, good = Said(b'{"error":"it broke"}', JSON), Said(GOOD, JSON)
+    setup.engine.says(CHAT, bad, good)
+    assert (await ask(setup, CHAT)).status == 200
+    failed = Said(b"".join(map(sse.dump, (PROMPT, ROLE, {"choices": [], "error": BROKE}))))
+    setup.engine.says(CHAT, failed, Said(PLAIN))
+    answer = await ask(setup, CHAT, stream=True)
+    assert (answer.status, b"it broke" in answer.body) == (200, False)
+
+
+@pytest.mark.parametrize("more", [{}, {"n": 2}, {"response_format": FORMAT}], ids=str)
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([{"choices": [], "error": BROKE}], "it broke"),
+        ([ROLE, {"choices": [], "error": BROKE}], "it broke"),
+        ([ROLE, {"error": "it broke"}], "it broke"),
+        ([ROLE, delta({}, "error")], "finish reason 'error'"),
+        ([ROLE, delta({}, None, errors=[BROKE])], "it broke"),
+        ([PROMPT], "without an answer"),
+        ([], "without an answer"),
+    ],
+)
+async def test_a_stream_that_is_no_answer_is_a_502(
+    setup: Setup, events: list[Any], said: str, more: dict[str, Any]
+) -> None:
+    setup.engine.says(CHAT, Said(b"".join(map(sse.dump, events)) + sse.DONE, pieces=9))
+    answer = await ask(setup, CHAT, stream=True, **more)
+    assert answer.told == (502, "engine_failed", None)
+    assert said in answer.error["message"]
+
+
+async def test_a_stream_that_fails_behind_its_first_word_is_broken(setup: Setup) -> None:
+    failed = [*ALL[:3], delta({"content": "?"}, "error")]
+    setup.engine.says(CHAT, Said(b"".join(map(sse.dump, failed)) + sse.DONE))
+    answer = await ask(setup, CHAT, stream=True)
+    assert _code(answer) in ((502, "engine_failed"), (200, "stream_broken"))
+    assert b"finish reason 'error'" in answer.body
+
+
+async def test_an_engine_that_always_streams_gives_documents(setup: Setup) -> None:
+    setup.engine.says(CHAT, Said(PLAIN))
+    answer = await ask(setup, CHAT)
+    document = orjson.loads(answer.body)
+    assert document["choices"][0]["message"]["content"] == '{"a":1}'
+    assert answer.headers["content-type"] == JSON

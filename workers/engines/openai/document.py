@@ -1,0 +1,65 @@
+"""Reads an engine's whole answer. What came with status 200 need not be one: engines, and proxies
+before them, send errors, pages and halves of documents with it."""
+
+from __future__ import annotations
+
+import orjson
+
+from schemas import multipart
+from schemas.api import endpoints
+from schemas.api.base import Document
+from schemas.api.endpoints import Endpoint
+from schemas.jobs import Job
+from workers.engines.base import EngineFault
+from workers.engines.openai.refusal import JSON, translate
+
+_TEXTS = frozenset({b"text", b"srt", b"vtt"})
+"""Formats of transcripts that are no JSON."""
+_PAGES = (b"<!doctype", b"<html")
+_SHOWN = 300
+"""Most letters of an answer that are shown in a message."""
+
+
+def read(engine: str, job: Job, request: bytes, content_type: str, body: bytes) -> Document | None:
+    """The JSON object of an answer to `job`; None if the answer is a sound or a text, as `request`
+    (its body) asks for. Raises EngineFault, with what the engine said, for all that is no answer.
+    """
+    endpoint = endpoints.BY_PATH[job.endpoint]
+    kind = content_type.partition(";")[0].strip().lower()
+    if endpoint.holds is None:
+        if not body or kind == JSON or kind.startswith("text/"):
+            raise unlike(engine, f"{kind!r} in place of a sound", body)
+        return None
+    bare = kind != JSON and not body.lstrip().startswith(b"{")
+    if endpoint.form is not None and bare and _wants_text(job, request):
+        if kind == "text/html" or body.lstrip().lower().startswith(_PAGES):
+            raise unlike(engine, "a page", body)
+        return None
+    return _object(engine, endpoint, body)
+
+
+def unlike(engine: str, what: str, body: bytes) -> EngineFault:
+    """The fault for an answer that is `what`; it says what the engine said."""
+    said = translate(200, body).message[:_SHOWN] if body.strip() else "its answer is empty"
+    return EngineFault(f"{engine} sent {what}: {said}")
+
+
+def _object(engine: str, endpoint: Endpoint, body: bytes) -> Document:
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise unlike(engine, "something that is no JSON", body) from None
+    if not isinstance(found, dict):
+        raise unlike(engine, "something that is no answer", body)
+    if error := endpoint.api.failure(found):
+        raise EngineFault(f"{engine}: {error.get('message') or error}")
+    if endpoint.holds is not None and (missing := endpoint.holds.missing(found)):
+        raise unlike(engine, f"an answer without {missing}", body)
+    return found
+
+
+def _wants_text(job: Job, request: bytes) -> bool:
+    """Whether a recording is to become bare text or subtitles. In a stream, it may."""
+    parts = multipart.parse(request, job.content_type)
+    asked = [part.content for part in parts if part.name == "response_format"]
+    return job.stream or not _TEXTS.isdisjoint(asked)
