@@ -173,8 +173,9 @@ API = Media()
 
 
 def transcript(pieces: Iterable[str], text: str, usage: Mapping[str, Any] | None) -> bytes:
-    """The events of a transcription: first the pieces of the text, then the whole text."""
-    told = {"usage": usage} if usage else {}
+    """The events of a transcription: first the pieces of the text, then the whole text. Their usage
+    is one of tokens, by OpenAI's reference; seconds are told in documents alone."""
+    told = {"usage": usage} if usage and usage.get("type") == "tokens" else {}
     events: list[Event] = [
         *({"type": "transcript.text.delta", "delta": piece} for piece in pieces if piece),
         {"type": "transcript.text.done", "text": text, **told},

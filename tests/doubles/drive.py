@@ -63,6 +63,8 @@ class RecordingSink(Sink):
         assert isinstance(error["message"], str)
         assert error["param"] is None or isinstance(error["param"], str)
         kind = "invalid_request_error" if self.status < 500 else "server_error"
+        if error["type"] == "exceed_context_size_error":  # llama-server's word beside OpenAI's
+            kind = error["type"] if error["code"] == "context_length_exceeded" else kind
         assert error["type"] == kind
         return error
 

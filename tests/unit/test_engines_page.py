@@ -31,6 +31,7 @@ LINES = {
     "log-probabilities",
     "`max_tokens: 0`",
     "fields that nobody has",
+    "fields that clients require",
     "its own fields",
     "no answer, ever",
     "leaks",

@@ -32,7 +32,8 @@ class Completions:
         self._created = int(time.time())
 
     def begin(self) -> list[Event]:
-        delta = {"role": "assistant", "content": None}
+        content = None if self._finish == "tool_calls" else ""
+        delta = {"role": "assistant", "content": content}
         return [
             self._event(index, delta=delta) for index in range(self._choices if self._chat else 0)
         ]

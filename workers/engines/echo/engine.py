@@ -243,7 +243,7 @@ def _writer(job: Job, request: Mapping[str, Any], choices: int, finish: str, pro
         case endpoints.CHAT.path | endpoints.COMPLETIONS.path:
             return Completions(job, request, choices, finish, prompt)
         case endpoints.RESPONSES.path:
-            return Responses(job, finish, prompt)
+            return Responses(job, request, finish, prompt)
         case endpoints.MESSAGES.path:
             return Messages(job, finish, prompt)
     raise Refusal(f"The echo engine has no {job.endpoint}.", code="unsupported_endpoint")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from schemas.api.base import Event
+from schemas.api.responses import whole
 from schemas.jobs import Job
 from workers.engines.echo.chat import call_id
 from workers.engines.echo.words import Token
@@ -14,8 +16,9 @@ from workers.engines.echo.words import Token
 class Responses:
     """Writes one message and then the calls. See `workers.engines.echo.engine.Writer`."""
 
-    def __init__(self, job: Job, finish: str, prompt: int) -> None:
+    def __init__(self, job: Job, request: Mapping[str, Any], finish: str, prompt: int) -> None:
         self.generated = 0
+        self._asked = whole.asked(request)
         self._job = job
         self._cut = finish == "length"
         self._prompt = prompt
@@ -38,7 +41,8 @@ class Responses:
         self.generated += 1
         if token.call < 0:
             self._text += token.text
-            return [self._event("output_text.delta", delta=token.text, **self._place)]
+            said = {"delta": token.text, "logprobs": []}
+            return [self._event("output_text.delta", **said, **self._place)]
         place = {"output_index": token.call + 1}
         if token.name:
             self._calls.append(call := self._call(token))
@@ -54,14 +58,20 @@ class Responses:
         status = "incomplete" if self._cut else "completed"
         part = _output_text(self._text)
         return [
-            self._event("output_text.done", text=self._text, **self._place),
+            self._event("output_text.done", text=self._text, logprobs=[], **self._place),
             self._event("content_part.done", part=part, **self._place),
-            *(
-                self._event("output_item.done", output_index=i, item=each)
-                for i, each in enumerate(out)
-            ),
+            *(event for i, each in enumerate(out) for event in self._done(i, each)),
             self._event(status, response=self._response(status, out)),
         ]
+
+    def _done(self, index: int, item: Event) -> list[Event]:
+        """The events that end an item."""
+        place = {"output_index": index, "item_id": item["id"]}
+        before = []
+        if item["type"] == "function_call":
+            before.append(self._event("function_call_arguments.done", **place))
+            before[0] |= {name: item[name] for name in ("name", "arguments")}
+        return [*before, self._event("output_item.done", output_index=index, item=item)]
 
     def _event(self, name: str, **fields: Any) -> Event:
         number, self._numbers = self._numbers, self._numbers + 1
@@ -78,7 +88,7 @@ class Responses:
 
     def _response(self, status: str, output: list[Event]) -> Event:
         reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
-        return {
+        response: Event = {
             "id": f"resp_{self._job.id}",
             "object": "response",
             "created_at": int(time.time()),
@@ -92,6 +102,8 @@ class Responses:
                 "total_tokens": self._prompt + self.generated,
             },
         }
+        whole.fill(response, self._asked)
+        return response
 
 
 class Messages:

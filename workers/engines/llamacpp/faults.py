@@ -24,6 +24,8 @@ _OF_THE_REQUEST = (
     "cannot make GET request",
 )
 """Messages that the server sends with a 500 although the request is at fault."""
+_TOO_LONG = "exceed_context_size_error"
+"""The server's `type` of such an error."""
 _UNREADABLE = "Failed to load image or audio file"
 """The server says so of every WebP, too, even an undamaged one."""
 _NO_TOKENS = "Prompt contains invalid tokens"
@@ -41,6 +43,8 @@ def explain(endpoint: str, refusal: Refusal) -> None:
     said_in = endpoints.BY_PATH[endpoint].api.prompt
     if "is too large to process" in refusal.message:
         refusal.code = "context_length_exceeded"
+    if refusal.code == "context_length_exceeded":
+        refusal.kind = _TOO_LONG  # beside OpenAI's code: clients look at either
     if refusal.message == _UNREADABLE:
         refusal.message = f"{_UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
         refusal.param = said_in

@@ -15,27 +15,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.api.base import Event
+from schemas.api.responses import whole
 
 _PARTS = ("response.content_part.", "response.output_text.", "response.refusal.")
 _THOUGHTS = "response.reasoning_text."
 _BEGINNINGS = ("response.created", "response.in_progress")
 _ITEMS = ("response.output_item.", "response.function_call_arguments.", "response.reasoning")
-_ASKED: Mapping[str, Any] = {
-    "instructions": None,
-    "max_output_tokens": None,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "reasoning": {"effort": None, "summary": None},
-    "temperature": None,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "top_p": None,
-    "truncation": "disabled",
-    "user": None,
-}
-"""The request's fields that an answer repeats, with the values for those that are not set."""
 
 
 class Repair:
@@ -44,7 +29,7 @@ class Repair:
     def __init__(self, request: Mapping[str, Any], model: str) -> None:
         self._limit = request.get("max_output_tokens")
         self._model = model
-        self._asked = _asked(request)
+        self._asked = whole.asked(request)
         self._number = 0
         self._items: dict[str, int] = {}
         self._begun: set[str] = set()
@@ -118,8 +103,6 @@ class Repair:
         response = event["response"]
         response["model"] = self._model
         response.setdefault("completed_at", int(time.time()))
-        for item in response.get("output") or ():
-            item.setdefault("status", "completed")
         usage = response.get("usage") or {}
         spent = usage.get("output_tokens")
         if spent is not None:
@@ -129,20 +112,8 @@ class Repair:
             response["status"] = "incomplete"
             response["incomplete_details"] = {"reason": "max_output_tokens"}
             event["type"] = "response.incomplete"
-        event["response"] = {**response, **_missing(response, self._asked)}
+        whole.fill(response, self._asked)
         return event
-
-
-def _asked(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request's fields for the answer. `store` and `background` are always false here."""
-    said = {name: request.get(name) for name in _ASKED}
-    repeated = {name: _ASKED[name] if value is None else value for name, value in said.items()}
-    never = {"error": None, "incomplete_details": None, "store": False, "background": False}
-    return {**never, **repeated}
-
-
-def _missing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in wanted.items() if name not in found}
 
 
 def _part(kind: str, item: str | None, text: str) -> Event:

@@ -25,6 +25,7 @@ from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import single_call
 from workers.engines.openai.document import read, unlike
+from workers.engines.openai.documented import TOOLS, documented
 from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
@@ -116,9 +117,11 @@ class OpenAIEngine:
         self._running += 1
         try:
             call = None
+            plain = job.endpoint == endpoints.CHAT.path and TOOLS not in body
+            inner = out = sink if plain else documented(sink, job, body)
             if TOOL_CHOICE in body and not job.lenient:
-                call = required(sink, body, self._served(job), job.endpoint)
-            inner = call or sink
+                call = required(out, body, self._served(job), job.endpoint)
+                inner = call or out
             if any(sign in body for sign in single_call.SIGNS):
                 inner = single_call.single(inner, body, endpoints.APIS.get(job.endpoint, PLAIN))
             usage = await self._serve(job, body, ModelName(inner, job.asked))

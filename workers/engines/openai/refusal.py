@@ -34,8 +34,11 @@ _NO_MODEL = re.compile(r"\bmodel\b.*(not found|does not exist)", re.IGNORECASE |
 class Refusal(Exception):
     """The request cannot be served as it is. `source`: who refuses it, ``engine`` or ``worker``.
 
-    `extra`: further fields of the engine's error object, for the client.
+    `extra`: further fields of the engine's error object, for the client. `kind`: its `type`, if
+    clients look at the engine's own.
     """
+
+    kind = ""
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Refusal(Exception):
         error = {
             **self.extra,
             "message": self.message,
-            "type": TYPE if self.status < 500 else errors.EngineFailed.type,
+            "type": self.kind or (TYPE if self.status < 500 else errors.EngineFailed.type),
             "param": self.param,
             "code": self.code,
             "source": self.source,

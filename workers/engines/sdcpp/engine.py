@@ -251,10 +251,20 @@ class SdCppEngine:
         return refusal
 
 
+_NO_TOKENS = {
+    "input_tokens": 0,
+    "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
+    "output_tokens": 0,
+    "total_tokens": 0,
+}
+"""The usage that each last event of a stream of pictures has: sd-server knows no tokens."""
+
+
 def _events(endpoint: str, drawing: Drawing, images: list[bytes]) -> bytes:
     """The last event of OpenAI's streams, for each picture."""
     kind = "image_edit" if endpoint == EDITS else "image_generation"
     about = {"created_at": int(time.time()), "background": "opaque", "quality": "auto"}
+    about["usage"] = _NO_TOKENS
     return b"".join(
         sse.dump(
             {

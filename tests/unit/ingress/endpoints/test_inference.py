@@ -473,7 +473,7 @@ async def test_streamed_choices_are_interleaved_with_their_own_indexes() -> None
     assert len({event["id"] for event in events[:-1]}) == 1
     for index in (0, 1):
         own = [e["choices"][0] for e in events[:-2] if e["choices"][0]["index"] == index]
-        assert own[0]["delta"] == {"role": "assistant", "content": None}
+        assert own[0]["delta"] == {"role": "assistant", "content": ""}
         assert "".join(c["delta"].get("content") or "" for c in own) == "one two three"
         assert own[-1]["finish_reason"] == "stop"
     order = [event["choices"][0]["index"] for event in events[:-2]]

@@ -129,13 +129,15 @@ def test_signs_of_calls(api: Api, answer: Any, calls: bool, indent: int | None) 
 
 
 def test_a_transcription_as_a_stream() -> None:
-    usage = {"type": "duration", "seconds": 1}
+    usage = {"type": "tokens", "input_tokens": 1}
     said = media.transcript_of({"text": "Hi.", "usage": usage})
     assert said == (
         b'event: transcript.text.delta\ndata: {"type":"transcript.text.delta","delta":"Hi."}\n\n'
         b'event: transcript.text.done\ndata: {"type":"transcript.text.done","text":"Hi.",'
-        b'"usage":{"type":"duration","seconds":1}}\n\n'
+        b'"usage":{"type":"tokens","input_tokens":1}}\n\n'
     )
+    timed = {"text": "Hi.", "usage": {"type": "duration", "seconds": 1}}
+    assert b"usage" not in media.transcript_of(timed), "an event counts tokens or nothing"
     assert media.transcript_of({"text": ""}) == (
         b'event: transcript.text.done\ndata: {"type":"transcript.text.done","text":""}\n\n'
     )

@@ -50,7 +50,7 @@ async def test_words_come_back_streamed_and_not() -> None:
     assert whole["choices"][0]["finish_reason"] == "stop"
     chunks = await events(CHAT, chat("one two", stream_options={"include_usage": True}))
     said = [c["delta"].get("content") for e in chunks for c in e["choices"]]
-    assert said == [None, "one", " two", None]
+    assert said == ["", "one", " two", None]
     assert chunks[-1]["usage"] == whole["usage"]
 
 

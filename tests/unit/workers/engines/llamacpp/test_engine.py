@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -312,8 +313,10 @@ async def test_a_message(server: LlamaCpp, engine: LlamaCppEngine, stream: bool)
     assert end == End(32, 12, 31, end.engine_ms)
     if stream:
         raw = server.streams["/v1/messages"][0]
-        assert sink.body == raw.replace(b'"model":"smollm2"', b'"model":"claude"')
+        named = raw.replace(b'"model":"smollm2"', b'"model":"claude"')
+        assert sink.body == re.sub(rb"chatcmpl-\w+", f"msg_{what.id}".encode(), named)
         return
+    assert sink.document["id"] == f"msg_{what.id}"
     assert sink.document == {
         "id": sink.document["id"],
         "type": "message",

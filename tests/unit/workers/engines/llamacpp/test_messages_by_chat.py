@@ -79,7 +79,7 @@ async def test_a_text_of_a_schema(
     wanted = {"output_format": FORMAT} if beta else {"output_config": {"format": FORMAT}}
     message = await run(engine, stream, **wanted)
     assert message["content"] == [
-        {"type": "thinking", "thinking": "hm"},
+        {"type": "thinking", "thinking": "hm", "signature": ""},
         {"type": "text", "text": '{"a":1}'},
     ]
     assert (message["stop_reason"], message["role"]) == ("end_turn", "assistant")

@@ -126,7 +126,7 @@ async def test_a_call_that_must_come_comes(
     assert "logprobs" not in sent
     assert sent["response_format"]["type"] == "json_schema"
     if stream:
-        assert _parts(sink)[0]["delta"] == {"role": "assistant", "content": ""}
+        assert _parts(sink)[0]["delta"] == {"role": "assistant", "content": None}
         assert sink.events[-1]["usage"] == USAGE
         assert sink.body.endswith(DONE)
     else:

@@ -1,0 +1,185 @@
+"""Adds to answers what their API documents and engines leave out.
+
+Responses have all fields that OpenAI's client library requires. The ids of messages begin with
+``msg_`` (those of llama-server and vLLM are ids of chats), and their thoughts have a signature, an
+empty one. In the stream of a chat, the content before a call is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import orjson
+
+from schemas.api import endpoints, sse
+from schemas.api.base import Document, Event
+from schemas.api.responses import whole
+from schemas.jobs import Job
+from workers.engines.base import Sink
+from workers.engines.openai.rewrite import Rewriting
+from workers.engines.openai.stream import Filter
+
+TOOLS = b'"tools"'
+_SEVERAL = b'"n"'
+_TEXT_EVENT = b'"response.output_text.'
+_DELTA, _DONE = b'"response.output_text.delta"', b'"response.output_text.done"'
+_NO_LOGPROBS = b',"logprobs":[]'
+
+
+class Fields(Protocol):
+    signs: tuple[bytes, ...]
+    """Only events that contain one of these are changed."""
+
+    def change(self, event: Event) -> list[Event]: ...
+
+    def document(self, found: Document) -> None:
+        """Change a whole answer, in place."""
+
+
+def documented(sink: Sink, job: Job, body: bytes) -> Sink:
+    """The Sink to take the place of `sink`. A chat comes here if it has `TOOLS`."""
+    match job.endpoint:
+        case endpoints.RESPONSES.path:
+            return Documented(TextEvents(sink), ResponseFields(_request(body)))
+        case endpoints.MESSAGES.path:
+            return Documented(sink, MessageFields(f"msg_{job.id}"))
+        case endpoints.CHAT.path if job.stream:
+            n = _request(body).get("n") if _SEVERAL in body else 1
+            return CallHead(sink, n if isinstance(n, int) else 1)
+    return sink
+
+
+def _request(body: bytes) -> dict[str, Any]:
+    """The request; an empty one if the body is none, which the engine then says."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class Documented(Rewriting):
+    """A Sink before the Sink, for whole events or the whole document."""
+
+    def __init__(self, inner: Sink, fields: Fields) -> None:
+        super().__init__(inner, fields.change, signs=fields.signs)
+        self._fields = fields
+        self._is_document = False
+        self.start = self._begin
+
+    def _begin(self, status: int, content_type: str) -> None:
+        self._is_document = status == 200 and not content_type.startswith(sse.CONTENT_TYPE)
+        self._inner.start(status, content_type)
+
+    def data(self, chunk: bytes) -> None:
+        if not self._is_document:
+            super().data(chunk)
+            return
+        found = orjson.loads(chunk)
+        self._fields.document(found)
+        self._inner.data(orjson.dumps(found))
+
+
+class TextEvents(Filter):
+    """A Sink before the Sink, for responses. The events of their texts list log-probabilities, if
+    only none. The bytes are replaced without parsing: each token has such an event, and inside a
+    text the quotes would be escaped."""
+
+    def data(self, chunk: bytes) -> None:
+        if _TEXT_EVENT in chunk and b'"logprobs"' not in chunk:
+            chunk = chunk.replace(_DELTA, _DELTA + _NO_LOGPROBS)
+            chunk = chunk.replace(_DONE, _DONE + _NO_LOGPROBS)
+        self._inner.data(chunk)
+
+
+class ResponseFields:
+    """See `Fields`. Only the event behind the end of an item tells whether it was cut."""
+
+    signs: tuple[bytes, ...] = (b'"response"', b'"item"')
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._asked = whole.asked(request)
+        self._ended: Event | None = None
+
+    def change(self, event: Event) -> list[Event]:
+        kind, ended = event.get("type"), self._ended
+        self._ended = event if kind == "response.output_item.done" else None
+        cut = False
+        if isinstance(response := event.get("response"), dict):
+            whole.fill(response, self._asked)
+            cut = response.get("status") == "incomplete"
+        elif isinstance(item := event.get("item"), dict):
+            item.setdefault("status", "completed" if self._ended else "in_progress")
+        if cut:
+            event["type"] = "response.incomplete"  # vLLM calls it completed all the same
+        if cut and ended is not None:
+            ended["item"]["status"] = "incomplete"
+        return [each for each in (ended, event) if each and each is not self._ended]
+
+    def document(self, found: Document) -> None:
+        whole.fill(found, self._asked)
+
+
+class MessageFields:
+    """See `Fields`."""
+
+    signs: tuple[bytes, ...] = (b'"message_start"', b'"content_block"')
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def change(self, event: Event) -> list[Event]:
+        if isinstance(message := event.get("message"), dict):
+            self.document(message)
+        _sign(event.get("content_block"))
+        return [event]
+
+    def document(self, found: Document) -> None:
+        if not str(found.get("id")).startswith("msg_"):
+            found["id"] = self._name
+        for block in found.get("content") or ():
+            _sign(block)
+
+
+def _sign(block: Any) -> None:
+    if isinstance(block, dict) and block.get("type") == "thinking":
+        block.setdefault("signature", "")
+
+
+class CallHead(Rewriting):
+    """A Sink before the Sink, for the stream of a chat with tools. The chunk with the role waits
+    for the next one of its choice; engines send both when they have the first token."""
+
+    def __init__(self, inner: Sink, choices: int) -> None:
+        super().__init__(inner, self._begun)
+        self._left = choices
+        self._heads: dict[int, Event | None] = {}
+        """By choice; None once it has been sent."""
+
+    def data(self, chunk: bytes) -> None:
+        if self._left:
+            super().data(chunk)
+        else:
+            self._inner.data(chunk)
+
+    def _begun(self, event: Event) -> list[Event]:
+        choices: list[dict[str, Any]] = event.get("choices") or []
+        index = choices[0].get("index", 0) if len(choices) == 1 else None
+        if index is None or (index in self._heads and self._heads[index] is None):
+            return [event]
+        delta = choices[0].get("delta") or {}
+        if index not in self._heads and _is_head(choices[0]):
+            self._heads[index] = event
+            return []
+        head, self._heads[index] = self._heads.get(index) or event, None
+        self._left -= 1
+        first = head["choices"][0]["delta"]
+        if delta.get("tool_calls") and first.get("content") == "":
+            first["content"] = None
+        return [event] if head is event else [head, event]
+
+
+def _is_head(choice: dict[str, Any]) -> bool:
+    """Whether a chunk says the role and nothing else."""
+    delta = choice.get("delta") or {}
+    return "role" in delta and not any(value for name, value in delta.items() if name != "role")
