@@ -175,6 +175,7 @@ async def test_context_exceeded(client: openai.AsyncOpenAI, llama: RealLlama) ->
         with pytest.raises(openai.BadRequestError) as caught:
             await client.chat.completions.create(model=llama.model, messages=long, stream=stream)
         assert caught.value.code == "context_length_exceeded"
+        assert caught.value.type == "exceed_context_size_error", "llama-server's own word"
 
 
 async def _two(fabric: Fabric, llama: RealLlama) -> list[Process]:

@@ -293,3 +293,47 @@ async def test_an_engine_never_fetches_by_itself(
                 await tokens(strict, server.url(host), model=seeing_llama.model)
             assert refused.value.param == AT
     assert server.asked == []
+
+
+TEXTS: list[Any] = ["Once upon", [1, 2], [1, " sea", 2], {"prompt_string": "Once upon"}]
+
+
+async def completed(
+    client: openai.AsyncOpenAI, model: str, prompt: Any, stream: bool = False
+) -> tuple[list[str], int]:
+    """The texts, and the tokens of the prompts."""
+    body: Any = {"model": model, "max_tokens": 3, "temperature": 0, "prompt": "", "stream": stream}
+    more = {"prompt": prompt, **({"stream_options": {"include_usage": True}} if stream else {})}
+    answer: Any = await client.completions.create(**body, extra_body=more)
+    found = [chunk async for chunk in answer] if stream else [answer]
+    texts: dict[int, str] = {}
+    for choice in (choice for each in found for choice in each.choices):
+        texts[choice.index] = texts.get(choice.index, "") + choice.text
+    return [texts[index] for index in sorted(texts)], found[-1].usage.prompt_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_prompts_of_every_form_are_continued_by_a_model_that_sees(
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama, stream: bool
+) -> None:
+    """llama-server itself takes one text alone, once the model sees."""
+    texts, tokens = await completed(client, seeing_llama.model, TEXTS, stream)
+    alone = [(await completed(client, seeing_llama.model, each))[0][0] for each in TEXTS]
+    assert texts == alone
+    assert texts[0] == texts[3]
+    assert tokens == 2 + 2 + 3 + 2
+
+
+async def test_a_prompt_may_have_pictures(
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama
+) -> None:
+    picture = base64.b64encode(png()).decode()
+    one = {"prompt_string": "See <__media__> here", "multimodal_data": [picture]}
+    two = {"prompt_string": "See <__media__><__media__>", "multimodal_data": [picture] * 2}
+    _, tokens = await completed(client, seeing_llama.model, one)
+    texts, more = await completed(client, seeing_llama.model, [one, two])
+    assert (len(texts), tokens > PICTURE, more > tokens + 2 * PICTURE) == (2, True, True)
+    for wrong in ({**one, "prompt_string": "no marker"}, {**one, "multimodal_data": ["aGk="]}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            await completed(client, seeing_llama.model, wrong)
+        assert str(caught.value.param).startswith("prompt")

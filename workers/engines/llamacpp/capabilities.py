@@ -91,6 +91,12 @@ def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
     return ("json_schema", "logprobs", "n", "tools", *thoughts)
 
 
+def senses(props: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a model takes beside texts."""
+    seen = props.get("modalities") or {}
+    return tuple(name for name in ("vision", "audio") if seen.get(name))
+
+
 def knows_tools(props: Mapping[str, Any]) -> bool:
     return bool(_caps(props).get("supports_tools"))
 

@@ -32,6 +32,7 @@ from workers.engines.llamacpp import (
     logprobs,
     messages,
     messages_by_chat,
+    native,
     responses,
     responses_request,
 )
@@ -111,8 +112,7 @@ class LlamaCppEngine(OpenAIEngine):
             words = tuple(word for word in words if word not in capabilities.GENERATING)
         if "rerank" in words:
             words = tuple(word for word in words if word != "embeddings")
-        seen = self._props.get("modalities") or {}
-        senses = tuple(name for name in ("vision", "audio") if seen.get(name))
+        senses = capabilities.senses(self._props)
         can = capabilities.abilities(self._props) if "chat" in words else ()
         ignores = capabilities.ignored(self._props, entry, words)
         self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
@@ -324,10 +324,15 @@ class LlamaCppEngine(OpenAIEngine):
             body = prepare_schemas(body)
         if logprobs.SIGN in body and job.endpoint == CHAT and tools_prompt.SIGN in body:
             body, sink = logprobs.beside_tools(body, sink)
-        async with self._http.call("POST", job.endpoint, body, JSON) as response:
+        path, own = job.endpoint, None
+        if path == COMPLETIONS and capabilities.senses(self._props):
+            own = native.prepare(body, str(self._props.get("media_marker") or native.MARKER))
+            path, body = (native.PATH, own) if own else (path, body)
+        async with self._http.call("POST", path, body, JSON) as response:
             if response.status != 200:
                 raise self._refused(job, response.status, await read_error(response))
-            return await self._relay(job, response, sink)
+            said = native.AsCompletion(response, f"cmpl-{job.id}") if own else response
+            return await self._relay(job, said, sink)
 
     def _usage(self, relay: Relay) -> Usage | None:
         return super()._usage(relay) or timed(relay.tail)

@@ -28,7 +28,7 @@ _TOO_LONG = "exceed_context_size_error"
 """The server's `type` of such an error."""
 _UNREADABLE = "Failed to load image or audio file"
 """The server says so of every WebP, too, even an undamaged one."""
-_NO_TOKENS = "Prompt contains invalid tokens"
+_OF_PROMPTS = ("Prompt contains invalid tokens", "Failed to tokenize prompt")
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 
 
@@ -48,7 +48,7 @@ def explain(endpoint: str, refusal: Refusal) -> None:
     if refusal.message == _UNREADABLE:
         refusal.message = f"{_UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
         refusal.param = said_in
-    if refusal.code == "context_length_exceeded" or refusal.message == _NO_TOKENS:
+    if refusal.code == "context_length_exceeded" or refusal.message in _OF_PROMPTS:
         refusal.param = said_in
     elif (found := _BLAMED.match(refusal.message)) and not refusal.param:
         refusal.param = "tools" if found[1] == "tools" else said_in

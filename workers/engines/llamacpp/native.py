@@ -1,0 +1,110 @@
+"""Prompts that a llama-server with a projector takes at its own endpoint alone.
+
+Measured on b11549: once the model sees or hears, ``/v1/completions`` takes one text and nothing
+else: a list of texts or token ids is a 400. Its own ``/completion`` takes every form of
+`schemas.api.prompts`. Its events are put as those of ``/v1/completions``, where also the marker of
+a picture is the one of llama.cpp's library: each server draws a marker of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from schemas.api import prompts, sse
+from schemas.api.base import Event
+from workers.engines.http.connection import Response
+
+PATH = "/completion"
+MARKER = "<__media__>"
+"""For a picture or a recording, in llama.cpp's library."""
+
+
+def prepare(body: bytes, marker: str) -> bytes | None:
+    """The body for `PATH`; None if the prompt is one text. `marker`: the server's own."""
+    request: dict[str, Any] = orjson.loads(body)
+    prompt = request["prompt"]
+    if isinstance(prompt, str):
+        return None
+    sent = {**request, "prompt": _marked(prompt, marker)}
+    if (most := sent.pop("logprobs", None)) not in (None, False):
+        sent.setdefault("n_probs", most)
+    if isinstance(stop := request.get("stop"), str):
+        sent["stop"] = [stop]
+    return orjson.dumps(sent)
+
+
+def _marked(prompt: Any, marker: str) -> Any:
+    if isinstance(prompt, list):
+        return [_marked(each, marker) for each in prompt]
+    if isinstance(prompt, dict) and prompt.get(prompts.DATA):
+        return {**prompt, prompts.TEXT: prompt[prompts.TEXT].replace(MARKER, marker)}
+    return prompt
+
+
+class AsCompletion(Response):
+    """The answer of `PATH`, read as one of ``/v1/completions``. `name`: its id."""
+
+    def __init__(self, inner: Response, name: str) -> None:
+        super().__init__()
+        self.status, self.headers = inner.status, inner.headers
+        self._inner = inner
+        self._name = name
+        self._created = int(time.time())
+        self._splitter = sse.Splitter()
+        self._running: set[int] = set()
+        self._ended: set[int] = set()
+
+    async def readany(self) -> bytes:
+        while not self.complete:
+            piece = await self._inner.readany()
+            if not piece:
+                self.complete = True
+                return sse.DONE if self._ended and self._ended == self._running else b""
+            events = map(self._event, sse.split(self._splitter.feed(piece)))
+            if changed := b"".join(events):
+                return changed
+        return b""
+
+    def _event(self, raw: bytes) -> bytes:
+        found = sse.load(raw)
+        if not isinstance(found, dict) or "content" not in found:
+            return raw + sse.BREAK
+        return sse.dump(self._chunk(found))
+
+    def _chunk(self, found: Event) -> Event:
+        index, probable = found.get("index", 0), found.get("completion_probabilities")
+        self._running.add(index)
+        choice = {
+            "text": found["content"],
+            "index": index,
+            "logprobs": {"content": probable} if probable else None,
+            "finish_reason": None,
+        }
+        chunk = {
+            "choices": [choice],
+            "created": self._created,
+            "model": found.get("model", ""),
+            "object": "text_completion",
+            "id": self._name,
+        }
+        if not found.get("stop"):
+            return chunk
+        self._ended.add(index)
+        choice["finish_reason"] = "length" if found.get("stop_type") == "limit" else "stop"
+        return {**chunk, **_counts(found)}
+
+
+def _counts(last: Event) -> Event:
+    """The usage and the timings of a choice, from its last event."""
+    read, written = last.get("tokens_evaluated", 0), last.get("tokens_predicted", 0)
+    timings = last.get("timings") or {}
+    usage = {
+        "completion_tokens": written,
+        "prompt_tokens": read,
+        "total_tokens": read + written,
+        "prompt_tokens_details": {"cached_tokens": timings.get("cache_n", 0)},
+    }
+    return {"usage": usage, "timings": timings}
