@@ -152,9 +152,17 @@ def _heard(**fields: Any) -> Callable[[bytes], Ask]:
     return of
 
 
+def _translated(sound: bytes) -> Ask:
+    async def ask(client: AsyncOpenAI, model: str) -> Any:
+        return await client.audio.translations.create(model=model, file=("a.wav", sound))
+
+    return ask
+
+
 HEARD: Mapping[str, Callable[[bytes], Ask]] = {
     "a transcription": _heard(),
     "its stream": _heard(stream=True),
+    "a translation": _translated,
     "a verbose one": _heard(
         response_format="verbose_json", timestamp_granularities=["word", "segment"]
     ),
@@ -169,6 +177,21 @@ def _drawn(**fields: Any) -> Ask:
     return ask
 
 
+def _edited(**fields: Any) -> Callable[[bytes], Ask]:
+    def of(picture: bytes) -> Ask:
+        async def ask(client: AsyncOpenAI, model: str) -> Any:
+            asked: Any = {"image": ("a.png", picture), "prompt": "a cat", **fields}
+            return await _all(await client.images.edit(model=model, **asked))
+
+        return ask
+
+    return of
+
+
+EDITED: Mapping[str, Callable[[bytes], Ask]] = {
+    "an edit": _edited(),
+    "its stream": _edited(stream=True),
+}
 DRAWN: Mapping[str, Ask] = {
     "a picture": _drawn(),
     "one by its address": _drawn(response_format="url"),

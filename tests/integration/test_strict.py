@@ -17,6 +17,7 @@ from tests.doubles.vllm.server import Vllm
 from tests.doubles.whisper.server import whisper_sim
 from tests.fabric import KEY, Fabric, fabric
 from tests.integration import strict
+from tests.unit.ingress.request.web_server import png
 from workers.engines.whisper.engine import tone
 
 OLLAMA, VLLM = "tiny:latest", "tiny"
@@ -40,6 +41,7 @@ ASKED: list[tuple[str, strict.Ask]] = [
     ),
     *(("echo", ask) for ask in (*strict.VECTORS.values(), *strict.JUDGED.values())),
     *(("hands", ask) for ask in strict.DRAWN.values()),
+    *(("hands", of(png(64, 64))) for of in strict.EDITED.values()),
     *(("ears", of(tone())) for of in strict.HEARD.values()),
 ]
 
@@ -67,6 +69,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fabr
         yield made
 
 
+@pytest.mark.filterwarnings("ignore:deprecated")
 async def test_openais_client_finds_every_field(served: Fabric) -> None:
     async with strict.openai_client(served.url, KEY) as client:
         for model, ask in ASKED:

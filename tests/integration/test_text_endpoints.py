@@ -89,6 +89,19 @@ async def test_every_endpoint_under_another_name(fabric: Fabric) -> None:
     await fabric.idle()
 
 
+async def test_prompts_of_llama_server_are_refused_elsewhere(fabric: Fabric) -> None:
+    await fabric.ingress()
+    await fabric.worker()
+    await fabric.served("echo")
+    for path, own, param in (
+        ("/v1/completions", {"prompt": ["a", {"prompt_string": "b"}]}, "prompt[1]"),
+        ("/v1/embeddings", {"content": "a"}, "content"),
+    ):
+        answer = await send(fabric, path, {"model": "echo", **own})
+        assert answer.error == (400, "invalid_request", param)
+        assert "echo" in answer.json["error"]["message"]
+
+
 async def test_embeddings_in_both_formats_and_large(fabric: Fabric) -> None:
     await fabric.ingress()
     await fabric.worker()

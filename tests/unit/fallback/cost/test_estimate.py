@@ -253,7 +253,8 @@ def test_pictures_given_to_edit_are_paid_as_prompt() -> None:
     at = "/v1/images/edits"
     one = pricing.worst_case(at, {"prompt": "x", "image": [b"a"]}, 0, price)
     two = pricing.worst_case(at, {"prompt": "x", "image": [b"a", b"b"]}, 0, price)
-    assert two - one == pricing.IMAGE_TOKENS
+    marked = pricing.worst_case(at, {"prompt": "x", "image": [b"a"], "markup": [b"b"]}, 0, price)
+    assert two - one == marked - one == pricing.IMAGE_TOKENS
 
 
 def test_what_cannot_be_billed_is_refused() -> None:
