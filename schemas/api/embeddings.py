@@ -15,7 +15,7 @@ MOST_INPUTS = 2048
 
 
 class EmbeddingsRequest(TypedDict, total=False):
-    """`content`: llama-server's own name for `input`; its answer then has its own form, too."""
+    """`content`: llama-server's own name for `input`."""
 
     model: Model | None
     input: str | list[Any] | dict[str, Any] | None

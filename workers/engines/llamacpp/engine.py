@@ -56,7 +56,7 @@ CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
 INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS.path
 CHAT_TOKENS = endpoints.CHAT_TOKENS.path
-RERANK = endpoints.RERANK.path
+EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
@@ -144,6 +144,8 @@ class LlamaCppEngine(OpenAIEngine):
         return status == 200 and not message.get("content")
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+        if job.endpoint == EMBEDDINGS and request.get("input") is None:
+            return {"input": request.get("content")}  # its own name has an answer of its own form
         return rerank.as_texts(request) if job.endpoint == RERANK else {}
 
     # What it answers.

@@ -141,6 +141,19 @@ async def test_documents_with_a_text_are_ranked_as_texts(server: LlamaCpp) -> No
     assert (long.error["code"], long.error["param"]) == ("context_length_exceeded", "documents")
 
 
+async def test_the_engines_own_name_for_the_input_becomes_openais(server: LlamaCpp) -> None:
+    """For its own name, the engine's answer has a form of its own."""
+    path = "/v1/embeddings"
+    server.documents[CHAT] = fault(500, "no logits", "server_error")
+    server.documents[path] = fault(400, "empty")
+    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as engine:
+        server.documents[path] = 200, {"data": [{"embedding": [0.5], "index": 0}]}
+        assert (await ask(engine, job("own", path), {"content": "a"})).status == 200
+        assert server.asked(path)[-1]["input"] == "a"
+        await ask(engine, job("own", path), {"input": ["b"]})
+        assert server.asked(path)[-1] == {"input": ["b"]}
+
+
 async def test_a_template_that_thinks_takes_an_effort(server: LlamaCpp) -> None:
     server.props["chat_template"] = "{% if enable_thinking %}<think>{% endif %}"
     (model,) = await described(server)
