@@ -8,6 +8,7 @@ from typing import Any
 from schemas.nodes import ServedModel
 from workers.engines.llamacpp import capabilities
 from workers.engines.ollama import engine as ollama
+from workers.engines.openai.no_thoughts import NO_THOUGHTS
 from workers.engines.vllm import KNOWS as VLLMS_OWN
 from workers.engines.vllm import VllmEngine
 from workers.engines.whisper import engine as whisper
@@ -31,6 +32,10 @@ CARDS = (
     _llamacpp("llama.cpp, a model with degrees of reasoning", _DEGREES),
     ServedModel(
         *("Ollama", "e", "ollama", 1, 0, ("text",), _OLLAMA),
+        *((*ollama.OllamaEngine.ignored_fields, *NO_THOUGHTS), ollama.KNOWS),
+    ),
+    ServedModel(
+        *("Ollama, a model that reasons", "e", "ollama", 1, 0, ("text",), _OLLAMA),
         *(ollama.OllamaEngine.ignored_fields, ollama.KNOWS),
     ),
     ServedModel(

@@ -17,6 +17,7 @@ import orjson
 
 from schemas.api import sse
 from schemas.api.json_format import Finished, Formats
+from schemas.api.reasoning import UNSAID, Reasoning
 
 Event = dict[str, Any]
 """The JSON object of one event of a stream."""
@@ -201,6 +202,10 @@ class Api:
             return Rest(left, True, True)
         end = self.missing_end(stream.tail)
         return Rest(left + end, bool(end), False)
+
+    def reasoning(self, request: Mapping[str, Any]) -> Reasoning:
+        """How much the request wants the model to think."""
+        return UNSAID
 
     def json_formats(self, request: Mapping[str, Any]) -> Formats | None:
         """The formats that the texts and calls of the answer must have; None if any will do. Raises

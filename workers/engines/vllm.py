@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from schemas.api import endpoints, rerank
+from schemas.api.reasoning import UNSAID
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.openai import foreign_fields
@@ -46,17 +47,16 @@ KNOWS = (
     " bad_words add_special_tokens response_format structured_outputs priority request_id"
     " return_tokens_as_token_ids return_token_ids cache_salt kv_transfer_params vllm_xargs"
     " logits_processors thinking_token_budget repetition_detection",
-    "chat echo add_generation_prompt continue_final_message documents chat_template"
+    "chat think echo add_generation_prompt continue_final_message documents chat_template"
     " chat_template_kwargs mm_processor_kwargs media_io_kwargs include_reasoning",
     "completions prompt_embeds max_completion_tokens",
     "embeddings truncate_prompt_tokens add_special_tokens priority request_id normalize embed_dtype"
     " endianness messages add_generation_prompt continue_final_message chat_template"
     " chat_template_kwargs mm_processor_kwargs",
     "responses store background previous_response_id truncation max_tool_calls logit_bias top_k"
-    " seed stop presence_penalty frequency_penalty repetition_penalty skip_special_tokens"
-    " ignore_eos include_stop_str_in_output request_id mm_processor_kwargs media_io_kwargs priority"
-    " cache_salt enable_response_messages previous_input_messages previous_response"
-    " structured_outputs vllm_xargs chat_template chat_template_kwargs kv_transfer_params",
+    " seed stop repetition_penalty skip_special_tokens include_stop_str_in_output ignore_eos"
+    " request_id mm_processor_kwargs priority cache_salt enable_response_messages vllm_xargs"
+    " previous_input_messages previous_response structured_outputs",
     "messages,count_tokens chat_template_kwargs kv_transfer_params",
     "rerank truncate_prompt_tokens priority request_id mm_processor_kwargs",
 )
@@ -135,6 +135,8 @@ class VllmEngine(OpenAIEngine):
         told = "continue_final_message" in request or "add_generation_prompt" in request
         if job.endpoint == endpoints.CHAT.path and not told and _prefilled(request):
             changes |= {"continue_final_message": True, "add_generation_prompt": False}
+        if job.endpoint in (endpoints.CHAT.path, endpoints.MESSAGES.path):
+            changes |= _reasoning(job.endpoint, request)
         if job.endpoint == endpoints.RERANK.path:
             changes |= rerank.as_texts(request)
         return changes
@@ -160,6 +162,21 @@ class VllmEngine(OpenAIEngine):
     async def _metrics(self) -> bytes:
         _, page = await self._http.ask("GET", "/metrics", PROBE_TIMEOUT)
         return page
+
+
+def _reasoning(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """How much to think, in words that all its versions know. What the client says in
+    `chat_template_kwargs` counts before all else. Messages have no field of their own for it."""
+    wanted = endpoints.BY_PATH[path].api.reasoning(request)
+    own = request.get("chat_template_kwargs") or {}
+    if wanted == UNSAID or not isinstance(own, Mapping):
+        return {}
+    said = {} if wanted.on is None else {"enable_thinking": wanted.on}
+    changes: dict[str, Any] = {"chat_template_kwargs": {**said, **own}} if said else {}
+    if path == endpoints.CHAT.path:
+        effort = "none" if wanted.on is False else wanted.degree("low", "medium", "high")
+        changes["reasoning_effort"] = None if "reasoning_effort" in own else effort or None
+    return changes
 
 
 def _prefilled(request: Mapping[str, Any]) -> bool:

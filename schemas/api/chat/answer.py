@@ -9,6 +9,7 @@ from schemas.api.base import Document, Event, texts_of
 from schemas.api.chat import formats
 from schemas.api.chat.continuation import Continuation, may_continue
 from schemas.api.choices import ChoicesApi
+from schemas.api.reasoning import Reasoning, of_effort
 
 
 class Chat(ChoicesApi):
@@ -21,6 +22,11 @@ class Chat(ChoicesApi):
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
     call = rb'"tool_calls"'
+
+    def reasoning(self, request: Mapping[str, Any]) -> Reasoning:
+        """Ollama's `think`, which some clients send in chats, counts before OpenAI's field."""
+        think = request.get("think")
+        return of_effort(request.get("reasoning_effort") if think is None else think)
 
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)

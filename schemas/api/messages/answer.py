@@ -13,6 +13,7 @@ from schemas.api.base import Api, Document, Error, Event, Usage, counted, number
 from schemas.api.items import FirstCall, Items
 from schemas.api.messages import formats
 from schemas.api.messages.continuation import Continuation, may_continue
+from schemas.api.reasoning import of_message
 
 _ITEMS = Items("index", "content_block_start", "content_block", "tool_use")
 _ERROR_TYPES = {
@@ -65,6 +66,7 @@ class Messages(Api):
         )
         return sse.dump({"type": "message_stop"}, named=True) if stopped else b""
 
+    reasoning = staticmethod(of_message)
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
     objected = staticmethod(formats.objected)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from schemas.api import sse
 from schemas.api.base import Api, Document, Error, Event, texts_of
 from schemas.api.items import FirstCall, Items
+from schemas.api.reasoning import Reasoning, of_effort
 from schemas.api.responses import formats
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
@@ -26,6 +28,10 @@ class Responses(Api):
     call = rb'"type"\s*:\s*"function_call"'
     call_name = rb'"call_id"\s*:\s*"[^"]*"\s*,\s*(?:"[a-z_]+"\s*:\s*"[^"]*"\s*,\s*)*"name"\s*:\s*%b'
     """The name must follow a `call_id`, because an answer also lists the names of all its tools."""
+
+    def reasoning(self, request: Mapping[str, Any]) -> Reasoning:
+        inner = request.get("reasoning")
+        return of_effort(inner.get("effort") if isinstance(inner, Mapping) else None)
 
     def told(self, found: Event | Document) -> dict[str, Any] | None:
         inner = found.get("response")

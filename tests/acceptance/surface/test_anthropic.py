@@ -193,6 +193,30 @@ async def test_what_is_usual_asks_for_nothing(claude: AsyncAnthropic) -> None:
     assert answer.stop_reason
 
 
+async def test_a_clients_hints_are_obeyed_or_named(claude: AsyncAnthropic) -> None:
+    """Some as Claude Code sends them."""
+    create: Any = claude.messages.with_raw_response.create
+    cached = {"type": "text", "text": "Say hi.", "cache_control": {"type": "ephemeral"}}
+    hints: Any = {
+        "thinking": {"type": "enabled", "budget_tokens": 4},
+        "service_tier": "priority",
+        "metadata": {"user_id": "u"},
+        "tools": [tool("f"), {"type": "bash_20250124", "name": "bash"}],
+        "extra_body": {"output_config": {"effort": "high"}, "seed": 1, **COLD},
+    }
+    asked = {
+        "max_tokens": 30,
+        "messages": [{"role": "user", "content": [cached]}],
+    }
+    raw = await create(model=THINKING_MODEL, **asked, **hints)
+    kinds = [block.type for block in (await raw.parse()).content]
+    assert kinds[:2] == ["thinking", "text"], "its thoughts end with their budget"
+    for name in ("cache_control", "service_tier", "seed", "tools[1].type"):
+        assert f"{name} has no effect" in raw.headers["x-headrace-warning"]
+    raw = await create(model=MODEL, **asked, **hints)
+    assert "thinking has no effect: the model does not reason" in raw.headers["x-headrace-warning"]
+
+
 async def test_thoughts_can_be_left_out(claude: AsyncAnthropic) -> None:
     thinking = await ask(claude, model=THINKING_MODEL, max_tokens=6)
     plain = await ask(claude, model=THINKING_MODEL, max_tokens=6, thinking=NO_THOUGHT)

@@ -244,6 +244,25 @@ async def test_reasoning_comes_apart(client: AsyncOpenAI, stream: bool) -> None:
     assert (text, thought.strip()) == ("Paris", "hm")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_clients_hints_are_obeyed_or_named(client: AsyncOpenAI, stream: bool) -> None:
+    hints: Any = {"reasoning_effort": "minimal", "verbosity": "low", "store": True}
+    hints |= {
+        "stream": stream,
+        "prediction": {"type": "content", "content": "x"},
+        "service_tier": "flex",
+    }
+    body = {"model": THINKING_MODEL, "messages": QUESTION, "max_tokens": 4, **hints}
+    raw = await client.chat.completions.with_raw_response.create(**body)
+    for name in ("verbosity", "store", "prediction", "service_tier"):
+        assert f"{name} has no effect" in raw.headers[WARNING]
+    assert "reasoning_effort" not in raw.headers[WARNING]
+    answer = raw.parse()
+    chunks = [chunk async for chunk in answer] if stream else [answer]
+    parts = [choice.delta if stream else choice.message for c in chunks for choice in c.choices]
+    assert not any((part.model_extra or {}).get("reasoning_content") for part in parts)
+
+
 async def test_no_reasoning_where_none_is_wanted(client: AsyncOpenAI) -> None:
     answer = await chat(client, model=THINKING_MODEL, reasoning_effort="none", max_tokens=4)
     assert "reasoning_content" not in answer.choices[0].message.model_extra

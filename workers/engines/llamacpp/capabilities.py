@@ -13,6 +13,7 @@ import orjson
 
 from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
+from workers.engines.openai.no_thoughts import NO_THOUGHTS
 
 _RESPONSES = ("responses", "input_tokens")
 _CHATS = ("chat", "chat_tokens")
@@ -41,6 +42,7 @@ KNOWS = (
     " reasoning_format reasoning_control reasoning_budget_tokens reasoning_budget_start_tag"
     " reasoning_budget_end_tag reasoning_budget_end_tags reasoning_budget_message"
     " thinking_budget_tokens",
+    "chat think",
     "completions max_completion_tokens",
     "responses,input_tokens stop seed presence_penalty frequency_penalty logit_bias n"
     " max_completion_tokens",
@@ -50,7 +52,6 @@ KNOWS = (
 )
 """llama-server's own fields. Measured: it refuses a wrong type; others are from its source."""
 
-_NO_THOUGHTS = "the model's chat template knows no reasoning"
 _DROPPED = "llama-server passes over it at this endpoint"
 _ALWAYS = (
     Ignored("functions", "use tools", ("chat",)),
@@ -71,23 +72,13 @@ _ALWAYS = (
         _RESPONSES,
         ([], ["reasoning.encrypted_content"]),
     ),
-    Ignored("output_config.effort", _DROPPED, ("messages",), ("high",)),
 )
 _FOREIGN = foreign_fields.passed_over(KNOWS)
 
 
-def _efforts(why: str, *obeyed: str) -> tuple[Ignored, ...]:
-    """The effort of reasoning: "none" is always obeyed, and "medium" is the default."""
-    unless = ("none", "medium", *obeyed)
-    return (
-        Ignored("reasoning_effort", why, ("chat",), unless),
-        Ignored("reasoning.effort", why, _RESPONSES, unless),
-    )
-
-
 def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
     """The features of a server that generates text, besides endpoints. `props`: ``/props``."""
-    thoughts = ("reasoning",) if _thinks(props) else ()
+    thoughts = ("reasoning",) if thinks(props) else ()
     return ("json_schema", "logprobs", "n", "tools", *thoughts)
 
 
@@ -106,12 +97,8 @@ def ignored(
 ) -> tuple[Ignored, ...]:
     """The fields ignored at `endpoints`. `entry`: the model's, in ``/v1/models``."""
     found = list(_ALWAYS)
-    if not _thinks(props):
-        found += _efforts(_NO_THOUGHTS, "minimal")
-        no = ({"type": "disabled"}, {"type": "adaptive"})
-        found.append(Ignored("thinking", _NO_THOUGHTS, ("messages", "count_tokens"), no))
-    elif not _caps(props).get("supports_reasoning_effort"):
-        found += _efforts("the model's chat template knows no degrees of reasoning")
+    if not thinks(props):
+        found += NO_THOUGHTS
     size = (entry.get("meta") or {}).get("n_embd")
     why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
     found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))
@@ -140,9 +127,13 @@ def _caps(props: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _thinks(props: Mapping[str, Any]) -> bool:
+def has_degrees(props: Mapping[str, Any]) -> bool:
+    """Whether the chat template knows how much to think, and not only whether."""
+    return bool(_caps(props).get("supports_reasoning_effort"))
+
+
+def thinks(props: Mapping[str, Any]) -> bool:
     """Whether the model reasons. Not all templates set a flag, but all name a tag or a switch."""
-    caps = _caps(props)
-    if caps.get("supports_reasoning_effort") or caps.get("supports_preserve_reasoning"):
+    if has_degrees(props) or _caps(props).get("supports_preserve_reasoning"):
         return True
     return "think" in str(props.get("chat_template") or "").lower()

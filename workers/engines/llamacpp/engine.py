@@ -33,6 +33,7 @@ from workers.engines.llamacpp import (
     messages,
     messages_by_chat,
     native,
+    reasoning,
     responses,
     responses_request,
 )
@@ -78,6 +79,7 @@ class LlamaCppEngine(OpenAIEngine):
         self._props: dict[str, Any] = {}
         self._probe_path = HEALTH
         self._obeyed = False
+        self._thinks = False
 
     async def probe(self) -> bool:
         status, page = await self._http.ask("GET", self._probe_path, PROBE_TIMEOUT)
@@ -115,6 +117,7 @@ class LlamaCppEngine(OpenAIEngine):
         senses = capabilities.senses(self._props)
         can = capabilities.abilities(self._props) if "chat" in words else ()
         ignores = capabilities.ignored(self._props, entry, words)
+        self._thinks = capabilities.thinks(self._props)
         self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
         settings_ = self._props.get("default_generation_settings") or {}
         return ServedModel(
@@ -153,13 +156,16 @@ class LlamaCppEngine(OpenAIEngine):
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint in _TEXTS and any(sign in body for sign in llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
+        asked = body
+        if self._thinks and any(sign in body for sign in reasoning.SIGNS):
+            body = reasoning.mapped(body, job.endpoint, capabilities.has_degrees(self._props))
         match job.endpoint:
             case endpoints.CHAT.path if tools_prompt.SIGN in body and not self._obeyed:
                 return await self._offer(job, body, sink)
             case endpoints.CHAT.path | endpoints.COMPLETIONS.path:
                 return await self._complete(job, body, sink)
             case endpoints.RESPONSES.path:
-                return await self._respond(job, body, sink)
+                return await self._respond(job, asked, body, sink)
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
             case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path:
@@ -244,9 +250,10 @@ class LlamaCppEngine(OpenAIEngine):
         await self._give(sink, document)
         return answer.usage()
 
-    async def _respond(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+    async def _respond(self, job: Job, asked: bytes, body: bytes, sink: Sink) -> Usage | None:
+        """`asked`: the body before it was put in llama-server's words, which the answer repeats."""
         sent, expected = self._prepare_tools(job, body)
-        repair = responses.Repair(orjson.loads(body), job.asked)
+        repair = responses.Repair(orjson.loads(asked), job.asked)
         collector = responses_answer.Collector()
 
         def collect(event: Event) -> None:

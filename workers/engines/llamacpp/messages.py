@@ -26,14 +26,10 @@ _STOPPED_SO = b'"delta":{"stop_reason":"stop_sequence","stop_sequence":"'
 
 def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
     """The request to send, which streams. The engine ignores ``tool_choice: none``, so the tools
-    are taken out. It ignores `thinking`, so the chat template's argument turns thoughts off."""
+    are taken out."""
     sent = {**request, "stream": True}
     if (request.get("tool_choice") or {}).get("type") == "none":
         sent.pop("tools", None)
-    thinking = request.get("thinking")
-    if isinstance(thinking, Mapping) and thinking.get("type") == "disabled":
-        arguments = request.get("chat_template_kwargs") or {}
-        sent["chat_template_kwargs"] = {"enable_thinking": False, **arguments}
     return sent
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from schemas.api import sse
 from schemas.api.base import Event, Usage
 from schemas.api.chat.answer import API as CHAT
+from schemas.api.messages.answer import API as MESSAGES
 from schemas.api.messages.formats import schema_of
 from workers.engines.base import Sink
 from workers.engines.llamacpp import messages
@@ -44,6 +45,8 @@ def as_chat(request: Mapping[str, Any]) -> Entry:
     found["messages"] += map(_message, tools_messages.as_chat(request["messages"]))
     if stops := request.get("stop_sequences"):
         found["stop"] = stops
+    if (budget := MESSAGES.reasoning(request).budget) is not None:
+        found["thinking_budget_tokens"] = budget
     schema, _ = schema_of(request)
     if schema is not None:
         named = {"name": "answer", "schema": schema}

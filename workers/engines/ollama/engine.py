@@ -32,11 +32,12 @@ from schemas.api.base import Usage
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
-from workers.engines.ollama import own_api
+from workers.engines.ollama import own_api, reasoning
 from workers.engines.ollama.answer import AnswerId, embeddings
 from workers.engines.openai import foreign_fields
 from workers.engines.openai.document import unlike
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
+from workers.engines.openai.no_thoughts import NO_THOUGHTS
 from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.required_call import LEFT_OPEN
 
@@ -53,7 +54,7 @@ _UNKNOWN = (
 )
 KNOWS = (
     "chat,completions,embeddings,responses,messages keep_alive",
-    "chat reasoning",
+    "chat reasoning think",
 )
 """Ollama's own fields; this module handles `keep_alive`."""
 _KEEP = b'"keep_alive"'
@@ -148,7 +149,7 @@ class OllamaEngine(OpenAIEngine):
             context,
             modalities,
             tuple(features),
-            self.ignored_fields,
+            (*self.ignored_fields, *(() if "thinking" in told else NO_THOUGHTS)),
             KNOWS,
         )
 
@@ -194,7 +195,8 @@ class OllamaEngine(OpenAIEngine):
             changes["max_tokens"] = limit
         if request.get("tool_choice") in _NONE and request.get("tools"):
             changes["tools"] = []
-        return changes
+        thinks = "reasoning" in self._models[job.model].features
+        return changes | reasoning.changes(job.endpoint, request, thinks)
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal for what Ollama would cut short, run on with or misunderstand."""

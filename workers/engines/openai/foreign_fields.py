@@ -36,7 +36,6 @@ _FOREIGN = (
     *_each("stop_sequences", "use stop"),
     *_each("system", "send a message with the role 'system'", _CHAT),
     *_each("format guided_json json_schema", "use response_format", _CHAT),
-    *_each("think", "use reasoning_effort", _CHAT),
     Ignored("best_of", "only text completions have it", _CHAT, (*NOTHING, 1), "n"),
     *_each("suffix echo", "only text completions have it", _CHAT),
     *_each("system tools think", "only chats have it", _TEXT),

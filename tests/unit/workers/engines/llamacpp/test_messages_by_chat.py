@@ -134,7 +134,8 @@ def test_what_a_message_says_as_a_chat() -> None:
                 {"role": "user", "content": [result, text]},
             ],
             stop_sequences=["x"],
-            thinking={"type": "disabled"},
+            thinking={"type": "enabled", "budget_tokens": 1024},
+            chat_template_kwargs={"enable_thinking": True},
             temperature=0,
             metadata={},
             tools=[TOOL, {"type": "web_search_20250305", "name": "web_search"}],
@@ -161,7 +162,8 @@ def test_what_a_message_says_as_a_chat() -> None:
         {"role": "user", "content": [plain]},
     ]
     assert (chat["stop"], chat["temperature"], chat["max_tokens"]) == (["x"], 0, 99)
-    assert chat["chat_template_kwargs"] == {"enable_thinking": False}
+    assert chat["chat_template_kwargs"] == {"enable_thinking": True}
+    assert chat["thinking_budget_tokens"] == 1024
     assert [tool["function"]["name"] for tool in chat["tools"]] == ["f"]
     assert (chat["tool_choice"], chat["parallel_tool_calls"]) == ("auto", False)
     assert "metadata" not in chat

@@ -1,0 +1,63 @@
+"""Tells llama-server how much the model is to think. Pure.
+
+Measured on b11549: chats and responses obey `reasoning_effort` "none", but pass over "minimal", and
+over other words unless the chat template knows degrees. Messages obey a budget alone. All of them
+obey `chat_template_kwargs`, and chats and responses `thinking_budget_tokens`. The field
+`reasoning_effort` would count before the same word in `chat_template_kwargs`, so it is taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from schemas.api import endpoints
+from schemas.api.reasoning import BRIEF, UNSAID
+
+Request = dict[str, Any]
+
+SIGNS = b'"reasoning_effort"', b'"reasoning"', b'"think"', b'"thinking"', b'"output_config"'
+"""Each request that says how much to think contains one of these."""
+_BUDGETS = ("thinking_budget_tokens", "reasoning_budget_tokens")
+"""llama-server's own fields."""
+_SAID = ("reasoning_effort", "think", "reasoning", "thinking")
+_MESSAGES = (endpoints.MESSAGES.path, endpoints.COUNT_TOKENS.path)
+
+
+def mapped(body: bytes, path: str, degrees: bool) -> bytes:
+    """The body with llama-server's own fields in place of those of the API at `path`. `degrees`:
+    the chat template knows low, medium and high. What the client says in llama-server's own fields
+    counts before all else."""
+    request: Request = orjson.loads(body)
+    wanted = endpoints.BY_PATH[path].api.reasoning(request)
+    own = request.get("chat_template_kwargs") or {}
+    if wanted == UNSAID or not isinstance(own, Mapping):
+        return body
+    said: Request = {}
+    if wanted.on is not None and not (wanted.on and _prefilled(request)):
+        said["enable_thinking"] = wanted.on
+    if degrees and wanted.effort:
+        said["reasoning_effort"] = wanted.degree("low", "medium", "high")
+    sent = {name: value for name, value in request.items() if name not in _SAID}
+    sent["chat_template_kwargs"] = {**said, **own}
+    brief = BRIEF if wanted.effort == "low" and not degrees and wanted.on is not False else None
+    budget = wanted.budget if wanted.budget is not None else brief
+    if budget is not None and not any(name in request for name in _BUDGETS):
+        sent |= _budget(path, budget)
+    return orjson.dumps(sent)
+
+
+def _budget(path: str, tokens: int) -> Request:
+    if path in _MESSAGES:
+        return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
+    return {"thinking_budget_tokens": tokens}
+
+
+def _prefilled(request: Mapping[str, Any]) -> bool:
+    """Whether the model is to continue an answer: llama-server refuses that together with
+    thoughts that are asked for."""
+    rows = request.get("messages") or request.get("input")
+    last = rows[-1] if isinstance(rows, list) and rows else None
+    return isinstance(last, Mapping) and last.get("role") == "assistant"

@@ -1,0 +1,30 @@
+"""How much to think, in the words of Ollama's OpenAI and Anthropic endpoints. Pure.
+
+Source at fb30760: a word that Ollama does not know, or any at a model that does not reason, is a
+400. "minimal" would be its "low". In chats, Ollama's own `reasoning` counts before all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.api import endpoints
+from schemas.api.reasoning import UNSAID
+
+_DEGREES = ("low", "medium", "high", "xhigh", "max")
+_MESSAGES = endpoints.MESSAGES.path
+
+
+def changes(path: str, request: Mapping[str, Any], thinks: bool) -> dict[str, Any]:
+    """The fields to set; None takes one out. `thinks`: the model reasons."""
+    wanted = endpoints.BY_PATH[path].api.reasoning(request)
+    if wanted == UNSAID:
+        return {}
+    if path == _MESSAGES:
+        return {} if thinks else {"thinking": None, "output_config": None}
+    effort = "none" if wanted.on is False else wanted.degree(*_DEGREES) or "medium"
+    said = effort if thinks else None
+    if path == endpoints.RESPONSES.path:
+        return {"reasoning": {**request["reasoning"], "effort": said}}
+    return {"reasoning_effort": said, "think": None}
