@@ -30,7 +30,10 @@ Choices = Annotated[int, Field(ge=1, le=128)]
 Model = Annotated[str, Field(max_length=1024)]
 Bias = dict[str, Annotated[float, Field(ge=-100, le=100)] | bool] | list[Any]
 """By token id. llama-server also takes false for a token (never), or a list of pairs."""
-ACCOUNT = "metadata prompt_cache_key prompt_cache_retention safety_identifier service_tier store"
+ACCOUNT = (
+    "metadata prompt_cache_key prompt_cache_options prompt_cache_retention safety_identifier"
+    " service_tier store"
+)
 """Names of fields that say how OpenAI keeps, bills and caches a request."""
 
 _QUOTE = b'"'

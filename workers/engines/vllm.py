@@ -62,6 +62,9 @@ KNOWS = (
 )
 """vLLM's own fields, from its source."""
 
+MAPPED = ("reasoning_effort", "think", "thinking")
+"""Fields that are said in vLLM's own words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:

@@ -23,6 +23,8 @@ SIGNS = b'"reasoning_effort"', b'"reasoning"', b'"think"', b'"thinking"', b'"out
 _BUDGETS = ("thinking_budget_tokens", "reasoning_budget_tokens")
 """llama-server's own fields."""
 _SAID = ("reasoning_effort", "think", "reasoning", "thinking")
+MAPPED = (*_SAID, "reasoning.effort", "output_config.effort")
+"""Fields that are said in llama-server's own words."""
 _MESSAGES = (endpoints.MESSAGES.path, endpoints.COUNT_TOKENS.path)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from schemas.api import endpoints
 from schemas.api.reasoning import UNSAID
 
+MAPPED = ("reasoning_effort", "think", "reasoning", "reasoning.effort")
+"""Fields that are said in Ollama's own words."""
 _DEGREES = ("low", "medium", "high", "xhigh", "max")
 _MESSAGES = endpoints.MESSAGES.path
 
