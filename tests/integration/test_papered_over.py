@@ -115,6 +115,30 @@ async def test_refusals_of_every_engine_have_openais_shape(setup: EnginesSetup) 
         assert len(fault.message) > 20
 
 
+@each_chat
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_clients_hints_are_said_in_the_engines_words_or_named(
+    setup: EnginesSetup, model: str, stream: bool
+) -> None:
+    """None of these models is known to reason but vLLM's, of which nothing is known."""
+    hints: Any = {"reasoning_effort": "xhigh", "service_tier": "flex", "store": True}
+    hints |= {"verbosity": "low", "user": "u", "extra_body": {"keep_alive": "5m"}}
+    create = setup.client.chat.completions.with_raw_response.create
+    messages: Any = [{"role": "user", "content": "a b c"}]
+    raw: Any = await create(messages=messages, model=model, stream=stream, **hints)
+    answer = raw.parse()
+    assert [chunk async for chunk in answer] if stream else answer.choices
+    told = raw.headers["x-headrace-warning"]
+    named = {"service_tier", "store", "verbosity", "reasoning_effort", "keep_alive"}
+    obeyed = {"gpt-vllm": {"reasoning_effort"}, "gpt-ollama": {"keep_alive"}}.get(model, set())
+    assert {name for name in named if f"{name} has no effect" in told} == named - obeyed
+    sent = setup.asked(model)[-1]
+    arrived = {"gpt-vllm": "high", "gpt-ollama": None}.get(model, "xhigh")
+    assert sent["reasoning_effort"] == arrived
+    if model == "gpt-vllm":
+        assert sent["chat_template_kwargs"] == {"enable_thinking": True}
+
+
 async def test_an_unknown_model_is_a_404_at_every_endpoint(setup: EnginesSetup) -> None:
     """llama-server, whisper-server and sd-server do not look at the name."""
     client = setup.client

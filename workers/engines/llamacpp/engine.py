@@ -175,10 +175,13 @@ class LlamaCppEngine(OpenAIEngine):
                 body = prepare_schemas(orjson.dumps(sent))
         return await super()._serve(job, body, sink)
 
-    def _prepare_tools(self, job: Job, body: bytes) -> tuple[dict[str, Any], Expected | None]:
+    def _prepare_tools(
+        self, job: Job, body: bytes, request: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], Expected | None]:
         """The request to send, and the calls to expect in its text. A request is rewritten if
-        the engine cannot offer its tools to the model, or cannot force a call."""
-        request = orjson.loads(body)
+        the engine cannot offer its tools to the model, or cannot force a call. `request`: the body,
+        if it is parsed already; it stays as it is."""
+        request = orjson.loads(body) if request is None else request
         prepare_tools, signs = _TOOLS[job.endpoint]
         if self._obeyed or not any(sign in body for sign in signs):
             return request, None
@@ -252,8 +255,9 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _respond(self, job: Job, asked: bytes, body: bytes, sink: Sink) -> Usage | None:
         """`asked`: the body before it was put in llama-server's words, which the answer repeats."""
-        sent, expected = self._prepare_tools(job, body)
-        repair = responses.Repair(orjson.loads(asked), job.asked)
+        request = orjson.loads(asked)
+        sent, expected = self._prepare_tools(job, body, request if body is asked else None)
+        repair = responses.Repair(request, job.asked)
         collector = responses_answer.Collector()
 
         def collect(event: Event) -> None:
