@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.context import Context
-from ingress.endpoints import admin, health, images, inference, models
+from ingress.endpoints import admin, health, images, inference, models, ollama
 from ingress.http import cors, error_format
 from ingress.http.body import request_id
 from ingress.request.picture_store import PATH
@@ -85,10 +85,12 @@ class Edge:
 
     def __init__(self, context: Context, api: Sequence[Entry]) -> None:
         paths = [(v + path, call, verb) for v in (VERSION, "") for path, call, verb in api]
-        routes = [Route(path, Handler(call), methods=[v]) for path, call, v in (*paths, *OWN)]
+        entries = (*paths, *OWN, *ollama.ROUTES)
+        routes = [Route(path, Handler(call), methods=[verb]) for path, call, verb in entries]
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
-        self._known = [f"{VERSION}{path}" for path, _, _ in api if "{" not in path]
+        known = (*((f"{VERSION}{path}", call, verb) for path, call, verb in api), *ollama.ROUTES)
+        self._known = [path for path, _, _ in known if "{" not in path]
         origins = context.config.ingress.cors_origins
         self._pages = cors.Pages(origins, closed) if origins else None
         self.state = State({"context": context})

@@ -35,7 +35,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
 
 async def generate(request: Request) -> Response:
     caller = admit(request)
-    asked, body = await read_json(caller, IMAGES)
+    asked, body = await read_json(caller, IMAGES.shape)
     if not _by_url(asked):
         return await answer(caller, IMAGES, asked, body)
     asked = {**asked, _FORMAT: _BASE64}

@@ -31,6 +31,7 @@ from ingress.request.forms import read_form
 from schemas.api.base import Api
 from schemas.api.endpoints import Endpoint
 from schemas.api.json_format import Formats
+from schemas.api.shape import Shape
 from schemas.errors import HeadraceError, InvalidRequest, InvalidStructuredOutput, ShuttingDown
 from schemas.nodes import Ignored
 
@@ -105,7 +106,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     """Answer a request at `endpoint`. Raises HeadraceError."""
     caller = admit(request)
     if endpoint.form is None:
-        asked, body = await read_json(caller, endpoint)
+        asked, body = await read_json(caller, endpoint.shape)
         return await answer(caller, endpoint, asked, body)
     form = await read_form(request, caller.here.config.ingress.max_body)
     for name in sorted(endpoint.form.files):
@@ -123,11 +124,11 @@ def admit(request: Request) -> Caller:
     return caller
 
 
-async def read_json(caller: Caller, endpoint: Endpoint) -> tuple[dict[str, Any], bytes]:
+async def read_json(caller: Caller, shape: Shape) -> tuple[dict[str, Any], bytes]:
     """The checked request, and its bytes as they came. Raises HeadraceError."""
     need_json(caller.request)
     body = await read_body(caller.request, caller.here.config.ingress.max_body)
-    return endpoint.shape.read(body), body
+    return shape.read(body), body
 
 
 async def answer(
@@ -167,11 +168,12 @@ async def answer(
     formats = endpoint.api.json_formats(asked) if said else None
     response = await (call.answer() if formats is None else _structured(call, formats))
     if ignored or strange:
-        _warn(response, fields.warning(ignored, strange))
+        warn(response, fields.warning(ignored, strange))
     return response
 
 
-def _warn(response: Response, text: str) -> None:
+def warn(response: Response, text: str) -> None:
+    """Say `text` in the warning header, behind what it says already."""
     before = response.headers.get(WARNING_HEADER)
     response.headers[WARNING_HEADER] = f"{before}; {text}" if before else text
 
@@ -211,7 +213,7 @@ async def _again(call: Call, misfit: Misfit, made: Mapping[str, str], first: str
         raise InvalidStructuredOutput(f"{_UNFIT}, twice: {why}.", told=both)
     if response.status_code == SUCCESS:
         told = "the first answer did not fit, and this is the one to a request that says so"
-        _warn(response, told)
+        warn(response, told)
     return response
 
 

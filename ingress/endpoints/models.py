@@ -22,29 +22,33 @@ from schemas.settings.cloud import EVERY
 async def index(request: Request) -> Response:
     here = context(request)
     here.keys.who(request)
-    names = _listed(here)
+    names = listed(here)
     if error_format.anthropic(request.headers):
-        found = model_pages.page(names, request.query_params, partial(_entry, here))
-        return _json(found, {"request-id": request.state.id})
-    return _json({"object": "list", "data": [_entry(here, name) for name in names]})
+        page = model_pages.page(names, request.query_params, partial(entry, here))
+        return _json(page, {"request-id": request.state.id})
+    return _json({"object": "list", "data": [entry(here, name) for name in names]})
 
 
 async def show(request: Request) -> Response:
     here = context(request)
     here.keys.who(request)
-    name = request.path_params["model"]
-    listed = _listed(here)
-    if (meant := here.routes.meant(name)) not in (*listed, EVERY):
-        known = ", ".join(listed) or "none yet: start a worker"
+    told = found(here, request.path_params["model"])
+    if error_format.anthropic(request.headers):
+        return _json(model_pages.told(told), {"request-id": request.state.id})
+    return _json(told)
+
+
+def found(here: Context, name: str) -> dict[str, Any]:
+    """The entry of a model under the name that the client wrote. Raises ModelNotFound."""
+    names = listed(here)
+    if (meant := here.routes.meant(name)) not in (*names, EVERY):
+        known = ", ".join(names) or "none yet: start a worker"
         message = f"The model {name!r} does not exist. Known models: {known}."
         raise ModelNotFound(message, param="model")
-    entry = {**_entry(here, meant), "id": name}
-    if error_format.anthropic(request.headers):
-        return _json(model_pages.told(entry), {"request-id": request.state.id})
-    return _json(entry)
+    return {**entry(here, meant), "id": name}
 
 
-def _listed(here: Context) -> list[str]:
+def listed(here: Context) -> list[str]:
     """The models that workers serve now, their aliases, and the names that providers have."""
     live = here.catalog.models()
     aliases = (name for name, model in here.routes.aliases().items() if model in live)
@@ -60,7 +64,8 @@ def _paid(here: Context, name: str) -> list[str]:
     return list(dict.fromkeys(served.engine for served in found))
 
 
-def _entry(here: Context, name: str) -> dict[str, Any]:
+def entry(here: Context, name: str) -> dict[str, Any]:
+    """One of `listed`, in OpenAI's form."""
     model = here.routes.aliases().get(name, name)
     where, paid = here.catalog.models().get(model, []), _paid(here, name)
     places = where or here.catalog.paid().get(model, [])

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import orjson
 
 from schemas.api.base import PLAIN, Api, Error
-from schemas.api.endpoints import BY_PATH, MESSAGES, VERSION
+from schemas.api.endpoints import BY_PATH, MESSAGES, OLLAMA, VERSION
+from schemas.api.ollama.answer import API as OLLAMA_API
 
 
 def of(path: str, headers: Mapping[str, str]) -> Api:
@@ -15,6 +16,8 @@ def of(path: str, headers: Mapping[str, str]) -> Api:
     path = path.removeprefix(VERSION)
     if endpoint := BY_PATH.get(VERSION + path):
         return endpoint.api
+    if path.startswith(OLLAMA + "/"):
+        return OLLAMA_API
     shared = path == "/models" or path.startswith("/models/")
     return MESSAGES.api if shared and anthropic(headers) else PLAIN
 

@@ -24,6 +24,8 @@ from schemas.api.shape import Shape
 from schemas.api.whole import Holds
 
 VERSION = "/v1"
+OLLAMA = "/api"
+"""Where Ollama's own paths begin (`ingress.endpoints.ollama`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ checked, and what the model is told if one does not fit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,18 +78,40 @@ def _shown(call: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": call.get("id") or "", "type": "function", "function": told}
 
 
+class Calls:
+    """The calls of one choice of a stream, put together. A new id begins a new call, because some
+    engines give all calls the same index. `has_room`: whether so much more may be kept."""
+
+    def __init__(self, has_room: Callable[[str], bool]) -> None:
+        self.whole: list[dict[str, Any]] = []
+        """As in a document, in their order."""
+        self._has_room = has_room
+        self._now: dict[Any, dict[str, Any]] = {}
+        """The call that each `index` means."""
+
+    def add(self, call: dict[str, Any]) -> None:
+        index, known, function = call.get("index"), call.get("id"), call.get("function") or {}
+        whole = self._now.get(index)
+        if whole is None or known not in (None, "", whole["id"]):
+            whole = self._now[index] = {"id": known, "function": {"name": "", "arguments": ""}}
+            self.whole.append(whole)
+        found = whole["function"]
+        found["name"] = found["name"] or function.get("name") or ""
+        if self._has_room(more := function.get("arguments") or ""):
+            found["arguments"] += more
+
+
 @dataclass(slots=True)
 class _Choice:
     """One choice of a stream, as far as it has come."""
 
+    calls: Calls
     text: list[str] = field(default_factory=list)
     refusal: str = ""
-    calls: list[dict[str, Any]] = field(default_factory=list)
-    now: dict[Any, dict[str, Any]] = field(default_factory=dict)
-    """The call that each `index` means."""
 
     def message(self) -> dict[str, Any]:
-        return {"content": "".join(self.text), "refusal": self.refusal, "tool_calls": self.calls}
+        text, calls = "".join(self.text), self.calls.whole
+        return {"content": text, "refusal": self.refusal, "tool_calls": calls}
 
 
 class FinishedParts:
@@ -101,7 +123,10 @@ class FinishedParts:
 
     def add(self, event: Event) -> Iterator[Finished]:
         for part in event.get("choices") or ():
-            choice = self._choices.setdefault(part.get("index") or 0, _Choice())
+            index = part.get("index") or 0
+            if index not in self._choices:
+                self._choices[index] = _Choice(Calls(self._has_room))
+            choice = self._choices[index]
             self._keep(choice, part.get("delta") or {})
             if reason := part.get("finish_reason"):
                 whole = {"choices": [{"finish_reason": reason, "message": choice.message()}]}
@@ -113,19 +138,7 @@ class FinishedParts:
             choice.text.append(text)
         choice.refusal = choice.refusal or delta.get("refusal") or ""
         for call in delta.get("tool_calls") or ():
-            self._keep_call(choice, call)
-
-    def _keep_call(self, choice: _Choice, call: dict[str, Any]) -> None:
-        """A new id begins a new call, because some engines give all calls the same index."""
-        index, known, function = call.get("index"), call.get("id"), call.get("function") or {}
-        whole = choice.now.get(index)
-        if whole is None or known not in (None, "", whole["id"]):
-            whole = choice.now[index] = {"id": known, "function": {"name": "", "arguments": ""}}
-            choice.calls.append(whole)
-        found = whole["function"]
-        found["name"] = found["name"] or function.get("name") or ""
-        if self._has_room(more := function.get("arguments") or ""):
-            found["arguments"] += more
+            choice.calls.add(call)
 
     def _has_room(self, text: str) -> bool:
         self._left -= len(text)

@@ -14,7 +14,7 @@ PATHS = [(v + path, verb) for v in ("/v1", "") for path, _, verb in API]
 PATHS += [(path, verb) for path, _, verb in OWN]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v2/models", "/v1/chat", "/healthz/", "/x"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v2/models", "/v1/chat", "/healthz/", "/x"])
 async def test_an_unknown_path_is_told_so(ingress: FakeBusIngress, path: str) -> None:
     call = await ingress.call("GET", path).whole()
     assert (call.status, call.error["code"]) == (404, "not_found")

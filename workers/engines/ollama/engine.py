@@ -29,6 +29,7 @@ import structlog
 
 from schemas.api import endpoints
 from schemas.api.base import Usage
+from schemas.api.ollama.models import tagged
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
@@ -115,7 +116,7 @@ class OllamaEngine(OpenAIEngine):
         except (KeyError, TypeError):
             why = f"{self.name} does not list models like Ollama: is the URL right?"
             raise EngineFault(why, away=True) from None
-        wanted = {_tagged(name) for name in self._config.models}
+        wanted = {tagged(name) for name in self._config.models}
         return {
             name: entry
             for name, entry in entries.items()
@@ -123,8 +124,8 @@ class OllamaEngine(OpenAIEngine):
         }
 
     def _find(self, name: str, listed: Mapping[str, Any]) -> str:
-        tagged = _tagged(name)
-        return tagged if tagged in listed else super()._find(name, listed)
+        full = tagged(name)
+        return full if full in listed else super()._find(name, listed)
 
     async def _describe(
         self, public: str, own: str, entry: dict[str, Any], slots: int
@@ -250,11 +251,6 @@ def _need_texts(job: Job, request: Mapping[str, Any]) -> None:
     said = request.get(param)
     if isinstance(said, list) and said and isinstance(said[0], int | list):
         raise Refusal("Ollama takes texts, and no token ids.", param=param)
-
-
-def _tagged(name: str) -> str:
-    """Ollama's full name for a model: without a tag, it is the latest."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _set_context(parameters: object) -> int:

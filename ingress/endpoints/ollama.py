@@ -1,0 +1,220 @@
+"""Ollama's own API, for clients that know no other: a dialect of chats, text completions,
+embeddings and the list of models (`schemas.api.ollama`). Nothing here changes a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any, cast
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from ingress.answer.respond import EventStream
+from ingress.context import context
+from ingress.endpoints import models
+from ingress.endpoints.inference import JSON, SUCCESS, Caller, admit, answer, read_json, warn
+from ingress.http.error_format import error_of
+from ingress.models import fields, locality
+from ingress.models.routes import Plan
+from schemas.api.base import Document
+from schemas.api.endpoints import CHAT, EMBEDDINGS, OLLAMA, Endpoint
+from schemas.api.ollama import answer as answers
+from schemas.api.ollama import models as lists
+from schemas.api.ollama import request as requests
+from schemas.api.ollama.answer import Answer, Watch
+from schemas.api.ollama.request import Put
+from schemas.api.shape import Shape, missing
+from schemas.errors import EngineFailed, NotFound, UnsupportedEndpoint
+from schemas.nodes import Ignored
+
+Asked = Mapping[str, Any]
+Make = Callable[[Document], Any]
+_UNLOADED = (0, "0", "0s")
+"""Values of `keep_alive` with which a model is to be unloaded."""
+_OF_BODIES = ("content-length", "content-type")
+_FAULTS = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading a document raises that is no such answer."""
+
+
+async def chat(request: Request) -> Response:
+    caller, asked = await _read(request, requests.CHAT_SHAPE)
+    told = Answer(_plan(caller, asked, CHAT).name, answers.as_message, Watch(time.monotonic))
+    if requests.is_empty(asked):
+        return _loaded(asked, told)
+    return await _generated(caller, requests.chat(asked), told)
+
+
+async def generate(request: Request) -> Response:
+    caller, asked = await _read(request, requests.GENERATE_SHAPE)
+    plan = _plan(caller, asked, CHAT)
+    told = Answer(plan.name, answers.as_response, Watch(time.monotonic))
+    if requests.is_empty(asked):
+        return _loaded(asked, told)
+    return await _generated(caller, requests.generate(asked, plan.ability.open), told)
+
+
+async def embed(request: Request) -> Response:
+    caller, asked = await _read(request, requests.EMBED_SHAPE)
+    name = _plan(caller, asked, EMBEDDINGS).name
+    made = partial(answers.embedded, name, Watch(time.monotonic))
+    if requests.is_empty(asked):
+        return _json(made({"data": []}))
+    return _made(caller, await _answer(caller, requests.embed(asked, "input")), made)
+
+
+async def embeddings(request: Request) -> Response:
+    """The older way: one text, and its vector as the engine gives it."""
+    caller, asked = await _read(request, requests.EMBEDDING_SHAPE)
+    _plan(caller, asked, EMBEDDINGS)
+    if requests.is_empty(asked):
+        return _json({"embedding": []})
+    response = await _answer(caller, requests.embed(asked, "prompt"))
+    return _made(caller, response, lambda found: {"embedding": found["data"][0]["embedding"]})
+
+
+async def tags(request: Request) -> Response:
+    here = context(request)
+    here.keys.who(request)
+    found = [lists.listed(models.entry(here, name)) for name in models.listed(here)]
+    return _json({"models": found})
+
+
+async def running(request: Request) -> Response:
+    """The models that workers serve: they are loaded. Those of providers are not here."""
+    here = context(request)
+    here.keys.who(request)
+    live, now = here.catalog.models(), datetime.now(UTC)
+    found = [lists.running(models.entry(here, name), now) for name in sorted(live)]
+    return _json({"models": found})
+
+
+async def show(request: Request) -> Response:
+    caller, asked = await _read(request, requests.SHOW_SHAPE)
+    name = asked.get("model") or asked.get("name")
+    if not name:
+        raise missing("model")
+    return _json(lists.shown(models.found(caller.here, name)))
+
+
+async def told_version(request: Request) -> Response:
+    context(request).keys.who(request)
+    return _json({"version": lists.VERSION, "headrace": version("headrace")})
+
+
+async def alive(request: Request) -> Response:
+    """Without a key, as Ollama's clients ask this before all else. A browser gets no such page."""
+    if "text/html" in request.headers.get("accept", ""):
+        raise NotFound(f"{request.method} /: no such endpoint.")
+    return PlainTextResponse("Ollama is running")
+
+
+async def refuse(request: Request) -> Response:
+    """Whatever would change a model."""
+    context(request).keys.who(request)
+    raise UnsupportedEndpoint(
+        f"{request.url.path}: no models are pulled, made or deleted here. Start an engine that has "
+        f"the model, and a worker beside it; GET {OLLAMA}/tags lists what is served."
+    )
+
+
+_SERVED: tuple[tuple[str, Callable[[Request], Awaitable[Response]], str], ...] = (
+    ("version", told_version, "GET"),
+    ("tags", tags, "GET"),
+    ("ps", running, "GET"),
+    ("show", show, "POST"),
+    ("chat", chat, "POST"),
+    ("generate", generate, "POST"),
+    ("embed", embed, "POST"),
+    ("embeddings", embeddings, "POST"),
+    *((word, refuse, "POST") for word in ("pull", "push", "create", "copy", "blobs/{digest}")),
+    ("delete", refuse, "DELETE"),
+)
+ROUTES = (
+    ("/", alive, "GET"),
+    *((f"{OLLAMA}/{word}", call, verb) for word, call, verb in _SERVED),
+)
+
+
+async def _read(request: Request, shape: Shape) -> tuple[Caller, dict[str, Any]]:
+    """Raises HeadraceError."""
+    caller = admit(request)
+    asked, _ = await read_json(caller, shape)
+    return caller, asked
+
+
+def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
+    """Raises ModelNotFound, InvalidRequest, NoProvider."""
+    wish = caller.request.headers.get(locality.HEADER, "")
+    return caller.here.routes.plan(asked.get("model"), endpoint, wish, caller.who.local)
+
+
+def _loaded(asked: Asked, told: Answer) -> Response:
+    """Models are loaded by whoever runs their engines."""
+    response = _json(told.loaded("unload" if asked.get("keep_alive") in _UNLOADED else "load"))
+    if asked.get("keep_alive") is not None:
+        why = "keep_alive has no effect: who runs the engine says how long a model stays loaded"
+        warn(response, why)
+    return response
+
+
+async def _generated(caller: Caller, put: Put, told: Answer) -> Response:
+    response = await _answer(caller, put)
+    if not isinstance(response, EventStream):
+        return _made(caller, response, lambda found: answers.document(told, found))
+    lines = answers.Lines(told, caller.here.config.ingress.max_answer)
+    events = cast(AsyncGenerator[bytes], response.body_iterator)
+    response.body_iterator = _lines(events, lines)
+    response.headers["content-type"] = answers.CONTENT_TYPE
+    return response
+
+
+async def _lines(events: AsyncGenerator[bytes], lines: answers.Lines) -> AsyncIterator[bytes]:
+    async with aclosing(events):
+        async for piece in events:
+            if found := lines.feed(piece):
+                yield found
+
+
+async def _answer(caller: Caller, put: Put) -> Response:
+    """The answer of the endpoint that the request was put as. Raises HeadraceError."""
+    lost = _lost_options(caller, put)
+    body = orjson.dumps({n: v for n, v in put.request.items() if n not in lost})
+    response = await answer(caller, put.endpoint, put.endpoint.shape.read(body), body)
+    if lost or put.unused:
+        warn(response, fields.warning(lost.values(), "; ".join(put.unused)))
+    return response
+
+
+def _lost_options(caller: Caller, put: Put) -> dict[str, Ignored]:
+    """The options that would have no effect, by their fields."""
+    plan = _plan(caller, put.request, put.endpoint)
+    lost = plan.ability.lost(plan.model, put.request)
+    return {each.field: each for each in lost if each.field in requests.SAMPLING}
+
+
+def _made(caller: Caller, response: Response, make: Make) -> Response:
+    """The document of an answer, or its error, in Ollama's words. Raises EngineFailed."""
+    body, status = bytes(response.body), response.status_code
+    if status == SUCCESS:
+        try:
+            written = orjson.dumps(make(orjson.loads(body)))
+        except _FAULTS as fault:
+            why = f"The engine's answer is not what it should be: {type(fault).__name__}."
+            raise EngineFailed(why, source="engine") from None
+    else:
+        error = error_of(body) or {"message": body.decode(errors="replace")}
+        written = answers.API.error_document(error, status, caller.request.state.id)
+    head = {
+        n: v for n, v in response.headers.items() if n not in ("content-length", "content-type")
+    }
+    return Response(written, status, head, media_type=JSON)
+
+
+def _json(found: Any) -> Response:
+    return Response(orjson.dumps(found), media_type=JSON)
