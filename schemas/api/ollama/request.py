@@ -94,14 +94,17 @@ def _check(request: Request) -> None:
             raise UnsupportedParameter(f"{why} Leave it out.", param=name)
 
 
-def _check_raw(request: Request) -> None:
-    for name in ("system", "context", "images"):
+def _check_prompt(request: Request) -> None:
+    if request.get("context"):
+        why = "answers hold no context here; send what was said before to /api/chat"
+        raise invalid("context", why)
+    for name in ("system", "images"):
         if request.get("raw") and request.get(name):
             raise invalid(name, "it cannot be sent with 'raw', as the prompt is all there is")
 
 
 CHAT_SHAPE = Shape(ChatRequest, _check)
-GENERATE_SHAPE = Shape(GenerateRequest, _check, _check_raw)
+GENERATE_SHAPE = Shape(GenerateRequest, _check, _check_prompt)
 EMBED_SHAPE = Shape(EmbedRequest)
 EMBEDDING_SHAPE = Shape(EmbeddingRequest)
 SHOW_SHAPE = Shape(ShowRequest, more="system template options")

@@ -166,6 +166,7 @@ def test_what_is_passed_over_is_named() -> None:
         (request.CHAT_SHAPE, {"think": "hard"}, "think"),
         (request.GENERATE_SHAPE, {"template": "{{ .Prompt }}"}, "template"),
         (request.GENERATE_SHAPE, {"raw": True, "system": "x"}, "system"),
+        (request.GENERATE_SHAPE, {"context": [1, 2]}, "context"),
         (request.GENERATE_SHAPE, {"_debug_render_only": True}, "_debug_render_only"),
         (request.EMBED_SHAPE, {"input": 5}, "input"),
     ],
