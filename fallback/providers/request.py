@@ -131,12 +131,7 @@ def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
         _limit(request, api)
         body = orjson.dumps(request)
     if job.begun is not None:
-        tokens, text = job.begun
-        for name in filter(lambda name: estimate.limits(request.get(name)), estimate.LIMITS):
-            request[name] = max(1, request[name] - tokens)
-        if text:
-            said = {"role": "assistant", "content": text}
-            request[api.prompt] = [*request[api.prompt], said]
+        request = api.continued(request, job.begun.text, job.begun.tokens)
         body = orjson.dumps(request)
     return request, body
 

@@ -27,7 +27,7 @@ from schemas import errors, metrics
 from schemas.api import sse
 from schemas.api.base import Api
 from schemas.errors import ClientGone, HeadraceError
-from schemas.frames import Start
+from schemas.frames import Claim, Start
 
 _KEEP_ALIVE = sse.comment("keep-alive")
 
@@ -112,8 +112,8 @@ class Exchange:
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
-        self._resumed = False
-        """The client was told who continues the broken stream."""
+        self._told: Claim | None = None
+        """Who answers, as the client was told last."""
         self.headers = {"x-request-id": self._id}
         if api.request_id_header:
             self.headers[api.request_id_header] = self._id
@@ -242,11 +242,11 @@ class Exchange:
 
     def _late_name(self) -> bytes:
         """Who answers and at what cost, as comments, if the head was sent too early for that."""
-        first = self._tickets[0].received
-        resumed = first.resuming and not self._resumed and first.notes
-        if not (self._early or resumed):
+        first = self._tickets[0]
+        latest = first.custody.latest if first.received.resuming else self._told
+        if not self._early and self._told is latest:
             return b""
-        self._early, self._resumed = False, first.resuming
+        self._early, self._told = False, latest
         self.headers.update(served := self._served_by())
         return answer_headers.comments(served)
 

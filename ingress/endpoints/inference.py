@@ -79,7 +79,8 @@ class Call:
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
         else:
-            tickets = [await here.dispatch.submit(self._order(self.body))]
+            resumers = self._resumers(gate) if self.stream else (False, False)
+            tickets = [await here.dispatch.submit(self._order(self.body, *resumers))]
         exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, gate)
         return await exchange.answer(here.config.ingress.keepalive)
 
@@ -90,16 +91,18 @@ class Call:
             return 1
         return 1 if choices <= self.plan.ability.choices else int(choices)
 
-    def _order(self, body: bytes) -> Order:
-        plan, who = self.plan, self.caller.who
-        path, kind, more = self.endpoint.path, self.content_type, (self.lenient, self._resumable())
-        return Order(plan, path, self.stream, body, kind, who.account, who.key, *more)
+    def _order(self, body: bytes, workers: bool = False, providers: bool = False) -> Order:
+        """`workers`, `providers`: whether they may continue the stream if it breaks."""
+        plan, who, path = self.plan, self.caller.who, self.endpoint.path
+        more = self.content_type, who.account, who.key, self.lenient, workers, providers
+        return Order(plan, path, self.stream, body, *more)
 
-    def _resumable(self) -> bool:
-        """Whether a provider may continue the stream if it breaks."""
+    def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool]:
+        """Whether workers, and whether providers, may continue the stream if it breaks. A text that
+        was begun under a format is continued without one, and its gate judges the whole: nobody is
+        paid for that."""
         plan = self.plan
-        able = self.stream and plan.reach == ANY and plan.resumes
-        return able and self.endpoint.api.may_continue(self.asked)
+        return plan.workers_resume, plan.resumes and plan.reach == ANY and gate is None
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:

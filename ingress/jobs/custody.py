@@ -218,12 +218,10 @@ def _of_worker(ticket: Ticket, lane: str, now: float) -> Grant | Op:
 
 def _of_provider(ticket: Ticket, lane: str, now: float) -> Grant | Op:
     """The job is in the workers' lane, which providers may take from too, or in their own."""
-    if lane != subjects.CLOUD and ticket.received.resuming:
-        return Op.GONE  # this edition would begin the answer anew; the one in CLOUD continues it
     if ticket.custody.is_held(now):
         return Op.DROP
     if lane != subjects.CLOUD and not ticket.wanted:
-        return Op.LEAVE
+        return Op.LEAVE  # also if it continues a stream: only what is moved to CLOUD is reserved so
     return Grant.HOLD
 
 

@@ -43,8 +43,9 @@ class Order:
     account: str
     key: str
     lenient: bool = False
-    resumable: bool = False
-    """Whether a provider may continue the stream if it breaks."""
+    workers_resume: bool = False
+    providers_resume: bool = False
+    """Who may continue the stream if it breaks."""
     id: str = ""
     """The id of its job; if empty, the job gets a random one."""
     together: int = 1
@@ -205,7 +206,8 @@ class Dispatch:
 
     def _ticket(self, order: Order) -> Ticket:
         plan, most = order.plan, self._config.jobs.max_attempts
-        terms = Terms(most, plan.reach != LOCAL, plan.hedge, order.resumable)
+        resumers = order.workers_resume, order.providers_resume
+        terms = Terms(most, plan.reach != LOCAL, plan.hedge, *resumers)
         return Ticket(self._job(order), order.body, terms, self, time.monotonic())
 
     def _job(self, order: Order) -> Job:

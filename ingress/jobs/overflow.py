@@ -59,8 +59,10 @@ class Overflow:
             if ticket.exhausted is not None:
                 ticket.give_up()
             return False
-        if ticket.exhausted is not None:
-            self._move(ticket, "broken stream" if ticket.received.resuming else "failures", now)
+        if ticket.broken is not None and (ticket.exhausted is not None or waited > claim):
+            self._move(ticket, "broken stream", now)
+        elif ticket.exhausted is not None:
+            self._move(ticket, "failures", now)
         elif waited > claim:
             self._overdue(ticket, now)
         return True
@@ -71,8 +73,9 @@ class Overflow:
         ticket.move(now)
 
     def _can(self, ticket: Ticket) -> bool:
-        if ticket.received.resuming:
-            return self._catalog.resumes(ticket.job.model, ticket.job.endpoint)
+        if ticket.broken is not None:
+            able = ticket.terms.may_leave and ticket.terms.providers_resume
+            return able and self._catalog.resumes(ticket.job.model, ticket.job.endpoint)
         return ticket.terms.may_leave and self._catalog.provides(ticket.job.model)
 
     def _overdue(self, ticket: Ticket, now: float) -> None:
@@ -96,6 +99,5 @@ class Overflow:
             gone = self._catalog.unprovided() > 0
             what = "no fallback runs" if gone else "the fallback has no provider for it"
             why = f"{ticket.job.asked} is for providers alone now, and {what}. Try again later."
-            broken = ticket.exhausted if ticket.received.resuming else None
-            ticket.fail(broken or ticket.declined or errors.NoWorker(why, retry_after=5))
+            ticket.fail(ticket.broken or ticket.declined or errors.NoWorker(why, retry_after=5))
         return True

@@ -1,12 +1,13 @@
-"""Joins a stream that broke with its worker and the rest of it from a provider.
+"""Joins a stream that broke with its holder and the rest of it from others.
 
-Only text is continued. The provider gets what the client has as an assistant message to go on from,
-and its stream is cut at the beginning, so that nothing is repeated and nothing missing. An answer
-with anything else in it (tool calls, reasoning, log probabilities, several choices) is not
-continued, nor is one that must fit a schema. Pure.
+Only text is continued. The next holder gets what the client has as the beginning of its answer, and
+its stream is cut there, so that nothing is repeated and nothing missing. An answer with anything
+else in it (tool calls, reasoning, log probabilities, several choices) is not continued. Pure.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import orjson
 
@@ -15,69 +16,73 @@ from schemas.api.base import PLAIN
 from schemas.api.endpoints import APIS
 from schemas.jobs import Begun
 
-LIMIT = 256 * 1024
-"""Bytes of events that are kept of one stream; a longer one is not continued."""
+LIMIT = 512 * 1024
+"""Characters of a text that can be continued: it travels inside of a job."""
 
 
 class ResumableStream:
-    """`add` the pieces of the worker, `break_off` where they end, `add` those of the provider."""
+    """One stream in parts. `hear` what the client has of it, `break_off` where a part ends, and
+    `follow` with the pieces of the next part."""
 
     def __init__(self, endpoint: str) -> None:
-        api = APIS.get(endpoint, PLAIN)
-        self._continuation = api.continuation()
-        self._named = api.named
-        self._joiner = sse.Joiner()
-        self._kept: list[bytes] = []
+        self._api = APIS.get(endpoint, PLAIN)
+        self._continuation = self._api.continuation()
+        self._heard, self._next = sse.Joiner(), sse.Joiner()
+        self._texts: list[str] = []
         self._size = 0
+        self.tokens = 0
+        """Events with text: a worker sends an event for each token."""
+        self.plain = True
+        """All that was heard is text that can be continued."""
         self.begun: Begun | None = None
-        """What the client has, once the stream broke. Events with text count as its tokens, since a
-        worker sends an event for each token."""
+        """What the client has, once the stream broke."""
 
-    def add(self, piece: bytes) -> bytes:
-        """What the client gets for a piece of either part."""
-        if self.broken:
-            return b"".join(map(self._continued, sse.split(self._joiner.feed(piece))))
-        self._size += len(piece)
-        if self._size <= LIMIT:
-            self._kept.append(piece)
-        return piece
-
-    def forget(self) -> None:
-        """Drop what was kept: the client does not get it."""
-        self._kept.clear()
-        self._size = 0
-
-    @property
-    def broken(self) -> bool:
-        """Whether the stream broke; what is added from then on continues it."""
-        return self.begun is not None
+    def hear(self, pieces: Iterable[bytes]) -> None:
+        """The client has these pieces, behind the others."""
+        for event in sse.split(self._heard.feed(b"".join(pieces))):
+            text = self._text(event) if self.plain else None
+            self._size += len(text or "")
+            self.plain = text is not None and self._size <= LIMIT
+            if text and self.plain:
+                self.tokens += 1
+                self._texts.append(text)
 
     def break_off(self) -> bool:
-        """The stream broke here. True if it can be continued, which is done only once."""
-        kept = b"".join(self._kept)
-        if self.broken or self._size > LIMIT or sse.end_of(kept) >= 0:
+        """The stream broke behind what was heard. True if it can be continued."""
+        if not self.plain or not self._heard.empty:
             return False
-        texts = [self._heard(event) for event in sse.split(kept)]
-        if None in texts:
-            return False
-        self.forget()
-        self.begun = Begun(sum(map(bool, texts)), "".join(filter(None, texts)))
+        self._next = sse.Joiner()
+        self._texts = ["".join(self._texts)]
+        self.begun = Begun(self.tokens, self._texts[0])
         return True
 
-    def _heard(self, event: bytes) -> str | None:
-        """The text of an event of the first part; None if the event cannot be continued."""
+    def follow(self, piece: bytes, paid: bool) -> bytes:
+        """What the client gets for a piece of a later part. `paid`: it comes from a provider, which
+        counts the beginning as prompt. A worker does not."""
+        events = sse.split(self._next.feed(piece))
+        return b"".join(self._followed(event, paid) for event in events)
+
+    def _text(self, event: bytes) -> str | None:
+        """The text of an event that the client has; None if the event cannot be continued."""
         try:
             found = sse.load(event)
         except orjson.JSONDecodeError:
             return None
         if found is sse.NOTHING:
-            return ""
+            return None if sse.is_done(sse.data_of(event) or b"") else ""
         return self._continuation.heard(found) if isinstance(found, dict) else None
 
-    def _continued(self, event: bytes) -> bytes:
-        """An event of the second part, rewritten to follow the first. Comments pass unchanged."""
+    def _followed(self, event: bytes, paid: bool) -> bytes:
+        """An event of a later part, rewritten to follow. Comments pass unchanged."""
         found = sse.object_of(event)
-        if found is None:
+        if found is None or self.begun is None:
             return event + sse.BREAK
-        told = self._continuation.told(found, self.begun.tokens if self.begun else 0)
-        return b"".join(sse.dump(each, self._named) for each in told)
+        if paid:
+            self._api.move_usage(found, self.begun.tokens)
+        told = self._continuation.told(found, self.begun.text)
+        return b"".join(sse.dump(each, self._api.named) for each in told)
+
+
+def may_continue(endpoint: str, body: bytes) -> bool:
+    """Whether a stream of this request may be continued, if it is only text so far."""
+    return APIS.get(endpoint, PLAIN).may_continue(orjson.loads(body))

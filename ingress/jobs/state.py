@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from ingress.jobs.resume import ResumableStream
+from ingress.jobs.resume import ResumableStream, may_continue
 from schemas import subjects
 from schemas.errors import HeadraceError
 from schemas.frames import COST, NOTED, SERVED_BY, End, Start
 from schemas.jobs import Begun, Job
 
+UNHEARD = 64 * 1024
+"""Bytes of events that are kept of each stream until they are read."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
@@ -21,12 +23,14 @@ _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 class Terms:
     """What is settled before a job is published. `may_leave`: a provider may take the job if no
     worker does. `hedge_after`: seconds that a worker has for the first byte before a provider is
-    asked, too; 0.0: never. `resumable`: a provider may continue the stream if it breaks."""
+    asked, too; 0.0: never. `workers_resume`, `providers_resume`: who may continue the stream if it
+    breaks."""
 
     max_attempts: int
     may_leave: bool = False
     hedge_after: float = 0.0
-    resumable: bool = False
+    workers_resume: bool = False
+    providers_resume: bool = False
 
 
 @dataclass(slots=True)
@@ -130,25 +134,28 @@ class Postings:
 class Received:
     """What has been received for a job. `head`: the upstream's status and content type. `notes`:
     what the answer's head, or the log, should say besides. `ended` or `error`: how the job ended.
-    `buffered`: bytes that were not taken yet."""
+    `buffered`: bytes that were not taken yet. `seen`: the client may have a part of the answer, so
+    no other attempt can begin it. `paid`: the answer comes from a provider."""
 
     __slots__ = (
-        "_pieces", "buffered", "ended", "error", "head", "notes", "paid", "resumable", "seen",
+        "_endpoint", "_kept", "_pieces", "_size", "_stream", "buffered", "ended", "error", "head",
+        "notes", "paid", "seen",
     )  # fmt: skip
 
-    def __init__(self, resumable: ResumableStream | None) -> None:
+    def __init__(self, endpoint: str = "") -> None:
+        """`endpoint`: that of a stream that may be continued; else empty."""
         self.head: Start | None = None
         self.notes: dict[str, str] = {}
         self.ended: End | None = None
         self.error: HeadraceError | None = None
         self.buffered = 0
-        self.seen = False
-        """The client may have a part of the answer, so no other attempt can answer."""
-        self.paid = False
-        """The answer comes from a provider."""
-        self.resumable = resumable
-        """What the client has of the stream, if a provider may continue it."""
+        self.seen = self.paid = False
         self._pieces: deque[bytes] = deque()
+        self._endpoint = endpoint
+        self._kept: list[bytes] | None = [] if endpoint else None
+        """What the client gets and `_stream` has not heard yet; None if nothing is continued."""
+        self._size = 0
+        self._stream: ResumableStream | None = None
 
     @property
     def done(self) -> bool:
@@ -168,18 +175,28 @@ class Received:
         return self.paid and self.buffered > 0 and self.head is not None and self.head.status == 200
 
     @property
+    def begun(self) -> Begun | None:
+        """What the next holder has to continue, once the stream broke."""
+        return self._stream.begun if self._stream is not None else None
+
+    @property
     def resuming(self) -> bool:
-        """Whether the stream broke, and a provider is to give the rest."""
-        return self.resumable is not None and self.resumable.broken
+        """Whether the stream broke, and somebody else gives the rest."""
+        return self._stream is not None and self._stream.begun is not None
 
     def add(self, piece: bytes) -> None:
-        if self.resumable is not None:
-            piece = self.resumable.add(piece)
+        if self._kept is not None:
+            if self._stream is not None and self._stream.begun is not None:
+                piece = self._stream.follow(piece, self.paid)
+            self._kept.append(piece)
+            self._size += len(piece)
+            if self._size > UNHEARD:
+                self._hear()
         self._pieces.append(piece)
         self.buffered += len(piece)
 
     def take(self) -> bytes:
-        """What came since the last call. Once this gave bytes, no other attempt can answer."""
+        """What came since the last call. Once this gave bytes, no other attempt can begin."""
         if not self._pieces:
             return b""
         self.seen = True
@@ -195,18 +212,25 @@ class Received:
         self.head = None
         self.notes.clear()
         self._pieces.clear()
-        self.buffered = 0
-        if self.resumable is not None:
-            self.resumable.forget()
+        self.buffered = self._size = 0
+        if self._endpoint:
+            self._kept, self._stream = [], None
 
-    def break_off(self) -> bool:
-        """The holder was lost after the client saw a part: whether that can be continued."""
-        return self.resumable is not None and self.resumable.break_off()
+    def break_off(self, body: bytes) -> bool:
+        """The holder was lost after the client saw a part: whether that can be continued. `body`:
+        the request's."""
+        if self._kept is None or not (self.resuming or may_continue(self._endpoint, body)):
+            return False
+        self._hear()
+        return self._stream is not None and self._stream.break_off()
 
-    @property
-    def begun(self) -> Begun | None:
-        """What a provider has to continue, once the stream broke."""
-        return self.resumable.begun if self.resumable is not None else None
+    def _hear(self) -> None:
+        """Keep only the text of the events, which is a small part of their bytes."""
+        if self._stream is None:
+            self._stream = ResumableStream(self._endpoint)
+        self._stream.hear(self._kept or ())
+        self._kept = [] if self._stream.plain else None
+        self._size = 0
 
 
 def plain(text: str) -> str:

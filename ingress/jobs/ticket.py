@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ingress.jobs.custody import Custody, Grant, Holder, Voice, decide
-from ingress.jobs.resume import ResumableStream
 from ingress.jobs.state import Postings, Received, Stream, Terms, Times
 from schemas import errors
 from schemas.errors import HeadraceError
@@ -42,8 +41,9 @@ class Ticket:
     """One job at its ingress. Its state changes only through the methods here.
 
     `tries`: attempts of workers. `wanted`: a provider may take the job from the workers' queue.
-    `exhausted`: the error of the workers' last try; only a provider is left. `declined`: why
-    providers did not take the job when they were asked last.
+    `broken`: what the client is told if nobody continues its stream. `exhausted`: the error of the
+    workers' last try; only a provider is left. `declined`: why providers did not take the job when
+    they were asked last.
     """
 
     def __init__(self, job: Job, body: bytes, terms: Terms, effects: Effects, now: float) -> None:
@@ -52,9 +52,11 @@ class Ticket:
         self.times = Times(queued=now, posted=now, freed=now)
         self.postings = Postings(job, effects)
         self.custody = Custody(job.id, effects)
-        self.received = Received(ResumableStream(job.endpoint) if terms.resumable else None)
+        resumed = terms.workers_resume or terms.providers_resume
+        self.received = Received(job.endpoint if resumed else "")
         self.tries = 0
         self.wanted = False
+        self.broken: HeadraceError | None = None
         self.exhausted: HeadraceError | None = None
         self.declined: HeadraceError | None = None
         self._last_failure = ""
@@ -120,7 +122,7 @@ class Ticket:
             self.custody.stop(silent)
             spent = self.exhausted is not None and not newcomer.claim.by_provider
             # The loss may have ended the job, given it to the provider with the copy, or left the
-            # rest of its stream to providers.
+            # rest of its stream to a later edition.
             if spent or self.done or self.custody.holder or self.received.resuming:
                 return Op.GONE
         self._hold(newcomer, now)
@@ -205,9 +207,10 @@ class Ticket:
                 self._publish_again(now)
             return
         error = errors.from_code(fault.code, fault.message, source=holder.source)
-        if self.received.resuming:
-            why = f"{self.exhausted}; no provider could continue it: {fault.message}"
-            error = errors.StreamBroken(why, source="fallback")
+        if self.broken is not None:
+            others = "provider" if holder.claim.by_provider else "worker"
+            why = f"{self.broken}; no {others} could continue it: {fault.message}"
+            error = errors.StreamBroken(why, source=holder.source)
         self.received.error = error
         self.custody.end_race()
 
@@ -233,8 +236,16 @@ class Ticket:
         if holder is None or self.done:
             return False
         self._lost(holder, f"{holder} was lost ({why})", now)
-        self.custody.dismiss(holder, over=self.done or self.custody.holder is not None)
+        self.custody.dismiss(holder, over=self._is_over(holder))
         return True
+
+    def _is_over(self, lost: Holder) -> bool:
+        """Whether nobody may have the message that a lost holder had."""
+        return (
+            self.done
+            or self.custody.holder is not None
+            or self.postings.of(lost.claim.edition) is None
+        )
 
     def offer(self, now: float) -> None:
         """No worker took the job in time: providers are called, and one of them may take it."""
@@ -295,7 +306,7 @@ class Ticket:
 
     def give_up(self) -> None:
         """End the job with the workers' error, as nobody else can try. Needs `exhausted`."""
-        if not self.received.resuming:
+        if self.broken is None:
             self._effects.dead_letter(self.job, self._last_failure)
         self.received.error = self.exhausted
         self._changed()
@@ -317,7 +328,7 @@ class Ticket:
         self._forget(holder, now)
         if self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"
-            self._break_off(holder, errors.StreamBroken(message, source=holder.source))
+            self._break_off(holder, errors.StreamBroken(message, source=holder.source), now)
         elif self.custody.hedge is not None:
             self._adopt(self.custody.hedge, now)
         elif self.tries >= self.terms.max_attempts and not holder.claim.by_provider:
@@ -328,14 +339,20 @@ class Ticket:
                 self.give_up()
         self._changed()
 
-    def _break_off(self, holder: Holder, error: HeadraceError) -> None:
-        """The client has a part of the answer. A provider may continue a worker's part, but not the
-        part of another provider."""
-        able = self.terms.may_leave and not holder.claim.by_provider
-        if able and self.received.break_off():
-            self.exhausted = error
-        else:
+    def _break_off(self, holder: Holder, error: HeadraceError, now: float) -> None:
+        """The client has a part of the answer. Workers may continue it, and providers that of
+        workers: not that of another provider, as two would be paid for one answer."""
+        workers = self.terms.workers_resume and self.tries < self.terms.max_attempts
+        able = workers or (self.terms.may_leave and self.terms.providers_resume)
+        if not able or holder.claim.by_provider or not self.received.break_off(self.body):
             self.received.error = error
+            return
+        self.broken = error
+        if workers:
+            self.times.posted = now
+            self.postings.publish_anew(begun=self.received.begun)
+        else:
+            self.exhausted = error
 
     def _withdraw(self, now: float) -> None:
         """Take the job from its holder, if there is one, for good."""

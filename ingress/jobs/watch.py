@@ -158,9 +158,10 @@ class Watch:
         leaves = ticket.terms.may_leave and self._overflow.waiting(ticket, now - times.freed, now)
         if ticket.done:
             return
-        if not leaves and now - times.freed > claim and self._catalog.absent(job.model) > claim:
+        if not leaves and now - times.freed > claim and self._is_away(job.model, claim):
             why = f"No worker serves {job.model} now. Start one, or try again later."
-            ticket.fail(ticket.declined or errors.NoWorker(why, retry_after=5))
+            none = errors.NoWorker(why, retry_after=5)
+            ticket.fail(ticket.broken or ticket.declined or none)
         elif (
             times.claimed
             and ticket.postings.newest.sequence
@@ -168,6 +169,11 @@ class Watch:
         ):
             ticket.sought(now)
             self._spawn(self._dispatch.restore(ticket))
+
+    def _is_away(self, model: str, claim: float) -> bool:
+        """Whether nobody serves `model`, and nobody is expected to soon."""
+        patience = max(claim, self._config.ingress.absence)
+        return self._catalog.absent(model) > patience and not self._catalog.is_starting(model)
 
     def _late(self, ticket: Ticket, what: str, by: int) -> None:
         seconds = (by - ticket.job.arrived) / 1000

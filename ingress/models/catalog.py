@@ -27,6 +27,8 @@ class Catalog:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._absent_since: dict[str, float] = {}
+        self._served_by: dict[str, set[tuple[str, str]]] = {}
+        """Where the models were served that nobody serves now: nodes, and names of engines."""
         self._unprovided_since = clock()
         self.edition = 0
         """Grows with each change in what is served, so that others know when to ask again."""
@@ -37,6 +39,7 @@ class Catalog:
         if card.role != Role.FALLBACK:
             for model in card.models:
                 self._absent_since.pop(model.id, None)
+                self._served_by.pop(model.id, None)
         if before is None or before.card.models != card.models:
             self.edition += 1
             if before is not None:
@@ -88,6 +91,15 @@ class Catalog:
         since = self._absent_since.get(model)
         return 0.0 if since is None or self.serves(model) else self._clock() - since
 
+    def is_starting(self, model: str) -> bool:
+        """Whether an engine that served `model` last says that it is starting."""
+        places = self._served_by.get(model, ())
+        return bool(places) and any(
+            (entry.card.node, engine.name) in places and engine.state == "starting"
+            for entry in self._entries.values()
+            for engine in entry.card.engines
+        )
+
     def knows(self, model: str) -> bool:
         return model in self._absent_since or self.serves(model)
 
@@ -98,6 +110,13 @@ class Catalog:
     def resumes(self, model: str, endpoint: str) -> bool:
         """Whether one of the providers of `model` can continue an answer that was begun."""
         return any(resuming(endpoint) in served.features for served in self.providing(model))
+
+    def workers_resume(self, model: str, endpoint: str) -> bool:
+        """Whether each engine of `model` can continue an answer that was begun: any of them may get
+        the job."""
+        found = self.serving(model)
+        feature = resuming(endpoint)
+        return bool(found) and all(feature in served.features for served in found)
 
     def unprovided(self) -> float:
         """Seconds for which no fallback has run; 0.0 if one runs."""
@@ -159,3 +178,6 @@ class Catalog:
             return
         for model in entry.card.models:
             self.know(model.id)
+            if model.id in self._absent_since:
+                place = entry.card.node, model.engine
+                self._served_by.setdefault(model.id, set()).add(place)

@@ -26,8 +26,9 @@ class Plan:
     `name`: the model as the client names it. `reach`: one of LOCAL, ANY and CLOUD. `mixed`: other
     requests for the model may go to providers, even if this one may not. `hedge`: seconds that a
     worker has for the first byte before a provider is asked, too; 0.0: never. `resumes`: a provider
-    can continue an answer that a worker began. `route`: the name of its route, if the client wrote
-    another. `ability`: what can be done by those who may serve the request.
+    can continue an answer that a worker began; `workers_resume`: every worker can. `route`: the
+    name of its route, if the client wrote another. `ability`: what can be done by those who may
+    serve the request.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Plan:
     mixed: bool = False
     hedge: float = 0.0
     resumes: bool = False
+    workers_resume: bool = False
     route: str = ""
     ability: Ability = field(default=fields.UNKNOWN, compare=False)
 
@@ -111,6 +113,7 @@ class Routes:
             model in self._cloudy,
             route.hedge_after if route else 0.0,
             self._catalog.resumes(model, endpoint.path),
+            self._catalog.workers_resume(model, endpoint.path),
             meant if route is not None and meant != asked else "",
             self._ability(model, endpoint, reach),
         )

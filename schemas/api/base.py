@@ -80,14 +80,14 @@ class FinishedParts(Protocol):
 
 
 class Continuation(Protocol):
-    """Makes one stream of two: the second part goes on where the first part broke."""
+    """Makes one stream of several parts: each part goes on where the one before it broke."""
 
     def heard(self, event: Event) -> str | None:
-        """The text of an event of the first part; None if the event cannot be continued."""
+        """The text of an event that the client has; None if what follows it cannot be continued."""
 
-    def told(self, event: Event, tokens: int) -> list[Event]:
-        """The events that the client gets for one event of the second part. `tokens`: how many the
-        first part had."""
+    def told(self, event: Event, text: str) -> list[Event]:
+        """The events that the client gets for one event of a later part. `text`: the text of the
+        parts before it."""
 
 
 class Join(Protocol):
@@ -130,10 +130,14 @@ class Api:
     """The request's field that holds the input."""
     format_fields = frozenset[str]()
     """The request's fields that say which format the texts and calls of the answer must have."""
+    text_formats = frozenset[str]()
+    """Those of them that say it of texts alone."""
     own_tools: tuple[str | None, ...] = ()
     """The types of tools that clients run themselves; None stands for a tool without a type."""
     limits: tuple[str, ...] = ()
     """The request's fields that limit the answer's tokens, if the limit is optional."""
+    needed_limit: tuple[str, ...] = ()
+    """The same, if the API wants it set."""
     usual_limit = 0
     """The limit of a request that sets none of `limits`; 0 if the API documents no default."""
     asks_for_usage = False
@@ -250,6 +254,32 @@ class Api:
     def continuation(self) -> Continuation:
         raise NotImplementedError
 
+    def continued(self, request: Request, text: str, tokens: int) -> Request:
+        """The request whose answer follows `text`, which has `tokens` tokens. It asks for no
+        format, which would have to begin anew."""
+        kept = {name: value for name, value in request.items() if name not in self.text_formats}
+        limits = ((name, request.get(name)) for name in (*self.limits, *self.needed_limit))
+        left = {
+            name: max(1, value - tokens)
+            for name, value in limits
+            if type(value) is int and value > 0
+        }
+        return self.with_beginning({**kept, **left}, text)
+
+    def with_beginning(self, request: Request, text: str) -> Request:
+        """The request with `text` as the beginning of its answer."""
+        raise NotImplementedError
+
+    def move_usage(self, found: Event | Document, tokens: int) -> None:
+        """Count the first `tokens` of a continued answer as answer, in place. For an engine they
+        were a part of the prompt."""
+        if usage := self.told(found):
+            prompt = number(usage, "prompt_tokens", number(usage, "input_tokens", tokens))
+            moved = min(tokens, prompt)
+            for name, more in _COUNTED.items():
+                if name in usage:
+                    usage[name] = number(usage, name) + more * moved
+
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """The body of an error answer."""
         return orjson.dumps({"error": error})
@@ -259,6 +289,7 @@ class Api:
         return sse.write(self.error_document(error, status, request_id))
 
 
+_COUNTED = {"prompt_tokens": -1, "input_tokens": -1, "completion_tokens": 1, "output_tokens": 1}
 PLAIN = Api()
 """For endpoints that answer with one document, which is passed on as it is."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.base import texts_of
+from schemas.api.base import Event, texts_of
+from schemas.api.chat.continuation import SAME
+from schemas.api.chat.join import same
 from schemas.api.chat.request import StreamOptions
 from schemas.api.choices import ChoicesApi
 from schemas.api.shape import (
@@ -65,6 +68,35 @@ class Completions(ChoicesApi):
     usual_limit = 16  # from OpenAI's API reference
     streamed = texts_of("text")
     written = streamed
+
+    def may_continue(self, request: Mapping[str, Any]) -> bool:
+        alone = request.get("n") in (None, 1) and request.get("best_of") in (None, 1)
+        more = any(request.get(name) for name in ("echo", "logprobs", "suffix"))
+        return alone and not more and isinstance(request["prompt"], str)
+
+    def continuation(self) -> Continuation:
+        return Continuation()
+
+    def with_beginning(self, request: Request, text: str) -> Request:
+        return {**request, "prompt": request["prompt"] + text}
+
+
+class Continuation:
+    """See `schemas.api.base.Continuation`. Later parts get the id of the first part."""
+
+    def __init__(self) -> None:
+        self._same: Event = {}
+
+    def heard(self, event: Event) -> str | None:
+        self._same = self._same or same(event, SAME)
+        choices = event.get("choices") or ()
+        ended = any(choice.get("finish_reason") or choice.get("index") for choice in choices)
+        if ended or "error" in event:
+            return None
+        return "".join(choice.get("text") or "" for choice in choices)
+
+    def told(self, event: Event, text: str) -> list[Event]:
+        return [event if "error" in event else {**event, **self._same}]
 
 
 API = Completions()

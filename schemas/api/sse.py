@@ -133,6 +133,11 @@ class Joiner:
         whole, found, self._rest = (self._rest + piece).rpartition(BREAK)
         return whole + found
 
+    @property
+    def empty(self) -> bool:
+        """Whether no event is left that is not whole."""
+        return not self._rest
+
 
 def split(events: bytes) -> Iterator[bytes]:
     """Each of several whole events, without its break. A comment counts as an event."""

@@ -41,6 +41,7 @@ class Ingress(Section):
     keepalive: Seconds = 5.0
     silence: Seconds = 3.0
     grace: Annotated[float, Field(ge=0, le=5)] = 0.15
+    absence: Annotated[float, Field(ge=0, le=86400)] = 60.0
     drain: Seconds = 20.0
     max_buffer: int = Field(8 * 2**20, ge=2**16, le=2**30)
     max_answer: int = Field(256 * 2**20, ge=2**16, le=2**34)

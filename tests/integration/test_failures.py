@@ -14,9 +14,9 @@ from tests.fabric import Fabric, Process, ask, counts, first_to_log
 SLOW = {"echo": {"first_ms": 1500}}
 
 
-async def _two_workers(fabric: Fabric) -> list[Process]:
+async def _two_workers(fabric: Fabric, engine: str = "echo://?model=echo") -> list[Process]:
     await fabric.ingress()
-    workers = list(await asyncio.gather(fabric.worker(), fabric.worker()))
+    workers = list(await asyncio.gather(fabric.worker(engine), fabric.worker(engine)))
     await fabric.served("echo")
     return workers
 
@@ -70,7 +70,8 @@ async def test_an_ingress_that_stood_still_has_its_jobs_done_all_the_same(fabric
 
 
 async def test_worker_lost_after_tokens_is_told_to_the_client(fabric: Fabric) -> None:
-    workers = await _two_workers(fabric)
+    """If no other can go on; `test_takeover` has those that can."""
+    workers = await _two_workers(fabric, "echo://?model=echo&resume=0")
     got = asyncio.Event()
     words = " ".join(f"w{i}" for i in range(50))
     asked = asyncio.create_task(

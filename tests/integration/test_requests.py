@@ -156,7 +156,7 @@ async def test_large_bodies_travel_by_reference(fabric: Fabric, size: int) -> No
 
 
 async def test_no_worker_for_a_known_model_is_503_after_the_claim_deadline(fabric: Fabric) -> None:
-    await fabric.ingress({"routes.claim": 0.5})
+    await fabric.ingress({"routes.claim": 0.5, "ingress.absence": 0})
     worker = await fabric.worker()
     await fabric.served("echo")
     await worker.stop()
@@ -170,11 +170,27 @@ async def test_no_worker_for_a_known_model_is_503_after_the_claim_deadline(fabri
     await fabric.idle()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_model_that_was_lost_is_waited_for(fabric: Fabric, stream: bool) -> None:
+    await fabric.ingress({"routes.claim": 0.1, "ingress.keepalive": 0.1})
+    worker = await fabric.worker()
+    await fabric.served("echo")
+    await worker.kill()
+    await fabric.served()
+    body = ask("back again")
+    asked = asyncio.create_task(fabric.stream(body) if stream else fabric.post(body))
+    await fabric.jobs(1)
+    await fabric.worker()
+    answer = await asked
+    text = answer[1] if stream else answer[1]["choices"][0]["message"]["content"]
+    assert (answer[0], text) == (200, "back again")
+
+
 async def test_a_known_model_is_remembered_by_a_new_ingress(fabric: Fabric) -> None:
     await fabric.ingress()
     worker = await fabric.worker()
     await worker.stop()
-    second = await fabric.ingress({"routes.claim": 0.2})
+    second = await fabric.ingress({"routes.claim": 0.2, "ingress.absence": 0})
     status, body, _ = await fabric.post(ask("anybody?"), url=second.url)
     assert (status, body["error"]["code"]) == (503, "no_worker")
 

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import orjson
+
 from schemas.api import endpoints, rerank
 from schemas.api.reasoning import UNSAID
-from schemas.jobs import Job
-from schemas.nodes import Ignored, ServedModel
-from workers.engines.openai import foreign_fields
+from schemas.jobs import Begun, Job
+from schemas.nodes import Ignored, ServedModel, resuming
+from workers.engines.openai import continued, foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
 
@@ -64,6 +66,9 @@ KNOWS = (
 
 MAPPED = ("reasoning_effort", "think", "thinking")
 """Fields that are said in vLLM's own words."""
+
+
+_GO_ON: Mapping[str, Any] = {"continue_final_message": True, "add_generation_prompt": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ class VllmEngine(OpenAIEngine):
                     senses.append(sense)
         if any(word in features for word in _LANGUAGE_MODELS):
             features += ["json_schema", "logprobs", "n"]
+        features += await self._resumes(own, features)
         context = int(entry.get("max_model_len") or 0)
         return ServedModel(
             public,
@@ -133,11 +139,33 @@ class VllmEngine(OpenAIEngine):
             KNOWS,
         )
 
+    async def _resumes(self, own: str, words: Sequence[str]) -> list[str]:
+        """The endpoints whose answers it can continue: a chat, if its template leaves the last
+        message open when told to. vLLM then counts fewer tokens than without that word."""
+        found = [resuming(endpoints.COMPLETIONS.path)] if "completions" in words else []
+        if "chat" in words:
+            closed = await self._tokens({"model": own, **continued.BEGUN})
+            opened = await self._tokens({"model": own, **continued.BEGUN, **_GO_ON})
+            found += [resuming(endpoints.CHAT.path)] if 0 < opened < closed else []
+        return found
+
+    async def _count(self, own: str, begun: Begun) -> int:
+        asked = {"model": own, "prompt": begun.text, "add_special_tokens": False}
+        return await self._tokens(asked) or begun.tokens
+
+    async def _tokens(self, asked: Mapping[str, Any]) -> int:
+        """How many tokens vLLM counts; 0 if it does not say."""
+        status, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
+        try:
+            return int(orjson.loads(answer)["count"]) if status == 200 else 0
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return 0
+
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)
         told = "continue_final_message" in request or "add_generation_prompt" in request
         if job.endpoint == endpoints.CHAT.path and not told and _prefilled(request):
-            changes |= {"continue_final_message": True, "add_generation_prompt": False}
+            changes |= _GO_ON
         if job.endpoint in (endpoints.CHAT.path, endpoints.MESSAGES.path):
             changes |= _reasoning(job.endpoint, request)
         if job.endpoint == endpoints.RERANK.path:

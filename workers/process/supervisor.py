@@ -186,6 +186,8 @@ class Supervisor:
             async with asyncio.timeout(self._patience):
                 await program.over(process)
         await self._sweep(process)
+        # asyncio may hear of the end later than we do, or never, if the pipes are still held.
+        process._transport.close()  # type: ignore[attr-defined]
 
     async def _sweep(self, process: asyncio.subprocess.Process) -> None:
         self._signal(signal.SIGKILL)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Document, Event, texts_of
+from schemas.api.base import Document, Event, Request, texts_of
 from schemas.api.chat import formats
-from schemas.api.chat.continuation import Continuation, may_continue
+from schemas.api.chat.continuation import Continuation, may_continue, with_beginning
 from schemas.api.choices import ChoicesApi
 from schemas.api.reasoning import Reasoning, of_effort
 
@@ -17,6 +17,7 @@ class Chat(ChoicesApi):
 
     prompt = "messages"
     format_fields = frozenset({"response_format", "tools"})
+    text_formats = frozenset({"response_format"})
     own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
@@ -43,6 +44,9 @@ class Chat(ChoicesApi):
 
     def continuation(self) -> Continuation:
         return Continuation()
+
+    def with_beginning(self, request: Request, text: str) -> Request:
+        return with_beginning(request, text)
 
 
 API = Chat()

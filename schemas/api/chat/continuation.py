@@ -1,32 +1,37 @@
-"""Chats that a provider continues where a worker's stream broke."""
+"""Chats that go on where their stream broke."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Event, number
+from schemas.api.base import Event, Request
 from schemas.api.chat.join import same
 
-_SAME = ("id", "created", "system_fingerprint")
+SAME = ("id", "created", "system_fingerprint")
 """Fields that must not change within a stream."""
 _PLAIN = frozenset({"role", "content"})
 
 
 def may_continue(request: Mapping[str, Any]) -> bool:
-    free = (request.get("response_format") or {}).get("type", "text") == "text"
     begun = request["messages"][-1].get("role") == "assistant"
-    return free and not begun and request.get("n") in (None, 1) and not request.get("logprobs")
+    return not begun and request.get("n") in (None, 1) and not request.get("logprobs")
+
+
+def with_beginning(request: Request, text: str) -> Request:
+    """The request with `text` as a last message, which engines go on from; Anthropic's, too."""
+    said = [{"role": "assistant", "content": text}] if text else []
+    return {**request, "messages": [*request["messages"], *said]}
 
 
 class Continuation:
-    """See `schemas.api.base.Continuation`. The second part gets the id of the first part."""
+    """See `schemas.api.base.Continuation`. Later parts get the id of the first part."""
 
     def __init__(self) -> None:
         self._same: Event = {}
 
     def heard(self, event: Event) -> str | None:
-        self._same = self._same or same(event, _SAME)
+        self._same = self._same or same(event, SAME)
         if "error" in event:
             return None
         text = ""
@@ -38,7 +43,7 @@ class Continuation:
             text += delta.get("content") or ""
         return text
 
-    def told(self, event: Event, tokens: int) -> list[Event]:
+    def told(self, event: Event, text: str) -> list[Event]:
         if "error" in event:
             return [event]
         for choice in event.get("choices") or ():
@@ -46,14 +51,4 @@ class Continuation:
             first = delta.pop("role", None) is not None
             if first and not any(delta.values()) and not choice.get("finish_reason"):
                 return []  # it only announces the role, as the first part has done already
-        if usage := event.get("usage"):
-            event["usage"] = _moved(usage, tokens)
         return [{**event, **self._same}]
-
-
-def _moved(usage: Mapping[str, Any], tokens: int) -> dict[str, Any]:
-    """The provider counts the first part as prompt; the client gets it counted as completion."""
-    prompt, completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
-    moved = min(tokens, prompt)
-    counts = {"prompt_tokens": prompt - moved, "completion_tokens": completion + moved}
-    return {**usage, **counts}

@@ -9,7 +9,18 @@ from typing import Any
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Usage, counted, number, texts_of
+from schemas.api.base import (
+    Api,
+    Document,
+    Error,
+    Event,
+    Request,
+    Usage,
+    counted,
+    number,
+    texts_of,
+)
+from schemas.api.chat.continuation import with_beginning
 from schemas.api.items import FirstCall, Items
 from schemas.api.messages import formats
 from schemas.api.messages.continuation import Continuation, may_continue
@@ -34,6 +45,8 @@ class Messages(Api):
     named = True
     prompt = "messages"
     format_fields = frozenset({"output_config", "output_format", "tools"})
+    text_formats = frozenset({"output_config", "output_format"})
+    needed_limit = ("max_tokens",)
     own_tools = (None, "custom")
     request_id_header = "request-id"
     streamed = texts_of("text", "partial_json", "thinking")
@@ -85,6 +98,9 @@ class Messages(Api):
 
     def continuation(self) -> Continuation:
         return Continuation()
+
+    def with_beginning(self, request: Request, text: str) -> Request:
+        return with_beginning(request, text)
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """Keeps the other fields of OpenAI's envelope, because Anthropic's clients ignore them."""

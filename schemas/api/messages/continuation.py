@@ -1,11 +1,11 @@
-"""Messages that a provider continues where a worker's stream broke."""
+"""Messages that go on where their stream broke."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Event, number
+from schemas.api.base import Event
 
 
 def may_continue(request: Mapping[str, Any]) -> bool:
@@ -14,8 +14,8 @@ def may_continue(request: Mapping[str, Any]) -> bool:
 
 
 class Continuation:
-    """See `schemas.api.base.Continuation`. If the second part does not begin with text, the text
-    block of the first part is closed, and the new blocks follow it."""
+    """See `schemas.api.base.Continuation`. If a later part does not begin with text, the text block
+    of the first part is closed, and the new blocks follow it."""
 
     def __init__(self) -> None:
         self._shift = 0
@@ -33,7 +33,7 @@ class Continuation:
                 return str(event["delta"]["text"])
         return None
 
-    def told(self, event: Event, tokens: int) -> list[Event]:
+    def told(self, event: Event, text: str) -> list[Event]:
         match event.get("type"):
             case "message_start":
                 return []
@@ -43,9 +43,6 @@ class Continuation:
                 self._shift = 1
                 ended = {"type": "content_block_stop", "index": 0}
                 return [ended, {**event, "index": 1}]
-            case "message_delta" if usage := event.get("usage"):
-                written = number(usage, "output_tokens") + tokens
-                return [{**event, "usage": {**usage, "output_tokens": written}}]
         if "index" in event:
             return [{**event, "index": event["index"] + self._shift}]
         return [event]

@@ -62,7 +62,9 @@ class CloudSetup:
         return self.tables + "".join(self.routes)
 
     async def ingress(self, config: Mapping[str, Any] | None = None, keys: str = "") -> Process:
-        return await self.fabric.ingress(dict(config or {}), tables=self.text + keys)
+        """It waits for nobody who is away, so that only the claim deadline counts."""
+        settings = {"ingress.absence": 0, **(config or {})}
+        return await self.fabric.ingress(settings, tables=self.text + keys)
 
     async def fallback(self, config: Mapping[str, Any] | None = None) -> Process:
         return await self.fabric.fallback(self.text, {"fallback.sweep": 1, **(config or {})})

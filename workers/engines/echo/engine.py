@@ -1,9 +1,10 @@
 """A test double that ships: it has no model, but behaves like one, at a pace that is set.
 
-Its URL is ``echo://?model=echo&slots=4&first_ms=0&token_ms=0&n=1``. The answer repeats the words of
-the last user message until `max_tokens`, or says them once without it. With ``n=0`` it always gives
-one choice. It has all endpoints for texts: embeddings are a hash of the text, and documents are
-ranked by the words that they share with the query.
+Its URL is ``echo://?model=echo&slots=4&first_ms=0&token_ms=0&n=1&resume=1``. The answer repeats the
+words of the last user message until `max_tokens`, or says them once without it. With ``n=0`` it
+always gives one choice; with ``resume=0`` it continues no answer that another engine began. It has
+all endpoints for texts: embeddings are a hash of the text, and documents are ranked by the words
+that they share with the query.
 
 It calls a tool if `tool_choice` requires it: the named one, else the first, with the answer as the
 only argument ``text``. The request's field ``echo`` sets pace, faults and words for that request::
@@ -12,8 +13,9 @@ only argument ``text``. The request's field ``echo`` sets pace, faults and words
               "thinks": "hm", "calls": [{"name": "f", "arguments": {}}],
               "says": ["first answer", "second and later"], "as": "what counts the answers"}}
 
-Faults after `at` tokens: ``cut`` (the stream ends without [DONE]), ``hang`` (nothing more comes,
-and the engine does not answer probes), ``error`` (an error event), ``exit`` (the process dies).
+Faults after `at` tokens of this attempt: ``cut`` (the stream ends without [DONE]), ``hang``
+(nothing more comes, and the engine does not answer probes), ``error`` (an error event), ``exit``
+(the process dies).
 Faults before the head: ``400``, ``500``, ``503``.
 """
 
@@ -35,7 +37,7 @@ from schemas.api import endpoints, sse
 from schemas.api.base import PLAIN, Api, Event
 from schemas.frames import End
 from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.nodes import ServedModel, resuming
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.echo import words as say
 from workers.engines.echo.chat import Completions
@@ -48,6 +50,10 @@ FEATURES = (
     *("chat", "completions", "responses", "messages"),
     *(endpoints.WORDS[path] for path in say.PAGES),
     *("tools", "logprobs", "json_schema"),
+)
+RESUMES = tuple(
+    resuming(each.path)
+    for each in (endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES)
 )
 
 
@@ -86,6 +92,7 @@ class EchoEngine:
         self._slots = config.slots or int(query.get("slots", "4"))
         self._pace = Script(float(query.get("first_ms", "0")), float(query.get("token_ms", "0")))
         self._several = query.get("n", "1") != "0"
+        self._resumes = query.get("resume", "1") != "0"
         self._asked: Counter[str] = Counter()
         self._hung = 0
 
@@ -94,7 +101,11 @@ class EchoEngine:
     async def close(self) -> None: ...
 
     async def discover(self) -> Offer:
-        features = (*FEATURES, "n") if self._several else FEATURES
+        features = (
+            *FEATURES,
+            *(("n",) if self._several else ()),
+            *(RESUMES if self._resumes else ()),
+        )
         models = tuple(
             ServedModel(
                 model, self.name, self.kind, self._slots, CONTEXT, ("text",), features=features
@@ -140,12 +151,14 @@ class EchoEngine:
         answer = _Answer(api, sink, job.stream)
         await _wait(script.first_ms)
         answer.begin(writer.begin())
-        for index, token in enumerate(tokens):
+        known = say.begun(tokens, job.begun.text if job.begun else "")
+        writer.generated += known
+        for index, token in enumerate(tokens[known:]):
             await self._fault(script, index)
             await _wait(script.token_ms)
             for choice in range(choices):
                 answer.add(writer.add(choice, token))
-        await self._fault(script, len(tokens))
+        await self._fault(script, len(tokens) - known)
         answer.end(writer.end())
         return len(words), writer.generated
 

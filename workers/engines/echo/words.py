@@ -88,6 +88,15 @@ def until_stop(texts: list[str], request: Mapping[str, Any]) -> tuple[list[str],
     return kept, True
 
 
+def begun(tokens: list[Token], text: str) -> int:
+    """How many of the tokens `text` holds already."""
+    count = 0
+    while text and count < len(tokens) and text.startswith(tokens[count].text):
+        text = text[len(tokens[count].text) :]
+        count += 1
+    return count
+
+
 def forced_calls(request: Mapping[str, Any], said: list[str]) -> list[dict[str, Any]]:
     """The call that `tool_choice` requires, in the form of any API."""
     choice = request.get("tool_choice")

@@ -22,8 +22,8 @@ from schemas.api.base import Event, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
 from schemas.api.responses import answer as responses_answer
-from schemas.jobs import Job
-from schemas.nodes import ServedModel
+from schemas.jobs import Begun, Job
+from schemas.nodes import ServedModel, resuming
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.upstream import read_error
 from workers.engines.llamacpp import (
@@ -48,6 +48,7 @@ from workers.engines.llamacpp.tools import prompt as tools_prompt
 from workers.engines.llamacpp.tools import responses as tools_responses
 from workers.engines.llamacpp.tools.chat import CallsInDocument, CallsInStream
 from workers.engines.llamacpp.tools.prompt import Expected
+from workers.engines.openai import continued
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal, translate
 from workers.engines.openai.rewrite import Change, Discard, Rewriting
@@ -58,7 +59,7 @@ RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
 INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS.path
 CHAT_TOKENS = endpoints.CHAT_TOKENS.path
 EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
-HEALTH, SLOTS = "/health", "/slots"
+HEALTH, SLOTS, TEMPLATE = "/health", "/slots", "/apply-template"
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
@@ -116,6 +117,7 @@ class LlamaCppEngine(OpenAIEngine):
             words = tuple(word for word in words if word != "embeddings")
         senses = capabilities.senses(self._props)
         can = capabilities.abilities(self._props) if "chat" in words else ()
+        can += await self._resumes(words)
         ignores = capabilities.ignored(self._props, entry, words)
         self._thinks = capabilities.thinks(self._props)
         self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
@@ -136,6 +138,22 @@ class LlamaCppEngine(OpenAIEngine):
         body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
         status, _ = await self._http.post(CHAT, body, self.check_timeout)
         return status == 200
+
+    async def _resumes(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        """The endpoints whose answers it can continue: those of texts always, and those of messages
+        if the chat template leaves an assistant's last message open."""
+        status, answer = await self._http.post(TEMPLATE, continued.BEGUN, PROBE_TIMEOUT)
+        opened = status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
+        paths = (COMPLETIONS, *((CHAT, RESPONSES, MESSAGES) if opened else ()))
+        return tuple(resuming(path) for path in paths if endpoints.WORDS[path] in words)
+
+    async def _count(self, own: str, begun: Begun) -> int:
+        asked = {"content": begun.text, "add_special": False}
+        status, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
+        try:
+            return len(orjson.loads(answer)["tokens"]) if status == 200 else begun.tokens
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return begun.tokens
 
     async def _obeys(self) -> bool:
         """Whether the server forces a required call on a model that has no reason to make it."""

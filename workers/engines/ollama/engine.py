@@ -31,11 +31,11 @@ from schemas.api import endpoints
 from schemas.api.base import Usage
 from schemas.api.ollama.models import tagged
 from schemas.jobs import Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import Ignored, ServedModel, resuming
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.ollama import own_api, reasoning
 from workers.engines.ollama.answer import AnswerId, embeddings
-from workers.engines.openai import foreign_fields
+from workers.engines.openai import continued, foreign_fields
 from workers.engines.openai.document import unlike
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.no_thoughts import NO_THOUGHTS
@@ -48,6 +48,10 @@ SMALLEST_CONTEXT = 2048
 """Tokens; the smallest default context of any version."""
 BYTES_PER_TOKEN = 2
 """Real texts have more bytes per token than this."""
+
+_OPEN_TOKENS = 4
+"""Most tokens of the three words in `continued.BEGUN`. A message that is closed has at least two
+more, which end it, and those that begin the answer."""
 
 _UNKNOWN = (
     *("template", "truncate"),  # fields of its own API
@@ -140,7 +144,10 @@ class OllamaEngine(OpenAIEngine):
             raise EngineFault(f"{self.name} answered {status} to /api/show of {own}", away=True)
         features = [word for name in told for word in _CAPABILITIES.get(name, ())]
         senses = tuple(name for name in ("vision", "audio") if name in told)
-        context = await self._loaded_context(own) or _set_context(shown.get("parameters"))
+        loaded = await self._loaded_context(own)
+        context = loaded or _set_context(shown.get("parameters"))
+        if loaded and "chat" in features and await self._goes_on(own):
+            features.append(resuming(endpoints.CHAT.path))
         modalities = ("text", *senses)
         return ServedModel(
             public,
@@ -153,6 +160,22 @@ class OllamaEngine(OpenAIEngine):
             (*self.ignored_fields, *(() if "thinking" in told else NO_THOUGHTS)),
             KNOWS,
         )
+
+    async def _goes_on(self, own: str) -> bool:
+        """Whether the model's template leaves an assistant's last message open: then each word of
+        it adds its own tokens to the prompt, and nothing else does. A model that is not loaded is
+        not asked, as that would load it."""
+        asked = await self._prompt_tokens(own, continued.ASKED["messages"])
+        begun = await self._prompt_tokens(own, continued.BEGUN["messages"])
+        return 0 < begun - asked <= _OPEN_TOKENS
+
+    async def _prompt_tokens(self, own: str, messages: list[dict[str, str]]) -> int:
+        body = {"model": own, "messages": messages, "max_tokens": 1}
+        status, answer = await self._http.post(endpoints.CHAT.path, body, self.check_timeout)
+        try:
+            return int(orjson.loads(answer)["usage"]["prompt_tokens"]) if status == 200 else 0
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return 0
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint != endpoints.EMBEDDINGS.path:

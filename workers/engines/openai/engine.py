@@ -18,12 +18,12 @@ from schemas import settings
 from schemas.api import endpoints, media, sse
 from schemas.api.base import PLAIN, Document, Usage
 from schemas.frames import End
-from schemas.jobs import Job
+from schemas.jobs import Begun, Job
 from schemas.nodes import Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
-from workers.engines.openai import single_call
+from workers.engines.openai import continued, single_call
 from workers.engines.openai.document import read, unlike
 from workers.engines.openai.documented import TOOLS, documented
 from workers.engines.openai.form import name_form
@@ -113,6 +113,15 @@ class OpenAIEngine:
         return True
 
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        if job.begun is None:
+            return await self._run(job, body, sink)
+        api, text = endpoints.APIS[job.endpoint], job.begun.text
+        tokens = await self._count(self._own.get(job.model, ""), job.begun) if text else 0
+        body = continued.continued(api, body, text, tokens)
+        end = await self._run(job, body, continued.moving_usage(sink, api, tokens))
+        return continued.moved(end, tokens)
+
+    async def _run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
         self._running += 1
         try:
@@ -161,6 +170,10 @@ class OpenAIEngine:
         """Fields to set in the request before it goes to the engine."""
         own = self._own[job.model]
         return {} if request.get("model") == own else {"model": own}
+
+    async def _count(self, own: str, begun: Begun) -> int:
+        """The tokens that a text so far has as a part of the prompt."""
+        return begun.tokens
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal for a request that the engine would silently answer wrongly."""

@@ -36,10 +36,15 @@ class OverflowSetup:
         self.catalog.hear(card("fb-1", models=(served,), role=Role.FALLBACK))
 
     async def submit(
-        self, reach: str = ANY, hedge: float = 0.0, path: str = "/v1/x", resumable: bool = False
+        self,
+        reach: str = ANY,
+        hedge: float = 0.0,
+        path: str = "/v1/x",
+        resumers: tuple[bool, bool] = (False, False),
     ) -> Ticket:
         plan = Plan("m", "m", 2.0, 30.0, 60.0, reach, True, hedge)
-        order = Order(plan, path, True, b"{}", "x", "a", "k", resumable=resumable)
+        body = b'{"messages":[{"role":"user","content":"hi"}]}'
+        order = Order(plan, path, True, body, "x", "a", "k", False, *resumers)
         ticket = await self.dispatch.submit(order)
         ticket.times.freed = ticket.times.queued = self.now
         ticket.postings.stored(0, 9)
@@ -194,8 +199,9 @@ async def test_past_its_tries_it_goes_out_or_ends(setup: OverflowSetup, provided
 # Streams that broke
 
 
-async def _broken(setup: OverflowSetup) -> Ticket:
-    ticket = await setup.submit(path=CHAT, resumable=True)
+async def _broken(setup: OverflowSetup, workers: bool = False) -> Ticket:
+    """`workers`: they may continue it, too."""
+    ticket = await setup.submit(path=CHAT, resumers=(workers, True))
     ticket.frame(A.claim(), setup.now)
     ticket.frame(A.start(), setup.now)
     text = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"so far"}}]}\n\n'
@@ -229,3 +235,15 @@ async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(setup: Overflo
     setup.catalog.forget("fb-1")
     setup.waits(ticket, 2.5)
     assert isinstance(ticket.received.error, errors.StreamBroken)
+
+
+async def test_one_that_workers_may_continue_waits_for_them_first(setup: OverflowSetup) -> None:
+    setup.fallback("chat", resuming(CHAT))
+    ticket = await _broken(setup, workers=True)
+    assert setup.waits(ticket, 2.0)
+    assert [(job.lane, job.begun) for job in setup.published()[1:]] == [
+        (subjects.INTERACTIVE, (1, "so far"))
+    ]
+    assert setup.waits(ticket, 2.1)
+    assert setup.published()[-1].lane == subjects.CLOUD
+    assert setup.wants == []

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.jobs import resume
+from ingress.jobs import resume, state
 from ingress.jobs.resume import ResumableStream
+from ingress.jobs.state import Received
 from schemas.api import endpoints, sse
 
 CHAT, MESSAGES = endpoints.CHAT.path, endpoints.MESSAGES.path
+BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 FIRST = {"id": "chatcmpl-1", "created": 1, "model": "m"}
 SECOND = {"id": "gen-2", "created": 2, "model": "m"}
 TEXTS = st.lists(st.text(min_size=1, max_size=5), max_size=6)
@@ -25,39 +27,45 @@ def chunks(texts: list[str], of: dict[str, Any]) -> list[bytes]:
     return [start, *(chunk({"content": text}, of) for text in texts)]
 
 
-def begun(endpoint: str, *pieces: bytes) -> ResumableStream:
+def heard(endpoint: str, *pieces: bytes) -> ResumableStream:
     made = ResumableStream(endpoint)
-    for piece in pieces:
-        assert made.add(piece) == piece
+    made.hear(pieces)
     return made
 
 
-@given(TEXTS, TEXTS, st.integers(1, 4))
-def test_a_chat_is_one_stream_with_nothing_repeated_and_nothing_missing(
-    first: list[str], rest: list[str], at_once: int
+@given(st.lists(TEXTS, min_size=1, max_size=4), TEXTS, st.integers(1, 4))
+def test_a_chat_in_parts_is_one_stream_with_nothing_repeated_and_nothing_missing(
+    parts: list[list[str]], rest: list[str], at_once: int
 ) -> None:
-    stream = begun(CHAT, *chunks(first, FIRST))
-    assert stream.break_off()
-    assert stream.begun == (len(first), "".join(first))
+    received = Received(CHAT)
+    said: list[str] = []
+    got = b""
+    for number, texts in enumerate(parts):
+        for piece in chunks(texts, {**FIRST, "id": f"chatcmpl-{number}"}):
+            received.add(piece)
+        got += received.take()
+        said += texts
+        assert received.break_off(BODY)
+        assert received.begun == (len(said), "".join(said))
     pieces = [*chunks(rest, SECOND), chunk({}, SECOND, "stop"), sse.DONE]
-    sent = b"".join(
-        stream.add(b"".join(pieces[at : at + at_once])) for at in range(0, len(pieces), at_once)
-    )
-    assert sent.endswith(sse.DONE)
-    told = list(sse.objects(sent))
-    assert {each["id"] for each in told} == {"chatcmpl-1"}
+    for at in range(0, len(pieces), at_once):
+        received.add(b"".join(pieces[at : at + at_once]))
+    got += received.take()
+    assert got.endswith(sse.DONE)
+    told = list(sse.objects(got))
+    assert {each["id"] for each in told} == {"chatcmpl-0"}
     deltas = [each["choices"][0]["delta"] for each in told]
-    assert not [delta for delta in deltas if "role" in delta]
-    assert "".join(delta.get("content", "") for delta in deltas) == "".join(rest)
+    assert len([delta for delta in deltas if "role" in delta]) == 1
+    assert "".join(delta.get("content", "") for delta in deltas) == "".join(said + rest)
 
 
 def test_messages_are_continued_with_their_names() -> None:
     start = sse.dump({"type": "message_start", "message": {}}, named=True)
     kind = {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
-    stream = begun(MESSAGES, start, sse.dump(kind, named=True))
+    stream = heard(MESSAGES, start, sse.dump(kind, named=True))
     assert stream.break_off()
     last = sse.dump({"type": "message_stop"}, named=True)
-    assert stream.add(start + sse.dump(kind, named=True) + last) == last
+    assert stream.follow(start + sse.dump(kind, named=True) + last, paid=False) == last
 
 
 @pytest.mark.parametrize(
@@ -71,48 +79,71 @@ def test_messages_are_continued_with_their_names() -> None:
     ],
 )
 def test_what_is_more_than_text_is_not_continued(piece: bytes) -> None:
-    stream = begun(CHAT, chunk({"role": "assistant", "content": "a"}), piece)
+    stream = heard(CHAT, chunk({"role": "assistant", "content": "a"}), piece)
     assert not stream.break_off()
-    assert not stream.broken
+    assert stream.begun is None
 
 
-def test_comments_of_the_first_part_are_no_text() -> None:
-    stream = begun(CHAT, b": keep-alive\n\n", chunk({"content": "a"}))
+def test_comments_are_no_text() -> None:
+    stream = heard(CHAT, b": keep-alive\n\n", chunk({"content": "a"}))
     assert stream.break_off()
     assert stream.begun == (1, "a")
 
 
-def test_a_stream_is_continued_once() -> None:
-    stream = begun(CHAT, chunk({"content": "a"}))
+@pytest.mark.parametrize(("paid", "expected"), [(True, (10, 7)), (False, (12, 5))])
+def test_only_a_provider_counts_the_beginning_as_prompt(
+    paid: bool, expected: tuple[int, int]
+) -> None:
+    stream = heard(CHAT, *chunks(["a", "b"], FIRST))
     assert stream.break_off()
-    assert not stream.break_off()
+    usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
+    [told] = sse.objects(stream.follow(sse.dump({"choices": [], "usage": usage}), paid))
+    assert told["usage"] == dict(zip(usage, (*expected, 17), strict=True))
 
 
-def test_a_long_stream_is_not_kept() -> None:
-    stream = begun(CHAT, chunk({"content": "x" * resume.LIMIT}), chunk({"content": "x"}))
+def test_of_a_long_stream_only_the_text_is_kept() -> None:
+    received = Received(CHAT)
+    for _ in range(9):
+        received.add(chunk({"content": "x" * (state.UNHEARD // 8)}))
+    assert received._size <= state.UNHEARD // 4
+    received.take()
+    assert received.break_off(BODY)
+    assert received.begun is not None
+    assert len(received.begun.text) == 9 * (state.UNHEARD // 8)
+
+
+def test_a_text_that_is_too_long_for_a_job_is_not_continued() -> None:
+    stream = heard(CHAT, chunk({"content": "x" * resume.LIMIT}), chunk({"content": "x"}))
     assert not stream.break_off()
-    assert len(b"".join(stream._kept)) <= resume.LIMIT
 
 
 def test_what_the_client_did_not_get_is_forgotten() -> None:
-    stream = begun(CHAT, chunk({"content": "lost"}))
-    stream.forget()
-    stream.add(chunk({"content": "a"}))
-    assert stream.break_off()
-    assert stream.begun == (1, "a")
+    received = Received(CHAT)
+    received.add(chunk({"content": "lost"}))
+    received.forget()
+    received.add(chunk({"content": "a"}))
+    received.take()
+    assert received.break_off(BODY)
+    assert received.begun == (1, "a")
+
+
+def test_a_request_that_is_more_than_text_is_not_continued() -> None:
+    received = Received(CHAT)
+    received.add(chunk({"content": "a"}))
+    assert not received.break_off(BODY[:-1] + b',"logprobs":true}')
 
 
 def test_comments_and_errors_pass() -> None:
-    stream = begun(CHAT, chunk({"content": "a"}))
+    stream = heard(CHAT, chunk({"content": "a"}))
     stream.break_off()
     rest = b": x-headrace-cost 1\n\n" + sse.dump({"error": {"message": "x"}})
-    assert stream.add(rest) == rest
+    assert stream.follow(rest, paid=True) == rest
 
 
 def test_an_event_of_the_second_part_may_come_in_pieces() -> None:
     """A fallback cuts what is longer than a frame: half an event was passed on as one."""
-    stream = begun(CHAT, chunk({"content": "a"}))
+    stream = heard(CHAT, chunk({"content": "a"}))
     assert stream.break_off()
     told = chunk({"content": "b" * 99}, SECOND)
-    assert stream.add(told[:50]) == b""
-    assert stream.add(told[50:]) == chunk({"content": "b" * 99})
+    assert stream.follow(told[:50], paid=True) == b""
+    assert stream.follow(told[50:], paid=True) == chunk({"content": "b" * 99})

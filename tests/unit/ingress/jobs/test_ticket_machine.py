@@ -88,24 +88,30 @@ class TicketMachine(TicketInvariants):
         self.happens(meanwhile)
         remote = self.pick(pick)
         if not remote.over:
-            if not remote.sent:
-                remote.send(remote.holder.start())
-            for _ in range(pieces):
-                piece = f"{remote.holder.name}:{len(remote.sent)} ".encode()
-                remote.text += piece
-                remote.send(remote.holder.data(len(remote.sent), piece))
+            self.speak(remote, pieces)
         self.arrive(remote, order)
+
+    def speak(self, remote: RemoteHolder, pieces: int) -> None:
+        if not remote.sent:
+            remote.send(remote.holder.start())
+        for _ in range(pieces):
+            piece = f"{remote.holder.name}:{len(remote.sent)} ".encode()
+            remote.text += piece
+            remote.send(remote.holder.data(len(remote.sent), piece))
 
     @rule(pick=PICK, retryable=st.none() | st.booleans(), order=ORDERS, meanwhile=WORLD)
     def is_over(self, pick: int, retryable: bool | None, order: str, meanwhile: str) -> None:
         self.happens(meanwhile)
         remote = self.pick(pick)
-        seq, holder = len(remote.sent), remote.holder
         if not remote.over:
             remote.over = True
-            last = holder.end(seq) if retryable is None else holder.fail(seq, retryable=retryable)
-            remote.send(last)
+            self.end(remote, retryable)
         self.arrive(remote, order)
+
+    def end(self, remote: RemoteHolder, retryable: bool | None) -> None:
+        seq, holder = len(remote.sent), remote.holder
+        last = holder.end(seq) if retryable is None else holder.fail(seq, retryable=retryable)
+        remote.send(last)
 
     @rule(
         pick=PICK,
@@ -193,9 +199,11 @@ class TicketMachine(TicketInvariants):
                 (remote,) = [p for p in self.remotes if p.holder.name == said.holder]
                 self.obey(remote, said)
             else:
-                ack, word = said
-                assert word == (b"+TERM" if self.ticket.done else b"-NAK")
-                assert ack in [p.holder.ack for p in self.remotes]
+                self.check_verdict(said)
+                assert said[0] in [p.holder.ack for p in self.remotes]
+
+    def check_verdict(self, said: tuple[str, bytes]) -> None:
+        assert said[1] == (b"+TERM" if self.ticket.done else b"-NAK")
 
     def obey(self, remote: RemoteHolder, said: Said) -> None:
         ticket = self.ticket

@@ -18,6 +18,7 @@ from ingress.models.catalog import Catalog
 from ingress.models.routes import Plan
 from schemas import errors, subjects
 from schemas.frames import Op, unpack_control
+from schemas.nodes import EngineState
 from schemas.settings import Settings
 from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, card, message
@@ -30,9 +31,9 @@ SILENCE = Settings().ingress.silence
 class WatchSetup:
     """A watch over one ticket. `now` is monotonic; `wall` is in milliseconds after its arrival."""
 
-    def __init__(self, bus: FakeBus, grace: float = 0.0) -> None:
+    def __init__(self, bus: FakeBus, grace: float = 0.0, absence: float = 0.0) -> None:
         self.bus = bus
-        self.config = Settings.model_validate({"ingress": {"grace": grace}})
+        self.config = Settings.model_validate({"ingress": {"grace": grace, "absence": absence}})
         self.now = time.monotonic()  # the watch reads it itself when a connection is lost
         self.catalog = Catalog(lambda: self.now)
         self.catalog.hear(card("a", "m", client=1))
@@ -149,6 +150,24 @@ async def test_a_known_model_that_nobody_serves_is_a_503_after_the_claim_deadlin
     setup.check(ticket, 0)
     assert isinstance(ticket.received.error, errors.NoWorker)
     assert ticket.received.error.retry_after
+
+
+async def test_a_model_that_was_served_a_moment_ago_is_waited_for(bus: FakeBus) -> None:
+    setup = WatchSetup(bus, absence=20)
+    setup.catalog.forget("a")
+    ticket = await setup.submit(claim=2)
+    setup.now += 20
+    setup.check(ticket, 0)
+    assert not ticket.done
+    starting = EngineState("e", "echo", "starting", 4, 0)
+    setup.catalog.hear(card("a", engines=(starting,), client=1))
+    setup.now += 9
+    setup.check(ticket, 0)
+    assert not ticket.done
+    setup.catalog.forget("a")
+    setup.check(ticket, 0)
+    assert isinstance(ticket.received.error, errors.NoWorker)
+    setup.watch.close()
 
 
 async def test_a_job_that_lost_its_holder_has_its_whole_patience_again(setup: WatchSetup) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from ingress.models import catalog as catalogs
 from ingress.models.catalog import STALE, Catalog
-from schemas.nodes import ServedModel
+from schemas.nodes import EngineState, ServedModel
 from tests.unit.fakes import card
 
 
@@ -88,6 +88,25 @@ def test_an_engine_that_is_away_takes_its_models_with_it(catalog: Catalog, clock
     clock.now += 1
     assert not catalog.serves("a")
     assert (catalog.absent("a"), catalog.absent("b")) == (1.0, 0.0)
+
+
+def test_a_model_is_waited_for_while_its_engine_starts(catalog: Catalog) -> None:
+    def state(name: str, now: str) -> EngineState:
+        return EngineState(name, "echo", now, 4, 0)
+
+    served = ServedModel("a", "one", "echo", 4)
+    catalog.hear(card("w-1", models=(served,), engines=(state("one", "ready"),)))
+    assert not catalog.is_starting("a")
+    for engines, starting in (
+        ((state("one", "failed"), state("two", "starting")), False),
+        ((state("one", "starting"),), True),
+        ((state("one", "ready"),), False),
+    ):
+        catalog.hear(card("w-1", engines=engines))
+        assert catalog.is_starting("a") == starting
+    catalog.forget("w-1")
+    catalog.hear(card("w-2", engines=(state("one", "starting"),), node="elsewhere"))
+    assert not catalog.is_starting("a")
 
 
 def test_a_model_that_moves_within_one_card_is_served(catalog: Catalog, clock: Clock) -> None:

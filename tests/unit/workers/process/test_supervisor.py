@@ -268,6 +268,20 @@ def ended(handle: int) -> None:
     assert gone
 
 
+async def test_nothing_stays_open_of_an_end_that_asyncio_has_not_heard_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its watcher is a thread, which a busy machine may let wait."""
+    monkeypatch.setattr(supervisor, "_LAST_WORDS", 0.0)
+    before = set(os.listdir("/proc/self/fd"))
+    async with running(sh(STAYS)) as program:
+        await becomes(program, "ready")
+        assert len(os.listdir("/proc/self/fd")) > len(before)
+        await program.stop()
+    await asyncio.sleep(0)  # the loop closes what was told to close
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
 async def test_condemned_while_it_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_BACKOFF", 0.01)
     async with running(sh(STAYS)) as program:

@@ -89,7 +89,7 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
     assert (model.id, model.slots, model.context, model.modalities) == ("own", 32, 2048, ("text",))
     assert set(model.features) == {
         *("chat", "chat_tokens", "completions", "responses", "messages", "count_tokens"),
-        *("json_schema", "logprobs", "n", "tools"),
+        *("json_schema", "logprobs", "n", "tools", "completions:resume"),
     }
     ignored = first(model.ignores)
     assert not any(each.wanted({"tools": [{}]}) and "chat" in each.at for each in model.ignores)

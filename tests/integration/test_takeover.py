@@ -1,0 +1,213 @@
+"""Workers that die, freeze or fail in the middle of a stream: another goes on where the client's
+text ends, so the client sees one stream. Echo engines, whose text is known token by token."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas.api import endpoints, sse
+from tests.fabric import Fabric, Process, read_until
+
+WORDS = " ".join(f"w{number}" for number in range(40))
+PACED = "echo://?model=echo&token_ms=40"
+USER = {"role": "user", "content": WORDS}
+USAGE = {"stream_options": {"include_usage": True}}
+REQUESTS: dict[str, dict[str, Any]] = {
+    endpoints.CHAT.path: {"messages": [USER], "max_tokens": 30, **USAGE},
+    endpoints.COMPLETIONS.path: {"prompt": WORDS, "max_tokens": 30, **USAGE},
+    endpoints.RESPONSES.path: {"input": WORDS, "max_output_tokens": 30},
+    endpoints.MESSAGES.path: {"messages": [USER], "max_tokens": 30},
+}
+OWN = frozenset({"id", "created", "created_at", "completed_at", "item_id"})
+"""Fields whose values differ from one answer to the next."""
+Disaster = Callable[["Watched"], Awaitable[None]]
+"""What happens in the middle of a stream."""
+
+
+class Watched:
+    """One streamed request to workers that meet disasters."""
+
+    def __init__(self, fabric: Fabric, workers: list[Process], path: str) -> None:
+        self._fabric = fabric
+        self._workers = workers
+        self._path = path
+        self._struck: list[Process] = []
+        self.events: list[bytes] = []
+
+    async def run(self, body: dict[str, Any], disasters: dict[int, Disaster]) -> list[Any]:
+        """The stream's objects, without what differs from one answer to the next. `disasters`: by
+        the number of texts that came before."""
+        sent = {"model": "echo", **body, "stream": True}
+        url, headers = self._fabric.url + self._path, self._fabric.headers
+        api = endpoints.BY_PATH[self._path].api
+        splitter, texts = sse.Splitter(), 0
+        async with self._fabric.session.post(url, json=sent, headers=headers) as answer:
+            assert answer.status == 200, await answer.read()
+            async for chunk in answer.content.iter_any():
+                for event in sse.split(splitter.feed(chunk)):
+                    self.events.append(event)
+                    if not api.streamed.search(event):
+                        continue
+                    texts += 1
+                    if (disaster := disasters.get(texts)) is not None:
+                        await disaster(self)
+        return [plain(found) for found in map(sse.object_of, self.events) if found is not None]
+
+    async def holder(self) -> Process:
+        """The worker that runs the stream."""
+
+        def found() -> list[Process]:
+            return [
+                worker
+                for worker in self._workers
+                if worker not in self._struck
+                and worker.count("runner.began") > worker.count("runner.ended")
+            ]
+
+        await read_until(found, self._workers)
+        [holder] = found()
+        self._struck.append(holder)
+        return holder
+
+
+def plain(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: plain(value) for name, value in found.items() if name not in OWN}
+    return [plain(each) for each in found] if isinstance(found, list) else found
+
+
+async def killed(stream: Watched) -> None:
+    await (await stream.holder()).kill()
+
+
+async def crew(fabric: Fabric, *engines: str) -> list[Process]:
+    await fabric.ingress()
+    workers = list(await asyncio.gather(*map(fabric.worker, engines)))
+    await fabric.served("echo")
+    return workers
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+async def test_a_stream_goes_on_as_if_nothing_had_happened(fabric: Fabric, path: str) -> None:
+    workers = await crew(fabric, PACED, PACED, PACED)
+    undisturbed = await Watched(fabric, workers, path).run(REQUESTS[path], {})
+    stream = Watched(fabric, workers, path)
+    assert await stream.run(REQUESTS[path], {6: killed, 17: killed}) == undisturbed
+    assert len(set(filter(None, map(_id, stream.events)))) == 1
+    assert stream.events.count(sse.DONE.strip()) == (path in list(REQUESTS)[:2])
+    ingress = fabric.processes[0]
+    line = await ingress.logged("request", skip=1)
+    assert (line["attempts"], line["prompt_tokens"], line["completion_tokens"]) == (3, 40, 30)
+    await fabric.idle()
+
+
+def _id(event: bytes) -> str | None:
+    found = sse.object_of(event) or {}
+    return (found.get("response") or found.get("message") or found).get("id")
+
+
+async def test_a_frozen_worker_that_wakes_up_changes_nothing(fabric: Fabric) -> None:
+    workers = await crew(fabric, PACED, PACED)
+    frozen: list[Process] = []
+
+    async def freeze(stream: Watched) -> None:
+        frozen.append(await stream.holder())
+        frozen[0].signal(signal.SIGSTOP)
+
+    async def wake(_: Watched) -> None:
+        frozen[0].signal(signal.SIGCONT)
+        await frozen[0].logged("runner.ended")
+
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    found = await stream.run({"messages": [USER]}, {6: freeze, 20: wake})
+    assert said(found) == WORDS
+    assert (await frozen[0].logged("runner.ended"))["verdict"] == ""
+    await fabric.idle()
+
+
+def said(found: list[Any]) -> str:
+    return "".join(
+        choice["delta"].get("content") or ""
+        for event in found
+        for choice in event.get("choices") or ()
+    )
+
+
+async def test_an_engine_that_fails_mid_stream_is_continued_elsewhere(fabric: Fabric) -> None:
+    """The worker lives, and says so: nobody has to be missed first."""
+    workers = await crew(fabric, PACED, PACED)
+    body = {"messages": [USER], "echo": {"fault": "cut", "at": 15, "token_ms": 5}}
+    found = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
+    assert said(found) == WORDS
+    await fabric.idle()
+
+
+async def test_there_are_as_many_takeovers_as_attempts(fabric: Fabric) -> None:
+    workers = await crew(fabric, PACED, PACED, PACED, PACED)
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    found = await stream.run({"messages": [USER]}, {4: killed, 8: killed, 12: killed})
+    assert found[-1]["error"]["code"] == "stream_broken"
+    assert said(found) == " ".join(WORDS.split()[:12])
+    await fabric.idle()
+
+
+async def test_a_stop_that_straddles_the_cut_stops(fabric: Fabric) -> None:
+    workers = await crew(fabric, PACED, PACED)
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    found = await stream.run({"messages": [USER], "stop": ["w20 w21"]}, {8: killed})
+    assert said(found) == f"{' '.join(WORDS.split()[:20])} "
+    assert found[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_the_only_worker_may_come_back(fabric: Fabric) -> None:
+    workers = await crew(fabric, PACED)
+
+    async def restarted(stream: Watched) -> None:
+        await (await stream.holder()).kill()
+        workers.append(await fabric.worker(PACED))
+
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    assert said(await stream.run({"messages": [USER]}, {5: restarted})) == WORDS
+
+
+async def test_one_that_cannot_continue_is_not_asked(fabric: Fabric) -> None:
+    workers = await crew(fabric, f"{PACED}&resume=0")
+    workers.append(await fabric.worker(PACED))
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    found = await stream.run({"messages": [USER]}, {5: killed})
+    assert found[-1]["error"]["code"] == "stream_broken"
+    await fabric.idle()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [('{"a": 1, "b": [1, 2, 3, 4, 5]}', ""), ('{"a": 1, "b": [1, 2, 3, 4,', "x")]
+)
+async def test_a_format_is_held_over_both_parts(fabric: Fabric, words: str, code: str) -> None:
+    workers = await crew(fabric, PACED, PACED)
+    schema = {"type": "object", "properties": {"b": {"type": "array"}}, "required": ["b"]}
+    kind = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {"messages": [{"role": "user", "content": words}], "response_format": kind}
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    found = await stream.run(body, {4: killed})
+    if code:
+        assert found[-1]["error"]["code"] == "invalid_structured_output"
+        assert sse.DONE.strip() not in stream.events
+    else:
+        assert orjson.loads(said(found)) == orjson.loads(words)
+    await fabric.idle()
+
+
+async def test_calls_are_not_continued(fabric: Fabric) -> None:
+    workers = await crew(fabric, PACED, PACED)
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    echo = {"calls": [{"name": "f", "arguments": {"text": WORDS}}], "token_ms": 200}
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    body = {"messages": [USER], "tools": [tool], "echo": echo}
+    assert (await stream.run(body, {1: killed}))[-1]["error"]["code"] == "stream_broken"
+    await fabric.idle()
