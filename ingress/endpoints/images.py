@@ -45,7 +45,7 @@ async def generate(request: Request) -> Response:
 async def edit(request: Request) -> Response:
     caller = admit(request)
     form = await read_form(request, caller.here.config.ingress.max_body)
-    asked = EDITS.shape.check(form.fields(media.PICTURES, EDITS.shape.names))
+    asked, form = form.checked(media.PICTURES, EDITS.shape)
     _check_pictures(caller.here, form)
     if not _by_url(asked):
         return await answer(caller, EDITS, asked, form.body, form.content_type)

@@ -114,7 +114,7 @@ async def serve(request: Request, endpoint: Endpoint) -> Response:
     form = await read_form(request, caller.here.config.ingress.max_body)
     for name in sorted(endpoint.form.files):
         form.file(name)
-    asked = endpoint.shape.check(form.fields(endpoint.form, endpoint.shape.names))
+    asked, form = form.checked(endpoint.form, endpoint.shape)
     return await answer(caller, endpoint, asked, form.body, form.content_type)
 
 
@@ -128,10 +128,10 @@ def admit(request: Request) -> Caller:
 
 
 async def read_json(caller: Caller, shape: Shape) -> tuple[dict[str, Any], bytes]:
-    """The checked request, and its bytes as they came. Raises HeadraceError."""
+    """The checked request, and its bytes. Raises HeadraceError."""
     need_json(caller.request)
     body = await read_body(caller.request, caller.here.config.ingress.max_body)
-    return shape.read(body), body
+    return shape.read(body)
 
 
 async def answer(

@@ -184,8 +184,8 @@ async def _lines(events: AsyncGenerator[bytes], lines: answers.Lines) -> AsyncIt
 async def _answer(caller: Caller, put: Put) -> Response:
     """The answer of the endpoint that the request was put as. Raises HeadraceError."""
     lost = _lost_options(caller, put)
-    body = orjson.dumps({n: v for n, v in put.request.items() if n not in lost})
-    response = await answer(caller, put.endpoint, put.endpoint.shape.read(body), body)
+    sent = orjson.dumps({n: v for n, v in put.request.items() if n not in lost})
+    response = await answer(caller, put.endpoint, *put.endpoint.shape.read(sent))
     if lost or put.unused:
         warn(response, fields.warning(lost.values(), "; ".join(put.unused)))
     return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -10,9 +10,14 @@ from starlette.requests import Request
 from ingress.http.body import read_body
 from schemas import multipart
 from schemas.api import media
-from schemas.api.shape import invalid, missing
+from schemas.api.shape import Shape, invalid, missing
 from schemas.errors import InvalidRequest
 from schemas.multipart import FormError, Part
+
+_ABSENT = {b"", b"null"}
+"""What clients write into a form for no value."""
+_FREE = frozenset({"prompt"})
+"""Fields in which these are texts like any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,21 @@ class Form:
             else:
                 _put(found, name, {inner.removesuffix("]"): value})
         return found
+
+    def checked(self, known: media.Form, shape: Shape) -> tuple[dict[str, Any], Form]:
+        """The fields as a checked request, and the form; a new one if it had to be made plain.
+        Raises InvalidRequest."""
+        nullable = shape.names - _FREE
+        parts = [
+            part
+            for part in self.parts
+            if part.filename is not None or part.name not in nullable or part.content not in _ABSENT
+        ]
+        form = self if len(parts) == len(self.parts) else _written(parts)
+        asked = form.fields(known, shape.names)
+        if shape.check(asked):
+            form = _written([_with_value(part, asked.get(part.name)) for part in parts])
+        return asked, form
 
     def files(self, *names: str) -> list[Part]:
         """The uploads with these names. Raises InvalidRequest if one is no file, or empty."""
@@ -89,6 +109,15 @@ def _put(found: dict[str, Any], name: str, value: Any) -> None:
         before.update(value)
     else:
         raise _twice(name)
+
+
+def _written(parts: list[Part]) -> Form:
+    return Form(parts, *multipart.encode(parts))
+
+
+def _with_value(part: Part, value: Any) -> Part:
+    """The part, with the whole number in its plain form if the value is one."""
+    return replace(part, content=b"%d" % value) if type(value) is int else part
 
 
 def _twice(name: str) -> InvalidRequest:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from schemas.api import plain
 from schemas.api.base import Event, texts_of
 from schemas.api.chat.continuation import SAME
 from schemas.api.chat.join import same
@@ -26,7 +27,7 @@ from schemas.api.shape import (
     Tokens,
     invalid,
 )
-from schemas.api.tools import check_inputs
+from schemas.api.tools import check_inputs, check_stop
 
 
 class CompletionRequest(TypedDict, total=False):
@@ -55,9 +56,15 @@ def _check(request: Request) -> None:
     best = request.get("best_of")
     if best is not None and best < (request.get("n") or 1):
         raise invalid("best_of", "it must not be less than 'n'")
+    check_stop(request)
 
 
-REQUEST = Shape(CompletionRequest, _check, prompts="prompt")
+REQUEST = Shape(
+    CompletionRequest,
+    _check,
+    prompts="prompt",
+    mends=(plain.without_empty_stops, plain.token_ids("prompt")),
+)
 
 
 class Completions(ChoicesApi):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from schemas.api import plain
 from schemas.api.shape import Model, Request, Shape, invalid, missing
 from schemas.api.tools import check_inputs
 
@@ -34,4 +35,4 @@ def _check(request: Request) -> None:
     check_inputs(request[given[0]], given[0], MOST_INPUTS)
 
 
-REQUEST = Shape(EmbeddingsRequest, _check, prompts="input")
+REQUEST = Shape(EmbeddingsRequest, _check, prompts="input", mends=(plain.token_ids("input"),))

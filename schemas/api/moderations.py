@@ -23,7 +23,7 @@ def _check(request: Request) -> None:
     if len(kinds) > 1:
         raise invalid("input", "strings, or parts, are needed, and only one of these kinds")
     if kinds == {dict}:
-        check_parts(given, "input")
+        check_parts(given, "input", "text")
 
 
 REQUEST = Shape(ModerationRequest, _check, content="input")

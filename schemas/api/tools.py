@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from schemas.api import prompts
+from schemas.api import plain, prompts
 from schemas.api.json_schema import check_schema
 from schemas.api.shape import invalid, missing, object_in, text_in
 from schemas.errors import InvalidRequest
@@ -77,15 +77,32 @@ def check_format(wanted: Mapping[str, Any], where: str, *, flat: bool = False) -
         raise invalid(f"{place}.strict", "true or false is needed")
 
 
-def check_parts(parts: Sequence[Any], where: str) -> None:
-    """Checks parts of a message: a part of a known kind needs its content, other kinds pass."""
+def check_stop(request: Mapping[str, Any]) -> None:
+    if plain.has_empty_stops(request):
+        raise invalid("stop", "an empty text would end the answer before it begins")
+
+
+def check_arguments(call: Mapping[str, Any], where: str) -> None:
+    """Checks the arguments of an earlier call."""
+    given = call.get("arguments")
+    if plain.arguments(given) != given:
+        raise invalid(f"{where}.arguments", "a JSON object is needed, as a string")
+
+
+def check_parts(parts: Sequence[Any], where: str, text: str) -> None:
+    """Checks parts of a message: a part of a known kind needs its content. Unknown kinds pass.
+    `text`: the one kind of parts with text."""
+    if not parts:
+        raise invalid(where, "it must not be empty")
     for index, part in enumerate(parts):
         at = f"{where}[{index}]"
         if not isinstance(part, dict):
             raise invalid(at, "an object is needed")
         kind = text_in(part, "type", at)
-        if kind in ("text", "input_text", "output_text"):
+        if kind == text:
             text_in(part, "text", at)
+        elif kind in plain.TEXTS or kind in plain.BESIDE:
+            raise invalid(f"{at}.type", f"{text!r} is needed")
         elif kind == "image_url":
             image = part.get("image_url")
             if not isinstance(image, str):

@@ -14,6 +14,7 @@ LINES = {
     "errors with status 200",
     "how streams are spelt",
     "a fault of the request is a 4xx",
+    "what asks for nothing, and histories",
     "an unknown model",
     "`usage`",
     "the first chunk of a chat",

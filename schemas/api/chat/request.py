@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from schemas.api import plain
+from schemas.api.chat import history
 from schemas.api.shape import (
     ACCOUNT,
     Bias,
@@ -25,7 +27,14 @@ from schemas.api.shape import (
     object_in,
     text_in,
 )
-from schemas.api.tools import check_choice, check_format, check_parts, check_tools
+from schemas.api.tools import (
+    check_arguments,
+    check_choice,
+    check_format,
+    check_parts,
+    check_stop,
+    check_tools,
+)
 
 
 class Message(TypedDict, total=False):
@@ -65,7 +74,7 @@ class ChatRequest(TypedDict, total=False):
 
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs"})
+_RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs", "stop"})
 """Most chats have none of these fields, and skip their checks."""
 
 
@@ -73,9 +82,11 @@ def _check(chat: Request) -> None:
     for index, message in enumerate(chat["messages"]):
         content = message.get("content")
         if isinstance(content, list):
-            check_parts(content, f"messages[{index}].content")
-        elif content is None and message["role"] != "assistant":
+            check_parts(content, f"messages[{index}].content", "text")
+        elif content is None and not (message["role"] == "assistant" and message.get("tool_calls")):
             raise missing(f"messages[{index}].content")
+        elif message["role"] == "function":
+            raise invalid(f"messages[{index}].role", "'tool' is needed")
         if message.get("tool_calls"):
             _check_calls(message["tool_calls"], f"messages[{index}].tool_calls")
         if message["role"] == "tool":
@@ -87,6 +98,7 @@ def _check(chat: Request) -> None:
 
 
 def _check_rare(chat: Request) -> None:
+    check_stop(chat)
     names = check_tools(chat.get("tools") or ())
     check_choice(chat.get("tool_choice"), names)
     if (wanted := chat.get("response_format")) is not None:
@@ -105,7 +117,7 @@ def _check_limits(chat: Request) -> None:
 
 
 def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
-    """Calls without an id and arguments that are an object pass: engines take them."""
+    """Calls without an id pass: engines take them."""
     for index, call in enumerate(calls):
         at = f"{where}[{index}]"
         _check_id(call, "id", at)
@@ -113,8 +125,7 @@ def _check_calls(calls: list[dict[str, Any]], where: str) -> None:
         if kind == "function":
             function = object_in(call, "function", at)
             text_in(function, "name", f"{at}.function")
-            if not isinstance(function.get("arguments"), dict):
-                text_in(function, "arguments", f"{at}.function")
+            check_arguments(function, f"{at}.function")
 
 
 def _check_id(row: dict[str, Any], name: str, where: str) -> None:
@@ -128,6 +139,7 @@ REQUEST = Shape(
     more=f"{ACCOUNT} audio function_call functions prediction reasoning_effort verbosity"
     " web_search_options",
     items="messages",
+    mends=(plain.without_empty_stops, history.mend),
 )
 
 

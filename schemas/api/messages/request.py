@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from schemas.api.messages import history
 from schemas.api.shape import Model, Request, Shape, Share, Temperature, invalid, object_in, text_in
 from schemas.api.tools import check_function
 
@@ -17,13 +18,20 @@ class Message(TypedDict, total=False):
     content: Required[str | list[dict[str, Any]]]
 
 
+class Thinking(TypedDict, total=False):
+    """`budget_tokens`: how many tokens of the answer may be thoughts."""
+
+    type: str
+    budget_tokens: int | None
+
+
 class CountRequest(TypedDict, total=False):
     model: Required[Model]
     messages: Required[Annotated[list[Message], Field(min_length=1)]]
     system: str | list[dict[str, Any]] | None
     tools: list[dict[str, Any]] | None
     tool_choice: dict[str, Any] | None
-    thinking: dict[str, Any] | None
+    thinking: Thinking | None
     output_config: dict[str, Any] | None
 
 
@@ -41,6 +49,8 @@ def _check(request: Request) -> None:
     for index, message in enumerate(request["messages"]):
         if isinstance(message["content"], list):
             _check_blocks(message["content"], f"messages[{index}].content")
+    if not all(map(str.strip, request.get("stop_sequences") or ())):
+        raise invalid("stop_sequences", "each has to hold more than white space")
     if isinstance(request.get("system"), list):
         _check_blocks(request["system"], "system")
     names = [
@@ -91,5 +101,11 @@ _MORE = (
     "cache_control container context_management inference_geo mcp_servers"
     " output_config output_format service_tier speed"
 )
-REQUEST = Shape(MessagesRequest, _check, more=_MORE, items="messages", content="system")
-COUNT_REQUEST = Shape(CountRequest, _check, more=_MORE, items="messages", content="system")
+_TALK: dict[str, Any] = {
+    "more": _MORE,
+    "items": "messages",
+    "content": "system",
+    "mends": (history.mend,),
+}
+REQUEST = Shape(MessagesRequest, _check, **_TALK)
+COUNT_REQUEST = Shape(CountRequest, _check, **_TALK)

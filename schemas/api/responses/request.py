@@ -7,8 +7,27 @@ from typing import Annotated, Any, Required
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from schemas.api.shape import ACCOUNT, Model, Request, Shape, Share, Temperature, invalid, missing
-from schemas.api.tools import check_choice, check_format, check_parts, check_tools
+from schemas.api import plain
+from schemas.api.responses import history
+from schemas.api.shape import (
+    ACCOUNT,
+    Model,
+    Request,
+    Shape,
+    Share,
+    Temperature,
+    invalid,
+    missing,
+    text_in,
+)
+from schemas.api.tools import (
+    check_arguments,
+    check_choice,
+    check_format,
+    check_parts,
+    check_stop,
+    check_tools,
+)
 
 
 class Text(TypedDict, total=False):
@@ -22,10 +41,13 @@ class Reasoning(TypedDict, total=False):
 
 
 class ResponseRequest(TypedDict, total=False):
+    """`max_tool_calls`: of tools that run at the server."""
+
     model: Model | None
     input: Required[str | Annotated[list[dict[str, Any]], Field(min_length=1)]]
     instructions: str | None
     stream: bool | None
+    max_tool_calls: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
     temperature: Temperature | None
     top_p: Share | None
@@ -48,6 +70,7 @@ def _check(request: Request) -> None:
     if isinstance(request["input"], list):
         for index, item in enumerate(request["input"]):
             _check_item(item, f"input[{index}]")
+    check_stop(request)
     names = check_tools(request.get("tools") or (), flat=True)
     check_choice(request.get("tool_choice"), names, flat=True)
     text = request.get("text") or {}
@@ -56,26 +79,42 @@ def _check(request: Request) -> None:
 
 
 def _check_item(item: dict[str, Any], where: str) -> None:
-    """Only messages are checked (their type is optional); other kinds of items pass."""
+    """Checks messages (their type is optional), calls and results; other kinds of items pass."""
     kind, role, content = item.get("type"), item.get("role"), item.get("content")
     if kind is None and role is None:
         raise missing(f"{where}.type")
     if not isinstance(kind, str | None):
         raise invalid(f"{where}.type", "a string is needed")
+    if kind in ("function_call", "function_call_output"):
+        _check_call(item, where)
     if kind not in (None, "message"):
         return
     if role not in ("user", "assistant", "system", "developer"):
         raise invalid(f"{where}.role", "'user', 'assistant', 'system' or 'developer' is needed")
     if isinstance(content, list):
-        check_parts(content, f"{where}.content")
+        check_parts(content, f"{where}.content", history.text_type(item))
     elif not isinstance(content, str):
         raise invalid(f"{where}.content", "a string or a list of parts is needed")
+
+
+def _check_call(item: dict[str, Any], where: str) -> None:
+    if item["type"] == "function_call":
+        text_in(item, "name", where)
+        check_arguments(item, where)
+        return
+    output = item.get("output")
+    if output is None:
+        raise missing(f"{where}.output")
+    if isinstance(output, list):
+        check_parts(output, f"{where}.output", history.TOLD)
+    elif not isinstance(output, str):
+        raise invalid(f"{where}.output", "a string or a list of parts is needed")
 
 
 REQUEST = Shape(
     ResponseRequest,
     _check,
-    more=f"{ACCOUNT} context_management conversation max_tool_calls prompt stream_options"
-    " verbosity",
+    more=f"{ACCOUNT} context_management conversation prompt stream_options verbosity",
     items="input",
+    mends=(plain.without_empty_stops, history.mend),
 )

@@ -172,7 +172,7 @@ class LlamaCppEngine(OpenAIEngine):
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if job.endpoint in _TEXTS and any(sign in body for sign in llamacpp_request.SIGNS):
+        if job.endpoint in _TEXTS and llamacpp_request.SIGN in body:
             body = llamacpp_request.without(body)
         asked = body
         if self._thinks and any(sign in body for sign in reasoning.SIGNS):

@@ -1,8 +1,8 @@
 """Rewrites a request for ``/v1/responses`` where llama-server reads less than OpenAI documents.
 
-Measured on b11549: an assistant's message needs a `type` and may hold no refusal. A thought needs
-text, and only its first part is read. ``text.format`` is ignored silently, but the chat field
-`response_format` works here, too.
+Measured on b11549: an assistant's message needs a `type`. A thought needs text, and only its first
+part is read. ``text.format`` is ignored silently, but the chat field `response_format` works here,
+too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _item(item: Item, where: str) -> Item | None:
     """The item to send; None if it has nothing to read, such as an encrypted thought."""
     match item.get("type"):
         case None | "message" if item.get("role") == "assistant":
-            return {**item, "type": "message", "content": _said(item["content"])}
+            return {**item, "type": "message"}
         case "reasoning":
             text = _text(item.get("content")) or _text(item.get("summary"))
             thought = [{"type": "reasoning_text", "text": text}]
@@ -47,15 +47,6 @@ def _item(item: Item, where: str) -> Item | None:
             known = f"{why} (client libraries do so with 'store' set to false)."
             raise Refusal(known, param=f"{where}.type", code="unsupported_parameter")
     return item
-
-
-def _said(content: Any) -> Any:
-    if not isinstance(content, list):
-        return content
-    return [
-        {"type": "output_text", "text": part["refusal"]} if part.get("type") == "refusal" else part
-        for part in content
-    ]
 
 
 def _text(parts: Any) -> str:

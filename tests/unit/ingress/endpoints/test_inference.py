@@ -352,9 +352,9 @@ MESSAGES = "/v1/messages"
 
 
 def message(**more: Any) -> dict[str, Any]:
-    """The echo engine would say the same over and over: it ends at the first space."""
+    """The echo engine would say the same over and over: it ends where it begins again."""
     hi = {"role": "user", "content": "hi"}
-    asked = {"model": "echo", "max_tokens": 99, "messages": [hi], "stop_sequences": [" "]}
+    asked = {"model": "echo", "max_tokens": 99, "messages": [hi], "stop_sequences": [" {", " no"]}
     return {**asked, **more}
 
 

@@ -152,13 +152,36 @@ def test_requests_for_pictures(asked: dict[str, Any], param: str) -> None:
         media.IMAGE.check({"prompt": "a cat", **asked})
     assert fault.value.param == param
     good = {"prompt": "a", "n": 10, "size": "1024x512", "output_format": "PNG", "own": object()}
-    assert media.IMAGE.check(good) is good
-    assert media.IMAGE.check({"prompt": "a", "size": "auto", "n": None})
+    assert not media.IMAGE.check(good)
+    assert not media.IMAGE.check({"prompt": "a", "size": "auto", "n": None})
 
 
 def test_requests_for_transcriptions() -> None:
     words = {"timestamp_granularities": ["word"]}
-    assert media.TRANSCRIPTION.check({**words, "response_format": "verbose_json"})
+    assert not media.TRANSCRIPTION.check({**words, "response_format": "verbose_json"})
     for asked in (words, {**words, "response_format": "json"}, {"temperature": 1.01}):
         with pytest.raises(InvalidRequest):
             media.TRANSCRIPTION.check(asked)
+
+
+@pytest.mark.parametrize("nothing", ["", "null"])
+def test_an_empty_field_is_as_absent(nothing: str) -> None:
+    names = ("language", "temperature", "response_format", "stream")
+    given = form(FILE, *(text(name, nothing) for name in names), text("prompt", nothing))
+    asked, plain = given.checked(media.SOUND, media.TRANSCRIPTION)
+    assert asked == {"prompt": nothing}
+    assert plain.parts == [FILE, text("prompt", nothing)]
+    assert multipart.parse(plain.body, plain.content_type) == plain.parts
+
+
+def test_a_whole_number_of_a_form_is_an_integer() -> None:
+    given = form(text("prompt", "2.0"), text("n", "2.0"), text("seed", "1e2"), text("own", "3.0"))
+    asked, plain = given.checked(media.PICTURES, media.IMAGE)
+    assert asked == {"prompt": "2.0", "n": 2, "seed": 100, "own": "3.0"}
+    said = [text("prompt", "2.0"), text("n", "2"), text("seed", "100"), text("own", "3.0")]
+    assert multipart.parse(plain.body, plain.content_type) == said
+
+
+def test_a_plain_form_keeps_its_bytes() -> None:
+    given = form(text("prompt", "a cat"), text("n", "2"))
+    assert given.checked(media.PICTURES, media.IMAGE)[1] is given

@@ -19,14 +19,20 @@ PIXEL = "iVBORw0KGgo="
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
 
+def checked(shape: Shape, asked: dict[str, Any]) -> dict[str, Any]:
+    """A request that is plain already."""
+    assert not shape.check(asked)
+    return asked
+
+
 def chat(**fields: Any) -> dict[str, Any]:
     """Checked before and after."""
-    asked = request.CHAT_SHAPE.check({"model": "m", "messages": [USER], **fields})
-    return CHAT.check(request.chat(asked).request)
+    asked = checked(request.CHAT_SHAPE, {"model": "m", "messages": [USER], **fields})
+    return checked(CHAT, request.chat(asked).request)
 
 
 def generate(chats: bool = True, **fields: Any) -> request.Put:
-    asked = request.GENERATE_SHAPE.check({"model": "m", "prompt": "hi", **fields})
+    asked = checked(request.GENERATE_SHAPE, {"model": "m", "prompt": "hi", **fields})
     put = request.generate(asked, chats)
     put.endpoint.shape.check(put.request)
     return put
@@ -141,12 +147,12 @@ def test_else_it_is_a_text_to_go_on_with(chats: bool, fields: Any, put: dict[str
 def test_embeddings() -> None:
     asked = {"input": ["a", "b"], "dimensions": 4, "keep_alive": 0, "options": {"num_ctx": 1}}
     put = request.embed(
-        request.EMBED_SHAPE.check({"model": "m", **asked, "truncate": True}), "input"
+        checked(request.EMBED_SHAPE, {"model": "m", **asked, "truncate": True}), "input"
     )
     fields = {"model": "m", "input": ["a", "b"], "dimensions": 4, "keep_alive": 0}
-    assert EMBEDDINGS.check(put.request) == fields
+    assert checked(EMBEDDINGS, put.request) == fields
     assert [each.split()[0] for each in put.unused] == ["options.num_ctx", "truncate"]
-    older = request.embed(request.EMBEDDING_SHAPE.check({"prompt": "a"}), "prompt")
+    older = request.embed(checked(request.EMBEDDING_SHAPE, {"prompt": "a"}), "prompt")
     assert (older.request, older.unused) == ({"input": "a"}, [])
 
 

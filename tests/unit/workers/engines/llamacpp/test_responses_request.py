@@ -24,14 +24,6 @@ def words(text: str) -> list[dict[str, str]]:
         ({"role": "assistant", "content": "yes"}, {"type": "message", "content": "yes"}),
         ({"role": "assistant", "content": [SAID], "id": "msg_1"}, {"type": "message"}),
         (
-            {
-                "role": "assistant",
-                "type": "message",
-                "content": [{"type": "refusal", "refusal": "no"}],
-            },
-            {"content": [{"type": "output_text", "text": "no"}]},
-        ),
-        (
             {**THOUGHT, "summary": [], "content": [*words("a"), *words("b")]},
             {"content": words("ab")},
         ),
