@@ -14,10 +14,12 @@ from schemas.api.shape import Shape, invalid, missing
 from schemas.errors import InvalidRequest
 from schemas.multipart import FormError, Part
 
-_ABSENT = {b"", b"null"}
+_NOTHING = {b"", b"null"}
 """What clients write into a form for no value."""
 _FREE = frozenset({"prompt"})
 """Fields in which these are texts like any other."""
+_NAMES = frozenset({"model"})
+"""Fields in which the empty text is a mistake, as it is in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,7 @@ class Form:
         """The fields as a checked request, and the form; a new one if it had to be made plain.
         Raises InvalidRequest."""
         nullable = shape.names - _FREE
-        parts = [
-            part
-            for part in self.parts
-            if part.filename is not None or part.name not in nullable or part.content not in _ABSENT
-        ]
+        parts = [part for part in self.parts if not _is_absent(part, nullable)]
         form = self if len(parts) == len(self.parts) else _written(parts)
         asked = form.fields(known, shape.names)
         if shape.check(asked):
@@ -109,6 +107,12 @@ def _put(found: dict[str, Any], name: str, value: Any) -> None:
         before.update(value)
     else:
         raise _twice(name)
+
+
+def _is_absent(part: Part, nullable: frozenset[str]) -> bool:
+    if part.filename is not None or part.name not in nullable or part.content not in _NOTHING:
+        return False
+    return bool(part.content) or part.name not in _NAMES
 
 
 def _written(parts: list[Part]) -> Form:

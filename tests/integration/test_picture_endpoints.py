@@ -189,7 +189,7 @@ async def test_bad_edits(setup: MediaSetup) -> None:
         ({"image": picture, "prompt": [text, text]}, "prompt"),
         ({"image": picture, "prompt": text, "n": "two"}, "n"),
         ({"image": picture, "prompt": text, "n": "0"}, "n"),
-        ({"image": picture, "prompt": text, "n": "1.0"}, "n"),
+        ({"image": picture, "prompt": text, "n": "1.5"}, "n"),
         ({"image": picture, "prompt": text, "size": "0x0"}, "size"),
     ]
     for fields, param in cases:

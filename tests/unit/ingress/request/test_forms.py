@@ -174,6 +174,13 @@ def test_an_empty_field_is_as_absent(nothing: str) -> None:
     assert multipart.parse(plain.body, plain.content_type) == plain.parts
 
 
+def test_an_empty_name_is_a_mistake() -> None:
+    with pytest.raises(InvalidRequest) as fault:
+        form(FILE, text("model", "")).checked(media.SOUND, media.TRANSCRIPTION)
+    assert fault.value.param == "model"
+    assert form(text("model", "null")).checked(media.SOUND, media.TRANSCRIPTION)[0] == {}
+
+
 def test_a_whole_number_of_a_form_is_an_integer() -> None:
     given = form(text("prompt", "2.0"), text("n", "2.0"), text("seed", "1e2"), text("own", "3.0"))
     asked, plain = given.checked(media.PICTURES, media.IMAGE)
