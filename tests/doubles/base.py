@@ -187,21 +187,36 @@ def sse(body: Any, name: str = "") -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
-def instance(schema: Mapping[str, Any]) -> Any:
-    """The least that fits a JSON schema: what a constrained model would be held to."""
-    if "enum" in schema:
-        return schema["enum"][0]
+def instance(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
+    """The least that fits a JSON schema: what a constrained model would be held to. `root`: where
+    its references begin."""
+    root = schema if root is None else root
+    if "$ref" in schema:
+        return instance(_referred(schema["$ref"], root), root)
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return instance(choices[0], root)
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
     match schema.get("type"):
         case "object":
-            return {key: instance(sub) for key, sub in (schema.get("properties") or {}).items()}
+            fields = schema.get("properties") or {}
+            return {key: instance(sub, root) for key, sub in fields.items()}
         case "array":
-            return [instance(schema.get("items") or {})] * int(schema.get("minItems", 1))
+            item = instance(schema.get("items") or {}, root)
+            return [item] * int(schema.get("minItems", 1))
         case "integer" | "number":
             return 1
         case "boolean":
             return True
         case _:
             return "word"
+
+
+def _referred(pointer: str, root: Mapping[str, Any]) -> Any:
+    found: Any = root
+    for key in pointer.removeprefix("#").split("/")[1:]:
+        found = found[key]
+    return found
 
 
 def words_of(content: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """The embedded engine: llama.cpp's own HTTP server, from the `xllamacpp` wheel, as one process.
 
     python -m workers.engines.llamacpp.server --model FILE.gguf --alias NAME [--slots 4]
-        [--context 8192]
+        [--context 8192] [--longest TOKENS]
 
 It binds 127.0.0.1 alone. Once the model is loaded it prints one line on stdout,
 ``{"url": "http://127.0.0.1:PORT"}``, and nothing more. It is a process of its own because an abort
@@ -122,6 +122,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--alias", required=True, help="the model's name in answers")
     parser.add_argument("--slots", type=_positive, default=4, help="parallel sequences")
     parser.add_argument("--context", type=_positive, default=8192, help="tokens of all slots")
+    parser.add_argument("--longest", type=_positive, help="tokens that no answer exceeds")
     parser.add_argument("--port", type=_port, default=0, help="0: any free port")
     parser.add_argument("--threads", type=_positive, default=default_threads())
     parser.add_argument("--embedding", action="store_true", help="serve embeddings, not text")
@@ -200,6 +201,7 @@ def _params(params: Any, options: argparse.Namespace) -> Any:
     params.port = options.port
     params.n_parallel = options.slots
     params.n_ctx = options.context
+    params.n_predict = options.longest or params.n_predict
     params.cpuparams.n_threads = options.threads
     # Polling between operations gained nothing on idle cores, and takes busy cores from others.
     params.cpuparams.poll = 0

@@ -1,12 +1,14 @@
 """Adds to answers what their API documents and engines leave out.
 
 Responses have all fields that OpenAI's client library requires. The ids of messages begin with
-``msg_`` (those of llama-server and vLLM are ids of chats), and their thoughts have a signature, an
-empty one. In the stream of a chat, the content before a call is null.
+``msg_`` (those of llama-server and vLLM are ids of chats); their thoughts have a signature, an
+empty one, and a call begins with an empty input. In the stream of a chat, the content before a call
+is null.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -24,6 +26,11 @@ _SEVERAL = b'"n"'
 _TEXT_EVENT = b'"response.output_text.'
 _DELTA, _DONE = b'"response.output_text.delta"', b'"response.output_text.done"'
 _NO_LOGPROBS = b',"logprobs":[]'
+_BLOCKS: Mapping[str, Mapping[str, Any]] = {
+    "thinking": {"signature": ""},
+    "tool_use": {"input": {}},
+}
+"""By type: the fields of a block that are left out, and what stands for them."""
 
 
 class Fields(Protocol):
@@ -131,19 +138,20 @@ class MessageFields:
     def change(self, event: Event) -> list[Event]:
         if isinstance(message := event.get("message"), dict):
             self.document(message)
-        _sign(event.get("content_block"))
+        _complete(event.get("content_block"))
         return [event]
 
     def document(self, found: Document) -> None:
         if not str(found.get("id")).startswith("msg_"):
             found["id"] = self._name
         for block in found.get("content") or ():
-            _sign(block)
+            _complete(block)
 
 
-def _sign(block: Any) -> None:
-    if isinstance(block, dict) and block.get("type") == "thinking":
-        block.setdefault("signature", "")
+def _complete(block: Any) -> None:
+    if isinstance(block, dict):
+        for name, empty in _BLOCKS.get(str(block.get("type")), {}).items():
+            block.setdefault(name, empty)
 
 
 class CallHead(Rewriting):

@@ -89,6 +89,13 @@ def test_messages_have_ids_of_messages_and_signed_thoughts() -> None:
     assert whole(MESSAGES, signed) == signed
 
 
+def test_a_call_of_a_message_begins_with_an_empty_input() -> None:
+    block = {"type": "tool_use", "id": "1", "name": "f"}
+    begun = {"type": "content_block_start", "index": 0, "content_block": block}
+    [event] = streamed(MESSAGES, begun).events
+    assert event["content_block"] == {**block, "input": {}}
+
+
 def ended(number: int, **item: Any) -> dict[str, Any]:
     about = {"sequence_number": number, "item": {"id": f"i{number}", **item}}
     return {"type": "response.output_item.done", **about}
