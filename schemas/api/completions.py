@@ -25,6 +25,7 @@ from schemas.api.shape import (
     Share,
     Temperature,
     Tokens,
+    check_bias,
     invalid,
 )
 from schemas.api.tools import check_inputs, check_stop
@@ -53,6 +54,7 @@ class CompletionRequest(TypedDict, total=False):
 
 def _check(request: Request) -> None:
     check_inputs(request["prompt"], "prompt")
+    check_bias(request.get("logit_bias"))
     best = request.get("best_of")
     if best is not None and best < (request.get("n") or 1):
         raise invalid("best_of", "it must not be less than 'n'")

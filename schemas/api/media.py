@@ -68,6 +68,15 @@ class TranscriptionRequest(TypedDict, total=False):
     stream: bool | None
 
 
+class _Heard(TranscriptionRequest, total=False):
+    """A form's fields are texts; those named ``x[]`` are lists of them."""
+
+    chunking_strategy: str | None
+    include: str | list[str] | None
+    known_speaker_names: str | list[str] | None
+    known_speaker_references: str | list[str] | None
+
+
 class SpeechRequest(TypedDict, total=False):
     """`voice`: a name, or an object that names a voice of the account."""
 
@@ -78,6 +87,7 @@ class SpeechRequest(TypedDict, total=False):
     speed: Annotated[float, Field(ge=0.25, le=4)] | None
     instructions: Annotated[str, Field(max_length=MAX_INPUT)] | None
     stream_format: Literal["audio", "sse"] | None
+    stream: bool | None
 
 
 class ImageRequest(TypedDict, total=False):
@@ -121,17 +131,13 @@ def _check_image(request: Request) -> None:
         raise invalid("response_format", "a stream carries 'b64_json' alone")
 
 
-TRANSCRIPTION = Shape(
-    TranscriptionRequest,
-    _check_transcription,
-    more="chunking_strategy include known_speaker_names known_speaker_references",
-)
+TRANSCRIPTION = Shape(_Heard, _check_transcription)
 TRANSLATION = Shape(TranscriptionRequest, _check_transcription)
 SOUND = Form(
     {"temperature": number, "stream": flag, "translate": flag, GRANULARITIES: one_or_more},
     frozenset({"file"}),
 )
-SPEECH = Shape(SpeechRequest, _check_speech, more="stream")
+SPEECH = Shape(SpeechRequest, _check_speech)
 IMAGE = Shape(ImageRequest, _check_image)
 """For generations (JSON) and edits (a form)."""
 PICTURES = Form(

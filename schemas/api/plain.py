@@ -9,7 +9,7 @@ check, so a plain request costs nothing. A plain request stays as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 import orjson
 from typing_extensions import get_type_hints, is_typeddict
@@ -34,6 +34,7 @@ THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_t
 CALL = "tool_use"
 BESIDE = THOUGHTS | {CALL}
 """Types of parts of Anthropic's messages, and some clients': OpenAI's APIs have them elsewhere."""
+_TOO_LARGE = 2.0**63
 _OWN_FORMAT = "structural_tag"
 """vLLM's `response_format` with schemas in fields of many names."""
 
@@ -90,12 +91,17 @@ def whole_numbers(request: Entry, fields: Integers) -> bool:
     changed = False
     for name, inner in fields.items():
         value = request.get(name)
-        if type(value) is float and value.is_integer():
+        if _is_whole(value):
             request[name] = int(value)
             changed = True
         elif isinstance(value, dict):
             changed |= whole_numbers(value, inner)
     return changed
+
+
+def _is_whole(value: Any) -> TypeGuard[float]:
+    """Whether it is a float that is an integer of those that JSON is written with here."""
+    return type(value) is float and value.is_integer() and abs(value) < _TOO_LARGE
 
 
 def token_ids(name: str) -> Mend:
@@ -112,7 +118,7 @@ def token_ids(name: str) -> Mend:
 
 
 def _whole_items(row: list[Any]) -> bool:
-    places = [at for at, each in enumerate(row) if type(each) is float and each.is_integer()]
+    places = [at for at, each in enumerate(row) if _is_whole(each)]
     for at in places:
         row[at] = int(row[at])
     return bool(places)

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from schemas.api import plain
 from schemas.api.chat import history
 from schemas.api.shape import (
-    ACCOUNT,
+    Account,
     Bias,
     Choices,
     Model,
@@ -22,6 +22,7 @@ from schemas.api.shape import (
     Share,
     Temperature,
     Tokens,
+    check_bias,
     invalid,
     missing,
     object_in,
@@ -48,7 +49,7 @@ class StreamOptions(TypedDict, total=False):
     include_usage: bool | None
 
 
-class ChatRequest(TypedDict, total=False):
+class ChatRequest(Account, total=False):
     model: Model | None
     messages: Required[Annotated[list[Message], Field(min_length=1)]]
     stream: bool | None
@@ -71,10 +72,17 @@ class ChatRequest(TypedDict, total=False):
     response_format: dict[str, Any] | None
     modalities: list[str] | None
     user: str | None
+    audio: dict[str, Any] | None
+    functions: list[dict[str, Any]] | None
+    function_call: str | dict[str, Any] | None
+    prediction: dict[str, Any] | None
+    reasoning_effort: str | None
+    verbosity: str | None
+    web_search_options: dict[str, Any] | None
 
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs", "stop"})
+_RARE = frozenset({"tools", "tool_choice", "response_format", "top_logprobs", "logit_bias", "stop"})
 """Most chats have none of these fields, and skip their checks."""
 
 
@@ -103,6 +111,7 @@ def _check_rare(chat: Request) -> None:
     check_choice(chat.get("tool_choice"), names)
     if (wanted := chat.get("response_format")) is not None:
         check_format(wanted, "response_format")
+    check_bias(chat.get("logit_bias"))
     if chat.get("top_logprobs") and not chat.get("logprobs"):
         raise invalid("top_logprobs", "it needs 'logprobs' to be true")
 
@@ -136,8 +145,6 @@ def _check_id(row: dict[str, Any], name: str, where: str) -> None:
 REQUEST = Shape(
     ChatRequest,
     _check,
-    more=f"{ACCOUNT} audio function_call functions prediction reasoning_effort verbosity"
-    " web_search_options",
     items="messages",
     mends=(plain.without_empty_stops, history.mend),
 )

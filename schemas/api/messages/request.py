@@ -9,7 +9,17 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from schemas.api.messages import history
-from schemas.api.shape import Model, Request, Shape, Share, Temperature, invalid, object_in, text_in
+from schemas.api.shape import (
+    ContextEdits,
+    Model,
+    Request,
+    Shape,
+    Share,
+    Temperature,
+    invalid,
+    object_in,
+    text_in,
+)
 from schemas.api.tools import check_function
 
 
@@ -33,6 +43,14 @@ class CountRequest(TypedDict, total=False):
     tool_choice: dict[str, Any] | None
     thinking: Thinking | None
     output_config: dict[str, Any] | None
+    output_format: dict[str, Any] | None
+    cache_control: dict[str, Any] | None
+    container: str | dict[str, Any] | None
+    context_management: ContextEdits | None
+    inference_geo: str | None
+    mcp_servers: list[dict[str, Any]] | None
+    service_tier: str | None
+    speed: str | None
 
 
 class MessagesRequest(CountRequest, total=False):
@@ -97,12 +115,7 @@ def _check_blocks(blocks: Sequence[dict[str, Any]], where: str) -> None:
             text_in(block, "tool_use_id", at)
 
 
-_MORE = (
-    "cache_control container context_management inference_geo mcp_servers"
-    " output_config output_format service_tier speed"
-)
 _TALK: dict[str, Any] = {
-    "more": _MORE,
     "items": "messages",
     "content": "system",
     "mends": (history.mend,),

@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 from schemas.api import plain
 from schemas.api.responses import history
 from schemas.api.shape import (
-    ACCOUNT,
+    Account,
+    ContextEdits,
     Model,
     Request,
     Shape,
@@ -40,7 +41,7 @@ class Reasoning(TypedDict, total=False):
     summary: str | None
 
 
-class ResponseRequest(TypedDict, total=False):
+class ResponseRequest(Account, total=False):
     """`max_tool_calls`: of tools that run at the server."""
 
     model: Model | None
@@ -58,12 +59,15 @@ class ResponseRequest(TypedDict, total=False):
     text: Text | None
     reasoning: Reasoning | None
     previous_response_id: str | None
-    store: bool | None
     background: bool | None
     truncation: str | None
     include: list[str] | None
-    metadata: dict[str, Any] | None
     user: str | None
+    context_management: ContextEdits | None
+    conversation: str | dict[str, Any] | None
+    prompt: dict[str, Any] | None
+    stream_options: dict[str, Any] | None
+    verbosity: str | None
 
 
 def _check(request: Request) -> None:
@@ -114,7 +118,6 @@ def _check_call(item: dict[str, Any], where: str) -> None:
 REQUEST = Shape(
     ResponseRequest,
     _check,
-    more=f"{ACCOUNT} context_management conversation prompt stream_options verbosity",
     items="input",
     mends=(plain.without_empty_stops, history.mend),
 )

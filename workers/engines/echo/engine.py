@@ -144,7 +144,7 @@ class EchoEngine:
         words = say.words(request.get(api.prompt))
         if len(words) > CONTEXT:
             why = f"{len(words)} tokens are more than the context has ({CONTEXT})."
-            raise Refusal(why, code="context_length_exceeded", source="engine")
+            raise Refusal(why, param=api.prompt, code="context_length_exceeded", source="engine")
         tokens, finish = self._answer(request, api, script, words)
         choices = int(request.get("n") or 1) if self._several else 1
         writer = _writer(job, request, choices, finish, len(words))

@@ -107,20 +107,26 @@ async def test_a_name_that_was_spelt_otherwise_or_made_up_is_the_answers_too(pat
 
 
 @pytest.mark.parametrize(
-    ("raw", "word"),
+    ("raw", "word", "param"),
     [
-        (b'{"model":"echo","model":"other"}', "duplicate"),
-        (b"[" * 300 + b"]" * 300, "nested"),
-        (b'{"temperature":NaN}', "JSON"),
-        (b'{"a":"\xff"}', "JSON"),
-        (b"", "JSON"),
+        (b'{"model":"echo","model":"other"}', "duplicate", "model"),
+        (b'{"a":[{"b":1},{"c":{"x":1,"y":2,"x":3}}]}', "duplicate", "a[1].c.x"),
+        (b'{"a":1,"b":' + b"[" * 300 + b"]" * 300 + b"}", "nested", "b" + 7 * "[0]"),
+        (b'{"b":[1,' + b"[" * 2000, "depth", "b[1]" + 6 * "[0]"),
+        (b'{"temperature":NaN}', "JSON", "temperature"),
+        (b'{"a":{"b":["x","\xff"]}}', "JSON", "a.b[1]"),
+        (b'{"a":"x","b\\"":"\\ud83d"}', "JSON", 'b\\"'),
+        (b'{"a":"' + b"x" * 200_000 + b'","b":NaN}', "JSON", None),
+        (b"[" * 300 + b"]" * 300, "nested", "[0]" * 8),
+        (b"\xff", "JSON", None),
+        (b"", "JSON", None),
     ],
 )
 async def test_what_two_parsers_may_read_differently_is_refused(
-    ingress: LoopbackIngress, raw: bytes, word: str
+    ingress: LoopbackIngress, raw: bytes, word: str, param: str | None
 ) -> None:
     answer = await ingress.post(CHAT, raw)
-    assert answer.error == (400, "invalid_request", None)
+    assert answer.error == (400, "invalid_request", param)
     assert word in answer.json["error"]["message"]
 
 

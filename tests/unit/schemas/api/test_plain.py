@@ -197,6 +197,9 @@ def test_a_whole_number_is_an_integer_however_it_is_written(
 def test_within_an_object_and_in_lists_of_tokens() -> None:
     thinking = {"type": "enabled", "budget_tokens": 1024.0}
     assert b'"budget_tokens":1024}' in bytes_of("messages", {"thinking": thinking})[1]
+    vast = {"type": "enabled", "budget_tokens": 1e308}  # no JSON here has such an integer
+    with pytest.raises(InvalidRequest):
+        bytes_of("messages", {"thinking": vast})
     for word, name in (("completions", "prompt"), ("embeddings", "input")):
         assert b":[1,2]" in bytes_of(word, {name: [1.0, 2]})[1]
         assert b":[[1],[2]]" in bytes_of(word, {name: [[1], [2.0]]})[1]
