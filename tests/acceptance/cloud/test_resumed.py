@@ -135,9 +135,10 @@ async def test_one_that_will_not_says_why(setup: CloudSetup, other: Continuing) 
 
 
 async def test_two_workers_do_not_repeat_it(setup: CloudSetup, other: Continuing) -> None:
-    """The broker gives the job to the next worker, which is told that it is gone."""
+    """The broker gives the job to the next worker, which cannot go on, and is told that it is
+    gone."""
     first = await _open(setup, other, resumes="last")
-    second = await setup.fabric.worker(SLOWLY)
+    second = await setup.fabric.worker(f"{SLOWLY}&resume=0")
 
     async def die() -> None:
         await (first if first.count("runner.began") else second).kill()
