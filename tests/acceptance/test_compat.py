@@ -17,7 +17,7 @@ YES = (
     *("include_usage", "usage", "json_streamed", "bad_schema", "too_long", "nothing_silent"),
     *("errors", "request_id", "tools", "tools_streamed"),
 )
-ONLY = "400 unsupported_endpoint: the model has only /v1/chat/completions, /v1/completions, "
+ONLY = "400 unsupported_endpoint: the model has only /v1/chat/completions, "
 NO = {
     **dict.fromkeys(("embeddings", "images", "transcriptions", "translations", "rerank"), ONLY),
     "vision": "cannot see pictures",
