@@ -25,6 +25,9 @@ _ANY = (-1, 2**32 - 1)
 """Seeds that mean "draw one" to llama-server, and so to Ollama."""
 _LAST = (2**31 - 1, 2**32 - 2, 2**63 - 1, 2**64 - 1)
 """The last seeds of engines that keep them in 31, 32, 63 or 64 bits."""
+NO_ANSWER = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading an answer raises that is none. Workers and fallbacks look at the form of answers,
+but not at all that is in them."""
 _DOCUMENT = Start(200, "application/json")
 _STREAM = Start(200, "text/event-stream")
 
@@ -69,6 +72,8 @@ class Joined:
         self._joiners = [sse.Joiner() for _ in tickets]
         self._last = [b""] * len(tickets)
         self._ended = False
+        self._torn: HeadraceError | None = None
+        """Set by an event that cannot be joined."""
 
     @property
     def head(self) -> Start | None:
@@ -79,7 +84,8 @@ class Joined:
 
     @property
     def done(self) -> bool:
-        return self._spoilt() is not None or all(part.done for part in self._parts)
+        torn = self._torn is not None or self._spoilt() is not None
+        return torn or all(part.done for part in self._parts)
 
     @property
     def ended(self) -> End | None:
@@ -90,7 +96,7 @@ class Joined:
     @property
     def error(self) -> HeadraceError | None:
         spoilt = self._spoilt()
-        return spoilt.error if spoilt is not None else None
+        return spoilt.error if spoilt is not None else self._torn
 
     @property
     def owed(self) -> bool:
@@ -101,6 +107,8 @@ class Joined:
     def buffered(self) -> int:
         """Bytes that were not taken yet. The end of the stream, which no single job gives, counts
         as one: so it is taken, too."""
+        if self._torn is not None:
+            return 0
         spoilt = self._spoilt()
         if spoilt is not None and not _is_sound(spoilt):
             return spoilt.buffered
@@ -108,12 +116,16 @@ class Joined:
         return waiting or int(self._streams and not self._ended and spoilt is None and self.done)
 
     def take(self) -> bytes:
+        """Raises EngineFailed for documents that cannot be joined."""
         spoilt = self._spoilt()
         if spoilt is not None and not _is_sound(spoilt):
             return spoilt.take()
         if not self._streams:
-            documents = [orjson.loads(part.take()) for part in self._parts]
-            return orjson.dumps(self._join.document(documents))
+            try:
+                documents = [orjson.loads(part.take()) for part in self._parts]
+                return orjson.dumps(self._join.document(documents))
+            except NO_ANSWER as fault:
+                raise _unjoinable(fault) from None
         # A part without a head of status 200 may be the refusal of an attempt that is given up.
         sound = [job for job, part in enumerate(self._parts) if _is_sound(part)]
         events = b"".join(map(self._events, sound))
@@ -127,7 +139,11 @@ class Joined:
             return b""
         self._last[job] = piece
         found = sse.objects(self._joiners[job].feed(piece))
-        joined = (self._join.event(job, event) for event in found)
+        try:
+            joined = [self._join.event(job, event) for event in found]
+        except NO_ANSWER as fault:
+            self._torn = _unjoinable(fault)
+            return b""
         return b"".join(sse.dump(event) for event in joined if event is not None)
 
     def _end(self) -> bytes:
@@ -145,6 +161,11 @@ class Joined:
             if part.ended is not None and not _is_sound(part):
                 return part
         return None
+
+
+def _unjoinable(fault: Exception) -> HeadraceError:
+    why = f"The answers of several jobs cannot be joined: one is none ({type(fault).__name__})."
+    return errors.EngineFailed(why, source="engine")
 
 
 def _is_sound(part: Received) -> bool:

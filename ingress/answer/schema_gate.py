@@ -47,7 +47,11 @@ class SchemaGate:
         """What is wrong with the texts that this event finishes, or ""."""
         try:
             found = sse.load(event)
-            finished = list(self._parts.add(found)) if found is not sse.NOTHING else []
+            finished = (
+                list(self._parts.add(found))
+                if found is not sse.NOTHING and found is not None
+                else []
+            )
         except orjson.JSONDecodeError:
             return ""
         except (AttributeError, KeyError, TypeError) as fault:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.answer import headers
-from ingress.answer.fanout import bodies
+from ingress.answer.fanout import NO_ANSWER, bodies
 from ingress.answer.respond import Exchange
 from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
@@ -32,7 +32,13 @@ from schemas.api.base import Api
 from schemas.api.endpoints import Endpoint
 from schemas.api.json_format import Formats
 from schemas.api.shape import Shape
-from schemas.errors import HeadraceError, InvalidRequest, InvalidStructuredOutput, ShuttingDown
+from schemas.errors import (
+    EngineFailed,
+    HeadraceError,
+    InvalidRequest,
+    InvalidStructuredOutput,
+    ShuttingDown,
+)
 from schemas.nodes import Ignored
 
 LENIENT_HEADER = "x-headrace-lenient"
@@ -224,4 +230,11 @@ async def _unfit(response: Response, api: Api, misfit: Misfit) -> str:
     """What is wrong with an answer, or "". A refusal has nothing to judge."""
     if response.status_code != SUCCESS:
         return ""
-    return await misfit(api.finished(orjson.loads(response.body)))
+    try:
+        parts = list(api.finished(orjson.loads(response.body)))
+        if not all(isinstance(part.text, str | None) for part in parts):
+            raise TypeError
+    except NO_ANSWER as fault:
+        why = f"The engine's answer is none: {type(fault).__name__}."
+        raise EngineFailed(why, source="engine") from None
+    return await misfit(parts)

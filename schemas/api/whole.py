@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+Types = type | tuple[type, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Holds:
-    """`field`: where the answer is. `kind`: the type of its value. `each`: fields of which every
-    entry of a list has one; such a list is not empty."""
+    """`name`: the field with the answer. `kind`: the type of its value. `each`: fields, with their
+    types, of which every entry of a list has one; such a list is not empty."""
 
-    field: str
-    kind: type = list
-    each: tuple[str, ...] = ()
+    name: str
+    kind: Types = list
+    each: Mapping[str, Types] = field(default_factory=dict)
 
     def missing(self, document: Mapping[str, Any]) -> str:
         """The field that a document lacks, as a message names it; "" if it is an answer."""
-        found: Any = document.get(self.field)
+        found: Any = document.get(self.name)
         fits = isinstance(found, self.kind)
         if not fits or (self.each and not found):
-            return repr(self.field)
+            return repr(self.name)
         if not self.each or all(map(self._is_entry, found)):
             return ""
-        return f"{self.each[0]!r} in its {self.field!r}"
+        return f"{next(iter(self.each))!r} in its {self.name!r}"
 
     def _is_entry(self, entry: object) -> bool:
-        return isinstance(entry, dict) and any(entry.get(name) is not None for name in self.each)
+        each = self.each.items()
+        return isinstance(entry, dict) and any(isinstance(entry.get(n), kind) for n, kind in each)
 
 
-CHAT = Holds("choices", each=("message",))
-COMPLETION = Holds("choices", each=("text",))
-EMBEDDINGS = Holds("data", each=("embedding",))
-PICTURES = Holds("data", each=("b64_json", "url"))
-RANKS = Holds("results", each=("index",))
-JUDGEMENTS = Holds("results", each=("flagged", "categories"))
+CHAT = Holds("choices", each={"message": dict})
+COMPLETION = Holds("choices", each={"text": str})
+EMBEDDINGS = Holds("data", each={"embedding": (list, str)})
+PICTURES = Holds("data", each={"b64_json": str, "url": str})
+RANKS = Holds("results", each={"index": int})
+JUDGEMENTS = Holds("results", each={"flagged": bool, "categories": dict})
 RESPONSE = Holds("output")
 MESSAGE = Holds("content")
 TOKENS = Holds("input_tokens", int)

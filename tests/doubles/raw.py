@@ -16,7 +16,9 @@ EVENTS, JSON = "text/event-stream", "application/json"
 Ending = Literal["sized", "chunked", "closed", "short", "unchunked", "reset"]
 """How an answer ends: with its length; with its last chunk; with its connection; and cut: before
 its length, before its last chunk, or by RST."""
-_CUT = frozenset({"closed", "short", "unchunked", "reset"})
+WHOLE: tuple[Ending, ...] = ("chunked", "sized", "closed")
+CUT: tuple[Ending, ...] = ("short", "unchunked", "reset")
+_CLOSES = frozenset({"closed", *CUT})
 
 
 class Said(NamedTuple):
@@ -60,7 +62,7 @@ class RawServer:
                 status = 200 if isinstance(said, Said) else said
                 said = said if isinstance(said, Said) else _error(said)
                 await _write(writer, status, said)
-                if said.ending in _CUT:
+                if said.ending in _CLOSES:
                     break
         self.talks.discard(task)
 

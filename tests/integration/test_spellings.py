@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from deploy.nats import broker as brokers
 from schemas.api import sse
-from tests.doubles.raw import EVENTS, JSON, Ending, RawServer, Said, raw_server
+from tests.doubles.raw import CUT, EVENTS, JSON, WHOLE, Ending, RawServer, Said, raw_server
+from tests.doubles.spellings import ALL, PLAIN, PROMPT, ROLE, SPELLINGS, TEXT, USAGE, delta, spelt
 from tests.fabric import Fabric, Process, fabric
 from tests.integration.one_endpoint import post
 from tests.integration.uploads import Answer
@@ -61,49 +62,6 @@ async def ask(setup: Setup, path: str, **more: Any) -> Answer:
     return await post(setup.made, path, {"model": "raw", **ASKED[path], **more})
 
 
-def delta(said: dict[str, Any], reason: str | None = None, **more: Any) -> dict[str, Any]:
-    choice = {"index": 0, "delta": said, "finish_reason": reason}
-    return {"id": "c", "object": "chat.completion.chunk", "choices": [choice], **more}
-
-
-PROMPT = {"id": "", "choices": [], "prompt_filter_results": []}
-ROLE, WORDS = delta({"role": "assistant", "content": ""}), delta({"content": '{"a":'})
-REST, FINISH = delta({"content": "1}"}), delta({}, "stop")
-USAGE = {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
-ALL = (PROMPT, ROLE, WORDS, REST, FINISH, USAGE)
-
-
-def spelt(
-    event: bytes = b"data: %b\n\n", done: bytes = b"data: [DONE]\n\n", first: bytes = b""
-) -> bytes:
-    return first + b"".join(event % orjson.dumps(each) for each in ALL) + done
-
-
-PLAIN = spelt()
-OVER_LINES = PLAIN.replace(b'{"id":', b'{\ndata: "id":').replace(
-    b',"choices"', b',\ndata:"choices"'
-)
-SPELLINGS = {
-    "plain": PLAIN,
-    "no space": spelt(b"data:%b\n\n", b"data:[DONE]\n\n"),
-    "spaces": spelt(b"data:   %b  \n\n", b"data:  [DONE]  \n\n"),
-    "no last blank line": spelt(done=b"data: [DONE]"),
-    "a comment behind": spelt(done=b"data: [DONE]\n\n: bye\n\n"),
-    "comments between": spelt(b": ping\n\ndata: %b\n\n"),
-    "comments inside": spelt(b": ping\ndata: %b\n: pong\n\n", b": ping\ndata: [DONE]\n: pong\n\n"),
-    "heartbeats": spelt(b"data:\n\ndata: %b\n\ndata\n\n", first=b"data: \n\n"),
-    "over lines": OVER_LINES,
-    "CR": PLAIN.replace(b"\n", b"\r"),
-    "CRLF": PLAIN.replace(b"\n", b"\r\n"),
-    "a mark": spelt(first=b"\xef\xbb\xbf"),
-    "names": spelt(b"event: message\nid: 1\ndata: %b\n\n", b"event: done\ndata: [DONE]\n\n"),
-    "no end": spelt(done=b""),
-    "no end but a comment": spelt(done=b": bye"),
-}
-WHOLE: list[Ending] = ["chunked", "sized", "closed"]
-CUT: list[Ending] = ["short", "unchunked", "reset"]
-
-
 @pytest.mark.parametrize("more", [{}, {"n": 2}, {"response_format": FORMAT}], ids=str)
 @pytest.mark.parametrize("name", SPELLINGS)
 async def test_a_stream_in_every_spelling_is_whole(
@@ -123,7 +81,7 @@ async def test_a_stream_in_every_spelling_is_whole(
         text = ["", ""]
         for choice in (choice for event in found for choice in event["choices"]):
             text[choice["index"]] += choice["delta"].get("content") or ""
-        assert text == ['{"a":1}', '{"a":1}' if copies == 2 else ""]
+        assert text == [TEXT, TEXT if copies == 2 else ""]
         told = [event["usage"] for event in found if event.get("usage")]
         assert [each["completion_tokens"] for each in told] == [4 * copies]
         assert {event["id"] for event in found if event["choices"]} == {"c"}
@@ -219,6 +177,32 @@ async def test_joined_or_held_to_a_schema_it_is_none_either(
     assert said in answer.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("more", "choice"),
+    [
+        ({"n": 2}, {"index": "a", "message": {"content": "x"}}),
+        ({"n": 2}, {"message": {"content": "x"}, "index": [1]}),
+        ({"response_format": FORMAT}, {"message": {"content": 5}, "finish_reason": "stop"}),
+        ({"response_format": FORMAT}, {"message": {"tool_calls": 5}, "finish_reason": "stop"}),
+    ],
+    ids=str,
+)
+async def test_what_only_looks_like_an_answer_is_none_where_it_is_read(
+    setup: Setup, more: dict[str, Any], choice: dict[str, Any]
+) -> None:
+    setup.engine.says(CHAT, Said(orjson.dumps({"choices": [choice]}), JSON))
+    answer = await ask(setup, CHAT, **more)
+    assert answer.told == (502, "engine_failed", None)
+
+
+async def test_an_event_that_cannot_be_joined_ends_the_stream(setup: Setup) -> None:
+    odd = {"id": "c", "choices": [5]}
+    events = [ROLE, delta({"content": "a"}), odd, delta({}, "stop")]
+    setup.engine.says(CHAT, Said(b"".join(map(sse.dump, events)) + sse.DONE))
+    answer = await ask(setup, CHAT, stream=True, n=2)
+    assert _code(answer) in ((502, "engine_failed"), (200, "engine_failed"))
+
+
 async def test_the_next_try_may_succeed(setup: Setup) -> None:
     bad, good = Said(b'{"error":"it broke"}', JSON), Said(GOOD, JSON)
     setup.engine.says(CHAT, bad, good)
@@ -263,5 +247,5 @@ async def test_an_engine_that_always_streams_gives_documents(setup: Setup) -> No
     setup.engine.says(CHAT, Said(PLAIN))
     answer = await ask(setup, CHAT)
     document = orjson.loads(answer.body)
-    assert document["choices"][0]["message"]["content"] == '{"a":1}'
+    assert document["choices"][0]["message"]["content"] == TEXT
     assert answer.headers["content-type"] == JSON

@@ -29,7 +29,7 @@ class Collector:
 
     def add(self, event: Event) -> None:
         for choice in event.get("choices") or ():
-            _add_choice(self._choices.setdefault(choice.get("index", 0), {}), choice)
+            _add_choice(self._choices.setdefault(choice.get("index") or 0, {}), choice)
         self._top |= {name: value for name, value in event.items() if name != "choices"}
 
     def add_text(self, text: str) -> None:

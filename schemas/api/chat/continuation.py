@@ -32,7 +32,7 @@ class Continuation:
 
     def heard(self, event: Event) -> str | None:
         self._same = self._same or same(event, SAME)
-        if "error" in event:
+        if event.get("error"):
             return None
         text = ""
         for choice in event.get("choices") or ():
@@ -44,7 +44,7 @@ class Continuation:
         return text
 
     def told(self, event: Event, text: str) -> list[Event]:
-        if "error" in event:
+        if event.get("error"):
             return [event]
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}

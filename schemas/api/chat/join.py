@@ -55,7 +55,7 @@ class Join:
 
     def _placed(self, choice: dict[str, Any], job: int) -> dict[str, Any]:
         # The choices of prompt 0 come first (one for each job), then those of prompt 1.
-        return {**choice, "index": int(choice.get("index", 0)) * self._jobs + job}
+        return {**choice, "index": int(choice.get("index") or 0) * self._jobs + job}
 
     def _count(self, job: int, usage: object) -> None:
         if isinstance(usage, dict):

@@ -13,8 +13,10 @@ import pytest_asyncio
 from schemas.api import sse
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, CloudSetup, open_cloud
 from tests.doubles.drive import CHAT
-from tests.doubles.raw import JSON, RawServer, Said, raw_server
+from tests.doubles.raw import CUT, EVENTS, JSON, WHOLE, RawServer, Said, raw_server
+from tests.doubles.spellings import SPELLINGS, TEXT
 from tests.fabric import ask
+from tests.integration.one_endpoint import post
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 BROKE = {"code": 502, "message": "upstream broke"}
@@ -33,7 +35,7 @@ def streamed(*events: Any) -> bytes:
 WORD = delta({"role": "assistant", "content": "Hi"})
 ROLE = delta({"role": "assistant", "content": ""})
 GOOD = streamed(WORD, delta({}, "stop"), {"id": "c", "choices": [], "usage": USAGE})
-WHOLE = orjson.dumps(
+DOCUMENT = orjson.dumps(
     {"choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}]}
     | {"usage": USAGE}
 )
@@ -98,7 +100,7 @@ async def test_instead_of_a_document_of_nothing_the_next_ones_is_paid(
 ) -> None:
     setup, first, second = raw
     first.says(CHAT, Said(DOCUMENTS[name], JSON))
-    second.says(CHAT, Said(WHOLE, JSON))
+    second.says(CHAT, Said(DOCUMENT, JSON))
     before = await setup.balance()
     status, answer, headers = await setup.fabric.post({**ask("x", max_tokens=9), "model": "both"})
     assert (status, headers["x-headrace-served-by"]) == (200, "provider:second"), answer
@@ -160,3 +162,30 @@ async def test_a_whole_answer_need_not_say_its_end(
     assert await setup.fabric.stream(body) == (200, "Hi", True)
     await setup.settled(before.available - COST)
     await setup.fabric.processes[-1].logged("provider.end_not_said", provider="first")
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+async def test_a_stream_in_every_spelling_is_whole(
+    raw: tuple[CloudSetup, RawServer, RawServer], name: str
+) -> None:
+    setup, first, _ = raw
+    body = {**ask("x", max_tokens=9), "model": "alone", "stream": True}
+    for ending, pieces in (*((each, 1) for each in WHOLE), ("chunked", 9999)):
+        first.says(CHAT, Said(SPELLINGS[name], EVENTS, ending, pieces))
+        before = await setup.balance()
+        answer = await post(setup.fabric, CHAT, body)
+        deltas = [c["delta"] for event in sse.objects(answer.body) for c in event["choices"]]
+        assert "".join(delta.get("content", "") for delta in deltas) == TEXT
+        assert answer.body.count(b"[DONE]") == 1
+        assert len(first.asked[CHAT]) == 1
+        await setup.settled(before.available - COST)
+
+
+async def test_a_cut_connection_is_no_end(raw: tuple[CloudSetup, RawServer, RawServer]) -> None:
+    setup, first, second = raw
+    second.says(CHAT, Said(GOOD))
+    for ending in CUT:
+        first.says(CHAT, Said(GOOD.removesuffix(sse.DONE), EVENTS, ending))
+        body = {**ask("x", max_tokens=9), "model": "both"}
+        assert await setup.fabric.stream(body) == (200, "Hi!stream_broken", False)
+    assert not second.asked[CHAT]

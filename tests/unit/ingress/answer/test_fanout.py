@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ingress.answer.fanout import Joined, bodies
 from schemas.api import sse
 from schemas.api.chat.join import Join
-from schemas.errors import BodyTooLarge
+from schemas.errors import BodyTooLarge, EngineFailed
 from schemas.frames import Frame, Start
 from tests.unit.ingress.jobs.recorder import Holder, TicketSetup
 
@@ -49,6 +49,28 @@ async def test_the_refusal_of_an_attempt_that_was_lost_is_not_the_end() -> None:
     two.hear(0, A.fail(2), B.claim(), B.start(), B.data(1, chunk("a")), B.end(2))
     assert texts(two.joined.take()) == [(0, "a")]
     assert two.joined.error is None
+
+
+async def test_an_event_that_cannot_be_joined_is_an_error_of_all() -> None:
+    two = Two()
+    two.hear(1, A.start(), A.data(1, chunk("b")))
+    two.hear(0, A.start(), A.data(1, sse.dump({"choices": [5]})))
+    assert texts(two.joined.take()) == [(1, "b")]
+    assert (two.joined.done, two.joined.buffered) == (True, 0)
+    assert two.joined.error is not None
+    assert two.joined.error.code == "engine_failed"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"<html>", b'{"choices":5}', b'{"choices":[5]}', b'{"choices":[{"index":"a"}]}']
+)
+async def test_documents_that_cannot_be_joined_are_an_error(answer: bytes) -> None:
+    setups = [TicketSetup(stream=False).held_by(A) for _ in range(2)]
+    joined = Joined([setup.ticket for setup in setups], Join(2), {})
+    for setup in setups:
+        setup.hear(A.start(), A.data(1, answer), A.end(2))
+    with pytest.raises(EngineFailed, match="cannot be joined"):
+        joined.take()
 
 
 async def test_a_refusal_is_that_of_all() -> None:

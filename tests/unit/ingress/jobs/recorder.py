@@ -102,8 +102,8 @@ class FallbackHolder(Holder):
         super().__init__(name, attempt, nonce or 2000 + attempt, edition)
 
 
-def ticket(effects: RecordedEffects, key: str = "k1", **terms: Any) -> Ticket:
-    job = fakes.job(stream=True, key=key)
+def ticket(effects: RecordedEffects, key: str = "k1", stream: bool = True, **terms: Any) -> Ticket:
+    job = fakes.job(stream=stream, key=key)
     return Ticket(job, job.body, Terms(**{"max_attempts": 3, **terms}), effects, START)
 
 

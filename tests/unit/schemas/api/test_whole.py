@@ -45,6 +45,8 @@ def test_only_an_answer_of_its_own_is_one(endpoint: endpoints.Endpoint) -> None:
     [
         ("chat", {"data": []}, "'choices'"),
         ("chat", GOOD["completions"], "'message' in its 'choices'"),
+        ("chat", {"choices": [{"message": "x"}]}, "'message' in its 'choices'"),
+        ("transcriptions", {"text": 5}, "'text'"),
         ("completions", GOOD["chat"], "'text' in its 'choices'"),
         ("embeddings", GOOD["images"], "'embedding' in its 'data'"),
         ("images", GOOD["embeddings"], "'b64_json' in its 'data'"),
