@@ -136,10 +136,16 @@ class Supervisor:
         try:
             return await self._watch(command, process, ears)
         finally:
-            await self._end(process)
-            for ear in ears:
-                ear.cancel()
-            self.pid = None
+            ending = asyncio.create_task(self._end(process))
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:  # told to stop while a condemned program ends
+                await ending
+                raise
+            finally:
+                for ear in ears:
+                    ear.cancel()
+                self.pid = None
 
     async def _watch(
         self, command: Command, process: asyncio.subprocess.Process, ears: list[asyncio.Task[None]]

@@ -282,6 +282,23 @@ async def test_nothing_stays_open_of_an_end_that_asyncio_has_not_heard_of(
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
+async def test_stopped_while_a_condemned_program_ends() -> None:
+    """The second word must not end the wait for the first: the program heeds neither."""
+    script = "trap 'echo 1' TERM; echo 0; while :; do :; done"
+    async with running(sh(script)) as program:
+        await becomes(program, "ready")
+        program._patience = 0.5
+        assert program.pid
+        handle = os.pidfd_open(program.pid)
+        assert await said(program) == 0
+        program._said.clear()
+        program.restart("it hangs")
+        assert await said(program) == 1
+        await program.stop()
+    assert select.select([handle], [], [], 0)[0]
+    os.close(handle)
+
+
 async def test_condemned_while_it_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_BACKOFF", 0.01)
     async with running(sh(STAYS)) as program:
