@@ -91,12 +91,13 @@ class Ability:
         deep = bool(self.sign) and self.sign in body
         if self.tops.isdisjoint(request) and not deep:
             return []
-        return [
-            each
-            for each in {each.field: each for each in self.ignored}.values()
+        found = {
+            each.field: each
+            for each in self.ignored
             if each.field not in taken
             and (each.wanted(request) or (deep and each.field == CACHE_CONTROL))
-        ]
+        }
+        return list(found.values())
 
     def without_server_tools(
         self, request: dict[str, Any], lost: Iterable[Ignored]

@@ -59,6 +59,14 @@ def test_a_field_counts_only_if_every_engine_with_the_endpoint_honours_it() -> N
     assert ability.lost("m", {"seed": 5}, NONE) == []
 
 
+@pytest.mark.parametrize("value", ["a", "b"])
+def test_engines_that_ignore_other_values_of_a_field_are_each_heard(value: str) -> None:
+    """Whichever of them was heard last, the job may come to the other."""
+    first, last = Ignored("x", "no a", unless=("b",)), Ignored("x", "no b", unless=("a",))
+    ability = able(model("chat", ignores=(first,)), model("chat", ignores=(last,)))
+    assert names(ability.lost("m", {"x": value}, NONE)) == ["x"]
+
+
 def test_what_the_fabric_does_itself_is_not_ignored() -> None:
     ability = able(model("chat", ignores=(Ignored("n", "one", unless=(1,)),)))
     assert names(ability.lost("m", {"n": 2}, NONE)) == ["n"]
