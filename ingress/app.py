@@ -89,8 +89,8 @@ class Edge:
         routes = [Route(path, Handler(call), methods=[verb]) for path, call, verb in entries]
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
-        known = (*((f"{VERSION}{path}", call, verb) for path, call, verb in api), *ollama.ROUTES)
-        self._known = [path for path, _, _ in known if "{" not in path]
+        known = (*(VERSION + path for path, _, _ in api), *(path for path, _, _ in ollama.ROUTES))
+        self._known = [path for path in known if "{" not in path]
         origins = context.config.ingress.cors_origins
         self._pages = cors.Pages(origins, closed) if origins else None
         self.state = State({"context": context})

@@ -17,7 +17,7 @@ from ingress.jobs.state import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors
 from schemas.api import sse
-from schemas.api.base import Join
+from schemas.api.base import NO_ANSWER, Join
 from schemas.errors import HeadraceError
 from schemas.frames import End, Start
 
@@ -25,9 +25,6 @@ _ANY = (-1, 2**32 - 1)
 """Seeds that mean "draw one" to llama-server, and so to Ollama."""
 _LAST = (2**31 - 1, 2**32 - 2, 2**63 - 1, 2**64 - 1)
 """The last seeds of engines that keep them in 31, 32, 63 or 64 bits."""
-NO_ANSWER = (AttributeError, LookupError, TypeError, ValueError)
-"""What reading an answer raises that is none. Workers and fallbacks look at the form of answers,
-but not at all that is in them."""
 _DOCUMENT = Start(200, "application/json")
 _STREAM = Start(200, "text/event-stream")
 

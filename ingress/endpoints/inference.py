@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.answer import headers
-from ingress.answer.fanout import NO_ANSWER, bodies
+from ingress.answer.fanout import bodies
 from ingress.answer.respond import Exchange
 from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
@@ -28,7 +28,7 @@ from ingress.models import fields, locality
 from ingress.models.locality import ANY
 from ingress.models.routes import Plan
 from ingress.request.forms import read_form
-from schemas.api.base import Api
+from schemas.api.base import NO_ANSWER, Api
 from schemas.api.endpoints import Endpoint
 from schemas.api.json_format import Formats
 from schemas.api.shape import Shape

@@ -25,8 +25,8 @@ async def index(request: Request) -> Response:
     names = listed(here)
     if error_format.anthropic(request.headers):
         page = model_pages.page(names, request.query_params, partial(entry, here))
-        return _json(page, {"request-id": request.state.id})
-    return _json({"object": "list", "data": [entry(here, name) for name in names]})
+        return as_json(page, {"request-id": request.state.id})
+    return as_json({"object": "list", "data": [entry(here, name) for name in names]})
 
 
 async def show(request: Request) -> Response:
@@ -34,8 +34,8 @@ async def show(request: Request) -> Response:
     here.keys.who(request)
     told = found(here, request.path_params["model"])
     if error_format.anthropic(request.headers):
-        return _json(model_pages.told(told), {"request-id": request.state.id})
-    return _json(told)
+        return as_json(model_pages.told(told), {"request-id": request.state.id})
+    return as_json(told)
 
 
 def found(here: Context, name: str) -> dict[str, Any]:
@@ -111,5 +111,5 @@ def _ignores(places: list[ServedModel]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _json(found: Any, headers: Mapping[str, str] | None = None) -> Response:
+def as_json(found: Any, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(found), headers=headers, media_type="application/json")

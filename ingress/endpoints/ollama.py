@@ -22,7 +22,7 @@ from ingress.endpoints.inference import JSON, SUCCESS, Caller, admit, answer, re
 from ingress.http.error_format import error_of
 from ingress.models import fields, locality
 from ingress.models.routes import Plan
-from schemas.api.base import Document
+from schemas.api.base import NO_ANSWER, Document
 from schemas.api.endpoints import CHAT, EMBEDDINGS, OLLAMA, Endpoint
 from schemas.api.ollama import answer as answers
 from schemas.api.ollama import models as lists
@@ -38,8 +38,6 @@ Make = Callable[[Document], Any]
 _UNLOADED = (0, "0", "0s")
 """Values of `keep_alive` with which a model is to be unloaded."""
 _OF_BODIES = ("content-length", "content-type")
-_FAULTS = (AttributeError, LookupError, TypeError, ValueError)
-"""What reading a document raises that is no such answer."""
 
 
 async def chat(request: Request) -> Response:
@@ -64,7 +62,7 @@ async def embed(request: Request) -> Response:
     name = _plan(caller, asked, EMBEDDINGS).name
     made = partial(answers.embedded, name, Watch(time.monotonic))
     if requests.is_empty(asked):
-        return _json(made({"data": []}))
+        return models.as_json(made({"data": []}))
     return _made(caller, await _answer(caller, requests.embed(asked, "input")), made)
 
 
@@ -73,7 +71,7 @@ async def embeddings(request: Request) -> Response:
     caller, asked = await _read(request, requests.EMBEDDING_SHAPE)
     _plan(caller, asked, EMBEDDINGS)
     if requests.is_empty(asked):
-        return _json({"embedding": []})
+        return models.as_json({"embedding": []})
     response = await _answer(caller, requests.embed(asked, "prompt"))
     return _made(caller, response, lambda found: {"embedding": found["data"][0]["embedding"]})
 
@@ -82,7 +80,7 @@ async def tags(request: Request) -> Response:
     here = context(request)
     here.keys.who(request)
     found = [lists.listed(models.entry(here, name)) for name in models.listed(here)]
-    return _json({"models": found})
+    return models.as_json({"models": found})
 
 
 async def running(request: Request) -> Response:
@@ -91,7 +89,7 @@ async def running(request: Request) -> Response:
     here.keys.who(request)
     live, now = here.catalog.models(), datetime.now(UTC)
     found = [lists.running(models.entry(here, name), now) for name in sorted(live)]
-    return _json({"models": found})
+    return models.as_json({"models": found})
 
 
 async def show(request: Request) -> Response:
@@ -99,12 +97,12 @@ async def show(request: Request) -> Response:
     name = asked.get("model") or asked.get("name")
     if not name:
         raise missing("model")
-    return _json(lists.shown(models.found(caller.here, name)))
+    return models.as_json(lists.shown(models.found(caller.here, name)))
 
 
 async def told_version(request: Request) -> Response:
     context(request).keys.who(request)
-    return _json({"version": lists.VERSION, "headrace": version("headrace")})
+    return models.as_json({"version": lists.VERSION, "headrace": version("headrace")})
 
 
 async def alive(request: Request) -> Response:
@@ -156,7 +154,8 @@ def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
 
 def _loaded(asked: Asked, told: Answer) -> Response:
     """Models are loaded by whoever runs their engines."""
-    response = _json(told.loaded("unload" if asked.get("keep_alive") in _UNLOADED else "load"))
+    word = "unload" if asked.get("keep_alive") in _UNLOADED else "load"
+    response = models.as_json(told.loaded(word))
     if asked.get("keep_alive") is not None:
         why = "keep_alive has no effect: who runs the engine says how long a model stays loaded"
         warn(response, why)
@@ -204,17 +203,11 @@ def _made(caller: Caller, response: Response, make: Make) -> Response:
     if status == SUCCESS:
         try:
             written = orjson.dumps(make(orjson.loads(body)))
-        except _FAULTS as fault:
+        except NO_ANSWER as fault:
             why = f"The engine's answer is not what it should be: {type(fault).__name__}."
             raise EngineFailed(why, source="engine") from None
     else:
         error = error_of(body) or {"message": body.decode(errors="replace")}
         written = answers.API.error_document(error, status, caller.request.state.id)
-    head = {
-        n: v for n, v in response.headers.items() if n not in ("content-length", "content-type")
-    }
+    head = {name: v for name, v in response.headers.items() if name not in _OF_BODIES}
     return Response(written, status, head, media_type=JSON)
-
-
-def _json(found: Any) -> Response:
-    return Response(orjson.dumps(found), media_type=JSON)

@@ -182,7 +182,7 @@ class Received:
     @property
     def resuming(self) -> bool:
         """Whether the stream broke, and somebody else gives the rest."""
-        return self._stream is not None and self._stream.begun is not None
+        return self.begun is not None
 
     def add(self, piece: bytes) -> None:
         if self._kept is not None:

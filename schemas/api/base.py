@@ -24,6 +24,9 @@ Event = dict[str, Any]
 Document = dict[str, Any]
 """The JSON object of a whole answer."""
 Request = dict[str, Any]
+NO_ANSWER = (AttributeError, LookupError, TypeError, ValueError)
+"""What reading an event or a document raises that is none of its API. Workers and fallbacks look at
+the form of answers, but not at all that is in them."""
 Error = Mapping[str, Any]
 """`message`, `type`, `param`, `code`, and our `source`, as OpenAI's envelope holds them."""
 
@@ -135,9 +138,7 @@ class Api:
     own_tools: tuple[str | None, ...] = ()
     """The types of tools that clients run themselves; None stands for a tool without a type."""
     limits: tuple[str, ...] = ()
-    """The request's fields that limit the answer's tokens, if the limit is optional."""
-    needed_limit: tuple[str, ...] = ()
-    """The same, if the API wants it set."""
+    """The request's fields that limit the answer's tokens."""
     usual_limit = 0
     """The limit of a request that sets none of `limits`; 0 if the API documents no default."""
     asks_for_usage = False
@@ -258,7 +259,7 @@ class Api:
         """The request whose answer follows `text`, which has `tokens` tokens. It asks for no
         format, which would have to begin anew."""
         kept = {name: value for name, value in request.items() if name not in self.text_formats}
-        limits = ((name, request.get(name)) for name in (*self.limits, *self.needed_limit))
+        limits = ((name, request.get(name)) for name in self.limits)
         left = {
             name: max(1, value - tokens)
             for name, value in limits

@@ -100,12 +100,12 @@ class Continuation:
         self._same = self._same or same(event, SAME)
         choices = event.get("choices") or ()
         ended = any(choice.get("finish_reason") or choice.get("index") for choice in choices)
-        if ended or "error" in event:
+        if ended or event.get("error"):
             return None
         return "".join(choice.get("text") or "" for choice in choices)
 
     def told(self, event: Event, text: str) -> list[Event]:
-        return [event if "error" in event else {**event, **self._same}]
+        return [event if event.get("error") else {**event, **self._same}]
 
 
 API = Completions()

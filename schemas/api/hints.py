@@ -14,36 +14,36 @@ from typing import Any
 
 Request = Mapping[str, Any]
 
-_CHAT, _TEXT, _EMBED = ("chat",), ("completions",), ("embeddings",)
-_RESPONSES = ("responses", "input_tokens")
-_MESSAGES = ("messages", "count_tokens")
-_TALKS = (*_CHAT, *_TEXT, *_RESPONSES, *_MESSAGES)
+CHAT, TEXT, EMBED = ("chat",), ("completions",), ("embeddings",)
+RESPONSES, MESSAGES = ("responses", "input_tokens"), ("messages", "count_tokens")
+TALKS = (*CHAT, *TEXT, *RESPONSES, *MESSAGES)
+"""Words on cards of endpoints that have the same fields."""
 
 CACHE_CONTROL = "cache_control"
 HINTS: Mapping[str, tuple[str, ...]] = {
-    "reasoning_effort": _CHAT,
-    "think": _CHAT,
-    "reasoning": _RESPONSES,
-    "thinking": _MESSAGES,
-    "output_config.effort": _MESSAGES,
-    "output_config.task_budget": _MESSAGES,
-    "verbosity": (*_CHAT, *_RESPONSES),
-    "text.verbosity": _RESPONSES,
-    "prediction": _CHAT,
-    "truncation": _RESPONSES,
-    "max_tool_calls": _RESPONSES,
-    "include": _RESPONSES,
-    "seed": _MESSAGES,
-    "context_management": (*_RESPONSES, *_MESSAGES),
-    "speed": _MESSAGES,
-    "service_tier": _TALKS,
-    "store": (*_CHAT, *_RESPONSES),
-    "prompt_cache_key": _TALKS,
-    "prompt_cache_retention": _TALKS,
-    "prompt_cache_options": _TALKS,
-    CACHE_CONTROL: _TALKS,
-    "stream_options.include_obfuscation": (*_CHAT, *_RESPONSES),
-    "keep_alive": (*_TALKS, *_EMBED),
+    "reasoning_effort": CHAT,
+    "think": CHAT,
+    "reasoning": RESPONSES,
+    "thinking": MESSAGES,
+    "output_config.effort": MESSAGES,
+    "output_config.task_budget": MESSAGES,
+    "verbosity": (*CHAT, *RESPONSES),
+    "text.verbosity": RESPONSES,
+    "prediction": CHAT,
+    "truncation": RESPONSES,
+    "max_tool_calls": RESPONSES,
+    "include": RESPONSES,
+    "seed": MESSAGES,
+    "context_management": (*RESPONSES, *MESSAGES),
+    "speed": MESSAGES,
+    "service_tier": TALKS,
+    "store": (*CHAT, *RESPONSES),
+    "prompt_cache_key": TALKS,
+    "prompt_cache_retention": TALKS,
+    "prompt_cache_options": TALKS,
+    CACHE_CONTROL: TALKS,
+    "stream_options.include_obfuscation": (*CHAT, *RESPONSES),
+    "keep_alive": (*TALKS, *EMBED),
 }
 """By the field's path, the endpoints (words on cards) where it is a hint. A path stands for all
 below it."""

@@ -66,8 +66,6 @@ KNOWS = (
 
 MAPPED = ("reasoning_effort", "think", "thinking")
 """Fields that are said in vLLM's own words."""
-
-
 _GO_ON: Mapping[str, Any] = {"continue_final_message": True, "add_generation_prompt": False}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Document, Event, Request, texts_of
+from schemas.api.base import Document, Event, texts_of
+from schemas.api.chat import continuation as parts
 from schemas.api.chat import formats
-from schemas.api.chat.continuation import Continuation, may_continue, with_beginning
 from schemas.api.choices import ChoicesApi
 from schemas.api.reasoning import Reasoning, of_effort
 
@@ -32,21 +32,15 @@ class Chat(ChoicesApi):
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
     objected = staticmethod(formats.objected)
+    may_continue = staticmethod(parts.may_continue)
+    continuation = staticmethod(parts.Continuation)
+    with_beginning = staticmethod(parts.with_beginning)
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts(limit)
 
     def first_call(self) -> FirstCall:
         return FirstCall()
-
-    def may_continue(self, request: Mapping[str, Any]) -> bool:
-        return may_continue(request)
-
-    def continuation(self) -> Continuation:
-        return Continuation()
-
-    def with_beginning(self, request: Request, text: str) -> Request:
-        return with_beginning(request, text)
 
 
 API = Chat()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from schemas.api.base import (
     Document,
     Error,
     Event,
-    Request,
     Usage,
     counted,
     number,
@@ -22,8 +20,8 @@ from schemas.api.base import (
 )
 from schemas.api.chat.continuation import with_beginning
 from schemas.api.items import FirstCall, Items
+from schemas.api.messages import continuation as parts
 from schemas.api.messages import formats
-from schemas.api.messages.continuation import Continuation, may_continue
 from schemas.api.reasoning import of_message
 
 _ITEMS = Items("index", "content_block_start", "content_block", "tool_use")
@@ -46,7 +44,7 @@ class Messages(Api):
     prompt = "messages"
     format_fields = frozenset({"output_config", "output_format", "tools"})
     text_formats = frozenset({"output_config", "output_format"})
-    needed_limit = ("max_tokens",)
+    limits = ("max_tokens",)
     own_tools = (None, "custom")
     request_id_header = "request-id"
     streamed = texts_of("text", "partial_json", "thinking")
@@ -83,6 +81,9 @@ class Messages(Api):
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
     objected = staticmethod(formats.objected)
+    may_continue = staticmethod(parts.may_continue)
+    continuation = staticmethod(parts.Continuation)
+    with_beginning = staticmethod(with_beginning)
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts(limit)
@@ -92,15 +93,6 @@ class Messages(Api):
 
     def first_call(self) -> FirstCall:
         return FirstCall(_ITEMS)
-
-    def may_continue(self, request: Mapping[str, Any]) -> bool:
-        return may_continue(request)
-
-    def continuation(self) -> Continuation:
-        return Continuation()
-
-    def with_beginning(self, request: Request, text: str) -> Request:
-        return with_beginning(request, text)
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """Keeps the other fields of OpenAI's envelope, because Anthropic's clients ignore them."""

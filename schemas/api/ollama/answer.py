@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Usage
+from schemas.api.base import NO_ANSWER, Api, Document, Error, Event, Usage
 from schemas.api.chat.answer import API as CHAT
 from schemas.api.chat.formats import Calls
 from schemas.errors import EngineFailed
@@ -157,7 +157,7 @@ class Lines:
         try:
             event = sse.load(raw)
             lines = self._end(raw) if event is sse.NOTHING else list(self._lines(event))
-        except (AttributeError, KeyError, LookupError, TypeError, ValueError) as fault:
+        except NO_ANSWER as fault:
             lines = [self._failed(f"The engine sent no chunk of a chat: {type(fault).__name__}.")]
         return b"".join(orjson.dumps(line) + b"\n" for line in lines)
 

@@ -19,7 +19,7 @@ _ARCHITECTURE = "headrace"
 """In place of the model's, which is not known; clients need one to find the context's length."""
 _FOREVER = timedelta(days=365 * 292)
 """How far away Ollama says the end is of a model that stays loaded."""
-_CAPABILITIES: Mapping[str, tuple[str, ...]] = {
+CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     "completion": ("chat", "completions"),
     "embedding": ("embeddings",),
     "tools": ("tools",),
@@ -67,7 +67,7 @@ def capabilities(entry: Mapping[str, Any]) -> list[str]:
     """Of a model that says nothing of itself it is assumed that it writes."""
     told = entry["headrace"]
     words = {*told["features"], *told["modalities"]}
-    found = [name for name, of in _CAPABILITIES.items() if not words.isdisjoint(of)]
+    found = [name for name, of in CAPABILITIES.items() if not words.isdisjoint(of)]
     return found if told["features"] else sorted({"completion", *found})
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.api import sse
-from schemas.api.base import Api, Document, Error, Event, Request, texts_of
+from schemas.api.base import Api, Document, Error, Event, texts_of
 from schemas.api.items import FirstCall, Items
 from schemas.api.reasoning import Reasoning, of_effort
+from schemas.api.responses import continuation as parts
 from schemas.api.responses import formats
-from schemas.api.responses.continuation import Continuation, may_continue, with_beginning
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -53,6 +53,9 @@ class Responses(Api):
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
     objected = staticmethod(formats.objected)
+    may_continue = staticmethod(parts.may_continue)
+    continuation = staticmethod(parts.Continuation)
+    with_beginning = staticmethod(parts.with_beginning)
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts()
@@ -62,15 +65,6 @@ class Responses(Api):
 
     def first_call(self) -> FirstCall:
         return FirstCall(_ITEMS)
-
-    def may_continue(self, request: Mapping[str, Any]) -> bool:
-        return may_continue(request)
-
-    def continuation(self) -> Continuation:
-        return Continuation()
-
-    def with_beginning(self, request: Request, text: str) -> Request:
-        return with_beginning(request, text)
 
     def error_event(self, error: Error, status: int, request_id: str) -> bytes:
         """Adds `error` to the documented fields, because OpenAI's clients raise if it is there."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
+from schemas.api.hints import RESPONSES
 from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
 from workers.engines.openai.no_thoughts import NO_THOUGHTS
 
-_RESPONSES = ("responses", "input_tokens")
 _CHATS = ("chat", "chat_tokens")
-GENERATING = (*_CHATS, "completions", *_RESPONSES, "messages", "count_tokens")
+GENERATING = (*_CHATS, "completions", *RESPONSES, "messages", "count_tokens")
 
 UNWILLING: Mapping[str, Any] = {
     "messages": [{"role": "user", "content": "Say hi."}],
@@ -63,13 +63,13 @@ _ALWAYS = (
     Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
     Ignored("best_of", "llama-server gives every choice", ("completions",), (1,), "n"),
     Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
-    Ignored("n", "a response has one answer", _RESPONSES, (1,)),
-    Ignored("top_logprobs", "llama-server tells them in chats alone", _RESPONSES),
-    Ignored("reasoning.summary", "the reasoning comes as it is", _RESPONSES, ("auto",)),
+    Ignored("n", "a response has one answer", RESPONSES, (1,)),
+    Ignored("top_logprobs", "llama-server tells them in chats alone", RESPONSES),
+    Ignored("reasoning.summary", "the reasoning comes as it is", RESPONSES, ("auto",)),
     Ignored(
         "include",
         "llama-server adds nothing to its answers",
-        _RESPONSES,
+        RESPONSES,
         ([], ["reasoning.encrypted_content"]),
     ),
 )

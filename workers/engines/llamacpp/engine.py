@@ -142,10 +142,16 @@ class LlamaCppEngine(OpenAIEngine):
     async def _resumes(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """The endpoints whose answers it can continue: those of texts always, and those of messages
         if the chat template leaves an assistant's last message open."""
-        status, answer = await self._http.post(TEMPLATE, continued.BEGUN, PROBE_TIMEOUT)
-        opened = status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
+        opened = "chat" in words and await self._stays_open()
         paths = (COMPLETIONS, *((CHAT, RESPONSES, MESSAGES) if opened else ()))
         return tuple(resuming(path) for path in paths if endpoints.WORDS[path] in words)
+
+    async def _stays_open(self) -> bool:
+        status, answer = await self._http.post(TEMPLATE, continued.BEGUN, PROBE_TIMEOUT)
+        try:
+            return status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return False
 
     async def _count(self, own: str, begun: Begun) -> int:
         asked = {"content": begun.text, "add_special": False}

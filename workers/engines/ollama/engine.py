@@ -28,8 +28,8 @@ import orjson
 import structlog
 
 from schemas.api import endpoints
-from schemas.api.base import Usage
-from schemas.api.ollama.models import tagged
+from schemas.api.base import NO_ANSWER, Usage
+from schemas.api.ollama.models import CAPABILITIES, tagged
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
 from workers.engines.base import EngineFault, Offer, Sink
@@ -66,13 +66,8 @@ _KEEP = b'"keep_alive"'
 _NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
 _NONE = ("none", {"type": "none"})
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
+    **CAPABILITIES,
     "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
-    "embedding": ("embeddings",),
-    "tools": ("tools",),
-    "vision": ("vision",),
-    "audio": ("audio",),
-    "thinking": ("reasoning",),
-    "insert": ("suffix",),
 }
 _GENERATES: Mapping[str, str] = {
     endpoints.CHAT.path: "/api/chat",
@@ -195,7 +190,7 @@ class OllamaEngine(OpenAIEngine):
                 raise self._refused(job, response.status, answer)
         try:
             tokens, document = embeddings(orjson.loads(answer), request)
-        except (AttributeError, LookupError, TypeError, ValueError, struct.error):
+        except (*NO_ANSWER, struct.error):
             raise unlike(self.name, "something that is no embedding", answer) from None
         sink.start(200, JSON)
         sink.data(document)

@@ -19,16 +19,17 @@ from workers.engines.base import Sink
 from workers.engines.openai.rewrite import Rewriting
 
 ASKED: Mapping[str, Any] = {"messages": [{"role": "user", "content": "Say yes."}]}
+_SO_FAR = "Yes, I"
 BEGUN: Mapping[str, Any] = {
-    "messages": [*ASKED["messages"], {"role": "assistant", "content": "Yes, I"}]
+    "messages": [*ASKED["messages"], {"role": "assistant", "content": _SO_FAR}]
 }
 """Chats with which an engine is asked whether it goes on from an assistant's last message."""
 _USAGE = (b'"usage"',)
 
 
-def stays_open(prompt: str) -> bool:
+def stays_open(prompt: object) -> bool:
     """Whether the prompt that a template makes of `BEGUN` ends with the beginning of the answer."""
-    return prompt.endswith("Yes, I")
+    return isinstance(prompt, str) and prompt.endswith(_SO_FAR)
 
 
 def continued(api: Api, body: bytes, text: str, tokens: int) -> bytes:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from schemas.api.hints import CACHE_CONTROL
+from schemas.api.hints import CACHE_CONTROL, CHAT, EMBED, MESSAGES, RESPONSES, TALKS, TEXT
 from schemas.nodes import NOTHING, Ignored, names_at
 
-_CHAT, _TEXT, _EMBED = ("chat",), ("completions",), ("embeddings",)
-_BOTH = (*_CHAT, *_TEXT)
-_RESPONSES, _MESSAGES = ("responses", "input_tokens"), ("messages", "count_tokens")
-_TALKS = (*_BOTH, *_RESPONSES, *_MESSAGES)
+_BOTH = (*CHAT, *TEXT)
 _LIMIT = "use max_completion_tokens"
 _OTHER = "it is another engine's"
 _CACHES = "the engine decides itself what it caches"
@@ -31,54 +28,54 @@ def _each(names: str, why: str, at: tuple[str, ...] = _BOTH, *more: object) -> t
 
 
 _FOREIGN = (
-    *_each("max_output_tokens max_new_tokens num_predict n_predict", _LIMIT, _CHAT),
-    *_each("max_output_tokens max_new_tokens num_predict n_predict", "use max_tokens", _TEXT),
+    *_each("max_output_tokens max_new_tokens num_predict n_predict", _LIMIT, CHAT),
+    *_each("max_output_tokens max_new_tokens num_predict n_predict", "use max_tokens", TEXT),
     *_each("stop_sequences", "use stop"),
-    *_each("system", "send a message with the role 'system'", _CHAT),
-    *_each("format guided_json json_schema", "use response_format", _CHAT),
-    Ignored("best_of", "only text completions have it", _CHAT, (*NOTHING, 1), "n"),
-    *_each("suffix echo", "only text completions have it", _CHAT),
-    *_each("system tools think", "only chats have it", _TEXT),
-    *_each("format guided_json json_schema", _OTHER, _TEXT),
-    *_each("response_format", "only chats have it", _TEXT, {"type": "text"}),
+    *_each("system", "send a message with the role 'system'", CHAT),
+    *_each("format guided_json json_schema", "use response_format", CHAT),
+    Ignored("best_of", "only text completions have it", CHAT, (*NOTHING, 1), "n"),
+    *_each("suffix echo", "only text completions have it", CHAT),
+    *_each("system tools think", "only chats have it", TEXT),
+    *_each("format guided_json json_schema", _OTHER, TEXT),
+    *_each("response_format", "only chats have it", TEXT, {"type": "text"}),
     *_each("guided_regex guided_choice guided_grammar structured_outputs grammar", _OTHER),
     *_each("repetition_penalty repeat_penalty", _OTHER, _BOTH, 1),
     *_each("mirostat min_p", _OTHER),
     *_each("top_k", _OTHER, _BOTH, -1),
     *_each("dimensions", "only embeddings have them"),
-    *_each("options", "its fields stand beside the others", (*_BOTH, *_EMBED)),
+    *_each("options", "its fields stand beside the others", (*_BOTH, *EMBED)),
     *_each("num_ctx", "who runs the engine says how long a context is"),
     Ignored(
         "keep_alive",
         "who runs the engine says how long a model stays loaded",
-        (*_TALKS, *_EMBED),
+        (*TALKS, *EMBED),
         unless=(),
     ),
 )
 _HOSTED = (
-    *_each("service_tier", "there is one tier", _TALKS, "auto", "default", "standard_only"),
-    *_each("speed", "there is one speed", _MESSAGES, "standard"),
-    *_each("inference_geo", "who runs the engine says where it runs", _MESSAGES, "global"),
-    *_each("store", "no answer is kept", (*_CHAT, *_RESPONSES)),
-    *_each("previous_response_id conversation", _STATELESS, _RESPONSES),
-    *_each("context_management", _STATELESS, (*_RESPONSES, *_MESSAGES), _KEEP_THOUGHTS),
-    *_each("prompt", "no prompts are kept here", _RESPONSES),
-    *_each("background", "an answer is waited for", _RESPONSES),
-    *_each("prediction", "nothing is predicted", _CHAT),
-    *_each("prompt_cache_key prompt_cache_retention prompt_cache_options", _CACHES, _TALKS),
-    Ignored(CACHE_CONTROL, _CACHES, _TALKS, ()),
-    *_each("truncation", "too long an input is refused", _RESPONSES, "disabled"),
-    Ignored("max_tool_calls", "no tools are run here", _RESPONSES, ()),
-    *_each("mcp_servers container", "no tools are run here", _MESSAGES),
-    *_each("stream_options.include_obfuscation", "nothing is padded", (*_CHAT, *_RESPONSES)),
-    *_each("text.verbosity verbosity", _UNKNOWN, (*_CHAT, *_RESPONSES), "medium"),
-    *_each("output_config.task_budget", _UNKNOWN, _MESSAGES),
-    Ignored("seed", _NOT_MESSAGES, _MESSAGES, ()),
-    *_each("n", _NOT_MESSAGES, _MESSAGES, 1),
-    *_each("stop", "use stop_sequences", _MESSAGES),
-    *_each("response_format json_schema", "use output_config.format", _MESSAGES),
-    *_each("logit_bias presence_penalty frequency_penalty logprobs", _NOT_MESSAGES, _MESSAGES),
-    *_each("repeat_penalty min_p grammar ignore_eos", _NOT_MESSAGES, _MESSAGES),
+    *_each("service_tier", "there is one tier", TALKS, "auto", "default", "standard_only"),
+    *_each("speed", "there is one speed", MESSAGES, "standard"),
+    *_each("inference_geo", "who runs the engine says where it runs", MESSAGES, "global"),
+    *_each("store", "no answer is kept", (*CHAT, *RESPONSES)),
+    *_each("previous_response_id conversation", _STATELESS, RESPONSES),
+    *_each("context_management", _STATELESS, (*RESPONSES, *MESSAGES), _KEEP_THOUGHTS),
+    *_each("prompt", "no prompts are kept here", RESPONSES),
+    *_each("background", "an answer is waited for", RESPONSES),
+    *_each("prediction", "nothing is predicted", CHAT),
+    *_each("prompt_cache_key prompt_cache_retention prompt_cache_options", _CACHES, TALKS),
+    Ignored(CACHE_CONTROL, _CACHES, TALKS, ()),
+    *_each("truncation", "too long an input is refused", RESPONSES, "disabled"),
+    Ignored("max_tool_calls", "no tools are run here", RESPONSES, ()),
+    *_each("mcp_servers container", "no tools are run here", MESSAGES),
+    *_each("stream_options.include_obfuscation", "nothing is padded", (*CHAT, *RESPONSES)),
+    *_each("text.verbosity verbosity", _UNKNOWN, (*CHAT, *RESPONSES), "medium"),
+    *_each("output_config.task_budget", _UNKNOWN, MESSAGES),
+    Ignored("seed", _NOT_MESSAGES, MESSAGES, ()),
+    *_each("n", _NOT_MESSAGES, MESSAGES, 1),
+    *_each("stop", "use stop_sequences", MESSAGES),
+    *_each("response_format json_schema", "use output_config.format", MESSAGES),
+    *_each("logit_bias presence_penalty frequency_penalty logprobs", _NOT_MESSAGES, MESSAGES),
+    *_each("repeat_penalty min_p grammar ignore_eos", _NOT_MESSAGES, MESSAGES),
 )
 """Not among them are `hints.SILENT`."""
 

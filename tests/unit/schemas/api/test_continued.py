@@ -78,3 +78,13 @@ def test_what_was_begun_counts_as_written(
 ) -> None:
     endpoints.APIS[path].move_usage(found, 2)
     assert found == expected
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_an_error_that_is_null_is_none(path: str) -> None:
+    """Some servers write all fields in each event."""
+    said = {"delta": {"content": "a"}} if path == CHAT else {"text": "a"}
+    event = {"id": "1", "error": None, "choices": [{"index": 0, **said}]}
+    continuation = endpoints.APIS[path].continuation()
+    assert continuation.heard(event) == "a"
+    assert continuation.told({**event, "id": "2"}, "a") == [event]

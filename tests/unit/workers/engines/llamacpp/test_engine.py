@@ -107,6 +107,26 @@ async def test_what_a_chat_server_can_do_and_what_it_ignores(server: LlamaCpp) -
     assert KINDS["llamacpp"] is LlamaCppEngine
 
 
+@pytest.mark.parametrize(
+    ("prompt", "goes_on"),
+    [
+        ({"prompt": "<user>Say yes.<assistant>Yes, I"}, True),
+        ({"prompt": "<user>Say yes.<assistant>Yes, I<end>"}, False),
+        ({"text": "Yes, I"}, False),
+        ({"prompt": None}, False),
+        ([], False),
+    ],
+)
+async def test_a_template_that_leaves_the_last_message_open(
+    server: LlamaCpp, prompt: Any, goes_on: bool
+) -> None:
+    server.documents["/apply-template"] = 200, prompt
+    (model,) = await described(server)
+    chats = {f"{path}:resume" for path in ("chat/completions", "responses", "messages")}
+    assert chats.issubset(model.features) == goes_on
+    assert "completions:resume" in model.features
+
+
 async def test_an_embedding_server_has_embeddings_alone(server: LlamaCpp) -> None:
     no_logits = "the current context does not support logits computation. skipping"
     server.documents[CHAT] = fault(500, no_logits, "server_error")
