@@ -25,6 +25,8 @@ from tests.doubles.sdserver.server import SdServer
 from tests.doubles.vllm.server import Vllm
 from tests.doubles.whisper.server import WhisperSim, whisper_sim
 from tests.fabric import KEY, Fabric, fabric
+from tests.integration.histories import CASES, Case
+from tests.integration.one_endpoint import post
 from workers.engines.whisper.engine import tone
 
 CHATS = {"gpt-llamacpp": "own", "gpt-ollama": "tiny:latest", "gpt-vllm": "tiny"}
@@ -56,14 +58,17 @@ class EnginesSetup:
             await self.chat(model, text, **more)
         return fault.value
 
-    def asked(self, model: str) -> list[Any]:
-        """The chats that the engine behind this name was asked for."""
+    def asked(self, model: str, path: str = CHAT) -> list[Any]:
+        """The bodies that the engine behind this name was sent."""
+        return self.double(model).asked(path)
+
+    def double(self, model: str) -> LlamaCpp | Ollama | Vllm:
         sims: dict[str, LlamaCpp | Ollama | Vllm] = {
             "gpt-llamacpp": self.llama,
             "gpt-ollama": self.ollama,
             "gpt-vllm": self.vllm,
         }
-        return sims[model].asked(CHAT)
+        return sims[model]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -137,6 +142,23 @@ async def test_a_clients_hints_are_said_in_the_engines_words_or_named(
     assert sent["reasoning_effort"] == arrived
     if model == "gpt-vllm":
         assert sent["chat_template_kwargs"] == {"enable_thinking": True}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("model", ["gpt-ollama", "gpt-vllm"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_history_arrives_as_the_engine_takes_it(
+    setup: EnginesSetup, model: str, case: Case, stream: bool
+) -> None:
+    double, http = setup.double(model), setup.fabric.session
+    straight = case.body(CHATS[model], stream=stream)
+    async with http.post(double.url + case.path, json=straight) as refused:
+        assert refused.status == 400, "the double takes what the engine refuses"
+
+    answer = await post(setup.fabric, case.path, case.body(model, stream=stream))
+
+    assert answer.status == 200, answer.body
+    assert setup.asked(model, case.path)[-1][case.field] == case.arrives()
 
 
 async def test_an_unknown_model_is_a_404_at_every_endpoint(setup: EnginesSetup) -> None:

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from tests.doubles.base import DONE, document, sse, stream
+from tests.doubles.ollama import history
 from tests.doubles.ollama.events import CREATED, Messages, Responses, Text, Writer, usage_of
 from tests.doubles.ollama.native import Core, NativeError, whole
 
@@ -93,10 +94,12 @@ class Handlers:
         asked, fault = await _read(request, "ResponsesRequest")
         if fault is not None:
             return fault
-        given = asked.get("input")
-        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        try:
+            messages = history.of_items(asked.get("input"))
+        except ValueError as problem:
+            return _error(400, str(problem))
         options = {"num_predict": asked.get("max_output_tokens", -1)}
-        native = {"model": asked.get("model"), "messages": messages or [], "options": options}
+        native = {"model": asked.get("model"), "messages": messages, "options": options}
         chunks = self._server.generate(native, "message")
         return await self._answer(request, asked, chunks, Responses(asked))
 
@@ -104,6 +107,10 @@ class Handlers:
         asked, fault = await _read(request, "MessagesRequest")
         if fault is not None:
             return fault
+        try:
+            history.check_messages(asked)
+        except ValueError as problem:
+            return _error(400, str(problem), anthropic=True)
         options = {"num_predict": asked.get("max_tokens", -1)}
         native = {"model": asked.get("model"), "messages": asked.get("messages") or []}
         chunks = self._server.generate({**native, "options": options}, "message")
@@ -206,13 +213,16 @@ def _native_chat(asked: dict[str, Any]) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     for message in asked["messages"]:
         content, role = message.get("content"), message.get("role")
-        if isinstance(content, str):
-            messages.append({"role": role, "content": content})
-        elif isinstance(content, list):
+        calls = history.calls(message)
+        if isinstance(content, list):
             messages += [_part(part, role) for part in content]
-        elif not message.get("tool_calls"):
+        elif isinstance(content, str) or calls:
+            messages.append({"role": role, "content": content or ""})
+        else:
             kind = "<nil>" if content is None else "map[string]interface {}"
             raise ValueError(f"invalid message content type: {kind}")
+        if calls and messages:
+            messages[-1]["tool_calls"] = calls
     form = asked.get("response_format") or {}
     schema = (form.get("json_schema") or {}).get("schema")
     kinds = {"json_object": "json", "json_schema": schema}

@@ -30,6 +30,7 @@ NEEDED = {
     "/v1/embeddings": (),
     "/v1/completions": (),
 }
+_TEXTS = frozenset({"text", "refusal", "thinking", "input_text", "output_text"})
 CHARS_PER_TOKEN = 33
 """The upper bound that it reckons with for its own tokenizer, in the recordings."""
 
@@ -133,6 +134,8 @@ def check_chat(asked: dict[str, Any], model: str, parser: bool, senses: tuple[st
         content = message.get("content")
         for part in content if isinstance(content, list) else ():
             _check_part(part, model, senses)
+        for call in message.get("tool_calls") or ():
+            _check_arguments(call["function"].get("arguments"))
     if asked.get("tools") and not parser:
         _without_parser(asked.get("tool_choice") or "auto")
     if asked.get("continue_final_message") and asked.get("add_generation_prompt", True):
@@ -140,13 +143,48 @@ def check_chat(asked: dict[str, Any], model: str, parser: bool, senses: tuple[st
         raise Refused(f"Cannot set both {both} to True.")
 
 
+def check_items(asked: dict[str, Any]) -> None:
+    """Of a response's input: it becomes a chat's messages."""
+    given = asked["input"]
+    for item in given if isinstance(given, list) else ():
+        if item.get("type") == "function_call":
+            if not isinstance(item.get("arguments"), str):
+                raise Refused("1 validation error:\n  Input should be a valid string")
+            _check_arguments(item["arguments"])
+        content = item.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") not in _TEXTS:
+                raise Refused(f"Unknown part type: {part.get('type')}")
+
+
+def check_blocks(asked: dict[str, Any]) -> None:
+    """Of Anthropic's messages: pydantic takes only a dict for a call's input."""
+    for message in asked["messages"]:
+        content = message.get("content")
+        for block in content if isinstance(content, list) else ():
+            if not isinstance(block.get("input"), dict | None):
+                raise Refused("1 validation error:\n  Input should be a valid dictionary")
+
+
+def _check_arguments(text: Any) -> None:
+    """It parses them for the template, which goes through them as a mapping."""
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError as fault:
+        raise Refused(str(fault)) from None
+    if not isinstance(found, dict):
+        raise Refused("Can only get item pairs from a mapping.")
+
+
 def _check_part(part: dict[str, Any], model: str, senses: tuple[str, ...]) -> None:
     kinds = {
         "image_url": ("vision", "image", "cannot identify image file"),
         "input_audio": ("audio", "audio", "Failed to load audio"),
     }
-    if part.get("type") not in kinds:
+    if part.get("type") in _TEXTS:
         return
+    if part.get("type") not in kinds:
+        raise Refused(f"Unknown part type: {part.get('type')}")
     sense, name, broken = kinds[part["type"]]
     if not senses:
         raise Refused(f"{model} is not a multimodal model")

@@ -128,6 +128,7 @@ class Vllm(Sim):
 
     async def _responses(self, request: web.Request) -> web.StreamResponse:
         def read(asked: dict[str, Any]) -> tuple[str, list[str]]:
+            faults.check_items(asked)
             given = asked["input"]
             text = given if isinstance(given, str) else faults.text_of(given)
             return text, text.split()
@@ -136,6 +137,7 @@ class Vllm(Sim):
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         def read(asked: dict[str, Any]) -> tuple[str, list[str]]:
+            faults.check_blocks(asked)
             text = faults.text_of(asked["messages"])
             return text, text.split()
 
