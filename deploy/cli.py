@@ -38,6 +38,9 @@ app.add_typer(configuration, name="config")
 credits = typer.Typer(help="Prepaid credits of the cloud fallback.", no_args_is_help=True)
 app.add_typer(credits, name="credits")
 
+dead = typer.Typer(help="Requests whose last attempt failed.", no_args_is_help=True)
+app.add_typer(dead, name="dead")
+
 QUIET = Log(level="error", format="console")
 """For commands whose output is for people."""
 
@@ -55,6 +58,12 @@ LogOption = Annotated[str | None, typer.Option("--log-level", help="debug|info|w
 EngineOption = Annotated[
     list[str] | None,
     typer.Option("--engine", help="NAME=URL of an engine that runs already; may be repeated."),
+]
+UrlOption = Annotated[str | None, typer.Option(help="Ingress, as http://host:8080.")]
+KeyOption = Annotated[str | None, typer.Option(help="API key; default: this machine's own.")]
+PlaceArgument = Annotated[int, typer.Argument(min=1, help="As 'headrace dead list' shows it.")]
+PlacesArgument = Annotated[
+    list[int], typer.Argument(min=1, help="As 'headrace dead list' shows them.")
 ]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 is any.")]
@@ -188,18 +197,82 @@ def compat(
     model: Annotated[str | None, typer.Option(help="Probe this model alone.")] = None,
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a page.")] = False,
-    url: Annotated[str | None, typer.Option(help="Ingress, as http://host:8080.")] = None,
-    key: Annotated[str | None, typer.Option(help="API key; default: this machine's own.")] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
     config: ConfigOption = None,
     nats: NatsOption = None,
     data: DataOption = None,
 ) -> None:
     """What each model really does of OpenAI's API: probed now, with small real requests."""
     from deploy.compat import command as matrix
+    from deploy.edge import NoEdge
 
     shape: matrix.Shape = "json" if as_json else "markdown" if markdown else "table"
     where = _where(config, nats, data)
-    _ask("compat", lambda: matrix.show(where, url, key, model, shape), matrix.CompatFailed)
+    known = matrix.CompatFailed, NoEdge
+    _ask("compat", lambda: matrix.show(where, url, key, model, shape), *known)
+
+
+@dead.command("list")
+def list_dead(
+    model: Annotated[str, typer.Option(help="Of this model alone.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Each with its place, by which the other commands name it."""
+    from deploy import dead as letters
+
+    where = _where(config, nats, data)
+    _ask("dead", lambda: letters.show_all(where, model, as_json))
+
+
+@dead.command("show")
+def show_dead(
+    place: PlaceArgument,
+    body: Annotated[bool, typer.Option("--body", help="Also what was asked.")] = False,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """All that is known of one."""
+    from deploy import dead as letters
+
+    where = _where(config, nats, data)
+    _ask("dead", lambda: letters.show(where, place, body), letters.DeadFailed)
+
+
+@dead.command("retry")
+def retry_dead(
+    places: PlacesArgument,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Send them again, as new requests of this key, and print the answers."""
+    from deploy import dead as letters
+    from deploy.edge import NoEdge
+
+    where = _where(config, nats, data)
+    known = letters.DeadFailed, NoEdge
+    _ask("dead", lambda: letters.retry(where, places, url, key), *known)
+
+
+@dead.command("drop")
+def drop_dead(
+    places: PlacesArgument,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Forget them."""
+    from deploy import dead as letters
+
+    where = _where(config, nats, data)
+    _ask("dead", lambda: letters.drop(where, places), letters.DeadFailed)
 
 
 @credits.command(context_settings={"ignore_unknown_options": True})

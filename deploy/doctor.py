@@ -171,8 +171,8 @@ async def dead(bus: Bus, counts: dict[str, int], age: float) -> Finding:
     return Finding(
         "warn",
         f"dead letters: {'; '.join(lines)}",
-        f"mend the cause; they go by themselves after {age:g} s, or "
-        f"with 'nats stream purge {subjects.DEAD_STREAM}'",
+        "mend the cause, then send them again with 'headrace dead retry', or forget them with "
+        f"'headrace dead drop'; they go by themselves after {age:g} s",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -17,15 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from deploy import home
+from deploy import edge
 from deploy.compat.run import CELL
 from deploy.configure import Where
-from deploy.plan import ANYWHERE
-from deploy.screen import KEY_VARIABLE
 from deploy.status import console
-from deploy.survey import Surveyor, connected
 from schemas.api import sse
-from schemas.settings import load
 
 Shape = Literal["table", "json", "markdown"]
 Found = dict[str, Any]
@@ -48,8 +43,8 @@ class CompatFailed(Exception):
 async def show(
     where: Where, url: str | None, key: str | None, model: str | None, shape: Shape
 ) -> None:
-    """Raises CompatFailed, Unreachable, SettingsError or BusError."""
-    found = await fetch(await _address(where, url), _key(where, url, key), model)
+    """Raises CompatFailed, NoEdge, Unreachable, SettingsError or BusError."""
+    found = await fetch(await edge.address(where, url), edge.key(where, url, key), model)
     match shape:
         case "json":
             print(orjson.dumps(found).decode())
@@ -96,36 +91,6 @@ def _told(address: str, status: int, body: bytes) -> str:
     with contextlib.suppress(orjson.JSONDecodeError, LookupError, TypeError):
         return f"{address}: {status}: {orjson.loads(body)['error']['message']}"
     return f"{address}: {status}: that is no Headrace of this version"
-
-
-async def _address(where: Where, url: str | None) -> str:
-    """--url, else the first ingress that is connected to the broker."""
-    if url:
-        return url.rstrip("/").removesuffix("/v1")
-    login = where.admin()
-    async with connected(login, "headrace-compat") as bus:
-        surveyor = Surveyor(bus, login.shown)
-        await surveyor.gather()
-        seen = (await surveyor.look()).ingresses
-    if not seen:
-        raise CompatFailed("no ingress is connected: start one with 'headrace ingress'")
-    host, _, port = seen[0].address.rpartition(":")
-    return f"http://{ANYWHERE.get(host.strip('[]'), host)}:{port}"
-
-
-def _key(where: Where, url: str | None, key: str | None) -> str:
-    """--key; without --url, a key of the configuration or this user's own; else the key that
-    OpenAI's clients use."""
-    if key:
-        return key
-    if not url:
-        for known in load(where.config).keys:
-            return known.secret.get_secret_value()
-        if (where.data / home.KEY_FILE).is_file():
-            return home.own_key(where.data)
-    if found := os.environ.get(KEY_VARIABLE):
-        return found
-    raise CompatFailed(f"no API key is known: give one with --key, or in ${KEY_VARIABLE}")
 
 
 def _numbered(found: Found) -> tuple[list[Row], list[str]]:

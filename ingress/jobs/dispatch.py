@@ -27,6 +27,8 @@ from schemas.settings import Settings
 
 log = structlog.get_logger("dispatch")
 
+LETTER = 64 * 1024
+"""Bytes that a dead letter may have beside its body."""
 AWAY_PATIENCE = 1.5
 """Seconds that a new request waits for a broker that is away."""
 
@@ -167,6 +169,9 @@ class Dispatch:
 
     def dead_letter(self, job: Job, error: str) -> None:
         headers = {"Headrace-Error": error, "Headrace-Job": job.id, "Headrace-Model": job.model}
+        ticket = self.tickets.get(job.id)
+        if ticket is not None and len(ticket.body) < self._bus.max_payload - LETTER:
+            job = replace(job, body=ticket.body, body_size=0)  # later nobody can be asked for it
         try:
             self._bus.post(subjects.dead(job.model), job.pack(), headers=headers)
         except BusError as fault:

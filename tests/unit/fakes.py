@@ -67,6 +67,10 @@ class FakeBus(Bus):
         self._news = asyncio.Event()
 
     @property
+    def max_payload(self) -> int:
+        return 2**20
+
+    @property
     def connected(self) -> bool:
         return self.up
 

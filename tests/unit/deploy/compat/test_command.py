@@ -1,4 +1,4 @@
-"""How `headrace compat` prints a table, and how it finds an ingress and a key."""
+"""How `headrace compat` prints a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deploy import home
 from deploy.compat import command
 from deploy.compat.command import CompatFailed, Shape
 from deploy.compat.probes import ROWS
@@ -104,30 +103,6 @@ def test_as_markdown() -> None:
 
 def test_as_markdown_without_a_no() -> None:
     assert "Why not" not in command.markdown(found(keys=cell("yes", "k")))
-
-
-async def test_the_address_that_is_given(tmp_path: Path) -> None:
-    for url in ("http://a:1", "http://a:1/", "http://a:1/v1", "http://a:1/v1/"):
-        assert await command._address(Where(tmp_path), url) == "http://a:1"
-
-
-def test_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    here, elsewhere = Where(tmp_path), "http://a:1"
-    with pytest.raises(CompatFailed, match="give one with --key"):
-        command._key(here, None, None)
-    assert not (tmp_path / "key").exists(), "none is made for a Headrace that never ran"
-    own = home.own_key(tmp_path)
-    assert command._key(here, None, None) == own
-    with pytest.raises(CompatFailed, match="--key"):
-        command._key(here, elsewhere, None)  # this machine's own key is nobody else's business
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-there")
-    assert command._key(here, elsewhere, None) == "sk-there"
-    assert command._key(here, None, None) == own
-    config = tmp_path / "h.toml"
-    config.write_text('[[keys]]\nname = "a"\nsecret = "sk-0123456789abcdef"\n')
-    assert command._key(Where(tmp_path, config), None, None) == "sk-0123456789abcdef"
-    assert command._key(Where(tmp_path, config), elsewhere, "sk-given") == "sk-given"
 
 
 async def test_nobody_at_the_address() -> None:

@@ -1,0 +1,47 @@
+"""Where a command finds an ingress, and with which key it asks there."""
+
+from __future__ import annotations
+
+import os
+
+from deploy import home
+from deploy.configure import Where
+from deploy.plan import ANYWHERE
+from deploy.screen import KEY_VARIABLE
+from deploy.survey import Surveyor, connected
+from schemas.settings import load
+
+
+class NoEdge(Exception):
+    """No ingress or no key is known; the message says what to do."""
+
+
+async def address(where: Where, url: str | None) -> str:
+    """`url`, else the first ingress that is connected to the broker. Raises NoEdge, Unreachable,
+    SettingsError or BusError."""
+    if url:
+        return url.rstrip("/").removesuffix("/v1")
+    login = where.admin()
+    async with connected(login, "headrace-edge") as bus:
+        surveyor = Surveyor(bus, login.shown)
+        await surveyor.gather()
+        seen = (await surveyor.look()).ingresses
+    if not seen:
+        raise NoEdge("no ingress is connected: start one with 'headrace ingress'")
+    host, _, port = seen[0].address.rpartition(":")
+    return f"http://{ANYWHERE.get(host.strip('[]'), host)}:{port}"
+
+
+def key(where: Where, url: str | None, given: str | None) -> str:
+    """`given`; without `url`, a key of the configuration or this user's own; else the key that
+    OpenAI's clients use. Raises NoEdge, SettingsError."""
+    if given:
+        return given
+    if not url:
+        for known in load(where.config).keys:
+            return known.secret.get_secret_value()
+        if (where.data / home.KEY_FILE).is_file():
+            return home.own_key(where.data)
+    if found := os.environ.get(KEY_VARIABLE):
+        return found
+    raise NoEdge(f"no API key is known: give one with --key, or in ${KEY_VARIABLE}")

@@ -1,0 +1,35 @@
+"""How commands find an ingress and a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy import edge, home
+from deploy.configure import Where
+from deploy.edge import NoEdge
+
+
+async def test_the_address_that_is_given(tmp_path: Path) -> None:
+    for url in ("http://a:1", "http://a:1/", "http://a:1/v1", "http://a:1/v1/"):
+        assert await edge.address(Where(tmp_path), url) == "http://a:1"
+
+
+def test_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    here, elsewhere = Where(tmp_path), "http://a:1"
+    with pytest.raises(NoEdge, match="give one with --key"):
+        edge.key(here, None, None)
+    assert not (tmp_path / "key").exists(), "none is made for a Headrace that never ran"
+    own = home.own_key(tmp_path)
+    assert edge.key(here, None, None) == own
+    with pytest.raises(NoEdge, match="--key"):
+        edge.key(here, elsewhere, None)  # this machine's own key is nobody else's business
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-there")
+    assert edge.key(here, elsewhere, None) == "sk-there"
+    assert edge.key(here, None, None) == own
+    config = tmp_path / "h.toml"
+    config.write_text('[[keys]]\nname = "a"\nsecret = "sk-0123456789abcdef"\n')
+    assert edge.key(Where(tmp_path, config), None, None) == "sk-0123456789abcdef"
+    assert edge.key(Where(tmp_path, config), elsewhere, "sk-given") == "sk-given"
