@@ -75,7 +75,7 @@ class Source(Protocol):
 
 
 class Runner:
-    """Holds all attempts of this process by job id, and obeys the control messages for them."""
+    """Holds all attempts of this process, and obeys the control messages for them."""
 
     def __init__(self, bus: Bus, role: Role, holder: str, node: str, config: Settings) -> None:
         self._bus = bus
@@ -85,7 +85,8 @@ class Runner:
         self._ring = config.worker.ring
         self._stall = config.worker.stall
         self._lease = config.jobs.ack_wait * LEASE_SHARE
-        self.running: dict[str, tuple[Attempt, Slots]] = {}
+        self.running: dict[int, tuple[Attempt, Slots]] = {}
+        """By nonce: of one job there may be several, until its ingress has said which counts."""
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
         self._kept = 0
         self._probing: dict[Runnable, asyncio.Task[None]] = {}
@@ -112,15 +113,23 @@ class Runner:
             self._bus.post(message.reply, TERM)
             source.fill()
             return
-        if job.id in self.running:  # redelivered to this worker, which still runs it
-            source.fill()
-            return
+        if attempt.number > 1:
+            self._vouch(job.id)
         slots.take()
-        self.running[job.id] = attempt, slots
+        self.running[attempt.nonce] = attempt, slots
         self.idle.clear()
         task = asyncio.create_task(self._run(slots, source, attempt))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _vouch(self, job: str) -> None:
+        """The job comes again: if an attempt here still has it, its ingress hears of that first,
+        and turns the claim away."""
+        for attempt in self._attempts(job):
+            attempt.alive(subjects.control(self._holder))
+
+    def _attempts(self, job: str) -> list[Attempt]:
+        return [attempt for attempt, _ in self.running.values() if attempt.job.id == job]
 
     async def _run(self, slots: Slots, source: Source, attempt: Attempt) -> None:
         verdict, outcome = b"", "interrupted"
@@ -182,7 +191,7 @@ class Runner:
     ) -> None:
         """Free the slot and tell the broker; called after the terminal frame, however it ended."""
         job = attempt.job
-        del self.running[job.id]
+        del self.running[attempt.nonce]
         self._ended[attempt.nonce] = time.monotonic(), attempt
         self._kept += attempt.kept
         slots.release()  # before the ack, which may ask for the next job
@@ -223,17 +232,17 @@ class Runner:
         except CodecError as fault:
             log.warning("runner.undecodable_control", error=str(fault))
             return
-        found = self.running.get(control.job)
-        if found is not None and found[0].nonce == control.nonce:
+        found = self.running.get(control.nonce)
+        if found is not None and found[0].job.id == control.job:
             self._obey(found[0], control)
         elif control.op == Op.RESEND and control.nonce in self._ended:
             self._ended[control.nonce][1].resend(control.first)
 
     def _unheard(self, subject: str) -> None:
         """Nobody listens to a job's frames: stop the job if this lasts longer than a moment."""
-        found = self.running.get(subjects.job_of(subject))
-        if found is not None and found[0].unheard(time.monotonic()) > ORPHAN_PATIENCE:
-            found[0].stop(Withdrawn(Reason.ORPHANED))
+        for attempt in self._attempts(subjects.job_of(subject)):
+            if attempt.unheard(time.monotonic()) > ORPHAN_PATIENCE:
+                attempt.stop(Withdrawn(Reason.ORPHANED))
 
     def _obey(self, attempt: Attempt, control: Control) -> None:
         match control.op:

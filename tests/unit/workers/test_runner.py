@@ -210,14 +210,41 @@ async def test_a_delivery_without_an_ack_subject_is_removed(setup: RunnerSetup) 
     assert setup.bus.to("somewhere") == [TERM]
 
 
-async def test_redelivered_to_its_own_holder_it_runs_once(setup: RunnerSetup) -> None:
+async def test_redelivered_to_its_own_holder_its_ingress_decides(setup: RunnerSetup) -> None:
+    """The running attempt speaks before the new one claims, so that it is not held for silent."""
     await setup.begin()
-    setup.deliver(delivered=2)
-    assert (setup.slot.busy, setup.told(2)) == (1, [])
     setup.say(Op.GO)
+    setup.deliver(delivered=2)
+    await setup.bus.until(lambda _: setup.kinds().count(Kind.CLAIM) == 2)
+    first, second, third = setup.frames()
+    assert (second.kind, second.nonce) == (Kind.ALIVE, first.nonce)
+    assert third.attempt == 2
+    setup.say(Op.DROP, nonce=third.nonce)
+    await setup.bus.until(lambda _: setup.slot.busy == 1)
+    assert setup.engine.cancelled == 0
     setup.engine.may_end.set()
     await setup.idle()
-    assert setup.kinds().count(Kind.CLAIM) == 1
+    assert (len(setup.told()), setup.told(2)) == (1, [])
+
+
+@pytest.mark.parametrize("dropped_first", [True, False])
+async def test_a_job_that_comes_anew_before_it_is_let_go_is_claimed_at_once(
+    setup: RunnerSetup, dropped_first: bool
+) -> None:
+    """Its message would otherwise lie until the broker's patience is over."""
+    setup.deliver(delivered=2)
+    await setup.claimed()
+    if dropped_first:
+        setup.say(Op.GONE)
+    setup.deliver(fakes.job(edition=1), delivered=3)
+    setup.say(Op.GONE)
+    await setup.bus.until(lambda _: setup.kinds().count(Kind.CLAIM) == 2)
+    again = [frame for frame in setup.frames() if frame.kind == Kind.CLAIM][1]
+    setup.say(Op.GO, nonce=again.nonce)
+    await setup.idle()
+    assert setup.engine.body == fakes.job().body
+    assert setup.told(2) == [TERM]
+    assert setup.told(3)[0].startswith(b"+NXT")
 
 
 async def test_an_ack_that_cannot_be_sent_is_no_fault(setup: RunnerSetup) -> None:
