@@ -258,6 +258,8 @@ class EventFilter(Filter):
         self._strip = strip
         self.begun = False
         """Something generated has come."""
+        self.answered = False
+        """What makes the stream an answer has come, perhaps without a word."""
 
     def data(self, chunk: bytes) -> None:
         """Takes whole events only. At an error event it raises ProviderFault, once the events
@@ -273,6 +275,7 @@ class EventFilter(Filter):
         else:
             self._counter.take(chunk)
         self.begun = self.begun or self._api.begun.search(chunk) is not None
+        self.answered = self.answered or self._api.answer.search(chunk) is not None
         if chunk:
             self._inner.data(chunk)
         else:

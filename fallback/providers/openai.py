@@ -26,7 +26,7 @@ from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from schemas import settings
 from schemas.api import endpoints, sse
-from schemas.api.base import Api
+from schemas.api.base import NO_ANSWER, Api
 from schemas.api.chat.request import wants_usage
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
@@ -102,13 +102,17 @@ class OpenAIProvider:
     async def _serve(self, task: Task, sink: Sink) -> Spent:
         body, content_type = self._body(task)
         async with self._ask(task, body, content_type) as response:
-            if response.status != 200:
+            if not 200 <= response.status < 300:
                 raise await self._refused(response)
-            if response.content_type == sse.CONTENT_TYPE:
-                return await self._stream(task, response, sink)
+            line, typed = Line(response), response.content_type == sse.CONTENT_TYPE
+            first = b"" if typed else await response.content.readany()
+            writes = task.job.endpoint in kinds.WRITING
+            streams = typed or (writes and sse.begins(first))
+            if streams and (task.job.stream or not writes):
+                return await self._stream(task, response, sink, line, first)
             if task.job.stream and task.job.endpoint not in _WHOLE_TOO:
                 raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
-            return await self._whole(task, response, sink)
+            return await self._whole(task, response, sink, first, collect=streams)
 
     def _ask(
         self, task: Task, body: bytes, content_type: str
@@ -137,15 +141,19 @@ class OpenAIProvider:
         body = await beginning(response, ERROR_LIMIT)
         return judge(self.name, response.status, response.headers, body, self._secret)
 
-    async def _stream(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
+    async def _stream(
+        self, task: Task, response: ClientResponse, sink: Sink, line: Line, first: bytes
+    ) -> Spent:
+        """`first`: what was read already."""
         counter = task.counter = self._counter(task)
         api = self._fit(task).api
         strip = api.asks_for_usage and not wants_usage(task.request)
         passing = EventFilter(self._named(sink, task), api, counter, self._blame, strip=strip)
-        sink.start(200, response.headers.get("content-type", sse.CONTENT_TYPE))
-        await self._relay(response, api, passing)
+        sink.start(200, sse.CONTENT_TYPE)
+        await self._relay(response, api, passing, line, first)
         told = counter.told()
-        if told is None and not passing.begun and task.job.endpoint not in kinds.HEARING:
+        nothing = told is None and not passing.begun
+        if (nothing or not passing.answered) and task.job.endpoint not in kinds.HEARING:
             raise self._said_nothing()
         return told or counter.spent()
 
@@ -155,10 +163,13 @@ class OpenAIProvider:
         seconds = forms.length(task) if task.job.endpoint in kinds.HEARING else 0.0
         return metering.TextCounter(task, self._data.by_event, seconds)
 
-    async def _relay(self, response: ClientResponse, api: Api, sink: Sink) -> None:
-        events, line = sse.Splitter(LARGEST_EVENT), Line(response)
+    async def _relay(
+        self, response: ClientResponse, api: Api, sink: Sink, line: Line, first: bytes
+    ) -> None:
+        events = sse.Splitter(LARGEST_EVENT)
         try:
-            while chunk := await response.content.readany():
+            while chunk := first or await response.content.readany():
+                first = b""
                 if found := events.feed(chunk):
                     sink.data(found)
                     if sse.end_of(found) >= 0 and api.ended(events):
@@ -188,18 +199,38 @@ class OpenAIProvider:
         status = code if isinstance(code, int) and code >= 400 else 500
         return fault(self.name, status, told, reason_of(status, told) or "failed")
 
-    async def _whole(self, task: Task, response: ClientResponse, sink: Sink) -> Spent:
-        pieces = []
+    async def _whole(
+        self, task: Task, response: ClientResponse, sink: Sink, first: bytes, *, collect: bool
+    ) -> Spent:
+        """`collect`: the answer is a stream that nobody asked for."""
+        pieces = [first]
         async for piece in whole(response):
             pieces.append(piece)
             sink.touch()
         body = b"".join(pieces)
         content_type = response.headers.get("content-type", JSON)
+        if collect:
+            body, content_type = self._collected(task, body), JSON
         spent, body, content_type = self._read(task, body, content_type)
         sink.start(200, content_type)
         self._named(sink, task).data(body)
         await sink.settle()
         return spent
+
+    def _collected(self, task: Task, body: bytes) -> bytes:
+        """The document of a stream. Raises ProviderFault."""
+        api, events = self._fit(task).api, sse.Splitter(LARGEST_EVENT)
+        found, rest, collector = events.feed(body), api.rest(events), api.collector()
+        if collector is None or not rest.whole:
+            raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
+        try:
+            for event in map(sse.typed, sse.split(found + rest.events)):
+                if error := api.failure(event):
+                    raise self._blame(error)
+                collector.add(event)
+        except NO_ANSWER:
+            raise ProviderFault(f"{self.name} sent something that is no answer", "failed") from None
+        return orjson.dumps(collector.document)
 
     def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
         """(what the call used, the answer, its content type). Raises ProviderFault for nonsense."""

@@ -47,11 +47,7 @@ class SchemaGate:
         """What is wrong with the texts that this event finishes, or ""."""
         try:
             found = sse.load(event)
-            finished = (
-                list(self._parts.add(found))
-                if found is not sse.NOTHING and found is not None
-                else []
-            )
+            finished = list(self._parts.add(found)) if isinstance(found, dict) else []
         except orjson.JSONDecodeError:
             return ""
         except (AttributeError, KeyError, TypeError) as fault:

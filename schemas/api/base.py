@@ -176,13 +176,15 @@ class Api:
 
     def failure(self, found: Event | Document) -> Error | None:
         """The error in an event, or in a document that came with status 200. It may have another
-        API's shape: a list (Cloudflare), or a bare object of the type "error" (Anthropic)."""
+        API's shape: a list (Cloudflare), or a bare object of the type "error" (Anthropic), a word
+        that older vLLMs write as `object`."""
         several = found.get("errors")
         if isinstance(several, list) and several and isinstance(several[0], dict):
             return several[0]
         if error := found.get("error"):
-            return error if isinstance(error, dict) else {"message": str(error)}
-        return found if found.get("type") == "error" else None
+            told = found.get("message") or error if error is True else error
+            return error if isinstance(error, dict) else {"message": str(told)}
+        return found if "error" in (found.get("type"), found.get("object")) else None
 
     def is_last(self, event: Event) -> bool:
         """Whether the answer is complete with this event."""
@@ -308,6 +310,8 @@ def counted(told: Mapping[str, Any] | None) -> Usage | None:
 
 
 def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
-    """A count of tokens; `default` if the field is missing or no integer."""
+    """A count of tokens; `default` if the field is missing or no whole number."""
     value = told.get(name)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) else default

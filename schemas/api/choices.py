@@ -27,12 +27,13 @@ class ChoicesApi(Api):
         return super().failure(found) or next(filter(None, map(_error_in, choices_of(found))), None)
 
     def missing_end(self, events: bytes) -> bytes:
-        """Servers that leave out ``[DONE]`` still send a finish reason for each choice."""
-        reasons = {
-            choice.get("index", 0): choice.get("finish_reason")
-            for event in sse.objects(events)
-            for choice in choices_of(event)
-        }
+        """Servers that leave out ``[DONE]`` still send a finish reason for each choice. Behind it
+        others may come without one: Azure's filter judges late, and some usage has a choice."""
+        reasons = dict[Any, Any]()
+        for event in sse.objects(events):
+            for choice in choices_of(event):
+                place = choice.get("index", 0)
+                reasons[place] = choice.get("finish_reason") or reasons.get(place)
         return sse.DONE if reasons and all(reasons.values()) else b""
 
     def collector(self) -> Collector:

@@ -31,6 +31,7 @@ _DONE = re.compile(rb"^data:[ \t]*\[DONE\][ \t]*$", re.MULTILINE)
 _NAMED_LAST = rb"^event: ?(?:response\.(?:completed|incomplete|failed)|message_stop)\b"
 _LAST = re.compile(rb"%b|%b" % (_DONE.pattern, _NAMED_LAST), re.MULTILINE)
 """Streams of the responses and messages APIs end with a named event, and without ``[DONE]``."""
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 _TAIL = 2048
 """Bytes of earlier events that are kept, so that `Splitter.tail` holds the last few events."""
 
@@ -52,6 +53,8 @@ class Splitter:
         self._last = b""
         self._half = b""
         self._begun = False
+        self.finished = False
+        """Whether ``[DONE]`` came."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises TooLong for an event that does not end."""
@@ -66,18 +69,18 @@ class Splitter:
             whole = self._kept(whole, chunk[cut:])
         if whole:
             self._last = whole if len(whole) > _TAIL else self._last[-_TAIL:] + whole
-        return whole
+        return self._up_to_end(whole) if self.finished or b"[DONE]" in whole else whole
 
     def rest(self) -> bytes:
         """The last event, if only the stream's end ended it, with its break added; else b""."""
-        left = bytes(self._rest) + self._half.replace(b"\r", b"\n")
+        left = self.left.replace(b"\r", b"\n")
         self._rest.clear()
         self._half = b""
         if not left.strip():
             return b""
         whole = left.rstrip(b"\n") + BREAK
         self._last = self._last[-_TAIL:] + whole
-        return whole
+        return self._up_to_end(whole)
 
     @property
     def tail(self) -> bytes:
@@ -85,14 +88,17 @@ class Splitter:
         return self._last
 
     @property
-    def finished(self) -> bool:
-        """Whether ``[DONE]`` came."""
-        return any(_DONE.search(event) for event in having(self._last, b"[DONE]"))
+    def left(self) -> bytes:
+        """What has come of an event that is not whole."""
+        return bytes(self._rest) + self._half
 
-    @property
-    def over(self) -> bool:
-        """Whether ``[DONE]`` came, and all that came was given out."""
-        return not self._rest and not self._half and self.finished
+    def _up_to_end(self, whole: bytes) -> bytes:
+        """Some servers say their end twice. What comes behind the first one only is in `tail`."""
+        found = None if self.finished else _DONE.search(whole)
+        if found is None:
+            return b"" if self.finished else whole
+        self.finished = True
+        return whole[: whole.find(BREAK, found.end()) + len(BREAK)]
 
     def _plain(self, chunk: bytes) -> bytes:
         """`chunk` without a byte order mark, and with LF for every end of line. If the chunk ends
@@ -216,6 +222,11 @@ def is_whole(event: bytes) -> bool:
 def objects(events: bytes) -> Iterator[dict[str, Any]]:
     """The JSON objects among several whole events; everything else is skipped."""
     return (found for event in split(events) if (found := object_of(event)) is not None)
+
+
+def begins(answer: bytes) -> bool:
+    """Whether these are the first bytes of a stream of events, whatever type its head names."""
+    return _BEGINNING.match(answer) is not None
 
 
 def is_done(data: bytes) -> bool:

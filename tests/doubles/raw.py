@@ -22,13 +22,14 @@ _CLOSES = frozenset({"closed", *CUT})
 
 
 class Said(NamedTuple):
-    """An answer with status 200."""
+    """An answer that says that all went well."""
 
     body: bytes
     content_type: str = EVENTS
     ending: Ending = "chunked"
     pieces: int = 1
     """In how many writes it comes."""
+    status: int = 200
 
 
 class RawServer:
@@ -57,24 +58,20 @@ class RawServer:
         self.talks.add(task)
         with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                path, body = await _request(reader)
-                said = self._answer(path, body)
-                status = 200 if isinstance(said, Said) else said
-                said = said if isinstance(said, Said) else _error(said)
-                await _write(writer, status, said)
+                said = self._answer(*await _request(reader))
+                await _write(writer, said)
                 if said.ending in _CLOSES:
                     break
         self.talks.discard(task)
 
-    def _answer(self, path: str, body: bytes) -> Said | int:
-        """An answer, or the status of a refusal."""
+    def _answer(self, path: str, body: bytes) -> Said:
         if path == "/v1/models":
             listed = {"object": "list", "data": [{"id": self.model, "object": "model"}]}
             return Said(orjson.dumps(listed), JSON, "sized")
         if path not in self.answers:
-            return 404
+            return _error(404)
         if body == b"{}":
-            return 400
+            return _error(400)
         self.asked[path].append(orjson.loads(body) if body.startswith(b"{") else body)
         left = self.answers[path]
         return left.pop(0) if len(left) > 1 else left[0]
@@ -104,9 +101,9 @@ async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
     return head.split(" ")[1], await reader.readexactly(int(size or 0))
 
 
-async def _write(writer: asyncio.StreamWriter, status: int, said: Said) -> None:
+async def _write(writer: asyncio.StreamWriter, said: Said) -> None:
     chunked = said.ending in ("chunked", "unchunked")
-    head = f"HTTP/1.1 {status} Said\r\nContent-Type: {said.content_type}\r\n"
+    head = f"HTTP/1.1 {said.status} Said\r\nContent-Type: {said.content_type}\r\n"
     if chunked:
         head += "Transfer-Encoding: chunked\r\n"
     elif said.ending in ("sized", "short"):
@@ -129,4 +126,4 @@ async def _write(writer: asyncio.StreamWriter, status: int, said: Said) -> None:
 
 
 def _error(status: int) -> Said:
-    return Said(b'{"error":{"message":"no"}}', JSON, "sized")
+    return Said(b'{"error":{"message":"no"}}', JSON, "sized", status=status)

@@ -19,6 +19,9 @@ PROMPT = {"id": "", "choices": [], "prompt_filter_results": []}
 ROLE, WORDS = delta({"role": "assistant", "content": ""}), delta({"content": '{"a":'})
 REST, FINISH = delta({"content": "1}"}), delta({}, "stop")
 USAGE = {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}
+JUDGED: dict[str, Any] = {"index": 0, "finish_reason": None, "content_filter_results": {}}
+LATE = b"data: %b\n\n" % orjson.dumps({"id": "c", "choices": [JUDGED]})
+"""What Azure's filter says behind the end of an answer."""
 ALL = (PROMPT, ROLE, WORDS, REST, FINISH, USAGE)
 
 
@@ -48,4 +51,9 @@ SPELLINGS: Mapping[str, bytes] = {
     "names": spelt(b"event: message\nid: 1\ndata: %b\n\n", b"event: done\ndata: [DONE]\n\n"),
     "no end": spelt(done=b""),
     "no end but a comment": spelt(done=b": bye"),
+    "no end but a judgement": spelt(done=LATE),
+    "two ends": spelt(done=b"data: [DONE]\n\n" * 2),
+    "more behind": spelt(done=b"data: [DONE]\n\n" + LATE),
+    "a null and a number": spelt(b"data: null\n\ndata: 1\n\ndata: %b\n\n"),
+    "a wait": spelt(b"event: wait\n\ndata: %b\n\n", first=b"retry: 3000\n\n"),
 }

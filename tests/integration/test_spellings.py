@@ -3,6 +3,7 @@ whole, also joined (`n`) and held to a schema; errors, pages and halves are no a
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -80,11 +81,41 @@ async def test_a_stream_in_every_spelling_is_whole(
         assert not any("error" in event for event in found)
         text = ["", ""]
         for choice in (choice for event in found for choice in event["choices"]):
-            text[choice["index"]] += choice["delta"].get("content") or ""
+            text[choice["index"]] += choice.get("delta", {}).get("content") or ""
         assert text == [TEXT, TEXT if copies == 2 else ""]
         told = [event["usage"] for event in found if event.get("usage")]
         assert [each["completion_tokens"] for each in told] == [4 * copies]
         assert {event["id"] for event in found if event["choices"]} == {"c"}
+
+
+@pytest.mark.parametrize("asked", [{"stream": True}, {}], ids=str)
+@pytest.mark.parametrize("kind", ["text/plain", "", "Text/Event-Stream", JSON])
+async def test_a_stream_is_one_under_any_type(
+    setup: Setup, kind: str, asked: dict[str, Any]
+) -> None:
+    setup.engine.says(CHAT, Said(PLAIN, kind))
+    answer = await ask(setup, CHAT, **asked)
+    assert (answer.status, len(setup.engine.asked[CHAT])) == (200, 1)
+    assert answer.headers["content-type"].partition(";")[0] == (EVENTS if asked else JSON)
+    choices = [each["choices"] for each in sse.objects(answer.body)] if asked else []
+    said = [c["delta"].get("content") or "" for chunk in choices for c in chunk]
+    assert "".join(said) == TEXT if asked else TEXT in answer.json["choices"][0]["message"].values()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_may_be_something_created(setup: Setup, stream: bool) -> None:
+    good = Said(PLAIN) if stream else Said(GOOD, JSON)
+    setup.engine.says(CHAT, good._replace(status=201))
+    answer = await ask(setup, CHAT, stream=stream)
+    assert (answer.status, len(setup.engine.asked[CHAT])) == (200, 1)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_comes_packed_is_unpacked(setup: Setup, stream: bool) -> None:
+    kind = f"{EVENTS if stream else JSON}\r\nContent-Encoding: gzip"
+    setup.engine.says(CHAT, Said(gzip.compress(PLAIN if stream else GOOD), kind, pieces=9))
+    answer = await ask(setup, CHAT, stream=stream)
+    assert (answer.status, len(setup.engine.asked[CHAT])) == (200, 1)
 
 
 async def test_an_end_that_is_not_said_is_logged(setup: Setup) -> None:

@@ -126,7 +126,8 @@ class Collector:
                 self._grow(event["index"], event["delta"])
             case "message_delta":
                 self._message |= event["delta"]
-                self._message["usage"] |= event.get("usage") or {}
+                told = (self._message.get("usage") or {}), (event.get("usage") or {})
+                self._message["usage"] = told[0] | told[1]
             case "message_stop":
                 self._finish()
 

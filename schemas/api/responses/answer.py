@@ -13,6 +13,7 @@ from schemas.api.responses import continuation as parts
 from schemas.api.responses import formats
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
+_FAILED = frozenset({"failed", "cancelled"})
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -41,10 +42,11 @@ class Responses(Api):
 
     def failure(self, found: Event | Document) -> Error | None:
         """A document that failed says so in its `status`, a stream by its last event."""
-        failed = found.get("response") if found.get("type") == "response.failed" else found
-        if failed is found and found.get("status") != "failed":
+        inner = found.get("response")
+        failed = inner if isinstance(inner, dict) else found
+        if failed.get("status") not in _FAILED and found.get("type") != "response.failed":
             return super().failure(found)
-        told = failed.get("error") if isinstance(failed, dict) else None
+        told = failed.get("error")
         return told if isinstance(told, dict) else {"message": "the response failed"}
 
     def is_last(self, event: Event) -> bool:

@@ -174,7 +174,8 @@ async def test_a_stream_in_every_spelling_is_whole(
         first.says(CHAT, Said(SPELLINGS[name], EVENTS, ending, pieces))
         before = await setup.balance()
         answer = await post(setup.fabric, CHAT, body)
-        deltas = [c["delta"] for event in sse.objects(answer.body) for c in event["choices"]]
+        choices = [each for event in sse.objects(answer.body) for each in event["choices"]]
+        deltas = [each.get("delta", {}) for each in choices]
         assert "".join(delta.get("content", "") for delta in deltas) == TEXT
         assert answer.body.count(b"[DONE]") == 1
         assert len(first.asked[CHAT]) == 1

@@ -33,7 +33,8 @@ class Upstream:
         self._port = parts.port or (443 if self._tls else 80)
         self._path = parts.path.rstrip("/")
         key = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
-        self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\nAccept: */*\r\n{key}"
+        takes = "Accept: */*\r\nAccept-Encoding: identity\r\n"
+        self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n{takes}{key}"
         self._idle: list[Connection] = []
 
     async def close(self) -> None:

@@ -366,7 +366,7 @@ class LlamaCppEngine(OpenAIEngine):
             own = native.prepare(body, str(self._props.get("media_marker") or native.MARKER))
             path, body = (native.PATH, own) if own else (path, body)
         async with self._http.call("POST", path, body, JSON) as response:
-            if response.status != 200:
+            if not response.succeeded:
                 raise self._refused(job, response.status, await read_error(response))
             said = native.AsCompletion(response, f"cmpl-{job.id}") if own else response
             return await self._relay(job, said, sink)

@@ -30,7 +30,7 @@ from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
-from workers.engines.openai.stream import ModelName, Relay
+from workers.engines.openai.stream import ModelName, Relay, is_stream
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
@@ -201,9 +201,9 @@ class OpenAIEngine:
         if job.endpoint == endpoints.CHAT.path:
             sink = Thoughts(sink)
         async with self._http.call("POST", job.endpoint, sent, content_type) as response:
-            if response.status != 200:
+            if not response.succeeded:
                 raise self._refused(job, response.status, await read_error(response))
-            streams = response.header("content-type", "").startswith(sse.CONTENT_TYPE)
+            streams = await is_stream(response, job)
             if streams and not job.stream:
                 return await self._collected(job, response, sink)
             if not job.stream:
@@ -243,9 +243,9 @@ class OpenAIEngine:
         return model
 
     async def _relay(self, job: Job, response: Response, sink: Sink) -> Relay:
-        content_type = response.header("content-type", "")
-        if not content_type.startswith(sse.CONTENT_TYPE):
-            what = f"{content_type!r}, but was asked for a stream"
+        if not await is_stream(response, job):
+            kind = response.header("content-type", "")
+            what = f"{kind!r}, but was asked for a stream"
             raise unlike(self.name, what, await read_error(response))
         relay = Relay(self.name, endpoints.APIS.get(job.endpoint, PLAIN), sink)
         await relay.run(response)

@@ -12,10 +12,12 @@ from collections.abc import Iterable
 import orjson
 import structlog
 
-from schemas.api import sse
-from schemas.api.base import Api, Usage
+from schemas.api import endpoints, sse
+from schemas.api.base import PLAIN, Api, Usage
+from schemas.jobs import Job
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.connection import ConnectionBroken, Response
+from workers.engines.openai.refusal import translate
 
 log = structlog.get_logger("engine")
 
@@ -25,6 +27,9 @@ _ERROR, _USAGE, _PROGRESS = b"error", b'"usage"', b'"prompt_progress"'
 """Signs of events that may be errors, or have these fields."""
 _HALF_ERROR = b'"error"'
 """Sign of an error in an event that cannot be read; inside a text the quotes would be escaped."""
+_SHOWN = 300
+"""Most letters of what came in place of an answer that are shown in a message."""
+_NOTHING = (b"", b"null", b"[DONE]")
 _KEY = b'"model"'
 _NONE: tuple[()] = ()
 """In place of bytes that are not known yet: nothing begins or ends with one of none."""
@@ -38,6 +43,16 @@ _INNER = b"<"
 """Stands for the opening bracket of such an object in an event."""
 _NOT_SHAPE = bytes(sorted(set(range(256)) - set(b'"{}[]')))
 """All bytes but quotes and brackets."""
+
+
+async def is_stream(response: Response, job: Job) -> bool:
+    """Whether an answer is a stream of events. Many small servers send one without a type, or with
+    another one, and clients that asked for a stream do not look at it."""
+    kind = response.header("content-type").partition(";")[0].strip().lower()
+    if kind == sse.CONTENT_TYPE:
+        return True
+    texts = endpoints.APIS.get(job.endpoint, PLAIN).collector() is not None
+    return texts and sse.begins(await response.beginning())
 
 
 class Filter:
@@ -72,7 +87,8 @@ class Relay:
 
     async def run(self, response: Response) -> None:
         """Pass the stream on. Raises EngineFault once all that came before the fault has passed."""
-        self._content_type = response.header("content-type", sse.CONTENT_TYPE)
+        if (kind := response.header("content-type")).startswith(sse.CONTENT_TYPE):
+            self._content_type = kind
         try:
             while chunk := await response.readany():
                 self._pass(self._splitter.feed(chunk))
@@ -123,19 +139,30 @@ class Relay:
 
     def _finish(self) -> None:
         """The stream has no more bytes. Raises EngineFault if it is not whole, or no answer."""
-        if not self._splitter.over:
+        left = self._splitter.left
+        if not self._splitter.finished:
             rest = self._api.rest(self._splitter)
             if rest.events:
                 self._pass(rest.events)
             if not rest.whole:
                 why = f"{self._engine} ended its stream before its end was said"
-                raise EngineFault(why, away=True)
+                raise EngineFault(why + self._instead(left), away=True)
             if not rest.said:
                 log.warning("engine.end_not_said", engine=self._engine)
         if not self._begun:
             if not self._api.answer.search(self._head):
-                raise EngineFault(f"{self._engine} sent a stream without an answer")
+                why = f"{self._engine} sent a stream without an answer"
+                raise EngineFault(why + self._instead(left))
             self._begin()
+
+    def _instead(self, left: bytes) -> str:
+        """What the engine said in place of an answer, for a message; `left`: behind all events."""
+        if self._begun:
+            return ""
+        said = [(sse.data_of(event) or b"").strip() for event in sse.split(self._head)]
+        first = next((data for data in (*said, left.strip()) if data not in _NOTHING), b"")
+        told = translate(200, first).message if first else ""
+        return f": {told[:_SHOWN]}" if told and not told.startswith("{") else ""
 
     def _find_error(self, events: bytes) -> None:
         """Raises EngineFault for an error event, after passing on the events before it."""

@@ -83,7 +83,7 @@ def event(text: str) -> bytes:
 ODD: Any = [
     {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     {"prompt_tokens": None, "completion_tokens": None},
-    {"prompt_tokens": 5.0, "completion_tokens": 7.0},
+    {"prompt_tokens": 5.5, "completion_tokens": 7.5},
     {"promptTokens": 5, "completionTokens": 7},
     {"neurons": 5},
     {"prompt_tokens": 0, "completion_tokens": 2},

@@ -44,6 +44,9 @@ def delta(said: Any, **more: Any) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": said, **more}]}
 
 
+STREAM = events(
+    delta({"content": "Hi"}), delta({}, finish_reason="stop"), {"choices": [], "usage": PAID}
+)
 BROKE = {"code": 502, "message": "upstream broke"}
 NONE: list[tuple[Any, str]] = [
     ({"error": BROKE}, "answered 502"),
@@ -84,6 +87,7 @@ async def test_a_document_that_is_no_answer(
         (events(delta({"role": "assistant", "content": ""})), "nothing in it"),
         (events(delta({}, finish_reason="stop")), "nothing in it"),
         (events(delta({}, finish_reason="stop"), {"choices": [], "usage": FREE}), "nothing in it"),
+        (events({"choices": [], "usage": PAID}), "nothing in it"),
         (events({"choices": [], "error": BROKE}), "answered 502"),
         (events(delta({"content": ""}, error=BROKE)), "answered 502"),
         (events(delta({"content": ""}, finish_reason="error")), "answered 500"),
@@ -177,6 +181,46 @@ async def test_a_whole_answer_may_end_without_saying_so(
     sink = RecordingSink()
     await cloud.call(chat("gpt-4o", stream=True), sink)
     assert sink.body == said
+
+
+ODD_TYPES = ["text/plain; charset=utf-8", "Text/Event-Stream", "", JSON]
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+async def test_a_stream_is_one_under_any_type(cloud: Provider, raw: RawServer, kind: str) -> None:
+    raw.says(CHAT, Said(STREAM, kind))
+    sink = RecordingSink()
+    spent = await cloud.call(chat("gpt-4o", stream=True), sink)
+    assert (sink.heads, spent.prompt) == ([(200, EVENTS)], 5)
+    assert sink.body.endswith(DONE)
+
+
+@pytest.mark.parametrize("kind", [EVENTS, *ODD_TYPES])
+async def test_a_stream_that_nobody_asked_for_becomes_a_document(
+    cloud: Provider, raw: RawServer, kind: str
+) -> None:
+    raw.says(CHAT, Said(STREAM, kind, status=201))
+    sink = RecordingSink()
+    assert (await cloud.call(chat("gpt-4o"), sink)).prompt == 5
+    assert sink.heads == [(200, JSON)]
+    assert sink.json()["choices"][0]["message"]["content"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (DONE, "no answer"),
+        (events({"error": BROKE}), "answered 502"),
+        (STREAM[:-40], "before its end was said"),
+        (events({"choices": [5]}), "no answer"),
+    ],
+)
+async def test_one_that_makes_no_document(
+    cloud: Provider, raw: RawServer, body: bytes, why: str
+) -> None:
+    raw.says(CHAT, Said(body))
+    with pytest.raises(ProviderFault, match=why):
+        await cloud.call(chat("gpt-4o"), RecordingSink())
 
 
 @pytest.mark.parametrize("ending", ["short", "unchunked", "reset"])

@@ -15,6 +15,7 @@ from schemas.api.messages.answer import API as MESSAGES
 from schemas.api.responses.answer import API as RESPONSES
 
 OPENAI = {"prompt_tokens": 5, "completion_tokens": 2}
+BROKEN = {"message": "broken"}
 NEWER = {"input_tokens": 5, "output_tokens": 2}
 
 
@@ -29,6 +30,7 @@ def test_usage_in_a_document_of_any_api(word: str, told: dict[str, int]) -> None
     [
         (CHAT, {"usage": {**OPENAI, "prompt_tokens_details": {"cached_tokens": 4}}}, (5, 2, 4)),
         (CHAT, {"usage": {"prompt_tokens": "five", "prompt_tokens_details": [1]}}, (-1, 0, 0)),
+        (CHAT, {"usage": {"prompt_tokens": 5.0, "completion_tokens": 0.5}}, (5, 0, 0)),
         (RESPONSES, {"response": {"usage": NEWER}}, (5, 2, 0)),
         (
             RESPONSES,
@@ -56,12 +58,21 @@ def test_no_usage(api: Api, found: dict[str, Any]) -> None:
         (CHAT, {"error": {"message": "broken"}}, "broken"),
         (CHAT, {"error": "broken"}, "broken"),
         (CHAT, {"error": None, "choices": []}, None),
+        (CHAT, {"error": True, "message": "broken"}, "broken"),
+        (CHAT, {"error": True}, "True"),
+        (CHAT, {"object": "error", "message": "broken", "type": "BadRequestError"}, "broken"),
         (MESSAGES, {"type": "error", "error": {"message": "broken"}}, "broken"),
         (RESPONSES, {"type": "error", "message": "broken", "code": "x"}, "broken"),
         (RESPONSES, {"type": "response.failed", "response": {"error": {"message": "x"}}}, "x"),
         (RESPONSES, {"type": "response.failed", "response": {}}, "the response failed"),
         (RESPONSES, {"status": "failed", "error": {"message": "x"}}, "x"),
         (RESPONSES, {"status": "failed", "error": None}, "the response failed"),
+        (RESPONSES, {"status": "cancelled", "error": None, "output": []}, "the response failed"),
+        (
+            RESPONSES,
+            {"type": "response.completed", "response": {"status": "failed", "error": BROKEN}},
+            "broken",
+        ),
         (RESPONSES, {"status": "completed", "error": None}, None),
         (PLAIN, {"errors": [{"message": "broken"}]}, "broken"),
         (PLAIN, {"errors": [], "error": {}}, None),

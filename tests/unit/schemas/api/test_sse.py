@@ -61,6 +61,30 @@ def test_what_says_that_a_stream_is_over(events: bytes, finished: bool) -> None:
     assert splitter.finished is finished
 
 
+@pytest.mark.parametrize("cut", [0, 3, 18, 19, 30])
+def test_nothing_comes_behind_the_end(cut: int) -> None:
+    end = b"data: 1\n\ndata: [DONE]\n\n"
+    said = end + b'data: [DONE]\n\ndata: {"usage":{}}\n\ndata: half'
+    splitter = sse.Splitter()
+    assert splitter.feed(said[:cut]) + splitter.feed(said[cut:]) + splitter.rest() == end
+    assert b"usage" in splitter.tail
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_stream"),
+    [
+        (b"data: {", True),
+        (b"\xef\xbb\xbf\r\n: ping", True),
+        (b"event:x", True),
+        (b'{"data: ": 1}', False),
+        (b"<html>", False),
+        (b"", False),
+    ],
+)
+def test_what_a_stream_begins_with(answer: bytes, is_stream: bool) -> None:
+    assert sse.begins(answer) is is_stream
+
+
 def test_an_event_without_an_end() -> None:
     splitter = sse.Splitter(largest=8)
     splitter.feed(b"data: 1")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -124,6 +126,15 @@ async def test_a_body_is_sent_with_its_length() -> None:
         (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok"),
         (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, b"hello"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        *(
+            (b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\n\r\n%b" % packed, b"abc" * 99)
+            for packed in (
+                (b"gzip", gzip.compress(b"abc" * 99)),
+                (b"X-GZip", gzip.compress(b"abc" * 99)),
+                (b"deflate", zlib.compress(b"abc" * 99)),
+                (b"identity", b"abc" * 99),
+            )
+        ),
     ],
 )
 async def test_every_way_to_frame_a_body(answer: bytes, body: bytes) -> None:
@@ -147,6 +158,7 @@ async def test_every_way_to_frame_a_body(answer: bytes, body: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
         CHUNKED + b"5\r\nhel",
         b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nno gzip",
     ],
 )
 async def test_an_answer_that_ends_early_or_is_no_http_is_a_fault(answer: bytes) -> None:

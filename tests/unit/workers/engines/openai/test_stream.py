@@ -153,6 +153,7 @@ async def test_a_stream_says_itself_that_it_is_over(api: Api, tail: bytes, whole
     if whole:
         await relayed(api, WORD, tail, sink=sink)
         plain = tail.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        plain = plain.partition(b": bye")[0]
         assert sink.body == WORD + plain.rstrip(b"\n") + sse.BREAK
         return
     with pytest.raises(EngineFault, match="before its end was said") as caught:
@@ -169,6 +170,7 @@ async def test_a_stream_says_itself_that_it_is_over(api: Api, tail: bytes, whole
         (CHAT, [WORD, FINISH.rstrip()], DONE),
         (CHAT, [WORD, FINISH, b": bye"], DONE),
         (CHAT, [WORD, chunk({}, "length", 1), FINISH, USAGE], DONE),
+        (CHAT, [WORD, FINISH, chunk({}), USAGE], DONE),
         (COMPLETIONS, [sse.dump({"choices": [{"text": "a", "finish_reason": "stop"}]})], DONE),
         (MESSAGES, [START, SAID, DELTA], STOP),
     ],
@@ -206,7 +208,7 @@ async def test_a_cut_connection_is_no_end_unless_the_stream_had_ended() -> None:
     with pytest.raises(ConnectionBroken):
         await relayed(CHAT, WORD, FINISH, USAGE, cut=True)
     await relayed(CHAT, WORD, FINISH, USAGE, DONE, b": by", cut=True, sink=sink)
-    assert sink.body == WORD + FINISH + USAGE + DONE + b": by\n\n"
+    assert sink.body == WORD + FINISH + USAGE + DONE
 
 
 @pytest.mark.parametrize(
@@ -224,6 +226,24 @@ async def test_an_end_alone_is_no_answer(api: Api, events: list[bytes]) -> None:
     with pytest.raises(EngineFault, match="e sent a stream without an answer"):
         await relayed(api, *events, sink=sink)
     assert not sink.status
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([sse.dump({"detail": "broken"}), DONE], "without an answer: broken"),
+        ([AZURE, b"data: null\n\n", DONE], "without an answer"),
+        ([b'{"error":{"message":"broken"}}\n'], "before its end was said: broken"),
+        ([b"<h1>Bad gateway</h1>"], "before its end was said: <h1>Bad gateway</h1>"),
+        ([b": ping\n\n"], "before its end was said"),
+        ([ROLE], "before its end was said"),
+        ([WORD, b"<h1>Bad gateway</h1>"], "before its end was said"),
+    ],
+)
+async def test_what_came_in_place_of_an_answer_is_told(events: list[bytes], said: str) -> None:
+    with pytest.raises(EngineFault) as caught:
+        await relayed(CHAT, *events)
+    assert caught.value.message.endswith(said)
 
 
 async def test_an_answer_without_a_word_is_one() -> None:
