@@ -1,6 +1,6 @@
 """Installs a client as a person would, from its registry, into a folder of its own.
 
-The folder lies in `.cache/clients`, which Git ignores. One that is there is used again.
+The folder lies in `.cache`, which Git ignores. One that is there is used again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ class Packages:
 
     registry: Literal["npm", "pip"]
     names: tuple[str, ...]
+    cache: Path = CACHE
 
     @property
     def folder(self) -> Path:
-        return CACHE / self.registry / self.names[0].strip("@").replace("/", "-")
+        return self.cache / self.registry / self.names[0].strip("@").replace("/", "-")
 
     def install(self) -> None:
         """Raises CalledProcessError, with what the installer said on stderr."""
