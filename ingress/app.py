@@ -19,6 +19,7 @@ from ingress.context import Context
 from ingress.endpoints import admin, health, images, inference, models, ollama
 from ingress.http import cors, error_format
 from ingress.http.body import request_id
+from ingress.idempotency import serve as idempotency
 from ingress.request.picture_store import PATH
 from schemas import errors, metrics
 from schemas.api import endpoints
@@ -121,7 +122,10 @@ class Handler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         try:
-            response = await self._call(request)
+            if scope["method"] == "POST" and idempotency.KEY in request.headers:
+                response = await idempotency.serve(request, self._call)
+            else:
+                response = await self._call(request)
         except HeadraceError as error:
             response = await _refuse(request, error)
         except Exception as error:  # noqa: BLE001 - the last line: no traceback reaches a client

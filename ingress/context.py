@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from ingress.answer.schema_checker import SchemaChecker
 from ingress.http.auth import Keys
+from ingress.idempotency.recordings import Recordings
 from ingress.jobs.dispatch import Dispatch
 from ingress.models.catalog import Catalog
 from ingress.models.routes import Routes
@@ -32,12 +33,14 @@ class Context:
     draining: bool = False
     media: Media = field(init=False)
     pictures: PictureStore = field(init=False)
+    recordings: Recordings = field(init=False)
     schema_checker: SchemaChecker = field(default_factory=SchemaChecker)
 
     def __post_init__(self) -> None:
         edge = self.config.ingress
         self.media = Media(edge, self.catalog, Fetcher(edge))
         self.pictures = PictureStore(edge.picture_store, edge.picture_age, time.time)
+        self.recordings = Recordings(self.bus, edge.unheard)
 
 
 context: Callable[[Request], Context] = attrgetter("app.state.context")

@@ -89,6 +89,7 @@ class Ingress:
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
         server.should_exit = True
         await serving
+        await context.recordings.close()
         await context.schema_checker.close()
         await context.media.close()
         counting.cancel()

@@ -43,10 +43,11 @@ class BusFull(BusError):
 
 
 class ApiError(BusError):
-    """JetStream refused a request."""
+    """JetStream refused a request. `code`: its own number of the reason."""
 
     def __init__(self, subject: str, error: Mapping[str, Any]) -> None:
         super().__init__(f"{subject}: {error.get('description', 'refused')}")
+        self.code = int(error.get("err_code", 0))
 
 
 class NotFound(ApiError):

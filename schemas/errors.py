@@ -9,6 +9,7 @@
     │   ├── UnsupportedParameter 400  no engine of the model honours the field
     │   ├── NoProvider           400  it asks for or needs a provider, but may not use any
     │   ├── MethodNotAllowed     405
+    │   ├── IdempotencyConflict  409  its idempotency key belongs to another request
     │   ├── BodyTooLarge         413
     │   ├── UnsupportedCoding    415  its body is compressed in a way that is not read here
     │   └── HeadTooLarge         431
@@ -113,6 +114,11 @@ class NoProvider(InvalidRequest):
 class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     status = 405
+
+
+class IdempotencyConflict(InvalidRequest):
+    code = "idempotency_key_reused"
+    status = 409
 
 
 class BodyTooLarge(InvalidRequest):

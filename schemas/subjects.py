@@ -16,6 +16,7 @@ JOBS_STREAM = "JOBS"
 DEAD_STREAM = "DEAD"
 USAGE_STREAM = "USAGE"
 CREDITS_STREAM = "CREDITS"
+ANSWERS_STREAM = "ANSWERS"
 GROUP = "headrace"
 """The only priority group of each consumer."""
 
@@ -33,6 +34,7 @@ INBOX_ADMIN = "_A"
 ALL_JOBS = "jobs.*.*"
 ALL_DEAD = "dead.*"
 ALL_USAGE = "usage.*"
+ALL_ANSWERS = "answers.*"
 ALL_CARDS = "hb.*"
 ALL_CREDITS = "credits.*"
 ALL_WANTS = "fb.want.*"
@@ -143,6 +145,11 @@ def wanted(subject: str) -> str:
 
 def dead(model: str) -> str:
     return f"dead.{encode(model)}"
+
+
+def answer_to(name: str) -> str:
+    """Where the answer to a request with an idempotency key is kept. `name`: one token."""
+    return f"answers.{name}"
 
 
 def usage(ingress: str) -> str:

@@ -64,6 +64,19 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
             "max_bytes": 512 * 2**20,
             "discard": "old",
         },
+        {
+            "name": subjects.ANSWERS_STREAM,
+            "description": "Headrace answers to requests with an idempotency key",
+            "subjects": [subjects.ALL_ANSWERS],
+            "retention": "limits",
+            "storage": "file",
+            "num_replicas": replicas,
+            "max_age": int(jobs.answer_age * NS),
+            "max_bytes": 2**30,
+            "discard": "old",
+            "duplicate_window": int(min(120, jobs.answer_age) * NS),
+            "allow_direct": True,
+        },
     ]
 
 

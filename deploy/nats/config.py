@@ -49,7 +49,8 @@ class Grant:
 
 _JOBS = subjects.JOBS_STREAM
 _ACKS = f"$JS.ACK.{_JOBS}.>"
-_STREAMS = (_JOBS, subjects.DEAD_STREAM, subjects.USAGE_STREAM)
+_ANSWERS = subjects.ANSWERS_STREAM
+_STREAMS = (_JOBS, subjects.DEAD_STREAM, subjects.USAGE_STREAM, _ANSWERS)
 _ENSURE = ("INFO", "CREATE", "UPDATE")
 _SERVICE = "$SRV.>"
 """Discovery of micro services (`nats micro ls`): every process answers it."""
@@ -74,6 +75,7 @@ INGRESS = Grant(
         subjects.ALL_JOBS,
         subjects.ALL_DEAD,
         subjects.ALL_USAGE,
+        subjects.ALL_ANSWERS,
         "c.*",
         subjects.ALL_WANTS,
         subjects.ASK_LEDGER,
@@ -84,8 +86,9 @@ INGRESS = Grant(
         f"$JS.API.STREAM.MSG.DELETE.{_JOBS}",
         "$JS.API.INFO",
         f"$JS.API.CONSUMER.LIST.{_JOBS}",
-        f"$JS.API.CONSUMER.CREATE.{subjects.USAGE_STREAM}.*",
-        f"$JS.API.CONSUMER.MSG.NEXT.{subjects.USAGE_STREAM}.*",
+        *(f"$JS.API.CONSUMER.CREATE.{name}.*" for name in (subjects.USAGE_STREAM, _ANSWERS)),
+        *(f"$JS.API.CONSUMER.MSG.NEXT.{name}.*" for name in (subjects.USAGE_STREAM, _ANSWERS)),
+        f"$JS.API.DIRECT.GET.{_ANSWERS}.>",
         # Answers to claims, and bodies by reference: many messages to one request, which
         # `allow_responses` would cut off after the first.
         f"{subjects.INBOX_WORKER}.>",

@@ -23,6 +23,7 @@ from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
 from ingress.http.auth import Principal
 from ingress.http.body import need_json, read_body
+from ingress.http.protocol import BEGUN
 from ingress.jobs.dispatch import Order
 from ingress.models import fields, locality
 from ingress.models.locality import ANY
@@ -100,7 +101,8 @@ class Call:
     def _order(self, body: bytes, workers: bool = False, providers: bool = False) -> Order:
         """`workers`, `providers`: whether they may continue the stream if it breaks."""
         plan, who, path = self.plan, self.caller.who, self.endpoint.path
-        more = self.content_type, who.account, who.key, self.lenient, workers, providers
+        begun = self.caller.request.scope["state"].get(BEGUN, b"")
+        more = self.content_type, who.account, who.key, self.lenient, workers, providers, begun
         return Order(plan, path, self.stream, body, *more)
 
     def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool]:
@@ -108,6 +110,8 @@ class Call:
         was begun under a format is continued without one, and its gate judges the whole: nobody is
         paid for that."""
         plan = self.plan
+        if gate is not None and BEGUN in self.caller.request.scope["state"]:
+            return False, False  # the gate has not heard the beginning
         return plan.workers_resume, plan.resumes and plan.reach == ANY and gate is None
 
 

@@ -23,6 +23,8 @@ its answer is complete. To wait for ASGI's disconnect message would take a task 
 (measured: 25 µs)."""
 PROBE = "headrace.probe"
 """And another callable: it sends the client something at once, if only a comment."""
+BEGUN = "headrace.begun"
+"""And events of a stream: its client has them, and the answer goes on from there."""
 HEAD_TIMEOUT = 20.0
 """Seconds a client may take to send a request's head."""
 BODY_TIMEOUT = 30.0

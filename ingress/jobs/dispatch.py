@@ -48,6 +48,8 @@ class Order:
     workers_resume: bool = False
     providers_resume: bool = False
     """Who may continue the stream if it breaks."""
+    begun: bytes = b""
+    """Events of a worker that the client has: the stream goes on from there."""
     id: str = ""
     """The id of its job; if empty, the job gets a random one."""
     together: int = 1
@@ -68,7 +70,8 @@ class Dispatch:
         """Holds tasks that run: the event loop itself would let them be collected."""
 
     async def submit(self, order: Order) -> Ticket:
-        """Register the job, then publish it. Raises BrokerUnavailable."""
+        """Register the job, then publish it. Raises BrokerUnavailable, and StreamBroken if nobody
+        can go on from what has begun."""
         await self._reachable()
         ticket = self._ticket(order)
         self.tickets[ticket.job.id] = ticket  # before the publish, as a worker may claim at once
@@ -213,7 +216,10 @@ class Dispatch:
         plan, most = order.plan, self._config.jobs.max_attempts
         resumers = order.workers_resume, order.providers_resume
         terms = Terms(most, plan.reach != LOCAL, plan.hedge, *resumers)
-        return Ticket(self._job(order), order.body, terms, self, time.monotonic())
+        ticket = Ticket(self._job(order), order.body, terms, self, time.monotonic())
+        if order.begun:
+            ticket.go_on(order.begun)
+        return ticket
 
     def _job(self, order: Order) -> Job:
         plan, now = order.plan, time.time()

@@ -92,6 +92,10 @@ class Postings:
             return self.newest
         return self.copy if self.copy is not None and self.copy.edition == edition else None
 
+    def begin_at(self, begun: Begun | None) -> None:
+        """The answer goes on from there. For a job that is not published yet."""
+        self.job = replace(self.job, begun=begun)
+
     def publish_copy(self) -> None:
         self.copy = self._publish(lane=subjects.CLOUD, first_by=self.job.total_by)[1]
 

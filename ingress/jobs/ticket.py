@@ -85,6 +85,16 @@ class Ticket:
         """Call `changed` whenever something happened that the responder may care for."""
         self._changed = changed
 
+    def go_on(self, events: bytes) -> None:
+        """Go on with a stream of which the client has these events already. For a job that is not
+        published yet. Raises StreamBroken if that cannot be."""
+        self.broken = errors.StreamBroken("the ingress was lost; send the request again")
+        self.received.add(events)
+        self.received.take()
+        if not self.received.break_off(self.body):
+            raise self.broken
+        self.postings.begin_at(self.received.begun)
+
     # What holders say
 
     def frame(self, frame: Frame, now: float) -> bool:

@@ -42,6 +42,7 @@ class Ingress(Section):
     silence: Seconds = 3.0
     grace: Annotated[float, Field(ge=0, le=5)] = 0.15
     absence: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    unheard: Annotated[float, Field(ge=0, le=86400)] = 60.0
     drain: Seconds = 20.0
     max_buffer: int = Field(8 * 2**20, ge=2**16, le=2**30)
     max_answer: int = Field(256 * 2**20, ge=2**16, le=2**34)
@@ -63,6 +64,7 @@ class Jobs(Section):
     max_attempts: int = Field(3, ge=1, le=20)
     ack_wait: Annotated[float, Field(ge=1, le=60)] = 3.0
     dead_age: Seconds = 86_400.0
+    answer_age: Seconds = 86_400.0
 
 
 class Worker(Section):

@@ -184,7 +184,8 @@ def whats(found: list[Finding]) -> list[str]:
 
 async def test_what_is_missing(broker: Broker) -> None:
     found = await examined(broker)
-    missing = [f"stream {name} is missing" for name in ("JOBS", "DEAD", "USAGE")]
+    names = ("JOBS", "DEAD", "USAGE", "ANSWERS")
+    missing = [f"stream {name} is missing" for name in names]
     assert whats(found["fail"]) == missing
     assert whats(found["warn"]) == ["no ingress is connected", "no worker is connected"]
     assert all(finding.mend for level in ("warn", "fail") for finding in found[level])
