@@ -117,7 +117,7 @@ class Accounts:
         try:
             async with connected(self.fabric, "headrace-usage") as bus:
                 messages = reading.read(bus, subjects.USAGE_STREAM, since=since)
-                found = [row async for message in messages for row in usages.rows(message)]
+                found = usages.served([message async for message in messages])
                 return [usages.record(row) for row in found]
         except (BusError, Unreachable) as fault:
             print(f"what workers served cannot be read here: {fault}", file=sys.stderr)

@@ -152,8 +152,8 @@ def answer_to(name: str) -> str:
     return f"answers.{name}"
 
 
-def usage(ingress: str) -> str:
-    return f"usage.{ingress}"
+def usage(ingress: str, window: int) -> str:
+    return f"usage.{ingress}-{window}"
 
 
 def _delivery(ack: str) -> list[str]:

@@ -55,7 +55,7 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
         },
         {
             "name": subjects.USAGE_STREAM,
-            "description": "Headrace usage: what workers served, in sums of a few seconds",
+            "description": "Headrace usage: what workers served, in sums of a minute",
             "subjects": [subjects.ALL_USAGE],
             "retention": "limits",
             "storage": "file",
@@ -63,6 +63,7 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
             "max_age": USAGE_AGE * NS,
             "max_bytes": 512 * 2**20,
             "discard": "old",
+            "allow_rollup_hdrs": True,  # the sums of a window replace those before
         },
         {
             "name": subjects.ANSWERS_STREAM,

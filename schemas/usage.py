@@ -1,5 +1,5 @@
 """Usage of workers, counted by ingresses: each message of the stream ``USAGE`` has the sums of a
-few seconds. Usage of providers is in the journal of credits, entry by entry."""
+minute. Usage of providers is in the journal of credits, entry by entry."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from schemas.jobs import CodecError
 
 log = structlog.get_logger("usage")
 
+REPLACING = {"Nats-Rollup": "sub"}
+"""Headers of a message in place of all others of its subject."""
 _FIELDS = 10  # of `Served`: a newer ingress may send more
 _NAMES = 5  # the first fields, which are texts
 
@@ -97,6 +99,18 @@ def _row(fields: Any) -> Served:
     if not all(isinstance(n, str) for n in names) or any(type(n) not in (int, float) for n in sums):
         raise TypeError("a field has the wrong type")
     return row
+
+
+def served(messages: Iterable[Message]) -> list[Served]:
+    """The rows of all messages. One that replaces another in the stream replaces it here, too: both
+    may come if the stream is written while it is read."""
+    found, windows = list[Served](), dict[str, list[Served]]()
+    for message in messages:
+        if REPLACING.keys() <= (message.headers or {}).keys():
+            windows[message.subject] = rows(message)
+        else:
+            found += rows(message)
+    return found + [row for window in windows.values() for row in window]
 
 
 def rows(message: Message) -> list[Served]:

@@ -181,18 +181,12 @@ class Fabric:
 
     def _toml(self, role: str, settings: dict[str, Any]) -> str:
         user, password = self.broker.users[role]
-        sections: dict[str, list[str]] = {
-            "nats": [
-                f'url = "{self.broker.url}"',
-                f'user = "{user}"',
-                f'password = "{password}"',
-            ],
-            "log": ['level = "debug"'],
-        }
+        logged_in = {"url": self.broker.url, "user": user, "password": password}
+        sections: dict[str, dict[str, Any]] = {"nats": logged_in, "log": {"level": "debug"}}
         for name, value in settings.items():
             section, _, key = name.partition(".")
-            sections.setdefault(section, []).append(f"{key} = {json.dumps(value)}")
-        return "".join(f"[{name}]\n" + "\n".join(rows) + "\n" for name, rows in sections.items())
+            sections.setdefault(section, {})[key] = value
+        return "".join(map(table, sections, sections.values()))
 
     async def _spawn(self, role: str, text: str) -> Process:
         name = f"{role}-{len(self.processes)}"
@@ -254,7 +248,8 @@ class Fabric:
         try:
             state = (await bus.api("STREAM.INFO.DEAD"))["state"]
             found: list[dict[str, str]] = []
-            for sequence in range(state["first_seq"], state["last_seq"] + 1):
+            first = state["first_seq"] if state["messages"] else state["last_seq"] + 1
+            for sequence in range(first, state["last_seq"] + 1):
                 letter = await bus.api("STREAM.MSG.GET.DEAD", {"seq": sequence})
                 raw = base64.b64decode(letter["message"]["hdrs"]).decode()
                 rows = (line.partition(": ") for line in raw.splitlines())
@@ -287,6 +282,11 @@ class Fabric:
             if answer.status != 200:
                 return answer.status, (await answer.read()).decode(), False
             return 200, *await read_events(answer, on_text)
+
+
+def table(name: str, rows: Mapping[str, Any]) -> str:
+    """TOML; an array's table has brackets in its name."""
+    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())
 
 
 async def first_to_log(processes: Sequence[Process], event: str, **fields: Any) -> int:

@@ -98,7 +98,7 @@ async def usage(request: Request) -> Response:
     here = _admin(request)
     try:
         messages = reading.read(here.bus, subjects.USAGE_STREAM, since=since)
-        rows = [row async for message in messages for row in usages.rows(message)]
+        rows = usages.served([message async for message in messages])
     except BusError as fault:
         raise Unavailable(f"Usage cannot be read now: {fault}.", retry_after=1) from None
     served = [usages.record(row) for row in rows if account in ("", row.account)]

@@ -134,7 +134,7 @@ class Dispatch:
         self.rate.ends[job.model].append(time.monotonic())
         if node is not None and head is not None and head.status == 200:
             key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)
-            self.usage.answers.append((key, end))
+            self.usage.count(key, end)
 
     async def restore(self, ticket: Ticket) -> None:
         """Publish a job again if a stale ack of a lost holder took it out of the stream."""

@@ -1,12 +1,14 @@
-"""Counts what workers served, by day, key and model, and hands the sums to the broker now and then.
+"""Counts what workers served, by day, key and model, and hands the sums to the broker.
 
-A request only appends its answer to a list, and the list is summed up every few seconds. So the
-count costs a request next to nothing, but a killed ingress loses the rows of the last seconds.
+A request only appends its answer to a list. The list is summed up at once if nothing was handed
+over lately, else after a pause, so a killed ingress loses the answers of that pause at most.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from datetime import UTC, datetime
 
 import structlog
@@ -18,8 +20,13 @@ from schemas.usage import Served
 
 log = structlog.get_logger("usage")
 
-EVERY = 5.0
-"""Seconds between two messages."""
+PAUSE = 0.1
+"""Seconds from one message to the next."""
+AGAIN = 1.0
+"""Seconds until the broker is tried again that did not take a message."""
+WINDOW = 60.0
+"""Seconds for which sums are added up. Each message replaces the one before it in the stream, until
+the next window begins."""
 MOST = 2000
 """Rows of one message, which is then well below what the broker takes."""
 DAY = 86_400
@@ -29,52 +36,58 @@ Key = tuple[int, str, str, str, str]
 
 
 class UsageCounter:
-    """`answers`: whole answers of workers that are not summed up yet, each with the key of its row.
-    The fallback counts the answers of providers, where it pays for them."""
+    """The fallback counts the answers of providers, where it pays for them."""
 
     def __init__(self, bus: Bus, ingress: str) -> None:
-        self.answers: list[tuple[Key, End]] = []
         self._bus = bus
-        self._subject = subjects.usage(ingress)
+        self._ingress = ingress
+        self._answers: deque[tuple[Key, End]] = deque()
+        """Whole answers of workers that are not summed up yet."""
+        self._counted = asyncio.Event()
         self._rows: dict[Key, list[float]] = {}
-        self._told = 0
+        self._window = 0
+        self._opened = 0.0
+
+    def count(self, key: Key, end: End) -> None:
+        self._answers.append((key, end))
+        self._counted.set()
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(EVERY)
-            await self.flush()
+            await self._counted.wait()
+            await asyncio.sleep(PAUSE if await self.flush() else AGAIN)
 
-    async def flush(self) -> None:
-        """Hand over what was counted. What the broker does not take is kept for the next time."""
-        self._sum_up()
-        while self._rows:
-            keys = list(self._rows)[:MOST]
-            some = {key: self._rows.pop(key) for key in keys}
-            self._told += 1
-            headers = {"Nats-Msg-Id": f"{self._subject}:{self._told}"}
-            rows = [_served(key, counts) for key, counts in some.items()]
+    async def flush(self) -> bool:
+        """Hand over what was counted. False if the broker does not take it: it is kept, for the
+        next time."""
+        while self._counted.is_set():
+            self._sum_up()
+            rows = [_served(key, counts) for key, counts in self._rows.items()]
+            subject = subjects.usage(self._ingress, self._window)
             try:
-                await self._bus.store(self._subject, headers, usage.pack(rows))
+                await self._bus.store(subject, usage.REPLACING, usage.pack(rows))
             except BusError as fault:
-                log.warning("usage.kept", rows=len(some), error=str(fault))
-                self._keep(some)
-                return
+                log.warning("usage.kept", rows=len(rows), error=str(fault))
+                self._counted.set()
+                return False
+            if len(rows) >= MOST or time.monotonic() - self._opened > WINDOW:
+                self._window += 1
+                self._rows.clear()
+        return True
 
     def _sum_up(self) -> None:
-        answers, self.answers = self.answers, []
-        for key, end in answers:
+        if not self._rows:
+            self._opened = time.monotonic()
+        while self._answers and len(self._rows) < MOST:
+            key, end = self._answers.popleft()
             row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
             row[0] += 1
             row[1] += max(0, end.prompt_tokens)
             row[2] += max(0, end.completion_tokens)
             row[3] += max(0, end.cached_tokens)
             row[4] += end.engine_ms / 1000
-
-    def _keep(self, rows: dict[Key, list[float]]) -> None:
-        for key, counts in rows.items():
-            row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
-            for at, count in enumerate(counts):
-                row[at] += count
+        if not self._answers:
+            self._counted.clear()
 
 
 def _served(key: Key, counts: list[float]) -> Served:

@@ -9,6 +9,8 @@ import time
 import aiohttp
 import pytest
 
+from schemas import subjects, usage
+from schemas.jetstream import reading
 from tests.fabric import Fabric, Process, ask, counts, first_to_log
 
 SLOW = {"echo": {"first_ms": 1500}}
@@ -187,6 +189,19 @@ async def test_killed_ingress_leaves_no_work_behind(fabric: Fabric) -> None:
     await worker.logged("runner.ended", outcome="its ingress is gone")
     await worker.logged("runner.ended", outcome="its ingress is gone", skip=1)
     await fabric.idle()
+
+
+async def test_what_a_killed_ingress_had_served_is_counted(fabric: Fabric) -> None:
+    ingress = await fabric.ingress()
+    await fabric.worker()
+    await fabric.served("echo")
+    assert (await fabric.post(ask("one two three")))[0] == 200
+    await fabric.models()  # an answer that it gives later
+    await ingress.kill()
+    bus = await fabric.admin()
+    rows = usage.served([each async for each in reading.read(bus, subjects.USAGE_STREAM)])
+    await bus.close()
+    assert [(row.requests, row.prompt, row.completion) for row in rows] == [(1, 3, 3)]
 
 
 async def test_sigterm_lets_a_worker_finish_and_the_other_take_over(fabric: Fabric) -> None:

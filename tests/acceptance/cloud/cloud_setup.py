@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from schemas.jetstream import reading
 from schemas.settings import Nats
 from tests.doubles.providers import Provider
 from tests.doubles.raw import RawServer
-from tests.fabric import PATIENCE, Fabric, Process, fabric
+from tests.fabric import PATIENCE, Fabric, Process, fabric, table
 
 ACCOUNT = "tests"
 """Of the fabric's key."""
@@ -47,15 +46,15 @@ class CloudSetup:
         secret = self.fabric.home / f"{name}.key"
         secret.write_text(SECRET)
         rows = {"name": name, "kind": kind, "url": sim.base_url, "key_file": str(secret)}
-        self.tables += _table("providers", {**rows, **settings})
+        self.tables += table("[providers]", {**rows, **settings})
 
     def price(self, provider: str, model: str, **prices: float) -> None:
         rows = prices or {"input": INPUT, "output": OUTPUT}
-        self.tables += _table("prices", {"provider": provider, "model": model, **rows})
+        self.tables += table("[prices]", {"provider": provider, "model": model, **rows})
 
     def route(self, name: str, providers: Sequence[str], **settings: Any) -> None:
         rows = {"name": name, "providers": list(providers), **settings}
-        self.routes.append(_table("route", rows))
+        self.routes.append(table("[route]", rows))
 
     @property
     def text(self) -> str:
@@ -119,10 +118,6 @@ class CloudSetup:
 
     async def charges(self, account: str = ACCOUNT) -> list[Entry]:
         return [entry for entry in await self.entries(account) if entry.kind is EntryKind.CHARGE]
-
-
-def _table(name: str, rows: Mapping[str, Any]) -> str:
-    return f"[[{name}]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in rows.items())
 
 
 @asynccontextmanager

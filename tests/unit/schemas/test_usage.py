@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import usage
+from schemas.bus import Message
 from schemas.jobs import CodecError
 from schemas.usage import Served
 from tests.unit.fakes import message
@@ -43,3 +46,25 @@ def test_a_message_that_has_no_rows_is_passed_over() -> None:
     row = Served("2026-11-22", "a", "k", "m", "n", 1)
     assert usage.rows(message("usage.in-1", usage.pack([row, row]))) == [row, row]
     assert usage.rows(message("usage.in-1", b'{"type":"x"}')) == []
+
+
+def test_a_message_that_replaces_another_replaces_it_here_too() -> None:
+    """Both come if the first is read before the second is written."""
+
+    def sent() -> Iterator[Message]:
+        for subject, requests in (("in-1-0", 1), ("in-2-0", 5), ("in-1-0", 2), ("in-1-1", 7)):
+            row = Served("2026-11-22", "a", "k", "m", "n", requests)
+            yield message(f"usage.{subject}", usage.pack([row]), headers=usage.REPLACING)
+
+    assert sorted(row.requests for row in usage.served(sent())) == [2, 5, 7]
+
+
+def test_what_replaces_nothing_is_added() -> None:
+    """As older ingresses sent it."""
+
+    def sent() -> Iterator[Message]:
+        for requests in (1, 2):
+            row = Served("2026-11-22", "a", "k", "m", "n", requests)
+            yield message("usage.in-1", usage.pack([row]))
+
+    assert [row.requests for row in usage.served(sent())] == [1, 2]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ingress.jobs import usage as counters
@@ -43,7 +45,7 @@ async def test_answers_of_one_model_are_one_row(bus: FakeBus) -> None:
         close(dispatch, ticket(*WHOLE))
     await dispatch.usage.flush()
     [sent] = bus.puts
-    assert sent.subject == "usage.in-1"
+    assert (sent.subject, sent.headers) == ("usage.in-1-0", {"Nats-Rollup": "sub"})
     [row] = usage.unpack(sent.payload)
     assert row == Served("2024-10-04", "acme", "k1", "echo", "node-a", 3, 9, 12, 0, 0.15)
     await dispatch.usage.flush()
@@ -90,5 +92,29 @@ async def test_many_rows_are_several_messages(
     for number in range(5):
         close(dispatch, ticket(*WHOLE, key=f"k{number}"))
     await dispatch.usage.flush()
-    assert [len(usage.unpack(sent.payload)) for sent in bus.puts] == [2, 2, 1]
-    assert len({sent.headers["Nats-Msg-Id"] for sent in bus.puts}) == 3
+    sent = [(each.subject, len(usage.unpack(each.payload))) for each in bus.puts]
+    assert sent == [("usage.in-1-0", 2), ("usage.in-1-1", 2), ("usage.in-1-2", 1)]
+
+
+async def test_a_message_has_the_sums_of_its_window_so_far(
+    bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = Dispatch(bus, "in-1", Settings())
+    for _ in range(3):
+        close(dispatch, ticket(*WHOLE))
+        await dispatch.usage.flush()
+        if len(bus.puts) == 2:
+            monkeypatch.setattr(counters, "WINDOW", 0.0)
+    close(dispatch, ticket(*WHOLE))
+    await dispatch.usage.flush()
+    sent = [(each.subject, usage.unpack(each.payload)[0].requests) for each in bus.puts]
+    assert sent == [(f"usage.in-1-{window}", n) for window, n in ((0, 1), (0, 2), (0, 3), (1, 1))]
+
+
+async def test_an_answer_is_handed_over_without_being_asked_for(bus: FakeBus) -> None:
+    dispatch = Dispatch(bus, "in-1", Settings())
+    running = asyncio.create_task(dispatch.usage.run())
+    close(dispatch, ticket(*WHOLE))
+    while not bus.puts:
+        await asyncio.sleep(0)
+    running.cancel()

@@ -1,0 +1,137 @@
+"""What must hold once all is over: nothing is left, nothing leaks, and all is counted and paid."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from decimal import ROUND_CEILING, Decimal
+
+from fallback.credits.entries import EntryKind
+from schemas import nodes, subjects, usage
+from schemas.bus import Message
+from schemas.jetstream import reading
+from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT
+from tests.chaos.ledger import Ledger
+from tests.chaos.stage import GRANTED, Stage
+from tests.doubles.providers.record import Exchange
+from tests.fabric import Process
+
+
+async def closed(stage: Stage, ledger: Ledger) -> list[str]:
+    """The faults that are found; waits until work has ended."""
+    await stage.setup.fabric.idle()
+    found = _words(stage.processes)
+    found += await _letters(stage)
+    found += await _slots(stage)
+    found += await _money(stage, ledger)
+    found += await _usage(stage, ledger)
+    return found + stage.faults
+
+
+def _words(processes: list[Process]) -> list[str]:
+    """Tracebacks, and all that a process itself calls an error."""
+    found = []
+    for process in processes:
+        found += [f"{process.name}: {line.strip()}" for line in process.noise if line.strip()]
+        found += [
+            f"{process.name}: {line}"
+            for line in process.lines
+            if line.get("level") in ("error", "critical") or "exception" in line
+        ]
+    return found
+
+
+async def _letters(stage: Stage) -> list[str]:
+    return [f"dead letter: {letter}" for letter in await stage.setup.fabric.dead_letters()]
+
+
+async def _slots(stage: Stage) -> list[str]:
+    """Each worker says once more what is taken of its engines, and each ingress what it waits
+    for."""
+    cards = await _cards(stage, len(stage.workers) + len(stage.fallbacks))
+    found = [
+        f"{card.node}: {engine.name} has {engine.busy} slots taken, state {engine.state}"
+        for card in cards
+        for engine in card.engines
+        if engine.busy or engine.state not in ("ready", "")
+    ]
+    found += [f"{card.node}: {card.jobs} jobs" for card in cards if card.jobs]
+    for ingress in stage.serving():
+        async with stage.setup.fabric.session.get(ingress.url + "/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        flight = [line for line in lines if line.startswith("headrace_in_flight ")]
+        if flight != ["headrace_in_flight 0.0"]:
+            found.append(f"{ingress.name}: {flight}")
+    return found
+
+
+async def _cards(stage: Stage, wanted: int) -> list[nodes.Card]:
+    """The next card of each process that runs."""
+    cards: dict[str, nodes.Card] = {}
+    enough = asyncio.Event()
+
+    def hear(message: Message) -> None:
+        card = nodes.unpack(message.data)
+        cards[card.holder] = card
+        if len(cards) >= wanted:
+            enough.set()
+
+    bus = await stage.setup.fabric.admin()
+    try:
+        await bus.subscribe(subjects.ALL_CARDS, hear)
+        async with asyncio.timeout(30):
+            await enough.wait()
+    finally:
+        await bus.close()
+    return list(cards.values())
+
+
+async def _money(stage: Stage, ledger: Ledger) -> list[str]:
+    """Nothing is reserved; each charge is one call, at its price; and a call is only unpaid where
+    the process that made it was disturbed."""
+    entries = await stage.setup.entries()
+    charges = [entry for entry in entries if entry.kind is EntryKind.CHARGE]
+    costs = [entry.usage.cost for entry in charges if entry.usage is not None]
+    await stage.setup.settled(GRANTED - sum(costs))
+    found = [
+        f"job {job} was charged {times} times"
+        for job, times in Counter(entry.job for entry in charges).items()
+        if times > 1
+    ]
+    calls = stage.sim.record.requests
+    extra = Counter(costs) - Counter(_cost(call) for call in calls if call.state == "finished")
+    # What an aborted call used is estimated, as its provider never said.
+    aborted = sum(call.state != "finished" for call in calls)
+    if extra.total() > aborted:
+        found.append(f"charges that no call explains: {dict(extra)}, {aborted} were aborted")
+    unpaid = Counter(_cost(call) for call in calls if _sure(stage, call))
+    if missing := unpaid - Counter(costs):
+        found.append(f"calls that nobody paid for: {dict(missing)}")
+    return found
+
+
+def _cost(call: Exchange) -> int:
+    exact = Decimal(call.used.input * INPUT + call.used.output * OUTPUT)
+    return int(exact.to_integral_value(ROUND_CEILING))
+
+
+def _sure(stage: Stage, call: Exchange) -> bool:
+    """Whether nothing came between a call and its payment."""
+    around = stage.during(call.at - 5, call.ended + 5, "fallback", "broker", "ingress", "worker")
+    return call.state == "finished" and not around
+
+
+async def _usage(stage: Stage, ledger: Ledger) -> list[str]:
+    """Each whole answer of a worker that a client has is counted, and no more than may be whole."""
+    for process in stage.serving():
+        await stage.drain(process)
+    bus = await stage.setup.fabric.admin()
+    try:
+        messages = [each async for each in reading.read(bus, subjects.USAGE_STREAM)]
+    finally:
+        await bus.close()
+    counted = sum(row.requests for row in usage.served(messages))
+    least, most = ledger.served_by_workers()
+    if least <= counted <= most:
+        return []
+    return [f"{counted} answers of workers are counted, not {least} to {most}"]
