@@ -151,4 +151,4 @@ async def test_streams_are_waited_for(bus: FakeBus, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("ingress.server.asyncio.sleep", lambda _: sleep(0))
     bus.api_answer = slow
     await servers._ensure(bus, CONFIG)
-    assert bus.api_calls[-1][0] == "STREAM.CREATE.USAGE"
+    assert bus.api_calls[-1][0] == "STREAM.CREATE.ANSWERS"
