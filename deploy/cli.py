@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,11 +129,14 @@ def ingress(
     from deploy.compat.endpoint import Matrix
     from ingress.server import Ingress, ListenFailed
 
-    def run(settings: Settings) -> Work:
-        return Ingress(settings, Matrix().entries()).run()
-
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
-    _serve("ingress", run, _where(config, nats, data), flags, ListenFailed)
+    where = _where(config, nats, data)
+
+    def run(settings: Settings) -> Work:
+        read = partial(configure.resolve, "ingress", where, flags)
+        return Ingress(settings, Matrix().entries(), read).run()
+
+    _serve("ingress", run, where, flags, ListenFailed)
 
 
 @app.command()
@@ -376,7 +381,8 @@ def _serve(
     flags: dict[str, Any],
     *known: type[Exception],
 ) -> None:
-    """One process of the fabric, until it is told to stop."""
+    """One process of the fabric, until it is told to stop. A lost terminal is no such word."""
+    signal.signal(signal.SIGHUP, lambda *_: None)  # unlike SIG_IGN, no program inherits this
     import uvloop
 
     from schemas.bus import BusError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import structlog
@@ -26,10 +27,15 @@ from ingress.models.routes import Routes
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.bus import Bus, BusDenied, BusError
+from schemas.errors import ShuttingDown
 from schemas.jetstream import streams
-from schemas.settings import Settings
+from schemas.settings import Settings, SettingsError
 
 log = structlog.get_logger("ingress")
+
+
+LAST_WORDS = 2.0
+"""Seconds that clients have to take the error with which an answer ends when a drain is over."""
 
 
 class ListenFailed(Exception):
@@ -39,10 +45,17 @@ class ListenFailed(Exception):
 class Ingress:
     """One ingress process. `run` returns once it has drained."""
 
-    def __init__(self, config: Settings, more: Sequence[Entry] = ()) -> None:
-        """`more`: endpoints beside the API's own."""
+    def __init__(
+        self,
+        config: Settings,
+        more: Sequence[Entry] = (),
+        read: Callable[[], Settings] | None = None,
+    ) -> None:
+        """`more`: endpoints beside the API's own. `read`: reads the settings anew; raises
+        SettingsError."""
         self._config = config
         self._more = more
+        self._read = read
         self._id = f"in-{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
 
@@ -66,6 +79,7 @@ class Ingress:
         # Not earlier: until now there is nothing to drain, and a signal may end the process.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, context)
         server = Server(
             uvicorn.Config(
                 build(context, self._more),
@@ -77,7 +91,7 @@ class Ingress:
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=round(config.ingress.drain),
+                timeout_graceful_shutdown=math.ceil(config.ingress.drain + LAST_WORDS),
             )
         )
         serving = asyncio.create_task(server.serve(listeners))
@@ -88,7 +102,9 @@ class Ingress:
         context.draining = True
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
         server.should_exit = True
+        ending = loop.call_later(config.ingress.drain, _end, context)
         await serving
+        ending.cancel()
         await context.recordings.close()
         await context.schema_checker.close()
         await context.media.close()
@@ -100,6 +116,16 @@ class Ingress:
         await bus.close()
         if not self._stop.is_set() and closed.done():
             raise BusError("the broker closed the connection")
+
+    def _reload(self, context: Context) -> None:
+        """Keys and routes as the settings say now. Requests that run are not touched."""
+        try:
+            found = self._read() if self._read is not None else self._config
+        except SettingsError as fault:
+            log.error("ingress.not_reloaded", error=str(fault))
+            return
+        context.keys, context.routes = Keys(found.keys), Routes(found, context.catalog)
+        log.info("ingress.reloaded", keys=len(found.keys), routes=len(found.route))
 
     async def _context(self, bus: Bus, where: str) -> Context:
         config = self._config
@@ -120,6 +146,13 @@ class Ingress:
             metadata.version("headrace"),
         )
         return Context(config, bus, catalog, routes, dispatch, Keys(config.keys))
+
+
+def _end(context: Context) -> None:
+    """The time of answers is up: their clients are told, and holders of jobs stop."""
+    why = "This ingress is shutting down, and the answer took too long. Send the request again."
+    for ticket in list(context.dispatch.tickets.values()):
+        ticket.fail(ShuttingDown(why, retry_after=1))
 
 
 class Server(uvicorn.Server):

@@ -121,6 +121,11 @@ def job_of(subject: str) -> str:
     return subject[subject.rfind(".") + 1 :]
 
 
+def ingress_of(subject: str) -> str:
+    """The ingress of a `frames` subject."""
+    return subject[2 : subject.rfind(".")]
+
+
 def control(holder: str) -> str:
     return f"c.{holder}"
 

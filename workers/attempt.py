@@ -19,10 +19,6 @@ from schemas.jobs import Job
 PIECE = 256 * 1024
 """Most bytes of answer in one frame: the broker takes messages of at most 2 MB."""
 
-PAUSE = 1.25
-"""Seconds. `alive` goes out twice a second, and the broker reports each one that nobody hears.
-If no report came for this long, somebody has heard one."""
-
 
 class Reason(Enum):
     """Why an attempt stops although its engine did nothing wrong.
@@ -82,8 +78,8 @@ class Attempt:
         self.began = self.moved = self.leased = time.monotonic()
         self.generating = False
         """The engine works on the answer, but has sent nothing of it yet."""
-        self._orphaned = self._unheard = 0.0
         self._claim = b""
+        self._holder = ""
         self._bus = bus
         self._subject = subjects.frames(job.ingress, job.id)
         self._limit = ring
@@ -96,10 +92,12 @@ class Attempt:
     def claim(self, role: Role, holder: str, node: str, engine: str) -> None:
         claim = Claim(role, holder, node, engine, self.ack, self.job.edition)
         self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, claim.body)
+        self._holder = holder
         self.repeat_claim()
 
     def repeat_claim(self) -> None:
-        self._post(self._claim)
+        """The broker sends 503 to the holder if no ingress listens."""
+        self._post(self._claim, subjects.control(self._holder))
 
     def start(self, status: int, content_type: str) -> None:
         self._add(Kind.START, (status, content_type))
@@ -143,13 +141,6 @@ class Attempt:
         body = self.generating or None
         frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq, body)
         self._post(frame, reply)
-
-    def unheard(self, now: float) -> float:
-        """Note that nobody heard the last `alive`; return for how many seconds nobody has."""
-        if now - self._unheard > PAUSE:
-            self._orphaned = now
-        self._unheard = now
-        return now - self._orphaned
 
     def resend(self, first: int) -> None:
         """Send again all frames from `first` on; fail the attempt if the ring has lost one."""

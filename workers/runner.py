@@ -20,13 +20,12 @@ from schemas.strangers import Strangers
 from workers.attempt import Attempt, Reason, Withdrawn
 from workers.body import fetch
 from workers.engines.base import EngineFault
+from workers.orphans import Orphans
 
 log = structlog.get_logger("runner")
 
 CLAIM_PATIENCE = 2.0
 """Seconds to wait for the answer to a claim; after that the ingress counts as gone."""
-ORPHAN_PATIENCE = 3.0
-"""Seconds during which nobody may listen to a running job's frames."""
 TICK = 0.5
 """Seconds between two looks at the running jobs."""
 LEASE_SHARE = 0.8
@@ -92,11 +91,13 @@ class Runner:
         self._probing: dict[Runnable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = Strangers(log, "runner.refused")
+        self._orphans = Orphans()
         self.idle = asyncio.Event()
         self.idle.set()
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.control(self._holder), self._control)
+        self._bus.on_reconnect(lambda: self._orphans.joined(time.monotonic()))
 
     def take(self, slots: Slots, source: Source, message: Message) -> None:
         """Start a delivered job; from now on it occupies a slot."""
@@ -239,9 +240,9 @@ class Runner:
             self._ended[control.nonce][1].resend(control.first)
 
     def _unheard(self, subject: str) -> None:
-        """Nobody listens to a job's frames: stop the job if this lasts longer than a moment."""
-        for attempt in self._attempts(subjects.job_of(subject)):
-            if attempt.unheard(time.monotonic()) > ORPHAN_PATIENCE:
+        """Nobody listens to a job's frames: stop the job if its ingress is gone."""
+        if self._orphans.unheard(subjects.ingress_of(subject), time.monotonic()):
+            for attempt in self._attempts(subjects.job_of(subject)):
                 attempt.stop(Withdrawn(Reason.ORPHANED))
 
     def _obey(self, attempt: Attempt, control: Control) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from schemas import subjects, usage
 from schemas.jetstream import reading
-from tests.fabric import Fabric, Process, ask, counts, first_to_log
+from tests.fabric import KEY, Fabric, Process, ask, counts, first_to_log
 
 SLOW = {"echo": {"first_ms": 1500}}
 
@@ -215,6 +215,73 @@ async def test_sigterm_lets_a_worker_finish_and_the_other_take_over(fabric: Fabr
     assert (await asked)[1]["choices"][0]["message"]["content"] == "one two"
     assert await workers[first].ended() == 0
     await counts([workers[1 - first]], "runner.began", 6)
+
+
+async def test_a_worker_whose_drain_is_over_hands_its_streams_over(fabric: Fabric) -> None:
+    ingress = await fabric.ingress()
+    config = {"worker.drain": 0.1}
+    workers = list(await asyncio.gather(fabric.worker(config=config), fabric.worker(config=config)))
+    await fabric.served("echo")
+    got = asyncio.Event()
+    words = " ".join(f"w{i}" for i in range(30))
+    body = ask(words, echo={"token_ms": 60})
+    asked = asyncio.create_task(fabric.stream(body, on_text=lambda _: got.set()))
+    holder = workers[await first_to_log(workers, "runner.began")]
+    await got.wait()
+    holder.signal(signal.SIGTERM)
+    assert await asked == (200, words, True)
+    assert await holder.ended() == 0
+    assert (await ingress.logged("request"))["attempts"] == 2
+    await fabric.idle()
+
+
+async def test_an_ingress_whose_drain_is_over_tells_its_clients(fabric: Fabric) -> None:
+    ingress = await fabric.ingress({"ingress.drain": 0.1})
+    worker = await fabric.worker()
+    await fabric.served("echo")
+    got = asyncio.Event()
+    words = " ".join(f"w{i}" for i in range(30))
+    body = ask(words, echo={"token_ms": 60})
+    streamed = asyncio.create_task(fabric.stream(body, on_text=lambda _: got.set()))
+    whole = asyncio.create_task(fabric.post(body))
+    await worker.logged("runner.began", skip=1)
+    await got.wait()
+    ingress.signal(signal.SIGTERM)
+    status, text, done = await streamed
+    begun, _, code = text.partition("!")
+    assert (status, code, done, words.startswith(begun)) == (200, "shutting_down", False, True)
+    status, answer, headers = await whole
+    assert (status, answer["error"]["code"]) == (503, "shutting_down")
+    assert headers["retry-after"] == "1"
+    assert await ingress.ended() == 0
+    await worker.logged("runner.ended", skip=1)
+    await fabric.idle()
+
+
+async def test_a_hangup_reloads_and_ends_nothing(fabric: Fabric) -> None:
+    ingress = await fabric.ingress()
+    worker = await fabric.worker()
+    await fabric.served("echo")
+    got = asyncio.Event()
+    words = " ".join(f"w{i}" for i in range(20))
+    running = asyncio.create_task(
+        fabric.stream(ask(words, echo={"token_ms": 30}), on_text=lambda _: got.set())
+    )
+    await got.wait()
+    worker.signal(signal.SIGHUP)
+    file = fabric.home / f"{ingress.name}.toml"
+    text, other = file.read_text(), KEY.replace("0", "9")
+    file.write_text(text.replace(KEY, other) + '[[route]]\nname = "also"\nmodel = "echo"\n')
+    ingress.signal(signal.SIGHUP)
+    await ingress.logged("ingress.reloaded", keys=1, routes=1)
+    assert (await fabric.post(ask("x")))[0] == 401
+    known = {"Authorization": f"Bearer {other}"}
+    assert (await fabric.post({**ask("x"), "model": "also"}, **known))[0] == 200
+    file.write_text("nonsense")
+    ingress.signal(signal.SIGHUP)
+    await ingress.logged("ingress.not_reloaded")
+    assert (await fabric.post(ask("x"), **known))[0] == 200
+    assert await running == (200, words, True)
 
 
 async def test_sigterm_lets_an_ingress_finish_its_streams(fabric: Fabric) -> None:

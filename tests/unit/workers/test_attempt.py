@@ -10,7 +10,6 @@ from schemas.bus import BusError
 from schemas.frames import End, Frame, Kind, Role
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers import attempt as attempts
 from workers.attempt import PIECE, Attempt, Reason, Withdrawn
 
 JOB = fakes.job()
@@ -39,6 +38,7 @@ async def test_a_claim_names_the_delivery(bus: FakeBus) -> None:
     attempt.claim(Role.WORKER, "w-1", "node", "e")
     attempt.repeat_claim()
     assert attempt.number == 3
+    assert {post.reply for post in bus.posts} == {"c.w-1"}, "where the broker says: nobody hears"
     assert (
         messages(bus)
         == [
@@ -195,11 +195,6 @@ async def test_the_first_reason_to_stop_counts(attempt: Attempt) -> None:
 async def test_stopped_before_it_runs(attempt: Attempt) -> None:
     attempt.stop(Withdrawn(Reason.GONE))
     assert str(attempt.stopped) == "gone"
-
-
-async def test_unheard_is_counted_from_the_last_word(attempt: Attempt) -> None:
-    assert [attempt.unheard(100 + 0.5 * n) for n in range(4)] == [0, 0.5, 1.0, 1.5]
-    assert attempt.unheard(101.5 + attempts.PAUSE + 0.1) == 0
 
 
 async def test_settling_waits_for_the_bus(attempt: Attempt, bus: FakeBus) -> None:
