@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from schemas.api.json_schema import without_nulls
+from schemas.api.schema_tree import without_nulls
 from schemas.api.shape import invalid
 
 TYPES = ("json_object", "json_schema")

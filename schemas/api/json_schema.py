@@ -31,22 +31,6 @@ def check_schema(schema: Mapping[str, Any], where: str) -> None:
         waiting += _inside(found, at)
 
 
-_VALUES = ("const", "default", "enum", "examples")
-
-
-def without_nulls(found: Any) -> Any:
-    """The schema without its nulls, which mean that a word was left out."""
-    if isinstance(found, list):
-        return list(map(without_nulls, found))
-    if not isinstance(found, dict):
-        return found
-    return {
-        name: value if name in _VALUES else without_nulls(value)
-        for name, value in found.items()
-        if value is not None or name in _VALUES
-    }
-
-
 def _check_words(schema: Mapping[str, Any], at: str) -> None:
     kind = schema.get("type")
     for each in kind if isinstance(kind, list) else [kind]:

@@ -14,14 +14,17 @@ from typing import Any, TypeGuard, get_args
 import orjson
 from typing_extensions import get_type_hints, is_typeddict
 
+from schemas.api import json_place, schema_tree
+
 Entry = dict[str, Any]
 Mend = Callable[[Entry], bool]
 Integers = Mapping[str, "Integers"]
 """The fields of an object that are integers, or objects with integers; an integer has no fields."""
 
+_SCHEMAS = frozenset({"parameters", "input_schema", "schema"})
 _OPAQUE = frozenset(
     {
-        *("parameters", "input_schema", "schema"),  # JSON schemas
+        *_SCHEMAS,  # their words may be null, but their values mean something
         *("arguments", "input", "input_examples", "variables"),  # what tools and templates get
         *("metadata", "logit_bias"),
     }
@@ -35,6 +38,8 @@ CALL = "tool_use"
 BESIDE = THOUGHTS | {CALL}
 """Types of parts of Anthropic's messages, and some clients': OpenAI's APIs have them elsewhere."""
 _TOO_LARGE = 2.0**63
+_DEEPEST = 200
+"""Levels of the arguments of an earlier call."""
 _OWN_FORMAT = "structural_tag"
 """vLLM's `response_format` with schemas in fields of many names."""
 
@@ -66,7 +71,14 @@ def _without_nulls(value: Any) -> bool:
     for name in empty:
         del value[name]
     rest = [_without_nulls(inner) for name, inner in value.items() if name not in _OPAQUE]
+    rest += [_schema_without_nulls(value, name) for name in _SCHEMAS.intersection(value)]
     return bool(empty) or any(rest)
+
+
+def _schema_without_nulls(holder: Entry, name: str) -> bool:
+    before = holder[name]
+    holder[name] = schema_tree.without_nulls(before)
+    return bool(holder[name] != before)
 
 
 def integers(kind: type) -> Integers:
@@ -164,7 +176,9 @@ def _object_of(value: Any) -> Entry:
 
 
 def tool_input(given: Any) -> Entry:
-    """The same, as an object."""
+    """The same, as an object, if a body that holds it can be written."""
+    if isinstance(given, str) and json_place.first_deeper(given, _DEEPEST):
+        return {"arguments": given}
     found: Entry = orjson.loads(arguments(given))
     return found
 

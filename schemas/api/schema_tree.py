@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+_NULLABLE = ("const", "default")
+_VALUES = (*_NULLABLE, "enum", "examples")
+
 
 def objects(schema: Any) -> Iterator[dict[str, Any]]:
     """Every object in a schema, beginning with the schema."""
@@ -27,3 +30,16 @@ def place(root: Any, steps: Iterable[str]) -> Any:
         name = step.replace("~1", "/").replace("~0", "~")
         found = found[int(name) if isinstance(found, list) else name]
     return found
+
+
+def without_nulls(found: Any) -> Any:
+    """The schema without its nulls, which mean that a word was left out."""
+    if isinstance(found, list):
+        return list(map(without_nulls, found))
+    if not isinstance(found, dict):
+        return found
+    return {
+        name: value if name in _VALUES else without_nulls(value)
+        for name, value in found.items()
+        if value is not None or name in _NULLABLE
+    }

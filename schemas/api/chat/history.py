@@ -42,7 +42,8 @@ def _message(message: Message) -> Message:
     calls = message.get("tool_calls")
     content = plain.texts(message.get("content"), "text", _beside(said, calls))
     changed: Message = {"content": content} if content is not message.get("content") else {}
-    if content == []:
+    null = content is None and ("content" in message or message.get("role") == "tool")
+    if content == [] or (null and not calls):
         changed["content"] = ""
     if said and not content and not calls:
         changed["content"] = message.get("refusal") or ""
@@ -64,4 +65,4 @@ def _call(call: Any) -> Any:
     if not isinstance(function, dict):
         return call
     given = plain.arguments(function.get("arguments"))
-    return {**call, "function": {**function, "arguments": given}}
+    return {"type": "function", **call, "function": {**function, "arguments": given}}

@@ -105,6 +105,7 @@ def _check_call(item: dict[str, Any], where: str) -> None:
     if item["type"] == "function_call":
         text_in(item, "name", where)
         check_arguments(item, where)
+        text_in(item, "call_id", where)
         return
     output = item.get("output")
     if output is None:
@@ -113,6 +114,7 @@ def _check_call(item: dict[str, Any], where: str) -> None:
         check_parts(output, f"{where}.output", history.TOLD)
     elif not isinstance(output, str):
         raise invalid(f"{where}.output", "a string or a list of parts is needed")
+    text_in(item, "call_id", where)
 
 
 REQUEST = Shape(

@@ -1,8 +1,8 @@
 """Rewrites a request for ``/v1/responses`` where llama-server reads less than OpenAI documents.
 
 Measured on b11549: an assistant's message needs a `type`. A thought needs text, and only its first
-part is read. ``text.format`` is ignored silently, but the chat field `response_format` works here,
-too.
+part is read. Of calls it knows those of functions, and of other items none. ``text.format`` is
+ignored silently, but the chat field `response_format` works here, too.
 """
 
 from __future__ import annotations
@@ -10,9 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from workers.engines.openai.refusal import Refusal
 
 Item = dict[str, Any]
+_KNOWN = frozenset({None, "message", "function_call", "function_call_output"})
+_BESIDE = frozenset({"type", "id", "status", "call_id", "name"})
+"""Fields of a call that are not its arguments."""
+_AT_SERVER = frozenset(
+    {
+        *("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"),
+        *("mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"),
+    }
+)
+"""What another server did; its answer follows as a message."""
 
 
 def prepare(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +58,27 @@ def _item(item: Item, where: str) -> Item | None:
             why = "Nothing is kept of what was said before: send the item itself"
             known = f"{why} (client libraries do so with 'store' set to false)."
             raise Refusal(known, param=f"{where}.type", code="unsupported_parameter")
+        case kind if kind in _AT_SERVER:
+            return None
+        case kind if kind not in _KNOWN:
+            return _call(item, f"{where}.type")
     return item
+
+
+def _call(item: Item, where: str) -> Item:
+    """A call of another kind, or its output, as that of a function. Raises Refusal."""
+    kind = str(item["type"])
+    name, call, output = kind.partition("_call")
+    if not call or output not in ("", "_output") or "call_id" not in item:
+        raise Refusal(f"llama-server knows no item of the type {kind!r}.", param=where)
+    if output:
+        told = item.get("output")
+        told = told if isinstance(told, str) else orjson.dumps(told).decode()
+        return {"type": "function_call_output", "call_id": item["call_id"], "output": told}
+    given = {field: value for field, value in item.items() if field not in _BESIDE}
+    arguments = orjson.dumps(given).decode()
+    call_id, named = item["call_id"], item.get("name") or name
+    return {"type": "function_call", "call_id": call_id, "name": named, "arguments": arguments}
 
 
 def _text(parts: Any) -> str:

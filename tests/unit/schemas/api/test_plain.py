@@ -261,6 +261,22 @@ def test_arguments_of_an_earlier_call_are_an_object(given_: Any, told: str) -> N
         assert orjson.dumps(block["input"]).decode() == told
 
 
+def test_an_input_too_deep_to_be_written_stays_a_text() -> None:
+    deep = '{"a":' * 300 + "1" + "}" * 300
+    use = {"type": "tool_use", "id": "c", "name": "f", "input": deep}
+    found = read("messages", {"messages": [{"role": "assistant", "content": [use]}]})
+    assert found["messages"][0]["content"][0]["input"] == {"arguments": deep}
+
+
+def test_words_of_a_schema_that_are_null_are_as_absent() -> None:
+    given_ = {"type": "object", "properties": None, "required": None, "default": None}
+    inner = {"enum": None, "description": None, "const": None}
+    tool = {"name": "f", "input_schema": {**given_, "items": inner}}
+    found = read("messages", {"tools": [tool]})
+    kept = {"type": "object", "default": None, "items": {"const": None}}
+    assert found["tools"][0]["input_schema"] == kept
+
+
 @pytest.mark.parametrize("text", ["{}", ' {"a": [1.0, null]}\n', '{"\\u0061":{}}'])
 def test_arguments_that_are_an_object_stay_as_they_are(text: str) -> None:
     change = called(function={"name": "f", "arguments": text})
@@ -298,6 +314,15 @@ CALLS = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": 
         (said(None, refusal="no"), said("no", refusal="no")),
         (said(None, tool_calls=[]), said("", tool_calls=[])),
         ({"role": "tool", "content": []}, {"role": "tool", "content": ""}),
+        ({"role": "tool", "content": None}, {"role": "tool", "content": ""}),
+        ({"role": "tool"}, {"role": "tool", "content": ""}),
+        ({"role": "user", "content": None}, {"role": "user", "content": ""}),
+        ({"role": "system", "content": None}, {"role": "system", "content": ""}),
+        (said("", tool_calls=[{**CALLS[0], "type": None}]), said("", tool_calls=CALLS)),
+        (
+            said("", tool_calls=[{"id": "c", "function": CALLS[0]["function"]}]),
+            said("", tool_calls=CALLS),
+        ),
         ({"role": "developer", "content": []}, {"role": "developer", "content": ""}),
     ],
 )

@@ -68,7 +68,7 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"messages": ["hi"]}, "messages[0]"),
     (called(id=5), "messages[0].tool_calls[0].id"),
-    (called(type=None), "messages[0].tool_calls[0].type"),
+    (called(type=5), "messages[0].tool_calls[0].type"),
     (called(function=None), "messages[0].tool_calls[0].function"),
     (called(function={"arguments": "{}"}), "messages[0].tool_calls[0].function.name"),
     (

@@ -42,6 +42,40 @@ def test_items_are_as_the_engine_knows_them(item: dict[str, Any], sent: dict[str
     assert asked["input"][1] is item, "the request itself is left as it came"
 
 
+CUSTOM = {"type": "custom_tool_call", "id": "x", "call_id": "c", "name": "patch", "input": "+a"}
+SHELL = {"type": "local_shell_call", "call_id": "c", "status": "completed", "action": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("item", "name", "arguments"),
+    [(CUSTOM, "patch", '{"input":"+a"}'), (SHELL, "local_shell", '{"action":{"a":1}}')],
+)
+def test_calls_of_other_kinds_are_those_of_functions(
+    item: dict[str, Any], name: str, arguments: str
+) -> None:
+    out = {"type": f"{item['type']}_output", "call_id": "c"}
+    asked = [USER, item, {**out, "output": "ok"}, {**out, "output": [{"exit": 0}]}]
+    told = {"type": "function_call_output", "call_id": "c"}
+    assert prepare({"input": asked})["input"] == [
+        USER,
+        {"type": "function_call", "call_id": "c", "name": name, "arguments": arguments},
+        {**told, "output": "ok"},
+        {**told, "output": '[{"exit":0}]'},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["web_search_call", "mcp_call", "mcp_list_tools"])
+def test_what_another_server_did_is_left_out(kind: str) -> None:
+    assert prepare({"input": [USER, {"type": kind, "id": "x"}, USER]})["input"] == [USER, USER]
+
+
+@pytest.mark.parametrize("kind", ["compaction", "custom_tool_call", "x_called", 5])
+def test_an_item_that_has_no_other_form_is_named(kind: Any) -> None:
+    with pytest.raises(Refusal, match="no item of the type") as caught:
+        prepare({"input": [USER, {"type": kind, "id": "x"}]})
+    assert caught.value.param == "input[1].type"
+
+
 def test_a_thought_without_words_is_left_out() -> None:
     locked = {**THOUGHT, "summary": [], "encrypted_content": "abc"}
     assert prepare({"input": [USER, locked, USER]})["input"] == [USER, USER]
