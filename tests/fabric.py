@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,8 @@ from deploy.nats.broker import Broker
 from schemas import bus as buses
 from schemas.bus import Bus
 from schemas.settings import Nats
+from tests import forks
+from tests.forks import Fork
 
 KEY = "sk-test-0123456789abcdef"
 PATIENCE = 60.0
@@ -29,7 +30,7 @@ Line = dict[str, Any]
 class Process:
     """One ``headrace`` process; its log lines are events that tests wait for."""
 
-    def __init__(self, name: str, inner: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, inner: Fork) -> None:
         self.name = name
         self.inner = inner
         self.url = ""
@@ -45,7 +46,6 @@ class Process:
         return self.inner.pid
 
     async def _read(self) -> None:
-        assert self.inner.stderr is not None
         while raw := await self.inner.stderr.readline():
             try:
                 line = json.loads(raw)
@@ -192,17 +192,8 @@ class Fabric:
         name = f"{role}-{len(self.processes)}"
         path = self.home / f"{name}.toml"
         path.write_text(text)
-        inner = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "deploy",
-            role,
-            "--config",
-            str(path),
-            stderr=asyncio.subprocess.PIPE,
-            env={k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")},
-            limit=2**24,
-        )
+        env = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+        inner = await forks.start([role, "--config", str(path)], env)
         process = Process(name, inner)
         self.processes.append(process)
         return process

@@ -63,7 +63,7 @@ def mock(options: Options, name: str = "mock", **settings: Any) -> Iterator[Mock
         argv += ["--" + setting.replace("_", "-"), str(value)]
     log = options.work / f"{name}.log"
     with procs.running(name, argv, log, announces=True) as process:
-        yield Mock(orjson.loads(process.line(10))["url"], process.pid)
+        yield Mock(orjson.loads(process.line(60))["url"], process.pid)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from schemas.settings import Nats
 from tests.bench import procs
 
 HEADRACE = (str(Path(sys.executable).with_name("headrace")),)
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

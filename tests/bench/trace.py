@@ -90,7 +90,7 @@ def provider(work: Path, claim: float = 0.0) -> Walk:
     argv += ["--model", MODEL, "--tokens", str(TOKENS)]
     with contextlib.ExitStack() as stack:
         process = procs.running("provider", argv, work / "provider.log", announces=True)
-        url = orjson.loads(stack.enter_context(process).line(10))["base_url"]
+        url = orjson.loads(stack.enter_context(process).line(60))["base_url"]
         program = _traced(work)
         fabric = stack.enter_context(
             started(work / "paid", MODEL, [], provider=url, claim=claim, program=program)
