@@ -29,6 +29,8 @@ log = structlog.get_logger("dispatch")
 
 LETTER = 64 * 1024
 """Bytes that a dead letter may have beside its body."""
+FULL_PAUSE = 0.05
+"""Seconds until a job that was accepted before is published again in a full queue."""
 AWAY_PATIENCE = 1.5
 """Seconds that a new request waits for a broker that is away."""
 
@@ -75,6 +77,7 @@ class Dispatch:
         await self._reachable()
         ticket = self._ticket(order)
         self.tickets[ticket.job.id] = ticket  # before the publish, as a worker may claim at once
+        self.rate.open[ticket.job.model] += 1
         metrics.IN_FLIGHT.inc()
         try:
             self._post(ticket.job)
@@ -112,16 +115,25 @@ class Dispatch:
             return
         job, why = ticket.job, error.get("description")
         log.warning("dispatch.not_stored", job=job.id, edition=edition, error=why)
-        if error.get("err_code") == topology.QUEUE_FULL:
+        if error.get("err_code") == topology.QUEUE_FULL and edition == job.edition > 0:
+            # The job was accepted before, and lost its holder since: it waits for room.
+            asyncio.get_running_loop().call_later(FULL_PAUSE, self._again, ticket, edition)
+        elif error.get("err_code") == topology.QUEUE_FULL:
             ticket.refused(edition, self._full(job.model))
         else:
             why = f"The broker did not take the job: {why}."
             ticket.refused(edition, errors.BrokerUnavailable(why, retry_after=1))
 
+    def _again(self, ticket: Ticket, edition: int) -> None:
+        if not ticket.done and edition == ticket.job.edition:
+            ticket.forgive(time.monotonic())
+            self.publish(ticket.job)
+
     def close(self, ticket: Ticket) -> None:
         """The client has its answer, or left. If somebody still works on the job, stop them."""
         if self.tickets.pop(ticket.job.id, None) is None:
             return
+        self.rate.open[ticket.job.model] -= 1
         metrics.IN_FLIGHT.dec()
         if not ticket.done:
             metrics.CANCELS.inc()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -208,6 +210,35 @@ async def test_full_queue_is_429_with_a_true_retry_after(fabric: Fabric) -> None
     for body, headers in refused:
         assert body["error"]["code"] == "queue_full"
         assert 1 <= int(headers["retry-after"]) <= 4, "five jobs of 0.3 s"
+
+
+async def test_a_client_that_does_not_read_stalls_nobody(fabric: Fabric) -> None:
+    """Not even the one slot of the only worker: the ingress keeps the answer for the client."""
+    ingress = await fabric.ingress()
+    worker = await fabric.worker("echo://?model=echo&slots=1")
+    await fabric.served("echo")
+    words = " ".join(f"w{i}" for i in range(8000))
+    body = json.dumps(ask(words, stream=True)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    loop, where = asyncio.get_running_loop(), urlsplit(ingress.url)
+    with socket.socket() as link:
+        link.setblocking(False)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await loop.sock_connect(link, (where.hostname, where.port))
+        await loop.sock_sendall(link, head.encode() + body)
+        await worker.logged("runner.ended", outcome="ok")
+        for number in range(5):
+            status, said, _ = await fabric.post(ask(f"quick {number}"))
+            assert (status, said["choices"][0]["message"]["content"]) == (200, f"quick {number}")
+        raw = b""
+        while piece := await loop.sock_recv(link, 2**16):
+            raw += piece
+    assert raw.count(b'"content":" w') == 7999
+    assert b"data: [DONE]" in raw
 
 
 async def test_broker_away_is_503_within_2_s_and_mends_itself(fabric: Fabric) -> None:

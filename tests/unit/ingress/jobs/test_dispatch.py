@@ -161,6 +161,7 @@ async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch)
     now = asyncio.get_running_loop().time()
     for second in range(11):
         dispatch.rate.ends["llama.3"].append(now - 10 + second)
+    dispatch.rate.open["llama.3"] = 999
     ticket = await dispatch.submit(_order())
     refusal = {"error": {"code": 503, "err_code": topology.QUEUE_FULL, "description": "maximum"}}
     dispatch.answered(ticket, 0, orjson.dumps(refusal))
@@ -195,7 +196,7 @@ async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
         dispatch.close(ticket)
     assert dispatch.tickets == {}
     now = asyncio.get_running_loop().time()
-    assert dispatch.rate.wait("llama.3", 1, now) == 1.0
+    assert dispatch.rate.wait("llama.3", 1000, now) == 1.0
 
 
 async def test_closed_in_the_queue_the_job_is_deleted(dispatch: Dispatch, bus: FakeBus) -> None:
@@ -300,8 +301,24 @@ async def test_a_refusal_of_what_was_published_before_is_none(dispatch: Dispatch
     ticket.move(0.0)
     dispatch.answered(ticket, 0, b'{"error":{"err_code":10077,"description":"maximum"}}')
     assert not ticket.done
+
+
+async def test_a_job_that_was_accepted_waits_for_room_if_it_is_published_anew(
+    dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatches, "FULL_PAUSE", 0.0)
+    ticket = await dispatch.submit(_order())
+    ticket.move(0.0)
+    sent = len(bus.posts)
+    for _ in range(2):
+        dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
+        await fakes.turns()
+    assert not ticket.done
+    assert bus.posts[sent:] == [bus.posts[sent - 1]] * 2
+    dispatch.close(ticket)
     dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
-    assert isinstance(ticket.received.error, errors.QueueFull)
+    await fakes.turns()
+    assert len(bus.posts) == sent + 2
 
 
 @pytest.mark.parametrize("answer", [_away, lambda verb, body: {"message": {}}])
