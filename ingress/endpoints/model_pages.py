@@ -5,6 +5,7 @@ Clients that send the header ``anthropic-version`` get them. Source: Anthropic's
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,6 @@ from schemas.api.shape import invalid
 
 USUAL, MOST = 20, 1000
 """Models on a page: by default, and at most."""
-_CURSORS = ("after_id", "before_id")
 _STAGE = "active"
 """The stage in the lifecycle of every model here: a model that is served can be used."""
 
@@ -40,20 +40,24 @@ def told(entry: Mapping[str, Any]) -> dict[str, Any]:
 def page(
     names: list[str], asked: QueryParams, entry: Callable[[str], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """A page of the models after `after_id`, or before `before_id`. Raises InvalidRequest."""
+    """A page of the models (`names`, sorted) after `after_id`, or before `before_id`, or between
+    both.
+
+    A cursor is a place in the order of the names, so a model that left meanwhile is one, too.
+    Raises InvalidRequest.
+    """
     stages = [*asked.getlist("lifecycle"), *asked.getlist("lifecycle[]")]
     names = names if not stages or _STAGE in stages else []
     limit = _limit(asked.get("limit", str(USUAL)))
-    after, before = (_cursor(names, name, asked.get(name)) for name in _CURSORS)
-    if after is not None and before is not None:
-        raise invalid("before_id", "it cannot be sent with 'after_id'")
-    if before is not None:
-        first, last = max(0, before - limit), before
+    after, before = asked.get("after_id"), asked.get("before_id")
+    first = 0 if after is None else bisect_right(names, after)
+    last = len(names) if before is None else bisect_left(names, before)
+    if after is None and before is not None:
+        first = max(0, last - limit)
         more = first > 0
     else:
-        first = 0 if after is None else after + 1
-        last = first + limit
-        more = last < len(names)
+        more = first + limit < last
+        last = min(first + limit, last)
     found = [told(entry(name)) for name in names[first:last]]
     ends = (found[0]["id"], found[-1]["id"]) if found else (None, None)
     return {"data": found, "first_id": ends[0], "last_id": ends[1], "has_more": more}
@@ -63,11 +67,3 @@ def _limit(text: str) -> int:
     if not text.isdecimal() or len(text) > len(str(MOST)) or not 1 <= int(text) <= MOST:
         raise invalid("limit", f"it has to be a whole number from 1 to {MOST}")
     return int(text)
-
-
-def _cursor(names: list[str], param: str, name: str | None) -> int | None:
-    if name is None:
-        return None
-    if name not in names:
-        raise invalid(param, f"{name[:64]!r} is no model here")
-    return names.index(name)

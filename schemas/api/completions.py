@@ -65,7 +65,7 @@ REQUEST = Shape(
     CompletionRequest,
     _check,
     prompts="prompt",
-    mends=(plain.without_empty_stops, plain.token_ids("prompt")),
+    mends=(plain.without_zero("best_of"), plain.without_empty_stops, plain.token_ids("prompt")),
 )
 
 

@@ -136,6 +136,18 @@ def _whole_items(row: list[Any]) -> bool:
     return bool(places)
 
 
+def without_zero(name: str) -> Mend:
+    """Take out a field that the specification lets be 0, where 0 is no number of what it counts."""
+
+    def mend(request: Entry) -> bool:
+        none = type(request.get(name)) is int and request[name] == 0
+        if none:
+            del request[name]
+        return none
+
+    return mend
+
+
 def without_empty_stops(request: Entry) -> bool:
     """Take empty texts out of `stop`: an engine would stop at once. If none is left, the field is
     as absent."""

@@ -44,9 +44,17 @@ def _run(name: str, tests: list[str]) -> bool:
     for test in lost(found):
         why = page.reason(name, test) or f"NOT KNOWN: {found['through'][test].said}"
         print(f"  {test}: {why}")
-    if not tests:
-        _file(name).write_text(json.dumps(asdict(seen)))
+    _keep(name, seen, whole=not tests)
     return any(not page.reason(name, test) for test in lost(found))
+
+
+def _keep(name: str, seen: page.Seen, whole: bool) -> None:
+    """Tests that were run alone take their place among those of the last run."""
+    before = _kept().get(name)
+    if before and not whole:
+        merged = {place: {**before.found[place], **seen.found[place]} for place in seen.found}
+        seen = page.Seen(seen.version, seen.on, merged)
+    _file(name).write_text(json.dumps(asdict(seen)))
 
 
 def _file(name: str) -> Path:

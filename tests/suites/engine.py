@@ -79,9 +79,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42)
     for flag in ("--host", "--hf-repo", "--hf-file", "--alias", "--tags", "--api-key", "--pooling"):
         parser.add_argument(flag, default="")
-    for flag in ("--chat-template-file", "--reasoning-format", "-fa"):
+    for flag in ("--chat-template-file", "--reasoning", "--reasoning-format", "-fa"):
         parser.add_argument(flag, default="")
-    for flag in ("--offline", "--reranking", "--no-mmproj"):
+    for flag in ("--offline", "--reranking", "--no-mmproj", "--verbose"):
         parser.add_argument(flag, action="store_true")
     for flag, (name, value) in _SWITCHES.items():
         parser.add_argument(flag, dest=name, action="store_const", const=value)
@@ -98,7 +98,7 @@ def _serve(options: argparse.Namespace, port: int, keys: list[str]) -> Any:
     params.hostnames, params.port, params.api_keys = ["127.0.0.1"], port, keys
     params.endpoint_slots = params.endpoint_props = True
     params.offline, params.cpuparams.n_threads = True, default_threads()
-    params.cpuparams.poll, params.verbosity = 0, 1
+    params.cpuparams.poll, params.verbosity = 0, 9 if options.verbose else 1
     params.sampling.temp, params.sampling.seed = options.temp, options.seed
     for name in (*(name for name, _ in _SWITCHES.values()), *_NUMBERS.values(), *_TEXTS.values()):
         if getattr(options, name) is not None:
@@ -113,10 +113,18 @@ def _serve(options: argparse.Namespace, port: int, keys: list[str]) -> Any:
     return xllamacpp.Server(params)
 
 
+_FORMATS = xllamacpp.common_reasoning_format
+_REASONING = {"on": 1, "off": 0}
+
+
 def _choose_model(params: Any, options: argparse.Namespace) -> None:
     params.model.path = str(default_model())
     if options.pooling:
         params.pooling_type = _POOLING[f"LLAMA_POOLING_TYPE_{options.pooling.upper()}"]
+    if options.reasoning_format:
+        name = f"COMMON_REASONING_FORMAT_{options.reasoning_format.upper()}"
+        params.reasoning_format = _FORMATS[name]
+    params.enable_reasoning = _REASONING.get(options.reasoning, params.enable_reasoning)
     if options.fa:
         params.flash_attn_type = _FLASH["LLAMA_FLASH_ATTN_TYPE_ENABLED"]
     if options.reranking:

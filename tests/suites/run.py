@@ -136,7 +136,8 @@ def _wait(url: str, child: subprocess.Popen[bytes]) -> None:
 def _ran(suite: Suite, part: Part, place: Place, url: str, names: Sequence[str]) -> Outcomes:
     work = CACHE / "work"
     work.mkdir(parents=True, exist_ok=True)
-    results, log = work / f"{place}.jsonl", work / f"{suite.packages.names[0]}-{place}.log"
+    log = work / f"{suite.packages.folder.name}-{place}.log"
+    results = log.with_suffix(".jsonl")
     results.unlink(missing_ok=True)
     node = part.tests[0] == "node"
     line = [word.format(url=url) for word in part.tests] if node else _pytest(suite, part, names)

@@ -16,10 +16,10 @@ CACHE = CLIENTS.parent / "suites"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`tests`: the folder in the archive that is unpacked."""
+    """`folders`: those in the archive that are unpacked."""
 
     name: str
-    tests: str = "tests"
+    folders: tuple[str, ...] = ("tests",)
 
     @property
     def _place(self) -> Path:
@@ -37,14 +37,13 @@ class Source:
         subprocess.run(["nice", *pip, *wanted], check=True, stdout=sys.stderr)
         archive = next(made.glob("*.tar.gz"))
         with tarfile.open(archive) as opened:
-            wanted_members = [
-                member
-                for member in opened
-                if f"/{self.tests}/" in member.name or member.name.count("/") == 1
-            ]
-            opened.extractall(made, wanted_members, filter="data")
+            members = [member for member in opened if self._wants(member.name)]
+            opened.extractall(made, members, filter="data")
         archive.unlink()
         made.rename(self._place)
+
+    def _wants(self, name: str) -> bool:
+        return name.count("/") == 1 or any(f"/{folder}/" in name for folder in self.folders)
 
     @property
     def folder(self) -> Path:

@@ -114,7 +114,7 @@ SUITES = {
                 plugins=("llamacpp_plugin",),
             ),
         ),
-        Source("llama-cpp-python", "tools/server/tests"),
+        Source("llama-cpp-python", ("tools/server/tests", "llama.cpp/models/templates")),
         "vendor/llama.cpp/tools/server/tests",
         "the tests of how a server is started (router, LoRA, MCP servers, its own tools, sleep, "
         "speculation, its proxy, files of slots), which ask an engine for what a fabric of many "
@@ -192,9 +192,11 @@ SUITES = {
                     f"tests/llm/test_{name}" for name in ("openai", "anthropic", "core_providers")
                 ),
                 CHAT,
+                ("--ignore-glob", "*multimodal*"),
             ),
         ),
         Source("instructor"),
+        left="pictures and files, which it gets from the internet",
     ),
     "compatcanary": Suite(
         "CompatCanary",

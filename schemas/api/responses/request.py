@@ -48,7 +48,7 @@ class ResponseRequest(Account, total=False):
     input: Required[str | Annotated[list[dict[str, Any]], Field(min_length=1)]]
     instructions: str | None
     stream: bool | None
-    max_tool_calls: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
+    max_tool_calls: Annotated[int, Field(ge=0, le=2**31 - 1)] | None
     max_output_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
     temperature: Temperature | None
     top_p: Share | None

@@ -1,13 +1,14 @@
 """Loaded into the pytest of llama.cpp's own tests of its server.
 
 Each of them starts a server, most with the same flags; one that runs with these flags is used
-again. The tests are written for models that cannot be had here, so what a model says is not held
-to their patterns.
+again, whatever it is told of its batches, slots and chances, and the last few are kept. The tests
+are written for models that cannot be had here, so what a model says is not held to their patterns.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from typing import Any
@@ -21,26 +22,59 @@ import utils
 _KEY = os.environ["SUITE_KEY"]
 _PATIENCE = 300
 _start, _stop = utils.ServerProcess.start, utils.ServerProcess.stop
-_running: dict[str, Any] = {"server": None, "flags": None}
+_kept: dict[str, Any] = {}
+"""By their flags: the servers that run, the one that is asked now at the end."""
+_MOST = 5
 _usual_headers = requests.sessions.default_headers
 _usual_init = openai.OpenAI.__init__
 
 
-def _flags(server: Any) -> dict[str, Any]:
-    hidden = ("process", "ready", "_log")
-    return {k: v for k, v in vars(server).items() if k not in hidden}
+_PASSED_OVER = [
+    "process",
+    "ready",
+    "_log",
+    "server_port",
+    "temperature",
+    "seed",
+    "n_batch",
+    "n_ubatch",
+    "n_slots",
+    "n_threads",
+    "fa",
+    "offline",
+    "server_metrics",
+    "server_slots",
+    "server_continuous_batching",
+    "kv_unified",
+    "no_ui",
+    "cache_ram",
+    "log_path",
+]
+
+
+def _flags(server: Any) -> str:
+    told = vars(server).items()
+    return repr(sorted((name, value) for name, value in told if name not in _PASSED_OVER))
 
 
 def _start_or_reuse(self: Any, timeout_seconds: int = _PATIENCE) -> None:
-    flags = _flags(self)
-    old = _running["server"]
-    if old and _running["flags"] == flags and old.process and old.process.poll() is None:
-        self.process, self.ready = old.process, True
+    old = _kept.pop(_flags(self), None)
+    if old:
+        self.server_port, self.process, self.ready = old.server_port, old.process, True
     else:
-        _end()
+        if len(_kept) == _MOST:
+            _stop(_kept.pop(next(iter(_kept))))
+        self.server_port = _free_port()
+        self.server_metrics = self.server_slots = True
         _start(self, _PATIENCE)
-    _running.update(server=self, flags=flags)
-    _wait_for_models(self)
+        _wait_for_models(self)
+    _kept[_flags(self)] = self
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait_for_models(server: Any) -> None:
@@ -53,16 +87,10 @@ def _wait_for_models(server: Any) -> None:
         time.sleep(0.05)
 
 
-def _end() -> None:
-    if _running["server"]:
-        _stop(_running["server"])
-        _running["server"] = None
-
-
 def _headers() -> Any:
     """A server without a key takes any; Headrace always asks for one."""
-    server = _running["server"]
-    key = {} if server is None or server.api_key else {"Authorization": f"Bearer {_KEY}"}
+    asked = next(reversed(_kept.values()), None)
+    key = {} if asked is None or asked.api_key else {"Authorization": f"Bearer {_KEY}"}
     return {**_usual_headers(), **key}
 
 
@@ -81,4 +109,5 @@ openai.OpenAI.__init__ = _init
 
 
 def pytest_sessionfinish() -> None:
-    _end()
+    for server in _kept.values():
+        _stop(server)

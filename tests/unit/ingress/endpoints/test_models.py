@@ -116,6 +116,11 @@ async def test_their_list_has_pages_both_ways(ingress: FakeBusIngress) -> None:
         ("?after_id=m4", [], False),
         ("?limit=2&before_id=m2", ["m0", "m1"], True),
         ("?limit=3&before_id=m0", ["chat", "echo"], False),
+        ("?after_id=chat&before_id=m1", ["echo", "m0"], False),
+        ("?limit=2&after_id=chat&before_id=m2", ["echo", "m0"], True),
+        ("?after_id=m1&before_id=echo", [], False),
+        ("?limit=2&after_id=left", ["m0", "m1"], True),
+        ("?limit=1&before_id=left", ["echo"], True),
         ("?lifecycle=retired", [], False),
         ("?lifecycle[]=active&lifecycle[]=retired&limit=1", ["chat"], True),
     ):
@@ -132,9 +137,6 @@ async def test_their_list_has_pages_both_ways(ingress: FakeBusIngress) -> None:
             (f"?limit={limit}", "limit")
             for limit in ("0", "1001", "00001001", "x", "-1", "9" * 6000, "1.5")
         ],
-        ("?after_id=absent", "after_id"),
-        ("?before_id=absent", "before_id"),
-        ("?before_id=echo&after_id=chat", "before_id"),
     ],
 )
 async def test_pages_that_are_none_are_refused_by_name(

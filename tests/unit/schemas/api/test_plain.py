@@ -194,6 +194,13 @@ def test_a_whole_number_is_an_integer_however_it_is_written(
     assert caught.value.param == name
 
 
+@pytest.mark.parametrize("zero", [0, 0.0])
+def test_a_best_of_none_is_as_absent(zero: float) -> None:
+    assert "best_of" not in orjson.loads(bytes_of("completions", {"best_of": zero})[1])
+    with pytest.raises(InvalidRequest):
+        bytes_of("completions", {"best_of": False})
+
+
 def test_within_an_object_and_in_lists_of_tokens() -> None:
     thinking = {"type": "enabled", "budget_tokens": 1024.0}
     assert b'"budget_tokens":1024}' in bytes_of("messages", {"thinking": thinking})[1]

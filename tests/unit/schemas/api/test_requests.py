@@ -286,6 +286,7 @@ PASSING: list[tuple[str, dict[str, Any]]] = [
         "responses",
         {"tools": [FLAT_TOOL], "tool_choice": "required", "text": {"format": {"type": "text"}}},
     ),
+    ("responses", {"max_tool_calls": 0}),
     ("messages", {"system": "x", "tools": [ANTHROPIC_TOOL], "tool_choice": {"type": "any"}}),
     ("messages", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
     ("rerank", {"documents": ["a", {"text": "b"}], "top_n": 1}),
