@@ -16,7 +16,7 @@ MODEL = "small"
 _COMMON = ("--temp", "0", "--parallel", "4", "--ctx-size", "16384", "--metrics")
 _TOOLS = template("tools.jinja", MODEL)
 _TOOLS = ["--chat-template-file", *_TOOLS[1:]]
-CHAT = (*_COMMON, "--jinja", *_TOOLS, "--n-predict", "64")
+CHAT = (*_COMMON, "--jinja", *_TOOLS, "--n-predict", "32")
 """The quickstart's model with a template that knows tools, and no answer without an end."""
 BRIEF = (*_COMMON, "--jinja", *_TOOLS, "--n-predict", "16")
 EMBED = ("--alias", MODEL, "--embedding", "--parallel", "4", "--ctx-size", "2048")
@@ -180,7 +180,7 @@ SUITES = {
     "langchain-anthropic": Suite(
         "LangChain: `langchain-tests` and the integration tests of langchain-anthropic",
         _python("langchain-anthropic", "langchain", "langchain-tests", *_LANGCHAIN),
-        (Part(("tests/integration_tests",), CHAT, _LIVE),),
+        (Part(("tests/integration_tests",), CHAT, _LIVE, plugins=("langchain_plugin",)),),
         Source("langchain-anthropic"),
     ),
     "instructor": Suite(
