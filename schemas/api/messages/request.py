@@ -67,8 +67,8 @@ def _check(request: Request) -> None:
     for index, message in enumerate(request["messages"]):
         if isinstance(message["content"], list):
             _check_blocks(message["content"], f"messages[{index}].content")
-    if not all(map(str.strip, request.get("stop_sequences") or ())):
-        raise invalid("stop_sequences", "each has to hold more than white space")
+    if "" in (request.get("stop_sequences") or ()):
+        raise invalid("stop_sequences", "each has to hold a text")
     if isinstance(request.get("system"), list):
         _check_blocks(request["system"], "system")
     names = [
