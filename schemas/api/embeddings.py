@@ -35,4 +35,31 @@ def _check(request: Request) -> None:
     check_inputs(request[given[0]], given[0], MOST_INPUTS)
 
 
-REQUEST = Shape(EmbeddingsRequest, _check, prompts="input", mends=(plain.token_ids("input"),))
+def _texts_of_parts(request: Request) -> bool:
+    """Put inputs that llama-server takes as parts, ``{"content": [{"type": "text", …}]}``, as the
+    texts that they are."""
+    found = request.get("input")
+    made = list(map(_text_of, found)) if isinstance(found, list) else _text_of(found)
+    if made == found:
+        return False
+    request["input"] = made
+    return True
+
+
+def _text_of(given: Any) -> Any:
+    parts = given.get("content") if isinstance(given, dict) and len(given) == 1 else None
+    if not parts or not isinstance(parts, list) or not all(map(_is_text, parts)):
+        return given
+    return "".join(part["text"] for part in parts)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and type(part.get("text")) is str
+
+
+REQUEST = Shape(
+    EmbeddingsRequest,
+    _check,
+    prompts="input",
+    mends=(plain.token_ids("input"), _texts_of_parts),
+)

@@ -214,6 +214,27 @@ def test_within_an_object_and_in_lists_of_tokens() -> None:
             bytes_of(word, {name: [1.5]})
 
 
+WORDS = {"content": [{"type": "text", "text": "hello "}, {"type": "text", "text": "world"}]}
+
+
+@pytest.mark.parametrize(
+    ("given_", "told"),
+    [(WORDS, "hello world"), (["a", WORDS, [1, 2]], ["a", "hello world", [1, 2]])],
+)
+def test_an_input_in_parts_is_its_text(given_: Any, told: Any) -> None:
+    assert orjson.loads(bytes_of("embeddings", {"input": given_})[1])["input"] == told
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [{"content": "a"}, {"content": []}, {"content": [{"type": "odd"}]}, {**WORDS, "odd": 1}],
+)
+def test_an_input_in_parts_that_are_no_texts_is_refused(given_: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        bytes_of("embeddings", {"input": [given_]})
+    assert caught.value.param == "input[0].prompt_string"
+
+
 def test_a_number_that_may_be_a_fraction_stays() -> None:
     body, passed = bytes_of("chat", {"temperature": 1.0, "top_p": 1.0})
     assert passed == body
