@@ -176,9 +176,12 @@ def granted(answer: Answer) -> Answer:
     if answer.status == 200:
         return answer
     try:
-        error = answer.json["error"]
+        document = answer.json
+        error = document["error"]
     except (ValueError, LookupError, TypeError):
         error = None
+    if isinstance(error, str):  # Ollama's form
+        error = {**document, "message": error}
     if not isinstance(error, dict):
         error = {"code": "without an error", "message": answer.body.decode(errors="replace")}
     raise Refused(answer.status, error)

@@ -30,7 +30,7 @@ def headrace(*arguments: str | Path, **variables: str) -> subprocess.CompletedPr
         [*HEADRACE, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=5 * PATIENCE,
         env={**environment(), **variables},
         check=False,
     )

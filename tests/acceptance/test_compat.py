@@ -16,6 +16,7 @@ YES = (
     *("max_tokens", "stop", "seed", "keys", "responses", "messages", "count_tokens"),
     *("include_usage", "usage", "json_streamed", "bad_schema", "too_long", "nothing_silent"),
     *("errors", "request_id", "tools", "tools_streamed"),
+    *("ollama", "messages_call", "hints", "packed", "resumed"),
 )
 ONLY = "400 unsupported_endpoint: the model has only /v1/chat/completions, "
 NO = {

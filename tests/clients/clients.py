@@ -17,6 +17,7 @@ from tests.clients.install import Packages
 MARK = "mark-4711"
 """What a tool says, and what an agent has to repeat."""
 TASK = f"Run echo {MARK} and tell me what it printed"
+BRIEF = "You run commands and tell what they print."
 PROGRAMS = Path(__file__).parent / "programs"
 _WEATHER = Plan((Call("get_weather", {"city": "Oslo"}),))
 
@@ -24,13 +25,15 @@ _WEATHER = Plan((Call("get_weather", {"city": "Oslo"}),))
 @dataclass(frozen=True, slots=True)
 class Where:
     """Where a client asks. `url`: without a path. `embedder`: a model for embeddings, or nothing.
-    `folder`: the client's own, empty at first, which it is run in."""
+    `folder`: the client's own, empty at first, which it is run in. `short`: agents are to send as
+    little as they can, for a slow model."""
 
     url: str
     key: str
     model: str
     embedder: str
     folder: Path
+    short: bool = False
 
     @property
     def v1(self) -> str:
@@ -68,7 +71,8 @@ def _claude(installed: Path, where: Where) -> list[Command]:
     program = installed / "node_modules/@anthropic-ai/claude-code/cli-wrapper.cjs"
     quiet = dict.fromkeys(("DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING"), "1")
     own = {"ANTHROPIC_BASE_URL": where.url, "ANTHROPIC_API_KEY": where.key}
-    line = ("node", program, "-p", TASK, "--allowedTools", "Bash")
+    short = ("--bare", "--system-prompt", BRIEF, "--tools", "Bash") if where.short else ()
+    line = ("node", program, *short, "-p", TASK, "--allowedTools", "Bash")
     return _agent("a command, by the tool Bash", *line, DISABLE_AUTOUPDATER="1", **quiet, **own)
 
 
@@ -86,7 +90,9 @@ wire_api = "responses"
 
 def _codex(installed: Path, where: Where) -> list[Command]:
     where.write("home/.codex/config.toml", _CODEX.format(model=where.model, v1=where.v1))
-    line = (installed / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", TASK)
+    where.write("brief.md", BRIEF)
+    own = ("-c", 'model_instructions_file="brief.md"') if where.short else ()
+    line = (installed / "node_modules/.bin/codex", "exec", "--skip-git-repo-check", *own, TASK)
     return _agent("a command, by the tool exec_command", *line, HEADRACE_KEY=where.key)
 
 
@@ -98,6 +104,8 @@ def _opencode(installed: Path, where: Where) -> list[Command]:
         "model": f"headrace/{where.model}",
         "provider": {"headrace": {**provider, "models": {where.model: {}}}},
     }
+    if where.short:
+        config["agent"] = {"build": {"prompt": BRIEF, "tools": {"*": False, "bash": True}}}
     where.write("opencode.json", json.dumps(config))
     line = (installed / "node_modules/opencode-linux-x64/bin/opencode", "run", TASK)
     return _agent("a command, by the tool bash", *line, HEADRACE_KEY=where.key)
@@ -105,10 +113,11 @@ def _opencode(installed: Path, where: Where) -> list[Command]:
 
 def _cline(installed: Path, where: Where) -> list[Command]:
     program = installed / "node_modules/.bin/cline"
+    short = ("-s", BRIEF) if where.short else ()
     own = ("-p", "openai-compatible", "-k", where.key, "-m", where.model, "-b", where.v1)
     return [
         Command((program, "auth", *own), {}, "auth"),
-        Command((program, TASK), {}, "a command, by the tool run_commands"),
+        Command((program, *short, TASK), {}, "a command, by the tool run_commands"),
     ]
 
 

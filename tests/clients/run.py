@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.clients.clients import MARK, Client, Command, Where
@@ -17,7 +19,7 @@ from tests.clients.install import CACHE
 from tests.clients.stage import Engine, Stage
 from tests.fabric import KEY
 
-_SECONDS = {"calls": 180, "real": 1500, "direct": 1500}
+_SECONDS = {"calls": 180, "real": 600, "direct": 600}
 _TAIL = 600
 """Characters of what failed that are shown."""
 
@@ -35,7 +37,7 @@ async def run(name: str, client: Client, engine: Engine, stage: Stage) -> list[S
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     stage.record.plan = client.plan
-    where = Where(stage.url, KEY, stage.model, stage.embedder, folder)
+    where = Where(stage.url, KEY, stage.model, stage.embedder, folder, engine != "calls")
     found: list[Step] = []
     for command in client.commands(client.packages.folder, where):
         code, out, rest = await _ran(command, where, _SECONDS[engine])
@@ -65,8 +67,27 @@ async def _ran(command: Command, where: Where, seconds: float) -> tuple[int, str
     except TimeoutError:
         return -1, "", f"it had not ended after {seconds:g} s"
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        end_all(home)
+        await process.wait()
+
+
+def end_all(home: Path) -> None:
+    """Ends all processes with this home, as clients leave some in sessions of their own."""
+    while left := [*_at_home(home)]:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                handle = os.pidfd_open(pid)
+                os.kill(pid, signal.SIGKILL)
+                select.select([handle], [], [])
+                os.close(handle)
+
+
+def _at_home(home: Path) -> Iterator[int]:
+    mark = f"HOME={home}".encode()
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdecimal() and mark in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name)
 
 
 def _judged(

@@ -3,28 +3,21 @@ to compare, that llama.cpp alone."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import gguf
-
 from deploy.nats import broker as brokers
 from tests.acceptance.conftest import running_llama
 from tests.acceptance.surface.servers import TOOLS_MODEL, template
 from tests.clients.caller import MODEL, Caller, Record
-from tests.clients.install import CACHE
 from tests.fabric import fabric
-from workers.engines.llamacpp import server as program
 
 Engine = Literal["calls", "real", "direct"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 _EMBEDDER = "echo"
-_CONTEXT = 40_960
-"""Tokens: agents begin with up to 22,000. The model was trained for 8192; it is told otherwise."""
 _LONGEST = 120
 """Tokens of an answer of the real model, which left alone goes on for ever."""
 
@@ -44,10 +37,7 @@ async def stage(engine: Engine, home: Path) -> AsyncIterator[Stage]:
         if engine == "calls":
             asked, model = (await stack.enter_async_context(Caller(record))).url, MODEL
         else:
-            options = (
-                *("--model", str(_patient_model()), "--context", str(_CONTEXT)),
-                *("--slots", "1", "--longest", str(_LONGEST)),
-            )
+            options = ("--slots", "1", "--longest", str(_LONGEST))
             named = template("tools.jinja", TOOLS_MODEL)
             asked, model = stack.enter_context(running_llama(*options, *named)).url, TOOLS_MODEL
         if engine == "direct":
@@ -61,16 +51,3 @@ async def stage(engine: Engine, home: Path) -> AsyncIterator[Stage]:
         await made.served(model, _EMBEDDER)
         record.heard.clear()
         yield Stage(made.url, model, _EMBEDDER, record)
-
-
-def _patient_model() -> Path:
-    """A copy of the quickstart's model that takes long prompts."""
-    made = CACHE / "long.gguf"
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        half = made.with_suffix(".part")
-        shutil.copy(program.default_model(), half)
-        field = gguf.GGUFReader(half, "r+").fields["llama.context_length"]
-        field.parts[field.data[0]][0] = _CONTEXT
-        half.rename(made)
-    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,6 +43,14 @@ _VALUES: dict[str, Any] = {
     "stream": True,
 }
 """Fields that an engine may ignore, each with a value that asks for something."""
+
+_HINTS: dict[str, Any] = {
+    "reasoning_effort": "low",
+    "verbosity": "low",
+    "service_tier": "flex",
+    "store": True,
+    "prompt_cache_key": "compat",
+}
 
 
 @row("GET /v1/models", "the model is in the list, and at its own path")
@@ -102,6 +111,16 @@ async def reachable(target: Target) -> str:
     return seen
 
 
+@row("request bodies in gzip", "answered; a coding that is not known gets 415", whole=True)
+async def packed(target: Target) -> str:
+    asked = _request(target.model, target.facts.features)
+    zipped = replace(asked, body=gzip.compress(asked.body), headers={"content-encoding": "gzip"})
+    answer = granted(await target.send(zipped))
+    odd = await target.send(replace(asked, headers={"content-encoding": "br"}))
+    need(odd.status == 415, f"another coding gets {odd.status}, not 415")
+    return f"a packed body gets {answer.status}; another coding gets 415"
+
+
 @row("errors in OpenAI's envelope", "six faults, each a 4xx with its cause")
 async def errors(target: Target) -> str:
     """A fault is a 4xx in OpenAI's envelope that names the field, also if it should stream."""
@@ -141,6 +160,19 @@ async def nothing_silent(target: Target) -> str:
     warned = lenient.headers.get("x-headrace-warning", "")
     need(name in warned, "with x-headrace-lenient it passes without a warning")
     return f"{name} would do nothing: 400 unsupported_parameter, or a warning if lenient"
+
+
+@row("hints that would do nothing: taken", "200, and a warning that names each")
+async def hints(target: Target) -> str:
+    """Half of all clients send such fields by default."""
+    answer = granted(await target.post(CHAT, chat_body("Hi.", max_tokens=1, **_HINTS)))
+    warned = answer.headers.get("x-headrace-warning", "")
+    idle = [name for name in _HINTS if name in target.facts.ignores.get("chat", ())]
+    silent = ", ".join(name for name in idle if name not in warned)
+    need(not silent, f"{silent} would do nothing, and no warning says so")
+    if not idle:
+        return "its engines name no hint that they would pass over"
+    return f"{', '.join(idle)}: taken, and the warning names them"
 
 
 @row("x-request-id comes back", "the client's own, else a new one", whole=True)

@@ -20,7 +20,9 @@ from deploy.compat.target import (
     granted,
     need,
     pieces,
+    quoted,
     said,
+    text_of,
 )
 from deploy.compat.transport import DONE, Answer, Ask
 from schemas.api import endpoints
@@ -76,6 +78,20 @@ def _counted(plain: list[Any], asked: list[Any]) -> int:
     last = asked[-2]
     need(last.get("usage") and last["choices"] == [], "no usage comes before [DONE]")
     return counts(last)[1]
+
+
+@row("a begun answer is gone on with", "its second half follows its first, as if it had not broken")
+async def resumed(target: Target) -> str:
+    """So a stream goes on whose worker has died. Some engines give the beginning once more."""
+    text = text_of(await target.chat(COUNT, max_tokens=24))
+    begun = text[: text.rfind(" ", 0, len(text) // 2)]
+    need(begun, f"there is no half of {quoted(text)}")
+    talk = [{"role": "user", "content": COUNT}, {"role": "assistant", "content": begun}]
+    rest = text_of(await target.chat(talk, max_tokens=24)).removeprefix(begun)
+    missing = text[len(begun) :]
+    need(rest.startswith(missing), f"after {quoted(begun)} came {quoted(rest)}")
+    need(len(rest) > len(missing), f"it began anew: {quoted(begun + rest)}")
+    return f"after {quoted(begun)} came {quoted(rest)}"
 
 
 @row("client leaves: its slot is free", "the node counts it as free while the answer was not over")

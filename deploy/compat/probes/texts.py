@@ -7,6 +7,8 @@ import struct
 from base64 import b64decode
 from typing import Any
 
+import orjson
+
 from deploy.compat.rows import at, row
 from deploy.compat.samples import COUNT
 from deploy.compat.target import (
@@ -16,6 +18,7 @@ from deploy.compat.target import (
     Target,
     Unmet,
     chat_body,
+    granted,
     need,
     quoted,
     text_of,
@@ -23,6 +26,7 @@ from deploy.compat.target import (
 from schemas.api import endpoints
 from schemas.errors import ContextLengthExceeded
 
+OLLAMA = f"{endpoints.OLLAMA}/chat"
 _ENDS = ("stop", "length", "tool_calls", "content_filter")
 _BEYOND = 64
 """By so many tokens the prompt is too long."""
@@ -117,6 +121,25 @@ async def messages(target: Target) -> str:
     need(kinds[-1] == "message_stop", f"its stream ends with {kinds[-1]!r}")
     need("content_block_delta" in kinds, "its stream has no text")
     return f"whole and streamed in {len(kinds)} events"
+
+
+@row(f"POST {OLLAMA} (Ollama's)", "a text, whole and line by line to its end")
+async def ollama(target: Target) -> str:
+    body = {
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "options": {"num_predict": 16, "temperature": 0},
+    }
+    found = await target.ask(OLLAMA, {**body, "stream": False})
+    need(found["model"] == target.model, f"the answer names the model {found['model']!r}")
+    need(found["message"]["content"], "the message is empty")
+    need(found["done"] is True and found["eval_count"] > 0, "it counts no tokens")
+    raw = granted(await target.post(OLLAMA, body)).body
+    *lines, last = [orjson.loads(line) for line in raw.splitlines() if line.strip()]
+    need(not any(line["done"] for line in lines), "a line says that it is the last, and is not")
+    need(last["done"] is True, "its stream ends without a line that says so")
+    text = "".join(line["message"]["content"] for line in (*lines, last))
+    need(text, "its stream has no text")
+    return f"whole and in {len(lines) + 1} lines, it said {quoted(text)}"
 
 
 @at(endpoints.COUNT_TOKENS, "a longer text has more")

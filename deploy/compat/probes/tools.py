@@ -20,6 +20,7 @@ from deploy.compat.target import (
     said,
 )
 from ingress.answer.schema_child import verdict
+from schemas.api import endpoints
 
 _PARAMETERS = {
     "type": "object",
@@ -81,6 +82,29 @@ async def tools_parallel(target: Target) -> str:
         raise Partial("one call came where two were asked for: so the model chose")
     need(len({call["id"] for call in calls}) == len(calls), "two calls have one id")
     return f"{len(calls)} calls in one answer, each with an id of its own"
+
+
+@row("POST /v1/messages: a call that is demanded", "it comes, and fits, whole and streamed")
+async def messages_call(target: Target) -> str:
+    about = {"name": "get_weather", "description": "The weather in a city."}
+    body = {
+        "messages": [{"role": "user", "content": _ONE.format("Paris")}],
+        "tools": [{**about, "input_schema": _PARAMETERS}],
+        "tool_choice": {"type": "any"},
+        "max_tokens": _ROOM,
+        "temperature": 0,
+    }
+    found = await target.ask(endpoints.MESSAGES.path, body)
+    given = [block["input"] for block in found["content"] if block["type"] == "tool_use"]
+    need(given, "no call came")
+    need(found["stop_reason"] == "tool_use", f"stopped: {found['stop_reason']!r}")
+    events = await target.stream(endpoints.MESSAGES.path, body)
+    deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
+    joint = "".join(delta.get("partial_json", "") for delta in deltas)
+    for text in (orjson.dumps(given[0]).decode(), joint):
+        why = verdict(_PARAMETERS, text)
+        need(not why, f"the input {text} does not fit: {why}")
+    return f"get_weather({joint}), whole and streamed"
 
 
 def _asked(question: str, before: Sequence[str], city: str) -> list[dict[str, Any]]:

@@ -67,6 +67,8 @@ class Model:
 
     def _answer(self, path: str, body: Body) -> Any:
         match path.removeprefix("/v1"):
+            case "/api/chat":
+                return _as_ollama(body)
             case "/chat/completions":
                 return self._chat(body)
             case "/completions":
@@ -140,6 +142,8 @@ class Model:
         text = "".join(f"{number}, " for number in self._numbers(body))
         ends = [text.find(stop) for stop in _stops(body) if stop in text]
         tokens = [f"{each} " for each in (text[: min(ends)] if ends else text).split()]
+        if body["messages"][-1]["role"] == "assistant":
+            tokens[0] = f" {tokens[0]}"
         if len(tokens) > limit:
             return tokens[:limit], "length"
         return tokens, "stop"
@@ -147,7 +151,9 @@ class Model:
     def _numbers(self, body: Body) -> range:
         """Sure of itself it counts from one; else from where chance has it."""
         if body.get("temperature", 1) == 0 or body.get("top_p", 1) < 0.01:
-            return range(1, 101)
+            last = body["messages"][-1]
+            begun = last["content"].count(",") if last["role"] == "assistant" else 0
+            return range(1 + begun, 101)
         self._rolls += 1
         start = 100 * (body.get("seed") or self._rolls + 50)
         return range(start, start + 100)
@@ -261,7 +267,18 @@ def _responded(body: Body) -> Any:
     return [delta, {"type": "response.completed", "response": whole}]
 
 
+def _as_ollama(body: Body) -> Any:
+    said = {"model": MODEL, "message": {"role": "assistant", "content": "Hello."}, "done": False}
+    end = {"done": True, "eval_count": 2}
+    if body.get("stream") is False:
+        return {**said, **end}
+    lines = [said, {**said, "message": {"content": ""}, **end}]
+    return b"".join(orjson.dumps(line) + b"\n" for line in lines)
+
+
 def _messaged(body: Body) -> Any:
+    if body.get("tool_choice") and body.get("tools"):
+        return _demanded(body)
     if body.get("stream"):
         return [{"type": f"{each}"} for each in ("message_start", "content_block_delta")] + [
             {"type": "message_stop"}
@@ -273,6 +290,18 @@ def _messaged(body: Body) -> Any:
         "stop_reason": "end_turn",
         "usage": {"input_tokens": 3, "output_tokens": 2},
     }
+
+
+def _demanded(body: Body) -> Any:
+    """A call as Anthropic has it."""
+    if body.get("stream"):
+        return [
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": ""}},
+            {"type": "content_block_delta", "delta": {"partial_json": '{"city": '}},
+            {"type": "content_block_delta", "delta": {"partial_json": '"Paris"}'}},
+        ]
+    call = {"type": "tool_use", "name": "get_weather", "input": {"city": "Paris"}}
+    return {"content": [call], "stop_reason": "tool_use"}
 
 
 def _heard(body: Body) -> Any:

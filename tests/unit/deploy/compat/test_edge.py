@@ -21,10 +21,12 @@ FACTS = Facts(
     engines=("echo",),
     nodes=("node",),
     features=("chat",),
-    ignores={"chat": frozenset({"logit_bias"})},
+    ignores={"chat": frozenset({"logit_bias", "verbosity"})},
     listens="0.0.0.0",
 )
-BIAS = Ignored("logit_bias", "it does not know it", ("chat",))
+IGNORED = tuple(
+    Ignored(name, "it does not know it", ("chat",)) for name in ("logit_bias", "verbosity")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class AppClient:
 @pytest.fixture
 async def ingress() -> AsyncIterator[LoopbackIngress]:
     async with loopback_ingress("echo://?model=echo", "echo://?model=ohce") as made:
-        model = ServedModel("echo", "e", "echo", 4, features=("chat",), ignores=(BIAS,))
+        model = ServedModel("echo", "e", "echo", 4, features=("chat",), ignores=IGNORED)
         made.serve(model, replace(model, id="ohce"))
         yield made
 
@@ -76,6 +78,8 @@ def seen(**fields: object) -> Answer:
         ("reachable", "node node answered over the connection that its worker had dialled"),
         ("errors", "6 faults, each a 4xx with message, type, param and code"),
         ("nothing_silent", "logit_bias would do nothing: 400 unsupported_parameter, or a warning"),
+        ("hints", "verbosity: taken, and the warning names them"),
+        ("packed", "a packed body gets 200; another coding gets 415"),
         ("request_id", "the client's id comes back, on errors too; without one there is a new"),
     ],
 )
@@ -110,6 +114,9 @@ BROKEN: list[tuple[str, dict[str, Answer], str]] = [
     ("errors", {"chat/completions": seen()}, "a wrong type gets 200, not 400"),
     ("errors", {"chat/completions": error(400, "", "x")}, "a wrong type: "),
     ("nothing_silent", {"chat/completions": seen()}, "logit_bias would do nothing, and gets 200"),
+    ("hints", {"chat/completions": seen()}, "verbosity would do nothing, and no warning says so"),
+    ("packed", {"chat/completions": error(400, "", "no JSON")}, "no JSON"),
+    ("packed", {"chat/completions": seen()}, "another coding gets 200, not 415"),
     ("request_id", {"models": seen()}, "the id that was sent does not come back"),
 ]
 

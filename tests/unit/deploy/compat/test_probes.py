@@ -15,6 +15,7 @@ from tests.unit.deploy.compat.model import FACTS, Edit, Model
 
 BY_ID = {row.id: row for row in ROWS}
 OF_THE_EDGE = {"models", "keys", "several_models", "reachable", "errors", "nothing_silent"}
+OF_THE_EDGE |= {"hints", "packed"}
 WATCHED = {"cancel", "request_id"}
 MODELS = [row for row in ROWS if row.id not in OF_THE_EDGE | WATCHED]
 
@@ -47,6 +48,8 @@ SILENT = [
     ("tools_parallel", ["tools"], "no", "instead of calling the tool"),
     ("include_usage", ["stream_options"], "no", "no usage comes before [DONE]"),
     ("streaming", ["stream"], "no", "no event stream"),
+    ("messages_call", ["tool_choice"], "no", "no call came"),
+    ("ollama", ["stream"], "no", "not as documented"),
     ("base64", ["encoding_format"], "no", "encoding_format did nothing"),
     ("images", ["size"], "partial", "512x512 pixels came where 256x256 was asked for"),
     ("edits", ["size"], "partial", "512x512 pixels came"),
@@ -110,6 +113,20 @@ def blind(found: Any) -> Any:
     return found
 
 
+def unfinished(found: Any) -> Any:
+    return found if isinstance(found, dict) else found.replace(b'"done":true', b'"done":false')
+
+
+anew = changed("choices", 0, "message", "content", to="1, 2, 3, 4")
+
+
+def lost(found: Any) -> Any:
+    """With another text for what should be gone on with."""
+    message = found["choices"][0]["message"]
+    message["content"] = "East." if message["content"].startswith(" ") else message["content"]
+    return found
+
+
 WRONG: list[tuple[str, Edit, str, str]] = [
     ("chat", changed("choices", 0, "message", "content", to=""), "no", "the message is empty"),
     ("chat", changed("model", to="/srv/mill.gguf"), "no", "names the model '/srv/mill.gguf'"),
@@ -130,6 +147,11 @@ WRONG: list[tuple[str, Edit, str, str]] = [
     ("usage", changed("usage", "total_tokens", to=1), "no", "does not add up"),
     ("responses", changed("output", to=[]), "no", "the output has no text"),
     ("messages", changed("content", to=[]), "no", "it is empty"),
+    ("messages_call", changed("stop_reason", to="end_turn"), "no", "stopped: 'end_turn'"),
+    ("messages_call", changed("content", 0, "input", to={"town": 1}), "no", "does not fit"),
+    ("ollama", unfinished, "no", "ends without a line that says so"),
+    ("resumed", anew, "no", "it began anew"),
+    ("resumed", lost, "no", "” came “East.”"),
     ("count_tokens", changed("input_tokens", to=7), "no", "has not more tokens: [7, 7]"),
     ("moderations", lambda f: {"results": f["results"][:1]}, "no", "1 results for two texts"),
     ("moderations", changed("results", 0, "category_scores", to={}), "no", "a score is missing"),
