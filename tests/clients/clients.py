@@ -18,6 +18,8 @@ MARK = "mark-4711"
 """What a tool says, and what an agent has to repeat."""
 TASK = f"Run echo {MARK} and tell me what it printed"
 BRIEF = "You run commands and tell what they print."
+FEW = 120
+"""Tokens of an answer of a model that is slow, and left alone goes on for ever."""
 PROGRAMS = Path(__file__).parent / "programs"
 _WEATHER = Plan((Call("get_weather", {"city": "Oslo"}),))
 
@@ -71,6 +73,7 @@ def _claude(installed: Path, where: Where) -> list[Command]:
     program = installed / "node_modules/@anthropic-ai/claude-code/cli-wrapper.cjs"
     quiet = dict.fromkeys(("DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING"), "1")
     own = {"ANTHROPIC_BASE_URL": where.url, "ANTHROPIC_API_KEY": where.key}
+    own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(FEW)} if where.short else {}
     short = ("--bare", "--system-prompt", BRIEF, "--tools", "Bash") if where.short else ()
     line = ("node", program, *short, "-p", TASK, "--allowedTools", "Bash")
     return _agent("a command, by the tool Bash", *line, DISABLE_AUTOUPDATER="1", **quiet, **own)
@@ -99,10 +102,11 @@ def _codex(installed: Path, where: Where) -> list[Command]:
 def _opencode(installed: Path, where: Where) -> list[Command]:
     options = {"baseURL": where.v1, "apiKey": "{env:HEADRACE_KEY}"}
     provider = {"npm": "@ai-sdk/openai-compatible", "name": "Headrace", "options": options}
+    few = {"limit": {"context": 8192, "output": FEW}} if where.short else {}
     config = {
         "$schema": "https://opencode.ai/config.json",
         "model": f"headrace/{where.model}",
-        "provider": {"headrace": {**provider, "models": {where.model: {}}}},
+        "provider": {"headrace": {**provider, "models": {where.model: few}}},
     }
     if where.short:
         config["agent"] = {"build": {"prompt": BRIEF, "tools": {"*": False, "bash": True}}}

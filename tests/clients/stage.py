@@ -13,13 +13,12 @@ from deploy.nats import broker as brokers
 from tests.acceptance.conftest import running_llama
 from tests.acceptance.surface.servers import TOOLS_MODEL, template
 from tests.clients.caller import MODEL, Caller, Record
+from tests.clients.clients import FEW
 from tests.fabric import fabric
 
 Engine = Literal["calls", "real", "direct"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 _EMBEDDER = "echo"
-_LONGEST = 120
-"""Tokens of an answer of the real model, which left alone goes on for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ async def stage(engine: Engine, home: Path) -> AsyncIterator[Stage]:
         if engine == "calls":
             asked, model = (await stack.enter_async_context(Caller(record))).url, MODEL
         else:
-            options = ("--slots", "1", "--longest", str(_LONGEST))
+            options = ("--slots", "1", "--longest", str(FEW))
             named = template("tools.jinja", TOOLS_MODEL)
             asked, model = stack.enter_context(running_llama(*options, *named)).url, TOOLS_MODEL
         if engine == "direct":
