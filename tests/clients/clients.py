@@ -158,9 +158,10 @@ print("{MARK}")
 def _aider(installed: Path, where: Where) -> list[Command]:
     where.write("hello.py", 'print("hello")\n')
     options = ("--yes-always", "--no-git", "--no-analytics", "--no-check-update", "hello.py")
+    kept = ("--chat-history-file", "chat.md", "--input-history-file", "input.txt")
     line = (installed / "bin/aider", "--model", f"openai/{where.model}", "--message", TASK)
     env = {"OPENAI_API_BASE": where.v1, "OPENAI_API_KEY": where.key}
-    return [Command((*line, *options), env, "an edit of a file", "hello.py")]
+    return [Command((*line, *kept, *options), env, "an edit of a file", "hello.py")]
 
 
 _LLM = """\

@@ -122,9 +122,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--alias", required=True, help="the model's name in answers")
     parser.add_argument("--slots", type=_positive, default=4, help="parallel sequences")
     parser.add_argument("--context", type=_positive, default=8192, help="tokens of all slots")
-    parser.add_argument(
-        "--longest", type=_positive, help="tokens of an answer without a limit"
-    )
+    parser.add_argument("--longest", type=_positive, help="tokens of an answer without a limit")
     parser.add_argument("--port", type=_port, default=0, help="0: any free port")
     parser.add_argument("--threads", type=_positive, default=default_threads())
     parser.add_argument("--embedding", action="store_true", help="serve embeddings, not text")
