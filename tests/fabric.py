@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class Fabric:
         self.processes: list[Process] = []
         self.url = ""
         self.session = session()
+        self._numbers = count()
 
     async def ingress(
         self,
@@ -189,7 +191,7 @@ class Fabric:
         return "".join(map(table, sections, sections.values()))
 
     async def _spawn(self, role: str, text: str) -> Process:
-        name = f"{role}-{len(self.processes)}"
+        name = f"{role}-{next(self._numbers)}"
         path = self.home / f"{name}.toml"
         path.write_text(text)
         env = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}

@@ -2,7 +2,8 @@
 
 Only text is continued. The next holder gets what the client has as the beginning of its answer, and
 its stream is cut there, so that nothing is repeated and nothing missing. An answer with anything
-else in it (tool calls, reasoning, log probabilities, several choices) is not continued. Pure.
+else in it (tool calls, log probabilities, several choices) is not continued. One of which only
+thoughts came begins anew, without them, if the client did not ask to see them. Pure.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections.abc import Iterable
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import PLAIN
-from schemas.api.endpoints import APIS
+from schemas.api.base import Api, Request
 from schemas.jobs import Begun
 
 LIMIT = 512 * 1024
@@ -24,9 +24,9 @@ class ResumableStream:
     """One stream in parts. `hear` what the client has of it, `break_off` where a part ends, and
     `follow` with the pieces of the next part."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._api = APIS.get(endpoint, PLAIN)
-        self._continuation = self._api.continuation()
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._continuation = api.continuation()
         self._heard, self._next = sse.Joiner(), sse.Joiner()
         self._texts: list[str] = []
         self._size = 0
@@ -47,9 +47,12 @@ class ResumableStream:
                 self.tokens += 1
                 self._texts.append(text)
 
-    def break_off(self) -> bool:
-        """The stream broke behind what was heard. True if it can be continued."""
-        if not self.plain or not self._heard.empty:
+    def break_off(self, asked: Request) -> bool:
+        """The stream broke behind what was heard. True if it can be continued. `asked`: what the
+        client asked for. A stream without a word begins anew, which it may at any request."""
+        begun = bool(self._size) and not self._api.may_continue(asked)
+        shown = self._continuation.thoughts and self._api.shows_thoughts(asked)
+        if not self.plain or begun or shown or not self._heard.empty:
             return False
         self._next = sse.Joiner()
         self._texts = ["".join(self._texts)]
@@ -78,11 +81,6 @@ class ResumableStream:
         if found is None or self.begun is None:
             return event + sse.BREAK
         if paid:
-            self._api.move_usage(found, self.begun.tokens)
+            self._api.move_usage(found, self.begun.tokens, self.begun.tokens)
         told = self._continuation.told(found, self.begun.text)
         return b"".join(sse.dump(each, self._api.named) for each in told)
-
-
-def may_continue(endpoint: str, body: bytes) -> bool:
-    """Whether a stream of this request may be continued, if it is only text so far."""
-    return APIS.get(endpoint, PLAIN).may_continue(orjson.loads(body))

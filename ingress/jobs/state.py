@@ -4,12 +4,17 @@ the broker's stream, and what has been received for the client. Pure."""
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from ingress.jobs.resume import ResumableStream, may_continue
+import orjson
+
+from ingress.jobs.resume import ResumableStream
 from schemas import subjects
+from schemas.api import sse
+from schemas.api.base import PLAIN
+from schemas.api.endpoints import APIS
 from schemas.errors import HeadraceError
 from schemas.frames import COST, NOTED, SERVED_BY, End, Start
 from schemas.jobs import Begun, Job
@@ -142,12 +147,12 @@ class Received:
     no other attempt can begin it. `paid`: the answer comes from a provider."""
 
     __slots__ = (
-        "_endpoint", "_kept", "_pieces", "_size", "_stream", "buffered", "ended", "error", "head",
-        "notes", "paid", "seen",
+        "_api", "_kept", "_pieces", "_resumes", "_size", "_stream", "_taken", "buffered", "ended",
+        "error", "head", "notes", "paid", "seen",
     )  # fmt: skip
 
-    def __init__(self, endpoint: str = "") -> None:
-        """`endpoint`: that of a stream that may be continued; else empty."""
+    def __init__(self, endpoint: str, resumes: bool = False) -> None:
+        """`resumes`: a stream may be continued."""
         self.head: Start | None = None
         self.notes: dict[str, str] = {}
         self.ended: End | None = None
@@ -155,8 +160,11 @@ class Received:
         self.buffered = 0
         self.seen = self.paid = False
         self._pieces: deque[bytes] = deque()
-        self._endpoint = endpoint
-        self._kept: list[bytes] | None = [] if endpoint else None
+        self._api = APIS.get(endpoint, PLAIN)
+        self._resumes = resumes
+        self._taken = b"", b""
+        """The two pieces that were taken last."""
+        self._kept: list[bytes] | None = [] if resumes else None
         """What the client gets and `_stream` has not heard yet; None if nothing is continued."""
         self._size = 0
         self._stream: ResumableStream | None = None
@@ -206,9 +214,11 @@ class Received:
         self.seen = True
         self.buffered = 0
         if len(self._pieces) == 1:
-            return self._pieces.popleft()
-        found = b"".join(self._pieces)
-        self._pieces.clear()
+            found = self._pieces.popleft()
+        else:
+            found = b"".join(self._pieces)
+            self._pieces.clear()
+        self._taken = self._taken[1], found
         return found
 
     def forget(self) -> None:
@@ -217,21 +227,35 @@ class Received:
         self.notes.clear()
         self._pieces.clear()
         self.buffered = self._size = 0
-        if self._endpoint:
+        if self._resumes:
             self._kept, self._stream = [], None
+
+    def complete(self) -> bool:
+        """The holder was lost after the client saw a part: whether the answer says that it is
+        whole. Then it has ended, and its last event is added if that is missing."""
+        tail = b"".join((*self._taken, *self._pieces))
+        end = b"" if sse.end_of(tail) >= 0 else self._api.missing_end(tail)
+        if not end and sse.end_of(tail) < 0:
+            return False
+        told = [usage for found in sse.objects(tail) if (usage := self._api.usage(found))]
+        self.ended = End(*astuple(told[-1])) if told else End()
+        if end:
+            self._pieces.append(end)
+            self.buffered += len(end)
+        return True
 
     def break_off(self, body: bytes) -> bool:
         """The holder was lost after the client saw a part: whether that can be continued. `body`:
         the request's."""
-        if self._kept is None or not (self.resuming or may_continue(self._endpoint, body)):
+        if self._kept is None:
             return False
         self._hear()
-        return self._stream is not None and self._stream.break_off()
+        return self._stream is not None and self._stream.break_off(orjson.loads(body))
 
     def _hear(self) -> None:
         """Keep only the text of the events, which is a small part of their bytes."""
         if self._stream is None:
-            self._stream = ResumableStream(self._endpoint)
+            self._stream = ResumableStream(self._api)
         self._stream.hear(self._kept or ())
         self._kept = [] if self._stream.plain else None
         self._size = 0

@@ -53,7 +53,7 @@ class Ticket:
         self.postings = Postings(job, effects)
         self.custody = Custody(job.id, effects)
         resumed = terms.workers_resume or terms.providers_resume
-        self.received = Received(job.endpoint if resumed else "")
+        self.received = Received(job.endpoint, resumed)
         self.tries = 0
         self.wanted = False
         self.broken: HeadraceError | None = None
@@ -336,7 +336,9 @@ class Ticket:
         """The holder lost the job. If the client saw nothing, another may try; otherwise the stream
         is broken."""
         self._forget(holder, now)
-        if self.received.seen:
+        if self.received.seen and self.received.complete():
+            self.custody.end_race()
+        elif self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"
             self._break_off(holder, errors.StreamBroken(message, source=holder.source), now)
         elif self.custody.hedge is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import orjson
 
@@ -83,7 +83,10 @@ class FinishedParts(Protocol):
 
 
 class Continuation(Protocol):
-    """Makes one stream of several parts: each part goes on where the one before it broke."""
+    """Makes one stream of several parts: each part goes on where the one before it broke.
+    `thoughts`: the client has thoughts, and no text. The next part leaves out its own."""
+
+    thoughts: bool
 
     def heard(self, event: Event) -> str | None:
         """The text of an event that the client has; None if what follows it cannot be continued."""
@@ -139,6 +142,8 @@ class Api:
     """The types of tools that clients run themselves; None stands for a tool without a type."""
     limits: tuple[str, ...] = ()
     """The request's fields that limit the answer's tokens."""
+    at_limit: ClassVar[Mapping[str, str]] = {}
+    """What the fields of an event say, wherever they stand, if the limit leaves no more words."""
     usual_limit = 0
     """The limit of a request that sets none of `limits`; 0 if the API documents no default."""
     asks_for_usage = False
@@ -254,13 +259,18 @@ class Api:
         """Whether a broken stream of this request may be continued, if it is only text so far."""
         return False
 
+    def shows_thoughts(self, request: Mapping[str, Any]) -> bool:
+        """Whether the client asks to see the model's thoughts."""
+        return False
+
     def continuation(self) -> Continuation:
         raise NotImplementedError
 
     def continued(self, request: Request, text: str, tokens: int) -> Request:
-        """The request whose answer follows `text`, which has `tokens` tokens. It asks for no
-        format, which would have to begin anew."""
-        kept = {name: value for name, value in request.items() if name not in self.text_formats}
+        """The request whose answer follows `text`, which has `tokens` tokens. Behind a text it asks
+        for no format, which would have to begin anew."""
+        left_out = self.text_formats if text else frozenset[str]()
+        kept = {name: value for name, value in request.items() if name not in left_out}
         limits = ((name, request.get(name)) for name in self.limits)
         left = {
             name: max(1, value - tokens)
@@ -273,15 +283,33 @@ class Api:
         """The request with `text` as the beginning of its answer."""
         raise NotImplementedError
 
-    def move_usage(self, found: Event | Document, tokens: int) -> None:
-        """Count the first `tokens` of a continued answer as answer, in place. For an engine they
-        were a part of the prompt."""
+    def is_spent(self, request: Request, tokens: int) -> bool:
+        """Whether an answer of `tokens` tokens is as long as the request allows."""
+        limits = (request.get(name) for name in self.limits)
+        return any(type(limit) is int and 0 < limit <= tokens for limit in limits)
+
+    def without_words(self, event: Event) -> Event:
+        """An event of an answer whose limit was used up before: it only says so, in place."""
+        for name, value in event.items():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict):
+                    self.without_words(each)
+            if name in self.at_limit and isinstance(value, str):
+                event[name] = self.at_limit[name]
+        return event
+
+    def move_usage(self, found: Event | Document, read: int, written: int) -> None:
+        """Count the beginning of a continued answer as answer, in place. `read`: its tokens as the
+        engine counts them, to which it was a part of the prompt. `written`: those that the answer
+        has more."""
         if usage := self.told(found):
-            prompt = number(usage, "prompt_tokens", number(usage, "input_tokens", tokens))
-            moved = min(tokens, prompt)
-            for name, more in _COUNTED.items():
+            prompt = number(usage, "prompt_tokens", number(usage, "input_tokens", read))
+            less = min(read, prompt)
+            changes = dict.fromkeys(("prompt_tokens", "input_tokens"), -less)
+            changes |= dict.fromkeys(("completion_tokens", "output_tokens"), written)
+            for name, more in {**changes, "total_tokens": written - less}.items():
                 if name in usage:
-                    usage[name] = number(usage, name) + more * moved
+                    usage[name] = number(usage, name) + more
 
     def error_document(self, error: Error, status: int, request_id: str) -> bytes:
         """The body of an error answer."""
@@ -292,7 +320,6 @@ class Api:
         return sse.write(self.error_document(error, status, request_id))
 
 
-_COUNTED = {"prompt_tokens": -1, "input_tokens": -1, "completion_tokens": 1, "output_tokens": 1}
 PLAIN = Api()
 """For endpoints that answer with one document, which is passed on as it is."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Required
+from typing import Annotated, Any, ClassVar, Literal, Required
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -74,6 +74,7 @@ class Completions(ChoicesApi):
 
     prompt = "prompt"
     limits = ("max_tokens",)
+    at_limit: ClassVar[Mapping[str, str]] = {"text": "", "finish_reason": "length"}
     usual_limit = 16  # from OpenAI's API reference
     streamed = texts_of("text")
     written = streamed
@@ -92,6 +93,8 @@ class Completions(ChoicesApi):
 
 class Continuation:
     """See `schemas.api.base.Continuation`. Later parts get the id of the first part."""
+
+    thoughts = False
 
     def __init__(self) -> None:
         self._same: Event = {}

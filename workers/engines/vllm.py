@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import orjson
-
 from schemas.api import endpoints, rerank
 from schemas.api.reasoning import UNSAID
 from schemas.jobs import Begun, Job
@@ -153,11 +151,9 @@ class VllmEngine(OpenAIEngine):
 
     async def _tokens(self, asked: Mapping[str, Any]) -> int:
         """How many tokens vLLM counts; 0 if it does not say."""
-        status, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
-        try:
-            return int(orjson.loads(answer)["count"]) if status == 200 else 0
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            return 0
+        return continued.count_in(
+            *await self._http.post("/tokenize", asked, PROBE_TIMEOUT), "count"
+        )
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from schemas.api.base import Document, Event, texts_of
 from schemas.api.chat import continuation as parts
@@ -20,6 +20,7 @@ class Chat(ChoicesApi):
     text_formats = frozenset({"response_format"})
     own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
+    at_limit: ClassVar[Mapping[str, str]] = {"content": "", "finish_reason": "length"}
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
     call = rb'"tool_calls"'
@@ -33,6 +34,7 @@ class Chat(ChoicesApi):
     finished = staticmethod(formats.finished)
     objected = staticmethod(formats.objected)
     may_continue = staticmethod(parts.may_continue)
+    shows_thoughts = staticmethod(parts.shows_thoughts)
     continuation = staticmethod(parts.Continuation)
     with_beginning = staticmethod(parts.with_beginning)
 

@@ -11,11 +11,18 @@ from schemas.api.chat.join import same
 SAME = ("id", "created", "system_fingerprint")
 """Fields that must not change within a stream."""
 _PLAIN = frozenset({"role", "content"})
+_THOUGHTS = frozenset({"reasoning", "reasoning_content"})
+_SHOWN = ("include_reasoning", "reasoning", "think")
+"""Fields of other servers that ask for thoughts. OpenAI's chats have none."""
 
 
 def may_continue(request: Mapping[str, Any]) -> bool:
     begun = request["messages"][-1].get("role") == "assistant"
     return not begun and request.get("n") in (None, 1) and not request.get("logprobs")
+
+
+def shows_thoughts(request: Mapping[str, Any]) -> bool:
+    return any(map(request.get, _SHOWN))
 
 
 def with_beginning(request: Request, text: str) -> Request:
@@ -28,6 +35,8 @@ class Continuation:
     """See `schemas.api.base.Continuation`. Later parts get the id of the first part."""
 
     def __init__(self) -> None:
+        self.thoughts = False
+        self._said = False
         self._same: Event = {}
 
     def heard(self, event: Event) -> str | None:
@@ -37,18 +46,23 @@ class Continuation:
         text = ""
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            more = any(delta[name] for name in delta.keys() - _PLAIN) or choice.get("logprobs")
-            if more or choice.get("index") or choice.get("finish_reason"):
+            more = {name for name in delta.keys() - _PLAIN if delta[name]}
+            self.thoughts = self.thoughts or not _THOUGHTS.isdisjoint(more)
+            other = more - _THOUGHTS or choice.get("logprobs")
+            if other or choice.get("index") or choice.get("finish_reason"):
                 return None
             text += delta.get("content") or ""
-        return text
+        self._said = self._said or bool(text)
+        return None if self._said and self.thoughts else text
 
     def told(self, event: Event, text: str) -> list[Event]:
         if event.get("error"):
             return [event]
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
-            first = delta.pop("role", None) is not None
-            if first and not any(delta.values()) and not choice.get("finish_reason"):
-                return []  # it only announces the role, as the first part has done already
+            known = [] if choice.get("index") else [delta.pop("role", None)]
+            if self.thoughts:
+                known += [delta.pop(name, None) for name in _THOUGHTS]
+            if any(known) and not any(delta.values()) and not choice.get("finish_reason"):
+                return []  # it only says what the first part has said already
         return [{**event, **self._same}]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -45,6 +46,7 @@ class Messages(Api):
     format_fields = frozenset({"output_config", "output_format", "tools"})
     text_formats = frozenset({"output_config", "output_format"})
     limits = ("max_tokens",)
+    at_limit: ClassVar[Mapping[str, str]] = {"text": "", "stop_reason": "max_tokens"}
     own_tools = (None, "custom")
     request_id_header = "request-id"
     streamed = texts_of("text", "partial_json", "thinking")

@@ -17,6 +17,8 @@ class Continuation:
     """See `schemas.api.base.Continuation`. If a later part does not begin with text, the text block
     of the first part is closed, and the new blocks follow it."""
 
+    thoughts = False
+
     def __init__(self) -> None:
         self._shift = 0
         self._open = False

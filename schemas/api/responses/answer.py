@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from schemas.api import sse
 from schemas.api.base import Api, Document, Error, Event, texts_of
@@ -25,6 +25,7 @@ class Responses(Api):
     text_formats = frozenset({"text"})
     own_tools = ("function",)
     limits = ("max_output_tokens",)
+    at_limit: ClassVar[Mapping[str, str]] = {"text": "", "delta": ""}
     streamed = texts_of("delta")
     """Only deltas count, because the event that ends a part repeats the whole part."""
     written = texts_of("text", "arguments")

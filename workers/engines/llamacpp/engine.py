@@ -74,6 +74,7 @@ _TOOLS: Mapping[str, tuple[tools_prompt.Prepare, tuple[bytes, ...]]] = {
 
 class LlamaCppEngine(OpenAIEngine):
     kind = "llamacpp"
+    token_events = True
 
     def __init__(self, config: settings.Engine) -> None:
         super().__init__(config)
@@ -156,10 +157,7 @@ class LlamaCppEngine(OpenAIEngine):
     async def _count(self, own: str, begun: Begun) -> int:
         asked = {"content": begun.text, "add_special": False}
         status, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
-        try:
-            return len(orjson.loads(answer)["tokens"]) if status == 200 else begun.tokens
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return begun.tokens
+        return continued.count_in(status, answer, "tokens") or begun.tokens
 
     async def _obeys(self) -> bool:
         """Whether the server forces a required call on a model that has no reason to make it."""

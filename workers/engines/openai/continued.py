@@ -24,7 +24,7 @@ BEGUN: Mapping[str, Any] = {
     "messages": [*ASKED["messages"], {"role": "assistant", "content": _SO_FAR}]
 }
 """Chats with which an engine is asked whether it goes on from an assistant's last message."""
-_USAGE = (b'"usage"',)
+_USAGE, _ALL = (b'"usage"',), (b"",)
 
 
 def stays_open(prompt: object) -> bool:
@@ -32,23 +32,36 @@ def stays_open(prompt: object) -> bool:
     return isinstance(prompt, str) and prompt.endswith(_SO_FAR)
 
 
-def continued(api: Api, body: bytes, text: str, tokens: int) -> bytes:
-    """The request whose answer is the rest. `tokens`: how many the text so far has."""
-    return orjson.dumps(api.continued(orjson.loads(body), text, tokens))
+def count_in(status: int, answer: bytes, name: str) -> int:
+    """The number, or the length of the list, that an engine answered under `name`; 0 if none."""
+    try:
+        found = orjson.loads(answer)[name] if status == 200 else 0
+        return len(found) if isinstance(found, list) else int(found)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return 0
 
 
-def moving_usage(sink: Sink, api: Api, tokens: int) -> Sink:
-    def move(event: Event) -> Event:
-        api.move_usage(event, tokens)
-        return event
+class Part(Rewriting):
+    """A Sink before the Sink, for the rest of an answer. `body`: the request for the rest. `read`:
+    the tokens of the text so far as the engine counts them. `written`: those it was written in."""
 
-    return Rewriting(sink, move, signs=_USAGE)
+    def __init__(self, sink: Sink, api: Api, body: bytes, text: str, read: int, written: int):
+        request = orjson.loads(body)
+        self.body = orjson.dumps(api.continued(request, text, written))
+        self._api = api
+        self._read = read
+        self._spent = api.is_spent(request, written)
+        self._written = written - self._spent  # the engine writes one token, which is not passed on
+        super().__init__(sink, self._changed, signs=_ALL if self._spent else _USAGE)
 
+    def _changed(self, event: Event) -> Event:
+        self._api.move_usage(event, self._read, self._written)
+        return self._api.without_words(event) if self._spent else event
 
-def moved(end: End, tokens: int) -> End:
-    """The tokens of the whole answer, as the log and the usage have them."""
-    if end.prompt_tokens < 0:
-        return end
-    first = min(tokens, end.prompt_tokens)
-    prompt, completion = end.prompt_tokens - first, max(0, end.completion_tokens) + first
-    return replace(end, prompt_tokens=prompt, completion_tokens=completion)
+    def whole(self, end: End) -> End:
+        """The tokens of the whole answer, as the log and the usage have them."""
+        if end.prompt_tokens < 0:
+            return end
+        prompt = max(0, end.prompt_tokens - self._read)
+        completion = max(0, end.completion_tokens) + self._written
+        return replace(end, prompt_tokens=prompt, completion_tokens=completion)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from schemas.api import endpoints, sse
 
 CHAT, MESSAGES = endpoints.CHAT.path, endpoints.MESSAGES.path
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
+ASKED = orjson.loads(BODY)
 FIRST = {"id": "chatcmpl-1", "created": 1, "model": "m"}
 SECOND = {"id": "gen-2", "created": 2, "model": "m"}
 TEXTS = st.lists(st.text(min_size=1, max_size=5), max_size=6)
@@ -28,7 +30,7 @@ def chunks(texts: list[str], of: dict[str, Any]) -> list[bytes]:
 
 
 def heard(endpoint: str, *pieces: bytes) -> ResumableStream:
-    made = ResumableStream(endpoint)
+    made = ResumableStream(endpoints.APIS[endpoint])
     made.hear(pieces)
     return made
 
@@ -37,7 +39,7 @@ def heard(endpoint: str, *pieces: bytes) -> ResumableStream:
 def test_a_chat_in_parts_is_one_stream_with_nothing_repeated_and_nothing_missing(
     parts: list[list[str]], rest: list[str], at_once: int
 ) -> None:
-    received = Received(CHAT)
+    received = Received(CHAT, resumes=True)
     said: list[str] = []
     got = b""
     for number, texts in enumerate(parts):
@@ -63,7 +65,7 @@ def test_messages_are_continued_with_their_names() -> None:
     start = sse.dump({"type": "message_start", "message": {}}, named=True)
     kind = {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
     stream = heard(MESSAGES, start, sse.dump(kind, named=True))
-    assert stream.break_off()
+    assert stream.break_off(ASKED)
     last = sse.dump({"type": "message_stop"}, named=True)
     assert stream.follow(start + sse.dump(kind, named=True) + last, paid=False) == last
 
@@ -80,13 +82,13 @@ def test_messages_are_continued_with_their_names() -> None:
 )
 def test_what_is_more_than_text_is_not_continued(piece: bytes) -> None:
     stream = heard(CHAT, chunk({"role": "assistant", "content": "a"}), piece)
-    assert not stream.break_off()
+    assert not stream.break_off(ASKED)
     assert stream.begun is None
 
 
 def test_comments_are_no_text() -> None:
     stream = heard(CHAT, b": keep-alive\n\n", chunk({"content": "a"}))
-    assert stream.break_off()
+    assert stream.break_off(ASKED)
     assert stream.begun == (1, "a")
 
 
@@ -95,14 +97,14 @@ def test_only_a_provider_counts_the_beginning_as_prompt(
     paid: bool, expected: tuple[int, int]
 ) -> None:
     stream = heard(CHAT, *chunks(["a", "b"], FIRST))
-    assert stream.break_off()
+    assert stream.break_off(ASKED)
     usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
     [told] = sse.objects(stream.follow(sse.dump({"choices": [], "usage": usage}), paid))
     assert told["usage"] == dict(zip(usage, (*expected, 17), strict=True))
 
 
 def test_of_a_long_stream_only_the_text_is_kept() -> None:
-    received = Received(CHAT)
+    received = Received(CHAT, resumes=True)
     for _ in range(9):
         received.add(chunk({"content": "x" * (state.UNHEARD // 8)}))
     assert received._size <= state.UNHEARD // 4
@@ -114,11 +116,11 @@ def test_of_a_long_stream_only_the_text_is_kept() -> None:
 
 def test_a_text_that_is_too_long_for_a_job_is_not_continued() -> None:
     stream = heard(CHAT, chunk({"content": "x" * resume.LIMIT}), chunk({"content": "x"}))
-    assert not stream.break_off()
+    assert not stream.break_off(ASKED)
 
 
 def test_what_the_client_did_not_get_is_forgotten() -> None:
-    received = Received(CHAT)
+    received = Received(CHAT, resumes=True)
     received.add(chunk({"content": "lost"}))
     received.forget()
     received.add(chunk({"content": "a"}))
@@ -128,14 +130,91 @@ def test_what_the_client_did_not_get_is_forgotten() -> None:
 
 
 def test_a_request_that_is_more_than_text_is_not_continued() -> None:
-    received = Received(CHAT)
+    received = Received(CHAT, resumes=True)
     received.add(chunk({"content": "a"}))
     assert not received.break_off(BODY[:-1] + b',"logprobs":true}')
 
 
+@pytest.mark.parametrize("more", [b',"logprobs":true}', b',"tools":[{}]}', b',"think":true}'])
+def test_a_stream_without_a_word_begins_anew_whatever_was_asked_for(more: bytes) -> None:
+    received = Received(CHAT, resumes=True)
+    received.add(chunk({"role": "assistant", "content": ""}))
+    got = received.take()
+    assert received.break_off(BODY[:-1] + more)
+    assert received.begun == (0, "")
+    call = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}
+    received.add(chunk({"role": "assistant", "content": None}, SECOND) + chunk(call, SECOND))
+    assert got + received.take() == chunk({"role": "assistant", "content": ""}) + chunk(call)
+
+
+def test_thoughts_begin_anew_and_are_not_shown_twice() -> None:
+    stream = heard(CHAT, *chunks([], FIRST), chunk({"reasoning_content": "hm"}))
+    assert not stream.break_off({**ASKED, "include_reasoning": True})
+    assert stream.break_off(ASKED)
+    assert stream.begun == (0, "")
+    again = chunk({"role": "assistant", "reasoning_content": "so"}, SECOND)
+    text = chunk({"content": "a"}, SECOND)
+    assert stream.follow(again + text, paid=False) == chunk({"content": "a"})
+
+
+def test_a_text_behind_thoughts_is_not_continued() -> None:
+    stream = heard(CHAT, chunk({"reasoning_content": "hm"}), chunk({"content": "a"}))
+    assert not stream.break_off(ASKED)
+
+
+USED = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+STOPPED = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+@pytest.mark.parametrize(
+    ("path", "events", "end"),
+    [
+        (CHAT, [chunk({"content": "a"}), chunk({}, finish="stop")], sse.DONE),
+        (CHAT, [chunk({"tool_calls": [{}]}), chunk({}, finish="tool_calls")], sse.DONE),
+        (CHAT, [chunk({}, finish="stop") + sse.dump({"choices": [], "usage": USED})], sse.DONE),
+        (CHAT, [chunk({}, finish="stop"), sse.DONE], b""),
+        (
+            MESSAGES,
+            [sse.dump({**STOPPED, "usage": {"output_tokens": 2}}, named=True)],
+            sse.dump({"type": "message_stop"}, named=True),
+        ),
+    ],
+)
+def test_a_stream_that_only_lacks_its_end_is_whole(
+    path: str, events: list[bytes], end: bytes, resumes: bool
+) -> None:
+    received = Received(path, resumes)
+    for event in events:
+        received.add(event)
+        received.take()
+    assert received.complete()
+    assert received.take() == end
+    assert received.ended is not None
+    said = b"".join(events)
+    assert received.ended.completion_tokens == (2 if b"usage" in said else -1)
+
+
+def test_one_whose_end_the_client_did_not_get_yet_is_whole_too() -> None:
+    received = Received(CHAT)
+    received.add(chunk({"content": "a"}))
+    received.take()
+    received.add(chunk({}, finish="stop"))
+    assert received.complete()
+    assert received.take() == chunk({}, finish="stop") + sse.DONE
+
+
+def test_one_that_is_not_at_its_end_is_not_whole() -> None:
+    received = Received(CHAT)
+    received.add(chunk({"content": "a"}))
+    received.take()
+    assert not received.complete()
+    assert received.ended is None
+
+
 def test_comments_and_errors_pass() -> None:
     stream = heard(CHAT, chunk({"content": "a"}))
-    stream.break_off()
+    stream.break_off(ASKED)
     rest = b": x-headrace-cost 1\n\n" + sse.dump({"error": {"message": "x"}})
     assert stream.follow(rest, paid=True) == rest
 
@@ -143,7 +222,7 @@ def test_comments_and_errors_pass() -> None:
 def test_an_event_of_the_second_part_may_come_in_pieces() -> None:
     """A fallback cuts what is longer than a frame: half an event was passed on as one."""
     stream = heard(CHAT, chunk({"content": "a"}))
-    assert stream.break_off()
+    assert stream.break_off(ASKED)
     told = chunk({"content": "b" * 99}, SECOND)
     assert stream.follow(told[:50], paid=True) == b""
     assert stream.follow(told[50:], paid=True) == chunk({"content": "b" * 99})

@@ -51,6 +51,50 @@ def test_a_limit_that_is_used_up_leaves_one_token() -> None:
     assert endpoints.APIS[CHAT].continued(asked, "a", 7)["max_tokens"] == 1
 
 
+def test_behind_no_word_a_format_is_kept() -> None:
+    asked = {"messages": [USER], "response_format": FORMAT}
+    assert endpoints.APIS[CHAT].continued(asked, "", 0) == asked
+
+
+@pytest.mark.parametrize(
+    ("limit", "tokens", "spent"),
+    [(5, 4, False), (5, 5, True), (5, 6, True), (None, 9, False), (-1, 9, False)],
+)
+def test_a_limit_is_used_up_by_as_many_tokens(limit: int | None, tokens: int, spent: bool) -> None:
+    assert endpoints.APIS[CHAT].is_spent({"max_tokens": limit}, tokens) is spent
+
+
+@pytest.mark.parametrize(
+    ("path", "event", "expected"),
+    [
+        (
+            CHAT,
+            {"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]},
+            {"choices": [{"delta": {"content": ""}, "finish_reason": "length"}]},
+        ),
+        (
+            COMPLETIONS,
+            {"choices": [{"text": "a", "finish_reason": None}]},
+            {"choices": [{"text": "", "finish_reason": None}]},
+        ),
+        (
+            RESPONSES,
+            {"item": {"content": [{"text": "a"}]}, "status": "incomplete"},
+            {"item": {"content": [{"text": ""}]}, "status": "incomplete"},
+        ),
+        (
+            MESSAGES,
+            {"delta": {"stop_reason": "end_turn", "stop_sequence": None}},
+            {"delta": {"stop_reason": "max_tokens", "stop_sequence": None}},
+        ),
+    ],
+)
+def test_behind_a_limit_that_is_used_up_there_is_no_word(
+    path: str, event: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert endpoints.APIS[path].without_words(event) == expected
+
+
 @pytest.mark.parametrize(
     ("path", "found", "expected"),
     [
@@ -68,7 +112,7 @@ def test_a_limit_that_is_used_up_leaves_one_token() -> None:
         (
             CHAT,
             {"usage": {"prompt_tokens": 1, "completion_tokens": 5}},
-            {"usage": {"prompt_tokens": 0, "completion_tokens": 6}},
+            {"usage": {"prompt_tokens": 0, "completion_tokens": 7}},
         ),
         (CHAT, {"choices": [], "usage": None}, {"choices": [], "usage": None}),
     ],
@@ -76,8 +120,14 @@ def test_a_limit_that_is_used_up_leaves_one_token() -> None:
 def test_what_was_begun_counts_as_written(
     path: str, found: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    endpoints.APIS[path].move_usage(found, 2)
+    endpoints.APIS[path].move_usage(found, 2, 2)
     assert found == expected
+
+
+def test_a_beginning_may_have_been_written_in_more_tokens_than_it_is_read_in() -> None:
+    found = {"usage": {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}}
+    endpoints.APIS[CHAT].move_usage(found, 2, 3)
+    assert found == {"usage": {"prompt_tokens": 10, "completion_tokens": 8, "total_tokens": 18}}
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])

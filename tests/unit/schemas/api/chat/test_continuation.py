@@ -33,7 +33,6 @@ def test_the_second_part_is_told_as_of_the_first() -> None:
     "event",
     [
         chunk({"tool_calls": [{"index": 0}]}),
-        chunk({"reasoning_content": "hm"}),
         chunk({"content": "x"}, logprobs={"content": []}),
         chunk({"content": "x"}, index=1),
         chunk({}, finish_reason="stop"),
