@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ import orjson
 import pytest
 
 from schemas.api import endpoints, sse
+from tests.doubles.ollama.native import Model
+from tests.doubles.ollama.server import Ollama
+from tests.doubles.vllm.server import Vllm
 from tests.fabric import Fabric, Process, read_until
 
 WORDS = " ".join(f"w{number}" for number in range(40))
@@ -67,13 +71,19 @@ class Watched:
                 worker
                 for worker in self._workers
                 if worker not in self._struck
-                and worker.count("runner.began") > worker.count("runner.ended")
+                and attempts(worker, "runner.began") - attempts(worker, "runner.ended")
             ]
 
         await read_until(found, self._workers)
         [holder] = found()
         self._struck.append(holder)
         return holder
+
+
+def attempts(worker: Process, event: str) -> Counter[tuple[str, int]]:
+    """Those that a worker began, or ended: it also ends some that it never began."""
+    lines = (line for line in worker.lines if line.get("event") == event)
+    return Counter((line["job"], line["attempt"]) for line in lines)
 
 
 def plain(found: Any) -> Any:
@@ -211,3 +221,49 @@ async def test_calls_are_not_continued(fabric: Fabric) -> None:
     body = {"messages": [USER], "tools": [tool], "echo": echo}
     assert (await stream.run(body, {1: killed}))[-1]["error"]["code"] == "stream_broken"
     await fabric.idle()
+
+
+TOLD: dict[str, tuple[type[Vllm] | type[Ollama], str, str]] = {
+    "vllm": (Vllm, "tiny", endpoints.CHAT.path),
+    "vllm_texts": (Vllm, "tiny", endpoints.COMPLETIONS.path),
+    "ollama": (Ollama, "tiny:latest", endpoints.CHAT.path),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+async def test_engines_that_are_told_in_their_own_words(fabric: Fabric, case: str) -> None:
+    """A chat of vLLM says that its last message goes on, and one of Ollama ends with it."""
+    kind, model, path = TOLD[case]
+    await fabric.ingress()
+    async with kind() as one, kind() as other:
+        sims = one, other
+        workers = [await fabric.worker(sim.url, kind=case.removesuffix("_texts")) for sim in sims]
+        await fabric.served(model)
+        for sim in sims:
+            sim.token_s = 0.03
+        body = {**REQUESTS[path], "model": model}
+        undisturbed = await Watched(fabric, workers, path).run(body, {})
+        before = {sim.url: len(sim.asked(path)) for sim in sims}
+        stream = Watched(fabric, workers, path)
+        assert await stream.run(body, {6: killed}) == undisturbed
+        sent = [asked for sim in sims for asked in sim.asked(path)[before[sim.url] :]]
+        [again] = [asked for asked in sent if asked["max_tokens"] < body["max_tokens"]]
+    begun = " ".join(WORDS.split()[: body["max_tokens"] - again["max_tokens"]])
+    if path == endpoints.COMPLETIONS.path:
+        assert again["prompt"] == WORDS + begun
+    else:
+        assert again["messages"] == [USER, {"role": "assistant", "content": begun}]
+        assert again.get("continue_final_message", False) is (kind is Vllm)
+    await fabric.idle()
+
+
+async def test_a_template_that_ends_each_message_lets_nothing_go_on(fabric: Fabric) -> None:
+    await fabric.ingress()
+    model = "tiny:latest"
+    async with Ollama(Model(model, closes=True)) as one, Ollama(Model(model, closes=True)) as two:
+        workers = [await fabric.worker(sim.url, kind="ollama") for sim in (one, two)]
+        await fabric.served(model)
+        one.token_s = two.token_s = 0.03
+        stream = Watched(fabric, workers, endpoints.CHAT.path)
+        found = await stream.run({"messages": [USER], "model": model}, {6: killed})
+    assert found[-1]["error"]["code"] == "stream_broken"

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from schemas.api import endpoints, rerank
 from schemas.api.reasoning import UNSAID
-from schemas.jobs import Begun, Job
+from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
 from workers.engines.openai import continued, foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
@@ -145,9 +145,8 @@ class VllmEngine(OpenAIEngine):
             found += [resuming(endpoints.CHAT.path)] if 0 < opened < closed else []
         return found
 
-    async def _count(self, own: str, begun: Begun) -> int:
-        asked = {"model": own, "prompt": begun.text, "add_special_tokens": False}
-        return await self._tokens(asked) or begun.tokens
+    async def _count(self, own: str, text: str) -> int:
+        return await self._tokens({"model": own, "prompt": text, "add_special_tokens": False})
 
     async def _tokens(self, asked: Mapping[str, Any]) -> int:
         """How many tokens vLLM counts; 0 if it does not say."""

@@ -19,7 +19,8 @@ _VERB = {"message": "chat", "response": "generate"}
 
 @dataclass(slots=True)
 class Model:
-    """`num_ctx`: what it is loaded with. `remote`: a host that it is only forwarded to."""
+    """`num_ctx`: what it is loaded with. `remote`: a host that it is only forwarded to. `closes`:
+    its template ends each message, so that no answer can be begun."""
 
     name: str
     capabilities: tuple[str, ...] = ("completion", "tools")
@@ -27,6 +28,7 @@ class Model:
     parameters: str = ""
     remote: str = ""
     loaded: bool = False
+    closes: bool = False
 
 
 class NativeError(Exception):
@@ -88,7 +90,7 @@ class Core(Sim):
             prompt = self._prompt(asked, key, model)
             self.prompts.append(" ".join(prompt))
             options = asked.get("options") or {}
-            answer, reason = _answer(asked, key, options)
+            answer, reason = _answer(asked, key, options, 0 if model.closes else _begun(asked))
             calls = _calls(asked) if key == "message" else []
             for index, word in enumerate([] if calls else answer):
                 if not await self.tick(index):
@@ -118,10 +120,10 @@ class Core(Sim):
         """The words that the model is given: whole messages go first, then the prompt's middle."""
         messages = asked.get("messages") or [{"role": "user", "content": asked.get("prompt")}]
         cut = asked.get("truncate") is not False
-        while cut and len(_rendered(messages)) > model.num_ctx and len(messages) > 1:
+        while cut and len(_rendered(messages, model)) > model.num_ctx and len(messages) > 1:
             first = next((m for m in messages[:-1] if m["role"] != "system"), messages[0])
             messages = [m for m in messages if m is not first]
-        words = _rendered(messages)
+        words = _rendered(messages, model)
         if len(words) < model.num_ctx:
             return words
         if not cut:
@@ -164,7 +166,15 @@ async def whole(chunks: AsyncIterator[dict[str, Any]], key: str) -> dict[str, An
     return {**last, key: {"role": "assistant", "content": text, **more}}
 
 
-def _answer(asked: dict[str, Any], key: str, options: dict[str, Any]) -> tuple[list[str], str]:
+def _begun(asked: dict[str, Any]) -> int:
+    """How many words of its answer are there already, as a last message."""
+    last = (asked.get("messages") or [{}])[-1]
+    return len(words_of(last.get("content"))) if last.get("role") == "assistant" else 0
+
+
+def _answer(
+    asked: dict[str, Any], key: str, options: dict[str, Any], begun: int
+) -> tuple[list[str], str]:
     users = [m for m in asked.get("messages") or () if m["role"] == "user"]
     words = words_of(users[-1]["content"] if users else asked.get("prompt")) or ["silence"]
     form = asked.get("format")
@@ -176,6 +186,7 @@ def _answer(asked: dict[str, Any], key: str, options: dict[str, Any]) -> tuple[l
         if word in (options.get("stop") or ()):
             pieces = pieces[:index]
             break
+    pieces = pieces[begun:]
     limit = int(options.get("num_predict", -1))
     if 0 <= limit < len(pieces):
         return pieces[:limit], "length"
@@ -194,8 +205,15 @@ def _calls(asked: dict[str, Any]) -> list[dict[str, Any]]:
     return calls
 
 
-def _rendered(messages: list[dict[str, Any]]) -> list[str]:
-    return [word for m in messages for word in (f"<{m['role']}>", *words_of(m.get("content")))]
+def _rendered(messages: list[dict[str, Any]], model: Model) -> list[str]:
+    """The answer's own head is not counted: it stands before a begun answer, too."""
+    words = [word for m in messages for word in (f"<{m['role']}>", *words_of(m.get("content")))]
+    if messages[-1]["role"] != "assistant":
+        return words
+    if model.closes:
+        return [*words, "<end>", "<assistant>"]
+    words.remove("<assistant>")
+    return words
 
 
 def _too_long(count: int, context: int) -> str:

@@ -225,3 +225,25 @@ def rendered_size(messages: list[dict[str, Any]]) -> int:
 
 def text_of(messages: list[dict[str, Any]]) -> str:
     return " ".join(word for message in messages for word in words_of(message.get("content")))
+
+
+def prompt_tokens(asked: dict[str, Any], text: str) -> int:
+    """A word is a token. The template puts 14 around them, and more if it closes an answer."""
+    last = (asked.get("messages") or [{}])[-1]
+    closed = last.get("role") == "assistant" and not asked.get("continue_final_message")
+    return len(text.split()) + 14 + 5 * closed
+
+
+def begun(asked: dict[str, Any]) -> str:
+    """The text that the answer is to go on from."""
+    if asked.get("continue_final_message"):
+        return text_of(asked["messages"][-1:])
+    prompt = asked.get("prompt")
+    return begun_text(prompt) if isinstance(prompt, str) else ""
+
+
+def begun_text(prompt: str) -> str:
+    """The beginning of a prompt that stands at its end once more, with no space before it: there an
+    answer that repeats the prompt was begun."""
+    ends = (at for at in range((len(prompt) + 1) // 2, len(prompt)) if not prompt[at - 1].isspace())
+    return next((prompt[at:] for at in ends if prompt.startswith(prompt[at:])), "")

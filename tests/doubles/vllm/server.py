@@ -73,6 +73,7 @@ class Vllm(Sim):
             web.get("/version", self._version),
             web.get("/metrics", self._metrics),
             web.get("/v1/models", self._models),
+            web.post("/tokenize", self._tokenize),
             *own,
         ]
 
@@ -122,7 +123,7 @@ class Vllm(Sim):
                 raise Refused(why, param="suffix")
             parts = prompt if isinstance(prompt, list) else [prompt]
             text = " ".join(str(part) for part in parts)
-            return text, text.split()
+            return text, text[: len(text) - len(faults.begun_text(text))].split()
 
         return await self._serve(request, read, self._tell_text)
 
@@ -151,6 +152,21 @@ class Vllm(Sim):
             return fault.response()
         count = len(faults.text_of(asked.get("messages") or []).split()) + 14
         return document({"input_tokens": count})
+
+    async def _tokenize(self, request: web.Request) -> web.StreamResponse:
+        """Of a prompt, or of a chat as its template puts it."""
+        try:
+            asked = faults.validated(await request.read(), request.path)
+            self._check_model(asked)
+            if (prompt := asked.get("prompt")) is not None:
+                count = len(str(prompt).split())
+            else:
+                faults.check_chat(asked, self.model, self.parser, self.senses)
+                count = faults.prompt_tokens(asked, faults.text_of(asked["messages"]))
+        except Refused as fault:
+            return fault.response()
+        told = {"count": count, "max_model_len": self.context, "tokens": list(range(count))}
+        return document({**told, "token_strs": None})
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -184,7 +200,7 @@ class Vllm(Sim):
             asked = faults.validated(await request.read(), request.path)
             self._check_model(asked)
             text, words = read(asked)
-            prompt = len(text.split()) + 14
+            prompt = faults.prompt_tokens(asked, text)
             size = faults.rendered_size(asked["messages"]) if asked.get("messages") else len(text)
             faults.check_lengths(asked, size, prompt, self.context)
             faults.check_sampling(asked)
@@ -194,7 +210,7 @@ class Vllm(Sim):
             return fault.response()
         given = request.headers.get("X-Request-Id") or secrets.token_hex(8)
         start = "cmpl" if request.path == "/v1/completions" else "chatcmpl"
-        answer = compose(asked, f"{start}-{given}", words, prompt)
+        answer = compose(asked, f"{start}-{given}", words, prompt, len(faults.begun(asked).split()))
         if asked.get("stream"):
             response = await stream(request, EVENTS)
             async with self._place():

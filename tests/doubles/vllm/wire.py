@@ -215,9 +215,11 @@ def _retext(place: Any, text: str) -> None:
             found["text"] = text
 
 
-def compose(asked: dict[str, Any], ident: str, words: list[str], prompt: int) -> Answer:
+def compose(
+    asked: dict[str, Any], ident: str, words: list[str], prompt: int, begun: int = 0
+) -> Answer:
     """`words` again and again up to the request's limit (without one, once), or what its schema
-    holds it to."""
+    holds it to. `begun`: words of it that are there already."""
     form = asked.get("response_format") or {}
     if form.get("type") in ("json_object", "json_schema"):
         schema = (form.get("json_schema") or {}).get("schema")
@@ -225,11 +227,11 @@ def compose(asked: dict[str, Any], ident: str, words: list[str], prompt: int) ->
     words = words or ["silence"]
     wanted = ("max_completion_tokens", "max_tokens", "max_output_tokens")
     limit = next((asked[name] for name in wanted if asked.get(name)), None)
-    size = len(words) if limit is None else limit
-    told = list(itertools.islice(itertools.cycle(words), min(size, max(32, 4 * len(words)))))
+    size = min(len(words) - begun if limit is None else limit, max(32, 4 * len(words)))
+    told = list(itertools.islice(itertools.cycle(words), begun, begun + max(0, size)))
     stops = asked.get("stop") or ()
     told = list(itertools.takewhile(lambda word: word not in stops, told))
-    pieces = [word if i == 0 else f" {word}" for i, word in enumerate(told)] or [""]
+    pieces = [f" {word}" if i else word for i, word in enumerate(told, begun)] or [""]
     reason = "length" if limit is not None and len(pieces) >= limit else "stop"
     prompts = asked.get("prompt")
     many = len(prompts) if isinstance(prompts, list) and isinstance(prompts[0], str) else 1

@@ -22,7 +22,7 @@ from schemas.api.base import Event, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
 from schemas.api.responses import answer as responses_answer
-from schemas.jobs import Begun, Job
+from schemas.jobs import Job
 from schemas.nodes import ServedModel, resuming
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.upstream import read_error
@@ -154,10 +154,10 @@ class LlamaCppEngine(OpenAIEngine):
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return False
 
-    async def _count(self, own: str, begun: Begun) -> int:
-        asked = {"content": begun.text, "add_special": False}
+    async def _count(self, own: str, text: str) -> int:
+        asked = {"content": text, "add_special": False}
         status, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
-        return continued.count_in(status, answer, "tokens") or begun.tokens
+        return continued.count_in(status, answer, "tokens")
 
     async def _obeys(self) -> bool:
         """Whether the server forces a required call on a model that has no reason to make it."""

@@ -120,11 +120,21 @@ class OpenAIEngine:
         if job.begun is None:
             return await self._run(job, body, sink)
         api, text = endpoints.APIS[job.endpoint], job.begun.text
-        read = await self._count(self._own.get(job.model, ""), job.begun) if text else 0
+        read = await self._read(job, body, job.begun) if text else 0
         exact = self.token_events and text.isascii()
         written = job.begun.tokens if exact else max(job.begun.tokens, read)
         part = Part(sink, api, body, text, read, written)
         return part.whole(await self._run(job, part.body, part))
+
+    async def _read(self, job: Job, body: bytes, begun: Begun) -> int:
+        """The tokens that a text so far adds to the prompt. Where it stands right behind the
+        client's words, the last of these may become a part of its first token."""
+        own = self._own.get(job.model, "")
+        before = orjson.loads(body)["prompt"] if job.endpoint == endpoints.COMPLETIONS.path else ""
+        tokens = await self._count(own, before + begun.text)
+        if tokens and before:
+            tokens -= await self._count(own, before)
+        return tokens or begun.tokens
 
     async def _run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
@@ -176,9 +186,9 @@ class OpenAIEngine:
         own = self._own[job.model]
         return {} if request.get("model") == own else {"model": own}
 
-    async def _count(self, own: str, begun: Begun) -> int:
-        """The tokens that a text so far has as a part of the prompt, as the engine counts them."""
-        return begun.tokens
+    async def _count(self, own: str, text: str) -> int:
+        """The tokens of a text; 0 if the engine does not tell."""
+        return 0
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal for a request that the engine would silently answer wrongly."""
