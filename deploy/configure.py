@@ -20,6 +20,20 @@ MASK = "********"
 _LOGIN = re.compile(r"//[^/@\s]*@")
 
 
+class Local(Nats):
+    """The broker that `headrace up` runs on `data`. Its port may be another after each start."""
+
+    data: Path
+    role: str
+
+    def now(self) -> Nats:
+        try:
+            found = home.login(self.data, self.user or self.role)
+        except (SettingsError, KeyError):
+            found = None
+        return self.model_validate({**self.model_dump(), **found}) if found else self
+
+
 class Unreachable(Exception):
     """Nothing runs, or the broker cannot be reached; the message says what to do."""
 
@@ -58,11 +72,13 @@ def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
     settings = where.settings(flags)
     if role == "worker":
         _check_engines(settings)
-    if "url" not in settings.nats.model_fields_set and (found := home.login(where.data, role)):
-        own = {"nats": found}
-        if role == "fallback" and not settings.ledger.user:
+    if "url" not in settings.nats.model_fields_set:
+        own = {"nats": home.login(where.data, role) or {}}
+        if own["nats"] and role == "fallback" and not settings.ledger.user:
             own["ledger"] = home.login(where.data, "ledger") or {}
         settings = where.settings({**flags, **own})
+        local = {**settings.nats.model_dump(), "data": where.data, "role": role}
+        settings = settings.model_copy(update={"nats": Local.model_validate(local)})
     if role == "ingress" and not settings.keys:
         key = Key(name="local", account="local", secret=SecretStr(home.own_key(where.data)))
         return settings.model_copy(update={"keys": [key]})

@@ -126,4 +126,6 @@ def ledger_login(config: Settings) -> Nats:
     """The login for the broker's account with the credits; `config.ledger` overrides `nats`."""
     ledger, nats = config.ledger, config.nats
     own = {"user": ledger.user, "password": ledger.password} if ledger.user else {}
-    return nats.model_copy(update={"url": ledger.url or nats.url, **own})
+    if not ledger.url:
+        return nats.model_copy(update=own)
+    return Nats(**{**nats.model_dump(include=set(Nats.model_fields)), "url": ledger.url, **own})

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlparse
 
 import orjson
 import structlog
 from nats import errors as nats_errors
 from nats import micro
+from nats.aio.client import Srv
 from nats.aio.msg import Msg as Message
 
 from schemas import metrics, topology
@@ -41,6 +44,9 @@ log = structlog.get_logger("bus")
 
 OUTBOUND = 16 * 2**20
 """Bytes that wait in this process while the broker is away; `post` refuses any more."""
+
+REMIND = 60.0
+"""Seconds until the log says again that the broker is away."""
 
 _AFTERGLOW = 10.0
 """Seconds for which a stopped subscription still handles messages that were under way."""
@@ -185,7 +191,13 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
 
     ``connz`` and nats-top show `name`. This role may subscribe to inboxes that begin with `inbox`.
     """
-    client = DirectClient()
+
+    def relocate(server: Srv) -> None:
+        if (now := settings.now()) is not settings:
+            server.uri = urlparse(now.url)
+            client.options |= _login(now)
+
+    client = DirectClient(relocate)
     bus = Bus(client, inbox)
     refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     attempt = asyncio.ensure_future(
@@ -220,24 +232,30 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
 
 def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[str, Any]:
     """Callbacks for nats-py; `refused` fails if the broker refuses the login."""
-    said = ""
+    said, told, away = "", 0.0, time.monotonic()
 
     async def on_error(fault: Exception) -> None:
-        nonlocal said
-        # nats-py reports a refused login as a plain Error at the first connect.
-        if "authorization violation" in str(fault).lower() and not refused.done():
-            refused.set_exception(BusError(f"the broker refuses {_who(settings)}"))
-        if found := _DENIED.search(str(fault)):
+        nonlocal said, told
+        text, now = f"{type(fault).__name__}: {fault or 'no answer'}", time.monotonic()
+        # nats-py reports a refused login as a plain Error.
+        if "authorization violation" in text.lower():
+            text = f"the broker refuses {_who(settings.now())}"
+            if not refused.done():
+                refused.set_exception(BusError(text))
+        if found := _DENIED.search(text):
             bus.denied = found[1].lower()
-        text = f"{type(fault).__name__}: {fault}"
-        if text != said:  # while the broker is away, this error comes ten times a second
-            said = text
-            log.warning("bus.error", url=settings.shown, error=text)
+        # While the broker is away, the same error comes ten times a second.
+        if text != said or (now - told > REMIND and not bus.connected):
+            said, told = text, now
+            since = {} if bus.connected else {"away": round(now - away, 1)}
+            log.warning("bus.error", url=settings.now().shown, error=text, **since)
 
     async def on_close() -> None:
         bus.closed.set()
 
     async def on_disconnect() -> None:
+        nonlocal away
+        away = time.monotonic()
         log.warning("bus.disconnected")
 
     return {

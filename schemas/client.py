@@ -9,22 +9,21 @@ shortcuts use private parts of nats-py, so its version is bounded, and tests wat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
 from nats import errors as nats_errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 
 from schemas import metrics
 
 _HEAD = b"NATS/1.0\r\n"
-_PASSING = (
-    "authentication timeout", "maximum connections exceeded", "slow consumer", "server shutdown",
-)  # fmt: skip
-"""Errors of the server (docs.nats.io, client protocol, "+OK/-ERR") that a new connection mends.
-The first one comes if this process stood still while it logged in."""
+_DENIED = "permissions violation"
+"""The only error of the server (docs.nats.io, client protocol, "+OK/-ERR") that leaves the
+connection open. A new connection mends the others, perhaps once an operator has done his part."""
 
 _NOBODY = "503"
 """The broker's status for a question that nobody subscribes to, as just after a restart."""
@@ -55,8 +54,10 @@ class NotFound(ApiError):
 
 
 class DirectClient(Client):
-    def __init__(self) -> None:
+    def __init__(self, relocate: Callable[[Srv], None] = lambda server: None) -> None:
+        """`relocate` may change the address of a server, and the login, before each try."""
         super().__init__()
+        self._relocate = relocate
         self.handlers: dict[int, Handler] = {}
         """Synchronous handlers by subscription id; the parser calls them."""
         self._ready: list[bytes] = []
@@ -145,12 +146,33 @@ class DirectClient(Client):
         self._pending.extend(ready)
         self._pending_data_size += sum(map(len, ready))
 
+    async def _connect_to_server(self, s: Srv) -> None:
+        self._relocate(s)
+        await super()._connect_to_server(s)
+
+    async def _attempt_reconnect(self) -> None:
+        """nats-py would never try again if uvloop says that the new socket is closed already."""
+        while True:
+            try:
+                return await super()._attempt_reconnect()
+            except RuntimeError as fault:
+                await self._error_cb(fault)
+                self._status = Client.RECONNECTING
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """nats-py writes what waits to the socket, although uvloop may have closed it already."""
+        waiting, self._pending, self._pending_data_size = self._pending, [], 0
+        if waiting and self.is_connected and self._transport is not None:
+            with contextlib.suppress(RuntimeError):
+                self._transport.writelines(waiting)
+        await super()._close(status, do_cbs)
+
     async def _process_err(self, err_msg: str) -> None:
-        """nats-py would close for good at `_PASSING` errors, and the process would end."""
-        if any(words in err_msg.lower() for words in _PASSING):
-            await self._process_op_err(nats_errors.Error(f"nats: {err_msg}"))
-        else:
+        """nats-py would close for good at most errors, and the process would end."""
+        if _DENIED in err_msg.lower():
             await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(nats_errors.Error(f"nats: {err_msg}"))
 
     async def drained(self) -> None:
         """Wait until the socket's buffer is below its high-water mark."""

@@ -119,9 +119,11 @@ def session(*traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
 class Fabric:
     """Processes around one broker. Each is reaped when the fabric is left."""
 
-    def __init__(self, broker: Broker, home: Path) -> None:
+    def __init__(self, broker: Broker, home: Path, common: Mapping[str, Any] | None = None) -> None:
+        """`common`: settings of all processes, by path."""
         self.broker = broker
         self.home = home
+        self.common = {"nats.url": broker.url, **(common or {})}
         self.processes: list[Process] = []
         self.url = ""
         self.session = session()
@@ -183,9 +185,9 @@ class Fabric:
 
     def _toml(self, role: str, settings: dict[str, Any]) -> str:
         user, password = self.broker.users[role]
-        logged_in = {"url": self.broker.url, "user": user, "password": password}
+        logged_in = {"user": user, "password": password}
         sections: dict[str, dict[str, Any]] = {"nats": logged_in, "log": {"level": "debug"}}
-        for name, value in settings.items():
+        for name, value in {**self.common, **settings}.items():
             section, _, key = name.partition(".")
             sections.setdefault(section, {})[key] = value
         return "".join(map(table, sections, sections.values()))
@@ -218,7 +220,7 @@ class Fabric:
     async def admin(self) -> Bus:
         """A connection that may see and do everything."""
         user, password = self.broker.users["admin"]
-        login = Nats(url=self.broker.url, user=user, password=SecretStr(password))
+        login = Nats(url=self.common["nats.url"], user=user, password=SecretStr(password))
         return await buses.connect(login, "test", "_A.test")
 
     async def jobs(self, wanted: int) -> None:
@@ -347,8 +349,10 @@ def ask(text: str, /, **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def fabric(broker: Broker, home: Path) -> AsyncIterator[Fabric]:
-    made = Fabric(broker, home)
+async def fabric(
+    broker: Broker, home: Path, common: Mapping[str, Any] | None = None
+) -> AsyncIterator[Fabric]:
+    made = Fabric(broker, home, common)
     try:
         yield made
     finally:

@@ -88,6 +88,7 @@ class Runner:
         """By nonce: of one job there may be several, until its ingress has said which counts."""
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
         self._kept = 0
+        self._away = 0.0
         self._probing: dict[Runnable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = Strangers(log, "runner.refused")
@@ -312,10 +313,13 @@ class Runner:
             del self._probing[engine]
 
     def _forget(self, now: float) -> None:
-        """Drop the rings of attempts that ended long ago; drop the oldest if all hold too much."""
+        """Drop the rings of attempts that ended long ago; drop the oldest if all hold too much.
+        While the broker is away nobody can ask for them."""
+        if not self._bus.connected:
+            self._away = now
         while self._ended:
             nonce, (ended, attempt) = next(iter(self._ended.items()))
-            if now - ended < _KEEP and self._kept < _KEEP_BYTES:
+            if now - max(ended, self._away) < _KEEP and self._kept < _KEEP_BYTES:
                 return
             self._kept -= attempt.kept
             del self._ended[nonce]

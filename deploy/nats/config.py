@@ -137,7 +137,7 @@ class ServerConfig:
 
     `store` is absolute; `users` maps each of `ROLES` to (user, password); ports are 1-65535 or
     `ANY_PORT`; `sync_always` makes the server fsync each message before it acknowledges it, which
-    a publisher pays with several times the latency.
+    a publisher pays with several times the latency. `more` is added as it is.
     """
 
     store: Path
@@ -145,6 +145,7 @@ class ServerConfig:
     port: int = 4222
     http_port: int = 8222
     sync_always: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render(config: ServerConfig) -> str:
@@ -172,6 +173,7 @@ def _whole(config: ServerConfig) -> dict[str, Any]:
         "jetstream": jetstream,
         "system_account": SYSTEM_ACCOUNT,
         "accounts": _accounts(config),
+        **config.more,
     }
 
 

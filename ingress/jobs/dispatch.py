@@ -31,8 +31,8 @@ LETTER = 64 * 1024
 """Bytes that a dead letter may have beside its body."""
 FULL_PAUSE = 0.05
 """Seconds until a job that was accepted before is published again in a full queue."""
-AWAY_PATIENCE = 1.5
-"""Seconds that a new request waits for a broker that is away."""
+_NO_LEADER = frozenset({10006, 10007, 10008, 10009})
+"""err_codes of a cluster of brokers that is about to choose its leaders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +102,19 @@ class Dispatch:
         return tickets
 
     def confirm(self, ticket: Ticket) -> None:
-        """Publish the job again unless the broker has said that it keeps it. If it keeps it all the
-        same, it drops the repetition: it knows the message's id for two minutes."""
-        if not ticket.postings.newest.sequence:
-            self.publish(ticket.job)
+        """Publish the job again unless the broker, or a holder, has said that it has it. If it has
+        it all the same, it drops the repetition: it knows the message's id for two minutes."""
+        if ticket.unconfirmed:
+            self.publish(ticket.repeated(time.monotonic()))
 
     def answered(self, ticket: Ticket, edition: int, data: bytes) -> None:
-        """Hear the broker's answer to a publish. An empty one (status 503) means no JetStream."""
-        answer: dict[str, Any] = orjson.loads(data or b'{"error":{"description":"no JetStream"}}')
+        """Hear the broker's answer to a publish. After an empty one (status 503: nobody leads the
+        stream now), or one that says so, the job is published again by and by."""
+        answer: dict[str, Any] = orjson.loads(data or b'{"error":{"err_code":10008}}')
         if (error := answer.get("error")) is None:
             ticket.postings.stored(edition, int(answer["seq"]))
+            return
+        if error.get("err_code") in _NO_LEADER:
             return
         job, why = ticket.job, error.get("description")
         log.warning("dispatch.not_stored", job=job.id, edition=edition, error=why)
@@ -210,7 +213,7 @@ class Dispatch:
         )
 
     async def _reachable(self) -> None:
-        until = time.monotonic() + AWAY_PATIENCE
+        until = time.monotonic() + self._config.ingress.broker_wait
         while not self._bus.connected:
             if time.monotonic() > until:
                 why = "The broker is away; the request was not queued. Try again."

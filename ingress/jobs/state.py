@@ -43,7 +43,7 @@ class Times:
     """When things happened last, in monotonic seconds; 0.0: not yet. `posted`: the newest edition
     was published. `freed`: the job lost its holder, or was queued. `claimed`: a holder got it.
     `first`: the answer began. `offered`: providers were called. `sought`: the ingress looked for
-    the job's message in the stream."""
+    the job's message in the stream. `repeated`: the newest edition was published again."""
 
     queued: float
     posted: float
@@ -52,6 +52,7 @@ class Times:
     first: float = 0.0
     offered: float = 0.0
     sought: float = 0.0
+    repeated: float = 0.0
 
 
 class Stream(Protocol):

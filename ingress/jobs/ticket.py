@@ -76,6 +76,11 @@ class Ticket:
         return self.received.done
 
     @property
+    def unconfirmed(self) -> bool:
+        """Whether neither the broker nor a holder has said that it has the job."""
+        return not self.postings.newest.sequence and self.custody.holder is None
+
+    @property
     def node(self) -> str | None:
         """The node that has the job, or had it last; None if a provider or nobody had it."""
         latest = self.custody.latest
@@ -275,6 +280,11 @@ class Ticket:
         goes on without it."""
         if edition == self.job.edition:
             self.fail(error)
+
+    def repeated(self, now: float) -> Job:
+        """The job, which is published again as it is."""
+        self.times.repeated = now
+        return self.job
 
     def sought(self, now: float) -> None:
         """The job's message is being looked for in the stream."""

@@ -29,8 +29,8 @@ SWEEP = 0.05
 STOOD_STILL = 1.0
 """Seconds between two looks after which this process stood still: it then calls nobody silent, as
 what others said meanwhile is not read yet."""
-STORE_PATIENCE = 1.5
-"""Seconds the broker may take to say that it has stored a job."""
+REPEAT = 0.5
+"""Seconds after which a job is published again that the broker did not confirm."""
 RESTORE_AFTER = 5.0
 """Seconds without a holder after which a job that had one is looked for in the stream."""
 ASK_AFTER = 1.5
@@ -108,6 +108,8 @@ class Watch:
             if self._bus.connected:
                 for holder in self._catalog.expire():
                     log.warning("worker.silent", holder=holder)
+            else:
+                self._catalog.refresh()
             now = time.monotonic()
             for ticket in list(self._dispatch.tickets.values()):
                 if not ticket.done:
@@ -133,11 +135,13 @@ class Watch:
             self._late(ticket, "the whole answer", job.total_by)
         elif unbegun and wall > job.first_by and not self._overflow.overdue_first(ticket, now):
             self._late(ticket, "the first token", job.first_by)
-        elif _is_unconfirmed(ticket) and now - times.posted > STORE_PATIENCE:
+        elif ticket.unconfirmed and now - times.posted > self._config.ingress.broker_wait:
             why = "The broker did not confirm the request. Try again."
             ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
         elif not self._bus.connected:
             ticket.spare(now)
+        elif ticket.unconfirmed and now - max(times.posted, times.repeated) > REPEAT:
+            self._dispatch.confirm(ticket)
         elif ticket.holder is not None:
             self._held(ticket, ticket.holder, now)
         else:
@@ -186,8 +190,3 @@ class Watch:
 def _revoke(ticket: Ticket, why: str, now: float) -> None:
     if ticket.revoke(why, now):
         metrics.REVOKED.labels(why).inc()
-
-
-def _is_unconfirmed(ticket: Ticket) -> bool:
-    """Whether neither the broker nor a holder has said that it has the job."""
-    return not ticket.postings.newest.sequence and ticket.holder is None

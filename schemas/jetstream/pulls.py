@@ -131,7 +131,7 @@ class Pulls:
 
     def ask(self) -> bool:
         """Send one request. False while closed or while the broker is away; then `open` again."""
-        if not self.inbox:
+        if not self._reachable():
             return False
         try:
             self._bus.post(self._subject, self._request, self.inbox)
@@ -147,11 +147,15 @@ class Pulls:
 
     def finish(self, ack: str) -> None:
         """Ack a finished message, and ask for the next in the same message. Raises BusError."""
-        if not (self.inbox and self._has_room()):
+        if not (self._reachable() and self._has_room()):
             self._bus.post(ack, ACK)
             return
         self._bus.post(ack, self._ack_and_ask, self.inbox)
         self._asked.append(self._time())
+
+    def _reachable(self) -> bool:
+        """While the broker is away, a request would wait here and be asked twice: `open` asks."""
+        return self.inbox != "" and self._bus.connected
 
     def _has_room(self) -> bool:
         if self._room is None:

@@ -19,6 +19,10 @@ class Nats(Section):
     replicas: int = Field(1, ge=1, le=5)
     sync_always: bool = False
 
+    def now(self) -> Nats:
+        """These settings, with the broker's address at this moment."""
+        return self
+
     @property
     def shown(self) -> str:
         """The url without user and password, for logs and messages."""
@@ -41,6 +45,7 @@ class Ingress(Section):
     keepalive: Seconds = 5.0
     silence: Seconds = 3.0
     grace: Annotated[float, Field(ge=0, le=5)] = 0.15
+    broker_wait: Seconds = 10.0
     absence: Annotated[float, Field(ge=0, le=86400)] = 60.0
     unheard: Annotated[float, Field(ge=0, le=86400)] = 60.0
     drain: Seconds = 20.0

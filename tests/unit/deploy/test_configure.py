@@ -9,7 +9,9 @@ import pytest
 
 from deploy import configure, home
 from deploy.configure import Where
-from schemas.settings import Settings, SettingsError, load
+from deploy.nats import credentials, store
+from deploy.nats.config import ROLES
+from schemas.settings import Nats, Settings, SettingsError, load
 from workers.engines.llamacpp import server
 
 
@@ -126,3 +128,27 @@ def test_a_kind_of_engine_that_there_is_not(tmp_path: Path) -> None:
     path.write_text("[[engines]]\nname = 'a'\nkind = 'wisper'\nurl = 'http://127.0.0.1:1'\n")
     with pytest.raises(SettingsError, match=r"engines\.0\.kind: .*did you mean 'whisper'"):
         configure.resolve("worker", Where(tmp_path, path), {})
+
+
+def test_a_process_beside_up_follows_its_broker(tmp_path: Path) -> None:
+    """Its port and its login may be others after each start; the ledger has a login of its own."""
+    place = home.broker_store(tmp_path)
+    engine = {"engines": [{"name": "e", "kind": "echo", "url": "echo://"}]}
+    found = configure.resolve("worker", Where(tmp_path), engine).nats
+    assert found.now().url == Nats().url
+    place.mkdir()
+    credentials.obtain(place, ROLES)
+    for port in (5001, 5002):
+        store.note(place, store.Address(f"nats://127.0.0.1:{port}", "", 1))
+        now = found.now()
+        assert (now.url, now.user) == (f"nats://127.0.0.1:{port}", "worker")
+        assert now.password.get_secret_value()
+    assert found.model_copy(update={"user": "ledger"}).now().user == "ledger"
+    (place / store.ADDRESS).write_text("{")
+    assert found.now().url == Nats().url
+
+
+def test_a_process_with_a_broker_in_its_settings_stays_there(tmp_path: Path) -> None:
+    engine = {"engines": [{"name": "e", "kind": "echo", "url": "echo://"}]}
+    found = configure.resolve("worker", Where(tmp_path, nats="nats://far:4222"), engine).nats
+    assert found.now() is found

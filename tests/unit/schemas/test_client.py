@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
+from urllib.parse import urlparse
 
 import pytest
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import Transport
 
@@ -22,6 +25,14 @@ class FakeTransport:
             raise RuntimeError("unable to perform operation; the handler is closed")
         self.sent += data
         self.writes += 1
+
+    def writelines(self, lines: list[bytes]) -> None:
+        self.write(b"".join(lines))
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def wait_closed(self) -> None: ...
 
     async def drain(self) -> None:
         self.drained += 1
@@ -144,28 +155,76 @@ async def test_drained_waits_for_the_socket_while_there_is_one(
 
 
 @pytest.mark.parametrize(
-    ("said", "stays"),
+    ("said", "ends"),
     [
         ("'Authentication Timeout'", True),
         ("'Maximum Connections Exceeded'", True),
         ("'Slow Consumer'", True),
-        ("'Authorization Violation'", False),
-        ("'Parser Error'", False),
+        ("'Authorization Violation'", True),
+        ("'Parser Error'", True),
+        ("'permissions violation for publish to \"a\"'", False),
     ],
 )
-async def test_what_passes_costs_one_connection(
-    client: DirectClient, monkeypatch: pytest.MonkeyPatch, said: str, stays: bool
+async def test_an_error_costs_one_connection_at_most(
+    client: DirectClient, monkeypatch: pytest.MonkeyPatch, said: str, ends: bool
 ) -> None:
     ended: list[str] = []
 
     async def reconnects(_: Exception) -> None:
         ended.append("reconnects")
 
-    async def closes(*_: object) -> None:
-        ended.append("closes")
+    async def tells(_: Exception) -> None:
+        ended.append("tells")
 
     monkeypatch.setattr(client, "_process_op_err", reconnects)
-    monkeypatch.setattr(client, "_close", closes)
+    client._error_cb = tells
     await client._process_err(said)
     await fakes.turns(1)
-    assert ended == ["reconnects" if stays else "closes"]
+    assert ended == ["reconnects" if ends else "tells"]
+
+
+async def test_a_socket_that_closes_while_it_is_new_is_one_more_try(
+    client: DirectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop raises an error that nats-py does not expect: it would never try again."""
+    tries: list[str] = []
+
+    async def attempt(_: Client) -> None:
+        tries.append("tried")
+        if len(tries) < 3:
+            raise RuntimeError("the handler is closed")
+
+    monkeypatch.setattr(Client, "_attempt_reconnect", attempt)
+    await client._attempt_reconnect()
+    assert len(tries) == 3
+
+
+@pytest.mark.parametrize("status", [DirectClient.CONNECTED, DirectClient.RECONNECTING])
+async def test_a_closed_socket_does_not_keep_from_closing(
+    client: DirectClient, transport: FakeTransport, status: int
+) -> None:
+    client._status = status
+    client._flush_queue = asyncio.Queue()
+    client.options["reconnect_time_wait"] = 0
+    client._pending.append(b"PUB a 0\r\n\r\n")
+    client._pending_data_size = 11
+    transport.closed = True
+    await client.close()
+    assert client.is_closed
+
+
+async def test_a_server_may_have_moved_before_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    async def connect(_: Client, server: Srv) -> None:
+        tried.append(server.uri.port or 0)
+
+    def move(server: Srv) -> None:
+        server.uri = urlparse(f"nats://h:{2 + len(tried)}")
+
+    monkeypatch.setattr(Client, "_connect_to_server", connect)
+    moved = DirectClient(move)
+    server = Srv(urlparse("nats://h:1"))
+    await moved._connect_to_server(server)
+    await moved._connect_to_server(server)
+    assert tried == [2, 3]

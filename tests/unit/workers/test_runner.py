@@ -283,6 +283,23 @@ async def test_what_was_lost_is_sent_again_also_after_the_end(setup: RunnerSetup
     assert setup.frames() == []
 
 
+async def test_while_the_broker_is_away_what_was_sent_is_kept(setup: RunnerSetup) -> None:
+    """The last frames may have been lost with the connection."""
+    setup.deliver()
+    await setup.claimed()
+    setup.say(Op.GO)
+    await setup.idle()
+    nonce, back = setup.claim().nonce, time.monotonic() + 60
+    setup.bus.up = False
+    setup.runner.tick(back)
+    setup.bus.up = True
+    for later, sent in ((4, 3), (6, 0)):
+        setup.runner.tick(back + later)
+        setup.bus.posts.clear()
+        setup.say(Op.RESEND, 0, nonce)
+        assert len(setup.frames()) == sent
+
+
 async def test_rings_are_forgotten_when_they_are_too_many_bytes(
     setup: RunnerSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,9 +105,7 @@ async def test_a_large_body_stays_here(dispatch: Dispatch) -> None:
     assert (large.job.body, large.job.body_size, len(large.body)) == (b"", limit + 1, limit + 1)
 
 
-async def test_a_broker_that_is_away_is_waited_for(
-    dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_broker_that_is_away_is_waited_for(dispatch: Dispatch, bus: FakeBus) -> None:
     bus.up = False
     submitting = asyncio.create_task(dispatch.submit(_order()))
     await fakes.turns()
@@ -115,10 +113,12 @@ async def test_a_broker_that_is_away_is_waited_for(
     bus.up = True
     assert (await submitting).job.id in dispatch.tickets
 
+
+async def test_a_broker_that_is_away_for_long_is_a_503(bus: FakeBus) -> None:
     bus.up = False
-    monkeypatch.setattr(dispatches, "AWAY_PATIENCE", 0.0)
+    hasty = Settings.model_validate({"ingress": {"broker_wait": 0.01}})
     with pytest.raises(errors.BrokerUnavailable) as caught:
-        await dispatch.submit(_order())
+        await Dispatch(bus, "in-1", hasty).submit(_order())
     assert caught.value.retry_after == 1
 
 
@@ -171,20 +171,20 @@ async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch)
     assert "1000" in error.message
 
 
-@pytest.mark.parametrize(
-    ("data", "why"),
-    [
-        (b"", "no JetStream"),
-        (b'{"error":{"err_code":10023,"description":"insufficient resources"}}', "insufficient"),
-    ],
-)
-async def test_a_job_that_was_not_stored_is_a_503(
-    dispatch: Dispatch, data: bytes, why: str
-) -> None:
+async def test_a_job_that_was_not_stored_is_a_503(dispatch: Dispatch) -> None:
+    ticket = await dispatch.submit(_order())
+    refusal = b'{"error":{"err_code":10023,"description":"insufficient resources"}}'
+    dispatch.answered(ticket, 0, refusal)
+    assert isinstance(ticket.received.error, errors.BrokerUnavailable)
+    assert "insufficient" in ticket.received.error.message
+
+
+@pytest.mark.parametrize("data", [b"", b'{"error":{"code":503,"err_code":10008}}'])
+async def test_a_job_that_nobody_stores_now_waits(dispatch: Dispatch, data: bytes) -> None:
     ticket = await dispatch.submit(_order())
     dispatch.answered(ticket, 0, data)
-    assert isinstance(ticket.received.error, errors.BrokerUnavailable)
-    assert why in ticket.received.error.message
+    assert not ticket.done
+    assert ticket.unconfirmed
 
 
 async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:

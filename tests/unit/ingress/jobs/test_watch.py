@@ -26,6 +26,7 @@ from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
 A, B = Holder("a", 1), Holder("b", 2)
 SILENCE = Settings().ingress.silence
+PATIENCE = Settings().ingress.broker_wait
 
 
 class WatchSetup:
@@ -101,9 +102,9 @@ async def test_what_is_late_at_a_provider_says_so(setup: WatchSetup) -> None:
 async def test_a_publish_that_is_not_confirmed_is_a_503(setup: WatchSetup) -> None:
     ticket = await setup.submit()
     ticket.postings.stored(0, 0)
-    setup.check(ticket, watches.STORE_PATIENCE)
+    setup.check(ticket, PATIENCE)
     assert not ticket.done
-    setup.check(ticket, watches.STORE_PATIENCE + 0.1)
+    setup.check(ticket, PATIENCE + 0.1)
     assert isinstance(ticket.received.error, errors.BrokerUnavailable)
 
 
@@ -111,8 +112,20 @@ async def test_a_claim_is_as_good_as_a_confirmation(setup: WatchSetup) -> None:
     ticket = await setup.submit()
     ticket.postings.stored(0, 0)
     ticket.frame(A.claim(), setup.now + 5)
-    setup.check(ticket, watches.STORE_PATIENCE + 0.1)
+    setup.check(ticket, PATIENCE + 0.1)
     assert not ticket.done
+
+
+async def test_a_publish_that_is_not_confirmed_is_repeated_by_and_by(setup: WatchSetup) -> None:
+    """A cluster of brokers that chooses a leader says nothing, or that there is none."""
+    ticket = await setup.submit()
+    ticket.postings.stored(0, 0)
+    for age, published in ((watches.REPEAT, 1), (watches.REPEAT + 0.1, 2)):
+        setup.check(ticket, age)
+        assert len(setup.bus.to(subjects.jobs("m", subjects.INTERACTIVE))) == published
+    ticket.postings.stored(0, 5)
+    setup.check(ticket, 3 * watches.REPEAT)
+    assert len(setup.bus.to(subjects.jobs("m", subjects.INTERACTIVE))) == 2
 
 
 async def test_a_silent_holder_is_asked_then_revoked(setup: WatchSetup) -> None:

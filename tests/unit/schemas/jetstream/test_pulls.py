@@ -7,7 +7,7 @@ import pytest
 
 from schemas.bus import BusError, Message
 from schemas.jetstream.pulls import Pulls, Room
-from schemas.jetstream.words import NAK, Status
+from schemas.jetstream.words import ACK, NAK, Status
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, FakeSubscription
 
@@ -165,3 +165,11 @@ async def test_what_comes_after_the_end_goes_back(taker: Taker) -> None:
     taker.bus.fault = BusError("away")
     handler(fakes.message(inbox, b"job", fakes.ack()))  # redelivered after ack_wait
     await taker.pulls.close()
+
+
+async def test_while_the_broker_is_away_nothing_is_asked(taker: Taker) -> None:
+    taker.bus.up = False
+    taker.pulls.fill()
+    taker.pulls.finish(fakes.ack())
+    assert [(post.payload, post.reply) for post in taker.bus.posts] == [(ACK, "")]
+    assert len(taker.pulls) == 0
