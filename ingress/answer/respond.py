@@ -101,14 +101,17 @@ class Exchange:
         name: str,
         api: Api,
         gate: SchemaGate | None = None,
+        room: int = 0,
     ) -> None:
-        """`name`: the model as the client names it. `gate`: judges the stream."""
+        """`name`: the model as the client names it. `gate`: judges the stream. `room`: bytes of a
+        stream that are held back until it has ended, so that it can begin anew."""
         self._id: str = request.state.id
         self._dispatch = dispatch
         self._tickets = tickets
         self._name = name
         self._api = api
         self._gate = gate
+        self._room = room
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
@@ -143,7 +146,7 @@ class Exchange:
         if head is not None and not head.content_type.startswith("text/event-stream"):
             await self._whole()
             return self._document()
-        self._early = head is None
+        self._early = head is None or self._room > 0
         if not self._early:  # before a head, the holder may still lose the job to another
             self.headers.update(self._served_by())
         return EventStream(self._events(keepalive), headers=self.headers)
@@ -219,7 +222,7 @@ class Exchange:
                         return
                     else:
                         await self._news.wait()
-                elif answer.buffered:
+                elif answer.buffered and not (self._room and self._held()):
                     clock.reset()
                     if piece := answer.take():
                         if late := self._late_name():
@@ -231,6 +234,14 @@ class Exchange:
                     await self._news.wait()
         finally:
             clock.stop()
+
+    def _held(self) -> bool:
+        """Whether the stream is still held back. Once it is more than there is room for, it is
+        passed on as it comes."""
+        if not self._answer.done and self._answer.buffered < self._room:
+            return True
+        self._room = 0
+        return False
 
     def _gone(self) -> None:
         for ticket in self._tickets:

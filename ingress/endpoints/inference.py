@@ -44,6 +44,7 @@ from schemas.nodes import Ignored
 
 LENIENT_HEADER = "x-headrace-lenient"
 WARNING_HEADER = "x-headrace-warning"
+HOLD_BACK_HEADER = "x-headrace-hold-back"
 JSON = "application/json"
 SUCCESS = 200
 _CHOICES, _NONE = frozenset({"n"}), frozenset[str]()
@@ -88,8 +89,19 @@ class Call:
         else:
             resumers = self._resumers(gate) if self.stream else (False, False)
             tickets = [await here.dispatch.submit(self._order(self.body, *resumers))]
-        exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, gate)
+        room = here.config.ingress.max_buffer // 2 if self.stream and self._is_held() else 0
+        exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, gate, room)
         return await exchange.answer(here.config.ingress.keepalive)
+
+    def _is_held(self) -> bool:
+        """Whether the stream is held back to its end, so that it can begin anew: if that was asked
+        for, and it is none that others can go on from whatever it says."""
+        wish = self.caller.request.headers.get(HOLD_BACK_HEADER, "").lower() == "true"
+        if not (wish or self.plan.hold_back):
+            return False
+        plan, asked = self.plan, self.asked
+        alone = asked.get("tools") or "reasoning" in plan.ability.can
+        return bool(alone) or not (plan.workers_resume and self.endpoint.api.may_continue(asked))
 
     def _copies(self) -> int:
         """How many jobs this request needs."""

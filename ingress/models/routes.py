@@ -27,8 +27,9 @@ class Plan:
     requests for the model may go to providers, even if this one may not. `hedge`: seconds that a
     worker has for the first byte before a provider is asked, too; 0.0: never. `resumes`: a provider
     can continue an answer that a worker began; `workers_resume`: every worker can. `route`: the
-    name of its route, if the client wrote another. `ability`: what can be done by those who may
-    serve the request.
+    name of its route, if the client wrote another. `hold_back`: streams that nobody could continue
+    are held back until they have ended. `ability`: what can be done by those who may serve the
+    request.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Plan:
     resumes: bool = False
     workers_resume: bool = False
     route: str = ""
+    hold_back: bool = False
     ability: Ability = field(default=fields.UNKNOWN, compare=False)
 
     @property
@@ -115,6 +117,7 @@ class Routes:
             self._catalog.resumes(model, endpoint.path),
             self._catalog.workers_resume(model, endpoint.path),
             meant if route is not None and meant != asked else "",
+            route is not None and route.hold_back,
             self._ability(model, endpoint, reach),
         )
 

@@ -29,6 +29,7 @@ class Route(Section):
     max_price: Money = Decimal(0)
     hedge_after: Wait = 0.0
     unpaid: Literal["refuse", "wait"] = "refuse"
+    hold_back: bool = False
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> Route:

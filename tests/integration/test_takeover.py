@@ -30,6 +30,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 OWN = frozenset({"id", "created", "created_at", "completed_at", "item_id"})
 """Fields whose values differ from one answer to the next."""
+KEEP_ALIVE = b": keep-alive"
 Disaster = Callable[["Watched"], Awaitable[None]]
 """What happens in the middle of a stream."""
 
@@ -37,8 +38,11 @@ Disaster = Callable[["Watched"], Awaitable[None]]
 class Watched:
     """One streamed request to workers that meet disasters."""
 
-    def __init__(self, fabric: Fabric, workers: list[Process], path: str) -> None:
+    def __init__(
+        self, fabric: Fabric, workers: list[Process], path: str, hold_back: bool = False
+    ) -> None:
         self._fabric = fabric
+        self._headers = {"x-headrace-hold-back": "true"} if hold_back else {}
         self._workers = workers
         self._path = path
         self._struck: list[Process] = []
@@ -46,9 +50,9 @@ class Watched:
 
     async def run(self, body: dict[str, Any], disasters: dict[int, Disaster]) -> list[Any]:
         """The stream's objects, without what differs from one answer to the next. `disasters`: by
-        the number of texts that came before."""
+        the number of texts that came before; one of 0 comes with the first comment."""
         sent = {"model": "echo", **body, "stream": True}
-        url, headers = self._fabric.url + self._path, self._fabric.headers
+        url, headers = self._fabric.url + self._path, {**self._fabric.headers, **self._headers}
         api = endpoints.BY_PATH[self._path].api
         splitter, texts = sse.Splitter(), 0
         async with self._fabric.session.post(url, json=sent, headers=headers) as answer:
@@ -56,11 +60,9 @@ class Watched:
             async for chunk in answer.content.iter_any():
                 for event in sse.split(splitter.feed(chunk)):
                     self.events.append(event)
-                    if not api.streamed.search(event):
-                        continue
-                    texts += 1
-                    if (disaster := disasters.get(texts)) is not None:
-                        await disaster(self)
+                    texts += bool(api.streamed.search(event))
+                    if (texts == 0 and event == KEEP_ALIVE) or api.streamed.search(event):
+                        await disasters.pop(texts, nothing)(self)
         return [plain(found) for found in map(sse.object_of, self.events) if found is not None]
 
     async def holder(self) -> Process:
@@ -90,6 +92,9 @@ def plain(found: Any) -> Any:
     if isinstance(found, dict):
         return {name: plain(value) for name, value in found.items() if name not in OWN}
     return [plain(each) for each in found] if isinstance(found, list) else found
+
+
+async def nothing(_: Watched) -> None: ...
 
 
 async def killed(stream: Watched) -> None:
@@ -215,11 +220,28 @@ async def test_a_format_is_held_over_both_parts(fabric: Fabric, words: str, code
 
 async def test_calls_are_not_continued(fabric: Fabric) -> None:
     workers = await crew(fabric, PACED, PACED)
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    echo = {"calls": [{"name": "f", "arguments": {"text": WORDS}}], "token_ms": 200}
+    echo = {"calls": [CALL], "token_ms": 200}
     stream = Watched(fabric, workers, endpoints.CHAT.path)
-    body = {"messages": [USER], "tools": [tool], "echo": echo}
+    body = {"messages": [USER], "tools": [TOOL], "echo": echo}
     assert (await stream.run(body, {1: killed}))[-1]["error"]["code"] == "stream_broken"
+    await fabric.idle()
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = {"name": "f", "arguments": {"text": WORDS}}
+
+
+async def test_what_is_held_back_begins_anew(fabric: Fabric) -> None:
+    """The client gets comments, and then one whole answer with calls."""
+    await fabric.ingress({"ingress.keepalive": 0.2})
+    workers = [await fabric.worker(), await fabric.worker()]
+    await fabric.served("echo")
+    echo = {"calls": [CALL], "first_ms": 1500}
+    body = {"messages": [USER], "tools": [TOOL], "echo": echo}
+    undisturbed = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
+    stream = Watched(fabric, workers, endpoints.CHAT.path, hold_back=True)
+    assert await stream.run(body, {0: killed}) == undisturbed
+    assert KEEP_ALIVE in stream.events
     await fabric.idle()
 
 

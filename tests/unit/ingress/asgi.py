@@ -143,10 +143,11 @@ class FakeBusIngress:
         key = {"authorization": f"Bearer {SECRET}"}
         return Call(self.app, method, path, body, key if headers is None else headers)
 
-    def ask(self, **fields: Any) -> Call:
+    def ask(self, headers: dict[str, str] | None = None, **fields: Any) -> Call:
         """A chat request."""
         asked = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], **fields}
-        return self.call("POST", CHAT, orjson.dumps(asked))
+        key = {"authorization": f"Bearer {SECRET}", **(headers or {})}
+        return self.call("POST", CHAT, orjson.dumps(asked), key)
 
     async def submitted(self) -> Ticket:
         """The ticket of the one job in flight, once it was published."""
