@@ -76,6 +76,8 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.stopped: Exception | None = None
         self.began = self.moved = self.leased = time.monotonic()
+        self.lapsed = False
+        """The lease was not prolonged in time. The ingress has to say anew who holds the job."""
         self.generating = False
         """The engine works on the answer, but has sent nothing of it yet."""
         self._claim = b""

@@ -167,7 +167,8 @@ class Runner:
     def _leased(self, attempt: Attempt, verdict: bytes) -> bytes:
         """`verdict`, or b"" if another worker may hold the job by now. The broker would obey a
         stale verdict, and so take the job from its new holder."""
-        return verdict if time.monotonic() - attempt.leased < self._lease else b""
+        leased = not attempt.lapsed and time.monotonic() - attempt.leased < self._lease
+        return verdict if leased else b""
 
     async def _perform(self, engine: Runnable, attempt: Attempt) -> None:
         """Claim the job, run it and send the end.
@@ -251,6 +252,8 @@ class Runner:
             case Op.GO:
                 if not attempt.permitted.done():
                     attempt.permitted.set_result(None)
+                if attempt.lapsed:
+                    attempt.lapsed, attempt.leased = False, time.monotonic()
             case Op.DROP:
                 attempt.stop(Withdrawn(Reason.DROPPED))
             case Op.GONE:
@@ -289,11 +292,15 @@ class Runner:
                 return
             if now - attempt.began > TICK:
                 attempt.repeat_claim()
-        try:
-            self._bus.post(attempt.ack, IN_PROGRESS)
-            attempt.leased = now
-        except BusError:
-            return  # the broker is away: no lease to prolong, nobody to tell
+        attempt.lapsed = attempt.lapsed or now - attempt.leased >= self._lease
+        if attempt.lapsed:  # this process stood still: another may hold the job, so it asks again
+            attempt.repeat_claim()
+        else:
+            try:
+                self._bus.post(attempt.ack, IN_PROGRESS)
+                attempt.leased = now
+            except BusError:
+                return  # the broker is away: no lease to prolong, nobody to tell
         attempt.alive(subjects.control(self._holder))
 
     def _probe(self, slots: Slots, attempts: list[Attempt]) -> None:

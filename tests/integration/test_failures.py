@@ -157,6 +157,25 @@ async def test_client_that_leaves_frees_the_slot(fabric: Fabric) -> None:
     await fabric.idle()
 
 
+async def test_client_that_leaves_mid_stream_frees_the_slot(fabric: Fabric) -> None:
+    """Also at the worker that goes on where another's stream broke."""
+    await fabric.ingress()
+    workers = [await fabric.worker("echo://?model=echo&slots=1&token_ms=50") for _ in range(2)]
+    await fabric.served("echo")
+    said = asyncio.Event()
+    long = ask("word " * 1000)
+    asked = asyncio.create_task(fabric.stream(long, on_text=lambda _: said.set()))
+    await said.wait()
+    first = await first_to_log(workers, "runner.began")
+    await workers[first].kill()
+    await workers[1 - first].logged("runner.began")
+    said.clear()
+    await said.wait()
+    asked.cancel()
+    await workers[1 - first].logged("runner.ended", outcome="cancelled", verdict="+TERM")
+    await fabric.idle()
+
+
 async def test_client_that_leaves_while_queued_takes_its_job_along(fabric: Fabric) -> None:
     ingress = await fabric.ingress()
     worker = await fabric.worker("echo://?model=echo&slots=1")

@@ -138,6 +138,7 @@ async def test_a_silent_engine_that_hangs_loses_them(
     now = time.monotonic()
     for later in (3.0, 6.0, STALL + 1):
         setup.runner.tick(now + later)
+        setup.say(Op.GO)
         await fakes.turns()
     await setup.idle()
     assert setup.engine.probes == 2
@@ -162,6 +163,42 @@ async def test_an_answer_of_one_who_may_have_lost_its_lease_is_not_acked(
     setup.engine.may_end.set()
     await setup.idle()
     assert setup.kinds()[-1] == Kind.END
+    assert setup.told() == []
+
+
+async def test_a_lease_that_lapsed_is_asked_for_again(
+    setup: RunnerSetup, clock: list[float]
+) -> None:
+    """To prolong it would take the job from its next holder, and to ack it then, too."""
+    await setup.begin()
+    setup.say(Op.GO)
+    clock[0] += CONFIG.jobs.ack_wait
+    setup.runner.tick(clock[0])
+    assert setup.told() == []
+    assert setup.kinds() == [Kind.CLAIM, Kind.CLAIM, Kind.ALIVE]
+    clock[0] += 1
+    setup.say(Op.GO)
+    setup.runner.tick(clock[0])
+    assert setup.told() == [IN_PROGRESS]
+    setup.engine.may_end.set()
+    await setup.idle()
+    assert setup.told()[-1].startswith(b"+NXT")
+
+
+@pytest.mark.parametrize(
+    "fault", [None, EngineFault("broke"), EngineFault("no", code="x", retryable=False)]
+)
+async def test_one_that_asked_for_its_lease_again_in_vain_says_nothing(
+    setup: RunnerSetup, clock: list[float], fault: EngineFault | None
+) -> None:
+    """Its ack, its nak and its term would all harm the next holder."""
+    await setup.begin()
+    setup.engine.fault = fault
+    setup.say(Op.GO)
+    clock[0] += CONFIG.jobs.ack_wait
+    setup.runner.tick(clock[0])
+    setup.engine.may_end.set()
+    await setup.idle()
     assert setup.told() == []
 
 
