@@ -24,7 +24,7 @@ from tests import forks
 from tests.forks import Fork
 
 KEY = "sk-test-0123456789abcdef"
-PATIENCE = 60.0
+PATIENCE = 120.0
 Line = dict[str, Any]
 
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import aiohttp
+
 from tests.chaos.asks import ECHO, PARROT
 from tests.chaos.stage import INGRESSES, WORKERS, Stage, Strike, program_of, tell
 from tests.fabric import Process
@@ -137,13 +139,17 @@ async def broker_restarted(stage: Stage, place: int, seconds: float) -> None:
 
 async def _reconnected(stage: Stage) -> None:
     """Until each ingress that runs says that it is ready."""
-    fabric = stage.setup.fabric
     for ingress in stage.serving():
-        while ingress.inner.returncode is None:
-            async with fabric.session.get(ingress.url + "/readyz") as answer:
-                if answer.status == 200:
-                    break
+        while ingress in stage.serving() and not await _ready(stage, ingress):
             await asyncio.sleep(0.05)
+
+
+async def _ready(stage: Stage, ingress: Process) -> bool:
+    try:
+        async with stage.setup.fabric.session.get(ingress.url + "/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:  # it is struck meanwhile
+        return False
 
 
 async def _freeze(process: Process, seconds: float) -> None:
@@ -216,6 +222,15 @@ def one_of_each(seed: int, each: float) -> list[Blow]:
     draw = random.Random(f"blows:{seed}")
     kinds = draw.sample(KINDS, len(KINDS))
     return [_blow(draw, each * (1 + number), kind) for number, kind in enumerate(kinds)]
+
+
+def rolling(seed: int, each: float) -> list[Blow]:
+    """Every process is replaced once, one after the other."""
+    draw = random.Random(f"blows:{seed}")
+    drained = [kind for kind in KINDS if kind.name.endswith("_drained")]
+    places = [(kind, place) for kind in drained for place in range(PLACES[kind.among])]
+    found = draw.sample(places, len(places))
+    return [Blow(each * (1 + at), kind, place, 0.0) for at, (kind, place) in enumerate(found)]
 
 
 def _blow(draw: random.Random, at: float, kind: Kind) -> Blow:
