@@ -167,6 +167,14 @@ class DirectClient(Client):
                 self._transport.writelines(waiting)
         await super()._close(status, do_cbs)
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        """The connection may have ended without nats-py knowing: then there is nothing to flush to,
+        whoever waits for it. The next connection subscribes anew and sends what is kept."""
+        try:
+            return await super()._flush_pending(force_flush)
+        except (OSError, RuntimeError):  # the latter is uvloop's
+            return None
+
     async def _process_err(self, err_msg: str) -> None:
         """nats-py would close for good at most errors, and the process would end."""
         if _DENIED in err_msg.lower():

@@ -18,7 +18,7 @@ class FakeTransport:
         self.sent = b""
         self.writes = 0
         self.drained = 0
-        self.closed = False
+        self.closed = self.lost = False
 
     def write(self, data: bytes) -> None:
         if self.closed:
@@ -36,6 +36,8 @@ class FakeTransport:
 
     async def drain(self) -> None:
         self.drained += 1
+        if self.lost:
+            raise ConnectionResetError("Connection lost")
 
 
 @pytest.fixture
@@ -143,6 +145,15 @@ async def test_a_fault_of_a_handler_is_told_and_does_no_harm(client: DirectClien
     client.handlers[5] = fail
     await client._process_msg(5, b"a", b"", b"", b"")
     assert [type(fault) for fault in told] == [LookupError]
+
+
+@pytest.mark.parametrize("how", ["closed", "lost"])
+async def test_a_connection_that_just_ended_is_no_fault_of_who_unsubscribes(
+    client: DirectClient, transport: FakeTransport, how: str
+) -> None:
+    client._flush_queue = asyncio.Queue()
+    setattr(transport, how, True)
+    await client._send_unsubscribe(7)
 
 
 async def test_drained_waits_for_the_socket_while_there_is_one(
