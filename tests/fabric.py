@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -196,8 +195,7 @@ class Fabric:
         name = f"{role}-{next(self._numbers)}"
         path = self.home / f"{name}.toml"
         path.write_text(text)
-        env = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
-        inner = await forks.start([role, "--config", str(path)], env)
+        inner = await forks.start([role, "--config", str(path)])
         process = Process(name, inner)
         self.processes.append(process)
         return process

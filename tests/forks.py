@@ -60,13 +60,30 @@ class Fork:
                 os.kill(self.pid, number)
 
 
-async def start(arguments: Sequence[str], env: Mapping[str, str]) -> Fork:
-    """``headrace ARGUMENTS`` with this environment, in the folder that is ours now."""
+async def run(*arguments: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a command that ends by itself."""
+    said, stdout = os.pipe()
+    try:
+        fork = await start(arguments, stdout=stdout)
+    finally:
+        os.close(stdout)
+    reader = await _reader(said)
+    out, err = await asyncio.gather(reader.read(), fork.stderr.read())
+    return await fork.wait(), out.decode(), err.decode()
+
+
+async def start(
+    arguments: Sequence[str], env: Mapping[str, str] | None = None, stdout: int = 1
+) -> Fork:
+    """``headrace ARGUMENTS`` in the folder that is ours now, with this environment, or ours without
+    settings of the machine that the tests run on."""
+    env = env or {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
     words, stderr = os.pipe()
     end, status = os.pipe()
     request = {"arguments": list(arguments), "env": dict(env), "folder": os.getcwd()}
+    message = json.dumps(request).encode() + b"\n"
     try:
-        socket.send_fds(_parent(), [json.dumps(request).encode() + b"\n"], [stderr, status])
+        socket.send_fds(_parent(), [message], [stdout, stderr, status])
     finally:
         os.close(stderr)
         os.close(status)
@@ -132,13 +149,14 @@ class Parent:
         return self._become(json.loads(request), passed)
 
     def _request(self) -> tuple[bytes, list[int]]:
-        request, passed, _, _ = socket.recv_fds(self._control, 2**16, 2)
+        request, passed, _, _ = socket.recv_fds(self._control, 2**16, 3)
         while request and not request.endswith(b"\n"):
             request += self._control.recv(2**16)
         return request, passed
 
-    def _fork(self, stderr: int, status: int) -> int:
+    def _fork(self, stdout: int, stderr: int, status: int) -> int:
         if pid := os.fork():
+            os.close(stdout)
             os.close(stderr)
             self._children[pid] = status
             os.write(status, b"%d\n" % pid)
@@ -163,9 +181,9 @@ class Parent:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for each in (self._control, self._ended, self._wakes):
             each.close()
-        stderr, status = passed
-        os.dup2(stderr, 2)
-        for descriptor in (stderr, status, *self._children.values()):
+        os.dup2(passed[0], 1)
+        os.dup2(passed[1], 2)
+        for descriptor in (*passed, *self._children.values()):
             os.close(descriptor)
         os.chdir(request["folder"])
         os.environ.clear()
@@ -173,9 +191,14 @@ class Parent:
         return list(request["arguments"])
 
 
-def main() -> None:
+def load() -> None:
+    """Import all that a process may need."""
     for name in IMPORTED:
         importlib.import_module(name)
+
+
+def main() -> None:
+    load()
     gc.freeze()
     arguments = Parent(socket.socket(fileno=int(sys.argv[1]))).serve()
     if arguments is not None:

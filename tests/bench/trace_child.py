@@ -21,6 +21,8 @@ from typing import Any
 
 import orjson
 
+from tests import forks
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "ingress", "workers", "fallback", "deploy")
 
@@ -84,6 +86,7 @@ def _serve(listener: socket.socket, recorder: Recorder) -> None:
 def main() -> None:
     from deploy import cli
 
+    forks.load()  # recorded, that takes thrice as long
     recorder = Recorder()
     listen(sys.argv[1], recorder)
     recorder.install()

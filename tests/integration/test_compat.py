@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest_asyncio
 
 from deploy.compat.probes import ROWS
 from deploy.nats import broker as brokers
+from tests import forks
 from tests.fabric import KEY, Fabric, fabric
 
 ECHO = "echo://?model=echo&slots=2&token_ms=1"
@@ -116,15 +115,7 @@ async def test_a_run_ends_when_its_client_leaves(served: Fabric) -> None:
 
 async def command(made: Fabric, *options: str) -> tuple[int, str, str]:
     """(exit code, stdout, stderr)"""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "deploy", "compat", "--url", made.url, *options),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")},
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    return await forks.run("compat", "--url", made.url, *options)
 
 
 async def test_the_command(served: Fabric) -> None:

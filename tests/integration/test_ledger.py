@@ -21,6 +21,7 @@ from schemas import subjects, topology
 from schemas.bus import ApiError, Bus, BusError
 from schemas.jetstream import streams
 from schemas.settings import Jobs, Nats
+from tests import forks
 from tests.unit.fallback.credits.counter_stream import purchase
 
 ACCOUNT = "acme"
@@ -233,14 +234,8 @@ async def test_a_grant_counts_once_and_takes_back_what_is_there(opened: Open) ->
 async def headrace(broker: Broker, *args: str, role: str = "ledger") -> tuple[int, str, str]:
     user, password = broker.users[role]
     url = broker.url.replace("nats://", f"nats://{user}:{password}@")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploy", *args, "--nats", url,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
     async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
+        return await forks.run(*args, "--nats", url)
 
 
 async def test_a_login_of_the_fabric_founds_no_journal_beside_those(broker: Broker) -> None:

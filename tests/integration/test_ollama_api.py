@@ -35,11 +35,11 @@ async def test_a_line_is_kept_alive_while_its_request_waits(fabric: Fabric) -> N
 
 
 async def test_a_stream_whose_worker_dies_ends_with_an_error(fabric: Fabric) -> None:
-    await fabric.ingress()
+    await fabric.ingress({"ingress.absence": 0})
     worker = await fabric.worker("echo://?model=echo&token_ms=300")
     await fabric.served("echo")
-    url = fabric.url + CHAT
-    async with fabric.session.post(url, json=asked("one two three"), headers=fabric.headers) as got:
+    body, url = asked("one" + " more" * 1000), fabric.url + CHAT
+    async with fabric.session.post(url, json=body, headers=fabric.headers) as got:
         first = json.loads(await got.content.readline())
         await worker.kill()
         last = json.loads((await got.content.read()).splitlines()[-1])

@@ -189,7 +189,7 @@ async def broken_stream(fabric: Fabric, path: str) -> Reply:
 
 @pytest.mark.parametrize("path", list(BROKEN))
 async def test_a_stream_that_breaks_says_so_in_its_own_words(fabric: Fabric, path: str) -> None:
-    await fabric.ingress()
+    await fabric.ingress({"ingress.absence": 0})
     answer = await broken_stream(fabric, path)
     last = answer.body.rstrip(b"\n").rpartition(b"\n\n")[2]
     assert last.startswith(BROKEN[path]), last

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from pathlib import Path
 
 import orjson
@@ -14,6 +12,7 @@ from deploy.configure import Where
 from deploy.dead import DeadFailed
 from deploy.nats.broker import Broker
 from schemas import subjects
+from tests import forks
 from tests.fabric import KEY, Fabric, ask
 from tests.unit import fakes
 
@@ -100,8 +99,5 @@ async def test_a_letter_has_the_body_that_its_job_left_behind(
     status, _, _ = await fabric.post(ask(long, echo={"fault": "500"}))
     assert status == 502
     here = where(fabric.broker, tmp_path)
-    command = [sys.executable, "-m", "deploy", "dead", "show", "1", "--body"]
-    shown = await asyncio.create_subprocess_exec(
-        *command, f"--nats={here.nats}", f"--data={here.data}", stdout=asyncio.subprocess.PIPE
-    )
-    assert long in (await shown.communicate())[0].decode()
+    command = ("dead", "show", "1", "--body", f"--nats={here.nats}", f"--data={here.data}")
+    assert long in (await forks.run(*command))[1]

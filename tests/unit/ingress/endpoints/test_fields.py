@@ -53,8 +53,8 @@ LARGE = (
 )
 """At the top alone."""
 MARK = "here-it-goes"
-DEEP = 3
-"""A place deep inside is given every third of the values above, in turn: there are thousands."""
+DEEP = 9
+"""A place deep inside is given every ninth of the values above, in turn: there are thousands."""
 IN_TIME = 10.0
 """Seconds. The slowest takes 0.4 s on an idle machine."""
 OWN = {("completions", "echo"): "the engine's own field, by which tests tell it what to do"}
