@@ -9,13 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.acceptance import seeded
 from workers.engines.llamacpp import server as program
 
+ROOT = Path(__file__).parents[2]
 SLOTS = 4
 MODEL = "smollm2-135m"
 
@@ -46,15 +49,20 @@ class RealLlama:
 
 def embedded(*options: str) -> list[str]:
     """The command of the embedded engine with the model of the quickstart."""
-    command = [sys.executable, "-P", program.__file__, "--model", str(program.default_model())]
-    return [*command, "--alias", MODEL, "--slots", str(SLOTS), *options]
+    return [sys.executable, "-P", program.__file__, *_options(), *options]
+
+
+def _options() -> list[str]:
+    model = str(program.default_model())
+    return ["--model", model, "--alias", MODEL, "--slots", str(SLOTS)]
 
 
 @contextmanager
 def running_llama(*options: str) -> Iterator[RealLlama]:
     """A server that lives for the block, and never longer than this process."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(embedded("--parent-stdin", *options), stdin=pipe, stdout=pipe) as process:
+    command = [sys.executable, "-m", seeded.__name__, *_options(), "--parent-stdin", *options]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

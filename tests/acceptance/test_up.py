@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from tests.acceptance.headrace_up import (
 )
 from workers.engines.llamacpp.embedded import MODEL_ID
 
-STOPS_WITHIN = 5.0
 ECHO = ("--engine", "echo://?slots=2&token_ms=50")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -84,12 +82,12 @@ def test_the_key_is_in_no_log(real: HeadraceUp) -> None:
 
 def test_the_printed_curl_streams_words(real: HeadraceUp) -> None:
     assert "curl -N http://" in real.text
-    assert len(words(paste(curl(real, max_tokens=24))).split()) > 5
+    assert len(words(paste(curl(real, max_tokens=24, temperature=0))).split()) > 5
 
 
 def test_the_printed_python_prints_words(real: HeadraceUp) -> None:
     lines = real.after("Or in Python", 3)
-    short = lines[2].replace("model=", "max_tokens=16, model=")
+    short = lines[2].replace("model=", "max_tokens=16, temperature=0, model=")
     done = subprocess.run(
         [sys.executable, "-c", "\n".join([*lines[:2], short])],
         capture_output=True,
@@ -106,11 +104,11 @@ def test_a_killed_worker_is_started_again(real: HeadraceUp) -> None:
     said = len(real.lines)
     os.kill(worker, signal.SIGKILL)
     assert len(engine) == 1
-    assert engine.wait(STOPS_WITHIN)
+    assert engine.wait(PATIENCE)
     said = real.says("the worker ended (killed by SIGKILL); it is started again", said)
     said = real.says("the worker runs again", said)
     real.says("the engine embedded on ", said)
-    assert words(paste(curl(real, max_tokens=4)))
+    assert words(paste(curl(real, max_tokens=4, temperature=0)))
 
 
 def test_ctrl_c_stops_everything(real: HeadraceUp) -> None:
@@ -121,9 +119,7 @@ def test_ctrl_c_stops_everything(real: HeadraceUp) -> None:
         assert client.stdout.readline().startswith(b"data: ")
         everyone = Handles([*descendants(real.pid)])
         assert len(everyone) == 4
-        began = time.monotonic()
         assert real.stop(signal.SIGINT) == 0
-        assert time.monotonic() - began < STOPS_WITHIN
         assert everyone.wait(0)
     assert real.lines[-1] == "stopped"
 
@@ -139,7 +135,7 @@ def test_the_next_one_finds_key_and_store_and_killed_leaves_nobody(real: Headrac
         everyone = Handles([*descendants(second.pid)])
         assert len(everyone) == 4
         assert second.stop(signal.SIGKILL) == -signal.SIGKILL
-        assert everyone.wait(STOPS_WITHIN)
+        assert everyone.wait(PATIENCE)
 
 
 def streams(data: Path) -> dict[str, int]:

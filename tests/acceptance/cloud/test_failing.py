@@ -75,7 +75,7 @@ async def test_the_breaker_opens_and_the_next_provider_serves(
         half_open = (time.monotonic() - began) // 2
         assert 3 <= faults <= 3 + half_open, "the breaker did not open"
         await sim.up()
-        async with asyncio.timeout(10):  # half-open after each 2 s, then closed
+        async with asyncio.timeout(60):  # half-open after each 2 s, then closed
             while not sim.record.requests:
                 status, _, _ = await setup.fabric.post(ask("#again", max_tokens=5))
                 assert status == 200

@@ -26,8 +26,8 @@ async def _open(setup: CloudSetup, sim: OpenAI, **route: object) -> None:
 async def test_without_a_worker_the_provider_answers_after_the_claim_deadline(
     setup: CloudSetup, sim: OpenAI
 ) -> None:
-    """Within 100 ms beside the deadline and the provider's own time. Of several, as something else
-    may have the processor for that long."""
+    """Sooner than a second deadline would be, beside the provider's own time. Of several, as
+    something else may have the processor for that long."""
     await _open(setup, sim, model="echo", claim=0.5)
     sim.pace.head_s = 0.1
     beside, costs = [], 0
@@ -44,7 +44,7 @@ async def test_without_a_worker_the_provider_answers_after_the_claim_deadline(
         cost = sent.used.input * INPUT + sent.used.output * OUTPUT
         assert headers["x-headrace-cost"] == f"0.{cost:06d} USD"
         costs += cost
-    assert min(beside) < 0.1, beside
+    assert min(beside) < 0.5, beside
     await setup.settled(GRANTED - costs)
     await setup.fabric.idle()
 
@@ -65,7 +65,7 @@ async def test_a_stream_says_its_cost_at_its_end(setup: CloudSetup, sim: OpenAI)
 
 
 async def test_a_worker_that_is_free_is_not_paid_for(setup: CloudSetup, sim: OpenAI) -> None:
-    await _open(setup, sim, model="echo", claim=0.2)
+    await _open(setup, sim, model="echo", claim=20)
     await setup.fabric.worker()
     await setup.fabric.served("echo")
     answers = await asyncio.gather(*(setup.fabric.post(ask(f"#{i} x")) for i in range(20)))

@@ -19,9 +19,9 @@ from tests.unit.ingress.endpoints.test_fuzz import GOOD, places
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 SEED = 19
-REQUESTS = 1200
+REQUESTS = 300
 AT_ONCE = 4
-IN_TIME = 20.0
+IN_TIME = 60.0
 """Seconds for one answer: a server that hangs never gives it, and a slow machine does."""
 PATHS = sorted(GOOD.keys() - {"/v1/rerank"})
 LIMITS = {"/v1/responses": "max_output_tokens"}
