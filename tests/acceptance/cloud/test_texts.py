@@ -235,7 +235,7 @@ async def refused(cloud: AllProviders, path: str, model: str) -> tuple[int, str]
         data = {"data": form}
     fabric = cloud.setup.fabric
     url, headers = fabric.url + path, fabric.headers
-    async with asyncio.timeout(1), fabric.session.post(url, headers=headers, **data) as answer:
+    async with asyncio.timeout(30), fabric.session.post(url, headers=headers, **data) as answer:
         return answer.status, (await answer.json())["error"]["message"]
 
 

@@ -121,7 +121,7 @@ async def test_a_response_equals_the_engines(thinking_llama: RealLlama, case: st
 
 async def busy(server: RealLlama, wanted: int) -> None:
     """Wait until so many slots are at work; its list of slots is answered between two tokens."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while True:
             _, raw = await asyncio.to_thread(server.get, "/slots")
             if sum(slot["is_processing"] for slot in json.loads(raw)) == wanted:

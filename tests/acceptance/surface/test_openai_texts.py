@@ -141,7 +141,7 @@ async def test_several_choices_for_nothing_are_refused_at_once(
 ) -> None:
     """llama-server never answers them, and a slot stays taken for each."""
     body: Any = {"model": MODEL, "prompt": prompt, "max_tokens": 1}
-    error = await refused(client.completions.create(**body, n=2, timeout=10))
+    error = await refused(client.completions.create(**body, n=2, timeout=60))
     assert (error.status_code, error.param) == (400, "prompt")
     assert (await client.completions.create(**body)).choices[0].finish_reason == "length"
 
