@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from jsonschema_rs import (
+    Draft4Validator,
     Draft7Validator,
     Draft202012Validator,
     FancyRegexOptions,
@@ -35,6 +36,7 @@ _WRITTEN = {r"\0": r"\x00", r"\b": r"\x08"}
 r"""``\b`` only inside brackets, where it is a backspace."""
 _SETS = {"[]": r"[^\s\S]", "[^]": r"[\s\S]"}
 _ENDS = ("[", "]")
+_EXCLUSIVE = ("exclusiveMinimum", "exclusiveMaximum")
 
 
 def compiled(schema: Schema, patterns: Patterns) -> Validator:
@@ -46,13 +48,16 @@ def compiled(schema: Schema, patterns: Patterns) -> Validator:
 
 def _kind(schema: Schema) -> type[Validator]:
     """The draft that the schema names, otherwise the newest. But a schema with a list as `items` is
-    taken for draft 7, which writes tuples so: llama-server takes it, and many clients send it."""
+    taken for draft 7, which writes tuples so: llama-server takes it, and many clients send it. One
+    that says true or false of an exclusive bound is taken for draft 4, as OpenAPI 3.0 writes it."""
     try:
         named = "$schema" in schema and validator_cls_for(schema)
     except (ValidationError, ValueError):
         named = False
     if named:
         return named
+    if any(isinstance(found.get(word), bool) for found in objects(schema) for word in _EXCLUSIVE):
+        return Draft4Validator
     older = any(isinstance(found.get("items"), list) for found in objects(schema))
     return Draft7Validator if older else Draft202012Validator
 

@@ -29,6 +29,12 @@ _TOO_LONG = "exceed_context_size_error"
 _UNREADABLE = "Failed to load image or audio file"
 """The server says so of every WebP, too, even an undamaged one."""
 _OF_PROMPTS = ("Prompt contains invalid tokens", "Failed to tokenize prompt")
+BAD_SCHEMA = "JSON schema error"
+_FORMATS = {
+    endpoints.CHAT.path: "response_format",
+    endpoints.RESPONSES.path: "text.format",
+    endpoints.MESSAGES.path: "output_config.format",
+}
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 
 
@@ -52,3 +58,5 @@ def explain(endpoint: str, refusal: Refusal) -> None:
         refusal.param = said_in
     elif (found := _BLAMED.match(refusal.message)) and not refusal.param:
         refusal.param = "tools" if found[1] == "tools" else said_in
+    elif BAD_SCHEMA in refusal.message:
+        refusal.param = _FORMATS.get(endpoint)

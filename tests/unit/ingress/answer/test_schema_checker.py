@@ -91,6 +91,12 @@ def test_a_tuple_of_older_drafts_is_one() -> None:
     assert '"x" is not of type "integer" (at [0])' in verdict(pair, '["x", "x"]')
 
 
+def test_an_exclusive_bound_may_be_true_as_in_draft_4() -> None:
+    above = {"type": "integer", "minimum": 3, "exclusiveMinimum": True}
+    assert verdict(above, "4") == ""
+    assert "3 is less than or equal to the minimum of 3" in verdict(above, "3")
+
+
 def test_a_schema_may_refer_to_itself() -> None:
     tree = {"type": "object", "properties": {"child": {"$ref": "#"}}}
     assert verdict(tree, '{"child": {"child": {}}}') == ""

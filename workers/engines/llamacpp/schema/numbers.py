@@ -40,8 +40,12 @@ def _bounds(kept: Schema, every: int) -> tuple[int | None, int | None]:
     above, over, below, under = (kept.get(name) for name in _BOUNDS)
     lows = [ceil(above)] if _fits(above) else []
     lows += [floor(over) + 1] if _fits(over) else []
+    if over is True and _fits(above):  # draft 4 says so of `minimum`
+        lows.append(floor(above) + 1)
     highs = [floor(below)] if _fits(below) else []
     highs += [ceil(under) - 1] if _fits(under) else []
+    if under is True and _fits(below):
+        highs.append(ceil(below) - 1)
     low, high = max(lows, default=None), min(highs, default=None)
     return low and -(-low // every) * every, high and high // every * every
 

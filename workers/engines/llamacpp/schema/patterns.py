@@ -31,6 +31,10 @@ class Unsaid(Exception):
     """The grammar cannot express the pattern, or nothing fits the pattern."""
 
 
+class Empty(Unsaid):
+    """Only the empty text fits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     of: Ranges
@@ -76,7 +80,7 @@ def rewrite(pattern: str, least: int = 0, most: int = _ENDLESS) -> str:
                 whole = Either(((replace(only, least=fewest, most=largest),),))
     said, _ = _said(whole)
     if not said:
-        raise Unsaid("nothing but the empty text fits")
+        raise Empty("nothing but the empty text fits")
     return f"^{said}$"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 from schemas.api.schema_tree import objects, place
 from workers.engines.llamacpp.schema import numbers, patterns
@@ -41,11 +41,24 @@ _READ: Mapping[str, tuple[str, ...]] = {
 """The inner schemas that are rewritten; references in any others would lead nowhere."""
 
 
+_DYNAMIC = ("$dynamicRef", "$recursiveRef")
+"""In one schema alone, they lead where `$ref` does."""
+
+
 def rewrite(schema: Schema) -> Schema:
     try:
-        return _Writer(schema).whole()
+        dynamic = any(name in each for each in objects(schema) for name in _DYNAMIC)
+        return _Writer(_static(schema) if dynamic else schema).whole()
     except (_TooMuch, RecursionError, TypeError, AttributeError, ValueError):
         return schema  # malformed, or too large: the server may refuse it
+
+
+def _static(found: Any) -> Any:
+    if isinstance(found, list):
+        return list(map(_static, found))
+    if not isinstance(found, dict):
+        return found
+    return {"$ref" if name in _DYNAMIC else name: _static(each) for name, each in found.items()}
 
 
 class _TooMuch(Exception):
@@ -111,16 +124,21 @@ class _Writer:
 
     def _target(self, reference: str) -> Any:
         """The schema that the reference names; None if there is none."""
-        own = str(self._root.get("$id", "")).rstrip("#")
+        own = str(self._root.get("$id", ""))
         base, _, pointer = reference.partition("#")
-        if base not in ("", own):
-            return None
+        root = self._root if base in ("", own.rstrip("#")) else self._called(urljoin(own, base))
         if pointer and not pointer.startswith("/"):
-            return next((each for each in objects(self._root) if _is_called(each, pointer)), None)
+            return next((each for each in objects(root) if _is_called(each, pointer)), None)
         try:
-            return place(self._root, map(unquote, pointer.split("/")[1:]))
+            return root and place(root, map(unquote, pointer.split("/")[1:]))
         except (KeyError, IndexError):
             return None
+
+    def _called(self, address: str) -> Any:
+        """The inner schema with this `$id`; None if there is none."""
+        own = str(self._root.get("$id", ""))
+        inner = (each for each in objects(self._root) if isinstance(each.get("$id"), str))
+        return next((each for each in inner if urljoin(own, each["$id"]) == address), None)
 
     def _expanded(self, schema: Schema) -> Schema:
         """The schema merged with its reference and with all of its `allOf`."""
@@ -188,7 +206,7 @@ class _Writer:
         found = {n: self._visit(each) for n, each in described.items() if each is not False}
         for name in kept.get("required") or ():
             found.setdefault(name, more if isinstance(more, dict) else {})
-        if found:
+        if found or described:
             kept["properties"] = found
 
     def _array(self, kept: Schema) -> None:
@@ -216,6 +234,8 @@ def _string(kept: Schema) -> None:
         try:
             more = {} if most is None else {"most": most}
             kept["pattern"] = patterns.rewrite(pattern, least, **more)
+        except patterns.Empty:
+            kept["maxLength"] = 0
         except patterns.Unsaid:
             pass
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import orjson
 
+from workers.engines.llamacpp import faults
 from workers.engines.openai.refusal import Refusal
 
 Entry = dict[str, Any]
@@ -28,7 +29,6 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _OURS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 _OF_TEXT = frozenset({"logprobs", "top_logprobs", "stop"})
 """Fields about the text of an answer, which mean nothing for a call."""
-_BAD_SCHEMA = "JSON schema error"
 _OTHER_FORMS = "grammar", "json_schema"
 _NONE: Entry = {"type": "object", "properties": {}}
 _POINTER = re.compile(rb'"\$ref":"#(?=["/])')
@@ -188,8 +188,8 @@ def blamed() -> Iterator[None]:
     except orjson.JSONEncodeError:  # orjson reads 1,024 levels, but writes only 254
         raise Refusal("The tools are nested too deeply.", param="tools") from None
     except Refusal as refusal:
-        if _BAD_SCHEMA in refusal.message:
-            refusal.param = refusal.param or "tools"
+        if faults.BAD_SCHEMA in refusal.message:
+            refusal.param = "tools"
         raise
 
 

@@ -17,12 +17,25 @@ Schema = dict[str, Any]
 INTEGER: Schema = {"type": "integer"}
 TEXT: Schema = {"type": "string"}
 
+INNER: Schema = {"$id": "http://x/z", "$defs": {"a": TEXT}}
+AGAIN: Schema = {"$ref": "#/$defs/n"}
+NODE: Schema = {"$dynamicAnchor": "n", "type": "object", "properties": {"a": AGAIN}}
+
 SAID: dict[str, tuple[Schema, Schema]] = {
     "as it is": ({**INTEGER, "minimum": 1}, {**INTEGER, "minimum": 1}),
     "pattern": ({**TEXT, "pattern": r"^\d$"}, {**TEXT, "pattern": "^([0-9])$"}),
     "pattern that cannot be said": (
         {**TEXT, "pattern": "(?=a)b", "minLength": 2},
         {**TEXT, "minLength": 2},
+    ),
+    "pattern of nothing": ({**TEXT, "pattern": "^$"}, {**TEXT, "maxLength": 0}),
+    "nothing allowed": (
+        {"type": "object", "properties": {"a": False}},
+        {"type": "object", "properties": {}},
+    ),
+    "range of draft 4": (
+        {**INTEGER, "minimum": 3, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": True},
+        {**INTEGER, "minimum": 4, "maximum": 8},
     ),
     "range": (
         {**INTEGER, "minimum": 0.5, "exclusiveMaximum": 3},
@@ -120,6 +133,22 @@ SAID: dict[str, tuple[Schema, Schema]] = {
     "own name": (
         {"$id": "http://x/y", "$ref": "http://x/y#/$defs/a", "$defs": {"a": TEXT}},
         {"$ref": "#/$defs/a", "$defs": {"a": TEXT}},
+    ),
+    "name of an inner schema": (
+        {"$id": "http://x/y", "$ref": "z#/$defs/a", "$defs": {"b": INNER}},
+        {"$ref": "#/$defs/a", "$defs": {"a": TEXT}},
+    ),
+    "dynamic": (
+        {"$dynamicAnchor": "n", "properties": {"a": {"$dynamicRef": "#n"}}},
+        {"$dynamicAnchor": "n", "type": "object", "properties": {"a": AGAIN}, "$defs": {"n": NODE}},
+    ),
+    "recursive": (
+        {"properties": {"a": {"$recursiveRef": "#"}}},
+        {
+            "type": "object",
+            "properties": {"a": {"$ref": "#/$defs/root"}},
+            "$defs": {"root": {"type": "object", "properties": {"a": {"$ref": "#/$defs/root"}}}},
+        },
     ),
     "elsewhere": (
         {"type": "array", "items": TEXT, "contains": {"$ref": "#/$defs/a"}, "$defs": {"a": TEXT}},
