@@ -187,7 +187,8 @@ class Routes:
 def _plain(name: str) -> str:
     """A name without the parts that only some clients write. For Ollama's, the tag "latest" stands
     for none."""
-    return name.lower().removeprefix("openai/").removesuffix(":latest").removesuffix(".gguf")
+    bare = name.lower().removeprefix("openai/").removeprefix("models/")
+    return bare.removesuffix(":latest").removesuffix(".gguf")
 
 
 def _first(own: float | None, default: float) -> float:
