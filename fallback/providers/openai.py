@@ -221,8 +221,7 @@ class OpenAIProvider:
         """The document of a stream. Raises ProviderFault."""
         api, events = self._fit(task).api, sse.Splitter(LARGEST_EVENT)
         found, rest, collector = events.feed(body), api.rest(events), api.collector()
-        if collector is None or not rest.whole:
-            raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
+        assert collector is not None, "streams of texts have one"
         try:
             for event in map(sse.typed, sse.split(found + rest.events)):
                 if error := api.failure(event):
@@ -230,6 +229,8 @@ class OpenAIProvider:
                 collector.add(event)
         except NO_ANSWER:
             raise ProviderFault(f"{self.name} sent something that is no answer", "failed") from None
+        if not rest.whole:
+            raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
         return orjson.dumps(collector.document)
 
     def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:

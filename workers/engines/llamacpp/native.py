@@ -57,6 +57,9 @@ class AsCompletion(Response):
         self._running: set[int] = set()
         self._ended: set[int] = set()
 
+    async def beginning(self) -> bytes:
+        return await self._inner.beginning()
+
     async def readany(self) -> bytes:
         while not self.complete:
             piece = await self._inner.readany()

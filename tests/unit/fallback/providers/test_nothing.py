@@ -211,6 +211,7 @@ async def test_a_stream_that_nobody_asked_for_becomes_a_document(
     [
         (DONE, "no answer"),
         (events({"error": BROKE}), "answered 502"),
+        (events({"error": BROKE}).removesuffix(DONE), "answered 502"),
         (STREAM[:-40], "before its end was said"),
         (events({"choices": [5]}), "no answer"),
     ],

@@ -100,7 +100,9 @@ def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
     assert caught.value.param == "model"
 
 
-@pytest.mark.parametrize("name", ["M", "openai/m", "OpenAI/M", "m.gguf", "openai/M.GGUF", "models/m"])
+@pytest.mark.parametrize(
+    "name", ["M", "openai/m", "OpenAI/M", "m.gguf", "openai/M.GGUF", "models/m"]
+)
 def test_a_name_finds_its_model_however_clients_spell_it(name: str) -> None:
     plan = routes("n", "m").plan(name, CHAT)
     assert (plan.name, plan.model, plan.route) == (name, "m", "")
