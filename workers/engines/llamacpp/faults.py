@@ -33,7 +33,7 @@ BAD_SCHEMA = "JSON schema error"
 _FORMATS = {
     endpoints.CHAT.path: "response_format",
     endpoints.RESPONSES.path: "text.format",
-    endpoints.MESSAGES.path: "output_config.format",
+    endpoints.MESSAGES.path: "tools",  # a format is put as a chat's
 }
 _BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 

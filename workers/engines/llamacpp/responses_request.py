@@ -68,11 +68,11 @@ def _item(item: Item, where: str) -> Item | None:
 def _call(item: Item, where: str) -> Item:
     """A call of another kind, or its output, as that of a function. Raises Refusal."""
     kind = str(item["type"])
-    name, call, output = kind.partition("_call")
-    if not call or output not in ("", "_output") or "call_id" not in item:
+    name, _, last = kind.rpartition("_")
+    if last not in ("call", "output") or not isinstance(item.get("call_id"), str):
         raise Refusal(f"llama-server knows no item of the type {kind!r}.", param=where)
-    if output:
-        told = item.get("output")
+    if last == "output":
+        told = item.get("output", item.get("tools"))
         told = told if isinstance(told, str) else orjson.dumps(told).decode()
         return {"type": "function_call_output", "call_id": item["call_id"], "output": told}
     given = {field: value for field, value in item.items() if field not in _BESIDE}

@@ -556,6 +556,7 @@ REFUSALS: list[tuple[str, tuple[int, Any], int, str, str | None]] = [
     ),
     (CHAT, fault(400, "bad grammar"), 400, "invalid_request", None),
     (CHAT, fault(400, "JSON schema error at #"), 400, "invalid_request", "response_format"),
+    ("/v1/messages", fault(400, "JSON schema error at #"), 400, "invalid_request", "tools"),
     (
         "/v1/completions",
         fault(400, "Prompt contains invalid tokens"),

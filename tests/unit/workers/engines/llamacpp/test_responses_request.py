@@ -64,6 +64,12 @@ def test_calls_of_other_kinds_are_those_of_functions(
     ]
 
 
+def test_the_tools_that_a_client_found_are_the_output_of_its_search() -> None:
+    found = {"type": "tool_search_output", "call_id": "c", "tools": [{"name": "f"}]}
+    told = {"type": "function_call_output", "call_id": "c", "output": '[{"name":"f"}]'}
+    assert prepare({"input": [USER, found]})["input"] == [USER, told]
+
+
 @pytest.mark.parametrize("kind", ["web_search_call", "mcp_call", "mcp_list_tools"])
 def test_what_another_server_did_is_left_out(kind: str) -> None:
     assert prepare({"input": [USER, {"type": kind, "id": "x"}, USER]})["input"] == [USER, USER]
