@@ -137,7 +137,7 @@ def _ran(suite: Suite, part: Part, place: Place, url: str, names: Sequence[str])
     work = CACHE / "work"
     work.mkdir(parents=True, exist_ok=True)
     log = work / f"{suite.packages.folder.name}-{place}.log"
-    results = log.with_suffix(".jsonl")
+    results = work / f"{os.getpid()}-{place}.jsonl"
     results.unlink(missing_ok=True)
     node = part.tests[0] == "node"
     line = [word.format(url=url) for word in part.tests] if node else _pytest(suite, part, names)

@@ -106,9 +106,8 @@ SUITES = {
         (
             Part(
                 _units(
-                    *("basic", "chat_completion", "compat_anthropic", "compat_oai_responses"),
-                    *("completion", "embedding", "ignore_eos", "infill", "metrics", "rerank"),
-                    *("security", "template", "tokenize", "tool_call", "vision_api"),
+                    *("chat_completion", "compat_anthropic", "compat_oai_responses"),
+                    *("completion", "embedding", "rerank", "security", "vision_api"),
                 ),
                 options=("-m", "not slow"),
                 plugins=("llamacpp_plugin",),
@@ -116,9 +115,10 @@ SUITES = {
         ),
         Source("llama-cpp-python", ("tools/server/tests", "llama.cpp/models/templates")),
         "vendor/llama.cpp/tools/server/tests",
-        "the tests of how a server is started (router, LoRA, MCP servers, its own tools, sleep, "
-        "speculation, its proxy, files of slots), which ask an engine for what a fabric of many "
-        "engines has no word for",
+        "the tests of llama-server's own endpoints (`/infill`, `/metrics`, `/props`, `/slots`, "
+        "`/tokenize`), and of how one server is started (router, LoRA, MCP servers, its own tools, "
+        "sleep, speculation, its proxy): they ask an engine for what a fabric of many engines has "
+        "no word for; and those of tools, which start a server for each of fifty templates",
     ),
     "openai": Suite(
         "openai-python, its own tests",

@@ -109,6 +109,10 @@ class Messages(Api):
 API = Messages()
 
 
+_CUT = frozenset({"max_tokens", "model_context_window_exceeded", "stop_sequence"})
+"""Why an answer ends before its model ends it."""
+
+
 class Collector:
     """See `schemas.api.base.Collector`. An event begins each block, and deltas add to the block."""
 
@@ -145,6 +149,16 @@ class Collector:
     def _finish(self) -> None:
         for index, block in self._blocks.items():
             if block["type"] == "tool_use":
-                block["input"] = orjson.loads("".join(self._inputs.get(index, ())) or "{}")
+                block["input"] = self._input("".join(self._inputs.get(index, ())) or "{}")
         self._message["content"] = [self._blocks[index] for index in sorted(self._blocks)]
         self.document = self._message
+
+    def _input(self, text: str) -> Any:
+        """What a call was given; nothing if the answer ended in the middle of it. Raises
+        JSONDecodeError if it is malformed for no such reason."""
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            if self._message.get("stop_reason") in _CUT:
+                return {}
+            raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from schemas.api import completions, sse
@@ -89,6 +90,39 @@ def test_a_message_with_a_call() -> None:
 def test_a_response_is_in_its_last_event() -> None:
     events = recorded("responses")
     assert collected(RESPONSES, *events) == events[-1]["response"]
+
+
+def using(text: str, reason: str) -> list[dict[str, Any]]:
+    """A message with one call, which was given `text` and ended for this reason."""
+    return [
+        {"type": "message_start", "message": {"content": []}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "input_json_delta", "partial_json": text},
+        },
+        {"type": "message_delta", "delta": {"stop_reason": reason}},
+        {"type": "message_stop"},
+    ]
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded", "stop_sequence"])
+@pytest.mark.parametrize(
+    ("text", "given_"), [("", {}), ('{"city": "Pa', {}), ('{"a": 1}', {"a": 1})]
+)
+def test_a_call_that_was_cut_is_given_nothing(reason: str, text: str, given_: Any) -> None:
+    (block,) = collected(MESSAGES, *using(text, reason))["content"]
+    assert (block["name"], block["input"]) == ("f", given_)
+
+
+def test_a_call_that_is_malformed_all_by_itself_is_none() -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        collected(MESSAGES, *using("{", "tool_use"))
 
 
 @pytest.mark.parametrize(
