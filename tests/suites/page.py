@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,13 +17,13 @@ _HEAD = """\
 
 Test suites that others publish, run twice: straight at llama-server, and at Headrace with that llama-server behind it. `scripts/suites` installs them from PyPI and npm into a folder that Git ignores, runs them, and with `--page` writes this page, which is not edited by hand. It ends with an error if a test passes directly and not through for a reason that is not below.
 
-The engine is the quickstart's (`xllamacpp` {engine}) on two cores without a GPU, with models that can be had there: SmolLM2-135M, with a template that knows tools, and all-MiniLM-L6-v2. They are not the models that the suites were written for, so many tests fail at both places: for what a model said, or for what it cannot see. They fail alike, and are no measure of either side. What passes directly and not through is run twice again at both places, and is listed if it did so each time. llama.cpp's tests hold the answers of its own test models to patterns; these patterns are passed over at both places.
+The engine is the quickstart's (`xllamacpp` {engine}) on two cores without a GPU, with models that can be had there: SmolLM2-135M, with a template that knows tools, and all-MiniLM-L6-v2. They are not the models that the suites were written for, so many tests fail at both places: for what a model said, or for what it cannot see. They are no measure of either side. What passes directly and not through is run twice again at both places, and is listed if it did so each time. llama.cpp's tests hold the answers of its own test models to patterns; these patterns are passed over at both places.
 
-`alike`: of those that fail or are skipped at both, how many for the same reason in the same words.
+`neither`: those that fail or are skipped at both places.
 
 """  # noqa: E501
 _COLUMNS = ("suite", "version", "seen on", "tests", "passed directly", "passed through")
-_MORE = ("direct alone", "through alone", "neither", "alike")
+_MORE = ("direct alone", "through alone", "neither")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,10 @@ def row(name: str, seen: Seen) -> str:
     gone = lost(seen.found)
     passed = {test for test, outcome in direct.items() if outcome.passed}
     gained = {test for test, outcome in through.items() if outcome.passed} - passed
-    neither = [test for test in direct if test not in passed and test not in gained]
-    alike = sum(_same(direct[test].said, through[test].said) for test in neither if test in through)
+    neither = set(direct) - passed - gained
     numbers = (len(direct), len(passed), len(passed) - len(gone) + len(gained))
     cells = (SUITES[name].title, seen.version, seen.on, *numbers, len(gone), len(gained))
-    return f"| {' | '.join(map(str, (*cells, len(neither), alike)))} |"
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two failures are one, but for what differs at each run."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(said: str) -> str:
-    return re.sub(r"0x[0-9a-f]+|\b[\w-]*[\d_-][\w-]{7,}|\d+", "…", said)[:200]
+    return f"| {' | '.join(map(str, (*cells, len(neither))))} |"
 
 
 def reason(name: str, test: str) -> str:
@@ -86,4 +77,8 @@ def _lines(name: str, seen: Seen) -> Iterator[str]:
     if by_reason:
         yield "What passes directly and not through:"
     for why, tests in by_reason.items():
-        yield f"- {why}: {', '.join(f'`{test}`' for test in tests)}"
+        forms = Counter(re.sub(r"\[.*", "", test) for test in tests)
+        told = (
+            f"`{test}`" + (f" × {number}" if number > 1 else "") for test, number in forms.items()
+        )
+        yield f"- {why}: {', '.join(told)}"
