@@ -167,7 +167,7 @@ SUITES = {
             Part(
                 tuple(
                     f"tests/integration_tests/chat_models/test_{name}.py"
-                    for name in ("base", "base_standard", "responses_api", "responses_standard")
+                    for name in ("base_standard", "responses_standard")
                 ),
                 CHAT,
                 _LIVE,
@@ -175,13 +175,21 @@ SUITES = {
             Part(("tests/integration_tests/embeddings/test_base_standard.py",), EMBED, _LIVE),
         ),
         Source("langchain-openai"),
-        left="Azure's",
+        left="those of OpenAI's own tools and models, and Azure's",
     ),
     "langchain-anthropic": Suite(
         "LangChain: `langchain-tests` and the integration tests of langchain-anthropic",
         _python("langchain-anthropic", "langchain", "langchain-tests", *_LANGCHAIN),
-        (Part(("tests/integration_tests",), CHAT, _LIVE, plugins=("langchain_plugin",)),),
+        (
+            Part(
+                ("tests/integration_tests/test_standard.py",),
+                CHAT,
+                _LIVE,
+                plugins=("langchain_plugin",),
+            ),
+        ),
         Source("langchain-anthropic"),
+        left="those of Anthropic's own tools and models",
     ),
     "instructor": Suite(
         "instructor, its own tests of OpenAI and Anthropic",
