@@ -73,7 +73,8 @@ def _claude(installed: Path, where: Where) -> list[Command]:
     program = installed / "node_modules/@anthropic-ai/claude-code/cli-wrapper.cjs"
     quiet = dict.fromkeys(("DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING"), "1")
     own = {"ANTHROPIC_BASE_URL": where.url, "ANTHROPIC_API_KEY": where.key}
-    own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(FEW)} if where.short else {}
+    # An answer that reaches the limit is a fault to it.
+    own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "1000"} if where.short else {}
     short = ("--bare", "--system-prompt", BRIEF, "--tools", "Bash") if where.short else ()
     line = ("node", program, *short, "-p", TASK, "--allowedTools", "Bash")
     return _agent("a command, by the tool Bash", *line, DISABLE_AUTOUPDATER="1", **quiet, **own)
