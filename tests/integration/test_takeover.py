@@ -218,6 +218,23 @@ async def test_a_format_is_held_over_both_parts(fabric: Fabric, words: str, code
     await fabric.idle()
 
 
+@pytest.mark.parametrize("shown", [False, True])
+async def test_thoughts_begin_anew_unless_they_are_to_be_seen(fabric: Fabric, shown: bool) -> None:
+    workers = await crew(fabric, PACED, PACED)
+    body = {
+        "messages": [USER],
+        "echo": {"thinks": "hm " * 99, "token_ms": 20},
+        **({"include_reasoning": True} if shown else {}),
+    }
+    stream = Watched(fabric, workers, endpoints.CHAT.path)
+    found = await stream.run(body, {3: killed})
+    deltas = [choice["delta"] for event in found for choice in event.get("choices") or ()]
+    assert len([each for each in deltas if each.get("reasoning_content")]) < 99
+    assert said(found) == ("" if shown else WORDS)
+    assert ("error" in found[-1]) is shown
+    await fabric.idle()
+
+
 async def test_calls_are_not_continued(fabric: Fabric) -> None:
     workers = await crew(fabric, PACED, PACED)
     echo = {"calls": [CALL], "token_ms": 200}

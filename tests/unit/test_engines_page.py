@@ -17,6 +17,7 @@ LINES = {
     "what asks for nothing, and histories",
     "an unknown model",
     "`usage`",
+    "an answer that was begun elsewhere",
     "the first chunk of a chat",
     "thoughts",
     "a client that leaves",
