@@ -297,6 +297,12 @@ def grant(
     )
 
 
+@credits.command()
+def accept(config: ConfigOption = None, nats: NatsOption = None, data: DataOption = None) -> None:
+    """Go on with a journal that lost its end to a damaged file or a power cut."""
+    _credits(config, nats, data, lambda accounts: accounts.accept())
+
+
 @credits.command("show")
 def show_credits(
     account: Annotated[str, typer.Argument(help="All without one.")] = "",
@@ -340,6 +346,38 @@ def usage(
         data,
         lambda accounts: accounts.usage(journal.since(since), journal.groups(by), as_json),
     )
+
+
+FileArgument = Annotated[Path, typer.Argument(help="One file for all of it.")]
+
+
+@app.command()
+def backup(
+    file: FileArgument,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Copy the books, credits and usage, into a file, while everything runs."""
+    from deploy import backup as copies
+
+    where = _where(config, nats, data)
+    _ask("backup", lambda: copies.backup(where, file), OSError)
+
+
+@app.command()
+def restore(
+    file: FileArgument,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Lose what is there.")] = False,
+    config: ConfigOption = None,
+    nats: NatsOption = None,
+    data: DataOption = None,
+) -> None:
+    """Put the books back from a file that is whole."""
+    from deploy import backup as copies
+
+    where = _where(config, nats, data)
+    _ask("restore", lambda: copies.restore(where, file, overwrite), copies.Refused, OSError)
 
 
 def _credits(

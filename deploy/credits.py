@@ -20,6 +20,7 @@ import orjson
 from deploy.configure import Unreachable, Where
 from deploy.status import console, table
 from deploy.survey import connected
+from fallback.credits import witness
 from fallback.credits.entries import MICRO, Balance, Entry
 from fallback.credits.faults import Insufficient
 from fallback.credits.ledger import Ledger
@@ -59,6 +60,7 @@ class Accounts:
         async with connected(self.login, "headrace-credits") as bus:
             if not self.founds:
                 await _there(bus, self.login)
+            await witness.check(bus, self.login.replicas)
             ledger = Ledger(bus, replicas=self.login.replicas)
             await ledger.open()
             try:
@@ -74,6 +76,15 @@ class Accounts:
                 has = f"{decimal(fault.available)} {self.currency}"
                 raise Wrong(f"{account} has {has}: no more can be taken back") from None
         print(f"{account}: {decimal(balance)} {self.currency}")
+
+    async def accept(self) -> None:
+        """Go on with a journal that lost its end."""
+        async with connected(self.login, "headrace-credits") as bus:
+            ends, seen = await witness.accept(bus)
+        lost = (
+            f"; entries {ends + 1} to {seen} are lost" if ends < seen else ", and nothing is lost"
+        )
+        print(f"the journal ends at entry {ends}{lost}")
 
     async def show(self, account: str, as_json: bool) -> None:
         """One account, or all of them."""

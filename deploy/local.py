@@ -67,7 +67,7 @@ class Local:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._told_to_stop)
         place = home.broker_store(self._plan.data)
-        opened = brokers.start(place, sync_always=self._plan.settings.nats.sync_always)
+        opened = brokers.start(place, sync=self._plan.settings.nats.sync)
         with contextlib.ExitStack() as stack:
             try:
                 with self._screen.waiting("starting the broker"):

@@ -11,7 +11,7 @@ import structlog
 from fallback.cloud_slots import CloudSlots
 from fallback.cost import pricing
 from fallback.cost.pricing import Prices
-from fallback.credits import admin
+from fallback.credits import admin, witness
 from fallback.credits.billing import Billing
 from fallback.credits.faults import LedgerError
 from fallback.credits.ledger import Ledger
@@ -69,6 +69,7 @@ class Fallback(Member):
             f"headrace-ledger/{self._node}",
             f"{subjects.INBOX_LEDGER}.{self._holder}",
         )
+        await witness.check(self._ledger_bus, config.nats.replicas)
         self._ledger = Ledger(self._ledger_bus, replicas=config.nats.replicas, alive=self._alive)
         await self._ledger.open()
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
@@ -113,7 +114,8 @@ class Fallback(Member):
                 continue
             try:
                 await self._ledger.sweep()
-            except LedgerError as fault:
+                await witness.mark(self._ledger_bus)
+            except (LedgerError, BusError) as fault:
                 log.warning("fallback.not_swept", error=str(fault))
 
     def _asked(self, message: Message) -> None:

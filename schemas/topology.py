@@ -102,6 +102,20 @@ def credits(replicas: int) -> dict[str, Any]:
     }
 
 
+def credits_mark(replicas: int) -> dict[str, Any]:
+    """The configuration of the stream that says how far the journal of credits has come."""
+    return {
+        "name": subjects.MARK_STREAM,
+        "description": "Headrace credits: the last entry that was seen",
+        "subjects": [subjects.CREDITS_MARK],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+    }
+
+
 _LANES = {subjects.INTERACTIVE: "interactive", subjects.CLOUD: "providers alone"}
 
 

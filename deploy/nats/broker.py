@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from deploy.nats import binary, child
 from deploy.nats import store as stores
-from deploy.nats.config import ANY_PORT, LOG_NAME, ROLES, ServerConfig, render
+from deploy.nats.config import ANY_PORT, LOG_NAME, ROLES, SYNC, ServerConfig, render
 from deploy.nats.credentials import Users, obtain, write_private
 from deploy.nats.errors import BrokerFailed, PortTaken
 from workers.process import ports
@@ -20,6 +21,7 @@ from workers.process import ports
 CONFIG_NAME = "nats-server.conf"
 WORDS_NAME = "nats-server.err"
 
+_RESTORING = re.compile(r"Starting restore for stream '([^']+)'")
 _LOOK_AGAIN = 0.005
 """Seconds between two looks at the ports file, which the server writes once it listens."""
 _STOP_PATIENCE = 10.0
@@ -118,7 +120,8 @@ class Broker:
                 return stores.Address(urls["nats"][0], urls["monitoring"][0], self._child.pid)
             if time.monotonic() > deadline:
                 raise BrokerFailed(
-                    f"nats-server is not ready after {self._ready_within:g} s; see {self.log}"
+                    f"nats-server is not ready after {self._ready_within:g} s"
+                    f"{stuck(_lines(self.log))}; see {self.log}"
                 )
             time.sleep(_LOOK_AGAIN)
         raise self._post_mortem()
@@ -138,7 +141,7 @@ def start(
     port: int = 4222,
     http_port: int = 8222,
     *,
-    sync_always: bool = False,
+    sync: str = SYNC,
     ready_within: float = 30.0,
 ) -> Iterator[Broker]:
     """A broker on loopback, its store in the directory `store`, until the block is left.
@@ -151,7 +154,7 @@ def start(
     home = store.expanduser().absolute()
     with stores.claimed(home) as lock:
         users = obtain(home, ROLES)
-        config = ServerConfig(home, users, _free(port), _free(http_port), sync_always)
+        config = ServerConfig(home, users, _free(port), _free(http_port), sync)
         broker = Broker(config, program, lock, ready_within)
         try:
             yield broker
@@ -163,6 +166,14 @@ def _free(port: int) -> int:
     """`port` if nobody listens there, else ANY_PORT. The server would find out for itself, but only
     after it has recovered its store."""
     return ANY_PORT if port == 0 or ports.taken(port) else port
+
+
+def stuck(lines: list[str]) -> str:
+    """Which stream the server reads: with a damaged file it may do so for ever (measured)."""
+    begun = [found for line in lines if (found := _RESTORING.search(line))]
+    if not begun or any(f"messages for stream '{begun[-1][1]}'" in line for line in lines):
+        return ""
+    return f", as it reads the stream {begun[-1][1]!r}, whose files may be damaged"
 
 
 def _lines(file: Path) -> list[str]:

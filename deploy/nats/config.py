@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas import subjects
+from schemas.settings import Nats
 from workers.process import ports
 
 ACCOUNT = "HEADRACE"
@@ -37,6 +38,7 @@ LOG_SIZE = 10 * 2**20
 LOG_FILES = 3
 
 LOG_NAME = "nats-server.log"
+SYNC = Nats().sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +138,16 @@ class ServerConfig:
     """What differs between two brokers.
 
     `store` is absolute; `users` maps each of `ROLES` to (user, password); ports are 1-65535 or
-    `ANY_PORT`; `sync_always` makes the server fsync each message before it acknowledges it, which
-    a publisher pays with several times the latency. `more` is added as it is.
+    `ANY_PORT`; `sync` says how often the server syncs what it has acknowledged to the disk:
+    "always" before it acknowledges it, which a publisher pays with several times the latency.
+    `more` is added as it is.
     """
 
     store: Path
     users: Mapping[str, tuple[str, str]] = field(repr=False)
     port: int = 4222
     http_port: int = 8222
-    sync_always: bool = False
+    sync: str = SYNC
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -154,9 +157,6 @@ def render(config: ServerConfig) -> str:
 
 
 def _whole(config: ServerConfig) -> dict[str, Any]:
-    jetstream = {"store_dir": str(config.store)}
-    if config.sync_always:
-        jetstream["sync_interval"] = "always"
     return {
         "server_name": "headrace",
         "listen": f"{ports.LOOPBACK}:{config.port}",
@@ -170,7 +170,7 @@ def _whole(config: ServerConfig) -> dict[str, Any]:
         "ping_interval": "2s",
         "ping_max": 2,
         "write_deadline": "5s",
-        "jetstream": jetstream,
+        "jetstream": {"store_dir": str(config.store), "sync_interval": config.sync},
         "system_account": SYSTEM_ACCOUNT,
         "accounts": _accounts(config),
         **config.more,

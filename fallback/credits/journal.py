@@ -68,7 +68,8 @@ class Journal:
         try:
             await self.reached(last)
         except LedgerError as fault:
-            raise BusError(str(fault)) from None
+            why = "if it stays so, its file is damaged: put a backup back ('headrace restore')"
+            raise BusError(f"{fault}; {why}") from None
         self._older = asyncio.create_task(self._read_older(self._follower.first - 1))
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ class Nats(Section):
     user: str = ""
     password: SecretStr = SecretStr("")
     replicas: int = Field(1, ge=1, le=5)
-    sync_always: bool = False
+    sync: str = Field("1s", pattern="^(always|[1-9][0-9]*(ms|s|m))$")
 
     def now(self) -> Nats:
         """These settings, with the broker's address at this moment."""

@@ -22,8 +22,14 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def cut(self, seconds: float) -> None:
-        self._whole.clear()
+        self.sever()
         await asyncio.sleep(seconds)
+        self.mend()
+
+    def sever(self) -> None:
+        self._whole.clear()
+
+    def mend(self) -> None:
         self._whole.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -35,7 +41,7 @@ class Proxy:
         except (OSError, asyncio.CancelledError):
             pass
         finally:
-            writer.close()
+            await _close(writer)
             self._tasks.discard(task)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +57,7 @@ class Proxy:
             for one in both:
                 one.cancel()
             await asyncio.wait(both)
-            back.close()
+            await _close(back)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -66,6 +72,12 @@ class Proxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 @asynccontextmanager

@@ -9,42 +9,42 @@ from contextlib import AsyncExitStack
 import pytest
 
 from schemas.api import endpoints
-from tests.cable import Cable, cable
+from tests.chaos.proxy import Proxy, proxy
 from tests.fabric import Fabric, Process, ask
 from tests.integration.test_takeover import PACED, USER, WORDS, Watched, said
 
 
 class Wired:
-    """Two workers, each at a cable of its own, and a stream whose holder's cable is cut."""
+    """Two workers, each behind a proxy of its own, and a stream whose holder's is cut."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
-        self.cables: dict[Process, Cable] = {}
+        self.proxies: dict[Process, Proxy] = {}
         self.holder: Process | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         await self._fabric.ingress()
         for _ in range(2):
-            made = await stack.enter_async_context(cable(self._fabric.broker.url))
+            made = await stack.enter_async_context(proxy(lambda: self._fabric.broker.url))
             worker = await self._fabric.worker(PACED, {"nats.url": made.url})
-            self.cables[worker] = made
+            self.proxies[worker] = made
         await self._fabric.served("echo")
-        self.stream = Watched(self._fabric, [*self.cables], endpoints.CHAT.path)
+        self.stream = Watched(self._fabric, [*self.proxies], endpoints.CHAT.path)
 
     async def cut(self, stream: Watched) -> None:
         self.holder = await stream.holder()
-        self.cables[self.holder].cut()
+        self.proxies[self.holder].sever()
 
     def mend(self) -> None:
         assert self.holder
-        self.cables[self.holder].mend()
+        self.proxies[self.holder].mend()
 
     @property
     def other(self) -> Process:
-        return next(worker for worker in self.cables if worker is not self.holder)
+        return next(worker for worker in self.proxies if worker is not self.holder)
 
     async def is_back(self) -> None:
-        """The worker behind the mended cable serves, and does so alone."""
+        """The worker behind the cut serves, and does so alone."""
         await self.other.kill()
         assert (await self._fabric.post(ask("still here")))[0] == 200
         await self._fabric.idle()
@@ -56,8 +56,8 @@ async def wired(fabric: Fabric) -> AsyncIterator[Wired]:
     async with AsyncExitStack() as stack:
         await made.start(stack)
         yield made
-        for worker, wire in made.cables.items():
-            wire.mend()
+        for worker, cut in made.proxies.items():
+            cut.mend()
             await worker.reap()
 
 

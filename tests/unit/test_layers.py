@@ -28,7 +28,8 @@ MAY_IMPORT = {
 OURS = {*MAY_IMPORT, "tests"}
 BUS = {"schemas/bus.py", "schemas/client.py"}
 """The bus, and its connection."""
-BROKER = {*BUS, *(f"schemas/jetstream/{name}.py" for name in ("streams", "pulls", "reading"))}
+_JETSTREAM = ("streams", "pulls", "reading", "snapshots")
+BROKER = {*BUS, *(f"schemas/jetstream/{name}.py" for name in _JETSTREAM)}
 """All of the contract that speaks to the broker; the rest of it says what is to be said."""
 GRANTS = "deploy/nats/config.py"
 """Who may ask JetStream what, as the broker is told."""
@@ -145,7 +146,8 @@ def test_only_jetstream_speaks_the_brokers_api() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if node.value.startswith(API)
     }
-    assert speakers == {"schemas/bus.py", "schemas/jetstream/streams.py", GRANTS}
+    own = {f"schemas/jetstream/{name}.py" for name in ("streams", "snapshots")}
+    assert speakers == {"schemas/bus.py", *own, GRANTS}
 
 
 def test_the_words_of_an_ack_stand_in_one_place() -> None:

@@ -46,7 +46,7 @@ def test_ready_when_started(tmp_path: Path) -> None:
         assert seen["write_deadline"] == 5_000_000_000
         jetstream = page(running, "/jsz")["config"]
         assert jetstream["store_dir"] == str(tmp_path / "jetstream")
-        assert not jetstream.get("sync_always")
+        assert (jetstream.get("sync_always"), jetstream["sync_interval"]) == (None, 1_000_000_000)
         assert store.find(tmp_path) == store.Address(running.url, running.http_url, running.pid)
         handle = os.pidfd_open(running.pid)
         began = time.perf_counter()
@@ -59,7 +59,7 @@ def test_ready_when_started(tmp_path: Path) -> None:
 
 
 def test_sync_always(tmp_path: Path) -> None:
-    with broker.start(tmp_path, 0, 0, sync_always=True) as running:
+    with broker.start(tmp_path, 0, 0, sync="always") as running:
         assert page(running, "/jsz")["config"]["sync_always"] is True
 
 

@@ -39,14 +39,14 @@ def test_the_settings_that_the_protocol_counts_on() -> None:
         "ping_interval": "2s",
         "ping_max": 2,
         "write_deadline": "5s",
-        "jetstream": {"store_dir": "/srv/headrace"},
+        "jetstream": {"store_dir": "/srv/headrace", "sync_interval": "1s"},
         "system_account": "SYS",
     }
     assert {name: found[name] for name in wanted} == wanted
 
 
 def test_any_port_and_sync_always() -> None:
-    found = rendered(port=ANY_PORT, http_port=ANY_PORT, sync_always=True)
+    found = rendered(port=ANY_PORT, http_port=ANY_PORT, sync="always")
     assert found["listen"] == found["http"] == "127.0.0.1:-1"
     assert found["jetstream"] == {"store_dir": "/srv/headrace", "sync_interval": "always"}
 

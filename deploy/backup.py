@@ -1,0 +1,153 @@
+"""``headrace backup`` and ``headrace restore``: the books in one file, which is whole or refused.
+
+The file: a line that says what it is; of each stream a line of JSON and its bytes, as the broker
+made them; and a line with the SHA-256 of all before. Keys and settings are files of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from deploy import credits
+from deploy.configure import Where
+from deploy.survey import connected
+from fallback.credits import witness
+from schemas import subjects, topology
+from schemas.bus import Bus, NotFound
+from schemas.jetstream import snapshots, streams
+from schemas.settings import Nats
+
+_HEAD = b"headrace backup 1\n"
+_SUM = b"sha256 "
+_TAIL = len(_SUM) + 64 + 1
+
+
+class Refused(Exception):
+    """Nothing was restored; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """One stream in a file: what the broker said of it, and where its bytes are."""
+
+    stream: str
+    about: dict[str, Any]
+    at: int
+    size: int
+
+    def pieces(self, file: IO[bytes]) -> Iterator[bytes]:
+        file.seek(self.at)
+        for start in range(0, self.size, snapshots.PIECE):
+            yield file.read(min(snapshots.PIECE, self.size - start))
+
+
+def _books(where: Where) -> list[tuple[str, Nats]]:
+    """The streams that cannot be had again, and the logins of their accounts."""
+    found = credits.accounts(where)
+    return [(subjects.CREDITS_STREAM, found.login), (subjects.USAGE_STREAM, found.fabric)]
+
+
+async def backup(where: Where, path: Path) -> None:
+    """Write `path` anew, whole or not at all. Raises BusError, OSError."""
+    books = _books(where)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        try:
+            file.write(_HEAD)
+            for stream, login in books:
+                async with connected(login, "headrace-backup") as bus:
+                    await _copy(bus, stream, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.write(_SUM + digest.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+async def _copy(bus: Bus, stream: str, file: IO[bytes]) -> None:
+    copy = snapshots.Snapshot(bus, stream)
+    with tempfile.TemporaryFile() as data:
+        try:
+            async for piece in copy.pieces():
+                data.write(piece)
+        except NotFound:
+            print(f"{stream}: there is none for this login, so it is left out")
+            return
+        said = {"stream": stream, "size": data.tell(), "about": copy.about}
+        file.write(orjson.dumps(said) + b"\n")
+        data.seek(0)
+        while piece := data.read(snapshots.PIECE):
+            file.write(piece)
+    print(f"{stream}: {copy.about['state']['messages']} messages")
+
+
+async def restore(where: Where, path: Path, overwrite: bool) -> None:
+    """Put the streams of `path` into the broker. All is looked at before anything is changed.
+    Raises Refused, BusError, OSError."""
+    logins, copies = dict(_books(where)), read(path)
+    with path.open("rb") as file:
+        for copy in copies:
+            async with connected(logins[copy.stream], "headrace-restore") as bus:
+                await _check(bus, copy.stream, overwrite)
+        for copy in copies:
+            login = logins[copy.stream]
+            copy.about["config"]["num_replicas"] = login.replicas
+            async with connected(login, "headrace-restore") as bus:
+                await snapshots.restore(bus, copy.stream, copy.about, copy.pieces(file))
+                if copy.stream == subjects.CREDITS_STREAM:
+                    await streams.ensure(bus, [topology.credits_mark(login.replicas)])
+                    await witness.accept(bus)
+            print(f"{copy.stream}: {copy.about['state']['messages']} messages")
+
+
+async def _check(bus: Bus, stream: str, overwrite: bool) -> None:
+    """Raises Refused if what is there must stay."""
+    has = await _messages(bus, stream)
+    if has and not overwrite:
+        raise Refused(f"{stream} has {has} messages: name --overwrite to lose them for the copy")
+    if has is None:
+        return
+    if any(each.get("push_bound") for each in await streams.consumers(bus, stream)):
+        raise Refused(f"a fallback follows {stream}: stop all of them first")
+
+
+async def _messages(bus: Bus, stream: str) -> int | None:
+    """None if there is no such stream."""
+    try:
+        return int((await streams.info(bus, stream))["state"]["messages"])
+    except NotFound:
+        return None
+
+
+def read(path: Path) -> list[_Copy]:
+    """What a file has. Raises Refused unless it is whole, to the last bit."""
+    with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size - _TAIL
+        if end < len(_HEAD) or file.readline(len(_HEAD)) != _HEAD:
+            raise Refused(f"{path} is no backup of this version, or only the beginning of one")
+        digest, left = hashlib.sha256(_HEAD), end - len(_HEAD)
+        while left and (piece := file.read(min(left, snapshots.PIECE))):
+            digest.update(piece)
+            left -= len(piece)
+        if file.read() != _SUM + digest.hexdigest().encode() + b"\n":
+            raise Refused(f"{path} is damaged: its checksum does not fit. Nothing was restored")
+        return list(_copies(file, end))
+
+
+def _copies(file: IO[bytes], end: int) -> Iterator[_Copy]:
+    file.seek(len(_HEAD))
+    while file.tell() < end:
+        said = orjson.loads(file.readline())
+        yield _Copy(said["stream"], said["about"], file.tell(), said["size"])
+        file.seek(said["size"], os.SEEK_CUR)

@@ -1,0 +1,50 @@
+"""How far the journal had come, kept in another file than the journal.
+
+A broker that finds a damaged message in a file drops it and all behind it, and says nothing
+(measured: a bit flipped in the middle lost the rest). So the last sequence is written down beside
+the journal by and by, and a journal that ends before it is not used.
+"""
+
+from __future__ import annotations
+
+from schemas import subjects, topology
+from schemas.bus import Bus, BusError
+from schemas.jetstream import streams
+
+
+class JournalCut(BusError):
+    """Entries are missing at the end of the journal; the message says what to do."""
+
+
+async def check(bus: Bus, replicas: int) -> None:
+    """Raises JournalCut, BusError."""
+    await streams.ensure(bus, [topology.credits(replicas), topology.credits_mark(replicas)])
+    ends, seen = await _ends(bus), await _seen(bus)
+    if ends < seen:
+        raise JournalCut(
+            f"the journal of credits ends at entry {ends}, but entry {seen} was written: the file "
+            "is damaged, or a power cut took its end. Put a backup back ('headrace restore'), or "
+            "go on with what is left ('headrace credits accept')"
+        )
+
+
+async def mark(bus: Bus) -> None:
+    """Write down how far the journal has come. Raises BusError."""
+    if (ends := await _ends(bus)) > await _seen(bus):
+        await bus.store(subjects.CREDITS_MARK, {}, b"%d" % ends)
+
+
+async def accept(bus: Bus) -> tuple[int, int]:
+    """Take the journal as it is. Returns where it ends, and where it had ended."""
+    ends, seen = await _ends(bus), await _seen(bus)
+    await bus.store(subjects.CREDITS_MARK, {}, b"%d" % ends)
+    return ends, seen
+
+
+async def _ends(bus: Bus) -> int:
+    return int((await streams.info(bus, subjects.CREDITS_STREAM))["state"]["last_seq"])
+
+
+async def _seen(bus: Bus) -> int:
+    found = await streams.newest(bus, subjects.MARK_STREAM, subjects.CREDITS_MARK, timeout=5.0)
+    return int(found[1]) if found else 0

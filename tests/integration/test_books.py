@@ -1,0 +1,121 @@
+"""The books, copied and put back, and what is said when a file of theirs is damaged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from deploy import backup as copies
+from deploy import credits, home
+from deploy.configure import Where
+from deploy.nats import broker as brokers
+from deploy.survey import connected
+from fallback.credits import witness
+from fallback.credits.ledger import Ledger
+from schemas import subjects, topology
+from schemas.bus import Bus
+from schemas.jetstream import streams
+from schemas.settings import Jobs
+
+GRANTS = 20
+
+
+@asynccontextmanager
+async def login(data: Path, role: str = "ledger") -> AsyncIterator[Bus]:
+    async with connected(Where(data).local(role), "test") as bus:
+        yield bus
+
+
+async def balance(data: Path) -> int:
+    async with login(data) as bus:
+        await witness.check(bus, 1)
+        ledger = Ledger(bus, replicas=1)
+        await ledger.open()
+        found = await ledger.balance("a")
+        await ledger.close()
+        return found.available
+
+
+async def fill(data: Path) -> None:
+    """Grant credits, and count something that a worker served."""
+    async with login(data) as bus:
+        await witness.check(bus, 1)
+        ledger = Ledger(bus, replicas=1)
+        await ledger.open()
+        for number in range(GRANTS):
+            await ledger.grant("a", 1, f"grant {number}")
+        await ledger.close()
+        await witness.mark(bus)
+    async with login(data, "admin") as bus:
+        await streams.ensure(bus, topology.streams(Jobs(), 1))
+        await bus.store(subjects.usage("in-1", 0), {}, b"[]")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of a broker that was stopped, with a backup beside its store."""
+    data = tmp_path_factory.mktemp("filled")
+    with brokers.start(home.broker_store(data), 0, 0):
+        await fill(data)
+        await copies.backup(Where(data), data / "books")
+    return data
+
+
+async def test_a_copy_can_be_put_back_elsewhere(filled: Path, tmp_path: Path) -> None:
+    with brokers.start(home.broker_store(tmp_path), 0, 0):
+        await copies.restore(Where(tmp_path), filled / "books", overwrite=False)
+        assert await balance(tmp_path) == GRANTS
+        with pytest.raises(copies.Refused, match="CREDITS has 20 messages: name --overwrite"):
+            await copies.restore(Where(tmp_path), filled / "books", overwrite=False)
+        async with login(tmp_path) as bus:
+            ledger = Ledger(bus, replicas=1)
+            await ledger.open()
+            await ledger.grant("a", 5, "behind the copy")
+            with pytest.raises(copies.Refused, match="a fallback follows CREDITS"):
+                await copies.restore(Where(tmp_path), filled / "books", overwrite=True)
+            await ledger.close()
+        await copies.restore(Where(tmp_path), filled / "books", overwrite=True)
+        assert await balance(tmp_path) == GRANTS
+        async with login(tmp_path, "admin") as bus:
+            assert (await streams.info(bus, subjects.USAGE_STREAM))["state"]["messages"] == 1
+
+
+@pytest.mark.parametrize("at", [0, 40, 2000, -70, -1])
+async def test_a_damaged_copy_is_refused(filled: Path, tmp_path: Path, at: int) -> None:
+    raw = bytearray((filled / "books").read_bytes())
+    raw[at] ^= 1
+    (tmp_path / "books").write_bytes(raw)
+    with pytest.raises(copies.Refused):
+        copies.read(tmp_path / "books")
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000, -1])
+async def test_a_part_of_a_copy_is_refused(filled: Path, tmp_path: Path, size: int) -> None:
+    (tmp_path / "books").write_bytes((filled / "books").read_bytes()[:size])
+    with pytest.raises(copies.Refused):
+        copies.read(tmp_path / "books")
+
+
+async def test_a_journal_that_lost_its_end_is_not_used_before_somebody_says_so(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The broker drops a message with a flipped bit and all behind it, and says nothing, if it has
+    to read the file anew as after a power cut."""
+    place = home.broker_store(tmp_path)
+    shutil.copytree(home.broker_store(filled), place)
+    (block,) = place.rglob("CREDITS/msgs/1.blk")
+    raw = bytearray(block.read_bytes())
+    raw[raw.index(b"grant 10")] ^= 4
+    block.write_bytes(raw)
+    block.with_name("index.db").unlink()
+    with brokers.start(place, 0, 0):
+        with pytest.raises(witness.JournalCut, match="ends at entry 10, but entry 20 was written"):
+            await balance(tmp_path)
+        await credits.accounts(Where(tmp_path)).accept()
+        assert "entries 11 to 20 are lost" in capsys.readouterr().out
+        assert await balance(tmp_path) == 10
