@@ -9,7 +9,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib import metadata
 
 import structlog
@@ -132,13 +133,14 @@ class Ingress:
         catalog = Catalog(time.monotonic)
         routes = Routes(config, catalog)
         dispatch = Dispatch(bus, self._id, config)
-        await _ensure(bus, config)
+        wanted = topology.streams(config.jobs, config.nats.replicas)
+        await _surely(partial(streams.ensure, bus, wanted))
         edge = config.ingress
         replies = Replies(bus, self._id, dispatch, edge.max_buffer, edge.max_answer)
         await replies.open()
         self._watch = Watch(bus, config, dispatch, catalog)
         await self._watch.open()
-        await self._watch.learn()
+        await _surely(self._watch.learn)
         await bus.serve(
             "headrace-ingress",
             f"Headrace ingress at {where}",
@@ -197,12 +199,11 @@ def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.soc
     return bound
 
 
-async def _ensure(bus: Bus, config: Settings) -> None:
-    """Make sure of the streams, however long JetStream takes to come up. Raises BusDenied."""
+async def _surely(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask JetStream, however long it takes to come up. Raises BusDenied."""
     while True:
         try:
-            await streams.ensure(bus, topology.streams(config.jobs, config.nats.replicas))
-            return
+            return await ask()
         except BusDenied:
             raise
         except BusError as fault:

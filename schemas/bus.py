@@ -144,10 +144,14 @@ class Bus:
         self, name: str, description: str, metadata: dict[str, str], version: str
     ) -> None:
         """Be found by ``nats micro ls``."""
-        service = await micro.add_service(
-            self._nats, name=name, version=version, description=description, metadata=metadata
-        )
-        self._services.append(service)
+        try:
+            service = await micro.add_service(
+                self._nats, name=name, version=version, description=description, metadata=metadata
+            )
+            self._services.append(service)
+        except (nats_errors.Error, OSError) as fault:
+            # The broker went away just now. What is subscribed for it comes back with the broker.
+            log.warning("bus.not_named", name=name, error=str(fault))
 
     async def close(self) -> None:
         if self._nats.is_closed:

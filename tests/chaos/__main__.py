@@ -15,7 +15,7 @@ from tests.chaos.overload import overload
 from tests.chaos.run import run
 from tests.chaos.strikes import drawn, one_of_each, rolling
 
-PROFILES = {"standard": (12, 5.0), "short": (8, 1.5), "rolling": (8, 2.0)}
+PROFILES = {"standard": (12, 3.0), "short": (8, 1.5), "rolling": (8, 2.0)}
 """By name: clients, and seconds between two disturbances. `short`: each kind of disturbance once.
 `rolling`: each process is replaced once."""
 

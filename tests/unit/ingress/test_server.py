@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -14,8 +15,9 @@ from structlog.testing import LogCapture
 
 from ingress import server as servers
 from ingress.server import Ingress, ListenFailed
-from schemas import subjects
-from schemas.bus import BusError, NotFound
+from schemas import subjects, topology
+from schemas.bus import Bus, BusError, NotFound
+from schemas.jetstream import streams
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, card, message
@@ -150,5 +152,6 @@ async def test_streams_are_waited_for(bus: FakeBus, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("ingress.server.asyncio.sleep", lambda _: sleep(0))
     bus.api_answer = slow
-    await servers._ensure(bus, CONFIG)
+    wanted = topology.streams(CONFIG.jobs, 1)
+    await servers._surely(partial(streams.ensure, cast(Bus, bus), wanted))
     assert bus.api_calls[-1][0] == "STREAM.CREATE.ANSWERS"

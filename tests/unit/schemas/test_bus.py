@@ -249,3 +249,14 @@ async def test_close_does_not_mind_a_broker_that_is_gone(real: Bus, client: Fake
     client.fault = nats_errors.TimeoutError()
     await real.close()
     assert client.is_closed
+
+
+async def test_a_broker_that_goes_away_meanwhile_costs_a_service_its_name_alone(
+    real: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def add_service(*_: object, **__: object) -> None:
+        raise nats_errors.FlushTimeoutError
+
+    monkeypatch.setattr("schemas.bus.micro.add_service", add_service)
+    await real.serve("headrace-worker", "a worker", {}, "1.0.0")
+    await real.close()
