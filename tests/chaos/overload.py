@@ -56,9 +56,9 @@ class Overload:
             f"{self.seconds:.0f} s at {CAPACITY * TIMES:.0f}/s; engines can do {CAPACITY:.0f}/s",
             f"answered {len(self.answered)} ({len(self.answered) / self.seconds / CAPACITY:.0%} of "
             f"what engines can do), p50 {percentile(self.answered, 0.5):.2f} s",
-            f"refused {len(self.refused)}, p50 {percentile(self.refused, 0.5) * 1000:.0f} ms, "
-            f"p99 {percentile(self.refused, 0.99) * 1000:.0f} ms, "
-            f"told to wait p50 {percentile(self.told, 0.5):.0f} s",
+            f"refused {len(self.refused)}, p50 {percentile(self.refused or [0.0], 0.5):.3f} s, "
+            f"p99 {percentile(self.refused or [0.0], 0.99):.3f} s, "
+            f"told to wait p50 {percentile(self.told or [0.0], 0.5):.0f} s",
             f"most MiB of memory: {most}",
             f"otherwise {len(self.faults)}",
         ]
