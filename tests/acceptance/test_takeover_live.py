@@ -13,7 +13,6 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import orjson
@@ -30,7 +29,7 @@ from workers.engines.llamacpp.engine import LlamaCppEngine
 
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
-LIMIT, BEFORE = 12, 3
+LIMIT, BEFORE = 24, 2
 """Tokens of each answer, and texts of each stream before the blow."""
 SAME: dict[str, Any] = {"temperature": 0, "cache_prompt": False}
 USER = {"role": "user", "content": "Tell me a long story about a water mill."}
@@ -124,10 +123,11 @@ class Pair:
             await self.worker.kill()
             self.worker = None
 
-    async def frozen(self) -> Callable[[], None]:
+    async def frozen(self) -> None:
+        """For good: one that wakes up may have to connect again first."""
         assert self.worker is not None
         self.worker.signal(signal.SIGSTOP)
-        return partial(self.worker.signal, signal.SIGCONT)
+        self.worker = None
 
     async def worker_killed(self) -> None:
         await self.lose_worker()
@@ -160,6 +160,9 @@ class Pair:
         return text.removeprefix(so_far), document["usage"]["prompt_tokens"]
 
 
+Disaster = Callable[[Pair], Awaitable[None]]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair(tmp_path_factory: pytest.TempPathFactory, llama: RealLlama) -> AsyncIterator[Pair]:
     home = tmp_path_factory.mktemp("pair")
@@ -185,22 +188,25 @@ models = ["{MODEL}"]
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("disaster", [Pair.frozen, Pair.worker_killed, Pair.engine_killed])
-async def test_streams_go_on_at_another_server(
-    pair: Pair, disaster: Callable[[Pair], Awaitable[Callable[[], None] | None]]
-) -> None:
+@pytest.mark.parametrize("disaster", [Pair.worker_killed, Pair.engine_killed, Pair.frozen])
+async def test_streams_go_on_at_another_server(pair: Pair, disaster: Disaster) -> None:
+    streams = await struck(pair, disaster)
+    while not all(len(stream.parts) == 2 for stream in streams):
+        streams = await struck(pair, disaster)  # one ended before the blow, on a busy machine
+    for stream in streams:
+        await asyncio.to_thread(check, pair, stream)
+    await pair.fabric.idle()
+
+
+async def struck(pair: Pair, disaster: Disaster) -> list[Stream]:
     await pair.whole()
     streams = [Stream(path) for path in REQUESTS]
     async with asyncio.TaskGroup() as group:
         for stream in streams:
             group.create_task(stream.run(pair.fabric))
         await asyncio.gather(*(stream.begun.wait() for stream in streams))
-        mended = await disaster(pair)
-    if mended is not None:
-        mended()
-    for stream in streams:
-        await asyncio.to_thread(check, pair, stream)
-    await pair.fabric.idle()
+        await disaster(pair)
+    return streams
 
 
 def check(pair: Pair, stream: Stream) -> None:
