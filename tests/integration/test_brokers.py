@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -78,6 +79,25 @@ async def test_a_broker_killed_under_load_loses_nothing(fabric: Fabric) -> None:
     await asyncio.to_thread(fabric.broker.restart)
     await load.under_way()
     await load.end()
+
+
+async def test_a_disk_that_is_full_refuses_what_is_new_and_cuts_nothing(fabric: Fabric) -> None:
+    """Simulated by the largest size that a file of the broker may have. After a failed write, the
+    broker says nothing to a publish until it is started again."""
+    await fabric.ingress({"ingress.broker_wait": 1.0})
+    await fabric.worker(PACED)
+    await fabric.served("echo")
+    got, words = asyncio.Event(), " ".join([WORDS] * 20)
+    asked = asyncio.create_task(fabric.stream(ask(words), on_text=lambda _: got.set()))
+    await got.wait()
+    limit = 1, resource.RLIM_INFINITY
+    resource.prlimit(fabric.broker.pid, resource.RLIMIT_FSIZE, limit)
+    status, body, _ = await fabric.post(ask("too much"))
+    assert (status, body["error"]["code"]) == (503, "broker_unavailable")
+    assert await asked == (200, words, True)
+    await asyncio.to_thread(fabric.broker.restart)
+    assert (await fabric.post(ask("room again")))[0] == 200
+    await fabric.idle()
 
 
 @pytest.fixture
