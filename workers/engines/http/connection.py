@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if self._packed is not None:
             body = self._packed.decompress(body)
-        if not self._response.add(body):
+        if body and not self._response.add(body):  # nothing would be the end
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:

@@ -7,6 +7,7 @@ import gzip
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -148,6 +149,19 @@ async def test_every_way_to_frame_a_body(answer: bytes, body: bytes) -> None:
         client = Upstream("e", url)
         assert (await get(client))[1] == body
         await client.close()
+
+
+async def test_the_first_bytes_of_a_packed_body_are_not_its_end() -> None:
+    packed = gzip.compress(b"abc")
+    one = connection.Connection()
+    one.connection_made(Mock(spec=asyncio.Transport))
+    asked = asyncio.create_task(one.ask(b""))
+    await asyncio.sleep(0)
+    one.data_received(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + packed[:5])
+    reading = asyncio.create_task((await asked).readany())
+    await asyncio.sleep(0)
+    one.data_received(packed[5:])
+    assert await reading == b"abc"
 
 
 @pytest.mark.parametrize(
