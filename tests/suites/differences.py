@@ -64,14 +64,6 @@ DIFFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "they speak of one engine, and a fabric has many",
         ),
     ),
-    "langchain-openai": (
-        (
-            r"test_a[a-z]+|_async",
-            "`Event loop is closed`: the client asks on a connection that it kept from an event "
-            "loop that has ended. Which tests meet one depends on when the server closes idle "
-            "connections; others of these tests fail so directly",
-        ),
-    ),
     "openai": (
         (
             r"chat/test_completions.*all_params",
