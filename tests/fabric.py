@@ -215,6 +215,12 @@ class Fabric:
             found: list[str] = (await answer.json())["models"]
             return found
 
+    def tracebacks(self) -> list[str]:
+        """What the processes logged of faults that nobody expected."""
+        logged = [line for process in self.processes for line in process.lines]
+        noise = [line for process in self.processes for line in process.noise]
+        return [str(line) for line in logged if "exception" in line] + noise
+
     async def admin(self) -> Bus:
         """A connection that may see and do everything."""
         user, password = self.broker.users["admin"]

@@ -4,6 +4,8 @@ found here without a change."""
 
 from __future__ import annotations
 
+import base64
+import os
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -29,6 +31,9 @@ _TEXTS = {
 """Good values of fields that not every text is good for."""
 _NUMBERS = {"max_output_tokens": 16, "budget_tokens": 1024, "timeout": 1}
 _SEQUENCES = ("Iterable", "Sequence", "SequenceNotStr", "List", "list")
+
+
+_FILES = (typing.IO, os.PathLike, tuple)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,8 @@ def _within(
             def around(value: Any, name: str = name) -> Any:
                 return make({**smallest, name: value})
 
-            good = around(example(form, name))
+            known = base is not None and form is bytes and name in base
+            good = around(base[name] if known else example(form, name))
             yield Place(at, kinds(inner), required, good)
             yield from _below(form, at, around, seen)
 
@@ -135,7 +141,8 @@ def is_required(kind: Any, annotation: Any) -> bool:
 
 
 def forms(annotation: Any) -> list[Any]:
-    """The members of a union, flat and without null; what is none is its only one."""
+    """The members of a union, flat and without null; what is none is its only one. Of the ways to
+    name a file only its bytes are left."""
     bare, _ = _bare(annotation)
     if isinstance(bare, typing_extensions.TypeAliasType):
         return forms(bare.__value__)
@@ -143,6 +150,8 @@ def forms(annotation: Any) -> list[Any]:
         return [form for each in get_args(bare) for form in forms(each)]
     if bare is type(None) or (isinstance(bare, type) and issubclass(bare, BaseModel)):
         return []  # an answer of the library itself, which it writes as the objects beside it
+    if (get_origin(bare) or bare) in _FILES:
+        return []  # other ways to say the same bytes
     return [bare]
 
 
@@ -194,5 +203,6 @@ def example(form: Any, name: str = "") -> Any:
         float: 1.0,
         bool: True,
         object: "x",
+        bytes: base64.b64decode(PIXEL),
     }
     return good.get(form, {})

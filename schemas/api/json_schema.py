@@ -33,7 +33,7 @@ def check_schema(schema: Mapping[str, Any], where: str) -> None:
 
 def _check_words(schema: Mapping[str, Any], at: str) -> None:
     kind = schema.get("type")
-    for each in kind if isinstance(kind, list) else [kind]:
+    for each in kind if isinstance(kind, list) and kind else [kind]:
         if each not in (None, *TYPES):
             raise invalid(f"{at}.type", f"a schema's type is one of {', '.join(TYPES)}")
     needed = schema.get("required")

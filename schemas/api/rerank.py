@@ -14,11 +14,16 @@ from typing_extensions import TypedDict
 from schemas.api.base import Api
 from schemas.api.shape import Model, Request, Shape, text_in
 
+_MOST = 2048
+"""Documents in one request, as of texts to embed."""
+
 
 class RerankRequest(TypedDict, total=False):
     model: Model | None
     query: Required[str]
-    documents: Required[Annotated[list[str | dict[str, Any]], Field(min_length=1)]]
+    documents: Required[
+        Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=_MOST)]
+    ]
     top_n: Annotated[int, Field(ge=1, le=2**31 - 1)] | None
     return_documents: bool | None
 

@@ -102,6 +102,8 @@ def _check_item(item: dict[str, Any], where: str) -> None:
 
 
 def _check_call(item: dict[str, Any], where: str) -> None:
+    if not isinstance(item.get("call_id"), str | None):
+        raise invalid(f"{where}.call_id", "a string is needed")
     if item["type"] == "function_call":
         text_in(item, "name", where)
         check_arguments(item, where)

@@ -22,20 +22,23 @@ _OF_THE_REQUEST = (
     "[json.exception.",
     "vector::",
     "cannot make GET request",
+    "Cannot use both",
 )
 """Messages that the server sends with a 500 although the request is at fault."""
 _TOO_LONG = "exceed_context_size_error"
 """The server's `type` of such an error."""
 _UNREADABLE = "Failed to load image or audio file"
 """The server says so of every WebP, too, even an undamaged one."""
-_OF_PROMPTS = ("Prompt contains invalid tokens", "Failed to tokenize prompt")
+_NAMED = re.compile(
+    r"Field '(\w+)'|Failed to parse (tools)|\b(grammar|reasoning_format|continue_final_message)\b"
+)
+"""Finds the fields that its messages name, in their own ways."""
 BAD_SCHEMA = "JSON schema error"
 _FORMATS = {
     endpoints.CHAT.path: "response_format",
     endpoints.RESPONSES.path: "text.format",
     endpoints.MESSAGES.path: "tools",  # a format is put as a chat's
 }
-_BLAMED = re.compile("Failed to parse (messages|tools|tool call arguments)")
 
 
 def status_of(status: int, message: str) -> int:
@@ -45,18 +48,17 @@ def status_of(status: int, message: str) -> int:
 
 
 def explain(endpoint: str, refusal: Refusal) -> None:
-    """Name the field at fault, if there is one."""
+    """Name the field at fault: what the ingress has let through is most often the prompt's."""
     said_in = endpoints.BY_PATH[endpoint].api.prompt
     if "is too large to process" in refusal.message:
         refusal.code = "context_length_exceeded"
     if refusal.code == "context_length_exceeded":
         refusal.kind = _TOO_LONG  # beside OpenAI's code: clients look at either
+        refusal.param = said_in
     if refusal.message == _UNREADABLE:
         refusal.message = f"{_UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
-        refusal.param = said_in
-    if refusal.code == "context_length_exceeded" or refusal.message in _OF_PROMPTS:
-        refusal.param = said_in
-    elif (found := _BLAMED.match(refusal.message)) and not refusal.param:
-        refusal.param = "tools" if found[1] == "tools" else said_in
-    elif BAD_SCHEMA in refusal.message:
+    if refusal.param is None and BAD_SCHEMA in refusal.message:
         refusal.param = _FORMATS.get(endpoint)
+    elif refusal.param is None:
+        named = _NAMED.search(refusal.message.replace("reasoning format", "reasoning_format"))
+        refusal.param = named[named.lastindex or 0] if named else said_in

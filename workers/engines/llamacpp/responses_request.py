@@ -58,6 +58,8 @@ def _item(item: Item, where: str) -> Item | None:
             why = "Nothing is kept of what was said before: send the item itself"
             known = f"{why} (client libraries do so with 'store' set to false)."
             raise Refusal(known, param=f"{where}.type", code="unsupported_parameter")
+        case "function_call" | "function_call_output" if item.get("call_id") is None:
+            return {**item, "call_id": ""}
         case kind if kind in _AT_SERVER:
             return None
         case kind if kind not in _KNOWN:

@@ -554,7 +554,7 @@ REFUSALS: list[tuple[str, tuple[int, Any], int, str, str | None]] = [
         "context_length_exceeded",
         "input",
     ),
-    (CHAT, fault(400, "bad grammar"), 400, "invalid_request", None),
+    (CHAT, fault(400, "bad grammar"), 400, "invalid_request", "grammar"),
     (CHAT, fault(400, "JSON schema error at #"), 400, "invalid_request", "response_format"),
     ("/v1/messages", fault(400, "JSON schema error at #"), 400, "invalid_request", "tools"),
     (
@@ -569,14 +569,14 @@ REFUSALS: list[tuple[str, tuple[int, Any], int, str, str | None]] = [
         fault(500, "image input is not supported - hint", "server_error"),
         400,
         "invalid_request",
-        None,
+        "messages",
     ),
     (
         "/v1/messages",
         fault(500, "'messages' is required", "server_error"),
         400,
         "invalid_request",
-        None,
+        "messages",
     ),
     (
         CHAT,
@@ -590,10 +590,26 @@ REFUSALS: list[tuple[str, tuple[int, Any], int, str, str | None]] = [
         for said, param in (
             ("Failed to parse tool call arguments as JSON: [json.exception.x] y", "messages"),
             ("Failed to parse tools: x", "tools"),
-            ("Unknown reasoning format: x", None),
-            ("[json.exception.type_error.302] type must be string, but is number", None),
-            ("vector::_M_default_append", None),
+            ("Unknown reasoning format: x", "reasoning_format"),
+            ("[json.exception.type_error.302] type must be string", "messages"),
+            ("vector::_M_default_append", "messages"),
+            ("Cannot use both json_schema and grammar", "grammar"),
+            ("Field 'top_k': [json.exception.type_error.302] type must be number", "top_k"),
         )
+    ),
+    (
+        CHAT,
+        fault(400, "Cannot continue an assistant message that contains tool calls."),
+        400,
+        "invalid_request",
+        "messages",
+    ),
+    (
+        CHAT,
+        fault(400, "Failed to initialize samplers: failed to parse grammar"),
+        400,
+        "invalid_request",
+        "grammar",
     ),
     (
         CHAT,

@@ -34,6 +34,8 @@ def words(text: str) -> list[dict[str, str]]:
         (USER, {}),
         ({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}, {}),
         ({"type": "function_call_output", "call_id": "c", "output": "x"}, {}),
+        ({"type": "function_call_output", "output": "x"}, {"call_id": ""}),
+        ({"type": "function_call", "call_id": None, "name": "f"}, {"call_id": ""}),
     ],
 )
 def test_items_are_as_the_engine_knows_them(item: dict[str, Any], sent: dict[str, Any]) -> None:
