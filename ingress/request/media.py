@@ -19,7 +19,7 @@ from ingress.http.protocol import CLIENT_GONE
 from ingress.models.catalog import Catalog
 from ingress.request import parts
 from ingress.request.fetch import Fetched, Fetcher, FetchError
-from ingress.request.parts import AUDIO, CONTENT, Part
+from ingress.request.parts import AUDIO, CONTENT, VISION, Part
 from schemas import pictures, settings
 from schemas.api import prompts
 from schemas.api.endpoints import COMPLETIONS, EMBEDDINGS, Endpoint
@@ -35,6 +35,9 @@ _OWN_FORMS = frozenset({"llamacpp"})
 """Kinds of engines that take llama-server's own forms of prompts."""
 _SLICE = 2**18
 """Letters of base64 that are decoded before other requests get a turn (measured: 1.3 ms)."""
+_PLAIN = str.maketrans("-_", "+/", "\t\n\r")
+_ESCAPES = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%0D", ""), ("%0A", ""))
+"""What escapes of URLs stand for; base64 may be written with these."""
 _BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 """How base64 of a PNG, JPEG, GIF and WebP begins. llama-server takes it without a data URL."""
 _DOES = {"vision": "see pictures", "audio": "hear recordings"}
@@ -110,13 +113,20 @@ class Media:
                 raise InvalidRequest(why, param=part.path)
 
     async def _check(self, part: Part) -> None:
-        """Put an odd part in its place again: bare base64 becomes a data URL. Raises InvalidRequest
-        unless the part holds what it says, and not too much."""
-        bare = part.url.startswith(_BARE)
-        text = part.data or (part.url if bare else _base64_of(part))
+        """Put an odd part in its place again: bare base64 becomes a data URL, and base64 is what
+        engines read, who may stop at a letter that they do not know. Raises InvalidRequest unless
+        the part holds what it says, and not too much."""
+        text = _base64_of(part)
         if len(text) // 4 * 3 > self._limit:
             raise _refused(part, f"has more than {self._limit} bytes, the limit here.")
-        content = await _decoded(part, text)
+        try:
+            content = await _decoded(text)
+        except ValueError:
+            text, part.odd = await _plain(text), True
+            try:
+                content = await _decoded(text)
+            except ValueError:
+                raise _refused(part, "is not valid base64.") from None
         kind = ""
         if part.modality == AUDIO:
             _check_sound(part, content)
@@ -172,30 +182,51 @@ def _remote(url: str) -> bool:
 
 
 def _base64_of(part: Part) -> str:
-    """The base64 of ``data:image/png;base64,…``. Raises InvalidRequest."""
-    head, comma, text = part.url.partition(",")
-    first, *options = head.lower().split(";")
+    """The base64 of ``data:image/png;base64,…``, or the text itself if it is bare. Raises
+    InvalidRequest."""
+    said = part.data or part.url
+    if (part.data and said[:5].lower() != "data:") or said.startswith(_BARE):
+        return said
+    head, comma, text = said.partition(",")
+    first, *options = (word.strip() for word in head.lower().split(";"))
     if not comma or not first.startswith("data:") or (options or [""])[-1] != "base64":
         how = "has to be a data URL ('data:image/png;base64,…') or an http(s) address."
         raise _refused(part, how)
-    if not first.startswith("data:image/"):
-        raise _refused(part, f"says that it is {first[5:64]!r}, not image/*.")
+    wanted = "image/" if part.modality == VISION else "audio/"
+    if not first.startswith(f"data:{wanted}"):
+        raise _refused(part, f"says that it is {first[5:64]!r}, not {wanted}*.")
+    part.odd = part.odd or bool(part.data)
     return text
 
 
-async def _decoded(part: Part, text: str) -> bytes:
+async def _plain(text: str) -> str:
+    """Base64 in the letters of RFC 4648, padded, of what may have line breaks, no padding, the
+    letters of URLs, or escapes. A space inside stays: it may have been a plus sign."""
+    pieces, text = [], text.strip()
+    at = 0
+    while at < len(text):
+        end = at + _SLICE
+        cut = text.rfind("%", end - 2, end)  # an escape stays whole
+        piece = text[at : cut if cut > at else end]
+        at += len(piece)
+        for escape, letter in _ESCAPES:
+            piece = piece.replace(escape, letter).replace(escape.lower(), letter)
+        pieces.append(piece.translate(_PLAIN))
+        await asyncio.sleep(0)
+    found = "".join(pieces).rstrip("=")
+    return found + "=" * (-len(found) % 4)
+
+
+async def _decoded(text: str) -> bytes:
     """The bytes of `text`, decoded in slices, since megabytes would hold up other requests. Raises
-    InvalidRequest."""
+    ValueError."""
     pieces = []
-    try:
-        if text.find("=", 0, max(0, len(text) - 2)) >= 0:
-            raise ValueError("padding inside")
-        for at in range(0, len(text), _SLICE):
-            if at:
-                await asyncio.sleep(0)
-            pieces.append(binascii.a2b_base64(text[at : at + _SLICE], strict_mode=True))
-    except ValueError:  # binascii.Error too
-        raise _refused(part, "is not valid base64.") from None
+    if text.find("=", 0, max(0, len(text) - 2)) >= 0:
+        raise ValueError("padding inside")
+    for at in range(0, len(text), _SLICE):
+        if at:
+            await asyncio.sleep(0)
+        pieces.append(binascii.a2b_base64(text[at : at + _SLICE], strict_mode=True))
     return b"".join(pieces)
 
 

@@ -7,8 +7,10 @@ Sources: OpenAI's API reference (chat completions, responses), Anthropic's (mess
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from schemas.api import endpoints, prompts
@@ -35,6 +37,8 @@ _TEXTS = frozenset(
     }
 )
 """Types of parts that hold no picture and no recording."""
+_USUAL = re.compile(r"data:image/[a-z0-9.+-]+;base64,")
+"""How data URLs begin that every engine reads."""
 _KNOWN = "text, image_url, input_audio"
 _KNOWN_RESPONSES = "input_text, output_text, input_image, input_audio"
 _KNOWN_MESSAGES = "text, image, tool_use, tool_result, thinking"
@@ -45,8 +49,8 @@ class Part:
     """One picture or recording. `path`: where it lies. `modality`: what a model needs for it.
 
     `url`: an http(s) or data URL; if "", `data` has the base64. `format`: the format that the
-    request names. `put`: puts (content type, base64) in its place. `odd`: its type is not written
-    as every engine reads it, so that it has to be put again.
+    request names. `put`: puts (content type, base64) in its place. `odd`: it is not written as
+    every engine reads it, so that it has to be put again.
     """
 
     path: str
@@ -125,12 +129,11 @@ def _messages(path: str, message: dict[str, Any]) -> Iterator[Part]:
 def _prompt(path: str, prompt: dict[str, Any]) -> Iterator[Part]:
     """The pictures and recordings of llama-server's own form of a prompt. It does not say which is
     which."""
-    for number, data in enumerate(prompt.get(prompts.DATA) or ()):
-        where = f"{path}.{prompts.DATA}[{number}]"
-        if sound := _sound_in(data):
-            yield Part(where, AUDIO, "", data, sound, _nowhere)
-        else:
-            yield Part(where, VISION, "", data, "", _nowhere)
+    shown: list[str] = prompt.get(prompts.DATA) or []
+    for number, data in enumerate(shown):
+        where, sound = f"{path}.{prompts.DATA}[{number}]", _sound_in(data)
+        put = partial(_put_bare, shown, number)
+        yield Part(where, AUDIO if sound else VISION, "", data, sound, put)
 
 
 def _sound_in(base64: str) -> str:
@@ -203,7 +206,7 @@ def _picture(path: str, box: dict[str, Any], key: str) -> Part:
         box[key] = f"data:{content_type};base64,{base64}"
 
     url = _text(path, box, key)
-    return Part(path, VISION, url, "", "", put, not url.startswith("data:image/"))
+    return Part(path, VISION, url, "", "", put, _USUAL.match(url) is None)
 
 
 def _recording(path: str, part: dict[str, Any]) -> Part:
@@ -216,8 +219,8 @@ def _recording(path: str, part: dict[str, Any]) -> Part:
         why = f"Invalid value for {where!r}: it has to be one of {', '.join(AUDIO_FORMATS)}."
         raise InvalidRequest(why, param=where)
 
-    def put(_content_type: str, _base64: str) -> None:
-        box["format"] = kind
+    def put(_content_type: str, base64: str) -> None:
+        box.update(format=kind, data=base64)
 
     return Part(path, AUDIO, "", _text(path, box, "data"), str(kind), put, kind != said)
 
@@ -240,5 +243,6 @@ def _sourced(path: str, box: dict[str, Any]) -> Part:
     raise InvalidRequest(why, param=where)
 
 
-def _nowhere(content_type: str, base64: str) -> None:
-    """The `put` of what is base64 and nothing else."""
+def _put_bare(shown: list[str], number: int, _content_type: str, base64: str) -> None:
+    """The `put` of what is base64 and nothing else, in a list."""
+    shown[number] = base64

@@ -23,6 +23,7 @@ from deploy.nats import broker as brokers
 from tests.acceptance.conftest import RealLlama, running_llama
 from tests.builders import mmproj
 from tests.fabric import KEY, PATIENCE, Fabric, fabric
+from tests.unit.ingress.request.test_base64 import SPELLINGS
 from tests.unit.ingress.request.web_server import INSIDE, WebServer, png, web_server
 
 PICTURE = 16
@@ -220,6 +221,19 @@ async def test_pictures_of_other_kinds_and_sizes(
     assert len(large) > 500_000
     for url in (data_url(bmp(30, 20), "image/bmp"), data_url(large), data_url(bmp(3, 2))):
         assert await tokens(client, url, model=seeing_llama.model) == bare + PICTURE
+
+
+async def test_a_picture_in_every_spelling_of_base64_is_seen(
+    client: openai.AsyncOpenAI, seeing_llama: RealLlama
+) -> None:
+    """llama-server would read up to the first letter that it does not know."""
+    bare = await tokens(client, model=seeing_llama.model)
+    text = base64.b64encode(png(64, 64)).decode()
+    heads = ["data:image/png;charset=utf-8;base64,", "data:image/png;BASE64,"]
+    urls = [head + text for head in heads]
+    urls += [f"data:image/png;base64,{spell(text)}" for spell in SPELLINGS.values()]
+    for url in urls:
+        assert await tokens(client, url, model=seeing_llama.model) == bare + PICTURE, url[-90:]
 
 
 @pytest.mark.parametrize(
