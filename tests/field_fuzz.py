@@ -1,6 +1,6 @@
 """Requests of which one field is absent, null, of a wrong type or extreme, at every place that the
-specifications of OpenAI and Anthropic know. Each must have one answer in time, and what is refused
-must be named."""
+specifications of OpenAI and Anthropic know, and of Ollama's API at those that are known here. Each
+must have one answer in time, and what is refused must be named."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from openai.types.responses.input_token_count_params import InputTokenCountParam
 from openai.types.responses.response_create_params import ResponseCreateParamsBase as Responses
 
 from schemas import multipart
+from schemas.api.ollama import request as ollama
 from schemas.multipart import Part
 from tests.specification import Place, places
 
@@ -46,6 +47,11 @@ SPECIFIED: Mapping[str, tuple[str, Any, dict[str, Any]]] = {
     "transcriptions": ("/v1/audio/transcriptions", Transcriptions, {}),
     "translations": ("/v1/audio/translations", Translations, {}),
     "images": ("/v1/images/generations", Images, {"prompt": "x", "size": "64x64"}),
+    "ollama_chat": ("/api/chat", ollama.ChatRequest, TALK),
+    "ollama_generate": ("/api/generate", ollama.GenerateRequest, {"prompt": "x"}),
+    "ollama_embed": ("/api/embed", ollama.EmbedRequest, ASKED),
+    "ollama_embeddings": ("/api/embeddings", ollama.EmbeddingRequest, {"prompt": "x"}),
+    "ollama_show": ("/api/show", ollama.ShowRequest, {}),
     "edits": ("/v1/images/edits", Edits, {"prompt": "x", "size": "64x64"}),
 }
 """The path, the type of its parameters, and what of a good request is the same everywhere."""
@@ -160,7 +166,9 @@ class Fuzz:
         if status == 200:
             return "", ""
         try:
-            error = orjson.loads(answer)["error"]
+            found = orjson.loads(answer)
+            error = found["error"]
+            error = {**found, "message": error} if isinstance(error, str) else error
             code, message, param = error["code"], error["message"], error["param"]
         except (ValueError, KeyError, TypeError):
             return f"without the envelope: {answer[:200]!r}", ""

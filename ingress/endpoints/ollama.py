@@ -50,11 +50,12 @@ async def chat(request: Request) -> Response:
 
 async def generate(request: Request) -> Response:
     caller, asked = await _read(request, requests.GENERATE_SHAPE)
-    plan = _plan(caller, asked, CHAT)
-    told = Answer(plan.name, answers.as_response, Watch(time.monotonic))
+    plan, watch = _plan(caller, asked, CHAT), Watch(time.monotonic)
     if requests.is_empty(asked):
-        return _loaded(asked, told)
-    return await _generated(caller, requests.generate(asked, plan.ability.open), told)
+        return _loaded(asked, Answer(plan.name, answers.as_response, watch))
+    put = requests.generate(asked, plan.ability.open)
+    told = Answer(plan.name, answers.as_response, watch, put.said)
+    return await _generated(caller, put, told)
 
 
 async def embed(request: Request) -> Response:

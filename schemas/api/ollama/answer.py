@@ -4,7 +4,7 @@ events of a stream, documents for documents, and errors that are one text."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,8 @@ from schemas.api import sse
 from schemas.api.base import NO_ANSWER, Api, Document, Error, Event, Usage
 from schemas.api.chat.answer import API as CHAT
 from schemas.api.chat.formats import Calls
+from schemas.api.ollama import memory
+from schemas.api.ollama.memory import Turn
 from schemas.errors import EngineFailed
 
 CONTENT_TYPE = "application/x-ndjson"
@@ -109,22 +111,32 @@ class Watch:
 
 
 class Answer:
-    """What is the same in all lines of one answer. `name`: the model as the client names it."""
+    """What is the same in all lines of one answer. `name`: the model as the client names it.
+    `said`: the turns before it, if the last line is to have them and the answer as `context`."""
 
-    def __init__(self, name: str, write: Write, watch: Watch) -> None:
+    def __init__(
+        self, name: str, write: Write, watch: Watch, said: Sequence[Turn] | None = None
+    ) -> None:
         self._name = name
+        self._said = said
+        self._texts: list[str] = []
         self._write = write
         self._watch = watch
 
     def line(self, said: Said, **more: Any) -> Entry:
         self._watch.mark()
+        self._texts.append(said.text)
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         top = {"model": self._name, "created_at": at}
         return {**top, **self._write(said), "done": False, **more}
 
     def last(self, said: Said, reason: str, usage: Usage | None, timings: object) -> Entry:
         found = {"done": True, "done_reason": _ENDS.get(reason, reason)}
-        return self.line(said, **found, **self._watch.times(timings), **_counts(usage))
+        line = self.line(said, **found, **self._watch.times(timings), **_counts(usage))
+        if self._said is not None:
+            turns = [*self._said, ("assistant", "".join(self._texts))]
+            line["context"] = memory.written(turns)
+        return line
 
     def loaded(self, word: str) -> Entry:
         """To a request that only asks to have the model loaded, or unloaded."""

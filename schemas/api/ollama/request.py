@@ -11,8 +11,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from schemas.api.endpoints import CHAT, COMPLETIONS, EMBEDDINGS, Endpoint
-from schemas.api.ollama import options
+from schemas.api.ollama import memory, options
 from schemas.api.ollama.history import History
+from schemas.api.ollama.memory import Turn
 from schemas.api.ollama.options import Options
 from schemas.api.shape import Model, Request, Shape, invalid
 from schemas.errors import UnsupportedParameter
@@ -95,9 +96,6 @@ def _check(request: Request) -> None:
 
 
 def _check_prompt(request: Request) -> None:
-    if request.get("context"):
-        why = "answers hold no context here; send what was said before to /api/chat"
-        raise invalid("context", why)
     for name in ("system", "images"):
         if request.get("raw") and request.get(name):
             raise invalid(name, "it cannot be sent with 'raw', as the prompt is all there is")
@@ -119,11 +117,13 @@ _LEFT_OUT = ("truncate", "shift")
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A request as another endpoint has it. `unused`: what to say of fields without effect."""
+    """A request as another endpoint has it. `unused`: what to say of fields without effect. `said`:
+    the turns that the answer's `context` begins with; None if the answer has none."""
 
     endpoint: Endpoint
     request: Request
     unused: list[str] = field(default_factory=list)
+    said: list[Turn] | None = None
 
 
 def is_empty(request: Request) -> bool:
@@ -145,10 +145,14 @@ def generate(request: Request, chats: bool) -> Put:
     fields, unused = _common(request, GENERATE_SHAPE)
     system, suffix = request.get("system"), request.get("suffix")
     if chats and not (request.get("raw") or suffix):
-        said = [{"role": "system", "content": system}] if system else []
+        said = _remembered(request, unused)
+        first = [{"role": "system", "content": system}] if system else []
+        before = [{"role": role, "content": text} for role, text in said]
         user = {"role": "user", "content": request["prompt"], "images": request.get("images")}
-        messages = History().put([*said, user])
-        return Put(CHAT, {**fields, **_chat_alone(request), "messages": messages}, unused)
+        fields |= {**_chat_alone(request), "messages": History().put([*first, *before, user])}
+        return Put(CHAT, fields, unused, [*said, ("user", request["prompt"])])
+    if request.get("context"):
+        unused.append("context has no effect: only chats have it")
     if request.get("images"):
         raise invalid("images", "only the prompt of a chat can have them")
     if wanted := response_format(request.get("format")):
@@ -160,6 +164,16 @@ def generate(request: Request, chats: bool) -> Put:
     if request.get("logprobs"):
         fields["logprobs"] = request.get("top_logprobs") or 0
     return Put(COMPLETIONS, {**fields, **more, "prompt": prompt}, unused)
+
+
+def _remembered(request: Request, unused: list[str]) -> list[Turn]:
+    """The turns in the request's context. One that was made elsewhere is said to have no effect."""
+    context = request.get("context")
+    if context and (found := memory.read(context)) is not None:
+        return found
+    if context:
+        unused.append("context has no effect: it is not one of an answer of this service")
+    return []
 
 
 def embed(request: Request, said: str) -> Put:

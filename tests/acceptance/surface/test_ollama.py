@@ -71,6 +71,13 @@ async def test_a_prompt_is_answered(ollama: AsyncClient) -> None:
     assert (cut.eval_count, cut.done_reason) == (2, "length")
 
 
+async def test_a_context_is_remembered(ollama: AsyncClient) -> None:
+    named = await ollama.generate(MODEL, "My name is Ada. Say hi.", options=COLD)
+    known = await ollama.generate(MODEL, "And now?", context=named.context, options=COLD)
+    fresh = await ollama.generate(MODEL, "And now?", options=COLD)
+    assert (known.prompt_eval_count or 0) > (fresh.prompt_eval_count or 0) + (named.eval_count or 0)
+
+
 async def test_a_model_is_loaded_already(ollama: AsyncClient) -> None:
     assert (await ollama.generate(MODEL)).done_reason == "load"
     assert (await ollama.chat(MODEL, [], keep_alive=0)).done_reason == "unload"

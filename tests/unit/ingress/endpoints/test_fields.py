@@ -1,5 +1,5 @@
-"""Every field of OpenAI's and Anthropic's specifications, at every endpoint of texts, with an echo
-engine behind it."""
+"""Every field of OpenAI's and Anthropic's specifications, and of Ollama's API, at every endpoint of
+texts, with an echo engine behind it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", sorted(SPECIFIED.keys() - FORMS))
 async def test_every_field(name: str) -> None:
-    path, typed = SPECIFIED[name][0], BY_PATH[SPECIFIED[name][0]].shape.names
+    path, kind, _ = SPECIFIED[name]
+    typed = BY_PATH[path].shape.names if path in BY_PATH else kind.__annotations__.keys()
     async with loopback_ingress() as ingress:
 
         async def ask(body: bytes, _kind: str) -> tuple[int, bytes]:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from schemas.api.ollama import memory
 from schemas.nodes import Ignored, ServedModel
 from tests.unit.ingress.loopback import HEADERS, LoopbackIngress, Reply, loopback_ingress
 
@@ -55,6 +56,20 @@ async def test_a_prompt_is_answered(ingress: LoopbackIngress) -> None:
         "/v1/chat/completions",
         "/v1/completions",
     ]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_context_goes_on_with_what_was_said(ingress: LoopbackIngress, stream: bool) -> None:
+    asked = {"model": "echo", "prompt": "one two", "stream": stream}
+    first = await ingress.post("/api/generate", asked)
+    context = (lines(first)[-1] if stream else first.json)["context"]
+    again = await ingress.post("/api/generate", {**asked, "prompt": "three", "context": context})
+    assert WARNING not in again.headers
+    more = memory.read((lines(again)[-1] if stream else again.json)["context"])
+    told = [("user", "one two"), ("assistant", "one two")]
+    assert more == [*told, ("user", "three"), ("assistant", "three")]
+    lost = await ingress.post("/api/generate", {**asked, "context": [1, 2]})
+    assert "context has no effect" in lost.headers[WARNING]
 
 
 async def test_a_model_without_chats_goes_on_with_the_prompt(ingress: LoopbackIngress) -> None:

@@ -10,7 +10,7 @@ from ollama import Options
 from schemas.api.chat.request import REQUEST as CHAT
 from schemas.api.completions import REQUEST as COMPLETIONS
 from schemas.api.embeddings import REQUEST as EMBEDDINGS
-from schemas.api.ollama import options, request
+from schemas.api.ollama import memory, options, request
 from schemas.api.shape import Shape
 from schemas.errors import HeadraceError
 
@@ -144,6 +144,42 @@ def test_else_it_is_a_text_to_go_on_with(chats: bool, fields: Any, put: dict[str
     assert found.request == {"model": "m", **put}
 
 
+TURNS = [("user", "hé \U0001f600"), ("assistant", ""), ("user", "x" * 9)]
+
+
+def test_a_context_holds_what_was_said() -> None:
+    context = memory.written(TURNS)
+    assert all(0 <= each < 2**24 for each in context)
+    put = generate(context=context, system="short")
+    said = [(each["role"], each["content"]) for each in put.request["messages"]]
+    assert said == [("system", "short"), *TURNS, ("user", "hi")]
+    assert put.said == [*TURNS, ("user", "hi")]
+    assert not put.unused
+
+
+MARK = memory.written([])[0]
+
+
+@pytest.mark.parametrize(
+    ("chats", "context"),
+    [
+        (True, [1, 2]),
+        (True, [MARK]),
+        (True, [MARK, 5]),
+        (True, [MARK, -1]),
+        (True, [MARK, 2**70]),
+        (True, memory.written([("system", "x")])),
+        (True, memory.written([("user", 5)])),  # type: ignore[list-item]
+        (True, [5, *memory.written(TURNS)[1:]]),
+        (False, memory.written(TURNS)),
+    ],
+)
+def test_a_context_that_does_nothing_is_named(chats: bool, context: list[int]) -> None:
+    put = generate(chats, context=context)
+    assert [each.split()[0] for each in put.unused] == ["context"]
+    assert put.said == ([("user", "hi")] if chats else None)
+
+
 def test_embeddings() -> None:
     asked = {"input": ["a", "b"], "dimensions": 4, "keep_alive": 0, "options": {"num_ctx": 1}}
     put = request.embed(
@@ -172,7 +208,7 @@ def test_what_is_passed_over_is_named() -> None:
         (request.CHAT_SHAPE, {"think": "hard"}, "think"),
         (request.GENERATE_SHAPE, {"template": "{{ .Prompt }}"}, "template"),
         (request.GENERATE_SHAPE, {"raw": True, "system": "x"}, "system"),
-        (request.GENERATE_SHAPE, {"context": [1, 2]}, "context"),
+        (request.GENERATE_SHAPE, {"context": ["1"]}, "context[0]"),
         (request.GENERATE_SHAPE, {"_debug_render_only": True}, "_debug_render_only"),
         (request.EMBED_SHAPE, {"input": 5}, "input"),
     ],
