@@ -5,6 +5,7 @@ must have one answer in time, and what is refused must be named."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -77,6 +78,12 @@ IN_FORMS = (
 UPLOADS = (b"", b"\xff" * 100)
 """Values of a form that are uploads."""
 T = TypeVar("T")
+DEFAULTS = frozenset({"model"})
+"""Fields that the specifications need, and the fabric does not."""
+WHOLE = os.environ.get("HEADRACE_FUZZ", "")
+"""The endpoints whose every place is given every value by tests that draw a sample otherwise:
+names of `SPECIFIED` with commas between them, or ``all``."""
+SEED = 23
 MARK = "here-it-goes"
 DEEP = 9
 """A place deep inside is given every ninth of the values above, in turn: there are thousands."""
@@ -117,7 +124,8 @@ class Fuzz:
     async def _absent_and_null(self, place: Place, good: bool) -> None:
         absent, param = await self._send(f"{place.name} absent", place.without())
         refused = absent == 400 and param == place.name
-        if good and place.required and len(place.path) == 1 and not refused:
+        needed = place.required and len(place.path) == 1 and place.name not in DEFAULTS
+        if good and needed and not refused:
             self.found.append(f"{place.name} is required: {absent} {param}")
         null, _ = await self._send(f"{place.name} null", place.with_value(None))
         if absent == 200 != null and not isinstance(place.path[-1], int):
@@ -194,6 +202,22 @@ def _parts(name: str, value: Any) -> Iterable[Part]:
     else:
         text = value.encode() if isinstance(value, str) else orjson.dumps(value)
         yield Part(name, text)
+
+
+async def tried(
+    name: str, ask: Ask, base: Mapping[str, Any], sample: int, in_time: float
+) -> list[str]:
+    """What is wrong at an endpoint: at so many of its places, or at all that `WHOLE` asks for."""
+    chance = None if is_whole(name) else Random(SEED)
+    turns = list(enumerate(places_of(name, **base)))
+    fuzz = Fuzz(ask, frozenset(), in_time, name in FORMS, chance)
+    for number, place in chance.sample(turns, min(sample, len(turns))) if chance else turns:
+        await fuzz.place(place, number)
+    return fuzz.found
+
+
+def is_whole(name: str) -> bool:
+    return WHOLE == "all" or name in WHOLE.split(",")
 
 
 def places_of(name: str, **more: Any) -> list[Place]:

@@ -14,8 +14,8 @@ from schemas.api.shape import Shape, invalid, missing
 from schemas.errors import InvalidRequest
 from schemas.multipart import FormError, Part
 
-_NOTHING = {b"", b"null"}
-"""What clients write into a form for no value."""
+_NULL = b"null"
+"""What clients write into a form for no value, as they do the empty text."""
 _FREE = frozenset({"prompt"})
 """Fields in which these are texts like any other."""
 _NAMES = frozenset({"model"})
@@ -55,8 +55,7 @@ class Form:
     def checked(self, known: media.Form, shape: Shape) -> tuple[dict[str, Any], Form]:
         """The fields as a checked request, and the form; a new one if it had to be made plain.
         Raises InvalidRequest."""
-        nullable = shape.names - _FREE
-        parts = [part for part in self.parts if not _is_absent(part, nullable)]
+        parts = [part for part in self.parts if not _is_absent(part, shape.names)]
         form = self if len(parts) == len(self.parts) else _written(parts)
         asked = form.fields(known, shape.names)
         if shape.check(asked):
@@ -109,10 +108,12 @@ def _put(found: dict[str, Any], name: str, value: Any) -> None:
         raise _twice(name)
 
 
-def _is_absent(part: Part, nullable: frozenset[str]) -> bool:
-    if part.filename is not None or part.name not in nullable or part.content not in _NOTHING:
+def _is_absent(part: Part, known: frozenset[str]) -> bool:
+    """An unknown field may be empty for its engine."""
+    if part.filename is not None or part.name in _FREE:
         return False
-    return bool(part.content) or part.name not in _NAMES
+    empty = not part.content and part.name in known - _NAMES
+    return empty or part.content == _NULL
 
 
 def _written(parts: list[Part]) -> Form:

@@ -14,8 +14,9 @@ import pytest_asyncio
 from openai.types.audio import TranscriptionVerbose
 
 from deploy.nats import broker as brokers
+from tests import field_fuzz
 from tests.doubles import recordings
-from tests.fabric import KEY, Fabric, Process, counts, fabric
+from tests.fabric import KEY, PATIENCE, Fabric, Process, counts, fabric
 from tests.real.server import Server
 from tests.real.whisper import built, running_whisper
 from workers.engines.whisper import audio
@@ -184,6 +185,21 @@ async def test_bad_requests_are_refused_by_name(
     assert fault.value.type == "invalid_request_error"
     assert fault.value.code
     assert len(fault.value.message) > 20
+
+
+@pytest.mark.parametrize("name", ["transcriptions", "translations"])
+async def test_every_field_of_the_specifications(served: Fabric, name: str) -> None:
+    """The file is a second of silence, of which the model hears as little as it can."""
+
+    async def ask(body: bytes, kind: str) -> tuple[int, bytes]:
+        headers = {**served.headers, "Content-Type": kind}
+        url = served.url + field_fuzz.SPECIFIED[name][0]
+        async with served.session.post(url, data=body, headers=headers) as answer:
+            return answer.status, await answer.read()
+
+    base = {"model": MODEL, "file": audio.wav(bytes(32_000)), "audio_ctx": 64}
+    assert await field_fuzz.tried(name, ask, base, sample=4, in_time=PATIENCE) == []
+    assert served.tracebacks() == []
 
 
 def workers(served: Fabric) -> list[Process]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import multipart
 from schemas.multipart import Part
+from tests import field_fuzz
 from tests.doubles import recordings
 from tests.fabric import PATIENCE
 from tests.integration.uploads import MediaSetup, form
@@ -323,3 +324,21 @@ async def test_no_form_does_any_harm(setup: MediaSetup, path: str, sent: tuple[b
     assert answer.status < 500
     assert b"Traceback" not in answer.body
     assert not any(process.count("internal") for process in setup.fabric.processes)
+
+
+FILES = {
+    "transcriptions": {"file": tone()},
+    "translations": {"file": tone()},
+    "edits": {"image": png(64, 64)},
+    "images": {},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_every_field_of_the_specifications(setup: MediaSetup, name: str) -> None:
+    async def ask(body: bytes, kind: str) -> tuple[int, bytes]:
+        answer = await setup.post(field_fuzz.SPECIFIED[name][0], body, kind)
+        return answer.status, answer.body
+
+    assert await field_fuzz.tried(name, ask, FILES[name], sample=20, in_time=PATIENCE) == []
+    assert setup.fabric.tracebacks() == []

@@ -6,7 +6,6 @@ their places is given every value."""
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -17,18 +16,18 @@ from tests.acceptance.conftest import MODEL
 from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, TOOLS_MODEL
 from tests.acceptance.surface.test_fuzz import MODELS_FAULT
 from tests.fabric import Fabric
-from tests.field_fuzz import SPECIFIED, Fuzz, places_of
+from tests.field_fuzz import SEED, SPECIFIED, Fuzz, is_whole, places_of
 from tests.specification import Place
 
 pytestmark = [pytest.mark.asyncio(loop_scope="package")]
 
-SEED = 23
 SAMPLE = 40
 """Places at the top, and as many inside."""
 AT_ONCE = 4
 IN_TIME = 60.0
 """Seconds for one answer: a server that hangs never gives it, and a slow machine does."""
 SHORT = {"max_tokens": 2, "temperature": 0}
+OLLAMA = {"options": {"num_predict": 2, "temperature": 0}}
 ASKED: dict[str, dict[str, Any]] = {
     "chat": SHORT,
     "completions": SHORT,
@@ -38,10 +37,14 @@ ASKED: dict[str, dict[str, Any]] = {
     "messages": SHORT,
     "messages_beta": SHORT,
     "count_tokens": {},
+    "ollama_chat": OLLAMA,
+    "ollama_generate": OLLAMA,
+    "ollama_embed": {"model": EMBEDDINGS_MODEL},
+    "ollama_show": {},
 }
 """What a good request has here, by endpoint."""
-WHOLE = os.environ.get("HEADRACE_FUZZ", "").replace("all", ",".join(ASKED))
-LIMITS = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
+WHOLE = [name for name in ASKED if is_whole(name)]
+LIMITS = {"max_tokens", "max_completion_tokens", "max_output_tokens", "options"}
 """They stay as they are, or some answers would have thousands of tokens."""
 Turn = tuple[str, int, Place]
 
@@ -50,7 +53,7 @@ def turns() -> list[Turn]:
     """(endpoint, number, place) of all that is asked."""
     found: list[Turn] = []
     for model in (MODEL, TOOLS_MODEL) if WHOLE else (TOOLS_MODEL,):
-        for name in WHOLE.split(",") if WHOLE else ASKED:
+        for name in WHOLE or ASKED:
             known = places_of(name, **{"model": model, **ASKED[name]})
             each = [(name, number, place) for number, place in enumerate(known)]
             found += [turn for turn in each if turn[2].path[0] not in LIMITS]

@@ -174,6 +174,11 @@ def test_an_empty_field_is_as_absent(nothing: str) -> None:
     assert multipart.parse(plain.body, plain.content_type) == plain.parts
 
 
+def test_an_unknown_field_may_be_empty_but_null_is_nothing() -> None:
+    given = form(FILE, text("own", ""), text("keywords", "null"), text("mask", "null"))
+    assert given.checked(media.SOUND, media.TRANSCRIPTION)[1].parts == [FILE, text("own", "")]
+
+
 def test_an_empty_name_is_a_mistake() -> None:
     with pytest.raises(InvalidRequest) as fault:
         form(FILE, text("model", "")).checked(media.SOUND, media.TRANSCRIPTION)
