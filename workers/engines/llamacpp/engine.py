@@ -191,10 +191,12 @@ class LlamaCppEngine(OpenAIEngine):
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
             case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path:
-                body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
+                with tools_prompt.blamed():
+                    body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
             case endpoints.INPUT_TOKENS.path:
-                sent = responses_request.plain(self._prepare_tools(job, body)[0])
-                body = prepare_schemas(orjson.dumps(sent))
+                with tools_prompt.blamed():
+                    sent = responses_request.plain(self._prepare_tools(job, body)[0])
+                    body = prepare_schemas(orjson.dumps(sent))
         return await super()._serve(job, body, sink)
 
     def _prepare_tools(
