@@ -58,7 +58,7 @@ def explain(endpoint: str, refusal: Refusal) -> None:
     if refusal.message == _UNREADABLE:
         refusal.message = f"{_UNREADABLE}: of pictures PNG, JPEG, GIF and BMP can be read."
     if refusal.param is None and BAD_SCHEMA in refusal.message:
-        refusal.param = _FORMATS.get(endpoint)
+        refusal.param = _FORMATS.get(endpoint, "tools")
     elif refusal.param is None:
         named = _NAMED.search(refusal.message.replace("reasoning format", "reasoning_format"))
         refusal.param = named[named.lastindex or 0] if named else said_in
