@@ -68,6 +68,9 @@ class Proxy:
             await self._whole.wait()
 
     async def close(self) -> None:
+        await asyncio.sleep(0)  # what was accepted last begins
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)  # they end with the processes they serve
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
