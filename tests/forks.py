@@ -34,6 +34,8 @@ IMPORTED = (
 )
 
 ROOT = Path(__file__).parents[1]
+_ENVIRONMENT = dict(os.environ)
+"""Before a test changes it for one process."""
 
 
 class Fork:
@@ -104,7 +106,7 @@ def _parent() -> socket.socket:
     """The way to the process that forks, which is started with the first of them."""
     ours, its = socket.socketpair()
     command = [sys.executable, "-m", "tests.forks", str(its.fileno())]
-    process = subprocess.Popen(command, pass_fds=[its.fileno()], cwd=ROOT)
+    process = subprocess.Popen(command, pass_fds=[its.fileno()], cwd=ROOT, env=_ENVIRONMENT)
     its.close()
 
     def end() -> None:
@@ -186,9 +188,12 @@ class Parent:
         for descriptor in (*passed, *self._children.values()):
             os.close(descriptor)
         os.chdir(request["folder"])
+        arguments, env = list(request["arguments"]), request["env"]
+        if env.get("PYTHONPATH") != os.environ.get("PYTHONPATH"):  # it is to import other modules
+            os.execve(sys.executable, [sys.executable, "-m", "deploy", *arguments], env)
         os.environ.clear()
-        os.environ.update(request["env"])
-        return list(request["arguments"])
+        os.environ.update(env)
+        return arguments
 
 
 def load() -> None:
