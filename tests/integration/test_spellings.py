@@ -128,7 +128,8 @@ async def test_an_end_that_is_not_said_is_logged(setup: Setup) -> None:
 @pytest.mark.parametrize("ending", CUT)
 async def test_a_connection_that_is_cut_is_no_end(setup: Setup, ending: Ending) -> None:
     """The engine is then in doubt, and has to pass its check before each of its next jobs."""
-    cut, check = Said(spelt(done=b""), EVENTS, ending), Said(GOOD, JSON)
+    begun = PLAIN[: PLAIN.rindex(b"data: ", 0, PLAIN.index(b'"stop"'))]
+    cut, check = Said(begun, EVENTS, ending), Said(GOOD, JSON)
     setup.engine.says(CHAT, cut, check, cut, check, cut, check)
     answer = await ask(setup, CHAT, stream=True)
     assert _code(answer) in ((502, "engine_failed"), (200, "stream_broken"))
