@@ -189,7 +189,7 @@ async def test_bad_requests_are_refused_by_name(
 
 @pytest.mark.parametrize("name", ["transcriptions", "translations"])
 async def test_every_field_of_the_specifications(served: Fabric, name: str) -> None:
-    """The file is a second of silence, of which the model hears as little as it can."""
+    """The file is a second of silence, which the model is not to listen to again and again."""
 
     async def ask(body: bytes, kind: str) -> tuple[int, bytes]:
         headers = {**served.headers, "Content-Type": kind}
@@ -197,8 +197,8 @@ async def test_every_field_of_the_specifications(served: Fabric, name: str) -> N
         async with served.session.post(url, data=body, headers=headers) as answer:
             return answer.status, await answer.read()
 
-    base = {"model": MODEL, "file": audio.wav(bytes(32_000)), "audio_ctx": 64}
-    assert await field_fuzz.tried(name, ask, base, sample=4, in_time=PATIENCE) == []
+    base = {"model": MODEL, "file": audio.wav(bytes(32_000)), "temperature_inc": 0}
+    assert await field_fuzz.tried(name, ask, base, sample=2, in_time=PATIENCE) == []
     assert served.tracebacks() == []
 
 
