@@ -233,7 +233,7 @@ class CloudEngine:
             spent = task.spent
             await billing.charge(payment, billing.purchase(payment, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
-            raise EngineFault(why, code="stream_broken", retryable=False) from None
+            raise EngineFault(why, code="stream_interrupted", retryable=False) from None
         charged = await billing.sell(payment, choice, spent, answer)
         metrics.CHARGED.labels(choice.provider).inc(charged)
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)

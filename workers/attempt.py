@@ -148,7 +148,7 @@ class Attempt:
         """Send again all frames from `first` on; fail the attempt if the ring has lost one."""
         metrics.RESENDS.inc()
         if first < self._seq and (not self._ring or self._ring[0][0] > first):
-            fault = ("stream_broken", "frames were lost and are no longer kept", False)
+            fault = ("stream_interrupted", "frames were lost and are no longer kept", False)
             self._post(frames.pack(Kind.FAIL, self.number, self.nonce, first, fault))
             self.stop(Withdrawn(Reason.UNSENDABLE))
             return

@@ -144,7 +144,7 @@ class Player:
             by_worker = head.headers.get("x-headrace-served-by", "").startswith("node:")
             begun = b"".join(recording.parts) if by_worker else b""
         if begun:
-            with suppress(errors.StreamBroken):
+            with suppress(errors.StreamInterrupted):
                 response = await self._run.response(begun)
                 recording.begin(_head(response, goes_on=True))
                 self._kept = len(recording.parts)
@@ -185,7 +185,7 @@ class Player:
         except Overtaken:
             log.warning("idempotency.overtaken", name=self._name)
             why = "This ingress stood still, and another goes on with the answer. Ask again."
-            recording.end(whole=False, error=errors.StreamBroken(why))
+            recording.end(whole=False, error=errors.StreamInterrupted(why))
             self._run.leave()
         except BusError as fault:
             log.warning("idempotency.not_kept", name=self._name, error=str(fault))

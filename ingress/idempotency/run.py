@@ -32,8 +32,8 @@ class Run:
         self._state: dict[str, Any] = {}
 
     async def response(self, begun: bytes = b"") -> Response:
-        """The response. `begun`: events from which it goes on. Raises HeadraceError: StreamBroken
-        if nobody can go on from them."""
+        """The response. `begun`: events from which it goes on. Raises HeadraceError, of which
+        StreamInterrupted says that nobody can go on from them."""
         self._state = {"id": self._id, **({BEGUN: begun} if begun else {})}
         scope = {**self._scope, "state": self._state}
         return await self._serve(Request(scope, self._receiver()))

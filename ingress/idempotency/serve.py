@@ -24,7 +24,7 @@ from ingress.http.protocol import CLIENT_GONE
 from ingress.idempotency.recording import Recording
 from ingress.idempotency.run import Run, Serve
 from schemas.api import sse
-from schemas.errors import ClientGone, HeadraceError, InvalidRequest, StreamBroken
+from schemas.errors import ClientGone, HeadraceError, InvalidRequest, StreamInterrupted
 
 KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -95,7 +95,7 @@ class Follower:
             while recording.head is None and not recording.over:
                 await self._news()
             if recording.head is None:
-                raise recording.error or StreamBroken("the answer broke off; send it again")
+                raise recording.error or StreamInterrupted("the answer broke off; send it again")
             if recording.head.is_stream:
                 return EventStream(self._events(keepalive), headers=self._headers())
             while not recording.over:
@@ -109,7 +109,7 @@ class Follower:
     def _document(self) -> Response:
         recording = self._recording
         if recording.error is not None or recording.head is None:
-            raise recording.error or StreamBroken("the answer broke off; send it again")
+            raise recording.error or StreamInterrupted("the answer broke off; send it again")
         headers = self._headers()
         if self._after:
             warning = headers.get(WARNING_HEADER)
@@ -123,7 +123,7 @@ class Follower:
             while True:
                 if at and recording.begun_anew != begun_anew:
                     why = "the answer was begun anew; send the request without Last-Event-ID"
-                    yield self._error(StreamBroken(why))
+                    yield self._error(StreamInterrupted(why))
                     return
                 begun_anew = recording.begun_anew
                 if at < len(recording.parts):

@@ -72,8 +72,8 @@ class Dispatch:
         """Holds tasks that run: the event loop itself would let them be collected."""
 
     async def submit(self, order: Order) -> Ticket:
-        """Register the job, then publish it. Raises BrokerUnavailable, and StreamBroken if nobody
-        can go on from what has begun."""
+        """Register the job, then publish it. Raises BrokerUnavailable, and StreamInterrupted if
+        nobody can go on from what has begun."""
         await self._reachable()
         ticket = self._ticket(order)
         self.tickets[ticket.job.id] = ticket  # before the publish, as a worker may claim at once
@@ -149,7 +149,8 @@ class Dispatch:
         self.rate.ends[job.model].append(time.monotonic())
         if node is not None and head is not None and head.status == 200:
             key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)
-            self.usage.count(key, end)
+            self.usage.answers.append((key, end))
+            self.usage.counted.set()
 
     async def restore(self, ticket: Ticket) -> None:
         """Publish a job again if a stale ack of a lost holder took it out of the stream."""

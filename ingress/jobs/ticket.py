@@ -92,8 +92,8 @@ class Ticket:
 
     def go_on(self, events: bytes) -> None:
         """Go on with a stream of which the client has these events already. For a job that is not
-        published yet. Raises StreamBroken if that cannot be."""
-        self.broken = errors.StreamBroken("the ingress was lost; send the request again")
+        published yet. Raises StreamInterrupted if that cannot be."""
+        self.broken = errors.StreamInterrupted("the ingress was lost; send the request again")
         self.received.add(events)
         self.received.take()
         if not self.received.break_off(self.body):
@@ -225,7 +225,7 @@ class Ticket:
         if self.broken is not None:
             others = "provider" if holder.claim.by_provider else "worker"
             why = f"{self.broken}; no {others} could continue it: {fault.message}"
-            error = errors.StreamBroken(why, source=holder.source)
+            error = errors.StreamInterrupted(why, source=holder.source)
         self.received.error = error
         self.custody.end_race()
 
@@ -350,7 +350,7 @@ class Ticket:
             self.custody.end_race()
         elif self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"
-            self._break_off(holder, errors.StreamBroken(message, source=holder.source), now)
+            self._break_off(holder, errors.StreamInterrupted(message, source=holder.source), now)
         elif self.custody.hedge is not None:
             self._adopt(self.custody.hedge, now)
         elif self.tries >= self.terms.max_attempts and not holder.claim.by_provider:

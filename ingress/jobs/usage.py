@@ -41,26 +41,23 @@ class UsageCounter:
     def __init__(self, bus: Bus, ingress: str) -> None:
         self._bus = bus
         self._ingress = ingress
-        self._answers: deque[tuple[Key, End]] = deque()
+        self.answers: deque[tuple[Key, End]] = deque()
         """Whole answers of workers that are not summed up yet."""
-        self._counted = asyncio.Event()
+        self.counted = asyncio.Event()
+        """Set by who appends to them."""
         self._rows: dict[Key, list[float]] = {}
         self._window = 0
         self._opened = 0.0
 
-    def count(self, key: Key, end: End) -> None:
-        self._answers.append((key, end))
-        self._counted.set()
-
     async def run(self) -> None:
         while True:
-            await self._counted.wait()
+            await self.counted.wait()
             await asyncio.sleep(PAUSE if await self.flush() else AGAIN)
 
     async def flush(self) -> bool:
         """Hand over what was counted. False if the broker does not take it: it is kept, for the
         next time."""
-        while self._counted.is_set():
+        while self.counted.is_set():
             self._sum_up()
             rows = [_served(key, counts) for key, counts in self._rows.items()]
             subject = subjects.usage(self._ingress, self._window)
@@ -68,7 +65,7 @@ class UsageCounter:
                 await self._bus.store(subject, usage.REPLACING, usage.pack(rows))
             except BusError as fault:
                 log.warning("usage.kept", rows=len(rows), error=str(fault))
-                self._counted.set()
+                self.counted.set()
                 return False
             if len(rows) >= MOST or time.monotonic() - self._opened > WINDOW:
                 self._window += 1
@@ -78,16 +75,16 @@ class UsageCounter:
     def _sum_up(self) -> None:
         if not self._rows:
             self._opened = time.monotonic()
-        while self._answers and len(self._rows) < MOST:
-            key, end = self._answers.popleft()
+        while self.answers and len(self._rows) < MOST:
+            key, end = self.answers.popleft()
             row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
             row[0] += 1
             row[1] += max(0, end.prompt_tokens)
             row[2] += max(0, end.completion_tokens)
             row[3] += max(0, end.cached_tokens)
             row[4] += end.engine_ms / 1000
-        if not self._answers:
-            self._counted.clear()
+        if not self.answers:
+            self.counted.clear()
 
 
 def _served(key: Key, counts: list[float]) -> Served:

@@ -98,7 +98,7 @@ class Ledger:
 
     def _interrupted(self, outcome: Outcome, code: str) -> Verdict:
         """The stream ended with an error event. That is right only where nobody can go on."""
-        if code not in ("stream_broken", "stream_interrupted"):
+        if code != "stream_interrupted":
             return Verdict("dishonest", f"an event with {code}")
         struck = self._during(outcome, "worker", "engine", "fallback", "broker", "ingress")
         model = outcome.ask.model

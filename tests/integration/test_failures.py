@@ -89,7 +89,7 @@ async def test_worker_lost_after_tokens_is_told_to_the_client(fabric: Fabric) ->
     await workers[victim].kill()
     status, text, done = await asked
     begun, _, code = text.partition("!")
-    assert (status, code, done) == (200, "stream_broken", False)
+    assert (status, code, done) == (200, "stream_interrupted", False)
     assert words.startswith(begun)
     await fabric.idle()
 

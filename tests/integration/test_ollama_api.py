@@ -44,7 +44,7 @@ async def test_a_stream_whose_worker_dies_ends_with_an_error(fabric: Fabric) -> 
         await worker.kill()
         last = json.loads((await got.content.read()).splitlines()[-1])
     assert (first["message"]["content"], first["done"]) == ("one", False)
-    assert (last["code"], "done" in last) == ("stream_broken", False)
+    assert (last["code"], "done" in last) == ("stream_interrupted", False)
 
 
 async def test_who_leaves_frees_the_slot(fabric: Fabric) -> None:

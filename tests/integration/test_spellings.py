@@ -132,7 +132,7 @@ async def test_a_connection_that_is_cut_is_no_end(setup: Setup, ending: Ending) 
     cut, check = Said(begun, EVENTS, ending), Said(GOOD, JSON)
     setup.engine.says(CHAT, cut, check, cut, check, cut, check)
     answer = await ask(setup, CHAT, stream=True)
-    assert _code(answer) in ((502, "engine_failed"), (200, "stream_broken"))
+    assert _code(answer) in ((502, "engine_failed"), (200, "stream_interrupted"))
     assert b"[DONE]" not in answer.body
     await setup.made.served("raw")
 
@@ -271,7 +271,7 @@ async def test_a_stream_that_fails_behind_its_first_word_is_broken(setup: Setup)
     failed = [*ALL[:3], delta({"content": "?"}, "error")]
     setup.engine.says(CHAT, Said(b"".join(map(sse.dump, failed)) + sse.DONE))
     answer = await ask(setup, CHAT, stream=True)
-    assert _code(answer) in ((502, "engine_failed"), (200, "stream_broken"))
+    assert _code(answer) in ((502, "engine_failed"), (200, "stream_interrupted"))
     assert b"finish reason 'error'" in answer.body
 
 

@@ -167,7 +167,7 @@ async def test_there_are_as_many_takeovers_as_attempts(fabric: Fabric) -> None:
     workers = await crew(fabric, PACED, PACED, PACED, PACED)
     stream = Watched(fabric, workers, endpoints.CHAT.path)
     found = await stream.run({"messages": [USER]}, {4: killed, 8: killed, 12: killed})
-    assert found[-1]["error"]["code"] == "stream_broken"
+    assert found[-1]["error"]["code"] == "stream_interrupted"
     assert said(found) == " ".join(WORDS.split()[:12])
     await fabric.idle()
 
@@ -196,7 +196,7 @@ async def test_one_that_cannot_continue_is_not_asked(fabric: Fabric) -> None:
     workers.append(await fabric.worker(PACED))
     stream = Watched(fabric, workers, endpoints.CHAT.path)
     found = await stream.run({"messages": [USER]}, {5: killed})
-    assert found[-1]["error"]["code"] == "stream_broken"
+    assert found[-1]["error"]["code"] == "stream_interrupted"
     await fabric.idle()
 
 
@@ -240,7 +240,7 @@ async def test_calls_are_not_continued(fabric: Fabric) -> None:
     echo = {"calls": [CALL], "token_ms": 200}
     stream = Watched(fabric, workers, endpoints.CHAT.path)
     body = {"messages": [USER], "tools": [TOOL], "echo": echo}
-    assert (await stream.run(body, {1: killed}))[-1]["error"]["code"] == "stream_broken"
+    assert (await stream.run(body, {1: killed}))[-1]["error"]["code"] == "stream_interrupted"
     await fabric.idle()
 
 
@@ -305,4 +305,4 @@ async def test_a_template_that_ends_each_message_lets_nothing_go_on(fabric: Fabr
         one.token_s = two.token_s = 0.03
         stream = Watched(fabric, workers, endpoints.CHAT.path)
         found = await stream.run({"messages": [USER], "model": model}, {6: killed})
-    assert found[-1]["error"]["code"] == "stream_broken"
+    assert found[-1]["error"]["code"] == "stream_interrupted"

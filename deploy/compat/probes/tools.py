@@ -84,7 +84,10 @@ async def tools_parallel(target: Target) -> str:
     return f"{len(calls)} calls in one answer, each with an id of its own"
 
 
-@row("POST /v1/messages: a call that is demanded", "it comes, and fits, whole and streamed")
+@row(
+    f"POST {endpoints.MESSAGES.path}: a call that is demanded",
+    "it comes, and fits, whole and streamed",
+)
 async def messages_call(target: Target) -> str:
     about = {"name": "get_weather", "description": "The weather in a city."}
     body = {

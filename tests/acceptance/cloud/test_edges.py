@@ -321,7 +321,7 @@ async def test_responses_that_break_off(cloud: AllProviders) -> None:
     pieces: list[str] = []
     with pytest.raises(openai.APIError) as caught:
         await _heard(stream, pieces)
-    assert ("".join(pieces), caught.value.code) == ("#r a", "stream_broken")
+    assert ("".join(pieces), caught.value.code) == ("#r a", "stream_interrupted")
     assert len(cloud.sent("openai")) == 1
     assert await cloud.paid() > 0
 

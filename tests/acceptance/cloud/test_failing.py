@@ -133,7 +133,7 @@ async def test_a_stream_that_breaks_off_is_never_spliced(setup: CloudSetup, sim:
         status, text, done = await setup.fabric.stream(ask(words, max_tokens=30))
         assert (status, done) == (200, False)
         assert text.startswith("#m w0")
-        assert text.endswith("!stream_broken")
+        assert text.endswith("!stream_interrupted")
         assert not other.record.requests
         [charge] = await setup.charges()
         assert charge.usage is not None

@@ -92,7 +92,7 @@ async def test_killed_in_mid_stream_the_client_is_told_and_pays_nothing(
     await both[victim].kill()
     status, text, done = await asked
     assert (status, done) == (200, False)
-    assert text.endswith("!stream_broken")
+    assert text.endswith("!stream_interrupted")
     await setup.settled(GRANTED)
     await setup.fabric.idle()
 

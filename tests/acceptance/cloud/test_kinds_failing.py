@@ -132,7 +132,7 @@ async def test_an_error_inside_a_stream(cloud: AllProviders, model: str) -> None
     pieces: list[str] = []
     with pytest.raises(openai.APIError) as caught:
         await _read(stream, pieces)
-    assert ("".join(pieces), caught.value.code) == ("#e a b", "stream_broken")
+    assert ("".join(pieces), caught.value.code) == ("#e a b", "stream_interrupted")
     [sent] = cloud.sent(kind)
     charged = await cloud.paid()
     usage = (await cloud.setup.charges())[-1].usage

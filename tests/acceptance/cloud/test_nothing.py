@@ -132,7 +132,7 @@ async def test_what_came_before_an_error_is_paid_and_no_more(
     before = await setup.balance()
     body = {**ask("x", max_tokens=9), "model": "both"}
     status, text, done = await setup.fabric.stream(body)
-    assert (status, text, done) == (200, "Hi!stream_broken", False)
+    assert (status, text, done) == (200, "Hi!stream_interrupted", False)
     assert not second.asked[CHAT]
     entry = (await setup.charges())[-1]
     assert entry.usage is not None
@@ -188,5 +188,5 @@ async def test_a_cut_connection_is_no_end(raw: tuple[CloudSetup, RawServer, RawS
     for ending in CUT:
         first.says(CHAT, Said(GOOD.removesuffix(sse.DONE), EVENTS, ending))
         body = {**ask("x", max_tokens=9), "model": "both"}
-        assert await setup.fabric.stream(body) == (200, "Hi!stream_broken", False)
+        assert await setup.fabric.stream(body) == (200, "Hi!stream_interrupted", False)
     assert not second.asked[CHAT]

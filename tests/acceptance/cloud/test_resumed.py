@@ -116,7 +116,7 @@ async def test_messages_go_on_natively(setup: CloudSetup) -> None:
 async def test_one_that_cannot_is_not_asked(setup: CloudSetup, sim: OpenAI) -> None:
     worker = await _open(setup, sim, "gpt-4o-mini", kind="openai")
     _, events = await _events(setup, ask(WORDS), 5, worker.kill)
-    assert events[-1]["error"]["code"] == "stream_broken"
+    assert events[-1]["error"]["code"] == "stream_interrupted"
     assert WORDS.startswith(_said(events))
     assert sim.record.connections == 0
     await setup.settled(GRANTED)
@@ -128,7 +128,7 @@ async def test_one_that_will_not_says_why(setup: CloudSetup, other: Continuing) 
     other.faults.add(refuse(500), refuse(500), refuse(500))
     _, events = await _events(setup, ask(WORDS), 5, worker.kill)
     error = events[-1]["error"]
-    assert error["code"] == "stream_broken"
+    assert error["code"] == "stream_interrupted"
     assert "no provider could continue it" in error["message"]
     await setup.settled(GRANTED)
     await setup.fabric.idle()

@@ -150,7 +150,7 @@ def with_call(**changes: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("changes", "param"),
     [
-        ({"type": None}, "messages[1].tool_calls[0].type"),
+        ({"type": 5}, "messages[1].tool_calls[0].type"),
         ({"id": 5}, "messages[1].tool_calls[0].id"),
         ({"function": {"arguments": "{}"}}, "messages[1].tool_calls[0].function.name"),
     ],

@@ -192,7 +192,7 @@ async def test_what_is_no_history_is_refused_with_its_place(client: AsyncOpenAI)
     for message, param in (
         ({"role": "assistant", "content": [use]}, "messages[1].content[0].type"),
         ({"role": "assistant", "content": 5}, "messages[1].content"),
-        ({"role": "tool", "content": None}, "messages[1].content"),
+        ({"role": "tool", "content": 5}, "messages[1].content"),
     ):
         error = await refused(chat(client, [*QUESTION, message]))
         assert (error.status_code, error.param) == (400, param)

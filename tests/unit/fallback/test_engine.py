@@ -268,7 +268,7 @@ async def test_a_stream_that_breaks_is_paid_as_far_as_it_came(bus: FakeBus) -> N
     setup = EngineSetup(bus, FakeProvider("a", breaks), second)
     with pytest.raises(EngineFault, match="not complete") as caught:
         await setup.run(setup.attempt(stream=True))
-    assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
+    assert (caught.value.code, caught.value.retryable) == ("stream_interrupted", False)
     assert (setup.ledger.log[-1], second.calls) == (("charge", 12), [])
 
 

@@ -157,7 +157,7 @@ async def test_a_call_that_breaks(bus: FakeBus, streams: bool) -> None:
         return
     with pytest.raises(EngineFault) as caught:
         await setup.run(attempt)
-    assert (caught.value.code, caught.value.retryable) == ("stream_broken", False)
+    assert (caught.value.code, caught.value.retryable) == ("stream_interrupted", False)
     assert setup.ledger.log[1:] == [("charge", 5)]
     assert setup.engine.providers["a"].breaker.row == 1
 

@@ -144,7 +144,7 @@ async def test_what_is_no_longer_kept_fails_the_attempt(bus: FakeBus) -> None:
     attempt.resend(2)
     ((frame,),) = messages(bus)
     assert (frame.kind, frame.seq) == (Kind.FAIL, 2)
-    assert frame.body[::2] == ("stream_broken", False)
+    assert frame.body[::2] == ("stream_interrupted", False)
     assert isinstance(attempt.stopped, Withdrawn)
     assert attempt.stopped.reason.verdict == b"+TERM"
 

@@ -186,7 +186,7 @@ async def test_what_is_held_back_has_a_bound() -> None:
     await call.until(lambda call: CHUNK in call.body)
     hear(ticket, A.fail(4))
     await call.whole()
-    assert b"stream_broken" in call.body
+    assert b"stream_interrupted" in call.body
 
 
 async def test_what_others_can_go_on_from_is_not_held_back(ingress: FakeBusIngress) -> None:
@@ -241,7 +241,7 @@ async def test_an_error_after_the_head_is_an_event_and_no_done(ingress: FakeBusI
     assert event.startswith(b"data: {")
     assert event.endswith(b"}\n\n")
     error = orjson.loads(event[6:])["error"]
-    assert (error["code"], error["source"]) == ("stream_broken", "worker")
+    assert (error["code"], error["source"]) == ("stream_interrupted", "worker")
     assert b"[DONE]" not in call.body
 
 
@@ -253,7 +253,7 @@ async def test_what_came_before_an_error_is_sent_before_it(ingress: FakeBusIngre
     hear(ticket, A.data(2, EVENTS[1]), A.fail(3))
     await call.whole()
     assert call.pieces[1] == EVENTS[1]
-    assert b"stream_broken" in call.pieces[2]
+    assert b"stream_interrupted" in call.pieces[2]
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -270,7 +270,7 @@ async def test_what_a_provider_was_paid_for_is_sent_before_an_error_of_the_same_
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"paid"}}]}\n\n'
     hear(ticket, FB.claim(), FB.start(), FB.data(1, chunk))
     if why == "it broke":
-        hear(ticket, FB.fail(2, "stream_broken", retryable=False))
+        hear(ticket, FB.fail(2, "stream_interrupted", retryable=False))
     else:
         ticket.fail(errors.DeadlineExceeded("late"))
     await call.whole()
@@ -326,7 +326,7 @@ async def test_an_error_in_one_of_several_choices_ends_all(ingress: FakeBusIngre
     await call.until(lambda call: call.pieces)
     first.revoke("disconnected", 1.0)
     await call.whole()
-    assert b"stream_broken" in call.pieces[-1]
+    assert b"stream_interrupted" in call.pieces[-1]
     assert b"[DONE]" not in call.body
     assert ingress.dispatch.tickets == {}
 

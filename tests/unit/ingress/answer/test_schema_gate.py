@@ -71,14 +71,18 @@ async def test_the_last_event_of_a_response_is_held_back() -> None:
 
 @pytest.mark.parametrize(
     ("api", "event"),
-    [(CHAT, [1]), (CHAT, {"choices": [1]}), (RESPONSES, {"type": "response.completed"})],
+    [(CHAT, {"choices": [1]}), (RESPONSES, {"type": "response.completed"})],
 )
 async def test_an_event_that_is_none_ends_the_stream(api: Api, event: Any) -> None:
     closed = gate(api)
-    assert (
-        await closed.passed(events(event) if isinstance(event, dict) else b"data: [1]\n\n") == b""
-    )
+    assert await closed.passed(events(event)) == b""
     assert closed.error is not None
+
+
+async def test_an_event_that_is_no_object_says_nothing() -> None:
+    opened = gate()
+    assert await opened.passed(b"data: [1]\n\n") == b"data: [1]\n\n"
+    assert opened.error is None
 
 
 @pytest.mark.parametrize("size", [1, 7, 99])

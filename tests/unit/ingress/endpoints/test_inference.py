@@ -506,7 +506,7 @@ async def test_a_choice_that_fails_fails_the_request() -> None:
         late = {"fault": "cut", "at": 3, "token_ms": 2}
         streamed = await ingress.post(CHAT, chat("a b c d", n=2, stream=True, echo=late))
     assert whole.error[:2] == (502, "engine_failed")
-    assert streamed.events[-1]["error"]["code"] == "stream_broken"
+    assert streamed.events[-1]["error"]["code"] == "stream_interrupted"
     assert "[DONE]" not in streamed.events
 
 

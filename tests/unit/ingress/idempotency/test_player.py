@@ -148,7 +148,7 @@ async def test_what_cannot_go_on_begins_anew(served: str) -> None:
     async def serve(asked: Request) -> Response:
         if BEGUN in asked.scope["state"]:
             assert served == "node:a"
-            raise errors.StreamBroken("cannot go on")
+            raise errors.StreamInterrupted("cannot go on")
         return await streaming(*EVENTS[::-1])(asked)
 
     taken = await play(store, serve)
@@ -158,7 +158,7 @@ async def test_what_cannot_go_on_begins_anew(served: str) -> None:
 
 async def test_what_broke_off_may_be_made_again() -> None:
     store = FakeStore()
-    failure = sse.dump({"error": {"message": "lost", "code": "stream_broken"}})
+    failure = sse.dump({"error": {"message": "lost", "code": "stream_interrupted"}})
     first = await play(store, streaming(EVENTS[0], failure))
     assert (first.whole, first.over, store.kinds[-1]) == (False, True, Part.BROKEN)
 
@@ -185,7 +185,7 @@ async def test_a_maker_that_was_overtaken_stops_and_says_so() -> None:
         return EventStream(pieces(), headers=SERVED)
 
     recording = await play(store, serve)
-    assert isinstance(recording.error, errors.StreamBroken)
+    assert isinstance(recording.error, errors.StreamInterrupted)
     assert store.kinds == [Part.OPEN, Part.OPEN], "it has written nothing more"
 
 
@@ -231,7 +231,7 @@ async def test_a_client_that_has_a_part_is_told_if_all_begins_anew() -> None:
     recording.add(EVENTS[3])
     recording.end(whole=True)
     for told in ((await has)[0], (await hears)[2]):
-        assert (sse.object_of(told) or {})["error"]["code"] == "stream_broken"
+        assert (sse.object_of(told) or {})["error"]["code"] == "stream_interrupted"
     assert await followed(recording) == [b"id: 1\n" + EVENTS[3].strip()]
 
 

@@ -224,7 +224,7 @@ async def test_one_that_only_others_provide_ends_as_it_broke(setup: OverflowSetu
     setup.fallback()
     ticket = await _broken(setup)
     assert not setup.waits(ticket, 0.1)
-    assert isinstance(ticket.received.error, errors.StreamBroken)
+    assert isinstance(ticket.received.error, errors.StreamInterrupted)
     assert len(setup.published()) == 1
 
 
@@ -234,7 +234,7 @@ async def test_one_whose_provider_left_meanwhile_ends_as_it_broke(setup: Overflo
     assert setup.waits(ticket, 0.1)
     setup.catalog.forget("fb-1")
     setup.waits(ticket, 2.5)
-    assert isinstance(ticket.received.error, errors.StreamBroken)
+    assert isinstance(ticket.received.error, errors.StreamInterrupted)
 
 
 async def test_one_that_workers_may_continue_waits_for_them_first(setup: OverflowSetup) -> None:

@@ -123,7 +123,7 @@ def test_revoked_after_a_release_the_stream_is_broken() -> None:
     assert setup.ticket.received.take() == b"seen"
     setup.ticket.revoke("silent", setup.now)
     assert setup.said()[0] == (A.ack, b"+TERM")
-    assert isinstance(setup.ticket.received.error, errors.StreamBroken)
+    assert isinstance(setup.ticket.received.error, errors.StreamInterrupted)
     assert "node-a" in setup.ticket.received.error.message
 
 
@@ -166,12 +166,12 @@ def test_a_retryable_failure_after_the_release_breaks_the_stream() -> None:
     setup.hear(A.start(), A.data(1, b"half"))
     setup.ticket.received.take()
     setup.hear(A.data(2, b"more"), A.fail(3))
-    assert isinstance(setup.ticket.received.error, errors.StreamBroken)
+    assert isinstance(setup.ticket.received.error, errors.StreamInterrupted)
     assert setup.ticket.received.error.source == "worker"
     assert setup.ticket.received.take() == b"more"
 
 
-@pytest.mark.parametrize("code", ["invalid_request", "stream_broken", "of_the_future"])
+@pytest.mark.parametrize("code", ["invalid_request", "stream_interrupted", "of_the_future"])
 def test_a_failure_that_is_not_retryable_is_the_answer(code: str) -> None:
     setup = TicketSetup().held_by(A)
     setup.hear(A.fail(0, code, retryable=False))

@@ -114,7 +114,7 @@ def test_a_fallback_lost_after_tokens_breaks_the_stream() -> None:
     setup.hear(COPY.claim(), COPY.start(), COPY.data(1, b"x"))
     setup.ticket.received.take()
     setup.ticket.revoke("disconnected", setup.now)
-    assert isinstance(setup.ticket.received.error, errors.StreamBroken)
+    assert isinstance(setup.ticket.received.error, errors.StreamInterrupted)
     assert "the fallback" in setup.ticket.received.error.message
 
 
@@ -222,7 +222,7 @@ def test_a_hedge_that_fails_in_its_text_ends_the_job() -> None:
     setup = hedged()
     setup.ticket.revoke("disconnected", setup.now)
     setup.hear(COPY.start(), COPY.data(1, b"p"))
-    setup.hear(COPY.fail(2, "stream_broken", retryable=False))
+    setup.hear(COPY.fail(2, "stream_interrupted", retryable=False))
     assert setup.ticket.received.error is not None
     assert len(setup.effects.published) == 1
 
@@ -389,7 +389,7 @@ def test_it_is_continued_once(again: str) -> None:
         setup.ticket.revoke("silent", setup.now)
     else:
         setup.hear(COPY.fail(2, retryable=again == "failed"))
-    assert isinstance(setup.ticket.received.error, errors.StreamBroken)
+    assert isinstance(setup.ticket.received.error, errors.StreamInterrupted)
     assert setup.effects.dead_letters == []
 
 
@@ -397,7 +397,7 @@ def test_it_says_why_nobody_continued_it() -> None:
     setup = moved(broken())
     setup.hear(COPY.claim(), COPY.fail(0, "insufficient_credits", retryable=False))
     error = setup.ticket.received.error
-    assert isinstance(error, errors.StreamBroken)
+    assert isinstance(error, errors.StreamInterrupted)
     assert "node-a was lost (disconnected); the answer above is not complete" in error.message
     assert "no provider could continue it: fb failed" in error.message
 
@@ -405,7 +405,7 @@ def test_it_says_why_nobody_continued_it() -> None:
 def test_without_a_provider_it_ends_as_it_broke() -> None:
     setup = broken()
     setup.ticket.give_up()
-    assert isinstance(setup.ticket.received.error, errors.StreamBroken)
+    assert isinstance(setup.ticket.received.error, errors.StreamInterrupted)
     assert setup.effects.dead_letters == []
 
 
@@ -427,4 +427,4 @@ def test_a_provider_that_breaks_is_not_continued_by_another() -> None:
     setup.hear(FB.claim(), FB.start(), FB.data(1, part("a")))
     setup.ticket.received.take()
     setup.ticket.revoke("silent", setup.now)
-    assert isinstance(setup.ticket.received.error, errors.StreamBroken)
+    assert isinstance(setup.ticket.received.error, errors.StreamInterrupted)

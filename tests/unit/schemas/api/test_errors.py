@@ -46,15 +46,19 @@ def test_openais_envelope_is_the_errors_own(api: Api) -> None:
 
 
 def test_events_of_the_responses_api_carry_the_error_in_both_forms() -> None:
-    error = errors.StreamBroken("lost")
+    error = errors.StreamInterrupted("lost")
     assert document(RESPONSES, error) == error.json()
     told = event(RESPONSES, error)
     assert told.startswith(b"event: error\ndata: {")
     found = orjson.loads(told.partition(b"data: ")[2])
-    assert (found["type"], found["code"], found["message"]) == ("error", "stream_broken", "lost")
-    assert found["error"]["code"] == "stream_broken"
+    assert (found["type"], found["code"], found["message"]) == (
+        "error",
+        "stream_interrupted",
+        "lost",
+    )
+    assert found["error"]["code"] == "stream_interrupted"
 
 
 def test_events_of_messages_are_errors() -> None:
-    told = event(MESSAGES, errors.StreamBroken("lost"))
+    told = event(MESSAGES, errors.StreamInterrupted("lost"))
     assert told.startswith(b'event: error\ndata: {"type":"error"')

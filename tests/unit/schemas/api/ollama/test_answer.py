@@ -142,7 +142,7 @@ def test_an_event_in_pieces_is_one_line() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        {"error": {"message": "gone", "code": "stream_broken"}},
+        {"error": {"message": "gone", "code": "stream_interrupted"}},
         {"choices": [{"delta": 5}]},
         {"choices": {"a": 1}},
     ],
