@@ -20,7 +20,7 @@
     │   └── ModelNotFound        404  no such model
     ├── QueueFull                429  the client may try again after `retry_after`
     ├── EngineFailed             502  every attempt failed; the last reason is in the message
-    │   ├── StreamInterrupted         502  the engine was lost after tokens had been sent
+    │   ├── StreamInterrupted    502  the engine was lost after tokens had been sent
     │   ├── ProviderFailed       502  all providers that may take the request failed
     │   └── InvalidStructuredOutput 502  the answer does not fit the schema, twice
     ├── Unavailable              503

@@ -73,7 +73,7 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
             "storage": "file",
             "num_replicas": replicas,
             "max_age": int(jobs.answer_age * NS),
-            "max_bytes": 2**30,
+            "max_bytes": 256 * 2**20,
             "discard": "old",
             "duplicate_window": int(min(120, jobs.answer_age) * NS),
             "allow_direct": True,
