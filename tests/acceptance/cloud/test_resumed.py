@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, SECRET, CloudSetup
 from tests.acceptance.conftest import RealLlama
 from tests.doubles.providers import Anthropic, Continuing, OpenAI, Provider, refuse
-from tests.fabric import KEY, Process, ask
+from tests.fabric import KEY, Process, ask, first_to_log
 
 GRANTED = 1_000_000
 MODEL = "some-model"
@@ -141,7 +141,8 @@ async def test_two_workers_do_not_repeat_it(setup: CloudSetup, other: Continuing
     second = await setup.fabric.worker(f"{SLOWLY}&resume=0")
 
     async def die() -> None:
-        await (first if first.count("runner.began") else second).kill()
+        workers = [first, second]
+        await workers[await first_to_log(workers, "runner.began")].kill()
 
     _, events = await _events(setup, ask(WORDS, max_tokens=20), 5, die)
     assert _said(events) == " ".join(WORDS.split()[:20])
