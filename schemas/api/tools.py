@@ -48,6 +48,8 @@ def check_choice(choice: object, names: Sequence[str], *, flat: bool = False) ->
         return
     if isinstance(choice, dict):
         kind = text_in(choice, "type", "tool_choice")
+        if kind == "allowed_tools" and not isinstance(choice.get("tools"), list | None):
+            raise invalid("tool_choice.tools", "a list is needed")
         if kind != "function":
             return
         where = "tool_choice" if flat else "tool_choice.function"

@@ -91,6 +91,8 @@ def _check_item(item: dict[str, Any], where: str) -> None:
         raise invalid(f"{where}.type", "a string is needed")
     if kind in ("function_call", "function_call_output"):
         _check_call(item, where)
+    if kind == "reasoning":
+        _check_thought(item, where)
     if kind not in (None, "message"):
         return
     if role not in ("user", "assistant", "system", "developer"):
@@ -99,6 +101,16 @@ def _check_item(item: dict[str, Any], where: str) -> None:
         check_parts(content, f"{where}.content", history.text_type(item))
     elif not isinstance(content, str):
         raise invalid(f"{where}.content", "a string or a list of parts is needed")
+
+
+def _check_thought(item: dict[str, Any], where: str) -> None:
+    for name in ("summary", "content"):
+        parts = item.get(name)
+        if not isinstance(parts, list | None):
+            raise invalid(f"{where}.{name}", "a list of parts is needed")
+        for index, part in enumerate(parts or ()):
+            if not isinstance(part, dict):
+                raise invalid(f"{where}.{name}[{index}]", "an object is needed")
 
 
 def _check_call(item: dict[str, Any], where: str) -> None:
