@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +23,7 @@ from deploy.options import (
     ConfigOption,
     DataOption,
     EngineOption,
+    FileArgument,
     HostOption,
     JsonOption,
     KeyOption,
@@ -217,9 +217,6 @@ def usage(
         data,
         lambda accounts: accounts.usage(journal.since(since), journal.groups(by), as_json),
     )
-
-
-FileArgument = Annotated[Path, typer.Argument(help="One file for all of it.")]
 
 
 @app.command()

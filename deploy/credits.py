@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from deploy.configure import Unreachable, Where
-from deploy.status import console, table
+from deploy.status import console, stamp, table
 from deploy.survey import connected
 from fallback.credits import witness
 from fallback.credits.entries import MICRO, Balance, Entry
@@ -203,6 +203,13 @@ def groups(text: str) -> list[str]:
 def _row(entry: Entry) -> Iterable[str]:
     usage = entry.usage
     about = f"{usage.provider}/{usage.provider_model}" if usage else entry.note
-    stamp = datetime.fromtimestamp(entry.at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
     change = f"{'+' if entry.change >= 0 else ''}{decimal(entry.change)}"
-    return stamp, entry.account, entry.kind, change, decimal(entry.balance), entry.job, about
+    return (
+        stamp(entry.at),
+        entry.account,
+        entry.kind,
+        change,
+        decimal(entry.balance),
+        entry.job,
+        about,
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -17,14 +17,13 @@ import orjson
 
 from deploy import edge
 from deploy.configure import Where
-from deploy.status import console, table
+from deploy.status import console, stamp, table
 from deploy.survey import connected
-from schemas import jobs, subjects
+from schemas import jobs, subjects, topology
 from schemas.bus import ApiError, Bus, Message, NotFound
 from schemas.jetstream import reading, streams
 from schemas.jobs import CodecError, Job
 
-NS = 1_000_000_000
 _SILENCE = 600.0
 """Seconds without a byte after which a request that is sent again counts as lost."""
 
@@ -55,7 +54,7 @@ class Letter:
 
     def record(self) -> dict[str, Any]:
         """The letter without what was asked."""
-        about = {"place": self.place, "time": _stamp(self.at), "model": self.model}
+        about = {"place": self.place, "time": stamp(self.at), "model": self.model}
         if (job := self.job) is not None:
             about |= {"job": job.id, "endpoint": job.endpoint, "stream": job.stream}
             about |= {"account": job.account, "key": job.key, "bytes": len(job.body)}
@@ -126,10 +125,8 @@ def _session(key: str) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=limit, headers={"authorization": f"Bearer {key}"})
 
 
-@contextlib.asynccontextmanager
-async def _admin(where: Where) -> AsyncIterator[Bus]:
-    async with connected(where.admin(), "headrace-dead") as bus:
-        yield bus
+def _admin(where: Where) -> AbstractAsyncContextManager[Bus]:
+    return connected(where.admin(), "headrace-dead")
 
 
 async def _letters(bus: Bus, model: str) -> AsyncIterator[Letter]:
@@ -167,14 +164,10 @@ def _read(message: Message) -> Letter:
     told = message.headers or {}
     model = told.get("Headrace-Model") or subjects.decode(message.subject.partition(".")[2])
     error = told.get("Headrace-Error", "no error was kept")
-    return Letter(place, at / NS, model, error, job)
+    return Letter(place, at / topology.NS, model, error, job)
 
 
 def _row(letter: Letter) -> Iterable[str]:
     job = letter.job
     about = (job.endpoint, job.account) if job else ("?", "?")
-    return str(letter.place), _stamp(letter.at), letter.model, *about, letter.error
-
-
-def _stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+    return str(letter.place), stamp(letter.at), letter.model, *about, letter.error

@@ -42,6 +42,7 @@ PlaceArgument = Annotated[int, typer.Argument(min=1, help="As 'headrace dead lis
 PlacesArgument = Annotated[
     list[int], typer.Argument(min=1, help="As 'headrace dead list' shows them.")
 ]
+FileArgument = Annotated[Path, typer.Argument(help="One file for all of it.")]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 is any.")]
 NodeOption = Annotated[str | None, typer.Option(help="Name of this machine.")]

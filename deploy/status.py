@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -101,6 +102,11 @@ def _head(survey: Survey) -> Text:
     else:
         text.append("none is connected: start one with 'headrace ingress'", "yellow")
     return text
+
+
+def stamp(at: float) -> str:
+    """A moment (Unix seconds) as UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = "") -> Table:

@@ -43,42 +43,36 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
             "allow_direct": True,
         },
         {
-            "name": subjects.DEAD_STREAM,
+            **_kept(subjects.DEAD_STREAM, subjects.ALL_DEAD, replicas, jobs.dead_age, 256),
             "description": "Headrace dead letters: jobs past their last attempt, with the error",
-            "subjects": [subjects.ALL_DEAD],
-            "retention": "limits",
-            "storage": "file",
-            "num_replicas": replicas,
-            "max_age": int(jobs.dead_age * NS),
-            "max_bytes": 256 * 2**20,
-            "discard": "old",
         },
         {
-            "name": subjects.USAGE_STREAM,
+            **_kept(subjects.USAGE_STREAM, subjects.ALL_USAGE, replicas, USAGE_AGE, 512),
             "description": "Headrace usage: what workers served, in sums of a minute",
-            "subjects": [subjects.ALL_USAGE],
-            "retention": "limits",
-            "storage": "file",
-            "num_replicas": replicas,
-            "max_age": USAGE_AGE * NS,
-            "max_bytes": 512 * 2**20,
-            "discard": "old",
             "allow_rollup_hdrs": True,  # the sums of a window replace those before
         },
         {
-            "name": subjects.ANSWERS_STREAM,
+            **_kept(subjects.ANSWERS_STREAM, subjects.ALL_ANSWERS, replicas, jobs.answer_age, 256),
             "description": "Headrace answers to requests with an idempotency key",
-            "subjects": [subjects.ALL_ANSWERS],
-            "retention": "limits",
-            "storage": "file",
-            "num_replicas": replicas,
-            "max_age": int(jobs.answer_age * NS),
-            "max_bytes": 256 * 2**20,
-            "discard": "old",
             "duplicate_window": int(min(120, jobs.answer_age) * NS),
             "allow_direct": True,
         },
     ]
+
+
+def _kept(name: str, subject: str, replicas: int, age: float, mebibytes: int) -> dict[str, Any]:
+    """A stream that keeps what comes for `age` seconds, and the newest if that is too much. The
+    broker reserves its bytes on the disk when it is made."""
+    return {
+        "name": name,
+        "subjects": [subject],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_age": int(age * NS),
+        "max_bytes": mebibytes * 2**20,
+        "discard": "old",
+    }
 
 
 def credits(replicas: int) -> dict[str, Any]:

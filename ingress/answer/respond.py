@@ -29,7 +29,7 @@ from schemas.api.base import Api
 from schemas.errors import ClientGone, HeadraceError
 from schemas.frames import Claim, Start
 
-_KEEP_ALIVE = sse.comment("keep-alive")
+KEEP_ALIVE = sse.comment("keep-alive")
 
 
 class EventStream(EventSourceResponse):
@@ -186,7 +186,7 @@ class Exchange:
         try:
             async with aclosing(self._pieces(keepalive)) as pieces:
                 async for piece in pieces:
-                    last = piece if piece is not _KEEP_ALIVE else last
+                    last = piece if piece is not KEEP_ALIVE else last
                     if passed := piece if gate is None else await gate.passed(piece):
                         yield passed
                     if gate is not None and gate.error is not None and len(self._tickets) > 1:
@@ -229,7 +229,7 @@ class Exchange:
                             yield late
                         yield piece
                 elif clock.rang():
-                    yield _KEEP_ALIVE
+                    yield KEEP_ALIVE
                 else:
                     await self._news.wait()
         finally:

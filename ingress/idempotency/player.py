@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import orjson
 import structlog
@@ -23,6 +23,7 @@ from schemas import errors
 from schemas.api import sse
 from schemas.bus import BusError
 from schemas.errors import HeadraceError
+from schemas.frames import SERVED_BY
 
 log = structlog.get_logger("idempotency")
 
@@ -99,9 +100,10 @@ class Player:
         return time.monotonic() - self._heard > SILENT
 
     async def _read_on(self) -> None:
-        async for stored in self._store.read(self._name, self._place):
-            self._place, self._heard = stored.place, time.monotonic()
-            self._hear(stored)
+        async with aclosing(self._store.read(self._name, self._place)) as messages:
+            async for stored in messages:
+                self._place, self._heard = stored.place, time.monotonic()
+                self._hear(stored)
 
     def _hear(self, stored: Stored) -> None:
         recording = self._recording
@@ -141,7 +143,7 @@ class Player:
         """The response, which goes on from what is there already, if it can."""
         recording, begun = self._recording, b""
         if (head := recording.head) is not None and head.is_stream:
-            by_worker = head.headers.get("x-headrace-served-by", "").startswith("node:")
+            by_worker = head.headers.get(SERVED_BY, "").startswith("node:")
             begun = b"".join(recording.parts) if by_worker else b""
         if begun:
             with suppress(errors.StreamInterrupted):

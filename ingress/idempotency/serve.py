@@ -11,19 +11,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.answer.respond import EventStream
-from ingress.endpoints.inference import WARNING_HEADER, admit
+from ingress.answer.respond import KEEP_ALIVE, EventStream
+from ingress.endpoints.inference import admit, warn
 from ingress.http import error_format
 from ingress.http.body import read_body
 from ingress.http.protocol import CLIENT_GONE
 from ingress.idempotency.recording import Recording
 from ingress.idempotency.run import Run, Serve
-from schemas.api import sse
 from schemas.errors import ClientGone, HeadraceError, InvalidRequest, StreamInterrupted
 
 KEY = "idempotency-key"
@@ -31,7 +30,6 @@ REPLAYED = "idempotent-replayed"
 """Tells a client that another request made its answer first; Stripe's name."""
 _PLACE = "last-event-id"
 _LONGEST = 255
-_KEEP_ALIVE = sse.comment("keep-alive")
 
 
 async def serve(request: Request, call: Serve) -> Response:
@@ -69,8 +67,7 @@ def _digest(request: Request, body: bytes) -> bytes:
     kind, _, boundary = request.headers.get("content-type", "").partition("boundary=")
     if boundary and kind.lower().startswith("multipart/"):
         body = body.replace(boundary.strip('"').encode(), b"")
-    found = hashlib.sha256(request.url.path.encode() + b"\0" + body)
-    return found.digest()
+    return hashlib.sha256(request.url.path.encode() + b"\0" + body).digest()
 
 
 class Follower:
@@ -91,31 +88,25 @@ class Follower:
         recording = self._recording
         recording.join()
         self._state[CLIENT_GONE] = self._leave
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._done)
             while recording.head is None and not recording.over:
                 await self._news()
-            if recording.head is None:
-                raise recording.error or StreamInterrupted("the answer broke off; send it again")
-            if recording.head.is_stream:
+            if recording.head is not None and recording.head.is_stream:
+                stack.pop_all()  # the stream itself says when it is done
                 return EventStream(self._events(keepalive), headers=self._headers())
             while not recording.over:
                 await self._news()
-        except BaseException:
-            self._done()
-            raise
-        self._done()
         return self._document()
 
     def _document(self) -> Response:
         recording = self._recording
         if recording.error is not None or recording.head is None:
             raise recording.error or StreamInterrupted("the answer broke off; send it again")
-        headers = self._headers()
+        response = Response(b"".join(recording.parts), recording.head.status, self._headers())
         if self._after:
-            warning = headers.get(WARNING_HEADER)
-            told = "Last-Event-ID is ignored: this answer has no events"
-            headers[WARNING_HEADER] = f"{warning}; {told}" if warning else told
-        return Response(b"".join(recording.parts), recording.head.status, headers)
+            warn(response, "Last-Event-ID is ignored: this answer has no events")
+        return response
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes]:
         recording, at, begun_anew = self._recording, self._after, self._begun_anew
@@ -135,7 +126,7 @@ class Follower:
                         yield self._error(recording.error)
                     return
                 elif not await self._news_within(keepalive):
-                    yield _KEEP_ALIVE
+                    yield KEEP_ALIVE
         except ClientGone:
             return
         finally:

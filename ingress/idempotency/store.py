@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -70,10 +71,10 @@ class AnswerStore:
         newest = await streams.newest(self._bus, subjects.ANSWERS_STREAM, subject, 2.0)
         if newest is None or newest[0] <= after:
             return
-        async for message in reading.read(
-            self._bus, subjects.ANSWERS_STREAM, subject=subject, after=after
-        ):
-            yield _stored(message)
+        stored = reading.read(self._bus, subjects.ANSWERS_STREAM, subject=subject, after=after)
+        async with aclosing(stored) as messages:
+            async for message in messages:
+                yield _stored(message)
 
 
 def _stored(message: Message) -> Stored:
