@@ -22,6 +22,9 @@ from schemas import settings
 
 LARGEST = 96 * 2**20
 """Most bytes of one answer: ten pictures in base64 fit in."""
+CALL = "X-Client-Request-Id"
+"""The header with the job's id, by which a call can be found at the provider and in the journal of
+credits. OpenAI keeps it for its support; others pass over it."""
 _KEPT = 20.0
 """Seconds that an idle connection is kept: less than any of the providers keeps one, so that no
 request meets a connection that the provider is closing."""
@@ -90,7 +93,9 @@ class ProviderClient:
             self._session = None
 
     @asynccontextmanager
-    async def ask(self, url: str, body: Body, key_header: str) -> AsyncIterator[ClientResponse]:
+    async def ask(
+        self, url: str, body: Body, key_header: str, job: str
+    ) -> AsyncIterator[ClientResponse]:
         """POST with the key in the header `key_header`, or as a bearer token if that is "". If the
         block ends before the answer, the connection is closed at once."""
         if self._session is None:
@@ -98,9 +103,12 @@ class ProviderClient:
         key = self._keys.get(key_header)
         if key is None:
             key = self._keys[key_header] = self._secret.headers(key_header)
+        headers = {**key, CALL: job}
         response: ClientResponse | None = None
         try:
-            response = await self._session.post(url, data=body, headers=key, allow_redirects=False)
+            response = await self._session.post(
+                url, data=body, headers=headers, allow_redirects=False
+            )
             yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise self._explained(fault) from None

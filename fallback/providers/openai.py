@@ -119,7 +119,8 @@ class OpenAIProvider:
     ) -> AbstractAsyncContextManager[ClientResponse]:
         sent = Body(body, content_type)
         task.counter = metering.RequestCounter(task, sent, forms.length)
-        return self._client.ask(self._address(task), sent, self._fit(task).key_header)
+        key_header = self._fit(task).key_header
+        return self._client.ask(self._address(task), sent, key_header, task.job.id)
 
     def _address(self, task: Task) -> str:
         return self._url + self._fit(task).path

@@ -40,6 +40,8 @@ class Ask:
     conduct: str = STAYS
     after: float = 0.0
     """Seconds until a client leaves, or reads no longer slowly."""
+    key: str = ""
+    """Its Idempotency-Key."""
 
     @property
     def model(self) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from decimal import ROUND_CEILING, Decimal
 
-from fallback.credits.entries import EntryKind
 from schemas import nodes, subjects, usage
 from schemas.bus import Message
 from schemas.jetstream import reading
-from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT
+from tests.chaos import money
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import GRANTED, Stage
-from tests.doubles.providers.record import Exchange
 from tests.fabric import Process
 
 
@@ -87,38 +83,20 @@ async def _cards(stage: Stage, wanted: int) -> list[nodes.Card]:
 
 
 async def _money(stage: Stage, ledger: Ledger) -> list[str]:
-    """Nothing is reserved; each charge is one call, at its price; and a call is only unpaid where
-    the process that made it was disturbed."""
+    """Nothing is reserved any more, and `money` has no fault."""
+
+    async def nothing_reserved() -> bool:
+        return not (await stage.setup.balance()).reserved
+
+    await stage.setup.until(nothing_reserved)
     entries = await stage.setup.entries()
-    charges = [entry for entry in entries if entry.kind is EntryKind.CHARGE]
-    costs = [entry.usage.cost for entry in charges if entry.usage is not None]
-    await stage.setup.settled(GRANTED - sum(costs))
-    found = [
-        f"job {job} was charged {times} times"
-        for job, times in Counter(entry.job for entry in charges).items()
-        if times > 1
-    ]
-    calls = stage.sim.record.requests
-    extra = Counter(costs) - Counter(_cost(call) for call in calls if call.state == "finished")
-    # What an aborted call used is estimated, as its provider never said.
-    aborted = sum(call.state != "finished" for call in calls)
-    if extra.total() > aborted:
-        found.append(f"charges that no call explains: {dict(extra)}, {aborted} were aborted")
-    unpaid = Counter(_cost(call) for call in calls if _sure(stage, call))
-    if missing := unpaid - Counter(costs):
-        found.append(f"calls that nobody paid for: {dict(missing)}")
+    charged = sum(entry.usage.cost for entry in entries if entry.usage is not None)
+    bought = money.joined(stage.sim.record.requests, entries)
+    ledger.bought = money.summary(bought)
+    found = list(money.faults(bought, ledger.sold()))
+    if (left := (await stage.setup.balance()).available) != GRANTED - charged:
+        found.append(f"{left} are left of {GRANTED} after charges of {charged}")
     return found
-
-
-def _cost(call: Exchange) -> int:
-    exact = Decimal(call.used.input * INPUT + call.used.output * OUTPUT)
-    return int(exact.to_integral_value(ROUND_CEILING))
-
-
-def _sure(stage: Stage, call: Exchange) -> bool:
-    """Whether nothing came between a call and its payment."""
-    around = stage.during(call.at - 5, call.ended + 5, "fallback", "broker", "ingress", "worker")
-    return call.state == "finished" and not around
 
 
 async def _usage(stage: Stage, ledger: Ledger) -> list[str]:

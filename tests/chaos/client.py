@@ -74,7 +74,9 @@ class Client:
 
     async def _ask(self, outcome: Outcome) -> None:
         url = outcome.ingress.url + outcome.ask.path
-        async with self._session.post(url, json=outcome.ask.body, headers=_HEADERS) as answer:
+        key = {"Idempotency-Key": outcome.ask.key} if outcome.ask.key else {}
+        headers = {**_HEADERS, **key}
+        async with self._session.post(url, json=outcome.ask.body, headers=headers) as answer:
             outcome.status = answer.status
             _note(outcome, answer.headers.get)
             async for piece in answer.content.iter_any():

@@ -29,6 +29,8 @@ class Ledger:
     stage: Stage
     outcomes: list[tuple[Outcome, Verdict]] = field(default_factory=list)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+    bought: str = ""
+    """What became of the calls of the provider, in words."""
 
     def enter(self, outcome: Outcome) -> Verdict:
         verdict = self._judged(outcome)
@@ -45,6 +47,10 @@ class Ledger:
         whole = [o for o, v in self.outcomes if v.word == "right" and not _paid(o)]
         unknown = [o for o, v in self.outcomes if v.word not in ("right", "turned away")]
         return len(whole), len(whole) + len(unknown)
+
+    def sold(self) -> list[Outcome]:
+        """The whole answers of the provider."""
+        return [o for o, v in self.outcomes if v.word == "right" and _paid(o)]
 
     @property
     def faults(self) -> list[str]:

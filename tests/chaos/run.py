@@ -37,7 +37,7 @@ class Report:
         rows[0] += f"{self.strikes.struck.total()} disturbances"
         rows += [f"  {word:15} {count:6}" for word, count in counts.items()]
         rows += [f"  {name:20} {count:4}" for name, count in sorted(self.strikes.struck.items())]
-        return "\n".join([*rows, *self.faults])
+        return "\n".join([*rows, self.ledger.bought, *self.faults])
 
 
 class _Load:

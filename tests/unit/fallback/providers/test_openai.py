@@ -29,6 +29,7 @@ async def test_a_chat_is_answered_under_the_asked_name(cloud: Provider, sim: Ope
     [sent] = sim.record.requests
     assert sent.model == "gpt-4o-mini"
     assert "stream_options" not in sent.body
+    assert sent.headers["x-client-request-id"] == asked.job.id
 
 
 async def test_a_stream_passes_without_the_usage_nobody_asked_for(
