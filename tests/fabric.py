@@ -30,7 +30,7 @@ Line = dict[str, Any]
 class Process:
     """One ``headrace`` process; its log lines are events that tests wait for."""
 
-    def __init__(self, name: str, inner: Fork) -> None:
+    def __init__(self, name: str, inner: Fork | asyncio.subprocess.Process) -> None:
         self.name = name
         self.inner = inner
         self.url = ""
@@ -46,6 +46,7 @@ class Process:
         return self.inner.pid
 
     async def _read(self) -> None:
+        assert self.inner.stderr is not None
         while raw := await self.inner.stderr.readline():
             try:
                 line = json.loads(raw)
@@ -127,6 +128,8 @@ class Fabric:
         self.url = ""
         self.session = session()
         self._numbers = count()
+        self.fresh = False
+        """Its processes are started from nothing, not forked: their memory is their own."""
 
     async def ingress(
         self,
@@ -195,7 +198,8 @@ class Fabric:
         name = f"{role}-{next(self._numbers)}"
         path = self.home / f"{name}.toml"
         path.write_text(text)
-        inner = await forks.start([role, "--config", str(path)])
+        start = forks.started_anew if self.fresh else forks.start
+        inner = await start([role, "--config", str(path)])
         process = Process(name, inner)
         self.processes.append(process)
         return process

@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workers.process import die_with_parent
+
 IMPORTED = (
     "deploy.cli",
     "deploy.compat.endpoint",
@@ -91,6 +93,14 @@ async def start(
         os.close(status)
     reader = await _reader(end)
     return Fork(int(await reader.readline()), await _reader(words), reader)
+
+
+async def started_anew(arguments: Sequence[str]) -> asyncio.subprocess.Process:
+    """The same, no fork: it ends with this process all the same."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
+    command = die_with_parent.wrap([sys.executable, "-m", "deploy", *arguments])
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*command, env=env, stderr=pipe, limit=2**24)
 
 
 async def _reader(pipe: int) -> asyncio.StreamReader:

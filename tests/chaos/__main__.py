@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.chaos.overload import overload
 from tests.chaos.run import run
+from tests.chaos.soak import soak
 from tests.chaos.strikes import drawn, one_of_each, rolling
 
 PROFILES = {"standard": (12, 3.0), "short": (8, 1.5), "rolling": (8, 2.0)}
@@ -20,14 +21,14 @@ PROFILES = {"standard": (12, 3.0), "short": (8, 1.5), "rolling": (8, 2.0)}
 `rolling`: each process is replaced once."""
 
 
-OVERLOAD = "overload"
+OVERLOAD, SOAK = "overload", "soak"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A whole Headrace under load and disturbances")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--profile", choices=(*PROFILES, OVERLOAD), default="standard")
+    parser.add_argument("--profile", choices=(*PROFILES, OVERLOAD, SOAK), default="standard")
     parser.add_argument("--home", type=Path, help="where logs and stores are kept")
     options = parser.parse_args()
     if options.profile == OVERLOAD:
@@ -35,6 +36,11 @@ def main() -> None:
             found = asyncio.run(overload(home, options.minutes * 60))
         print(found.table())
         sys.exit(bool(found.faults))
+    if options.profile == SOAK:
+        with _home(options.home) as home:
+            steady = asyncio.run(soak(home, options.seed, options.minutes * 60))
+        print(steady.table())
+        sys.exit(bool(steady.faults))
     clients, each = PROFILES[options.profile]
     blows = drawn(options.seed, options.minutes, each)
     if options.profile == "short":

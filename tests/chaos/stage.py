@@ -24,8 +24,26 @@ MODEL = "gpt-4o-mini"
 GRANTED = 10**12
 ATTEMPTS = 8
 """Of each job: more than a run disturbs the holders of one job, so that none may be given up."""
-PACE = "echo://?model=echo&slots=6&first_ms=20&token_ms=25"
-SETTINGS = {"jobs.max_attempts": ATTEMPTS, "log.level": "debug"}
+SLOTS = 6
+"""Of the echo engine of each worker."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Of the echo engines; and the processes' `level` of the log."""
+
+    first_ms: int = 20
+    token_ms: int = 25
+    level: str = "debug"
+
+    @property
+    def engine(self) -> str:
+        pace = f"first_ms={self.first_ms}&token_ms={self.token_ms}"
+        return f"echo://?model=echo&slots={SLOTS}&{pace}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"jobs.max_attempts": ATTEMPTS, "log.level": self.level}
 
 
 @dataclass
@@ -51,6 +69,7 @@ class Stage:
     setup: CloudSetup
     sim: OpenAI
     proxy: Proxy
+    pace: Pace = Pace()
     ingresses: list[Process | None] = field(default_factory=list)
     workers: list[Process] = field(default_factory=list)
     fallbacks: list[Process] = field(default_factory=list)
@@ -72,13 +91,17 @@ class Stage:
         await self.setup.provided(CLOUD)
 
     async def ingress(self) -> Process:
-        config = {**SETTINGS, "ingress.absence": 60.0}
+        config = {**self.pace.settings, "ingress.absence": 60.0}
         return await self.setup.ingress(config)
 
     async def worker(self, place: int) -> Process:
         """The first one reaches the broker through the proxy, the others have a program as well."""
-        config: dict[str, Any] = {**SETTINGS, "worker.node": f"node-{place}", "worker.stall": 3.0}
-        engines = table("[engines]", {"name": "echo", "kind": "echo", "url": PACE})
+        config: dict[str, Any] = {
+            **self.pace.settings,
+            "worker.node": f"node-{place}",
+            "worker.stall": 3.0,
+        }
+        engines = table("[engines]", {"name": "echo", "kind": "echo", "url": self.pace.engine})
         if place == 0:
             config["nats.url"] = self.proxy.url
         else:
@@ -91,7 +114,7 @@ class Stage:
         return made
 
     async def fallback(self) -> Process:
-        return await self.setup.fallback(SETTINGS)
+        return await self.setup.fallback(self.pace.settings)
 
     async def drain(self, process: Process) -> None:
         """SIGTERM, and the end that it must come to."""
@@ -123,13 +146,15 @@ PROGRAM = [
 
 
 @asynccontextmanager
-async def stage(home: Path) -> AsyncIterator[Stage]:
+async def stage(home: Path, pace: Pace = Pace(), fresh: bool = False) -> AsyncIterator[Stage]:
+    """`fresh`: as `Fabric` has it."""
     async with AsyncExitStack() as stack:
         setup = await stack.enter_async_context(open_cloud(home))
+        setup.fabric.fresh = fresh
         sim = await stack.enter_async_context(OpenAI(key=SECRET))
         sim.pace.token_s = 0.02
         link = await stack.enter_async_context(proxy(lambda: setup.fabric.broker.url))
-        made = Stage(setup, sim, link)
+        made = Stage(setup, sim, link, pace)
         try:
             await made.open()
             yield made
