@@ -7,53 +7,16 @@ import contextlib
 import os
 import time
 from collections import deque
-from enum import Enum
 from typing import Any
 
 from schemas import frames, metrics, subjects
 from schemas.bus import Bus, BusError
 from schemas.frames import Claim, End, Kind, Role
-from schemas.jetstream.words import NAK, TERM
 from schemas.jobs import Job
+from workers.cancellation import Reason, Withdrawn
 
 PIECE = 256 * 1024
 """Most bytes of answer in one frame: the broker takes messages of at most 2 MB."""
-
-
-class Reason(Enum):
-    """Why an attempt stops although its engine did nothing wrong.
-
-    `told`: the words for the log and the ingress. `verdict`: the reply to the broker, b"" for no
-    reply. `deserted`: nobody waits for the answer, and nobody else works on the job.
-    """
-
-    CANCELLED = "cancelled", TERM, True
-    """The client left."""
-    GONE = "gone", TERM, True
-    """The ingress no longer waits for the answer."""
-    ORPHANED = "its ingress is gone", TERM, True
-    """The ingress does not answer or does not listen."""
-    DROPPED = "dropped", b"", False
-    """Another worker holds the job."""
-    LEFT = "left", NAK, False
-    """A fallback may not take the job: it must not leave the house, or is not overdue yet."""
-    SUPERSEDED = "superseded", b"", False
-    """A later holder has reserved credits for the job."""
-    UNSENDABLE = "frames were lost", TERM, False
-    """The ingress misses frames that this worker no longer keeps."""
-
-    def __init__(self, told: str, verdict: bytes, deserted: bool) -> None:
-        self.told = told
-        self.verdict = verdict
-        self.deserted = deserted
-
-
-class Withdrawn(Exception):
-    """The attempt must stop; `reason` says why."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.told)
-        self.reason = reason
 
 
 class Attempt:

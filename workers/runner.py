@@ -17,8 +17,9 @@ from schemas.jetstream.words import ACK, IN_PROGRESS, NAK, TERM
 from schemas.jobs import CodecError, Job, OtherVersion
 from schemas.settings import Settings
 from schemas.strangers import Strangers
-from workers.attempt import Attempt, Reason, Withdrawn
+from workers.attempt import Attempt
 from workers.body import fetch
+from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
 from workers.orphans import Orphans
 
@@ -254,16 +255,10 @@ class Runner:
                     attempt.permitted.set_result(None)
                 if attempt.lapsed:
                     attempt.lapsed, attempt.leased = False, time.monotonic()
-            case Op.DROP:
-                attempt.stop(Withdrawn(Reason.DROPPED))
-            case Op.GONE:
-                attempt.stop(Withdrawn(Reason.GONE))
-            case Op.LEAVE:
-                attempt.stop(Withdrawn(Reason.LEFT))
-            case Op.CANCEL:
-                attempt.stop(Withdrawn(Reason.CANCELLED))
             case Op.RESEND:
                 attempt.resend(control.first)
+            case op if op in BY_OP:
+                attempt.stop(Withdrawn(BY_OP[op]))
             case _:
                 log.warning("runner.unknown_control", op=control.op)
 

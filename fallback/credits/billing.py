@@ -34,7 +34,7 @@ from schemas.api.base import PLAIN
 from schemas.api.endpoints import APIS
 from schemas.frames import COST, COST_LIMIT, SERVED_BY
 from schemas.jobs import Job
-from workers.attempt import Reason, Withdrawn
+from workers.cancellation import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
 log = structlog.get_logger("billing")

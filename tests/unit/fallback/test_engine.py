@@ -22,7 +22,8 @@ from tests.unit.fallback.engine_doubles import (
     fails,
 )
 from tests.unit.fallback.paused_ledger import Used
-from workers.attempt import Attempt, Reason, Withdrawn
+from workers.attempt import Attempt
+from workers.cancellation import Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 
 

@@ -26,7 +26,7 @@ from tests.unit.fallback.engine_doubles import (
     answers,
 )
 from tests.unit.fallback.paused_ledger import PausedLedger, Used
-from workers.attempt import Reason, Withdrawn
+from workers.cancellation import Reason, Withdrawn
 from workers.engines.base import EngineFault, Sink
 from workers.runner import Runner
 

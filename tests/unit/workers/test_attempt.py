@@ -10,7 +10,8 @@ from schemas.bus import BusError
 from schemas.frames import End, Frame, Kind, Role
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers.attempt import PIECE, Attempt, Reason, Withdrawn
+from workers.attempt import PIECE, Attempt
+from workers.cancellation import Reason, Withdrawn
 
 JOB = fakes.job()
 SUBJECT = f"r.in-1.{JOB.id}"

@@ -33,8 +33,9 @@ from schemas.api.ollama.models import CAPABILITIES, tagged
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
 from workers.engines.base import EngineFault, Offer, Sink
-from workers.engines.ollama import own_api, reasoning
+from workers.engines.ollama import own_api
 from workers.engines.ollama.answer import AnswerId, embeddings
+from workers.engines.ollama.request import changes
 from workers.engines.openai import continued, foreign_fields
 from workers.engines.openai.document import unlike
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
@@ -64,7 +65,6 @@ KNOWS = (
 """Ollama's own fields; this module handles `keep_alive`."""
 _KEEP = b'"keep_alive"'
 _NOT_KNOWN = "Ollama's OpenAI endpoints do not know it"
-_NONE = ("none", {"type": "none"})
 _CAPABILITIES: Mapping[str, tuple[str, ...]] = {
     **CAPABILITIES,
     "completion": ("chat", "completions", "responses", "messages", "json_schema", "logprobs"),
@@ -208,14 +208,8 @@ class OllamaEngine(OpenAIEngine):
             log.warning("ollama.not_kept", engine=self.name, model=own, error=answer.decode())
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
-        changes = super()._changes(job, request)
-        limit = request.get("max_completion_tokens")
-        if limit is not None and request.get("max_tokens") is None:
-            changes["max_tokens"] = limit
-        if request.get("tool_choice") in _NONE and request.get("tools"):
-            changes["tools"] = []
         thinks = "reasoning" in self._models[job.model].features
-        return changes | reasoning.changes(job.endpoint, request, thinks)
+        return super()._changes(job, request) | changes(job.endpoint, request, thinks)
 
     async def _guard(self, job: Job, request: Mapping[str, Any]) -> None:
         """Raises Refusal for what Ollama would cut short, run on with or misunderstand."""

@@ -14,7 +14,7 @@ from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.fallback import paused_ledger
 from tests.unit.fallback.paused_ledger import PausedLedger, chosen
-from workers.attempt import Reason, Withdrawn
+from workers.cancellation import Reason, Withdrawn
 from workers.engines.base import EngineFault
 
 A = Choice("a", "m", 100)

@@ -9,7 +9,7 @@ import pytest
 
 from workers.engines import vllm
 from workers.engines.llamacpp import reasoning as llamacpp
-from workers.engines.ollama import reasoning as ollama
+from workers.engines.ollama import request as ollama
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 MESSAGES = "/v1/messages"
