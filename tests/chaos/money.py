@@ -17,7 +17,7 @@ from schemas.frames import COST
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT
 from tests.chaos.client import Outcome
 from tests.doubles.providers.record import Exchange
-from workers.attempt import Reason
+from workers.cancellation import Reason
 
 _TAKEN = frozenset({"superseded", "paid", *(r.told for r in Reason if not r.deserted)})
 """Notes of releases: somebody else has the job, and pays for it."""
