@@ -1,6 +1,6 @@
 """Requests of which one field is absent, null, of a wrong type or extreme, at every place that the
-specifications of OpenAI and Anthropic know, and of Ollama's API at those that are known here. Each
-must have one answer in time, and what is refused must be named."""
+specifications of OpenAI and Anthropic know, and of Ollama's API and rerank at those that are known
+here. Each must have one answer in time, and what is refused must be named."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 
 from schemas import multipart
 from schemas.api.ollama import request as ollama
+from schemas.api.rerank import RerankRequest as Rerank
 from schemas.multipart import Part
 from tests.specification import Place, places
 
@@ -42,6 +43,7 @@ SPECIFIED: Mapping[str, tuple[str, Any, dict[str, Any]]] = {
     "responses": ("/v1/responses", Responses, ASKED),
     "input_tokens": ("/v1/responses/input_tokens", InputTokens, ASKED),
     "moderations": ("/v1/moderations", Moderations, ASKED),
+    "rerank": ("/v1/rerank", Rerank, {"query": "x", "documents": ["x", {"text": "x"}]}),
     "messages": ("/v1/messages", Messages, {**TALK, "max_tokens": 5}),
     "messages_beta": ("/v1/messages", BetaMessages, {**TALK, "max_tokens": 5}),
     "count_tokens": ("/v1/messages/count_tokens", CountTokens, TALK),

@@ -38,14 +38,14 @@ def main() -> int:
 
 async def _at(engine: Engine, names: list[str]) -> Results:
     found: Results = {}
-    with tempfile.TemporaryDirectory() as home:
-        async with stage(engine, Path(home)) as made:
-            for name in names:
-                print(f"\n{name}, {engine}", flush=True)
+    for name in names:
+        print(f"\n{name}, {engine}", flush=True)
+        with tempfile.TemporaryDirectory() as home:
+            async with stage(engine, Path(home), CLIENTS[name].context) as made:
                 found[name, engine] = await run(name, CLIENTS[name], engine, made)
-                for step in found[name, engine]:
-                    said = " ".join(step.said.split())
-                    print(f"  {'ok  ' if step.worked else 'FAIL'} {step.name}: {said}", flush=True)
+        for step in found[name, engine]:
+            said = " ".join(step.said.split())
+            print(f"  {'ok  ' if step.worked else 'FAIL'} {step.name}: {said}", flush=True)
     return found
 
 

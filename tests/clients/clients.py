@@ -20,6 +20,9 @@ TASK = f"Run echo {MARK} and tell me what it printed"
 BRIEF = "You run commands and tell what they print."
 FEW = 120
 """Tokens of an answer of a model that is slow, and left alone goes on for ever."""
+_SMALL = 768
+"""Tokens of a context in which an answer ends, whatever limit a library has by itself: some say
+64,000, and llama-server's own limit (`--n-predict`) is only for those that say nothing."""
 PROGRAMS = Path(__file__).parent / "programs"
 _WEATHER = Plan((Call("get_weather", {"city": "Oslo"}),))
 
@@ -60,9 +63,12 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Client:
+    """`context`: tokens that a real engine has for a question and its answer."""
+
     packages: Packages
     commands: Callable[[Path, Where], list[Command]]
     plan: Plan
+    context: int = 8192
 
 
 def _agent(step: str, *line: str | Path, **env: str) -> list[Command]:
@@ -220,7 +226,7 @@ def _pip(*names: str) -> Packages:
 
 
 def _library(packages: Packages, program: str, plan: Plan = _WEATHER) -> Client:
-    return Client(packages, _program(program), plan)
+    return Client(packages, _program(program), plan, _SMALL)
 
 
 def _runs(tool: str, **arguments: object) -> Plan:

@@ -30,13 +30,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(engine: Engine, home: Path) -> AsyncIterator[Stage]:
+async def stage(engine: Engine, home: Path, context: int) -> AsyncIterator[Stage]:
+    """`context`: tokens of a real engine."""
     record = Record()
     async with AsyncExitStack() as stack:
         if engine == "calls":
             asked, model = (await stack.enter_async_context(Caller(record))).url, MODEL
         else:
-            options = ("--slots", "1", "--longest", str(FEW))
+            options = ("--slots", "1", "--longest", str(FEW), "--context", str(context))
             named = template("tools.jinja", TOOLS_MODEL)
             asked, model = stack.enter_context(running_llama(*options, *named)).url, TOOLS_MODEL
         if engine == "direct":

@@ -108,17 +108,20 @@ SUITES = {
                 _units(
                     *("chat_completion", "compat_anthropic", "compat_oai_responses"),
                     *("completion", "embedding", "rerank", "security", "vision_api"),
+                    *("ctx_shift", "ignore_eos", "template", "tokenize"),
                 ),
                 options=("-m", "not slow"),
                 plugins=("llamacpp_plugin",),
             ),
+            Part(_units("tool_call"), plugins=("llamacpp_plugin",)),
         ),
         Source("llama-cpp-python", ("tools/server/tests", "llama.cpp/models/templates")),
         "vendor/llama.cpp/tools/server/tests",
-        "the tests of llama-server's own endpoints (`/infill`, `/metrics`, `/props`, `/slots`, "
-        "`/tokenize`), and of how one server is started (router, LoRA, MCP servers, its own tools, "
-        "sleep, speculation, its proxy): they ask an engine for what a fabric of many engines has "
-        "no word for; and those of tools, which start a server for each of fifty templates",
+        "the tests of `/infill`, `/metrics`, `/slots` and `/predict`, and of how one server is "
+        "started (its flags, router, LoRA, MCP servers, its own tools, sleep, speculation, its "
+        "proxy): they ask an engine for what a fabric of many engines has no word for. Of the "
+        "tests of tools that differ in the name of the model alone, one is run with each "
+        "template, since the model is the same one here",
     ),
     "openai": Suite(
         "openai-python, its own tests",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import MODEL
-from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, TOOLS_MODEL
+from tests.acceptance.surface.servers import EMBEDDINGS_MODEL, RANKING_MODEL, TOOLS_MODEL
 from tests.acceptance.surface.test_fuzz import MODELS_FAULT
 from tests.fabric import Fabric
 from tests.field_fuzz import SEED, SPECIFIED, Fuzz, is_whole, places_of
@@ -37,6 +37,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "messages": SHORT,
     "messages_beta": SHORT,
     "count_tokens": {},
+    "rerank": {"model": RANKING_MODEL},
     "ollama_chat": OLLAMA,
     "ollama_generate": OLLAMA,
     "ollama_embed": {"model": EMBEDDINGS_MODEL},

@@ -88,6 +88,11 @@ def senses(props: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in ("vision", "audio") if seen.get(name))
 
 
+def context(props: Mapping[str, Any]) -> int:
+    """Tokens of a slot; 0 if they are not known."""
+    return int((props.get("default_generation_settings") or {}).get("n_ctx") or 0)
+
+
 def knows_tools(props: Mapping[str, Any]) -> bool:
     return bool(_caps(props).get("supports_tools"))
 

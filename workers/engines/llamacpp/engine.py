@@ -122,13 +122,12 @@ class LlamaCppEngine(OpenAIEngine):
         ignores = capabilities.ignored(self._props, entry, words)
         self._thinks = capabilities.thinks(self._props)
         self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
-        settings_ = self._props.get("default_generation_settings") or {}
         return ServedModel(
             public,
             self.name,
             self.kind,
             slots,
-            int(settings_.get("n_ctx") or 0),
+            capabilities.context(self._props),
             ("text", *senses),
             (*words, *can, *senses),
             ignores,
@@ -281,7 +280,7 @@ class LlamaCppEngine(OpenAIEngine):
         """`asked`: the body before it was put in llama-server's words, which the answer repeats."""
         request = orjson.loads(asked)
         sent, expected = self._prepare_tools(job, body, request if body is asked else None)
-        repair = responses.Repair(request, job.asked)
+        repair = responses.Repair(request, job.asked, capabilities.context(self._props))
         collector = responses_answer.Collector()
 
         def collect(event: Event) -> None:

@@ -2,10 +2,11 @@
 
 Measured on b11549: events lack `sequence_number`, `output_index` and `content_index`, which
 OpenAI's client library needs. The first events lack `model` and `output`. No event opens or closes
-the part with a thought, or says that a call's arguments are done. An answer cut at
-`max_output_tokens` claims to be complete. The last event carries the whole document, but without
-`completed_at` and the request's fields. If the first token is only part of a character (an emoji),
-the events of the beginning come again with each token.
+the part with a thought, or says that a call's arguments are done. An answer that was cut, at
+`max_output_tokens` or where its slot's context is full, claims to be complete; of one that the
+server's own limit (`--n-predict`) cut, nothing tells. The last event carries the whole document,
+but without `completed_at` and the request's fields. If the first token is only part of a character
+(an emoji), the events of the beginning come again with each token.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ _ITEMS = ("response.output_item.", "response.function_call_arguments.", "respons
 
 
 class Repair:
-    """Adds the fields and the events that are missing."""
+    """Adds the fields and the events that are missing. `context`: tokens of a slot, if known."""
 
-    def __init__(self, request: Mapping[str, Any], model: str) -> None:
+    def __init__(self, request: Mapping[str, Any], model: str, context: int = 0) -> None:
         self._limit = request.get("max_output_tokens")
+        self._context = context
         self._model = model
         self._asked = whole.asked(request)
         self._number = 0
@@ -108,7 +110,8 @@ class Repair:
         if spent is not None:
             thought = {"reasoning_tokens": min(spent, sum(self._thoughts.values()))}
             usage.setdefault("output_tokens_details", thought)
-        if self._limit is not None and spent is not None and spent >= self._limit:
+        cut = self._limit is not None and spent is not None and spent >= self._limit
+        if cut or (self._context and usage.get("total_tokens") == self._context):
             response["status"] = "incomplete"
             response["incomplete_details"] = {"reason": "max_output_tokens"}
             event["type"] = "response.incomplete"

@@ -54,6 +54,19 @@ def test_a_thought_is_a_part_of_its_item() -> None:
     assert [each["sequence_number"] for each in events] == list(range(len(events)))
 
 
+@pytest.mark.parametrize(("context", "whole"), [(0, True), (4096, True), ("all", False)])
+def test_an_answer_that_ends_where_the_context_is_full_was_cut(
+    context: int | str, whole: bool
+) -> None:
+    events = recorded("responses")
+    used = events[-1]["response"]["usage"]["total_tokens"]
+    repair = Repair({}, "own", used if context == "all" else int(context))
+    last = [each for event in events for each in repair.change(event)][-1]
+    assert last["type"] == ("response.completed" if whole else "response.incomplete")
+    told = last["response"]["incomplete_details"]
+    assert told == (None if whole else {"reason": "max_output_tokens"})
+
+
 def test_thoughts_are_counted_and_nothing_else() -> None:
     for name, tokens in (("responses_thought", 3), ("responses", 0)):
         usage = changed(recorded(name))[-1]["response"]["usage"]
