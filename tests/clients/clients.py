@@ -20,9 +20,10 @@ TASK = f"Run echo {MARK} and tell me what it printed"
 BRIEF = "You run commands and tell what they print."
 FEW = 120
 """Tokens of an answer of a model that is slow, and left alone goes on for ever."""
-_SMALL = 768
-"""Tokens of a context in which an answer ends, whatever limit a library has by itself: some say
-64,000, and llama-server's own limit (`--n-predict`) is only for those that say nothing."""
+_CONTEXT, _SMALL = 8192, 768
+"""Tokens that a real engine has for a question and its answer. In the small one an answer ends
+whatever limit a library has by itself: some say 64,000, and llama-server's own limit
+(`--n-predict`) is only for those that say nothing."""
 PROGRAMS = Path(__file__).parent / "programs"
 _WEATHER = Plan((Call("get_weather", {"city": "Oslo"}),))
 
@@ -63,12 +64,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """`context`: tokens that a real engine has for a question and its answer."""
-
     packages: Packages
     commands: Callable[[Path, Where], list[Command]]
     plan: Plan
-    context: int = 8192
+    context: int = _CONTEXT
 
 
 def _agent(step: str, *line: str | Path, **env: str) -> list[Command]:
@@ -225,8 +224,10 @@ def _pip(*names: str) -> Packages:
     return Packages("pip", names)
 
 
-def _library(packages: Packages, program: str, plan: Plan = _WEATHER) -> Client:
-    return Client(packages, _program(program), plan, _SMALL)
+def _library(
+    packages: Packages, program: str, plan: Plan = _WEATHER, context: int = _CONTEXT
+) -> Client:
+    return Client(packages, _program(program), plan, context)
 
 
 def _runs(tool: str, **arguments: object) -> Plan:
@@ -254,13 +255,15 @@ CLIENTS: Mapping[str, Client] = {
     "ai-sdk": _library(
         _npm("ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic", "zod"),
         "ai_sdk.mjs",
+        context=_SMALL,
     ),
     "langchain-python": _library(
-        _pip("langchain-openai", "langchain-anthropic"), "langchain_python.py"
+        _pip("langchain-openai", "langchain-anthropic"), "langchain_python.py", context=_SMALL
     ),
     "langchain-node": _library(
         _npm("@langchain/openai", "@langchain/anthropic", "@langchain/core", "zod"),
         "langchain_node.mjs",
+        context=_SMALL,
     ),
     "llamaindex": _library(
         _pip("llama-index-llms-openai-like", "llama-index-llms-openai"),
@@ -269,5 +272,7 @@ CLIENTS: Mapping[str, Client] = {
     "openai-agents-python": _library(_pip("openai-agents"), "agents_python.py"),
     "openai-agents-node": _library(_npm("@openai/agents", "openai", "zod"), "agents_node.mjs"),
     "instructor": _library(_pip("instructor", "anthropic"), "instructor_python.py", _JSON),
-    "pydantic-ai": _library(_pip("pydantic-ai-slim[openai,anthropic]"), "pydantic_ai_python.py"),
+    "pydantic-ai": _library(
+        _pip("pydantic-ai-slim[openai,anthropic]"), "pydantic_ai_python.py", context=_SMALL
+    ),
 }
