@@ -3,10 +3,10 @@
 Measured on b11549: events lack `sequence_number`, `output_index` and `content_index`, which
 OpenAI's client library needs. The first events lack `model` and `output`. No event opens or closes
 the part with a thought, or says that a call's arguments are done. An answer that was cut, at
-`max_output_tokens` or where its slot's context is full, claims to be complete; of one that the
-server's own limit (`--n-predict`) cut, nothing tells. The last event carries the whole document,
-but without `completed_at` and the request's fields. If the first token is only part of a character
-(an emoji), the events of the beginning come again with each token.
+`max_output_tokens` or where its slot's context is full, claims to be complete; so does one that
+the server's own limit (`--n-predict`) cut, of which only JSON without an end tells. The last event
+carries the whole document, but without `completed_at` and the request's fields. If the first token
+is only part of a character (an emoji), the events of the beginning come again with each token.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
+from schemas.api import json_format
 from schemas.api.base import Event
 from schemas.api.responses import whole
 
@@ -30,6 +33,8 @@ class Repair:
     def __init__(self, request: Mapping[str, Any], model: str, context: int = 0) -> None:
         self._limit = request.get("max_output_tokens")
         self._context = context
+        asked = (request.get("text") or {}).get("format") or {}
+        self._is_json = asked.get("type") in json_format.TYPES
         self._model = model
         self._asked = whole.asked(request)
         self._number = 0
@@ -111,12 +116,30 @@ class Repair:
             thought = {"reasoning_tokens": min(spent, sum(self._thoughts.values()))}
             usage.setdefault("output_tokens_details", thought)
         cut = self._limit is not None and spent is not None and spent >= self._limit
-        if cut or (self._context and usage.get("total_tokens") == self._context):
+        full = self._context and usage.get("total_tokens") == self._context
+        if cut or full or any(map(_has_no_end, self._written(response))):
             response["status"] = "incomplete"
             response["incomplete_details"] = {"reason": "max_output_tokens"}
             event["type"] = "response.incomplete"
         whole.fill(response, self._asked)
         return event
+
+    def _written(self, response: Event) -> Iterator[str]:
+        """What has to be JSON, as the engine's grammar lets nothing else end."""
+        for item in response.get("output") or ():
+            if item.get("type") == "function_call":
+                yield item.get("arguments") or ""
+            elif self._is_json and item.get("type") == "message":
+                yield from (part.get("text") or "" for part in item.get("content") or ())
+
+
+def _has_no_end(text: str) -> bool:
+    """Whether it is the beginning of a JSON text."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        return 0 < len(text) <= fault.pos
+    return False
 
 
 def _part(kind: str, item: str | None, text: str) -> Event:

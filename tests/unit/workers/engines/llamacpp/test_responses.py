@@ -67,6 +67,33 @@ def test_an_answer_that_ends_where_the_context_is_full_was_cut(
     assert told == (None if whole else {"reason": "max_output_tokens"})
 
 
+JSON = {"text": {"format": {"type": "json_object"}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "request_", "kind"),
+    [
+        ('{"a": "b', JSON, "incomplete"),
+        ('{"a": "b"}', JSON, "completed"),
+        ("I cannot", JSON, "completed"),
+        ("", JSON, "completed"),
+        ('{"a": "b', {}, "completed"),
+    ],
+)
+def test_json_without_an_end_was_cut(text: str, request_: dict[str, Any], kind: str) -> None:
+    events = recorded("responses")
+    events[-1]["response"]["output"][-1]["content"][-1]["text"] = text
+    assert changed(events, **request_)[-1]["type"] == f"response.{kind}"
+
+
+@pytest.mark.parametrize(("told", "kind"), [('{"a": ', "incomplete"), ("{}", "completed")])
+def test_arguments_without_an_end_were_cut(told: str, kind: str) -> None:
+    events = recorded("responses_tool")
+    (call,) = (e for e in events[-1]["response"]["output"] if e["type"] == "function_call")
+    call["arguments"] = told
+    assert changed(events)[-1]["type"] == f"response.{kind}"
+
+
 def test_thoughts_are_counted_and_nothing_else() -> None:
     for name, tokens in (("responses_thought", 3), ("responses", 0)):
         usage = changed(recorded(name))[-1]["response"]["usage"]
