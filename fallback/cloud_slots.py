@@ -59,10 +59,7 @@ class CloudSlots:
     async def open(self) -> None:
         """Raises BusError, EngineFault."""
         await self.engine.open()
-        jobs, replicas = self._config.jobs, self._config.nats.replicas
-        for model in self._routes.models():
-            for lane in (subjects.CLOUD, subjects.INTERACTIVE):
-                await declare(self._bus, model, jobs.ack_wait, replicas, lane)
+        await self.declare()
         self._room.open = True
         await self.reopen()
 
@@ -74,6 +71,13 @@ class CloudSlots:
         await self._overdue.open()
         for puller in self._pullers:
             await puller.open()
+
+    async def declare(self) -> None:
+        """Make the consumers that the broker does not have."""
+        jobs, replicas = self._config.jobs, self._config.nats.replicas
+        for model in self._routes.models():
+            for lane in (subjects.CLOUD, subjects.INTERACTIVE):
+                await declare(self._bus, model, jobs.ack_wait, replicas, lane)
 
     async def drain(self) -> None:
         """Take no more jobs; running calls go on."""

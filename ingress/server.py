@@ -10,7 +10,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from importlib import metadata
 
 import structlog
@@ -26,10 +25,9 @@ from ingress.jobs.watch import Watch
 from ingress.models.catalog import Catalog
 from ingress.models.routes import Routes
 from schemas import bus as buses
-from schemas import subjects, topology
+from schemas import subjects
 from schemas.bus import Bus, BusDenied, BusError
 from schemas.errors import ShuttingDown
-from schemas.jetstream import streams
 from schemas.settings import Settings, SettingsError
 
 log = structlog.get_logger("ingress")
@@ -133,12 +131,11 @@ class Ingress:
         catalog = Catalog(time.monotonic)
         routes = Routes(config, catalog)
         dispatch = Dispatch(bus, self._id, config)
-        wanted = topology.streams(config.jobs, config.nats.replicas)
-        await _surely(partial(streams.ensure, bus, wanted))
+        self._watch = Watch(bus, config, dispatch, catalog)
+        await _surely(self._watch.make_streams)
         edge = config.ingress
         replies = Replies(bus, self._id, dispatch, edge.max_buffer, edge.max_answer)
         await replies.open()
-        self._watch = Watch(bus, config, dispatch, catalog)
         await self._watch.open()
         await _surely(self._watch.learn)
         await bus.serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from schemas import subjects
@@ -20,8 +21,18 @@ USAGE_AGE = 400 * 24 * 3600
 """Seconds for which rows of usage are kept: a year and a month."""
 CREDITS_WINDOW = 2 * 3600
 """Seconds for which the broker remembers ids of entries, even over a restart (measured)."""
-QUEUE_FULL = 10077
-"""err_code of a publish refused by `max_msgs_per_subject` with `discard_new_per_subject`."""
+NO_ROOM = frozenset({10023, 10047})
+"""err_codes of a stream that wants more room than JetStream may take of the disk."""
+_NOT_STORED = 10077
+"""err_code of a publish that the stream did not take, whatever the reason: only its text tells."""
+_FULL = "maximum messages per subject"
+
+
+def queue_full(error: Mapping[str, Any]) -> bool:
+    """Whether a publish was refused by `max_msgs_per_subject` with `discard_new_per_subject`, and
+    not as the disk is full, for example."""
+    text = str(error.get("description", "")).lower()
+    return error.get("err_code") == _NOT_STORED and _FULL in text
 
 
 def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:

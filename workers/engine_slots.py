@@ -93,6 +93,12 @@ class EngineSlots:
             for puller in self._pullers:
                 await puller.open()
 
+    async def declare(self) -> None:
+        """Make the consumers that the broker does not have."""
+        jobs, replicas = self._settings.jobs, self._settings.nats.replicas
+        for model in self.models:
+            await declare(self._bus, model.id, jobs.ack_wait, replicas)
+
     def heal(self, now: float) -> None:
         for puller in self._pullers:
             puller.heal(now)
@@ -130,9 +136,7 @@ class EngineSlots:
         offer = await self.engine.check() or offer
         self._room.size, self.models = offer.slots, offer.models
         metrics.SLOTS.labels(self.engine.name).set(offer.slots)
-        jobs, replicas = self._settings.jobs, self._settings.nats.replicas
-        for model in offer.models:
-            await declare(self._bus, model.id, jobs.ack_wait, replicas)
+        await self.declare()
         self._pullers = [self._puller(model.id) for model in offer.models]
         for puller in self._pullers:
             await puller.open()

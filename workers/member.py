@@ -38,6 +38,9 @@ class Slots(Protocol):
     async def reopen(self) -> None:
         """Subscribe and pull again on a new connection. Raises BusError."""
 
+    async def declare(self) -> None:
+        """Make the consumers that the broker does not have; wait until there is a stream."""
+
     def heal(self, now: float) -> None:
         """Twice a second: repeat requests that the broker lost when it changed its leader."""
 
@@ -140,6 +143,8 @@ class Member:
             with suppress(BusError):  # the broker is away again: the next connection calls this
                 await slots.reopen()
         self._send_card()
+        # The broker may have lost consumers, or all of the stream: then an ingress makes it anew.
+        await asyncio.gather(*(slots.declare() for slots in self._slots))
 
     async def _tick(self) -> None:
         """Send the card each second; look after leases and lost pulls each half second."""

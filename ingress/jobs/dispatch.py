@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from base64 import b64decode
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -118,10 +119,11 @@ class Dispatch:
             return
         job, why = ticket.job, error.get("description")
         log.warning("dispatch.not_stored", job=job.id, edition=edition, error=why)
-        if error.get("err_code") == topology.QUEUE_FULL and edition == job.edition > 0:
+        full = topology.queue_full(error)
+        if full and edition == job.edition > 0:
             # The job was accepted before, and lost its holder since: it waits for room.
             asyncio.get_running_loop().call_later(FULL_PAUSE, self._again, ticket, edition)
-        elif error.get("err_code") == topology.QUEUE_FULL:
+        elif full:
             ticket.refused(edition, self._full(job.model))
         else:
             why = f"The broker did not take the job: {why}."
@@ -152,16 +154,37 @@ class Dispatch:
             self.usage.answers.append((key, end))
             self.usage.counted.set()
 
-    async def restore(self, ticket: Ticket) -> None:
-        """Publish a job again if a stale ack of a lost holder took it out of the stream."""
-        sequence = ticket.postings.newest.sequence
+    async def restore(self, ticket: Ticket, passed: bool = False) -> bool:
+        """Publish a job again if the stream has it no more: a stale ack of a lost holder took it
+        out, or the broker lost it. `passed`: also if its consumer has passed it. Returns whether
+        it was published. Raises BusError."""
+        job, sequence = ticket.job, ticket.postings.newest.sequence
+        if await self._is_stored(job, sequence):
+            if not passed or not await self._is_passed(job, sequence):
+                return False
+            self.delete(sequence)
+        restored = ticket.vanished(sequence, time.monotonic())
+        if restored:
+            log.warning("dispatch.restored", job=job.id)
+        return restored
+
+    async def _is_stored(self, job: Job, sequence: int) -> bool:
+        """A broker that lost the end of a stream gives its numbers anew, so there may be another
+        job in the place of this one. Raises BusError."""
         try:
-            await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
+            found = await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
         except ApiError:
-            if ticket.vanished(sequence, time.monotonic()):
-                log.warning("dispatch.restored", job=ticket.job.id)
-        except BusError:
-            pass  # without an answer nothing is known of the job; it is looked for again
+            return False
+        return job.id.encode() in b64decode(found.get("hdrs", ""))
+
+    async def _is_passed(self, job: Job, sequence: int) -> bool:
+        """Whether the job's consumer gave it to somebody, or counts it as given: an ack of the job
+        that had its number before does that. Raises BusError."""
+        name = subjects.consumer(job.model, job.lane)
+        for found in await streams.consumers(self._bus, subjects.JOBS_STREAM):
+            if found["name"] == name:
+                return int(found["delivered"]["stream_seq"]) >= sequence
+        return False
 
     # What tickets do to the world
 
@@ -202,7 +225,8 @@ class Dispatch:
 
     def _post(self, job: Job) -> None:
         """The broker answers to the reply subject, see `answered`. Raises BusError."""
-        ttl = job.total_by / 1000 - time.time() + topology.TTL_SLACK
+        waited = time.monotonic() - self.tickets[job.id].times.queued
+        ttl = (job.total_by - job.arrived) / 1000 - waited + topology.TTL_SLACK
         self._bus.post(
             subjects.jobs(job.model, job.lane),
             job.pack(),

@@ -293,9 +293,9 @@ class Ticket:
     def vanished(self, sequence: int, now: float) -> bool:
         """The broker has no message at `sequence`. True if it was this job's and nobody holds the
         job: then the job is published again."""
-        missed = self.postings.newest.sequence == sequence
-        if not missed or self.done or self.custody.holder is not None:
+        if self.postings.newest.sequence != sequence or self.done or self.holder is not None:
             return False
+        self.postings.newest.sequence = 0  # there may be another job now, which must stay
         self._publish_again(now)
         return True
 

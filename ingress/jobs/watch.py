@@ -15,8 +15,8 @@ from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.overflow import Overflow
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
-from schemas import errors, metrics, nodes, subjects
-from schemas.bus import Bus, Message
+from schemas import errors, metrics, nodes, subjects, topology
+from schemas.bus import ApiError, Bus, BusDenied, BusError, Message
 from schemas.jetstream import streams
 from schemas.jobs import VERSION, CodecError, OtherVersion
 from schemas.settings import Settings
@@ -33,6 +33,20 @@ REPEAT = 0.5
 """Seconds after which a job is published again that the broker did not confirm."""
 RESTORE_AFTER = 5.0
 """Seconds without a holder after which a job that had one is looked for in the stream."""
+LOOK_EACH = 15.0
+"""Seconds after which a job that nobody had yet is looked for in the stream: the broker may have
+lost it to a damaged file or a step of its clock, or somebody deleted it."""
+LOOKS = 64
+"""Most jobs that are looked for at once."""
+LOSSY = 120.0
+"""Seconds for which jobs may get lost after the broker had lost some: it gives their numbers anew,
+and acks of the jobs that had them are still to come."""
+LOOK_SOON = 2.0
+"""Seconds after which a job is looked for meanwhile."""
+ENSURE_AGAIN = 60.0
+"""Seconds until a stream is tried again for which the broker had no room."""
+_WAIT = 0.5
+"""Seconds between two questions to a broker that does not answer yet."""
 ASK_AFTER = 1.5
 """Seconds of silence after which the holder is asked to repeat what may be lost."""
 
@@ -46,12 +60,63 @@ class Watch:
         self._overflow = Overflow(bus, catalog)
         self._strangers = Strangers(log, "watch.refused")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._looks = 0
+        self._back = 0.0
+        """When the broker came back last: it may have lost what it had confirmed before."""
+        self._left_out: set[str] = set()
+        """Streams that the broker had no room for."""
+        self._lossy = 0.0
+        """Until when jobs may get lost, as the broker had lost some."""
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.ALL_CARDS, self._card)
         await self._bus.subscribe(subjects.DISCONNECTS, self._worker_disconnected)
-        self._bus.on_reconnect(self._catalog.refresh)
+        self._bus.on_reconnect(self._reconnected)
         self._spawn(self._sweep())
+
+    async def make_streams(self) -> None:
+        """Make the streams that are missing: all of them at first, later those that the broker has
+        lost. It reserves room for most of them when they are made; those that it has no room for
+        are left out until there is some. Without JOBS there is nothing. Raises BusError."""
+        jobs, replicas = self._config.jobs, self._config.nats.replicas
+        for wanted in topology.streams(jobs, replicas):
+            name = wanted["name"]
+            try:
+                lost = await streams.ensure(self._bus, [wanted])
+            except ApiError as fault:
+                if name == subjects.JOBS_STREAM or fault.code not in topology.NO_ROOM:
+                    raise
+                about = {"stream": name, "bytes": wanted["max_bytes"], "error": str(fault)}
+                log.warning("watch.no_room", **about)
+                self._left_out.add(name)
+                asyncio.get_running_loop().call_later(ENSURE_AGAIN, self._make_streams_soon)
+                continue
+            if lost and self._back and name not in self._left_out:
+                log.error("watch.stream_lost", stream=name)
+                self._lossy = self._back + LOSSY
+            self._left_out.discard(name)
+
+    def _reconnected(self) -> None:
+        """The broker may have lost streams, or the end of one, with jobs that it had confirmed."""
+        self._catalog.refresh()
+        self._back = time.monotonic()
+        self._make_streams_soon()
+
+    def _make_streams_soon(self) -> None:
+        self._spawn(self._make_streams(self._bus.epoch))
+
+    async def _make_streams(self, epoch: int) -> None:
+        """Until the broker has answered, or another connection does the same."""
+        while epoch == self._bus.epoch:
+            try:
+                await self.make_streams()
+                break
+            except BusDenied as fault:
+                log.error("watch.denied", error=str(fault))
+                break
+            except BusError as fault:
+                log.warning("watch.waiting", error=str(fault))
+                await asyncio.sleep(_WAIT)
 
     async def learn(self) -> None:
         """Every model that has a consumer is known, even if nobody serves it now."""
@@ -166,13 +231,33 @@ class Watch:
             why = f"No worker serves {job.model} now. Start one, or try again later."
             none = errors.NoWorker(why, retry_after=5)
             ticket.fail(ticket.broken or ticket.declined or none)
-        elif (
-            times.claimed
-            and ticket.postings.newest.sequence
-            and now - max(times.freed, times.sought) > RESTORE_AFTER
-        ):
+        elif ticket.postings.newest.sequence and self._is_doubtful(ticket, now):
             ticket.sought(now)
-            self._spawn(self._dispatch.restore(ticket))
+            self._spawn(self._look_for(ticket))
+
+    def _is_doubtful(self, ticket: Ticket, now: float) -> bool:
+        """Whether it is time to look for the message of a job that nobody has."""
+        times = ticket.times
+        if self._looks >= LOOKS:
+            return False
+        if max(times.posted, times.sought) < self._back:
+            return True
+        patience = RESTORE_AFTER if times.claimed else LOOK_EACH
+        if now < self._lossy:
+            patience = LOOK_SOON
+        return now - max(times.freed, times.sought) > patience
+
+    async def _look_for(self, ticket: Ticket) -> None:
+        self._looks += 1
+        try:
+            now = time.monotonic()
+            if await self._dispatch.restore(ticket, passed=now < self._lossy) and self._back:
+                self._lossy = max(self._lossy, self._back + LOSSY)
+        except BusError:  # nothing is known of the job
+            await asyncio.sleep(_WAIT)
+            ticket.sought(0.0)
+        finally:
+            self._looks -= 1
 
     def _is_away(self, model: str, claim: float) -> bool:
         """Whether nobody serves `model`, and nobody is expected to soon."""

@@ -15,17 +15,21 @@ FORGOTTEN = 30
 """Seconds after which the broker drops an unused reader."""
 
 
-async def ensure(bus: Bus, wanted: list[dict[str, Any]]) -> None:
-    """Create the streams that are missing and update those that differ."""
+async def ensure(bus: Bus, wanted: list[dict[str, Any]]) -> list[str]:
+    """Create the streams that are missing and update those that differ. Returns the names of those
+    that were missing."""
+    missing = []
     for config in wanted:
         name = config["name"]
         try:
             have = (await info(bus, name))["config"]
         except NotFound:
             await bus.api(f"STREAM.CREATE.{name}", config)
+            missing.append(name)
             continue
         if any(have.get(key) != value for key, value in config.items()):
             await bus.api(f"STREAM.UPDATE.{name}", {**have, **config})
+    return missing
 
 
 async def ensure_consumer(bus: Bus, stream: str, config: dict[str, Any]) -> None:

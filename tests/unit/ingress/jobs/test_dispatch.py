@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import time
+from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,7 +15,7 @@ from ingress.jobs import dispatch as dispatches
 from ingress.jobs.dispatch import Dispatch, Order
 from ingress.models.locality import ANY, CLOUD, LOCAL
 from ingress.models.routes import Plan
-from schemas import errors, frames, jobs, subjects, topology
+from schemas import errors, frames, jobs, subjects
 from schemas.bus import ApiError, BusError, BusFull
 from schemas.frames import Op
 from schemas.settings import Settings
@@ -21,6 +24,7 @@ from tests.unit.fakes import FakeBus
 from tests.unit.ingress.jobs.recorder import Holder
 
 A = Holder("a", 1)
+WHY = "maximum messages per subject exceeded"
 PLAN = Plan("chat", "llama.3", claim=2, first_token=30, total=60)
 
 
@@ -49,6 +53,16 @@ async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBu
     assert (job.body, job.body_size, job.edition) == (b"{}", 0, 0)
     assert (job.model, job.asked, job.lenient, job.local) == ("llama.3", "chat", True, False)
     assert len(job.id) == 32
+
+
+async def test_a_step_of_the_clock_does_not_shorten_what_is_published_again(
+    dispatch: Dispatch, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = await dispatch.submit(_order())
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    dispatch.confirm(ticket)
+    assert [post.headers["Nats-TTL"] for post in bus.posts] == ["65s", "65s"]
 
 
 async def test_a_job_says_that_it_was_published_before(dispatch: Dispatch, bus: FakeBus) -> None:
@@ -163,7 +177,7 @@ async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch)
         dispatch.rate.ends["llama.3"].append(now - 10 + second)
     dispatch.rate.open["llama.3"] = 999
     ticket = await dispatch.submit(_order())
-    refusal = {"error": {"code": 503, "err_code": topology.QUEUE_FULL, "description": "maximum"}}
+    refusal = {"error": {"code": 503, "err_code": 10077, "description": WHY}}
     dispatch.answered(ticket, 0, orjson.dumps(refusal))
     error = ticket.received.error
     assert isinstance(error, errors.QueueFull)
@@ -292,14 +306,22 @@ async def test_the_brokers_answers_are_told_apart_by_what_they_answer(
 async def test_a_copy_that_the_broker_does_not_take_is_done_without(dispatch: Dispatch) -> None:
     ticket = await dispatch.submit(_order())
     ticket.postings.publish_copy()
-    dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
+    dispatch.answered(
+        ticket,
+        1,
+        b'{"error":{"err_code":10077,"description":"maximum messages per subject exceeded"}}',
+    )
     assert not ticket.done
 
 
 async def test_a_refusal_of_what_was_published_before_is_none(dispatch: Dispatch) -> None:
     ticket = await dispatch.submit(_order())
     ticket.move(0.0)
-    dispatch.answered(ticket, 0, b'{"error":{"err_code":10077,"description":"maximum"}}')
+    dispatch.answered(
+        ticket,
+        0,
+        b'{"error":{"err_code":10077,"description":"maximum messages per subject exceeded"}}',
+    )
     assert not ticket.done
 
 
@@ -311,24 +333,89 @@ async def test_a_job_that_was_accepted_waits_for_room_if_it_is_published_anew(
     ticket.move(0.0)
     sent = len(bus.posts)
     for _ in range(2):
-        dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
+        dispatch.answered(
+            ticket,
+            1,
+            b'{"error":{"err_code":10077,"description":"maximum messages per subject exceeded"}}',
+        )
         await fakes.turns()
     assert not ticket.done
     assert bus.posts[sent:] == [bus.posts[sent - 1]] * 2
     dispatch.close(ticket)
-    dispatch.answered(ticket, 1, b'{"error":{"err_code":10077,"description":"maximum"}}')
+    dispatch.answered(
+        ticket,
+        1,
+        b'{"error":{"err_code":10077,"description":"maximum messages per subject exceeded"}}',
+    )
     await fakes.turns()
     assert len(bus.posts) == sent + 2
 
 
-@pytest.mark.parametrize("answer", [_away, lambda verb, body: {"message": {}}])
-async def test_a_job_that_is_there_or_may_be_is_left(
-    dispatch: Dispatch, bus: FakeBus, answer: Any
+def _broker(job: str, delivered: int = 0) -> Callable[[str, Any], dict[str, Any]]:
+    """A broker with a message of this job, and a consumer that has come so far."""
+    hdrs = b64encode(f"NATS/1.0\r\nNats-Msg-Id: a:{job}:0\r\n\r\n".encode()).decode()
+    name = subjects.consumer("llama.3", subjects.INTERACTIVE)
+    consumers = [{"name": name, "delivered": {"stream_seq": delivered}}]
+
+    def answer(verb: str, body: Any) -> dict[str, Any]:
+        if verb.startswith("CONSUMER.LIST"):
+            return {"total": 1, "consumers": consumers}
+        return {"message": {"hdrs": hdrs}}
+
+    return answer
+
+
+async def test_a_job_of_which_the_broker_says_nothing_is_left(
+    dispatch: Dispatch, bus: FakeBus
 ) -> None:
     ticket = await dispatch.submit(_order())
-    bus.api_answer = answer
-    await dispatch.restore(ticket)
+    bus.api_answer = _away
+    with pytest.raises(BusError):
+        await dispatch.restore(ticket)
     assert len(bus.posts) == 1
+
+
+@pytest.mark.parametrize(("passed", "delivered"), [(False, 17), (True, 16)])
+async def test_a_job_that_is_there_is_left(
+    dispatch: Dispatch, bus: FakeBus, passed: bool, delivered: int
+) -> None:
+    ticket = await dispatch.submit(_order())
+    dispatch.answered(ticket, 0, b'{"seq":17}')
+    bus.api_answer = _broker(ticket.job.id, delivered)
+    assert not await dispatch.restore(ticket, passed=passed)
+    assert len(bus.posts) == 1
+
+
+async def test_a_job_that_its_consumer_has_passed_is_published_anew(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    ticket = await dispatch.submit(_order())
+    dispatch.answered(ticket, 0, b'{"seq":17}')
+    bus.api_answer = _broker(ticket.job.id, 17)
+    assert await dispatch.restore(ticket, passed=True)
+    await fakes.turns()
+    assert [body["seq"] for verb, body in bus.api_calls if "DELETE" in verb] == [17]
+    assert ticket.job.edition == 1
+
+
+async def test_a_job_with_another_in_its_place_is_published_anew_and_the_other_stays(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    ticket = await dispatch.submit(_order())
+    dispatch.answered(ticket, 0, b'{"seq":17}')
+    bus.api_answer = _broker("0" * 32)
+    assert await dispatch.restore(ticket)
+    await fakes.turns()
+    assert [verb for verb, _ in bus.api_calls if "DELETE" in verb] == []
+    assert ticket.job.edition == 1
+
+
+async def test_a_disk_that_is_full_is_no_full_queue(dispatch: Dispatch) -> None:
+    ticket = await dispatch.submit(_order())
+    full = b'{"error":{"err_code":10077,"description":"no space left on device"}}'
+    dispatch.answered(ticket, 0, full)
+    assert isinstance(ticket.received.error, errors.BrokerUnavailable)
+    assert "no space left on device" in ticket.received.error.message
 
 
 async def test_a_job_that_was_claimed_meanwhile_is_left(dispatch: Dispatch, bus: FakeBus) -> None:

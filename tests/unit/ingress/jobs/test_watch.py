@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from ingress.jobs.watch import Watch
 from ingress.models.catalog import Catalog
 from ingress.models.routes import Plan
 from schemas import errors, subjects
+from schemas.bus import ApiError, NotFound
 from schemas.frames import Op, unpack_control
 from schemas.nodes import EngineState
 from schemas.settings import Settings
@@ -352,3 +354,90 @@ async def test_while_this_process_stood_still_nobody_was_silent(
     assert ticket.holder is not None
     assert unstored.received.error is None
     assert setup.catalog.serves("m")
+
+
+def _without_messages(verb: str, body: object) -> dict[str, Any]:
+    if verb == "STREAM.MSG.GET.JOBS":
+        raise NotFound(verb, {"err_code": 10037})
+    return {"config": {}}
+
+
+def looked_for(setup: WatchSetup) -> int:
+    return sum(verb == "STREAM.MSG.GET.JOBS" for verb, _ in setup.bus.api_calls)
+
+
+async def test_a_job_that_waits_long_is_looked_for(setup: WatchSetup) -> None:
+    """With a claim deadline that is longer than that."""
+    setup.bus.api_answer = lambda verb, body: {
+        "message": {"hdrs": b64encode(ticket.job.id.encode())}
+    }
+    ticket = await setup.submit(claim=100)
+    for after, wanted in ((14.9, 0), (15.1, 1), (30.0, 1), (30.2, 2)):
+        setup.check(ticket, after)
+        await fakes.turns()
+        assert looked_for(setup) == wanted
+
+
+async def test_a_broker_that_came_back_is_asked_for_what_waits(setup: WatchSetup) -> None:
+    """Once; and again soon if it had lost some."""
+    await setup.watch.open()
+    setup.bus.api_answer = _without_messages
+    ticket = await setup.submit(claim=100)
+    ticket.times.posted -= 1
+    for call in setup.bus._on_reconnect:
+        call()
+    setup.check(ticket, 0.1)
+    setup.check(ticket, 0.2)
+    await fakes.turns()
+    assert looked_for(setup) == 1
+    assert ticket.job.edition == 1, "nothing there is of this job"
+    ticket.postings.stored(1, 10)
+    setup.check(ticket, 1.0)
+    setup.check(ticket, 3.0)
+    await fakes.turns()
+    assert looked_for(setup) == 2
+
+
+async def test_a_stream_that_the_broker_lost_is_made_anew_and_named(setup: WatchSetup) -> None:
+    await setup.watch.open()
+
+    def answer(verb: str, body: object) -> dict[str, Any]:
+        if verb == "STREAM.INFO.JOBS":
+            raise NotFound(verb, {"err_code": 10059})
+        return {"config": {}}
+
+    setup.bus.api_answer = answer
+    with capture_logs() as logs:
+        for call in setup.bus._on_reconnect:
+            call()
+        await fakes.turns()
+    assert [line["stream"] for line in logs if line["event"] == "watch.stream_lost"] == ["JOBS"]
+    assert "STREAM.CREATE.JOBS" in [verb for verb, _ in setup.bus.api_calls]
+
+
+async def test_streams_that_there_is_no_room_for_are_left_out(setup: WatchSetup) -> None:
+    def answer(verb: str, body: object) -> dict[str, Any]:
+        if verb == "STREAM.INFO.USAGE":
+            raise NotFound(verb, {"err_code": 10059})
+        if verb == "STREAM.CREATE.USAGE":
+            raise ApiError(verb, {"err_code": 10047, "description": "insufficient storage"})
+        return {"config": {}}
+
+    setup.bus.api_answer = answer
+    with capture_logs() as logs:
+        await setup.watch.make_streams()
+    (line,) = [line for line in logs if line["event"] == "watch.no_room"]
+    assert (line["stream"], line["bytes"]) == ("USAGE", 512 * 2**20)
+    assert "STREAM.INFO.ANSWERS" in [verb for verb, _ in setup.bus.api_calls], "the others are made"
+
+
+async def test_without_room_for_the_queue_there_is_nothing(setup: WatchSetup) -> None:
+    def answer(verb: str, body: object) -> dict[str, Any]:
+        if verb.endswith(".JOBS"):
+            error = NotFound if "INFO" in verb else ApiError
+            raise error(verb, {"err_code": 10047})
+        return {"config": {}}
+
+    setup.bus.api_answer = answer
+    with pytest.raises(ApiError):
+        await setup.watch.make_streams()
