@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from asyncio import Future
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fallback.credits.entries import Hold
@@ -34,7 +35,7 @@ class Delivery(Sink, Protocol):
 @dataclass(frozen=True, slots=True)
 class ProviderAttempt:
     """A job in hand, the route by which it may go to a provider, and its parsed request.
-    `began`: Unix seconds."""
+    `began`: Unix seconds, which are for people; `since`: the same in monotonic seconds."""
 
     job: Job
     delivery: Delivery
@@ -42,6 +43,12 @@ class ProviderAttempt:
     request: Mapping[str, Any]
     body: bytes
     began: float
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def took(self) -> float:
+        """Seconds until now."""
+        return time.monotonic() - self.since
 
 
 @dataclass(slots=True)

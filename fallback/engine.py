@@ -35,7 +35,8 @@ log = structlog.get_logger("cloud")
 ROUNDS = 3
 """How often each provider of a route is asked for one job."""
 PATIENCE = 20.0
-"""Seconds that a job waits for providers that said when to come back, if its deadline allows."""
+"""Seconds that a job waits for providers that said when to come back, if it has so many in all. Its
+ingress alone knows how many it has left, and stops it: the clock here may be wrong."""
 _PAUSE = 0.2
 """Least seconds between the first two rounds; each later pause is longer by as much."""
 _LONG = 60.0
@@ -186,7 +187,7 @@ class CloudEngine:
         faults: dict[str, str] = {}
         left, job = list(payment.chosen.choices), payment.attempt.job
         clock = asyncio.get_running_loop().time
-        until = clock() + min(PATIENCE, job.total_by / 1000 - time.time())
+        until = clock() + min(PATIENCE, (job.total_by - job.arrived) / 1000)
         for turn in range(ROUNDS):
             for choice in self._free_first(left):
                 slots = self.providers[choice.provider]
@@ -236,9 +237,8 @@ class CloudEngine:
             raise EngineFault(why, code="stream_interrupted", retryable=False) from None
         charged = await billing.sell(payment, choice, spent, answer)
         metrics.CHARGED.labels(choice.provider).inc(charged)
-        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(time.time() - attempt.began)
-        took = round((time.time() - attempt.began) * 1000)
-        return End(spent.prompt, spent.completion, spent.cached, took)
+        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(attempt.took)
+        return End(spent.prompt, spent.completion, spent.cached, round(attempt.took * 1000))
 
 
 def _task(attempt: ProviderAttempt, model: str) -> Task:

@@ -39,7 +39,10 @@ class Context:
     def __post_init__(self) -> None:
         edge = self.config.ingress
         self.media = Media(edge, self.catalog, Fetcher(edge))
-        self.pictures = PictureStore(edge.picture_store, edge.picture_age, time.time)
+        began = time.time() - time.monotonic()  # a step of the clock makes no address older
+        self.pictures = PictureStore(
+            edge.picture_store, edge.picture_age, lambda: began + time.monotonic()
+        )
         self.recordings = Recordings(self.bus, edge.unheard)
 
 

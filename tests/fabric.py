@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from deploy.nats.broker import Broker
 from schemas import bus as buses
 from schemas.bus import Bus
-from schemas.settings import Nats
+from schemas.settings import Nats, outside
 from tests import forks
+from tests.clock import VARIABLE, Clock
 from tests.forks import Fork
 
 KEY = "sk-test-0123456789abcdef"
@@ -30,9 +31,13 @@ Line = dict[str, Any]
 class Process:
     """One ``headrace`` process; its log lines are events that tests wait for."""
 
-    def __init__(self, name: str, inner: Fork | asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, name: str, inner: Fork | asyncio.subprocess.Process, clock: Clock | None = None
+    ) -> None:
+        """`clock`: what its wall clock is by."""
         self.name = name
         self.inner = inner
+        self._clock = clock
         self.url = ""
         self.lines: list[Line] = []
         self.noise: list[str] = []
@@ -80,6 +85,11 @@ class Process:
         return sum(
             line.get("event") == event and fields.items() <= line.items() for line in self.lines
         )
+
+    def step_clock(self, seconds: float) -> None:
+        """Have its wall clock be wrong by so much."""
+        assert self._clock is not None
+        self._clock.step(seconds)
 
     def signal(self, number: int) -> None:
         self.inner.send_signal(number)
@@ -198,9 +208,13 @@ class Fabric:
         name = f"{role}-{next(self._numbers)}"
         path = self.home / f"{name}.toml"
         path.write_text(text)
-        start = forks.started_anew if self.fresh else forks.start
-        inner = await start([role, "--config", str(path)])
-        process = Process(name, inner)
+        command = [role, "--config", str(path)]
+        clock = Clock(self.home / f"{name}.clock")
+        if self.fresh:
+            process = Process(name, await forks.started_anew(command))
+        else:
+            env = {**outside(), VARIABLE: str(clock.path)}
+            process = Process(name, await forks.start(command, env), clock)
         self.processes.append(process)
         return process
 

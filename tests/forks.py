@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import clock
 from workers.process import die_with_parent
 
 IMPORTED = (
@@ -203,6 +204,8 @@ class Parent:
             os.execve(sys.executable, [sys.executable, "-m", "deploy", *arguments], env)
         os.environ.clear()
         os.environ.update(env)
+        if place := env.get(clock.VARIABLE):
+            clock.follow(place)
         return arguments
 
 
@@ -213,6 +216,7 @@ def load() -> None:
 
 
 def main() -> None:
+    clock.install()
     load()
     gc.freeze()
     arguments = Parent(socket.socket(fileno=int(sys.argv[1]))).serve()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -132,7 +131,7 @@ class Billing:
             characters=spent.characters,
             cost=min(cost, payment.hold.what.amount),
             started_ms=round(payment.attempt.began * 1000),
-            ended_ms=round(time.time() * 1000),
+            ended_ms=round((payment.attempt.began + payment.attempt.took) * 1000),
             streamed=job.stream,
         )
 

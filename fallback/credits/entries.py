@@ -81,12 +81,12 @@ class Reservation:
 class Hold:
     """A reservation that stands, opened by the entry `seq`. `paid`: an earlier holder was charged
     for this job; nothing is reserved, `seq` is 0, and the job is served without a charge. `since`:
-    monotonic and Unix seconds."""
+    seconds of the ledger's clock."""
 
     what: Reservation
     name: Name
     seq: int
-    since: tuple[float, float] = (0.0, 0.0)
+    since: float = 0.0
     paid: bool = False
 
 

@@ -45,12 +45,11 @@ _FORGET_EACH = 5000
 class Journal:
     """`state` knows every entry since `horizon` (Unix seconds by the broker's clock)."""
 
-    def __init__(self, bus: Bus, replicas: int, clock: Callable[[], float]) -> None:
+    def __init__(self, bus: Bus, replicas: int) -> None:
         self.state = LedgerState()
         self.horizon = 0.0
         self._bus = bus
         self._replicas = replicas
-        self._clock = clock
         self._known: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0  # numbers the waits, as the heap must never compare two futures

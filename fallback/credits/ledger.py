@@ -46,11 +46,16 @@ RECOVERY = 0.05
 """Most seconds to wait, between two tries, for others to give back what they overdrew."""
 
 
+def elapsed() -> float:
+    """Seconds of a clock that nobody sets, and which goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Ledger:
     """The credits, as one process works with them.
 
-    `alive` tells whether a holder may still be at work, and is true in doubt. `clock`: Unix
-    seconds. Every method may raise LedgerError: the broker is away, or refused.
+    `alive` tells whether a holder may still be at work, and is true in doubt. `clock`:
+    seconds, as of `elapsed`. Every method may raise LedgerError: the broker is away, or refused.
     """
 
     def __init__(
@@ -59,9 +64,9 @@ class Ledger:
         *,
         replicas: int = 1,
         alive: Callable[[str], bool] = lambda holder: True,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = elapsed,
     ) -> None:
-        self._journal = Journal(bus, replicas, clock)
+        self._journal = Journal(bus, replicas)
         self.grant, self.history = self._journal.grant, self._journal.history
         self._alive = alive
         self._clock = clock
@@ -185,7 +190,7 @@ class Ledger:
         if not await self._journal.covers(what.account, what.amount):
             await self._journal.news(RECOVERY)
             return None
-        since = time.monotonic(), self._clock()
+        since = self._clock()
         opened = await self._open(what, name)
         if opened is None:
             return None
@@ -263,10 +268,7 @@ class Ledger:
         return booking is not None and booking.closed is EntryKind.CHARGE
 
     def _too_old(self, hold: Hold) -> bool:
-        """Whether either clock says so: the monotonic clock stands still while the machine sleeps,
-        and the other one may be set."""
-        monotonic, unix = hold.since
-        return max(time.monotonic() - monotonic, self._clock() - unix) > OLDEST
+        return self._clock() - hold.since > OLDEST
 
     async def _end(
         self, what: Reservation | Booking, name: Name, purchase: Purchase | None, why: str

@@ -12,7 +12,7 @@ import pytest
 from fallback.credits.entries import Entry, EntryKind
 from fallback.credits.state import name_of
 from tests.acceptance.cloud.cloud_setup import INPUT, OUTPUT, CloudSetup
-from tests.doubles.providers import OpenAI
+from tests.doubles.providers import OpenAI, refuse
 from tests.fabric import Process, ask, first_to_log
 
 MODEL = "gpt-4o-mini"
@@ -168,4 +168,25 @@ async def test_the_broker_is_killed_while_a_provider_answers(
     await setup.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
     assert len(await setup.charges()) == 1
     assert len(sim.record.requests) == 1
+    await setup.fabric.idle()
+
+
+@pytest.mark.parametrize("step", [7200.0, -7200.0])
+async def test_a_step_of_the_clock_costs_nobody_anything(
+    setup: CloudSetup, sim: OpenAI, step: float
+) -> None:
+    """Before a call, and while it runs, which is then refused and made again."""
+    [fallback] = await _open(setup, sim, 1)
+    await setup.grant(GRANTED)
+    fallback.step_clock(step)
+    sim.faults.add(refuse(500))
+    sim.pace.may_answer.clear()
+    asked = asyncio.create_task(setup.fabric.post(ask("#k one two", max_tokens=9)))
+    await sim.seen(1)
+    fallback.step_clock(-step)
+    sim.pace.may_answer.set()
+    status, body, _ = await asked
+    assert (status, body["choices"][0]["message"]["content"]) == (200, "#k one two")
+    await setup.settled(GRANTED - (INPUT * 3 + OUTPUT * 3))
+    assert len(await setup.charges()) == 1
     await setup.fabric.idle()
