@@ -196,11 +196,12 @@ def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.soc
     return bound
 
 
-async def _surely(ask: Callable[[], Awaitable[None]]) -> None:
+async def _surely(ask: Callable[[], Awaitable[object]]) -> None:
     """Ask JetStream, however long it takes to come up. Raises BusDenied."""
     while True:
         try:
-            return await ask()
+            await ask()
+            return
         except BusDenied:
             raise
         except BusError as fault:
