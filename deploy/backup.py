@@ -1,7 +1,8 @@
-"""``headrace backup`` and ``headrace restore``: the books in one file, which is whole or refused.
+"""``headrace backup`` and ``headrace restore``: books, key and settings in one file, which is whole
+or refused, and as secret as the key in it.
 
-The file: a line that says what it is; of each stream a line of JSON and its bytes, as the broker
-made them; and a line with the SHA-256 of all before. Keys and settings are files of their own.
+The file: a line that says what it is; of each stream, and of each file that is kept, a line of JSON
+and its bytes; and a line with the SHA-256 of all before.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
-from deploy import credits
+from deploy import credits, home
 from deploy.configure import Where
+from deploy.nats.credentials import write_private
 from deploy.survey import connected
 from fallback.credits import witness
 from schemas import subjects, topology
@@ -25,7 +27,9 @@ from schemas.bus import Bus, NotFound
 from schemas.jetstream import snapshots, streams
 from schemas.settings import Nats
 
-_HEAD = b"headrace backup 1\n"
+_HEAD = b"headrace backup 2\n"
+_HEADS = b"headrace backup 1\n", _HEAD
+"""Version 1 had no files."""
 _SUM = b"sha256 "
 _TAIL = len(_SUM) + 64 + 1
 
@@ -49,8 +53,30 @@ class _Copy:
             yield file.read(min(snapshots.PIECE, self.size - start))
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a backup has: copies of streams, and files by what they are."""
+
+    streams: list[_Copy]
+    files: dict[str, str]
+
+
+NOT_KEPT = (
+    "not in it: the broker's logins (a new one makes its own: give them to workers elsewhere), "
+    "keys of providers in files and in the environment"
+)
+
+
+def _files(where: Where) -> dict[str, Path]:
+    """Where the files are that are kept."""
+    found = {"key": where.data / home.KEY_FILE}
+    return found | ({"settings": where.config} if where.config is not None else {})
+
+
 def _books(where: Where) -> list[tuple[str, Nats]]:
     """The streams that cannot be had again, and the logins of their accounts."""
+    if where.config is not None and not where.config.exists():  # it comes with the copy
+        where = replace(where, config=None)
     found = credits.accounts(where)
     return [(subjects.CREDITS_STREAM, found.login), (subjects.USAGE_STREAM, found.fabric)]
 
@@ -64,6 +90,9 @@ async def backup(where: Where, path: Path) -> None:
             for stream, login in books:
                 async with connected(login, "headrace-backup") as bus:
                     await _copy(bus, stream, file)
+            for name, place in _files(where).items():
+                _keep(name, place, file)
+            print(NOT_KEPT)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.write(_SUM + digest.encode() + b"\n")
@@ -92,15 +121,26 @@ async def _copy(bus: Bus, stream: str, file: IO[bytes]) -> None:
     print(f"{stream}: {copy.about['state']['messages']} messages")
 
 
+def _keep(name: str, place: Path, file: IO[bytes]) -> None:
+    if not place.is_file():
+        print(f"{name}: there is no {place}, so it is left out")
+        return
+    data = place.read_bytes()
+    file.write(orjson.dumps({"file": name, "size": len(data)}) + b"\n" + data)
+    print(f"{name}: {place}")
+
+
 async def restore(where: Where, path: Path, overwrite: bool) -> None:
-    """Put the streams of `path` into the broker. All is looked at before anything is changed.
-    Raises Refused, BusError, OSError."""
-    logins, copies = dict(_books(where)), read(path)
+    """Put the streams of `path` into the broker, and the files in their places. All is looked at
+    before anything is changed. Raises Refused, BusError, OSError."""
+    logins, found, places = dict(_books(where)), read(path), _files(where)
     with path.open("rb") as file:
-        for copy in copies:
+        for name, text in found.files.items():
+            _check_file(name, places.get(name), text, overwrite)
+        for copy in found.streams:
             async with connected(logins[copy.stream], "headrace-restore") as bus:
                 await _check(bus, copy.stream, overwrite)
-        for copy in copies:
+        for copy in found.streams:
             login = logins[copy.stream]
             copy.about["config"]["num_replicas"] = login.replicas
             async with connected(login, "headrace-restore") as bus:
@@ -109,6 +149,19 @@ async def restore(where: Where, path: Path, overwrite: bool) -> None:
                     await streams.ensure(bus, [topology.credits_mark(login.replicas)])
                     await witness.accept(bus)
             print(f"{copy.stream}: {copy.about['state']['messages']} messages")
+    for name, text in found.files.items():
+        if name not in places:
+            print(f"{name}: left where they are, as no --config says where they belong")
+            continue
+        write_private(places[name], text)
+        print(f"{name}: {places[name]}")
+
+
+def _check_file(name: str, place: Path | None, text: str, overwrite: bool) -> None:
+    """Raises Refused if the file that is there must stay."""
+    if overwrite or place is None or not place.is_file() or place.read_text() == text:
+        return
+    raise Refused(f"{name}: {place} is another one: name --overwrite to lose it for the copy")
 
 
 async def _check(bus: Bus, stream: str, overwrite: bool) -> None:
@@ -130,24 +183,29 @@ async def _messages(bus: Bus, stream: str) -> int | None:
         return None
 
 
-def read(path: Path) -> list[_Copy]:
+def read(path: Path) -> Contents:
     """What a file has. Raises Refused unless it is whole, to the last bit."""
     with path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size - _TAIL
-        if end < len(_HEAD) or file.readline(len(_HEAD)) != _HEAD:
+        if end < len(_HEAD) or (head := file.readline(len(_HEAD))) not in _HEADS:
             raise Refused(f"{path} is no backup of this version, or only the beginning of one")
-        digest, left = hashlib.sha256(_HEAD), end - len(_HEAD)
+        digest, left = hashlib.sha256(head), end - len(_HEAD)
         while left and (piece := file.read(min(left, snapshots.PIECE))):
             digest.update(piece)
             left -= len(piece)
         if file.read() != _SUM + digest.hexdigest().encode() + b"\n":
             raise Refused(f"{path} is damaged: its checksum does not fit. Nothing was restored")
-        return list(_copies(file, end))
+        return _contents(file, end)
 
 
-def _copies(file: IO[bytes], end: int) -> Iterator[_Copy]:
+def _contents(file: IO[bytes], end: int) -> Contents:
+    found = Contents([], {})
     file.seek(len(_HEAD))
     while file.tell() < end:
         said = orjson.loads(file.readline())
-        yield _Copy(said["stream"], said["about"], file.tell(), said["size"])
+        if "file" in said:
+            found.files[said["file"]] = file.read(said["size"]).decode()
+            continue
+        found.streams.append(_Copy(said["stream"], said["about"], file.tell(), said["size"]))
         file.seek(said["size"], os.SEEK_CUR)
+    return found

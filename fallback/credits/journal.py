@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 import orjson
 import structlog
 
+from fallback.credits import witness
 from fallback.credits.entries import Entry, EntryKind, Last, Purchase, Stored
 from fallback.credits.faults import Insufficient, LedgerError
 from fallback.credits.state import LedgerState, headers, parse
+from fallback.credits.witness import JournalCut
 from schemas import subjects, topology
 from schemas.bus import Bus, BusError, Message
 from schemas.jetstream import reading, streams
@@ -50,6 +52,7 @@ class Journal:
         self.horizon = 0.0
         self._bus = bus
         self._replicas = replicas
+        self._checked = bus.epoch
         self._known: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0  # numbers the waits, as the heap must never compare two futures
@@ -95,10 +98,23 @@ class Journal:
         subject = subjects.credits(account)
         head = headers(kind, change, id, purchase, **about)
 
-        def write(timeout: float) -> Awaitable[dict[str, Any]]:
-            return self._bus.store(subject, head, timeout=timeout)
+        async def write(timeout: float) -> dict[str, Any]:
+            await self.check()
+            return await self._bus.store(subject, head, timeout=timeout)
 
         return self._stored(account, await _tried(write, patience, "booked"))
+
+    async def check(self) -> None:
+        """Once after each reconnection: that the broker has all that was read here. If it lost
+        some, it gives their numbers anew, and nothing here is true any more. Raises BusError, and
+        LedgerError for such a journal."""
+        if (epoch := self._bus.epoch) == self._checked:
+            return
+        try:
+            await witness.check_again(self._bus, self.state.seq)
+        except JournalCut as cut:
+            raise LedgerError(str(cut)) from None
+        self._checked = epoch
 
     def _stored(self, account: str, answer: dict[str, Any]) -> Stored:
         seq = int(answer["seq"])

@@ -31,7 +31,7 @@ from fallback.credits.entries import Balance, EntryKind, Hold, Last, Name, Purch
 from fallback.credits.faults import Insufficient, LedgerError, Superseded
 from fallback.credits.journal import SKEW, Journal
 from fallback.credits.state import Booking
-from schemas.bus import Bus
+from schemas.bus import Bus, BusError
 
 log = structlog.get_logger("ledger")
 
@@ -131,6 +131,8 @@ class Ledger:
     async def sweep(self) -> int:
         """Release what dead holders left open, and write again what the broker did not take.
         Returns how many reservations were released."""
+        with contextlib.suppress(BusError):
+            await self._journal.check()
         await self._repay()
         await self._journal.fresh()
         count = 0

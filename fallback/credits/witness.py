@@ -8,12 +8,19 @@ the journal by and by, and a journal that ends before it is not used.
 from __future__ import annotations
 
 from schemas import subjects, topology
-from schemas.bus import Bus, BusError
+from schemas.bus import Bus, BusError, NotFound
 from schemas.jetstream import streams
 
 
 class JournalCut(BusError):
     """Entries are missing at the end of the journal; the message says what to do."""
+
+    def __init__(self, ends: int, seen: int) -> None:
+        super().__init__(
+            f"the journal of credits ends at entry {ends}, but entry {seen} was written: the file "
+            "is damaged, or a power cut took its end. Put a backup back ('headrace restore'), or "
+            "go on with what is left ('headrace credits accept'), and start the fallbacks again"
+        )
 
 
 async def check(bus: Bus, replicas: int) -> None:
@@ -21,11 +28,20 @@ async def check(bus: Bus, replicas: int) -> None:
     await streams.ensure(bus, [topology.credits(replicas), topology.credits_mark(replicas)])
     ends, seen = await _ends(bus), await _seen(bus)
     if ends < seen:
-        raise JournalCut(
-            f"the journal of credits ends at entry {ends}, but entry {seen} was written: the file "
-            "is damaged, or a power cut took its end. Put a backup back ('headrace restore'), or "
-            "go on with what is left ('headrace credits accept')"
-        )
+        raise JournalCut(ends, seen)
+
+
+async def check_again(bus: Bus, read: int) -> None:
+    """The broker is back: whether it has the entry `read`, which it had confirmed to us. If not,
+    all who come later are to know. Raises JournalCut, BusError."""
+    try:
+        ends = await _ends(bus)
+    except NotFound:
+        ends = 0
+    if ends < read:
+        if await _seen(bus) < read:
+            await bus.store(subjects.CREDITS_MARK, {}, b"%d" % read)
+        raise JournalCut(ends, read)
 
 
 async def mark(bus: Bus) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from deploy.configure import Where
 from deploy.nats import broker as brokers
 from deploy.survey import connected
 from fallback.credits import witness
+from fallback.credits.faults import LedgerError
 from fallback.credits.ledger import Ledger
 from schemas import subjects, topology
 from schemas.bus import Bus
@@ -23,6 +26,7 @@ from schemas.jetstream import streams
 from schemas.settings import Jobs
 
 GRANTS = 20
+SETTINGS = '[[keys]]\nname = "ä"\naccount = "a"\nsecret = "sk-0123456789abcdef"\n'
 
 
 @asynccontextmanager
@@ -60,9 +64,11 @@ async def fill(data: Path) -> None:
 async def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data directory of a broker that was stopped, with a backup beside its store."""
     data = tmp_path_factory.mktemp("filled")
+    (data / "headrace.toml").write_text(SETTINGS)
+    home.own_key(data)
     with brokers.start(home.broker_store(data), 0, 0):
         await fill(data)
-        await copies.backup(Where(data), data / "books")
+        await copies.backup(Where(data, data / "headrace.toml"), data / "books")
     return data
 
 
@@ -85,6 +91,25 @@ async def test_a_copy_can_be_put_back_elsewhere(filled: Path, tmp_path: Path) ->
             assert (await streams.info(bus, subjects.USAGE_STREAM))["state"]["messages"] == 1
 
 
+async def test_key_and_settings_are_in_the_copy_and_come_back(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stat.S_IMODE((filled / "books").stat().st_mode) == 0o600
+    there = Where(tmp_path, tmp_path / "headrace.toml")
+    with brokers.start(home.broker_store(tmp_path), 0, 0):
+        other = home.own_key(tmp_path)
+        with pytest.raises(copies.Refused, match=r"key: .* is another one: name --overwrite"):
+            await copies.restore(there, filled / "books", overwrite=False)
+        assert home.own_key(tmp_path) == other
+        (tmp_path / "key").unlink()
+        await copies.restore(there, filled / "books", overwrite=False)
+    assert home.own_key(tmp_path) == home.own_key(filled)
+    assert (tmp_path / "headrace.toml").read_text() == SETTINGS
+    for name in ("key", "headrace.toml"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert "sk-" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("at", [0, 40, 2000, -70, -1])
 async def test_a_damaged_copy_is_refused(filled: Path, tmp_path: Path, at: int) -> None:
     raw = bytearray((filled / "books").read_bytes())
@@ -101,6 +126,41 @@ async def test_a_part_of_a_copy_is_refused(filled: Path, tmp_path: Path, size: i
         copies.read(tmp_path / "books")
 
 
+def lose_the_end(place: Path) -> None:
+    """Flip a bit in the middle of the journal."""
+    (block,) = place.rglob("CREDITS/msgs/1.blk")
+    raw = bytearray(block.read_bytes())
+    raw[raw.index(b"grant 10")] ^= 4
+    block.write_bytes(raw)
+    block.with_name("index.db").unlink(missing_ok=True)
+
+
+async def test_a_journal_that_loses_its_end_while_it_is_used_is_used_no_more(
+    filled: Path, tmp_path: Path
+) -> None:
+    """Even if the last mark was before that; whoever comes later knows."""
+    place = home.broker_store(tmp_path)
+    shutil.copytree(home.broker_store(filled), place)
+    with brokers.start(place, 0, 0) as broker:
+        async with login(tmp_path) as bus:
+            ledger = Ledger(bus, replicas=1)
+            await ledger.open()
+            await ledger.grant("a", 1, "behind the mark")
+            back = asyncio.Event()
+            bus.on_reconnect(back.set)
+            await asyncio.to_thread(broker.kill)
+            await asyncio.to_thread(lose_the_end, place)
+            await asyncio.to_thread(broker.restart)
+            await back.wait()
+            for use in (ledger.grant("a", 5), ledger.sweep()):
+                with pytest.raises(LedgerError, match="ends at entry 10, but entry 21 was written"):
+                    await use
+            assert (await ledger.balance("a")).available == 10, "nothing was added to it"
+            await ledger.close()
+        with pytest.raises(witness.JournalCut, match="but entry 21 was written"):
+            await balance(tmp_path)
+
+
 async def test_a_journal_that_lost_its_end_is_not_used_before_somebody_says_so(
     filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,11 +168,7 @@ async def test_a_journal_that_lost_its_end_is_not_used_before_somebody_says_so(
     to read the file anew as after a power cut."""
     place = home.broker_store(tmp_path)
     shutil.copytree(home.broker_store(filled), place)
-    (block,) = place.rglob("CREDITS/msgs/1.blk")
-    raw = bytearray(block.read_bytes())
-    raw[raw.index(b"grant 10")] ^= 4
-    block.write_bytes(raw)
-    block.with_name("index.db").unlink()
+    lose_the_end(place)
     with brokers.start(place, 0, 0):
         with pytest.raises(witness.JournalCut, match="ends at entry 10, but entry 20 was written"):
             await balance(tmp_path)
