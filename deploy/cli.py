@@ -136,7 +136,9 @@ def worker(
     if engine:
         with one_line(SettingsError):
             flags["engines"] = [configure.parse_engine(text) for text in engine]
-    _serve("worker", lambda found: Worker(found).run(), where_of(config, nats, data), flags)
+    where = where_of(config, nats, data)
+    read = partial(configure.resolve, "worker", where, flags)
+    _serve("worker", lambda found: Worker(found, read).run(), where, flags)
 
 
 @app.command()
@@ -151,7 +153,9 @@ def fallback(
     from fallback.node import Fallback
 
     flags = {"worker": {"node": node}, "log": {"level": log_level}}
-    _serve("fallback", lambda found: Fallback(found).run(), where_of(config, nats, data), flags)
+    where = where_of(config, nats, data)
+    read = partial(configure.resolve, "fallback", where, flags)
+    _serve("fallback", lambda found: Fallback(found, read).run(), where, flags)
 
 
 @app.command()
@@ -226,7 +230,7 @@ def backup(
     nats: NatsOption = None,
     data: DataOption = None,
 ) -> None:
-    """Copy the books, credits and usage, into a file, while everything runs."""
+    """Copy books (credits, usage), API key and settings into a file, while everything runs."""
     from deploy import backup as copies
 
     where = where_of(config, nats, data)
@@ -241,7 +245,7 @@ def restore(
     nats: NatsOption = None,
     data: DataOption = None,
 ) -> None:
-    """Put the books back from a file that is whole."""
+    """Put books, key and settings back from a file that is whole."""
     from deploy import backup as copies
 
     where = where_of(config, nats, data)

@@ -43,6 +43,11 @@ _LOOK_AGAIN = 0.2
 _BACKOFF_MAX = 10.0
 
 
+def has_terminal() -> bool:
+    """Whether one of the standard streams is a terminal that is open."""
+    return any(map(os.isatty, range(3)))
+
+
 class StartFailed(Exception):
     """`up` cannot start; the message says what to do."""
 
@@ -64,8 +69,9 @@ class Local:
     async def run(self) -> int:
         """Raises StartFailed."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, has_terminal())
         place = home.broker_store(self._plan.data)
         opened = brokers.start(place, sync=self._plan.settings.nats.sync)
         with contextlib.ExitStack() as stack:
@@ -78,6 +84,16 @@ class Local:
             finally:
                 await asyncio.to_thread(stack.close)
         return 0
+
+    def _hung_up(self, had_terminal: bool) -> None:
+        """All processes read their settings anew. A terminal that is closed says the same, and
+        means the end."""
+        if had_terminal and not has_terminal():
+            self._told_to_stop()
+            return
+        for part in self._parts:
+            part.hang_up()
+        self._screen.note("the settings are read again; the logs say what of them needs a restart")
 
     def _told_to_stop(self) -> None:
         """Stop; at a second signal, end at once."""

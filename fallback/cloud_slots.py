@@ -45,7 +45,8 @@ class CloudSlots:
         self._room = Room(config.fallback.slots, metrics.SLOTS_BUSY.labels(engine.name).set)
         self._room.open = False
         self.take, self.release = self._room.take, self._room.release
-        self.models = tuple(self._offers())
+        self.models: tuple[ServedModel, ...] = ()
+        self.offer()
         self._overdue = OverduePuller(bus, routes, self._room, partial(runner.take, self))
         self._pullers = [self._puller(model) for model in routes.models()]
         # A free slot serves every model; without this, only the puller of the ended job would pull.
@@ -96,6 +97,10 @@ class CloudSlots:
 
     def suspect(self, fault: EngineFault) -> None:
         log.warning("cloud.fault", code=fault.code, error=fault.message)
+
+    def offer(self) -> None:
+        """Show on the card what the routes have."""
+        self.models = tuple(self._offers())
 
     def _puller(self, model: str) -> Puller:
         return Puller(

@@ -118,6 +118,13 @@ class CloudEngine:
             except ProviderFault as fault:
                 raise EngineFault(fault.message) from None
 
+    def renew(self) -> None:
+        """Read the providers' keys anew, and ask those again that did not take the old ones.
+        Raises ProviderFault."""
+        for slots in self.providers.values():
+            slots.provider.renew()
+            slots.breaker.succeeded()
+
     async def close(self) -> None:
         """Waits until all calls are settled."""
         await self._billing.close()

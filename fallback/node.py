@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 import structlog
@@ -18,12 +19,13 @@ from fallback.credits.ledger import Ledger
 from fallback.engine import CloudEngine
 from fallback.policy import CloudRoutes
 from fallback.providers import make
+from fallback.providers.base import ProviderFault
 from schemas import bus as buses
 from schemas import nodes, subjects
 from schemas.bus import BusError, Message
 from schemas.frames import Role
 from schemas.jobs import CodecError
-from schemas.settings import Nats, Settings, SettingsError
+from schemas.settings import Nats, Price, Settings, SettingsError
 from workers.engines.base import EngineFault
 from workers.member import Member
 
@@ -40,17 +42,14 @@ class Fallback(Member):
     role: ClassVar[Role] = Role.FALLBACK
     inbox: ClassVar[str] = subjects.INBOX_FALLBACK
 
-    def __init__(self, config: Settings) -> None:
-        super().__init__(config)
+    def __init__(self, config: Settings, read: Callable[[], Settings] | None = None) -> None:
+        super().__init__(config, read)
         self._routes = CloudRoutes(config.route)
         used = {each.partition("/")[0] for route in self._routes.all() for each in route.providers}
         self._providers = [
             (make(each), each.concurrency) for each in config.providers if each.name in used
         ]
-        prices = Prices(config.prices, config.fallback.currency)
-        self._prices = prices.of_routes(config.route, config.providers)
-        if faults := pricing.check(config.route, self._prices):
-            raise SettingsError("\n".join(faults))
+        self._prices = _priced(config)
         self._heard: dict[str, float] = {}
         self._since = time.monotonic()
         self._sweeping: asyncio.Task[None] | None = None
@@ -76,15 +75,33 @@ class Fallback(Member):
         await self._bus.subscribe(subjects.ASK_LEDGER, self._asked, "ledger")
         billing = Billing(self._ledger, self._prices, config.fallback.currency, self._holder)
         engine = CloudEngine(self._providers, self._routes, self._prices, billing, config.fallback)
-        slots = CloudSlots(self._bus, self._runner, engine, self._routes, config)
+        self._cloud = CloudSlots(self._bus, self._runner, engine, self._routes, config)
         try:
-            await slots.open()
+            await self._cloud.open()
         except EngineFault as fault:
             raise BusError(fault.message) from None
-        self._slots.append(slots)
+        self._slots.append(self._cloud)
         self._sweeping = asyncio.create_task(self._sweep())
         self._send_card()
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
+
+    def _apply(self, found: Settings) -> set[str]:
+        """Keys in files, prices, and routes as long as they lead from the same models to providers
+        that are there. A call under way goes on with what it had."""
+        prices = _priced(found)
+        try:
+            self._cloud.engine.renew()
+        except ProviderFault as fault:
+            raise SettingsError(fault.message) from None
+        if found.fallback.currency != self._config.fallback.currency:
+            return set()
+        if not self._routes.replace(found.route, {each.name for each, _ in self._providers}):
+            return set()
+        self._prices.clear()
+        self._prices.update(prices)
+        self._cloud.offer()
+        self._send_card()
+        return {"route", "prices"}
 
     async def _close_own(self) -> None:
         if self._sweeping is not None:
@@ -122,6 +139,15 @@ class Fallback(Member):
         task = asyncio.create_task(admin.answer(self._ledger, self._bus, message))
         self._questions.add(task)
         task.add_done_callback(self._questions.discard)
+
+
+def _priced(config: Settings) -> dict[tuple[str, str], Price]:
+    """The prices of all models in routes. Raises SettingsError for one without."""
+    prices = Prices(config.prices, config.fallback.currency)
+    found = dict(prices.of_routes(config.route, config.providers))
+    if faults := pricing.check(config.route, found):
+        raise SettingsError("\n".join(faults))
+    return found
 
 
 def ledger_login(config: Settings) -> Nats:

@@ -52,6 +52,15 @@ class CloudRoutes:
     def __init__(self, routes: Iterable[settings.Route]) -> None:
         self._named = {route.name: route for route in routes if route.cloud}
 
+    def replace(self, routes: Iterable[settings.Route], providers: set[str]) -> bool:
+        """Take these routes, if they have the same models and no other `providers`; else False."""
+        new = CloudRoutes(routes)
+        used = {each.partition("/")[0] for route in new.all() for each in route.providers}
+        if new.models() != self.models() or not used <= providers:
+            return False
+        self._named = new._named
+        return True
+
     def of(self, job: Job) -> settings.Route | None:
         """The route by which the job may go to a provider; None if it may not."""
         return None if job.local else self._named.get(job.route or job.asked)

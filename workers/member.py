@@ -7,6 +7,7 @@ import platform
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from typing import ClassVar, Protocol
@@ -22,6 +23,9 @@ from schemas.nodes import Card, EngineState, ServedModel
 from workers.runner import TICK, Runner
 
 log = structlog.get_logger("member")
+
+_SECTIONS = set(settings.Settings.model_fields) - {"ingress", "keys", "nats"}
+"""What members read of the settings, but for their broker: `headrace up` may have moved it."""
 
 
 class Slots(Protocol):
@@ -56,8 +60,12 @@ class Member:
     role: ClassVar[Role] = Role.WORKER
     inbox: ClassVar[str] = subjects.INBOX_WORKER
 
-    def __init__(self, config: settings.Settings) -> None:
+    def __init__(
+        self, config: settings.Settings, read: Callable[[], settings.Settings] | None = None
+    ) -> None:
+        """`read`: reads the settings anew; raises SettingsError."""
         self._config = config
+        self._read = read
         self._node = config.worker.node or platform.node() or "node"
         self._holder = f"{subjects.encode(self._node)}-{secrets.token_hex(4)}"
         self._version = metadata.version("headrace")
@@ -80,6 +88,11 @@ class Member:
         """Fill `_slots` and start each of them. Raises BusError."""
         raise NotImplementedError
 
+    def _apply(self, found: settings.Settings) -> set[str]:
+        """Put new settings in force where that disturbs no job. Returns the names of the sections
+        that are now as `found` says. Raises SettingsError, and then nothing has changed."""
+        return set()
+
     async def _close_own(self) -> None:
         """Close what else the process holds; called after the slots are closed."""
 
@@ -96,6 +109,7 @@ class Member:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):  # once there is something to drain
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._serve_metrics()
         self._runner = Runner(self._bus, self.role, self._holder, self._node, self._config)
         await self._runner.open()
@@ -116,6 +130,19 @@ class Member:
         ticker.cancel()
         if not self._stop.is_set():
             raise BusError("the broker closed the connection")
+
+    def _reload(self) -> None:
+        """Read the settings anew. What needs a restart is in the log, by its section."""
+        try:
+            found = self._read() if self._read is not None else self._config
+            applied = self._apply(found)
+        except settings.SettingsError as fault:
+            log.error(f"{self.role}.not_reloaded", error=str(fault))
+            return
+        other = {name for name in _SECTIONS if getattr(found, name) != getattr(self._config, name)}
+        applied &= other
+        self._config = self._config.model_copy(update={n: getattr(found, n) for n in applied})
+        log.info(f"{self.role}.reloaded", applied=sorted(applied), restart=sorted(other - applied))
 
     def _serve_metrics(self) -> None:
         host, port = self._metrics()

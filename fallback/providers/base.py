@@ -84,6 +84,9 @@ class Provider(Protocol):
     async def open(self) -> None:
         """Read the key and make the client; no I/O beyond that. Raises ProviderFault("key")."""
 
+    def renew(self) -> None:
+        """Read the key anew, for the next calls. Raises ProviderFault("key"); the old one stays."""
+
     async def close(self) -> None: ...
 
     def endpoints(self, model: str) -> frozenset[str]:

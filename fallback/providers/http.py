@@ -69,9 +69,12 @@ class ProviderClient:
         self._keys: dict[str, dict[str, str]] = {}
         """The headers with the key, by header name; made once and never logged."""
 
-    async def open(self, headers: Mapping[str, str], secret: Secret) -> None:
-        config = self._config
+    def renew(self, secret: Secret) -> None:
+        """Use this key from now on."""
         self._secret, self._keys = secret, {}
+
+    async def open(self, headers: Mapping[str, str]) -> None:
+        config = self._config
         # limit=0: no limit here, as `ProviderSlots` already bounds the calls under way.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),

@@ -59,13 +59,18 @@ class OpenAIProvider:
         self._fits: dict[tuple[str, str], Fit] = {}
 
     async def open(self) -> None:
+        self.renew()
+        await self._client.open(self._data.headers)
+
+    def renew(self) -> None:
         try:
-            self._secret = secret.read(self._config)
+            found = secret.read(self._config)
         except KeyMissing as missing:
             raise ProviderFault(str(missing), "key") from None
-        if not self._secret and not self._data.keyless:
+        if not found and not self._data.keyless:
             raise ProviderFault(f"{self.name} needs a key: set key_env or key_file", "key")
-        await self._client.open(self._data.headers, self._secret)
+        self._secret = found
+        self._client.renew(found)
 
     async def close(self) -> None:
         await self._client.close()

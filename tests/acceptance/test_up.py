@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.headrace_up import (
+    HEADRACE,
+    LAST_LINE,
     PATIENCE,
     Handles,
     HeadraceUp,
     descendant,
     descendants,
+    environment,
     headrace,
     up,
 )
@@ -166,6 +169,28 @@ def test_what_dies_is_started_again(echo: HeadraceUp, role: str) -> None:
     said = echo.says(f"the {name} ended", said)
     echo.says(f"the {name} runs again", said)
     assert words(paste(f"for i in 1 2 3; do {curl(echo)} | grep data && break; sleep 1; done"))
+
+
+def test_a_hangup_is_passed_on_and_ends_nothing(echo: HeadraceUp) -> None:
+    before = descendants(echo.pid)
+    os.kill(echo.pid, signal.SIGHUP)
+    echo.says("the settings are read again")
+    echo.says("ingress.reloaded")
+    echo.says("worker.reloaded")
+    assert descendants(echo.pid) == before
+
+
+def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    ours, its = os.openpty()
+    command = [*HEADRACE, "up", "--data", str(tmp_path / "data"), "--port", "0", *ECHO]
+    running = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment())
+    os.close(its)
+    said = b""
+    while LAST_LINE.encode() not in said:
+        said += os.read(ours, 4096)
+    os.close(ours)
+    running.send_signal(signal.SIGHUP)
+    assert running.wait(PATIENCE) == 0
 
 
 def test_taken_ports_are_told(tmp_path: Path) -> None:

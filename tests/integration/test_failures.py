@@ -290,7 +290,10 @@ async def test_a_hangup_reloads_and_ends_nothing(fabric: Fabric) -> None:
         fabric.stream(ask(words, echo={"token_ms": 30}), on_text=lambda _: got.set())
     )
     await got.wait()
+    about = fabric.home / f"{worker.name}.toml"
+    about.write_text(about.read_text().replace("slots = 0", "slots = 3"))
     worker.signal(signal.SIGHUP)
+    await worker.logged("worker.reloaded", applied=[], restart=["engines"])
     file = fabric.home / f"{ingress.name}.toml"
     text, other = file.read_text(), KEY.replace("0", "9")
     file.write_text(text.replace(KEY, other) + '[[route]]\nname = "also"\nmodel = "echo"\n')

@@ -98,6 +98,11 @@ class Supervisor:
         self._patience = _HUNG_PATIENCE
         self._move("stopped")
 
+    def hang_up(self) -> None:
+        """Send SIGHUP, at which programs read their settings anew, to one that is ready."""
+        if self.state == "ready":
+            self._signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """Send SIGKILL at once to the program and its children."""
         self._signal(signal.SIGKILL)

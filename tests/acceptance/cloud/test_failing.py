@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 from fallback.credits.entries import EntryKind
-from tests.acceptance.cloud.cloud_setup import SECRET, CloudSetup
+from tests.acceptance.cloud.cloud_setup import INPUT, SECRET, CloudSetup
 from tests.doubles.providers import OpenAI, cut, hang, refuse
 from tests.fabric import ask, counts
 
@@ -159,3 +160,27 @@ async def test_a_client_that_leaves_pays_for_what_it_got(setup: CloudSetup, sim:
     assert 0 < charge.usage.completion <= gone.used.output
     await setup.settled(GRANTED - charge.usage.cost)
     await setup.fabric.idle()
+
+
+async def test_a_new_key_new_prices_and_routes_come_with_a_hangup(setup: CloudSetup) -> None:
+    """The old key is refused, which leaves the provider alone for a minute."""
+    async with OpenAI(key=f"{SECRET}-new") as sim:
+        await _open(setup, sim, max_price=1)
+        status, _, _ = await setup.fabric.post(ask("#o one", max_tokens=5))
+        assert status != 200
+        fallback = setup.fabric.processes[-1]
+        (setup.fabric.home / "sim0.key").write_text(f"{SECRET}-new")
+        file = setup.fabric.home / f"{fallback.name}.toml"
+        text = file.read_text()
+        dearer = text.replace(f"input = {INPUT}", "input = 1000").replace("max_price = 1", "")
+        file.write_text(dearer + "[worker]\nstall = 20\n")
+        fallback.signal(signal.SIGHUP)
+        line = await fallback.logged("fallback.reloaded")
+        assert (line["applied"], line["restart"]) == (["prices", "route"], ["worker"])
+        status, body, headers = await setup.fabric.post(ask("#n one", max_tokens=5))
+        assert status == 200, body
+        assert float(headers["x-headrace-cost"].split()[0]) > 0.001
+        file.write_text(text.replace("[[prices]]", "[[other]]"))
+        fallback.signal(signal.SIGHUP)
+        await fallback.logged("fallback.not_reloaded")
+        assert (await setup.fabric.post(ask("#s one", max_tokens=5)))[0] == 200
