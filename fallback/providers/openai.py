@@ -115,7 +115,7 @@ class OpenAIProvider:
             streams = typed or (writes and sse.begins(first))
             if streams and (task.job.stream or not writes):
                 return await self._stream(task, response, sink, line, first)
-            if task.job.stream and task.job.endpoint not in _WHOLE_TOO:
+            if task.job.stream and not writes and task.job.endpoint not in _WHOLE_TOO:
                 raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
             return await self._whole(task, response, sink, first, collect=streams)
 
@@ -218,6 +218,10 @@ class OpenAIProvider:
         if collect:
             body, content_type = self._collected(task, body), JSON
         spent, body, content_type = self._read(task, body, content_type)
+        if task.job.stream and task.job.endpoint in kinds.WRITING:
+            usage = wants_usage(task.request)
+            body = self._fit(task).api.as_stream(orjson.loads(body), usage)
+            content_type = sse.CONTENT_TYPE
         sink.start(200, content_type)
         self._named(sink, task).data(body)
         await sink.settle()

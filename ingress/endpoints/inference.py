@@ -32,6 +32,7 @@ from ingress.request.forms import read_form
 from schemas.api.base import NO_ANSWER, Api
 from schemas.api.endpoints import Endpoint
 from schemas.api.json_format import Formats
+from schemas.api.narrow import narrowed
 from schemas.api.shape import Shape
 from schemas.errors import (
     EngineFailed,
@@ -205,8 +206,9 @@ def warn(response: Response, text: str) -> None:
 
 async def _structured(call: Call, formats: Formats) -> Response:
     """The answer to a request whose answer must fit schemas, which are checked first. If a document
-    does not fit, it is asked for once more, and the model is told why. A stream cannot be taken
-    back, so it ends with the error. Raises InvalidRequest, InvalidStructuredOutput."""
+    does not fit, it is asked for once more: the model is told why, and held to narrower schemas. A
+    stream cannot be taken back, so it ends with the error. Raises InvalidRequest,
+    InvalidStructuredOutput."""
     here, api = call.caller.here, call.endpoint.api
     param, why = await here.schema_checker.fault_of(formats)
     if why:
@@ -219,7 +221,8 @@ async def _structured(call: Call, formats: Formats) -> Response:
     if not (why := await _unfit(response, api, misfit)):
         return response
     made = headers.joined([response.headers])
-    call.body = orjson.dumps(api.objected({**call.asked}, orjson.loads(response.body), why))
+    again = api.objected({**call.asked}, orjson.loads(response.body), why)
+    call.body = orjson.dumps(narrowed(again, formats))
     call.asked = orjson.loads(call.body)
     try:
         return await _again(call, misfit, made, why)

@@ -249,6 +249,17 @@ class Api:
     def collector(self) -> Collector | None:
         return None
 
+    def events_of(self, document: Document, usage: bool) -> list[Event]:
+        """The events of a whole answer, for a client that asked for a stream. `usage`: whether they
+        tell the usage, if this API's clients are asked. Empty if the API has no such events."""
+        return []
+
+    def as_stream(self, document: Document, usage: bool) -> bytes:
+        """Those events, as a stream with its end."""
+        events = self.events_of(document, usage)
+        end = sse.DONE if events and not self.named else b""
+        return b"".join(sse.dump(event, self.named) for event in events) + end
+
     def first_call(self) -> FirstCall | None:
         return None
 

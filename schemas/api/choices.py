@@ -10,6 +10,7 @@ from typing import Any
 from schemas.api import sse
 from schemas.api.base import Api, Document, Error, Event
 from schemas.api.chat.collector import Collector
+from schemas.api.chat.events import events_of
 from schemas.api.chat.join import Join
 
 _FAILED = "error"
@@ -38,6 +39,9 @@ class ChoicesApi(Api):
 
     def collector(self) -> Collector:
         return Collector()
+
+    def events_of(self, document: Document, usage: bool) -> list[Event]:
+        return events_of(document, usage)
 
     def join(self, jobs: int) -> Join:
         return Join(jobs)

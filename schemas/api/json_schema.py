@@ -13,9 +13,9 @@ from schemas.api.shape import invalid
 
 TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 # Keywords whose value is an object of schemas, a list of schemas, or one schema.
-_OF_NAMES = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
-_OF_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
-_OF_ONE = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
+SCHEMAS_BY_NAME = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+SCHEMAS_IN_LIST = ("anyOf", "oneOf", "allOf", "prefixItems")
+ONE_SCHEMA = ("items", "additionalProperties", "not", "if", "then", "else", "contains")
 
 
 def check_schema(schema: Mapping[str, Any], where: str) -> None:
@@ -49,16 +49,16 @@ def _are_texts(found: object) -> bool:
 
 def _inside(schema: Mapping[str, Any], at: str) -> Iterator[tuple[Any, str]]:
     """The schemas inside `schema`, with their paths. Before 2020, `items` could be a list."""
-    for word in _OF_NAMES:
+    for word in SCHEMAS_BY_NAME:
         if (found := schema.get(word)) is not None:
             if not isinstance(found, Mapping):
                 raise invalid(f"{at}.{word}", "an object of schemas is needed")
             yield from ((each, f"{at}.{word}.{name}") for name, each in found.items())
-    for word in (*_OF_LIST, *_OF_ONE):
+    for word in (*SCHEMAS_IN_LIST, *ONE_SCHEMA):
         found = schema.get(word)
-        if isinstance(found, list) and word in (*_OF_LIST, "items"):
+        if isinstance(found, list) and word in (*SCHEMAS_IN_LIST, "items"):
             yield from ((each, f"{at}.{word}[{index}]") for index, each in enumerate(found))
-        elif found is not None and word in _OF_LIST:
+        elif found is not None and word in SCHEMAS_IN_LIST:
             raise invalid(f"{at}.{word}", "a list of schemas is needed")
         elif found is not None:
             yield found, f"{at}.{word}"

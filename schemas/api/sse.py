@@ -28,6 +28,7 @@ NOTHING = object()
 """What `load` returns for an event without data, such as a comment."""
 _BOM = b"\xef\xbb\xbf"
 _DONE = re.compile(rb"^data:[ \t]*\[DONE\][ \t]*$", re.MULTILINE)
+_DONE_SOMEHOW = re.compile(_DONE.pattern, re.MULTILINE | re.IGNORECASE)
 _NAMED_LAST = rb"^event: ?(?:response\.(?:completed|incomplete|failed)|message_stop)\b"
 _LAST = re.compile(rb"%b|%b" % (_DONE.pattern, _NAMED_LAST), re.MULTILINE)
 """Streams of the responses and messages APIs end with a named event, and without ``[DONE]``."""
@@ -69,7 +70,9 @@ class Splitter:
             whole = self._kept(whole, chunk[cut:])
         if whole:
             self._last = whole if len(whole) > _TAIL else self._last[-_TAIL:] + whole
-        return self._up_to_end(whole) if self.finished or b"[DONE]" in whole else whole
+        if self.finished or b"[D" in whole or b"[d" in whole:  # perhaps the end, in any case
+            return self._up_to_end(whole)
+        return whole
 
     def rest(self) -> bytes:
         """The last event, if only the stream's end ended it, with its break added; else b""."""
@@ -93,12 +96,14 @@ class Splitter:
         return bytes(self._rest) + self._half
 
     def _up_to_end(self, whole: bytes) -> bytes:
-        """Some servers say their end twice. What comes behind the first one only is in `tail`."""
-        found = None if self.finished else _DONE.search(whole)
+        """Some servers say their end twice. What comes behind the first one only is in `tail`.
+        Clients look for the end as OpenAI writes it, so it is written like that."""
+        found = None if self.finished else _DONE_SOMEHOW.search(whole)
         if found is None:
             return b"" if self.finished else whole
         self.finished = True
-        return whole[: whole.find(BREAK, found.end()) + len(BREAK)]
+        rest = whole[found.end() : whole.find(BREAK, found.end()) + len(BREAK)]
+        return whole[: found.start()] + DONE.rstrip() + rest
 
     def _plain(self, chunk: bytes) -> bytes:
         """`chunk` without a byte order mark, and with LF for every end of line. If the chunk ends

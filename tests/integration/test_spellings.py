@@ -102,6 +102,33 @@ async def test_a_stream_is_one_under_any_type(
     assert "".join(said) == TEXT if asked else TEXT in answer.json["choices"][0]["message"].values()
 
 
+RESPONSE = {"id": "r", "status": "completed", "output": [], "usage": {"input_tokens": 3}}
+WHOLE_ANSWERS: dict[str, dict[str, Any]] = {
+    CHAT: {"choices": [{"index": 0, "message": {"content": TEXT}, "finish_reason": "stop"}]},
+    COMPLETIONS: {"choices": [{"index": 0, "text": TEXT, "finish_reason": "stop"}]},
+    RESPONSES: {
+        **RESPONSE,
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": TEXT}]}],
+    },
+    MESSAGES: {
+        "type": "message",
+        "content": [{"type": "text", "text": TEXT}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("path", WHOLE_ANSWERS)
+async def test_a_whole_answer_in_place_of_a_stream_becomes_one(setup: Setup, path: str) -> None:
+    setup.engine.says(path, Said(orjson.dumps(WHOLE_ANSWERS[path]), JSON))
+    answer = await ask(setup, path, stream=True)
+    assert (answer.status, len(setup.engine.asked[path])) == (200, 1)
+    assert answer.headers["content-type"].partition(";")[0] == EVENTS
+    assert sse.end_of(answer.body) >= 0
+    assert orjson.dumps(TEXT) in answer.body
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_may_be_something_created(setup: Setup, stream: bool) -> None:
     good = Said(PLAIN) if stream else Said(GOOD, JSON)

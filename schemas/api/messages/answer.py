@@ -22,7 +22,7 @@ from schemas.api.base import (
 from schemas.api.chat.continuation import with_beginning
 from schemas.api.items import FirstCall, Items
 from schemas.api.messages import continuation as parts
-from schemas.api.messages import formats
+from schemas.api.messages import events, formats
 from schemas.api.reasoning import of_message
 
 _ITEMS = Items("index", "content_block_start", "content_block", "tool_use")
@@ -89,6 +89,9 @@ class Messages(Api):
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts(limit)
+
+    def events_of(self, document: Document, usage: bool) -> list[Event]:
+        return events.events_of(document)
 
     def collector(self) -> Collector:
         return Collector()

@@ -10,7 +10,7 @@ from schemas.api.base import Api, Document, Error, Event, texts_of
 from schemas.api.items import FirstCall, Items
 from schemas.api.reasoning import Reasoning, of_effort
 from schemas.api.responses import continuation as parts
-from schemas.api.responses import formats
+from schemas.api.responses import events, formats
 
 _ITEMS = Items("output_index", "response.output_item.added", "item", "function_call")
 _FAILED = frozenset({"failed", "cancelled"})
@@ -62,6 +62,9 @@ class Responses(Api):
 
     def finished_in_stream(self, limit: int) -> formats.FinishedParts:
         return formats.FinishedParts()
+
+    def events_of(self, document: Document, usage: bool) -> list[Event]:
+        return events.events_of(document)
 
     def collector(self) -> Collector:
         return Collector()

@@ -39,6 +39,17 @@ VALUES: dict[str, dict[str, Any]] = {
     "below zero": {**INTEGER, "maximum": -5},
     "fraction as a bound": {**INTEGER, "minimum": 1.5, "exclusiveMaximum": 4},
     "multiples": {**INTEGER, "multipleOf": 5, "minimum": 1, "maximum": 99},
+    "looks ahead": {**TEXT, "pattern": r"^(?=.*\d)(?=.*[a-z])[a-z\d]{4,8}$"},
+    "not at first": {**TEXT, "pattern": r"^(?!0)(?!.*--)[\d-]{2,5}$"},
+    "fractions": {"type": "number", "exclusiveMinimum": 0.5, "maximum": 1},
+    "multiples of a fraction": {"type": "number", "multipleOf": 0.25, "minimum": 1, "maximum": 9},
+    "contains": {
+        "type": "array",
+        "items": {**INTEGER, "minimum": 0, "maximum": 9},
+        "contains": {"minimum": 7},
+        "minContains": 2,
+        "maxItems": 4,
+    },
     "escaped": {"$ref": "#/$defs/a~1b%20c"},
     "anchor": {"$ref": "#here"},
     "alias": {"$ref": "#/$defs/alias"},
@@ -144,6 +155,24 @@ async def test_what_the_grammar_cannot_say_is_asked_for_again(client: AsyncOpenA
     error = await refused(chat(client, ASK, response_format=wanted, max_tokens=60))
     assert (error.status_code, error.code) == (502, "invalid_structured_output")
     assert "twice" in error.message
+
+
+NARROWER: list[dict[str, Any]] = [
+    {"type": "number", "minimum": 0.5},
+    {"type": "number", "exclusiveMaximum": -2.5},
+    {"type": "number", "multipleOf": 0.5, "minimum": 100},
+    {**INTEGER, "multipleOf": 7},
+]
+
+
+@pytest.mark.parametrize("value", NARROWER)
+async def test_the_second_answer_fits_a_narrower_schema(
+    client: AsyncOpenAI, value: dict[str, Any]
+) -> None:
+    """The first one may be of any number: a model that knows better needs no list of numbers."""
+    schema = wrapped(value)
+    answer = await ended(client, response_format=as_format(schema))
+    validate(schema, json.loads(said(answer.parse())))
 
 
 class Place(BaseModel):

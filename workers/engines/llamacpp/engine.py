@@ -175,7 +175,7 @@ class LlamaCppEngine(OpenAIEngine):
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if job.endpoint in _TEXTS and llamacpp_request.SIGN in body:
+        if job.endpoint in _TEXTS and any(sign in body for sign in llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
         asked = body
         if self._thinks and any(sign in body for sign in reasoning.SIGNS):
@@ -368,7 +368,7 @@ class LlamaCppEngine(OpenAIEngine):
             if not response.succeeded:
                 raise self._refused(job, response.status, await read_error(response))
             said = native.AsCompletion(response, f"cmpl-{job.id}") if own else response
-            return await self._relay(job, said, sink)
+            return await self._relay(job, said, sink, body)
 
     def _usage(self, relay: Relay) -> Usage | None:
         return super()._usage(relay) or timed(relay.tail)

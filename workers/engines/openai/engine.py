@@ -17,6 +17,7 @@ import orjson
 from schemas import settings
 from schemas.api import endpoints, media, sse
 from schemas.api.base import PLAIN, Document, Usage
+from schemas.api.chat.request import wants_usage
 from schemas.frames import End
 from schemas.jobs import Begun, Job
 from schemas.nodes import Ignored, ServedModel
@@ -31,7 +32,7 @@ from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
-from workers.engines.openai.stream import ModelName, Relay, is_stream
+from workers.engines.openai.stream import Given, ModelName, Relay, is_stream
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
@@ -220,12 +221,12 @@ class OpenAIEngine:
                 raise self._refused(job, response.status, await read_error(response))
             streams = await is_stream(response, job)
             if streams and not job.stream:
-                return await self._collected(job, response, sink)
+                return await self._collected(job, response, sink, sent)
             if not job.stream:
                 return await self._whole(job, body, response, sink)
             if job.endpoint in _HEARING and not streams:
                 return await self._heard(job, body, response, sink)
-            return self._usage(await self._relay(job, response, sink))
+            return self._usage(await self._relay(job, response, sink, sent))
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
         model = self._served(job)
@@ -257,22 +258,34 @@ class OpenAIEngine:
             raise Refusal(what, param="model", code="unsupported_endpoint")
         return model
 
-    async def _relay(self, job: Job, response: Response, sink: Sink) -> Relay:
+    async def _relay(self, job: Job, response: Response, sink: Sink, request: bytes) -> Relay:
+        """`request`: the body that was sent."""
+        api = endpoints.APIS.get(job.endpoint, PLAIN)
+        relay = Relay(self.name, api, sink)
         if not await is_stream(response, job):
-            kind = response.header("content-type", "")
-            what = f"{kind!r}, but was asked for a stream"
-            raise unlike(self.name, what, await read_error(response))
-        relay = Relay(self.name, endpoints.APIS.get(job.endpoint, PLAIN), sink)
+            document = await self._document(job, response, sink, request)
+            relay.told = api.usage(document)
+            response = Given(api.as_stream(document, wants_usage(orjson.loads(request))))
         await relay.run(response)
         return relay
 
-    async def _collected(self, job: Job, response: Response, sink: Sink) -> Usage | None:
+    async def _document(self, job: Job, response: Response, sink: Sink, request: bytes) -> Document:
+        """The whole answer of an engine that gave no stream, though it was asked for one."""
+        kind, body = response.header("content-type", ""), await read_whole(response, sink)
+        found = read(self.name, job, request, kind, body)
+        if found is None or not endpoints.APIS.get(job.endpoint, PLAIN).events_of(found, False):
+            raise unlike(self.name, f"{kind!r}, but was asked for a stream", body)
+        return found
+
+    async def _collected(
+        self, job: Job, response: Response, sink: Sink, request: bytes
+    ) -> Usage | None:
         """Make one document of the stream of an engine that always streams."""
         collector = endpoints.APIS.get(job.endpoint, PLAIN).collector()
         if collector is None:
             raise unlike(self.name, "a stream", await read_error(response))
         out = Rewriting(Discard(sink), collector.add)
-        usage = self._usage(await self._relay(job, response, out))
+        usage = self._usage(await self._relay(job, response, out, request))
         await self._give(sink, collector.document)
         return usage
 

@@ -55,6 +55,15 @@ async def is_stream(response: Response, job: Job) -> bool:
     return texts and sse.begins(await response.beginning())
 
 
+class Given(Response):
+    """A stream whose bytes are there already, in place of the answer that an engine gave."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__()
+        self.add(stream)
+        self.end()
+
+
 class Filter:
     """A Sink before the Sink: it passes on all calls but `data`, which subclasses define."""
 
@@ -84,6 +93,8 @@ class Relay:
         self._head = b""
         """The first bytes: only there do Anthropic's streams report the prompt's tokens."""
         self._begun = False
+        self.told: Usage | None = None
+        """The usage, if it is known though no event tells it."""
 
     async def run(self, response: Response) -> None:
         """Pass the stream on. Raises EngineFault once all that came before the fault has passed."""
@@ -106,7 +117,7 @@ class Relay:
 
     def usage(self) -> Usage | None:
         """The tokens that the first and the last events report."""
-        told = self._usage_in(sse.having(self.tail, _USAGE))
+        told = self._usage_in(sse.having(self.tail, _USAGE)) or self.told
         if told is None or told.prompt >= 0:
             return told
         start = self._usage_in(sse.split(self._head))

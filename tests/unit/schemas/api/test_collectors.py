@@ -136,3 +136,69 @@ def test_a_call_that_is_malformed_all_by_itself_is_none() -> None:
 def test_what_is_not_whole_is_no_document(api: Api, events: list[dict[str, Any]]) -> None:
     assert collected(api, *events) is None
     assert PLAIN.collector() is None
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+MESSAGE = {"role": "assistant", "content": "hi", "tool_calls": [CALL]}
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2}
+TEXT = {"type": "output_text", "text": "hi", "annotations": [], "logprobs": []}
+SAID = {"type": "message", "id": "m", "role": "assistant", "content": [TEXT]}
+CALLED = {"type": "function_call", "id": "f", "call_id": "c", "name": "g", "arguments": "{}"}
+USE = {"type": "tool_use", "id": "t", "name": "f", "input": {"a": [1]}}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+
+@pytest.mark.parametrize(
+    ("api", "document"),
+    [
+        (
+            CHAT,
+            {
+                "id": "x",
+                "object": "chat.completion",
+                "choices": [
+                    {"index": 0, "message": MESSAGE, "finish_reason": "tool_calls"},
+                    {
+                        "index": 1,
+                        "message": {"role": "assistant", "content": "b", "reasoning_content": "c"},
+                        "finish_reason": "length",
+                        "logprobs": {"content": [{"token": "b"}]},
+                    },
+                ],
+                "usage": USAGE,
+            },
+        ),
+        (
+            completions.API,
+            {
+                "id": "x",
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": "hi", "finish_reason": "stop"}],
+                "usage": USAGE,
+            },
+        ),
+        (RESPONSES, {"id": "r", "status": "completed", "output": [SAID, CALLED], "usage": {}}),
+        (RESPONSES, {"id": "r", "status": "incomplete", "output": [SAID]}),
+        (
+            MESSAGES,
+            {
+                "id": "m",
+                "type": "message",
+                "content": [THOUGHT, {"type": "text", "text": "hi"}, USE],
+                "stop_reason": "tool_use",
+                "stop_sequence": None,
+                "usage": {"input_tokens": 3, "output_tokens": 4},
+            },
+        ),
+    ],
+)
+def test_a_document_that_is_put_as_a_stream_is_the_same_document(
+    api: Api, document: dict[str, Any]
+) -> None:
+    events = list(sse.objects(api.as_stream(document, usage=True)))
+    assert collected(api, *events) == document
+    stream = sse.Splitter()
+    stream.feed(api.as_stream(document, usage=False))
+    assert api.ended(stream)
+    assert api.begun.search(api.as_stream(document, usage=False))
+    assert PLAIN.as_stream(document, usage=True) == b""

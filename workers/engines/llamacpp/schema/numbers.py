@@ -5,22 +5,26 @@ from __future__ import annotations
 from math import ceil, floor
 from typing import Any, TypeGuard
 
+from schemas.api.decimals import range_of
 from workers.engines.llamacpp.schema.merge import Schema
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _MOST_VALUES = 512
+_DIGITS = 2
+"""Fewest digits behind the point of fractions in a range."""
 _FAR = 10**15 - 1
 """The grammar's integers have at most 16 digits."""
 
 
 def rewrite(kept: Schema) -> Schema:
-    """Ranges and multiples of whole numbers; the grammar has none for other numbers."""
+    """Ranges and multiples of whole numbers. The grammar has none for other numbers, so that of
+    those only small ranges can be said, as enumerations."""
     step = kept.get("multipleOf")
     every = int(step) if _fits(step) and step >= 1 and step == int(step) else 0
     if kept["type"] == "number" and every:
         kept["type"] = "integer"
     if "number" in kept["type"]:
-        return kept
+        return _enumerated(kept)
     low, high = _bounds(kept, every or 1)
     rest = {name: each for name, each in kept.items() if name not in _BOUNDS}
     if low is not None and high is not None:
@@ -33,6 +37,15 @@ def rewrite(kept: Schema) -> Schema:
         low = -_FAR  # else the grammar allows leading zeros
     found = {"minimum": low, "maximum": high}
     return {**rest, **{name: bound for name, bound in found.items() if bound is not None}}
+
+
+def _enumerated(kept: Schema) -> Schema:
+    """Multiples of fractions, and else steps that are so small that nobody misses what is between
+    them: in a larger range, answers would become less exact."""
+    found = range_of(kept) if kept["type"] == "number" else None
+    if found is None or not (values := found.values(_DIGITS)):
+        return kept
+    return {**{name: kept[name] for name in kept if name not in ("type", *_BOUNDS)}, "enum": values}
 
 
 def _bounds(kept: Schema, every: int) -> tuple[int | None, int | None]:

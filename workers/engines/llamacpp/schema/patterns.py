@@ -9,68 +9,48 @@ writes it with what is known to work: groups, sets and repetitions of letters as
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from workers.engines.llamacpp.schema import letters
+from workers.engines.llamacpp.schema.ahead import without_looks
 from workers.engines.llamacpp.schema.letters import Ranges
+from workers.engines.llamacpp.schema.parts import (
+    ANYTHING,
+    END,
+    ENDLESS,
+    START,
+    Ahead,
+    Edge,
+    Either,
+    Letter,
+    Part,
+    Times,
+    Unsaid,
+    Way,
+)
 
 MOST = 2000
 """Most repetitions that the grammar takes."""
-_ENDLESS = 1 << 30
 _KNOWN: dict[str, Ranges] = {"d": letters.DIGITS, "w": letters.WORDS, "s": letters.SPACES}
 _CONTROL = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "0": "\0"}
 _CODE = re.compile(r"u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})")
 _LOW = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _PROPERTY = re.compile(r"([pP])\{([\w=]+)\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<(?![=!])\w+>|i?:))?")
+_LOOK = re.compile(r"\(\?(<?[=!])|\\[bB]")
 _TIMES = re.compile(r"([*+?]|\{(\d+)(,(\d*))?\})\??")
 _PLAIN = re.compile(r"[^\\^$.|?*+()\[\]{}]|[\]}]")
-
-
-class Unsaid(Exception):
-    """The grammar cannot express the pattern, or nothing fits the pattern."""
 
 
 class Empty(Unsaid):
     """Only the empty text fits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    of: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """``^`` or ``$``."""
-
-    start: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """One of several ways; each way is a sequence of parts."""
-
-    ways: tuple[tuple[Part, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    part: Part
-    least: int
-    most: int
-
-
-Part = Letter | Edge | Either | Times
-_START, _END = Edge(start=True), Edge(start=False)
-_ANYTHING = Times(Letter(letters.ALL), 0, _ENDLESS)
-
-
-def rewrite(pattern: str, least: int = 0, most: int = _ENDLESS) -> str:
+def rewrite(pattern: str, least: int = 0, most: int = ENDLESS) -> str:
     """The pattern for a text of `least` to `most` letters. Only a pattern of one repeated letter
     can enforce this length. Raises Unsaid."""
     try:
-        whole = _whole(_Reader(pattern).read())
+        whole = _whole(without_looks(_Reader(pattern).read()))
     except RecursionError:
         raise Unsaid("nested too deeply") from None
     match whole.ways:
@@ -89,14 +69,14 @@ def _whole(found: Either) -> Either:
     return Either(tuple(_anchored(way) for way in found.ways))
 
 
-def _anchored(way: tuple[Part, ...]) -> tuple[Part, ...]:
+def _anchored(way: Way) -> Way:
     match way:
         case (Either() as inner,):
             return (_whole(inner),)
-    start = next((at for at, part in enumerate(way) if part != _START), len(way))
-    end = next((at for at, part in enumerate(reversed(way)) if part != _END), len(way))
-    before = () if start else (_ANYTHING,)
-    after = () if end else (_ANYTHING,)
+    start = next((at for at, part in enumerate(way) if part != START), len(way))
+    end = next((at for at, part in enumerate(reversed(way)) if part != END), len(way))
+    before = () if start else (ANYTHING,)
+    after = () if end else (ANYTHING,)
     return (*before, *way[start : len(way) - end], *after)
 
 
@@ -115,7 +95,7 @@ def _said(part: Part) -> tuple[str, int]:
     raise Unsaid("an anchor in the middle")
 
 
-def _either(ways: tuple[tuple[Part, ...], ...]) -> tuple[str, int]:
+def _either(ways: tuple[Way, ...]) -> tuple[str, int]:
     said, size, empty = [], 0, False
     for way in ways:
         try:
@@ -146,9 +126,9 @@ def _times(inner: Part, least: int, most: int) -> tuple[str, int]:
             return said, size
         case 0, 1:
             return f"{said}?", size
-        case ((0 | 1), _) if most == _ENDLESS:
+        case ((0 | 1), _) if most == ENDLESS:
             return said + "*+"[least], size
-    upper = "" if most == _ENDLESS else str(min(most, MOST))
+    upper = "" if most == ENDLESS else str(min(most, MOST))
     return f"{said}{{{least},{upper}}}", size * max(1, least)
 
 
@@ -182,7 +162,7 @@ class _Reader:
             ways.append(self._way())
         return Either(tuple(ways))
 
-    def _way(self) -> tuple[Part, ...]:
+    def _way(self) -> Way:
         parts: list[Part] = []
         while self._at < len(self._text) and self._text[self._at] not in "|)":
             part = self._part()
@@ -191,9 +171,11 @@ class _Reader:
         return tuple(parts)
 
     def _part(self) -> Part:
+        if look := self._match(_LOOK):
+            return self._look(look[1])
         if group := self._match(_GROUP):
             return self._group(group[0])
-        for sign, part in (("^", _START), ("$", _END), (".", Letter(letters.DOT))):
+        for sign, part in (("^", START), ("$", END), (".", Letter(letters.DOT))):
             if self._took(sign):
                 return part
         if self._took("["):
@@ -206,13 +188,20 @@ class _Reader:
 
     def _group(self, opened: str) -> Either:
         if self._text.startswith("?", self._at):
-            raise Unsaid("it looks ahead or behind")
+            raise Unsaid("a group of a kind that is not known")
         folds, self._folds = self._folds, self._folds or "i" in opened[1:3]
         found = self._either()
         self._folds = folds
         if not self._took(")"):
             raise Unsaid("a bracket is open")
         return found
+
+    def _look(self, sign: str) -> Ahead:
+        """Read on after ``(?=`` and the like, or ``\\b``."""
+        if not sign:
+            return Ahead(None, wanted=True)
+        found = self._group("")
+        return Ahead(None if "<" in sign else found, wanted="=" in sign)
 
     def _letter(self, ranges: Ranges) -> Letter:
         return Letter(letters.other_case(ranges) if self._folds else ranges)
@@ -282,8 +271,8 @@ def _between(first: Ranges, last: Ranges) -> Ranges:
 
 def _repeated(part: Part, times: re.Match[str]) -> Times:
     if times[2] is None:
-        least, most = {"*": (0, _ENDLESS), "+": (1, _ENDLESS), "?": (0, 1)}[times[1]]
+        least, most = {"*": (0, ENDLESS), "+": (1, ENDLESS), "?": (0, 1)}[times[1]]
     else:
         least = int(times[2][:9])
-        most = least if times[3] is None else int(times[4][:9]) if times[4] else _ENDLESS
+        most = least if times[3] is None else int(times[4][:9]) if times[4] else ENDLESS
     return Times(part, least, most)

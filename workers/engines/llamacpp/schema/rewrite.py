@@ -17,6 +17,7 @@ from urllib.parse import unquote, urljoin
 from schemas.api.schema_tree import objects, place
 from workers.engines.llamacpp.schema import numbers, patterns
 from workers.engines.llamacpp.schema.merge import Schema, merge
+from workers.engines.llamacpp.schema.parts import Unsaid
 
 MOST_PARTS = 20_000
 """Most subschemas in a rewritten schema; a larger schema stays as it is."""
@@ -24,6 +25,8 @@ _ABOUT = ("$comment", "$schema", "$id", "$anchor", "$defs", "definitions", "stri
 _SAYS_NOTHING = {*_ABOUT, "title", "description", "default", "deprecated", "readOnly", "writeOnly"}
 _LEFT_OUT = ("$defs", "definitions", "$schema", "$id", "$anchor", "$ref", "allOf", "oneOf")
 _CHOICES = ("anyOf", "oneOf")
+_MORE = 4
+"""How many items an array that has to contain some may have besides."""
 _TOLD = ("title", "description", "default")
 _WORDS_OF: Mapping[str, str] = {
     "object": "properties required additionalProperties patternProperties propertyNames"
@@ -36,7 +39,7 @@ _WORDS_OF: Mapping[str, str] = {
 
 _READ: Mapping[str, tuple[str, ...]] = {
     "object": ("properties", "additionalProperties", "patternProperties"),
-    "array": ("items", "prefixItems", "additionalItems"),
+    "array": ("items", "prefixItems", "additionalItems", "contains"),
 }
 """The inner schemas that are rewritten; references in any others would lead nowhere."""
 
@@ -71,6 +74,8 @@ class _Writer:
         self._names: dict[int, str] = {}
         self._waiting: list[tuple[str, Any]] = []
         self._inlined: list[int] = []
+        self._kept: list[Any] = []
+        """Made here, and known by their `id`, which they must keep."""
         self._left = MOST_PARTS
 
     def whole(self) -> Schema:
@@ -210,7 +215,10 @@ class _Writer:
             kept["properties"] = found
 
     def _array(self, kept: Schema) -> None:
+        wanted, fewest = _contained(kept)
         least, most = _counts(kept, "minItems", "maxItems")
+        if fewest and kept["type"] == "array" and self._containing(kept, wanted, fewest):
+            return
         items = kept.get("items")
         first = items if isinstance(items, list) else kept.get("prefixItems")
         if not first:
@@ -226,6 +234,34 @@ class _Writer:
         kept.pop("items", None)
         kept["prefixItems"] = found
 
+    def _containing(self, kept: Schema, wanted: Any, fewest: int) -> bool:
+        """Make of `kept` an array with `fewest` items that fit `wanted`. The grammar cannot look
+        for them, so they come first, and a few others after them. False if there is no room."""
+        least, most = kept.get("minItems") or 0, kept.get("maxItems")
+        items = kept.get("items")
+        first = items if isinstance(items, list) else kept.get("prefixItems") or []
+        after = kept.get("additionalItems") if isinstance(items, list) else items
+        after = after if isinstance(after, dict) else {}
+        least = max(least, len(first) + fewest)
+        last = least + _MORE if most is None else min(most, least + _MORE)
+        if last < least:
+            return False
+        both = self._shared({"allOf": [wanted, after]} if after else wanted)
+        begun = [*map(self._shared, first), *[both] * fewest]
+        more = self._shared(after) if last > len(begun) else {}
+        ways = [begun + [more] * (size - len(begun)) for size in range(least, last + 1)]
+        kept.clear()
+        kept["anyOf"] = [
+            {"type": "array", "prefixItems": way, "minItems": len(way), "maxItems": len(way)}
+            for way in ways
+        ]
+        return True
+
+    def _shared(self, schema: Any) -> Schema:
+        """A reference to a schema that is written once, though it stands in many places."""
+        self._kept.append(schema)
+        return self._named("#/item", schema)
+
 
 def _string(kept: Schema) -> None:
     least, most = _counts(kept, "minLength", "maxLength")
@@ -236,8 +272,21 @@ def _string(kept: Schema) -> None:
             kept["pattern"] = patterns.rewrite(pattern, least, **more)
         except patterns.Empty:
             kept["maxLength"] = 0
-        except patterns.Unsaid:
+        except Unsaid:
             pass
+
+
+def _contained(kept: Schema) -> tuple[Any, int]:
+    """Take out what an array has to contain: its schema, and how many items must fit it. That no
+    more may fit it is said as the most items of all."""
+    wanted = kept.pop("contains", None)
+    fewest, largest = kept.pop("minContains", 1), kept.pop("maxContains", None)
+    wanted = {} if wanted is True else wanted
+    if not isinstance(wanted, dict) or not isinstance(fewest, int | float):
+        return None, 0
+    if isinstance(largest, int | float) and largest >= max(fewest, kept.get("minItems") or 0):
+        kept["maxItems"] = min(largest, kept.get("maxItems", largest))
+    return wanted, min(int(fewest), patterns.MOST)
 
 
 def _counts(kept: Schema, least: str, most: str) -> tuple[int, int | None]:

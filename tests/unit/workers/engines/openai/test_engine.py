@@ -9,6 +9,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from schemas.api import sse as events
 from schemas.frames import End
 from tests.doubles.base import DONE, Sim, document, sse, stream
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
@@ -235,10 +236,23 @@ async def test_an_empty_error_field_is_no_error(odd: OneEndpoint) -> None:
     assert answer.body == b"".join(odd.chunks)
 
 
-async def test_a_document_for_a_stream_is_a_fault(odd: OneEndpoint) -> None:
+async def test_a_document_for_a_stream_is_put_as_one(odd: OneEndpoint) -> None:
+    choice = {"index": 0, "message": {"content": "hi"}, "finish_reason": "length"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    document = {"object": "chat.completion", "choices": [choice], "usage": usage}
+    async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
+        odd.streams, odd.refuses = False, (200, orjson.dumps(document))
+        answer = await ask(engine, job("odd", stream=True), chat("x"))
+
+    said, ended = [event["choices"][0] for event in events.objects(answer.body)]
+    assert (said["delta"], ended["finish_reason"]) == ({"content": "hi"}, "length")
+    assert answer.body.endswith(DONE)
+
+
+async def test_what_is_no_document_for_a_stream_is_a_fault(odd: OneEndpoint) -> None:
     async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
         odd.streams, odd.refuses = False, (200, b"{}")
-        with pytest.raises(EngineFault, match="was asked for a stream"):
+        with pytest.raises(EngineFault, match="without 'choices'"):
             await ask(engine, job("odd", stream=True), chat("x"))
 
 

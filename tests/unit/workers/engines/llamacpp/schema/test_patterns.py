@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
+from itertools import product
 
 import orjson
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from jsonschema_rs import FancyRegexOptions
 
 from ingress.answer.schema_validator import compiled
-from workers.engines.llamacpp.schema.patterns import Unsaid, rewrite
+from workers.engines.llamacpp.schema.parts import Unsaid
+from workers.engines.llamacpp.schema.patterns import rewrite
 
 
 def takes(said: str, text: str) -> bool:
@@ -45,7 +48,7 @@ def test_what_can_be_said(pattern: str, said: str | None) -> None:
 
 
 UNSAID = r"""^$ ^()$ ^a{3,2}$ ^[b-a]$ ^[]$ ^*$ ^( a) ^[a a{2}{3} ^.{2001}$ ^((a{50}){50})$ (?=a)b
-^(a)\1$ a$b ^\bx$ ^\p{Nonsense}$ (?<=a)b \u{110000}"""
+^(a)\1$ a$b ^\p{Nonsense}$ \u{110000} ^(?=a$)ab ^(?!.*a)a"""
 
 
 @pytest.mark.parametrize("pattern", UNSAID.split())
@@ -97,6 +100,40 @@ def test_it_says_the_same(pattern: str) -> None:
     said = rewrite(pattern)
     for text in TEXTS:
         assert takes(said, text) == fits(pattern, text)
+
+
+LOOKS = r"""^(?!0)\d+$ ^(?!admin$)[a-z]+$ ^(?!-)[a-z-]+$ ^(?!.*-$)[a-z-]{2,9}$ (?=a)a
+^(?=.*\d$)[a-z\d]+$ ^(?!a|bc)\w{2,}$ ^[a-z](?!\d)\w$ ^(?!.*\s)\S+$ (?i)^(?!ab)[a-z]+$ ^(?=[a-z])\w+$
+^(?!-)(?!.*-$)[a-z-]{2,9}$ ^(?:(?!0)\d+|x)$ ^(?!a*$)[ab]{2}$"""
+PLACED = r"""^(?=.*\d)(?=.*[a-z])(?=.*[A-Z]).{3,}$ ^(?=.*[A-Z])(?=.*\d)[A-Za-z\d]{2,20}$
+^(?=.{3,6}$)[a-b]+(-[a-b]+)*$
+^(?!.*--)[a-z-]{1,30}$ ^(?!.*abc)[a-c]+$ ^((?=.*\d)(?=.*[a-z]).{2,8})$ ^(?=(?:.*\d){2})[a-z\d]{4}$
+^(?!\s*$).+ ^(?=.*[A-Z])(?=.*\d) ^(?=.*ab$)[a-c]+$ ^(?=\d{2,3}$)\d+$ ^(?=a.{2,4}$)\w+$"""
+TRIED = ["".join(each) for size in range(6) for each in product("abA1-", repeat=size)]
+
+
+def judged(pattern: str) -> Iterator[tuple[bool, bool]]:
+    """For each text, whether the grammar takes it, and whether it fits."""
+    said, schema = re.compile(rewrite(pattern)), compiled({"pattern": pattern}, FancyRegexOptions())
+    return ((said.fullmatch(text) is not None, schema.is_valid(text)) for text in TRIED)
+
+
+@pytest.mark.parametrize("pattern", LOOKS.split())
+def test_a_look_ahead_is_said_of_what_follows_it(pattern: str) -> None:
+    assert all(taken == fitting for taken, fitting in judged(pattern))
+
+
+@pytest.mark.parametrize("pattern", PLACED.split())
+def test_what_may_stand_anywhere_is_said_of_some_places(pattern: str) -> None:
+    """Not all that fits passes, but some does, and nothing that does not fit."""
+    found = list(judged(pattern))
+    assert all(fitting for taken, fitting in found if taken)
+    assert any(taken for taken, _ in found)
+
+
+@pytest.mark.parametrize("pattern", [r"^\bab$", "^(?<=x)ab$", "^(?:(?!x)a)b$", "^(?!.*(a*b)+)ab$"])
+def test_what_cannot_be_said_of_no_letter_is_left_out(pattern: str) -> None:
+    assert takes(rewrite(pattern), "ab"), "the ingress checks"
 
 
 LETTERS = st.sampled_from(

@@ -21,6 +21,11 @@ INNER: Schema = {"$id": "http://x/z", "$defs": {"a": TEXT}}
 AGAIN: Schema = {"$ref": "#/$defs/n"}
 NODE: Schema = {"$dynamicAnchor": "n", "type": "object", "properties": {"a": AGAIN}}
 
+
+def tuple_of(*names: str) -> Schema:
+    return {"type": "array", "prefixItems": [{"$ref": f"#/$defs/{name}"} for name in names]}
+
+
 SAID: dict[str, tuple[Schema, Schema]] = {
     "as it is": ({**INTEGER, "minimum": 1}, {**INTEGER, "minimum": 1}),
     "pattern": ({**TEXT, "pattern": r"^\d$"}, {**TEXT, "pattern": "^([0-9])$"}),
@@ -151,8 +156,45 @@ SAID: dict[str, tuple[Schema, Schema]] = {
         },
     ),
     "elsewhere": (
-        {"type": "array", "items": TEXT, "contains": {"$ref": "#/$defs/a"}, "$defs": {"a": TEXT}},
+        {"type": "array", "items": TEXT, "not": {"$ref": "#/$defs/a"}, "$defs": {"a": TEXT}},
         {"type": "array", "items": TEXT},
+    ),
+    "fractions": (
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 0.03, "multipleOf": 0.01},
+        {"enum": [0.01, 0.02, 0.03], "multipleOf": 0.01},
+    ),
+    "fractions in a small range": (
+        {"type": "number", "minimum": 0.25, "exclusiveMaximum": 0.250003},
+        {"enum": [0.25, 0.250001, 0.250002]},
+    ),
+    "fractions in a large range": (
+        {"type": "number", "minimum": 0, "maximum": 5},
+        {"type": "number", "minimum": 0, "maximum": 5},
+    ),
+    "contains": (
+        {"type": "array", "items": TEXT, "contains": {"const": "a"}, "maxItems": 2},
+        {
+            "anyOf": [
+                {**tuple_of("item"), "minItems": 1, "maxItems": 1},
+                {**tuple_of("item", "item1"), "minItems": 2, "maxItems": 2},
+            ],
+            "$defs": {"item": {"const": "a"}, "item1": TEXT},
+        },
+    ),
+    "contains several": (
+        {"contains": INTEGER, "minContains": 2, "maxContains": 2},
+        {
+            "anyOf": [{**tuple_of("item", "item"), "minItems": 2, "maxItems": 2}],
+            "$defs": {"item": INTEGER},
+        },
+    ),
+    "contains no more": (
+        {"type": "array", "contains": INTEGER, "minContains": 0, "maxContains": 2},
+        {"type": "array", "items": {}, "maxItems": 2},
+    ),
+    "contains without room": (
+        {"type": "array", "contains": INTEGER, "maxItems": 0},
+        {"type": "array", "items": {}, "maxItems": 0},
     ),
     "only itself": ({"$ref": "#"}, {}),
     "nowhere": ({"$ref": "#/$defs/x"}, {"$ref": "#/$defs/x"}),
@@ -214,6 +256,15 @@ SCHEMAS = st.recursive(
             {"anyOf": st.lists(inner, min_size=1, max_size=2), "minimum": st.just(0)}
         )
         | st.fixed_dictionaries({"type": st.just("array"), "items": inner})
+        | st.fixed_dictionaries(
+            {"contains": inner},
+            optional={
+                "items": inner,
+                "prefixItems": st.lists(inner, min_size=1, max_size=2),
+                "minContains": st.integers(0, 1),
+                "maxContains": st.just(3),
+            },
+        )
         | st.fixed_dictionaries(
             {"type": st.just("array"), "prefixItems": st.lists(inner, min_size=1, max_size=2)}
         )
