@@ -70,7 +70,7 @@ class Splitter:
             whole = self._kept(whole, chunk[cut:])
         if whole:
             self._last = whole if len(whole) > _TAIL else self._last[-_TAIL:] + whole
-        if self.finished or b"[D" in whole or b"[d" in whole:  # perhaps the end, in any case
+        if self.finished or b"[DONE]" in whole or whole.endswith(b"[done]\n\n"):
             return self._up_to_end(whole)
         return whole
 

@@ -50,7 +50,6 @@ SPELLINGS: Mapping[str, bytes] = {
     "a mark": spelt(first=b"\xef\xbb\xbf"),
     "names": spelt(b"event: message\nid: 1\ndata: %b\n\n", b"event: done\ndata: [DONE]\n\n"),
     "a small end": spelt(done=b"data:[done]\n\n"),
-    "a capital end": spelt(done=b"data: [Done] \n\n"),
     "no end": spelt(done=b""),
     "no end but a comment": spelt(done=b": bye"),
     "no end but a judgement": spelt(done=LATE),
