@@ -27,6 +27,7 @@ from schemas.frames import Claim, Frame, Kind, Op
 from schemas.jobs import Job
 from tests.unit.ingress.jobs import recorder
 from tests.unit.ingress.jobs.recorder import START, FallbackHolder, Holder
+from tests.unit.ingress.jobs.search_books import Books
 
 WORDS = 2
 TICK = 2.0
@@ -76,6 +77,10 @@ class Remote:
     def by_provider(self) -> bool:
         return isinstance(self.holder, FallbackHolder)
 
+    @property
+    def turn(self) -> int:
+        return self.holder.edition << 16 | self.holder.attempt
+
     def send(self, *frames: Frame) -> None:
         self.sent += frames
         self.wire.append([*frames])
@@ -104,6 +109,7 @@ class World:
         self.remotes: list[Remote] = []
         self.taken = b""
         self.letters = 0
+        self.books = Books()
         self.gone_wrong = ""
         """An invariant that a step broke."""
         self.fresh: list[int] = []
@@ -225,6 +231,8 @@ class World:
         first = len(begun.text.split()) if begun else 0
         self.remotes.append(Remote(holder, first))
         self.remotes[-1].wire.append([holder.claim()])
+        if self.remotes[-1].by_provider and not edition and message.deliveries == 1:
+            self.books.reserve(self.remotes[-1].turn, first=True)
 
     def run_out(self, edition: int) -> None:
         message = self.messages[edition]
@@ -266,6 +274,8 @@ class World:
             self.read()
         self.check_holder()
         self.check_text()
+        if self.books.charges > 1:
+            self.gone_wrong = "charged twice"
 
     def check_holder(self) -> None:
         """Who works on the job has it, or had it, or has been told to stop."""
@@ -292,6 +302,9 @@ class World:
         if received.ended is not None:
             self.read()
             self.check_text()
+            holder = self.ticket.holder
+            if holder is not None and holder.claim.by_provider and self.books.charges != 1:
+                self.gone_wrong = "a provider's answer was not charged"
             if not self.taken.endswith(sse.DONE) or f"w{WORDS - 1}".encode() not in self.taken:
                 self.gone_wrong = "the answer ended before its end"
         if self.letters > 1:
@@ -359,19 +372,29 @@ def _obey(world: World, remote: Remote) -> None:
     op, first = remote.told.pop(0)
     if op == Op.GO and remote.mode == "claims":
         remote.mode = "works"
+        if remote.by_provider and not world.books.reserve(remote.turn, _is_first(remote)):
+            remote.mode = "over"
     elif op == Op.RESEND:
         again = [frame for frame in remote.sent if frame.seq >= first]
         remote.wire = remote.wire or [again] * bool(again)
     elif op == Op.LEAVE:
         remote.mode = "over"
+        world.books.close(remote.turn, charge=False)
         world.settle(remote, over=False)
     elif op != Op.GO:
+        deserted = remote.mode == "works" and op in (Op.CANCEL, Op.GONE)
+        world.books.close(remote.turn, deserted)
         remote.mode = "over"
+
+
+def _is_first(remote: Remote) -> bool:
+    return not remote.holder.edition and remote.holder.attempt == 1
 
 
 def _speak(world: World, remote: Remote) -> None:
     remote.send(*remote.next_frames())
     if remote.sent[-1].kind == Kind.END:
+        world.books.close(remote.turn, charge=True)  # before the end is sent
         remote.mode = "over"
         world.settle(remote, over=True)
 
@@ -383,6 +406,7 @@ def _alive(world: World, remote: Remote) -> None:
 def _fail(world: World, remote: Remote) -> None:
     world.faults -= 1
     remote.send(remote.holder.fail(len(remote.sent)))
+    world.books.close(remote.turn, charge=False)
     remote.mode = "over"
     world.settle(remote, over=False)
 
@@ -442,7 +466,7 @@ def _by_fields(kind: type) -> Callable[[Any], tuple[Any, ...]]:
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
-    **{kind: _by_fields(kind) for kind in (Job, Claim, Terms, Times, Message)},
+    **{kind: _by_fields(kind) for kind in (Job, Claim, Terms, Times, Message, Books)},
     **{type(api): lambda api: (_the_api, (_PATHS[id(api)],)) for api in APIS.values()},
     World: lambda world: (_the_world, ()),
 }

@@ -1,7 +1,8 @@
 """Every state that one job can reach in a small world, searched through over the real ticket.
 
 What must hold in each: the client's text is the beginning of the one right text, and ends once;
-nobody works on without the ticket's knowledge; one dead letter at most. And from each state the
+nobody works on without the ticket's knowledge; one dead letter and one charge at most, and one if
+the client has the end of a provider's answer. And from each state the
 job can still come to an end: none is forgotten.
 
 `HEADRACE_SEARCH=1 pytest tests/unit/ingress/jobs/test_ticket_search.py` lets one message be lost,
