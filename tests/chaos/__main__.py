@@ -11,24 +11,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.chaos.live import Found, live
 from tests.chaos.overload import overload
 from tests.chaos.run import run
-from tests.chaos.soak import soak
+from tests.chaos.soak import Soak, soak
 from tests.chaos.strikes import drawn, one_of_each, rolling
 
 PROFILES = {"standard": (12, 3.0), "short": (8, 1.5), "rolling": (8, 2.0)}
-"""By name: clients, and seconds between two disturbances. `short`: each kind of disturbance once.
-`rolling`: each process is replaced once."""
+"""By name: clients, and seconds between two disturbances. `short`: each kind of disturbance once,
+in turn. `rolling`: each process is replaced once."""
 
 
-OVERLOAD, SOAK = "overload", "soak"
+OVERLOAD, SOAK, LIVE = "overload", "soak", "live"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="A whole Headrace under load and disturbances")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--profile", choices=(*PROFILES, OVERLOAD, SOAK), default="standard")
+    parser.add_argument("--profile", choices=(*PROFILES, OVERLOAD, SOAK, LIVE), default="standard")
     parser.add_argument("--home", type=Path, help="where logs and stores are kept")
     options = parser.parse_args()
     if options.profile == OVERLOAD:
@@ -36,20 +37,24 @@ def main() -> None:
             found = asyncio.run(overload(home, options.minutes * 60))
         print(found.table())
         sys.exit(bool(found.faults))
-    if options.profile == SOAK:
+    if options.profile in (SOAK, LIVE):
         with _home(options.home) as home:
-            steady = asyncio.run(soak(home, options.seed, options.minutes * 60))
-        print(steady.table())
-        sys.exit(bool(steady.faults))
+            seed, seconds = options.seed, options.minutes * 60
+            if options.profile == SOAK:
+                seen: Soak | Found = asyncio.run(soak(home, seed, seconds))
+            else:
+                seen = asyncio.run(live(home, seed, seconds))
+        print(seen.table())
+        sys.exit(bool(seen.faults))
     clients, each = PROFILES[options.profile]
-    blows = drawn(options.seed, options.minutes, each)
+    blows, in_turn = drawn(options.seed, options.minutes, each), options.profile == "short"
     if options.profile == "short":
-        blows = one_of_each(options.seed, each)
+        blows = one_of_each(options.seed)
     elif options.profile == "rolling":
         blows = rolling(options.seed, each)
     print(f"seed {options.seed}", flush=True)
     with _home(options.home) as home:
-        report = asyncio.run(run(home, options.seed, blows, clients))
+        report = asyncio.run(run(home, options.seed, blows, clients, in_turn=in_turn))
     print(report.table())
     sys.exit(bool(report.faults))
 

@@ -10,7 +10,8 @@ from typing import Any
 from schemas.api import endpoints
 from tests.chaos.asks import Ask
 
-_ENDS = frozenset({"response.completed", "message_stop"})
+_COMPLETE = frozenset({"response.completed", "response.incomplete"})
+_ENDS = _COMPLETE | {"message_stop"}
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Said:
             prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
             done = usage.get("completion_tokens", usage.get("output_tokens"))
             before = self.usage or (0, 0)
-            self.usage = (before[0] if prompt is None else prompt, done or 0)
+            self.usage = (max(before[0], prompt or 0), done or 0)
 
 
 def events(raw: bytes) -> Iterator[bytes]:
@@ -99,7 +100,7 @@ def _named(said: Said, event: dict[str, Any]) -> None:
     elif kind == "message_delta":
         said.count(event.get("usage"))
         said.finishes += event["delta"].get("stop_reason") is not None
-    elif kind == "response.completed":
+    elif kind in _COMPLETE:
         said.finishes += 1
         if (text := _output(whole)) != said.texts.get(0, ""):
             said.error = f"the completed response has another text: {text!r}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.chaos import answers
+from ingress.jobs.usage import AGAIN
+from tests.chaos import answers, money
 from tests.chaos.asks import CLOUD, MIXED, PARROT
 from tests.chaos.client import Outcome
 from tests.chaos.stage import Outage, Stage
 
 GRACE = 4.0
 """Seconds for which a disturbance may still be felt after its end."""
+SLOWLY = 0.5
+"""Seconds within which an ingress writes down what it answered: it says 0.1, on a quiet machine.
+Where the broker was away, it tries again after another second."""
 FAULTS = ("lost", "wrong", "doubled", "hung", "cut", "dishonest")
 HONEST = ("right", "left", "ingress killed", "turned away", "interrupted", "broker away")
 
@@ -42,15 +46,31 @@ class Ledger:
         return sum(verdict.word == word for _, verdict in self.outcomes)
 
     def served_by_workers(self) -> tuple[int, int]:
-        """How many whole answers of workers there are at least, and at most: whether one was whole
-        when its client left is not known here."""
+        """How many whole answers of workers are counted at least, and at most: whether one was
+        whole when its client left is not known here, nor whether an ingress that was killed just
+        then had counted it."""
         whole = [o for o, v in self.outcomes if v.word == "right" and not _paid(o)]
         unknown = [o for o, v in self.outcomes if v.word not in ("right", "turned away")]
-        return len(whole), len(whole) + len(unknown)
+        return sum(not self._uncounted(each) for each in whole), len(whole) + len(unknown)
+
+    def _uncounted(self, outcome: Outcome) -> bool:
+        kills = [o for o in self.stage.outages if o.hard and o.name == outcome.ingress.name]
+        return any(
+            outcome.till
+            + (AGAIN if self.stage.during(kill.since - AGAIN, kill.since, "broker") else 0)
+            > kill.since - SLOWLY
+            for kill in kills
+        )
 
     def sold(self) -> list[Outcome]:
-        """The whole answers of the provider."""
-        return [o for o, v in self.outcomes if v.word == "right" and _paid(o)]
+        """The whole answers of the provider whose cost was told. It is said behind the last word:
+        an answer that lacks only its end when its fallback is lost gets that end here."""
+        paid = [o for o, v in self.outcomes if v.word == "right" and _paid(o)]
+        return [
+            each
+            for each in paid
+            if money.told_cost(each) is not None or not self._during(each, "fallback", "broker")
+        ]
 
     @property
     def faults(self) -> list[str]:

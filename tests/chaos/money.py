@@ -5,6 +5,7 @@ The job's id joins them: the provider gets it with each call, and entries of the
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from workers.cancellation import Reason
 
 _TAKEN = frozenset({"superseded", "paid", *(r.told for r in Reason if not r.deserted)})
 """Notes of releases: somebody else has the job, and pays for it."""
+_CLOCKS = 0.05
+"""Seconds by which the broker's clock and ours may be told apart."""
 _SWEPT = "swept"
 """The fallback that had reserved was silent for long."""
 
@@ -45,6 +48,13 @@ class Bought:
         """Of the request: the first word of its prompt."""
         said: str = self.calls[0].body["messages"][0]["content"]
         return int(said.split(maxsplit=1)[0].removeprefix("#"))
+
+    def paid_before(self) -> int:
+        """How many calls began after the charge: an earlier holder's end did not come to the
+        client, so another served the job for nothing."""
+        since = time.time() - time.monotonic()
+        paid = [entry.at for entry in self.of(EntryKind.CHARGE)]
+        return sum(call.at + since > paid[0] - _CLOCKS for call in self.calls) if paid else 0
 
     def why_free(self) -> Counter[str]:
         """Why calls were not charged: the notes of what was released."""
@@ -82,8 +92,8 @@ def summary(bought: Iterable[Bought]) -> str:
         calls += len(each.calls)
         charged += each.charge is not None
         if len(each.calls) > (each.charge is not None):
-            free += each.why_free()
-    return f"{calls} calls of the provider, {charged} charged; released with calls: {dict(free)}"
+            free += each.why_free() or {"paid before": each.paid_before()}
+    return f"{calls} calls of the provider, {charged} charged; the others' jobs: {dict(free)}"
 
 
 def _entries(each: Bought) -> Iterator[str]:
@@ -117,11 +127,11 @@ def _fits(charge: Purchase, call: Exchange) -> bool:
 
 def _calls(each: Bought) -> Iterator[str]:
     """A call that was not charged has its release, which says that others have the job, or that its
-    fallback was lost."""
+    fallback was lost. Or it began when the job was paid already: then there was no reservation."""
     left = len(each.calls) - (each.charge is not None)
     why = each.why_free()
     known = sum(count for note, count in why.items() if note in _TAKEN or note == _SWEPT)
-    if left > known:
+    if left > known + each.paid_before():
         yield f"job {each.job}: not charged are {left} of {_told_of(each.calls)}: {dict(why)}"
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.acceptance.cloud.cloud_setup import SECRET, CloudSetup, open_cloud
 from tests.chaos.asks import CLOUD, ECHO, MIXED, PARROT
@@ -64,7 +64,9 @@ class Outage:
 @dataclass
 class Stage:
     """`ingresses`, `workers`, `fallbacks`: who serves now, by place. An ingress that is to get no
-    new requests is None."""
+    new requests is None. `models`: what its workers serve."""
+
+    models: ClassVar[tuple[str, ...]] = (ECHO, PARROT)
 
     setup: CloudSetup
     sim: OpenAI
@@ -87,7 +89,7 @@ class Stage:
         self.fallbacks = list(await asyncio.gather(*(self.fallback() for _ in range(FALLBACKS))))
         for ingress in self.ingresses:
             assert ingress is not None
-            await self.setup.fabric.served(ECHO, PARROT, url=ingress.url)
+            await self.setup.fabric.served(*self.models, url=ingress.url)
         await self.setup.provided(CLOUD)
 
     async def ingress(self) -> Process:
@@ -146,7 +148,9 @@ PROGRAM = [
 
 
 @asynccontextmanager
-async def stage(home: Path, pace: Pace = Pace(), fresh: bool = False) -> AsyncIterator[Stage]:
+async def stage(
+    home: Path, pace: Pace = Pace(), fresh: bool = False, kind: type[Stage] = Stage
+) -> AsyncIterator[Stage]:
     """`fresh`: as `Fabric` has it."""
     async with AsyncExitStack() as stack:
         setup = await stack.enter_async_context(open_cloud(home))
@@ -154,7 +158,7 @@ async def stage(home: Path, pace: Pace = Pace(), fresh: bool = False) -> AsyncIt
         sim = await stack.enter_async_context(OpenAI(key=SECRET))
         sim.pace.token_s = 0.02
         link = await stack.enter_async_context(proxy(lambda: setup.fabric.broker.url))
-        made = Stage(setup, sim, link, pace)
+        made = kind(setup, sim, link, pace)
         try:
             await made.open()
             yield made

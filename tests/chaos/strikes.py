@@ -7,13 +7,12 @@ import asyncio
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
-from tests.chaos.asks import ECHO, PARROT
 from tests.chaos.stage import INGRESSES, WORKERS, Stage, Strike, program_of, tell
 from tests.fabric import Process
 
@@ -100,7 +99,7 @@ async def ingress_drained(stage: Stage, place: int, seconds: float) -> None:
 
 async def _another_ingress(stage: Stage, place: int) -> None:
     made = await stage.ingress()
-    await stage.setup.fabric.served(ECHO, PARROT, url=made.url)
+    await stage.setup.fabric.served(*stage.models, url=made.url)
     stage.ingresses[place] = made
 
 
@@ -217,11 +216,17 @@ def drawn(seed: int, minutes: float, each: float) -> list[Blow]:
     return found
 
 
-def one_of_each(seed: int, each: float) -> list[Blow]:
-    """Each kind of disturbance once, in an order and at places that the seed tells."""
+def one_of_each(seed: int) -> list[Blow]:
+    """Each kind of disturbance once, to be done in turn, in an order and at places that the seed
+    tells. What a killed fallback reserved is given back after 10 s, so that one comes first."""
     draw = random.Random(f"blows:{seed}")
     kinds = draw.sample(KINDS, len(KINDS))
-    return [_blow(draw, each * (1 + number), kind) for number, kind in enumerate(kinds)]
+    kinds.sort(key=lambda kind: kind.strike is not fallback_killed)
+    return [replace(_blow(draw, 0.0, kind), seconds=_BRIEF.get(kind.name, 1.0)) for kind in kinds]
+
+
+_BRIEF = {"worker_frozen": 3.5, "broker_killed": 4.0}
+"""Seconds, where one is not enough: another must have gone on before a frozen worker wakes up."""
 
 
 def rolling(seed: int, each: float) -> list[Blow]:
@@ -255,6 +260,12 @@ class Strikes:
             for blow in blows:
                 await asyncio.sleep(began + blow.at - asyncio.get_running_loop().time())
                 group.create_task(self._strike(blow))
+
+    async def in_turn(self, blows: Sequence[Blow], met: Callable[[str], Awaitable[None]]) -> None:
+        """One after the other. `met`: waits until what is struck has work to do."""
+        for blow in blows:
+            await met(blow.kind.among)
+            await self._strike(blow)
 
     async def _strike(self, blow: Blow) -> None:
         among = blow.kind.among

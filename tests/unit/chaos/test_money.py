@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,15 +19,19 @@ ESTIMATED = replace(BOUGHT, completion=1, cost=6)
 """Of a call whose client left: as many letters as four tokens have, and one event."""
 
 
-def call(state: State = "finished", read: int = 4, written: int = 3, job: str = JOB) -> Exchange:
+WRITTEN = time.time() - time.monotonic() + 5.0
+"""When the entries were: five seconds after the monotonic clock's zero."""
+
+
+def call(state: State = "finished", written: int = 3, job: str = JOB, at: float = 1.0) -> Exchange:
     body = {"messages": [{"role": "user", "content": PROMPT}]}
-    made = Exchange(0, 0, 0.0, "POST", "/v1/chat/completions", {}, {CALL.lower(): job}, body)
-    made.state, made.used = state, Used(input=read, output=written)
+    made = Exchange(0, 0, at, "POST", "/v1/chat/completions", {}, {CALL.lower(): job}, body)
+    made.state, made.used = state, Used(input=4, output=written)
     return made
 
 
 def entry(kind: EntryKind, take: int = 0, note: str = "", usage: Purchase | None = None) -> Entry:
-    return Entry("tests", kind, 0, 0, 0, 0.0, JOB, 1, take, note=note, usage=usage)
+    return Entry("tests", kind, 0, 0, 0, WRITTEN, JOB, 1, take, note=note, usage=usage)
 
 
 RESERVED = entry(EntryKind.RESERVE)
@@ -41,6 +46,7 @@ def found(calls: list[Exchange], entries: list[Entry]) -> list[str]:
     ("calls", "entries"),
     [
         ([call()], [RESERVED, CHARGED]),
+        ([call(), call(at=9.0)], [RESERVED, CHARGED]),
         ([call("aborted", written=2)], [RESERVED, entry(EntryKind.CHARGE, usage=ESTIMATED)]),
         ([call("aborted")], [RESERVED, entry(EntryKind.RELEASE, note="swept")]),
         ([], [RESERVED, entry(EntryKind.RELEASE, note="cancelled")]),
@@ -54,7 +60,7 @@ def found(calls: list[Exchange], entries: list[Entry]) -> list[str]:
             ],
         ),
     ],
-    ids=["charged", "client left", "fallback lost", "never called", "superseded"],
+    ids=["charged", "paid before", "client left", "fallback lost", "never called", "superseded"],
 )
 def test_what_is_right(calls: list[Exchange], entries: list[Entry]) -> None:
     assert found(calls, entries) == []
