@@ -42,6 +42,8 @@ class Continuation:
         self._item = ""
         self._opened = set[str]()
         self._number = -1
+        self._before = self._rest = ""
+        """The text of the parts before the present one, and of what has come of that."""
 
     def heard(self, event: Event) -> str | None:
         kind = str(event.get("type"))
@@ -57,6 +59,10 @@ class Continuation:
 
     def told(self, event: Event, text: str) -> list[Event]:
         kind = str(event.get("type"))
+        if text != self._before:
+            self._before, self._rest = text, ""
+        if kind == _DELTA:
+            self._rest += event["delta"]
         if kind in _BEGINNINGS or (kind in self._opened and _is_text(event)):
             return []
         if "sequence_number" in event:
@@ -66,28 +72,31 @@ class Continuation:
             event["item_id"] = self._item
         match event:
             case {"type": "response.output_text.done"}:
-                event["text"] = text + event["text"]
+                event["text"] = self._whole(event["text"])
             case {"part": {"type": "output_text"}}:
-                _complete(event["part"], text)
+                self._complete(event["part"])
             case {"item": {"type": "message"}}:
-                self._end_item(event["item"], text)
+                self._end_item(event["item"])
             case {"response": {}}:
                 for item in event["response"].get("output") or ():
                     if item.get("type") == "message":
-                        self._end_item(item, text)
+                        self._end_item(item)
                 kept = {n: v for n, v in self._first.items() if n not in _OF_THE_END}
                 event["response"] = {**event["response"], **kept}
         return [event]
 
-    def _end_item(self, item: Event, text: str) -> None:
+    def _end_item(self, item: Event) -> None:
         item["id"] = self._item or item.get("id")
         for part in item.get("content") or ():
             if part.get("type") == "output_text":
-                _complete(part, text)
+                self._complete(part)
 
+    def _complete(self, part: Event) -> None:
+        part["text"] = self._whole(part.get("text") or "")
 
-def _complete(part: Event, text: str) -> None:
-    part["text"] = text + (part.get("text") or "")
+    def _whole(self, said: str) -> str:
+        """llama-server repeats the beginning at the end; others say what followed it alone."""
+        return said if said == self._before + self._rest else self._before + said
 
 
 def _is_text(event: Mapping[str, Any]) -> bool:
