@@ -63,7 +63,8 @@ class JoiningTransport:
     def _flush(self) -> None:
         if self._ready:
             ready, self._ready = self._ready, []
-            self._inner.write(b"".join(ready)[self._begun :])
+            if not self._inner.is_closing():  # the client may have left in this very turn
+                self._inner.write(b"".join(ready)[self._begun :])
             self._begun = 0
 
     def __getattr__(self, name: str) -> Any:

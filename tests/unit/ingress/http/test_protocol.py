@@ -33,3 +33,13 @@ async def test_what_one_turn_writes_goes_out_at_once() -> None:
     joining.close()
     assert inner.calls == [b"ab", b"c", b"d", "close"]
     assert joining.is_closing()
+
+
+async def test_what_is_left_for_a_client_that_left_is_dropped() -> None:
+    """uvloop raises if a transport that is closed is written to."""
+    inner: Any = Transport()
+    joining = JoiningTransport(inner)
+    joining.write(b"a")
+    inner.close()
+    await fakes.turns(1)
+    assert inner.calls == ["close"]
