@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.run import run
 from tests.chaos.strikes import KINDS, one_of_each
 
 SEED, CLIENTS = 2026, 8
 
 
+@pytest.mark.timeout(300)
 async def test_each_kind_of_disturbance_loses_and_changes_nothing(tmp_path: Path) -> None:
     report = await run(tmp_path, SEED, one_of_each(SEED), CLIENTS, in_turn=True)
     assert report.faults == [], report.table()

@@ -92,6 +92,12 @@ class Stream:
         return [found for part in self.parts for found in map(sse.object_of, part) if found]
 
     @property
+    def repeated(self) -> str:
+        """The whole text, where the last event says it."""
+        output = (self.events[-1].get("response") or {}).get("output") or ()
+        return "".join(part["text"] for item in output for part in item["content"])
+
+    @property
     def tokens(self) -> tuple[int, int]:
         """Those of the prompt and of the answer, which messages tell in two events."""
         told = list(filter(None, map(self.api.usage, self.events)))
@@ -217,6 +223,7 @@ def check(pair: Pair, stream: Stream) -> None:
     prompt -= pair.count("".join(first))
     assert stream.tokens == (prompt, LIMIT)
     said = b"\n\n".join(event for part in stream.parts for event in part).decode()
+    assert stream.repeated in ("", "".join((*first, *rest)))
     once = ONCE[stream.path]
     assert {each: said.count(each) for each in once} == dict.fromkeys(once, 1)
 

@@ -41,9 +41,11 @@ class Said:
     def count(self, usage: dict[str, Any] | None) -> None:
         if usage:
             prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+            # Messages tell apart what was read from a cache.
+            prompt = (prompt or 0) + (usage.get("cache_read_input_tokens") or 0)
             done = usage.get("completion_tokens", usage.get("output_tokens"))
             before = self.usage or (0, 0)
-            self.usage = (max(before[0], prompt or 0), done or 0)
+            self.usage = (max(before[0], prompt), done or 0)
 
 
 def events(raw: bytes) -> Iterator[bytes]:
