@@ -46,7 +46,7 @@ def of_usage(api: Api, usage: Mapping[str, Any]) -> Spent:
     """A provider's own `usage` object."""
     seconds = usage.get("seconds")
     if isinstance(seconds, int | float):
-        return Spent(seconds=float(seconds))
+        return Spent(seconds=max(0.0, float(seconds)))
     told = api.usage({"usage": usage}) if usage else None
     if told is None:
         return Spent(told=False)

@@ -8,6 +8,7 @@ a reference must lead to a place inside the schema.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from jsonschema_rs import (
@@ -66,8 +67,14 @@ def _has_odd(schema: Schema) -> bool:
     return any(
         isinstance(pattern, str) and _ODD.search(pattern)
         for found in objects(schema)
-        for pattern in (found.get("pattern"), *(found.get("patternProperties") or ()))
+        for pattern in (found.get("pattern"), *_named(found))
     )
+
+
+def _named(found: Schema) -> Iterable[str]:
+    """The patterns of its `patternProperties`; none if that is no object, as a schema needs."""
+    named = found.get("patternProperties")
+    return named if isinstance(named, dict) else ()
 
 
 def _written(found: Any) -> Any:

@@ -49,7 +49,8 @@ class _Weights:
         if not found.keys().isdisjoint(_ELSEWHERE):
             return HEAVY
         total += PATTERN * ("pattern" in found)
-        total += PATTERN * len(found.get("patternProperties") or ())
+        named = found.get("patternProperties")
+        total += PATTERN * len(named) if isinstance(named, dict) else 0
         reference = found.get("$ref")
         return total if reference is None else total + self.of(self._target(reference))
 

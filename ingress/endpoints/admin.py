@@ -60,7 +60,8 @@ async def show(request: Request) -> Response:
 async def history(request: Request) -> Response:
     """``GET /admin/credits/{account}/history?limit=100&since=7d``"""
     limit = request.query_params.get("limit", "100")
-    if not limit.isdecimal() or not 1 <= int(limit) <= MOST:
+    # Python refuses to read a number of thousands of digits, so the length is looked at first.
+    if not limit.isdecimal() or len(limit) > len(str(MOST)) or not 1 <= int(limit) <= MOST:
         raise InvalidRequest(f"limit: {limit!r} is no number from 1 to {MOST}.", param="limit")
     account = request.path_params["account"]
     question = {"op": "history", "account": account, "limit": int(limit)}

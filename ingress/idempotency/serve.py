@@ -23,7 +23,9 @@ from ingress.http.body import read_body
 from ingress.http.protocol import CLIENT_GONE
 from ingress.idempotency.recording import Recording
 from ingress.idempotency.run import Run, Serve
+from schemas import multipart
 from schemas.errors import ClientGone, HeadraceError, InvalidRequest, StreamInterrupted
+from schemas.multipart import FormError
 
 KEY = "idempotency-key"
 REPLAYED = "idempotent-replayed"
@@ -64,9 +66,8 @@ def _last_event(request: Request) -> int:
 
 def _digest(request: Request, body: bytes) -> bytes:
     """What tells two requests apart. Clients draw the boundary of a form anew for each try."""
-    kind, _, boundary = request.headers.get("content-type", "").partition("boundary=")
-    if boundary and kind.lower().startswith("multipart/"):
-        body = body.replace(boundary.strip('"').encode(), b"")
+    with suppress(FormError):  # no form: then the body is as its client wrote it
+        body = body.replace(multipart.boundary(request.headers.get("content-type", "")), b"")
     return hashlib.sha256(request.url.path.encode() + b"\0" + body).digest()
 
 

@@ -40,6 +40,7 @@ from tests.unit.fallback.providers.tasks import chat, form, task
         ({"total_tokens": 5}, Spent(5)),
         ({"prompt_tokens": 5, "completion_tokens": -3, "cached_tokens": -1}, Spent(5)),
         ({"type": "duration", "seconds": 9}, Spent(seconds=9.0)),
+        ({"type": "duration", "seconds": -9}, Spent()),
         ({}, Spent(told=False)),
     ],
 )

@@ -49,6 +49,7 @@ BAD: list[tuple[Any, str]] = [
     ({"type": 5}, "5"),
     ({"pattern": "("}, "regex"),
     ({"required": "a"}, "required"),
+    ({"patternProperties": 5}, "patternProperties"),
     ({"$ref": "http://example.org/x"}, "http://example.org/x"),
     ({"$ref": "file:///etc/passwd"}, "file:///etc/passwd"),
     ({"$ref": "#/$defs/x"}, "does not lead to a place"),

@@ -23,6 +23,7 @@ LAYERS = {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range
         ({"items": {"type": "integer"}}, 3),
         ({"pattern": "a"}, 2 + PATTERN),
         ({"patternProperties": {"a": {}, "b": {}}}, 4 + 2 * PATTERN),
+        ({"patternProperties": 5}, 2),
         ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer"}}}, 7),
         ({"$ref": "#/$defs/a~1b%20c", "$defs": {"a/b c": {}}}, 5),
     ],

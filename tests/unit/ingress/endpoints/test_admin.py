@@ -1,0 +1,13 @@
+"""What the admin API refuses before it asks a fallback."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.ingress.asgi import FakeBusIngress
+
+
+@pytest.mark.parametrize("limit", ["", "0", "-1", "many", "10001", "9" * 5000])
+async def test_a_limit_that_is_none_is_refused_by_name(ingress: FakeBusIngress, limit: str) -> None:
+    call = await ingress.call("GET", f"/admin/credits/a/history?limit={limit}").whole()
+    assert (call.status, call.json["error"]["param"]) == (400, "limit")
