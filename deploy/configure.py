@@ -111,12 +111,8 @@ def paid(settings: Settings, *, keys: bool) -> None:
     prices = pricing.Prices(settings.prices, settings.fallback.currency)
     found = prices.of_routes(settings.route, settings.providers)
     faults = pricing.check(settings.route, found)
-    used = {
-        each.partition("/")[0]
-        for route in settings.route
-        if route.cloud
-        for each in route.providers
-    }
+    cloudy = (route for route in settings.route if route.cloud)
+    used = {name for route in cloudy for name, _ in route.provider_models}
     for provider in settings.providers if keys else ():
         if provider.name in used:
             try:

@@ -117,8 +117,7 @@ class CloudSlots:
         """For each route and each of its providers: what the model can do there."""
         found: dict[tuple[str, str, str], ServedModel] = {}
         for route in self._routes.all():
-            for each in route.providers:
-                name, _, model = each.partition("/")
+            for name, model in route.provider_models:
                 slots = self.engine.providers[name]
                 paths = slots.provider.endpoints(model)
                 features = sorted(word for path, word in WORDS.items() if path in paths)

@@ -45,7 +45,7 @@ class Fallback(Member):
     def __init__(self, config: Settings, read: Callable[[], Settings] | None = None) -> None:
         super().__init__(config, read)
         self._routes = CloudRoutes(config.route)
-        used = {each.partition("/")[0] for route in self._routes.all() for each in route.providers}
+        used = {name for route in self._routes.all() for name, _ in route.provider_models}
         self._providers = [
             (make(each), each.concurrency) for each in config.providers if each.name in used
         ]

@@ -55,7 +55,7 @@ class CloudRoutes:
     def replace(self, routes: Iterable[settings.Route], providers: set[str]) -> bool:
         """Take these routes, if they have the same models and no other `providers`; else False."""
         new = CloudRoutes(routes)
-        used = {each.partition("/")[0] for route in new.all() for each in route.providers}
+        used = {name for route in new.all() for name, _ in route.provider_models}
         if new.models() != self.models() or not used <= providers:
             return False
         self._named = new._named
@@ -91,8 +91,7 @@ def choose(
     provider and model, or why the job cannot go there. `limit`: micro-units for all `jobs` of the
     request; 0 means no limit."""
     choices, passed = [], []
-    for each in route.providers:
-        provider, _, model = each.partition("/")
+    for provider, model in route.provider_models:
         found = worst(provider, model)
         if isinstance(found, str):
             passed.append(f"{provider}: {found}")

@@ -100,12 +100,9 @@ class Prices:
     def of_routes(self, routes: Iterable[Route], providers: Iterable[Provider]) -> PriceList:
         """The known prices of all models that `routes` lead to."""
         kinds = {provider.name: provider.kind for provider in providers}
-        found = {}
-        for each in {each for route in routes if route.cloud for each in route.providers}:
-            name, _, model = each.partition("/")
-            if price := self.of(kinds[name], name, model):
-                found[name, model] = price
-        return found
+        used = {each for route in routes if route.cloud for each in route.provider_models}
+        priced = {(name, model): self.of(kinds[name], name, model) for name, model in used}
+        return {place: price for place, price in priced.items() if price is not None}
 
     def of(self, kind: str, name: str, model: str) -> Price | None:
         """The price of `model` at the provider `name` of the `kind`; None if it is not known.
@@ -158,9 +155,8 @@ def check(routes: Iterable[Route], prices: PriceList) -> list[str]:
     """One line for each model of a route whose price does not suffice for any endpoint."""
     faults = []
     for route in routes:
-        for each in route.providers if route.cloud else ():
-            name, _, model = each.partition("/")
-            price = prices.get((name, model))
+        for name, model in route.provider_models if route.cloud else ():
+            price, each = prices.get((name, model)), f"{name}/{model}"
             if price is None:
                 faults.append(
                     f"route {route.name!r}: no price is known for {each}: add a table [[prices]] "

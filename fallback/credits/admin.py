@@ -18,7 +18,7 @@ from fallback.credits.ledger import Ledger
 from schemas.bus import Bus, BusError, Message
 from schemas.usage import summed
 
-log = structlog.get_logger("counter")
+log = structlog.get_logger("credits")
 
 MOST = 10_000
 """Most entries of one answer, so that it fits into a message of the broker."""

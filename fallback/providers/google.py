@@ -18,7 +18,7 @@ import orjson
 
 from fallback.cost.spent import Spent
 from fallback.providers import kinds
-from fallback.providers.base import ProviderFault, Task
+from fallback.providers.base import Task
 from fallback.providers.openai import OpenAIProvider
 from schemas import pictures, settings
 from workers.engines.openai.refusal import JSON, Refusal
@@ -70,9 +70,7 @@ class Google(OpenAIProvider):
             drawn = _predicted(found) if task.model.startswith(_IMAGEN) else _generated(found)
             size = _size(drawn[0]) if drawn else ""
         except (KeyError, TypeError, AttributeError, ValueError):
-            raise ProviderFault(
-                f"{self.name} sent something that is no picture", "failed"
-            ) from None
+            raise self._failed("sent something that is no picture") from None
         if not drawn:
             raise _nothing(self.name, found)
         prompt, completion = _tokens(found)
@@ -107,16 +105,15 @@ def _has_sound(request: Mapping[str, Any]) -> bool:
 
 def ratio(model: str, size: str) -> str:
     """Google's ratio for a size ``WIDTHxHEIGHT``; "" if the model has no ratio near it."""
-    width, _, height = size.partition("x")
-    wanted = int(width) / int(height)
+    wanted = _quotient(size, "x")
     known = _IMAGEN_RATIOS if model.startswith(_IMAGEN) else _GEMINI_RATIOS
-    off = {each: abs(_quotient(each) / wanted - 1) for each in known}
+    off = {each: abs(_quotient(each, ":") / wanted - 1) for each in known}
     best = min(off, key=off.__getitem__)
     return best if off[best] <= _NEAR else ""
 
 
-def _quotient(known: str) -> float:
-    width, _, height = known.partition(":")
+def _quotient(shape: str, by: str) -> float:
+    width, _, height = shape.partition(by)
     return int(width) / int(height)
 
 

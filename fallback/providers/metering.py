@@ -11,12 +11,13 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from fallback.cost.estimate import copies
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Task
+from fallback.providers.http import Body
 from fallback.providers.prompt import LETTERS, prompt_tokens
 from schemas.api import media, sse
 from schemas.api.base import PLAIN, Api, number
@@ -159,26 +160,18 @@ class PictureCounter:
 StreamCounter = TextCounter | PictureCounter
 
 
-class Departure(Protocol):
-    """A request on its way (`fallback.providers.http.Body`)."""
-
-    sent: bool
-
-
 class RequestCounter:
     """Counts a call that has no answer yet. Once the request is sent, the provider does its work
     (reads the prompt, hears the recording, speaks the text, draws the pictures), even if nobody
     waits. `length`: of the recording, in seconds."""
 
-    def __init__(self, task: Task, departure: Departure, length: Callable[[Task], float]) -> None:
+    def __init__(self, task: Task, body: Body, length: Callable[[Task], float]) -> None:
         self._task = task
-        self._departure = departure
+        self._body = body
         self._length = length
 
     def spent(self) -> Spent:
-        if not self._departure.sent:
-            return NOTHING
-        return replace(self._used(), told=False)
+        return replace(self._used(), told=False) if self._body.sent else NOTHING
 
     def _used(self) -> Spent:
         task, endpoint = self._task, self._task.job.endpoint
@@ -187,9 +180,8 @@ class RequestCounter:
         if endpoint == kinds.SPEECH:
             return spoken(task)
         if endpoint in kinds.DRAWING:
-            return replace(
-                pictures(task, {}, copies(task.request)), prompt=prompt_tokens(task.request)
-            )
+            drawn = pictures(task, {}, copies(task.request))
+            return replace(drawn, prompt=prompt_tokens(task.request))
         if endpoint in kinds.HEARING:
             return Spent(seconds=self._length(task))
         return Spent()

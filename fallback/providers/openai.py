@@ -40,6 +40,9 @@ LARGEST_EVENT = 32 * 2**20
 """Most bytes of one event: a picture in base64 has a few million."""
 _WHOLE_TOO = kinds.HEARING | {kinds.SPEECH}
 """Endpoints where a whole answer may come in place of a stream."""
+_EMPTY = "sent an answer with nothing in it"
+_NO_ANSWER = "sent something that is no answer"
+_UNENDED = "ended its stream before its end was said"
 
 
 class OpenAIProvider:
@@ -116,7 +119,7 @@ class OpenAIProvider:
             if streams and (task.job.stream or not writes):
                 return await self._stream(task, response, sink, line, first)
             if task.job.stream and not writes and task.job.endpoint not in _WHOLE_TOO:
-                raise ProviderFault(f"{self.name} was asked for a stream and sent none", "failed")
+                raise self._failed("was asked for a stream and sent none")
             return await self._whole(task, response, sink, first, collect=streams)
 
     def _ask(
@@ -160,7 +163,7 @@ class OpenAIProvider:
         told = counter.told()
         nothing = told is None and not passing.begun
         if (nothing or not passing.answered) and task.job.endpoint not in kinds.HEARING:
-            raise self._said_nothing()
+            raise self._failed(_EMPTY)
         return told or counter.spent()
 
     def _counter(self, task: Task) -> metering.StreamCounter:
@@ -184,19 +187,19 @@ class OpenAIProvider:
                 else:
                     sink.touch()
         except sse.TooLong as fault:
-            raise ProviderFault(f"{self.name} sent {fault}", "failed") from None
+            raise self._failed(f"sent {fault}") from None
         if line.cut and not api.ended(events):
-            raise ProviderFault(f"{self.name} broke the connection", "failed")
+            raise self._failed("broke the connection")
         rest = api.rest(events)
         if rest.events:
             sink.data(rest.events)
         if not rest.whole:
-            raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
+            raise self._failed(_UNENDED)
         if not rest.said:
             log.warning("provider.end_not_said", provider=self.name)
 
-    def _said_nothing(self) -> ProviderFault:
-        return ProviderFault(f"{self.name} sent an answer with nothing in it", "failed")
+    def _failed(self, what: str) -> ProviderFault:
+        return ProviderFault(f"{self.name} {what}", "failed")
 
     def _blame(self, error: Mapping[str, Any]) -> ProviderFault:
         """The fault for an error object inside a stream, or in an answer with the status 200."""
@@ -238,9 +241,9 @@ class OpenAIProvider:
                     raise self._blame(error)
                 collector.add(event)
         except NO_ANSWER:
-            raise ProviderFault(f"{self.name} sent something that is no answer", "failed") from None
+            raise self._failed(_NO_ANSWER) from None
         if not rest.whole:
-            raise ProviderFault(f"{self.name} ended its stream before its end was said", "failed")
+            raise self._failed(_UNENDED)
         return orjson.dumps(collector.document)
 
     def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
@@ -248,7 +251,7 @@ class OpenAIProvider:
         endpoint = task.job.endpoint
         if endpoint == kinds.SPEECH:
             if not body or content_type.startswith(("application/json", "text/")):
-                raise ProviderFault(f"{self.name} sent {content_type!r} for speech", "failed")
+                raise self._failed(f"sent {content_type!r} for speech")
             return metering.spoken(task), body, content_type
         if endpoint in kinds.HEARING:
             return forms.heard(task, body, content_type, self._document)
@@ -257,7 +260,7 @@ class OpenAIProvider:
             return metering.pictures(task, found, len(found["data"])), body, content_type
         spent = metering.document(task, found, body)
         if endpoint in kinds.WRITING and not (spent.told or self._fit(task).api.said.search(body)):
-            raise self._said_nothing()
+            raise self._failed(_EMPTY)
         return spent, body, content_type
 
     def _document(self, task: Task, body: bytes) -> dict[str, Any]:
@@ -265,7 +268,7 @@ class OpenAIProvider:
         found = self._object(task, body)
         holds = endpoints.BY_PATH[task.job.endpoint].holds
         if holds is not None and (missing := holds.missing(found)):
-            raise ProviderFault(f"{self.name} sent no {missing}", "failed")
+            raise self._failed(f"sent no {missing}")
         return found
 
     def _object(self, task: Task, body: bytes) -> dict[str, Any]:
@@ -273,9 +276,9 @@ class OpenAIProvider:
         try:
             found = orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise ProviderFault(f"{self.name} sent half an answer, or none", "failed") from None
+            raise self._failed("sent half an answer, or none") from None
         if not isinstance(found, dict):
-            raise ProviderFault(f"{self.name} sent something that is no answer", "failed")
+            raise self._failed(_NO_ANSWER)
         if error := self._fit(task).api.failure(found):
             raise self._blame(error)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
@@ -41,6 +42,13 @@ class Route(Section):
     def served(self) -> str:
         """The model that serves this route."""
         return self.model or self.name
+
+    @cached_property
+    def provider_models(self) -> list[tuple[str, str]]:
+        """The providers and the models there, in the order of tries."""
+        return [
+            (name, model) for name, _, model in (each.partition("/") for each in self.providers)
+        ]
 
     @property
     def cloud(self) -> bool:

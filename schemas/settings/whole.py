@@ -51,8 +51,7 @@ class Settings(BaseSettings):
     def _providers_known(self) -> Settings:
         known = {provider.name for provider in self.providers}
         for route in self.route:
-            for each in route.providers:
-                name = each.partition("/")[0]
+            for name, _ in route.provider_models:
                 if name not in known:
                     raise ValueError(
                         f"the route {route.name!r} names the provider {name!r}, which has no table "

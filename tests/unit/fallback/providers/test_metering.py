@@ -10,6 +10,7 @@ import pytest
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers.base import Task
 from fallback.providers.forms import length
+from fallback.providers.http import Body
 from fallback.providers.metering import (
     PictureCounter,
     RequestCounter,
@@ -19,6 +20,7 @@ from fallback.providers.metering import (
 )
 from schemas.api.endpoints import APIS
 from tests.unit.fallback.providers.tasks import chat, form, task
+from workers.engines.openai.refusal import JSON
 
 
 @pytest.mark.parametrize(
@@ -157,12 +159,8 @@ def test_pictures_add_up() -> None:
     assert counter.told() == Spent(4, 20, images=2, size="1024x1024", quality="low")
 
 
-class Gone:
-    sent = False
-
-
 def test_nothing_is_used_before_it_is_sent() -> None:
-    gone = Gone()
+    gone = Body(b"", JSON)
     sent = RequestCounter(chat("m", "x" * 40), gone, length)
     assert sent.spent() == NOTHING
     gone.sent = True
@@ -185,7 +183,7 @@ ADDED_TO = form("/v1/images/edits", "m", {"image": b"png"}, prompt="x" * 40, n="
     ],
 )
 def test_what_is_out_is_used_whether_or_not_anybody_waits(asked: Task, spent: Spent) -> None:
-    gone = Gone()
+    gone = Body(b"", JSON)
     gone.sent = True
     assert RequestCounter(asked, gone, length).spent() == spent
 
