@@ -55,6 +55,7 @@ class Breaker:
     def failed(self, now: float, reason: str) -> None:
         self.row += 1
         self.well, self.probing, self.reason = False, False, reason
+        # Also after a probe: the row was not reset, so one more failure opens it again.
         if self.row >= self.failures:
             self.until = now + self.pause
 

@@ -43,7 +43,7 @@ class CloudSlots:
         self._routes = routes
         self._config = config
         self._room = Room(config.fallback.slots, metrics.SLOTS_BUSY.labels(engine.name).set)
-        self._room.open = False
+        self._room.open = False  # until `open`: a reconnection before it must pull nothing
         self.take, self.release = self._room.take, self._room.release
         self.models: tuple[ServedModel, ...] = ()
         self.offer()
@@ -77,6 +77,7 @@ class CloudSlots:
         """Make the consumers that the broker does not have."""
         jobs, replicas = self._config.jobs, self._config.nats.replicas
         for model in self._routes.models():
+            # Also the workers' lane, of which overdue jobs are taken: no worker may have run yet.
             for lane in (subjects.CLOUD, subjects.INTERACTIVE):
                 await declare(self._bus, model, jobs.ack_wait, replicas, lane)
 
@@ -115,6 +116,7 @@ class CloudSlots:
 
     def _offers(self) -> list[ServedModel]:
         """For each route and each of its providers: what the model can do there."""
+        # By these three, as routes with one model may name the same provider.
         found: dict[tuple[str, str, str], ServedModel] = {}
         for route in self._routes.all():
             for name, model in route.provider_models:
@@ -128,7 +130,7 @@ class CloudSlots:
                     name,
                     "provider",
                     slots.count,
-                    modalities=(),
+                    modalities=(),  # providers do not tell what their models see or hear
                     features=tuple(features),
                     ignores=slots.provider.ignores(model),
                 )

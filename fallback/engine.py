@@ -79,7 +79,7 @@ class ProviderSlots:
             self.breaker.busy(now, fault.retry_after, fault.message)
         elif fault.reason == "key":
             self.breaker.trip(now, _LONG, fault.message)
-        elif fault.reason == "absent":
+        elif fault.reason == "absent":  # its other models may work, so nothing is held against it
             self.breaker.undecided()
         else:
             self.breaker.failed(now, fault.message)
@@ -157,7 +157,7 @@ class CloudEngine:
 
     def _attempt(self, job: Job, body: bytes, delivery: Delivery) -> ProviderAttempt:
         route = self._routes.of(job)
-        if route is None:
+        if route is None:  # the ingress knows a route that this process does not
             why = f"no provider may have {job.asked!r} by this fallback's configuration"
             raise _declined(job, why)
         request, bounded = request_of(job, body)
@@ -199,6 +199,7 @@ class CloudEngine:
             for choice in self._free_first(left):
                 slots = self.providers[choice.provider]
                 async with slots.free:
+                    # Only now: the breaker may have opened while this waited for a slot.
                     if not (slots.breaker.well or slots.breaker.admit(clock())):
                         faults.setdefault(choice.provider, f"left alone: {slots.breaker.reason}")
                         continue
@@ -231,12 +232,12 @@ class CloudEngine:
         billing, attempt = self._billing, payment.attempt
         answer = billing.answer(payment, choice)
         task = _task(attempt, choice.model)
-        payment.running = choice, task
+        payment.running = choice, task  # from here on `abandon` charges what the call used
         try:
             spent = await slots.call(task, answer)
         except ProviderFault as fault:
             payment.running = None
-            if not answer.begun:
+            if not answer.begun:  # the client has nothing of it: another provider may answer
                 raise
             spent = task.spent
             await billing.charge(payment, billing.purchase(payment, choice, spent), spent)

@@ -45,6 +45,7 @@ class Fallback(Member):
     def __init__(self, config: Settings, read: Callable[[], Settings] | None = None) -> None:
         super().__init__(config, read)
         self._routes = CloudRoutes(config.route)
+        # A provider that no route names needs no key.
         used = {name for route in self._routes.all() for name, _ in route.provider_models}
         self._providers = [
             (make(each), each.concurrency) for each in config.providers if each.name in used
@@ -68,6 +69,7 @@ class Fallback(Member):
             f"headrace-ledger/{self._node}",
             f"{subjects.INBOX_LEDGER}.{self._holder}",
         )
+        # Before the ledger reads it: a journal that lost its end would show too much money.
         await witness.check(self._ledger_bus, config.nats.replicas)
         self._ledger = Ledger(self._ledger_bus, replicas=config.nats.replicas, alive=self._alive)
         await self._ledger.open()
@@ -82,7 +84,7 @@ class Fallback(Member):
             raise BusError(fault.message) from None
         self._slots.append(self._cloud)
         self._sweeping = asyncio.create_task(self._sweep())
-        self._send_card()
+        self._send_card()  # at once: no ingress sends out a job before it knows of a provider
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
 
     def _apply(self, found: Settings) -> set[str]:

@@ -25,7 +25,7 @@ from schemas.strangers import Strangers
 
 log = structlog.get_logger("overdue")
 
-PRIORITY = 9
+PRIORITY = 9  # the broker serves the lowest first; workers have 0
 LOOK = 32
 """Most jobs of one queue that are held aside while the fallback looks behind them."""
 FRESH = 1.5
@@ -99,6 +99,7 @@ class OverduePuller:
         if model not in self._queues:
             return
         now = time.monotonic()
+        # Each call is remembered: the look for one job may bring another that was called for.
         _keep(self._called, job, now)
         if self._has_room():
             self._queues[model].pulls.ask()

@@ -63,6 +63,7 @@ class CloudRoutes:
 
     def of(self, job: Job) -> settings.Route | None:
         """The route by which the job may go to a provider; None if it may not."""
+        # `route` is empty if the client wrote the route's own name.
         return None if job.local else self._named.get(job.route or job.asked)
 
     def all(self) -> list[settings.Route]:

@@ -56,6 +56,7 @@ def seconds(data: bytes) -> float | None:
     if reader is not None:
         return reader(data[at:])
     if len(head) > 3 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        # The two bits of the layer are never 0 in MPEG audio, and always in ADTS.
         return _framed(data, at, _mpeg if head[1] & 0x06 else _adts)
     return None
 
@@ -91,7 +92,7 @@ def _wav(data: bytes) -> float | None:
             pace = rate * channels * bits // 8 if form in _PLAIN else 0
         elif name == b"data":
             return _paced(len(data) - at - 8, pace)
-        at += 8 + size + size % 2
+        at += 8 + size + size % 2  # chunks begin at even places
     return _paced(len(data), pace)
 
 
@@ -100,6 +101,7 @@ def _aiff(data: bytes) -> float | None:
     at = data.find(b"COMM", 12, 4096)
     if data[8:12] != b"AIFF" or at < 0 or at + 26 > len(data):
         return None
+    # The rate is a float of 80 bits: 16383 is the bias of its exponent, 63 the mantissa's point.
     channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", data, at + 8)
     rate = mantissa >> 16383 + 63 - exponent if 16383 <= exponent < 16383 + 64 else 0
     return _paced(len(data), rate * channels * bits // 8)
@@ -133,7 +135,7 @@ def _ogg(data: bytes) -> float | None:
         if rate := _rate(data[body : body + 40]):
             rates[serial] = rate
         gone = int.from_bytes(data[at + 6 : at + 14], "little")
-        if gone < 1 << 63:
+        if gone < 1 << 63:  # -1 means that no packet ends on this page (RFC 3533)
             ends[serial] = max(gone, ends.get(serial, 0))
     if not ends or ends.keys() - rates.keys():
         return None
@@ -151,8 +153,9 @@ def _mp4(data: bytes) -> float | None:
     at = data.find(b"mvhd")
     if at < 0 or at + 36 > len(data):
         return None
-    form, place = (">IQ", 24) if data[at + 4] == 1 else (">II", 16)
+    form, place = (">IQ", 24) if data[at + 4] == 1 else (">II", 16)  # version 1 has 64 bits
     scale, length = struct.unpack_from(form, data, at + place)
+    # All ones: not known. Files in fragments say 0 here.
     known = scale and length not in (0, 2**32 - 1, 2**64 - 1)
     return length / scale if known else None
 
@@ -164,7 +167,7 @@ def _webm(data: bytes) -> float | None:
     found = re.compile(rb"\xe7([\x81-\x88])").search(data, at + 4, at + 64) if at >= 0 else None
     if found is None:
         return None
-    size = found[1][0] & 0x0F
+    size = found[1][0] & 0x0F  # 0x81 to 0x88: as many bytes of the number follow
     return int.from_bytes(data[found.end() : found.end() + size]) / 1000 + _BLOCKS
 
 
@@ -173,6 +176,7 @@ def _amr(data: bytes) -> float | None:
     at, frames = data.find(b"\n") + 1, 0
     while at < len(data):
         mode = data[at] >> 3 & 0x0F
+        # The other modes hold no sound: lost frames, and none.
         at += 1 + (sizes[mode] if mode < len(sizes) else 0)
         frames += 1
     return frames / 50
@@ -196,7 +200,7 @@ def _framed(data: bytes, at: int, frame: Callable[[bytes, int], Frame | None]) -
     """The sum of all frames' seconds. Bytes between frames (tags, damage) are skipped. None if many
     are skipped, as sound in another format could be hidden there."""
     total, lost, left = 0.0, 0, (len(data) - at) * _STRANGE
-    while 0 <= at < len(data) - 6:
+    while 0 <= at < len(data) - 6:  # `_adts` reads six bytes further
         found = frame(data, at) if data[at] == 0xFF else None
         if found is not None:
             at += found[0]
@@ -218,6 +222,7 @@ def _mpeg(data: bytes, at: int) -> Frame | None:
 def _mpeg_frame(second: int, third: int) -> Frame | None:
     version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
     rate, sampled = third >> 4, third >> 2 & 3
+    # Reserved values; a rate of 0 is "free", and then the head does not tell the frame's size.
     if second & 0xE0 != 0xE0 or version == 1 or layer == 4 or rate in (0, 15) or sampled == 3:
         return None
     first = version == 3
@@ -225,6 +230,7 @@ def _mpeg_frame(second: int, third: int) -> Frame | None:
     samples = 384 if layer == 1 else 1152 if first or layer == 2 else 576
     size = samples // 8 * _RATES[first, layer][rate] * 1000 // pace
     padded = third >> 1 & 1
+    # Layer I counts its size in slots of four bytes.
     return (size // 4 + padded) * 4 if layer == 1 else size + padded, samples / pace
 
 

@@ -58,7 +58,7 @@ def predicted_tokens(request: Mapping[str, Any]) -> int:
 
 def copies(request: Mapping[str, Any]) -> int:
     """How many answers or pictures are asked for."""
-    given = [_whole(request.get(name)) for name in ("n", "best_of")]
+    given = [_whole(request.get(name)) for name in ("n", "best_of")]  # all of `best_of` are charged
     return max(1, *given)
 
 
@@ -83,6 +83,7 @@ def prompt_tokens(request: Mapping[str, Any], image_tokens: int, beside: int = 0
     and sound, and those `beside`. With `cache_control` all count twice, as a provider may charge up
     to twice the price for writing to its cache."""
     total, cached = beside, False
+    # Not by recursion: orjson reads 1,024 levels, more than Python's stack takes.
     rest: list[Any] = [request]
     while rest:
         value = rest.pop()

@@ -117,6 +117,7 @@ class Prices:
 @cache
 def listed() -> dict[tuple[str, str], ListPrice]:
     """The built-in list by kind of provider and model."""
+    # Decimal: a float would be near the listed price, and sums are exact here.
     raw = tomllib.loads(
         resources.files("fallback").joinpath(LIST).read_text("utf-8"), parse_float=Decimal
     )

@@ -153,6 +153,7 @@ class Billing:
 
     async def charge(self, payment: Payment, purchase: Purchase, spent: Spent) -> int:
         """Settle a call; returns the micro-units that were charged."""
+        # Before the first await: if this is cancelled there, `run` must not abandon it as well.
         payment.closed = True
         try:
             if spent == NOTHING:
@@ -236,7 +237,7 @@ class PricedAnswer:
         if self._passes:
             self._delivery.note((COST, cost))
             self._delivery.data(sse.comment(f"{COST} {cost}") + self._end)
-        elif cost != self._cost:
+        elif cost != self._cost:  # the head said more: another holder was charged meanwhile
             self._delivery.note((COST, cost))
 
     def _begin(self) -> None:
@@ -248,6 +249,7 @@ class PricedAnswer:
 
     def _forward(self, chunk: bytes) -> None:
         """Pass on all but the end, which waits until the call is settled."""
+        # What comes behind the end waits with it.
         at = 0 if self._end else sse.end_of(chunk)
         if at < 0:
             self._delivery.data(chunk)

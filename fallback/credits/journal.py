@@ -64,9 +64,9 @@ class Journal:
         await streams.ensure(self._bus, [topology.credits(self._replicas)])
         info = await streams.info(self._bus, _STREAM)
         last = int(info["state"]["last_seq"])
-        self.horizon = seconds(info["ts"]) - WINDOW
+        self.horizon = seconds(info["ts"]) - WINDOW  # the broker's clock, as in entries
         if not await self._follower.open(self.horizon, last):
-            self.state.seq = last
+            self.state.seq = last  # the window is empty: `reached` must not wait for an entry
         try:
             await self.reached(last)
         except LedgerError as fault:
@@ -159,7 +159,7 @@ class Journal:
         if amount < 0 and (have := (await self.last(account)).balance) + amount < 0:
             raise Insufficient(-amount, have)
         stored = await self.put(account, EntryKind.GRANT, amount, id, PATIENCE, note=note)
-        if stored.balance is None:
+        if stored.balance is None:  # granted before, under the same id
             return (await self.last(account)).balance
         if amount < 0 and stored.balance < 0:  # spent meanwhile
             back = await self.put(
@@ -236,8 +236,10 @@ class Journal:
         self._know(entry.account, Last(entry.seq, entry.balance))
         while self._waiting and self._waiting[0][0] <= entry.seq:
             news = heapq.heappop(self._waiting)[2]
-            if not news.done():
+            if not news.done():  # whoever waited may have given up
                 news.set_result(None)
+        # Not before the older entries are read: they may hold the beginning of a reservation whose
+        # end is forgotten here, and which would then be adopted as an open one.
         if not entry.seq % _FORGET_EACH and self._older is not None and self._older.done():
             limit = entry.at - WINDOW
             self.state.forget(limit)
@@ -245,6 +247,7 @@ class Journal:
 
     async def _read_older(self, last: int) -> None:
         """Find reservations that were left open before the window, up to the sequence `last`."""
+        # Only what is still open is kept of them, however long the journal is.
         older = LedgerState()
         while last > 0:
             try:

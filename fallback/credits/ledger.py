@@ -99,7 +99,7 @@ class Ledger:
         used = self._journal.state.takes(what.job, what.turn)
         for take in range(used, used + TAKES):
             name, hold = Name(what.job, what.turn, take), None
-            self._own.add(name)
+            self._own.add(name)  # before it is written: a sweep could come between
             try:
                 hold = await self._take(what, name)
             finally:
@@ -134,6 +134,7 @@ class Ledger:
         with contextlib.suppress(BusError):
             await self._journal.check()
         await self._repay()
+        # Otherwise a reservation that was closed a moment ago would look abandoned.
         await self._journal.fresh()
         count = 0
         for booking in self._journal.state.open():
@@ -146,6 +147,7 @@ class Ledger:
     async def balance(self, account: str) -> Balance:
         found = await self._journal.last(account)
         await self._journal.reached(found.seq)
+        # Below zero it is only until whoever overdrew it has given that back.
         return Balance(max(0, found.balance), self._journal.state.reserved(account))
 
     async def balances(self) -> dict[str, Balance]:
@@ -168,6 +170,7 @@ class Ledger:
         """
         found = await self._journal.last(what.account)
         await self._journal.reached(found.seq)
+        # What became of so old a job may stand before the entries that the state has.
         if what.arrived and what.arrived / 1000 < self._journal.horizon + SKEW:
             await self._journal.recall(what.account, what.job, what.arrived / 1000 - SKEW)
         return await self._oust(Name(what.job, what.turn))
@@ -197,7 +200,7 @@ class Ledger:
         if opened is None:
             return None
         hold = Hold(what, name, opened.seq, since)
-        if opened.balance < 0:
+        if opened.balance < 0:  # another was reserved for between the look and the entry
             await self.release(hold, "overdrawn")
             await self._journal.news(RECOVERY)
             return None
@@ -261,6 +264,8 @@ class Ledger:
             log.warning("ledger.too_old", job=name.job, amount=what.amount)
             return False  # the sweep reads the journal before it releases
         if purchase is not None:
+            # No further than to our own entry: a later holder closes our reservation before it goes
+            # on, and the broker takes only one closing entry.
             await self._journal.reached(hold.seq)
             if self._journal.state.outranked(name):
                 purchase, why = None, "superseded"

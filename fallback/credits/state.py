@@ -68,6 +68,7 @@ class LedgerState:
     def _close(self, entry: Entry) -> None:
         booking = self.find(name_of(entry))
         if booking is None:
+            # It was opened before the first entry that was read; its end counts all the same.
             booking = _booked(entry, 0, 0)
             self._add(booking)
         if booking.closed is None:
@@ -180,7 +181,7 @@ def _entry(text: str, account: str, change: int, balance: int, seq: int, at: flo
     try:
         said: Mapping[str, Any] = orjson.loads(text)
         kind = EntryKind(said["kind"])
-        about = {name: said[name] for name in _ABOUT if name in said}
+        about = {name: said[name] for name in _ABOUT if name in said}  # later versions may say more
         usage = said.get("usage")
         bought = Purchase(**{k: v for k, v in usage.items() if k in _BOUGHT}) if usage else None
         return Entry(account, kind, change, balance, seq, at, usage=bought, **about)

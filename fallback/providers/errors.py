@@ -77,13 +77,14 @@ def fault(
 def reason_of(status: int, error: Mapping[str, Any]) -> Reason | None:
     """Why the provider refused; None if the request itself is at fault."""
     codes, said = _codes(error), str(error.get("message") or "")
+    # First, as OpenAI says 429 also when the quota of our account is used up.
     if status in _ACCOUNT or not codes.isdisjoint(_ACCOUNT_CODES) or _ACCOUNT_WORDS.search(said):
         return "key"
     if status in _BUSY or not codes.isdisjoint(_BUSY_CODES):
         return "busy"
     if _misconfigured(status, codes, error, said):
         return "absent"
-    if status < 400 or status >= 500:
+    if status < 400 or status >= 500:  # below 400: a redirect, which is not followed
         return "failed"
     return None
 
@@ -92,6 +93,7 @@ def _misconfigured(status: int, codes: set[str], error: Mapping[str, Any], said:
     """Whether the provider lacks the model or path: our configuration's fault, not the client's."""
     if not codes.isdisjoint(_NO_MODEL):
         return True
+    # With a `param` it is about the request, unless its words are about the model.
     return status in (404, 405) and (error.get("param") is None or bool(_MODEL_WORDS.search(said)))
 
 
@@ -102,7 +104,7 @@ def _codes(error: Mapping[str, Any]) -> set[str]:
 
 def error_of(body: bytes, secret: Secret) -> dict[str, Any]:
     """The error object, whatever its shape, without secrets."""
-    text = secret.scrub(body.decode("utf-8", "replace"))
+    text = secret.scrub(body.decode("utf-8", "replace"))  # before parsing: no field is forgotten
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:

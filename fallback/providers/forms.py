@@ -79,7 +79,7 @@ def _ends(body: bytes) -> float:
     if not times:
         return 0.0
     hours, minutes, seconds, millis, *short = times[-1]
-    if not seconds:
+    if not seconds:  # without hours, as WebVTT allows
         minutes, seconds, millis = short
     return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + int(millis) / 1000
 

@@ -25,7 +25,7 @@ from workers.engines.openai.refusal import JSON, Refusal
 
 _IMAGEN = "imagen-"
 _FLASH = "-flash"
-_MOST = 4
+_MOST = 4  # of Imagen: its `sampleCount`
 _IMAGEN_RATIOS = ("1:1", "3:4", "4:3", "9:16", "16:9")
 _GEMINI_RATIOS = (*_IMAGEN_RATIOS, "2:3", "3:2", "4:5", "5:4", "21:9")
 _NEAR = 0.03

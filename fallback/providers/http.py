@@ -37,7 +37,7 @@ class Body(payload.Payload):
     aiohttp's own payload for bytes writes all at once, and warns above 1 MiB."""
 
     _default_content_type = "application/octet-stream"
-    _autoclose = True
+    _autoclose = True  # bytes in memory: nothing has to be closed
 
     def __init__(self, value: bytes, content_type: str) -> None:
         super().__init__(value, content_type=content_type)
@@ -80,7 +80,7 @@ class ProviderClient:
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),
             headers={"Accept-Encoding": "identity", "User-Agent": "headrace", **headers},
             timeout=aiohttp.ClientTimeout(
-                total=None,
+                total=None,  # a stream may take as long as its job's deadline
                 connect=config.connect_timeout,
                 sock_connect=config.connect_timeout,
                 sock_read=config.silence,
@@ -117,7 +117,7 @@ class ProviderClient:
             raise self._explained(fault) from None
         finally:
             if response is not None:
-                response.close()
+                response.close()  # of an answer read to its end, the connection is back in the pool
 
     def _explained(self, fault: Exception) -> ProviderFault:
         name, config = self._name, self._config

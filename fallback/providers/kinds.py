@@ -169,6 +169,7 @@ CLOUDFLARE = ProviderKind(
         Ignored("dimensions", "Workers AI always gives all of them", ("embeddings",)),
     ),
     families=(
+        # These have only Cloudflare's own endpoints.
         Family(("@cf/*bge-reranker*", "@cf/*whisper*", "@cf/*flux*", "@cf/*stable-diff*"), _NONE),
         Family(("@cf/*bge*", "@cf/*embed*"), _EMBEDDING),
         Family(("@cf/*", "@hf/*"), frozenset({CHAT}), _OLD_LIMIT),

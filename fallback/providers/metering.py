@@ -289,6 +289,6 @@ class EventFilter(Filter):
             self._counter.take(raw)
             if usage is None or not self._strip or "usage" not in event:
                 going.append(raw + sse.BREAK)
-            elif event.get("choices"):
+            elif event.get("choices"):  # an event with the usage alone goes as a whole
                 going.append(sse.dump({k: v for k, v in event.items() if k != "usage"}))
         return b"".join(going), None

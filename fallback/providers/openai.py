@@ -101,7 +101,7 @@ class OpenAIProvider:
         try:
             return await self._serve(task, sink)
         except Refusal as refusal:
-            task.counter = None
+            task.counter = None  # a refusal used nothing
             refusal.answer(sink)
             return NOTHING
 
@@ -113,6 +113,7 @@ class OpenAIProvider:
             if not 200 <= response.status < 300:
                 raise await self._refused(response)
             line, typed = Line(response), response.content_type == sse.CONTENT_TYPE
+            # Gateways send streams under other content types, too: the first bytes tell.
             first = b"" if typed else await response.content.readany()
             writes = task.job.endpoint in kinds.WRITING
             streams = typed or (writes and sse.begins(first))
@@ -161,6 +162,7 @@ class OpenAIProvider:
         sink.start(200, sse.CONTENT_TYPE)
         await self._relay(response, api, passing, line, first)
         told = counter.told()
+        # What only tells its usage is no answer.
         nothing = told is None and not passing.begun
         if (nothing or not passing.answered) and task.job.endpoint not in kinds.HEARING:
             raise self._failed(_EMPTY)
@@ -182,6 +184,7 @@ class OpenAIProvider:
                 if found := events.feed(chunk):
                     sink.data(found)
                     if sse.end_of(found) >= 0 and api.ended(events):
+                        # Not all servers close a stream behind its last event.
                         await closing(response)
                         return
                 else:

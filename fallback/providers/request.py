@@ -75,7 +75,7 @@ class Fit:
         request = task.request
         changed: dict[str, Any] = {"model": task.model}
         dropped: set[str] = set()
-        if not self._touched.isdisjoint(request):
+        if not self._touched.isdisjoint(request):  # most requests have none of these
             dropped = {name for name in self._drops if name in request}
             dropped |= {each.field for each in self.passed_over(request)}
             dropped |= {name for name in _LIMITS if request.get(name) == -1}

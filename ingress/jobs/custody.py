@@ -145,7 +145,7 @@ class Custody:
     def hold(self, holder: Holder, now: float) -> None:
         """Make `holder` the holder. There must be none."""
         self.holder, self.latest = holder, holder.claim
-        holder.heard = now
+        holder.heard = now  # a hedge that is adopted may have been silent
 
     def race(self, newcomer: Holder) -> None:
         """Give the copy to `newcomer`. A provider that had it before is silent, and is stopped."""
@@ -200,6 +200,7 @@ def decide(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) 
     if ticket.done:
         return Op.GONE
     posting = ticket.postings.of(claim.edition)
+    # Not GONE: the +TERM that follows it would take the message from its present holder.
     if ticket.custody.is_former(nonce) or (posting and delivery <= posting.fence):
         return Op.DROP
     if posting is None:
@@ -235,6 +236,7 @@ def _of_copy(ticket: Ticket, claim: Claim, now: float) -> Grant | Op:
         return Op.DROP if custody.is_hedged(now) else Grant.RACE
     if custody.holder is None or custody.holder.is_silent(now):
         return Grant.HOLD
+    # The copy has won the job, and is delivered again.
     if custody.holder.claim.edition == claim.edition:
         return Op.DROP
     if custody.at_provider or ticket.times.first:

@@ -90,7 +90,7 @@ class Dispatch:
     async def submit_all(self, orders: list[Order]) -> list[Ticket]:
         """Submit all jobs of one request, or none. Raises BrokerUnavailable."""
         tickets: list[Ticket] = []
-        group = os.urandom(15).hex()
+        group = os.urandom(15).hex()  # two digits of an id are left for the job's number
         try:
             for number, order in enumerate(orders):
                 id = jobs.one_of(group, number)
@@ -149,6 +149,7 @@ class Dispatch:
     def _count(self, ticket: Ticket, end: End) -> None:
         job, head, node = ticket.job, ticket.received.head, ticket.node
         self.rate.ends[job.model].append(time.monotonic())
+        # What providers served is counted in the journal of credits.
         if node is not None and head is not None and head.status == 200:
             key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)
             self.usage.answers.append((key, end))
@@ -233,7 +234,7 @@ class Dispatch:
             subjects.answer(self._ingress, job.id, job.edition),
             {
                 "Nats-Msg-Id": f"{job.account}:{job.id}:{job.edition}",
-                "Nats-TTL": f"{max(1, round(ttl))}s",
+                "Nats-TTL": f"{max(1, round(ttl))}s",  # the broker refuses less than a second
             },
         )
 
@@ -274,6 +275,7 @@ class Dispatch:
             endpoint=order.endpoint,
             arrived=round(now * 1000),
             claim_by=round((now + plan.claim) * 1000),
+            # Nobody could take over from providers alone, so only `total` ends their job.
             first_by=round((now + (plan.total if alone else plan.first_token)) * 1000),
             total_by=round((now + plan.total) * 1000),
             stream=order.stream,
@@ -283,7 +285,7 @@ class Dispatch:
             body=order.body if inline else b"",
             body_size=0 if inline else len(order.body),
             lenient=order.lenient,
-            local=plan.mixed and plan.reach == LOCAL,
+            local=plan.mixed and plan.reach == LOCAL,  # so that no fallback takes it
             together=order.together,
             route=plan.route,
         )

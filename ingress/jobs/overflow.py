@@ -59,6 +59,7 @@ class Overflow:
             if ticket.exhausted is not None:
                 ticket.give_up()
             return False
+        # Until the claim deadline another worker may go on with a stream that broke.
         if ticket.broken is not None and (ticket.exhausted is not None or waited > claim):
             self._move(ticket, "broken stream", now)
         elif ticket.exhausted is not None:
@@ -79,6 +80,7 @@ class Overflow:
         return ticket.terms.may_leave and self._catalog.provides(ticket.job.model)
 
     def _overdue(self, ticket: Ticket, now: float) -> None:
+        # Nobody is left who could take the job.
         if ticket.declined is not None and not self._catalog.serves(ticket.job.model):
             ticket.fail(ticket.declined)
             return

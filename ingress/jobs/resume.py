@@ -52,9 +52,10 @@ class ResumableStream:
         client asked for. A stream without a word begins anew, which it may at any request."""
         begun = bool(self._size) and not self._api.may_continue(asked)
         shown = self._continuation.thoughts and self._api.shows_thoughts(asked)
+        # Half an event cannot be taken back, and nothing can follow it.
         if not self.plain or begun or shown or not self._heard.empty:
             return False
-        self._next = sse.Joiner()
+        self._next = sse.Joiner()  # the part before may have ended within an event
         self._texts = ["".join(self._texts)]
         self.begun = Begun(self.tokens, self._texts[0])
         return True
@@ -72,7 +73,7 @@ class ResumableStream:
         except orjson.JSONDecodeError:
             return None
         if found is sse.NOTHING:
-            return None if sse.is_done(sse.data_of(event) or b"") else ""
+            return None if sse.is_done(sse.data_of(event) or b"") else ""  # nothing follows [DONE]
         return self._continuation.heard(found) if isinstance(found, dict) else None
 
     def _followed(self, event: bytes, paid: bool) -> bytes:

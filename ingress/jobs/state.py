@@ -21,7 +21,7 @@ from schemas.jobs import Begun, Job
 
 UNHEARD = 64 * 1024
 """Bytes of events that are kept of each stream until they are read."""
-_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+_PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")  # % begins an escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +229,12 @@ class Received:
         self._pieces.clear()
         self.buffered = self._size = 0
         if self._resumes:
-            self._kept, self._stream = [], None
+            self._kept, self._stream = [], None  # the next attempt may be one that can go on
 
     def complete(self) -> bool:
         """The holder was lost after the client saw a part: whether the answer says that it is
         whole. Then it has ended, and its last event is added if that is missing."""
+        # The finish reason, the usage and the end may have come in several pieces.
         tail = b"".join((*self._taken, *self._pieces))
         end = b"" if sse.end_of(tail) >= 0 else self._api.missing_end(tail)
         if not end and sse.end_of(tail) < 0:

@@ -94,7 +94,7 @@ class Ticket:
         """Go on with a stream of which the client has these events already. For a job that is not
         published yet. Raises StreamInterrupted if that cannot be."""
         self.broken = errors.StreamInterrupted("the ingress was lost; send the request again")
-        self.received.add(events)
+        self.received.add(events)  # as if this process had received and passed them on
         self.received.take()
         if not self.received.break_off(self.body):
             raise self.broken
@@ -122,7 +122,7 @@ class Ticket:
         answer = decide(self, claim, frame.attempt, frame.nonce, now)
         if isinstance(answer, Grant):
             if (posting := self.postings.of(claim.edition)) is not None:
-                posting.granted(frame.attempt)
+                posting.granted(frame.attempt)  # before `_grant`, which may publish another edition
             answer = self._grant(answer, Holder(claim, frame.nonce, now), now)
         self.custody.answer(claim, frame.nonce, answer)
 
@@ -146,7 +146,7 @@ class Ticket:
     def _hold(self, holder: Holder, now: float) -> None:
         self.custody.hold(holder, now)
         self.received.paid = holder.claim.by_provider
-        self.tries += not holder.claim.by_provider
+        self.tries += not holder.claim.by_provider  # attempts of fallbacks are no tries
         self.times.claimed = now
         self.wanted = False
 
@@ -256,11 +256,8 @@ class Ticket:
 
     def _is_over(self, lost: Holder) -> bool:
         """Whether nobody may have the message that a lost holder had."""
-        return (
-            self.done
-            or self.custody.holder is not None
-            or self.postings.of(lost.claim.edition) is None
-        )
+        replaced = self.postings.of(lost.claim.edition) is None
+        return replaced or self.done or self.custody.holder is not None
 
     def offer(self, now: float) -> None:
         """No worker took the job in time: providers are called, and one of them may take it."""
@@ -338,6 +335,7 @@ class Ticket:
         if self.received.ended is None:
             self.fail(errors.ClientGone("the client left"))
             if self.custody.holder is None:
+                # A message that has a holder is ended by it (+TERM).
                 self.postings.delete_newest()
 
     # What comes of it

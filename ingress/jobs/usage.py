@@ -67,6 +67,7 @@ class UsageCounter:
                 log.warning("usage.kept", rows=len(rows), error=str(fault))
                 self.counted.set()
                 return False
+            # The next window has another subject: what the broker has of this one stays.
             if len(rows) >= MOST or time.monotonic() - self._opened > WINDOW:
                 self._window += 1
                 self._rows.clear()
@@ -79,7 +80,7 @@ class UsageCounter:
             key, end = self.answers.popleft()
             row = self._rows.setdefault(key, [0, 0, 0, 0, 0.0])
             row[0] += 1
-            row[1] += max(0, end.prompt_tokens)
+            row[1] += max(0, end.prompt_tokens)  # -1: not known
             row[2] += max(0, end.completion_tokens)
             row[3] += max(0, end.cached_tokens)
             row[4] += end.engine_ms / 1000

@@ -162,6 +162,7 @@ class Watch:
         now = time.monotonic()
         for ticket in list(self._dispatch.tickets.values()):
             held = ticket.holder
+            # What was heard since then came by another connection.
             if held is not None and held.claim.holder == holder and held.heard < since:
                 _revoke(ticket, "disconnected", now)
 
@@ -204,7 +205,7 @@ class Watch:
             why = "The broker did not confirm the request. Try again."
             ticket.fail(errors.BrokerUnavailable(why, retry_after=1))
         elif not self._bus.connected:
-            ticket.spare(now)
+            ticket.spare(now)  # holders cannot be heard now
         elif ticket.unconfirmed and now - max(times.posted, times.repeated) > REPEAT:
             self._dispatch.confirm(ticket)
         elif ticket.holder is not None:
