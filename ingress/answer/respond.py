@@ -6,8 +6,8 @@ keep-alive is due."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 
 from sse_starlette import EventSourceResponse
 from starlette.requests import Request
@@ -51,22 +51,6 @@ class EventStream(EventSourceResponse):
         async for piece in self.body_iterator:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-@contextmanager
-def closing_on_fault(close: Callable[[int], None]) -> Iterator[None]:
-    """If there will be no answer, close the books with the right status; then raise again."""
-    try:
-        yield
-    except HeadraceError as error:
-        close(error.status)
-        raise
-    except asyncio.CancelledError:
-        close(ClientGone.status)
-        raise
-    except Exception:
-        close(errors.Internal.status)
-        raise
 
 
 class News:
@@ -129,11 +113,20 @@ class Exchange:
 
     async def answer(self, keepalive: float) -> Response:
         """The response to the client. Raises the HeadraceError with which the request failed."""
-        with closing_on_fault(self._close):
-            if not self._tickets[0].job.stream:
-                await self._whole()
-                return self._document()
-            return await self._stream(keepalive)
+        try:
+            if self._tickets[0].job.stream:
+                return await self._stream(keepalive)
+            await self._whole()
+            return self._document()
+        except HeadraceError as error:
+            self._close(error.status)
+            raise
+        except asyncio.CancelledError:
+            self._close(ClientGone.status)
+            raise
+        except Exception:
+            self._close(errors.Internal.status)
+            raise
 
     async def _stream(self, keepalive: float) -> Response:
         answer = self._answer

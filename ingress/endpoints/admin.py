@@ -78,14 +78,13 @@ async def grant(request: Request) -> Response:
         first = fault.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
         raise InvalidRequest(f"{where}: {first['msg']}.", param=where) from None
-    who = context(request).keys.who(request)
     question = {
         "op": "grant",
         "account": request.path_params["account"],
         "amount": int(said.amount * _MICRO),
         "note": said.note,
         "id": said.id,
-        "by": who.key,
+        "by": here.keys.who(request).key,
     }
     return _json(here, await _told(here, question))
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from ingress.context import Context, context
 from ingress.endpoints import model_pages
 from ingress.http import error_format
-from schemas.errors import ModelNotFound
+from ingress.models.routes import unknown
 from schemas.nodes import Card, ServedModel
 from schemas.settings.cloud import EVERY
 
@@ -42,9 +42,7 @@ def found(here: Context, name: str) -> dict[str, Any]:
     """The entry of a model under the name that the client wrote. Raises ModelNotFound."""
     names = listed(here)
     if (meant := here.routes.meant(name)) not in (*names, EVERY):
-        known = ", ".join(names) or "none yet: start a worker"
-        message = f"The model {name!r} does not exist. Known models: {known}."
-        raise ModelNotFound(message, param="model")
+        raise unknown(name, names)
     return {**entry(here, meant), "id": name}
 
 

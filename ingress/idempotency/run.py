@@ -40,7 +40,8 @@ class Run:
 
     def leave(self) -> None:
         """Nobody waits for the answer any more."""
-        self._state.get(CLIENT_GONE, _nothing)()
+        if (gone := self._state.get(CLIENT_GONE)) is not None:
+            gone()
 
     def failed(self, parts: Sequence[bytes]) -> bool:
         """Whether the last event says that the answer broke off."""
@@ -58,7 +59,3 @@ class Run:
             raise AssertionError
 
         return receive
-
-
-def _nothing() -> None:
-    """Nobody is to be told yet."""

@@ -84,7 +84,7 @@ class Catalog:
         return ""
 
     def serves(self, model: str) -> bool:
-        return any(served.id == model for served in self._live())
+        return bool(self.serving(model))
 
     def absent(self, model: str) -> float:
         """Seconds for which nobody has served `model`; 0.0 if somebody does."""
@@ -105,7 +105,7 @@ class Catalog:
 
     def provides(self, model: str) -> bool:
         """Whether a fallback runs that has a provider for `model`."""
-        return any(served.id == model for served in self._paid())
+        return bool(self.providing(model))
 
     def resumes(self, model: str, endpoint: str) -> bool:
         """Whether one of the providers of `model` can continue an answer that was begun."""
@@ -126,19 +126,19 @@ class Catalog:
 
     def providing(self, model: str) -> list[ServedModel]:
         """What each provider of `model` says of it."""
-        return [served for served in self._paid() if served.id == model]
+        return [served for _, served in self._served(paid=True) if served.id == model]
 
     def paid(self) -> dict[str, list[tuple[Card, ServedModel]]]:
         """Models that providers have, each with those providers."""
-        return self._places(Role.FALLBACK)
+        return self._places(paid=True)
 
     def models(self) -> dict[str, list[tuple[Card, ServedModel]]]:
         """Models that workers serve, each with the places."""
-        return self._places(Role.WORKER)
+        return self._places(paid=False)
 
     def serving(self, model: str) -> list[ServedModel]:
         """What each live engine of `model` says of it."""
-        return [served for served in self._live() if served.id == model]
+        return [served for _, served in self._served() if served.id == model]
 
     def able(self, feature: str, sense: str = "") -> list[str]:
         """The live models that have the endpoint `feature` and, at the same place, this `sense`: a
@@ -146,7 +146,7 @@ class Catalog:
         return sorted(
             {
                 served.id
-                for served in self._live()
+                for _, served in self._served()
                 if served.has(feature) and (not sense or sense in served.modalities)
             }
         )
@@ -154,23 +154,17 @@ class Catalog:
     def known(self) -> list[str]:
         return sorted({*self._absent_since, *self.models()})
 
-    def _live(self) -> Iterator[ServedModel]:
-        for entry in self._entries.values():
-            if entry.card.role != Role.FALLBACK:
-                yield from entry.card.models
-
-    def _paid(self) -> Iterator[ServedModel]:
-        for entry in self._entries.values():
-            if entry.card.role == Role.FALLBACK:
-                yield from entry.card.models
-
-    def _places(self, role: str) -> dict[str, list[tuple[Card, ServedModel]]]:
+    def _places(self, *, paid: bool) -> dict[str, list[tuple[Card, ServedModel]]]:
         found: dict[str, list[tuple[Card, ServedModel]]] = {}
-        for entry in self._entries.values():
-            if entry.card.role == role:
-                for served in entry.card.models:
-                    found.setdefault(served.id, []).append((entry.card, served))
+        for card, served in self._served(paid=paid):
+            found.setdefault(served.id, []).append((card, served))
         return found
+
+    def _served(self, *, paid: bool = False) -> Iterator[tuple[Card, ServedModel]]:
+        """What workers serve, or else providers, each with the card that says so."""
+        for entry in self._entries.values():
+            if (entry.card.role == Role.FALLBACK) is paid:
+                yield from ((entry.card, served) for served in entry.card.models)
 
     def _missed(self, entry: _Entry) -> None:
         if entry.card.role == Role.FALLBACK:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,22 +102,22 @@ class Routes:
         asked = name or self._unnamed(endpoint)
         meant = self.meant(asked)
         if not meant:
-            raise ModelNotFound(self._unknown(name), param="model")
-        route, model = self._named.get(meant), self._served(meant)
-        reach = self._reach(route)
+            raise unknown(name, self.names())
+        route = self._route(meant)
+        model, reach = route.served, self._reach(route)
         return Plan(
             asked or model,
             model,
-            _first(route.claim if route else None, self._defaults.claim),
-            _first(route.first_token if route else None, self._defaults.first_token),
-            _first(route.total if route else None, self._defaults.total),
+            _first(route.claim, self._defaults.claim),
+            _first(route.first_token, self._defaults.first_token),
+            _first(route.total, self._defaults.total),
             reach,
             model in self._cloudy,
-            route.hedge_after if route else 0.0,
+            route.hedge_after,
             self._catalog.resumes(model, endpoint.path),
             self._catalog.workers_resume(model, endpoint.path),
-            meant if route is not None and meant != asked else "",
-            route is not None and route.hold_back,
+            meant if meant in self._named and meant != asked else "",
+            route.hold_back,
             self._ability(model, endpoint, reach),
         )
 
@@ -132,10 +132,10 @@ class Routes:
         """Whether no worker serves the model now, but a provider does."""
         return not self._catalog.serves(model) and self._catalog.provides(model)
 
-    def _reach(self, route: settings.Route | None) -> str:
+    def _reach(self, route: settings.Route) -> str:
         """A route of providers that names no local model, and whose name no worker serves, is for
         providers alone."""
-        if route is None or not route.cloud:
+        if not route.cloud:
             return LOCAL
         return ANY if route.model or self._catalog.serves(route.name) else CLOUD
 
@@ -163,7 +163,7 @@ class Routes:
         default, able = self._defaults.default, self._catalog.able(endpoint.word)
         if not endpoint.sole_model:
             return default or next(iter(able or sorted(self._catalog.models())), "")
-        if self._served(default) in able:
+        if self._route(default).served in able:
             return default
         if not able:
             why = f"No model was named, and no engine that runs now has {endpoint.path}."
@@ -173,15 +173,21 @@ class Routes:
             raise InvalidRequest(f"Missing required parameter: 'model'. {have}", param="model")
         return able[0]
 
-    def _served(self, name: str) -> str:
-        route = self._named.get(name)
-        return route.served if route else name
+    def _route(self, name: str) -> settings.Route:
+        """The route of this name, or one that leads to the model of this name and sets nothing."""
+        # Not validated: the name of a model may be longer than that of a route.
+        return self._named.get(name) or settings.Route.model_construct(name=name)
 
-    def _unknown(self, name: str | None) -> str:
-        known = ", ".join(self.names()) or "none yet: start a worker"
-        if name:
-            return f"The model {name!r} does not exist. Known models: {known}."
-        return f"No model was named, and there is no default. Known models: {known}."
+
+def unknown(name: str | None, names: Iterable[str]) -> ModelNotFound:
+    """The error for a model that does not exist; `names`: those that do."""
+    why = (
+        f"The model {name!r} does not exist"
+        if name
+        else "No model was named, and there is no default"
+    )
+    known = ", ".join(names) or "none yet: start a worker"
+    return ModelNotFound(f"{why}. Known models: {known}.", param="model")
 
 
 def _plain(name: str) -> str:

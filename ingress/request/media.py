@@ -23,6 +23,7 @@ from ingress.request.parts import AUDIO, CONTENT, VISION, Part
 from schemas import pictures, settings
 from schemas.api import prompts
 from schemas.api.endpoints import COMPLETIONS, EMBEDDINGS, Endpoint
+from schemas.api.shape import invalid
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
 from schemas.pictures import NoPicture
 
@@ -96,7 +97,7 @@ class Media:
         where = key if key == CONTENT else prompts.own_form(document[key], key)
         if others and where:
             why = f"only llama-server takes it in this form, and this model is served by: {others}"
-            raise InvalidRequest(f"Invalid value for {where!r}: {why}.", param=where)
+            raise invalid(where, why)
 
     def _need_senses(self, found: list[Part], model: str, endpoint: Endpoint) -> None:
         """Raises InvalidRequest for the first part that no live engine of the model can take."""
@@ -232,12 +233,7 @@ async def _decoded(text: str) -> bytes:
 
 def _check_sound(part: Part, content: bytes) -> None:
     """Raises InvalidRequest unless the recording begins as its format does."""
-    if part.format == "wav":
-        fits = content[:4] == b"RIFF" and content[8:12] == b"WAVE"
-    else:
-        tagged = content[:3] == b"ID3"
-        fits = tagged or (len(content) > 1 and content[0] == 0xFF and content[1] & 0xE0 == 0xE0)
-    if not fits:
+    if parts.sound_format(content) != part.format:
         raise _refused(part, f"is no {part.format}, though it is said to be.")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from schemas.api import endpoints, prompts
 from schemas.api.endpoints import Endpoint
-from schemas.errors import InvalidRequest
+from schemas.api.shape import invalid
 
 VISION, AUDIO = "vision", "audio"
 CONTENT = "content"
@@ -101,9 +101,7 @@ def _chat_part(path: str, part: dict[str, Any]) -> Iterator[Part]:
 
 def _responses(path: str, item: dict[str, Any]) -> Iterator[Part]:
     if isinstance(item.get("output"), dict):  # of a computer's screen, say
-        where = f"{path}.output"
-        why = f"Invalid value for {where!r}: it has to be a text or a list of parts."
-        raise InvalidRequest(why, param=where)
+        raise invalid(f"{path}.output", "it has to be a text or a list of parts")
     for key in ("content", "output"):
         for where, part in _parts(f"{path}.{key}", item.get(key)):
             match part.get("type"):
@@ -137,15 +135,19 @@ def _prompt(path: str, prompt: dict[str, Any]) -> Iterator[Part]:
 
 
 def _sound_in(base64: str) -> str:
-    """The format of a recording, by its first bytes; "" if it is none."""
+    """The format of a recording in base64; "" if it is none."""
     try:
-        head = binascii.a2b_base64(base64[:16])
+        return sound_format(binascii.a2b_base64(base64[:16]))
     except ValueError:
         return ""
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+
+
+def sound_format(content: bytes) -> str:
+    """One of AUDIO_FORMATS, by the first bytes of a recording; "" if it begins as none of them."""
+    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
         return "wav"
-    framed = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    return "mp3" if head[:3] == b"ID3" or framed else ""
+    framed = len(content) > 1 and content[0] == 0xFF and content[1] & 0xE0 == 0xE0
+    return "mp3" if content[:3] == b"ID3" or framed else ""
 
 
 _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
@@ -170,32 +172,27 @@ def _parts(path: str, content: object) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, part in enumerate(content):
         where = f"{path}[{number}]"
         if not isinstance(part, dict):
-            raise InvalidRequest(
-                f"Invalid value for {where!r}: it has to be an object.", param=where
-            )
+            raise invalid(where, "it has to be an object")
         yield where, part
 
 
 def _need_text(path: str, kind: object, known: str) -> None:
     if not isinstance(kind, str) or kind not in _TEXTS:
-        where = f"{path}.type"
-        said = f"Invalid value for {where!r}: {str(kind)[:64]!r} is no type of a part"
-        raise InvalidRequest(f"{said} that is supported here. Supported are: {known}.", param=where)
+        said = f"{str(kind)[:64]!r} is no type of a part that is supported here"
+        raise invalid(f"{path}.type", f"{said}. Supported are: {known}")
 
 
 def _inner(path: str, part: dict[str, Any], name: str) -> dict[str, Any]:
     inner = part.get(name)
     if not isinstance(inner, dict):
-        where = f"{path}.{name}"
-        raise InvalidRequest(f"Invalid value for {where!r}: it has to be an object.", param=where)
+        raise invalid(f"{path}.{name}", "it has to be an object")
     return inner
 
 
 def _text(path: str, box: dict[str, Any], name: str) -> str:
     found = box.get(name)
     if not isinstance(found, str) or not found:
-        why = f"Invalid value for {path!r}: {name!r} has to be a text that is not empty."
-        raise InvalidRequest(why, param=path)
+        raise invalid(path, f"{name!r} has to be a text that is not empty")
     return found
 
 
@@ -215,9 +212,7 @@ def _recording(path: str, part: dict[str, Any]) -> Part:
     said = box.get("format")
     kind = said.lower() if isinstance(said, str) else said
     if kind not in AUDIO_FORMATS:
-        where = f"{path}.format"
-        why = f"Invalid value for {where!r}: it has to be one of {', '.join(AUDIO_FORMATS)}."
-        raise InvalidRequest(why, param=where)
+        raise invalid(f"{path}.format", f"it has to be one of {', '.join(AUDIO_FORMATS)}")
 
     def put(_content_type: str, base64: str) -> None:
         box.update(format=kind, data=base64)
@@ -238,9 +233,7 @@ def _sourced(path: str, box: dict[str, Any]) -> Part:
             return Part(path, VISION, "", _text(path, box, "data"), "", put)
         case "url":
             return Part(path, VISION, _text(path, box, "url"), "", "", put)
-    where = f"{path}.type"
-    why = f"Invalid value for {where!r}: it has to be 'base64' or 'url'."
-    raise InvalidRequest(why, param=where)
+    raise invalid(f"{path}.type", "it has to be 'base64' or 'url'")
 
 
 def _put_bare(shown: list[str], number: int, _content_type: str, base64: str) -> None:

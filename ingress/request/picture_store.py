@@ -34,22 +34,18 @@ class PictureStore:
     seconds of the Unix epoch."""
 
     def __init__(self, limit: int, age: float, clock: Callable[[], float]) -> None:
-        self._limit = limit
+        self.limit = limit
         self._age = age
         self._clock = clock
         self._secret = secrets.token_bytes(32)
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self.size = 0
 
-    @property
-    def limit(self) -> int:
-        return self._limit
-
     def put(self, content: bytes, content_type: str) -> str:
         """Keep a picture, whatever its size; older ones make room. Returns the path and query of
         its address."""
         now = self._clock()
-        self._drop(lambda oldest: oldest.until <= now or self.size + len(content) > self._limit)
+        self._drop(lambda oldest: oldest.until <= now or self.size + len(content) > self.limit)
         name = f"{secrets.token_urlsafe(16)}.{content_type.rpartition('/')[2]}"
         until = math.ceil(now + self._age)
         self._kept[name] = Kept(content, content_type, until)

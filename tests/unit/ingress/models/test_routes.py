@@ -82,7 +82,7 @@ def test_a_sound_is_for_the_only_model_that_hears_or_the_default(
     served: str, default: str, meant: str
 ) -> None:
     made = able({name: SOUNDS[name] for name in served}, default)
-    assert made._served(made.plan(None, TRANSCRIPTIONS).name) == meant
+    assert made.plan(None, TRANSCRIPTIONS).model == meant
 
 
 def test_of_several_that_hear_one_must_be_named() -> None:
