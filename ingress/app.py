@@ -89,7 +89,7 @@ class Edge:
         entries = (*paths, *OWN, *ollama.ROUTES)
         routes = [Route(path, Handler(call), methods=[verb]) for path, call, verb in entries]
         self._router = Router(routes, redirect_slashes=False)
-        closed = tuple(path.partition("{")[0] for path, _, _ in OWN)
+        closed = tuple(path.partition("{")[0] for path, _, _ in OWN)  # to web pages
         known = (*(VERSION + path for path, _, _ in api), *(path for path, _, _ in ollama.ROUTES))
         self._known = [path for path in known if "{" not in path]
         origins = context.config.ingress.cors_origins
@@ -97,7 +97,7 @@ class Edge:
         self.state = State({"context": context})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # uvicorn sends nothing else, as it is set up
             return
         scope.setdefault("state", {})["id"] = request_id(scope["headers"])
         if self._pages is not None and (origin := self._pages.origin(scope)):
@@ -142,7 +142,7 @@ async def _refuse(request: Request, error: HeadraceError) -> Response:
         headers[api.request_id_header] = request.state.id
     body = api.error_document(error.fields(), error.status, request.state.id)
     log.info("refused", id=request.state.id, code=error.code, why=error.message)
-    if error.status in (413, 431):
+    if error.status in (413, 431):  # the rest of the request is still to come
         return Lingering(body, error.status, {**headers, "connection": "close"})
     return Response(body, error.status, headers, media_type="application/json")
 
@@ -164,8 +164,8 @@ async def _http(request: Request, error: HTTPException, known_paths: list[str]) 
 
 
 def _meant(path: str, known: list[str]) -> str:
-    """Proposes the known path that is most like `path`, say for ``/v1/v1/chat/completions``: its
-    client adds what its base address has already."""
+    """A proposal: the known path that is most like `path`. A client that adds ``/v1`` to an address
+    which has it already asks for ``/v1/v1/chat/completions``."""
     near = get_close_matches(path, known, 1, _LIKE) if len(path) <= _LONGEST else []
     return f"; did you mean {near[0]}?" if near else "."
 

@@ -90,6 +90,7 @@ class Ingress:
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=75,
+                # Not before `_end` has told the clients.
                 timeout_graceful_shutdown=math.ceil(config.ingress.drain + LAST_WORDS),
             )
         )
@@ -102,13 +103,14 @@ class Ingress:
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
         server.should_exit = True
         ending = loop.call_later(config.ingress.drain, _end, context)
+        # Answers end first, and then what they are made with.
         await serving
         ending.cancel()
         await context.recordings.close()
         await context.schema_checker.close()
         await context.media.close()
         counting.cancel()
-        await context.dispatch.usage.flush()
+        await context.dispatch.usage.flush()  # what the last answers took
         self._watch.close()
         for task in (stopped, closed):
             task.cancel()
@@ -183,6 +185,7 @@ def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.soc
         )
         for family, kind, protocol, _, address in dict.fromkeys(found):
             listener = stack.enter_context(socket.socket(family, kind, protocol))
+            # Without this, a port whose last owner has just ended would count as taken.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:  # without this, "::" would take 0.0.0.0, too
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

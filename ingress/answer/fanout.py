@@ -35,7 +35,7 @@ def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
     one = {**asked, "n": 1}
     seed, body = asked.get("seed"), orjson.dumps(one)
     if seed is None or seed in _ANY:
-        return [body] * copies
+        return [body] * copies  # one object, however many jobs have it
     if len(body) * copies > room:
         why = f"With a seed for each of its {copies} choices it has more than {room} bytes."
         raise errors.BodyTooLarge(why, param="n")
@@ -56,8 +56,8 @@ def seeds(seed: int, count: int) -> list[int]:
 class Joined:
     """The answers of several jobs of one request, with the attributes that `Received` has for one.
 
-    `said`: what the head of the answer says. What it does not say yet of who answers, and at what
-    cost, is written as comments before the end of the stream.
+    `said`: the head of the answer. If it does not name all who answer and what that costs, comments
+    before the end of the stream do.
     """
 
     def __init__(self, tickets: Sequence[Ticket], join: Join, said: Mapping[str, str]) -> None:
@@ -134,7 +134,7 @@ class Joined:
     def _events(self, job: int) -> bytes:
         if not (piece := self._parts[job].take()):
             return b""
-        self._last[job] = piece
+        self._last[job] = piece  # `_spoilt` looks for the stream's end in it
         found = sse.objects(self._joiners[job].feed(piece))
         try:
             joined = [self._join.event(job, event) for event in found]

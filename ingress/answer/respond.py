@@ -41,7 +41,7 @@ class EventStream(EventSourceResponse):
     """
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Without a word about the connection, which is the protocol's to say."""
+        """Leave out the header `connection`: the protocol writes it."""
         kept = {name: value for name, value in (headers or {}).items() if name != "connection"}
         super().init_headers(kept)
 
@@ -75,7 +75,7 @@ class News:
 
 
 class Exchange:
-    """One request and the tickets of its jobs: waits, answers, and closes the books once."""
+    """One request and the tickets of its jobs: waits, answers, then closes and logs each, once."""
 
     def __init__(
         self,
@@ -135,6 +135,7 @@ class Exchange:
             async with asyncio.timeout(keepalive):
                 while answer.head is None and not answer.done:
                     await self._news.wait()
+        # A text that is paid for goes out before the error behind it.
         head = answer.head if answer.owed else self._head()
         if head is not None and not head.content_type.startswith("text/event-stream"):
             await self._whole()
@@ -204,7 +205,7 @@ class Exchange:
         """Whole events as they come, and a comment whenever none came for a while."""
         answer = self._answer
         clock = _Alarm(keepalive, self._news.tell)
-        self._state[PROBE] = clock.ring
+        self._state[PROBE] = clock.ring  # a comment at once, to see whether the client listens
         try:
             while not answer.done or answer.buffered:
                 if answer.head is not None and answer.head.status != 200:
@@ -217,7 +218,7 @@ class Exchange:
                         await self._news.wait()
                 elif answer.buffered and not (self._room and self._held()):
                     clock.reset()
-                    if piece := answer.take():
+                    if piece := answer.take():  # joined events may come to nothing
                         if late := self._late_name():
                             yield late
                         yield piece

@@ -33,6 +33,7 @@ PATIENCE = 3.0
 START_PATIENCE = 20.0
 """Seconds for the child to start. It takes 0.3 s, but many times that on a busy machine."""
 TOO_COMPLEX = f"it cannot be checked within {PATIENCE:g} s"
+# -P: the folder in which the ingress was started is not searched for modules.
 _COMMAND = (sys.executable, "-P", "-m", "ingress.answer.schema_child")
 _PACKAGES = str(Path(__file__).parents[2])
 _KEPT = 1024
@@ -106,6 +107,7 @@ class SchemaChecker:
         if form.schema is None:
             return _plain_fault(form, text)
         known = await self._known(form.schema)
+        # Also where the text is known not to fit: the child finds the words for it.
         return "" if known.fits(text) else await self._ask(orjson.dumps([form.schema, text]))
 
     async def _known(self, schema: dict[str, Any]) -> _Known:

@@ -44,6 +44,7 @@ def compiled(schema: Schema, patterns: Patterns) -> Validator:
     """The validator. Raises ValidationError for what is no schema, and ValueError for a schema that
     is nested too deeply."""
     schema = _written(schema) if _has_odd(schema) else schema
+    # `format` only annotates, as JSON Schema has it.
     return _kind(schema)(schema, offline=True, validate_formats=False, pattern_options=patterns)
 
 
@@ -104,7 +105,7 @@ def plain(pattern: str) -> str:
         if match["high"]:
             high, low = (int(match[half], 16) & 0x3FF for half in ("high", "low"))
             return f"\\u{{{0x10000 + (high << 10) + low:X}}}"
-        if found in _ENDS and not (inside and found == "["):
+        if found in _ENDS and not (inside and found == "["):  # a "[" in brackets is a letter
             inside = found == "["
         elif found in _WRITTEN and (inside or found != r"\b"):
             return _WRITTEN[found]
@@ -115,7 +116,7 @@ def plain(pattern: str) -> str:
                 return _SETS[found]
             if found.startswith("("):
                 count += 1
-                groups[match["group"] or str(-count)] = count
+                groups[match["group"] or str(-count)] = count  # no name is a number below zero
         return found
 
     return _TOKEN.sub(written, pattern)

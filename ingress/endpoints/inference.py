@@ -95,8 +95,8 @@ class Call:
         return await exchange.answer(here.config.ingress.keepalive)
 
     def _is_held(self) -> bool:
-        """Whether the stream is held back to its end, so that it can begin anew: if that was asked
-        for, and it is none that others can go on from whatever it says."""
+        """Whether the stream is held back to its end, so that it can begin anew. It is if that was
+        asked for, unless others can go on from whatever it may say."""
         wish = self.caller.request.headers.get(HOLD_BACK_HEADER, "").lower() == "true"
         if not (wish or self.plan.hold_back):
             return False
@@ -120,8 +120,8 @@ class Call:
 
     def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool]:
         """Whether workers, and whether providers, may continue the stream if it breaks. A text that
-        was begun under a format is continued without one, and its gate judges the whole: nobody is
-        paid for that."""
+        was begun under a format is continued without the format, and its gate judges the whole. No
+        provider is paid for such a text."""
         plan = self.plan
         if gate is not None and BEGUN in self.caller.request.scope["state"]:
             return False, False  # the gate has not heard the beginning
@@ -183,10 +183,11 @@ async def answer(
         ignored = ignored if lenient else fields.refuse(plan.name, ignored, able.feature)
         if foreign:
             asked, body = left, orjson.dumps(left)
-    if not endpoint.shape.is_text(asked):
+    if not endpoint.shape.is_text(asked):  # most requests are, and need no look for pictures
         served = "" if plan.paid else plan.model
         body = await here.media.resolve(request, endpoint, asked, body, served)
     streams = endpoint.stream != "" and asked.get(endpoint.stream) in _STREAMS
+    # An engine that ignores `stream` gives a document.
     stream = streams and all(each.field != "stream" for each in ignored)
     lenient = lenient and bool(ignored or strange)
     call = Call(caller, endpoint, asked, body, content_type, plan, stream, lenient)

@@ -107,7 +107,7 @@ async def told_version(request: Request) -> Response:
 
 
 async def alive(request: Request) -> Response:
-    """Without a key, as Ollama's clients ask this before all else. A browser gets no such page."""
+    """No key is needed, as Ollama's clients ask this before all else. A browser gets a 404."""
     if "text/html" in request.headers.get("accept", ""):
         raise NotFound(f"{request.method} /: no such endpoint.")
     return PlainTextResponse("Ollama is running")
@@ -154,7 +154,8 @@ def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
 
 
 def _loaded(asked: Asked, told: Answer) -> Response:
-    """Models are loaded by whoever runs their engines."""
+    """The answer to a request that only loads or unloads a model. Neither is done here: who runs
+    the engine decides."""
     word = "unload" if asked.get("keep_alive") in _UNLOADED else "load"
     response = models.as_json(told.loaded(word))
     if asked.get("keep_alive") is not None:

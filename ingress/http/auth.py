@@ -35,7 +35,7 @@ class Keys:
     def who(self, request: Request) -> Principal:
         """Whose key is in ``Authorization: Bearer`` or ``x-api-key``. Raises Unauthorized."""
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() != "bearer":  # Anthropic's clients send the other header
             secret = request.headers.get("x-api-key", "")
         secret = secret.strip()
         if not secret:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from ingress.http.coding import too_large, unpacked
 from schemas.errors import ClientGone, InvalidRequest
 
-_BOM = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"  # orjson refuses it
 _FORM = "multipart/"
 
 

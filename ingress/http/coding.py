@@ -31,6 +31,7 @@ def _zstd() -> Any:
     return zstd.ZstdDecompressor(options=limit)
 
 
+# x-gzip is an old name of gzip (RFC 9110, 8.4.1.3).
 _CODINGS: Mapping[str, Callable[[], Any]] = {"gzip": _gzip, "x-gzip": _gzip, "zstd": _zstd}
 _KNOWN = "gzip, zstd"
 

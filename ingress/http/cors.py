@@ -60,7 +60,7 @@ def telling(send: Send, origin: bytes) -> Send:
     allowed = [
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", ANY.encode()),
-        (b"vary", b"Origin"),
+        (b"vary", b"Origin"),  # a cache must not give it to another page
     ]
 
     async def told(message: Message) -> None:

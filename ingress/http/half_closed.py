@@ -32,7 +32,7 @@ class HalfClosed:
     def _look(self) -> None:
         if self._transport.is_closing():
             return
-        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # a reset came
             self._transport.abort()
             return
         self._pause = min(2 * self._pause, _LONGEST)

@@ -9,7 +9,7 @@ from starlette.types import Message
 
 _OURS = frozenset({b"connection", b"transfer-encoding"})
 """Headers that uvicorn writes itself; otherwise "connection: close" would be there twice."""
-_NO_BODY = (204, 304)
+_NO_BODY = (204, 304)  # their answers end with the head
 
 
 class OldClientAnswer:
@@ -21,7 +21,7 @@ class OldClientAnswer:
         self._cycle = cycle
         self._send = cycle.send
         self._unbounded = False
-        cycle.waiting_for_100_continue = False
+        cycle.waiting_for_100_continue = False  # no 100 for HTTP/1.0 (RFC 9110, 10.1.1)
 
     async def send(self, message: Message) -> None:
         cycle = self._cycle

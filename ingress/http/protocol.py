@@ -24,7 +24,7 @@ its answer is complete. To wait for ASGI's disconnect message would take a task 
 PROBE = "headrace.probe"
 """And another callable: it sends the client something at once, if only a comment."""
 BEGUN = "headrace.begun"
-"""And events of a stream: its client has them, and the answer goes on from there."""
+"""And bytes: events of a stream that the client has already. The answer goes on behind them."""
 HEAD_TIMEOUT = 20.0
 """Seconds a client may take to send a request's head."""
 BODY_TIMEOUT = 30.0
@@ -32,7 +32,7 @@ BODY_TIMEOUT = 30.0
 PIPELINED = 64
 """Requests that a client may send on one connection ahead of their answers."""
 _BEGINNING = b"H"
-"""Of every status line."""
+"""The first byte of every status line."""
 
 
 class JoiningTransport:
@@ -127,6 +127,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Whether the connection stays: who has asked, and says that this was all, is answered."""
         running = self._running
+        # Nothing is asked, or not all of it.
         if running is None or running.response_complete or self.cycle.more_body:
             return False
         self._stop_timer()
@@ -146,7 +147,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head += len(data)
             if self._head > self.max_head:
                 self._refuse()
-        if not self._in_head:
+        if not self._in_head:  # the time for the next piece of the body
             self._stop_timer()
             self._start_timer(BODY_TIMEOUT)
 
@@ -169,7 +170,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._head, self._moved = 0, True
-        if self.cycle is not None:
+        if self.cycle is not None:  # None after a head that was refused
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -219,6 +220,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         running = self._running
+        # Behind the head of an answer this would be taken for a part of that answer.
         if running is None or running.response_complete or not running.response_started:
             body, name = error.json(), self._id()
             log.info("refused", id=name, code=error.code, why=error.message)
@@ -255,4 +257,5 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def protocol(max_head: int) -> type[LimitedProtocol]:
+    # A class, as uvicorn makes an instance for each connection, and passes on no settings of ours.
     return type("Protocol", (LimitedProtocol,), {"max_head": max_head})

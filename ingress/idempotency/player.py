@@ -55,7 +55,7 @@ class Player:
         self._kept = 0
         """Parts that are stored already, from which this ingress goes on."""
         self._broken = False
-        """The last who wrote the answer gave up."""
+        """The answer's last writer gave up."""
         self._joiner = sse.Joiner()
         self._left = asyncio.Event()
 
@@ -115,7 +115,7 @@ class Player:
                         "request, and the same only to repeat it.",
                         param="Idempotency-Key",
                     )
-                self._broken, self._joiner = False, sse.Joiner()
+                self._broken, self._joiner = False, sse.Joiner()  # another writer begins
             case Part.HEAD:
                 status, headers, goes_on = orjson.loads(stored.data)
                 recording.begin(Head(status, headers, goes_on))
@@ -143,6 +143,7 @@ class Player:
         """The response, which goes on from what is there already, if it can."""
         recording, begun = self._recording, b""
         if (head := recording.head) is not None and head.is_stream:
+            # Two providers would be paid for one answer, so only a worker's is gone on with.
             by_worker = head.headers.get(SERVED_BY, "").startswith("node:")
             begun = b"".join(recording.parts) if by_worker else b""
         if begun:
@@ -162,6 +163,7 @@ class Player:
                 recording.add(piece if isinstance(piece, bytes) else str(piece).encode())
         else:
             recording.add(bytes(response.body))
+        # Errors are not kept: who asks again may get an answer.
         recording.end(whole=response.status_code < 400 and not self._run.failed(recording.parts))
 
     # What is stored of that
@@ -178,7 +180,7 @@ class Player:
                 written += len(fresh)
                 for piece in _pieces(b"".join(fresh)):
                     await self._append(Part.BODY, piece)
-                if fresh:
+                if fresh:  # more may have come while this was written
                     continue
                 if recording.over:
                     await self._append(Part.END if recording.whole else Part.BROKEN)

@@ -43,7 +43,7 @@ class Recording:
 
     async def news(self) -> None:
         """Wait until something changes."""
-        await asyncio.shield(self._news)
+        await asyncio.shield(self._news)  # others wait for it, too: leaving must not cancel it
 
     def tell(self) -> None:
         news, self._news = self._news, asyncio.get_running_loop().create_future()
@@ -82,4 +82,4 @@ class Recording:
 
 
 def _nothing() -> None:
-    """Nobody is interested."""
+    """The `unheard` of a recording before it is played."""

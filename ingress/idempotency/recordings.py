@@ -36,7 +36,7 @@ class Recordings:
         player = Player(self._store, name, recording, run)
 
         def leave() -> None:
-            if not recording.followers:
+            if not recording.followers:  # somebody may have come meanwhile
                 player.leave()
 
         recording.unheard = lambda: loop.call_later(self._unheard, leave)

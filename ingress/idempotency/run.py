@@ -15,6 +15,7 @@ from schemas.api import sse
 
 Serve = Callable[[Request], Awaitable[Response]]
 
+# Headers of the body as it came: this one is unpacked, and whole.
 _DROPPED = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 

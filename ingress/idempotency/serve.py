@@ -40,6 +40,7 @@ async def serve(request: Request, call: Serve) -> Response:
     caller = admit(request)
     key, after = _key(request), _last_event(request)
     body = await read_body(request, caller.here.config.ingress.max_body)
+    # A key is printable, so no other account and key make the same text.
     name = hashlib.sha256(f"{caller.who.account}\0{key}".encode()).hexdigest()[:32]
     run = Run(request, body, call)
     recording = caller.here.recordings.join(name, _digest(request, body), run)

@@ -68,6 +68,7 @@ class AnswerStore:
     async def read(self, name: str, after: int) -> AsyncGenerator[Stored, None]:
         """The messages behind the place `after`, oldest first. Raises BusError."""
         subject = subjects.answer_to(name)
+        # Most looks find nothing new: one question tells so, and no consumer has to be made.
         newest = await streams.newest(self._bus, subjects.ANSWERS_STREAM, subject, 2.0)
         if newest is None or newest[0] <= after:
             return

@@ -2,8 +2,8 @@
 
 Only text is continued. The next holder gets what the client has as the beginning of its answer, and
 its stream is cut there, so that nothing is repeated and nothing missing. An answer with anything
-else in it (tool calls, log probabilities, several choices) is not continued. One of which only
-thoughts came begins anew, without them, if the client did not ask to see them. Pure.
+else in it (tool calls, log probabilities, several choices) is not continued. An answer of which
+only thoughts came, that the client did not ask to see, begins anew. Pure.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ResumableStream:
 
     def break_off(self, asked: Request) -> bool:
         """The stream broke behind what was heard. True if it can be continued. `asked`: what the
-        client asked for. A stream without a word begins anew, which it may at any request."""
+        client asked for. A stream without a word begins anew, whatever was asked for."""
         begun = bool(self._size) and not self._api.may_continue(asked)
         shown = self._continuation.thoughts and self._api.shows_thoughts(asked)
         # Half an event cannot be taken back, and nothing can follow it.

@@ -28,7 +28,7 @@ class Catalog:
         self._entries: dict[str, _Entry] = {}
         self._absent_since: dict[str, float] = {}
         self._served_by: dict[str, set[tuple[str, str]]] = {}
-        """Where the models were served that nobody serves now: nodes, and names of engines."""
+        """For each model that nobody serves now, who did: nodes, and names of engines there."""
         self._unprovided_since = clock()
         self.edition = 0
         """Grows with each change in what is served, so that others know when to ask again."""
@@ -43,10 +43,11 @@ class Catalog:
         if before is None or before.card.models != card.models:
             self.edition += 1
             if before is not None:
-                self._missed(before)
+                self._missed(before)  # its card may have fewer models now
 
     def know(self, model: str) -> None:
         """`model` exists, as a route or a consumer names it, even if nobody serves it now."""
+        # A limit, as a worker's card may name models without end.
         if not self.serves(model) and len(self._absent_since) < MOST:
             self._absent_since.setdefault(model, self._clock())
 
@@ -84,7 +85,7 @@ class Catalog:
         return ""
 
     def serves(self, model: str) -> bool:
-        return bool(self.serving(model))
+        return any(served.id == model for _, served in self._served())
 
     def absent(self, model: str) -> float:
         """Seconds for which nobody has served `model`; 0.0 if somebody does."""
@@ -105,7 +106,7 @@ class Catalog:
 
     def provides(self, model: str) -> bool:
         """Whether a fallback runs that has a provider for `model`."""
-        return bool(self.providing(model))
+        return any(served.id == model for _, served in self._served(paid=True))
 
     def resumes(self, model: str, endpoint: str) -> bool:
         """Whether one of the providers of `model` can continue an answer that was begun."""

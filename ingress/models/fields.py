@@ -62,8 +62,8 @@ class Ability:
     `can`: all features of the model. `tops`: top-level fields that a request has to be checked for.
     `choices`: how many choices (`n`) every engine can give at once. `own`: the engines that tell
     which fields they know, each with these. `known`: OpenAI's fields, and those that all in `own`
-    know; None if there are none in `own`. `sign`: bytes of each request with an ignored field that
-    may be anywhere.
+    know; None if there are none in `own`. `sign`: bytes that each request contains in which
+    a field is set that may lie at any depth and is ignored.
     """
 
     feature: str
@@ -210,7 +210,7 @@ def _ability(serving: list[ServedModel], feature: str) -> Ability:
         feature,
         open=bool(here) or not serving,
         can=tuple(sorted({word for each in serving for word in each.features})),
-        tops=tops | {"tools"},
+        tops=tops | {"tools"},  # for `without_server_tools`
         ignored=ignored,
         choices=min(choices, default=1),
         sign=_sign(ignored),
@@ -232,7 +232,7 @@ def _of_any(paid: list[ServedModel], feature: str) -> Ability:
         can=tuple(sorted({word for one in each for word in one.can})),
         tops=frozenset(entry.field.partition(".")[0] for entry in ignored),
         ignored=ignored,
-        choices=128 if any("n" in one.can for one in able) else 1,
+        choices=128 if any("n" in one.can for one in able) else 1,  # OpenAI's most
         sign=_sign(ignored),
     )
 

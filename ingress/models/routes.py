@@ -91,6 +91,7 @@ class Routes:
                 self._plans.clear()
             found = self._plans[name, endpoint.word] = self._planned(name, endpoint)
         reach = narrowed(found.reach, found.name, wish, local) if wish or local else found.reach
+        # A claim deadline of 0 means that no worker is waited for.
         if reach == ANY and not found.claim and self._only_provided(found.model):
             reach = CLOUD
         if reach == found.reach:

@@ -103,6 +103,7 @@ class Fetcher:
             raise FetchError(f"answers with status {answer.status}.")
         if not answer.content_type.startswith(kind):
             raise FetchError(f"has the content type {answer.content_type[:64]!r}, not {kind}*.")
+        # `_HEADERS` asks for none: what this unpacks to could be larger than the limit.
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise FetchError("answers with compressed content.")
         if (answer.content_length or 0) > self._limit:
@@ -143,7 +144,7 @@ class Fetcher:
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 resolver=_Checked(self._resolver or aiohttp.ThreadedResolver(), self._may),
-                use_dns_cache=False,
+                use_dns_cache=False,  # each name is resolved, and checked, anew
                 force_close=True,
                 socket_factory=self._socket,
             )
@@ -152,6 +153,7 @@ class Fetcher:
                 headers=_HEADERS,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
+                # `get` limits the time, of all redirects together.
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         return self._session

@@ -17,7 +17,7 @@ from schemas.multipart import FormError, Part
 _NULL = b"null"
 """What clients write into a form for no value, as they do the empty text."""
 _FREE = frozenset({"prompt"})
-"""Fields in which these are texts like any other."""
+"""Fields in which "null" and the empty text are texts like any other."""
 _NAMES = frozenset({"model"})
 """Fields in which the empty text is a mistake, as it is in JSON."""
 
@@ -33,8 +33,8 @@ class Form:
 
     def fields(self, known: media.Form, texts: frozenset[str]) -> dict[str, Any]:
         """The fields that are text, by name, read as `known` says. A field ``x[]`` becomes a list
-        ``x``, and ``x[y]`` an object. `texts`: names that only texts have. An upload of any other
-        name stands for itself, by its filename: its engine may know it. Raises InvalidRequest."""
+        ``x``, and ``x[y]`` an object. `texts`: names that only texts have. An upload with another
+        name has its filename as value, as the engine may know the field. Raises InvalidRequest."""
         found: dict[str, Any] = {}
         for part in self.parts:
             if part.name in known.files:
@@ -122,6 +122,7 @@ def _written(parts: list[Part]) -> Form:
 
 def _with_value(part: Part, value: Any) -> Part:
     """The part, with the whole number in its plain form if the value is one."""
+    # Not isinstance: True is an int, too.
     return replace(part, content=b"%d" % value) if type(value) is int else part
 
 

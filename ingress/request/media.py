@@ -30,7 +30,7 @@ from schemas.pictures import NoPicture
 MAX_URLS = 32
 """Addresses in one request."""
 _SILENT = frozenset({"openai"})
-"""Kinds of engines that do not tell what their models can see or hear. They answer for it."""
+"""Kinds of engines that do not tell what their models can see or hear, and refuse by themselves."""
 _OF_PROMPTS = frozenset({COMPLETIONS.word, EMBEDDINGS.word})
 _OWN_FORMS = frozenset({"llamacpp"})
 """Kinds of engines that take llama-server's own forms of prompts."""
@@ -114,11 +114,11 @@ class Media:
                 raise InvalidRequest(why, param=part.path)
 
     async def _check(self, part: Part) -> None:
-        """Put an odd part in its place again: bare base64 becomes a data URL, and base64 is what
-        engines read, who may stop at a letter that they do not know. Raises InvalidRequest unless
-        the part holds what it says, and not too much."""
+        """Write an odd part anew: bare base64 becomes a data URL, and base64 gets the letters and
+        the padding that every engine reads, as some stop at a letter that they do not know. Raises
+        InvalidRequest unless the part holds what it says, and not too much."""
         text = _base64_of(part)
-        if len(text) // 4 * 3 > self._limit:
+        if len(text) // 4 * 3 > self._limit:  # before so much is decoded
             raise _refused(part, f"has more than {self._limit} bytes, the limit here.")
         try:
             content = await _decoded(text)
@@ -158,7 +158,7 @@ class Media:
                 fetched = await self._fetcher.get(part.url, "image/")
             except FetchError as fault:
                 raise InvalidRequest(f"The URL in {part.path!r} {fault}", param=part.path) from None
-            left -= len(fetched.content) * 4 // 3
+            left -= len(fetched.content) * 4 // 3  # its size in base64
             if left < 0:
                 why = f"With its pictures the request is larger than {self._max_body} bytes."
                 raise BodyTooLarge(why, param=part.path)
@@ -169,7 +169,7 @@ class Media:
                 for part in remote:
                     group.create_task(one(part))
         except ExceptionGroup as several:
-            raise several.exceptions[0] from None
+            raise several.exceptions[0] from None  # the group cancelled the other fetches
 
     def _lay(self, part: Part, fetched: Fetched) -> None:
         """Put a fetched picture into its part. The type is the one in the picture's head, whatever
@@ -196,13 +196,13 @@ def _base64_of(part: Part) -> str:
     wanted = "image/" if part.modality == VISION else "audio/"
     if not first.startswith(f"data:{wanted}"):
         raise _refused(part, f"says that it is {first[5:64]!r}, not {wanted}*.")
-    part.odd = part.odd or bool(part.data)
+    part.odd = part.odd or bool(part.data)  # a data URL, where only base64 belongs
     return text
 
 
 async def _plain(text: str) -> str:
-    """Base64 in the letters of RFC 4648, padded, of what may have line breaks, no padding, the
-    letters of URLs, or escapes. A space inside stays: it may have been a plus sign."""
+    """Base64 as RFC 4648 writes it, padded. `text` may have line breaks, no padding, the letters of
+    URLs, or escapes. A space inside stays: it may have been a plus sign."""
     pieces, text = [], text.strip()
     at = 0
     while at < len(text):
@@ -222,6 +222,7 @@ async def _decoded(text: str) -> bytes:
     """The bytes of `text`, decoded in slices, since megabytes would hold up other requests. Raises
     ValueError."""
     pieces = []
+    # A slice that ends in padding would pass, whatever comes behind it.
     if text.find("=", 0, max(0, len(text) - 2)) >= 0:
         raise ValueError("padding inside")
     for at in range(0, len(text), _SLICE):
