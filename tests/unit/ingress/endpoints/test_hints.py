@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from deploy.fields import CARDS
 from schemas.api.endpoints import BY_WORD
 from schemas.api.hints import HINTS
 from schemas.nodes import ServedModel
+from tests.fields_page import CARDS
 from tests.unit.ingress.loopback import LoopbackIngress, Reply, loopback_ingress
 
 WARNING = "x-headrace-warning"

@@ -1,6 +1,6 @@
 """What becomes of each field, by endpoint and kind of engine: the page `docs/fields.md`.
 
-    python -m deploy.fields docs/fields.md
+    python -m tests.fields_page docs/fields.md
 
 Nothing is decided here: engines' modules and `fallback/providers/kinds.py` say what is ignored,
 `schemas/api/hints.py` what of that is a hint.

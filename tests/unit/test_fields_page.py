@@ -11,11 +11,11 @@ from openai.types import completion_create_params, embedding_create_params
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.responses import response_create_params
 
-from deploy import fields
 from schemas.api import endpoints
 from schemas.api.endpoints import Endpoint
+from tests import fields_page
 
-PAGE = Path(__file__).parents[3] / "docs" / "fields.md"
+PAGE = Path(__file__).parents[2] / "docs" / "fields.md"
 NEWER = {
     *("moderation", "access_programs", "background_options", "image"),
     *("diagnostics", "user_profile_id", "workspace_id"),
@@ -25,7 +25,7 @@ NEWER = {
 
 def test_the_page_is_made_anew_with_the_code() -> None:
     before = PAGE.read_text()
-    assert before == fields.page(before), "run: python -m deploy.fields docs/fields.md"
+    assert before == fields_page.page(before), "run: python -m tests.fields_page docs/fields.md"
 
 
 @pytest.mark.parametrize(
@@ -58,5 +58,5 @@ def test_every_field_of_the_official_clients_is_known(endpoint: Endpoint, docume
     ],
 )
 def test_the_class_of_a_field(path: str, endpoint: Endpoint, name: str, expected: str) -> None:
-    (card,) = (card for card in fields.CARDS if card.id == name)
-    assert fields.class_of(path, endpoint, card) == expected
+    (card,) = (card for card in fields_page.CARDS if card.id == name)
+    assert fields_page.class_of(path, endpoint, card) == expected
