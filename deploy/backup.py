@@ -18,7 +18,7 @@ from typing import IO, Any
 import orjson
 
 from deploy import credits, home
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.nats.credentials import write_private
 from deploy.survey import connected
 from fallback.credits import witness
@@ -34,7 +34,7 @@ _SUM = b"sha256 "
 _TAIL = len(_SUM) + 64 + 1
 
 
-class Refused(Exception):
+class Refused(CommandFailed):
     """Nothing was restored; the message says why, and what to do."""
 
 

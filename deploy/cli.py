@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib import metadata
 from typing import Annotated, Any
@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import typer
 
 from deploy import cli_kept, configure, home
-from deploy.cli_kept import of_accounts
 from deploy.configure import Where
 from deploy.options import (
     QUIET,
@@ -28,17 +27,17 @@ from deploy.options import (
     JsonOption,
     KeyOption,
     LogOption,
-    NatsOption,
     NodeOption,
     PortOption,
     UrlOption,
-    Work,
-    ask,
+    asks,
     one_line,
-    where_of,
+    placed,
 )
 from schemas import log
 from schemas.settings import Settings, SettingsError, load
+
+Work = Coroutine[Any, Any, object]
 
 app = typer.Typer(
     name="headrace",
@@ -98,12 +97,11 @@ def up(
 
 
 @app.command()
+@placed
 def ingress(
-    config: ConfigOption = None,
-    nats: NatsOption = None,
+    where: Where,
     host: HostOption = None,
     port: PortOption = None,
-    data: DataOption = None,
     log_level: LogOption = None,
 ) -> None:
     """Serve OpenAI's API."""
@@ -111,7 +109,6 @@ def ingress(
     from ingress.server import Ingress, ListenFailed
 
     flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
-    where = where_of(config, nats, data)
 
     def run(settings: Settings) -> Work:
         read = partial(configure.resolve, "ingress", where, flags)
@@ -121,12 +118,11 @@ def ingress(
 
 
 @app.command()
+@placed
 def worker(
-    config: ConfigOption = None,
-    nats: NatsOption = None,
+    where: Where,
     engine: EngineOption = None,
     node: NodeOption = None,
-    data: DataOption = None,
     log_level: LogOption = None,
 ) -> None:
     """Serve the engines of this machine."""
@@ -136,120 +132,97 @@ def worker(
     if engine:
         with one_line(SettingsError):
             flags["engines"] = [configure.parse_engine(text) for text in engine]
-    where = where_of(config, nats, data)
     read = partial(configure.resolve, "worker", where, flags)
     _serve("worker", lambda found: Worker(found, read).run(), where, flags)
 
 
 @app.command()
-def fallback(
-    config: ConfigOption = None,
-    nats: NatsOption = None,
-    node: NodeOption = None,
-    data: DataOption = None,
-    log_level: LogOption = None,
-) -> None:
+@placed
+def fallback(where: Where, node: NodeOption = None, log_level: LogOption = None) -> None:
     """Take what no worker takes in time to paid providers, on prepaid credits."""
     from fallback.node import Fallback
 
     flags = {"worker": {"node": node}, "log": {"level": log_level}}
-    where = where_of(config, nats, data)
     read = partial(configure.resolve, "fallback", where, flags)
     _serve("fallback", lambda found: Fallback(found, read).run(), where, flags)
 
 
 @app.command()
-def status(
-    config: ConfigOption = None,
-    nats: NatsOption = None,
-    data: DataOption = None,
+@asks
+async def status(
+    where: Where,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Who is here, and what waits."""
     from deploy import status as page
 
-    where = where_of(config, nats, data)
-    ask("status", lambda: page.show(where.admin(), watch=watch, as_json=as_json))
+    await page.show(where.admin(), watch=watch, as_json=as_json)
 
 
 @app.command()
-def doctor(config: ConfigOption = None, nats: NatsOption = None, data: DataOption = None) -> None:
+@asks
+async def doctor(where: Where) -> int:
     """What is wrong, and how to mend it. Exit code 1 if anything is."""
     from deploy import doctor as practice
 
-    log.configure(QUIET, "doctor")
-    sys.exit(asyncio.run(practice.visit(where_of(config, nats, data))))
+    return await practice.visit(where)
 
 
 @app.command()
-def compat(
+@asks
+async def compat(
+    where: Where,
     model: Annotated[str | None, typer.Option(help="Probe this model alone.")] = None,
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="For a page.")] = False,
     url: UrlOption = None,
     key: KeyOption = None,
-    config: ConfigOption = None,
-    nats: NatsOption = None,
-    data: DataOption = None,
 ) -> None:
     """What each model really does of OpenAI's API: probed now, with small real requests."""
     from deploy.compat import command as matrix
-    from deploy.edge import NoEdge
 
     shape: matrix.Shape = "json" if as_json else "markdown" if markdown else "table"
-    where = where_of(config, nats, data)
-    known = matrix.CompatFailed, NoEdge
-    ask("compat", lambda: matrix.show(where, url, key, model, shape), *known)
+    await matrix.show(where, url, key, model, shape)
 
 
 @app.command()
-def usage(
+@asks
+async def usage(
+    where: Where,
     since: Annotated[str, typer.Option(help="7d, 12h, or a day as 2026-11-01.")] = "7d",
     by: Annotated[str, typer.Option(help="Of day, key, model, provider, account.")] = "day,model",
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    nats: NatsOption = None,
-    data: DataOption = None,
 ) -> None:
     """What workers and providers served, and what was spent at providers."""
     from deploy import credits as journal
 
-    of_accounts(
-        config,
-        nats,
-        data,
-        lambda accounts: accounts.usage(journal.since(since), journal.groups(by), as_json),
-    )
+    accounts = journal.accounts(where)
+    await accounts.usage(journal.since(since), journal.groups(by), as_json)
 
 
 @app.command()
-def backup(
-    file: FileArgument,
-    config: ConfigOption = None,
-    nats: NatsOption = None,
-    data: DataOption = None,
-) -> None:
+@asks
+async def backup(where: Where, file: FileArgument) -> None:
     """Copy books (credits, usage), API key and settings into a file, while everything runs."""
     from deploy import backup as copies
 
-    where = where_of(config, nats, data)
-    ask("backup", lambda: copies.backup(where, file), OSError)
+    with one_line(OSError):
+        await copies.backup(where, file)
 
 
 @app.command()
-def restore(
+@asks
+async def restore(
+    where: Where,
     file: FileArgument,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Lose what is there.")] = False,
-    config: ConfigOption = None,
-    nats: NatsOption = None,
-    data: DataOption = None,
 ) -> None:
     """Put books, key and settings back from a file that is whole."""
     from deploy import backup as copies
 
-    where = where_of(config, nats, data)
-    ask("restore", lambda: copies.restore(where, file, overwrite), copies.Refused, OSError)
+    with one_line(OSError):
+        await copies.restore(where, file, overwrite)
 
 
 @configuration.command()

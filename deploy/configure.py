@@ -34,7 +34,11 @@ class Local(Nats):
         return self.model_validate({**self.model_dump(), **found}) if found else self
 
 
-class Unreachable(Exception):
+class CommandFailed(Exception):
+    """A command cannot do what it was asked to; the message says why, and what to do."""
+
+
+class Unreachable(CommandFailed):
     """Nothing runs, or the broker cannot be reached; the message says what to do."""
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import orjson
 
-from deploy.configure import Unreachable, Where
+from deploy.configure import CommandFailed, Unreachable, Where
 from deploy.status import console, stamp, table
 from deploy.survey import connected
 from fallback.credits import witness
 from fallback.credits.entries import MICRO, Balance, Entry
-from fallback.credits.faults import Insufficient
+from fallback.credits.faults import Insufficient, LedgerError
 from fallback.credits.ledger import Ledger
 from fallback.node import ledger_login
 from schemas import subjects
@@ -36,7 +36,7 @@ PLACES = 6
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class Wrong(ValueError):
+class Wrong(CommandFailed):
     """The command line cannot be understood; the message says what would be right."""
 
 
@@ -62,9 +62,11 @@ class Accounts:
                 await _there(bus, self.login)
             await witness.check(bus, self.login.replicas)
             ledger = Ledger(bus, replicas=self.login.replicas)
-            await ledger.open()
             try:
+                await ledger.open()
                 yield ledger
+            except LedgerError as fault:
+                raise CommandFailed(str(fault)) from None
             finally:
                 await ledger.close()
 

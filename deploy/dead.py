@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from deploy import edge
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.status import console, stamp, table
 from deploy.survey import connected
 from schemas import jobs, subjects, topology
@@ -28,7 +28,7 @@ _SILENCE = 600.0
 """Seconds without a byte after which a request that is sent again counts as lost."""
 
 
-class DeadFailed(Exception):
+class DeadFailed(CommandFailed):
     """What was asked of a letter cannot be done; the message says why."""
 
 

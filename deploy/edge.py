@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 from deploy import home
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.plan import ANYWHERE
 from deploy.screen import KEY_VARIABLE
 from deploy.survey import Surveyor, connected
 from schemas.settings import load
 
 
-class NoEdge(Exception):
+class NoEdge(CommandFailed):
     """No ingress or no key is known; the message says what to do."""
 
 

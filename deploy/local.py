@@ -17,7 +17,7 @@ import time
 import aiohttp
 
 from deploy import home, logs
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
 from deploy.nats.errors import BrokerError
@@ -48,7 +48,7 @@ def has_terminal() -> bool:
     return any(map(os.isatty, range(3)))
 
 
-class StartFailed(Exception):
+class StartFailed(CommandFailed):
     """`up` cannot start; the message says what to do."""
 
 

@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import typer
 
 from deploy import home
-from deploy.configure import Unreachable, Where
+from deploy.configure import CommandFailed, Where
 from schemas import log
 from schemas.settings import Log, SettingsError
 
-Work = Coroutine[Any, Any, object]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 QUIET = Log(level="error", format="console")
 """For commands whose output is for people."""
@@ -48,17 +51,43 @@ PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 is an
 NodeOption = Annotated[str | None, typer.Option(help="Name of this machine.")]
 
 
-def where_of(config: Path | None, nats: str | None, data: Path | None) -> Where:
+def where_of(
+    config: ConfigOption = None, nats: NatsOption = None, data: DataOption = None
+) -> Where:
     return Where(home.data_dir(data), config, nats)
 
 
-def ask(name: str, work: Callable[[], Work], *known: type[Exception]) -> None:
-    """A command that looks at what runs, and prints it."""
-    from schemas.bus import BusError
+def placed(command: Callable[Concatenate[Where, P], R]) -> Callable[..., R]:
+    """`command` with the options of `where_of` in place of its first parameter."""
 
-    log.configure(QUIET, name)
-    with one_line(Unreachable, SettingsError, BusError, *known):
-        asyncio.run(work())
+    @wraps(command)
+    def run(
+        config: Path | None, nats: str | None, data: Path | None, *args: P.args, **own: P.kwargs
+    ) -> R:
+        return command(where_of(config, nats, data), *args, **own)
+
+    _, *own = signature(command, eval_str=True).parameters.values()
+    # typer makes the options from the signature. Those of `where_of` come last, as all of them have
+    # defaults, and `own` may begin with arguments that have none.
+    options = signature(where_of, eval_str=True).parameters.values()
+    run.__signature__ = Signature([*own, *options])  # type: ignore[attr-defined]
+    return run
+
+
+def asks(
+    work: Callable[Concatenate[Where, P], Coroutine[Any, Any, int | None]],
+) -> Callable[..., None]:
+    """A command that looks at what runs, and prints it. `work` may return an exit code."""
+
+    @wraps(work)
+    def run(where: Where, /, *args: P.args, **own: P.kwargs) -> None:
+        from schemas.bus import BusError
+
+        log.configure(QUIET, "headrace")
+        with one_line(CommandFailed, SettingsError, BusError):
+            sys.exit(asyncio.run(work(where, *args, **own)))
+
+    return placed(run)
 
 
 @contextlib.contextmanager

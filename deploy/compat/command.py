@@ -18,7 +18,7 @@ from rich.text import Text
 
 from deploy import edge
 from deploy.compat.run import CELL
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.status import console
 from schemas.api import sse
 
@@ -36,7 +36,7 @@ _SILENCE = 300.0
 """Seconds without a cell after which the ingress counts as gone; no probe takes as long."""
 
 
-class CompatFailed(Exception):
+class CompatFailed(CommandFailed):
     """There is no table; the message says why, and what to do."""
 
 
