@@ -219,6 +219,8 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _webp_channels(data: bytes) -> int:
     for kind, part in list(_webp_chunks(data)):
+        if kind == b"VP8X" and len(part) < 18:  # `_unflagged` writes in its 10 bytes
+            raise NoPicture("is a WebP with a broken part")
         begins = _WEBP_BEGINS.get(kind)
         if begins is not None and part[8:].startswith(begins, 3 if kind == b"VP8 " else 0):
             return 3

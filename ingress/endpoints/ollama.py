@@ -43,7 +43,7 @@ _OF_BODIES = ("content-length", "content-type")
 async def chat(request: Request) -> Response:
     caller, asked = await _read(request, requests.CHAT_SHAPE)
     told = Answer(_plan(caller, asked, CHAT).name, answers.as_message, Watch(time.monotonic))
-    if requests.is_empty(asked):
+    if requests.is_empty(asked, "messages"):
         return _loaded(asked, told)
     return await _generated(caller, requests.chat(asked), told)
 
@@ -51,7 +51,7 @@ async def chat(request: Request) -> Response:
 async def generate(request: Request) -> Response:
     caller, asked = await _read(request, requests.GENERATE_SHAPE)
     plan, watch = _plan(caller, asked, CHAT), Watch(time.monotonic)
-    if requests.is_empty(asked):
+    if requests.is_empty(asked, "prompt"):
         return _loaded(asked, Answer(plan.name, answers.as_response, watch))
     put = requests.generate(asked, plan.ability.open)
     told = Answer(plan.name, answers.as_response, watch, put.said)
@@ -62,7 +62,7 @@ async def embed(request: Request) -> Response:
     caller, asked = await _read(request, requests.EMBED_SHAPE)
     name = _plan(caller, asked, EMBEDDINGS).name
     made = partial(answers.embedded, name, Watch(time.monotonic))
-    if requests.is_empty(asked):
+    if requests.is_empty(asked, "input"):
         return models.as_json(made({"data": []}))
     return _made(caller, await _answer(caller, requests.embed(asked, "input")), made)
 
@@ -71,7 +71,7 @@ async def embeddings(request: Request) -> Response:
     """The older way: one text, and its vector as the engine gives it."""
     caller, asked = await _read(request, requests.EMBEDDING_SHAPE)
     _plan(caller, asked, EMBEDDINGS)
-    if requests.is_empty(asked):
+    if requests.is_empty(asked, "prompt"):
         return models.as_json({"embedding": []})
     response = await _answer(caller, requests.embed(asked, "prompt"))
     return _made(caller, response, lambda found: {"embedding": found["data"][0]["embedding"]})

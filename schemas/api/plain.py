@@ -14,7 +14,7 @@ from typing import Any, TypeGuard, get_args
 import orjson
 from typing_extensions import get_type_hints, is_typeddict
 
-from schemas.api import json_place, schema_tree
+from schemas.api import schema_tree
 
 Entry = dict[str, Any]
 Mend = Callable[[Entry], bool]
@@ -38,8 +38,8 @@ CALL = "tool_use"
 BESIDE = THOUGHTS | {CALL}
 """Types of parts of Anthropic's messages, and some clients': OpenAI's APIs have them elsewhere."""
 _TOO_LARGE = 2.0**63
-_DEEPEST = 200
-"""Levels of the arguments of an earlier call."""
+_AROUND = 54
+"""Levels that a body may have around the arguments of a call. orjson writes 254 in all."""
 _OWN_FORMAT = "structural_tag"
 """vLLM's `response_format` with schemas in fields of many names."""
 
@@ -176,9 +176,9 @@ def arguments(given: Any) -> str:
         return orjson.dumps(_object_of(given)).decode()
     try:
         found = orjson.loads(given or b"null")
-    except orjson.JSONDecodeError:
-        found = given.strip() or None
-    return given if isinstance(found, dict) else orjson.dumps(_object_of(found)).decode()
+        return given if isinstance(found, dict) else orjson.dumps(_object_of(found)).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # it is no JSON, or nested too deeply
+        return orjson.dumps(_object_of(given.strip() or None)).decode()
 
 
 def _object_of(value: Any) -> Entry:
@@ -189,9 +189,14 @@ def _object_of(value: Any) -> Entry:
 
 def tool_input(given: Any) -> Entry:
     """The same, as an object, if a body that holds it can be written."""
-    if isinstance(given, str) and json_place.first_deeper(given, _DEEPEST):
-        return {"arguments": given}
     found: Entry = orjson.loads(arguments(given))
+    around: Any = found
+    for _ in range(_AROUND):
+        around = [around]
+    try:
+        orjson.dumps(around)
+    except orjson.JSONEncodeError:
+        return {"arguments": given}
     return found
 
 

@@ -126,9 +126,10 @@ class Put:
     said: list[Turn] | None = None
 
 
-def is_empty(request: Request) -> bool:
-    """Whether it only asks to have the model loaded, or unloaded."""
-    return not any(request.get(name) for name in ("messages", "prompt", "input"))
+def is_empty(request: Request, said: str) -> bool:
+    """Whether it only asks to have the model loaded, or unloaded. `said`: the field that holds what
+    the model is to read. Fields of other endpoints do not count: they pass unread."""
+    return not request.get(said)
 
 
 def chat(request: Request) -> Put:

@@ -147,6 +147,15 @@ def test_a_clean_picture_is_left_as_it_is() -> None:
         assert bare(picture) == picture
 
 
+def test_a_webp_whose_features_are_cut_off_is_refused() -> None:
+    """They say whether there is EXIF, which `bare` takes back."""
+    features = b"VP8X" + struct.pack("<I", 0)
+    whole = drawn.webp(8, 5)
+    broken = b"WEBP" + features + whole[12:]
+    with pytest.raises(NoPicture, match="broken part"):
+        bare(b"RIFF" + struct.pack("<I", len(broken)) + broken)
+
+
 @pytest.mark.parametrize("form", WHOLE)
 def test_one_that_was_cut_off_is_refused(form: str) -> None:
     whole = WHOLE[form]

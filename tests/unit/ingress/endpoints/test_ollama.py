@@ -45,6 +45,17 @@ async def test_a_chat_streams_and_is_a_document_if_it_is_asked_for(
     assert document["eval_count"] == streamed[-1]["eval_count"] == 2
 
 
+@pytest.mark.parametrize("path", ["chat", "generate", "embed", "embeddings"])
+async def test_what_another_endpoint_reads_asks_for_nothing(
+    ingress: LoopbackIngress, path: str
+) -> None:
+    own = {"chat": "messages", "generate": "prompt", "embed": "input", "embeddings": "prompt"}
+    fields = {"messages": MESSAGES, "prompt": "one", "input": "one"}
+    others = {name: value for name, value in fields.items() if name != own[path]}
+    reply = await ingress.post(f"/api/{path}", {"model": "echo", **others})
+    assert (reply.status, ingress.line.jobs) == (200, [])
+
+
 async def test_a_prompt_is_answered(ingress: LoopbackIngress) -> None:
     asked = {"model": "echo", "prompt": "one two", "options": {"num_predict": 1}}
     found = lines(await ingress.post("/api/generate", asked))

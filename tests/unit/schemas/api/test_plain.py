@@ -289,11 +289,16 @@ def test_arguments_of_an_earlier_call_are_an_object(given_: Any, told: str) -> N
         assert orjson.dumps(block["input"]).decode() == told
 
 
-def test_an_input_too_deep_to_be_written_stays_a_text() -> None:
-    deep = '{"a":' * 300 + "1" + "}" * 300
+@pytest.mark.parametrize("before", ["", " " * 2**17], ids=["short", "long"])
+def test_arguments_too_deep_to_be_written_stay_a_text(before: str) -> None:
+    deep = before + '{"a":' * 300 + "1" + "}" * 300
     use = {"type": "tool_use", "id": "c", "name": "f", "input": deep}
     found = read("messages", {"messages": [{"role": "assistant", "content": [use]}]})
     assert found["messages"][0]["content"][0]["input"] == {"arguments": deep}
+    deep = before + "[" * 300 + "]" * 300
+    chat = read("chat", called(function={"name": "f", "arguments": deep}))
+    told = chat["messages"][0]["tool_calls"][0]["function"]["arguments"]
+    assert orjson.loads(told) == {"arguments": deep.strip()}
 
 
 def test_words_of_a_schema_that_are_null_are_as_absent() -> None:
