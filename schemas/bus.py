@@ -83,6 +83,7 @@ class Bus:
 
     @property
     def server_id(self) -> str:
+        # nats-py has no public name for it.
         return str(self._nats._server_info.get("server_id", ""))
 
     @property
@@ -160,7 +161,7 @@ class Bus:
         try:
             for service in self._services:
                 await service.stop()
-            if self.connected:
+            if self.connected:  # else nothing would answer, and the flush wait in vain
                 await self._nats.flush(timeout=1)
         except (nats_errors.Error, OSError):
             pass  # the broker is gone already, so nothing can be handed over
@@ -209,6 +210,7 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
     """
 
     def relocate(server: Srv) -> None:
+        # The broker of `headrace up` may have another port after each start (`Nats.now`).
         if (now := settings.now()) is not settings:
             server.uri = urlparse(now.url)
             client.options |= _login(now)

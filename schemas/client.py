@@ -90,7 +90,7 @@ class DirectClient(Client):
         and wakes the flusher. Its only suspension, the forced flush of a full buffer, comes later.
         So no task is needed.
         """
-        if len(payload) > self.max_payload:
+        if len(payload) > self.max_payload:  # the broker would close the connection
             raise BusError(f"{len(payload)} bytes are more than the broker takes")
         try:
             if self.write(subject, reply, payload, headers):
@@ -252,5 +252,6 @@ def _sane(subject: str) -> bool:
 
 
 def _head(headers: dict[str, str]) -> bytes:
+    # Without line ends, which would begin another header.
     lines = [f"{name}: {' '.join(value.split())}\r\n" for name, value in headers.items()]
     return _HEAD + "".join(lines).encode() + b"\r\n"

@@ -85,6 +85,7 @@ class HeadraceError(Exception):
     def headers(self) -> dict[str, str]:
         headers = {"x-headrace-error-source": self.source, **self.told}
         if self.retry_after is not None:
+            # Whole seconds, and at least 1, so that no client asks again at once.
             headers["retry-after"] = str(max(1, round(self.retry_after)))
         return headers
 

@@ -155,7 +155,7 @@ def unpack(data: bytes) -> list[Frame]:
 
 
 def _many(data: bytes) -> list[Frame]:
-    unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=len(data) + 1)
+    unpacker = msgpack.Unpacker(use_list=False, max_buffer_size=len(data) + 1)  # 1: for the None
     try:
         unpacker.feed(data)
         found = list(unpacker)
@@ -171,7 +171,7 @@ def _many(data: bytes) -> list[Frame]:
 def _frame(fields: Any) -> Frame:
     """Check the types of all fields, so that nobody else needs to."""
     if not isinstance(fields, tuple) or len(fields) != 6 or fields[0] != VERSION:
-        check_version(fields, "frame")
+        check_version(fields, "frame")  # raises, unless the number of fields alone is wrong
         raise CodecError("not a frame: it has other fields")
     _, kind, attempt, nonce, seq, body = fields
     # Exact types here and below, because to isinstance a bool is an int.

@@ -39,7 +39,8 @@ class _Gathered:
                 return
         self._lines.append(line)
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Does nothing: structlog calls it after each line, and `_hand_over` flushes them all."""
 
     def _hand_over(self) -> None:
         lines, self._lines = self._lines, []
@@ -55,6 +56,7 @@ def _stamp(_: object, __: str, event: EventDict) -> EventDict:
 def _visible(_: object, __: str, event: EventDict) -> EventDict:
     """Escape control characters: a terminal would obey those in texts of clients and engines."""
     for name, value in event.items():
+        # A traceback is our own text, and needs its lines.
         if isinstance(value, str) and not value.isprintable() and name != "exception":
             event[name] = value.encode("unicode_escape").decode()
     return event

@@ -72,6 +72,7 @@ def boundary(content_type: str) -> bytes:
     found = options.get(b"boundary", b"")
     if not found:
         raise FormError("The Content-Type multipart/form-data has no boundary.")
+    # `plainly` writes it into a header again.
     if not found.isascii() or not found.decode().isprintable():
         raise FormError("The boundary in the Content-Type has letters that no boundary may have.")
     return found
@@ -172,6 +173,7 @@ class _Reader:
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
+        # An upload has the bound of the whole body alone.
         if self._part.filename is None and self._size > MAX_TEXT:
             name = self._part.name
             raise FormError(f"{name!r} is longer than {MAX_TEXT // 1024} KiB.", name)

@@ -157,7 +157,7 @@ def unpack(data: bytes) -> Card:
         raw = orjson.loads(data)
         engines = tuple(_made(EngineState, each) for each in raw["engines"])
         told = _about(orjson.dumps(raw["fields"]))  # bytes, because a cache needs hashable keys
-        protocol = raw.get("protocol", 1)
+        protocol = raw.get("protocol", 1)  # version 1 did not say it
         served = raw["models"] if protocol == 1 else raw["serves"]
         each_told = ({**each, **told[each["fields"]]} for each in served)
         models = tuple(_made(ServedModel, each) for each in each_told)

@@ -121,10 +121,10 @@ def _webp(data: bytes) -> tuple[int, int]:
         return 1 + _small(data[24:27]), 1 + _small(data[27:30])
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)  # each is one less in the file
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF
+        return width & 0x3FFF, height & 0x3FFF  # the upper two bits ask to have it scaled
     raise NoPicture("is a WEBP without a picture")
 
 
@@ -150,7 +150,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
             return width, height
         elif marker in (0xD9, 0xDA):
             break
-        else:
+        else:  # a length counts its own two bytes; less would lead back
             at += 2 + max(2, struct.unpack_from(">H", data, at + 2)[0])
     raise NoPicture("is a JPEG without a frame")
 
@@ -172,7 +172,7 @@ def _png_channels(data: bytes) -> int:
     kinds = [kind for kind, _ in chunks]
     if kinds[0] != b"IHDR" or b"IDAT" not in kinds or kinds[-1] != b"IEND":
         raise NoPicture("is a PNG without its beginning or end")
-    channels = _PNG_CHANNELS.get(chunks[0][1][17])
+    channels = _PNG_CHANNELS.get(chunks[0][1][17])  # behind length, kind, sizes and bit depth
     if channels is None:
         raise NoPicture("is a PNG with an unknown colour type")
     return channels
@@ -194,9 +194,9 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _jpeg_channels(data: bytes) -> int:
-    for marker, part in list(_jpeg_segments(data)):
+    for marker, part in list(_jpeg_segments(data)):  # a list: the file must be whole to its end
         if marker in _FRAMES:
-            return part[9]
+            return part[9]  # behind marker, length, precision and sizes
     raise NoPicture("is a JPEG without a frame")
 
 
@@ -218,7 +218,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _webp_channels(data: bytes) -> int:
-    for kind, part in list(_webp_chunks(data)):
+    for kind, part in list(_webp_chunks(data)):  # a list: the file must be whole to its end
         if kind == b"VP8X" and len(part) < 18:  # `_unflagged` writes in its 10 bytes
             raise NoPicture("is a WebP with a broken part")
         begins = _WEBP_BEGINS.get(kind)
@@ -234,7 +234,7 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise NoPicture("is a WebP that ends too early")
     while at < end:
         length = _small(data[at + 4 : at + 8])
-        after = at + 8 + length + length % 2
+        after = at + 8 + length + length % 2  # parts of odd lengths are padded
         if after > end:
             raise NoPicture("is a WebP with a broken part")
         yield data[at : at + 4], data[at:after]

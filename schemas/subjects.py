@@ -92,6 +92,7 @@ def parse_jobs(subject: str) -> tuple[str, str]:
 def consumer(model: str, lane: str) -> str:
     """The name of the durable consumer of one model and lane. A long id ends in a digest."""
     token = encode(model)
+    # The digest keeps apart the names of two ids that begin alike.
     if len(token) > _NAME_LIMIT:
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
         token = f"{token[: _NAME_LIMIT - 18]}=x{digest}"  # no token has a lower-case letter after =

@@ -65,6 +65,7 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
         {
             **_kept(subjects.ANSWERS_STREAM, subjects.ALL_ANSWERS, replicas, jobs.answer_age, 256),
             "description": "Headrace answers to requests with an idempotency key",
+            # The broker takes no window that is longer than `max_age`.
             "duplicate_window": int(min(120, jobs.answer_age) * NS),
             "allow_direct": True,
         },
@@ -72,8 +73,8 @@ def streams(jobs: Jobs, replicas: int) -> list[dict[str, Any]]:
 
 
 def _kept(name: str, subject: str, replicas: int, age: float, mebibytes: int) -> dict[str, Any]:
-    """A stream that keeps what comes for `age` seconds, and the newest if that is too much. The
-    broker reserves its bytes on the disk when it is made."""
+    """A stream that keeps messages for `age` seconds; if they are too many, the oldest go. The
+    broker reserves its bytes on the disk when it makes the stream."""
     return {
         "name": name,
         "subjects": [subject],
@@ -138,7 +139,7 @@ def consumer(model: str, lane: str, ack_wait: float, replicas: int) -> dict[str,
         "ack_wait": int(ack_wait * NS),
         "max_deliver": -1,
         "max_ack_pending": MAX_ACK_PENDING,
-        "max_waiting": 4096,
+        "max_waiting": 4096,  # a pull waits for each free slot; the broker's default is 512
         "num_replicas": replicas,
         "priority_groups": [subjects.GROUP],
         "priority_policy": "prioritized",

@@ -17,7 +17,7 @@ from schemas.jobs import CodecError
 log = structlog.get_logger("usage")
 
 REPLACING = {"Nats-Rollup": "sub"}
-"""Headers of a message in place of all others of its subject."""
+"""Headers of a message that replaces all others of its subject."""
 _FIELDS = 10  # of `Served`: a newer ingress may send more
 _NAMES = 5  # the first fields, which are texts
 
@@ -94,7 +94,7 @@ def unpack(data: bytes) -> list[Served]:
 
 def _row(fields: Any) -> Served:
     """Raises TypeError."""
-    row = Served(*fields[:_FIELDS])
+    row = Served(*fields[:_FIELDS])  # fails if there are too few
     names, sums = fields[:_NAMES], fields[_NAMES:_FIELDS]
     if not all(isinstance(n, str) for n in names) or any(type(n) not in (int, float) for n in sums):
         raise TypeError("a field has the wrong type")

@@ -118,7 +118,7 @@ def texts_of(*fields: str) -> re.Pattern[bytes]:
     return re.compile(rb'"(?:%b)"\s*:\s*"((?:[^"\\]|\\.)+)"' % names)
 
 
-_NOWHERE = re.compile(rb"\A(?!)")
+_NOWHERE = re.compile(rb"\A(?!)")  # \A: without it, each byte is tried, at 20 times the cost
 """Matches nothing."""
 
 
@@ -187,6 +187,7 @@ class Api:
         if isinstance(several, list) and several and isinstance(several[0], dict):
             return several[0]
         if error := found.get("error"):
+            # Some servers say {"error": true} and put the text beside it, under `message`.
             told = found.get("message") or error if error is True else error
             return error if isinstance(error, dict) else {"message": str(told)}
         return found if "error" in (found.get("type"), found.get("object")) else None
@@ -284,6 +285,7 @@ class Api:
         kept = {name: value for name, value in request.items() if name not in left_out}
         limits = ((name, request.get(name)) for name in self.limits)
         left = {
+            # Never 0, which is no limit to Ollama (docs/engines.md). -1 is none at llama-server.
             name: max(1, value - tokens)
             for name, value in limits
             if type(value) is int and value > 0
@@ -314,8 +316,9 @@ class Api:
         engine counts them, to which it was a part of the prompt. `written`: those that the answer
         has more."""
         if usage := self.told(found):
+            # A message ends with a usage that has no count of the prompt.
             prompt = number(usage, "prompt_tokens", number(usage, "input_tokens", read))
-            less = min(read, prompt)
+            less = min(read, prompt)  # so that no count falls below zero
             changes = dict.fromkeys(("prompt_tokens", "input_tokens"), -less)
             changes |= dict.fromkeys(("completion_tokens", "output_tokens"), written)
             for name, more in {**changes, "total_tokens": written - less}.items():
@@ -350,6 +353,7 @@ def counted(told: Mapping[str, Any] | None) -> Usage | None:
 def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
     """A count of tokens; `default` if the field is missing or no whole number."""
     value = told.get(name)
+    # A server may write 5.0 for 5.
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) else default

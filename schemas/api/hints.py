@@ -81,7 +81,7 @@ def without_server_tools(request: Request, own: Sequence[str | None]) -> Left | 
     left = {name: value for name, value in request.items() if name != "tools"}
     if kept:
         left["tools"] = kept
-    if forced or not kept:
+    if forced or not kept:  # it names a tool that is gone, or demands a call where there is no tool
         left.pop("tool_choice", None)
     types = {f"tools[{place}]": str(tool.get("type")) for place, tool in dropped.items()}
     return Left(left, types, forced, not kept)

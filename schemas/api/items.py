@@ -34,6 +34,7 @@ class FirstCall:
 
     def change(self, event: Event) -> Event | None:
         place: Any = event.get(self._items.number)
+        # Only the event that begins an item says what it is; the later ones have its place alone.
         if event.get("type") == self._items.begins and self._is_call(event[self._items.item]):
             self._first = place if self._first is None else self._first
             if place != self._first:
@@ -46,7 +47,7 @@ class FirstCall:
             event[self._items.number] = place - sum(other < place for other in self._left_out)
         if "sequence_number" in event:  # clients may check that it has no gaps
             event["sequence_number"] -= self._missing
-        self.document(event.get("response") or {})
+        self.document(event.get("response") or {})  # the last event repeats the whole response
         return event
 
     def document(self, found: Document) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 LOOKED_AT = 2**17
 _NAMED, _LONGEST = 8, 64
 """Levels that a name has at most, and letters of each key."""
+# The last quote is optional, because the text may end inside a string.
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},]', re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def _walk(text: str) -> Iterator[tuple[list[_Level], bool]]:
             case "[":
                 levels.append(_Level(0))
             case "}" | "]":
-                del levels[-1:]
+                del levels[-1:]  # unlike pop(), nothing happens if there was no bracket to close
             case _ if levels:
                 repeated = _next(levels[-1], token[0])
         yield levels, repeated

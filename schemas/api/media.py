@@ -40,6 +40,7 @@ def number(text: str) -> Any:
     """The number that JSON would read: 1 is an int, and a word stays a text."""
     for kind in (int, float):
         try:
+            # Python also reads 1_000 and the digits of other scripts, and JSON does not.
             return kind(text) if text.isascii() and "_" not in text else text
         except ValueError:
             continue
@@ -134,6 +135,7 @@ def _check_image(request: Request) -> None:
 TRANSCRIPTION = Shape(_Heard, _check_transcription)
 TRANSLATION = Shape(TranscriptionRequest, _check_transcription)
 SOUND = Form(
+    # `translate` is whisper-server's own field.
     {"temperature": number, "stream": flag, "translate": flag, GRANULARITIES: one_or_more},
     frozenset({"file"}),
 )
@@ -142,7 +144,7 @@ IMAGE = Shape(ImageRequest, _check_image)
 """For generations (JSON) and edits (a form)."""
 PICTURES = Form(
     {"stream": flag} | dict.fromkeys(("n", "output_compression", "partial_images", "seed"), number),
-    frozenset({"image", "image[]", "mask"}),
+    frozenset({"image", "image[]", "mask"}),  # OpenAI's clients send several as image[]
 )
 
 _ENDS = frozenset(

@@ -45,8 +45,9 @@ _OWN_FORMAT = "structural_tag"
 
 
 def without_nulls(request: Entry, names: frozenset[str]) -> bool:
-    """Take out nulls, which in the fields `names` are as absent. The content of a message stays, as
-    OpenAI documents null there. So do the fields that only engines know."""
+    """Take nulls out of the fields `names`, where null means that a field is absent. The content of
+    a message stays, because OpenAI documents null there. Fields that only engines know stay, too.
+    """
     changed = False
     for name in names.intersection(request):
         value = request[name]
@@ -60,7 +61,7 @@ def without_nulls(request: Entry, names: frozenset[str]) -> bool:
 
 def _without_nulls(value: Any) -> bool:
     if isinstance(value, list):
-        return sum(map(_without_nulls, value)) > 0
+        return sum(map(_without_nulls, value)) > 0  # any() would stop behind the first change
     if not isinstance(value, dict) or value.get("type") == _OWN_FORMAT:
         return False
     empty = [
@@ -112,12 +113,13 @@ def whole_numbers(request: Entry, fields: Integers) -> bool:
 
 
 def _is_whole(value: Any) -> TypeGuard[float]:
-    """Whether it is a float that is an integer of those that JSON is written with here."""
+    """Whether it is a float without a fraction that orjson can write as an integer of 64 bits."""
     return type(value) is float and value.is_integer() and abs(value) < _TOO_LARGE
 
 
 def token_ids(name: str) -> Mend:
-    """The mend that does the same to a list of tokens in the field `name`, or a list of such."""
+    """The mend that makes integers of the token ids in the field `name`: a list of ids, or a list
+    of such lists."""
 
     def mend(request: Entry) -> bool:
         given = request.get(name)
@@ -137,7 +139,8 @@ def _whole_items(row: list[Any]) -> bool:
 
 
 def without_zero(name: str) -> Mend:
-    """Take out a field that the specification lets be 0, where 0 is no number of what it counts."""
+    """The mend that takes out the field `name` if it is 0. The specification allows 0 there, though
+    it counts something of which there is at least one."""
 
     def mend(request: Entry) -> bool:
         none = type(request.get(name)) is int and request[name] == 0
@@ -188,8 +191,10 @@ def _object_of(value: Any) -> Entry:
 
 
 def tool_input(given: Any) -> Entry:
-    """The same, as an object, if a body that holds it can be written."""
+    """The arguments of an earlier call as an object. A text that is nested so deeply that no body
+    with it could be written stays a text, in the member `arguments`."""
     found: Entry = orjson.loads(arguments(given))
+    # orjson alone knows how deep is too deep, so it writes what a body would hold.
     around: Any = found
     for _ in range(_AROUND):
         around = [around]

@@ -30,7 +30,8 @@ def own_form(found: Any, where: str) -> str:
 
 
 def _is_own(prompt: Any, kind: type) -> bool:
-    """Whether one of several prompts, of which the first is of a `kind`, is such a prompt."""
+    """Whether `prompt` is in a form of llama-server's own. It is one of several prompts, and the
+    first of them is of the type `kind`: OpenAI allows no mixture."""
     if isinstance(prompt, str | list) and type(prompt) is kind:
         return isinstance(prompt, list) and set(map(type, prompt)) != _TOKENS
     return True

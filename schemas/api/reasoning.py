@@ -34,7 +34,7 @@ UNSAID = Reasoning()
 
 
 def of_effort(effort: Any) -> Reasoning:
-    """Of OpenAI's `reasoning_effort`, or Ollama's `think`, which may be true or false."""
+    """What OpenAI's `reasoning_effort` asks for, or Ollama's `think`, which may be a boolean."""
     if isinstance(effort, bool):
         return Reasoning(effort)
     if not isinstance(effort, str) or not effort:
@@ -43,13 +43,14 @@ def of_effort(effort: Any) -> Reasoning:
 
 
 def of_message(request: Mapping[str, Any]) -> Reasoning:
-    """Of Anthropic's `thinking` and `output_config.effort`."""
+    """What Anthropic's `thinking` and `output_config.effort` ask for."""
     thinking, output = request.get("thinking"), request.get("output_config")
     kind = thinking.get("type") if isinstance(thinking, Mapping) else None
     effort = output.get("effort") if isinstance(output, Mapping) else None
     effort = effort if isinstance(effort, str) else ""
     if kind == "disabled":
         return Reasoning(False, effort)
+    # The type "adaptive" leaves it to the model, as a request without `thinking` does.
     if not isinstance(thinking, Mapping) or kind != "enabled":
         return Reasoning(None, effort)
     budget = thinking.get("budget_tokens")

@@ -15,7 +15,7 @@ from schemas.api.base import Api
 from schemas.api.shape import Model, Request, Shape, text_in
 
 _MOST = 2048
-"""Documents in one request, as of texts to embed."""
+"""Documents in one request: as many as there may be texts in one request for embeddings."""
 
 
 class RerankRequest(TypedDict, total=False):

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-_NULLABLE = ("const", "default")
-_VALUES = (*_NULLABLE, "enum", "examples")
+_NULLABLE = ("const", "default")  # where null is a value of its own
+_VALUES = (*_NULLABLE, "enum", "examples")  # what stands in these is data and no schema
 
 
 def objects(schema: Any) -> Iterator[dict[str, Any]]:

@@ -96,6 +96,7 @@ class Shape:
         """The checked request, and its bytes: `body` itself, unless it had to be made plain. Raises
         InvalidRequest, with `param` if one field is at fault."""
         found = parse(body)
+        # Most bodies have no null, and to look for its bytes costs next to nothing.
         changed = _NULL in body and isinstance(found, dict)
         changed = changed and plain.without_nulls(found, self.names)
         changed = self.check(found) or changed
@@ -108,7 +109,7 @@ class Shape:
             self._check(found)
         except InvalidRequest:
             mends = self._mends if isinstance(found, dict) else ()
-            if not sum(mend(found) for mend in mends):
+            if not sum(mend(found) for mend in mends):  # sum() runs all mends, and any() would not
                 raise
         else:
             return False
@@ -183,7 +184,7 @@ def _no_json(body: bytes, fault: orjson.JSONDecodeError) -> InvalidRequest:
     """`param` is where the parser stopped: a client's library may have written a number or a text
     that JSON has not, such as an infinity or half of an emoji."""
     try:
-        read = body.decode()[: fault.pos]
+        read = body.decode()[: fault.pos]  # the position counts characters
     except UnicodeDecodeError as odd:
         read = body[: odd.start].decode()
     place = json_place.last_place(read)

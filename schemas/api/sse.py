@@ -63,6 +63,7 @@ class Splitter:
         if b"\r" in chunk or self._half or not self._begun:
             chunk = self._plain(chunk)
         cut = len(chunk) if chunk.endswith(BREAK) else chunk.rfind(BREAK) + 2
+        # Without a break, rfind's -1 has become a 1.
         if cut < 2:  # the break may lie half in the last chunk and half in this one
             cut = int(self._rest.endswith(b"\n") and chunk.startswith(b"\n"))
         whole = chunk[:cut]
@@ -76,7 +77,7 @@ class Splitter:
 
     def rest(self) -> bytes:
         """The last event, if only the stream's end ended it, with its break added; else b""."""
-        left = self.left.replace(b"\r", b"\n")
+        left = self.left.replace(b"\r", b"\n")  # a last CR has waited for its LF
         self._rest.clear()
         self._half = b""
         if not left.strip():
@@ -96,7 +97,7 @@ class Splitter:
         return bytes(self._rest) + self._half
 
     def _up_to_end(self, whole: bytes) -> bytes:
-        """Some servers say their end twice. What comes behind the first one only is in `tail`.
+        """Some servers say their end twice. What comes behind the first end is only in `tail`.
         Clients look for the end as OpenAI writes it, so it is written like that."""
         found = None if self.finished else _DONE_SOMEHOW.search(whole)
         if found is None:
@@ -219,6 +220,7 @@ def typed(event: bytes) -> dict[str, Any]:
 def is_whole(event: bytes) -> bool:
     """Whether the last event of a stream is complete, and not cut off."""
     try:
+        # [DONE] is no JSON, and yet complete.
         return load(event) is not NOTHING or data_of(event) is not None
     except orjson.JSONDecodeError:
         return False

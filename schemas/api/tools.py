@@ -119,7 +119,7 @@ def check_inputs(found: Any, where: str, most: int = 0) -> None:
     """Checks a prompt, or a list of prompts, in any form of `schemas.api.prompts`. `most`: how many
     there may be; 0 for any number."""
     kinds = set(map(type, found)) if isinstance(found, list) else None
-    if kinds is None or int in kinds:
+    if kinds is None or int in kinds:  # a list with an integer in it is one prompt of token ids
         _check_prompt(found, where)
     elif not found:
         raise invalid(where, "it must not be empty")

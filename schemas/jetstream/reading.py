@@ -41,7 +41,7 @@ async def read(
     try:
         some = {"filter_subject": subject} if subject else {}
         made = await streams.reader(bus, stream, since, after, some)
-        left = int(made["num_pending"])
+        left = int(made["num_pending"])  # what comes later is not read, or it might never end
         while left:
             batch = min(left, BATCH)
             request = orjson.dumps({"batch": batch, "no_wait": True})
@@ -119,6 +119,7 @@ class Follower:
             "idle_heartbeat": int(HEARTBEAT * NS),
         }
         made = await streams.reader(self._bus, self._stream, self._since, self.seq, pushed)
+        # The broker may have pushed some of the messages before it answered.
         return int(made["num_pending"] + made["delivered"]["consumer_seq"])
 
     def _hear(self, inbox: str, message: Message) -> None:

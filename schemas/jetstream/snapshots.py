@@ -35,6 +35,7 @@ class Snapshot:
         inbox = f"{self._bus.inbox}.snapshot"
         subscription = await self._bus.subscribe(inbox, self._heard.put_nowait)
         wanted = {"deliver_subject": inbox, "chunk_size": PIECE, "no_consumers": True, "jsck": True}
+        # `jsck`: the broker refuses to copy a stream whose checksums are wrong.
         try:
             self.about = await self._bus.api(f"STREAM.SNAPSHOT.{self._stream}", wanted, PATIENCE)
             while piece := await self._piece():
@@ -50,7 +51,7 @@ class Snapshot:
         except TimeoutError:
             raise BusError(f"the broker fell silent while {self._stream} was copied") from None
         status = status_of(message)
-        if status is not None and status.code != "204":
+        if status is not None and status.code != "204":  # 204 comes behind the last piece
             raise BusError(f"{self._stream} cannot be copied: {status.why or status.code}")
         if message.reply:
             self._bus.post(message.reply)
@@ -58,7 +59,7 @@ class Snapshot:
 
 
 async def restore(bus: Bus, stream: str, about: dict[str, Any], pieces: Iterable[bytes]) -> None:
-    """Make a stream of a copy, in the place of the one of that name."""
+    """Put a copied stream in the place of the stream of that name."""
     with suppress(NotFound):
         await bus.api(f"STREAM.DELETE.{stream}")
     wanted = {"config": about["config"], "state": about["state"]}

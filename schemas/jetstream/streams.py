@@ -28,6 +28,7 @@ async def ensure(bus: Bus, wanted: list[dict[str, Any]]) -> list[str]:
             missing.append(name)
             continue
         if any(have.get(key) != value for key, value in config.items()):
+            # What we do not set stays as the broker, or whoever runs it, has it.
             await bus.api(f"STREAM.UPDATE.{name}", {**have, **config})
     return missing
 
@@ -84,7 +85,7 @@ async def delete(bus: Bus, stream: str, sequence: int) -> None:
 async def newest(bus: Bus, stream: str, subject: str, timeout: float) -> tuple[int, bytes] | None:
     """Sequence and data of the last message of `subject`; any replica may answer."""
     found = await bus.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout=timeout)
-    place = (found.headers or {}).get("Nats-Sequence")
+    place = (found.headers or {}).get("Nats-Sequence")  # not there if there is no such message
     return (int(place), found.data) if place else None
 
 
@@ -103,7 +104,7 @@ async def reader(
         **_start(since, after),
         "ack_policy": "none",
         "inactive_threshold": FORGOTTEN * NS,
-        "mem_storage": True,
+        "mem_storage": True,  # whoever reads makes a new one after a restart of the broker
         "num_replicas": 1,
         **more,
     }

@@ -48,6 +48,7 @@ class Engine(Section):
             raise ValueError(f"a {self.kind} engine needs the url it answers at, or a command")
         if self.url and self.kind != "echo" and not _ADDRESS.match(self.url):
             raise ValueError(f"the url {self.url!r} is none such as http://127.0.0.1:8081")
+        # A setting that does nothing is a mistake, and told of like any other.
         if self.url and (unused := self._given("file", "port", "env", "ready_within")):
             raise ValueError(f"{unused} is only for an engine that the worker starts")
         return self

@@ -82,7 +82,7 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
 
     if path is not None and not path.is_file():
         raise SettingsError(f"{path}: {'no file' if path.exists() else 'no such file'}")
-    faults = _unknown_environment()
+    faults = _unknown_environment()  # told together with the faults of the values
     try:
         found = Sourced(**_given(flags or {}))
     except ValidationError as fault:
@@ -139,7 +139,7 @@ def _known(loc: tuple[int | str, ...]) -> list[str]:
     """Names of the settings beside the one at `loc`."""
     model: type[BaseModel] = Settings
     for step in loc:
-        if isinstance(step, str):
+        if isinstance(step, str):  # a number is the place in a list of sections
             model = section_of(model, step)
     return list(model.model_fields)
 

@@ -59,6 +59,7 @@ class FirstCall:
     def change(self, event: Event) -> Event | None:
         choices = event.get("choices") or []
         event["choices"] = [choice for choice in choices if self._kept(choice)]
+        # An event that came without choices passes: it has the usage, or it is Azure's first one.
         return event if event["choices"] or not choices or event.get("usage") else None
 
     def document(self, found: Document) -> None:
@@ -76,6 +77,7 @@ class FirstCall:
         if delta["tool_calls"]:
             return True
         del delta["tool_calls"]
+        # The end of the choice, or text beside the removed calls, still has to reach the client.
         return bool(choice.get("finish_reason")) or any(delta.values())
 
     def _is_first(self, choice: Any, call: Mapping[str, Any]) -> bool:

@@ -69,6 +69,7 @@ def _add_delta(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
         if key == "tool_calls":
             calls = message.setdefault(key, {})
             for call in value or ():
+                # Without an index, each entry is a call of its own.
                 _add_call(calls.setdefault(call.get("index", len(calls)), {}), call)
         else:
             _add_field(message, key, value)
@@ -85,7 +86,7 @@ def _add_call(state: dict[str, Any], call: Mapping[str, Any]) -> None:
 
 
 def _add_field(state: dict[str, Any], key: str, value: Any) -> None:
-    if value is None:
+    if value is None:  # takes back nothing: most chunks have null as their finish_reason
         state.setdefault(key, None)
     elif key in _GROWING and isinstance(value, str):
         if not isinstance(state.get(key), _Parts):

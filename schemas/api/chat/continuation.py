@@ -49,10 +49,12 @@ class Continuation:
             more = {name for name in delta.keys() - _PLAIN if delta[name]}
             self.thoughts = self.thoughts or not _THOUGHTS.isdisjoint(more)
             other = more - _THOUGHTS or choice.get("logprobs")
+            # A call, log-probabilities, a further choice, or the end of this one.
             if other or choice.get("index") or choice.get("finish_reason"):
                 return None
             text += delta.get("content") or ""
         self._said = self._said or bool(text)
+        # The engine that goes on gets the text alone, and would miss the thoughts before it.
         return None if self._said and self.thoughts else text
 
     def told(self, event: Event, text: str) -> list[Event]:

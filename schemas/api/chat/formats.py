@@ -13,7 +13,7 @@ from schemas.api import json_format
 from schemas.api.base import Document, Event, Request
 from schemas.api.json_format import Finished, Formats, JsonFormat
 
-_UNCUT = ("stop", "tool_calls")
+_UNCUT = ("stop", "tool_calls")  # finish reasons; all others mean that the answer was cut
 
 
 def formats_of(request: Mapping[str, Any]) -> Formats | None:
@@ -131,6 +131,7 @@ class FinishedParts:
             if reason := part.get("finish_reason"):
                 whole = {"choices": [{"finish_reason": reason, "message": choice.message()}]}
                 for each in finished(whole):
+                    # Once the limit is passed, texts have holes.
                     yield each if self._left >= 0 else each._replace(text=None)
 
     def _keep(self, choice: _Choice, delta: dict[str, Any]) -> None:

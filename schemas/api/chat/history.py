@@ -42,6 +42,7 @@ def _message(message: Message) -> Message:
     calls = message.get("tool_calls")
     content = plain.texts(message.get("content"), "text", _beside(said, calls))
     changed: Message = {"content": content} if content is not message.get("content") else {}
+    # llama-server refuses an assistant's message without content, and Ollama content that is null.
     null = content is None and ("content" in message or message.get("role") == "tool")
     if content == [] or (null and not calls):
         changed["content"] = ""

@@ -13,7 +13,7 @@ _SAME = ("id", "object", "created", "model", "system_fingerprint")
 
 def same(event: Event, fields: Iterable[str]) -> Event:
     """Those of `fields` that have a value in this event; empty if its id is empty."""
-    named = event.get("id", True)
+    named = event.get("id", True)  # an event that has no id at all may be the first one
     return {name: event[name] for name in fields if event.get(name)} if named else {}
 
 

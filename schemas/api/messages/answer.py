@@ -65,6 +65,7 @@ class Messages(Api):
         if usage is None or told is None:
             return None
         cached = number(told, "cache_read_input_tokens")
+        # Events behind the first tell no `input_tokens`: then the count of the prompt stays -1.
         read = max(0, usage.prompt) + cached + number(told, "cache_creation_input_tokens")
         return replace(usage, prompt=read or usage.prompt, cached=cached)
 
@@ -135,6 +136,7 @@ class Collector:
                 self._grow(event["index"], event["delta"])
             case "message_delta":
                 self._message |= event["delta"]
+                # This usage may count the output alone: the first event has told the rest.
                 told = (self._message.get("usage") or {}), (event.get("usage") or {})
                 self._message["usage"] = told[0] | told[1]
             case "message_stop":
@@ -151,7 +153,7 @@ class Collector:
 
     def _finish(self) -> None:
         for index, block in self._blocks.items():
-            if block["type"] == "tool_use":
+            if block["type"] == "tool_use":  # without a delta, it was called with nothing
                 block["input"] = self._input("".join(self._inputs.get(index, ())) or "{}")
         self._message["content"] = [self._blocks[index] for index in sorted(self._blocks)]
         self.document = self._message

@@ -12,7 +12,7 @@ from schemas.api import json_format
 from schemas.api.base import Document, Event, Request
 from schemas.api.json_format import Finished, Formats, JsonFormat
 
-_UNCUT = ("end_turn", "tool_use")
+_UNCUT = ("end_turn", "tool_use")  # all other reasons mean that the answer was cut
 
 
 def schema_of(request: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:

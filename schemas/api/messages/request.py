@@ -67,6 +67,7 @@ def _check(request: Request) -> None:
     for index, message in enumerate(request["messages"]):
         if isinstance(message["content"], list):
             _check_blocks(message["content"], f"messages[{index}].content")
+    # Anthropic refuses an empty one, too. In OpenAI's APIs an empty `stop` is passed over.
     if "" in (request.get("stop_sequences") or ()):
         raise invalid("stop_sequences", "each has to hold a text")
     if isinstance(request.get("system"), list):

@@ -25,7 +25,8 @@ KEEP_ALIVE = b" "
 client takes a line with nothing in it."""
 _ENDS = {"tool_calls": "stop", "function_call": "stop"}
 """What Ollama calls the end of an answer, where it differs from OpenAI."""
-_NEARLY_ONE = 1e-4
+_ROUNDING = 1e-4
+"""By how much the length of a vector of an engine may differ from 1 that has made it 1 already."""
 Entry = dict[str, Any]
 
 
@@ -139,7 +140,7 @@ class Answer:
         return line
 
     def loaded(self, word: str) -> Entry:
-        """To a request that only asks to have the model loaded, or unloaded."""
+        """The answer to a request that only asks to have the model loaded, or unloaded."""
         return self.line(Said(), done=True, done_reason=word)
 
 
@@ -194,6 +195,7 @@ class Lines:
         said = Said(_text(delta), _thought(delta), logprobs=_logprobs(choice))
         if reason := choice.get("finish_reason"):
             self._reason = str(reason)
+            # Only now are the arguments whole, and Ollama's are objects.
             said.calls, more = calls_of(self._calls.whole)
             said.text += more
         return said
@@ -252,13 +254,13 @@ def embedded(name: str, watch: Watch, found: Document) -> Entry:
     rows = sorted(found["data"], key=lambda row: row.get("index", 0))
     vectors = [normal(row["embedding"]) for row in rows]
     counts = _counts(CHAT.usage(found))
-    counts.pop("eval_count", None)
+    counts.pop("eval_count", None)  # Ollama tells none, as nothing is generated
     return {"model": name, "embeddings": vectors, **watch.took(), **counts}
 
 
 def normal(vector: list[float]) -> list[float]:
     length = math.hypot(*vector)
-    if not length or abs(length - 1) < _NEARLY_ONE:
+    if not length or abs(length - 1) < _ROUNDING:
         return vector
     return [value / length for value in vector]
 

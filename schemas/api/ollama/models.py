@@ -64,7 +64,7 @@ def shown(entry: Mapping[str, Any]) -> Entry:
 
 
 def capabilities(entry: Mapping[str, Any]) -> list[str]:
-    """Of a model that says nothing of itself it is assumed that it writes."""
+    """A model whose features nobody knows is taken for one that writes texts."""
     told = entry["headrace"]
     words = {*told["features"], *told["modalities"]}
     found = [name for name, of in CAPABILITIES.items() if not words.isdisjoint(of)]

@@ -63,7 +63,7 @@ def put(options: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
 
 
 def unused(options: Mapping[str, Any] | None) -> list[str]:
-    """The same of a request that options have no effect on: embeddings are not sampled."""
+    """What to say of the options of a request for embeddings, where none has an effect."""
     sampling = {name for name in options or {} if name in NAMES}
     return [
         *(f"options.{name} has no effect: nothing is sampled" for name in sorted(sampling)),
@@ -72,7 +72,7 @@ def unused(options: Mapping[str, Any] | None) -> list[str]:
 
 
 def _asks_for_nothing(name: str, value: Any) -> bool:
-    """Ollama has no limit below 1 token."""
+    """To Ollama, a `num_predict` below 1 means that there is no limit."""
     return (name == "num_predict" and value < 1) or (name == "seed" and value == _ANY_SEED)
 
 

@@ -108,8 +108,8 @@ EMBEDDING_SHAPE = Shape(EmbeddingRequest)
 SHOW_SHAPE = Shape(ShowRequest, more="system template options")
 
 SAMPLING = frozenset(options.NAMES.values())
-"""Fields of what requests are put as: where they would have no effect they are left out, and named
-in a warning. Ollama itself passes over options that it does not know."""
+"""The fields that options become. One that would do nothing at the engine is left out and named in
+a warning, and not refused: Ollama itself passes over options that it does not know."""
 _EFFORTS: Mapping[Any, str] = {True: "medium", False: "none", "max": "high"}
 """For Ollama, to think without a level is to think at the medium one."""
 _LEFT_OUT = ("truncate", "shift")
@@ -162,7 +162,7 @@ def generate(request: Request, chats: bool) -> Put:
     more = {"suffix": suffix} if suffix else {}
     if request.get("think"):
         unused.append("think has no effect: only chats have it")
-    if request.get("logprobs"):
+    if request.get("logprobs"):  # a text completion takes the number of alternatives here
         fields["logprobs"] = request.get("top_logprobs") or 0
     return Put(COMPLETIONS, {**fields, **more, "prompt": prompt}, unused)
 
@@ -219,7 +219,8 @@ def response_format(wanted: str | Mapping[str, Any] | None) -> dict[str, Any] | 
 
 
 def _told(request: Request, shape: Shape, *more: str) -> list[str]:
-    """What to say of fields that are passed over: a prompt that is too long is never cut."""
+    """What to say of fields that are passed over: the unknown ones, and those that ask to have a
+    prompt cut that is too long."""
     names = [name for name in _LEFT_OUT if request.get(name)]
     cut = [f"{name} has no effect: what is too long is refused, and never cut" for name in names]
     return cut + _unknown(set(request) - shape.names - set(more))
