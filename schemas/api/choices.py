@@ -37,14 +37,11 @@ class ChoicesApi(Api):
                 reasons[place] = choice.get("finish_reason") or reasons.get(place)
         return sse.DONE if reasons and all(reasons.values()) else b""
 
-    def collector(self) -> Collector:
-        return Collector()
+    collector = staticmethod(Collector)
+    join = staticmethod(Join)
 
     def events_of(self, document: Document, usage: bool) -> list[Event]:
         return events_of(document, usage)
-
-    def join(self, jobs: int) -> Join:
-        return Join(jobs)
 
 
 def choices_of(found: Event | Document) -> Iterator[dict[str, Any]]:

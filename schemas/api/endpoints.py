@@ -138,12 +138,10 @@ EDITS = Endpoint(
     sole_model=True,
 )
 
-ENDPOINTS = tuple(each for each in list(globals().values()) if isinstance(each, Endpoint))
+ENDPOINTS = tuple(each for each in globals().values() if isinstance(each, Endpoint))
 """All of the above, in their order."""
 BY_PATH: Mapping[str, Endpoint] = {each.path: each for each in ENDPOINTS}
 BY_WORD: Mapping[str, Endpoint] = {each.word: each for each in ENDPOINTS}
-
-
 WORDS: Mapping[str, str] = {each.path: each.word for each in ENDPOINTS}
 """By path."""
 APIS: Mapping[str, Api] = {each.path: each.api for each in ENDPOINTS}

@@ -32,14 +32,12 @@ class Chat(ChoicesApi):
 
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
+    finished_in_stream = staticmethod(formats.FinishedParts)
     objected = staticmethod(formats.objected)
     may_continue = staticmethod(parts.may_continue)
     shows_thoughts = staticmethod(parts.shows_thoughts)
     continuation = staticmethod(parts.Continuation)
     with_beginning = staticmethod(parts.with_beginning)
-
-    def finished_in_stream(self, limit: int) -> formats.FinishedParts:
-        return formats.FinishedParts(limit)
 
     def first_call(self) -> FirstCall:
         return FirstCall()

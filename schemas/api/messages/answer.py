@@ -83,13 +83,11 @@ class Messages(Api):
     reasoning = staticmethod(of_message)
     json_formats = staticmethod(formats.formats_of)
     finished = staticmethod(formats.finished)
+    finished_in_stream = staticmethod(formats.FinishedParts)
     objected = staticmethod(formats.objected)
     may_continue = staticmethod(parts.may_continue)
     continuation = staticmethod(parts.Continuation)
     with_beginning = staticmethod(with_beginning)
-
-    def finished_in_stream(self, limit: int) -> formats.FinishedParts:
-        return formats.FinishedParts(limit)
 
     def events_of(self, document: Document, usage: bool) -> list[Event]:
         return events.events_of(document)
