@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-PROCESSES = ("ingress", "worker")
+PROCESSES = ("ingress", "worker", "fallback")
 _LOOK_AGAIN = 0.2
 _PIECE = 2**20
 
@@ -24,7 +24,9 @@ def file(data: Path, process: str) -> Path:
 def prepare(data: Path) -> None:
     """Make new, empty logs (0600); those of the run before are kept as ``.log.1``."""
     folder(data).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for process in PROCESSES:
+    for (
+        process
+    ) in PROCESSES:  # also of a fallback that is not started, so that `follow` can open it
         path = file(data, process)
         if path.exists():
             path.replace(path.with_name(f"{path.name}.1"))
@@ -34,8 +36,8 @@ def prepare(data: Path) -> None:
 async def follow(data: Path, say: Callable[[str, str], None]) -> None:
     """Call `say(process, line)` for each line that is added, for ever.
 
-    The processes write into files and not through us: a terminal that is stopped with Ctrl-S must
-    not stop them.
+    The processes write into files and not through this one, because a terminal that is stopped with
+    Ctrl-S must not stop them.
     """
     with contextlib.ExitStack() as stack:
         sources = {

@@ -19,7 +19,7 @@ from schemas.nodes import Card
 
 BROKER_PORT = 4222
 KEY_VARIABLE = "OPENAI_API_KEY"
-_COLOURS = {"ingress": "cyan", "worker": "magenta"}
+_COLOURS = {"ingress": "cyan", "worker": "magenta", "fallback": "blue"}
 _NOT_SHOWN = ("event", "level", "timestamp")
 
 

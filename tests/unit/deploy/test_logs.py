@@ -18,6 +18,8 @@ def test_each_run_has_new_ones_and_keeps_the_last(tmp_path: Path) -> None:
             assert (path.stat().st_mode & 0o777, path.read_text()) == (0o600, "")
             path.write_text(run)
     assert sorted((each.name, each.read_text()) for each in folder.iterdir()) == [
+        ("fallback.log", "third"),
+        ("fallback.log.1", "second"),
         ("ingress.log", "third"),
         ("ingress.log.1", "second"),
         ("worker.log", "third"),
