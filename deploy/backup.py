@@ -31,7 +31,7 @@ _HEAD = b"headrace backup 2\n"
 _HEADS = b"headrace backup 1\n", _HEAD
 """Version 1 had no files."""
 _SUM = b"sha256 "
-_TAIL = len(_SUM) + 64 + 1
+_TAIL = len(_SUM) + 64 + 1  # hex digits and the end of the line
 
 
 class Refused(CommandFailed):
@@ -74,7 +74,7 @@ def _files(where: Where) -> dict[str, Path]:
 
 
 def _books(where: Where) -> list[tuple[str, Nats]]:
-    """The streams that cannot be had again, and the logins of their accounts."""
+    """The streams that nothing else could replace, with the logins of their accounts."""
     if where.config is not None and not where.config.exists():  # it comes with the copy
         where = replace(where, config=None)
     found = credits.accounts(where)
@@ -84,6 +84,7 @@ def _books(where: Where) -> list[tuple[str, Nats]]:
 async def backup(where: Where, path: Path) -> None:
     """Write `path` anew, whole or not at all. Raises BusError, OSError."""
     books = _books(where)
+    # In the same directory, because only there a rename is one step.
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         try:
             file.write(_HEAD)
@@ -99,14 +100,14 @@ async def backup(where: Where, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, must not leave half a file
             os.unlink(file.name)
             raise
 
 
 async def _copy(bus: Bus, stream: str, file: IO[bytes]) -> None:
     copy = snapshots.Snapshot(bus, stream)
-    with tempfile.TemporaryFile() as data:
+    with tempfile.TemporaryFile() as data:  # its size stands before the bytes
         try:
             async for piece in copy.pieces():
                 data.write(piece)
@@ -142,9 +143,11 @@ async def restore(where: Where, path: Path, overwrite: bool) -> None:
                 await _check(bus, copy.stream, overwrite)
         for copy in found.streams:
             login = logins[copy.stream]
+            # The copy may come from a cluster of another size.
             copy.about["config"]["num_replicas"] = login.replicas
             async with connected(login, "headrace-restore") as bus:
                 await snapshots.restore(bus, copy.stream, copy.about, copy.pieces(file))
+                # No copy has the mark, and one that is ahead would make the journal look cut.
                 if copy.stream == subjects.CREDITS_STREAM:
                     await streams.ensure(bus, [topology.credits_mark(login.replicas)])
                     await witness.accept(bus)

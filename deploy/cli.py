@@ -164,9 +164,9 @@ async def status(
 @asks
 async def doctor(where: Where) -> int:
     """What is wrong, and how to mend it. Exit code 1 if anything is."""
-    from deploy import doctor as practice
+    from deploy import doctor as checks
 
-    return await practice.visit(where)
+    return await checks.show(where)
 
 
 @app.command()

@@ -29,7 +29,7 @@ class Local(Nats):
     def now(self) -> Nats:
         try:
             found = home.login(self.data, self.user or self.role)
-        except (SettingsError, KeyError):
+        except (SettingsError, KeyError):  # what was known before may still lead to the broker
             found = None
         return self.model_validate({**self.model_dump(), **found}) if found else self
 
@@ -76,11 +76,13 @@ def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
     settings = where.settings(flags)
     if role == "worker":
         _check_engines(settings)
+    # Whoever names a broker means that one, also at the default address.
     if "url" not in settings.nats.model_fields_set:
         own = {"nats": home.login(where.data, role) or {}}
         if own["nats"] and role == "fallback" and not settings.ledger.user:
             own["ledger"] = home.login(where.data, "ledger") or {}
         settings = where.settings({**flags, **own})
+        # `Local` looks the address up again before each connection.
         local = {**settings.nats.model_dump(), "data": where.data, "role": role}
         settings = settings.model_copy(update={"nats": Local.model_validate(local)})
     if role == "ingress" and not settings.keys:
@@ -147,6 +149,7 @@ def split_login(url: str) -> dict[str, str]:
     parts = urlsplit(url)
     if not parts.hostname:
         raise SettingsError(f"--nats: {url!r} is no URL such as nats://127.0.0.1:4222")
+    # From the last @ on, because a password may hold one.
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     found = {"url": urlunsplit(bare)}
     if parts.username:
@@ -163,7 +166,7 @@ def parse_engine(text: str) -> dict[str, Any]:
     from workers.engines import KINDS
 
     name, equals, url = text.partition("=")
-    if not equals or "://" in name:
+    if not equals or "://" in name:  # a bare URL, which may hold an = itself
         name, url = "", text
     if "://" not in url:
         raise SettingsError(

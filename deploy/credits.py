@@ -59,8 +59,8 @@ class Accounts:
     async def _ledger(self) -> AsyncIterator[Ledger]:
         async with connected(self.login, "headrace-credits") as bus:
             if not self.founds:
-                await _there(bus, self.login)
-            await witness.check(bus, self.login.replicas)
+                await _require_journal(bus, self.login)
+            await witness.check(bus, self.login.replicas)  # makes the journal if there is none
             ledger = Ledger(bus, replicas=self.login.replicas)
             try:
                 await ledger.open()
@@ -153,7 +153,7 @@ def accounts(where: Where) -> Accounts:
     return Accounts(where.local("ledger"), where.local("admin"), currency)
 
 
-async def _there(bus: Bus, login: Nats) -> None:
+async def _require_journal(bus: Bus, login: Nats) -> None:
     """Raises NoJournal where there is none for `login`."""
     try:
         await streams.info(bus, subjects.CREDITS_STREAM)
@@ -172,7 +172,7 @@ def micro(text: str) -> int:
         whole = int(amount)
     except (InvalidOperation, ValueError, OverflowError):
         raise Wrong(f"{text!r} is no amount such as 12.50") from None
-    if whole != amount or abs(whole) > 10**15:
+    if whole != amount or abs(whole) > 10**15:  # a billion in micro-units
         raise Wrong(f"{text!r} is no amount of at most a billion with up to {PLACES} decimals")
     return whole
 

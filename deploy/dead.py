@@ -112,8 +112,8 @@ async def _sent(session: aiohttp.ClientSession, address: str, letter: Letter) ->
     try:
         async with session.post(address + job.endpoint, data=body, headers=headers) as answer:
             print(f"{letter.place}: {answer.status}")
-            async for line in answer.content.iter_any():
-                print(line.decode(errors="replace"), end="", flush=True)
+            async for piece in answer.content.iter_any():
+                print(piece.decode(errors="replace"), end="", flush=True)
             print()
             return answer.status < 400
     except (aiohttp.ClientError, TimeoutError) as fault:
@@ -140,11 +140,11 @@ async def _letter(bus: Bus, place: int) -> Letter:
     """Raises DeadFailed."""
     with contextlib.suppress(NotFound):
         messages = reading.read(bus, subjects.DEAD_STREAM, after=place - 1)
-        async with contextlib.aclosing(messages):
+        async with contextlib.aclosing(messages):  # its subscription ends with the block
             async for message in messages:
                 if (found := _read(message)).place == place:
                     return found
-                break
+                break  # the place is empty, and this is the next letter
     raise DeadFailed(f"{place}: there is no such letter (any more); see 'headrace dead list'")
 
 

@@ -34,7 +34,7 @@ _EVENT = 2.0
 _COLOURS: dict[Level, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-async def visit(where: Where) -> int:
+async def show(where: Where) -> int:
     """Print every finding; 1 if one of them is a fault, else 0."""
     out = console()
     faults = 0
@@ -127,7 +127,7 @@ async def disconnects(bus: Bus, login: Nats) -> Finding:
             heard.put_nowait(int(orjson.loads(message.data)["client"]["id"]))
 
     subscription = await bus.subscribe(subjects.DISCONNECTS, hear)
-    await bus.flush()
+    await bus.flush()  # the broker must know of the subscription before the connection ends
     other = await buses.connect(login, "headrace-doctor/dropped", f"{bus.inbox}.x")
     mine = other.client_id
     await other.close()
@@ -196,6 +196,7 @@ async def stream(bus: Bus, wanted: dict[str, Any]) -> tuple[Finding, float | Non
         return compare(f"stream {name}", wanted, None, "an ingress"), None
     except ApiError as fault:
         return Finding("fail", f"stream {name}: {fault}", "see the broker's log"), None
+    # The broker's stamp is from about the middle of the round trip.
     ahead = seconds(info["ts"]) - (began + time.time()) / 2
     return compare(f"stream {name}", wanted, info["config"], "an ingress"), ahead
 

@@ -19,7 +19,7 @@ class NoEdge(CommandFailed):
 async def address(where: Where, url: str | None) -> str:
     """`url`, else the first ingress that is connected to the broker. Raises NoEdge, Unreachable,
     SettingsError or BusError."""
-    if url:
+    if url:  # perhaps the base URL of an OpenAI client, which ends in /v1
         return url.rstrip("/").removesuffix("/v1")
     login = where.admin()
     async with connected(login, "headrace-edge") as bus:

@@ -86,7 +86,7 @@ def pings(varz: dict[str, Any] | None) -> Finding:
         )
     interval, most = varz["ping_interval"] / topology.NS, varz["ping_max"]
     said = f"the broker pings every {interval:g} s and gives up after {most}"
-    if interval * (most + 1) <= FREEZE:
+    if interval * (most + 1) <= FREEZE:  # it gives up when the ping behind the last one is due
         return Finding("ok", said)
     return Finding(
         "warn",
@@ -111,8 +111,9 @@ def compare(what: str, wanted: dict[str, Any], have: dict[str, Any] | None, make
 
 
 def _as_wanted(wanted: Any, have: Any) -> bool:
-    if isinstance(wanted, dict):
+    if isinstance(wanted, dict):  # the broker adds metadata of its own
         return isinstance(have, dict) and wanted.items() <= have.items()
+    # The broker leaves out what is false or 0.
     return bool(wanted == have) or (not wanted and have is None)
 
 

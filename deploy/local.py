@@ -60,7 +60,7 @@ class Local:
         self._screen = screen
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
-        self._began = int(time.time()) - 1
+        self._began = int(time.time()) - 1  # cards tell whole seconds
         self._started = False
         self._parts: list[Supervisor] = []
         self._engines: dict[tuple[str, str], str] = {}
@@ -81,7 +81,7 @@ class Local:
                 await self._serve(broker)
             except BrokerError as fault:
                 raise StartFailed(str(fault)) from None
-            finally:
+            finally:  # in a thread, because the broker may take seconds to end
                 await asyncio.to_thread(stack.close)
         return 0
 
@@ -100,7 +100,7 @@ class Local:
         if self._stop.is_set():
             for part in self._parts:
                 part.kill()
-            os._exit(130)
+            os._exit(130)  # as shells have it for Ctrl-C
         self._stop.set()
         self._news.set()
 
@@ -109,6 +109,7 @@ class Local:
         self._screen.broker(broker.url, broker.store)
         logs.prepare(plan.data)
         self._parts = self._make_parts()
+        # Undone from the end: first the processes stop, and last of all the watch over the broker.
         async with contextlib.AsyncExitStack() as stack:
             watching = asyncio.create_task(self._watch_broker(broker))
             stack.push_async_callback(asyncio.wait, {watching})
@@ -140,7 +141,7 @@ class Local:
         environment = {
             **dict.fromkeys(secrets, ""),
             **own,
-            "HEADRACE_LOG__FORMAT": "json",
+            "HEADRACE_LOG__FORMAT": "json",  # `Screen.log` reads it
             "HEADRACE_WORKER__DRAIN": str(min(DRAIN, settings.worker.drain)),
             "HEADRACE_INGRESS__DRAIN": str(min(DRAIN, settings.ingress.drain)),
         }

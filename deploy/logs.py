@@ -24,9 +24,7 @@ def file(data: Path, process: str) -> Path:
 def prepare(data: Path) -> None:
     """Make new, empty logs (0600); those of the run before are kept as ``.log.1``."""
     folder(data).mkdir(mode=0o700, parents=True, exist_ok=True)
-    for (
-        process
-    ) in PROCESSES:  # also of a fallback that is not started, so that `follow` can open it
+    for process in PROCESSES:  # `follow` opens them all, also that of a fallback that never starts
         path = file(data, process)
         if path.exists():
             path.replace(path.with_name(f"{path.name}.1"))

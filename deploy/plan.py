@@ -110,6 +110,7 @@ def make(
 
 
 def _own_broker(settings: Settings) -> None:
+    """Raises SettingsError for settings that `up` cannot keep with a broker of its own."""
     if "url" in settings.nats.model_fields_set:
         raise SettingsError(
             "'up' starts a broker of its own, but the setting nats.url names another: leave it "
@@ -120,6 +121,7 @@ def _own_broker(settings: Settings) -> None:
 
 
 def _unused(data: Path) -> None:
+    """Raises SettingsError if a broker runs on `data`, or none can."""
     try:
         with stores.claimed(home.broker_store(data)):
             return
@@ -153,6 +155,7 @@ def _free_port(settings: Settings) -> int:
 
 
 def _bound(host: str, port: int) -> int:
+    """The port, free and closed again: another process will listen there. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
         return int(listener.getsockname()[1])

@@ -151,6 +151,7 @@ def _engines(title: str, cards: tuple[Card, ...]) -> Table:
         for card in cards
         for engine in card.engines
     )
+    # The title is in the plural, the column in the singular.
     columns = ("node", title[:-1].lower(), "kind", "state", ">slots", ">busy", "reason")
     return table(columns, rows, title)
 
@@ -164,7 +165,7 @@ _MODEL_COLUMNS = (
 def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
     workers = [card for card in survey.cards if card.role != Role.FALLBACK]
     served = {model.id for card in workers for model in card.models}
-    empty = [
+    empty = [  # served, and the broker has neither a consumer nor a job of them yet
         Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, served=False)
         for model in served - {queue.model for queue in survey.queues}
     ]

@@ -30,7 +30,7 @@ Heard = dict[str, tuple[float, T]]
 GATHER = 1.2
 """Seconds to listen for cards: a worker sends one each second."""
 STALE = 3.5
-"""Seconds after which a silent worker is no longer shown."""
+"""Seconds after which a silent worker is no longer shown: three of its cards are missing."""
 REACH = 3.0
 """Seconds for the broker to accept our connection."""
 
@@ -121,6 +121,7 @@ class Surveyor:
 
     def _call(self) -> None:
         with contextlib.suppress(BusError):  # if the broker is away, `look` says so
+            # An ingress can be found as a micro service (`Bus.serve`).
             self._bus.post("$SRV.INFO.headrace-ingress", reply=self._inbox)
 
     def _hear(self, message: Message) -> None:
@@ -150,7 +151,7 @@ async def queues(bus: Bus) -> list[Queue]:
         subject = str(info["config"].get("filter_subject", ""))
         if subject.count(".") == 2:  # other consumers are not Headrace's
             found.append(await _queue(bus, subject, info, depths.pop(subject, 0), now))
-    for subject, depth in depths.items():
+    for subject, depth in depths.items():  # there is no consumer: nobody serves the model
         model, lane = subjects.parse_jobs(subject)
         oldest = await _age(bus, subject, 1, now)
         found.append(Queue(model, lane, depth, depth, 0, oldest, 0, False))

@@ -80,7 +80,7 @@ async def _table(chunks: AsyncIterator[bytes]) -> Found:
         bar = progress.add_task("probing", total=None)
         async for chunk in chunks:
             for event in sse.objects(splitter.feed(chunk)):
-                if event["object"] != CELL:
+                if event["object"] != CELL:  # the table, which is the last event
                     return event
                 told = f"{event['model']}: {event['row']}"
                 progress.update(bar, completed=event["done"], total=event["of"], description=told)

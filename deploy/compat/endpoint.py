@@ -58,7 +58,7 @@ class Matrix:
         ask = over_http(_address(request), _who(request), session)
         run = Run({name: Target(name, _facts(here, name), ask) for name in names})
         self.running = task = asyncio.create_task(_fill(run, session))
-        request.scope["state"][CLIENT_GONE] = task.cancel
+        request.scope["state"][CLIENT_GONE] = task.cancel  # called by `ingress.http.protocol`
         return await _answer(request, task, run)
 
 
@@ -82,7 +82,7 @@ async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
     try:
         async for event in run.events():
             yield sse.dump(event)
-        await asyncio.wait({task})
+        await asyncio.wait({task})  # raises nothing if the task was cancelled
         if not task.cancelled():
             yield sse.dump(task.result())
     finally:
@@ -117,6 +117,7 @@ def _facts(here: Context, name: str) -> Facts:
         engines=tuple(sorted({served.kind for _, served in where})),
         nodes=tuple(sorted({card.node for card, _ in where})),
         features=tuple(sorted({word for _, served in where for word in served.features})),
+        # Any of the engines may get the probe, so the shortest counts.
         context=min(served.context for _, served in where),
         ignores={word: ignored(word) for word in endpoints.BY_WORD},
         busy=busy,

@@ -67,11 +67,12 @@ class Run:
                     group.create_task(self._ask(model, target))
             for row in ROWS:
                 if row.whole and self._targets:
+                    # Any model will do: the row is about the fabric.
                     cell = await examine(row, next(iter(self._targets.values())))
                     for model in self._targets:
                         self._put(row, model, cell)
         finally:
-            self._events.put_nowait(None)
+            self._events.put_nowait(None)  # ends `events`, also of a run that was cancelled
         return self._document()
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
@@ -83,7 +84,7 @@ class Run:
         late = 0
         async with self._room:
             for row in ROWS:
-                if row.whole:
+                if row.whole:  # `fill` probes it once
                     continue
                 if late >= GIVE_UP:
                     cell = Cell("no", f"not asked: {late} probes before it had no answer in time")

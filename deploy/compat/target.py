@@ -44,9 +44,9 @@ class Refused(Unmet):
         self.status = status
         self.error = error
         code, message = error.get("code") or error.get("type"), str(error.get("message") or "")
-        # How to send the request all the same is the client's business, and no reason.
+        # The end of the message tells clients how to send the request all the same: no reason.
         message = message.partition(" Leave it out, or send the header")[0]
-        # What is missing the row says; so the same reason serves all rows and models that lack it.
+        # The row says what is missing, so one reason serves all rows that the model lacks.
         has = message.partition("; it has ")[2] if code == UnsupportedEndpoint.code else ""
         told = f"the model has only {has}" if has else brief(message)
         super().__init__(f"{status} {code}: {told}")

@@ -95,15 +95,17 @@ class Broker:
     def _boot(self) -> None:
         file = self.store / CONFIG_NAME
         write_private(file, render(self._config))
-        for stale in self.store.glob("*.ports"):
+        for stale in self.store.glob("*.ports"):  # a server that was killed leaves its own behind
             stale.unlink()
         command = [str(self._program), "-c", str(file)]
+        # The server keeps the lock, too, as it may outlive this process for a moment.
         self._child = child.spawn(command, words=self.store / WORDS_NAME, keep=(self._lock,))
         try:
             self._address = self._ready()
         except BaseException:
             self.kill()
             raise
+        # A restart keeps the ports that clients know by now.
         self._config = replace(
             self._config,
             port=urlsplit(self.url).port or ANY_PORT,

@@ -35,7 +35,7 @@ def spawn(command: Sequence[str], *, words: Path, keep: Sequence[int] = ()) -> C
             pass_fds=keep,
             env=settings.outside(),
             start_new_session=True,
-            umask=0o077,
+            umask=0o077,  # whatever it writes is this user's alone
         ).result()
 
 

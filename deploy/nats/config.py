@@ -1,13 +1,13 @@
 """The configuration of nats-server as JSON, and the rights of each role. Pure.
 
 Accounts: ``HEADRACE`` holds every process of the fabric. ``LEDGER`` holds the credits and shares
-nothing with HEADRACE. They are apart as nats-server publishes replies with its own rights: a client
-that may ask JetStream anything can write into any stream of its account, by naming the stream's
-subject as the reply.
-``SYS`` is the server's own. It exports one stream of events, to HEADRACE alone: the end of each
-connection of that account. The import keeps its subject, so an ingress subscribes to
-`schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the connection (``id``,
-``name``, ``user``, ``kind``, ``client_type``), and ``reason`` says why it ended.
+nothing with HEADRACE. They are apart because nats-server publishes replies with its own rights: a
+client that may ask JetStream anything can write into any stream of its account, by naming the
+stream's subject as the reply. ``SYS`` is the server's own. It exports one stream of events, to
+HEADRACE alone: the end of each connection of that account. The import keeps its subject, so an
+ingress subscribes to `schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the
+connection (``id``, ``name``, ``user``, ``kind``, ``client_type``), and ``reason`` says why it
+ended.
 
 Facts from nats-server's own documentation (configuration, authorization, accounts): it reads JSON;
 strings in double quotes are not searched for variables, so ``$SYS`` needs no escape; port -1 means
@@ -169,7 +169,7 @@ def _whole(config: ServerConfig) -> dict[str, Any]:
         # A frozen client must not sit on jobs: it is dropped after two pings without an answer.
         "ping_interval": "2s",
         "ping_max": 2,
-        "write_deadline": "5s",
+        "write_deadline": "5s",  # one that takes nothing of what it is sent is dropped, too
         "jetstream": {"store_dir": str(config.store), "sync_interval": config.sync},
         "system_account": SYSTEM_ACCOUNT,
         "accounts": _accounts(config),

@@ -54,7 +54,7 @@ def load(store: Path) -> Users:
 def write_private(path: Path, text: str) -> None:
     """Replace `path` by `text`, mode 0600, whole or not at all."""
     draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
+    draft.unlink(missing_ok=True)  # a process that was killed may have left it
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
         file.flush()

@@ -64,7 +64,7 @@ def claimed(store: Path) -> Iterator[int]:
         raise StoreUnusable(f"{store}: {fault.strerror}") from fault
     try:
         _lock(store, lock)
-        note(store, None)
+        note(store, None)  # an owner that was killed has left its address behind
         yield lock
     finally:
         os.close(lock)

@@ -81,7 +81,7 @@ async def formats(target: Target) -> str:
             missing.append(f"{name}: {unmet.reason}")
         except MISSHAPEN:
             missing.append(f"{name}: the answer has not its form")
-    if len(missing) == len(_FORMATS):
+    if len(missing) == len(_FORMATS):  # one cause for all of them: the model does not transcribe
         raise Unmet(missing[0].partition(": ")[2])
     if missing:
         raise Partial("; ".join(missing))

@@ -80,7 +80,7 @@ async def temperature(target: Target) -> str:
 async def max_tokens(target: Target) -> str:
     faults = {name: await _unlimited(target, name) for name in _LIMITS}
     told = [f"{name}: {why}" for name, why in faults.items() if why]
-    if len(set(faults.values())) == 1 and told:
+    if len(set(faults.values())) == 1 and told:  # both names fail for the same reason
         raise Unmet(faults[_LIMITS[0]])
     if told:
         raise Partial("; ".join(told))
@@ -106,7 +106,7 @@ async def stop(target: Target) -> str:
     word = _later(free)
     need(word, f"no word to stop at in {quoted(free)}")
     missing = []
-    for value in (word, [word, "\0never"]):
+    for value in (word, [word, "\0never"]):  # a text, and a list with a text that never comes
         choice = (await target.chat(COUNT, max_tokens=24, stop=value))["choices"][0]
         if word in said(choice):
             missing.append(f"it went on past {quoted(word)}: {quoted(said(choice))}")

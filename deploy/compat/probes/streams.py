@@ -98,6 +98,7 @@ async def resumed(target: Target) -> str:
 async def cancel(target: Target) -> str:
     """Leave in the middle of a long answer, and watch until the slot is free."""
     before = await _calm(target.facts.busy)
+    # At most half of the context, so that the prompt fits, too.
     room = (target.facts.context or 2 * _LONG) // 2
     asked = chat_body(_STORY, max_tokens=min(_LONG, room), stream=True)
     async with target.open(Ask("POST", CHAT, target.body(asked))) as (status, headers, chunks):

@@ -1,7 +1,7 @@
 """Answers that must be JSON. Every probe raises Unmet or Partial where they are not.
 
-The question says nothing of what the schema demands: only an engine that holds the model to it gets
-there, and none by good luck.
+The question does not mention what the schema demands, so no model gets there by luck: the engine
+has to hold it to the schema.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ async def too_long(target: Target) -> str:
     size = target.facts.context
     path, body = _long(target, size + _BEYOND)
     if not size:
-        await target.ask(*_long(target, 1))
+        await target.ask(*_long(target, 1))  # a model that refuses any prompt says why
         raise Partial("not tried: the engine does not say how long its context is")
     answer = await target.post(path, body)
     if answer.status == 200:
