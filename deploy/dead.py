@@ -90,10 +90,10 @@ async def drop(where: Where, places: Iterable[int]) -> None:
 
 async def retry(where: Where, places: Iterable[int], url: str | None, key: str | None) -> None:
     """Send requests again as new ones, print the answers, and drop the letters of those that
-    succeed. Raises DeadFailed if one does not."""
+    succeed. Raises DeadFailed if one does not, NoEdge if the ingress does not answer."""
     address, key = await edge.address(where, url), edge.key(where, url, key)
     failed = []
-    async with _admin(where) as bus, _session(key) as session:
+    async with _admin(where) as bus, edge.asking(address, key, _SILENCE) as session:
         for place in places:
             letter = await _letter(bus, place)
             if await _sent(session, address, letter):
@@ -109,20 +109,12 @@ async def _sent(session: aiohttp.ClientSession, address: str, letter: Letter) ->
     body, job = letter.body, letter.job
     assert job is not None
     headers = {"content-type": job.content_type, "x-headrace-lenient": str(job.lenient).lower()}
-    try:
-        async with session.post(address + job.endpoint, data=body, headers=headers) as answer:
-            print(f"{letter.place}: {answer.status}")
-            async for piece in answer.content.iter_any():
-                print(piece.decode(errors="replace"), end="", flush=True)
-            print()
-            return answer.status < 400
-    except (aiohttp.ClientError, TimeoutError) as fault:
-        raise DeadFailed(f"{address}: {fault or 'no answer'}. Name an ingress by --url") from None
-
-
-def _session(key: str) -> aiohttp.ClientSession:
-    limit = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=_SILENCE)
-    return aiohttp.ClientSession(timeout=limit, headers={"authorization": f"Bearer {key}"})
+    async with session.post(address + job.endpoint, data=body, headers=headers) as answer:
+        print(f"{letter.place}: {answer.status}")
+        async for piece in answer.content.iter_any():
+            print(piece.decode(errors="replace"), end="", flush=True)
+        print()
+        return answer.status < 400
 
 
 def _admin(where: Where) -> AbstractAsyncContextManager[Bus]:

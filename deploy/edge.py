@@ -1,8 +1,12 @@
-"""Where a command finds an ingress, and with which key it asks there."""
+"""Where a command finds an ingress, and how it asks there."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import AsyncIterator
+
+import aiohttp
 
 from deploy import home
 from deploy.configure import CommandFailed, Where
@@ -13,7 +17,7 @@ from schemas.settings import load
 
 
 class NoEdge(CommandFailed):
-    """No ingress or no key is known; the message says what to do."""
+    """No ingress or no key is known, or it does not answer; the message says what to do."""
 
 
 async def address(where: Where, url: str | None) -> str:
@@ -45,3 +49,17 @@ def key(where: Where, url: str | None, given: str | None) -> str:
     if found := os.environ.get(KEY_VARIABLE):
         return found
     raise NoEdge(f"no API key is known: give one with --key, or in ${KEY_VARIABLE}")
+
+
+@contextlib.asynccontextmanager
+async def asking(address: str, key: str, silence: float) -> AsyncIterator[aiohttp.ClientSession]:
+    """For requests to the ingress at `address`, whose answers take any time but pause for at most
+    `silence` seconds. Raises NoEdge for one that does not answer."""
+    limit = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=silence)
+    headers = {"authorization": f"Bearer {key}"}
+    try:
+        async with aiohttp.ClientSession(timeout=limit, headers=headers) as session:
+            yield session
+    except (aiohttp.ClientError, TimeoutError) as fault:
+        why = str(fault) or "no answer"
+        raise NoEdge(f"{address}: {why}. Name an ingress by --url") from None

@@ -135,7 +135,7 @@ class Bus:
             if self.denied == subject.lower() or self.denied.startswith(f"{self.inbox}.".lower()):
                 why = "this login may not ask that: is it the login of another role?"
                 raise BusDenied(f"{subject}: {why}") from None
-            raise BusError(f"{subject}: {fault or type(fault).__name__}") from None
+            raise BusError(f"{subject}: {str(fault) or type(fault).__name__}") from None
 
     async def api(self, verb: str, body: Any = None, timeout: float = 5.0) -> dict[str, Any]:
         """Call ``$JS.API.<verb>``. Raises ApiError, or BusError when nobody answers."""
@@ -254,7 +254,7 @@ def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[
 
     async def on_error(fault: Exception) -> None:
         nonlocal said, told
-        text, now = f"{type(fault).__name__}: {fault or 'no answer'}", time.monotonic()
+        text, now = f"{type(fault).__name__}: {str(fault) or 'no answer'}", time.monotonic()
         # nats-py reports a refused login as a plain Error.
         if "authorization violation" in text.lower():
             text = f"the broker refuses {_who(settings.now())}"

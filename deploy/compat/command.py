@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import aiohttp
 import orjson
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -55,20 +54,15 @@ async def show(
 
 
 async def fetch(address: str, key: str, model: str | None) -> Found:
-    """The table, with its progress shown meanwhile. Raises CompatFailed."""
-    headers = {"authorization": f"Bearer {key}", "accept": sse.CONTENT_TYPE}
-    limit = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=_SILENCE)
-    query = {"model": model} if model else {}
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=limit) as session,
-            session.get(f"{address}/v1/compat", params=query, headers=headers) as answer,
-        ):
-            if answer.status != 200:
-                raise CompatFailed(_told(address, answer.status, await answer.read()))
-            return await _table(answer.content.iter_any())
-    except (aiohttp.ClientError, TimeoutError) as fault:
-        raise CompatFailed(f"{address}: {fault or 'no answer'}. Name an ingress by --url") from None
+    """The table, with its progress shown meanwhile. Raises CompatFailed, NoEdge."""
+    headers, query = {"accept": sse.CONTENT_TYPE}, {"model": model} if model else {}
+    async with (
+        edge.asking(address, key, _SILENCE) as session,
+        session.get(f"{address}/v1/compat", params=query, headers=headers) as answer,
+    ):
+        if answer.status != 200:
+            raise CompatFailed(_told(address, answer.status, await answer.read()))
+        return await _table(answer.content.iter_any())
 
 
 async def _table(chunks: AsyncIterator[bytes]) -> Found:

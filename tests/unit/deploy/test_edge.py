@@ -33,3 +33,9 @@ def test_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config.write_text('[[keys]]\nname = "a"\nsecret = "sk-0123456789abcdef"\n')
     assert edge.key(Where(tmp_path, config), None, None) == "sk-0123456789abcdef"
     assert edge.key(Where(tmp_path, config), elsewhere, "sk-given") == "sk-given"
+
+
+async def test_an_ingress_that_says_nothing_is_told_of() -> None:
+    with pytest.raises(NoEdge, match=r"^http://a:1: no answer\. Name an ingress by --url$"):
+        async with edge.asking("http://a:1", "sk-x", 1.0):
+            raise TimeoutError  # as asyncio raises it, without a word

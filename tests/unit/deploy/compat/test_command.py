@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from deploy.compat import command
-from deploy.compat.command import CompatFailed, Shape
+from deploy.compat.command import Shape
 from deploy.compat.probes import ROWS
 from deploy.configure import Where
+from deploy.edge import NoEdge
 
 PAGE = Path(__file__).parents[4] / "docs" / "compat.md"
 
@@ -106,7 +107,7 @@ def test_as_markdown_without_a_no() -> None:
 
 
 async def test_nobody_at_the_address() -> None:
-    with pytest.raises(CompatFailed, match=r"http://127.0.0.1:9: .* Name an ingress by --url"):
+    with pytest.raises(NoEdge, match=r"http://127.0.0.1:9: .* Name an ingress by --url"):
         await command.fetch("http://127.0.0.1:9", "sk-x", None)
 
 
