@@ -99,10 +99,7 @@ def up(
 @app.command()
 @placed
 def ingress(
-    where: Where,
-    host: HostOption = None,
-    port: PortOption = None,
-    log_level: LogOption = None,
+    where: Where, host: HostOption = None, port: PortOption = None, log_level: LogOption = None
 ) -> None:
     """Serve OpenAI's API."""
     from deploy.compat.endpoint import Matrix
@@ -120,10 +117,7 @@ def ingress(
 @app.command()
 @placed
 def worker(
-    where: Where,
-    engine: EngineOption = None,
-    node: NodeOption = None,
-    log_level: LogOption = None,
+    where: Where, engine: EngineOption = None, node: NodeOption = None, log_level: LogOption = None
 ) -> None:
     """Serve the engines of this machine."""
     from workers.node import Worker

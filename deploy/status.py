@@ -35,11 +35,7 @@ _STATES = {
     "stopped": "dim",
     "failed": "red",
 }
-_LANES = {
-    subjects.INTERACTIVE: "interactive",
-    subjects.BATCH: "batch",
-    subjects.CLOUD: "providers",
-}
+_LANES = {subjects.INTERACTIVE: "interactive", subjects.BATCH: "batch", subjects.CLOUD: "providers"}
 
 
 def console() -> Console:

@@ -58,8 +58,5 @@ def _is_text(part: Any) -> bool:
 
 
 REQUEST = Shape(
-    EmbeddingsRequest,
-    _check,
-    prompts="input",
-    mends=(plain.token_ids("input"), _texts_of_parts),
+    EmbeddingsRequest, _check, prompts="input", mends=(plain.token_ids("input"), _texts_of_parts)
 )

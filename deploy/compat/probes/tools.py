@@ -8,17 +8,7 @@ from typing import Any
 import orjson
 
 from deploy.compat.rows import row
-from deploy.compat.target import (
-    Partial,
-    Refused,
-    Target,
-    Unmet,
-    joined,
-    need,
-    pieces,
-    quoted,
-    said,
-)
+from deploy.compat.target import Partial, Refused, Target, Unmet, joined, need, pieces, quoted, said
 from ingress.answer.schema_child import verdict
 from schemas.api import endpoints
 

@@ -143,10 +143,7 @@ def _check_id(row: dict[str, Any], name: str, where: str) -> None:
 
 
 REQUEST = Shape(
-    ChatRequest,
-    _check,
-    items="messages",
-    mends=(plain.without_empty_stops, history.mend),
+    ChatRequest, _check, items="messages", mends=(plain.without_empty_stops, history.mend)
 )
 
 

@@ -9,16 +9,7 @@ from typing import Any, ClassVar
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import (
-    Api,
-    Document,
-    Error,
-    Event,
-    Usage,
-    counted,
-    number,
-    texts_of,
-)
+from schemas.api.base import Api, Document, Error, Event, Usage, counted, number, texts_of
 from schemas.api.chat.continuation import with_beginning
 from schemas.api.items import FirstCall, Items
 from schemas.api.messages import continuation as parts

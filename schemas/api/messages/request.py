@@ -116,10 +116,6 @@ def _check_blocks(blocks: Sequence[dict[str, Any]], where: str) -> None:
             text_in(block, "tool_use_id", at)
 
 
-_TALK: dict[str, Any] = {
-    "items": "messages",
-    "content": "system",
-    "mends": (history.mend,),
-}
+_TALK: dict[str, Any] = {"items": "messages", "content": "system", "mends": (history.mend,)}
 REQUEST = Shape(MessagesRequest, _check, **_TALK)
 COUNT_REQUEST = Shape(CountRequest, _check, **_TALK)

@@ -132,8 +132,5 @@ def _check_call(item: dict[str, Any], where: str) -> None:
 
 
 REQUEST = Shape(
-    ResponseRequest,
-    _check,
-    items="input",
-    mends=(plain.without_empty_stops, history.mend),
+    ResponseRequest, _check, items="input", mends=(plain.without_empty_stops, history.mend)
 )
