@@ -32,6 +32,7 @@ async def address(where: Where, url: str | None) -> str:
         seen = (await surveyor.look()).ingresses
     if not seen:
         raise NoEdge("no ingress is connected: start one with 'headrace ingress'")
+    # One that listens at every address of its machine is asked here.
     host, _, port = seen[0].address.rpartition(":")
     return f"http://{ANYWHERE.get(host.strip('[]'), host)}:{port}"
 
@@ -41,7 +42,7 @@ def key(where: Where, url: str | None, given: str | None) -> str:
     OpenAI's clients use. Raises NoEdge, SettingsError."""
     if given:
         return given
-    if not url:
+    if not url:  # a key of this machine is none of another ingress' business
         for known in load(where.config).keys:
             return known.secret.get_secret_value()
         if (where.data / home.KEY_FILE).is_file():

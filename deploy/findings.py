@@ -58,6 +58,7 @@ def places(data: Path) -> Iterator[Finding]:
         return
     private = (path for name in _PRIVATE if (path := data / name).exists())
     wrong = [path for path in private if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
+    # Others may look into the directory, as what is private in it is closed by itself.
     if data.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         wrong.insert(0, data)
     if wrong:

@@ -83,7 +83,7 @@ def make(
     verbose: bool,
 ) -> Plan:
     """Raises SettingsError if anything is missing or wrong; the message says what to do."""
-    for text in engines:
+    for text in engines:  # the worker reads them again, and would fail where nobody sees it
         configure.parse_engine(text)
     settings = configure.read(config, flags)
     _own_broker(settings)

@@ -213,7 +213,7 @@ class StreamPublisher:
 
         nats-py's own `request` is not used: its queue and task cost half the time of a call.
         """
-        if not self._listens:
+        if not self._listens:  # two calls at once may both do it: answers then come twice
             await self._subscribe(f"{self._inbox}.*", self._answered)
             self._listens = True
         self._asked += 1

@@ -176,7 +176,7 @@ def _made(kind: type[T], raw: dict[str, Any]) -> T:
     known = kind.__dataclass_fields__  # type: ignore[attr-defined]
     fields = {name: value for name, value in raw.items() if name in known}
     for name, value in fields.items():
-        said = known[name].type
+        said = known[name].type  # a text, by the import from __future__
         fits = type(value) is _TYPES.get(said, type(value))
         if said == _TEXTS:
             fields[name] = tuple(value)

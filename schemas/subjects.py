@@ -127,7 +127,7 @@ def job_of(subject: str) -> str:
 
 def ingress_of(subject: str) -> str:
     """The ingress of a `frames` subject."""
-    return subject[2 : subject.rfind(".")]
+    return subject[2 : subject.rfind(".")]  # behind "r."
 
 
 def control(holder: str) -> str:

@@ -138,7 +138,7 @@ class Shape:
 def _is_text(item: Mapping[str, Any]) -> bool:
     content = item.get("content")
     if not isinstance(content, list):
-        return "output" not in item
+        return "output" not in item  # the result of a call may hold pictures, too
     return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
 
 

@@ -78,6 +78,7 @@ def load(path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Se
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # The first one that has a setting counts.
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, path)
 
     if path is not None and not path.is_file():
