@@ -55,13 +55,13 @@ _HINTS: dict[str, Any] = {
 
 @row("GET /v1/models", "the model is in the list, and at its own path")
 async def models(target: Target) -> str:
-    listed = (await _got(target, _MODELS)).json
+    listed = granted(await target.get(_MODELS)).json
     entries = {each["id"]: each for each in listed["data"]}
     need(listed["object"] == "list" and target.model in entries, "the model is not in the list")
     entry = entries[target.model]
     need(entry["object"] == "model" and entry["owned_by"], "its entry is not one of OpenAI's")
     need(isinstance(entry["created"], int), f"created is {entry['created']!r}")
-    shown = (await _got(target, f"{_MODELS}/{target.model}")).json
+    shown = granted(await target.get(f"{_MODELS}/{target.model}")).json
     need(shown == entry, "by its name it looks different")
     return f"listed with {len(entries) - 1} others, and shown by its name"
 
@@ -80,7 +80,7 @@ async def keys(target: Target) -> str:
 @row("several models at one address", "each listed model answers by its own name", SLOW, whole=True)
 async def several_models(target: Target) -> str:
     """Each listed name is answered; a name that is not listed gets a 404."""
-    found = (await _got(target, _MODELS)).json["data"]
+    found = granted(await target.get(_MODELS)).json["data"]
     listed = [entry for entry in found if entry["headrace"]["nodes"]]  # others are providers'
     for entry in listed:
         await _smallest(target, entry["id"], tuple(entry["headrace"]["features"]))
@@ -185,10 +185,6 @@ async def request_id(target: Target) -> str:
         need(answer.headers.get("x-request-id") == name, "the id that was sent does not come back")
     need((await target.get(_MODELS)).headers.get("x-request-id"), "without one, none is made")
     return "the client's id comes back, on errors too; without one there is a new one"
-
-
-async def _got(target: Target, path: str) -> Answer:
-    return granted(await target.get(path))
 
 
 async def _smallest(target: Target, model: str, features: tuple[str, ...]) -> Answer:

@@ -3,7 +3,7 @@ each of them is put as."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Required
 
@@ -223,8 +223,5 @@ def _told(request: Request, shape: Shape, *more: str) -> list[str]:
     prompt cut that is too long."""
     names = [name for name in _LEFT_OUT if request.get(name)]
     cut = [f"{name} has no effect: what is too long is refused, and never cut" for name in names]
-    return cut + _unknown(set(request) - shape.names - set(more))
-
-
-def _unknown(names: Iterable[str]) -> list[str]:
-    return [f"{name[:64]!r} is not known to Ollama's API" for name in sorted(names)]
+    unknown = sorted(set(request) - shape.names - set(more))
+    return [*cut, *(f"{name[:64]!r} is not known to Ollama's API" for name in unknown)]
