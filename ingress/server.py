@@ -132,7 +132,7 @@ class Ingress:
         config = self._config
         catalog = Catalog(time.monotonic)
         routes = Routes(config, catalog)
-        dispatch = Dispatch(bus, self._id, config)
+        dispatch = Dispatch(bus, self._id, config, catalog.slots)
         self._watch = Watch(bus, config, dispatch, catalog)
         await _surely(self._watch.make_streams)
         edge = config.ingress

@@ -37,6 +37,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -85,8 +86,8 @@ class HeadraceError(Exception):
     def headers(self) -> dict[str, str]:
         headers = {"x-headrace-error-source": self.source, **self.told}
         if self.retry_after is not None:
-            # Whole seconds, and at least 1, so that no client asks again at once.
-            headers["retry-after"] = str(max(1, round(self.retry_after)))
+            # Whole seconds, never too few, and at least 1, so that no client asks again at once.
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         return headers
 
 

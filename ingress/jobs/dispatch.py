@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from base64 import b64decode
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import orjson
 import structlog
 
-from ingress.jobs.retry_after import DrainRate
+from ingress.jobs.retry_after import RetryAfter
 from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import DAY, UsageCounter
@@ -62,9 +63,16 @@ class Order:
 class Dispatch:
     """Keeps all tickets by job id, and is the `Effects` through which each acts."""
 
-    def __init__(self, bus: Bus, ingress: str, config: Settings) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        ingress: str,
+        config: Settings,
+        slots: Callable[[str], int] = lambda model: 0,
+    ) -> None:
+        """`slots`: how many jobs of a model are worked on at once; 0 if unknown."""
         self.tickets: dict[str, Ticket] = {}
-        self.rate = DrainRate()
+        self.waits = RetryAfter(slots)
         self.usage = UsageCounter(bus, ingress)
         self._bus = bus
         self._ingress = ingress
@@ -73,15 +81,19 @@ class Dispatch:
         """Holds tasks that run: the event loop itself would let them be collected."""
 
     async def submit(self, order: Order) -> Ticket:
-        """Register the job, then publish it. Raises BrokerUnavailable, and StreamInterrupted if
-        nobody can go on from what has begun."""
+        """Register the job, then publish it; if its queue is full, it has failed. Raises
+        BrokerUnavailable, and StreamInterrupted if nobody can go on from what has begun."""
         await self._reachable()
         ticket = self._ticket(order)
-        self.tickets[ticket.job.id] = ticket  # before the publish, as a worker may claim at once
-        self.rate.open[ticket.job.model] += 1
+        job = ticket.job
+        self.tickets[job.id] = ticket  # before the publish, as a worker may claim at once
+        self.waits.open[job.model] += 1
         metrics.IN_FLIGHT.inc()
+        if self.waits.is_full(job.model, job.lane, time.monotonic()):
+            ticket.fail(self._full(job.model))
+            return ticket
         try:
-            self._post(ticket.job)
+            self._post(job)
         except BusError as fault:
             self.close(ticket)
             raise errors.BrokerUnavailable(str(fault), retry_after=1) from None
@@ -124,6 +136,7 @@ class Dispatch:
             # The job was accepted before, and lost its holder since: it waits for room.
             asyncio.get_running_loop().call_later(FULL_PAUSE, self._again, ticket, edition)
         elif full:
+            self.waits.was_full(job.model, job.lane, time.monotonic())
             ticket.refused(edition, self._full(job.model))
         else:
             why = f"The broker did not take the job: {why}."
@@ -138,7 +151,7 @@ class Dispatch:
         """The client has its answer, or left. If somebody still works on the job, stop them."""
         if self.tickets.pop(ticket.job.id, None) is None:
             return
-        self.rate.open[ticket.job.model] -= 1
+        self.waits.open[ticket.job.model] -= 1
         metrics.IN_FLIGHT.dec()
         if not ticket.done:
             metrics.CANCELS.inc()
@@ -148,7 +161,7 @@ class Dispatch:
 
     def _count(self, ticket: Ticket, end: End) -> None:
         job, head, node = ticket.job, ticket.received.head, ticket.node
-        self.rate.ends[job.model].append(time.monotonic())
+        self.waits.ended(job.model, job.lane, end.engine_ms / 1000)
         # What providers served is counted in the journal of credits.
         if node is not None and head is not None and head.status == 200:
             key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)
@@ -250,7 +263,7 @@ class Dispatch:
         depth = self._config.jobs.queue_depth
         return errors.QueueFull(
             f"{depth} requests for {model} wait or run already. Try again later.",
-            retry_after=self.rate.wait(model, depth, time.monotonic()),
+            retry_after=self.waits.refuse(model, depth, time.monotonic()),
         )
 
     def _ticket(self, order: Order) -> Ticket:

@@ -1,32 +1,73 @@
-"""How fast a model's queue drains, for a Retry-After that is true."""
+"""Whether a queue is full, and when a client that is refused may come again to be let in."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from functools import partial
 
 WINDOW = 64
 """How many of the last answers of a model tell its pace."""
 UNKNOWN = 5.0
-"""Seconds to say when nothing was answered lately."""
+"""Seconds to say when nothing is known of the pace."""
 LONGEST = 300.0
-"""Seconds that a client is told to wait at most, and after which an answer tells no pace."""
+"""Seconds that a client is told to wait at most."""
+FRESH = 0.05
+"""Seconds for which it is believed at most that a queue is full because it was."""
+LINE = 60.0
+"""Seconds within which all who are refused have their turn, unless the queue alone takes longer.
+OpenAI's and Anthropic's clients keep to no longer times."""
 
 
-class DrainRate:
-    """`ends`: when the last answers of each model ended, in monotonic seconds. `open`: requests of
-    each model that this ingress has. Its share of the queue is its share of the answers, so the
-    queue drains in the time that its own requests take, whatever the other ingresses have."""
+class RetryAfter:
+    """`slots`: how many requests for a model are worked on at once. `open`: requests of each model
+    that this ingress has. `took`: seconds for which engines worked on the last ones.
 
-    def __init__(self) -> None:
+    A full queue holds `depth` requests, whoever sent them, and slots and seconds tell how fast it
+    drains, also if there was little to do before. Who is refused is told to come when half of it
+    has drained, and those who are refused after him in their turn: all at once they would find room
+    for a few. Each ingress lets in its share, which is its share of the queue. Turns are forgotten
+    when nobody was refused for as long as a full queue takes to drain.
+    """
+
+    def __init__(self, slots: Callable[[str], int]) -> None:
         self.open = Counter[str]()
-        self.ends = defaultdict[str, deque[float]](partial(deque, maxlen=WINDOW))
+        self.took = defaultdict[str, deque[float]](partial(deque, maxlen=WINDOW))
+        self._slots = slots
+        self._last: dict[str, tuple[float, float]] = {}
+        """When somebody was refused last, and when he may come."""
+        self._full: dict[tuple[str, str], float] = {}
+        """Until when a queue that was full is believed to be."""
 
-    def wait(self, model: str, depth: int, now: float) -> float:
-        """Seconds until what is open now is answered, at the pace of the last answers. What is open
-        beyond `depth` is about to be refused."""
-        ends = self.ends.get(model)
-        if not ends or len(ends) < 2 or now - ends[-1] > LONGEST:
+    def was_full(self, model: str, lane: str, now: float) -> None:
+        """The broker refused a job. Others need not ask it as long as no place can have come free:
+        a refusal must be quick above all when there are many."""
+        self._full[model, lane] = now + min(self._each(model), FRESH)
+
+    def is_full(self, model: str, lane: str, now: float) -> bool:
+        return now < self._full.get((model, lane), 0.0)
+
+    def ended(self, model: str, lane: str, took: float) -> None:
+        """An engine has worked on a request for so many seconds, and a place is free again."""
+        self._full.pop((model, lane), None)
+        if took:
+            self.took[model].append(took)
+
+    def refuse(self, model: str, depth: int, now: float) -> float:
+        """Seconds that the next one is told to wait."""
+        each = self._each(model)
+        if not each:
             return UNKNOWN
-        rate = (len(ends) - 1) / max(now - ends[0], 1e-3)
-        return min(LONGEST, max(1.0, min(depth, self.open[model]) / rate))
+        share = min(depth, max(1, self.open[model])) / depth
+        first = now + each * depth / 2
+        refused, turn = self._last.get(model, (now, now))
+        if now - refused > each * depth:
+            turn = now
+        turn = min(max(first, turn) + each / share, max(first, now + LINE))
+        self._last[model] = now, turn
+        return min(LONGEST, max(1.0, turn - now))
+
+    def _each(self, model: str) -> float:
+        """Seconds after which a place in a full queue comes free; 0.0 if unknown."""
+        took, slots = self.took.get(model), self._slots(model)
+        return sum(took) / len(took) / slots if took and slots else 0.0

@@ -141,6 +141,10 @@ class Catalog:
         """What each live engine of `model` says of it."""
         return [served for _, served in self._served() if served.id == model]
 
+    def slots(self, model: str) -> int:
+        """How many requests for `model` workers, or else providers, work on at once."""
+        return sum(served.slots for served in self.serving(model) or self.providing(model))
+
     def able(self, feature: str, sense: str = "") -> list[str]:
         """The live models that have the endpoint `feature` and, at the same place, this `sense`: a
         whisper hears, but does not chat."""

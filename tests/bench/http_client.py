@@ -28,13 +28,14 @@ class Exchange:
     """
 
     __slots__ = (
-        "_line", "_pieces", "cut", "cut_after", "end", "first", "reads", "status", "stream",
-        "tokens",
+        "_line", "_pieces", "cut", "cut_after", "end", "first", "reads", "retry_after", "status",
+        "stream", "tokens",
     )  # fmt: skip
 
     def __init__(self, stream: bool, cut_after: int = 0) -> None:
         self.stream, self.cut_after = stream, cut_after
         self.status = self.reads = self.tokens = 0
+        self.retry_after = ""
         self.first: float | None = None
         self.end: float | None = None
         self.cut: float | None = None
@@ -134,6 +135,10 @@ class Link(asyncio.Protocol):
             except httptools.HttpParserError as fault:
                 self._finish(ConnectionAbortedError(f"not HTTP: {fault}"))
                 self.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._exchange and name.lower() == b"retry-after":
+            self._exchange.retry_after = value.decode()
 
     def on_headers_complete(self) -> None:
         if self._exchange:

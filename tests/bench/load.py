@@ -26,6 +26,11 @@ from tests.bench.http_client import Exchange, Link
 from tests.bench.procs import ROOT, environment
 from workers.process import die_with_parent
 
+WORDS = "Tell me how a water mill works, in a few words."
+"""What is asked."""
+_FOR_NOW = frozenset({429, 503})
+"""With these a server says that it may be asked again."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -33,7 +38,8 @@ class Plan:
 
     `cut` = (low, high): each client leaves after that many tokens of its stream (drawn with `seed`)
     and its request carries the number of it as `user`. `timeout`: seconds for one request.
-    `expect`: the text that a whole reply must have, if any text is not right.
+    `expect`: the text that a whole reply must have, if any text is not right. `returns`: how often
+    a client that is refused for now (429, 503) asks again, each time after it has waited as told.
     """
 
     urls: list[str]
@@ -48,6 +54,7 @@ class Plan:
     cut: tuple[int, int] | None = None
     timeout: float = 60.0
     expect: str = ""
+    returns: int = 0
 
 
 @dataclass
@@ -55,7 +62,8 @@ class Record:
     """One request. `status` 0: no reply. `first`: first non-empty token (streams) or the end.
 
     `due`: when it should have been sent; later than that only in an open loop under strain.
-    `chunks`: SSE data events but `[DONE]`; `reads`: pieces that the socket gave.
+    `chunks`: SSE data events but `[DONE]`; `reads`: pieces that the socket gave. `refusals`: how
+    long each took, and what its `Retry-After` said.
     """
 
     number: int
@@ -70,6 +78,7 @@ class Record:
     complete: bool = False
     text: str = ""
     fault: str = ""
+    refusals: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def latency(self) -> float:
@@ -155,7 +164,7 @@ class Client:
             "model": self.plan.model,
             "messages": [
                 {"role": "system", "content": "You are a helpful assistant."},
-                {"role": "user", "content": "Tell me how a water mill works, in a few words."},
+                {"role": "user", "content": WORDS},
             ],
             "max_tokens": self.plan.tokens,
             "temperature": 0,
@@ -225,17 +234,29 @@ class Load:
         return await self._one(number, due)
 
     async def _one(self, number: int, due: float | None = None) -> tuple[Record, Exchange]:
-        cut = self.cuts[number]
-        exchange = Exchange(self.plan.stream, cut)
         start = time.monotonic()
         record = Record(number, due or start, start)
-        client = self.clients[number % len(self.clients)]
+        while True:
+            exchange = await self._ask(record)
+            if exchange.status not in _FOR_NOW or exchange.end is None:
+                return record, exchange
+            told = float(exchange.retry_after or 0)
+            record.refusals.append((exchange.end - start, told))
+            if len(record.refusals) > self.plan.returns:
+                return record, exchange
+            await asyncio.sleep(told)
+            start = time.monotonic()
+
+    async def _ask(self, record: Record) -> Exchange:
+        cut = self.cuts[record.number]
+        exchange = Exchange(self.plan.stream, cut)
+        client = self.clients[record.number % len(self.clients)]
         try:
             async with asyncio.timeout(self.plan.timeout):
-                await client.ask(exchange, str(number) if cut else None)
+                await client.ask(exchange, str(record.number) if cut else None)
         except (OSError, TimeoutError) as fault:
             record.fault = f"{type(fault).__name__}: {fault}"
-        return record, exchange
+        return exchange
 
 
 def told(record: Record, exchange: Exchange) -> Record:

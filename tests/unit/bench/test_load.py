@@ -157,3 +157,28 @@ async def test_the_load_runs_in_a_process_of_its_own(start: Start) -> None:
     assert done.failed == []
     assert len(done.records) == 20
     assert done.cpu > 0
+
+
+async def test_who_is_refused_comes_back_as_told() -> None:
+    """And says what each refusal took and told; once it has come back often enough, it gives up."""
+    close = b"Connection: close\r\n\r\n"
+    refusal = b"HTTP/1.1 429 Too Many\r\nRetry-After: 0\r\nContent-Length: 0\r\n" + close
+    body = b'{"choices":[{"message":{"content":"w0"}}]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%b%b" % (len(body), close, body)
+    left = [refusal, refusal, answer, refusal, refusal, refusal]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(left.pop(0))
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        run = await carried_out(Plan([url], 2, returns=2, expect="w0"))
+    first, second = run.records
+    assert (first.status, second.status) == (200, 429)
+    assert [told for _, told in first.refusals] == [0.0] * 2
+    assert [told for _, told in second.refusals] == [0.0] * 3
+    assert all(took > 0 for took, _ in first.refusals)
+    assert run.failed == [second]

@@ -86,8 +86,8 @@ class Holder:
     def alive(self, seq: int) -> Frame:
         return self.frame(Kind.ALIVE, seq)
 
-    def end(self, seq: int) -> Frame:
-        return self.frame(Kind.END, seq, (3, 4, 0, 50))
+    def end(self, seq: int, engine_ms: int = 50) -> Frame:
+        return self.frame(Kind.END, seq, (3, 4, 0, engine_ms))
 
     def fail(self, seq: int, code: str = "engine_failed", retryable: bool = True) -> Frame:
         return self.frame(Kind.FAIL, seq, (code, f"{self.name} failed", retryable))

@@ -25,6 +25,7 @@ from tests.unit.ingress.jobs.recorder import Holder
 
 A = Holder("a", 1)
 WHY = "maximum messages per subject exceeded"
+FULL = orjson.dumps({"error": {"code": 503, "err_code": 10077, "description": WHY}})
 PLAN = Plan("chat", "llama.3", claim=2, first_token=30, total=60)
 
 
@@ -35,7 +36,7 @@ def _order(body: bytes = b"{}", **changed: Any) -> Order:
 
 @pytest.fixture
 async def dispatch(bus: FakeBus) -> Dispatch:
-    return Dispatch(bus, "in-1", Settings())
+    return Dispatch(bus, "in-1", Settings(), lambda model: 2)
 
 
 async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBus) -> None:
@@ -172,17 +173,32 @@ async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> No
 
 
 async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch) -> None:
-    now = asyncio.get_running_loop().time()
-    for second in range(11):
-        dispatch.rate.ends["llama.3"].append(now - 10 + second)
-    dispatch.rate.open["llama.3"] = 999
+    await _answered(dispatch, engine_ms=100)
+    dispatch.waits.open["llama.3"] = 999
     ticket = await dispatch.submit(_order())
-    refusal = {"error": {"code": 503, "err_code": 10077, "description": WHY}}
-    dispatch.answered(ticket, 0, orjson.dumps(refusal))
+    dispatch.answered(ticket, 0, FULL)
     error = ticket.received.error
     assert isinstance(error, errors.QueueFull)
-    assert error.retry_after == 300.0  # a thousand at one a second, and no more is said
+    assert error.retry_after == pytest.approx(25.05, abs=0.01), "half of a thousand at 20 a second"
     assert "1000" in error.message
+
+
+async def test_a_queue_that_was_full_a_moment_ago_refuses_without_the_broker(
+    dispatch: Dispatch, bus: FakeBus
+) -> None:
+    """And asks it again once an answer has ended."""
+    await _answered(dispatch, engine_ms=10_000)
+    running = await dispatch.submit(_order())
+    dispatch.answered((await dispatch.submit(_order())), 0, FULL)
+    asked = len(bus.posts)
+    refused = await dispatch.submit(_order())
+    assert isinstance(refused.received.error, errors.QueueFull)
+    assert len(bus.posts) == asked
+    running.frame(A.claim(), 0)
+    running.frame(A.end(0), 0)
+    dispatch.close(running)
+    assert not (await dispatch.submit(_order())).done
+    assert jobs.unpack(bus.posts[-1].payload).model == "llama.3"
 
 
 async def test_a_job_that_was_not_stored_is_a_503(dispatch: Dispatch) -> None:
@@ -202,15 +218,19 @@ async def test_a_job_that_nobody_stores_now_waits(dispatch: Dispatch, data: byte
 
 
 async def test_an_answered_job_counts_for_the_pace(dispatch: Dispatch) -> None:
-    for _ in range(2):
-        ticket = await dispatch.submit(_order())
-        ticket.frame(A.claim(), 0)
-        ticket.frame(A.end(0), 0)
-        dispatch.close(ticket)
-        dispatch.close(ticket)
+    """Once; and one that the engine refused took no time that would tell anything."""
+    for engine_ms in (700, 0):
+        await _answered(dispatch, engine_ms)
     assert dispatch.tickets == {}
-    now = asyncio.get_running_loop().time()
-    assert dispatch.rate.wait("llama.3", 1000, now) == 1.0
+    assert list(dispatch.waits.took["llama.3"]) == [0.7]
+
+
+async def _answered(dispatch: Dispatch, engine_ms: int) -> None:
+    ticket = await dispatch.submit(_order())
+    ticket.frame(A.claim(), 0)
+    ticket.frame(A.end(0, engine_ms), 0)
+    dispatch.close(ticket)
+    dispatch.close(ticket)
 
 
 async def test_closed_in_the_queue_the_job_is_deleted(dispatch: Dispatch, bus: FakeBus) -> None:

@@ -3,52 +3,108 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.jobs.retry_after import LONGEST, UNKNOWN, WINDOW, DrainRate
+from ingress.jobs.retry_after import FRESH, LINE, LONGEST, UNKNOWN, WINDOW, RetryAfter
+
+DEPTH = 20
 
 
-def rate_of(requests: int) -> DrainRate:
-    rate = DrainRate()
-    rate.open["m"] = requests
-    return rate
+def waits(
+    opened: int = DEPTH, slots: int = 4, took: float = 0.4, answers: int = WINDOW
+) -> RetryAfter:
+    """Ten a second, if nothing else is said."""
+    found = RetryAfter(lambda model: slots if model == "m" else 0)
+    found.open["m"] = opened
+    found.took["m"].extend([took] * answers)
+    return found
 
 
-def test_nothing_is_known_before_two_answers() -> None:
-    rate = rate_of(100)
-    assert rate.wait("m", 1000, 0.0) == UNKNOWN
-    rate.ends["m"].append(0.0)
-    assert rate.wait("m", 1000, 1.0) == UNKNOWN
+def test_without_an_answer_or_a_slot_nothing_is_known() -> None:
+    assert waits(answers=0).refuse("m", DEPTH, 0.0) == UNKNOWN
+    assert waits(slots=0).refuse("m", DEPTH, 0.0) == UNKNOWN
+    assert waits().refuse("other", DEPTH, 0.0) == UNKNOWN
 
 
-def test_a_queue_drains_as_fast_as_the_last_answers_came() -> None:
-    rate = rate_of(100)
-    for second in range(11):
-        rate.ends["m"].append(second * 0.5)
-    assert rate.wait("m", 1000, 5.0) == 50.0
-    assert rate.wait("m", 10, 5.0) == 5.0, "what is more is being refused"
-    assert rate.wait("other", 1000, 5.0) == UNKNOWN
+def test_one_answer_tells_the_pace_however_long_ago_it_was() -> None:
+    assert round(waits(answers=1).refuse("m", DEPTH, 10_000.0), 3) == 1.1
 
 
 def test_only_the_last_answers_count() -> None:
-    rate = rate_of(100)
-    for second in range(WINDOW):
-        rate.ends["m"].append(second)
-    for second in range(WINDOW):
-        rate.ends["m"].append(100 + second * 0.125)
-    assert rate.wait("m", 1000, 100 + (WINDOW - 1) * 0.125) == 12.5
+    found = waits(took=30.0)
+    found.took["m"].extend([0.4] * WINDOW)
+    assert round(found.refuse("m", DEPTH, 0.0), 3) == 1.1
 
 
-def test_old_answers_say_nothing() -> None:
-    rate = rate_of(10)
-    rate.ends["m"].append(0.0)
-    rate.ends["m"].append(1.0)
-    assert rate.wait("m", 1000, LONGEST + 2) == UNKNOWN
+def test_those_who_come_as_they_were_told_find_room() -> None:
+    """A hundred are refused at once by a full queue that drains ten a second."""
+    found = waits()
+    told = [found.refuse("m", DEPTH, 0.0) for _ in range(100)]
+    waiting, now = float(DEPTH), 0.0
+    for turn in told:
+        waiting, now = max(0.0, waiting - 10 * (turn - now)) + 1, turn
+        assert 1 <= waiting <= DEPTH
+    assert told == sorted(told)
 
 
-@given(st.lists(st.floats(0, 1000), max_size=80), st.integers(1, 10**6), st.floats(0, 2000))
-def test_it_is_always_a_sane_time(ends: list[float], requests: int, later: float) -> None:
-    rate = rate_of(requests)
-    now = 0.0
-    for end in sorted(ends):
-        rate.ends["m"].append(end)
-        now = end
-    assert 1.0 <= rate.wait("m", 1000, now + later) <= LONGEST
+def test_each_ingress_lets_in_its_share() -> None:
+    """One that has a quarter of the queue has a quarter of its places to give."""
+    found = waits(opened=DEPTH // 4)
+    first, second = (found.refuse("m", DEPTH, 0.0) for _ in range(2))
+    assert round(second - first, 3) == 0.4
+
+
+def test_what_is_about_to_be_refused_is_no_part_of_the_queue() -> None:
+    assert waits(opened=100).refuse("m", DEPTH, 0.0) == waits().refuse("m", DEPTH, 0.0)
+
+
+def test_turns_are_forgotten_once_the_queue_had_the_time_to_drain() -> None:
+    found = waits()
+    for _ in range(100):
+        found.refuse("m", DEPTH, 0.0)
+    assert found.refuse("m", DEPTH, 1.9) > 9
+    assert round(found.refuse("m", DEPTH, 4.0), 3) == 1.1
+
+
+def test_a_queue_is_full_until_a_place_may_be_free() -> None:
+    found = waits(took=0.08)  # a place each 20 ms
+    assert not found.is_full("m", "i", 0.0)
+    found.was_full("m", "i", 0.0)
+    assert (found.is_full("m", "i", 0.019), found.is_full("m", "i", 0.021)) == (True, False)
+    assert not found.is_full("other", "i", 0.0)
+    assert not found.is_full("m", "f", 0.0)
+
+
+def test_that_a_queue_is_full_is_not_believed_for_long() -> None:
+    found = waits(took=100.0)
+    found.was_full("m", "i", 0.0)
+    assert (found.is_full("m", "i", FRESH - 0.001), found.is_full("m", "i", FRESH)) == (True, False)
+
+
+def test_a_queue_is_not_full_once_an_answer_has_ended() -> None:
+    found = waits(took=100.0)
+    found.was_full("m", "i", 0.0)
+    found.ended("m", "i", 0.0)
+    assert not found.is_full("m", "i", 0.01)
+
+
+def test_without_a_pace_the_broker_is_always_asked() -> None:
+    found = waits(answers=0)
+    found.was_full("m", "i", 0.0)
+    assert not found.is_full("m", "i", 0.0)
+
+
+def test_nobody_is_told_longer_than_clients_keep_to_unless_the_queue_takes_longer() -> None:
+    found = waits()
+    assert max(found.refuse("m", DEPTH, 0.0) for _ in range(5000)) == LINE
+    assert waits(took=40.0).refuse("m", DEPTH, 0.0) == 100.0
+    assert waits(took=4000.0).refuse("m", DEPTH, 0.0) == LONGEST
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 1000),
+    st.floats(0.001, 10**4),
+    st.lists(st.floats(0, 2000), min_size=1),
+)
+def test_it_is_always_a_sane_time(opened: int, slots: int, took: float, at: list[float]) -> None:
+    found = waits(opened, slots, took)
+    assert all(1.0 <= found.refuse("m", 1000, now) <= LONGEST for now in sorted(at))
