@@ -60,7 +60,7 @@ def mock(options: Options, name: str = "mock", **settings: Any) -> Iterator[Mock
     """A mock of llama-server with `settings` (`slots`, `token_ms`, `tokens`), until the end."""
     argv = [sys.executable, "-m", "tests.doubles.llamacpp.server", "--model", MODEL]
     for setting, value in settings.items():
-        argv += ["--" + setting.replace("_", "-"), str(value)]
+        argv += ["--" + setting.replace("_", "-"), *([] if value is True else [str(value)])]
     log = options.work / f"{name}.log"
     with procs.running(name, argv, log, announces=True) as process:
         yield Mock(orjson.loads(process.line(60))["url"], process.pid)

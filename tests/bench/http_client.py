@@ -24,16 +24,18 @@ class Reply:
 class Exchange:
     """A request's reply as it comes in. `cut_after` > 0: leave the stream after so many tokens.
 
-    Times: `first` is that of the first event with text (of a reply that is not streamed: the end).
+    Times: `first` is that of the first event with text (of a reply that is not streamed: the end);
+    `times` those of all of them, if `timed`.
     """
 
     __slots__ = (
         "_line", "_pieces", "cut", "cut_after", "end", "first", "reads", "retry_after", "status",
-        "stream", "tokens",
+        "stream", "timed", "times", "tokens",
     )  # fmt: skip
 
-    def __init__(self, stream: bool, cut_after: int = 0) -> None:
-        self.stream, self.cut_after = stream, cut_after
+    def __init__(self, stream: bool, cut_after: int = 0, timed: bool = False) -> None:
+        self.stream, self.cut_after, self.timed = stream, cut_after, timed
+        self.times: list[float] = []
         self.status = self.reads = self.tokens = 0
         self.retry_after = ""
         self.first: float | None = None
@@ -50,13 +52,15 @@ class Exchange:
     def feed(self, piece: bytes) -> bool:
         """Take a piece of the body; True once it is time to leave."""
         self._pieces.append(piece)
-        if not self.stream or (self.first and not self.cut_after):
+        if not self.stream or (self.first and not self.cut_after and not self.timed):
             return False
         *lines, self._line = (self._line + piece).split(b"\n")
         for data in _data(lines):
             if _said(data):
                 self.first = self.first or time.monotonic()
                 self.tokens += 1
+                if self.timed:
+                    self.times.append(time.monotonic())
         return 0 < self.cut_after <= self.tokens
 
     def read(self) -> Reply:

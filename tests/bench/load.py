@@ -40,6 +40,7 @@ class Plan:
     and its request carries the number of it as `user`. `timeout`: seconds for one request.
     `expect`: the text that a whole reply must have, if any text is not right. `returns`: how often
     a client that is refused for now (429, 503) asks again, each time after it has waited as told.
+    `timed`: the time of each token is noted, and a request carries its number as with `cut`.
     """
 
     urls: list[str]
@@ -55,6 +56,7 @@ class Plan:
     timeout: float = 60.0
     expect: str = ""
     returns: int = 0
+    timed: bool = False
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Record:
 
     `due`: when it should have been sent; later than that only in an open loop under strain.
     `chunks`: SSE data events but `[DONE]`; `reads`: pieces that the socket gave. `refusals`: how
-    long each took, and what its `Retry-After` said.
+    long each took, and what its `Retry-After` said. `times`: of tokens, if the plan wants them.
     """
 
     number: int
@@ -79,6 +81,7 @@ class Record:
     text: str = ""
     fault: str = ""
     refusals: list[tuple[float, float]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     @property
     def latency(self) -> float:
@@ -249,11 +252,12 @@ class Load:
 
     async def _ask(self, record: Record) -> Exchange:
         cut = self.cuts[record.number]
-        exchange = Exchange(self.plan.stream, cut)
+        exchange = Exchange(self.plan.stream, cut, self.plan.timed)
         client = self.clients[record.number % len(self.clients)]
         try:
             async with asyncio.timeout(self.plan.timeout):
-                await client.ask(exchange, str(record.number) if cut else None)
+                named = cut or self.plan.timed
+                await client.ask(exchange, str(record.number) if named else None)
         except (OSError, TimeoutError) as fault:
             record.fault = f"{type(fault).__name__}: {fault}"
         return exchange
@@ -263,10 +267,13 @@ def told(record: Record, exchange: Exchange) -> Record:
     """`record` with what `exchange` saw; after the run, as reading JSON costs time."""
     record.status, record.reads = exchange.status, exchange.reads
     record.first, record.end, record.cut = exchange.first, exchange.end, exchange.cut
+    record.times = exchange.times
     reply = exchange.read()
     record.text, record.chunks, record.complete = reply.text, reply.chunks, reply.complete
     if exchange.status >= 400:
         record.fault = exchange.raw[:300].decode(errors="replace")
+    elif exchange.status and not reply.complete and not record.cut:
+        record.fault = record.fault or exchange.raw[-300:].decode(errors="replace")
     return record
 
 

@@ -201,6 +201,12 @@ n_busy_slots_per_decode gauge Average number of busy slots per llama_decode() ca
 """.splitlines()
 
 
+def prompt(chat: dict[str, Any]) -> bytes:
+    """The body of `POST /apply-template`, of a template that leaves the last message open."""
+    said = (f"<{each['role']}>{each['content']}" for each in chat["messages"])
+    return orjson.dumps({"prompt": "".join(said)})
+
+
 def metrics(counts: Counts, busy: int, deferred: int) -> bytes:
     """The body of `GET /metrics`; what the mock does not count is 0."""
     values: dict[str, float] = {

@@ -111,6 +111,8 @@ class LlamaCpp:
         engine, path = self.engine, request.path.partition("?")[0]
         if request.method == b"POST" and path == "/mock/settings":
             return self._set(request.body)
+        if engine.settings.continues and path == "/apply-template":
+            return Answer(200, pages.prompt(orjson.loads(request.body)))
         if request.method == b"GET" and path == "/metrics":
             body = pages.metrics(engine.counts, len(engine.busy), len(engine.waiting))
             return Answer(200, body, b"Process-Start-Time-Unix: %d\r\n" % pages.STARTED, _TEXT)
@@ -172,6 +174,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=usual.tokens, help="most of a reply")
     parser.add_argument("--burst", action="store_true", help="write a stream at once")
     parser.add_argument("--parrot", action="store_true", help="say what it was told")
+    parser.add_argument("--continues", action="store_true", help="go on with begun answers")
     parser.add_argument("--model", default=usual.model)
     given = vars(parser.parse_args())
     port = given.pop("port")

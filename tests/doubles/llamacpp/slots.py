@@ -23,13 +23,15 @@ Event = Literal["start", "first", "end", "abort"]
 class Settings:
     """`token_ms`: time of one token, also of the first. `tokens`: of a reply, unless asked for
     fewer. `burst`: a streamed reply is one write, not one for each token; only without a pace.
-    `parrot`: a chat says what its last message says, a word a token, or "hi"."""
+    `parrot`: a chat says what its last message says, a word a token, or "hi". `continues`: a chat
+    whose last message is an assistant's goes on behind that."""
 
     slots: int = 32
     token_ms: float = 0.0
     tokens: int = 32
     burst: bool = False
     parrot: bool = False
+    continues: bool = False
     model: str = "own"
 
     def __post_init__(self) -> None:
@@ -70,10 +72,11 @@ class Job:
         limit = _limit(asked)
         finish: Literal["stop", "length"] = "stop" if limit is None else "length"
         words = _words(asked) if use.parrot and kind == "chat" else ()
-        most = len(words) or use.tokens
+        begun = _begun(asked) if use.continues and kind == "chat" else 0
+        most = max(1, (len(words) or use.tokens) - begun)
         tokens = most if limit is None else min(limit, most)
         count = bool(options.get("include_usage"))
-        self.shape = wire.Shape(kind, tokens, finish, count, use.model, use.token_ms, words)
+        self.shape = wire.Shape(kind, tokens, finish, count, use.model, use.token_ms, words, begun)
         self.body: bytes = b""
         self.ends: tuple[int, ...] = ()
         self.decoded = 0
@@ -86,6 +89,12 @@ def _words(asked: dict[str, Any]) -> tuple[str, ...]:
     """What a parrot says: the words of the last message."""
     last = asked["messages"][-1] if asked["messages"] else {}
     return tuple(words_of(last.get("content"))) or ("hi",)
+
+
+def _begun(asked: dict[str, Any]) -> int:
+    """Tokens of an answer that is to be continued."""
+    last = asked["messages"][-1] if asked["messages"] else {}
+    return len(words_of(last.get("content"))) if last.get("role") == "assistant" else 0
 
 
 def _limit(asked: dict[str, Any]) -> int | None:

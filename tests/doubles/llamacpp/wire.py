@@ -44,9 +44,12 @@ class Shape:
     token_ms: float
     words: tuple[str, ...] = ()
     """What is said, instead of ``w0 w1 …``."""
+    begun: int = 0
+    """How many tokens the request has said already."""
 
     def word(self, index: int) -> str:
         """Text of the token `index`; the sum of them is the reply's text."""
+        index += self.begun
         said = self.words[index] if self.words else f"w{index}"
         return f" {said}" if index else said
 

@@ -186,3 +186,16 @@ def test_the_command_announces_itself_and_ends_when_asked(tmp_path: Path) -> Non
     assert (props["total_slots"], props["model_alias"]) == (3, "named")
     assert mock.popen.returncode == 0
     assert mock.log.read_text() == ""
+
+
+async def test_it_goes_on_behind_a_begun_answer_if_it_is_to(start: Start) -> None:
+    begun = [*CHAT["messages"], {"role": "assistant", "content": "w0 w1"}]
+    for continues, said in ((True, " w2 w3"), (False, "w0 w1 w2 w3")):
+        _, url = await start(Settings(tokens=4, continues=continues))
+        async with client(url) as c:
+            c.send("/v1/chat/completions", {**CHAT, "messages": begun})
+            answer = orjson.loads(await c.body(await c.head()))
+            c.send("/apply-template", {"messages": begun})
+            template = orjson.loads(await c.body(await c.head()))
+        assert answer["choices"][0]["message"]["content"] == said
+        assert template.get("prompt", "").endswith("<assistant>w0 w1") == continues
