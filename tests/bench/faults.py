@@ -16,7 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -30,16 +31,18 @@ from tests.bench.stats import percentile
 from tests.bench.system import Engine, System
 from tests.doubles.llamacpp.wire import text
 
-STREAMS, TOKENS, TOKEN_MS = 12, 60, 30.0
-BLOW = 0.9
+STREAMS, TOKENS, TOKEN_MS = 12, 150, 30.0
+BLOW = 1.5
 """Seconds after the start of all streams at which one engine is struck."""
+EARLY, EARLY_MS, EARLY_BLOW = 2, 6000.0, 0.3
+"""Tokens of answers whose first one is still to come, their pace, and when one engine is struck."""
 PATIENCE = 40.0
 """Seconds after which a stream hangs for good."""
 ASKED, BEFORE, SHORT, SHORT_MS = 240, 40, 8, 5.0
 """Requests of which one engine dies, how many of them before that, their tokens and their pace."""
 BURST, SLOTS, LENGTH = 64, 4, 32
 PACES = {"fast": 10.0, "slow": 40.0}
-WARM_SECONDS = 60.0
+WARM_SECONDS, WARM_MS = 60.0, 10.0
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Found:
     asked: int = 0
     added: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    """What clients saw of those that failed."""
 
     def said(self) -> str:
         """In a line."""
@@ -98,18 +103,20 @@ class Stand:
         runs: list[Run] = []
         running = threading.Thread(target=lambda: runs.append(load.run(plan)))
         running.start()
-        taken: list[list[str]] = [[]]
-        while running.is_alive() and sum(map(len, taken)) < begun:
+        taken = 0
+        while running.is_alive() and taken < begun:
             time.sleep(0.01)
-            taken = [_begun(*each) for each in zip(self.engines, marks, strict=True)]
+            taken = sum(map(_begun, self.engines, marks))
         time.sleep(blow.after)
-        taken = [_begun(*each) for each in zip(self.engines, marks, strict=True)]
-        victim = 0 if taken[0] else 1
+        busy = list(map(_running, self.engines, marks))
+        victim = 0 if busy[0] else 1
         at = time.monotonic()
         for pid in blow.victims(self, victim):
             os.kill(pid, blow.sign)
         running.join()
-        return Struck(runs[0], at, {int(number) for number in taken[victim] if number})
+        numbers = {int(number) for number in busy[victim] if number}
+        again = _again(self.engines[1 - victim], marks[1 - victim], at, busy[victim])
+        return Struck(runs[0], at, len(busy[victim]), numbers, again)
 
 
 @dataclass(frozen=True)
@@ -127,18 +134,35 @@ class Blow:
 
 @dataclass(frozen=True)
 class Struck:
-    """`numbers`: the requests that the struck engine had begun."""
+    """`count`: how many requests the struck engine was working on; `numbers`: which, as far as the
+    system told it; `again`: seconds from the blow to the other engine's having them."""
 
     run: Run
     at: float
+    count: int
     numbers: set[int]
+    again: list[float]
 
 
 NAMES = tuple(PACES)
 
 
-def _begun(engine: Mock, mark: int) -> list[str]:
-    return [str(e["label"] or "") for e in engine.events(mark) if e["event"] == "start"]
+def _begun(engine: Mock, mark: int) -> int:
+    return sum(event["event"] == "start" for event in engine.events(mark))
+
+
+def _again(engine: Mock, mark: int, at: float, labels: Collection[str]) -> list[float]:
+    begun = (e for e in engine.events(mark) if e["event"] == "start" and e["label"] in labels)
+    times = (float(event["t_monotonic"]) for event in begun)
+    return [time - at for time in times if time > at]
+
+
+def _running(engine: Mock, mark: int) -> list[str]:
+    """The labels of the requests that it works on, empty ones too."""
+    told = engine.events(mark)
+    over = {event["id"] for event in told if event["event"] in ("end", "abort")}
+    begun = [event for event in told if event["event"] == "start"]
+    return [str(event["label"] or "") for event in begun if event["id"] not in over]
 
 
 @contextlib.contextmanager
@@ -149,8 +173,8 @@ def _stand(
     options, given = Options(work), {"slots": slots, "tokens": tokens}
     with contextlib.ExitStack() as stack:
         engines = [
-            stack.enter_context(mock(options, each, token_ms=pace, continues=True, **given))
-            for each, pace in zip(NAMES, paces, strict=True)
+            stack.enter_context(mock(options, each, token_ms=WARM_MS, continues=True, **given))
+            for each in NAMES
         ]
         named = [
             Engine(each, engine.url, number)
@@ -161,6 +185,8 @@ def _stand(
         stand = Stand(stack.enter_context(routers.started(name, work / name, named)), engines)
         stack.callback(_thaw, stand)
         _warm(stand, slots)
+        for engine, pace in zip(engines, paces, strict=True):
+            engine.set(token_ms=pace)
         yield stand
 
 
@@ -190,10 +216,11 @@ def _streams(blow: Blow) -> Callable[[str, Path, Found], None]:
         failed = seen.run.failed
         hung = [record for record in failed if record.fault.startswith("TimeoutError")]
         found.streams += STREAMS
-        found.struck += len(seen.numbers)
+        found.struck += seen.count
         found.whole += STREAMS - len(failed)
         found.hung += len(hung)
         found.told += sum('"error"' in record.fault for record in failed if record not in hung)
+        found.faults.update(record.fault[-120:] for record in failed)
         whole = [r for r in seen.run.records if r.number in seen.numbers and r not in failed]
         found.gaps += [_gap(record, seen.at) for record in whole]
 
@@ -203,6 +230,22 @@ def _streams(blow: Blow) -> Callable[[str, Path, Found], None]:
 def _gap(record: Record, since: float) -> float:
     """Seconds from the blow to the next token."""
     return min((at for at in record.times if at > since), default=since) - since
+
+
+def _early(blow: Blow) -> Callable[[str, Path, Found], None]:
+    """Nothing of the answers is there yet."""
+
+    def measure(name: str, work: Path, found: Found) -> None:
+        with _stand(name, work, STREAMS, EARLY, [EARLY_MS] * 2) as stand:
+            plan = stand.plan(STREAMS, EARLY, concurrency=STREAMS, stream=True, timed=True)
+            seen = stand.strike(plan, STREAMS, blow)
+        found.streams += STREAMS
+        found.struck += seen.count
+        found.whole += STREAMS - len(seen.run.failed)
+        found.faults.update(record.fault[-120:] for record in seen.run.failed)
+        found.gaps += seen.again
+
+    return measure
 
 
 def dead(name: str, work: Path, found: Found) -> None:
@@ -215,6 +258,7 @@ def dead(name: str, work: Path, found: Found) -> None:
     failed = [record for record in seen.run.failed if record in after]
     found.asked += len(after)
     found.failed += len(failed)
+    found.faults.update(record.fault[-120:] for record in failed)
     usual = percentile(before, 0.5)
     found.added += [record.latency - usual for record in after if record not in failed]
 
@@ -236,9 +280,12 @@ FAULTS: dict[str, Callable[[str, Path, Found], None]] = {
     "dead": dead,
     "burst": burst,
     "frozen": _streams(Blow(signal.SIGSTOP, BLOW)),
+    "killed machine": _streams(Blow(signal.SIGKILL, BLOW, machine=True)),
     "frozen machine": _streams(Blow(signal.SIGSTOP, BLOW, machine=True)),
+    "killed machine early": _early(Blow(signal.SIGKILL, EARLY_BLOW, machine=True)),
+    "frozen machine early": _early(Blow(signal.SIGSTOP, EARLY_BLOW, machine=True)),
 }
-"""The last one is for Headrace alone, where a worker stands beside the engine."""
+"""Machines are for Headrace alone, where a worker stands beside the engine."""
 
 
 def main() -> int:
@@ -272,6 +319,8 @@ def _runs(fault: str, name: str, runs: int, work: Path) -> str:
             FAULTS[fault](name, work / f"{fault}-{name}-{number}", found)
         except (NotReady, TimeoutError) as why:
             broken.append(str(why))
+    for seen, times in found.faults.most_common(2):
+        print(f"  {times} × {seen!r}", file=sys.stderr)
     return "; ".join(chain([found.said()], broken))
 
 

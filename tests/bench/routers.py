@@ -1,4 +1,5 @@
-"""What else can stand in front of engines: routers from PyPI, as their own pages say to start them.
+"""What else can stand in front of engines: routers from PyPI, as their own pages say to start them,
+each with a policy that looks at load, if it has one that works with these engines.
 
 They are the extra `routers` of ``pyproject.toml``, of which each is installed by itself into
 `.cache`, which Git ignores.
@@ -57,6 +58,7 @@ def _smg(folder: Path, work: Path, port: int, engines: Sequence[Engine]) -> list
     ]
 
 
+# LiteLLM stays with its own, `simple-shuffle`: `least-busy` sent all streams to one engine.
 def _litellm(folder: Path, work: Path, port: int, engines: Sequence[Engine]) -> list[str]:
     config = work / "litellm.json"
     deployments = [
@@ -68,11 +70,11 @@ def _litellm(folder: Path, work: Path, port: int, engines: Sequence[Engine]) -> 
         }
         for each in engines
     ]  # fmt: skip
-    routing = {"routing_strategy": "least-busy"}
-    told = {"model_list": deployments, "router_settings": routing}
-    config.write_text(json.dumps({**told, "general_settings": {"master_key": KEY}}))
+    general = {"master_key": KEY}
+    config.write_text(json.dumps({"model_list": deployments, "general_settings": general}))
     program = str(folder / "bin" / "litellm")
-    return [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    alone = ("env", "LITELLM_LOCAL_MODEL_COST_MAP=True")  # else it asks the internet at each start
+    return [*alone, program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
 
 
 ROUTERS = {

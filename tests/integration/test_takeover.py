@@ -249,11 +249,13 @@ CALL = {"name": "f", "arguments": {"text": WORDS}}
 
 
 async def test_what_is_held_back_begins_anew(fabric: Fabric) -> None:
-    """The client gets comments, and then one whole answer with calls."""
-    await fabric.ingress({"ingress.keepalive": 0.2})
+    """The client gets comments, and then one whole answer with calls. The first comment comes when
+    the call has begun already: passed on as it comes, it could not begin anew, and there would be
+    no comment at this pace."""
+    await fabric.ingress({"ingress.keepalive": 0.6})
     workers = [await fabric.worker(), await fabric.worker()]
     await fabric.served("echo")
-    echo = {"calls": [CALL], "first_ms": 1500}
+    echo = {"calls": [CALL], "token_ms": 400}
     body = {"messages": [USER], "tools": [TOOL], "echo": echo}
     undisturbed = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
     stream = Watched(fabric, workers, endpoints.CHAT.path, hold_back=True)
