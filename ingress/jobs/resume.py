@@ -53,12 +53,20 @@ class ResumableStream:
         begun = bool(self._size) and not self._api.may_continue(asked)
         shown = self._continuation.thoughts and self._api.shows_thoughts(asked)
         # Half an event cannot be taken back, and nothing can follow it.
-        if not self.plain or begun or shown or not self._heard.empty:
+        if not self.plain or begun or shown or not self._heard.empty or self._continuation.closed:
             return False
         self._next = sse.Joiner()  # the part before may have ended within an event
         self._texts = ["".join(self._texts)]
         self.begun = Begun(self.tokens, self._texts[0])
         return True
+
+    def closing(self, asked: Request) -> bytes:
+        """The events that are missing if the client has an event that says that the text is whole;
+        empty if it has not, or if more than text may have followed."""
+        if not self.plain or not self._heard.empty or not self._api.may_continue(asked):
+            return b""
+        found = self._continuation.closing(asked, self.tokens)
+        return b"".join(sse.dump(each, self._api.named) for each in found)
 
     def follow(self, piece: bytes, paid: bool) -> bytes:
         """What the client gets for a piece of a later part. `paid`: it comes from a provider, which

@@ -231,13 +231,15 @@ class Received:
         if self._resumes:
             self._kept, self._stream = [], None  # the next attempt may be one that can go on
 
-    def complete(self) -> bool:
+    def complete(self, body: bytes) -> bool:
         """The holder was lost after the client saw a part: whether the answer says that it is
-        whole. Then it has ended, and its last event is added if that is missing."""
+        whole. Then it has ended, and its last events are added if they are missing. `body`: the
+        request's."""
         # The finish reason, the usage and the end may have come in several pieces.
         tail = b"".join((*self._taken, *self._pieces))
-        end = b"" if sse.end_of(tail) >= 0 else self._api.missing_end(tail)
-        if not end and sse.end_of(tail) < 0:
+        ended = sse.end_of(tail) >= 0
+        end = b"" if ended else self._api.missing_end(tail) or self._closing(body)
+        if not end and not ended:
             return False
         told = [usage for found in sse.objects(tail) if (usage := self._api.usage(found))]
         self.ended = End(*astuple(told[-1])) if told else End()
@@ -245,6 +247,12 @@ class Received:
             self._pieces.append(end)
             self.buffered += len(end)
         return True
+
+    def _closing(self, body: bytes) -> bytes:
+        if self._kept is None:
+            return b""
+        self._hear()
+        return self._stream.closing(orjson.loads(body)) if self._stream is not None else b""
 
     def break_off(self, body: bytes) -> bool:
         """The holder was lost after the client saw a part: whether that can be continued. `body`:

@@ -344,7 +344,7 @@ class Ticket:
         """The holder lost the job. If the client saw nothing, another may try; otherwise the stream
         is broken."""
         self._forget(holder, now)
-        if self.received.seen and self.received.complete():
+        if self.received.seen and self.received.complete(self.body):
             self.custody.end_race()
         elif self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"

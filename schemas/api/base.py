@@ -95,6 +95,14 @@ class Continuation(Protocol):
         """The events that the client gets for one event of a later part. `text`: the text of the
         parts before it."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the client has an event that says that the text is whole."""
+
+    def closing(self, asked: Request, tokens: int) -> list[Event]:
+        """The events that are missing behind that; none if only the engine knows them. `tokens`:
+        how many the text has."""
+
 
 class Join(Protocol):
     """Joins the answers of several jobs to one answer with several choices."""

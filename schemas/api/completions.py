@@ -99,6 +99,11 @@ class Completions(ChoicesApi):
 class Continuation:
     """See `schemas.api.base.Continuation`. Later parts get the id of the first part."""
 
+    closed = False
+
+    def closing(self, asked: Request, tokens: int) -> list[Event]:
+        return []
+
     thoughts = False
 
     def __init__(self) -> None:

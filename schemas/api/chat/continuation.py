@@ -34,6 +34,12 @@ def with_beginning(request: Request, text: str) -> Request:
 class Continuation:
     """See `schemas.api.base.Continuation`. Later parts get the id of the first part."""
 
+    closed = False
+    """Chats say that a text is whole with the reason why, which is all that is missing then."""
+
+    def closing(self, asked: Request, tokens: int) -> list[Event]:
+        return []
+
     def __init__(self) -> None:
         self.thoughts = False
         self._said = False

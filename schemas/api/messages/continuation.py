@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Event
+from schemas.api.base import Event, Request
 
 
 def may_continue(request: Mapping[str, Any]) -> bool:
@@ -23,9 +23,26 @@ class Continuation:
         self._shift = 0
         self._open = False
         """Whether the first part has begun its block of text."""
+        self.closed = False
+
+    def closing(self, asked: Request, tokens: int) -> list[Event]:
+        """Not if a call might have followed, or if a sequence might have ended the text: then only
+        the engine knows why it stopped."""
+        if not self.closed or asked.get("tools") or asked.get("stop_sequences"):
+            return []
+        reason = "max_tokens" if tokens >= asked["max_tokens"] else "end_turn"
+        delta = {"stop_reason": reason, "stop_sequence": None}
+        usage = {"output_tokens": tokens}
+        ended = {"type": "message_delta", "delta": delta, "usage": usage}
+        return [ended, {"type": "message_stop"}]
 
     def heard(self, event: Event) -> str | None:
+        if self.closed:
+            return "" if event.get("type") == "ping" else None
         match event.get("type"):
+            case "content_block_stop" if self._open:
+                self.closed = True
+                return ""
             case "message_start" | "ping":
                 return ""
             case "content_block_start" if _is_text(event) and not self._open:

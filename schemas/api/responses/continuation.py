@@ -10,6 +10,14 @@ from schemas.api.base import Event, Request
 _BEGINNINGS = frozenset({"response.created", "response.in_progress", "response.queued"})
 _OPENING = frozenset({"response.output_item.added", "response.content_part.added"})
 _DELTA = "response.output_text.delta"
+_TEXT, _PART, _ITEM = (
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+)
+_PLACE = ("output_index", "item_id", "content_index")
+_CLOSING = (_TEXT, _PART, _ITEM)
+"""What says that a text is whole, in this order."""
 _OF_THE_END = frozenset(
     {"status", "output", "usage", "error", "incomplete_details", "completed_at", "model"}
 )
@@ -41,6 +49,8 @@ class Continuation:
         """The response as its first event described it."""
         self._item = ""
         self._opened = set[str]()
+        self._ends: list[Event] = []
+        """Of `_CLOSING`, what the client has."""
         self._number = -1
         self._before = self._rest = ""
         """The text of the parts before the present one, and of what has come of that."""
@@ -55,7 +65,52 @@ class Continuation:
             self._opened.add(kind)
             self._item = self._item or str((event.get("item") or event).get("id") or "")
             return ""
-        return str(event["delta"]) if kind == _DELTA else None
+        if len(self._ends) < len(_CLOSING) and kind == _CLOSING[len(self._ends)]:
+            self._ends.append(event)
+            return ""
+        return str(event["delta"]) if kind == _DELTA and not self._ends else None
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._ends)
+
+    def closing(self, asked: Request, tokens: int) -> list[Event]:
+        if not self._ends:
+            return []
+        text, *others = self._ends
+        place: Event = {name: text[name] for name in _PLACE if name in text}
+        part: Event = {
+            "type": "output_text",
+            "annotations": [],
+            "logprobs": [],
+            "text": text["text"],
+        }
+        if others:
+            part = others[0]["part"]
+        limit = asked.get("max_output_tokens")
+        status = "incomplete" if limit is not None and tokens >= limit else "completed"
+        item: Event = {"type": "message", "id": self._item, "role": "assistant", "status": status}
+        item["content"] = [part]
+        if len(others) > 1:
+            item = others[1]["item"]
+        of_item: Event = {name: place[name] for name in _PLACE[:1] if name in place}
+        missing: list[Event] = [
+            {"type": _PART, **place, "part": part},
+            {"type": _ITEM, **of_item, "item": item},
+            {"type": f"response.{item['status']}", "response": self._ended(item)},
+        ]
+        return [self._numbered(event) for event in missing[len(others) :]]
+
+    def _ended(self, item: Event) -> Event:
+        why = {"reason": "max_output_tokens"} if item["status"] == "incomplete" else None
+        about: Event = {"status": item["status"], "incomplete_details": why, "usage": None}
+        return {**self._first, **about, "output": [item]}
+
+    def _numbered(self, event: Event) -> Event:
+        if self._number < 0:
+            return event
+        self._number += 1
+        return {**event, "sequence_number": self._number}
 
     def told(self, event: Event, text: str) -> list[Event]:
         kind = str(event.get("type"))

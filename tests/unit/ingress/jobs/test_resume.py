@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -188,7 +189,7 @@ def test_a_stream_that_only_lacks_its_end_is_whole(
     for event in events:
         received.add(event)
         received.take()
-    assert received.complete()
+    assert received.complete(BODY)
     assert received.take() == end
     assert received.ended is not None
     said = b"".join(events)
@@ -200,7 +201,7 @@ def test_one_whose_end_the_client_did_not_get_yet_is_whole_too() -> None:
     received.add(chunk({"content": "a"}))
     received.take()
     received.add(chunk({}, finish="stop"))
-    assert received.complete()
+    assert received.complete(BODY)
     assert received.take() == chunk({}, finish="stop") + sse.DONE
 
 
@@ -208,8 +209,77 @@ def test_one_that_is_not_at_its_end_is_not_whole() -> None:
     received = Received(CHAT)
     received.add(chunk({"content": "a"}))
     received.take()
-    assert not received.complete()
+    assert not received.complete(BODY)
     assert received.ended is None
+
+
+RECORDED = Path(__file__).parents[3] / "doubles/llamacpp/data"
+LIMIT = {"messages": "max_tokens", "responses": "max_output_tokens"}
+
+
+def recorded(word: str) -> list[bytes]:
+    """The events of a real llama-server, each whole."""
+    text = (RECORDED / f"{word}.sse").read_bytes()
+    return [event + sse.BREAK for event in text.split(sse.BREAK) if event.strip()]
+
+
+def cut_in(word: str, back: int, **asked: Any) -> tuple[Received, list[bytes]]:
+    """A stream of which the last events are missing, so many, and those."""
+    events = recorded(word)
+    received = Received(endpoints.BY_WORD[word].path, resumes=True)
+    for event in events[:-back]:
+        received.add(event)
+        received.take()
+    return received, events[-back:]
+
+
+@pytest.mark.parametrize(
+    ("word", "back"), [("messages", 2), *[("responses", n) for n in (1, 2, 3)]]
+)
+def test_a_stream_whose_text_is_said_to_be_whole_ends_whole(word: str, back: int) -> None:
+    """As the engine would have ended it, but for what only the engine knows."""
+    received, missing = cut_in(word, back)
+    asked = {"messages": [{"role": "user"}], "input": "hi", "max_tokens": 12}
+    assert received.complete(orjson.dumps(asked))
+    told, wanted = list(sse.objects(received.take())), list(sse.objects(b"".join(missing)))
+    assert [event["type"] for event in told] == [event["type"] for event in wanted]
+    if word == "messages":
+        assert told == wanted
+        return
+    assert told[:-1] == wanted[:-1]
+    last, real = told[-1]["response"], wanted[-1]["response"]
+    assert (last["output"], last["status"]) == (real["output"], "completed")
+    assert last["id"] == next(sse.objects(recorded(word)[0]))["response"]["id"]
+    assert received.ended is not None
+
+
+def test_a_text_at_its_limit_is_said_to_be_incomplete() -> None:
+    received, _ = cut_in("responses", 3)
+    asked = {"input": "hi", "max_output_tokens": 5}
+    assert received.complete(orjson.dumps(asked))
+    *_, last = sse.objects(received.take())
+    assert (last["type"], last["response"]["status"]) == ("response.incomplete", "incomplete")
+    assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("word", "back", "more"),
+    [
+        ("messages", 2, {"tools": [{}]}),
+        ("messages", 2, {"stop_sequences": ["x"]}),
+        ("messages", 3, {}),
+        ("responses", 3, {"tools": [{}]}),
+        ("responses", 4, {}),
+    ],
+)
+def test_a_text_of_which_only_the_engine_knows_whether_more_follows_is_not_whole(
+    word: str, back: int, more: dict[str, Any]
+) -> None:
+    received, _ = cut_in(word, back)
+    body = {"messages": [{"role": "user"}], "input": "hi", "max_tokens": 99, **more}
+    assert not received.complete(orjson.dumps(body))
+    if more:
+        assert not received.break_off(orjson.dumps(body)), "nobody writes behind such a text"
 
 
 def test_comments_and_errors_pass() -> None:

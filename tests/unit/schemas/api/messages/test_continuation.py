@@ -65,7 +65,6 @@ def test_messages_of_which_nothing_was_said_begin_their_block() -> None:
     [
         block("tool_use", 1, name="t"),
         block("thinking"),
-        message("content_block_stop", index=0),
         message("message_stop"),
         message("error", error={}),
     ],
