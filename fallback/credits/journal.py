@@ -54,6 +54,7 @@ class Journal:
         self._replicas = replicas
         self._checked = bus.epoch
         self._known: dict[str, Last] = {}
+        self._last_read: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0  # numbers the waits, as the heap must never compare two futures
         self._follower = reading.Follower(bus, _STREAM, self._read)
@@ -137,6 +138,10 @@ class Journal:
         last = Last(found[0], int(orjson.loads(found[1])["val"]))
         self._know(account, last)
         return last
+
+    def last_read(self, account: str) -> Last:
+        """The account as of its newest entry in the state."""
+        return self._last_read.get(account, Last())
 
     async def covers(self, account: str, amount: int) -> bool:
         """Whether the account seems to hold `amount`; if not, the broker is asked before this says
@@ -233,7 +238,8 @@ class Journal:
     def _read(self, message: Message) -> None:
         entry = parse(message)
         self.state.apply(entry)
-        self._know(entry.account, Last(entry.seq, entry.balance))
+        self._last_read[entry.account] = Last(entry.seq, entry.balance)
+        self._know(entry.account, self._last_read[entry.account])
         while self._waiting and self._waiting[0][0] <= entry.seq:
             news = heapq.heappop(self._waiting)[2]
             if not news.done():  # whoever waited may have given up

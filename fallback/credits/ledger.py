@@ -147,8 +147,10 @@ class Ledger:
     async def balance(self, account: str) -> Balance:
         found = await self._journal.last(account)
         await self._journal.reached(found.seq)
+        # Both numbers are of one moment: later entries may have been read by now.
+        newest = max(found, self._journal.last_read(account))
         # Below zero it is only until whoever overdrew it has given that back.
-        return Balance(max(0, found.balance), self._journal.state.reserved(account))
+        return Balance(max(0, newest.balance), self._journal.state.reserved(account))
 
     async def balances(self) -> dict[str, Balance]:
         """All balances. Waits until reservations from before the window are read, too."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fallback.credits import journal, ledger
-from fallback.credits.entries import Balance, Entry, EntryKind, Reservation
+from fallback.credits.entries import Balance, Entry, EntryKind, Last, Reservation
 from fallback.credits.faults import Insufficient, LedgerError, Superseded
 from fallback.credits.ledger import Ledger
 from fallback.credits.state import headers
@@ -196,6 +196,24 @@ async def test_an_earlier_holder_that_comes_later_is_told(
     with pytest.raises(Superseded):
         await one[0].reserve(want(10, turn=2, holder="b"))
     assert await second.balance("acme") == Balance(90, 10)
+
+
+async def test_a_balance_is_of_one_moment(
+    one: tuple[Ledger, CounterBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reservation that is released while somebody asks is in the money, or still reserved."""
+    found, _ = one
+    held, journal = await found.reserve(want(30)), found._journal
+    ask = journal.last
+
+    async def last(account: str) -> Last:
+        told = await ask(account)
+        await found.release(held, "meanwhile")
+        await journal.reached(told.seq + 1)
+        return told
+
+    monkeypatch.setattr(journal, "last", last)
+    assert await found.balance("acme") == Balance(100, 0)
 
 
 async def test_after_an_hour_it_is_left_to_the_sweep(
