@@ -9,8 +9,8 @@ from typing import Any
 
 from schemas.api import sse
 from schemas.api.base import Api, Document, Error, Event
+from schemas.api.chat import events
 from schemas.api.chat.collector import Collector
-from schemas.api.chat.events import events_of
 from schemas.api.chat.join import Join
 
 _FAILED = "error"
@@ -38,10 +38,8 @@ class ChoicesApi(Api):
         return sse.DONE if reasons and all(reasons.values()) else b""
 
     collector = staticmethod(Collector)
+    events_of = staticmethod(events.events_of)
     join = staticmethod(Join)
-
-    def events_of(self, document: Document, usage: bool) -> list[Event]:
-        return events_of(document, usage)
 
 
 def choices_of(found: Event | Document) -> Iterator[dict[str, Any]]:

@@ -37,7 +37,7 @@ class Range:
         bound is missing."""
         if self.low is None or self.high is None:
             return []
-        digits = range(_FINEST, coarsest - 1, -1)
+        digits = range(_FINEST, coarsest - 1, -1)  # the finest list that is short enough
         for step in [self.step] if self.step else (Decimal(1).scaleb(-each) for each in digits):
             first, last = _first(self.low, step), _last(self.high, step)
             if 0 <= last - first < MOST:
@@ -65,6 +65,7 @@ def _bounds(schema: Mapping[str, Any], plain: str, exclusive: str) -> list[Bound
 def _first(low: Bound, step: Decimal) -> int:
     at, outside = low
     index = int((at / step).to_integral_value(ROUND_CEILING))
+    # One further if the bound itself is the number: true counts as 1.
     return index + (outside and index * step == at)
 
 

@@ -62,6 +62,7 @@ def narrow(schema: Any) -> Any:
     kinds = kind if isinstance(kind, list) else [kind]
     if not (ways := _ways(found, kinds)):
         return found
+    # Each of the ways says its own type and bounds.
     rest = {name: each for name, each in found.items() if name not in ("type", *_OF_NUMBERS)}
     others = [{"type": each} for each in kinds if each not in ("number", "integer")]
     return {**rest, "anyOf": [*ways, *others]}

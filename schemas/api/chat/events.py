@@ -12,7 +12,7 @@ _CHUNK = {"chat.completion": "chat.completion.chunk"}
 def events_of(document: Document, usage: bool) -> list[Event]:
     """`usage`: whether the last event tells the usage."""
     top = {name: value for name, value in document.items() if name not in ("choices", "usage")}
-    if "object" in top:
+    if "object" in top:  # a text completion has one word for both forms
         top["object"] = _CHUNK.get(top["object"], top["object"])
     choices = document.get("choices") or ()
     said = [{**top, "choices": [_said(choice)]} for choice in choices]
@@ -32,6 +32,7 @@ def _numbered(message: dict[str, Any]) -> dict[str, Any]:
     calls = message.get("tool_calls")
     if not calls:
         return {}
+    # Only in a stream do calls say their place.
     return {"tool_calls": [{"index": place, **call} for place, call in enumerate(calls)]}
 
 

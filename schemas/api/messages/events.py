@@ -16,7 +16,7 @@ _DELTAS = {"text": ("text", "text_delta"), "thinking": ("thinking", "thinking_de
 def events_of(document: Document) -> list[Event]:
     usage = document.get("usage") or {}
     begun = {**document, "content": [], "stop_reason": None, "stop_sequence": None}
-    begun["usage"] = {**usage, "output_tokens": 0}
+    begun["usage"] = {**usage, "output_tokens": 0}  # the event before the last tells them
     found: list[Event] = [{"type": "message_start", "message": begun}]
     for index, block in enumerate(document.get("content") or ()):
         found += _of_block(index, block)
@@ -36,6 +36,7 @@ def _of_block(index: int, block: dict[str, Any]) -> Iterator[Event]:
         field, delta = _DELTAS[kind]
         empty[field] = ""
         deltas.append({"type": delta, field: block.get(field) or ""})
+    # Anthropic sends the signature behind all thoughts.
     if kind == "thinking" and block.get("signature"):
         empty["signature"] = ""
         deltas.append({"type": "signature_delta", "signature": block["signature"]})

@@ -49,6 +49,7 @@ def _of_part(part: dict[str, Any], at: dict[str, Any]) -> Iterator[Event]:
     yield {"type": "response.content_part.added", "part": empty, **at}
     if field:
         said = part.get(field) or ""
+        # OpenAI's client requires log-probabilities in the events of texts alone.
         more: Event = {"logprobs": []} if field == "text" else {}
         yield {"type": f"response.{name}.delta", "delta": said, **more, **at}
         yield {"type": f"response.{name}.done", field: said, **more, **at}
