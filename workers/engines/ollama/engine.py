@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 import orjson
 import structlog
+from workers.engines.openai.no_thoughts import NO_THOUGHTS
 
 from schemas.api import endpoints
 from schemas.api.base import NO_ANSWER, Usage
@@ -37,11 +38,10 @@ from workers.engines.ollama import own_api
 from workers.engines.ollama.answer import AnswerId, embeddings
 from workers.engines.ollama.request import changes
 from workers.engines.openai import continued, foreign_fields
-from workers.engines.openai.document import unlike
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
-from workers.engines.openai.no_thoughts import NO_THOUGHTS
 from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.required_call import LEFT_OPEN
+from workers.engines.openai.whole_answer import unlike
 
 log = structlog.get_logger("ollama")
 

@@ -26,13 +26,13 @@ from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import single_call
 from workers.engines.openai.continued import Part
-from workers.engines.openai.document import read, unlike
-from workers.engines.openai.documented import TOOLS, documented
 from workers.engines.openai.form import name_form
+from workers.engines.openai.missing_fields import TOOLS, with_missing_fields
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
 from workers.engines.openai.stream import Given, ModelName, Relay, is_stream
+from workers.engines.openai.whole_answer import read, unlike
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
@@ -143,7 +143,7 @@ class OpenAIEngine:
         try:
             call = None
             plain = job.endpoint == endpoints.CHAT.path and TOOLS not in body
-            inner = out = sink if plain else documented(sink, job, body)
+            inner = out = sink if plain else with_missing_fields(sink, job, body)
             if TOOL_CHOICE in body and not job.lenient:
                 call = required(out, body, self._served(job), job.endpoint)
                 inner = call or out

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Event
+from schemas.api.base import NO_ANSWER, Document, Event
 from workers.engines.base import EngineFault, Sink
 from workers.engines.openai.stream import Filter
 
 _THOUGHT = re.compile(rb'"reasoning":\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
 """Matches only fields: inside a text or a call's arguments the quotes are escaped."""
-Change = Callable[[Event], Event | list[Event] | None]
+Change = Callable[[Event], Event | Iterable[Event] | None]
 """Returns what replaces the event: one event, several, or None to leave it out."""
 
 
 class Rewriting(Filter):
     """A Sink before the Sink that parses each event, changes it and writes it again. `last` returns
     an event to send before ``[DONE]``. `signs`: only events that contain one of these bytes are
-    parsed. An event's name is its `type`, if it has one."""
+    parsed. An event's name is its `type`, if it has one. `document` changes an answer that is no
+    stream, in place; without it every answer here is a stream."""
 
     def __init__(
         self,
@@ -29,26 +30,43 @@ class Rewriting(Filter):
         change: Change,
         last: Callable[[], Event | None] | None = None,
         signs: tuple[bytes, ...] = (b"",),
+        document: Callable[[Document], None] | None = None,
     ) -> None:
         super().__init__(inner)
         self._change = change
         self._last = last
         self._signs = signs
+        self._document = document
+        self._streams = True
+        if document is not None:
+            self.start = self._note_kind
+
+    def _note_kind(self, status: int, content_type: str) -> None:
+        # An error passes as an event of no kind that is known here.
+        self._streams = status != 200 or content_type.startswith(sse.CONTENT_TYPE)
+        self._inner.start(status, content_type)
 
     def data(self, chunk: bytes) -> None:
-        """`chunk`: whole events. Raises EngineFault for a malformed one."""
-        if not self._meant(chunk):
+        """`chunk`: whole events, or the whole document. Raises EngineFault for malformed ones."""
+        if self._streams and not self._meant(chunk):
             self._inner.data(chunk)
             return
         try:
-            changed = b"".join(map(self._event, sse.split(chunk)))
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, IndexError) as fault:
-            why = f"the engine's stream has an event that is none: {type(fault).__name__}"
-            raise EngineFault(why) from None
+            changed = self._rewritten(chunk)
+        except NO_ANSWER as fault:
+            what = "stream has an event that is none" if self._streams else "answer is none"
+            raise EngineFault(f"the engine's {what}: {type(fault).__name__}") from None
         if changed:
             self._inner.data(changed)
         else:
             self._inner.touch()
+
+    def _rewritten(self, chunk: bytes) -> bytes:
+        if self._streams or self._document is None:
+            return b"".join(map(self._event, sse.split(chunk)))
+        found = orjson.loads(chunk)
+        self._document(found)
+        return orjson.dumps(found)
 
     def _meant(self, events: bytes) -> bool:
         return any(sign in events for sign in self._signs)
@@ -59,13 +77,15 @@ class Rewriting(Filter):
             return b""
         if isinstance(found, dict):
             changed = self._change(found)
-            return _written(changed if isinstance(changed, list) else [changed])
+            if changed is None or isinstance(changed, dict):
+                return _written([changed])
+            return _written(changed)
         if self._last is not None and sse.is_done(sse.data_of(raw) or b""):
             return _written([self._last()]) + sse.DONE
         return raw + sse.BREAK
 
 
-def _written(events: list[Event] | list[Event | None]) -> bytes:
+def _written(events: Iterable[Event | None]) -> bytes:
     return b"".join(sse.dump(each, named="type" in each) for each in events if each is not None)
 
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 
 import orjson
 
-from schemas.api import sse
 from schemas.api.base import Api, FirstCall
-from workers.engines.base import EngineFault, Sink
+from workers.engines.base import Sink
 from workers.engines.openai.rewrite import Rewriting
 
 SIGNS = (b'"parallel_tool_calls"', b'"disable_parallel_tool_use"')
@@ -24,33 +23,15 @@ class SingleCall(Rewriting):
     """A Sink before the Sink. It parses only what contains calls."""
 
     def __init__(self, inner: Sink, api: Api, first: FirstCall) -> None:
-        super().__init__(inner, first.change)
+        super().__init__(inner, first.change, document=first.document)
         self._first = first
         (self._sign,) = api.call_signs()
-        self._streams = False
-        self.start = self._begin
-
-    def _begin(self, status: int, content_type: str) -> None:
-        self._streams = content_type.startswith(sse.CONTENT_TYPE)
-        self._inner.start(status, content_type)
 
     def data(self, chunk: bytes) -> None:
-        """`chunk`: whole events, or the whole document."""
-        if not self._first.begun and not self._sign.search(chunk):
-            self._inner.data(chunk)
-        elif self._streams:
+        if self._first.begun or self._sign.search(chunk):
             super().data(chunk)
         else:
-            self._inner.data(self._without_others(chunk))
-
-    def _without_others(self, document: bytes) -> bytes:
-        """The document with one call for each choice. Raises EngineFault for a malformed one."""
-        try:
-            found = orjson.loads(document)
-            self._first.document(found)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as fault:
-            raise EngineFault(f"the engine's answer is none: {type(fault).__name__}") from None
-        return orjson.dumps(found)
+            self._inner.data(chunk)
 
 
 def single(sink: Sink, body: bytes, api: Api) -> Sink:

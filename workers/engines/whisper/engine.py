@@ -23,8 +23,8 @@ from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
-from workers.engines.openai.document import unlike
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.whole_answer import unlike
 from workers.engines.whisper import audio, request
 from workers.engines.whisper.answer import TYPES, Transcript
 from workers.engines.whisper.audio import AudioError, NoDecoder

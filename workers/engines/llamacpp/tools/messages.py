@@ -84,10 +84,7 @@ class CallsInStream:
         self._open = False
         self._place = 0
 
-    def change(self, event: Event) -> list[Event]:
-        return list(self._changed(event))
-
-    def _changed(self, event: Event) -> Iterator[Event]:
+    def change(self, event: Event) -> Iterator[Event]:
         match event.get("type"):
             case "content_block_start" if event["content_block"]["type"] == "text":
                 self._held, self._text = event, event["index"]

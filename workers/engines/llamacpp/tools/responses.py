@@ -120,10 +120,7 @@ class CallsInStream:
         self._text = ""
         self._calls: list[Item] = []
 
-    def change(self, event: Event) -> list[Event]:
-        return list(self._changed(event))
-
-    def _changed(self, event: Event) -> Iterator[Event]:
+    def change(self, event: Event) -> Iterator[Event]:
         kind = event.get("type")
         match kind:
             case "response.output_item.added" if event["item"]["type"] == "message":

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.api import endpoints, sse
 from tests.doubles.drive import RecordingSink, job
-from workers.engines.openai.documented import documented
+from workers.engines.openai.missing_fields import with_missing_fields
 
 CHAT, MESSAGES = endpoints.CHAT.path, endpoints.MESSAGES.path
 RESPONSES = endpoints.RESPONSES.path
@@ -22,7 +22,7 @@ def streamed(
     path: str, *events: dict[str, Any], apart: bool = True, **request: Any
 ) -> RecordingSink:
     sink = RecordingSink()
-    out = documented(sink, job("own", path, stream=True), orjson.dumps(request))
+    out = with_missing_fields(sink, job("own", path, stream=True), orjson.dumps(request))
     out.start(200, "text/event-stream")
     written = [sse.dump(event, named="type" in event) for event in events]
     for chunk in written if apart else [b"".join(written)]:
@@ -32,7 +32,7 @@ def streamed(
 
 def whole(path: str, document: dict[str, Any], **request: Any) -> Any:
     sink = RecordingSink()
-    out = documented(sink, job("own", path), orjson.dumps(request))
+    out = with_missing_fields(sink, job("own", path), orjson.dumps(request))
     out.start(200, "application/json")
     out.data(orjson.dumps(document))
     return sink.document
@@ -70,7 +70,7 @@ def test_each_choice_has_a_head_of_its_own() -> None:
 
 def test_a_chat_that_is_not_streamed_is_left_alone() -> None:
     sink = RecordingSink()
-    assert documented(sink, job("own", CHAT), orjson.dumps(TOOLS)) is sink
+    assert with_missing_fields(sink, job("own", CHAT), orjson.dumps(TOOLS)) is sink
 
 
 THOUGHT = {"type": "thinking", "thinking": ""}
@@ -137,7 +137,7 @@ def test_the_events_of_its_text_have_log_probabilities() -> None:
 
 def test_an_error_stays_as_it_is() -> None:
     sink = RecordingSink()
-    out = documented(sink, job("own", RESPONSES), b"{}")
+    out = with_missing_fields(sink, job("own", RESPONSES), b"{}")
     out.start(400, "application/json")
     out.data(b'{"error":{}}')
     assert sink.body == b'{"error":{}}'

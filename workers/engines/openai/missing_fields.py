@@ -9,11 +9,11 @@ is null.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from schemas.api import endpoints, sse
+from schemas.api import endpoints
 from schemas.api.base import Document, Event
 from schemas.api.responses import whole
 from schemas.jobs import Job
@@ -33,27 +33,20 @@ _BLOCKS: Mapping[str, Mapping[str, Any]] = {
 """By type: the fields of a block that are left out, and what stands for them."""
 
 
-class Fields(Protocol):
-    signs: tuple[bytes, ...]
-    """Only events that contain one of these are changed."""
-
-    def change(self, event: Event) -> list[Event]: ...
-
-    def document(self, found: Document) -> None:
-        """Change a whole answer, in place."""
-
-
-def documented(sink: Sink, job: Job, body: bytes) -> Sink:
-    """The Sink to take the place of `sink`. A chat comes here if it has `TOOLS`."""
+def with_missing_fields(sink: Sink, job: Job, body: bytes) -> Sink:
+    """The Sink to take the place of `sink`. Of chats, only those with `TOOLS` need this."""
+    fields: ResponseFields | MessageFields
     match job.endpoint:
         case endpoints.RESPONSES.path:
-            return Documented(TextEvents(sink), ResponseFields(_request(body)))
+            sink, fields = TextEvents(sink), ResponseFields(_request(body))
         case endpoints.MESSAGES.path:
-            return Documented(sink, MessageFields(f"msg_{job.id}"))
+            fields = MessageFields(f"msg_{job.id}")
         case endpoints.CHAT.path if job.stream:
             n = _request(body).get("n") if _SEVERAL in body else 1
             return CallHead(sink, n if isinstance(n, int) else 1)
-    return sink
+        case _:
+            return sink
+    return Rewriting(sink, fields.change, signs=fields.signs, document=fields.document)
 
 
 def _request(body: bytes) -> dict[str, Any]:
@@ -63,28 +56,6 @@ def _request(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-class Documented(Rewriting):
-    """A Sink before the Sink, for whole events or the whole document."""
-
-    def __init__(self, inner: Sink, fields: Fields) -> None:
-        super().__init__(inner, fields.change, signs=fields.signs)
-        self._fields = fields
-        self._is_document = False
-        self.start = self._begin
-
-    def _begin(self, status: int, content_type: str) -> None:
-        self._is_document = status == 200 and not content_type.startswith(sse.CONTENT_TYPE)
-        self._inner.start(status, content_type)
-
-    def data(self, chunk: bytes) -> None:
-        if not self._is_document:
-            super().data(chunk)
-            return
-        found = orjson.loads(chunk)
-        self._fields.document(found)
-        self._inner.data(orjson.dumps(found))
 
 
 class TextEvents(Filter):
@@ -100,9 +71,9 @@ class TextEvents(Filter):
 
 
 class ResponseFields:
-    """See `Fields`. Only the event behind the end of an item tells whether it was cut."""
+    """What responses lack. Only the event after the end of an item tells whether it was cut."""
 
-    signs: tuple[bytes, ...] = (b'"response"', b'"item"')
+    signs = b'"response"', b'"item"'
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._asked = whole.asked(request)
@@ -128,9 +99,9 @@ class ResponseFields:
 
 
 class MessageFields:
-    """See `Fields`."""
+    """What messages lack. `name`: the id for one whose own is no id of a message."""
 
-    signs: tuple[bytes, ...] = (b'"message_start"', b'"content_block"')
+    signs = b'"message_start"', b'"content_block"'
 
     def __init__(self, name: str) -> None:
         self._name = name
