@@ -22,7 +22,7 @@ from workers.engines.llamacpp import capabilities
 from workers.engines.llamacpp.reasoning import MAPPED as FOR_LLAMACPP
 from workers.engines.ollama import engine as ollama
 from workers.engines.ollama.request import MAPPED as FOR_OLLAMA
-from workers.engines.openai.no_thoughts import NO_THOUGHTS
+from workers.engines.openai.foreign_fields import NO_THOUGHTS
 from workers.engines.sdcpp.engine import SdCppEngine
 from workers.engines.sdcpp.own_fields import KNOWS as SDCPPS_OWN
 from workers.engines.vllm import KNOWS as VLLMS_OWN

@@ -157,7 +157,7 @@ class VllmEngine(OpenAIEngine):
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)
         told = "continue_final_message" in request or "add_generation_prompt" in request
-        if job.endpoint == endpoints.CHAT.path and not told and _prefilled(request):
+        if job.endpoint == endpoints.CHAT.path and not told and _goes_on(request):
             changes |= _GO_ON
         if job.endpoint in (endpoints.CHAT.path, endpoints.MESSAGES.path):
             changes |= _reasoning(job.endpoint, request)
@@ -203,15 +203,10 @@ def _reasoning(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _prefilled(request: Mapping[str, Any]) -> bool:
-    messages = request.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    return (
-        isinstance(last, dict)
-        and last.get("role") == "assistant"
-        and bool(last.get("content"))
-        and not last.get("tool_calls")
-    )
+def _goes_on(request: Mapping[str, Any]) -> bool:
+    """Whether the answer is to go on from the last message; there is nothing to add to a call."""
+    last = continued.last_of_assistant(request) or {}
+    return bool(last.get("content")) and not last.get("tool_calls")
 
 
 def _with_tool() -> dict[str, Any]:

@@ -63,9 +63,15 @@ class Upstream:
                 self._give_back(response)
 
     async def ask(
-        self, method: str, path: str, timeout: float, body: bytes | None = None, kind: str = ""
+        self,
+        method: str,
+        path: str,
+        timeout: float | None,
+        body: bytes | None = None,
+        kind: str = "",
     ) -> tuple[int, bytes]:
-        """The status and body of a small answer. Raises EngineFault only if none comes."""
+        """The status and body of an answer; None for `timeout`: it may take as long as it likes.
+        Raises EngineFault only if none comes."""
         try:
             async with (
                 asyncio.timeout(timeout),

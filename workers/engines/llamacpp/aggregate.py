@@ -26,6 +26,8 @@ from schemas.api.base import Document, Event
 from schemas.api.chat.collector import Collector
 from workers.engines.base import EngineFault, Sink
 from workers.engines.llamacpp.stream import UsageSum
+from workers.engines.openai.continued import last_of_assistant
+from workers.engines.openai.rewrite import Discard
 
 
 def prepare(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def prepare(body: Mapping[str, Any]) -> dict[str, Any]:
     options = body.get("stream_options")
     kept = options if isinstance(options, Mapping) else {}
     sent = {**body, "stream": True, "stream_options": {**kept, "include_usage": True}}
-    if _prefilled(body):
+    if last_of_assistant(body) is not None:
         sent["echo"] = True
     return sent
 
@@ -47,21 +49,18 @@ def choices_per_prompt(body: Mapping[str, Any]) -> int:
     return n if isinstance(n, int) and n > 0 else 1
 
 
-class Aggregate:
+class Aggregate(Discard):
     """Takes the place of a Sink and builds the document from the stream of a chat or a text
     completion. `choices`: for one prompt."""
 
     def __init__(self, inner: Sink, choices: int) -> None:
-        self.touch = inner.touch
-        self.settle = inner.settle
+        super().__init__(inner)
         self._collector = Collector()
         self._timings: dict[int, Any] = {}
         self._choice = 0
         self._sum = UsageSum(choices)
         self._plain = _PlainChunks()
         self.usage = self._sum.total
-
-    def start(self, status: int, content_type: str) -> None: ...
 
     def data(self, chunk: bytes) -> None:
         """`chunk`: whole events. Raises EngineFault for a malformed one."""
@@ -147,9 +146,3 @@ class _PlainChunks:
             return orjson.loads(b'"%b"' % b"".join(pieces)), end
         except orjson.JSONDecodeError:
             return "", at
-
-
-def _prefilled(body: Mapping[str, Any]) -> bool:
-    messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    return isinstance(last, Mapping) and last.get("role") == "assistant"

@@ -14,7 +14,6 @@ import orjson
 from schemas.api.hints import RESPONSES
 from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
-from workers.engines.openai.no_thoughts import NO_THOUGHTS
 
 _CHATS = ("chat", "chat_tokens")
 GENERATING = (*_CHATS, "completions", *RESPONSES, "messages", "count_tokens")
@@ -103,7 +102,7 @@ def ignored(
     """The fields ignored at `endpoints`. `entry`: the model's, in ``/v1/models``."""
     found = list(_ALWAYS)
     if not thinks(props):
-        found += NO_THOUGHTS
+        found += foreign_fields.NO_THOUGHTS
     size = (entry.get("meta") or {}).get("n_embd")
     why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
     found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))

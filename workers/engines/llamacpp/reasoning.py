@@ -15,6 +15,7 @@ import orjson
 
 from schemas.api import endpoints
 from schemas.api.reasoning import BRIEF, UNSAID
+from workers.engines.openai.continued import last_of_assistant
 
 Request = dict[str, Any]
 
@@ -38,7 +39,8 @@ def mapped(body: bytes, path: str, degrees: bool) -> bytes:
     if wanted == UNSAID or not isinstance(own, Mapping):
         return body
     said: Request = {}
-    if wanted.on is not None and not (wanted.on and _prefilled(request)):
+    # llama-server refuses to go on from an answer and to think before it.
+    if wanted.on is not None and not (wanted.on and last_of_assistant(request)):
         said["enable_thinking"] = wanted.on
     if degrees and wanted.effort:
         said["reasoning_effort"] = wanted.degree("low", "medium", "high")
@@ -55,11 +57,3 @@ def _budget(path: str, tokens: int) -> Request:
     if path in _MESSAGES:
         return {"thinking": {"type": "enabled", "budget_tokens": tokens}}
     return {"thinking_budget_tokens": tokens}
-
-
-def _prefilled(request: Mapping[str, Any]) -> bool:
-    """Whether the model is to continue an answer: llama-server refuses that together with
-    thoughts that are asked for."""
-    rows = request.get("messages") or request.get("input")
-    last = rows[-1] if isinstance(rows, list) and rows else None
-    return isinstance(last, Mapping) and last.get("role") == "assistant"

@@ -26,7 +26,6 @@ from typing import Any, ClassVar
 
 import orjson
 import structlog
-from workers.engines.openai.no_thoughts import NO_THOUGHTS
 
 from schemas.api import endpoints
 from schemas.api.base import NO_ANSWER, Usage
@@ -152,7 +151,7 @@ class OllamaEngine(OpenAIEngine):
             context,
             modalities,
             tuple(features),
-            (*self.ignored_fields, *(() if "thinking" in told else NO_THOUGHTS)),
+            (*self.ignored_fields, *(() if "thinking" in told else foreign_fields.NO_THOUGHTS)),
             KNOWS,
         )
 
@@ -184,10 +183,9 @@ class OllamaEngine(OpenAIEngine):
         known = ("model", "input", "dimensions", "keep_alive")
         asked = {key: request[key] for key in known if request.get(key) is not None}
         own = orjson.dumps({**asked, "truncate": False})
-        async with self._http.call("POST", "/api/embed", own, JSON) as response:
-            answer = await response.read()
-            if response.status != 200:
-                raise self._refused(job, response.status, answer)
+        status, answer = await self._http.ask("POST", "/api/embed", None, own, JSON)
+        if status != 200:
+            raise self._refused(job, status, answer)
         try:
             tokens, document = embeddings(orjson.loads(answer), request)
         except (*NO_ANSWER, struct.error):

@@ -27,6 +27,13 @@ BEGUN: Mapping[str, Any] = {
 _USAGE, _ALL = (b'"usage"',), (b"",)
 
 
+def last_of_assistant(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The request's last message or item, if the assistant said it: its answer goes on from it."""
+    rows = request.get("messages") or request.get("input")
+    last = rows[-1] if isinstance(rows, list) and rows else None
+    return last if isinstance(last, Mapping) and last.get("role") == "assistant" else None
+
+
 def stays_open(prompt: object) -> bool:
     """Whether the prompt that a template makes of `BEGUN` ends with the beginning of the answer."""
     return isinstance(prompt, str) and prompt.endswith(_SO_FAR)

@@ -1,5 +1,5 @@
 """Fields that engines ignore silently: those of other engines' APIs, and those of OpenAI's and
-Anthropic's own services.
+Anthropic's own services, and those about thoughts at a model that has none.
 
 A client that sends one wants something, so the request is refused and the client told what to send,
 or the field is a hint (`schemas.api.hints`) and the client told that it did nothing.
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from schemas.api.hints import CACHE_CONTROL, CHAT, EMBED, MESSAGES, RESPONSES, TALKS, TEXT
+from schemas.api.reasoning import OFF
 from schemas.nodes import NOTHING, Ignored, names_at
 
 _BOTH = (*CHAT, *TEXT)
@@ -78,6 +79,17 @@ _HOSTED = (
     *_each("repeat_penalty min_p grammar ignore_eos", _NOT_MESSAGES, MESSAGES),
 )
 """Not among them are `hints.SILENT`."""
+_NO_EFFECT = (*OFF, "medium")
+"""An answer without thoughts comes anyway, and "medium" is the default."""
+_NO_REASONING = "the model does not reason"
+NO_THOUGHTS = (
+    Ignored("reasoning_effort", _NO_REASONING, CHAT, _NO_EFFECT),
+    Ignored("think", _NO_REASONING, CHAT, (False,)),
+    Ignored("reasoning.effort", _NO_REASONING, RESPONSES, _NO_EFFECT),
+    Ignored("thinking", _NO_REASONING, MESSAGES, ({"type": "disabled"}, {"type": "adaptive"})),
+    Ignored("output_config.effort", _NO_REASONING, MESSAGES, ("high",)),
+)
+"""The fields that do nothing at a model that does not reason."""
 
 
 def passed_over(knows: tuple[str, ...]) -> tuple[Ignored, ...]:

@@ -195,7 +195,7 @@ class SdCppEngine:
 
     async def _draw_native(self, order: _Order) -> list[str]:
         asked = orjson.dumps(wire.native(order.drawing))
-        status, answer = await self._post("/sdcpp/v1/img_gen", asked, JSON)
+        status, answer = await self._http.ask("POST", "/sdcpp/v1/img_gen", None, asked, JSON)
         if status != 202:
             raise self._refused(status, answer)
         path = "/sdcpp/v1/jobs/" + str(orjson.loads(answer)["id"])
@@ -207,7 +207,7 @@ class SdCppEngine:
                 case "completed":
                     return [str(image["b64_json"]) for image in state["result"]["images"]]
                 case "queued" if order.unwanted:
-                    await self._post(path + "/cancel", b"", "")
+                    await self._http.ask("POST", path + "/cancel", None, b"")
                 case "queued" | "generating":
                     await asyncio.sleep(pause)
                     pause = min(_POLL_MOST, pause * 1.5)
@@ -221,17 +221,13 @@ class SdCppEngine:
             body, content_type = multipart.encode(wire.form(order.drawing))
         else:
             body, content_type = orjson.dumps(wire.plain(order.drawing)), JSON
-        status, answer = await self._post(order.endpoint, body, content_type)
+        status, answer = await self._http.ask("POST", order.endpoint, None, body, content_type)
         if status != 200:
             raise self._refused(status, answer)
         found = orjson.loads(answer)
         if error := media.API.failure(found):
             raise EngineFault(f"{self.name}: {error.get('message') or error}")
         return [str(image["b64_json"]) for image in found["data"]]
-
-    async def _post(self, path: str, body: bytes, content_type: str) -> tuple[int, bytes]:
-        async with self._http.call("POST", path, body, content_type) as response:
-            return response.status, await response.read()
 
     async def _capabilities(self) -> dict[str, Any] | None:
         """What the server can do; None if it has no API of its own."""

@@ -118,12 +118,7 @@ class WhisperEngine:
         """Transcribe a second of a tone as French; an English-only model answers with English."""
         began = time.monotonic()
         ask = Ask(translate=False, language="fr", fields={"temperature_inc": "0"})
-        try:
-            async with asyncio.timeout(CHECK_TIMEOUT):
-                status, document = await self._hear(ask, tone())
-        except TimeoutError:
-            why = f"{self.name} did not finish a small job in {CHECK_TIMEOUT:.0f} s"
-            raise EngineFault(why, away=True) from None
+        status, document = await self._hear(ask, tone(), CHECK_TIMEOUT)
         if status != 200:
             raise EngineFault(f"{self.name} failed a small job: {status}", away=True)
         self._english_only = self._understood(document).language == "english"
@@ -143,8 +138,7 @@ class WhisperEngine:
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
         try:
-            lenient = job.lenient
-            ask = request.read(job.endpoint, body, job.content_type, lenient=lenient)
+            ask = request.read(job.endpoint, body, job.content_type, lenient=job.lenient)
             transcript = await self._transcribe(ask)
         except Refusal as fault:
             return fault.answer(sink)
@@ -184,10 +178,10 @@ class WhisperEngine:
         _need(transcript.duration)
         return transcript
 
-    async def _hear(self, ask: Ask, heard: bytes) -> tuple[int, bytes]:
-        form, content_type = ask.form(heard)
-        async with self._http.call("POST", self._path, form, content_type) as answer:
-            return answer.status, await answer.read()
+    async def _hear(
+        self, ask: Ask, heard: bytes, timeout: float | None = None
+    ) -> tuple[int, bytes]:
+        return await self._http.ask("POST", self._path, timeout, *ask.form(heard))
 
     def _understood(self, document: bytes) -> Transcript:
         try:

@@ -219,7 +219,10 @@ def _flag(ask: Ask, name: str, value: str) -> None:
 
 def _number(low: float, high: float) -> Callable[[Ask, str, str], None]:
     def take(ask: Ask, name: str, value: str) -> None:
-        number = float(value) if _is_number(value) else math.nan
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan  # which is in no range
         if not low <= number <= high:
             raise ValueError(f"it has to be a number from {low:g} to {high:g}")
         ask.fields[name] = f"{number:.6f}"
@@ -237,13 +240,6 @@ def _whole(low: int, high: int, *usual: int) -> Callable[[Ask, str, str], None]:
             ask.fields[name] = str(int(value))
 
     return take
-
-
-def _is_number(value: str) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except ValueError:
-        return False
 
 
 _DAY_MS = 24 * 3600 * 1000
