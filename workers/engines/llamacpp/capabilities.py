@@ -18,15 +18,6 @@ from workers.engines.openai import foreign_fields
 _CHATS = ("chat", "chat_tokens")
 GENERATING = (*_CHATS, "completions", *RESPONSES, "messages", "count_tokens")
 
-UNWILLING: Mapping[str, Any] = {
-    "messages": [{"role": "user", "content": "Say hi."}],
-    "tools": [{"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}],
-    "tool_choice": "required",
-    "max_tokens": 8,
-    "temperature": 0,
-}
-"""A chat whose answer is text only if the server does not obey `tool_choice`."""
-
 KNOWS = (
     "chat,chat_tokens,completions,responses,input_tokens verbose timings_per_token cache_prompt"
     " return_tokens return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl"

@@ -33,6 +33,7 @@ from workers.engines.llamacpp import (
     messages,
     messages_by_chat,
     native,
+    questions,
     reasoning,
     responses,
     responses_request,
@@ -48,7 +49,6 @@ from workers.engines.llamacpp.tools import prompt as tools_prompt
 from workers.engines.llamacpp.tools import responses as tools_responses
 from workers.engines.llamacpp.tools.chat import CallsInDocument, CallsInStream
 from workers.engines.llamacpp.tools.prompt import Expected
-from workers.engines.openai import continued
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal, translate
 from workers.engines.openai.rewrite import Change, Discard, Rewriting
@@ -59,7 +59,7 @@ RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
 INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS.path
 CHAT_TOKENS = endpoints.CHAT_TOKENS.path
 EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
-HEALTH, SLOTS, TEMPLATE = "/health", "/slots", "/apply-template"
+HEALTH, SLOTS = "/health", "/slots"
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
@@ -112,7 +112,7 @@ class LlamaCppEngine(OpenAIEngine):
         self, public: str, own: str, entry: dict[str, Any], slots: int
     ) -> ServedModel:
         words = await self._found_endpoints()
-        if "embeddings" in words and not await self._generates():
+        if "embeddings" in words and not await questions.generates(self._http, self.check_timeout):
             words = tuple(word for word in words if word not in capabilities.GENERATING)
         if "rerank" in words:
             words = tuple(word for word in words if word != "embeddings")
@@ -121,7 +121,8 @@ class LlamaCppEngine(OpenAIEngine):
         can += await self._resumes(words)
         ignores = capabilities.ignored(self._props, entry, words)
         self._thinks = capabilities.thinks(self._props)
-        self._obeyed = bool(can) and capabilities.knows_tools(self._props) and await self._obeys()
+        offers = bool(can) and capabilities.knows_tools(self._props)
+        self._obeyed = offers and await questions.obeys(self._http, self.check_timeout)
         return ServedModel(
             public,
             self.name,
@@ -134,38 +135,15 @@ class LlamaCppEngine(OpenAIEngine):
             capabilities.known(words),
         )
 
-    async def _generates(self) -> bool:
-        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-        status, _ = await self._http.post(CHAT, body, self.check_timeout)
-        return status == 200
-
     async def _resumes(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """The endpoints whose answers it can continue: those of texts always, and those of messages
         if the chat template leaves an assistant's last message open."""
-        opened = "chat" in words and await self._stays_open()
+        opened = "chat" in words and await questions.stays_open(self._http)
         paths = (COMPLETIONS, *((CHAT, RESPONSES, MESSAGES) if opened else ()))
         return tuple(resuming(path) for path in paths if endpoints.WORDS[path] in words)
 
-    async def _stays_open(self) -> bool:
-        status, answer = await self._http.post(TEMPLATE, continued.BEGUN, PROBE_TIMEOUT)
-        try:
-            return status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return False
-
     async def _count(self, own: str, text: str) -> int:
-        asked = {"content": text, "add_special": False}
-        status, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
-        return continued.count_in(status, answer, "tokens")
-
-    async def _obeys(self) -> bool:
-        """Whether the server forces a required call on a model that has no reason to make it."""
-        status, answer = await self._http.post(CHAT, capabilities.UNWILLING, self.check_timeout)
-        try:
-            message = orjson.loads(answer)["choices"][0]["message"]
-        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
-            return False
-        return status == 200 and not message.get("content")
+        return await questions.count(self._http, text)
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         if job.endpoint == EMBEDDINGS and request.get("input") is None:
@@ -259,9 +237,7 @@ class LlamaCppEngine(OpenAIEngine):
         token of their own are safe."""
         if not any(_is_empty(each) for each in (prompt if isinstance(prompt, list) else [prompt])):
             return
-        asked = {"content": "", "add_special": True}
-        _, answer = await self._http.post("/tokenize", asked, PROBE_TIMEOUT)
-        if b"[]" in answer:
+        if not await questions.begins_with_a_token(self._http):
             raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
 
     async def _aggregate(

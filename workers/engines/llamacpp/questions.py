@@ -1,0 +1,66 @@
+"""What the worker finds out of a llama-server by small requests, as none of its pages tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from schemas.api import endpoints
+from workers.engines.http.upstream import Upstream
+from workers.engines.openai import continued
+
+PATIENCE = 10.0
+"""Seconds for a question that needs no token of an answer."""
+_ONE_TOKEN: Mapping[str, Any] = {
+    "messages": [{"role": "user", "content": "hi"}],
+    "max_tokens": 1,
+}
+_UNWILLING: Mapping[str, Any] = {
+    "messages": [{"role": "user", "content": "Say hi."}],
+    "tools": [{"type": "function", "function": {"name": "noop", "parameters": {"type": "object"}}}],
+    "tool_choice": "required",
+    "max_tokens": 8,
+    "temperature": 0,
+}
+"""A chat whose answer is text only if the server does not obey `tool_choice`."""
+
+
+async def generates(http: Upstream, patience: float) -> bool:
+    """Whether the server writes text. One for embeddings has the endpoint of chats, too, but it
+    answers each chat with a 500."""
+    status, _ = await http.post(endpoints.CHAT.path, _ONE_TOKEN, patience)
+    return status == 200
+
+
+async def stays_open(http: Upstream) -> bool:
+    """Whether the chat template leaves an assistant's last message open."""
+    status, answer = await http.post("/apply-template", continued.BEGUN, PATIENCE)
+    try:
+        return status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return False
+
+
+async def obeys(http: Upstream, patience: float) -> bool:
+    """Whether the server forces a required call on a model that has no reason to make it."""
+    status, answer = await http.post(endpoints.CHAT.path, _UNWILLING, patience)
+    try:
+        message = orjson.loads(answer)["choices"][0]["message"]
+    except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
+        return False
+    return status == 200 and not message.get("content")
+
+
+async def count(http: Upstream, text: str) -> int:
+    """The tokens of a text; 0 if the server does not tell."""
+    asked = {"content": text, "add_special": False}
+    return continued.count_in(*await http.post("/tokenize", asked, PATIENCE), "tokens")
+
+
+async def begins_with_a_token(http: Upstream) -> bool:
+    """Whether the model begins each prompt with a token of its own, so that none is empty."""
+    asked = {"content": "", "add_special": True}
+    _, answer = await http.post("/tokenize", asked, PATIENCE)
+    return b"[]" not in answer
