@@ -38,6 +38,7 @@ class Attempt:
         self.permitted = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.stopped: Exception | None = None
+        # Since when the claim waits; the last progress; when the lease was last prolonged.
         self.began = self.moved = self.leased = time.monotonic()
         self.lapsed = False
         """The lease was not prolonged in time. The ingress has to say anew who holds the job."""
@@ -56,6 +57,7 @@ class Attempt:
 
     def claim(self, role: Role, holder: str, node: str, engine: str) -> None:
         claim = Claim(role, holder, node, engine, self.ack, self.job.edition)
+        # A claim is no part of the answer, so it does not use up a number.
         self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, claim.body)
         self._holder = holder
         self.repeat_claim()
@@ -95,7 +97,7 @@ class Attempt:
             Kind.END,
             (end.prompt_tokens, end.completion_tokens, end.cached_tokens, end.engine_ms),
         )
-        self._flush()
+        self._flush()  # at once: the ack follows in this turn, and must not overtake the end
 
     def fail(self, code: str, message: str, retryable: bool) -> None:
         self._add(Kind.FAIL, (code, message, retryable))
@@ -104,13 +106,16 @@ class Attempt:
     def alive(self, reply: str) -> None:
         """Say that the attempt lives; the broker sends 503 to `reply` if no ingress listens."""
         body = self.generating or None
+        # It has the number of the next frame, so that the ingress sees if the last one was lost.
         frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq, body)
         self._post(frame, reply)
 
     def resend(self, first: int) -> None:
         """Send again all frames from `first` on; fail the attempt if the ring has lost one."""
         metrics.RESENDS.inc()
+        # What is asked for has left the ring.
         if first < self._seq and (not self._ring or self._ring[0][0] > first):
+            # Under the number that is missing: all later ones would wait for that.
             fault = ("stream_interrupted", "frames were lost and are no longer kept", False)
             self._post(frames.pack(Kind.FAIL, self.number, self.nonce, first, fault))
             self.stop(Withdrawn(Reason.UNSENDABLE))
@@ -131,7 +136,7 @@ class Attempt:
         self._ring.append((self._seq, frame))
         self.kept += len(frame)
         self._seq += 1
-        while self.kept > self._limit and len(self._ring) > 1:
+        while self.kept > self._limit and len(self._ring) > 1:  # the last one stays, of any size
             self.kept -= len(self._ring.popleft()[1])
         self.moved = time.monotonic()
         if not self._ready:  # else a flush is scheduled already

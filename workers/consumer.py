@@ -60,6 +60,7 @@ class Puller:
     async def open(self) -> None:
         """Subscribe and pull, at first and after each reconnection. Raises BusError."""
         await self.pulls.open()
+        # Refusals of an earlier connection say nothing about this one (see `_again`).
         self.pulls.postponed = 0
         self.pulls.fill()
 
@@ -67,7 +68,7 @@ class Puller:
         """Stop pulling. Jobs that were already under way go back to the broker at once."""
         await self.pulls.close()
         with contextlib.suppress(BusError):
-            await self._bus.flush()
+            await self._bus.flush()  # the process may end next: what was handed back goes first
 
     def heal(self, now: float) -> None:
         """Repeat requests that were lost when the broker changed its leader, and ask for jobs for
@@ -84,6 +85,7 @@ class Puller:
             self.pulls.fill()
             return
         log.warning("consumer.refused", model=self.model, status=status.code, why=status.why)
+        # Until then, `fill` asks for one job fewer than there is room for.
         self.pulls.postponed += 1
         loop = asyncio.get_running_loop()
         loop.call_later(self._delay, self._again, self.pulls.inbox)

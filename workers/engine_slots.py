@@ -78,10 +78,11 @@ class EngineSlots:
 
     async def drain(self) -> None:
         """Stop pulling; running jobs go on."""
+        # First, so that the end of its program is no failure (see `_fail`).
         self._move("stopping")
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.wait({self._task})  # to await it would raise its CancelledError
         await self._stop_pulling()
 
     async def close(self) -> None:
@@ -113,7 +114,8 @@ class EngineSlots:
         delay = _BACKOFF
         while True:
             self._doubt.clear()
-            self._room.open = True
+            self._room.open = True  # `_fail` has closed it
+            # Its card says that it failed until it has passed its check.
             if self._state != "failed":
                 self._move("starting")
             try:
@@ -171,7 +173,7 @@ class EngineSlots:
             await puller.close()
 
     def _fail(self, reason: str, state: str = "failed") -> None:
-        self._doubt.set()
+        self._doubt.set()  # ends `_serve`
         self._room.open = False
         if self._state != "stopping":
             self._reason = reason

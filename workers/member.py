@@ -112,7 +112,7 @@ class Member:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._serve_metrics()
         self._runner = Runner(self._bus, self.role, self._holder, self._node, self._config)
-        await self._runner.open()
+        await self._runner.open()  # before the first job, whose claim is answered here
         await self._announce(names)
         await self._open_slots()
         ticker = asyncio.create_task(self._tick())
@@ -122,6 +122,7 @@ class Member:
         await self._drain()
         for task in (closed, stopped):
             task.cancel()
+        # Engines stay until here: what still ran at the drain needed them.
         await asyncio.gather(*(slots.close() for slots in self._slots))
         await self._close_own()
         await self._bus.close()

@@ -6,9 +6,10 @@ PATIENCE = 0.45
 """Seconds that an ingress may take to come back to the broker. A running job speaks twice a second,
 so the second report in a row ends it."""
 PAUSE = 1.25
-"""Seconds without a report after which somebody has heard what was said meanwhile."""
+"""After so many seconds without a report, the ingress has heard something that was said to it."""
 REJOIN = 3.0
-"""Seconds after this process has come back to the broker itself: the others were away as well."""
+"""Seconds after this process itself came back to the broker. Until then no ingress counts as gone,
+because the ingresses may have lost the broker, too."""
 
 
 class Orphans:
@@ -23,6 +24,7 @@ class Orphans:
 
     def unheard(self, ingress: str, now: float) -> bool:
         """Take a report about an ingress. True if the ingress is gone by now."""
+        # A report that is older than this belongs to another absence.
         reports = self._reports
         self._reports = {who: each for who, each in reports.items() if now - each[1] <= PAUSE}
         first, _ = self._reports.get(ingress, (now, now))

@@ -118,6 +118,7 @@ class Runner:
             return
         if attempt.number > 1:
             self._vouch(job.id)
+        # In this turn: the puller has room for one job fewer from now on.
         slots.take()
         self.running[attempt.nonce] = attempt, slots
         self.idle.clear()
@@ -140,14 +141,15 @@ class Runner:
         attempt.task = asyncio.current_task()
         try:
             try:
-                if attempt.stopped is not None:
+                if attempt.stopped is not None:  # before this task had its first turn
                     raise attempt.stopped
                 await self._perform(slots.engine, attempt)
             except asyncio.CancelledError:
-                if attempt.stopped is None:
+                if attempt.stopped is None:  # the process ends, and not this attempt alone
                     raise
                 raise attempt.stopped from None
             verdict = self._leased(attempt, ACK)
+            # A late job comes again, and its claim is answered `gone`.
             outcome = "ok" if verdict else "late"
         except EngineFault as fault:
             attempt.fail(fault.code, fault.message, fault.retryable)
@@ -156,6 +158,7 @@ class Runner:
             slots.suspect(fault)
         except Withdrawn as why:
             verdict, outcome = why.reason.verdict, why.reason.told
+            # If the ingress only stood still, it reads this and publishes the job again.
             attempt.fail("client_gone", outcome, verdict != TERM)
             verdict = self._leased(attempt, verdict)
         except Exception as fault:
@@ -187,6 +190,7 @@ class Runner:
         body = await fetch(self._bus, job) if job.body_size else job.body
         end = await engine.run(job, body, attempt)
         attempt.end(end)
+        # A fast engine is done before its claim is answered, and no job is acked without a grant.
         if not attempt.permitted.done():
             await attempt.permitted
 
@@ -225,6 +229,7 @@ class Runner:
         await self.idle.wait()
 
     def _control(self, message: Message) -> None:
+        # The broker answers so to a claim or an `alive` frame if no ingress listens.
         if message.headers and message.headers.get("Status") == "503":
             self._unheard(message.headers.get("Nats-Subject", ""))
             return
@@ -239,6 +244,7 @@ class Runner:
         found = self.running.get(control.nonce)
         if found is not None and found[0].job.id == control.job:
             self._obey(found[0], control)
+        # The last frames may be lost, too, which the ingress finds only after the end.
         elif control.op == Op.RESEND and control.nonce in self._ended:
             self._ended[control.nonce][1].resend(control.first)
 
@@ -253,7 +259,7 @@ class Runner:
             case Op.GO:
                 if not attempt.permitted.done():
                     attempt.permitted.set_result(None)
-                if attempt.lapsed:
+                if attempt.lapsed:  # it has claimed again, and still holds the job
                     attempt.lapsed, attempt.leased = False, time.monotonic()
             case Op.RESEND:
                 attempt.resend(control.first)
@@ -267,6 +273,7 @@ class Runner:
         silent: dict[int, tuple[Slots, list[Attempt]]] = {}
         for attempt, slots in list(self.running.values()):
             if now - attempt.moved > self._stall:
+                # `away`: the engine must pass its check before it gets another job.
                 why = f"{slots.engine.name} made no progress for {self._stall:.0f} s"
                 attempt.stop(EngineFault(why, away=True))
                 continue

@@ -30,7 +30,9 @@ _CONCURRENCY = re.compile(
     rb'^vllm:cache_config_info\{[^}]*kv_cache_max_concurrency="([0-9.]+)"', re.M
 )
 _SUFFIX = re.compile(r" \(parameter=\w+(, value=.*)?\)$", re.DOTALL)
+"""At the end of a message: the field, which stands in `param`, too."""
 _UNION = re.compile(r"\.[A-Z]")
+"""A step in the place of an error that is a class of Python, and so a member of a union."""
 _SENSES: Mapping[str, dict[str, Any]] = {
     "vision": {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
     "audio": {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
@@ -113,7 +115,7 @@ class VllmEngine(OpenAIEngine):
         features = [*await self._found_endpoints()]
         senses: list[str] = []
         if "chat" in features:
-            if await self._takes(own, _with_tool()):
+            if await self._takes(own, _with_tool()):  # a 400 without --tool-call-parser
                 features.append("tools")
             for sense, part in _SENSES.items():
                 broken = {"messages": [{"role": "user", "content": [part]}]}
@@ -156,6 +158,7 @@ class VllmEngine(OpenAIEngine):
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)
+        # What the client says itself of either field counts.
         told = "continue_final_message" in request or "add_generation_prompt" in request
         if job.endpoint == endpoints.CHAT.path and not told and _goes_on(request):
             changes |= _GO_ON

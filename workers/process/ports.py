@@ -57,6 +57,7 @@ def _listening(port: int) -> Iterator[str]:
         except OSError:
             continue
         for fields in map(str.split, rows):
+            # Field 1 is the local address in hex, 3 the state, 9 the inode (proc(5)).
             if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
                 yield fields[9]
 

@@ -89,10 +89,10 @@ async def over(process: asyncio.subprocess.Process) -> None:
         return
     try:
         handle = os.pidfd_open(process.pid)
-    except ProcessLookupError:
+    except ProcessLookupError:  # ended, and asyncio has collected its exit code
         return
     loop, gone = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(handle, gone.set)
+    loop.add_reader(handle, gone.set)  # a pidfd is readable once its process has ended
     try:
         await gone.wait()
     finally:

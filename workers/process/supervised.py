@@ -55,12 +55,12 @@ class Supervised:
         self._process = Supervisor(config.name, self._plan, self._changed)
         self._port = config.port
         self._inner: Engine | None = None
-        self._moved = False
-        self._sound = False
-        self._since: float | None = None
-        self._why = ""
-        self._running = 0
-        self._told = 0
+        self._moved = False  # started since `_inner` was made, perhaps at another port
+        self._sound = False  # passed its check since it was started
+        self._since: float | None = None  # since when it starts, or fails its check
+        self._why = ""  # the last fault while it started
+        self._running = 0  # its jobs
+        self._told = 0  # the number of its last end that was raised as a fault
 
     async def open(self) -> None: ...
 
@@ -78,7 +78,7 @@ class Supervised:
 
     async def check(self) -> Offer | None:
         better = await self._ask((await self._engine()).check)
-        self._check_owner()
+        self._check_owner()  # again: ours may have ended, and another program answered
         self._sound, self._since = True, None
         self._process.chatty = False  # from now on its output may quote what clients send
         return better
@@ -177,6 +177,7 @@ class Supervised:
             return EngineFault(self._process.reason or why, away=True)
         since = self._since or _now()
         if self._sound:
+            # A program with a job is left to the runner, which looks after the job's progress.
             over = not self._running and _now() - since >= DOUBT
             verdict = f"it failed its check for {_now() - since:.0f} s: {why}"
         else:

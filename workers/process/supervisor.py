@@ -77,6 +77,7 @@ class Supervisor:
 
     async def ready(self) -> None:
         """Wait while the program starts. Raises ProcessFailed unless it is ready."""
+        # "stopped" with a task: it was told to start, and has not had its first turn.
         while self.state == "starting" or (self.state == "stopped" and self._task is not None):
             await self._moved.wait()
         if self.state != "ready":
@@ -91,7 +92,7 @@ class Supervisor:
         task, self._task = self._task, None
         if task is None:
             return
-        self._patience = patience
+        self._patience = patience  # for `_end`, which the cancelled task calls
         self._move("stopping")
         task.cancel()
         await asyncio.wait({task})
@@ -169,7 +170,7 @@ class Supervisor:
         ended = asyncio.ensure_future(program.over(process))
         await asyncio.wait((ended, self._condemned), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            ended.cancel()
+            ended.cancel()  # `_live` ends the program
             return self._condemned.result()
         await self._sweep(process)  # children that hold the pipes would keep the ears waiting
         await asyncio.wait(ears, timeout=_LAST_WORDS)
@@ -227,6 +228,6 @@ class Supervisor:
         if self.state == "stopping" and state != "stopped":  # the program's end is no failure then
             return
         self.state, self.reason = state, reason
-        self._moved.set()
+        self._moved.set()  # wakes who waits now; the next change has an event of its own
         self._moved = asyncio.Event()
         self._changed()

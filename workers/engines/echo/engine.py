@@ -151,6 +151,7 @@ class EchoEngine:
         answer = _Answer(api, sink, job.stream)
         await _wait(script.first_ms)
         answer.begin(writer.begin())
+        # An answer that was begun elsewhere: its tokens are counted, but not said again.
         known = say.begun(tokens, job.begun.text if job.begun else "")
         writer.generated += known
         for index, token in enumerate(tokens[known:]):

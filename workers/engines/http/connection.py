@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         """Close at once, so that the engine sees that nobody listens."""
         self.alive = False
         if self._transport is not None:
-            self._transport.abort()
+            self._transport.abort()  # `close` would first send what is still to be written
 
     def resume(self) -> None:
         if self._transport is not None and self.alive:
@@ -194,6 +194,7 @@ class Connection(asyncio.Protocol):
         assert self._response is not None
         assert self._head is not None
         status = self._parser.get_status_code()
+        # A head of 1xx only announces the answer's own.
         if status >= 200 and not self._head.done():
             self._response.status = status
             self._head.set_result(self._response)

@@ -98,6 +98,7 @@ class Upstream:
             raise EngineFault(why, away=True) from None
 
     def _request(self, method: str, path: str, body: bytes | None, content_type: str) -> bytes:
+        # A line break would begin a header, or a request, of a client's own.
         if any(ord(char) <= 32 for char in path + content_type.replace(" ", "")):
             raise ConnectionBroken("a path or content type with a control character")
         head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"
@@ -116,9 +117,9 @@ class Upstream:
             try:
                 return await _asked(kept, request)
             except ConnectionBroken:
-                if not kept.untouched:
+                if not kept.untouched:  # the engine may have begun the job: it is not sent twice
                     raise
-                break
+                break  # the other kept ones may be as stale
         return await _asked(await self._connect(), request)
 
     async def _connect(self) -> Connection:
@@ -137,7 +138,7 @@ class Upstream:
         if connection is None:
             return
         if response.complete and connection.free and len(self._idle) < _IDLE_LIMIT:
-            connection.resume()
+            connection.resume()  # it may have paused before a body that was not read to its end
             self._idle.append(connection)
         else:
             connection.abort()

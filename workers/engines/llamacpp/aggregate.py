@@ -69,6 +69,7 @@ class Aggregate(Discard):
             text, at = self._plain.texts(chunk, at)
             if text:
                 self._collector.add_text(text)
+            # What follows is of another kind, or the first of its kind: it is parsed.
             end = chunk.find(sse.BREAK, at)
             if end < 0:
                 break

@@ -214,7 +214,7 @@ class LlamaCppEngine(OpenAIEngine):
         if not job.stream:
             return await self._aggregate(job, sent, sink, changes)
         body = orjson.dumps(sent) if sent is not request else body
-        for change in reversed(changes):
+        for change in reversed(changes):  # what is wrapped last sees an event first
             sink = Rewriting(sink, change)
         if not text:
             sink = FirstChunk(sink, choices)
@@ -299,6 +299,7 @@ class LlamaCppEngine(OpenAIEngine):
             answer = messages_by_chat.AsMessage(start)
             out: Sink = answer
             if expected is not None:
+                # OpenAI ends a call that was named with "stop", Anthropic each with "tool_use".
                 out = CallsInStream(answer, replace(expected, named=False), 1)
             with tools_prompt.blamed():
                 await self._send(replace(job, endpoint=CHAT), orjson.dumps(sent), out)
@@ -311,6 +312,7 @@ class LlamaCppEngine(OpenAIEngine):
     ) -> Usage | None:
         async with self._message_start(job, request, sink) as start:
             usage = self._usage(await self._send(job, body, start))
+        # The event that tells of the prompt was missing, so the tokens were asked for.
         if usage is not None and start.counted >= 0:
             return Usage(start.counted, usage.completion, 0)
         return usage
@@ -351,7 +353,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         refusal = translate(status, body)
-        if status == 501:
+        if status == 501:  # started without this endpoint
             return Refusal(
                 refusal.message, param="model", code="unsupported_endpoint", source="engine"
             )

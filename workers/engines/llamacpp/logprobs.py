@@ -40,6 +40,7 @@ def beside_tools(body: bytes, sink: Sink) -> tuple[bytes, Sink]:
         return body, sink
     most = request.pop("top_logprobs", None)
     del request["logprobs"]
+    # What the client itself says by this name counts.
     request.setdefault("n_probs", _USUAL if most is None else most)
     return orjson.dumps(request), Rewriting(sink, _of_words_alone, signs=(SIGN,))
 
@@ -93,5 +94,5 @@ class TextProbabilities:
                 for token in content
             ],
             "text_offset": offsets,
-            **probable,
+            **probable,  # the form of chats stays beside it
         }

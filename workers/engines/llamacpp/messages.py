@@ -61,12 +61,14 @@ class MessageStart(Filter):
     def data(self, chunk: bytes) -> None:
         if self._open:
             self._inner.data(chunk)
+        # A comment may come before the first event, and waits for nothing.
         elif self._counting is None and chunk.startswith((_START, b":")):
             self._open = _START in chunk
             self._inner.data(chunk)
         else:
             self._held += chunk
             self._inner.touch()
+            # In a task of its own: `data` must not wait.
             self._counting = self._counting or asyncio.create_task(self._begin())
 
     async def done(self) -> None:

@@ -101,6 +101,7 @@ class AsMessage(Rewriting):
         self._reason: str | None = None
 
     def _event(self, raw: bytes) -> bytes:
+        # [DONE] becomes the end of a message: the chat's usage came behind its finish reason.
         if not sse.is_done(sse.data_of(raw) or b""):
             return super()._event(raw)
         return b"".join(sse.dump(each, named=True) for each in self._end())
@@ -156,6 +157,7 @@ class AsMessage(Rewriting):
         delta = {"stop_reason": _REASONS.get(self._reason or "", "end_turn"), "stop_sequence": None}
         usage = self.usage or Usage(0, 0, 0)
         told = {
+            # Anthropic counts here only what was not in the cache.
             "input_tokens": max(0, usage.prompt - usage.cached),
             "cache_read_input_tokens": usage.cached,
             "output_tokens": usage.completion,

@@ -65,6 +65,7 @@ class AsCompletion(Response):
             piece = await self._inner.readany()
             if not piece:
                 self.complete = True
+                # `PATH` has no [DONE]. It is added only if each choice has stopped.
                 return sse.DONE if self._ended and self._ended == self._running else b""
             events = map(self._event, sse.split(self._splitter.feed(piece)))
             if changed := b"".join(events):

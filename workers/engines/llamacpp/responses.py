@@ -113,6 +113,7 @@ class Repair:
         usage = response.get("usage") or {}
         spent = usage.get("output_tokens")
         if spent is not None:
+            # llama-server does not count thoughts apart; it sends an event for each token of them.
             thought = {"reasoning_tokens": min(spent, sum(self._thoughts.values()))}
             usage.setdefault("output_tokens_details", thought)
         cut = self._limit is not None and spent is not None and spent >= self._limit

@@ -69,6 +69,7 @@ class UsageSum:
         self._running: dict[int, dict[str, Any]] = {}
 
     def add(self, event: Mapping[str, Any]) -> None:
+        # Without `include_usage`, a chat has only its timings.
         report = event.get("usage") or _report_of(event.get("timings"))
         if not isinstance(report, dict):
             return
@@ -128,7 +129,7 @@ class OneUsage:
         self._top = self._top or _top(event)
         if not event.get("choices"):
             return None
-        event.pop("usage", None)
+        event.pop("usage", None)  # a text completion has it with its last words
         return event
 
     def last(self) -> Event | None:

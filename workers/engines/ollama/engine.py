@@ -105,6 +105,7 @@ class OllamaEngine(OpenAIEngine):
 
     async def check(self) -> Offer | None:
         await super().check()
+        # The model is loaded now, so Ollama tells its context.
         return await self.discover() if self._models else None
 
     async def _list(self) -> dict[str, dict[str, Any]]:
@@ -179,7 +180,7 @@ class OllamaEngine(OpenAIEngine):
                 await self._keep(self._own[job.model], kept)
             return usage
         request = orjson.loads(await self._prepare(job, body))
-        own_api.kept(request)
+        own_api.kept(request)  # refuses one that is malformed
         known = ("model", "input", "dimensions", "keep_alive")
         asked = {key: request[key] for key in known if request.get(key) is not None}
         own = orjson.dumps({**asked, "truncate": False})

@@ -48,7 +48,9 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
 """A small request for each endpoint, by feature; `check` tries the ones that a model has."""
 _HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
+"""llama-server says 501 of an endpoint that it was started without."""
 _BUSY = frozenset({408, 425, 429})
+"""Refusals that are not the request's fault: another try may succeed."""
 
 
 class OpenAIEngine:
@@ -65,6 +67,7 @@ class OpenAIEngine:
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
         self._config = config
+        # People write OpenAI's base URL, but the endpoints' own paths begin with /v1.
         url = config.url.rstrip("/").removesuffix("/v1")
         self._http = Upstream(config.name, url, config.api_key.get_secret_value())
         self._models: dict[str, ServedModel] = {}
@@ -104,6 +107,7 @@ class OpenAIEngine:
             status, answer = await self._http.post(path, own, self.check_timeout)
             if status == 200:
                 return None
+            # Not all that seem to be there work: a model for vectors may be asked for a chat first.
             why = translate(status, answer).message
         if why:
             raise EngineFault(f"{self.name} failed a small job: {why}", away=True)
@@ -122,6 +126,7 @@ class OpenAIEngine:
             return await self._run(job, body, sink)
         api, text = endpoints.APIS[job.endpoint], job.begun.text
         read = await self._read(job, body, job.begun) if text else 0
+        # Where an event may hold several tokens, their number in events is too low.
         exact = self.token_events and text.isascii()
         written = job.begun.tokens if exact else max(job.begun.tokens, read)
         part = Part(sink, api, body, text, read, written)
@@ -142,6 +147,8 @@ class OpenAIEngine:
         self._running += 1
         try:
             call = None
+            # What is wrapped last sees the answer first: the name of the model, then of several
+            # calls the first one, then the call that must come, then what the API documents.
             plain = job.endpoint == endpoints.CHAT.path and TOOLS not in body
             inner = out = sink if plain else with_missing_fields(sink, job, body)
             if TOOL_CHOICE in body and not job.lenient:
@@ -318,7 +325,7 @@ class OpenAIEngine:
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         """A Refusal, for the client, if the request is at fault; else an EngineFault."""
         refusal = translate(status, body)
-        if status in (401, 403):
+        if status in (401, 403):  # the worker's key, of which the client knows nothing
             why = f"{self.name} does not take this worker's key: {refusal.message}"
             return EngineFault(why, away=True)
         if status < 400 or status >= 500 or status in _BUSY:
@@ -355,5 +362,6 @@ class OpenAIEngine:
     async def _has(self, path: str) -> bool:
         """Whether the endpoint exists: it then complains about an empty request."""
         status, body = await self._http.post(path, {}, ASK_TIMEOUT)
+        # A 404 about the model, which an empty request does not name, shows that the path exists.
         about_model = translate(status, body).code == "model_not_found"
         return status not in _ABSENT or about_model

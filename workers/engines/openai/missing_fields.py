@@ -42,6 +42,7 @@ def with_missing_fields(sink: Sink, job: Job, body: bytes) -> Sink:
         case endpoints.MESSAGES.path:
             fields = MessageFields(f"msg_{job.id}")
         case endpoints.CHAT.path if job.stream:
+            # To look for the bytes first saves nearly every chat from being parsed here.
             n = _request(body).get("n") if _SEVERAL in body else 1
             return CallHead(sink, n if isinstance(n, int) else 1)
         case _:
@@ -92,6 +93,7 @@ class ResponseFields:
             event["type"] = "response.incomplete"  # vLLM calls it completed all the same
         if cut and ended is not None:
             ended["item"]["status"] = "incomplete"
+        # The end of an item waits for the event that follows it; all else goes at once.
         return [each for each in (ended, event) if each and each is not self._ended]
 
     def document(self, found: Document) -> None:
@@ -153,6 +155,7 @@ class CallHead(Rewriting):
         head, self._heads[index] = self._heads.get(index) or event, None
         self._left -= 1
         first = head["choices"][0]["delta"]
+        # OpenAI has null where a call begins, and an empty text where a text does.
         if delta.get("tool_calls") and first.get("content") == "":
             first["content"] = None
         return [event] if head is event else [head, event]

@@ -51,6 +51,7 @@ class RequiredCall(Filter):
             self._inner.data(chunk)
             return
         self._held += chunk
+        # A call and the name that was asked for may be seen in different pieces.
         self._missing = [sign for sign in self._missing if not sign.search(chunk)]
         if self._missing:
             self._inner.touch()

@@ -118,7 +118,7 @@ class Relay:
     def usage(self) -> Usage | None:
         """The tokens that the first and the last events report."""
         told = self._usage_in(sse.having(self.tail, _USAGE)) or self.told
-        if told is None or told.prompt >= 0:
+        if told is None or told.prompt >= 0:  # -1: Anthropic's last event counts the answer alone
             return told
         start = self._usage_in(sse.split(self._head))
         return Usage(start.prompt, told.completion, start.cached) if start else told
@@ -146,7 +146,7 @@ class Relay:
         self._begun = True
         self._sink.start(200, self._content_type)
         self._sink.data(self._head)
-        self._head = self._head[:_HEAD]
+        self._head = self._head[:_HEAD]  # stays for `usage`
 
     def _finish(self) -> None:
         """The stream has no more bytes. Raises EngineFault if it is not whole, or no answer."""
@@ -226,12 +226,13 @@ class ModelName(Filter):
     def data(self, chunk: bytes) -> None:
         if self._right:
             pass
+        # A single event (`rfind` leaves out its end) that begins or ends like an earlier one.
         elif (chunk.endswith(self._tail) or chunk.startswith(self._head)) and (
             chunk.rfind(sse.BREAK, 0, -2) < 0
         ):
             chunk = self._event(chunk)
         elif _KEY in chunk:
-            if chunk[:1] in b"{ \t\r\n":
+            if chunk[:1] in b"{ \t\r\n":  # no event begins so
                 chunk = self._document(chunk)
             elif chunk.endswith(sse.BREAK):
                 chunk = self._events(chunk)
@@ -296,11 +297,12 @@ def _find(answer: bytes, inner: bytes) -> tuple[int, int, bool]:
 def _open(opened: bytes, text: bytes) -> bytes:
     """The brackets that are open after `text`, which begins and ends outside of strings."""
     if b"\\" in text:
+        # Pairs of backslashes go first: one that is left before a quote escapes the quote.
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     shape = text.translate(None, _NOT_SHAPE)
     left = opened + b"".join(shape.split(b'"')[::2])  # every second part is inside a string
     size = -1
     while size != len(left):
-        size = len(left)
+        size = len(left)  # each round takes out the innermost pairs
         left = left.replace(b"{}", b"").replace(b"[]", b"").replace(b"<}", b"")
     return left

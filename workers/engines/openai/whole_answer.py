@@ -26,7 +26,7 @@ def read(engine: str, job: Job, request: bytes, content_type: str, body: bytes) 
     """
     endpoint = endpoints.BY_PATH[job.endpoint]
     kind = content_type.partition(";")[0].strip().lower()
-    if endpoint.holds is None:
+    if endpoint.holds is None:  # speech
         if not body or kind == JSON or kind.startswith("text/"):
             raise unlike(engine, f"{kind!r} in place of a sound", body)
         return None

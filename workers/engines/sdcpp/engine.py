@@ -105,6 +105,7 @@ class SdCppEngine:
                 raise EngineFault(why, away=True) from None
             if "img_gen" not in modes:
                 raise EngineFault(f"{self.name} has a model that draws no pictures", away=True)
+            # A model that takes no pictures makes no edits.
             features = features if can.get("ref_images", True) else features[:1]
         models = tuple(
             ServedModel(
@@ -206,6 +207,7 @@ class SdCppEngine:
             match state.get("status"):
                 case "completed":
                     return [str(image["b64_json"]) for image in state["result"]["images"]]
+                # The next look finds it cancelled, or begun meanwhile.
                 case "queued" if order.unwanted:
                     await self._http.ask("POST", path + "/cancel", None, b"")
                 case "queued" | "generating":

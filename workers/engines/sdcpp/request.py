@@ -125,6 +125,7 @@ def read_edit(body: bytes, content_type: str, limits: Limits) -> tuple[Drawing, 
         images=tuple(part.content for part in images),
         mask=masks[0].content if masks else b"",
     )
+    # Without a size, sd-server would draw in its own, and not in the picture's.
     if not drawing.width:
         drawing = replace(drawing, width=_up(seen[0].width), height=_up(seen[0].height))
         _within(drawing.width, drawing.height, limits, "The image is {}: give a size, as {}.")

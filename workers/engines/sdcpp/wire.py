@@ -32,6 +32,7 @@ def _names(told: Mapping[str, Any], field: str) -> tuple[str, ...]:
 
 def _own(drawing: Drawing) -> dict[str, Any]:
     """Fields that only sd-server has, for its own API or for the tag in a prompt."""
+    # Without the last one, sd-server writes the prompt and names of files into the picture.
     return {**drawing.own, "seed": drawing.seed, "embed_image_metadata": False}
 
 

@@ -117,12 +117,13 @@ class WhisperEngine:
     async def check(self) -> Offer:
         """Transcribe a second of a tone as French; an English-only model answers with English."""
         began = time.monotonic()
+        # No further temperatures: a tone would be decoded at each of them.
         ask = Ask(translate=False, language="fr", fields={"temperature_inc": "0"})
         status, document = await self._hear(ask, tone(), CHECK_TIMEOUT)
         if status != 200:
             raise EngineFault(f"{self.name} failed a small job: {status}", away=True)
         self._english_only = self._understood(document).language == "english"
-        self._pace = time.monotonic() - began
+        self._pace = time.monotonic() - began  # seconds for the one window of a tone
         return self._offer()
 
     async def probe(self) -> bool:
@@ -143,7 +144,7 @@ class WhisperEngine:
         except Refusal as fault:
             return fault.answer(sink)
         finally:
-            self._late = math.inf
+            self._late = math.inf  # no job runs now, as there is one slot
         sink.start(200, sse.CONTENT_TYPE if ask.stream else TYPES[ask.format])
         sink.data(transcript.events(ask) if ask.stream else transcript.render(ask))
         await sink.settle()

@@ -45,7 +45,7 @@ class CallsInStream(Rewriting):
             parts = choice.parts(part)
             self._left -= choice.text and not was
             found += [{**kept, "choices": [each]} for each in parts]
-        if found:
+        if found:  # what an event says once goes with its last part
             found[-1] |= {name: event[name] for name in once[1:] if name in event}
         return found
 

@@ -65,6 +65,7 @@ class Written:
             if not begun.startswith(OPEN):
                 if OPEN.startswith(begun) and not last:
                     return found
+                # Blanks behind the last call are no text.
                 self._held = self._held if begun or not self.count else ""
                 break
             call = self._call(begun, last)
@@ -88,6 +89,7 @@ class Written:
             if call := self._made(begun[start:end]):
                 self._held, self._seen = begun[at:], 0
                 return call
+        # The next piece may complete a closing tag of which the first letters are here.
         self._seen = max(at, len(begun) - len(CLOSE))
         call = self._made(begun[start:]) if last else None
         if call:
@@ -140,12 +142,12 @@ class Forced:
             orjson.loads(self._whole)
         except orjson.JSONDecodeError:
             return _added(tail)
-        return _added(tail.rstrip()[:-1].rstrip())
+        return _added(tail.rstrip()[:-1].rstrip())  # without the brace that closes the call
 
     def _more(self, text: str) -> list[Delta]:
         text = self._tail + text
         end = len(text.rstrip(_LAST))
-        self._tail = text[end:]
+        self._tail = text[end:]  # braces that may close the call: `end` knows
         return _added(text[:end])
 
     def _begun(self) -> list[Delta]:
@@ -166,6 +168,7 @@ class Either:
         self._held = ""
         self._call = Forced(expected)
         self._is_call = False
+        # Without blanks, which a grammar lets stand between the parts of JSON.
         self._heads = [_packed(f'{{"name":{_json(name)},"arguments":') for name in expected.names]
 
     @property

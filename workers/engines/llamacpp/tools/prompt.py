@@ -244,6 +244,7 @@ def _called(message: Entry) -> Entry:
 
 
 def _as_text(function: Mapping[str, Any]) -> str:
+    # The arguments are JSON as a text. A text that is no JSON becomes a string of JSON.
     name, arguments = orjson.dumps(function.get("name")).decode(), function.get("arguments")
     try:
         orjson.loads(arguments or "")
