@@ -85,7 +85,7 @@ class Attempt:
         self.generating = True
         self.moved = time.monotonic()
 
-    def turns(self) -> None:
+    def probed(self) -> None:
         """The engine answered a probe, so it does not hang, whatever it does with this job."""
         self.moved = time.monotonic()
 

@@ -21,7 +21,7 @@ from workers.attempt import Attempt
 from workers.body import fetch
 from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
-from workers.orphans import Orphans
+from workers.lost_ingresses import LostIngresses
 
 log = structlog.get_logger("runner")
 
@@ -93,13 +93,13 @@ class Runner:
         self._probing: dict[Runnable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = Strangers(log, "runner.refused")
-        self._orphans = Orphans()
+        self._lost_ingresses = LostIngresses()
         self.idle = asyncio.Event()
         self.idle.set()
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.control(self._holder), self._control)
-        self._bus.on_reconnect(lambda: self._orphans.joined(time.monotonic()))
+        self._bus.on_reconnect(lambda: self._lost_ingresses.joined(time.monotonic()))
 
     def take(self, slots: Slots, source: Source, message: Message) -> None:
         """Start a delivered job; from now on it occupies a slot."""
@@ -117,7 +117,7 @@ class Runner:
             source.fill()
             return
         if attempt.number > 1:
-            self._vouch(job.id)
+            self._say_alive(job.id)
         # In this turn: the puller has room for one job fewer from now on.
         slots.take()
         self.running[attempt.nonce] = attempt, slots
@@ -126,7 +126,7 @@ class Runner:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _vouch(self, job: str) -> None:
+    def _say_alive(self, job: str) -> None:
         """The job comes again: if an attempt here still has it, its ingress hears of that first,
         and turns the claim away."""
         for attempt in self._attempts(job):
@@ -250,7 +250,7 @@ class Runner:
 
     def _unheard(self, subject: str) -> None:
         """Nobody listens to a job's frames: stop the job if its ingress is gone."""
-        if self._orphans.unheard(subjects.ingress_of(subject), time.monotonic()):
+        if self._lost_ingresses.unheard(subjects.ingress_of(subject), time.monotonic()):
             for attempt in self._attempts(subjects.job_of(subject)):
                 attempt.stop(Withdrawn(Reason.ORPHANED))
 
@@ -315,7 +315,7 @@ class Runner:
         try:
             if await engine.probe():
                 for attempt in attempts:
-                    attempt.turns()
+                    attempt.probed()
         except EngineFault as fault:
             log.warning("runner.probe_failed", engine=engine.name, error=fault.message)
         finally:

@@ -33,7 +33,7 @@ def taken(port: int) -> bool:
     return False
 
 
-def strange(port: int, leader: int) -> bool:
+def taken_by_another(port: int, leader: int) -> bool:
     """Whether the listener on `port` is surely outside the session that `leader` leads.
 
     False if this cannot be known: nobody listens, there is no ``/proc``, or a process belongs to

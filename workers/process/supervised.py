@@ -162,7 +162,7 @@ class Supervised:
         pid = self._process.pid
         if pid is None:
             raise EngineFault(self._process.reason or "its program has ended", away=True)
-        if ports.strange(self._port, pid):
+        if ports.taken_by_another(self._port, pid):
             why = f"port {self._port} is answered by another program, not by the one started here"
             raise EngineFault(why, away=True)
 

@@ -65,7 +65,7 @@ class Supervisor:
         self._changed = changed
         self._moved = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._condemned: asyncio.Future[str] | None = None
+        self._restart_reason: asyncio.Future[str] | None = None
         self._said: deque[str] = deque(maxlen=_KEPT)
         self._secrets: tuple[str, ...] = ()
         self._patience = _HUNG_PATIENCE
@@ -110,8 +110,8 @@ class Supervisor:
 
     def restart(self, why: str) -> None:
         """End a program that runs but misbehaves; it starts again after the back-off."""
-        if self._condemned is not None and not self._condemned.done():
-            self._condemned.set_result(why)
+        if self._restart_reason is not None and not self._restart_reason.done():
+            self._restart_reason.set_result(why)
 
     async def _keep(self) -> None:
         delay, clock = _BACKOFF, asyncio.get_running_loop().time
@@ -138,26 +138,31 @@ class Supervisor:
             return str(fault)
         self.pid = process.pid
         log.info("process.started", process=self.name, pid=process.pid)
-        ears = [asyncio.create_task(self._listen(s)) for s in (process.stdout, process.stderr)]
+        readers = [
+            asyncio.create_task(self._read_output(s)) for s in (process.stdout, process.stderr)
+        ]
         try:
-            return await self._watch(command, process, ears)
+            return await self._watch(command, process, readers)
         finally:
             ending = asyncio.create_task(self._end(process))
             try:
                 await asyncio.shield(ending)
-            except asyncio.CancelledError:  # told to stop while a condemned program ends
+            except asyncio.CancelledError:  # `stop` was called while it ends for a restart
                 await ending
                 raise
             finally:
-                for ear in ears:
-                    ear.cancel()
+                for reader in readers:
+                    reader.cancel()
                 self.pid = None
 
     async def _watch(
-        self, command: Command, process: asyncio.subprocess.Process, ears: list[asyncio.Task[None]]
+        self,
+        command: Command,
+        process: asyncio.subprocess.Process,
+        readers: list[asyncio.Task[None]],
     ) -> str:
-        """Wait until the program ends or is condemned; return why."""
-        self._condemned = asyncio.get_running_loop().create_future()
+        """Wait until the program ends or `restart` is called; return why."""
+        self._restart_reason = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(command.within):
                 up = command.ready == program.AT_ONCE or await program.answers(
@@ -168,15 +173,15 @@ class Supervisor:
         if up:
             self._move("ready")
         ended = asyncio.ensure_future(program.over(process))
-        await asyncio.wait((ended, self._condemned), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((ended, self._restart_reason), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             ended.cancel()  # `_live` ends the program
-            return self._condemned.result()
-        await self._sweep(process)  # children that hold the pipes would keep the ears waiting
-        await asyncio.wait(ears, timeout=_LAST_WORDS)
-        return self._epitaph(command, process.returncode or 0)
+            return self._restart_reason.result()
+        await self._sweep(process)  # children that hold the pipes would keep the readers waiting
+        await asyncio.wait(readers, timeout=_LAST_WORDS)
+        return self._why_ended(command, process.returncode or 0)
 
-    async def _listen(self, stream: asyncio.StreamReader | None) -> None:
+    async def _read_output(self, stream: asyncio.StreamReader | None) -> None:
         while stream is not None:
             try:
                 raw = await stream.readline()
@@ -213,7 +218,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
-    def _epitaph(self, command: Command, code: int) -> str:
+    def _why_ended(self, command: Command, code: int) -> str:
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         said = list(self._said) if command.words is None else program.last_words(command.words)

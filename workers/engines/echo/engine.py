@@ -124,7 +124,7 @@ class EchoEngine:
         request = orjson.loads(body)
         try:
             script = self._script(request)
-            if script.fault.isdigit():
+            if script.fault.isdigit():  # before the head
                 self._fail(int(script.fault))
             if (page := say.PAGES.get(job.endpoint)) is not None:
                 await _wait(script.first_ms)
@@ -212,7 +212,7 @@ class EchoEngine:
             case "error":
                 raise EngineFault(f"{self.name}: as asked, an error", retryable=False)
             case "exit":
-                os._exit(9)
+                os._exit(9)  # as in a crash: nothing is told or flushed
             case "hang":
                 self._hung += 1
                 try:

@@ -94,6 +94,7 @@ def ignored(
     found = list(_ALWAYS)
     if not thinks(props):
         found += foreign_fields.NO_THOUGHTS
+    # A request for just as many dimensions gets what it asks for.
     size = (entry.get("meta") or {}).get("n_embd")
     why = f"llama-server always gives all {size or ''} of them".replace("  ", " ")
     found.append(Ignored("dimensions", why, ("embeddings",), (size,) if size else NOTHING))

@@ -50,6 +50,7 @@ def command(config: settings.Engine) -> list[str]:
         raise ProcessFailed(str(fault)) from None
     own = Path(config.file).stem if config.file else MODEL_ID
     return [
+        # -P: modules in the server's own folder must not hide others of the same name.
         *(sys.executable, "-P", server.__file__, "--parent-stdin", "--port", "{port}"),
         *("--model", file, "--alias", config.models[0] if config.models else own),
         *("--slots", str(config.slots or SLOTS), "--context", str(config.context)),

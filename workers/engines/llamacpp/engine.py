@@ -80,7 +80,7 @@ class LlamaCppEngine(OpenAIEngine):
         super().__init__(config)
         self._props: dict[str, Any] = {}
         self._probe_path = HEALTH
-        self._obeyed = False
+        self._obeyed = False  # it forces the calls that a request requires
         self._thinks = False
 
     async def probe(self) -> bool:
@@ -168,10 +168,10 @@ class LlamaCppEngine(OpenAIEngine):
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
             case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path:
-                with tools_prompt.blamed():
+                with tools_prompt.naming_tools():
                     body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
             case endpoints.INPUT_TOKENS.path:
-                with tools_prompt.blamed():
+                with tools_prompt.naming_tools():
                     sent = responses_request.plain(self._prepare_tools(job, body)[0])
                     body = prepare_schemas(orjson.dumps(sent))
         return await super()._serve(job, body, sink)
@@ -197,7 +197,7 @@ class LlamaCppEngine(OpenAIEngine):
                 if job.stream
                 else CallsInDocument(sink, expected)
             )
-        with tools_prompt.blamed():
+        with tools_prompt.naming_tools():
             return await self._complete(job, orjson.dumps(sent), sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
@@ -249,7 +249,7 @@ class LlamaCppEngine(OpenAIEngine):
         if document is not None:
             for change in changes:
                 change(document)
-        await self._give(sink, document)
+        await self._send_document(sink, document)
         return answer.usage()
 
     async def _respond(self, job: Job, asked: bytes, body: bytes, sink: Sink) -> Usage | None:
@@ -266,11 +266,11 @@ class LlamaCppEngine(OpenAIEngine):
         out = Rewriting(sink, repair.change) if job.stream else Rewriting(Discard(sink), collect)
         if expected is not None:
             out = Rewriting(out, tools_responses.CallsInStream(expected).change)
-        with tools_prompt.blamed():
+        with tools_prompt.naming_tools():
             body = orjson.dumps(responses_request.prepare(sent))
             usage = self._usage(await self._send(job, body, out))
         if not job.stream:
-            await self._give(sink, collector.document)
+            await self._send_document(sink, collector.document)
         return usage
 
     async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
@@ -285,11 +285,12 @@ class LlamaCppEngine(OpenAIEngine):
             out = Rewriting(out, tools_messages.CallsInStream(expected).change)
         usage = await self._begun(job, request, orjson.dumps(messages.prepare(request)), out)
         if not job.stream:
-            await self._give(sink, collector.document)
+            await self._send_document(sink, collector.document)
         return usage
 
     async def _message_by_chat(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
-        """What its answer has to be is said to a chat, and its events are put as a message's."""
+        """Send the message as a chat, in which llama-server enforces a schema, and turn the chat's
+        events into those of a message."""
         sent, expected = messages_by_chat.as_chat(request), None
         if not self._obeyed:
             sent, expected = tools_prompt.prepare(sent, capabilities.knows_tools(self._props))
@@ -301,10 +302,10 @@ class LlamaCppEngine(OpenAIEngine):
             if expected is not None:
                 # OpenAI ends a call that was named with "stop", Anthropic each with "tool_use".
                 out = CallsInStream(answer, replace(expected, named=False), 1)
-            with tools_prompt.blamed():
+            with tools_prompt.naming_tools():
                 await self._send(replace(job, endpoint=CHAT), orjson.dumps(sent), out)
         if not job.stream:
-            await self._give(sink, collector.document)
+            await self._send_document(sink, collector.document)
         return answer.usage
 
     async def _begun(

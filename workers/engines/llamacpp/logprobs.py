@@ -2,9 +2,9 @@
 
 Measured on b11549: if a request wants only the chosen tokens' (a chat's `top_logprobs` 0, a text's
 `logprobs` 0), llama-server gives none. So the worker asks for one alternative and removes it.
-Beside tools it refuses `logprobs` in a stream, which is how the worker always asks, but not
-`n_probs`, its own name for the same. The stream has them for texts, and the last token's for pieces
-of a call.
+With tools, it refuses `logprobs` in a stream, and the worker always asks for a stream. It takes
+`n_probs`, its own name for the same: then texts have theirs, and a piece of a call has those of its
+last token.
 """
 
 from __future__ import annotations

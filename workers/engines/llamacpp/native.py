@@ -2,8 +2,9 @@
 
 Measured on b11549: once the model sees or hears, ``/v1/completions`` takes one text and nothing
 else: a list of texts or token ids is a 400. Its own ``/completion`` takes every form of
-`schemas.api.prompts`. Its events are put as those of ``/v1/completions``, where also the marker of
-a picture is the one of llama.cpp's library: each server draws a marker of its own.
+`schemas.api.prompts`, so the worker asks there and writes the events as those of
+``/v1/completions``. Each server draws its own marker for pictures. Clients write the marker of
+llama.cpp's library, so it is replaced.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class OllamaEngine(OpenAIEngine):
     async def _keep(self, own: str, kept: Any) -> None:
         """Tell how long the model stays loaded. The answer is out, so a failure is only logged."""
         try:
-            asked = {"model": own, "keep_alive": kept}
+            asked = {"model": own, "keep_alive": kept}  # without a prompt, it generates nothing
             status, answer = await self._http.post("/api/generate", asked, ASK_TIMEOUT)
         except EngineFault as fault:
             status, answer = 0, fault.message.encode()
@@ -217,6 +217,7 @@ class OllamaEngine(OpenAIEngine):
             raise Refusal("Ollama takes 0 for no limit.", param="max_tokens")
         path = _GENERATES.get(job.endpoint)
         size = own_api.text_bytes(request)
+        # Fits any context, so that nothing need be asked for most requests.
         if path is None or size <= BYTES_PER_TOKEN * SMALLEST_CONTEXT:
             return
         loaded = await self._loaded_context(self._own[job.model])

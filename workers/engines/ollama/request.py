@@ -35,7 +35,7 @@ def _thinking(path: str, request: Mapping[str, Any], thinks: bool) -> dict[str, 
     wanted = endpoints.BY_PATH[path].api.reasoning(request)
     if wanted == UNSAID:
         return {}
-    if path == _MESSAGES:
+    if path == _MESSAGES:  # they go as they are, but a model that does not reason refuses them
         return {} if thinks else {"thinking": None, "output_config": None}
     effort = "none" if wanted.on is False else wanted.degree(*_DEGREES) or "medium"
     said = effort if thinks else None

@@ -1,8 +1,9 @@
 """Answers that go on where another worker's stream broke.
 
-The engine gets the text so far as the beginning of its answer, and its stream is the rest. To the
-engine that text is a part of the prompt. To the client it is a part of the answer, so the usage is
-moved here; all else that makes one stream of the two is the ingress's (``ingress/jobs/resume.py``).
+The engine gets the text so far as the beginning of its answer, and its stream is the rest. The
+engine counts that text as a part of the prompt, but the client has it as a part of the answer. So
+this module moves its tokens in the usage. The ingress does all else that makes one stream of the
+two (``ingress/jobs/resume.py``).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Part(Rewriting):
 
     def whole(self, end: End) -> End:
         """The tokens of the whole answer, as the log and the usage have them."""
-        if end.prompt_tokens < 0:
+        if end.prompt_tokens < 0:  # not known
             return end
         prompt = max(0, end.prompt_tokens - self._read)
         completion = max(0, end.completion_tokens) + self._written

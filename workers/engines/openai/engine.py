@@ -46,7 +46,7 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "embeddings": (endpoints.EMBEDDINGS.path, {"input": "hi"}),
 }
 """A small request for each endpoint, by feature; `check` tries the ones that a model has."""
-_HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
+_TRANSCRIPTS = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
 """llama-server says 501 of an endpoint that it was started without."""
 _BUSY = frozenset({408, 425, 429})
@@ -125,14 +125,14 @@ class OpenAIEngine:
         if job.begun is None:
             return await self._run(job, body, sink)
         api, text = endpoints.APIS[job.endpoint], job.begun.text
-        read = await self._read(job, body, job.begun) if text else 0
+        read = await self._added_tokens(job, body, job.begun) if text else 0
         # Where an event may hold several tokens, their number in events is too low.
         exact = self.token_events and text.isascii()
         written = job.begun.tokens if exact else max(job.begun.tokens, read)
         part = Part(sink, api, body, text, read, written)
         return part.whole(await self._run(job, part.body, part))
 
-    async def _read(self, job: Job, body: bytes, begun: Begun) -> int:
+    async def _added_tokens(self, job: Job, body: bytes, begun: Begun) -> int:
         """The tokens that a text so far adds to the prompt. Where it stands right behind the
         client's words, the last of these may become a part of its first token."""
         own = self._own.get(job.model, "")
@@ -231,8 +231,8 @@ class OpenAIEngine:
                 return await self._collected(job, response, sink, sent)
             if not job.stream:
                 return await self._whole(job, body, response, sink)
-            if job.endpoint in _HEARING and not streams:
-                return await self._heard(job, body, response, sink)
+            if job.endpoint in _TRANSCRIPTS and not streams:
+                return await self._as_stream(job, body, response, sink)
             return self._usage(await self._relay(job, response, sink, sent))
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
@@ -293,10 +293,10 @@ class OpenAIEngine:
             raise unlike(self.name, "a stream", await read_error(response))
         out = Rewriting(Discard(sink), collector.add)
         usage = self._usage(await self._relay(job, response, out, request))
-        await self._give(sink, collector.document)
+        await self._send_document(sink, collector.document)
         return usage
 
-    async def _give(self, sink: Sink, document: Document | None) -> None:
+    async def _send_document(self, sink: Sink, document: Document | None) -> None:
         """Send a document that was made of a stream."""
         if document is None:
             raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
@@ -304,7 +304,9 @@ class OpenAIEngine:
         sink.data(orjson.dumps(document))
         await sink.settle()
 
-    async def _heard(self, job: Job, body: bytes, response: Response, sink: Sink) -> Usage | None:
+    async def _as_stream(
+        self, job: Job, body: bytes, response: Response, sink: Sink
+    ) -> Usage | None:
         """Turn the document of an engine that ignores `stream` into a stream's events."""
         document = await read_whole(response, sink)
         found = read(self.name, job, body, response.header("content-type", ""), document)

@@ -128,8 +128,9 @@ def _complete(block: Any) -> None:
 
 
 class CallHead(Rewriting):
-    """A Sink before the Sink, for the stream of a chat with tools. The chunk with the role waits
-    for the next one of its choice; engines send both when they have the first token."""
+    """A Sink before the Sink, for the stream of a chat with tools. It keeps the chunk with the role
+    back until the next chunk of that choice shows whether a call begins. This delays nothing, as
+    engines send both when they have the first token."""
 
     def __init__(self, inner: Sink, choices: int) -> None:
         super().__init__(inner, self._begun)

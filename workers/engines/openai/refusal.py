@@ -100,7 +100,7 @@ def translate(status: int, body: bytes) -> Refusal:
     found = _error_of(body)
     message = _unwrap(str(found.pop("message", "") or f"The engine answered {status}."))
     param, code = found.pop("param", None), found.pop("code", None)
-    found.pop("type", None)
+    found.pop("type", None)  # `Refusal.json` writes OpenAI's; vLLM has a class of Python here
     return Refusal(
         message,
         param=param if isinstance(param, str) else None,
@@ -122,6 +122,7 @@ def _error_of(body: bytes) -> dict[str, Any]:
     error = found.get("error")
     if isinstance(error, dict):
         return dict(error)
+    # sd-server's 500 has `message`, FastAPI `detail`, Ollama's own API a bare string.
     told = found.get("message") or found.get("detail") or error
     return {"message": told if isinstance(told, str) else orjson.dumps(found).decode()}
 

@@ -77,8 +77,9 @@ class Filter:
 class Relay:
     """Passes one stream of `engine` on to `sink`, with its head.
 
-    Head and events wait for the first word, or for what is large or says how far the engine is. So
-    an engine that fails before that has given nothing yet, and another one may still answer.
+    The head and the first events are kept back until the first word, an event about progress, or
+    more than `_HEAD` bytes have come. If the engine fails before that, the client has nothing yet,
+    and another engine may still answer.
 
     An error event fails the attempt instead of passing as an answer: vLLM sends
     ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
@@ -127,7 +128,7 @@ class Relay:
         if not events:
             self._sink.touch()
             return
-        if _ERROR in events:
+        if _ERROR in events:  # the word may stand in a text, too
             self._find_error(events)
         if self._begun:
             self._sink.data(events)
@@ -137,6 +138,7 @@ class Relay:
     def _wait(self, events: bytes) -> None:
         """Keep the events back, unless they or those before them must wait no longer."""
         self._head += events
+        # A client that asked for progress wants to see it before the first word.
         if len(self._head) > _HEAD or self._api.begun.search(events) or _PROGRESS in events:
             self._begin()
         else:
@@ -158,7 +160,7 @@ class Relay:
             if not rest.whole:
                 why = f"{self._engine} ended its stream before its end was said"
                 raise EngineFault(why + self._instead(left), away=True)
-            if not rest.said:
+            if not rest.said:  # a finish reason came, but no [DONE]
                 log.warning("engine.end_not_said", engine=self._engine)
         if not self._begun:
             if not self._api.answer.search(self._head):

@@ -1,5 +1,5 @@
-"""Reads an engine's whole answer. What came with status 200 need not be one: engines, and proxies
-before them, send errors, pages and halves of documents with it."""
+"""Reads an engine's whole answer. One with status 200 may be something else: engines, and proxies
+before them, send errors, web pages and half documents with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read(engine: str, job: Job, request: bytes, content_type: str, body: bytes) 
 
 
 def unlike(engine: str, what: str, body: bytes) -> EngineFault:
-    """The fault for an answer that is `what`; it says what the engine said."""
+    """The fault for an answer that is `what` instead. Its message quotes the answer."""
     said = translate(200, body).message[:_SHOWN] if body.strip() else "its answer is empty"
     return EngineFault(f"{engine} sent {what}: {said}")
 

@@ -41,6 +41,7 @@ PROBE_TIMEOUT = 10.0
 OUTLAST = 900.0
 """Most seconds that a job which nobody wants, and nothing can stop, keeps its slot."""
 _POLL_FIRST, _POLL_MOST = 0.05, 1.0
+"""Seconds between two looks at a job: half as much again after each look, up to the maximum."""
 
 _AUTO = ("auto",)
 

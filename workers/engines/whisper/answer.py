@@ -207,6 +207,7 @@ def _mended(texts: list[str], whole: str, spaced: bool) -> list[str]:
         return texts
     if spaced:
         split = whole.split()
+        # With another number of words, it is not known which is which.
         return split if len(split) == len(texts) else texts
     mended: list[str] = []
     at = 0

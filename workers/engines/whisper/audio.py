@@ -123,7 +123,7 @@ def _wav(data: bytes) -> Found:
             # Size 0: the recorder could not go back to the head. Only a decoder reads on.
             whole = size > 0
             return Found("wav", "wav", whole, min(size, len(data) - at - 8) / per_second)
-        at += 8 + size + size % 2
+        at += 8 + size + size % 2  # each chunk begins at an even place
     raise AudioError("The WAV is damaged or has no sound in it.")
 
 
@@ -140,11 +140,13 @@ def _flac(data: bytes) -> Found:
 
 def _ogg(data: bytes) -> Found:
     """Only Vorbis is native. Each page tells at byte 6 how many samples came up to its end."""
+    # The first packet comes after a page's head of 28 bytes.
     if data[28:35] != b"\x01vorbis":
         return Found("ogg", "ogg")
     rate = int.from_bytes(data[40:44], "little")
     pages = re.finditer(b"OggS\\0", data)
     samples = (int.from_bytes(data[m.start() + 6 : m.start() + 14], "little") for m in pages)
+    # A page on which no packet ends says -1.
     last = max((count for count in samples if count < 1 << 63), default=0)
     return Found("ogg", "ogg", True, last / max(1, rate))
 

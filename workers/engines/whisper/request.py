@@ -65,7 +65,7 @@ class Ask:
             "language": self.language,
             "translate": "true" if self.translate else "false",
             "max_len": "100000",
-            **self.fields,
+            **self.fields,  # the client's own words count
             "no_language_probabilities": "false" if likely else "true",
         }
         parts = [Part(name, value.encode()) for name, value in fields.items()]

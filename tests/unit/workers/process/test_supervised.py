@@ -292,8 +292,8 @@ def test_whose_a_port_is() -> None:
     with listener() as ours, subprocess.Popen(["sleep", "1000"], start_new_session=True) as other:
         port = ours.getsockname()[1]
         assert ports.taken(port)
-        assert not ports.strange(port, os.getsid(0))
-        assert ports.strange(port, other.pid)
+        assert not ports.taken_by_another(port, os.getsid(0))
+        assert ports.taken_by_another(port, other.pid)
         other.kill()
     assert not ports.taken(port)
-    assert not ports.strange(port, os.getsid(0))
+    assert not ports.taken_by_another(port, os.getsid(0))

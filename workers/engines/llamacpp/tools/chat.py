@@ -94,7 +94,7 @@ class _Choice:
         if reason:
             end = _ended(reason, self._reader, self._named)
             sent.append({**part, "delta": {}, "finish_reason": end})
-            sent[-1].pop("logprobs", None)
+            sent[-1].pop("logprobs", None)  # those of texts are sent with their texts
         return sent
 
     def _with_logprobs(self, delta: Delta) -> dict[str, Any]:

@@ -79,10 +79,10 @@ class CallsInStream:
 
     def __init__(self, expected: Expected) -> None:
         self._reader = reader(expected)
-        self._held: Event | None = None
-        self._text = -1
-        self._open = False
-        self._place = 0
+        self._held: Event | None = None  # the start of the text, which calls may replace
+        self._text = -1  # the engine's index of the text
+        self._open = False  # the client has the start of the text
+        self._place = 0  # the client's index of the next block
 
     def change(self, event: Event) -> Iterator[Event]:
         match event.get("type"):

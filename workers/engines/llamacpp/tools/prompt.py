@@ -73,8 +73,9 @@ def prepare(request: Entry, knows: bool) -> tuple[Entry, Expected | None]:
     mode, chosen, named = _choice(request)
     structured = _structured(request) if mode == "auto" else None
     mode = mode if structured is None else "either"
-    if knows and mode in ("auto", "none"):
+    if knows and mode in ("auto", "none"):  # llama-server does this well by itself
         return request, None
+    # With "none" the template still describes the tools; the schema alone forces the call.
     sent = {**request, "tool_choice": "none"} if knows else _described(request, mode, chosen)
     sent.pop("parallel_tool_calls", None)
     names = tuple(each["name"] for each in chosen)
@@ -181,7 +182,7 @@ def _moved(schema: Entry, place: int) -> Entry:
 
 
 @contextmanager
-def blamed() -> Iterator[None]:
+def naming_tools() -> Iterator[None]:
     """Name the tools if the server refuses a schema: a text's own schema was checked before."""
     try:
         yield

@@ -116,7 +116,7 @@ class CallsInStream:
 
     def __init__(self, expected: Expected) -> None:
         self._reader = reader(expected)
-        self._held: list[Event] = []
+        self._held: list[Event] = []  # the start of the text's item, which calls may replace
         self._text = ""
         self._calls: list[Item] = []
 
@@ -160,6 +160,7 @@ class CallsInStream:
         function = call["function"]
         if "id" in call:
             known = call["id"]
+            # The same number behind "fc_" as behind "call_".
             item = {"type": "function_call", "id": f"fc_{known[5:]}", "call_id": known}
             item |= {"name": function["name"], "arguments": "", "status": "completed"}
             self._calls.append(item)

@@ -1,4 +1,4 @@
-"""Which ingresses are gone. The broker says of each claim and each `alive` that nobody hears."""
+"""Tells which ingresses are gone: the broker reports each claim and `alive` that nobody hears."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REJOIN = 3.0
 because the ingresses may have lost the broker, too."""
 
 
-class Orphans:
+class LostIngresses:
     def __init__(self) -> None:
         self._reports: dict[str, tuple[float, float]] = {}
         """Of each ingress: the first and the last one in a row."""
