@@ -129,6 +129,9 @@ class EngineSlots:
                     delay = _BACKOFF
                 else:
                     self._fail(str(fault))
+            except Exception as fault:  # an answer of an engine that nothing here foresaw
+                log.error("engine.internal", engine=self.engine.name, exc_info=fault)
+                self._fail(f"a fault of the worker, which its log has: {type(fault).__name__}")
             await self._stop_pulling()
             await asyncio.sleep(delay)
             delay = min(_BACKOFF_MAX, delay * 2)

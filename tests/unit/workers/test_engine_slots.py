@@ -31,6 +31,7 @@ class Engine:
     def __init__(self) -> None:
         self.faults: list[str] = []
         self.early = False
+        self.odd = False
         self.away: str = ""
         self.turns = True
         self.probes = 0
@@ -41,6 +42,9 @@ class Engine:
     async def discover(self) -> Offer:
         if self.away:
             raise EngineFault(self.away, early=self.early)
+        if self.odd:
+            self.odd = False
+            raise TypeError("'int' object is not iterable")
         models = (ServedModel(name, "e", "fake", self.slots) for name in self.models)
         return Offer(self.slots, tuple(models))
 
@@ -133,6 +137,14 @@ async def test_an_engine_that_is_away_is_looked_for(setup: SlotsSetup) -> None:
     setup.engine.away = ""
     await setup.until("starting", "failed", "ready")
     assert setup.slots.state.reason == ""
+
+
+async def test_an_engine_whose_answer_nobody_foresaw_has_failed_and_is_asked_again(
+    setup: SlotsSetup,
+) -> None:
+    setup.engine.odd = True
+    setup.slots.start()
+    await setup.until("starting", "failed", "ready")
 
 
 async def test_an_engine_that_loads_is_starting_and_says_what_it_lacks(setup: SlotsSetup) -> None:

@@ -204,7 +204,8 @@ class OllamaEngine(OpenAIEngine):
         except EngineFault as fault:
             status, answer = 0, fault.message.encode()
         if status != 200:
-            log.warning("ollama.not_kept", engine=self.name, model=own, error=answer.decode())
+            error = answer.decode(errors="replace")
+            log.warning("ollama.not_kept", engine=self.name, model=own, error=error)
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         thinks = "reasoning" in self._models[job.model].features

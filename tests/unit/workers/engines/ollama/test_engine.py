@@ -102,6 +102,17 @@ async def test_how_long_a_model_stays_loaded_is_said_by_its_own_api(
     assert len(server.asked("/api/generate")) == 1, "who says nothing changes nothing"
 
 
+async def test_an_odd_answer_to_how_long_harms_no_answer_that_is_out(
+    engine: OllamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def odd(*_: object) -> tuple[int, bytes]:
+        return 500, b"\xff"
+
+    monkeypatch.setattr(engine._http, "post", odd)
+    answer = await ask(engine, tiny(), chat("a b", keep_alive=5))
+    assert answer.status == 200
+
+
 @pytest.mark.parametrize("kept", ["soon", "5", True, [5]])
 async def test_how_long_must_be_a_time(engine: OllamaEngine, kept: Any) -> None:
     answer = await ask(engine, tiny(), chat("a", keep_alive=kept))
