@@ -15,8 +15,8 @@ from fallback.providers.base import Task
 from schemas import multipart
 from schemas.api import media
 from schemas.multipart import FormError, Part
-from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.request_body import name_form
 
 PLAIN = "text/plain; charset=utf-8"
 _FORMAT = "response_format"

@@ -26,9 +26,9 @@ from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import single_call
 from workers.engines.openai.continued import Part
-from workers.engines.openai.form import name_form
 from workers.engines.openai.missing_fields import TOOLS, with_missing_fields
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
+from workers.engines.openai.request_body import json_object, name_form
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
 from workers.engines.openai.stream import Given, ModelName, Relay, is_stream
@@ -237,12 +237,7 @@ class OpenAIEngine:
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
         model = self._served(job)
-        try:
-            request = orjson.loads(body)
-        except orjson.JSONDecodeError as fault:
-            raise Refusal(f"The body is not valid JSON: {fault}.") from None
-        if not isinstance(request, dict):
-            raise Refusal("The body must be a JSON object.")
+        request = json_object(body)
         if not job.lenient:
             feature = endpoints.WORDS.get(job.endpoint, "")
             refuse_ignored(self.name, passed_over(model, feature, request), feature)

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
-
-from schemas import multipart, pictures
-from schemas.multipart import FormError, Part
+from schemas import pictures
+from schemas.multipart import Part
 from schemas.pictures import NoPicture
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.request_body import form_parts, json_object
 from workers.engines.sdcpp import own_fields
 from workers.engines.sdcpp.own_fields import number, wrong
 
@@ -93,21 +92,13 @@ def _outside(prompt: str) -> str:
 
 def read_generation(body: bytes, limits: Limits) -> tuple[Drawing, Mapping[str, Any]]:
     """The job in a JSON body, and the body's fields. Raises Refusal."""
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as fault:
-        raise Refusal(f"The body is not valid JSON: {fault}.") from None
-    if not isinstance(fields, dict):
-        raise Refusal("The body must be a JSON object.")
+    fields = json_object(body)
     return _read(fields, limits), fields
 
 
 def read_edit(body: bytes, content_type: str, limits: Limits) -> tuple[Drawing, Mapping[str, Any]]:
     """The job in a form with pictures, and the form's text fields. Raises Refusal."""
-    try:
-        parts = multipart.parse(body, content_type)
-    except FormError as fault:
-        raise Refusal(str(fault), param=fault.param) from None
+    parts = form_parts(body, content_type)
     texts = (part for part in parts if part.filename is None)
     fields = {p.name: _typed(p) for p in texts if p.name not in ("image", "image[]", "mask")}
     images = [part for part in parts if part.name in ("image", "image[]")]

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from schemas import multipart
-from schemas.multipart import FormError, Part
+from schemas.multipart import Part
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.request_body import form_parts
 from workers.engines.whisper import languages
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -77,10 +78,7 @@ def read(endpoint: str, body: bytes, content_type: str, *, lenient: bool = False
 
     `lenient`: unsupported fields are ignored; wrong values are still refused.
     """
-    try:
-        parts = multipart.parse(body, content_type)
-    except FormError as fault:
-        raise Refusal(str(fault), param=fault.param) from None
+    parts = form_parts(body, content_type)
     ask = Ask(translate=endpoint.endswith("/translations"))
     seen: set[str] = set()
     for part in parts:

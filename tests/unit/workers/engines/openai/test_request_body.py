@@ -13,8 +13,8 @@ from schemas import multipart
 from schemas.multipart import Part
 from tests.doubles.drive import RecordingSink, config, job, opened
 from workers.engines.openai.engine import OpenAIEngine
-from workers.engines.openai.form import name_form
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.request_body import name_form
 
 PATH = "/v1/audio/transcriptions"
 FILE = Part("file", b"\0sound\xff", "a.wav", "audio/wav")
