@@ -247,6 +247,6 @@ def _path(location: str) -> str:
     for step in location.removeprefix("body.").split("."):
         if step.isdigit():
             path += f"[{step}]"
-        elif not step[:1].isupper():
+        elif not step[:1].isupper():  # else a class of Python, which clients do not know
             path += f".{step}" if path else step
     return path

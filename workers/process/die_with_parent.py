@@ -33,6 +33,7 @@ def main(parent: int, command: list[str]) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # the parent ended before the kernel was asked
             return NOT_STARTED
+    # It returns only if it fails.
     try:
         os.execv(command[0], command)  # noqa: S606 - no shell is wanted
     except OSError as fault:

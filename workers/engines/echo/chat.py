@@ -32,7 +32,7 @@ class Completions:
         self._created = int(time.time())
 
     def begin(self) -> list[Event]:
-        content = None if self._finish == "tool_calls" else ""
+        content = None if self._finish == "tool_calls" else ""  # null before a call, as at OpenAI
         delta = {"role": "assistant", "content": content}
         return [
             self._event(index, delta=delta) for index in range(self._choices if self._chat else 0)

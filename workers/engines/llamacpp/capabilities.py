@@ -104,7 +104,7 @@ def ignored(
 
 def known(endpoints: Sequence[str]) -> tuple[str, ...]:
     """The entries of `KNOWS` that belong to `endpoints`."""
-    wanted = set(endpoints)
+    wanted = set(endpoints)  # each entry begins with the words of its endpoints
     return tuple(e for e in KNOWS if not wanted.isdisjoint(e.partition(" ")[0].split(",")))
 
 

@@ -32,7 +32,7 @@ def prepare(body: bytes, marker: str) -> bytes | None:
     sent = {**request, "prompt": _marked(prompt, marker)}
     if (most := sent.pop("logprobs", None)) not in (None, False):
         sent.setdefault("n_probs", most)
-    if isinstance(stop := request.get("stop"), str):
+    if isinstance(stop := request.get("stop"), str):  # `PATH` takes a list alone
         sent["stop"] = [stop]
     return orjson.dumps(sent)
 

@@ -45,7 +45,7 @@ def mapped(body: bytes, path: str, degrees: bool) -> bytes:
     if degrees and wanted.effort:
         said["reasoning_effort"] = wanted.degree("low", "medium", "high")
     sent = {name: value for name, value in request.items() if name not in _SAID}
-    sent["chat_template_kwargs"] = {**said, **own}
+    sent["chat_template_kwargs"] = {**said, **own}  # the client's own words count
     brief = BRIEF if wanted.effort == "low" and not degrees and wanted.on is not False else None
     budget = wanted.budget if wanted.budget is not None else brief
     if budget is not None and not any(name in request for name in _BUDGETS):

@@ -59,7 +59,7 @@ def _item(item: Item, where: str) -> Item | None:
             known = f"{why} (client libraries do so with 'store' set to false)."
             raise Refusal(known, param=f"{where}.type", code="unsupported_parameter")
         case "function_call" | "function_call_output" if item.get("call_id") is None:
-            return {**item, "call_id": ""}
+            return {**item, "call_id": ""}  # llama-server refuses one without
         case kind if kind in _AT_SERVER:
             return None
         case kind if kind not in _KNOWN:
@@ -74,6 +74,7 @@ def _call(item: Item, where: str) -> Item:
     if last not in ("call", "output") or not isinstance(item.get("call_id"), str):
         raise Refusal(f"llama-server knows no item of the type {kind!r}.", param=where)
     if last == "output":
+        # The output of a search for tools is the tools that it found.
         told = item.get("output", item.get("tools"))
         told = told if isinstance(told, str) else orjson.dumps(told).decode()
         return {"type": "function_call_output", "call_id": item["call_id"], "output": told}

@@ -33,7 +33,7 @@ class AnswerId(Filter):
         if not self._own and (found := _ID.search(chunk)):
             self._own = found.group()
             self._ours = found.group(1) + self._id
-        if self._own != self._ours:
+        if self._own != self._ours:  # both are empty until there is an id
             chunk = chunk.replace(self._own, self._ours)
         self._inner.data(chunk)
 

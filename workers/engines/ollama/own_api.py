@@ -99,7 +99,7 @@ def _texts(content: Any) -> list[str]:
 def _called(function: Mapping[str, Any]) -> dict[str, Any]:
     try:
         arguments = orjson.loads(function.get("arguments") or "{}")
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError:  # only tokens are counted here
         arguments = {}
     return {"function": {"name": function.get("name", ""), "arguments": arguments}}
 

@@ -19,6 +19,7 @@ _OTHER = "it is another engine's"
 _CACHES = "the engine decides itself what it caches"
 _NOT_MESSAGES = "the API of messages does not have it"
 _UNKNOWN = "the model does not know it"
+# It asks to keep all thoughts, and none are taken out here.
 _KEEP_THOUGHTS = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
 _STATELESS = "nothing is kept of what was said before; send it along"
 

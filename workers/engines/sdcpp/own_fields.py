@@ -88,7 +88,7 @@ def read(fields: Mapping[str, Any], listed: Mapping[str, Sequence[str]]) -> dict
         value = fields.get(name)
         if value is None or value == "":
             continue
-        *steps, last = path.split(".")
+        *steps, last = path.split(".")  # each step is an object in the one before
         at = found
         for step in steps:
             at = at.setdefault(step, {})

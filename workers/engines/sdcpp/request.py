@@ -140,6 +140,7 @@ def _read(fields: Mapping[str, Any], limits: Limits) -> Drawing:
         height=height,
         format=_format(fields.get("output_format"), limits),
         compression=_whole(fields, "output_compression", 0, 100, 100),
+        # Without one, sd-server would draw the same picture each time.
         seed=secrets.randbelow(MAX_SEED) if seed < 0 else seed,
         own=own,
     )

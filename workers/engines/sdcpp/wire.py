@@ -16,6 +16,7 @@ def limits(told: Mapping[str, Any]) -> Limits:
     """The limits in ``/sdcpp/v1/capabilities``. Raises TypeError or ValueError if malformed."""
     found = told.get("limits") or {}
     usual = Limits()
+    # One bound for both sides of a picture: the narrower of the two.
     return Limits(
         least=max(int(found.get("min_width", usual.least)), int(found.get("min_height", 1))),
         most=min(int(found.get("max_width", usual.most)), int(found.get("max_height", 2**16))),

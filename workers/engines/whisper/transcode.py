@@ -55,7 +55,7 @@ def samples(file: BinaryIO, demuxer: str) -> Iterator[bytes]:
         for frame in container.decode(container.streams.audio[0]):
             for piece in resampler.resample(frame):
                 yield _bytes(piece.planes[0], piece.samples)
-        for piece in resampler.resample(None):
+        for piece in resampler.resample(None):  # what it still holds
             yield _bytes(piece.planes[0], piece.samples)
 
 
