@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from schemas.api import endpoints, rerank
@@ -25,7 +24,6 @@ from workers.engines.openai import continued, foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
 
-_METRIC = re.compile(rb"^vllm:(num_requests_(?:running|waiting))\{[^}]*\} ([0-9.e+]+)$", re.M)
 _CONCURRENCY = re.compile(
     rb'^vllm:cache_config_info\{[^}]*kv_cache_max_concurrency="([0-9.]+)"', re.M
 )
@@ -69,14 +67,6 @@ MAPPED = ("reasoning_effort", "think", "thinking")
 _GO_ON: Mapping[str, Any] = {"continue_final_message": True, "add_generation_prompt": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The numbers of requests that vLLM works on, and that wait in its own queue."""
-
-    running: int
-    waiting: int
-
-
 class VllmEngine(OpenAIEngine):
     kind = "vllm"
     default_slots: ClassVar[int] = 32
@@ -93,11 +83,6 @@ class VllmEngine(OpenAIEngine):
         Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
         *foreign_fields.passed_over(KNOWS),
     )
-
-    async def load(self) -> Load:
-        """What vLLM's metrics report. Raises EngineFault if they cannot be read."""
-        found = {name: int(float(value)) for name, value in _METRIC.findall(await self._metrics())}
-        return Load(found.get(b"num_requests_running", 0), found.get(b"num_requests_waiting", 0))
 
     async def probe(self) -> bool:
         """``/health`` asks vLLM's engine process; its body is empty."""

@@ -232,7 +232,7 @@ class OpenAIEngine:
             if not job.stream:
                 return await self._whole(job, body, response, sink)
             if job.endpoint in _TRANSCRIPTS and not streams:
-                return await self._as_stream(job, body, response, sink)
+                return await self._transcript_as_stream(job, body, response, sink)
             return self._usage(await self._relay(job, response, sink, sent))
 
     async def _prepare(self, job: Job, body: bytes) -> bytes:
@@ -299,7 +299,7 @@ class OpenAIEngine:
         sink.data(orjson.dumps(document))
         await sink.settle()
 
-    async def _as_stream(
+    async def _transcript_as_stream(
         self, job: Job, body: bytes, response: Response, sink: Sink
     ) -> Usage | None:
         """Turn the document of an engine that ignores `stream` into a stream's events."""
