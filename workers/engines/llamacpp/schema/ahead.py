@@ -1,8 +1,8 @@
-"""Writes a pattern without its looks ahead, which the grammar has not. Pure.
+"""Rewrites a pattern without its looks ahead, because the grammar has none. Pure.
 
-What follows a look is written so that it fits the look, too. That may be less than the pattern
-takes: of all places where a letter may stand, the first ones. A look that cannot be said in this
-way is left out, and the ingress checks the answer.
+The part after a look is narrowed until it fits the look. The result may take less than the pattern:
+a letter that may stand anywhere is written at the first few places only. A look that cannot be
+written in this way is left out, and the ingress checks the answer.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from workers.engines.llamacpp.schema.parts import (
 )
 
 _PLACES = 3
-"""At how many places a letter is written that has to stand anywhere."""
+"""Places at which a letter is written that may stand anywhere."""
 _FAR = 5
-"""How many letters may come before it."""
+"""Most letters before it, beyond those that the look itself wants."""
 _MOST_WAYS = 64
 
 
@@ -40,7 +40,7 @@ def without_looks(found: Either) -> Either:
 
 
 def _plain(way: Way) -> list[Way]:
-    """The ways that stand for one, from its end to its beginning."""
+    """The ways that replace `way`. They are built from its end, as a look concerns what follows."""
     if not any(map(_looks, way)):
         return [way]
     found: list[Way] = []
@@ -69,7 +69,8 @@ def _looks(part: Part) -> bool:
 
 
 def _spliced(way: Way) -> list[Way]:
-    """The ways without groups that have looks: what follows a group is looked at, too."""
+    """The ways, with each group that has looks written out: such a look also concerns what follows
+    the group."""
     found: list[Way] = [()]
     for part in way:
         ways = [part.ways] if isinstance(part, Either) and _looks(part) else [((part,),)]
@@ -96,14 +97,14 @@ def _blind(part: Part) -> Part:
 
 
 def _looked(ahead: Ahead, rests: list[Way]) -> list[Way]:
-    """What may follow a look, of `rests`."""
+    """Those of `rests` that fit the look, narrowed if needed."""
     try:
         looks = looks_of(ahead) if ahead.of is not None else []
         if ahead.wanted and looks:
             return [each for rest in rests for look in looks for each in _having(look, rest)]
         for look in looks:
             rests = [each for rest in rests for each in _lacking(look, rest)]
-    except Unsaid:
+    except Unsaid:  # the look is left out: the ingress checks it
         pass
     return rests
 
@@ -112,7 +113,7 @@ def _looked(ahead: Ahead, rests: list[Way]) -> list[Way]:
 
 
 def _having(look: Look, rest: Way) -> Iterator[Way]:
-    """Narrower than `rest`, and as the look wants it."""
+    """The ways that `rest` takes and that fit the look."""
     if look.lead is not None and look.behind is not None and look.behind.most == 0:
         return _ending(look.letters, rest)
     return islice(_sought(look, rest, 0), _PLACES)
@@ -130,7 +131,7 @@ def _sought(look: Look, rest: Way, skipped: int) -> Iterator[Way]:
 
 
 def _begins(look: Look, rest: Way, at: int = 0) -> Iterator[Way]:
-    """The ways of `rest` that begin with the look's letters, behind the first `at` of them."""
+    """The ways of `rest` that begin with the look's letters; the first `at` of them are written."""
     if at < len(look.letters):
         for ranges, left in heads(rest):
             if both := letters.common(ranges, look.letters[at]):
@@ -178,6 +179,7 @@ def _ending_in(kept: Ranges, rest: Way) -> Iterator[Way]:
 
 
 def _lacking(look: Look, rest: Way) -> list[Way]:
+    # It must not be of such letters alone, so one of the others has to come.
     if look.lead is None and look.behind is not None and look.behind.most:
         other = (letters.complement(look.behind.of),)
         return list(_having(Look(Run(letters.ALL, 0, ENDLESS), other, None), rest))

@@ -22,6 +22,7 @@ def heads(way: Way) -> Iterator[tuple[Ranges, Way]]:
                 yield from heads((*each, *rest))
         case Times(inner, least, most):
             if most > 0:
+                # Without a bound, it has none after its first letter either.
                 again = Times(inner, max(0, least - 1), most - (most < ENDLESS))
                 for ranges, left in heads((inner,)):
                     yield ranges, (*left, again, *rest)
@@ -74,7 +75,8 @@ def _kept(part: Part, kept: Ranges) -> Part | None:
 
 
 def cut(way: Way, room: int) -> Way | None:
-    """What a way has of at most `room` letters, or less than that; None if it is too long."""
+    """The way for texts of at most `room` letters; it may take fewer texts than that. None if even
+    its shortest text is longer."""
     spare = room - sum(map(_fewest, way))
     if spare < 0:
         return None
@@ -87,7 +89,7 @@ def cut(way: Way, room: int) -> Way | None:
 
 
 def _cut(part: Part, spare: int) -> Part:
-    """With `spare` letters more than it needs."""
+    """The part for texts of at most `spare` letters more than its shortest text."""
     match part:
         case Times(Letter() as inner, least, most):
             return Times(inner, least, min(most, least + spare))

@@ -63,6 +63,7 @@ def of(letters: str) -> Ranges:
 
 DIGITS = union([(0x30, 0x39)])
 WORDS = union(DIGITS, [(0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)])
+# White space and line ends, as ECMA-262 has them.
 SPACES = union(of("\t\n\v\f\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff"), [(0x2000, 0x200A)])
 DOT = complement(of("\n\r\u2028\u2029"))
 
@@ -89,6 +90,7 @@ def other_case(ranges: Ranges) -> Ranges:
     """The ranges, with ASCII letters in both cases."""
     small = common(ranges, ((0x61, 0x7A),))
     big = common(ranges, ((0x41, 0x5A),))
+    # In ASCII, the two cases of a letter are 32 apart.
     turned = [(a - 32, b - 32) for a, b in small] + [(a + 32, b + 32) for a, b in big]
     return union(ranges, turned)
 
@@ -97,7 +99,7 @@ def written(ranges: Ranges) -> str:
     """A group for one of these letters inside a JSON string; "" if the grammar can express none."""
     raw = common(ranges, _RAW)
     ways = []
-    if raw and raw[-1][1] == LAST:
+    if raw and raw[-1][1] == LAST:  # nearly all letters: those that are missing are fewer
         ways.append(f"[^{''.join(_said(complement(raw)))}]")
     elif raw:
         ways.append(f"[{''.join(_said(raw))}]")

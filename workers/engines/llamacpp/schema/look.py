@@ -34,9 +34,9 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """`lead`: what may come before; None if it looks at once. `letters`: what comes next, one after
-    the other. `behind`: what may come then, until the end; None if anything may. Of what must not
-    come, it is nothing, or all."""
+    """What a look ahead looks for: `lead` (None: nothing), then `letters` one after the other, then
+    `behind` up to the end of the text (None: anything). If it looks for what must not come,
+    `behind` is empty, or it is the whole look."""
 
     lead: Run | None
     letters: tuple[Ranges, ...]
@@ -50,7 +50,7 @@ def looks_of(ahead: Ahead) -> list[Look]:
 
 
 def _flat(found: Either) -> list[Way]:
-    """Its ways, without groups inside of them."""
+    """The ways, with each group inside them written out as ways of its own."""
     flat: list[Way] = []
     for way in found.ways:
         made: list[Way] = [()]
@@ -71,10 +71,11 @@ def _look(way: Way, wanted: bool) -> Look:
     parts = parts if lead is None else parts[1:]
     behind = Run(letters.ALL, 0, 0) if ends else None
     if parts and (last := _run(parts[-1])) is not None:
-        if ends and not wanted:
+        if ends and not wanted:  # only a single run up to the end can be turned around
             if len(parts) > 1 or lead or last.least > 1 or last.most < ENDLESS:
                 raise Unsaid("it may end in many ways")
             return Look(None, (), last)
+        # One more than is taken, so that too many are refused below.
         parts = [*parts[:-1], *[Letter(last.of)] * min(last.least, _MOST_LETTERS + 1)]
         behind = Run(last.of, 0, last.most - last.least) if ends else None
     found = tuple(each for part in parts for each in _fixed(part, wanted))
@@ -84,14 +85,14 @@ def _look(way: Way, wanted: bool) -> Look:
 
 
 def _run(part: Part) -> Run | None:
-    """The part, if it is a letter that comes more or less often."""
+    """The part as a Run if it is a letter that may come more or less often, else None."""
     if isinstance(part, Times) and isinstance(part.part, Letter) and part.least != part.most:
         return Run(part.part.of, part.least, part.most)
     return None
 
 
 def _fixed(part: Part, wanted: bool) -> tuple[Ranges, ...]:
-    """The letters of a part. Of what has to come, as few as may be."""
+    """The letters of a part. If it has to come and may repeat, it comes as rarely as it may."""
     match part:
         case Letter(ranges):
             return (ranges,)

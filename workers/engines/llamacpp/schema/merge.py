@@ -62,6 +62,7 @@ def _types(one: Any, other: Any) -> Any:
     both = first & second
     if "number" in first | second and "integer" in first | second:
         both |= {"integer"}
+    # If no type fits both, the ingress finds that out.
     return both.pop() if len(both) == 1 else sorted(both) or one
 
 

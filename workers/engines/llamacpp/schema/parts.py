@@ -8,6 +8,7 @@ from workers.engines.llamacpp.schema import letters
 from workers.engines.llamacpp.schema.letters import Ranges
 
 ENDLESS = 1 << 30
+"""`most` of what may come as often as it likes."""
 
 
 class Unsaid(Exception):
@@ -28,8 +29,8 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """``(?=…)``, or ``(?!…)`` if what follows must not be so. `of` is None for what else is of no
-    length and cannot be told: a look behind, the edge of a word."""
+    """A look ahead: ``(?=…)`` if `wanted`, else ``(?!…)``. `of`: what it looks for. It is None for
+    other parts without a length, which cannot be expressed: a look behind, the edge of a word."""
 
     of: Either | None
     wanted: bool

@@ -120,6 +120,7 @@ def _times(inner: Part, least: int, most: int) -> tuple[str, int]:
         raise Unsaid("too many repetitions")
     if most == 0 or not said:
         return "", 0
+    # A sign behind the "?" would be read together with it.
     said = f"({said})" if said[-1] == "?" else said
     match least, most:
         case 1, 1:

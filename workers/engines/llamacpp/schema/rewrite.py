@@ -96,6 +96,7 @@ class _Writer:
             target = self._target(reference)
             if target is None:
                 return schema  # type: ignore[no-any-return]
+            # What is written out here already would never end, so it stays a reference.
             if _says_nothing_else(schema) or id(target) in self._inlined:
                 return self._named(reference, target)
         inlined = len(self._inlined)
@@ -209,6 +210,7 @@ class _Writer:
         if more is not None:
             kept["additionalProperties"] = more
         found = {n: self._visit(each) for n, each in described.items() if each is not False}
+        # llama-server passes over a required name that is not described.
         for name in kept.get("required") or ():
             found.setdefault(name, more if isinstance(more, dict) else {})
         if found or described:
