@@ -45,11 +45,6 @@ class ProviderAttempt:
     began: float
     since: float = field(default_factory=time.monotonic)
 
-    @property
-    def took(self) -> float:
-        """Seconds until now."""
-        return time.monotonic() - self.since
-
 
 @dataclass(slots=True)
 class Payment:

@@ -245,8 +245,9 @@ class CloudEngine:
             raise EngineFault(why, code="stream_interrupted", retryable=False) from None
         charged = await billing.sell(payment, choice, spent, answer)
         metrics.CHARGED.labels(choice.provider).inc(charged)
-        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(attempt.took)
-        return End(spent.prompt, spent.completion, spent.cached, round(attempt.took * 1000))
+        took = time.monotonic() - attempt.since
+        metrics.PROVIDER_SECONDS.labels(choice.provider).observe(took)
+        return End(spent.prompt, spent.completion, spent.cached, round(took * 1000))
 
 
 def _task(attempt: ProviderAttempt, model: str) -> Task:

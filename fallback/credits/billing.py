@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -111,7 +112,8 @@ class Billing:
 
     def purchase(self, payment: Payment, choice: Choice, spent: Spent) -> Purchase:
         """What a call used, and its cost, which never exceeds the reservation."""
-        job, price = payment.attempt.job, self._prices[choice.provider, choice.model]
+        attempt, price = payment.attempt, self._prices[choice.provider, choice.model]
+        job, took = attempt.job, time.monotonic() - attempt.since
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
         return Purchase(
             account=job.account,
@@ -130,8 +132,8 @@ class Billing:
             seconds=spent.seconds,
             characters=spent.characters,
             cost=min(cost, payment.hold.what.amount),
-            started_ms=round(payment.attempt.began * 1000),
-            ended_ms=round((payment.attempt.began + payment.attempt.took) * 1000),
+            started_ms=round(attempt.began * 1000),
+            ended_ms=round((attempt.began + took) * 1000),
             streamed=job.stream,
         )
 
