@@ -32,7 +32,7 @@ from tests.bench.stats import percentile
 from tests.bench.system import Engine, System, started
 
 PATIENCE = 30.0
-LONG = 60
+LONG = 20
 """Words of a prompt that takes a while to compute."""
 SHORT = 5
 _marks = itertools.count()

@@ -272,9 +272,14 @@ def told(record: Record, exchange: Exchange) -> Record:
     record.text, record.chunks, record.complete = reply.text, reply.chunks, reply.complete
     if exchange.status >= 400:
         record.fault = exchange.raw[:300].decode(errors="replace")
-    elif exchange.status and not reply.complete and not record.cut:
+    elif exchange.status and not record.cut and (not reply.complete or _is_error(exchange.raw)):
         record.fault = record.fault or exchange.raw[-300:].decode(errors="replace")
     return record
+
+
+def _is_error(raw: bytes) -> bool:
+    """Whether a stream ended with an error event, even if `[DONE]` comes behind it."""
+    return b'data: {"error"' in raw[-1000:]
 
 
 def main() -> None:

@@ -101,8 +101,9 @@ async def killed(stream: Watched) -> None:
     await (await stream.holder()).kill()
 
 
-async def crew(fabric: Fabric, *engines: str) -> list[Process]:
-    await fabric.ingress()
+async def crew(fabric: Fabric, *engines: str, **config: Any) -> list[Process]:
+    """`config`: settings of the ingress, by path, with two underscores in the place of its dot."""
+    await fabric.ingress({name.replace("__", "."): value for name, value in config.items()})
     workers = list(await asyncio.gather(*map(fabric.worker, engines)))
     await fabric.served("echo")
     return workers
@@ -181,14 +182,24 @@ async def test_a_stop_that_straddles_the_cut_stops(fabric: Fabric) -> None:
 
 
 async def test_the_only_worker_may_come_back(fabric: Fabric) -> None:
-    workers = await crew(fabric, PACED)
+    """Long after the claim deadline: by the third comment the stream would have ended."""
+    workers = await crew(fabric, PACED, routes__claim=0.2, ingress__keepalive=0.5)
+    coming: list[asyncio.Task[None]] = []
+
+    async def come_back(stream: Watched) -> None:
+        while stream.events.count(KEEP_ALIVE) < 3:
+            await asyncio.sleep(0.01)
+        workers.append(await fabric.worker(PACED))
 
     async def restarted(stream: Watched) -> None:
         await (await stream.holder()).kill()
-        workers.append(await fabric.worker(PACED))
+        coming.append(asyncio.create_task(come_back(stream)))
 
     stream = Watched(fabric, workers, endpoints.CHAT.path)
-    assert said(await stream.run({"messages": [USER]}, {5: restarted})) == WORDS
+    found = await stream.run({"messages": [USER]}, {5: restarted})
+    for task in coming:
+        task.cancel()
+    assert said(found) == WORDS
 
 
 async def test_one_that_cannot_continue_is_not_asked(fabric: Fabric) -> None:
