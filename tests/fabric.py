@@ -233,6 +233,17 @@ class Fabric:
             found: list[str] = (await answer.json())["models"]
             return found
 
+    async def slots(self, model: str, wanted: int) -> None:
+        """Wait until the ingress knows of so many slots for a model."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                url = f"{self.url}/v1/models/{model}"
+                async with self.session.get(url, headers=self.headers) as answer:
+                    found = await answer.json()
+                if found.get("headrace", {}).get("slots") == wanted:
+                    return
+                await asyncio.sleep(0.01)
+
     def tracebacks(self) -> list[str]:
         """What the processes logged of faults that nobody expected."""
         logged = [line for process in self.processes for line in process.lines]

@@ -8,6 +8,7 @@ delivery that is older than a granted one is answered `DROP`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,8 @@ SUSPECT = 1.5
 """Seconds of silence after which another may take over. A holder speaks twice a second."""
 ASK_AGAIN = 0.5
 """Seconds between two requests to send again."""
+MOST_LEFT = 8
+"""How often those who lost a job leave it to others, who may be busy for long."""
 
 
 class Voice(Protocol):
@@ -31,6 +34,9 @@ class Voice(Protocol):
 
     def verdict(self, ack: str, word: bytes) -> None:
         """Tell the broker, on behalf of a holder, what becomes of its delivery."""
+
+    def others(self, model: str, holders: AbstractSet[str]) -> bool:
+        """Whether workers beside these serve the model."""
 
 
 class Grant(Enum):
@@ -118,6 +124,8 @@ class Custody:
         self._voice = voice
         self._former: dict[int, str] = {}
         """Nonces of those who lost the job, and the holders that they belong to."""
+        self._left = 0
+        """How often one of those came again and was turned away."""
 
     @property
     def at_provider(self) -> bool:
@@ -138,6 +146,14 @@ class Custody:
 
     def is_former(self, nonce: int) -> bool:
         return nonce in self._former
+
+    def leaves(self, model: str, holder: str) -> bool:
+        """Whether a worker that lost the job is to leave it to others, who have not tried yet."""
+        lost = set(self._former.values())
+        if self._left >= MOST_LEFT or holder not in lost or not self._voice.others(model, lost):
+            return False
+        self._left += 1
+        return True
 
     def answer(self, claim: Claim, nonce: int, op: Op) -> None:
         self._voice.say(claim.holder, op, self._job, nonce)
@@ -208,16 +224,18 @@ def decide(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) 
     if posting is ticket.postings.copy:
         return _of_copy(ticket, claim, now)
     of = _of_provider if claim.by_provider else _of_worker
-    return of(ticket, posting.lane, now)
+    return of(ticket, claim.holder, posting.lane, now)
 
 
-def _of_worker(ticket: Ticket, lane: str, now: float) -> Grant | Op:
+def _of_worker(ticket: Ticket, holder: str, lane: str, now: float) -> Grant | Op:
     if ticket.exhausted is not None or lane == subjects.CLOUD:
         return Op.GONE
-    return Op.DROP if ticket.custody.is_held(now) else Grant.HOLD
+    if ticket.custody.is_held(now):
+        return Op.DROP
+    return Op.LEAVE if ticket.custody.leaves(ticket.job.model, holder) else Grant.HOLD
 
 
-def _of_provider(ticket: Ticket, lane: str, now: float) -> Grant | Op:
+def _of_provider(ticket: Ticket, _: str, lane: str, now: float) -> Grant | Op:
     """The job is in the workers' lane, which providers may take from too, or in their own."""
     if ticket.custody.is_held(now):
         return Op.DROP

@@ -7,6 +7,7 @@ import os
 import time
 from base64 import b64decode
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -77,6 +78,8 @@ class Dispatch:
         self._bus = bus
         self._ingress = ingress
         self._config = config
+        self.workers: Callable[[str], AbstractSet[str]] = lambda model: frozenset()
+        """Those that serve a model, as its ingress hears of them."""
         self._deleting: set[asyncio.Task[None]] = set()
         """Holds tasks that run: the event loop itself would let them be collected."""
 
@@ -212,6 +215,9 @@ class Dispatch:
             return
         with suppress(BusError):  # the broker redelivers after ack_wait anyway
             self._bus.post(ack, word)
+
+    def others(self, model: str, holders: AbstractSet[str]) -> bool:
+        return bool(self.workers(model) - holders)
 
     def publish(self, job: Job) -> None:
         with suppress(BusError):  # `confirm` publishes the job once the broker is back

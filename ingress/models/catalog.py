@@ -137,6 +137,10 @@ class Catalog:
         """Models that workers serve, each with the places."""
         return self._places(paid=False)
 
+    def holders(self, model: str) -> set[str]:
+        """The workers that serve a model."""
+        return {card.holder for card, served in self._served() if served.id == model}
+
     def serving(self, model: str) -> list[ServedModel]:
         """What each live engine of `model` says of it."""
         return [served for _, served in self._served() if served.id == model]

@@ -324,6 +324,15 @@ async def test_sigterm_lets_an_ingress_finish_its_streams(fabric: Fabric) -> Non
     assert await ingress.ended() == 0
 
 
+async def test_the_attempts_of_a_job_are_on_different_workers(fabric: Fabric) -> None:
+    await fabric.ingress()
+    workers = [await fabric.worker("echo://?model=echo&slots=4") for _ in range(3)]
+    await fabric.slots("echo", 12)
+    status, body, _ = await fabric.post(ask("one", echo={"fault": "503"}))
+    assert (status, body["error"]["code"]) == (502, "engine_failed")
+    assert [worker.count("runner.began") for worker in workers] == [1, 1, 1]
+
+
 async def test_a_job_that_kills_its_workers_ends_as_a_dead_letter(fabric: Fabric) -> None:
     await fabric.ingress()
     for _ in range(4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from ingress.jobs.state import Terms
@@ -29,6 +30,8 @@ class RecordedEffects:
         self.dead_letters: list[str] = []
         self.published: list[Job] = []
         self.deleted: list[int] = []
+        self.workers: set[str] = set()
+        """Those that serve the model, if the ticket is to know of any."""
 
     def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None:
         assert job == fakes.job().id
@@ -36,6 +39,9 @@ class RecordedEffects:
 
     def verdict(self, ack: str, word: bytes) -> None:
         self.log.append((ack, word))
+
+    def others(self, model: str, holders: AbstractSet[str]) -> bool:
+        return bool(self.workers - holders)
 
     def publish(self, job: Job) -> None:
         assert job.id == fakes.job().id

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -100,8 +101,17 @@ class Remote:
 class World:
     """Also the `Effects` of its ticket."""
 
-    def __init__(self, faults: int, remotes: int, reads: bool = True, **terms: Any) -> None:
-        """`reads`: the client reads at once, so that nothing can begin anew; else at the end."""
+    def __init__(
+        self,
+        faults: int,
+        remotes: int,
+        reads: bool = True,
+        one_worker: bool = False,
+        **terms: Any,
+    ) -> None:
+        """`reads`: the client reads at once, so that nothing can begin anew; else at the end.
+        `one_worker`: the same takes the job each time, and others are there and too busy."""
+        self.one_worker = one_worker
         self.faults = faults
         self.reads = reads
         self.most = remotes
@@ -127,6 +137,9 @@ class World:
         for remote in self.remotes:
             if remote.holder.ack == ack:
                 self.settle(remote, word == b"+TERM")
+
+    def others(self, model: str, holders: AbstractSet[str]) -> bool:
+        return self.one_worker
 
     def publish(self, job: Job) -> None:
         self.messages[job.edition] = Message(job.lane)
@@ -225,7 +238,8 @@ class World:
         message = self.messages[edition]
         message.free, message.deliveries = False, message.deliveries + 1
         number = len(self.remotes)
-        holder = kind(f"h{number}", message.deliveries, 1000 + number, edition)
+        name = "h" if self.one_worker and kind is Holder else f"h{number}"
+        holder = kind(name, message.deliveries, 1000 + number, edition)
         holder.ack = f"ack.{number}"
         begun = self.ticket.job.begun if edition == self.ticket.job.edition else None
         first = len(begun.text.split()) if begun else 0

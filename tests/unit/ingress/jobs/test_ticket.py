@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ingress
-from ingress.jobs.custody import SUSPECT
+from ingress.jobs.custody import MOST_LEFT, SUSPECT
 from schemas import errors
 from schemas.frames import Op, Start
 from tests.unit.ingress.jobs.recorder import Holder, Said, TicketSetup
@@ -27,6 +27,32 @@ def test_a_claim_is_granted() -> None:
     assert (ticket.holder.claim.holder, ticket.holder.claim.ack) == ("a", A.ack)
     assert (ticket.node, ticket.tries) == ("node-a", 1)
     assert ticket.times.claimed - ticket.times.queued == 0.25
+
+
+def test_a_worker_that_failed_a_job_leaves_it_to_others() -> None:
+    setup = TicketSetup().held_by(A)
+    setup.effects.workers = {"a", "b"}
+    setup.hear(A.fail(0))
+    again = Holder("a", 2)
+    setup.hear(again.claim())
+    assert setup.said()[-1] == Said("a", Op.LEAVE, again.nonce)
+    third = Holder("b", 3)
+    setup.hear(third.claim())
+    assert setup.said()[-1] == Said("b", Op.GO, third.nonce)
+    setup.hear(third.fail(0))
+    last = Holder("a", 4)
+    setup.hear(last.claim())
+    assert setup.said()[-1] == Said("a", Op.GO, last.nonce), "all have tried"
+
+
+def test_others_who_are_too_busy_are_not_waited_for() -> None:
+    setup = TicketSetup().held_by(A)
+    setup.effects.workers = {"a", "b"}
+    setup.hear(A.fail(0))
+    setup.said()
+    for attempt in range(2, MOST_LEFT + 3):
+        setup.hear(Holder("a", attempt).claim())
+    assert setup.effects.ops("a") == [Op.LEAVE] * MOST_LEFT + [Op.GO]
 
 
 def test_a_whole_answer() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from ingress.jobs import custody
 from ingress.jobs.state import Postings, Received
 from tests.unit.ingress.jobs.search_world import World, frozen, thawed
 
@@ -96,6 +97,17 @@ class Search:
 )
 def test_all_of_a_small_world_is_right(terms: dict[str, Any], reads: bool) -> None:
     found = Search().run(World(FAULTS, 2, reads, **terms))
+    assert found.wrong == ""
+    assert found.forgotten() == []
+    assert len(found.came) > 1000, "the world is smaller than it was"
+
+
+def test_all_is_right_if_the_same_worker_takes_the_job_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It leaves the job to others, who are too busy, and has it again."""
+    monkeypatch.setattr(custody, "MOST_LEFT", 1)
+    found = Search().run(World(0, 3, one_worker=True, max_attempts=2, workers_resume=True))
     assert found.wrong == ""
     assert found.forgotten() == []
     assert len(found.came) > 1000, "the world is smaller than it was"
