@@ -1,8 +1,8 @@
 """Anthropic's messages by way of a chat, where the answer has to be of a schema.
 
 Measured on b11549: at ``/v1/messages`` llama-server passes over every field that would make a
-grammar, while a chat obeys `response_format`. So such a request is put as a chat, and the chat's
-events as those of a message, but for its first event (`messages.MessageStart`).
+grammar, while a chat obeys `response_format`. So the worker sends such a request as a chat, and
+turns the chat's events into those of a message. The first event comes from `messages.MessageStart`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _MOST_WAYS = 16
 
 
 class Run(NamedTuple):
-    """Letters of which more or less may come."""
+    """A letter of these, `least` to `most` times."""
 
     of: Ranges
     least: int

@@ -8,7 +8,7 @@ from workers.engines.llamacpp.schema import letters
 from workers.engines.llamacpp.schema.letters import Ranges
 
 ENDLESS = 1 << 30
-"""`most` of what may come as often as it likes."""
+"""`Times.most` without a bound."""
 
 
 class Unsaid(Exception):

@@ -35,7 +35,7 @@ _WORDS_OF: Mapping[str, str] = {
     "string": "pattern minLength maxLength",
     "number": "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf",
 }
-"""A schema without a type that has one of these words is read as of that type."""
+"""A schema without a type has the type of which it has one of these words."""
 
 _READ: Mapping[str, tuple[str, ...]] = {
     "object": ("properties", "additionalProperties", "patternProperties"),
