@@ -92,7 +92,7 @@ class Dispatch:
         self.tickets[job.id] = ticket  # before the publish, as a worker may claim at once
         self.waits.open[job.model] += 1
         metrics.IN_FLIGHT.inc()
-        if self.waits.is_full(job.model, job.lane, time.monotonic()):
+        if self.waits.full and self.waits.is_full(job.model, job.lane, time.monotonic()):
             ticket.fail(self._full(job.model))
             return ticket
         try:
@@ -164,7 +164,10 @@ class Dispatch:
 
     def _count(self, ticket: Ticket, end: End) -> None:
         job, head, node = ticket.job, ticket.received.head, ticket.node
-        self.waits.ended(job.model, job.lane, end.engine_ms / 1000)
+        if self.waits.full:
+            self.waits.freed(job.model, job.lane)
+        if end.engine_ms:
+            self.waits.took[job.model].append(end.engine_ms / 1000)
         # What providers served is counted in the journal of credits.
         if node is not None and head is not None and head.status == 200:
             key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)

@@ -36,22 +36,21 @@ class RetryAfter:
         self._slots = slots
         self._last: dict[str, tuple[float, float]] = {}
         """When somebody was refused last, and when he may come."""
-        self._full: dict[tuple[str, str], float] = {}
-        """Until when a queue that was full is believed to be."""
+        self.full: dict[tuple[str, str], float] = {}
+        """Until when a queue that was full is believed to be. Empty where none was: so the usual
+        request asks nothing of this object."""
 
     def was_full(self, model: str, lane: str, now: float) -> None:
         """The broker refused a job. Others need not ask it as long as no place can have come free:
         a refusal must be quick above all when there are many."""
-        self._full[model, lane] = now + min(self._each(model), FRESH)
+        self.full[model, lane] = now + min(self._each(model), FRESH)
 
     def is_full(self, model: str, lane: str, now: float) -> bool:
-        return now < self._full.get((model, lane), 0.0)
+        return now < self.full.get((model, lane), 0.0)
 
-    def ended(self, model: str, lane: str, took: float) -> None:
-        """An engine has worked on a request for so many seconds, and a place is free again."""
-        self._full.pop((model, lane), None)
-        if took:
-            self.took[model].append(took)
+    def freed(self, model: str, lane: str) -> None:
+        """A place in the queue is free again."""
+        self.full.pop((model, lane), None)
 
     def refuse(self, model: str, depth: int, now: float) -> float:
         """Seconds that the next one is told to wait."""

@@ -82,7 +82,7 @@ def test_that_a_queue_is_full_is_not_believed_for_long() -> None:
 def test_a_queue_is_not_full_once_an_answer_has_ended() -> None:
     found = waits(took=100.0)
     found.was_full("m", "i", 0.0)
-    found.ended("m", "i", 0.0)
+    found.freed("m", "i")
     assert not found.is_full("m", "i", 0.01)
 
 
