@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.chaos.live import Found, live
 from tests.chaos.overload import overload
 from tests.chaos.run import run
-from tests.chaos.soak import Soak, soak
+from tests.chaos.soak import KEYED, Soak, soak
 from tests.chaos.strikes import drawn, one_of_each, rolling
 
 PROFILES = {"standard": (12, 3.0), "short": (8, 1.5), "rolling": (8, 2.0)}
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--profile", choices=(*PROFILES, OVERLOAD, SOAK, LIVE), default="standard")
+    parser.add_argument("--keyed", type=float, default=KEYED, help="share of the soak's requests")
     parser.add_argument("--home", type=Path, help="where logs and stores are kept")
     options = parser.parse_args()
     if options.profile == OVERLOAD:
@@ -41,7 +42,7 @@ def main() -> None:
         with _home(options.home) as home:
             seed, seconds = options.seed, options.minutes * 60
             if options.profile == SOAK:
-                seen: Soak | Found = asyncio.run(soak(home, seed, seconds))
+                seen: Soak | Found = asyncio.run(soak(home, seed, seconds, options.keyed))
             else:
                 seen = asyncio.run(live(home, seed, seconds))
         print(seen.table())

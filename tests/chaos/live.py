@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import re
 import sys
 import time
 from collections import Counter
@@ -69,6 +70,7 @@ class LiveStage(Stage):
         return made
 
 
+_CACHED = re.compile(rb'"cache_read_input_tokens": ?[1-9]')
 _SERVER = [
     *(sys.executable, "-P", program.__file__, "--model", str(program.default_model())),
     *("--alias", MODEL, "--slots", "1", "--context", "2048", "--threads", "1"),
@@ -125,6 +127,9 @@ class Live:
     client: Client = field(default_factory=Client)
     parts: Counter[int] = field(default_factory=Counter)
     """How many answers had so many parts."""
+    otherwise: int = 0
+    """Messages that say other words than without a cache. llama-server reads the beginning of their
+    prompts from it whatever is asked, and decides near ties otherwise then."""
     stopped: bool = False
     numbers: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -167,7 +172,12 @@ class Live:
         if begun < LIMIT:
             rest, _, _, over = await self.direct.goes_on(ask.path, subject, said, LIMIT - begun)
         usage = (prompt, LIMIT) if over else (0, 0)
-        return replace(ask, texts=[said + rest], usage=usage)
+        found = replace(ask, texts=[said + rest], usage=usage)
+        if not _CACHED.search(outcome.raw) or not outcome.whole:
+            return found
+        own = outcome.said().texts.get(0, "")
+        self.otherwise += own != said + rest
+        return replace(found, texts=[own])
 
 
 def _texts(raw: bytes) -> list[tuple[str, int]]:
@@ -196,7 +206,8 @@ class Found:
         ledger, struck = self.live.ledger, self.live.strikes.struck
         rows = [
             f"seed {self.live.seed}, {self.seconds:.0f} s, {len(ledger.outcomes)} requests, "
-            f"{struck.total()} disturbances {dict(struck)}, parts {dict(self.live.parts)}"
+            f"{struck.total()} disturbances {dict(struck)}, parts {dict(self.live.parts)}, "
+            f"{self.live.otherwise} messages with other words by their cache"
         ]
         counts = {word: ledger.count(word) for word in (*HONEST, *FAULTS)}
         rows += [f"  {word:15} {count:6}" for word, count in counts.items()]

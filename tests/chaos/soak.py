@@ -63,6 +63,7 @@ class Soak:
     ledger: Ledger
     client: Client
     seed: int
+    keyed: float = KEYED
     parts: list[Part] = field(default_factory=list)
     extra: Counter[str] = field(default_factory=Counter)
     """Requests that the ledger does not know: repeated and refused ones."""
@@ -120,7 +121,7 @@ class Soak:
     async def _one(self, number: int, roll: float, place: int) -> None:
         ask = _steady(asks.drawn(self.seed, number))
         first, other = self.stage.serving()[place], self.stage.serving()[1 - place]
-        if roll < KEYED and ask.conduct != SLOW:
+        if roll < self.keyed and ask.conduct != SLOW:
             ask = replace(ask, key=f"{self.seed}-{number}")
         outcome = await self.client.send(ask, first)
         verdict = self.ledger.enter(outcome)
@@ -236,9 +237,9 @@ def _seconds(ask: Ask) -> float:
     return taken * (PACE.first_ms + PACE.token_ms * len(text.split())) / 1000
 
 
-async def soak(home: Path, seed: int, seconds: float) -> Soak:
+async def soak(home: Path, seed: int, seconds: float, keyed: float = KEYED) -> Soak:
     async with stage(home, PACE, fresh=True) as made:
-        found = Soak(made, Ledger(made), Client(), seed)
+        found = Soak(made, Ledger(made), Client(), seed, keyed)
         bus = await made.setup.fabric.admin()
 
         def hear(message: Message) -> None:
