@@ -271,6 +271,7 @@ CLIENTS: Mapping[str, Client] = {
     ),
     "openai-agents-python": _library(_pip("openai-agents"), "agents_python.py"),
     "openai-agents-node": _library(_npm("@openai/agents", "openai", "zod"), "agents_node.mjs"),
+    "litellm": _library(_pip("litellm"), "litellm_python.py", context=_SMALL),
     "instructor": _library(_pip("instructor", "anthropic"), "instructor_python.py", _JSON),
     "pydantic-ai": _library(
         _pip("pydantic-ai-slim[openai,anthropic]"), "pydantic_ai_python.py", context=_SMALL

@@ -98,11 +98,16 @@ _LIVE = (
     "-m",
     "not scheduled",
 )
+_LLAMACPP = _python(
+    *("requests", "openai", "filelock", "wget", "numpy", "prometheus-client", "aiohttp")
+)
+_LLAMACPP_SOURCE = Source("llama-cpp-python", ("tools/server/tests", "llama.cpp/models/templates"))
+_LLAMACPP_FOLDER = "vendor/llama.cpp/tools/server/tests"
 
 SUITES = {
     "llama.cpp": Suite(
         "llama.cpp, `tools/server/tests`",
-        _python("requests", "openai", "filelock", "wget", "numpy", "prometheus-client", "aiohttp"),
+        _LLAMACPP,
         (
             Part(
                 _units(
@@ -113,15 +118,21 @@ SUITES = {
                 options=("-m", "not slow"),
                 plugins=("llamacpp_plugin",),
             ),
-            Part(_units("tool_call"), plugins=("llamacpp_plugin",)),
         ),
-        Source("llama-cpp-python", ("tools/server/tests", "llama.cpp/models/templates")),
-        "vendor/llama.cpp/tools/server/tests",
+        _LLAMACPP_SOURCE,
+        _LLAMACPP_FOLDER,
         "the tests of `/infill`, `/metrics`, `/slots` and `/predict`, and of how one server is "
         "started (its flags, router, LoRA, MCP servers, its own tools, sleep, speculation, its "
-        "proxy): they ask an engine for what a fabric of many engines has no word for. Of the "
-        "tests of tools that differ in the name of the model alone, one is run with each "
-        "template, since the model is the same one here",
+        "proxy): they ask an engine for what a fabric of many engines has no word for",
+    ),
+    "llama.cpp-tools": Suite(
+        "llama.cpp, its tests of tools",
+        _LLAMACPP,
+        (Part(_units("tool_call"), plugins=("llamacpp_plugin",)),),
+        _LLAMACPP_SOURCE,
+        _LLAMACPP_FOLDER,
+        "of the tests that differ in the name of the model alone, all but one for each template, "
+        "since the model is the same one here. Each answer ends after 64 tokens",
     ),
     "openai": Suite(
         "openai-python, its own tests",
