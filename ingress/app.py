@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.context import Context
-from ingress.endpoints import admin, health, images, inference, models, ollama
+from ingress.endpoints import admin, health, images, inference, models, ollama, rerank
 from ingress.http import cors, error_format
 from ingress.http.body import request_id
 from ingress.idempotency import serve as idempotency
@@ -34,6 +34,7 @@ Entry = tuple[str, Serve, str]
 SPECIAL: Mapping[str, Serve] = {
     endpoints.IMAGES.word: images.generate,
     endpoints.EDITS.word: images.edit,
+    endpoints.RERANK.word: rerank.serve,
 }
 """Endpoints that need more than their line in the table of endpoints."""
 

@@ -33,12 +33,14 @@ from workers.engines.whisper.request import KNOWS as WHISPERS_OWN
 
 _THINKS: Mapping[str, Any] = {"chat_template": "<think>"}
 _DEGREES: Mapping[str, Any] = {"chat_template_caps": {"supports_reasoning_effort": True}}
-_VLLM = ("chat", "completions", "responses", "messages", "count_tokens", "embeddings", "rerank")
+_TOKENS = ("tokenize", "detokenize")
+_TALKS = ("chat", "completions", "responses", "messages", "count_tokens")
+_VLLM = (*_TALKS, "embeddings", "rerank", *_TOKENS)
 _OLLAMA = ("chat", "completions", "responses", "messages", "embeddings")
 
 
 def _llamacpp(name: str, props: Mapping[str, Any]) -> ServedModel:
-    words = (*capabilities.GENERATING, "embeddings", "rerank")
+    words = (*capabilities.GENERATING, "embeddings", "rerank", *_TOKENS)
     ignores, knows = capabilities.ignored(props, {}, words), capabilities.known(words)
     return ServedModel(name, "e", "llamacpp", 4, features=words, ignores=ignores, knows=knows)
 
@@ -89,7 +91,12 @@ _COLUMNS: Mapping[str, str] = {
     "sd.cpp": "sdcpp",
     **{f"{kind} (paid)": f"provider:{kind}" for kind in KINDS},
 }
-_COUNTING = (endpoints.CHAT_TOKENS, endpoints.INPUT_TOKENS, endpoints.COUNT_TOKENS)
+_LIKE_OTHERS = (
+    endpoints.CHAT_TOKENS,
+    endpoints.INPUT_TOKENS,
+    endpoints.COUNT_TOKENS,
+    endpoints.TEMPLATE,
+)
 _FIRST = "\n## "
 """Where the tables begin on the page."""
 
@@ -97,7 +104,7 @@ _FIRST = "\n## "
 def page(before: str) -> str:
     """The page with its tables made anew; `before`: the page as it is."""
     prose, _, _ = before.partition(_FIRST)
-    served = (each for each in endpoints.ENDPOINTS if each not in _COUNTING)
+    served = (each for each in endpoints.ENDPOINTS if each not in _LIKE_OTHERS)
     tables = (line for endpoint in served for line in _table(endpoint))
     return prose.rstrip() + "\n\n" + "\n".join(tables)
 

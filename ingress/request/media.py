@@ -22,7 +22,7 @@ from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.parts import AUDIO, CONTENT, VISION, Part
 from schemas import pictures, settings
 from schemas.api import prompts
-from schemas.api.endpoints import COMPLETIONS, EMBEDDINGS, Endpoint
+from schemas.api.endpoints import COMPLETIONS, EMBEDDINGS, OWN_COMPLETION, Endpoint
 from schemas.api.shape import invalid
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
 from schemas.pictures import NoPicture
@@ -31,7 +31,7 @@ MAX_URLS = 32
 """Addresses in one request."""
 _SILENT = frozenset({"openai"})
 """Kinds of engines that do not tell what their models can see or hear, and refuse by themselves."""
-_OF_PROMPTS = frozenset({COMPLETIONS.word, EMBEDDINGS.word})
+_OF_PROMPTS = frozenset({COMPLETIONS.word, OWN_COMPLETION.word, EMBEDDINGS.word})
 _OWN_FORMS = frozenset({"llamacpp"})
 """Kinds of engines that take llama-server's own forms of prompts."""
 _SLICE = 2**18

@@ -152,9 +152,12 @@ def sound_format(content: bytes) -> str:
 
 _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
     endpoints.COMPLETIONS.word: _prompt,
+    endpoints.OWN_COMPLETION.word: _prompt,
     endpoints.EMBEDDINGS.word: _prompt,
     endpoints.CHAT.word: _chat,
     endpoints.CHAT_TOKENS.word: _chat,
+    endpoints.TEMPLATE.word: _chat,
+    endpoints.TOKENIZE.word: _chat,
     endpoints.RESPONSES.word: _responses,
     endpoints.INPUT_TOKENS.word: _responses,
     endpoints.MESSAGES.word: _messages,

@@ -136,6 +136,8 @@ class Api:
 
     named = False
     """Whether each event has its `type` as its name, and the stream ends without ``[DONE]``."""
+    own = False
+    """Whether it is llama-server's own, whose streams end with neither."""
     names_model = True
     """Whether answers name their model."""
     request_id_header = ""

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from schemas.api import completions, embeddings, media, moderations, rerank, whole
+from schemas.api import (
+    completions,
+    embeddings,
+    media,
+    moderations,
+    own_completion,
+    rerank,
+    tokens,
+    whole,
+)
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat import request as chat
 from schemas.api.chat.answer import API as CHAT_API
@@ -136,6 +145,39 @@ EDITS = Endpoint(
     holds=whole.PICTURES,
     form=media.PICTURES,
     sole_model=True,
+)
+
+TOKENIZE = Endpoint(
+    "/tokenize",
+    "tokenize",
+    tokens.TOKENIZE,
+    tokens.TOKENIZE_API,
+    holds=whole.TOKEN_IDS,
+    stream="",
+)
+"""This and the next are llama-server's and vLLM's own; the two behind them are llama-server's."""
+DETOKENIZE = Endpoint(
+    "/detokenize",
+    "detokenize",
+    tokens.DETOKENIZE,
+    tokens.DETOKENIZE_API,
+    holds=whole.TEXT_OF_TOKENS,
+    stream="",
+)
+TEMPLATE = Endpoint(
+    "/apply-template",
+    "apply_template",
+    chat.REQUEST,
+    CHAT_API,
+    holds=whole.TEMPLATED,
+    stream="",
+)
+OWN_COMPLETION = Endpoint(
+    "/completion",
+    "own_completion",
+    own_completion.REQUEST,
+    own_completion.API,
+    holds=whole.WRITTEN,
 )
 
 ENDPOINTS = tuple(each for each in globals().values() if isinstance(each, Endpoint))

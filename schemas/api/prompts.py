@@ -35,3 +35,10 @@ def _is_own(prompt: Any, kind: type) -> bool:
     if isinstance(prompt, str | list) and type(prompt) is kind:
         return isinstance(prompt, list) and set(map(type, prompt)) != _TOKENS
     return True
+
+
+def is_empty(prompt: Any) -> bool:
+    """Whether a prompt has no words, no token ids and no pictures."""
+    if isinstance(prompt, dict):
+        return not prompt.get(DATA) and is_empty(prompt[TEXT])
+    return prompt == "" or (isinstance(prompt, list) and not any(each != "" for each in prompt))

@@ -43,3 +43,8 @@ RESPONSE = Holds("output")
 MESSAGE = Holds("content")
 TOKENS = Holds("input_tokens", int)
 TRANSCRIPT = Holds("text", str)
+TOKEN_IDS = Holds("tokens")
+TEXT_OF_TOKENS = Holds("content", object)
+"""llama-server says `content`, and vLLM `prompt`."""
+TEMPLATED = Holds("prompt", str)
+WRITTEN = Holds("content", str)

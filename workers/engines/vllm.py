@@ -16,10 +16,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from schemas.api import endpoints, rerank
+import orjson
+
+from schemas.api import endpoints, rerank, tokens
+from schemas.api.base import Usage
 from schemas.api.reasoning import UNSAID
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
+from workers.engines.base import Sink
 from workers.engines.openai import continued, foreign_fields
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
@@ -138,8 +142,25 @@ class VllmEngine(OpenAIEngine):
     async def _tokens(self, asked: Mapping[str, Any]) -> int:
         """How many tokens vLLM counts; 0 if it does not say."""
         return continued.count_in(
-            *await self._http.post("/tokenize", asked, PROBE_TIMEOUT), "count"
+            *await self._http.post(endpoints.TOKENIZE.path, asked, PROBE_TIMEOUT), "count"
         )
+
+    async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if job.endpoint not in (endpoints.TOKENIZE.path, endpoints.DETOKENIZE.path):
+            return await super()._serve(job, body, sink)
+        request = orjson.loads(await self._prepare(job, body))
+        asked = _in_own_form(request) if job.endpoint == endpoints.TOKENIZE.path else request
+        status, answer = await self._http.post(job.endpoint, asked, PROBE_TIMEOUT)
+        if status != 200:
+            raise self._refused(job, status, answer)
+        found = orjson.loads(answer)
+        if job.endpoint == endpoints.TOKENIZE.path:
+            pieces, longest = found.get("token_strs") or [], found.get("max_model_len", 0)
+            made = tokens.in_both_forms(request, found["tokens"], pieces, longest)
+        else:
+            made = tokens.text_document(found["prompt"])
+        await self._send_document(sink, made)
+        return None
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         changes = super()._changes(job, request)
@@ -174,6 +195,20 @@ class VllmEngine(OpenAIEngine):
     async def _metrics(self) -> bytes:
         _, page = await self._http.ask("GET", "/metrics", PROBE_TIMEOUT)
         return page
+
+
+def _in_own_form(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request for the tokens of a text, in vLLM's form. Raises Refusal."""
+    asked = {**request, "return_token_strs": tokens.wants_pieces(request)}
+    if asked.pop("parse_special", True) is False:
+        raise Refusal("vLLM always knows special tokens in a text.", param="parse_special")
+    special = asked.pop("add_special", False)
+    asked.pop("with_pieces", None)
+    if "content" in asked:
+        asked |= {"prompt": asked.pop("content"), "add_special_tokens": special}
+        if not isinstance(asked["prompt"], str):
+            raise Refusal("vLLM tokenizes one text.", param="content")
+    return asked
 
 
 def _reasoning(path: str, request: Mapping[str, Any]) -> dict[str, Any]:

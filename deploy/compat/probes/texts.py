@@ -178,6 +178,41 @@ async def rerank(target: Target) -> str:
     return "the document that answers the question comes first"
 
 
+@at(endpoints.TOKENIZE, "one id for each token")
+async def tokenize(target: Target) -> str:
+    found = await target.ask(endpoints.TOKENIZE.path, {"content": _QUERY})
+    ids = found["tokens"]
+    need(ids and all(isinstance(each, int) for each in ids), f"the tokens are {ids!r}")
+    need(found["count"] == len(ids), f"the count is {found['count']!r}")
+    return f"{len(ids)} tokens"
+
+
+@at(endpoints.DETOKENIZE, "the tokens of a text are this text")
+async def detokenize(target: Target) -> str:
+    tokens = (await target.ask(endpoints.TOKENIZE.path, {"content": _QUERY}))["tokens"]
+    text = (await target.ask(endpoints.DETOKENIZE.path, {"tokens": tokens}))["content"]
+    if text.strip().lower() != _QUERY.lower():  # models of embeddings know no capitals
+        raise Partial(f"it is {quoted(text)} for the tokens of {_QUERY!r}")
+    return "the text came back"
+
+
+@at(endpoints.TEMPLATE, "a prompt with the words of the chat")
+async def template(target: Target) -> str:
+    chat = {"messages": [{"role": "user", "content": _QUERY}]}
+    prompt = (await target.ask(endpoints.TEMPLATE.path, chat))["prompt"]
+    need(_QUERY in prompt, f"the prompt is {quoted(prompt)}")
+    return f"the prompt has {len(prompt)} letters"
+
+
+@at(endpoints.OWN_COMPLETION, "the prompt is continued")
+async def own_completion(target: Target) -> str:
+    body = {"prompt": "The sun rises in the", "n_predict": 8, "temperature": 0}
+    found = await target.ask(endpoints.OWN_COMPLETION.path, body)
+    need(found["content"].strip(), "the text is empty")
+    need(found["stop"] is True, f"stop is {found['stop']!r}")
+    return f"it said {quoted(found['content'])}"
+
+
 @row("prompt longer than the context: refused", "400 context_length_exceeded, and no silent cut")
 async def too_long(target: Target) -> str:
     """Some engines cut such a prompt in silence."""

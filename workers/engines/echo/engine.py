@@ -39,6 +39,7 @@ from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel, resuming
 from workers.engines.base import EngineFault, Offer, Sink
+from workers.engines.echo import own
 from workers.engines.echo import words as say
 from workers.engines.echo.chat import Completions
 from workers.engines.echo.events import Messages, Responses
@@ -46,9 +47,15 @@ from workers.engines.echo.words import Token
 from workers.engines.openai.refusal import JSON, Refusal
 
 CONTEXT = 8192
+PAGES = {
+    **say.PAGES,
+    endpoints.TOKENIZE.path: own.tokenize,
+    endpoints.DETOKENIZE.path: own.detokenize,
+    endpoints.TEMPLATE.path: own.template,
+}
 FEATURES = (
-    *("chat", "completions", "responses", "messages"),
-    *(endpoints.WORDS[path] for path in say.PAGES),
+    *("chat", "completions", "responses", "messages", "own_completion"),
+    *(endpoints.WORDS[path] for path in PAGES),
     *("tools", "logprobs", "json_schema"),
 )
 RESUMES = tuple(
@@ -126,7 +133,7 @@ class EchoEngine:
             script = self._script(request)
             if script.fault.isdigit():  # before the head
                 self._fail(int(script.fault))
-            if (page := say.PAGES.get(job.endpoint)) is not None:
+            if (page := PAGES.get(job.endpoint)) is not None:
                 await _wait(script.first_ms)
                 document, tokens = page(job.asked, request)
                 sink.start(200, JSON)
@@ -146,7 +153,7 @@ class EchoEngine:
             why = f"{len(words)} tokens are more than the context has ({CONTEXT})."
             raise Refusal(why, param=api.prompt, code="context_length_exceeded", source="engine")
         tokens, finish = self._answer(request, api, script, words)
-        choices = int(request.get("n") or 1) if self._several else 1
+        choices = int(request.get("n") or 1) if self._several and not api.own else 1
         writer = _writer(job, request, choices, finish, len(words))
         answer = _Answer(api, sink, job.stream)
         await _wait(script.first_ms)
@@ -247,7 +254,7 @@ class _Answer:
         if self._collector is not None:
             self._sink.start(200, JSON)
             self._sink.data(orjson.dumps(self._collector.document))
-        elif not self._api.named:
+        elif not (self._api.named or self._api.own):
             self._sink.data(sse.DONE)
 
 
@@ -260,6 +267,8 @@ def _writer(job: Job, request: Mapping[str, Any], choices: int, finish: str, pro
             return Responses(job, request, finish, prompt)
         case endpoints.MESSAGES.path:
             return Messages(job, finish, prompt)
+        case endpoints.OWN_COMPLETION.path:
+            return own.OwnCompletion(job, request, finish, prompt)
     raise Refusal(f"The echo engine has no {job.endpoint}.", code="unsupported_endpoint")
 
 

@@ -15,11 +15,13 @@ from schemas.api.hints import RESPONSES
 from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
 
-_CHATS = ("chat", "chat_tokens")
-GENERATING = (*_CHATS, "completions", *RESPONSES, "messages", "count_tokens")
+_CHATS = ("chat", "chat_tokens", "apply_template")
+_TEXTS = ("completions", "own_completion")
+GENERATING = (*_CHATS, *_TEXTS, *RESPONSES, "messages", "count_tokens")
 
 KNOWS = (
-    "chat,chat_tokens,completions,responses,input_tokens verbose timings_per_token cache_prompt"
+    "chat,chat_tokens,apply_template,completions,own_completion,responses,input_tokens verbose"
+    " timings_per_token cache_prompt"
     " return_tokens return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl"
     " n_cache_reuse t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability"
     " xtc_threshold typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty"
@@ -27,8 +29,9 @@ KNOWS = (
     " mirostat_tau mirostat_eta adaptive_target adaptive_decay n_probs min_keep backend_sampling"
     " post_sampling_probs lora json_schema grammar grammar_lazy grammar_triggers preserved_tokens"
     " samplers ignore_eos id_slot echo",
-    "chat,chat_tokens,responses,input_tokens chat_template_kwargs add_generation_prompt"
-    " generation_prompt continue_final_message chat_format chat_parser parse_tool_calls"
+    "chat,chat_tokens,apply_template,responses,input_tokens chat_template_kwargs"
+    " add_generation_prompt generation_prompt continue_final_message chat_format chat_parser"
+    " parse_tool_calls"
     " reasoning_format reasoning_control reasoning_budget_tokens reasoning_budget_start_tag"
     " reasoning_budget_end_tag reasoning_budget_end_tags reasoning_budget_message"
     " thinking_budget_tokens",

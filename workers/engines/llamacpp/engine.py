@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints, prompts, rerank
-from schemas.api.base import Event, Usage
+from schemas.api import endpoints, rerank
+from schemas.api.base import Document, Event, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
 from schemas.api.responses import answer as responses_answer
@@ -33,6 +33,7 @@ from workers.engines.llamacpp import (
     messages,
     messages_by_chat,
     native,
+    own_pages,
     questions,
     reasoning,
     responses,
@@ -41,6 +42,7 @@ from workers.engines.llamacpp import (
 from workers.engines.llamacpp import request as llamacpp_request
 from workers.engines.llamacpp.aggregate import Aggregate, choices_per_prompt, prepare
 from workers.engines.llamacpp.messages import MessageStart, StopReason
+from workers.engines.llamacpp.own_completion import OwnCompletion
 from workers.engines.llamacpp.schema.request import SIGNS as SCHEMA_SIGNS
 from workers.engines.llamacpp.schema.request import prepare_schemas
 from workers.engines.llamacpp.stream import COUNTS, FirstChunk, OneUsage, timed
@@ -60,12 +62,13 @@ INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS
 CHAT_TOKENS = endpoints.CHAT_TOKENS.path
 EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
+TOKENIZE, TEMPLATE = endpoints.TOKENIZE.path, endpoints.TEMPLATE.path
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
-_TEXTS = (CHAT, CHAT_TOKENS, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
+_TEXTS = (CHAT, CHAT_TOKENS, TEMPLATE, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
 _TOOLS: Mapping[str, tuple[tools_prompt.Prepare, tuple[bytes, ...]]] = {
-    **dict.fromkeys((CHAT, CHAT_TOKENS), (tools_prompt.prepare, (tools_prompt.SIGN,))),
+    **dict.fromkeys((CHAT, CHAT_TOKENS, TEMPLATE), (tools_prompt.prepare, (tools_prompt.SIGN,))),
     **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.prepare, tools_responses.SIGNS)),
     **dict.fromkeys((MESSAGES, COUNT_TOKENS), (tools_messages.prepare, tools_messages.SIGNS)),
 }
@@ -153,6 +156,8 @@ class LlamaCppEngine(OpenAIEngine):
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
+        if job.endpoint in (*own_pages.PATHS, native.PATH):
+            return await self._serve_own(job, orjson.loads(body), sink)
         if job.endpoint in _TEXTS and any(sign in body for sign in llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
         asked = body
@@ -167,7 +172,7 @@ class LlamaCppEngine(OpenAIEngine):
                 return await self._respond(job, asked, body, sink)
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
-            case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path:
+            case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path | endpoints.TEMPLATE.path:
                 with tools_prompt.naming_tools():
                     body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
             case endpoints.INPUT_TOKENS.path:
@@ -229,16 +234,7 @@ class LlamaCppEngine(OpenAIEngine):
         if request.get("max_tokens") == 0:
             raise Refusal("llama-server writes at least one token.", param="max_tokens")
         if choices_per_prompt(request) > 1:
-            await self._something_said(request["prompt"])
-
-    async def _something_said(self, prompt: Any) -> None:
-        """Raises Refusal for several choices of a prompt without a token: llama-server never
-        answers that, and its slots stay taken (measured). Models that begin each prompt with a
-        token of their own are safe."""
-        if not any(_is_empty(each) for each in (prompt if isinstance(prompt, list) else [prompt])):
-            return
-        if not await questions.begins_with_a_token(self._http):
-            raise Refusal("Several choices need a prompt that is not empty.", param="prompt")
+            await questions.need_something_said(self._http, request["prompt"])
 
     async def _aggregate(
         self, job: Job, request: dict[str, Any], sink: Sink, changes: list[Change]
@@ -251,6 +247,35 @@ class LlamaCppEngine(OpenAIEngine):
                 change(document)
         await self._send_document(sink, document)
         return answer.usage()
+
+    async def _serve_own(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:
+        """Answer at an endpoint that only llama-server has."""
+        if job.endpoint in own_pages.PATHS:
+            await self._send_document(sink, await self._tokens(job, request))
+            return None
+        if choices_per_prompt(request) > 1:
+            await questions.need_something_said(self._http, request["prompt"])
+        own = OwnCompletion(request, self._marker(), job.asked)
+        out = Rewriting(sink if job.stream else Discard(sink), own.change)
+        await self._send(job, orjson.dumps(own.sent), out)
+        if not own.whole:
+            raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
+        if not job.stream:
+            await self._send_document(sink, own.document)
+        return own.usage
+
+    async def _tokens(self, job: Job, request: dict[str, Any]) -> Document:
+        async def page(path: str, asked: Mapping[str, Any]) -> Document:
+            status, answer = await self._http.post(path, asked, PROBE_TIMEOUT)
+            if status != 200:
+                raise self._refused(job, status, answer)
+            found: Document = orjson.loads(answer)
+            return found
+
+        return await own_pages.answer(page, job, request, self._served(job).context)
+
+    def _marker(self) -> str:
+        return str(self._props.get("media_marker") or native.MARKER)
 
     async def _respond(self, job: Job, asked: bytes, body: bytes, sink: Sink) -> Usage | None:
         """`asked`: the body before it was put in llama-server's words, which the answer repeats."""
@@ -341,7 +366,7 @@ class LlamaCppEngine(OpenAIEngine):
             body, sink = logprobs.beside_tools(body, sink)
         path, own = job.endpoint, None
         if path == COMPLETIONS and capabilities.senses(self._props):
-            own = native.prepare(body, str(self._props.get("media_marker") or native.MARKER))
+            own = native.prepare(body, self._marker())
             path, body = (native.PATH, own) if own else (path, body)
         async with self._http.call("POST", path, body, JSON) as response:
             if not response.succeeded:
@@ -363,13 +388,6 @@ class LlamaCppEngine(OpenAIEngine):
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         faults.explain(job.endpoint, refusal)
         return refusal
-
-
-def _is_empty(prompt: Any) -> bool:
-    """Whether a prompt, in any form of `schemas.api.prompts`, has no words and no token ids."""
-    if isinstance(prompt, dict):
-        return not prompt.get(prompts.DATA) and _is_empty(prompt[prompts.TEXT])
-    return prompt == "" or (isinstance(prompt, list) and not any(each != "" for each in prompt))
 
 
 def _bare(name: str) -> str:

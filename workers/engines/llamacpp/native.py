@@ -16,9 +16,10 @@ import orjson
 
 from schemas.api import prompts, sse
 from schemas.api.base import Event
+from schemas.api.endpoints import OWN_COMPLETION
 from workers.engines.http.connection import Response
 
-PATH = "/completion"
+PATH = OWN_COMPLETION.path
 MARKER = "<__media__>"
 """For a picture or a recording, in llama.cpp's library."""
 
@@ -29,7 +30,7 @@ def prepare(body: bytes, marker: str) -> bytes | None:
     prompt = request["prompt"]
     if isinstance(prompt, str):
         return None
-    sent = {**request, "prompt": _marked(prompt, marker)}
+    sent = {**request, "prompt": marked(prompt, marker)}
     if (most := sent.pop("logprobs", None)) not in (None, False):
         sent.setdefault("n_probs", most)
     if isinstance(stop := request.get("stop"), str):  # `PATH` takes a list alone
@@ -37,9 +38,10 @@ def prepare(body: bytes, marker: str) -> bytes | None:
     return orjson.dumps(sent)
 
 
-def _marked(prompt: Any, marker: str) -> Any:
+def marked(prompt: Any, marker: str) -> Any:
+    """A prompt with the server's own `marker` in the place of the usual one."""
     if isinstance(prompt, list):
-        return [_marked(each, marker) for each in prompt]
+        return [marked(each, marker) for each in prompt]
     if isinstance(prompt, dict) and prompt.get(prompts.DATA):
         return {**prompt, prompts.TEXT: prompt[prompts.TEXT].replace(MARKER, marker)}
     return prompt

@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
-from schemas.api import endpoints
+from schemas.api import endpoints, prompts
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai import continued
+from workers.engines.openai.refusal import Refusal
 
 PATIENCE = 10.0
 """Seconds for a question that needs no token of an answer."""
@@ -36,7 +37,7 @@ async def generates(http: Upstream, patience: float) -> bool:
 
 async def stays_open(http: Upstream) -> bool:
     """Whether the chat template leaves an assistant's last message open."""
-    status, answer = await http.post("/apply-template", continued.BEGUN, PATIENCE)
+    status, answer = await http.post(endpoints.TEMPLATE.path, continued.BEGUN, PATIENCE)
     try:
         return status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -56,11 +57,16 @@ async def obeys(http: Upstream, patience: float) -> bool:
 async def count(http: Upstream, text: str) -> int:
     """The tokens of a text; 0 if the server does not tell."""
     asked = {"content": text, "add_special": False}
-    return continued.count_in(*await http.post("/tokenize", asked, PATIENCE), "tokens")
+    return continued.count_in(*await http.post(endpoints.TOKENIZE.path, asked, PATIENCE), "tokens")
 
 
-async def begins_with_a_token(http: Upstream) -> bool:
-    """Whether the model begins each prompt with a token of its own, so that none is empty."""
+async def need_something_said(http: Upstream, prompt: Any) -> None:
+    """Raises Refusal for several choices of a prompt without a token: llama-server never answers
+    that, and its slots stay taken (measured). Models that begin each prompt with a token of their
+    own are safe."""
+    if not any(map(prompts.is_empty, prompt if isinstance(prompt, list) else [prompt])):
+        return
     asked = {"content": "", "add_special": True}
-    _, answer = await http.post("/tokenize", asked, PATIENCE)
-    return b"[]" not in answer
+    _, answer = await http.post(endpoints.TOKENIZE.path, asked, PATIENCE)
+    if b"[]" in answer:
+        raise Refusal("Several choices need a prompt that is not empty.", param="prompt")

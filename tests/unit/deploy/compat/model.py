@@ -82,6 +82,15 @@ class Model:
             case "/rerank":
                 ranks = [(1, 0.9), (2, 0.2), (0, 0.1)]
                 return {"results": [{"index": i, "relevance_score": s} for i, s in ranks]}
+            case "/tokenize":
+                ids = [*body["content"].encode()]
+                return {"tokens": ids, "count": len(ids)}
+            case "/detokenize":
+                return {"content": bytes(body["tokens"]).decode()}
+            case "/apply-template":
+                return {"prompt": f"user: {body['messages'][0]['content']}"}
+            case "/completion":
+                return {"content": " east.", "stop": True}
             case "/responses":
                 return _responded(body)
             case "/messages":

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from schemas.api import endpoints
 from schemas.frames import End
 from tests.doubles.base import DONE
 from tests.doubles.drive import CHAT, RecordingSink, ask, chat, config, job, opened
@@ -257,3 +258,25 @@ async def test_thoughts_have_the_name_that_clients_look_for(
     deltas = [choice["delta"] for event in streamed.events for choice in event["choices"]]
     assert [d["reasoning_content"] for d in deltas if "reasoning_content" in d] == ['say "hi"']
     assert streamed.text == "hi"
+
+
+@pytest.mark.parametrize("asked", [{"content": "a b"}, {"prompt": "a b"}])
+async def test_a_text_is_tokenized_in_either_form(
+    engine: VllmEngine, asked: dict[str, Any]
+) -> None:
+    answer = await ask(engine, job("tiny", endpoints.TOKENIZE.path), asked)
+    assert answer.document == {"tokens": [0, 1], "count": 2, "max_model_len": 1024}
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"content": ["a", 5]}, "content"),
+        ({"content": "a", "parse_special": False}, "parse_special"),
+    ],
+)
+async def test_what_only_llama_server_can_tokenize_is_refused(
+    engine: VllmEngine, asked: dict[str, Any], param: str
+) -> None:
+    answer = await ask(engine, job("tiny", endpoints.TOKENIZE.path), asked)
+    assert (answer.status, answer.error["param"]) == (400, param)

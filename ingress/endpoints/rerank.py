@@ -1,0 +1,32 @@
+"""Ranks in two forms: as they come, and in TEI's, a bare list for a request with `texts`."""
+
+from __future__ import annotations
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ingress.endpoints.inference import SUCCESS, admit, answer, read_json
+from schemas.api import rerank
+from schemas.api.base import NO_ANSWER
+from schemas.api.endpoints import RERANK
+from schemas.errors import EngineFailed
+
+
+async def serve(request: Request) -> Response:
+    """Raises HeadraceError."""
+    caller = admit(request)
+    asked, body = await read_json(caller, RERANK.shape)
+    if not rerank.is_tei(asked):
+        return await answer(caller, RERANK, asked, body)
+    put = rerank.from_tei(asked)
+    response = await answer(caller, RERANK, put, orjson.dumps(put))
+    if response.status_code == SUCCESS:
+        try:
+            found = rerank.as_tei(asked, orjson.loads(response.body))
+        except NO_ANSWER as fault:
+            why = f"The engine's answer is none: {type(fault).__name__}."
+            raise EngineFailed(why, source="engine") from None
+        response.body = orjson.dumps(found)
+        response.headers["content-length"] = str(len(response.body))
+    return response
