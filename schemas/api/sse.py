@@ -17,6 +17,8 @@ from typing import Any
 
 import orjson
 
+from schemas.api import loose_json
+
 CONTENT_TYPE = "text/event-stream"
 BREAK = b"\n\n"
 """Ends every event."""
@@ -198,7 +200,7 @@ def load(event: bytes) -> Any:
     data = data_of(event)
     if data is None or not (said := data.strip()) or said == b"[DONE]":
         return NOTHING
-    return orjson.loads(data)
+    return loose_json.loads(data)
 
 
 def object_of(event: bytes) -> dict[str, Any] | None:

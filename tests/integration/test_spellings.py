@@ -129,6 +129,30 @@ async def test_a_whole_answer_in_place_of_a_stream_becomes_one(setup: Setup, pat
     assert orjson.dumps(TEXT) in answer.body
 
 
+LOOSE = (b'"a\xff"', rb'"a\ud83d"', b'"a\xef\xbf\xbd","p":NaN', b'"a\xef\xbf\xbd","p":-Infinity')
+CHOICE = b'{"choices":[{"index":0,"%b":{"content":%b},"finish_reason":"stop"}]}'
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"stream": True}, {"n": 2}, {"n": 2, "stream": True}], ids=str
+)
+@pytest.mark.parametrize("said", LOOSE)
+async def test_json_that_not_every_parser_reads_is_an_answer(
+    setup: Setup, said: bytes, asked: dict[str, Any]
+) -> None:
+    streams = "stream" in asked
+    body = CHOICE % (b"delta" if streams else b"message", said)
+    setup.engine.says(
+        CHAT, Said(b"data: %b\n\n" % body if streams else body, EVENTS if streams else JSON)
+    )
+    answer = await ask(setup, CHAT, **asked)
+    assert (answer.status, len(setup.engine.asked[CHAT])) == (200, asked.get("n", 1))
+    found = list(sse.objects(answer.body)) if streams else [answer.json]
+    choices = [choice for each in found for choice in each["choices"]]
+    texts = [(c.get("delta") or c.get("message") or {}).get("content") for c in choices]
+    assert [text for text in texts if text] == ["a\ufffd"] * asked.get("n", 1)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_may_be_something_created(setup: Setup, stream: bool) -> None:
     good = Said(PLAIN) if stream else Said(GOOD, JSON)

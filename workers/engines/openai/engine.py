@@ -32,7 +32,7 @@ from workers.engines.openai.request_body import json_object, name_form
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
 from workers.engines.openai.stream import Given, ModelName, Relay, is_stream
-from workers.engines.openai.whole_answer import read, unlike
+from workers.engines.openai.whole_answer import read, read_mended, unlike
 
 PROBE_TIMEOUT = 10.0
 ASK_TIMEOUT = 10.0
@@ -274,7 +274,7 @@ class OpenAIEngine:
     async def _document(self, job: Job, response: Response, sink: Sink, request: bytes) -> Document:
         """The whole answer of an engine that gave no stream, though it was asked for one."""
         kind, body = response.header("content-type", ""), await read_whole(response, sink)
-        found = read(self.name, job, request, kind, body)
+        found, _ = read_mended(self.name, job, request, kind, body)
         if found is None or not endpoints.APIS.get(job.endpoint, PLAIN).events_of(found, False):
             raise unlike(self.name, f"{kind!r}, but was asked for a stream", body)
         return found
@@ -313,7 +313,7 @@ class OpenAIEngine:
     async def _whole(self, job: Job, body: bytes, response: Response, sink: Sink) -> Usage | None:
         document = await read_whole(response, sink)
         content_type = response.header("content-type", JSON)
-        found = read(self.name, job, body, content_type, document)
+        found, document = read_mended(self.name, job, body, content_type, document)
         sink.start(200, content_type)
         sink.data(document)
         await sink.settle()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import orjson
 
 from schemas import multipart
-from schemas.api import endpoints
+from schemas.api import endpoints, loose_json
 from schemas.api.base import Document
 from schemas.api.endpoints import Endpoint
 from schemas.jobs import Job
@@ -36,6 +36,18 @@ def read(engine: str, job: Job, request: bytes, content_type: str, body: bytes) 
             raise unlike(engine, "a page", body)
         return None
     return _object(engine, endpoint, body)
+
+
+def read_mended(
+    engine: str, job: Job, request: bytes, content_type: str, body: bytes
+) -> tuple[Document | None, bytes]:
+    """The same, and the answer's bytes, which are others if not every parser reads them."""
+    try:
+        return read(engine, job, request, content_type, body), body
+    except EngineFault:
+        if (mended := loose_json.mended(body)) is None:
+            raise
+    return read(engine, job, request, content_type, mended), mended
 
 
 def unlike(engine: str, what: str, body: bytes) -> EngineFault:

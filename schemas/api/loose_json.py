@@ -1,0 +1,49 @@
+"""JSON as some servers write it, read all the same. Pure.
+
+Python's library writes NaN and infinities, and halves of an emoji that a token cut in two; others
+write a byte order mark, or bytes that are no UTF-8. What is no number is null, and what is no
+letter is U+FFFD.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|\\u[dD][89a-fA-F]\w\w|\\.", re.DOTALL
+)
+_HALF = 6
+"""Letters of the escape of half a letter."""
+
+
+def loads(data: bytes) -> Any:
+    """Raises orjson.JSONDecodeError for what is no JSON in this way either."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        text = _ESCAPES.sub(_whole, data.decode("utf-8-sig", errors="replace"))
+        try:
+            return json.loads(text, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            pass
+        raise
+
+
+def mended(data: bytes) -> bytes | None:
+    """The same as every parser reads it; None if it is no JSON, or needs no mending."""
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return orjson.dumps(loads(data))
+        except (orjson.JSONDecodeError, TypeError):
+            return None
+    return None
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return "\\ufffd" if len(escape[0]) == _HALF else escape[0]
