@@ -8,6 +8,7 @@ server then stops is up to the server.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -51,6 +52,8 @@ _ABSENT = frozenset({404, 405, 501})
 """llama-server says 501 of an endpoint that it was started without."""
 _BUSY = frozenset({408, 425, 429})
 """Refusals that are not the request's fault: another try may succeed."""
+_LACKS = re.compile(r"\bpip install\b|\b[Pp]lease install\b|\bNo module named\b")
+"""What a server says that lacks a library, such as vLLM with a 400: that is no client's fault."""
 
 
 class OpenAIEngine:
@@ -325,7 +328,7 @@ class OpenAIEngine:
         if status in (401, 403):  # the worker's key, of which the client knows nothing
             why = f"{self.name} does not take this worker's key: {refusal.message}"
             return EngineFault(why, away=True)
-        if status < 400 or status >= 500 or status in _BUSY:
+        if status < 400 or status >= 500 or status in _BUSY or _LACKS.search(refusal.message):
             return EngineFault(f"{self.name}: {refusal.message}", away=self._doubt(status))
         return self._explain(job, refusal)
 

@@ -2,9 +2,9 @@
 
 The content alone decides the kind, because names and types from clients are often wrong.
 whisper-server (1.8.5) reads WAV, MP3, FLAC and Ogg Vorbis itself. PyAV decodes all else, or an
-ffmpeg in PATH without PyAV. Both are C code that reads strangers' data, so they run in a process of
-their own. The demuxer is always named, never guessed: a guess could find a playlist, which makes
-ffmpeg open other files and addresses.
+ffmpeg in PATH where PyAV is missing or broken. Both are C code that reads strangers' data, so they
+run in a process of their own. The demuxer is always named, never guessed: a guess could find a
+playlist, which makes ffmpeg open other files and addresses.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib.util
 import io
 import re
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -33,6 +34,10 @@ _PATIENCE = 120.0
 """Seconds for a conversion; 25 MB of Opus take a few."""
 _SLOWEST = 2000
 """Bytes per second at the lowest rate for speech in MP3, 16 kbit/s."""
+_LACKING = re.compile(
+    rb"Unknown input format|Decoder .*not found|[Cc]ould not find codec|error while loading shared"
+)
+"""What an ffmpeg says that was built without what a file needs, or does not start."""
 TOO_LONG = f"The audio is longer than {MAX_SECONDS // 3600} hours."
 
 
@@ -164,16 +169,39 @@ def wav(pcm: bytes) -> bytes:
 
 async def decode(data: bytes, found: Found) -> bytes:
     """Mono 16-bit samples at `RATE`. Cancelling ends the decoder. Raises AudioError, NoDecoder."""
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
-        process = await asyncio.create_subprocess_exec(
-            *_decoder(found),
-            stdin=file,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=outside(),
-        )
+    if not (decoders := _decoders(found)):
+        raise NoDecoder(_missing(found))
+    for command in decoders:
+        code, pcm, said = await _run(command, data, found)
+        if code != transcode.NO_DECODER and not _LACKING.search(said):
+            break
+    else:
+        raise NoDecoder(_missing(found))
+    if code == -signal.SIGKILL:
+        raise NoDecoder(f"its decoder of {found.name} was killed")
+    if code == transcode.TOO_LONG or len(pcm) > MAX_SECONDS * RATE * 2:
+        raise AudioError(TOO_LONG)
+    if code or not pcm:
+        why = said.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no audio in it"]
+        raise AudioError(f"The {found.name} cannot be decoded: {why[0][:200]}.")
+    return pcm
+
+
+async def _run(command: list[str], data: bytes, found: Found) -> tuple[int, bytes, bytes]:
+    """A decoder's exit code, its samples, and what it said. Raises AudioError, NoDecoder."""
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=file,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=outside(),
+            )
+    except OSError as fault:  # a full disk, or too many processes
+        raise NoDecoder(f"it cannot start its decoder: {fault.strerror}") from None
     try:
         async with asyncio.timeout(_PATIENCE):
             pcm, said = await process.communicate()
@@ -183,14 +211,7 @@ async def decode(data: bytes, found: Found) -> bytes:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if process.returncode == transcode.NO_DECODER:
-        raise NoDecoder(_missing(found))
-    if process.returncode == transcode.TOO_LONG or len(pcm) > MAX_SECONDS * RATE * 2:
-        raise AudioError(TOO_LONG)
-    if process.returncode or not pcm:
-        why = said.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no audio in it"]
-        raise AudioError(f"The {found.name} cannot be decoded: {why[0][:200]}.")
-    return pcm
+    return process.returncode or 0, pcm, said
 
 
 def can_decode() -> bool:
@@ -202,18 +223,20 @@ def _has_av() -> bool:
     return importlib.util.find_spec("av") is not None
 
 
-def _decoder(found: Found) -> list[str]:
-    """The command that decodes a file on stdin to raw samples on stdout. Raises NoDecoder."""
+def _decoders(found: Found) -> list[list[str]]:
+    """The commands that decode a file on stdin to raw samples on stdout, best first."""
+    commands = []
     if _has_av():
         # By its path and isolated, so that modules beside it cannot hide the standard library's.
-        return [sys.executable, "-I", str(Path(transcode.__file__)), found.demuxer]
+        commands.append([sys.executable, "-I", str(Path(transcode.__file__)), found.demuxer])
     if ffmpeg := shutil.which("ffmpeg"):
         quiet = [ffmpeg, "-nostdin", "-hide_banner", "-loglevel", "error"]
         source = ["-protocol_whitelist", "file,pipe", "-f", found.demuxer, "-i", "/dev/stdin"]
         # One second more than allowed, so that too much differs from just enough.
         limits = ["-map", "0:a:0", "-vn", "-t", str(MAX_SECONDS + 1)]
-        return [*quiet, *source, *limits, "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
-    raise NoDecoder(_missing(found))
+        out = ["-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
+        commands.append([*quiet, *source, *limits, *out])
+    return commands
 
 
 def _missing(found: Found) -> str:

@@ -4,7 +4,7 @@
 
 It is a program of its own, so that a crash or a decompression bomb ends only this process. It
 imports nothing of the package, so it starts in 0.2 s. Exit codes: 1 with the reason on stderr,
-`TOO_LONG`, or `NO_DECODER` if PyAV cannot be imported.
+`TOO_LONG`, or `NO_DECODER` if PyAV cannot be imported, or was built without what the file needs.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     try:
         import av
-    except ImportError as fault:
+    except Exception as fault:  # noqa: BLE001 - whatever it is, it is not the file
         print(fault, file=sys.stderr)
         return NO_DECODER
+    lacking = (av.error.DemuxerNotFoundError, av.error.DecoderNotFoundError)
     room = MAX_SECONDS * RATE * 2
     try:
         for chunk in samples(sys.stdin.buffer, sys.argv[1]):
@@ -38,6 +39,9 @@ def main() -> int:
             if room < 0:
                 return TOO_LONG
             sys.stdout.buffer.write(chunk)
+    except lacking as fault:
+        print(fault, file=sys.stderr)
+        return NO_DECODER
     except (av.FFmpegError, LookupError, MemoryError, ValueError) as fault:
         print(getattr(fault, "strerror", None) or fault, file=sys.stderr)
         return 1

@@ -269,6 +269,14 @@ async def test_what_may_pass_is_tried_again(odd: OneEndpoint, status: int, away:
     assert caught.value.away is away
 
 
+async def test_what_a_server_lacks_is_no_fault_of_the_client(odd: OneEndpoint) -> None:
+    async with opened(OpenAIEngine(config("openai", odd.url))) as engine:
+        why = b'{"error":{"message":"Please install vllm[audio] for audio support"}}'
+        odd.streams, odd.refuses = False, (400, why)
+        with pytest.raises(EngineFault, match="Please install"):
+            await ask(engine, job("odd"), chat("x"))
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_key_that_is_not_taken_is_no_fault_of_the_client(
     odd: OneEndpoint, status: int

@@ -228,7 +228,43 @@ async def test_cancelling_ends_the_decoder(tmp_path: Path, monkeypatch: pytest.M
 async def test_the_decoder_has_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_NATS__PASSWORD", "of-the-broker")
     shown = "import os; print(*os.environ, end='')"
-    monkeypatch.setattr(audio, "_decoder", lambda _: [sys.executable, "-c", shown])
+    monkeypatch.setattr(audio, "_decoders", lambda _: [[sys.executable, "-c", shown]])
     told = await audio.decode(b"x", audio.Found("amr", "amr"))
     assert b"PATH" in told
     assert b"HEADRACE" not in told
+
+
+def _says(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+LACKING = [
+    "import sys; print('boom', file=sys.stderr); sys.exit(4)",
+    "import sys; print(\"Unknown input format: 'mov'\", file=sys.stderr); sys.exit(1)",
+    "import sys; print('Decoder (codec aac) not found for input', file=sys.stderr); sys.exit(1)",
+    "import sys; print('x: error while loading shared libraries', file=sys.stderr); sys.exit(127)",
+    "import os; os.kill(os.getpid(), 9)",
+]
+
+
+@pytest.mark.parametrize("code", LACKING)
+async def test_what_only_this_machine_lacks_is_no_fault_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(audio, "_decoders", lambda _: [_says(code)])
+    with pytest.raises(NoDecoder):
+        await audio.decode(b"", audio.Found("m4a", "mov"))
+
+
+async def test_a_decoder_that_cannot_start_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_decoders", lambda _: [["/nowhere/decoder"]])
+    with pytest.raises(NoDecoder, match="cannot start"):
+        await audio.decode(b"", audio.Found("m4a", "mov"))
+
+
+async def test_of_two_decoders_the_second_does_what_the_first_cannot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = _says("import sys; sys.stdout.write('ab')")
+    monkeypatch.setattr(audio, "_decoders", lambda _: [_says(LACKING[0]), good])
+    assert await audio.decode(b"", audio.Found("m4a", "mov")) == b"ab"
