@@ -40,8 +40,9 @@ def unpacked(pieces: AsyncIterator[bytes], coding: str, limit: int) -> AsyncIter
     """The unpacked pieces of a body with this ``Content-Encoding``. `limit`: bytes of the packed
     body. Raises UnsupportedCoding. While the pieces are read, raises BodyTooLarge, and
     InvalidRequest for a body that is not in this coding."""
-    name = coding.strip().lower()
-    if name == "identity":
+    named = (each.strip().lower() for each in coding.split(","))
+    name = ",".join(each for each in named if each not in ("", "identity"))
+    if not name:
         return pieces
     if name not in _CODINGS:
         why = f"The content encoding is {coding[:64]!r}; send the body as it is, or in {_KNOWN}."

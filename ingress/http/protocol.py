@@ -129,6 +129,7 @@ class LimitedProtocol(HttpToolsProtocol):
         running = self._running
         # Nothing is asked, or not all of it.
         if running is None or running.response_complete or self.cycle.more_body:
+            self.transport.close()  # behind what is written already, perhaps in this very turn
             return False
         self._stop_timer()
         self.cycle.keep_alive = False

@@ -49,7 +49,7 @@ async def test_a_compressed_body_is_unpacked_however_it_is_cut(coding: str, size
     )
 
 
-@pytest.mark.parametrize("coding", ["", "identity", "Identity"])
+@pytest.mark.parametrize("coding", ["", "identity", "Identity", "identity, identity"])
 async def test_one_that_is_not_is_read_as_it_is(coding: str) -> None:
     assert await read(coding, b"{}") == b"{}"
 

@@ -38,6 +38,15 @@ async def test_who_has_said_all_is_answered_and_the_connection_ends(
     assert not server.gone.is_set()
 
 
+async def test_who_is_answered_at_once_gets_the_whole_answer(connect: Connect) -> None:
+    """The request, its end and the answer fall into one turn of the event loop."""
+    for _ in range(20):
+        client = await connect()
+        client.send(post(b"abc"))
+        client.writer.write_eof()
+        assert (await client.ended()).endswith(b'{"size":3}')
+
+
 async def test_so_are_all_requests_that_it_sent_before(
     connect: Connect, server: SizeServer
 ) -> None:
