@@ -42,6 +42,9 @@ OLDEST = 3600.0
 RESERVE_PATIENCE = 3.0
 CLOSE_PATIENCE = 10.0
 """Seconds for the broker to take an entry, reconnections included."""
+LOOKS = 5
+"""How often a balance is asked for until it is of the moment that the state is of: of a journal
+that lost its end, it never is."""
 RECOVERY = 0.05
 """Most seconds to wait, between two tries, for others to give back what they overdrew."""
 
@@ -145,12 +148,13 @@ class Ledger:
         return count
 
     async def balance(self, account: str) -> Balance:
-        found = await self._journal.last(account)
-        await self._journal.reached(found.seq)
-        # Both numbers are of one moment: later entries may have been read by now.
-        newest = max(found, self._journal.last_read(account))
+        for _ in range(LOOKS):
+            found = await self._journal.last(account)
+            await self._journal.reached(found.seq)
+            if self._journal.last_read(account).seq <= found.seq:
+                break  # both numbers are of one moment: no later entry has been read
         # Below zero it is only until whoever overdrew it has given that back.
-        return Balance(max(0, newest.balance), self._journal.state.reserved(account))
+        return Balance(max(0, found.balance), self._journal.state.reserved(account))
 
     async def balances(self) -> dict[str, Balance]:
         """All balances. Waits until reservations from before the window are read, too."""

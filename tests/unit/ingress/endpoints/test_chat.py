@@ -95,7 +95,9 @@ async def test_a_full_queue_is_a_429() -> None:
     ingress = FakeBusIngress(jobs=Jobs(queue_depth=7))
     call = ingress.ask()
     ticket = await ingress.submitted()
-    ingress.dispatch.answered(ticket, 0, b'{"error":{"err_code":10077,"description":"maximum"}}')
+    why = b"maximum messages per subject exceeded"
+    full = b'{"error":{"err_code":10077,"description":"%b"}}' % why
+    ingress.dispatch.answered(ticket, 0, full)
     await call.whole()
     assert (call.status, call.error["type"]) == (429, "rate_limit_error")
     assert int(call.headers["retry-after"]) >= 1
