@@ -36,7 +36,7 @@ BLOW = 1.5
 """Seconds after the start of all streams at which one engine is struck."""
 EARLY, EARLY_MS, EARLY_BLOW = 2, 6000.0, 0.3
 """Tokens of answers whose first one is still to come, their pace, and when one engine is struck."""
-PATIENCE = 40.0
+PATIENCE = 25.0
 """Seconds after which a stream hangs for good."""
 ASKED, BEFORE, SHORT, SHORT_MS = 240, 40, 8, 5.0
 """Requests of which one engine dies, how many of them before that, their tokens and their pace."""

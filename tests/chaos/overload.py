@@ -17,12 +17,12 @@ from deploy.nats import broker as brokers
 from schemas import subjects
 from tests.bench import load
 from tests.bench.load import Plan, Record, Run
-from tests.bench.procs import rss_bytes
+from tests.bench.procs import cpu_of, rss_bytes
 from tests.bench.stats import percentile
 from tests.chaos import answers
 from tests.chaos.asks import ECHO, SLOW, Ask
 from tests.chaos.client import Client, Outcome
-from tests.fabric import KEY, Fabric, Process, fabric
+from tests.fabric import KEY, Fabric, Process, counts, fabric
 
 TIMES = 10
 SLOTS, WORKERS, DEPTH = 2, 2, 20
@@ -54,6 +54,8 @@ class Overload:
     refused_ms: list[float] = field(default_factory=list)
     queued: list[int] = field(default_factory=list)
     memory: dict[str, list[int]] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    """Seconds that each process worked under the load."""
 
     @property
     def faults(self) -> list[str]:
@@ -86,9 +88,13 @@ class Overload:
             f"at most {max(self.queued)} in the queue, which holds {DEPTH}",
             f"{len(self.readers)} clients read a byte a second meanwhile, and all in the end",
             *map(_crowd, self.crowds),
+            f"ms of CPU per request: {self._work(len(records))}",
             f"MiB of memory before, at most and after: {memory}",
         ]
         return "\n".join([*rows, f"faults: {len(self.faults)}", *self.faults[:20]])
+
+    def _work(self, requests: int) -> dict[str, float]:
+        return {name: round(took / requests * 1000, 2) for name, took in self.cpu.items()}
 
     def _rate(self, records: list[Record]) -> float:
         since = min(record.due for record in records) + RAMP
@@ -121,27 +127,34 @@ async def overload(home: Path, seconds: float) -> Overload:
         async with fabric(broker, home, {"log.level": "info"}) as made:
             ingresses = [await made.ingress({"jobs.queue_depth": DEPTH}) for _ in range(2)]
             engine = f"echo://?model={ECHO}&slots={SLOTS}&token_ms={TOKEN_MS}"
-            await asyncio.gather(*(made.worker(engine) for _ in range(WORKERS)))
+            told = {"log.level": "debug"}
+            workers = await asyncio.gather(*(made.worker(engine, told) for _ in range(WORKERS)))
             for ingress in ingresses:
                 await made.served(ECHO, url=ingress.url)
             watching = asyncio.create_task(_watch(found, made))
-            await _carry_out(found, made, ingresses)
+            await _carry_out(found, made, ingresses, workers)
             watching.cancel()
     return found
 
 
-async def _carry_out(found: Overload, made: Fabric, ingresses: list[Process]) -> None:
+async def _carry_out(
+    found: Overload, made: Fabric, ingresses: list[Process], workers: list[Process]
+) -> None:
     urls = [ingress.url for ingress in ingresses]
     alone = await _run(_plan(urls[0], round(CALM * CAPACITY), concurrency=SLOTS * WORKERS + 1))
     found.undisturbed = len(alone.records) / alone.seconds
     readers = [asyncio.create_task(_read(found, ingress)) for ingress in ingresses]
-    await made.idle()  # their answers are made, and wait at the ingresses
+    # Their answers are made, and wait at the ingresses.
+    await counts(workers, "runner.ended", len(alone.records) + READERS * len(ingresses))
     requests = round(found.seconds * CAPACITY * TIMES / len(urls))
     rate = CAPACITY * TIMES / len(urls)
     plans = [
         _plan(url, requests, rate=rate, seed=at, stream=at % 2 == 0) for at, url in enumerate(urls)
     ]
+    pids = _pids(made)
+    before = cpu_of(pids)
     found.runs = await asyncio.gather(*map(_run, plans))
+    found.cpu = {name: took - before[name] for name, took in cpu_of(pids).items()}
     found.refused_ms = [
         float(line["ms"])
         for ingress in ingresses
@@ -183,9 +196,12 @@ def _long(number: int, seconds: float) -> Ask:
     return Ask(number, "long", "/v1/chat/completions", body, [text], conduct=SLOW, after=seconds)
 
 
+def _pids(made: Fabric) -> dict[str, int]:
+    return {"broker": made.broker.pid} | {each.name: each.pid for each in made.processes}
+
+
 async def _watch(found: Overload, made: Fabric) -> None:
-    pids = {process.name: process.pid for process in made.processes}
-    pids["broker"] = made.broker.pid
+    pids = _pids(made)
     bus = await made.admin()
     try:
         while True:

@@ -11,7 +11,7 @@ def test_each_router_is_in_the_extra_that_names_them() -> None:
 def test_what_was_found_is_said_in_a_line() -> None:
     found = Found(whole=9, streams=12, struck=6, told=1, hung=2, gaps=[0.1, 0.2, 0.3])
     assert found.said() == (
-        "whole 9 of 12 (6 struck); broken 1, of them told 1; hung over 40 s: 2; "
+        "whole 9 of 12 (6 struck); broken 1, of them told 1; hung over 25 s: 2; "
         "gap p50 0.20 s, p95 0.30 s, of 3"
     )
     found = Found(failed=1, asked=50, added=[0.01] * 50, ratios=[1.0, 1.25])
