@@ -128,6 +128,8 @@ class Dispatch:
         stream now), or one that says so, the job is published again by and by."""
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"err_code":10008}}')
         if (error := answer.get("error")) is None:
+            if self.waits.full:
+                self.waits.freed(ticket.job.model, ticket.job.lane)
             ticket.postings.stored(edition, int(answer["seq"]))
             return
         if error.get("err_code") in _NO_LEADER:

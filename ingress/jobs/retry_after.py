@@ -14,6 +14,8 @@ LONGEST = 300.0
 """Seconds that a client is told to wait at most."""
 FRESH = 0.05
 """Seconds for which it is believed at most that a queue is full because it was."""
+ASKING = 0.5
+"""Seconds that the broker has to say whether there is room again."""
 LINE = 60.0
 """Seconds within which all who are refused have their turn, unless the queue alone takes longer.
 OpenAI's and Anthropic's clients keep to no longer times."""
@@ -37,8 +39,8 @@ class RetryAfter:
         self._last: dict[str, tuple[float, float]] = {}
         """When somebody was refused last, and when he may come."""
         self.full: dict[tuple[str, str], float] = {}
-        """Until when a queue that was full is believed to be. Empty where none was: so the usual
-        request asks nothing of this object."""
+        """Until when a queue is believed to be full, or the broker was asked. Empty where none was
+        full: so the usual request asks nothing of this object."""
 
     def was_full(self, model: str, lane: str, now: float) -> None:
         """The broker refused a job. Others need not ask it as long as no place can have come free:
@@ -46,10 +48,16 @@ class RetryAfter:
         self.full[model, lane] = now + min(self._each(model), FRESH)
 
     def is_full(self, model: str, lane: str, now: float) -> bool:
-        return now < self.full.get((model, lane), 0.0)
+        """Whether to refuse without asking the broker. After a refusal only one asks at a time:
+        this one, if the answer is False, and the others once it has an answer."""
+        if (until := self.full.get((model, lane))) is None:
+            return False
+        if now >= until:
+            self.full[model, lane] = now + ASKING
+        return now < until
 
     def freed(self, model: str, lane: str) -> None:
-        """A place in the queue is free again."""
+        """There is room, as far as is known: an answer has ended, or the broker took a job."""
         self.full.pop((model, lane), None)
 
     def refuse(self, model: str, depth: int, now: float) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.jobs.retry_after import FRESH, LINE, LONGEST, UNKNOWN, WINDOW, RetryAfter
+from ingress.jobs.retry_after import ASKING, FRESH, LINE, LONGEST, UNKNOWN, WINDOW, RetryAfter
 
 DEPTH = 20
 
@@ -69,6 +69,27 @@ def test_a_queue_is_full_until_a_place_may_be_free() -> None:
     assert not found.is_full("m", "i", 0.0)
     found.was_full("m", "i", 0.0)
     assert (found.is_full("m", "i", 0.019), found.is_full("m", "i", 0.021)) == (True, False)
+    assert found.is_full("m", "i", 0.03), "one has asked, and has no answer yet"
+    found.freed("m", "i")
+    assert not found.is_full("m", "i", 0.04)
+
+
+def test_an_answer_that_never_comes_is_not_waited_for() -> None:
+    found = waits()
+    found.was_full("m", "i", 0.0)
+    assert not found.is_full("m", "i", 1.0)
+    assert (
+        found.is_full("m", "i", 1.0 + ASKING - 0.01),
+        found.is_full("m", "i", 1.0 + ASKING),
+    ) == (
+        True,
+        False,
+    )
+
+
+def test_other_queues_are_not_full() -> None:
+    found = waits()
+    found.was_full("m", "i", 0.0)
     assert not found.is_full("other", "i", 0.0)
     assert not found.is_full("m", "f", 0.0)
 
