@@ -61,7 +61,7 @@ class OwnCompletion(Api):
 
     def usage(self, found: Event | Document) -> Usage | None:
         if "tokens_predicted" not in found or not found.get("stop"):
-            return None
+            return super().usage(found)
         timings = found.get("timings")
         cached = number(timings, "cache_n") if isinstance(timings, dict) else 0
         read = number(found, "tokens_evaluated")

@@ -12,15 +12,17 @@ Types = type | tuple[type, ...]
 @dataclass(frozen=True, slots=True)
 class Holds:
     """`name`: the field with the answer. `kind`: the type of its value. `each`: fields, with their
-    types, of which every entry of a list has one; such a list is not empty."""
+    types, of which every entry of a list has one; such a list is not empty. `other`: another name
+    of the field."""
 
     name: str
     kind: Types = list
     each: Mapping[str, Types] = field(default_factory=dict)
+    other: str = ""
 
     def missing(self, document: Mapping[str, Any]) -> str:
         """The field that a document lacks, as a message names it; "" if it is an answer."""
-        found: Any = document.get(self.name)
+        found: Any = document.get(self.name, document.get(self.other))
         fits = isinstance(found, self.kind)
         if not fits or (self.each and not found):
             return repr(self.name)
@@ -44,7 +46,7 @@ MESSAGE = Holds("content")
 TOKENS = Holds("input_tokens", int)
 TRANSCRIPT = Holds("text", str)
 TOKEN_IDS = Holds("tokens")
-TEXT_OF_TOKENS = Holds("content", object)
-"""llama-server says `content`, and vLLM `prompt`."""
+TEXT_OF_TOKENS = Holds("content", str, other="prompt")
+"""As llama-server says it, and as vLLM does."""
 TEMPLATED = Holds("prompt", str)
 WRITTEN = Holds("content", str)
