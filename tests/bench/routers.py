@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,10 @@ def _litellm(folder: Path, work: Path, port: int, engines: Sequence[Engine]) -> 
     general = {"master_key": KEY}
     config.write_text(json.dumps({"model_list": deployments, "general_settings": general}))
     program = str(folder / "bin" / "litellm")
-    alone = ("env", "LITELLM_LOCAL_MODEL_COST_MAP=True")  # else it asks the internet at each start
+    alone = (
+        "/usr/bin/env",
+        "LITELLM_LOCAL_MODEL_COST_MAP=True",
+    )  # else it asks the internet at each start
     return [*alone, program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
 
 
@@ -111,9 +115,13 @@ def started(name: str, work: Path, engines: Sequence[Engine]) -> Iterator[System
 
 
 def _free_port() -> int:
-    """Of which the next one is free, too."""
+    """Of which the next one is free, too; none that others get by asking for any, as some of these
+    programs take a minute to listen."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
-            with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
-                return port
+        port = 20_000 + secrets.randbelow(10_000)
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", port)),
+            socket.create_server(("127.0.0.1", port + 1)),
+        ):
+            return port
