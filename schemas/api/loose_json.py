@@ -20,26 +20,22 @@ _HALF = 6
 """Letters of the escape of half a letter."""
 
 
-def loads(data: bytes) -> Any:
-    """Raises orjson.JSONDecodeError for what is no JSON in this way either."""
+def reread(data: bytes, refused: orjson.JSONDecodeError) -> Any:
+    """What orjson has refused. Raises `refused` if it is no JSON in this way either."""
+    text = _ESCAPES.sub(_whole, data.decode("utf-8-sig", errors="replace"))
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        text = _ESCAPES.sub(_whole, data.decode("utf-8-sig", errors="replace"))
-        try:
-            return json.loads(text, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            pass
-        raise
+        return json.loads(text, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        raise refused from None
 
 
 def mended(data: bytes) -> bytes | None:
     """The same as every parser reads it; None if it is no JSON, or needs no mending."""
     try:
         orjson.loads(data)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as refused:
         try:
-            return orjson.dumps(loads(data))
+            return orjson.dumps(reread(data, refused))
         except (orjson.JSONDecodeError, TypeError):
             return None
     return None

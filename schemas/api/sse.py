@@ -200,7 +200,10 @@ def load(event: bytes) -> Any:
     data = data_of(event)
     if data is None or not (said := data.strip()) or said == b"[DONE]":
         return NOTHING
-    return loose_json.loads(data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as refused:
+        return loose_json.reread(data, refused)
 
 
 def object_of(event: bytes) -> dict[str, Any] | None:
