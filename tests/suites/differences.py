@@ -57,6 +57,14 @@ DIFFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
             "`/props` is llama-server's own: it speaks of one engine, and a fabric has many",
         ),
     ),
+    "llama.cpp-tools": (
+        (
+            r"without_tool_call_slow.*functionary-medium-v3.1-256-tools4",
+            "whether the tool is called is left to the model (`tool_choice` is null): it did so "
+            "here each of three times, and directly in none; the cause is "
+            "not known",
+        ),
+    ),
     "openai": (
         (
             r"chat/test_completions.*all_params",

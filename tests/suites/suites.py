@@ -213,7 +213,7 @@ SUITES = {
                 tuple(
                     f"tests/llm/test_{name}" for name in ("openai", "anthropic", "core_providers")
                 ),
-                CHAT,
+                (*CHAT, "--parallel", "2", "--ctx-size", "1536", "--n-predict", "96"),
                 ("--ignore-glob", "*multimodal*"),
             ),
         ),
