@@ -132,7 +132,7 @@ class Ingress:
         config = self._config
         catalog = Catalog(time.monotonic)
         routes = Routes(config, catalog)
-        dispatch = Dispatch(bus, self._id, config, catalog.slots)
+        dispatch = Dispatch(bus, self._id, config, catalog.slots, catalog.holders)
         self._watch = Watch(bus, config, dispatch, catalog)
         await _surely(self._watch.make_streams)
         edge = config.ingress

@@ -70,16 +70,17 @@ class Dispatch:
         ingress: str,
         config: Settings,
         slots: Callable[[str], int] = lambda model: 0,
+        workers: Callable[[str], AbstractSet[str]] = lambda model: frozenset(),
     ) -> None:
-        """`slots`: how many jobs of a model are worked on at once; 0 if unknown."""
+        """`slots`: how many jobs of a model are worked on at once; 0 if unknown. `workers`: who
+        serves a model, as its ingress hears of them."""
         self.tickets: dict[str, Ticket] = {}
         self.waits = RetryAfter(slots)
         self.usage = UsageCounter(bus, ingress)
         self._bus = bus
         self._ingress = ingress
         self._config = config
-        self.workers: Callable[[str], AbstractSet[str]] = lambda model: frozenset()
-        """Those that serve a model, as its ingress hears of them."""
+        self._workers = workers
         self._deleting: set[asyncio.Task[None]] = set()
         """Holds tasks that run: the event loop itself would let them be collected."""
 
@@ -222,7 +223,7 @@ class Dispatch:
             self._bus.post(ack, word)
 
     def others(self, model: str, holders: AbstractSet[str]) -> bool:
-        return bool(self.workers(model) - holders)
+        return bool(self._workers(model) - holders)
 
     def publish(self, job: Job) -> None:
         with suppress(BusError):  # `confirm` publishes the job once the broker is back

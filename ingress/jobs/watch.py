@@ -57,7 +57,6 @@ class Watch:
         self._config = config
         self._dispatch = dispatch
         self._catalog = catalog
-        dispatch.workers = catalog.holders
         self._overflow = Overflow(bus, catalog)
         self._strangers = Strangers(log, "watch.refused")
         self._tasks: set[asyncio.Task[None]] = set()
