@@ -242,5 +242,5 @@ def _sign(ignored: Iterable[Ignored]) -> bytes:
 
 
 def _elsewhere(model: str, feature: str, can: tuple[str, ...]) -> str:
-    has = ", ".join(BY_WORD[word].path for word in can if word in BY_WORD) or "no endpoint"
+    has = ", ".join(each.path for word, each in BY_WORD.items() if word in can) or "no endpoint"
     return f"The model {model!r} has no {BY_WORD[feature].path}; it has {has}."
