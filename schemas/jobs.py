@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-VERSION = 2
+VERSION = 3
 """The version of jobs, frames and control messages."""
 MAX_BODY = 2**31
 """Bytes of a body: twice the largest `max_body` that an ingress can be set to."""
@@ -37,10 +37,12 @@ class OtherVersion(CodecError):
 
 
 class Begun(NamedTuple):
-    """The part of an answer that the client has already, if another holder continues it."""
+    """The part of an answer that the client has already, if another holder continues it. `tokens`:
+    the events that it came in. `thoughts` stand before the `text`."""
 
     tokens: int
     text: str
+    thoughts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,6 @@ def unpack(data: bytes) -> Job:
 def _begun(field: Any) -> Begun | None:
     if field is None:
         return None
-    if not isinstance(field, tuple) or tuple(map(type, field)) != (int, str):
-        raise CodecError("not a job: what was begun is no number and text")
+    if not isinstance(field, tuple) or tuple(map(type, field)) != (int, str, str):
+        raise CodecError("not a job: what was begun is no number, text and thoughts")
     return Begun(*field)

@@ -28,6 +28,11 @@ def resuming(endpoint: str) -> str:
     return f"{endpoint.removeprefix(VERSION).lstrip('/')}:resume"
 
 
+def resuming_thoughts(endpoint: str) -> str:
+    """The feature of one that also continues begun thoughts, and a text behind thoughts."""
+    return f"{resuming(endpoint)}-thoughts"
+
+
 @dataclass(frozen=True, slots=True)
 class Ignored:
     """A field of requests that an engine silently ignores, and `why`.

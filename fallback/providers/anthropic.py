@@ -41,7 +41,7 @@ class Anthropic(OpenAIProvider):
 def _unbegun(task: Task) -> str:
     """Why an answer that was begun cannot be continued: Anthropic refuses a last message that ends
     in white space. "" if it can."""
-    _, text = task.job.begun or (0, "")
+    text = task.job.begun.text if task.job.begun else ""
     return "it does not go on from white space" if text != text.rstrip() else ""
 
 

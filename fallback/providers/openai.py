@@ -90,7 +90,8 @@ class OpenAIProvider:
         return endpoint in self._family(model).resumes
 
     def unfit(self, task: Task) -> str:
-        if task.job.begun is not None and not self.resumes(task.model, task.job.endpoint):
+        begun = task.job.begun
+        if begun and (begun.thoughts or not self.resumes(task.model, task.job.endpoint)):
             return f"{task.model} does not continue an answer"
         return self._fit(task).unfit(task)
 

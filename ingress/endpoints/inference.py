@@ -53,6 +53,8 @@ _STREAMS = (True, "sse")
 """Values with which a request asks for a stream."""
 _COPIES = 4
 """The requests made of one request for `n` choices may have as many times `max_body` bytes."""
+_NOBODY = False, False, False
+"""Nobody may continue the stream."""
 _UNFIT = "The model's answer was not what was asked for"
 
 
@@ -88,8 +90,8 @@ class Call:
             orders = [self._order(body) for body in bodies(self.asked, copies, room)]
             tickets = await here.dispatch.submit_all(orders)
         else:
-            resumers = self._resumers(gate) if self.stream else (False, False)
-            tickets = [await here.dispatch.submit(self._order(self.body, *resumers))]
+            resumers = self._resumers(gate) if self.stream else _NOBODY
+            tickets = [await here.dispatch.submit(self._order(self.body, resumers))]
         room = here.config.ingress.max_buffer // 2 if self.stream and self._is_held() else 0
         exchange = Exchange(request, here.dispatch, tickets, self.plan.name, api, gate, room)
         return await exchange.answer(here.config.ingress.keepalive)
@@ -101,7 +103,8 @@ class Call:
         if not (wish or self.plan.hold_back):
             return False
         plan, asked = self.plan, self.asked
-        alone = asked.get("tools") or "reasoning" in plan.ability.can
+        thinks = "reasoning" in plan.ability.can and not plan.thoughts_resume
+        alone = asked.get("tools") or thinks
         return bool(alone) or not (plan.workers_resume and self.endpoint.api.may_continue(asked))
 
     def _copies(self) -> int:
@@ -111,21 +114,22 @@ class Call:
             return 1
         return 1 if choices <= self.plan.ability.choices else int(choices)
 
-    def _order(self, body: bytes, workers: bool = False, providers: bool = False) -> Order:
-        """`workers`, `providers`: whether they may continue the stream if it breaks."""
+    def _order(self, body: bytes, resumers: tuple[bool, bool, bool] = _NOBODY) -> Order:
+        """`resumers`: see `_resumers`."""
         plan, who, path = self.plan, self.caller.who, self.endpoint.path
         begun = self.caller.request.scope["state"].get(BEGUN, b"")
-        more = self.content_type, who.account, who.key, self.lenient, workers, providers, begun
+        more = self.content_type, who.account, who.key, self.lenient, *resumers, begun
         return Order(plan, path, self.stream, body, *more)
 
-    def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool]:
-        """Whether workers, and whether providers, may continue the stream if it breaks. A text that
-        was begun under a format is continued without the format, and its gate judges the whole. No
-        provider is paid for such a text."""
+    def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool, bool]:
+        """Whether workers, whether providers may continue the stream if it breaks, and whether the
+        workers may do so behind thoughts. A text that was begun under a format is continued without
+        the format, and its gate judges the whole. No provider is paid for such a text."""
         plan = self.plan
         if gate is not None and BEGUN in self.caller.request.scope["state"]:
-            return False, False  # the gate has not heard the beginning
-        return plan.workers_resume, plan.resumes and plan.reach == ANY and gate is None
+            return _NOBODY  # the gate has not heard the beginning
+        providers = plan.resumes and plan.reach == ANY and gate is None
+        return plan.workers_resume, providers, plan.thoughts_resume and not plan.paid
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:

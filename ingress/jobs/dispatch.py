@@ -53,6 +53,8 @@ class Order:
     workers_resume: bool = False
     providers_resume: bool = False
     """Who may continue the stream if it breaks."""
+    thoughts_resume: bool = False
+    """Workers may do so behind thoughts, too."""
     begun: bytes = b""
     """Events of a worker that the client has: the stream goes on from there."""
     id: str = ""
@@ -280,7 +282,7 @@ class Dispatch:
 
     def _ticket(self, order: Order) -> Ticket:
         plan, most = order.plan, self._config.jobs.max_attempts
-        resumers = order.workers_resume, order.providers_resume
+        resumers = order.workers_resume, order.providers_resume, order.thoughts_resume
         terms = Terms(most, plan.reach != LOCAL, plan.hedge, *resumers)
         ticket = Ticket(self._job(order), order.body, terms, self, time.monotonic())
         if order.begun:

@@ -29,13 +29,14 @@ class Terms:
     """What is settled before a job is published. `may_leave`: a provider may take the job if no
     worker does. `hedge_after`: seconds that a worker has for the first byte before a provider is
     asked, too; 0.0: never. `workers_resume`, `providers_resume`: who may continue the stream if it
-    breaks."""
+    breaks. `thoughts_resume`: workers may do so behind thoughts, too."""
 
     max_attempts: int
     may_leave: bool = False
     hedge_after: float = 0.0
     workers_resume: bool = False
     providers_resume: bool = False
+    thoughts_resume: bool = False
 
 
 @dataclass(slots=True)
@@ -148,12 +149,12 @@ class Received:
     no other attempt can begin it. `paid`: the answer comes from a provider."""
 
     __slots__ = (
-        "_api", "_kept", "_pieces", "_resumes", "_size", "_stream", "_taken", "buffered", "ended",
-        "error", "head", "notes", "paid", "seen",
+        "_api", "_kept", "_pieces", "_resumes", "_size", "_stream", "_taken", "_thoughts",
+        "buffered", "ended", "error", "head", "notes", "paid", "seen",
     )  # fmt: skip
 
-    def __init__(self, endpoint: str, resumes: bool = False) -> None:
-        """`resumes`: a stream may be continued."""
+    def __init__(self, endpoint: str, resumes: bool = False, thoughts: bool = False) -> None:
+        """`resumes`: a stream may be continued. `thoughts`: behind thoughts, too."""
         self.head: Start | None = None
         self.notes: dict[str, str] = {}
         self.ended: End | None = None
@@ -163,6 +164,7 @@ class Received:
         self._pieces: deque[bytes] = deque()
         self._api = APIS.get(endpoint, PLAIN)
         self._resumes = resumes
+        self._thoughts = thoughts
         self._taken = b"", b""
         """The two pieces that were taken last."""
         self._kept: list[bytes] | None = [] if resumes else None
@@ -196,6 +198,15 @@ class Received:
     def resuming(self) -> bool:
         """Whether the stream broke, and somebody else gives the rest."""
         return self.begun is not None
+
+    @property
+    def providable(self) -> bool:
+        """Whether a provider, which takes no begun thoughts, can go on with the stream."""
+        return self._stream is None or self._stream.providable
+
+    def for_provider(self) -> Begun | None:
+        """What a provider has to continue, once the stream broke."""
+        return self._stream.for_provider() if self._stream is not None else None
 
     def add(self, piece: bytes) -> None:
         if self._kept is not None:
@@ -265,7 +276,7 @@ class Received:
     def _hear(self) -> None:
         """Keep only the text of the events, which is a small part of their bytes."""
         if self._stream is None:
-            self._stream = ResumableStream(self._api)
+            self._stream = ResumableStream(self._api, self._thoughts)
         self._stream.hear(self._kept or ())
         self._kept = [] if self._stream.plain else None
         self._size = 0

@@ -53,7 +53,7 @@ class Ticket:
         self.postings = Postings(job, effects)
         self.custody = Custody(job.id, effects)
         resumed = terms.workers_resume or terms.providers_resume
-        self.received = Received(job.endpoint, resumed)
+        self.received = Received(job.endpoint, resumed, terms.thoughts_resume)
         self.tries = 0
         self.wanted = False
         self.broken: HeadraceError | None = None
@@ -270,7 +270,7 @@ class Ticket:
         self.custody.end_race()
         self.wanted = False
         self.times.posted = now
-        self.postings.move(self.received.begun)
+        self.postings.move(self.received.for_provider())
 
     def refused(self, edition: int, error: HeadraceError) -> None:
         """The broker does not take `edition`. If that is only the copy of a hedged job, the worker

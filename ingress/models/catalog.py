@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from schemas.frames import Role
-from schemas.nodes import Card, ServedModel, resuming
+from schemas.nodes import Card, ServedModel, resuming, resuming_thoughts
 
 STALE = 3.5
 """Seconds without a card after which a worker counts as gone; it sends one each second."""
@@ -115,8 +115,14 @@ class Catalog:
     def workers_resume(self, model: str, endpoint: str) -> bool:
         """Whether each engine of `model` can continue an answer that was begun: any of them may get
         the job."""
+        return self._all_have(model, resuming(endpoint))
+
+    def thoughts_resume(self, model: str, endpoint: str) -> bool:
+        """Whether each engine of `model` can continue an answer that has thoughts."""
+        return self._all_have(model, resuming_thoughts(endpoint))
+
+    def _all_have(self, model: str, feature: str) -> bool:
         found = self.serving(model)
-        feature = resuming(endpoint)
         return bool(found) and all(feature in served.features for served in found)
 
     def unprovided(self) -> float:

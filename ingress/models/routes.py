@@ -26,8 +26,9 @@ class Plan:
     `name`: the model as the client names it. `reach`: one of LOCAL, ANY and CLOUD. `mixed`: other
     requests for the model may go to providers, even if this one may not. `hedge`: seconds that a
     worker has for the first byte before a provider is asked, too; 0.0: never. `resumes`: a provider
-    can continue an answer that a worker began; `workers_resume`: every worker can. `route`: the
-    name of its route, if the client wrote another. `hold_back`: streams that nobody could continue
+    can continue an answer that a worker began; `workers_resume`: every worker can;
+    `thoughts_resume`: also one with thoughts. `route`: the name of its route, if the client wrote
+    another. `hold_back`: streams that nobody could continue
     are held back until they have ended. `ability`: what can be done by those who may serve the
     request.
     """
@@ -42,6 +43,7 @@ class Plan:
     hedge: float = 0.0
     resumes: bool = False
     workers_resume: bool = False
+    thoughts_resume: bool = False
     route: str = ""
     hold_back: bool = False
     ability: Ability = field(default=fields.UNKNOWN, compare=False)
@@ -117,6 +119,7 @@ class Routes:
             route.hedge_after,
             self._catalog.resumes(model, endpoint.path),
             self._catalog.workers_resume(model, endpoint.path),
+            self._catalog.thoughts_resume(model, endpoint.path),
             meant if meant in self._named and meant != asked else "",
             route.hold_back,
             self._ability(model, endpoint, reach),

@@ -84,9 +84,11 @@ class FinishedParts(Protocol):
 
 class Continuation(Protocol):
     """Makes one stream of several parts: each part goes on where the one before it broke.
-    `thoughts`: the client has thoughts, and no text. The next part leaves out its own."""
+    `thought`: the thoughts of the event that was heard last. `begins_anew`: the later parts begin
+    anew behind thoughts, so they leave out their own."""
 
-    thoughts: bool
+    thought: str
+    begins_anew: bool
 
     def heard(self, event: Event) -> str | None:
         """The text of an event that the client has; None if what follows it cannot be continued."""

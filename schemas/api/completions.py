@@ -104,7 +104,7 @@ class Continuation:
     def closing(self, asked: Request, tokens: int) -> list[Event]:
         return []
 
-    thoughts = False
+    thought, begins_anew = "", False
 
     def __init__(self) -> None:
         self._same: Event = {}

@@ -13,7 +13,7 @@ async def test_streams_consumers_connections_and_services_read_well(fabric: Fabr
     await fabric.served("llama3.2:3b")
     bus = await fabric.admin()
     try:
-        consumer = await bus.api("CONSUMER.INFO.JOBS.llama3,2~3b-i2")
+        consumer = await bus.api("CONSUMER.INFO.JOBS.llama3,2~3b-i3")
         assert consumer["config"]["description"] == "llama3.2:3b (interactive)"
         assert consumer["config"]["metadata"]["headrace.model"] == "llama3.2:3b"
         assert consumer["config"]["priority_policy"] == "prioritized"

@@ -7,12 +7,15 @@ import asyncio
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 import pytest
 
 from schemas.api import endpoints, sse
+from tests.doubles.llamacpp.server import LlamaCpp
+from tests.doubles.llamacpp.slots import Settings
 from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
 from tests.doubles.vllm.server import Vllm
@@ -147,11 +150,9 @@ async def test_a_frozen_worker_that_wakes_up_changes_nothing(fabric: Fabric) -> 
     await fabric.idle()
 
 
-def said(found: list[Any]) -> str:
+def said(found: list[Any], field: str = "content") -> str:
     return "".join(
-        choice["delta"].get("content") or ""
-        for event in found
-        for choice in event.get("choices") or ()
+        choice["delta"].get(field) or "" for event in found for choice in event.get("choices") or ()
     )
 
 
@@ -243,6 +244,38 @@ async def test_thoughts_begin_anew_unless_they_are_to_be_seen(fabric: Fabric, sh
     assert len([each for each in deltas if each.get("reasoning_content")]) < 99
     assert said(found) == ("" if shown else WORDS)
     assert ("error" in found[-1]) is shown
+    await fabric.idle()
+
+
+THINKING = 30
+"""Tokens of thoughts before the text. The one that ends them is in no event."""
+
+
+async def test_thoughts_go_on_where_the_template_takes_them_back(fabric: Fabric) -> None:
+    """One worker dies within the thought, one behind it. The limit holds over all parts."""
+    await fabric.ingress()
+    shown = {"include_reasoning": True}  # so that nothing may begin anew
+    body = {"model": "own", "messages": [USER], "max_tokens": 56, **USAGE, **shown}
+    settings = Settings(slots=1, token_ms=20, tokens=80, continues=True, thoughts=THINKING)
+    async with AsyncExitStack() as stack:
+        sims = [await stack.enter_async_context(LlamaCpp(settings)) for _ in range(3)]
+        urls = [sim.url for sim in sims]
+        workers = [await fabric.worker(url, kind="llamacpp") for url in urls]
+        await fabric.served("own")
+        path = endpoints.CHAT.path
+        undisturbed = await Watched(fabric, workers, path).run(body, {})
+        stream = Watched(fabric, workers, path)
+        found = await stream.run(body, {3: killed, THINKING + 3: killed})
+        asked = [each for sim in sims for each in sim.asked(path) if "messages" in each]
+    for each in (undisturbed[-1], found[-1]):
+        del each["timings"]  # of one engine alone
+    assert found == undisturbed
+    thoughts, text = said(found, "reasoning_content"), said(found)
+    assert (len(thoughts.split()), len(text.split())) == (THINKING, 56 - THINKING - 1)
+    last = [each["messages"][-1] for each in asked]
+    begun = [each for each in last if each["role"] == "assistant"]
+    assert sorted(bool(each["content"]) for each in begun) == [False, True]
+    assert all(thoughts.startswith(each["reasoning_content"]) for each in begun)
     await fabric.idle()
 
 

@@ -1,4 +1,4 @@
-"""Processes of version 1 of the protocol at the broker of a house that speaks version 2."""
+"""Processes of version 1 of the protocol at the broker of a house that speaks version 3."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_a_job_of_version_1_in_our_lane_is_neither_lost_nor_offered_again_
     answers = [await fabric.post(ask("one")) for _ in range(5)]
     assert [status for status, _, _ in answers] == [200] * 5
     assert await _stored(bus, kept["seq"])
-    consumer = await _consumer(bus, "i2")
+    consumer = await _consumer(bus, "i3")
     assert consumer["num_ack_pending"] == 1, "it is put off"
     assert consumer["delivered"]["consumer_seq"] == 6, "it came once"
 

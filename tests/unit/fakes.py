@@ -180,7 +180,7 @@ def message(
 
 def ack(delivered: int = 1, sequence: int = 5) -> str:
     """The ack subject of a delivery."""
-    return f"$JS.ACK.JOBS.echo-i2.{delivered}.{sequence}.9.1700000000000000000.0"
+    return f"$JS.ACK.JOBS.echo-i3.{delivered}.{sequence}.9.1700000000000000000.0"
 
 
 FAR = 4_102_444_800_000

@@ -20,7 +20,11 @@ class Chat(ChoicesApi):
     text_formats = frozenset({"response_format"})
     own_tools = ("function",)
     limits = ("max_tokens", "max_completion_tokens")
-    at_limit: ClassVar[Mapping[str, str]] = {"content": "", "finish_reason": "length"}
+    at_limit: ClassVar[Mapping[str, str]] = {
+        "content": "",
+        "reasoning_content": "",
+        "finish_reason": "length",
+    }
     streamed = texts_of("content", "reasoning_content", "reasoning", "refusal", "arguments")
     written = streamed
     call = rb'"tool_calls"'

@@ -11,7 +11,8 @@ from schemas.api.chat.join import same
 SAME = ("id", "created", "system_fingerprint")
 """Fields that must not change within a stream."""
 _PLAIN = frozenset({"role", "content"})
-_THOUGHTS = frozenset({"reasoning", "reasoning_content"})
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Servers write one of them, or the same in both."""
 _SHOWN = ("include_reasoning", "reasoning", "think")
 """Fields of other servers that ask for thoughts. OpenAI's chats have none."""
 
@@ -41,27 +42,26 @@ class Continuation:
         return []
 
     def __init__(self) -> None:
-        self.thoughts = False
-        self._said = False
+        self.thought = ""
+        self.begins_anew = False
         self._same: Event = {}
 
     def heard(self, event: Event) -> str | None:
         self._same = self._same or same(event, SAME)
         if event.get("error"):
             return None
-        text = ""
+        text = self.thought = ""
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             more = {name for name in delta.keys() - _PLAIN if delta[name]}
-            self.thoughts = self.thoughts or not _THOUGHTS.isdisjoint(more)
-            other = more - _THOUGHTS or choice.get("logprobs")
+            other = (more and more.difference(_THOUGHTS)) or choice.get("logprobs")
             # A call, log-probabilities, a further choice, or the end of this one.
             if other or choice.get("index") or choice.get("finish_reason"):
                 return None
             text += delta.get("content") or ""
-        self._said = self._said or bool(text)
-        # The engine that goes on gets the text alone, and would miss the thoughts before it.
-        return None if self._said and self.thoughts else text
+            if more:
+                self.thought += str(delta.get(_THOUGHTS[0]) or delta[_THOUGHTS[1]])
+        return text
 
     def told(self, event: Event, text: str) -> list[Event]:
         if event.get("error"):
@@ -69,7 +69,7 @@ class Continuation:
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             known = [] if choice.get("index") else [delta.pop("role", None)]
-            if self.thoughts:
+            if self.begins_anew:
                 known += [delta.pop(name, None) for name in _THOUGHTS]
             if any(known) and not any(delta.values()) and not choice.get("finish_reason"):
                 return []  # it only says what the first part has said already

@@ -17,7 +17,7 @@ class Continuation:
     """See `schemas.api.base.Continuation`. If a later part does not begin with text, the text block
     of the first part is closed, and the new blocks follow it."""
 
-    thoughts = False
+    thought, begins_anew = "", False
 
     def __init__(self) -> None:
         self._shift = 0

@@ -42,7 +42,7 @@ class Continuation:
     """See `schemas.api.base.Continuation`. The item and the part with the text are opened once, all
     events are numbered through, and the events at the end repeat the whole text."""
 
-    thoughts = False
+    thought, begins_anew = "", False
 
     def __init__(self) -> None:
         self._first: Event = {}

@@ -171,4 +171,12 @@ def _asked(body: bytes, required: str) -> dict[str, Any]:
         raise Refused("'messages' is required" if required == "messages" else missing)
     if required == "messages" and not isinstance(asked["messages"], list):
         raise Refused("Expected 'messages' to be an array")
+    if required == "messages" and any(map(_says_nothing, asked["messages"])):
+        raise Refused("Assistant message must contain either 'content' or 'tool_calls'!")
     return asked
+
+
+def _says_nothing(message: Any) -> bool:
+    """Thoughts alone are no answer: a ``content`` must be there, if only an empty one."""
+    assistant = isinstance(message, dict) and message.get("role") == "assistant"
+    return assistant and message.keys().isdisjoint(("content", "tool_calls"))

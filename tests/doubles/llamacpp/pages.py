@@ -91,8 +91,8 @@ class Counts:
     seconds: float = 0
 
 
-def props(slots: int, model: str) -> dict[str, Any]:
-    """The body of `GET /props`."""
+def props(slots: int, model: str, thinks: bool = False) -> dict[str, Any]:
+    """The body of `GET /props`. `thinks`: its template has thoughts."""
     caps = {name: name in ("supports_string_content", "supports_system_role") for name in _CAPS}
     return {
         "default_generation_settings": {"params": _PARAMS, "n_ctx": CONTEXT},
@@ -107,7 +107,7 @@ def props(slots: int, model: str) -> dict[str, Any]:
         "endpoint_metrics": True,
         "ui": False,
         "ui_settings": {},
-        "chat_template": _TEMPLATE,
+        "chat_template": _TEMPLATE + ("{# <think> #}" if thinks else ""),
         "chat_template_caps": caps,
         "bos_token": "<|im_start|>",
         "eos_token": "<|im_end|>",
@@ -201,10 +201,23 @@ n_busy_slots_per_decode gauge Average number of busy slots per llama_decode() ca
 """.splitlines()
 
 
-def prompt(chat: dict[str, Any]) -> bytes:
-    """The body of `POST /apply-template`, of a template that leaves the last message open."""
-    said = (f"<{each['role']}>{each['content']}" for each in chat["messages"])
+def prompt(chat: dict[str, Any], thinks: bool = False) -> bytes:
+    """The body of `POST /apply-template`, of a template that leaves the last message open, and its
+    thoughts if there is no text behind them. Without `thinks`, it drops thoughts."""
+    said = [f"<{each['role']}>{_written(each, thinks)}" for each in chat["messages"]]
     return orjson.dumps({"prompt": "".join(said)})
+
+
+def _written(message: dict[str, Any], thinks: bool) -> str:
+    text, thoughts = str(message["content"]), message.get("reasoning_content")
+    if not (thinks and thoughts):
+        return text
+    return f"<think>\n{thoughts}" + (f"\n</think>\n\n{text}" if text else "")
+
+
+def tokens(asked: dict[str, Any]) -> bytes:
+    """The body of `POST /tokenize`: each word is a token."""
+    return orjson.dumps({"tokens": list(range(len(asked["content"].split())))})
 
 
 def metrics(counts: Counts, busy: int, deferred: int) -> bytes:

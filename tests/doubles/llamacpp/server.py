@@ -51,12 +51,16 @@ class LlamaCpp:
         self.url = ""
         self.engine = Engine(settings or Settings())
         self.open: set[Connection] = set()
-        self.props = pages.props(self.engine.settings.slots, self.engine.settings.model)
+        self.props = self._props()
         self.slots: Any = None
         self.streams: dict[str, list[bytes]] = {}
         self.documents = script.usual()
         self._heard: deque[Request] = deque(maxlen=_KEPT)
         self._listening: asyncio.Server | None = None
+
+    def _props(self) -> dict[str, Any]:
+        settings = self.engine.settings
+        return pages.props(settings.slots, settings.model, bool(settings.thoughts))
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -112,7 +116,10 @@ class LlamaCpp:
         if request.method == b"POST" and path == "/mock/settings":
             return self._set(request.body)
         if engine.settings.continues and path == "/apply-template":
-            return Answer(200, pages.prompt(orjson.loads(request.body)))
+            thinks = bool(engine.settings.thoughts)
+            return Answer(200, pages.prompt(orjson.loads(request.body), thinks))
+        if engine.settings.continues and path == "/tokenize":
+            return Answer(200, pages.tokens(orjson.loads(request.body)))
         if request.method == b"GET" and path == "/metrics":
             body = pages.metrics(engine.counts, len(engine.busy), len(engine.waiting))
             return Answer(200, body, b"Process-Start-Time-Unix: %d\r\n" % pages.STARTED, _TEXT)
@@ -175,6 +182,7 @@ def main() -> None:
     parser.add_argument("--burst", action="store_true", help="write a stream at once")
     parser.add_argument("--parrot", action="store_true", help="say what it was told")
     parser.add_argument("--continues", action="store_true", help="go on with begun answers")
+    parser.add_argument("--thoughts", type=int, default=0, help="tokens before the text of a chat")
     parser.add_argument("--model", default=usual.model)
     given = vars(parser.parse_args())
     port = given.pop("port")

@@ -24,7 +24,8 @@ class Settings:
     """`token_ms`: time of one token, also of the first. `tokens`: of a reply, unless asked for
     fewer. `burst`: a streamed reply is one write, not one for each token; only without a pace.
     `parrot`: a chat says what its last message says, a word a token, or "hi". `continues`: a chat
-    whose last message is an assistant's goes on behind that."""
+    whose last message is an assistant's goes on behind that. `thoughts`: a chat begins with so many
+    tokens of thoughts."""
 
     slots: int = 32
     token_ms: float = 0.0
@@ -32,6 +33,7 @@ class Settings:
     burst: bool = False
     parrot: bool = False
     continues: bool = False
+    thoughts: int = 0
     model: str = "own"
 
     def __post_init__(self) -> None:
@@ -73,10 +75,12 @@ class Job:
         finish: Literal["stop", "length"] = "stop" if limit is None else "length"
         words = _words(asked) if use.parrot and kind == "chat" else ()
         begun = _begun(asked) if use.continues and kind == "chat" else 0
+        thoughts = use.thoughts if kind == "chat" else 0
         most = max(1, (len(words) or use.tokens) - begun)
         tokens = most if limit is None else min(limit, most)
         count = bool(options.get("include_usage"))
-        self.shape = wire.Shape(kind, tokens, finish, count, use.model, use.token_ms, words, begun)
+        pace = use.model, use.token_ms
+        self.shape = wire.Shape(kind, tokens, finish, count, *pace, words, begun, thoughts)
         self.body: bytes = b""
         self.ends: tuple[int, ...] = ()
         self.decoded = 0
@@ -92,9 +96,12 @@ def _words(asked: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _begun(asked: dict[str, Any]) -> int:
-    """Tokens of an answer that is to be continued."""
+    """Tokens of an answer that is to be continued. Thoughts stay open if no text is behind them."""
     last = asked["messages"][-1] if asked["messages"] else {}
-    return len(words_of(last.get("content"))) if last.get("role") == "assistant" else 0
+    if last.get("role") != "assistant":
+        return 0
+    text, thoughts = words_of(last.get("content")), words_of(last.get("reasoning_content"))
+    return len(thoughts) + len(text) + bool(thoughts and text)
 
 
 def _limit(asked: dict[str, Any]) -> int | None:

@@ -46,12 +46,21 @@ class Shape:
     """What is said, instead of ``w0 w1 …``."""
     begun: int = 0
     """How many tokens the request has said already."""
+    thoughts: int = 0
+    """How many tokens of thoughts come first. The one behind them ends them, and is in no event."""
 
     def word(self, index: int) -> str:
         """Text of the token `index`; the sum of them is the reply's text."""
         index += self.begun
+        if self.thoughts and index == self.thoughts:
+            return ""
         said = self.words[index] if self.words else f"w{index}"
-        return f" {said}" if index else said
+        is_first = index in (0, self.thoughts and self.thoughts + 1)
+        return said if is_first else f" {said}"
+
+    def field(self, index: int) -> str:
+        """Where that text stands."""
+        return "reasoning_content" if index + self.begun < self.thoughts else "content"
 
     @property
     def predicted(self) -> int:
@@ -135,22 +144,23 @@ def timings(shape: Shape) -> dict[str, Any]:
 
 def usage(shape: Shape) -> dict[str, Any]:
     """`usage` of a reply."""
+    prompt = PROMPT_TOKENS + shape.begun
     return {
         "completion_tokens": shape.predicted,
-        "prompt_tokens": PROMPT_TOKENS,
-        "total_tokens": PROMPT_TOKENS + shape.predicted,
+        "prompt_tokens": prompt,
+        "total_tokens": prompt + shape.predicted,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
 
 
 @lru_cache
 def _reply(shape: Shape) -> bytes:
-    said = "".join(map(shape.word, range(shape.tokens)))
     choice: dict[str, Any]
     if shape.kind == "chat":
-        message = {"role": "assistant", "content": said}
+        message = {"role": "assistant", **_parts(shape)}
         choice = {"finish_reason": shape.finish, "index": 0, "message": message}
     else:
+        said = "".join(map(shape.word, range(shape.tokens)))
         choice = {"text": said, "index": 0, "logprobs": None, "finish_reason": shape.finish}
     return orjson.dumps(
         {
@@ -166,12 +176,21 @@ def _reply(shape: Shape) -> bytes:
     )
 
 
+def _parts(shape: Shape) -> dict[str, str]:
+    """The text of a chat, and its thoughts if it has some."""
+    found = {"content": ""}
+    for index in range(shape.tokens):
+        field = shape.field(index)
+        found[field] = found.get(field, "") + shape.word(index)
+    return found
+
+
 @lru_cache
 def _chunks(shape: Shape) -> tuple[bytes, tuple[int, ...]]:
     body, ends = b"", []
     for events in (_chat_events if shape.kind == "chat" else _text_events)(shape):
         data = b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events)
-        body += chunk(data)
+        body += chunk(data) if data else b""
         ends.append(len(body))
     return body + STREAM_END, tuple(ends[:-1])
 
@@ -189,7 +208,8 @@ def _chat_events(shape: Shape) -> list[list[dict[str, Any]]]:
     def event(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {"choices": [{"finish_reason": finish, "index": 0, "delta": delta}], **tail}
 
-    groups = [[event({"content": shape.word(index)})] for index in range(shape.tokens)]
+    said = ((shape.field(index), shape.word(index)) for index in range(shape.tokens))
+    groups = [[event({field: word})] if word else [] for field, word in said]
     groups[0].insert(0, event({"role": "assistant", "content": None}))
     last = [event({}, shape.finish)]
     if shape.usage:

@@ -104,8 +104,8 @@ async def test_stopped_it_finishes_what_runs(setup: IngressSetup) -> None:
     setup.bus.deliver(message("hb.w-1", card("w-1", "echo").pack()))
     asked = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
     call = asyncio.create_task(setup.session.post(url + CHAT, json=asked))
-    await setup.bus.until(lambda posts: [p for p in posts if p.subject == "jobs.echo.i2"])
-    (job,) = [post for post in setup.bus.posts if post.subject == "jobs.echo.i2"]
+    await setup.bus.until(lambda posts: [p for p in posts if p.subject == "jobs.echo.i3"])
+    (job,) = [post for post in setup.bus.posts if post.subject == "jobs.echo.i3"]
     setup.ingress.stop()
     await fakes.turns()
     frames = packed(A.claim(), A.start(kind="application/json"), A.data(1, b"{}"), A.end(2))

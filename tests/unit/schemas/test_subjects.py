@@ -82,7 +82,7 @@ def test_long_names_with_a_common_beginning_keep_apart(one: str, other: str) -> 
 
 def test_no_name_can_spell_the_consumer_of_another() -> None:
     for length in range(161, 261):
-        shortened = subjects.consumer("m" * length, "i").removesuffix("-i2")
+        shortened = subjects.consumer("m" * length, "i").removesuffix("-i3")
         try:
             spelled = subjects.decode(shortened)
         except ValueError:
@@ -92,20 +92,20 @@ def test_no_name_can_spell_the_consumer_of_another() -> None:
 
 @given(st.integers(1, 10**6), st.integers(1, 2**63))
 def test_turn_of_an_ack_subject(delivered: int, sequence: int) -> None:
-    tail = f"JOBS.echo-i2.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
+    tail = f"JOBS.echo-i3.{delivered}.{sequence}.{sequence}.1700000000000000000.0"
     assert subjects.turn_of(f"$JS.ACK.{tail}") == (sequence, delivered)
     assert subjects.turn_of(f"$JS.ACK.hub.ACCHASH.{tail}.rAnD0m") == (sequence, delivered)
     assert subjects.turn_of(f"$JS.ACK._.ACCHASH.{tail}.rAnD0m") == (sequence, delivered)
 
 
-@pytest.mark.parametrize("ack", ["", "x", "$JS.ACK.JOBS.echo-i2.one.2.3.4.5", "a.b.c.d.e.f"])
+@pytest.mark.parametrize("ack", ["", "x", "$JS.ACK.JOBS.echo-i3.one.2.3.4.5", "a.b.c.d.e.f"])
 def test_what_is_no_ack_subject_raises(ack: str) -> None:
     with pytest.raises((ValueError, IndexError)):
         subjects.turn_of(ack)
 
 
 def test_only_the_ack_subject_of_a_job_is_one() -> None:
-    tail = "echo-i2.1.2.3.1700000000000000000.0"
+    tail = "echo-i3.1.2.3.1700000000000000000.0"
     assert subjects.is_ack(f"$JS.ACK.JOBS.{tail}")
     assert subjects.is_ack(f"$JS.ACK.hub.ACCHASH.JOBS.{tail}.rAnD0m")
     for other in ("", "$JS.ACK", f"$JS.ACK.USAGE.{tail}", "$JS.API.STREAM.PURGE.JOBS", "usage.x"):
@@ -120,7 +120,7 @@ def test_only_who_holds_jobs_has_an_inbox() -> None:
 
 
 def test_lanes_of_another_version_are_told_apart() -> None:
-    assert subjects.parse_jobs("jobs.echo.i2") == ("echo", "i")
+    assert subjects.parse_jobs("jobs.echo.i3") == ("echo", "i")
     assert subjects.parse_jobs("jobs.echo.i") == ("echo", "i of another version")
 
 

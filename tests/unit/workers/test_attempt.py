@@ -57,7 +57,7 @@ async def test_each_delivery_draws_a_nonce_of_its_own(bus: FakeBus) -> None:
     assert len({make(bus).nonce for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize("ack", ["", "x.y", "$JS.ACK.JOBS.echo-i2.x.1.1.1.1"])
+@pytest.mark.parametrize("ack", ["", "x.y", "$JS.ACK.JOBS.echo-i3.x.1.1.1.1"])
 async def test_what_is_no_ack_subject_is_refused(bus: FakeBus, ack: str) -> None:
     with pytest.raises((ValueError, IndexError)):
         Attempt(bus, JOB, ack, 1)

@@ -15,7 +15,7 @@ from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers.consumer import Puller, declare
 
-NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i2"
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i3"
 
 
 class Worker:
@@ -268,6 +268,6 @@ async def test_a_consumer_is_declared_as_soon_as_the_stream_is_there(
     bus.api_answer = answer
     await declare(bus, "m", 2.0, 3)
     verb, body = bus.api_calls[-1]
-    assert verb == "CONSUMER.CREATE.JOBS.m-i2.jobs.m.i2"
-    assert body["config"] == {**topology.consumer("m", "i", 2.0, 3), "name": "m-i2"}
+    assert verb == "CONSUMER.CREATE.JOBS.m-i3.jobs.m.i3"
+    assert body["config"] == {**topology.consumer("m", "i", 2.0, 3), "name": "m-i3"}
     assert len(bus.api_calls) == 3

@@ -116,8 +116,8 @@ async def test_a_good_engine_is_found_checked_and_pulls(setup: SlotsSetup) -> No
     assert setup.slots.ready
     assert setup.slots.state.slots == 2
     assert [model.id for model in setup.slots.models] == ["m"]
-    assert [verb for verb, _ in setup.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i2.jobs.m.i2"]
-    assert setup.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i2"] * 2
+    assert [verb for verb, _ in setup.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i3.jobs.m.i3"]
+    assert setup.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i3"] * 2
     assert b'"priority":2' in setup.bus.posts[0].payload
 
 

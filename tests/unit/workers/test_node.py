@@ -87,7 +87,7 @@ async def test_each_slot_has_a_pull(setup: WorkerSetup) -> None:
     await setup.until_ready()
     await fakes.turns()
     pulls = [post.subject for post in setup.bus.posts if ".MSG.NEXT." in post.subject]
-    assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i2", "a-i2", "b-i2"]
+    assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i3", "a-i3", "b-i3"]
     await setup.stop()
 
 
@@ -126,7 +126,7 @@ async def test_what_runs_is_finished_or_handed_back(setup: WorkerSetup, finishes
     fault = {} if finishes else {"fault": "hang"}
     body = {"messages": [{"role": "user", "content": "x y"}], "echo": {"token_ms": 5, **fault}}
     job = fakes.job(model="a", body=orjson.dumps(body))
-    pulls = [post for post in setup.bus.posts if post.subject.endswith(".MSG.NEXT.JOBS.a-i2")]
+    pulls = [post for post in setup.bus.posts if post.subject.endswith(".MSG.NEXT.JOBS.a-i3")]
     setup.bus.deliver(fakes.message(pulls[0].reply, job.pack(), fakes.ack()))
     frames_of = subjects.frames(job.ingress, job.id)
     await setup.bus.until(lambda _: setup.bus.to(frames_of))

@@ -189,7 +189,7 @@ async def test_a_job_of_another_version_is_left_to_others_for_a_while(setup: Run
     assert (setup.slot.busy, setup.runner.idle.is_set()) == (0, True)
     (line,) = [line for line in lines if line["log_level"] == "error"]
     assert (line["event"], line["version"]) == ("runner.refused", 1)
-    assert "a job of protocol version 1, and this process speaks 2" in line["error"]
+    assert "a job of protocol version 1, and this process speaks 3" in line["error"]
     setup.deliver(delivered=3)
     assert setup.slot.busy == 1, "it goes on"
     await setup.runner.abandon("end of test")

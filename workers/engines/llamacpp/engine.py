@@ -23,7 +23,7 @@ from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
 from schemas.api.responses import answer as responses_answer
 from schemas.jobs import Job
-from schemas.nodes import ServedModel, resuming
+from schemas.nodes import ServedModel, resuming, resuming_thoughts
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.upstream import read_error
 from workers.engines.llamacpp import (
@@ -140,10 +140,13 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _resumes(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """The endpoints whose answers it can continue: those of texts always, and those of messages
-        if the chat template leaves an assistant's last message open."""
+        if the chat template leaves an assistant's last message open; chats with their thoughts."""
         opened = "chat" in words and await questions.stays_open(self._http)
         paths = (COMPLETIONS, *((CHAT, RESPONSES, MESSAGES) if opened else ()))
-        return tuple(resuming(path) for path in paths if endpoints.WORDS[path] in words)
+        thinks = opened and capabilities.thinks(self._props)
+        self._thought_end = await questions.thought_end(self._http) if thinks else ""
+        texts = tuple(resuming(path) for path in paths if endpoints.WORDS[path] in words)
+        return (*texts, resuming_thoughts(CHAT)) if self._thought_end else texts
 
     async def _count(self, own: str, text: str) -> int:
         return await questions.count(self._http, text)

@@ -37,11 +37,23 @@ async def generates(http: Upstream, patience: float) -> bool:
 
 async def stays_open(http: Upstream) -> bool:
     """Whether the chat template leaves an assistant's last message open."""
-    status, answer = await http.post(endpoints.TEMPLATE.path, continued.BEGUN, PATIENCE)
+    return continued.stays_open(await _prompt(http, continued.BEGUN))
+
+
+async def thought_end(http: Upstream) -> str:
+    """What the chat template writes between a thought and the text; empty if it drops thoughts, or
+    does not leave them open."""
+    within, behind = continued.THOUGHT
+    return continued.thought_end(await _prompt(http, within), await _prompt(http, behind))
+
+
+async def _prompt(http: Upstream, chat: Mapping[str, Any]) -> object:
+    """What the chat template makes of a chat; None if the server does not tell."""
+    status, answer = await http.post(endpoints.TEMPLATE.path, chat, PATIENCE)
     try:
-        return status == 200 and continued.stays_open(orjson.loads(answer)["prompt"])
+        return orjson.loads(answer)["prompt"] if status == 200 else None
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return False
+        return None
 
 
 async def obeys(http: Upstream, patience: float) -> bool:

@@ -16,11 +16,13 @@ import orjson
 
 from schemas.api.base import Api, Event
 from schemas.frames import End
+from schemas.jobs import Begun
 from workers.engines.base import Sink
 from workers.engines.openai.rewrite import Rewriting
 
 ASKED: Mapping[str, Any] = {"messages": [{"role": "user", "content": "Say yes."}]}
 _SO_FAR = "Yes, I"
+_THOUGHT = "They want a yes"
 BEGUN: Mapping[str, Any] = {
     "messages": [*ASKED["messages"], {"role": "assistant", "content": _SO_FAR}]
 }
@@ -40,6 +42,26 @@ def stays_open(prompt: object) -> bool:
     return isinstance(prompt, str) and prompt.endswith(_SO_FAR)
 
 
+def with_thoughts(request: Mapping[str, Any], thoughts: str, text: str = "") -> dict[str, Any]:
+    """The chat with an answer that is begun: by these thoughts, and by the text behind them."""
+    begun = {"role": "assistant", "content": text, "reasoning_content": thoughts}
+    before = request["messages"][:-1] if last_of_assistant(request) else request["messages"]
+    return {**request, "messages": [*before, begun]}
+
+
+THOUGHT = with_thoughts(ASKED, _THOUGHT), with_thoughts(ASKED, _THOUGHT, _SO_FAR)
+"""Chats with which an engine is asked whether it goes on within a thought, and behind one."""
+
+
+def thought_end(within: object, behind: object) -> str:
+    """What a template writes between a thought and the text, by the prompts that it makes of
+    `THOUGHT`; empty if it does not go on from thoughts."""
+    if not (isinstance(within, str) and within.endswith(_THOUGHT) and stays_open(behind)):
+        return ""
+    _, found, end = str(behind).removesuffix(_SO_FAR).rpartition(_THOUGHT)
+    return end if found else ""
+
+
 def count_in(status: int, answer: bytes, name: str) -> int:
     """The number, or the length of the list, that an engine answered under `name`; 0 if none."""
     try:
@@ -50,12 +72,16 @@ def count_in(status: int, answer: bytes, name: str) -> int:
 
 
 class Part(Rewriting):
-    """A Sink before the Sink, for the rest of an answer. `body`: the request for the rest. `read`:
-    the tokens of the text so far as the engine counts them. `written`: those it was written in."""
+    """A Sink before the Sink, for the rest of an answer. `body`: the request for the whole.
+    `read`: the tokens of what was `begun` as the engine counts them. `written`: those that it was
+    written in."""
 
-    def __init__(self, sink: Sink, api: Api, body: bytes, text: str, read: int, written: int):
+    def __init__(self, sink: Sink, api: Api, body: bytes, begun: Begun, read: int, written: int):
         request = orjson.loads(body)
-        self.body = orjson.dumps(api.continued(request, text, written))
+        rest = api.continued(request, begun.text, written)
+        if begun.thoughts:
+            rest = with_thoughts(rest, begun.thoughts, begun.text)
+        self.body = orjson.dumps(rest)
         self._api = api
         self._read = read
         self._spent = api.is_spent(request, written)

@@ -77,6 +77,7 @@ class OpenAIEngine:
         self._own: dict[str, str] = {}
         self._listed: frozenset[str] = frozenset()
         self._endpoints: tuple[str, ...] = ()
+        self._thought_end = ""  # what stands between a thought and the text, if it takes back both
         self._running = 0
 
     async def open(self) -> None: ...
@@ -127,20 +128,38 @@ class OpenAIEngine:
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         if job.begun is None:
             return await self._run(job, body, sink)
-        api, text = endpoints.APIS[job.endpoint], job.begun.text
-        read = await self._added_tokens(job, body, job.begun) if text else 0
-        # Where an event may hold several tokens, their number in events is too low.
-        exact = self.token_events and text.isascii()
-        written = job.begun.tokens if exact else max(job.begun.tokens, read)
-        part = Part(sink, api, body, text, read, written)
+        begun = await self._reopened(job, job.begun)
+        so_far = begun.thoughts + begun.text
+        read = await self._added_tokens(job, body, begun) if so_far else 0
+        # Where an event may hold several tokens, their number in events is too low: a thought's
+        # first line end, too, waits for the token behind it (measured at llama-server).
+        exact = self.token_events and so_far.isascii() and not begun.thoughts
+        written = begun.tokens if exact else max(begun.tokens, read)
+        part = Part(sink, endpoints.APIS[job.endpoint], body, begun, read, written)
         return part.whole(await self._run(job, part.body, part))
+
+    async def _reopened(self, job: Job, begun: Begun) -> Begun:
+        """What was begun, as the engine has to be told it. The end of a thought comes in no event,
+        but the template writes it, and maybe a line's end that the client has in the thought."""
+        if not begun.thoughts:
+            return begun
+        if not self._thought_end:
+            raise EngineFault(f"{self.name} does not go on from thoughts")
+        if not begun.text:
+            return begun
+        end, thoughts = self._thought_end, begun.thoughts
+        if end.startswith("\n") and thoughts.endswith("\n"):
+            end, thoughts = end[1:], thoughts[:-1]
+        tokens = begun.tokens + await self._count(self._own.get(job.model, ""), end)
+        return Begun(tokens, begun.text, thoughts)
 
     async def _added_tokens(self, job: Job, body: bytes, begun: Begun) -> int:
         """The tokens that a text so far adds to the prompt. Where it stands right behind the
         client's words, the last of these may become a part of its first token."""
         own = self._own.get(job.model, "")
         before = orjson.loads(body)["prompt"] if job.endpoint == endpoints.COMPLETIONS.path else ""
-        tokens = await self._count(own, before + begun.text)
+        thoughts = begun.thoughts and begun.thoughts + (self._thought_end if begun.text else "")
+        tokens = await self._count(own, before + thoughts + begun.text)
         if tokens and before:
             tokens -= await self._count(own, before)
         return tokens or begun.tokens

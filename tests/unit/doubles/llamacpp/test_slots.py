@@ -199,3 +199,23 @@ async def test_it_goes_on_behind_a_begun_answer_if_it_is_to(start: Start) -> Non
             template = orjson.loads(await c.body(await c.head()))
         assert answer["choices"][0]["message"]["content"] == said
         assert template.get("prompt", "").endswith("<assistant>w0 w1") == continues
+
+
+async def test_thoughts_go_on_as_measured(start: Start) -> None:
+    """At llama.cpp b11549 with a template that renders `reasoning_content`."""
+    _, url = await start(Settings(tokens=5, continues=True, thoughts=2))
+    user = CHAT["messages"]
+    within = [*user, {"role": "assistant", "content": "", "reasoning_content": "w0"}]
+    behind = [*user, {"role": "assistant", "content": "w3", "reasoning_content": "w0 w1"}]
+    found, prompts = [], []
+    async with client(url) as c:
+        for messages in (user, within, behind):
+            c.send("/v1/chat/completions", {**CHAT, "messages": messages})
+            answer = orjson.loads(await c.body(await c.head()))
+            message, tokens = answer["choices"][0]["message"], answer["usage"]["completion_tokens"]
+            found.append((message.get("reasoning_content"), message["content"], tokens))
+            c.send("/apply-template", {"messages": messages})
+            prompts.append(orjson.loads(await c.body(await c.head()))["prompt"])
+    assert found == [("w0 w1", "w3 w4", 6), (" w1", "w3 w4", 5), (None, " w4", 2)]
+    assert prompts[1].endswith("<think>\nw0")
+    assert prompts[2].endswith("<think>\nw0 w1\n</think>\n\nw3")

@@ -44,7 +44,7 @@ async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBu
     (post,) = bus.posts
     job = jobs.unpack(post.payload)
     assert dispatch.tickets == {job.id: ticket}
-    assert post.subject == "jobs.llama,3.i2"
+    assert post.subject == "jobs.llama,3.i3"
     assert post.reply == f"r.in-1.{job.id}-0"
     assert post.headers["Nats-Msg-Id"] == f"acme:{job.id}:0"
     assert post.headers["Nats-TTL"] == "65s"

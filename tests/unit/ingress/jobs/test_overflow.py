@@ -9,7 +9,7 @@ from ingress.models.catalog import Catalog
 from ingress.models.locality import ANY, CLOUD
 from ingress.models.routes import Plan
 from schemas import errors, jobs, subjects
-from schemas.api import endpoints
+from schemas.api import endpoints, sse
 from schemas.frames import Role
 from schemas.nodes import ServedModel, resuming
 from schemas.settings import Settings
@@ -17,6 +17,7 @@ from tests.unit.fakes import FakeBus, card
 from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
 CHAT = endpoints.CHAT.path
+BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 A = Holder("a", 1)
 FB = FallbackHolder("fb", 1)
 
@@ -40,10 +41,10 @@ class OverflowSetup:
         reach: str = ANY,
         hedge: float = 0.0,
         path: str = "/v1/x",
-        resumers: tuple[bool, bool] = (False, False),
+        resumers: tuple[bool, bool, bool] = (False, False, False),
+        body: bytes = BODY,
     ) -> Ticket:
         plan = Plan("m", "m", 2.0, 30.0, 60.0, reach, True, hedge)
-        body = b'{"messages":[{"role":"user","content":"hi"}]}'
         order = Order(plan, path, True, body, "x", "a", "k", False, *resumers)
         ticket = await self.dispatch.submit(order)
         ticket.times.freed = ticket.times.queued = self.now
@@ -199,12 +200,14 @@ async def test_past_its_tries_it_goes_out_or_ends(setup: OverflowSetup, provided
 # Streams that broke
 
 
-async def _broken(setup: OverflowSetup, workers: bool = False) -> Ticket:
-    """`workers`: they may continue it, too."""
-    ticket = await setup.submit(path=CHAT, resumers=(workers, True))
+async def _broken(
+    setup: OverflowSetup, workers: bool = False, field: str = "content", body: bytes = BODY
+) -> Ticket:
+    """`workers`: they may continue it, too, and its thoughts. `field`: where its words stand."""
+    ticket = await setup.submit(path=CHAT, resumers=(workers, True, workers), body=body)
     ticket.frame(A.claim(), setup.now)
     ticket.frame(A.start(), setup.now)
-    text = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"so far"}}]}\n\n'
+    text = sse.dump({"id": "c", "choices": [{"index": 0, "delta": {field: "so far"}}]})
     ticket.frame(A.data(1, text), setup.now)
     assert ticket.received.take() == text
     ticket.revoke("disconnected", setup.now)
@@ -217,7 +220,7 @@ async def test_a_stream_that_broke_goes_to_a_provider_that_continues(setup: Over
     ticket = await _broken(setup)
     assert setup.waits(ticket, 0.1)
     [_, moved] = setup.published()
-    assert (moved.lane, moved.begun) == (subjects.CLOUD, (1, "so far"))
+    assert (moved.lane, moved.begun) == (subjects.CLOUD, (1, "so far", ""))
 
 
 async def test_one_that_only_others_provide_ends_as_it_broke(setup: OverflowSetup) -> None:
@@ -242,8 +245,26 @@ async def test_one_that_workers_may_continue_waits_for_them_first(setup: Overflo
     ticket = await _broken(setup, workers=True)
     assert setup.waits(ticket, 2.0)
     assert [(job.lane, job.begun) for job in setup.published()[1:]] == [
-        (subjects.INTERACTIVE, (1, "so far"))
+        (subjects.INTERACTIVE, (1, "so far", ""))
     ]
     assert setup.waits(ticket, 2.1)
     assert setup.published()[-1].lane == subjects.CLOUD
     assert setup.wants == []
+
+
+async def test_a_provider_gets_no_begun_thoughts(setup: OverflowSetup) -> None:
+    """It begins anew, if no worker comes that goes on from them."""
+    setup.fallback("chat", resuming(CHAT))
+    ticket = await _broken(setup, workers=True, field="reasoning_content")
+    assert setup.published()[-1].begun == (1, "", "so far")
+    assert setup.waits(ticket, 2.1)
+    moved = setup.published()[-1]
+    assert (moved.lane, moved.begun) == (subjects.CLOUD, (0, "", ""))
+
+
+async def test_thoughts_that_the_client_sees_wait_for_a_worker(setup: OverflowSetup) -> None:
+    setup.fallback("chat", resuming(CHAT))
+    asked = BODY[:-1] + b',"think":true}'
+    ticket = await _broken(setup, workers=True, field="reasoning_content", body=asked)
+    assert not setup.waits(ticket, 2.1)
+    assert [job.lane for job in setup.published()] == [subjects.INTERACTIVE] * 2

@@ -114,7 +114,7 @@ async def test_frames_of_version_1_are_refused_and_said_once(
             setup.hear(ticket.job.id if known else "unknown", sent)
     (line,) = [line for line in lines if line["log_level"] == "error"]
     assert (line["event"], line["version"]) == ("replies.refused", 1)
-    assert "a frame of protocol version 1, and this process speaks 2" in line["error"]
+    assert "a frame of protocol version 1, and this process speaks 3" in line["error"]
     assert (ticket.holder, ticket.done, setup.told("w-old")) == (None, False, [])
     setup.hear(ticket.job.id, packed(A.claim()))
     assert ticket.holder is not None
@@ -198,7 +198,7 @@ async def test_after_a_reconnection_what_may_be_lost_is_said_again(
     held.holder.heard = 0.0
     bus.posts.clear()
     await bus.reconnect()
-    assert [post.subject for post in bus.posts] == ["jobs.m.i2", "c.a"]
+    assert [post.subject for post in bus.posts] == ["jobs.m.i3", "c.a"]
     assert bus.posts[0].reply.endswith(f"{waiting.job.id}-0")
     assert setup.told("a")[-1][::3] == (Op.RESEND, 1)
     assert held.holder.heard > 0

@@ -30,8 +30,8 @@ def chunks(texts: list[str], of: dict[str, Any]) -> list[bytes]:
     return [start, *(chunk({"content": text}, of) for text in texts)]
 
 
-def heard(endpoint: str, *pieces: bytes) -> ResumableStream:
-    made = ResumableStream(endpoints.APIS[endpoint])
+def heard(endpoint: str, *pieces: bytes, thoughts: bool = False) -> ResumableStream:
+    made = ResumableStream(endpoints.APIS[endpoint], thoughts)
     made.hear(pieces)
     return made
 
@@ -49,7 +49,7 @@ def test_a_chat_in_parts_is_one_stream_with_nothing_repeated_and_nothing_missing
         got += received.take()
         said += texts
         assert received.break_off(BODY)
-        assert received.begun == (len(said), "".join(said))
+        assert received.begun == (len(said), "".join(said), "")
     pieces = [*chunks(rest, SECOND), chunk({}, SECOND, "stop"), sse.DONE]
     for at in range(0, len(pieces), at_once):
         received.add(b"".join(pieces[at : at + at_once]))
@@ -90,7 +90,7 @@ def test_what_is_more_than_text_is_not_continued(piece: bytes) -> None:
 def test_comments_are_no_text() -> None:
     stream = heard(CHAT, b": keep-alive\n\n", chunk({"content": "a"}))
     assert stream.break_off(ASKED)
-    assert stream.begun == (1, "a")
+    assert stream.begun == (1, "a", "")
 
 
 @pytest.mark.parametrize(("paid", "expected"), [(True, (10, 7)), (False, (12, 5))])
@@ -127,7 +127,7 @@ def test_what_the_client_did_not_get_is_forgotten() -> None:
     received.add(chunk({"content": "a"}))
     received.take()
     assert received.break_off(BODY)
-    assert received.begun == (1, "a")
+    assert received.begun == (1, "a", "")
 
 
 def test_a_request_that_is_more_than_text_is_not_continued() -> None:
@@ -142,7 +142,7 @@ def test_a_stream_without_a_word_begins_anew_whatever_was_asked_for(more: bytes)
     received.add(chunk({"role": "assistant", "content": ""}))
     got = received.take()
     assert received.break_off(BODY[:-1] + more)
-    assert received.begun == (0, "")
+    assert received.begun == (0, "", "")
     call = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}
     received.add(chunk({"role": "assistant", "content": None}, SECOND) + chunk(call, SECOND))
     assert got + received.take() == chunk({"role": "assistant", "content": ""}) + chunk(call)
@@ -152,7 +152,7 @@ def test_thoughts_begin_anew_and_are_not_shown_twice() -> None:
     stream = heard(CHAT, *chunks([], FIRST), chunk({"reasoning_content": "hm"}))
     assert not stream.break_off({**ASKED, "include_reasoning": True})
     assert stream.break_off(ASKED)
-    assert stream.begun == (0, "")
+    assert stream.begun == (0, "", "")
     again = chunk({"role": "assistant", "reasoning_content": "so"}, SECOND)
     text = chunk({"content": "a"}, SECOND)
     assert stream.follow(again + text, paid=False) == chunk({"content": "a"})
@@ -161,6 +161,71 @@ def test_thoughts_begin_anew_and_are_not_shown_twice() -> None:
 def test_a_text_behind_thoughts_is_not_continued() -> None:
     stream = heard(CHAT, chunk({"reasoning_content": "hm"}), chunk({"content": "a"}))
     assert not stream.break_off(ASKED)
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+@given(thoughts=TEXTS, texts=TEXTS, more=TEXTS, rest=TEXTS)
+def test_thoughts_are_continued_where_they_are_taken(
+    name: str, thoughts: list[str], texts: list[str], more: list[str], rest: list[str]
+) -> None:
+    """The first part may end within the thought, or behind it within the text."""
+    received = Received(CHAT, resumes=True, thoughts=True)
+    shown = BODY[:-1] + b',"think":true}'
+    received.add(chunk({"role": "assistant", "content": None}))
+    for piece in [chunk({name: each}) for each in thoughts] + chunks(texts, FIRST)[1:]:
+        received.add(piece)
+    got = received.take()
+    assert received.break_off(shown)
+    size = len(thoughts) + len(texts)
+    assert received.begun == (size, "".join(texts), "".join(thoughts))
+    more = [] if texts else more
+    later = [chunk({"role": "assistant", "content": None}, SECOND)]
+    later += [chunk({name: each}, SECOND) for each in more] + chunks(rest, SECOND)[1:]
+    for piece in [*later, chunk({}, SECOND, "stop"), sse.DONE]:
+        received.add(piece)
+    got += received.take()
+    deltas = [each["choices"][0]["delta"] for each in sse.objects(got)]
+    assert "".join(each.get(name, "") for each in deltas) == "".join(thoughts + more)
+    assert "".join(each.get("content") or "" for each in deltas) == "".join(texts + rest)
+    assert len([delta for delta in deltas if "role" in delta]) == 1
+
+
+def test_thoughts_behind_a_text_are_not_continued() -> None:
+    pieces = chunk({"content": "a"}), chunk({"reasoning_content": "hm"})
+    assert not heard(CHAT, *pieces, thoughts=True).break_off(ASKED)
+
+
+def test_thoughts_and_text_have_the_limit_together() -> None:
+    pieces = chunk({"reasoning_content": "x" * resume.LIMIT}), chunk({"content": "x"})
+    assert heard(CHAT, pieces[0], thoughts=True).break_off(ASKED)
+    assert not heard(CHAT, *pieces, thoughts=True).break_off(ASKED)
+
+
+def test_thoughts_of_a_request_that_is_more_than_text_begin_anew() -> None:
+    stream = heard(CHAT, chunk({"reasoning_content": "hm"}), thoughts=True)
+    assert stream.break_off({**ASKED, "logprobs": True})
+    assert stream.begun == (0, "", "")
+
+
+def test_a_provider_begins_anew_behind_hidden_thoughts_alone() -> None:
+    hidden = heard(CHAT, chunk({"reasoning_content": "hm"}), thoughts=True)
+    assert hidden.break_off(ASKED)
+    assert hidden.providable
+    assert hidden.begun == (1, "", "hm")
+    assert hidden.for_provider() == (0, "", "")
+    again = chunk({"reasoning_content": "so"}, SECOND) + chunk({"content": "a"}, SECOND)
+    assert hidden.follow(again, paid=True) == chunk({"content": "a"})
+    shown = heard(CHAT, chunk({"reasoning_content": "hm"}), thoughts=True)
+    assert shown.break_off({**ASKED, "think": True})
+    assert not shown.providable
+    behind = chunk({"reasoning_content": "hm"}), chunk({"content": "a"})
+    said = heard(CHAT, *behind, thoughts=True)
+    assert said.break_off(ASKED)
+    assert not said.providable
+    text = heard(CHAT, chunk({"content": "a"}), thoughts=True)
+    assert text.break_off(ASKED)
+    assert text.providable
+    assert text.for_provider() == (1, "a", "")
 
 
 USED = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

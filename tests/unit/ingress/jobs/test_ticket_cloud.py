@@ -340,7 +340,7 @@ def test_a_stream_that_broke_waits_for_a_provider() -> None:
     setup = broken()
     ticket = setup.ticket
     assert (ticket.done, ticket.received.resuming, ticket.holder) == (False, True, None)
-    assert ticket.received.begun == (2, "ab")
+    assert ticket.received.begun == (2, "ab", "")
     assert ticket.received.take() == part("b")
     setup.hear(B.claim())
     assert setup.said() == [said(B, Op.GONE)]
@@ -419,7 +419,7 @@ def test_what_was_lost_unseen_is_no_part_of_it() -> None:
     setup.hear(B.start(), B.data(1, part("a")))
     setup.ticket.received.take()
     setup.ticket.revoke("disconnected", setup.now)
-    assert setup.ticket.received.begun == (1, "a")
+    assert setup.ticket.received.begun == (1, "a", "")
 
 
 def test_a_provider_that_breaks_is_not_continued_by_another() -> None:

@@ -19,7 +19,7 @@ from ingress.models.catalog import Catalog
 from ingress.models.routes import Plan
 from schemas import errors, subjects
 from schemas.bus import ApiError, NotFound
-from schemas.frames import Op, unpack_control
+from schemas.frames import VERSION, Op, unpack_control
 from schemas.nodes import EngineState
 from schemas.settings import Settings
 from tests.unit import fakes, version_1
@@ -264,11 +264,11 @@ async def test_who_speaks_another_version_serves_nothing_and_is_named_once(
     with capture_logs() as lines:
         for _ in range(3):
             setup.bus.deliver(message("hb.w-old", version_1.CARD))
-        setup.bus.deliver(message("hb.n", card("n", "new", protocol=3).pack()))
+        setup.bus.deliver(message("hb.n", card("n", "new", protocol=VERSION + 1).pack()))
     assert not setup.catalog.serves("old")
     assert not setup.catalog.serves("new")
     said = [line for line in lines if line["event"] == "watch.refused"]
-    assert [(line["of"], line["version"]) for line in said] == [("w-old", 1), ("n", 3)]
+    assert [(line["of"], line["version"]) for line in said] == [("w-old", 1), ("n", VERSION + 1)]
     assert "run one release of Headrace everywhere" in said[0]["error"]
 
 

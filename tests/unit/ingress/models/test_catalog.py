@@ -6,8 +6,10 @@ import pytest
 
 from ingress.models import catalog as catalogs
 from ingress.models.catalog import STALE, Catalog
-from schemas.nodes import EngineState, ServedModel
+from schemas.nodes import EngineState, ServedModel, resuming, resuming_thoughts
 from tests.unit.fakes import card
+
+CHAT = "/v1/chat/completions"
 
 
 class Clock:
@@ -159,3 +161,23 @@ def test_only_so_many_models_are_remembered(
     for turn in range(3):
         catalog.hear(card("w-1", f"a-{turn}", f"b-{turn}"))
     assert catalog.known() == ["a-0", "a-2", "b-2", "first"]
+
+
+@pytest.mark.parametrize(
+    ("others", "texts", "thoughts"),
+    [
+        ((resuming(CHAT), resuming_thoughts(CHAT)), True, True),
+        ((resuming(CHAT),), True, False),
+        ((), False, False),
+    ],
+)
+def test_what_is_begun_goes_on_only_if_each_engine_takes_it(
+    catalog: Catalog, others: tuple[str, ...], texts: bool, thoughts: bool
+) -> None:
+    assert not catalog.thoughts_resume("m", CHAT)
+    for holder, more in (("w-1", (resuming(CHAT), resuming_thoughts(CHAT))), ("w-2", others)):
+        served = ServedModel("m", "e", "llamacpp", 1, features=("chat", *more))
+        catalog.hear(card(holder, models=(served,)))
+    found = catalog.workers_resume("m", CHAT), catalog.thoughts_resume("m", CHAT)
+    assert found == (texts, thoughts)
+    assert not catalog.thoughts_resume("m", "/v1/messages")
