@@ -29,6 +29,8 @@ LARGEST = 2**26
 NOTHING = object()
 """What `load` returns for an event without data, such as a comment."""
 _BOM = b"\xef\xbb\xbf"
+_USUAL_END = b"\n" + DONE
+_DONE_TO_END = len(b"[DONE]") + len(BREAK)
 _DONE = re.compile(rb"^data:[ \t]*\[DONE\][ \t]*$", re.MULTILINE)
 _DONE_SOMEHOW = re.compile(_DONE.pattern, re.MULTILINE | re.IGNORECASE)
 _NAMED_LAST = rb"^event: ?(?:response\.(?:completed|incomplete|failed)|message_stop)\b"
@@ -101,6 +103,10 @@ class Splitter:
     def _up_to_end(self, whole: bytes) -> bytes:
         """Some servers say their end twice. What comes behind the first end is only in `tail`.
         Clients look for the end as OpenAI writes it, so it is written like that."""
+        # Nearly all streams end so. A pattern that looks at each line took 5 % of a worker's time.
+        if whole.endswith(_USUAL_END) and whole.find(b"[DONE]") == len(whole) - _DONE_TO_END:
+            whole, self.finished = b"" if self.finished else whole, True
+            return whole
         found = None if self.finished else _DONE_SOMEHOW.search(whole)
         if found is None:
             return b"" if self.finished else whole
