@@ -23,7 +23,7 @@ NO = {
     "json": "the schema does not hold",
     "tools": "do not fit: Additional properties are not allowed ('text' was unexpected)",
     "logprobs": "1 alternatives for top_logprobs: 2",
-    "images": "400 unsupported_endpoint: the model has only /apply-template, ",
+    "images": "400 unsupported_endpoint: the model has only /v1/chat/completions, ",
     "vision": "cannot see pictures",
 }
 

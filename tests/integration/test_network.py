@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -12,6 +13,9 @@ from schemas.api import endpoints
 from tests.chaos.proxy import Proxy, proxy
 from tests.fabric import Fabric, Process, ask
 from tests.integration.test_takeover import PACED, USER, WORDS, Watched, said
+
+LONG_CUTS = [float(each) for each in os.environ.get("HEADRACE_CUTS", "5").split(",")]
+"""Seconds. HEADRACE_CUTS=60 tries a minute, which takes too long for every run."""
 
 
 class Wired:
@@ -34,6 +38,15 @@ class Wired:
     async def cut(self, stream: Watched) -> None:
         self.holder = await stream.holder()
         self.proxies[self.holder].sever()
+
+    async def text(self, mended_after: float) -> str:
+        """What a stream said whose holder was cut off for so many seconds."""
+
+        async def cut(stream: Watched) -> None:
+            await self.cut(stream)
+            asyncio.get_running_loop().call_later(mended_after, self.mend)
+
+        return said(await self.stream.run({"messages": [USER]}, {6: cut}))
 
     def mend(self) -> None:
         assert self.holder
@@ -63,12 +76,16 @@ async def wired(fabric: Fabric) -> AsyncIterator[Wired]:
 
 async def test_a_short_cut_is_a_pause(wired: Wired) -> None:
     """Of a second: nobody is called lost before three."""
+    assert await wired.text(mended_after=1) == WORDS
+    await wired.is_back()
 
-    async def cut(stream: Watched) -> None:
-        await wired.cut(stream)
-        asyncio.get_running_loop().call_later(1, wired.mend)
 
-    assert said(await wired.stream.run({"messages": [USER]}, {6: cut})) == WORDS
+@pytest.mark.parametrize("seconds", LONG_CUTS)
+async def test_a_long_cut_costs_no_stream_and_no_worker(wired: Wired, seconds: float) -> None:
+    """The stream is taken over long before, and the worker finds the way back."""
+    assert await wired.text(mended_after=seconds) == WORDS
+    assert wired.holder
+    await wired.holder.logged("bus.reconnected")
     await wired.is_back()
 
 
