@@ -1,5 +1,5 @@
-"""``headrace backup`` and ``headrace restore``: books, key and settings in one file, which is whole
-or refused, and as secret as the key in it.
+"""``headrace backup`` and ``headrace restore``: books, keys, nodes and settings in one file, which
+is whole or refused, and as secret as the keys in it.
 
 The file: a line that says what it is; of each stream, and of each file that is kept, a line of JSON
 and its bytes; and a line with the SHA-256 of all before.
@@ -7,6 +7,7 @@ and its bytes; and a line with the SHA-256 of all before.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import tempfile
@@ -18,20 +19,27 @@ from typing import IO, Any
 import orjson
 
 from deploy import credits, home
+from deploy import keys as stored
 from deploy.configure import CommandFailed, Where
+from deploy.nats import certificates
 from deploy.nats.credentials import write_private
+from deploy.nodes.store import NodeStore
 from deploy.survey import connected
 from fallback.credits import witness
 from schemas import subjects, topology
-from schemas.bus import Bus, NotFound
+from schemas.bus import Bus, BusError, NotFound
 from schemas.jetstream import snapshots, streams
 from schemas.settings import Nats
 
-_HEAD = b"headrace backup 2\n"
-_HEADS = b"headrace backup 1\n", _HEAD
-"""Version 1 had no files."""
+_HEAD = b"headrace backup 4\n"
+_HEADS = b"headrace backup 1\n", b"headrace backup 2\n", b"headrace backup 3\n", _HEAD
+"""Version 1 had no files, version 2 no keys of the store, and version 3 no nodes."""
 _SUM = b"sha256 "
 _TAIL = len(_SUM) + 64 + 1  # hex digits and the end of the line
+
+
+_NO_PLACE = {"settings": "no --config says where they belong"}
+_NO_BROKER = "no broker of this data directory runs"
 
 
 class Refused(CommandFailed):
@@ -55,10 +63,13 @@ class _Copy:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a backup has: copies of streams, and files by what they are."""
+    """What a backup has: copies of streams, files by what they are, and of the store of keys and of
+    the nodes the last records, by subjects."""
 
     streams: list[_Copy]
     files: dict[str, str]
+    keys: dict[str, bytes]
+    nodes: dict[str, bytes]
 
 
 NOT_KEPT = (
@@ -68,8 +79,11 @@ NOT_KEPT = (
 
 
 def _files(where: Where) -> dict[str, Path]:
-    """Where the files are that are kept."""
+    """Where the files are that are kept. Nodes that joined trust the CA alone."""
+    store = home.broker_store(where.data)
     found = {"key": where.data / home.KEY_FILE}
+    if home.login(where.data, "admin") is not None:
+        found |= {"CA": store / certificates.CA, "key of the CA": store / certificates.CA_KEY}
     return found | ({"settings": where.config} if where.config is not None else {})
 
 
@@ -91,6 +105,8 @@ async def backup(where: Where, path: Path) -> None:
             for stream, login in books:
                 async with connected(login, "headrace-backup") as bus:
                     await _copy(bus, stream, file)
+            await _copy_keys(where, file)
+            await _copy_nodes(books[-1][1], file)
             for name, place in _files(where).items():
                 _keep(name, place, file)
             print(NOT_KEPT)
@@ -122,6 +138,35 @@ async def _copy(bus: Bus, stream: str, file: IO[bytes]) -> None:
     print(f"{stream}: {copy.about['state']['messages']} messages")
 
 
+async def _copy_keys(where: Where, file: IO[bytes]) -> None:
+    """Not as a stream: the login may neither copy nor delete one, and ingresses follow it."""
+    try:
+        async with stored.opened(where, founds=False) as store:
+            found = await store.everything()
+    except CommandFailed as fault:
+        print(f"{subjects.KEYS_STREAM}: left out: {fault}")
+        return
+    _write_rows("keys", subjects.KEYS_STREAM, found, file)
+
+
+async def _copy_nodes(login: Nats, file: IO[bytes]) -> None:
+    """Without those who are invited, who can be invited anew."""
+    async with connected(login, "headrace-backup") as bus:
+        try:
+            found = await NodeStore(bus).everything()
+        except BusError as fault:
+            print(f"{subjects.NODES_STREAM}: left out: {fault}")
+            return
+    _write_rows("nodes", subjects.NODES_STREAM, found, file)
+
+
+def _write_rows(what: str, stream: str, found: dict[str, bytes], file: IO[bytes]) -> None:
+    rows = {subject: base64.b64encode(data).decode() for subject, data in found.items()}
+    data = orjson.dumps(rows)
+    file.write(orjson.dumps({what: len(rows), "size": len(data)}) + b"\n" + data)
+    print(f"{stream}: {len(rows)} messages")
+
+
 def _keep(name: str, place: Path, file: IO[bytes]) -> None:
     if not place.is_file():
         print(f"{name}: there is no {place}, so it is left out")
@@ -141,6 +186,10 @@ async def restore(where: Where, path: Path, overwrite: bool) -> None:
         for copy in found.streams:
             async with connected(logins[copy.stream], "headrace-restore") as bus:
                 await _check(bus, copy.stream, overwrite)
+        if found.keys:
+            await _check_keys(where, overwrite)
+        if found.nodes:
+            await _check_nodes(logins[subjects.USAGE_STREAM], overwrite)
         for copy in found.streams:
             login = logins[copy.stream]
             # The copy may come from a cluster of another size.
@@ -152,12 +201,50 @@ async def restore(where: Where, path: Path, overwrite: bool) -> None:
                     await streams.ensure(bus, [topology.credits_mark(login.replicas)])
                     await witness.accept(bus)
             print(f"{copy.stream}: {copy.about['state']['messages']} messages")
+    if found.keys:
+        await _restore_keys(where, found.keys)
+    if found.nodes:
+        await _restore_nodes(logins[subjects.USAGE_STREAM], found.nodes)
     for name, text in found.files.items():
         if name not in places:
-            print(f"{name}: left where they are, as no --config says where they belong")
+            print(f"{name}: left in the copy, as {_NO_PLACE.get(name, _NO_BROKER)}")
             continue
         write_private(places[name], text)
         print(f"{name}: {places[name]}")
+
+
+async def _check_keys(where: Where, overwrite: bool) -> None:
+    """Raises Refused if there are keys that must stay."""
+    async with stored.opened(where) as store:
+        live = sum(record.revoked is None for record in await store.keys())
+    if live and not overwrite:
+        name = subjects.KEYS_STREAM
+        raise Refused(f"{name} has {live} keys: name --overwrite to lose them for the copy")
+
+
+async def _restore_keys(where: Where, found: dict[str, bytes]) -> None:
+    """Ingresses may run meanwhile: they follow."""
+    async with stored.opened(where) as store:
+        await store.replace(found)
+    print(f"{subjects.KEYS_STREAM}: {len(found)} messages")
+
+
+async def _check_nodes(login: Nats, overwrite: bool) -> None:
+    """Raises Refused if there are nodes that must stay."""
+    async with connected(login, "headrace-restore") as bus:
+        store = NodeStore(bus, login.replicas)
+        await store.open()
+        has = len(await store.everything())
+    if has and not overwrite:
+        name = subjects.NODES_STREAM
+        raise Refused(f"{name} has {has} nodes: name --overwrite to lose them for the copy")
+
+
+async def _restore_nodes(login: Nats, found: dict[str, bytes]) -> None:
+    """A hub may run meanwhile: it follows."""
+    async with connected(login, "headrace-restore") as bus:
+        await NodeStore(bus, login.replicas).replace(found)
+    print(f"{subjects.NODES_STREAM}: {len(found)} messages")
 
 
 def _check_file(name: str, place: Path | None, text: str, overwrite: bool) -> None:
@@ -202,10 +289,15 @@ def read(path: Path) -> Contents:
 
 
 def _contents(file: IO[bytes], end: int) -> Contents:
-    found = Contents([], {})
+    found = Contents([], {}, {}, {})
     file.seek(len(_HEAD))
     while file.tell() < end:
         said = orjson.loads(file.readline())
+        if "keys" in said or "nodes" in said:
+            rows = orjson.loads(file.read(said["size"]))
+            into = found.keys if "keys" in said else found.nodes
+            into.update({name: base64.b64decode(data) for name, data in rows.items()})
+            continue
         if "file" in said:
             found.files[said["file"]] = file.read(said["size"]).decode()
             continue

@@ -6,17 +6,19 @@ A command imports what it alone needs: the broker's client takes a quarter of a 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib import metadata
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 import typer
 
-from deploy import cli_kept, configure, home
-from deploy.configure import Where
+from deploy import cli_kept, cli_keys, cli_nats, cli_nodes, configure, hidden, home
+from deploy.configure import CommandFailed, Where
 from deploy.options import (
     QUIET,
     ConfigOption,
@@ -24,20 +26,38 @@ from deploy.options import (
     EngineOption,
     FileArgument,
     HostOption,
+    JoinOption,
     JsonOption,
     KeyOption,
+    LogFormOption,
     LogOption,
     NodeOption,
+    OfOption,
     PortOption,
+    ProcessesOption,
+    ShareAsOption,
+    ShareOption,
     UrlOption,
     asks,
     one_line,
     placed,
+    sharing,
 )
 from schemas import log
-from schemas.settings import Settings, SettingsError, load
+from schemas.settings import Settings, SettingsError, load, passed_over
+
+if TYPE_CHECKING:
+    from workers.member import Member
 
 Work = Coroutine[Any, Any, object]
+"""What is true of what it returns has it done again, with the settings as they are then."""
+_NEW = 5000
+"""Objects after which those are looked for that lead back to themselves. Python's 700 takes 4 % of
+the CPU of a request (measured), and few requests leave such objects at all."""
+_SHOWN = (
+    "other users of this machine can read the secret in this command (ps): name it in the file of "
+    "--config, or in the environment, as HEADRACE_NATS__PASSWORD"
+)
 
 app = typer.Typer(
     name="headrace",
@@ -48,6 +68,10 @@ app = typer.Typer(
 
 configuration = typer.Typer(help="The settings.", no_args_is_help=True)
 app.add_typer(configuration, name="config")
+app.add_typer(cli_keys.keys, name="key")
+app.add_typer(cli_nodes.nodes, name="node")
+app.add_typer(cli_nodes.models, name="model")
+app.add_typer(cli_nats.nats, name="nats")
 app.add_typer(cli_kept.credits, name="credits")
 app.add_typer(cli_kept.dead, name="dead")
 
@@ -73,8 +97,11 @@ def up(
     engine: EngineOption = None,
     host: HostOption = None,
     port: PortOption = None,
+    processes: ProcessesOption = None,
     node: NodeOption = None,
     data: DataOption = None,
+    share: ShareOption = None,
+    share_as: ShareAsOption = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs here.")] = False,
     log_level: LogOption = None,
 ) -> None:
@@ -83,8 +110,12 @@ def up(
     from schemas.bus import BusError
 
     log.configure(QUIET, "up")
-    flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
-    with one_line(SettingsError, local.StartFailed, BusError):
+    flags = {
+        "ingress": {"host": host, "port": port, "processes": processes},
+        "log": {"level": log_level},
+        "share": sharing(share, share_as),
+    }
+    with one_line(SettingsError, CommandFailed, BusError):
         made = plan.make(
             flags,
             config=config,
@@ -97,48 +128,114 @@ def up(
 
 
 @app.command()
+def broker(
+    config: ConfigOption = None,
+    data: DataOption = None,
+    share: ShareOption = None,
+    share_as: ShareAsOption = None,
+    log_level: LogOption = None,
+) -> None:
+    """The broker alone, for a machine of its own, and the hub that lets other machines in."""
+    from deploy import alone, screen
+    from schemas.bus import BusError
+
+    flags = {"log": {"level": log_level}, "share": sharing(share, share_as)}
+    with one_line(SettingsError, CommandFailed, BusError):
+        settings = alone.checked(config, home.data_dir(data), flags)
+        log.configure(settings.log, "broker")
+        asyncio.run(alone.Alone(settings, home.data_dir(data), screen.Screen()).run())
+
+
+@app.command()
 @placed
 def ingress(
-    where: Where, host: HostOption = None, port: PortOption = None, log_level: LogOption = None
+    where: Where,
+    host: HostOption = None,
+    port: PortOption = None,
+    processes: ProcessesOption = None,
+    join: JoinOption = None,
+    log_level: LogOption = None,
+    log_form: LogFormOption = None,
+    of: OfOption = None,
 ) -> None:
     """Serve OpenAI's API."""
+    from deploy import several
     from deploy.compat.endpoint import Matrix
-    from ingress.server import Ingress, ListenFailed
+    from deploy.nodes import kept, keys
+    from ingress.http.listeners import ListenFailed
+    from ingress.server import Ingress
+    from ingress.siblings import Siblings
 
-    flags = {"ingress": {"host": host, "port": port}, "log": {"level": log_level}}
+    flags = {
+        "ingress": {"host": host, "port": port, "processes": processes},
+        "log": {"level": log_level, "format": log_form},
+    }
 
     def run(settings: Settings) -> Work:
+        if of is None and settings.ingress.processes > 1:
+            return several.of(settings.ingress, where, log_level, log_form).run()
         read = partial(configure.resolve, "ingress", where, flags)
-        return Ingress(settings, Matrix().entries(), read).run()
+        identity = keys.of(settings.nats, settings.vault, kept.renaming(where.data, "ingress"))
+        siblings = None if of is None else Siblings(of, settings)
+        return Ingress(settings, Matrix().entries(), read, identity, siblings).run()
 
+    _join("ingress", join, where)
     _serve("ingress", run, where, flags, ListenFailed)
 
 
 @app.command()
 @placed
 def worker(
-    where: Where, engine: EngineOption = None, node: NodeOption = None, log_level: LogOption = None
+    where: Where,
+    engine: EngineOption = None,
+    node: NodeOption = None,
+    join: JoinOption = None,
+    log_level: LogOption = None,
+    log_form: LogFormOption = None,
 ) -> None:
     """Serve the engines of this machine."""
+    from deploy.nodes import kept, keys
     from workers.node import Worker
 
-    flags: dict[str, Any] = {"worker": {"node": node}, "log": {"level": log_level}}
+    flags: dict[str, Any] = {
+        "worker": {"node": node},
+        "log": {"level": log_level, "format": log_form},
+    }
     if engine:
         with one_line(SettingsError):
-            flags["engines"] = [configure.parse_engine(text) for text in engine]
+            flags["engines"] = configure.parse_engines(engine)
+    _join("worker", join, where)
     read = partial(configure.resolve, "worker", where, flags)
-    _serve("worker", lambda found: Worker(found, read).run(), where, flags)
+
+    def run(found: Settings) -> Work:
+        identity = keys.of(found.nats, None, kept.renaming(where.data, "worker"))
+        return _again(Worker(found, read, identity))
+
+    _serve("worker", run, where, flags)
 
 
 @app.command()
 @placed
-def fallback(where: Where, node: NodeOption = None, log_level: LogOption = None) -> None:
+def fallback(
+    where: Where,
+    node: NodeOption = None,
+    join: JoinOption = None,
+    log_level: LogOption = None,
+    log_form: LogFormOption = None,
+) -> None:
     """Take what no worker takes in time to paid providers, on prepaid credits."""
+    from deploy.nodes import kept, keys
     from fallback.node import Fallback
 
-    flags = {"worker": {"node": node}, "log": {"level": log_level}}
+    flags = {"worker": {"node": node}, "log": {"level": log_level, "format": log_form}}
+    _join("fallback", join, where)
     read = partial(configure.resolve, "fallback", where, flags)
-    _serve("fallback", lambda found: Fallback(found, read).run(), where, flags)
+
+    def run(found: Settings) -> Work:
+        identity = keys.of(found.nats, found.ledger, kept.renaming(where.data, "fallback"))
+        return _again(Fallback(found, read, identity))
+
+    _serve("fallback", run, where, flags)
 
 
 @app.command()
@@ -147,11 +244,18 @@ async def status(
     where: Where,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again each second.")] = False,
     as_json: JsonOption = False,
+    pages: Annotated[
+        bool,
+        typer.Option("--prometheus-sd", help="Where the pages of metrics are, for Prometheus."),
+    ] = False,
 ) -> None:
     """Who is here, and what waits."""
     from deploy import status as page
 
-    await page.show(where.admin(), watch=watch, as_json=as_json)
+    if pages:
+        await page.show_pages(where.admin())
+    else:
+        await page.show(where.admin(), watch=watch, as_json=as_json)
 
 
 @app.command()
@@ -184,21 +288,30 @@ async def compat(
 @asks
 async def usage(
     where: Where,
-    since: Annotated[str, typer.Option(help="7d, 12h, or a day as 2026-11-01.")] = "7d",
-    by: Annotated[str, typer.Option(help="Of day, key, model, provider, account.")] = "day,model",
+    since: Annotated[
+        str, typer.Option(help="7d, 12h ago, or from a day 2026-11-01 or month 2026-11 (UTC) on.")
+    ] = "7d",
+    until: Annotated[str, typer.Option(help="The same; a day or month is included.")] = "",
+    by: Annotated[
+        str, typer.Option(help="Of day, month, account, key, model, node, provider.")
+    ] = "day,model",
+    account: Annotated[str, typer.Option(help="Of this account alone.")] = "",
+    key: Annotated[str, typer.Option(help="Of the key of this name alone.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """What workers and providers served, and what was spent at providers."""
-    from deploy import credits as journal
+    from deploy import usage as served
+    from deploy.credits import accounts
 
-    accounts = journal.accounts(where)
-    await accounts.usage(journal.since(since), journal.groups(by), as_json)
+    asked = served.question(by, since, until, account, key)
+    await served.show(accounts(where), asked, as_csv=as_csv, as_json=as_json)
 
 
 @app.command()
 @asks
 async def backup(where: Where, file: FileArgument) -> None:
-    """Copy books (credits, usage), API key and settings into a file, while everything runs."""
+    """Copy books (credits, usage), API keys and settings into a file, while everything runs."""
     from deploy import backup as copies
 
     with one_line(OSError):
@@ -212,7 +325,7 @@ async def restore(
     file: FileArgument,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Lose what is there.")] = False,
 ) -> None:
-    """Put books, key and settings back from a file that is whole."""
+    """Put books, keys and settings back from a file that is whole."""
     from deploy import backup as copies
 
     with one_line(OSError):
@@ -237,6 +350,26 @@ def show(config: ConfigOption = None) -> None:
         typer.echo(configure.render(load(config)), nl=False)
 
 
+def _join(role: str, token: str | None, where: Where) -> None:
+    """Have this machine be the node that the token is for, which needs no token from then on."""
+    if token is None:
+        return
+    from deploy.nodes import joining
+
+    log.configure(QUIET, role, for_now=True)
+    with one_line(CommandFailed, SettingsError):
+        if where.nats is not None:
+            raise SettingsError("the token of --join says where the broker is: leave --nats out")
+        node = asyncio.run(joining.join(token, role, where.data))
+        typer.echo(joining.welcome(node, role), err=True)
+
+
+async def _again(member: Member) -> bool:
+    """Whether it is to begin again, by another name."""
+    await member.run()
+    return member.returns
+
+
 def _serve(
     role: str,
     run: Callable[[Settings], Work],
@@ -246,16 +379,25 @@ def _serve(
 ) -> None:
     """One process of the fabric, until it is told to stop. A lost terminal is no such word."""
     signal.signal(signal.SIGHUP, lambda *_: None)  # unlike SIG_IGN, no program inherits this
+    gc.set_threshold(_NEW)
     import uvloop
 
+    from schemas import heap
     from schemas.bus import BusError
 
     with one_line(SettingsError, BusError, *known):
         settings = configure.resolve(role, where, flags)
         log.configure(settings.log, role)
+        if foreign := passed_over():
+            structlog.get_logger(role).info("settings.passed_over", variables=foreign)
+        heap.share()
+        gc.freeze()  # else each full collection goes through all that was imported, for 20 ms
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings))
+            while runner.run(run(settings)):
+                settings = configure.resolve(role, where, flags)
 
 
 def main() -> None:
+    if hidden.has_secrets(sys.argv) and not hidden.cover():
+        typer.echo(f"headrace: {_SHOWN}", err=True)
     app()

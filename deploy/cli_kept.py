@@ -66,11 +66,18 @@ async def grant(
     account: str,
     amount: Annotated[str, typer.Argument(help="As 12.50; less than 0 takes credits back.")],
     note: Annotated[str, typer.Option(help="What for; kept in the journal.")] = "",
+    create: Annotated[
+        bool, typer.Option("--create", help="Also to an account that no key has.")
+    ] = False,
 ) -> None:
     """Add credits to an account."""
+    from deploy import accounts
     from deploy import credits as journal
 
-    await journal.accounts(where).grant(account, journal.micro(amount), note)
+    granted = journal.micro(amount)
+    if granted > 0 and not create:
+        await accounts.check(where, account)
+    await journal.accounts(where).grant(account, granted, note)
 
 
 @credits.command()

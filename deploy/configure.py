@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +15,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from deploy import home
-from schemas.settings import Engine, Key, Nats, Settings, SettingsError, load
+from deploy.nodes import kept
+from schemas.settings import Engine, Key, Nats, Settings, SettingsError, apart, load
 
 MASK = "********"
+OWN_ACCOUNT = "local"
+"""The account of the key that `headrace up` makes."""
 _LOGIN = re.compile(r"//[^/@\s]*@")
 
 
@@ -29,13 +33,20 @@ class Local(Nats):
     def now(self) -> Nats:
         try:
             found = home.login(self.data, self.user or self.role)
-        except (SettingsError, KeyError):  # what was known before may still lead to the broker
+        except SettingsError:  # what was known before may still lead to the broker
             found = None
         return self.model_validate({**self.model_dump(), **found}) if found else self
 
 
 class CommandFailed(Exception):
     """A command cannot do what it was asked to; the message says why, and what to do."""
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is no node or model, for example, of this name, and which may be meant."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f": see 'headrace {what} list'"
+    return f"there is no {what} {name!r}{hint}"
 
 
 class Unreachable(CommandFailed):
@@ -66,33 +77,79 @@ class Where:
         """How to reach the broker that runs on `data`. Raises SettingsError or Unreachable."""
         if found := home.login(self.data, role):
             return Nats.model_validate(found)
+        if (node := kept.any_of(self.data)) is not None:
+            raise Unreachable(
+                f"this machine is the node {node.name!r} of the fabric at {node.url}: ask on the "
+                "hub's machine, or name --nats with its administrator's login"
+            )
         start = "start it with 'headrace up', or name --nats"
         raise Unreachable(f"nothing runs on {self.data}: {start}")
 
 
 def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
-    """Settings for a process of `role`. If they name no broker, it is the one that runs on this
-    machine. Raises SettingsError."""
+    """Settings for a process of `role`. If they name no broker, it is the one that this machine
+    joined as that role, or else the one that runs here. Raises SettingsError."""
     settings = where.settings(flags)
     if role == "worker":
         _check_engines(settings)
     # Whoever names a broker means that one, also at the default address.
-    if "url" not in settings.nats.model_fields_set:
+    named = "url" in settings.nats.model_fields_set
+    node = None if named else kept.find(where.data, role)
+    if node is not None:
+        settings = where.settings(_as_node(settings, flags, where.data, node))
+    elif not named:
         own = {"nats": home.login(where.data, role) or {}}
-        if own["nats"] and role == "fallback" and not settings.ledger.user:
-            own["ledger"] = home.login(where.data, "ledger") or {}
-        settings = where.settings({**flags, **own})
+        settings = where.settings({**flags, **own, **_apart(role, where, settings)})
         # `Local` looks the address up again before each connection.
         local = {**settings.nats.model_dump(), "data": where.data, "role": role}
         settings = settings.model_copy(update={"nats": Local.model_validate(local)})
-    if role == "ingress" and not settings.keys:
-        key = Key(name="local", account="local", secret=SecretStr(home.own_key(where.data)))
-        return settings.model_copy(update={"keys": [key]})
+    if role == "ingress":
+        return with_own_key(settings, where.data)
     if role == "fallback" and not any(route.cloud for route in settings.route):
         raise SettingsError("no [[route]] names providers: there is nothing for a fallback to do")
     if role == "worker" and not settings.engines:
         return settings.model_copy(update={"engines": [quickstart()]})
     return settings
+
+
+def _as_node(
+    settings: Settings, flags: Mapping[str, Any], data: Path, node: kept.Node
+) -> dict[str, Any]:
+    """`flags` of a machine that joined. Raises SettingsError."""
+    named = settings.worker.node
+    if node.role != "ingress" and named not in ("", node.name):
+        raise SettingsError(
+            f"this machine joined as the node {node.name!r}, and cannot be {named!r}: leave the "
+            f"name out, or change it at the hub: headrace node rename {node.name} {named}"
+        )
+    own = kept.settings(data, node)
+    return {**flags, **{name: {**(flags.get(name) or {}), **own[name]} for name in own}}
+
+
+def with_own_key(settings: Settings, data: Path) -> Settings:
+    """With the key that `headrace up` printed, whatever other keys there are. Without any, one is
+    made, but not for an ingress that others can reach: nobody would be told of it."""
+    alone = not settings.keys and settings.ingress.is_loopback
+    if not alone and not (data / home.KEY_FILE).is_file():
+        return settings
+    secret = home.own_key(data)
+    if any(key.secret.get_secret_value() == secret for key in settings.keys):
+        return settings
+    name = "local" if all(key.name != "local" for key in settings.keys) else "headrace-up"
+    own = Key(name=name, account=OWN_ACCOUNT, secret=SecretStr(secret))
+    return settings.model_copy(update={"keys": [*settings.keys, own]})
+
+
+def _apart(role: str, where: Where, settings: Settings) -> dict[str, dict[str, str]]:
+    """The login of a process of `role` for an account of its own, at the broker that runs on this
+    machine. Its address is not told, as that is the one in [nats], which may change."""
+    section, user = {"fallback": ("ledger", "ledger"), "ingress": ("vault", "keys")}.get(
+        role, ("", "")
+    )
+    if not section or getattr(settings, section).given:
+        return {}
+    found = home.login(where.data, user) or {}
+    return {section: {name: found[name] for name in ("user", "password") if name in found}}
 
 
 def read(config: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -153,7 +210,19 @@ def split_login(url: str) -> dict[str, str]:
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     found = {"url": urlunsplit(bare)}
     if parts.username:
-        found |= {"user": unquote(parts.username), "password": unquote(parts.password or "")}
+        found["user"] = unquote(parts.username)
+    if parts.password is not None:  # else that of the file or of the environment
+        found["password"] = unquote(parts.password)
+    return found
+
+
+def parse_engines(texts: Iterable[str]) -> list[dict[str, Any]]:
+    """All of --engine as [[engines]] tables. Raises SettingsError, also for one name twice."""
+    found = [parse_engine(text) for text in texts]
+    try:
+        apart(each["name"] for each in found)
+    except ValueError as fault:
+        raise SettingsError(f"--engine: {fault}") from None
     return found
 
 

@@ -1,4 +1,4 @@
-"""``headrace credits`` and ``headrace usage``: the journal of credits, for people and for programs.
+"""``headrace credits``: the journal of credits, for people and for programs.
 
 Amounts are decimals of the currency for people, and whole micro-units (a millionth of it) in JSON.
 """
@@ -6,34 +6,26 @@ Amounts are decimals of the currency for people, and whole micro-units (a millio
 from __future__ import annotations
 
 import contextlib
-import re
-import sys
-import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
 
-from deploy.configure import CommandFailed, Unreachable, Where
+from deploy.configure import CommandFailed, Where
 from deploy.status import console, stamp, table
 from deploy.survey import connected
 from fallback.credits import witness
 from fallback.credits.entries import MICRO, Balance, Entry
 from fallback.credits.faults import Insufficient, LedgerError
 from fallback.credits.ledger import Ledger
-from fallback.node import ledger_login
 from schemas import subjects
-from schemas import usage as usages
-from schemas.bus import Bus, BusError, NotFound
-from schemas.jetstream import reading, streams
+from schemas.bus import Bus, NotFound
+from schemas.jetstream import streams
 from schemas.settings import Nats
-from schemas.usage import GROUPS, summed
 
 PLACES = 6
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Wrong(CommandFailed):
@@ -56,7 +48,7 @@ class Accounts:
     founds: bool = True
 
     @contextlib.asynccontextmanager
-    async def _ledger(self) -> AsyncIterator[Ledger]:
+    async def ledger(self) -> AsyncIterator[Ledger]:
         async with connected(self.login, "headrace-credits") as bus:
             if not self.founds:
                 await _require_journal(bus, self.login)
@@ -71,7 +63,7 @@ class Accounts:
                 await ledger.close()
 
     async def grant(self, account: str, amount: int, note: str) -> None:
-        async with self._ledger() as ledger:
+        async with self.ledger() as ledger:
             try:
                 balance = await ledger.grant(account, amount, note)
             except Insufficient as fault:
@@ -90,12 +82,12 @@ class Accounts:
 
     async def show(self, account: str, as_json: bool) -> None:
         """One account, or all of them."""
-        async with self._ledger() as ledger:
+        async with self.ledger() as ledger:
             found = await ledger.balances()
         if account:
             found = {account: found.get(account, Balance(0, 0))}
         if as_json:
-            self._print_json({"account": name, **asdict(each)} for name, each in found.items())
+            self.print_json({"account": name, **asdict(each)} for name, each in found.items())
         else:
             columns = ("account", f">available {self.currency}", ">reserved")
             rows = ((n, decimal(has.available), decimal(has.reserved)) for n, has in found.items())
@@ -103,41 +95,16 @@ class Accounts:
 
     async def history(self, account: str, limit: int, as_json: bool) -> None:
         """The newest entries of one account, or of all."""
-        async with self._ledger() as ledger:
+        async with self.ledger() as ledger:
             found = [entry async for entry in ledger.history(account, limit=limit)]
         if as_json:
-            self._print_json(asdict(entry) for entry in found)
+            self.print_json(asdict(entry) for entry in found)
         else:
             columns = ("time (UTC)", "account", "what", ">change", ">balance", "job", "about")
             console().print(table(columns, map(_row, found)))
 
-    async def usage(self, since: float, by: list[str], as_json: bool) -> None:
-        found: list[dict[str, Any]] = []
-        with contextlib.suppress(NoJournal):  # the usage of workers is shown all the same
-            async with self._ledger() as ledger:
-                found = [asdict(each) async for each in ledger.purchases(since=since)]
-        rows = summed([*found, *await self._served(since)], by)
-        if as_json:
-            self._print_json(rows)
-        else:
-            names = [*by, "requests", "prompt", "completion", "images"]
-            columns = [*by, *(f">{name}" for name in names[len(by) :]), f">{self.currency}"]
-            cells = ([*(row[name] for name in names), decimal(row["cost"])] for row in rows)
-            console().print(table(columns, cells))
-
-    async def _served(self, since: float) -> list[dict[str, Any]]:
-        """What workers served; said on stderr if it cannot be read."""
-        try:
-            async with connected(self.fabric, "headrace-usage") as bus:
-                messages = reading.read(bus, subjects.USAGE_STREAM, since=since)
-                found = usages.served([message async for message in messages])
-                return [usages.record(row) for row in found]
-        except (BusError, Unreachable) as fault:
-            print(f"what workers served cannot be read here: {fault}", file=sys.stderr)
-            return []
-
-    def _print_json(self, rows: Iterable[dict[str, Any]]) -> None:
-        said = {"currency": self.currency, "unit": "micro", "data": list(rows)}
+    def print_json(self, rows: Iterable[dict[str, Any]], **more: Any) -> None:
+        said = {"currency": self.currency, "unit": "micro", "data": list(rows), **more}
         print(orjson.dumps(said).decode())
 
 
@@ -148,8 +115,8 @@ def accounts(where: Where) -> Accounts:
     currency, ledger = settings.fallback.currency, settings.ledger
     if where.nats:
         return Accounts(settings.nats, settings.nats, currency, founds=False)
-    if ledger.url or ledger.user or "url" in settings.nats.model_fields_set:
-        return Accounts(ledger_login(settings), settings.nats, currency)
+    if ledger.given or "url" in settings.nats.model_fields_set:
+        return Accounts(ledger.beside(settings.nats), settings.nats, currency)
     return Accounts(where.local("ledger"), where.local("admin"), currency)
 
 
@@ -184,27 +151,12 @@ def decimal(amount: int) -> str:
     return f"{'-' if amount < 0 else ''}{whole}.{digits}"
 
 
-def since(text: str, now: float | None = None) -> float:
-    """Unix seconds of ``7d``, ``12h`` ago, or of a day ``2026-11-01`` (UTC). Raises Wrong."""
-    if found := re.fullmatch(r"(\d{1,6})([smhdw])", text):
-        return (time.time() if now is None else now) - int(found[1]) * _UNITS[found[2]]
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        raise Wrong(f"--since: {text!r} is neither 7d, 12h, 30m nor a day as 2026-11-01") from None
-
-
-def groups(text: str) -> list[str]:
-    """What ``--by`` names. Raises Wrong."""
-    found = [name.strip() for name in text.split(",") if name.strip()]
-    if not found or any(name not in GROUPS for name in found) or len(set(found)) < len(found):
-        raise Wrong(f"--by: {text!r} is no list of {', '.join(GROUPS)}")
-    return found
-
-
 def _row(entry: Entry) -> Iterable[str]:
-    usage = entry.usage
-    about = f"{usage.provider}/{usage.provider_model}" if usage else entry.note
+    usage, about = entry.usage, entry.note
+    if usage is not None:
+        about = f"{usage.provider}/{usage.provider_model}"
+        if usage.uncharged:
+            about += f", {decimal(usage.uncharged)} more was not charged"
     change = f"{'+' if entry.change >= 0 else ''}{decimal(entry.change)}"
     return (
         stamp(entry.at),

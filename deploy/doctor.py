@@ -10,21 +10,23 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 from rich.text import Text
 
 from deploy import findings, home, survey
-from deploy.configure import Unreachable, Where
+from deploy import keys as stored
+from deploy.configure import CommandFailed, Unreachable, Where
 from deploy.findings import Finding, Level, compare
-from deploy.nats import store as stores
 from deploy.nats.errors import StoreUnusable
+from deploy.nats.rights import SYSTEM_ROLE
+from deploy.nodes import chain
 from deploy.status import console
 from deploy.survey import Surveyor, connected
 from schemas import bus as buses
-from schemas import subjects, topology
+from schemas import registry, subjects, topology
 from schemas.bus import ApiError, Bus, BusError, Message, NotFound
-from schemas.jetstream import streams
+from schemas.frames import Role
+from schemas.jetstream import queues, streams
 from schemas.jetstream.words import seconds
 from schemas.nodes import Card
 from schemas.settings import Nats, Settings, SettingsError, load
@@ -61,6 +63,7 @@ async def everything(where: Where) -> AsyncIterator[Finding]:
                 yield finding
             async for finding in fabric(bus, login, settings):
                 yield finding
+        yield await keys(where)
     except (Unreachable, SettingsError) as fault:
         yield Finding("fail", str(fault))
     except (BusError, StoreUnusable) as fault:
@@ -77,10 +80,13 @@ def line(finding: Finding) -> Text:
 async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
     """Findings about nats-server. `connected` has refused a server that is too old."""
     yield Finding("ok", f"nats-server {survey.version(bus)} at {login.shown}")
+    if login.secure:
+        yield await certificate(login)
     yield findings.payload(bus.max_payload)
     yield findings.pings(await varz(login, data))
     yield await jetstream(bus)
-    yield await disconnects(bus, login)
+    if (member := home.login(data, registry.WORKER)) is not None and member["url"] == login.url:
+        yield await disconnects(bus, Nats.model_validate(member))
 
 
 async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Finding]:
@@ -94,7 +100,7 @@ async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Fin
         finding, ahead = await stream(bus, wanted)
         yield finding
     for finding in (
-        *consumers(seen.cards, await survey.consumers(bus), settings),
+        *consumers(seen.cards, await queues.consumers(bus), settings),
         *findings.engines(seen.cards),
         *findings.clock(ahead),
         await dead(bus, seen.dead, settings.jobs.dead_age),
@@ -102,24 +108,43 @@ async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Fin
         yield finding
 
 
+async def keys(where: Where) -> Finding:
+    """Whether keys can be kept, and ingresses will know them."""
+    try:
+        async with stored.opened(where, founds=False) as store:
+            live = sum(record.revoked is None for record in await store.keys())
+    except stored.NoStore:
+        return Finding("ok", "no store of keys yet: the first ingress makes it")
+    except CommandFailed as fault:
+        mend = "keys of the configuration work without it; docs/operations.md, Keys"
+        return Finding("warn", f"the store of keys: {fault}", mend)
+    return Finding("ok", f"{live} keys in the store")
+
+
 async def varz(login: Nats, data: Path) -> dict[str, Any] | None:
-    """The monitoring page of the broker that runs on our store; None for any other broker."""
-    with contextlib.suppress(StoreUnusable, aiohttp.ClientError, TimeoutError):
-        address = stores.find(home.broker_store(data))
-        if address is None or address.url != login.url:
+    """What the broker that runs on our store says of itself; None for any other broker."""
+    with contextlib.suppress(ValueError, Unreachable, BusError, KeyError):
+        system = home.login(data, SYSTEM_ROLE)
+        if system is None or system["url"] != login.url:
             return None
-        limit = aiohttp.ClientTimeout(total=2)
-        async with (
-            aiohttp.ClientSession(timeout=limit) as session,
-            session.get(f"{address.http_url}/varz") as answer,
-        ):
-            found: dict[str, Any] = orjson.loads(await answer.read())
+        async with connected(Nats.model_validate(system), "headrace-doctor/system") as bus:
+            answer = await bus.request("$SYS.REQ.SERVER.PING.VARZ")
+            found: dict[str, Any] = orjson.loads(answer.data)["data"]
             return found
     return None
 
 
-async def disconnects(bus: Bus, login: Nats) -> Finding:
-    """Open a connection, drop it, and check that the broker reports its end."""
+async def certificate(login: Nats) -> Finding:
+    """Until when the broker's is good."""
+    url = login.url.partition(",")[0]
+    ders: list[bytes] = []
+    with contextlib.suppress(OSError, chain.NoBroker):
+        ders = await asyncio.to_thread(chain.shown, url)
+    return findings.certificate(chain.leaf(ders), url)
+
+
+async def disconnects(bus: Bus, member: Nats) -> Finding:
+    """Open a member's connection, drop it, and check that the broker reports its end."""
     heard: asyncio.Queue[int] = asyncio.Queue()
 
     def hear(message: Message) -> None:
@@ -128,7 +153,9 @@ async def disconnects(bus: Bus, login: Nats) -> Finding:
 
     subscription = await bus.subscribe(subjects.DISCONNECTS, hear)
     await bus.flush()  # the broker must know of the subscription before the connection ends
-    other = await buses.connect(login, "headrace-doctor/dropped", f"{bus.inbox}.x")
+    other = await buses.connect(
+        member, "headrace-doctor/dropped", f"{subjects.INBOX_WORKER}.doctor"
+    )
     mine = other.client_id
     await other.close()
     began = time.monotonic()
@@ -140,8 +167,8 @@ async def disconnects(bus: Bus, login: Nats) -> Finding:
         return Finding(
             "warn",
             f"the broker does not tell when a connection ends ({subjects.DISCONNECTS})",
-            "let the account import that subject from the system account, else a dead worker "
-            "is noticed by its silence alone, after some seconds",
+            "let the accounts of admins and ingresses import that subject from the system account, "
+            "else a dead worker is noticed by its silence alone, after some seconds",
         )
     finally:
         await subscription.stop()
@@ -152,11 +179,18 @@ async def disconnects(bus: Bus, login: Nats) -> Finding:
 def consumers(
     cards: Iterable[Card], there: Iterable[dict[str, Any]], settings: Settings
 ) -> Iterator[Finding]:
-    """Whether each served model has the consumer of its interactive jobs."""
+    """Whether each served model has the consumers of its jobs."""
     configs = {info["name"]: info["config"] for info in there}
     ack_wait, replicas = settings.jobs.ack_wait, settings.nats.replicas
-    for model in sorted({model.id for card in cards for model in card.models}):
-        wanted = topology.consumer(model, subjects.INTERACTIVE, ack_wait, replicas)
+    queues = {
+        (model.id, lane)
+        for card in cards
+        for lane in (subjects.INTERACTIVE, subjects.BATCH)
+        for model in card.models
+        if lane == subjects.INTERACTIVE or card.role != Role.FALLBACK
+    }
+    for model, lane in sorted(queues, key=lambda each: (each[0], each[1] == subjects.BATCH)):
+        wanted = topology.consumer(model, lane, ack_wait, replicas)
         name = wanted["durable_name"]
         yield compare(f"consumer {name}", wanted, configs.get(name), "the model's worker")
 

@@ -11,9 +11,10 @@ import aiohttp
 from deploy import home
 from deploy.configure import CommandFailed, Where
 from deploy.plan import ANYWHERE
-from deploy.screen import KEY_VARIABLE
 from deploy.survey import Surveyor, connected
 from schemas.settings import load
+
+KEY_VARIABLE = "OPENAI_API_KEY"
 
 
 class NoEdge(CommandFailed):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deploy.survey import Survey
+from deploy.nats.certificates import Certificate
+from deploy.survey import Survey, addresses
 from schemas import topology
 from schemas.frames import Role
 from schemas.jobs import VERSION
@@ -78,11 +79,22 @@ def payload(size: int) -> Finding:
     )
 
 
+def certificate(found: Certificate | None, url: str) -> Finding:
+    """Of the broker at `url`, as it shows it."""
+    if found is None:
+        return Finding("warn", f"the certificate of {url} cannot be looked at")
+    if fault := found.fault():
+        mend = "the broker of 'headrace up' makes a new one when it starts; renew one of your own"
+        level: Level = "warn" if fault.startswith("ends") else "fail"
+        return Finding(level, f"the certificate of {url} {fault}", mend)
+    return Finding("ok", f"the certificate of {url} is good until {found.ends:%Y-%m-%d}")
+
+
 def pings(varz: dict[str, Any] | None) -> Finding:
     if varz is None:
         return Finding(
             "warn",
-            "the broker's ping interval is not known: its monitoring page is not ours to ask",
+            "the broker's ping interval is not known: its system account is not ours to ask",
             'see that its configuration has ping_interval: "2s" and ping_max: 2',
         )
     interval, most = varz["ping_interval"] / topology.NS, varz["ping_max"]
@@ -131,7 +143,9 @@ def engines(cards: tuple[Card, ...]) -> Iterator[Finding]:
             yield Finding("warn", f"{why}: it gets no jobs", f"upgrade it: this is {VERSION}")
         for engine in card.engines:
             name = f"{'provider' if paid else 'engine'} {engine.name} on {card.node}"
-            if engine.state == "ready":
+            if engine.state == "ready" and engine.reason:
+                yield Finding("warn", f"{name} is ready, but {engine.reason}")
+            elif engine.state == "ready":
                 yield Finding("ok", f"{name} is ready, {engine.slots} slots")
             elif engine.state == "failed":
                 yield Finding("fail", f"{name} failed: {engine.reason}", mend)
@@ -142,8 +156,7 @@ def engines(cards: tuple[Card, ...]) -> Iterator[Finding]:
 def ingresses(seen: Survey) -> Finding:
     if not seen.ingresses:
         return Finding("warn", "no ingress is connected", "start one: headrace ingress")
-    where = ", ".join(f"http://{each.address}" for each in seen.ingresses)
-    return Finding("ok", f"ingress at {where}")
+    return Finding("ok", f"ingress at {', '.join(addresses(seen.ingresses))}")
 
 
 def clock(ahead: float | None) -> Iterator[Finding]:

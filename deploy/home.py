@@ -31,17 +31,18 @@ def broker_store(data: Path) -> Path:
 
 
 def login(data: Path, role: str) -> dict[str, str] | None:
-    """`url`, `user` and `password` of the broker that runs on this machine's data directory.
+    """`url`, `user`, `password`, `ca` and `tls_name` of the broker that runs on this machine's data
+    directory; None without such a broker, or if it is of a release that did not have the role.
     Raises SettingsError for one that cannot be read, such as another user's."""
     place = broker_store(data)
     try:
         address = store.find(place)
         if address is None:
             return None
-        user, password = credentials.load(place)[role]
+        known = credentials.load(place).get(role)
     except StoreUnusable as fault:
         raise SettingsError(str(fault)) from None
-    return {"url": address.url, "user": user, "password": password}
+    return {**address.reaching, "user": known[0], "password": known[1]} if known else None
 
 
 def own_key(data: Path) -> str:

@@ -16,11 +16,10 @@ import time
 
 import aiohttp
 
-from deploy import home, logs
+from deploy import logs, own_broker
 from deploy.configure import CommandFailed, Where
-from deploy.nats import broker as brokers
 from deploy.nats.broker import Broker
-from deploy.nats.errors import BrokerError
+from deploy.nats.watch import kept_running
 from deploy.plan import Plan
 from deploy.screen import Screen
 from schemas import bus as buses
@@ -40,7 +39,6 @@ DRAIN = 3.0
 _TRIES = 3
 """How often one process may end before all have started, until `up` gives up."""
 _LOOK_AGAIN = 0.2
-_BACKOFF_MAX = 10.0
 
 
 def has_terminal() -> bool:
@@ -67,22 +65,16 @@ class Local:
         self._card: Card | None = None
 
     async def run(self) -> int:
-        """Raises StartFailed."""
+        """Raises CommandFailed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up, has_terminal())
-        place = home.broker_store(self._plan.data)
-        opened = brokers.start(place, sync=self._plan.settings.nats.sync)
-        with contextlib.ExitStack() as stack:
-            try:
-                with self._screen.waiting("starting the broker"):
-                    broker = await asyncio.to_thread(stack.enter_context, opened)
-                await self._serve(broker)
-            except BrokerError as fault:
-                raise StartFailed(str(fault)) from None
-            finally:  # in a thread, because the broker may take seconds to end
-                await asyncio.to_thread(stack.close)
+        async with contextlib.AsyncExitStack() as stack:
+            running = own_broker.running(self._plan.settings, self._plan.data)
+            with self._screen.waiting("starting the broker"):
+                broker = await stack.enter_async_context(running)
+            await self._serve(broker)
         return 0
 
     def _hung_up(self, had_terminal: bool) -> None:
@@ -106,15 +98,19 @@ class Local:
 
     async def _serve(self, broker: Broker) -> None:
         plan = self._plan
-        self._screen.broker(broker.url, broker.store)
+        own_broker.tell(broker, plan.settings, self._screen)
         logs.prepare(plan.data)
         self._parts = self._make_parts()
         # Undone from the end: first the processes stop, and last of all the watch over the broker.
         async with contextlib.AsyncExitStack() as stack:
-            watching = asyncio.create_task(self._watch_broker(broker))
+            watching = asyncio.create_task(kept_running(broker, self._stop, self._screen))
             stack.push_async_callback(asyncio.wait, {watching})
+            letting_in = own_broker.hub(broker, plan.settings, plan.data, self._screen)
+            stack.push_async_callback(_ended, letting_in)
             bus = await self._connect()
             stack.push_async_callback(bus.close)
+            bounding = asyncio.create_task(logs.bounded(plan.data, plan.settings.log.most))
+            stack.callback(bounding.cancel)
             if plan.verbose:
                 following = asyncio.create_task(logs.follow(plan.data, self._screen.log))
                 stack.callback(following.cancel)
@@ -124,7 +120,7 @@ class Local:
             await self._settle()
             self._started = True
             if not self._stop.is_set():
-                self._screen.welcome(plan, self._card)
+                self._screen.welcome(plan, self._card, broker.addresses)
             await self._stop.wait()
 
     async def _connect(self) -> Bus:
@@ -172,7 +168,7 @@ class Local:
     def _hear(self, message: Message) -> None:
         """Take a card. Cards of processes that started before this one do not count."""
         try:
-            card = nodes.unpack(message.data)
+            card = nodes.heard(message.subject, message.data, partly=True)
         except CodecError:
             return
         if card.started < self._began or card.draining:
@@ -228,7 +224,9 @@ class Local:
     async def _listed(self) -> None:
         """Wait until the ingress has heard of the models, too."""
         wanted = {model.id for model in self._card.models} if self._card else set()
-        async with aiohttp.ClientSession() as session:
+        # One that others can reach too names its models to those with a key alone.
+        headers = {"authorization": f"Bearer {self._plan.key}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
             while wanted and not self._stop.is_set():
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{self._plan.url}/readyz") as answer:
@@ -236,28 +234,14 @@ class Local:
                             return
                 await asyncio.sleep(_LOOK_AGAIN / 4)
 
-    async def _watch_broker(self, broker: Broker) -> None:
-        """Start the broker again when it ends: same ports, same store."""
-        delay = _LOOK_AGAIN
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), delay)
-                return
-            if broker.alive:
-                delay = _LOOK_AGAIN
-                continue
-            self._screen.warn("the broker ended; it is started again")
-            try:
-                await asyncio.to_thread(broker.restart)
-            except BrokerError as fault:
-                self._screen.warn(str(fault))
-                delay = min(_BACKOFF_MAX, delay * 3)
-            else:
-                self._screen.note("the broker runs again")
-
     async def _halt(self) -> None:
         self._stop.set()
         with self._screen.waiting("stopping"):
             await asyncio.gather(*(part.stop(STOP_PATIENCE) for part in self._parts))
         if self._started:
             self._screen.note("stopped")
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

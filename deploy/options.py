@@ -21,6 +21,7 @@ from schemas.settings import Log, SettingsError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+EVERYWHERE = "0.0.0.0"
 QUIET = Log(level="error", format="console")
 """For commands whose output is for people."""
 
@@ -30,11 +31,12 @@ ConfigOption = Annotated[
 DataOption = Annotated[
     Path | None, typer.Option("--data", envvar="HEADRACE_DATA", help="Data directory.")
 ]
-NatsOption = Annotated[
-    str | None, typer.Option("--nats", help="Broker, as nats://user:password@host:4222.")
-]
+NatsOption = Annotated[str | None, typer.Option("--nats", help="Broker, as nats://user@host:4222.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
 LogOption = Annotated[str | None, typer.Option("--log-level", help="debug|info|warning|error")]
+LogFormOption = Annotated[
+    str | None, typer.Option("--log", help="json|console; by default console on a terminal.")
+]
 EngineOption = Annotated[
     list[str] | None,
     typer.Option("--engine", help="NAME=URL of an engine that runs already; may be repeated."),
@@ -48,13 +50,46 @@ PlacesArgument = Annotated[
 FileArgument = Annotated[Path, typer.Argument(help="One file for all of it.")]
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 is any.")]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(help="Ingresses that listen there together, each on a core of its own."),
+]
+OfOption = Annotated[
+    Path | None, typer.Option("--of", hidden=True, help="One of several: its own socket.")
+]
 NodeOption = Annotated[str | None, typer.Option(help="Name of this machine.")]
+JoinOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="HEADRACE_JOIN",
+        metavar="TOKEN",
+        show_default=False,
+        help="Join the fabric whose 'headrace node invite' made it; @FILE, or - for stdin.",
+    ),
+]
+ShareOption = Annotated[
+    bool | None,
+    typer.Option("--share", help="Let other machines join: the broker listens, with TLS."),
+]
+ShareAsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--share-as", help="--share, by this name or address of this machine; may be repeated."
+    ),
+]
 
 
 def where_of(
     config: ConfigOption = None, nats: NatsOption = None, data: DataOption = None
 ) -> Where:
     return Where(home.data_dir(data), config, nats)
+
+
+def sharing(share: bool | None, share_as: list[str] | None) -> dict[str, object]:
+    """The flags of a broker that other machines are to reach."""
+    if not share and not share_as:
+        return {}
+    return {"host": EVERYWHERE, "names": share_as or None}
 
 
 def placed(command: Callable[Concatenate[Where, P], R]) -> Callable[..., R]:

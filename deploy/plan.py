@@ -15,6 +15,7 @@ from typing import Any
 from deploy import configure, home
 from deploy.nats import store as stores
 from deploy.nats.errors import BrokerError, StoreBusy
+from deploy.nodes import kept
 from schemas.settings import Settings, SettingsError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
@@ -24,7 +25,7 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`engines`: the texts of --engine; `port`: where the ingress will listen; `moved_from`: the
-    default port, if that was taken; `key`: this user's own, "" if the config names its own keys."""
+    default port, if that was taken; `key`: this user's own."""
 
     settings: Settings
     data: Path
@@ -54,19 +55,22 @@ class Plan:
         level = ["--log-level", self.log_level] if self.log_level else []
         common = [*self._place(), *level]
         if role == "ingress":
-            return [*common, "--host", self.settings.ingress.host, "--port", str(self.port)]
+            edge = self.settings.ingress
+            several = ["--processes", str(edge.processes)] if edge.processes > 1 else []
+            return [*common, "--host", edge.host, "--port", str(self.port), *several]
         node = ["--node", self.node] if self.node else []
         return [*common, *node, *(_named(self.engines) if role == "worker" else ())]
 
-    def command(self, verb: str) -> str:
-        """A `headrace VERB` that can be pasted into another terminal."""
+    def command(self, verb: str, *more: str) -> str:
+        """A `headrace VERB` that can be pasted into another terminal. `more`: its other words, as
+        options belong behind them."""
         place = self._place() if self.data != home.data_dir() or self.config else []
         if verb == "worker":
             # A second worker of the same engine would send it more jobs than it has slots. Only
             # engines that each worker starts for itself can be named again.
             own = all("echo://" in text for text in self.engines) and not self.settings.engines
             place += _named(self.engines if own else ["NAME=URL"])
-        return shlex.join([*own_command(), verb, *place])
+        return shlex.join([*own_command(), verb, *more, *place])
 
     def _place(self) -> list[str]:
         config = ["--config", str(self.config)] if self.config else []
@@ -83,16 +87,15 @@ def make(
     verbose: bool,
 ) -> Plan:
     """Raises SettingsError if anything is missing or wrong; the message says what to do."""
-    for text in engines:  # the worker reads them again, and would fail where nobody sees it
-        configure.parse_engine(text)
+    configure.parse_engines(engines)  # the worker would fail where nobody sees it
     settings = configure.read(config, flags)
-    _own_broker(settings)
+    own_broker(settings)
     if settings.fallback.enabled:
         configure.paid(settings, keys=True)
     if not engines and not settings.engines:
         configure.quickstart()
     home.make(data)
-    _unused(data)
+    unused(data)
     wanted = settings.ingress.port
     port = _free_port(settings)
     return Plan(
@@ -104,12 +107,12 @@ def make(
         log_level=(flags.get("log") or {}).get("level"),
         port=port,
         moved_from=wanted if wanted and port != wanted else 0,
-        key="" if settings.keys else home.own_key(data),
+        key=home.own_key(data),
         verbose=verbose,
     )
 
 
-def _own_broker(settings: Settings) -> None:
+def own_broker(settings: Settings) -> None:
     """Raises SettingsError for settings that `up` cannot keep with a broker of its own."""
     if "url" in settings.nats.model_fields_set:
         raise SettingsError(
@@ -120,8 +123,14 @@ def _own_broker(settings: Settings) -> None:
         raise SettingsError("'up' starts one broker, so nats.replicas must be 1")
 
 
-def _unused(data: Path) -> None:
+def unused(data: Path) -> None:
     """Raises SettingsError if a broker runs on `data`, or none can."""
+    if (node := kept.any_of(data)) is not None:
+        raise SettingsError(
+            f"{data} is that of the node {node.name!r} of another fabric, whose processes would "
+            f"not find a broker here: name another directory with --data, or delete "
+            f"{data / kept.FOLDER} to leave that fabric"
+        )
     try:
         with stores.claimed(home.broker_store(data)):
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from rich.console import Console
 from rich.text import Text
 
 from deploy.plan import Plan
+from schemas import log_lines
 from schemas.api import endpoints
 from schemas.nodes import Card
 
 BROKER_PORT = 4222
-KEY_VARIABLE = "OPENAI_API_KEY"
 _COLOURS = {"ingress": "cyan", "worker": "magenta", "fallback": "blue"}
-_NOT_SHOWN = ("event", "level", "timestamp")
 
 
 class SteadyConsole(Console):
@@ -61,10 +60,11 @@ class Screen:
 
     def broker(self, url: str, store: Path) -> None:
         self._print(f"broker   {url}, store {store}", "dim")
-        if not url.endswith(f":{BROKER_PORT}"):
+        if url.startswith("nats:") and not url.endswith(f":{BROKER_PORT}"):
             self._print(f"         port {BROKER_PORT} is taken, so another one is used", "yellow")
 
-    def welcome(self, plan: Plan, card: Card | None) -> None:
+    def welcome(self, plan: Plan, card: Card | None, addresses: Sequence[str] = ()) -> None:
+        """`addresses`: how other machines reach the broker."""
         models = [model.id for model in card.models] if card else []
         self._print(f"ingress  {plan.url}, logs {plan.data / 'logs'}", "dim")
         if plan.moved_from:
@@ -74,14 +74,20 @@ class Screen:
         self._print()
         self._print("Headrace is up.", "bold green")
         self._fact("base URL", f"{plan.url}/v1")
-        self._fact("key", plan.key or f"one of the config's, put into ${KEY_VARIABLE}")
+        self._fact("key", plan.key)
         self._fact("model", ", ".join(models) or "none yet: no engine is ready")
         self._recipe("Stream a chat:", curl(plan, models))
         self._recipe("Or in Python (pip install openai):", *python(plan, models))
         self._recipe("A second worker, in another terminal:", plan.command("worker"))
+        if addresses:
+            self.shared(addresses, plan.command("node", "invite", "NAME"))
         self._recipe("Who is here, and what waits:", plan.command("status") + " --watch")
         self._print()
         self._print("Ctrl-C stops everything.", "dim")
+
+    def shared(self, addresses: Sequence[str], command: str) -> None:
+        """How another machine joins."""
+        self._recipe(f"Another machine, by a line that this prints ({addresses[0]}):", command)
 
     def _fact(self, name: str, value: str) -> None:
         self._print(Text.assemble((f"  {name:9} ", "dim"), (value, "bold")))
@@ -97,32 +103,29 @@ def curl(plan: Plan, models: list[str]) -> str:
     """A shell command that streams a chat, by the default route if there is no model."""
     body: dict[str, Any] = {"model": models[0]} if models else {}
     body |= {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "stream": True}
-    key = plan.key or f"'\"${KEY_VARIABLE}\"'"  # closes the shell's quote, and opens it again
     return (
         f"curl -N {shlex.quote(plan.url + endpoints.CHAT.path)} "
-        f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' "
+        f"-H 'Authorization: Bearer {plan.key}' -H 'Content-Type: application/json' "
         f"-d {shlex.quote(orjson.dumps(body).decode())}"
     )
 
 
 def python(plan: Plan, models: list[str]) -> list[str]:
     """Three lines with OpenAI's own client."""
-    key = f'"{plan.key}"' if plan.key else f'os.environ["{KEY_VARIABLE}"]'
     model = orjson.dumps(models[0] if models else "").decode()
     ask = f'model={model}, messages=[{{"role": "user", "content": "Why is the sky blue?"}}]'
     return [
-        "from openai import OpenAI" if plan.key else "import os; from openai import OpenAI",
-        f'client = OpenAI(base_url="{plan.url}/v1", api_key={key})',
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{plan.url}/v1", api_key="{plan.key}")',
         f"print(client.chat.completions.create({ask}).choices[0].message.content)",
     ]
 
 
 def _plain(line: str) -> str:
-    """A JSON log line for reading; anything else as it is."""
+    """A JSON log line in words; anything else as it is."""
     try:
         found: dict[str, Any] = orjson.loads(line)
-        event, level = found["event"], found["level"]
+        _, level = found["event"], found["level"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return line
-    more = " ".join(f"{k}={v}" for k, v in found.items() if k not in _NOT_SHOWN)
-    return f"{level:7} {event} {more}"
+    return f"{level}: {log_lines.line(found)}" if level != "info" else log_lines.line(found)

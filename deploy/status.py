@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -16,10 +19,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.survey import Queue, Survey, Surveyor, connected
+from deploy.survey import Survey, Surveyor, addresses, connected
 from schemas import subjects
 from schemas.bus import BusError
 from schemas.frames import Role
+from schemas.jetstream.queues import Queue
 from schemas.nodes import Card
 from schemas.settings import Nats
 
@@ -27,6 +31,8 @@ REFRESH = 1.0
 """Seconds between two looks of ``--watch``."""
 WIDTH = 140
 """Columns when the output is no terminal."""
+ACCOUNTS = 30
+"""Most rows of who waits; with ``--json`` there are all."""
 
 _STATES = {
     "ready": "green",
@@ -35,12 +41,21 @@ _STATES = {
     "stopped": "dim",
     "failed": "red",
 }
-_LANES = {subjects.INTERACTIVE: "interactive", subjects.BATCH: "batch", subjects.CLOUD: "providers"}
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Who reads has read enough, as `head` does. rich would end the process from within the
+        event loop, with what runs there in pieces; typer ends quietly with this fault."""
+        self.quiet = True
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def console() -> Console:
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=WIDTH)
+    found = _Console(highlight=False)
+    return found if found.is_terminal else _Console(highlight=False, width=WIDTH)
 
 
 async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
@@ -57,6 +72,27 @@ async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
         else:
             with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
                 await _repeat(surveyor, lambda s: live.update(render(s), refresh=True))
+
+
+async def show_pages(settings: Nats) -> None:
+    """Print where all pages of metrics are, as Prometheus' `file_sd_configs` reads it. Raises
+    Unreachable or BusError."""
+    async with connected(settings, "headrace-status") as bus:
+        surveyor = Surveyor(bus, settings.shown)
+        await surveyor.gather()
+        print(orjson.dumps(pages(await surveyor.look()), option=orjson.OPT_INDENT_2).decode())
+
+
+def pages(survey: Survey) -> list[dict[str, Any]]:
+    """One entry for each process that has a page; one for the processes that share an address."""
+    found = dict[str, dict[str, str]]()
+    for seen in survey.ingresses:
+        found.setdefault(seen.address, {"role": "ingress", "node": ""})
+    for card in survey.cards:
+        if card.metrics:
+            address = card.metrics.removeprefix("http://").removesuffix("/metrics")
+            found[address] = {"role": card.role, "node": card.node}
+    return [{"targets": [address], "labels": labels} for address, labels in sorted(found.items())]
 
 
 async def _repeat(surveyor: Surveyor, use: Callable[[Survey], None]) -> None:
@@ -76,13 +112,22 @@ def render(survey: Survey) -> RenderableType:
     workers = tuple(card for card in survey.cards if card.role != Role.FALLBACK)
     fallbacks = tuple(card for card in survey.cards if card.role == Role.FALLBACK)
     if workers:
-        parts += [_nodes("Workers", workers), _engines("Engines", workers)]
+        parts += [_nodes("Workers", workers), _engines("Engines", workers), *_reasons(workers)]
     else:
         parts.append(Text("No worker is connected: start one with 'headrace worker'.", "yellow"))
+    if labels := _labels(workers):
+        parts.append(table(("node", "labels"), labels, "Labels"))
+    if survey.absent:
+        parts.append(table(("node", "state", "since (UTC)"), _absent(survey), "Without jobs"))
     if fallbacks:
         parts += [_nodes("Fallbacks", fallbacks), _engines("Providers", fallbacks)]
+        parts += _reasons(fallbacks)
     if rows := list(_models(survey)):
-        parts.append(table(_MODEL_COLUMNS, rows, "Models"))
+        models = _narrow(table(_MODEL_COLUMNS, rows, "Models"))
+        models.columns[1].min_width = len(subjects.LANES[subjects.INTERACTIVE])
+        parts.append(models)
+    if survey.waiting:
+        parts.append(table(_ACCOUNT_COLUMNS, _accounts(survey), "Waiting by account"))
     if sum(survey.dead.values()):
         parts.append(Text("There are dead letters: 'headrace doctor' tells their errors.", "red"))
     return Group(*parts)
@@ -94,7 +139,7 @@ def _head(survey: Survey) -> Text:
     )
     text.append("ingress ", "dim")
     if survey.ingresses:
-        text.append(", ".join(f"http://{seen.address}" for seen in survey.ingresses))
+        text.append(", ".join(addresses(survey.ingresses)))
     else:
         text.append("none is connected: start one with 'headrace ingress'", "yellow")
     return text
@@ -111,8 +156,24 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = ""
     for column in columns:
         found.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
     for row in rows:
-        found.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+        found.add_row(*(cell if isinstance(cell, Text) else _plain(str(cell)) for cell in row))
     return found
+
+
+def _narrow(found: Table, giving: int = 2) -> Table:
+    """The same within 80 columns: only the first columns, with names of models and nodes, give way,
+    by breaking their texts. `giving`: how many."""
+    found.padding, found.pad_edge = (0, 0, 0, 0), False
+    for column in found.columns[:giving]:
+        column.overflow = "fold"
+    for column in found.columns[giving:]:
+        column.no_wrap = True
+    return found
+
+
+def _plain(text: str) -> Text:
+    """A text that clients may have written: no markup, and nothing that a terminal obeys."""
+    return Text(text if text.isprintable() else text.encode("unicode_escape").decode())
 
 
 def _nodes(title: str, cards: tuple[Card, ...]) -> Table:
@@ -120,20 +181,41 @@ def _nodes(title: str, cards: tuple[Card, ...]) -> Table:
     rows = (
         (
             card.node,
-            card.holder,
+            card.holder.partition(".")[2],
             Text("draining", "yellow") if card.draining else Text("serving", "green"),
             card.jobs,
             sum(engine.slots for engine in card.engines),
             span(now - card.started),
             card.version,
+            card.metrics.removeprefix("http://").removesuffix("/metrics") or "–",
         )
         for card in cards
     )
-    columns = ("node", "holder", "state", ">jobs", ">slots", ">up for", "version")
-    return table(columns, rows, title)
+    columns = ("node", "process", "state", ">jobs", ">slots", ">up for", "version", "metrics at")
+    return _narrow(table(columns, rows, title), giving=1)
+
+
+def _reasons(cards: tuple[Card, ...]) -> list[Text]:
+    """Why engines are not well: too long for a table."""
+    return [
+        Text.assemble((f"{engine.name} on {card.node}: ", "bold"), _plain(engine.reason))
+        for card in cards
+        for engine in card.engines
+        if engine.reason
+    ]
+
+
+def _labels(cards: tuple[Card, ...]) -> list[tuple[str, str]]:
+    """Of the nodes that have some."""
+    found: dict[str, set[str]] = {}
+    for card in cards:
+        if card.labels:
+            found.setdefault(card.node, set()).update(card.labels)
+    return [(node, " ".join(sorted(has))) for node, has in sorted(found.items())]
 
 
 def _engines(title: str, cards: tuple[Card, ...]) -> Table:
+    paced = any(served.token_us or served.request_us for card in cards for served in card.models)
     rows = (
         (
             card.node,
@@ -142,19 +224,34 @@ def _engines(title: str, cards: tuple[Card, ...]) -> Table:
             Text(engine.state, _STATES.get(engine.state, "")),
             engine.slots,
             engine.busy,
-            Text(engine.reason),
+            *((_pace(card, engine.name),) if paced else ()),
         )
         for card in cards
         for engine in card.engines
     )
     # The title is in the plural, the column in the singular.
-    columns = ("node", title[:-1].lower(), "kind", "state", ">slots", ">busy", "reason")
-    return table(columns, rows, title)
+    columns = ["node", title[:-1].lower(), "kind", "state", ">slots", ">busy"]
+    return _narrow(table([*columns, *([">pace"] if paced else [])], rows, title))
+
+
+def _pace(card: Card, engine: str) -> str:
+    """How fast it answers now: of several models the fastest."""
+    served = [each for each in card.models if each.engine == engine]
+    if tokens := [each.token_us for each in served if each.token_us]:
+        return f"{min(tokens) / 1000:g} ms/token"
+    if requests := [each.request_us for each in served if each.request_us]:
+        return f"{min(requests) / 1e6:g} s/request"
+    return "–"
+
+
+def _absent(survey: Survey) -> Iterable[tuple[Any, ...]]:
+    for row in survey.absent:
+        yield row.name, Text(row.state, "yellow"), stamp(row.since) if row.since else ""
 
 
 _MODEL_COLUMNS = (
     *("model", "lane", ">holders", ">slots", ">busy"),
-    *(">waiting", ">in flight", ">oldest wait", ">retried", ">dead"),
+    *(">waiting", ">running", ">oldest", ">retried", ">dead"),
 )
 
 
@@ -165,19 +262,38 @@ def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
         Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, served=False)
         for model in served - {queue.model for queue in survey.queues}
     ]
-    for queue in sorted([*survey.queues, *empty], key=lambda each: (each.model, each.lane)):
+    # Other lanes of a model are shown once they have jobs: most have none, ever.
+    shown = [each for each in survey.queues if each.depth or not _is_special(each.lane)]
+    for queue in sorted(
+        [*shown, *empty], key=lambda each: (each.model, each.lane != subjects.INTERACTIVE)
+    ):
         yield _row(survey, queue)
+
+
+def _is_special(lane: str) -> bool:
+    return lane == subjects.BATCH or subjects.is_pinned(lane)
+
+
+_ACCOUNT_COLUMNS = ("model", "lane", "account", ">waiting", ">oldest wait")
+
+
+def _accounts(survey: Survey) -> Iterable[tuple[Any, ...]]:
+    for row in survey.waiting[:ACCOUNTS]:
+        yield row.model, subjects.lane_name(row.lane), row.account, row.waiting, span(row.oldest)
+    if more := survey.waiting[ACCOUNTS:]:
+        yield "…", "", f"and {len(more)} more", sum(row.waiting for row in more), ""
 
 
 def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:
     paid = queue.lane == subjects.CLOUD
     holders = [card for card in survey.cards if (card.role == Role.FALLBACK) == paid]
+    holders = [card for card in holders if subjects.is_for(queue.lane, card.node)]
     cards = [card for card in holders if any(m.id == queue.model for m in card.models)]
     engines = [engine for card in cards for engine in card.serving(queue.model)]
     dead = survey.dead.get(queue.model, 0)
     return (
         queue.model,
-        _LANES.get(queue.lane, queue.lane),
+        subjects.lane_name(queue.lane),
         len(cards) or Text("none", "yellow"),
         sum(engine.slots for engine in engines),
         sum(engine.busy for engine in engines),

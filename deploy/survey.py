@@ -7,21 +7,25 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
 
 from deploy.configure import Unreachable
+from deploy.nodes import listing
+from deploy.nodes.listing import Row
+from deploy.nodes.roster import Roster
 from schemas import bus as buses
-from schemas import nodes, subjects
-from schemas.bus import Bus, BusError, Message, NotFound
-from schemas.jetstream import streams
-from schemas.jetstream.words import seconds
+from schemas import nodes, subjects, waiting
+from schemas.bus import Bus, BusError, Message
+from schemas.jetstream import queues, records
+from schemas.jetstream.queues import Queue
 from schemas.jobs import CodecError
 from schemas.nodes import Card
 from schemas.settings import Nats
+from schemas.waiting import Waiting, summed
 
 T = TypeVar("T")
 Heard = dict[str, tuple[float, T]]
@@ -36,31 +40,22 @@ REACH = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """One model and lane. `depth` = `waiting` + `in_flight`, as the broker counts jobs; `oldest`:
-    seconds that the first waiting job has waited, None if no job waits; `retried`: jobs in flight
-    that were delivered before; `served`: whether a consumer is there."""
-
-    model: str
-    lane: str
-    depth: int
-    waiting: int
-    in_flight: int
-    oldest: float | None
-    retried: int
-    served: bool
-
-
-@dataclass(frozen=True, slots=True)
 class IngressSeen:
+    """`group`: that of several processes at one address; `process`: which of them it is, as
+    ``2/4``. Both are "" for one that is alone."""
+
     id: str
     address: str
     version: str
+    group: str = ""
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`dead`: dead letters by model; `cards`: of workers that sent one in the last seconds."""
+    """`dead`: dead letters by model; `cards`: of workers that sent one in the last seconds;
+    `waiting`: who waits, as the ingresses tell; `absent`: nodes that get no jobs, as they are away
+    or were drained."""
 
     broker: str
     version: str
@@ -68,12 +63,17 @@ class Survey:
     cards: tuple[Card, ...]
     queues: tuple[Queue, ...]
     dead: dict[str, int]
+    waiting: tuple[Waiting, ...] = ()
+    absent: tuple[Row, ...] = ()
 
 
 @contextlib.asynccontextmanager
-async def connected(settings: Nats, name: str) -> AsyncIterator[Bus]:
-    """A connection. Unlike servers, it does not wait for a broker. Raises Unreachable."""
-    inbox = f"{subjects.INBOX_ADMIN}.{secrets.token_hex(4)}"
+async def connected(
+    settings: Nats, name: str, inboxes: str = subjects.INBOX_ADMIN
+) -> AsyncIterator[Bus]:
+    """A connection. Unlike servers, it does not wait for a broker. `inboxes`: where those of the
+    login begin. Raises Unreachable."""
+    inbox = f"{inboxes}.{secrets.token_hex(4)}"
     try:
         async with asyncio.timeout(REACH):
             bus = await buses.connect(settings, name, inbox)
@@ -98,43 +98,98 @@ class Surveyor:
         self._url = url
         self._cards: Heard[Card] = {}
         self._ingresses: Heard[IngressSeen] = {}
+        self._waiting: Heard[tuple[Waiting, ...]] = {}
         self._inbox = f"{bus.inbox}.services"
+        self._told = f"{bus.inbox}.queues"
 
     async def gather(self) -> None:
         """Listen until every live process has sent its card."""
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
         await self._bus.subscribe(self._inbox, self._found)
+        await self._bus.subscribe(self._told, self._hear_queues)
         self._call()
         await asyncio.sleep(GATHER)
 
     async def look(self) -> Survey:
         """Raises BusError if the broker does not answer."""
         self._call()
+        rows = summed(row for rows in _fresh(self._waiting) for row in rows)
+        cards = _fresh(self._cards)
         return Survey(
             broker=self._url,
             version=version(self._bus),
             ingresses=tuple(sorted(_fresh(self._ingresses), key=lambda seen: seen.address)),
-            cards=tuple(sorted(_fresh(self._cards), key=lambda card: (card.node, card.holder))),
-            queues=tuple(await queues(self._bus)),
+            cards=tuple(sorted(cards, key=lambda card: (card.node, card.holder))),
+            queues=tuple(queues.counted(await queues.read(self._bus), rows)),
             dead=await dead_letters(self._bus),
+            waiting=tuple(rows),
+            absent=tuple(await _absent(self._bus, cards)),
         )
 
     def _call(self) -> None:
         with contextlib.suppress(BusError):  # if the broker is away, `look` says so
             # An ingress can be found as a micro service (`Bus.serve`).
             self._bus.post("$SRV.INFO.headrace-ingress", reply=self._inbox)
+            self._bus.post(subjects.ASK_QUEUES, reply=self._told)
 
     def _hear(self, message: Message) -> None:
         with contextlib.suppress(CodecError):
-            card = nodes.unpack(message.data)
+            card = nodes.heard(message.subject, message.data, partly=True)
             self._cards[card.holder] = time.monotonic(), card
+
+    def _hear_queues(self, message: Message) -> None:
+        with contextlib.suppress(CodecError):
+            ingress, rows = waiting.unpack(message.data)
+            self._waiting[ingress] = time.monotonic(), rows
 
     def _found(self, message: Message) -> None:
         with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
             info = orjson.loads(message.data)
             about = info["metadata"]
-            seen = IngressSeen(about["ingress"], about["address"], info["version"])
+            several = about.get("group", ""), about.get("process", "")
+            seen = IngressSeen(about["ingress"], about["address"], info["version"], *several)
             self._ingresses[seen.id] = time.monotonic(), seen
+
+
+def addresses(ingresses: Iterable[IngressSeen]) -> list[str]:
+    """Where clients ask: one line for all processes that are there together, with how many are."""
+    groups: dict[str, list[IngressSeen]] = {}
+    for seen in ingresses:
+        groups.setdefault(seen.group or seen.id, []).append(seen)
+    return [f"http://{group[0].address}{_several(group)}" for group in groups.values()]
+
+
+def _several(group: list[IngressSeen]) -> str:
+    here, of = len(group), group[0].process.rpartition("/")[2]
+    if not of:
+        return ""
+    return f" ({here} processes)" if of == str(here) else f" ({here} of {of} processes)"
+
+
+async def _absent(bus: Bus, seen: list[Card]) -> list[Row]:
+    try:
+        last = await records.read(bus, subjects.NODES_STREAM)
+    except BusError:  # no node has joined, or this login may not know which
+        return []
+    roster = Roster()
+    roster.read(last)
+    known = [node for _, node in roster.nodes.values()]
+    return [row for row in listing.rows(known, (), seen, time.time()) if row.gets_nothing]
+
+
+async def cards(bus: Bus) -> list[Card]:
+    """Those of all members that are here."""
+    found: dict[str, Card] = {}
+
+    def hear(message: Message) -> None:
+        with contextlib.suppress(CodecError):
+            card = nodes.heard(message.subject, message.data, partly=True)
+            found[card.holder] = card
+
+    subscription = await bus.subscribe(subjects.ALL_CARDS, hear)
+    await asyncio.sleep(GATHER)
+    await subscription.stop()
+    return list(found.values())
 
 
 def _fresh(heard: Heard[T]) -> list[T]:
@@ -143,68 +198,10 @@ def _fresh(heard: Heard[T]) -> list[T]:
     return [each for at, each in heard.values() if at > limit]
 
 
-async def queues(bus: Bus) -> list[Queue]:
-    """Every model and lane that has jobs or a consumer. Raises BusError."""
-    depths, now = await _counts(bus, subjects.JOBS_STREAM, subjects.ALL_JOBS)
-    found = []
-    for info in await consumers(bus):
-        subject = str(info["config"].get("filter_subject", ""))
-        if subject.count(".") == 2:  # other consumers are not Headrace's
-            found.append(await _queue(bus, subject, info, depths.pop(subject, 0), now))
-    for subject, depth in depths.items():  # there is no consumer: nobody serves the model
-        model, lane = subjects.parse_jobs(subject)
-        oldest = await _age(bus, subject, 1, now)
-        found.append(Queue(model, lane, depth, depth, 0, oldest, 0, False))
-    return sorted(found, key=lambda queue: (queue.model, queue.lane))
-
-
-async def _queue(bus: Bus, subject: str, info: dict[str, Any], depth: int, now: float) -> Queue:
-    """A queue that has a consumer."""
-    model, lane = subjects.parse_jobs(subject)
-    waiting = info.get("num_pending", 0)
-    # Jobs are delivered in order: the first waiting job is the next after the last delivered one.
-    oldest = await _age(bus, subject, info["delivered"]["stream_seq"] + 1, now) if waiting else None
-    return Queue(
-        (info["config"].get("metadata") or {}).get("headrace.model") or model,
-        lane,
-        depth,
-        waiting,
-        info.get("num_ack_pending", 0),
-        oldest,
-        info.get("num_redelivered", 0),
-        served=True,
-    )
-
-
-async def consumers(bus: Bus) -> list[dict[str, Any]]:
-    """What the broker says of each consumer of the jobs; none without a stream."""
-    try:
-        return await streams.consumers(bus, subjects.JOBS_STREAM)
-    except NotFound:
-        return []
-
-
 async def dead_letters(bus: Bus) -> dict[str, int]:
     """The number of dead letters, by model."""
-    found, _ = await _counts(bus, subjects.DEAD_STREAM, subjects.ALL_DEAD)
+    found, _ = await queues.counts(bus, subjects.DEAD_STREAM, subjects.ALL_DEAD)
     return {subjects.decode(name.partition(".")[2]): count for name, count in found.items()}
-
-
-async def _counts(bus: Bus, stream: str, wanted: str) -> tuple[dict[str, int], float]:
-    """Messages by subject, and the broker's time; none without a stream."""
-    try:
-        return await streams.counts(bus, stream, wanted)
-    except NotFound:
-        return {}, time.time()
-
-
-async def _age(bus: Bus, subject: str, since: int, now: float) -> float | None:
-    """Seconds since the first job of `subject` at or behind the place `since` in the stream."""
-    try:
-        found = await streams.stored(bus, subjects.JOBS_STREAM, seq=since, next_by_subj=subject)
-    except NotFound:
-        return None
-    return max(0.0, now - seconds(found["time"]))
 
 
 def version(bus: Bus) -> str:

@@ -14,7 +14,8 @@ from schemas.api.endpoints import WORDS
 from schemas.bus import Bus
 from schemas.jetstream.pulls import Room
 from schemas.nodes import EngineState, ServedModel, resuming
-from workers.consumer import Puller, declare
+from workers.attempt import Attempt
+from workers.consumer import Puller
 from workers.engines.base import EngineFault
 from workers.runner import Runner
 
@@ -44,7 +45,7 @@ class CloudSlots:
         self._config = config
         self._room = Room(config.fallback.slots, metrics.SLOTS_BUSY.labels(engine.name).set)
         self._room.open = False  # until `open`: a reconnection before it must pull nothing
-        self.take, self.release = self._room.take, self._room.release
+        self.take, self.free, self.release = self._room.take, self._room.free, self._room.release
         self.models: tuple[ServedModel, ...] = ()
         self.offer()
         self._overdue = OverduePuller(bus, routes, self._room, partial(runner.take, self))
@@ -60,7 +61,6 @@ class CloudSlots:
     async def open(self) -> None:
         """Raises BusError, EngineFault."""
         await self.engine.open()
-        await self.declare()
         self._room.open = True
         await self.reopen()
 
@@ -73,13 +73,13 @@ class CloudSlots:
         for puller in self._pullers:
             await puller.open()
 
-    async def declare(self) -> None:
-        """Make the consumers that the broker does not have."""
-        jobs, replicas = self._config.jobs, self._config.nats.replicas
-        for model in self._routes.models():
-            # Also the workers' lane, of which overdue jobs are taken: no worker may have run yet.
-            for lane in (subjects.CLOUD, subjects.INTERACTIVE):
-                await declare(self._bus, model, jobs.ack_wait, replicas, lane)
+    async def pause(self, paused: bool) -> None:
+        """Take no jobs for now, or take them again. Raises BusError."""
+        if paused:
+            await self.drain()
+        else:
+            self._room.open = True
+            await self.reopen()
 
     async def drain(self) -> None:
         """Take no more jobs; running calls go on."""
@@ -95,6 +95,9 @@ class CloudSlots:
         self._overdue.heal(now)
         for puller in self._pullers:
             puller.heal(now)
+
+    def answered(self, attempt: Attempt) -> None:
+        """Providers are asked in the order of their route, however fast they are."""
 
     def suspect(self, fault: EngineFault) -> None:
         log.warning("cloud.fault", code=fault.code, error=fault.message)

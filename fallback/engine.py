@@ -22,8 +22,9 @@ from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
 from fallback.policy import Choice, Chosen, CloudRoutes, choose, micro
 from fallback.providers.base import Provider, ProviderFault, Task
-from fallback.providers.request import request_of
+from fallback.providers.request import request_at_leisure, request_of
 from schemas import metrics, subjects
+from schemas.api.piecewise import LARGE
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import EngineState
@@ -145,7 +146,7 @@ class CloudEngine:
 
     async def run(self, job: Job, body: bytes, delivery: Delivery) -> End:
         """Raises EngineFault, or Withdrawn if another holder has the job."""
-        attempt = self._attempt(job, body, delivery)
+        attempt = await self._attempt(job, body, delivery)
         payment = await self._billing.reserve(attempt, self._choose(attempt))
         try:
             # The future is the delivery's: cancelling this run must not cancel it.
@@ -155,12 +156,15 @@ class CloudEngine:
             if not payment.closed:
                 self._billing.abandon(payment)
 
-    def _attempt(self, job: Job, body: bytes, delivery: Delivery) -> ProviderAttempt:
+    async def _attempt(self, job: Job, body: bytes, delivery: Delivery) -> ProviderAttempt:
         route = self._routes.of(job)
         if route is None:  # the ingress knows a route that this process does not
             why = f"no provider may have {job.asked!r} by this fallback's configuration"
             raise _declined(job, why)
-        request, bounded = request_of(job, body)
+        if len(body) <= LARGE:
+            request, bounded = request_of(job, body)
+        else:
+            request, bounded = await request_at_leisure(job, body)
         return ProviderAttempt(job, delivery, route, request, bounded, time.time())
 
     def _choose(self, attempt: ProviderAttempt) -> Chosen:
@@ -243,8 +247,7 @@ class CloudEngine:
             await billing.charge(payment, billing.purchase(payment, choice, spent), spent)
             why = f"{choice.provider}: {fault.message}; the answer is not complete"
             raise EngineFault(why, code="stream_interrupted", retryable=False) from None
-        charged = await billing.sell(payment, choice, spent, answer)
-        metrics.CHARGED.labels(choice.provider).inc(charged)
+        await billing.sell(payment, choice, spent, answer)
         took = time.monotonic() - attempt.since
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(took)
         return End(spent.prompt, spent.completion, spent.cached, round(took * 1000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import structlog
@@ -15,17 +16,23 @@ from fallback.cost.pricing import Prices
 from fallback.credits import admin, witness
 from fallback.credits.billing import Billing
 from fallback.credits.faults import LedgerError
+from fallback.credits.grants import Desk
 from fallback.credits.ledger import Ledger
+from fallback.credits.running_down import RunningDown
 from fallback.engine import CloudEngine
 from fallback.policy import CloudRoutes
 from fallback.providers import make
 from fallback.providers.base import ProviderFault
 from schemas import bus as buses
 from schemas import nodes, subjects
-from schemas.bus import BusError, Message
+from schemas.bus import Bus, BusError, Message
 from schemas.frames import Role
+from schemas.identity import Identity
+from schemas.jetstream.alarm import Alarm
 from schemas.jobs import CodecError
-from schemas.settings import Nats, Price, Settings, SettingsError
+from schemas.settings import Price, Settings, SettingsError
+from schemas.watched import watched
+from workers import metrics_page
 from workers.engines.base import EngineFault
 from workers.member import Member
 
@@ -36,14 +43,23 @@ DEAD_AFTER = 10.0
 second."""
 
 
+MOST_FALLBACKS = 4096
+"""Fallbacks whose cards are remembered: their names come from the wire."""
+
+
 class Fallback(Member):
     """Raises SettingsError for a model in a route that has no price."""
 
     role: ClassVar[Role] = Role.FALLBACK
     inbox: ClassVar[str] = subjects.INBOX_FALLBACK
 
-    def __init__(self, config: Settings, read: Callable[[], Settings] | None = None) -> None:
-        super().__init__(config, read)
+    def __init__(
+        self,
+        config: Settings,
+        read: Callable[[], Settings] | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        super().__init__(config, read, identity)
         self._routes = CloudRoutes(config.route)
         # A provider that no route names needs no key.
         used = {name for route in self._routes.all() for name, _ in route.provider_models}
@@ -56,16 +72,19 @@ class Fallback(Member):
         self._sweeping: asyncio.Task[None] | None = None
         self._questions: set[asyncio.Task[None]] = set()
 
+    def _buses(self) -> list[Bus]:
+        return [self._bus, self._ledger_bus]
+
     def _names(self) -> str:
         return ",".join(provider.name for provider, _ in self._providers)
 
-    def _metrics(self) -> tuple[str, int]:
-        return self._config.fallback.metrics_host, self._config.fallback.metrics_port
+    def _metrics(self) -> metrics_page.Section:
+        return self._config.fallback
 
     async def _open_slots(self) -> None:
         config = self._config
         self._ledger_bus = await buses.connect(
-            ledger_login(config),
+            config.ledger.beside(config.nats),
             f"headrace-ledger/{self._node}",
             f"{subjects.INBOX_LEDGER}.{self._holder}",
         )
@@ -73,9 +92,16 @@ class Fallback(Member):
         await witness.check(self._ledger_bus, config.nats.replicas)
         self._ledger = Ledger(self._ledger_bus, replicas=config.nats.replicas, alive=self._alive)
         await self._ledger.open()
+        self._desk = Desk(self._ledger, config.fallback.grants_daily)
         await self._bus.subscribe(subjects.ALL_CARDS, self._hear)
-        await self._bus.subscribe(subjects.ASK_LEDGER, self._asked, "ledger")
-        billing = Billing(self._ledger, self._prices, config.fallback.currency, self._holder)
+        reads = partial(self._asked, self._bus, admin.Reader(self._ledger))
+        await self._bus.subscribe(subjects.ASK_LEDGER, reads, "ledger")
+        grants = partial(self._asked, self._ledger_bus, self._desk)
+        await self._ledger_bus.subscribe(subjects.ASK_GRANT, grants, "ledger")
+        self._alarm = Alarm(self._bus, config.alerts.thresholds)
+        self._running_down = RunningDown(self._ledger, self._alarm)
+        spends, currency = self._running_down.look, config.fallback.currency
+        billing = Billing(self._ledger, self._prices, currency, self._holder, spends)
         engine = CloudEngine(self._providers, self._routes, self._prices, billing, config.fallback)
         self._cloud = CloudSlots(self._bus, self._runner, engine, self._routes, config)
         try:
@@ -83,7 +109,7 @@ class Fallback(Member):
         except EngineFault as fault:
             raise BusError(fault.message) from None
         self._slots.append(self._cloud)
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._sweeping = asyncio.create_task(watched("sweep", self._sweep))
         self._send_card()  # at once: no ingress sends out a job before it knows of a provider
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
 
@@ -108,17 +134,26 @@ class Fallback(Member):
     async def _close_own(self) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
+        await self._running_down.close()
+        await self._alarm.close()
         await self._ledger.close()
         await self._ledger_bus.close()
 
     def _hear(self, message: Message) -> None:
         try:
-            card = nodes.unpack(message.data)
+            card = nodes.heard(message.subject, message.data, partly=True)
         except CodecError as fault:
             log.warning("fallback.undecodable_card", error=str(fault))
             return
-        if card.role == Role.FALLBACK:
+        if card.role == Role.FALLBACK and (card.holder in self._heard or self._has_room()):
             self._heard[card.holder] = time.monotonic()
+
+    def _has_room(self) -> bool:
+        """Whether another fallback can be remembered; those that fell silent long ago are not."""
+        if len(self._heard) >= MOST_FALLBACKS:
+            now = time.monotonic()
+            self._heard = {h: at for h, at in self._heard.items() if now - at < DEAD_AFTER}
+        return len(self._heard) < MOST_FALLBACKS
 
     def _alive(self, holder: str) -> bool:
         """Whether a holder may be at work. True in doubt, as just after the start."""
@@ -137,8 +172,8 @@ class Fallback(Member):
             except (LedgerError, BusError) as fault:
                 log.warning("fallback.not_swept", error=str(fault))
 
-    def _asked(self, message: Message) -> None:
-        task = asyncio.create_task(admin.answer(self._ledger, self._bus, message))
+    def _asked(self, bus: Bus, clerk: admin.Clerk, message: Message) -> None:
+        task = asyncio.create_task(admin.answer(clerk, bus, message))
         self._questions.add(task)
         task.add_done_callback(self._questions.discard)
 
@@ -150,12 +185,3 @@ def _priced(config: Settings) -> dict[tuple[str, str], Price]:
     if faults := pricing.check(config.route, found):
         raise SettingsError("\n".join(faults))
     return found
-
-
-def ledger_login(config: Settings) -> Nats:
-    """The login for the broker's account with the credits; `config.ledger` overrides `nats`."""
-    ledger, nats = config.ledger, config.nats
-    own = {"user": ledger.user, "password": ledger.password} if ledger.user else {}
-    if not ledger.url:
-        return nats.model_copy(update=own)
-    return Nats(**{**nats.model_dump(include=set(Nats.model_fields)), "url": ledger.url, **own})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from fallback.credits.entries import MICRO
-from schemas import settings, subjects
+from schemas import settings
 from schemas.jobs import Job
 
 
@@ -73,13 +73,10 @@ class CloudRoutes:
         return sorted({route.served for route in self._named.values()})
 
 
-def due(route: settings.Route | None, job: Job, now_ms: float, woken_for: bool) -> bool:
-    """Whether a job in hand may go to a provider: it is for providers alone, its ingress called
-    for a fallback (`woken_for`), or its claim deadline is over. The ingress decides in the end,
-    when it grants or refuses the claim."""
-    if route is None:
-        return False
-    return job.lane == subjects.CLOUD or woken_for or now_ms >= job.claim_by
+def due(route: settings.Route | None, job: Job, now_ms: float) -> bool:
+    """Whether a job in hand may go to a provider, though its ingress has not called for one: its
+    claim deadline is over. The ingress decides in the end, when it grants or refuses the claim."""
+    return route is not None and now_ms >= job.claim_by
 
 
 def choose(

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from functools import partial
 
 import structlog
-from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +15,22 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingress.context import Context
-from ingress.endpoints import admin, health, images, inference, models, ollama, rerank
-from ingress.http import cors, error_format
-from ingress.http.body import request_id
+from ingress.endpoints import (
+    admin,
+    health,
+    images,
+    inference,
+    keys,
+    models,
+    ollama,
+    queue,
+    requests,
+    rerank,
+    usage,
+)
+from ingress.http import cors, error_format, whole
+from ingress.http.body import CYCLE, Asked, request_id
+from ingress.http.held import let_go
 from ingress.idempotency import serve as idempotency
 from ingress.request.picture_store import PATH
 from schemas import errors, metrics
@@ -48,6 +60,7 @@ API: tuple[Entry, ...] = (
     ("/images/variations", images.vary, "POST"),
     (f"{PATH.removeprefix(VERSION)}/{{name}}", images.show, "GET"),
     ("/models", models.index, "GET"),
+    ("/queue", queue.show, "GET"),
     ("/models/{model:path}", models.show, "GET"),
 )
 """Served with and without ``/v1``."""
@@ -61,13 +74,18 @@ OWN: tuple[Entry, ...] = (
     ("/admin/credits/{account}", admin.show, "GET"),
     ("/admin/credits/{account}/history", admin.history, "GET"),
     ("/admin/credits/{account}/grants", admin.grant, "POST"),
-    ("/admin/usage", admin.usage, "GET"),
+    ("/admin/usage", usage.everyone, "GET"),
+    (f"{VERSION}/usage", usage.own, "GET"),
+    *requests.ROUTES,
+    *keys.ROUTES,
 )
 
 _LIKE = 0.8
 """How much an unknown path must be like an endpoint's to have this one proposed."""
 _LONGEST = 64
 """Letters of an unknown path for which a known one is looked up; the search is slow."""
+
+_ID = b"x-request-id"
 
 LINGER = 2.0
 """Seconds after a refusal in which the rest of the request is read and thrown away."""
@@ -88,25 +106,40 @@ class Edge:
     def __init__(self, context: Context, api: Sequence[Entry]) -> None:
         paths = [(v + path, call, verb) for v in (VERSION, "") for path, call, verb in api]
         entries = (*paths, *OWN, *ollama.ROUTES)
-        routes = [Route(path, Handler(call), methods=[verb]) for path, call, verb in entries]
+        by_path: dict[str, dict[str, Serve]] = {}  # one route each, as a 405 tells all methods
+        for path, call, verb in entries:
+            by_path.setdefault(path, {})[verb] = call
+        secret = {path for path, _, _ in keys.ROUTES}
+        handlers = {
+            path: Handler(calls, kept=path not in secret) for path, calls in by_path.items()
+        }
+        routes = [Route(path, each, methods=[*by_path[path]]) for path, each in handlers.items()]
+        self._handlers = handlers
+        """By path: one that has no pattern is found without the router."""
         self._router = Router(routes, redirect_slashes=False)
         closed = tuple(path.partition("{")[0] for path, _, _ in OWN)  # to web pages
         known = (*(VERSION + path for path, _, _ in api), *(path for path, _, _ in ollama.ROUTES))
         self._known = [path for path in known if "{" not in path]
         origins = context.config.ingress.cors_origins
-        self._pages = cors.Pages(origins, closed) if origins else None
-        self.state = State({"context": context})
+        self._pages = cors.Pages(origins, closed)
+        self.context = context
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # uvicorn sends nothing else, as it is set up
             return
         scope.setdefault("state", {})["id"] = request_id(scope["headers"])
-        if self._pages is not None and (origin := self._pages.origin(scope)):
-            send = cors.telling(send, origin)
+        if any(name == b"origin" for name, _ in scope["headers"]):  # a browser's
+            scope["state"].pop(CYCLE, None)  # as the answer gets more headers on its way
+            if origin := self._pages.origin(scope):
+                send = cors.telling(send, origin)
             if cors.asks(scope):
-                await cors.answer(scope, send)
+                await cors.answer(scope, send, allowed=bool(origin))
                 return
         scope["app"] = self  # without it the router would answer 404 and 405 itself
+        handler = self._handlers.get(scope["path"])
+        if handler is not None and scope["method"] in handler.calls:
+            await handler(scope, receive, send)
+            return
         try:
             await self._router(scope, receive, send)
         except HTTPException as error:
@@ -117,22 +150,45 @@ class Edge:
 class Handler:
     """An endpoint as an ASGI application. An exception before the answer becomes an answer."""
 
-    def __init__(self, call: Serve) -> None:
-        self._call = call
+    def __init__(self, calls: Mapping[str, Serve], *, kept: bool = True) -> None:
+        """`calls`: by their methods. `kept`: an answer to an idempotency key may be stored."""
+        head = {"HEAD": calls["GET"]} if "GET" in calls else {}  # the router lets it through
+        self.calls = {**calls, **head}
+        self._kept = kept
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
+        request = Asked(scope, receive, send)
         try:
-            if scope["method"] == "POST" and idempotency.KEY in request.headers:
-                response = await idempotency.serve(request, self._call)
+            await self._answer(request)
+        finally:
+            let_go(request)
+
+    async def _answer(self, request: Request) -> None:
+        scope = request.scope
+        call = self.calls[scope["method"]]
+        try:
+            if scope["method"] == "POST" and idempotency.KEY in request.headers and self._kept:
+                response = await idempotency.serve(request, call)
             else:
-                response = await self._call(request)
+                response = await call(request)
         except HeadraceError as error:
             response = await _refuse(request, error)
+            _let_go(error)
         except Exception as error:  # noqa: BLE001 - the last line: no traceback reaches a client
             response = await _internal(request, error)
-        response.headers.setdefault("x-request-id", request.state.id)
-        await response(scope, receive, send)
+            _let_go(error)
+        if all(name != _ID for name, _ in response.raw_headers):
+            response.raw_headers.append((_ID, scope["state"]["id"].encode("latin-1")))
+        if type(response) is not Response or not whole.write(scope["state"], response):
+            await response(scope, request.receive, request._send)
+
+
+def _let_go(error: BaseException) -> None:
+    """Forget where an error was raised. Frames have it in their names, and it has the frames: the
+    body that they hold would stay until the collector comes, which is after many such errors."""
+    chain: BaseException | None = error
+    while chain is not None:
+        chain.__traceback__, chain = None, chain.__context__
 
 
 async def _refuse(request: Request, error: HeadraceError) -> Response:

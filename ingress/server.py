@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib import metadata
 
 import structlog
@@ -17,18 +18,32 @@ import uvicorn
 
 from ingress.app import Entry, build
 from ingress.context import Context
-from ingress.http.auth import Keys
+from ingress.http import descriptors
+from ingress.http.auth import Keys, principal
+from ingress.http.connections import Connections
+from ingress.http.listeners import ListenFailed, bound, port_of
 from ingress.http.protocol import protocol
 from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.peers import Peers
 from ingress.jobs.replies import Replies
 from ingress.jobs.watch import Watch
+from ingress.keys.book import KeyBook
+from ingress.limits.limiter import Limiter
+from ingress.limits.store import Vault
 from ingress.models.catalog import Catalog
+from ingress.models.roster import Roster
 from ingress.models.routes import Routes
+from ingress.own_keys import OwnKeys
+from ingress.siblings import Siblings, part
+from ingress.webhook import Webhook
 from schemas import bus as buses
-from schemas import subjects
+from schemas import settings, subjects
 from schemas.bus import Bus, BusDenied, BusError
 from schemas.errors import ShuttingDown
+from schemas.identity import Identity
+from schemas.jetstream.alarm import Alarm
 from schemas.settings import Settings, SettingsError
+from schemas.watched import watched
 
 log = structlog.get_logger("ingress")
 
@@ -37,8 +52,8 @@ LAST_WORDS = 2.0
 """Seconds that clients have to take the error with which an answer ends when a drain is over."""
 
 
-class ListenFailed(Exception):
-    """The process cannot listen on the address. The message says what to do."""
+STORE_PATIENCE = 5.0
+"""Seconds that a start waits for the store of keys."""
 
 
 class Ingress:
@@ -49,14 +64,22 @@ class Ingress:
         config: Settings,
         more: Sequence[Entry] = (),
         read: Callable[[], Settings] | None = None,
+        identity: Identity | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         """`more`: endpoints beside the API's own. `read`: reads the settings anew; raises
-        SettingsError."""
+        SettingsError, as this does for a secret that cannot be read. `identity`: of one whose
+        machine joined. `siblings`: of one of several processes."""
+        if siblings is not None:
+            config = config.model_copy(update={"ingress": part(config.ingress)})
         self._config = config
+        self._siblings = siblings
         self._more = more
         self._read = read
+        self._identity = identity
         self._id = f"in-{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
+        self._webhook = Webhook(config)
 
     def stop(self) -> None:
         self._stop.set()
@@ -65,15 +88,25 @@ class Ingress:
         """Serve until `stop`. Raises ListenFailed, BusError if the broker refuses the ingress."""
         config = self._config
         with contextlib.ExitStack() as stack:
-            listeners = _bound(config.ingress.host, config.ingress.port, stack)
-            port = listeners[0].getsockname()[1]
-            await self._serve(listeners, _address(config.ingress.host, port))
+            edge, shared = config.ingress, self._siblings is not None
+            listeners = bound(edge.host, edge.port, stack, shared=shared)
+            where = _address(edge.host, port_of(listeners))
+            async with contextlib.AsyncExitStack() as links:  # closed also if one is refused
+                inbox = f"{subjects.INBOX_INGRESS}.{self._id}"
+                name = f"headrace-ingress/{self._id} {where}"
+                bus = await buses.connect(config.nats, name, inbox)
+                links.push_async_callback(bus.close)
+                if (vault := await self._vault(where)) is not None:
+                    links.push_async_callback(vault.close)
+                await self._serve(listeners, where, bus, vault)
 
-    async def _serve(self, listeners: list[socket.socket], where: str) -> None:
+    async def _serve(
+        self, listeners: list[socket.socket], where: str, bus: Bus, vault: Bus | None
+    ) -> None:
         config = self._config
-        inbox = f"{subjects.INBOX_INGRESS}.{self._id}"
-        bus = await buses.connect(config.nats, f"headrace-ingress/{self._id} {where}", inbox)
-        context = await self._context(bus, where)
+        keys = await self._keys(vault)
+        context = await self._context(bus, vault, keys, where)
+        await context.recent.open()
         loop = asyncio.get_running_loop()
         # Not earlier: until now there is nothing to drain, and a signal may end the process.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,12 +115,13 @@ class Ingress:
         server = Server(
             uvicorn.Config(
                 build(context, self._more),
-                http=protocol(config.ingress.max_head),
+                http=protocol(config.ingress.max_head, _places(config.ingress)),
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,
+                proxy_headers=bool(config.ingress.trusted_proxies),
+                forwarded_allow_ips=config.ingress.trusted_proxies,
                 server_header=False,
                 timeout_keep_alive=75,
                 # Not before `_end` has told the clients.
@@ -95,9 +129,16 @@ class Ingress:
             )
         )
         serving = asyncio.create_task(server.serve(listeners))
-        counting = asyncio.create_task(context.dispatch.usage.run())
+        counting = asyncio.create_task(watched("usage", context.dispatch.usage.run))
+        alerting = asyncio.create_task(watched("webhook", partial(self._webhook.run, bus)))
+        looking = asyncio.create_task(watched("line", context.dispatch.line.run))
+        renewing = [] if self._identity is None else [OwnKeys(self._identity, bus, vault)]
+        roster = Roster(bus, context.catalog, *(each.hear for each in renewing))
+        following = [asyncio.create_task(run()) for run in (roster.run, *(r.run for r in renewing))]
         stopped = asyncio.create_task(self._stop.wait())
         closed = asyncio.create_task(bus.closed.wait())
+        own = self._siblings
+        told = None if own is None else await own.open(context.pictures)
         await asyncio.wait({serving, stopped, closed}, return_when=asyncio.FIRST_COMPLETED)
         context.draining = True
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
@@ -106,17 +147,30 @@ class Ingress:
         # Answers end first, and then what they are made with.
         await serving
         ending.cancel()
+        if told is not None:
+            told.close()
         await context.recordings.close()
+        if context.cache is not None:
+            await context.cache.close()
         await context.schema_checker.close()
         await context.media.close()
         counting.cancel()
+        alerting.cancel()
+        await asyncio.gather(alerting, return_exceptions=True)
+        looking.cancel()
+        for each in following:
+            each.cancel()
         await context.dispatch.usage.flush()  # what the last answers took
         self._watch.close()
+        self._peers.close()
         for task in (stopped, closed):
             task.cancel()
-        await bus.close()
+        if keys.book is not None:
+            await keys.book.close()
+        await context.limiter.close()
         if not self._stop.is_set() and closed.done():
             raise BusError("the broker closed the connection")
+        log.info("ingress.ended")
 
     def _reload(self, context: Context) -> None:
         """Keys and routes as the settings say now. Requests that run are not touched."""
@@ -125,28 +179,76 @@ class Ingress:
         except SettingsError as fault:
             log.error("ingress.not_reloaded", error=str(fault))
             return
-        context.keys, context.routes = Keys(found.keys), Routes(found, context.catalog)
+        context.keys.replace(found.keys)
+        context.routes = Routes(found, context.catalog)
         log.info("ingress.reloaded", keys=len(found.keys), routes=len(found.route))
 
-    async def _context(self, bus: Bus, where: str) -> Context:
+    async def _vault(self, where: str) -> Bus | None:
+        """A connection to the broker's account with the keys. Raises BusError if it is refused."""
+        config = self._config
+        if not config.vault.given:
+            why = "no login in [vault]: only keys of the configuration are known here"
+            log.info("ingress.no_vault", why=why)
+            return None
+        inbox = f"{subjects.INBOX_KEYS}.{self._id}"
+        try:
+            login = config.vault.beside(config.nats)
+            return await buses.connect(login, f"headrace-keys/{self._id} {where}", inbox)
+        except BusError as fault:
+            raise BusError(f"[vault]: {fault}") from None
+
+    async def _keys(self, vault: Bus | None) -> Keys:
+        """All keys. The store is waited for, but not for long: those of the configuration are good
+        without it. Raises ListenFailed if there are none, and others could come."""
+        config = self._config
+        keys = Keys(config.keys, config.ingress.failed_keys)
+        if vault is not None:
+            away = config.ingress.vault_away
+            keys.book = KeyBook(vault, away, config.nats.replicas, principal, keys.renew)
+            keys.book.open()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(keys.book.opened.wait(), STORE_PATIENCE)
+        if keys.none and not config.ingress.is_loopback:
+            raise ListenFailed(
+                f"the ingress does not listen on {config.ingress.host} without any API key: make "
+                "one with 'headrace key create NAME', or name one in a table [[keys]]"
+            )
+        return keys
+
+    async def _context(self, bus: Bus, vault: Bus | None, keys: Keys, where: str) -> Context:
         config = self._config
         catalog = Catalog(time.monotonic)
         routes = Routes(config, catalog)
-        dispatch = Dispatch(bus, self._id, config, catalog.slots, catalog.holders)
+        asked = catalog.slots, catalog.holders, catalog.nodes.places
+        dispatch = Dispatch(bus, self._id, config, *asked)
         self._watch = Watch(bus, config, dispatch, catalog)
         await _surely(self._watch.make_streams)
         edge = config.ingress
         replies = Replies(bus, self._id, dispatch, edge.max_buffer, edge.max_answer)
         await replies.open()
+        await dispatch.line.open(self._id)
+        self._peers = Peers(bus, self._id, dispatch.queues, dispatch.claims, dispatch.waits)
+        await self._peers.open()
+        await dispatch.affine.open()
         await self._watch.open()
         await _surely(self._watch.learn)
         await bus.serve(
             "headrace-ingress",
             f"Headrace ingress at {where}",
-            {"ingress": self._id, "address": where},
+            {"ingress": self._id, "address": where, **self._place()},
             metadata.version("headrace"),
         )
-        return Context(config, bus, catalog, routes, dispatch, Keys(config.keys))
+        store = None if vault is None else Vault(vault, config.nats.replicas)
+        alarm = Alarm(bus, config.alerts.thresholds)
+        limiter = Limiter(store, self._id, edge.limit_window, edge.broker_wait, alarm)
+        return Context(
+            config, bus, catalog, routes, dispatch, keys, vault, limiter, siblings=self._siblings
+        )
+
+    def _place(self) -> dict[str, str]:
+        """Which of several processes it is, for people."""
+        own = self._siblings
+        return {} if own is None else {"group": own.group, "process": f"{own.number}/{own.of}"}
 
 
 def _end(context: Context) -> None:
@@ -154,6 +256,15 @@ def _end(context: Context) -> None:
     why = "This ingress is shutting down, and the answer took too long. Send the request again."
     for ticket in list(context.dispatch.tickets.values()):
         ticket.fail(ShuttingDown(why, retry_after=1))
+
+
+def _places(edge: settings.Ingress) -> Connections:
+    """Room for connections: others need files, too, bodies that wait above all."""
+    files = descriptors.limit()
+    if (most := files * 5 // 8) < edge.max_connections:
+        log.warning("ingress.few_files", files=files, connections=most)
+    most = min(edge.max_connections, most)
+    return Connections(most, edge.connections_of_one, edge.trusted_proxies)
 
 
 class Server(uvicorn.Server):
@@ -173,30 +284,6 @@ class Server(uvicorn.Server):
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _bound(host: str, port: int, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """A socket for each address of `host`, bound before anything else begins, so that a taken port
-    is found at once. Nobody can connect until the server listens."""
-    bound = []
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = stack.enter_context(socket.socket(family, kind, protocol))
-            # Without this, a port whose last owner has just ended would count as taken.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:  # without this, "::" would take 0.0.0.0, too
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            bound.append(listener)
-    except OSError as fault:
-        raise ListenFailed(
-            f"the ingress cannot listen on {host}:{port}: {fault.strerror or fault}. "
-            "Name another address with --host and --port"
-        ) from None
-    return bound
 
 
 async def _surely(ask: Callable[[], Awaitable[object]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
@@ -27,17 +28,20 @@ from schemas.client import (
     ApiError,
     BusError,
     BusFull,
+    BusRefused,
     DirectClient,
     Handler,
     NotFound,
     StreamPublisher,
     said,
 )
-from schemas.settings import Nats
+from schemas.connecting import NoTls, refusal
+from schemas.denials import WARNING, Denials
+from schemas.settings import Nats, SettingsError
 
 __all__ = [
-    "ApiError", "Bus", "BusDenied", "BusError", "BusFull", "Message", "NotFound", "Subscription",
-    "connect",
+    "ApiError", "Bus", "BusDenied", "BusError", "BusFull", "BusRefused", "Message", "NotFound",
+    "Subscription", "connect",
 ]  # fmt: skip
 
 log = structlog.get_logger("bus")
@@ -49,9 +53,20 @@ OUTBOUND = 16 * 2**20
 REMIND = 60.0
 """Seconds until the log says again that the broker is away."""
 
+_RENEWED = 10.0
+"""Seconds that a new connection may take."""
+
+_EACH, _REFUSED_EACH = 0.1, 5.0
+"""Seconds between two tries to connect again; and once the broker refuses this login for `DOUBT`,
+as that of a node that was evicted."""
+DOUBT = 1.0
+"""Seconds for which a refused login is tried again: while the broker takes a new configuration it
+refuses good ones, too (m)."""
+
 _AFTERGLOW = 10.0
 """Seconds for which a stopped subscription still handles messages that were under way."""
 
+_CERTIFICATE = ssl.SSLCertVerificationError
 _DENIED = re.compile('permissions violation for (?:publish|subscription) to "([^"]+)"', re.I)
 
 
@@ -72,8 +87,12 @@ class Bus:
         self.inbox = inbox
         self.epoch = 0
         self.closed = asyncio.Event()
+        self.leaves = False
+        """This process closes the connection itself."""
         self._on_reconnect: list[Callable[[], None]] = []
         self._services: list[micro.service.Service] = []
+        self._asking: dict[asyncio.Future[None], str] = {}
+        """Requests that wait for an answer: what ends them as denied, and their subjects."""
         self.denied = ""
         """The last subject that the broker denied to this login, in lower case."""
 
@@ -114,6 +133,26 @@ class Bus:
         except (nats_errors.Error, OSError) as fault:
             raise BusError(str(fault)) from None
 
+    async def renew(self) -> None:
+        """Connect anew, with the login as it is by now. What was posted before goes out first, and
+        what the broker had sent is handled. Raises BusError."""
+        await self.flush()
+        connected: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def back() -> None:
+            if not connected.done():
+                connected.set_result(None)
+
+        self._on_reconnect.append(back)
+        try:
+            await self._nats.force_reconnect()
+            async with asyncio.timeout(_RENEWED):
+                await connected
+        except TimeoutError:
+            raise BusError(f"no new connection within {_RENEWED:g} s") from None
+        finally:
+            self._on_reconnect.remove(back)
+
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
         """`handler` must not block, because the parser of the connection calls it.
 
@@ -128,14 +167,32 @@ class Bus:
 
     async def request(self, subject: str, payload: bytes = b"", timeout: float = 2.0) -> Message:
         """One question, one answer. Raises BusDenied, BusError."""
+        denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asking[denied] = subject.lower()
+        asked = asyncio.ensure_future(self._nats.request(subject, payload, timeout=timeout))
+        asked.add_done_callback(_retrieved)
+        waits: set[asyncio.Future[Any]] = {asked, denied}
         try:
-            return await _heeding(self._nats.request(subject, payload, timeout=timeout))
-        except (nats_errors.Error, OSError) as fault:
-            # The broker denies either the question or the subscription to the answer.
-            if self.denied == subject.lower() or self.denied.startswith(f"{self.inbox}.".lower()):
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if denied.done():
                 why = "this login may not ask that: is it the login of another role?"
-                raise BusDenied(f"{subject}: {why}") from None
+                raise BusDenied(f"{subject}: {why}")
+            return asked.result()
+        except (nats_errors.Error, OSError) as fault:
             raise BusError(f"{subject}: {str(fault) or type(fault).__name__}") from None
+        finally:
+            del self._asking[denied]
+            asked.cancel()
+
+    def deny(self, subject: str) -> None:
+        """The broker refuses `subject`, in lower case, to this login: either a question, or the
+        subscription to the answer."""
+        self.denied = subject
+        for denied, asked in self._asking.items():
+            if not denied.done() and (
+                subject == asked or subject.startswith(f"{self.inbox}.".lower())
+            ):
+                denied.set_result(None)
 
     async def api(self, verb: str, body: Any = None, timeout: float = 5.0) -> dict[str, Any]:
         """Call ``$JS.API.<verb>``. Raises ApiError, or BusError when nobody answers."""
@@ -158,6 +215,7 @@ class Bus:
     async def close(self) -> None:
         if self._nats.is_closed:
             return
+        self.leaves = True
         try:
             for service in self._services:
                 await service.stop()
@@ -167,7 +225,12 @@ class Bus:
             pass  # the broker is gone already, so nothing can be handed over
         await self._nats.close()
 
+    def try_each(self, pause: float = _EACH) -> None:
+        """While there is no connection, try again after so many seconds each."""
+        self._nats.options["reconnect_time_wait"] = pause
+
     async def _reconnected(self) -> None:
+        self.try_each()
         self.epoch += 1
         metrics.BUS_RECONNECTS.inc()
         log.info("bus.reconnected", epoch=self.epoch)
@@ -186,6 +249,12 @@ class Subscription:
             await self._inner.unsubscribe()
         forget = self._client.handlers.pop
         asyncio.get_running_loop().call_later(_AFTERGLOW, forget, self._inner._id, None)
+
+
+def _retrieved(task: asyncio.Future[Any]) -> None:
+    """Who waited for it may be gone: then nobody asks how it ended."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _heeding(answer: Awaitable[T]) -> T:
@@ -213,9 +282,13 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
         # The broker of `headrace up` may have another port after each start (`Nats.now`).
         if (now := settings.now()) is not settings:
             server.uri = urlparse(now.url)
-            client.options |= _login(now)
+        client.prepare(now)
 
     client = DirectClient(relocate)
+    try:
+        client.prepare(settings.now())
+    except SettingsError as fault:
+        raise BusError(str(fault)) from None
     bus = Bus(client, inbox)
     refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     attempt = asyncio.ensure_future(
@@ -224,13 +297,12 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
             name=name,
             inbox_prefix=inbox,
             max_reconnect_attempts=-1,  # for ever: a broker may be away for long
-            reconnect_time_wait=0.1,  # type: ignore[arg-type]
+            reconnect_time_wait=_EACH,  # type: ignore[arg-type]
             # A broker that vanished without a word is noticed within seconds.
             ping_interval=2,
             max_outstanding_pings=2,
             pending_size=OUTBOUND,
             **_listeners(bus, settings, refused),
-            **_login(settings),
         )
     )
     try:
@@ -239,29 +311,44 @@ async def connect(settings: Nats, name: str, inbox: str) -> Bus:
         if refused.done():
             refused.result()
         attempt.result()
-    except (nats_errors.Error, OSError) as fault:
+    except (nats_errors.Error, OSError, BusError) as fault:
+        attempt.cancel()
+        await client.close()  # or its tasks would be found pending when the process ends
+        if isinstance(fault, BusError):
+            raise
         raise BusError(f"cannot connect to the broker: {fault}") from None
     finally:
         attempt.cancel()
         refused.cancel()
     await _refuse_old(client)
+    log.info("bus.connected", url=settings.now().shown, user=settings.now().user)
     return bus
 
 
 def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[str, Any]:
     """Callbacks for nats-py; `refused` fails if the broker refuses the login."""
-    said, told, away = "", 0.0, time.monotonic()
+    said, told, away, doubted = "", 0.0, time.monotonic(), 0.0
+    denials = Denials()
 
     async def on_error(fault: Exception) -> None:
-        nonlocal said, told
+        nonlocal said, told, doubted
         text, now = f"{type(fault).__name__}: {str(fault) or 'no answer'}", time.monotonic()
-        # nats-py reports a refused login as a plain Error.
-        if "authorization violation" in text.lower():
-            text = f"the broker refuses {_who(settings.now())}"
-            if not refused.done():
-                refused.set_exception(BusError(text))
-        if found := _DENIED.search(text):
-            bus.denied = found[1].lower()
+        if why := refusal(fault, text, settings.now()):
+            text = why
+            # Of several brokers, one may be well whose certificate is, too.
+            several = isinstance(fault, OSError | NoTls) and "," in settings.url
+            passes = isinstance(fault, OSError) and not isinstance(fault, _CERTIFICATE)
+            if not (refused.done() or several or passes):
+                kind = BusError if isinstance(fault, OSError | NoTls) else BusRefused
+                doubted = doubted or now
+                if kind is BusRefused and now - doubted < DOUBT:
+                    return
+                refused.set_exception(kind(text))
+            if now - away > DOUBT:
+                bus.try_each(_REFUSED_EACH)
+        if (told_why := denials.pull(_denied(bus, text), now)) is not None:
+            _tell_denied(bus.denied, told_why)
+            return
         # While the broker is away, the same error comes ten times a second.
         if text != said or (now - told > REMIND and not bus.connected):
             said, told = text, now
@@ -274,7 +361,8 @@ def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[
     async def on_disconnect() -> None:
         nonlocal away
         away = time.monotonic()
-        log.warning("bus.disconnected")
+        if not bus.leaves:
+            log.warning("bus.disconnected")
 
     return {
         "error_cb": on_error,
@@ -284,16 +372,18 @@ def _listeners(bus: Bus, settings: Nats, refused: asyncio.Future[None]) -> dict[
     }
 
 
-def _who(settings: Nats) -> str:
-    """The refused login without its password, and how to give another one."""
-    login = f"the login {settings.user!r}" if settings.user else "who has no login"
-    return f"{login}: give one as --nats nats://user:password@host:4222, or in the section [nats]"
+def _denied(bus: Bus, text: str) -> str:
+    """The subject that the broker denies to this login, in lower case; "" if it does not."""
+    if (found := _DENIED.search(text)) is None:
+        return ""
+    bus.deny(subject := found[1].lower())
+    return subject
 
 
-def _login(settings: Nats) -> dict[str, Any]:
-    if not settings.user:
-        return {}
-    return {"user": settings.user, "password": settings.password.get_secret_value()}
+def _tell_denied(subject: str, why: str) -> None:
+    if why:
+        say = log.warning if why is WARNING else log.info
+        say("bus.jobs_denied", subject=subject, why=why)
 
 
 async def _refuse_old(client: DirectClient) -> None:

@@ -10,15 +10,28 @@
     │   ├── NoProvider           400  it asks for or needs a provider, but may not use any
     │   ├── MethodNotAllowed     405
     │   ├── IdempotencyConflict  409  its idempotency key belongs to another request
+    │   ├── KeyExists            409  the name of a new key is taken
+    │   ├── RequestTimeout       408  it did not come in time
     │   ├── BodyTooLarge         413
     │   ├── UnsupportedCoding    415  its body is compressed in a way that is not read here
     │   └── HeadTooLarge         431
     ├── Unauthorized             401  no key, or a wrong one
+    │   ├── KeyExpired           401
+    │   └── KeyMistyped          401
     ├── InsufficientCredits      402  the account's credits do not cover the cost
     ├── Forbidden                403  a signed address that is not ours, or has expired
+    │   ├── InsufficientScope    403  the key is known, and may not do this
+    │   └── UnknownHost          421  it names a host that is not this one
     ├── NotFound                 404  no such path
-    │   └── ModelNotFound        404  no such model
+    │   ├── ModelNotFound        404  no such model
+    │   ├── NodeNotFound         404  no node has the name, or the labels, that it names
+    │   └── RequestNotFound      404  no request of this id waits or runs
     ├── QueueFull                429  the client may try again after `retry_after`
+    │   ├── OutOfRoom            429  too many large bodies are held already
+    │   └── TooManyConnections   429  from one address, or in all
+    ├── TooManyAttempts          429  wrong keys came from this address
+    ├── RateLimited              429  a limit of its key or account is reached
+    ├── QuotaExceeded            429  one of a month is
     ├── EngineFailed             502  every attempt failed; the last reason is in the message
     │   ├── StreamInterrupted    502  the engine was lost after tokens had been sent
     │   ├── ProviderFailed       502  all providers that may take the request failed
@@ -26,9 +39,13 @@
     ├── Unavailable              503
     │   ├── NoWorker             503  the model is known, but nobody serves it now
     │   ├── BrokerUnavailable    503
+    │   ├── KeysUnavailable      503  the store of keys cannot be asked
+    │   ├── LimitsUnavailable    503  what is used of limits cannot be read
     │   └── ShuttingDown         503
     ├── DeadlineExceeded         504  no answer within the request's total deadline
+    ├── NotKept                  504  only a kept answer would do, and there is none
     ├── ClientGone               499  never sent: the client left
+    │   ├── RequestCancelled     499  somebody else ended the request
     │   └── ClientTooSlow        499  the client does not read its answer
     └── Internal                 500  a fault of ours
 
@@ -87,7 +104,8 @@ class HeadraceError(Exception):
         headers = {"x-headrace-error-source": self.source, **self.told}
         if self.retry_after is not None:
             # Whole seconds, never too few, and at least 1, so that no client asks again at once.
-            headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
+            # What is left of a difference of times is none: 60.0000001 s are 60.
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after - 1e-3)))
         return headers
 
 
@@ -118,8 +136,19 @@ class MethodNotAllowed(InvalidRequest):
     status = 405
 
 
+class RequestTimeout(InvalidRequest):
+    code = "request_timeout"
+    status = 408
+    retryable = True
+
+
 class IdempotencyConflict(InvalidRequest):
     code = "idempotency_key_reused"
+    status = 409
+
+
+class KeyExists(InvalidRequest):
+    code = "key_exists"
     status = 409
 
 
@@ -144,6 +173,14 @@ class Unauthorized(HeadraceError):
     type = "invalid_request_error"
 
 
+class KeyExpired(Unauthorized):
+    code = "key_expired"
+
+
+class KeyMistyped(Unauthorized):
+    code = "mistyped_api_key"
+
+
 class InsufficientCredits(HeadraceError):
     code = "insufficient_credits"
     status = 402
@@ -156,6 +193,15 @@ class Forbidden(HeadraceError):
     type = "invalid_request_error"
 
 
+class InsufficientScope(Forbidden):
+    code = "insufficient_scope"
+
+
+class UnknownHost(Forbidden):
+    code = "unknown_host"
+    status = 421
+
+
 class NotFound(HeadraceError):
     code = "not_found"
     status = 404
@@ -166,11 +212,47 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class NodeNotFound(NotFound):
+    code = "node_not_found"
+
+
+class RequestNotFound(NotFound):
+    code = "request_not_found"
+
+
 class QueueFull(HeadraceError):
     code = "queue_full"
     status = 429
     type = "rate_limit_error"
     retryable = True
+
+
+class OutOfRoom(QueueFull):
+    code = "out_of_room"
+
+
+class TooManyConnections(QueueFull):
+    code = "too_many_connections"
+
+
+class TooManyAttempts(HeadraceError):
+    code = "too_many_attempts"
+    status = 429
+    type = "rate_limit_error"
+    retryable = True
+
+
+class RateLimited(HeadraceError):
+    code = "rate_limit_exceeded"
+    status = 429
+    type = "rate_limit_error"
+    retryable = True
+
+
+class QuotaExceeded(HeadraceError):
+    code = "insufficient_quota"
+    status = 429
+    type = "insufficient_quota"
 
 
 class EngineFailed(HeadraceError):
@@ -206,6 +288,14 @@ class BrokerUnavailable(Unavailable):
     code = "broker_unavailable"
 
 
+class KeysUnavailable(Unavailable):
+    code = "keys_unavailable"
+
+
+class LimitsUnavailable(Unavailable):
+    code = "limits_unavailable"
+
+
 class ShuttingDown(Unavailable):
     code = "shutting_down"
 
@@ -217,9 +307,22 @@ class DeadlineExceeded(HeadraceError):
     retryable = True
 
 
+class NotKept(HeadraceError):
+    code = "not_kept"
+    status = 504
+    type = "timeout_error"
+
+
 class ClientGone(HeadraceError):
     code = "client_gone"
     status = 499
+
+
+class RequestCancelled(ClientGone):
+    """Somebody who may do so ended the request. The status is one after which no client sends the
+    same again by itself."""
+
+    code = "request_cancelled"
 
 
 class ClientTooSlow(ClientGone):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+BUILD = Gauge("headrace_build_info", "1, with the release of this process.", ("version",))
 REQUESTS = Counter("headrace_requests_total", "Requests answered.", ("endpoint", "model", "status"))
 ERRORS = Counter("headrace_errors_total", "Errors sent to clients.", ("code",))
+LIMITED = Counter(
+    "headrace_requests_limited_total",
+    "Requests refused at a limit of a key or account.",
+    ("of", "limit"),
+)
 TTFT = Histogram(
     "headrace_ttft_seconds",
     "Request received to first byte of the answer.",
@@ -15,32 +23,88 @@ TTFT = Histogram(
     buckets=_WAITS,
 )
 QUEUE_WAIT = Histogram(
-    "headrace_queue_wait_seconds", "Job published to claim accepted.", ("model",), buckets=_WAITS
+    "headrace_queue_wait_seconds",
+    "Job published to claim accepted.",
+    ("model", "lane"),
+    buckets=_WAITS,
+)
+WAITING = Gauge("headrace_jobs_waiting", "Jobs of this ingress that wait.", ("model", "lane"))
+GIVEN = Counter(
+    "headrace_slots_given_total",
+    "Slots that were for another job than they were claimed with, since it was its turn.",
+    ("of",),
+)
+AFFINITY = Counter(
+    "headrace_affinity_total",
+    "Long prompts of models that several engines serve: whether they met their cache.",
+    ("model", "outcome"),
+)
+AFFINITY_DECLINED = Counter(
+    "headrace_affinity_declined_total",
+    "Jobs that no worker took where their cache was, and that went to all.",
+    ("model",),
+)
+CACHED_TOKENS = Counter(
+    "headrace_cached_tokens_total", "Prompt tokens that engines found in their caches.", ("model",)
+)
+PROMOTED = Counter(
+    "headrace_jobs_promoted_total",
+    "Batch jobs that waited too long, now interactive.",
+    ("model",),
 )
 DURATION = Histogram(
-    "headrace_request_seconds", "Request received to last byte sent.", ("model",), buckets=_WAITS
+    "headrace_request_duration_seconds",
+    "Request received to last byte sent.",
+    ("model",),
+    buckets=_WAITS,
 )
 TOKENS = Counter("headrace_tokens_total", "Tokens that engines counted.", ("model", "kind"))
-IN_FLIGHT = Gauge("headrace_in_flight", "Jobs published and not yet answered.")
+IN_FLIGHT = Gauge("headrace_jobs_in_flight", "Jobs published and not yet answered.")
 ATTEMPTS = Counter("headrace_attempts_total", "Attempts by their end.", ("model", "end"))
+CACHE = Counter(
+    "headrace_cache_requests_total",
+    "Requests that a kept answer might do for, by what became of them.",
+    ("result",),
+)
+CACHE_BYTES = Gauge("headrace_cache_bytes", "Bytes of answers that this ingress keeps in memory.")
 CANCELS = Counter("headrace_cancels_total", "Jobs cancelled since the client left.")
-REVOKED = Counter("headrace_revoked_total", "Leases taken back from a holder.", ("why",))
+REVOKED = Counter("headrace_leases_revoked_total", "Leases taken back from a holder.", ("why",))
 FENCED = Counter("headrace_fenced_frames_total", "Frames of a holder that lost its lease.")
 RESENDS = Counter("headrace_resends_total", "Times a hole in the frames was asked for again.")
+BODIES_REFUSED = Counter(
+    "headrace_bodies_refused_total", "Requests refused since too many bodies are held."
+)
+TURNED_AWAY = Counter(
+    "headrace_connections_refused_total", "Connections for which there was no room."
+)
 SLOTS = Gauge("headrace_slots", "Slots of an engine.", ("engine",))
 SLOTS_BUSY = Gauge("headrace_slots_busy", "Slots of an engine that run a job.", ("engine",))
 ENGINE_UP = Gauge("headrace_engine_up", "1 while the engine is ready.", ("engine",))
+TASK_FAULTS = Counter(
+    "headrace_task_faults_total", "Long-lived tasks that failed and were begun again.", ("task",)
+)
 BUS_RECONNECTS = Counter("headrace_bus_reconnects_total", "Reconnections to the broker.")
 BUS_DROPPED = Counter(
     "headrace_bus_dropped_total", "Messages dropped past a buffer's limit.", ("direction",)
 )
-LEFT = Counter("headrace_left_total", "Jobs offered to providers.", ("model", "why"))
+LEFT = Counter("headrace_jobs_offered_total", "Jobs offered to providers.", ("model", "why"))
 PROVIDER_SECONDS = Histogram(
-    "headrace_provider_seconds", "Answers of providers.", ("provider",), buckets=_WAITS
+    "headrace_provider_duration_seconds", "Answers of providers.", ("provider",), buckets=_WAITS
 )
 PROVIDER_FAULTS = Counter(
     "headrace_provider_faults_total", "Calls that a provider did not answer.", ("provider", "why")
 )
 CHARGED = Counter(
-    "headrace_charged_micro_total", "Micro-units of the currency charged.", ("provider",)
+    "headrace_charged_total", "Charged for calls, in units of the currency.", ("provider",)
 )
+ALERTS = Counter(
+    "headrace_alerts_total", "Thresholds of budgets that were reached.", ("budget", "threshold")
+)
+WEBHOOKS = Counter("headrace_webhooks_total", "Alerts sent to the webhook.", ("outcome",))
+UNCHARGED = Counter(
+    "headrace_uncharged_total",
+    "What calls cost beyond their reservations, in units of the currency.",
+    ("provider",),
+)
+
+BUILD.labels(version("headrace")).set(1)

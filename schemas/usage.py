@@ -1,16 +1,17 @@
 """Usage of workers, counted by ingresses: each message of the stream ``USAGE`` has the sums of a
-minute. Usage of providers is in the journal of credits, entry by entry."""
+minute. Usage of providers is in the journal of credits, entry by entry; `schemas.tally` sums up
+both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import structlog
 
+from schemas import bounds, subjects
 from schemas.bus import Message
 from schemas.jobs import CodecError
 
@@ -18,14 +19,20 @@ log = structlog.get_logger("usage")
 
 REPLACING = {"Nats-Rollup": "sub"}
 """Headers of a message that replaces all others of its subject."""
-_FIELDS = 10  # of `Served`: a newer ingress may send more
+_LEAST = 10  # fields of a row as releases before wrote it
+_FIELDS = 15  # of `Served`: a newer ingress may send more
 _NAMES = 5  # the first fields, which are texts
+_TEXT, _NUMBERS = {str}, {int, float}
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
     """Sums for one day (UTC, ``2026-11-22``), account, key, model (as clients named it) and node.
-    `seconds`: time of engines."""
+
+    `requests` had a whole answer; `failed` had a worker and no whole answer, as it failed, was
+    refused by the engine, or its client left. `seconds`: for which slots were held, by all of them
+    and by workers that lost a job. `audio`: seconds of recordings that were heard. `characters`
+    were spoken. `hits`: requests whose answer was there already; their `node` is ""."""
 
     day: str
     account: str
@@ -37,46 +44,11 @@ class Served:
     completion: int = 0
     cached: int = 0
     seconds: float = 0.0
-
-
-SUMMED = ("prompt", "completion", "cached", "images", "seconds", "characters", "cost")
-GROUPS = ("day", "key", "model", "provider", "account")
-"""Fields by which `summed` can group."""
-
-
-def record(row: Served) -> dict[str, Any]:
-    """`row` in the form of a provider's record, for `summed`."""
-    return {
-        "day": row.day,
-        "account": row.account,
-        "key": row.key,
-        "model": row.model,
-        "provider": f"node:{row.node}",
-        "requests": row.requests,
-        "prompt": row.prompt,
-        "completion": row.completion,
-        "cached": row.cached,
-    }
-
-
-def summed(records: Iterable[Mapping[str, Any]], by: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each combination of the fields `by` (of `GROUPS`). A record without `requests`
-    counts as one request; a record without `day` belongs to the day of its `ended_ms`."""
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for each in records:
-        key = tuple(each[name] if name in each else _day(each["ended_ms"]) for name in by)
-        row = rows.get(key)
-        if row is None:
-            empty = dict.fromkeys(("requests", *SUMMED), 0)
-            row = rows[key] = {**dict(zip(by, key, strict=True)), **empty}
-        row["requests"] += each.get("requests", 1)
-        for name in SUMMED:
-            row[name] += each.get(name, 0)
-    return [rows[key] for key in sorted(rows)]
-
-
-def _day(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).date().isoformat()
+    failed: int = 0
+    images: int = 0
+    characters: int = 0
+    audio: float = 0.0
+    hits: int = 0
 
 
 def pack(rows: Iterable[Served]) -> bytes:
@@ -88,29 +60,40 @@ def unpack(data: bytes) -> list[Served]:
     try:
         rows: Any = orjson.loads(data)
         return [_row(row) for row in rows]
-    except (orjson.JSONDecodeError, TypeError) as fault:
+    except (orjson.JSONDecodeError, TypeError, LookupError) as fault:
         raise CodecError(f"no rows of usage: {fault}") from None
 
 
 def _row(fields: Any) -> Served:
     """Raises TypeError."""
-    row = Served(*fields[:_FIELDS])  # fails if there are too few
     names, sums = fields[:_NAMES], fields[_NAMES:_FIELDS]
-    if not all(isinstance(n, str) for n in names) or any(type(n) not in (int, float) for n in sums):
-        raise TypeError("a field has the wrong type")
-    return row
+    if len(fields) < _LEAST or {*map(type, names)} != _TEXT or not {*map(type, sums)} <= _NUMBERS:
+        raise TypeError("a field is missing, or has the wrong type")
+    if max(map(len, names)) > bounds.MODEL or not 0 <= min(sums) <= max(sums) <= bounds.WHOLE:
+        raise TypeError("a name or a number is out of bounds")
+    return Served(*names, *sums)
 
 
-def served(messages: Iterable[Message]) -> list[Served]:
-    """The rows of all messages. One that replaces another in the stream replaces it here, too: both
-    may come if the stream is written while it is read."""
-    found, windows = list[Served](), dict[str, list[Served]]()
-    for message in messages:
-        if REPLACING.keys() <= (message.headers or {}).keys():
-            windows[message.subject] = rows(message)
-        else:
-            found += rows(message)
-    return found + [row for window in windows.values() for row in window]
+class Windows:
+    """Gives each message of the stream once it counts: one that replaces another does so here, too,
+    because both may come if the stream is written while it is read."""
+
+    def __init__(self) -> None:
+        self._newest: dict[str, Message] = {}
+        """Of each ingress; another may replace it."""
+
+    def take(self, message: Message) -> Message | None:
+        """What counts now that `message` came: this one, one before it, or none yet."""
+        if not REPLACING.keys() <= (message.headers or {}).keys():
+            return message  # as ingresses of early releases sent it
+        ingress = subjects.counting(message.subject)
+        before = self._newest.get(ingress)
+        self._newest[ingress] = message
+        return None if before is None or before.subject == message.subject else before
+
+    def rest(self) -> Iterable[Message]:
+        """What counts, too, once all have come."""
+        return self._newest.values()
 
 
 def rows(message: Message) -> list[Served]:

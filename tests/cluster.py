@@ -12,7 +12,8 @@ from typing import Any
 from deploy.nats import binary
 from deploy.nats import store as stores
 from deploy.nats.broker import Broker
-from deploy.nats.config import ANY_PORT, ROLES, ServerConfig
+from deploy.nats.config import ANY_PORT, ServerConfig
+from deploy.nats.rights import ROLES
 from workers.process import ports
 
 SIZE = 3

@@ -10,18 +10,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
-from pydantic import SecretStr
 
 from deploy.nats.broker import Broker
 from schemas import bus as buses
 from schemas.bus import Bus
 from schemas.settings import Nats, outside
-from tests import forks
+from tests import forks, held_loop
 from tests.clock import VARIABLE, Clock
 from tests.forks import Fork
+from tests.held_loop import Held
 
 KEY = "sk-test-0123456789abcdef"
 PATIENCE = 120.0
@@ -32,12 +32,17 @@ class Process:
     """One ``headrace`` process; its log lines are events that tests wait for."""
 
     def __init__(
-        self, name: str, inner: Fork | asyncio.subprocess.Process, clock: Clock | None = None
+        self,
+        name: str,
+        inner: Fork | asyncio.subprocess.Process,
+        clock: Clock | None = None,
+        held: Held | None = None,
     ) -> None:
-        """`clock`: what its wall clock is by."""
+        """`clock`: what its wall clock is by. `held`: how long it holds its loop."""
         self.name = name
         self.inner = inner
         self._clock = clock
+        self.held = held
         self.url = ""
         self.lines: list[Line] = []
         self.noise: list[str] = []
@@ -140,6 +145,8 @@ class Fabric:
         self._numbers = count()
         self.fresh = False
         """Its processes are started from nothing, not forked: their memory is their own."""
+        self.watched = False
+        """Its processes tell how long they hold their loops."""
 
     async def ingress(
         self,
@@ -149,7 +156,8 @@ class Fabric:
     ) -> Process:
         """An ingress on a free port, with settings by path, models by the names that lead to them,
         and further tables as text; the first one's address is `url`."""
-        settings = {"ingress.port": 0, **(config or {})}
+        vault = {f"vault.{k}": v for k, v in self.login("keys").items()}
+        settings = {"ingress.port": 0, **vault, **(config or {})}
         text = self._toml("ingress", settings)
         text += f'[[keys]]\nname = "test"\naccount = "tests"\nsecret = "{KEY}"\n'
         for name, model in (routes or {}).items():
@@ -187,17 +195,20 @@ class Fabric:
     async def fallback(self, text: str, config: dict[str, Any] | None = None) -> Process:
         """A fallback with the tables of `text` (providers, prices, routes); returns once it is
         ready, and known to each ingress."""
-        user, password = self.broker.users["ledger"]
-        ledger = {"ledger.user": user, "ledger.password": password}
+        ledger = {f"ledger.{k}": v for k, v in self.login("ledger").items()}
         process = await self._spawn(
             "fallback", self._toml("fallback", {**ledger, **(config or {})}) + text
         )
         await process.logged("fallback.ready")
         return process
 
-    def _toml(self, role: str, settings: dict[str, Any]) -> str:
+    def login(self, role: str) -> dict[str, str]:
+        """The settings of a role's login."""
         user, password = self.broker.users[role]
-        logged_in = {"user": user, "password": password}
+        return {"user": user, "password": password}
+
+    def _toml(self, role: str, settings: dict[str, Any]) -> str:
+        logged_in: dict[str, Any] = {**self.login(role)}
         sections: dict[str, dict[str, Any]] = {"nats": logged_in, "log": {"level": "debug"}}
         for name, value in {**self.common, **settings}.items():
             section, _, key = name.partition(".")
@@ -208,13 +219,15 @@ class Fabric:
         name = f"{role}-{next(self._numbers)}"
         path = self.home / f"{name}.toml"
         path.write_text(text)
-        command = [role, "--config", str(path)]
-        clock = Clock(self.home / f"{name}.clock")
+        # A directory of its own: that of whoever runs the tests may have a key.
+        command = [role, "--config", str(path), "--data", str(self.home / "data")]
+        clock, held = Clock(self.home / f"{name}.clock"), Held(self.home / f"{name}.held")
         if self.fresh:
             process = Process(name, await forks.started_anew(command))
         else:
             env = {**outside(), VARIABLE: str(clock.path)}
-            process = Process(name, await forks.start(command, env), clock)
+            env |= {held_loop.VARIABLE: str(held.path)} if self.watched else {}
+            process = Process(name, await forks.start(command, env), clock, held)
         self.processes.append(process)
         return process
 
@@ -251,10 +264,15 @@ class Fabric:
         return [str(line) for line in logged if "exception" in line] + noise
 
     async def admin(self) -> Bus:
-        """A connection that may see and do everything."""
-        user, password = self.broker.users["admin"]
-        login = Nats(url=self.common["nats.url"], user=user, password=SecretStr(password))
-        return await buses.connect(login, "test", "_A.test")
+        """A connection that may do everything where the streams are. Words to members and to
+        ingresses do not cross from there."""
+        return await self.connection("admin", "_A.test")
+
+    async def connection(self, role: str, inbox: str) -> Bus:
+        """A connection with the login of a role."""
+        own = [(key.removeprefix("nats."), value) for key, value in self.common.items()]
+        found = {**self.login(role), **{k: v for k, v in own if k in Nats.model_fields}}
+        return await buses.connect(Nats.model_validate(found), "test", inbox)
 
     async def jobs(self, wanted: int) -> None:
         """Wait until the stream holds so many jobs, waiting and running."""
@@ -263,6 +281,14 @@ class Fabric:
             async with asyncio.timeout(PATIENCE):
                 while (await bus.api("STREAM.INFO.JOBS"))["state"]["messages"] != wanted:
                     await asyncio.sleep(0.01)
+        finally:
+            await bus.close()
+
+    async def depth(self) -> int:
+        """How many jobs the stream holds now, waiting and running."""
+        bus = await self.admin()
+        try:
+            return int((await bus.api("STREAM.INFO.JOBS"))["state"]["messages"])
         finally:
             await bus.close()
 
@@ -312,9 +338,18 @@ class Fabric:
             return 200, *await read_events(answer, on_text)
 
 
+FabricT = TypeVar("FabricT", bound=Fabric)
+
+
 def table(name: str, rows: Mapping[str, Any]) -> str:
     """TOML; an array's table has brackets in its name."""
-    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())
+    return f"[{name}]\n" + "".join(f"{key} = {_value(value)}\n" for key, value in rows.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value)
 
 
 async def first_to_log(processes: Sequence[Process], event: str, **fields: Any) -> int:
@@ -385,7 +420,13 @@ def ask(text: str, /, **fields: Any) -> dict[str, Any]:
 async def fabric(
     broker: Broker, home: Path, common: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Fabric]:
-    made = Fabric(broker, home, common)
+    async with opened(Fabric(broker, home, common)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def opened(made: FabricT) -> AsyncIterator[FabricT]:
+    """Nothing of it is left after the block."""
     try:
         yield made
     finally:

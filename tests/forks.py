@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests import clock
+from tests import clock, held_loop
 from workers.process import die_with_parent
 
 IMPORTED = (
@@ -206,6 +206,8 @@ class Parent:
         os.environ.update(env)
         if place := env.get(clock.VARIABLE):
             clock.follow(place)
+        if place := env.get(held_loop.VARIABLE):
+            held_loop.watch(place)
         return arguments
 
 

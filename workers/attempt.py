@@ -7,9 +7,11 @@ import contextlib
 import os
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from schemas import frames, metrics, subjects
+from schemas import bounds, frames, metrics, subjects
 from schemas.bus import Bus, BusError
 from schemas.frames import Claim, End, Kind, Role
 from schemas.jobs import Job
@@ -19,18 +21,89 @@ PIECE = 256 * 1024
 """Most bytes of answer in one frame: the broker takes messages of at most 2 MB."""
 
 
+LATER = 2**20
+"""Bytes of answer that are sent at once (measured: 2 ms). What is longer waits for `settle`."""
+GATHER = 0.005
+"""Seconds for which tokens of streams wait for those of others, once there are many. Each time that
+a process is woken up costs it 50 to 100 µs, whatever it has to do then (measured)."""
+MANY, OFTEN = 12, 40
+"""Attempts that must have had frames within `_LOOK`, and how often they must: then at least two
+frames meet in `GATHER`. With fewer, to wait gains nothing."""
+_LOOK = 0.1
+
+
+class Outbox:
+    """When the frames of the attempts of a process are posted: at the end of the turn of the event
+    loop. Once many attempts stream, tokens wait for each other for `GATHER`, so that they go out in
+    one write. What is urgent never waits, and takes all others along."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due: list[Attempt] = []
+        self._turn: asyncio.Handle | None = None
+        """What will post them; a timer while they gather."""
+        self._waits = False
+        self.gathers = False
+        self._busy: set[Attempt] = set()
+        self._flushed = 0
+        self._since = 0.0
+
+    def add(self, attempt: Attempt, urgent: bool) -> None:
+        """`attempt` has frames to post from now on."""
+        self._due.append(attempt)
+        if self._turn is None:
+            loop = asyncio.get_running_loop()
+            self._waits = self.gathers and not urgent
+            if self._waits:
+                self._turn = loop.call_later(GATHER, self._flush)
+            else:
+                self._turn = loop.call_soon(self._flush)
+        elif urgent:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Post them at the end of this turn."""
+        if self._waits and self._turn is not None:
+            self._turn.cancel()
+            self._turn = asyncio.get_running_loop().call_soon(self._flush)
+            self._waits = False
+
+    def _flush(self) -> None:
+        due, self._due, self._turn, self._waits = self._due, [], None, False
+        for attempt in due:
+            attempt.flush()
+        self._look(due)
+
+    def _look(self, due: list[Attempt]) -> None:
+        """See whether so many stream that they gather."""
+        self._busy.update(due)
+        self._flushed += len(due)
+        now = self._clock()
+        if now - self._since > _LOOK:
+            # After a pause, what was counted came in a longer time.
+            fresh = now - self._since < 2 * _LOOK
+            self.gathers = fresh and len(self._busy) >= MANY and self._flushed >= OFTEN
+            self._busy.clear()
+            self._flushed, self._since = 0, now
+
+
 class Attempt:
     """A delivery that this worker holds. It is the `Sink` for the engine's answer.
 
-    Frames that are ready in the same turn of the event loop travel in one message; there is no
-    timer. `number` is the broker's delivery count and `nonce` is 56 random bits: with both, the
-    ingress tells this attempt's frames from those of any other. `turn` is (stream sequence,
-    delivery count).
+    Frames that the `outbox` posts at the same time travel in one message. `number` is the broker's
+    delivery count and `nonce` is 56 random bits: with both, the ingress tells this attempt's frames
+    from those of any other. `turn` is (stream sequence, delivery count). `delivered` is the id of
+    the job that came with the delivery, and `deliverer` its ingress; another job may have been
+    given for it.
     """
 
-    def __init__(self, bus: Bus, job: Job, ack: str, ring: int) -> None:
-        """Raises ValueError or IndexError if `ack` is not an ack subject."""
+    def __init__(
+        self, bus: Bus, holder: str, job: Job, ack: str, ring: int, outbox: Outbox | None = None
+    ) -> None:
+        """`holder`: who has it, this process. `outbox`: of all its attempts. Raises ValueError or
+        IndexError if `ack` is not an ack subject."""
         self.job = job
+        self.delivered, self.deliverer = job.id, job.ingress
         self.ack = ack
         self.turn = subjects.turn_of(ack)
         self.number = self.turn[1]
@@ -44,42 +117,98 @@ class Attempt:
         """The lease was not prolonged in time. The ingress has to say anew who holds the job."""
         self.generating = False
         """The engine works on the answer, but has sent nothing of it yet."""
+        self.begins = False
+        """The engine gets the job before the claim is answered, so no other job can be given."""
+        self.opened = 0.0
+        """When the head of the answer was sent: with the first words of a stream, or with all."""
+        self.ended: End | None = None
+        self.spare = 0
+        """Slots that were free here beside the one for this job when it came."""
         self._claim = b""
-        self._holder = ""
+        self._holder = holder
         self._bus = bus
-        self._subject = subjects.frames(job.ingress, job.id)
+        self._subject = subjects.frames(job.ingress, self._holder, job.id)
         self._limit = ring
         self._ring: deque[tuple[int, bytes]] = deque()
         self.kept = 0
         """Bytes in the ring."""
         self._seq = 0
         self._ready: list[bytes] = []
+        self._waiting = 0
+        """Bytes that are ready."""
+        self._outbox = outbox or Outbox()
+        self._late = b""
+        """A large piece that goes out while others have their turns, if somebody waits for it."""
+        self._urgent = True
+        """Until the client has the first bytes of the answer, nothing waits."""
 
-    def claim(self, role: Role, holder: str, node: str, engine: str) -> None:
-        claim = Claim(role, holder, node, engine, self.ack, self.job.edition)
-        # A claim is no part of the answer, so it does not use up a number.
-        self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, claim.body)
-        self._holder = holder
+    @property
+    def queued(self) -> bool:
+        """Whether jobs waited behind this one when it came, so that another may be before it. Those
+        for which there are slots here do not wait: they are on their way."""
+        return subjects.left_of(self.ack) > self.spare
+
+    @property
+    def sent(self) -> int:
+        """Frames of the answer so far."""
+        return self._seq
+
+    def claim(self, role: Role, node: str, engine: str) -> None:
+        edition, begins = self.job.edition, self.begins
+        self._claimant = Claim(role, self._holder, node, engine, self.ack, edition, begins)
+        self._pack_claim()
         self.repeat_claim()
+
+    def _pack_claim(self) -> None:
+        # A claim is no part of the answer, so it does not use up a number.
+        self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, self._claimant.body)
+
+    def give(self, job: Job) -> None:
+        """Have another job in the place of the delivered one. From now on all is said of it."""
+        self.job, self.begins = job, True
+        self._subject = subjects.frames(job.ingress, self._holder, job.id)
+        self._claimant = replace(self._claimant, edition=job.edition, began=True)
+        self._pack_claim()
+
+    def refuse(self, ingress: str, job: str) -> None:
+        """Two ingresses gave the slot to jobs of theirs, and this one came too late. It publishes
+        its job again, as it is there (see `Ticket._failed`)."""
+        why = ("client_gone", "another job has the slot", False)
+        frame = frames.pack(Kind.FAIL, self.number, self.nonce, 0, why)
+        with contextlib.suppress(BusError):  # the ingress finds that its job has no holder
+            self._bus.post(subjects.frames(ingress, self._holder, job), frame)
+
+    def permit(self) -> None:
+        """The claim is granted."""
+        if not self.permitted.done():
+            self.permitted.set_result(None)
 
     def repeat_claim(self) -> None:
         """The broker sends 503 to the holder if no ingress listens."""
         self._post(self._claim, subjects.control(self._holder))
 
     def start(self, status: int, content_type: str) -> None:
-        self._add(Kind.START, (status, content_type))
+        self._add(Kind.START, (status, bounds.cut(content_type)))
+        self.opened = self.moved
 
     def note(self, *pairs: tuple[str, str]) -> None:
         """Tell the ingress a fact about the answer; one told before `start` goes into its head."""
         self._add(Kind.NOTE, pairs)
 
     def data(self, chunk: bytes) -> None:
+        if len(chunk) > LATER:
+            self._send_late()
+            self._late = chunk
+            return
         if len(chunk) <= PIECE:
+            if self._waiting + len(chunk) > PIECE:
+                self.flush()
             self._add(Kind.DATA, chunk)
             return
         for at in range(0, len(chunk), PIECE):
+            self.flush()  # before it: two pieces must not share a message
             self._add(Kind.DATA, chunk[at : at + PIECE])
-            self._flush()  # at once: two pieces must not share a message
+        self.flush()
 
     def touch(self) -> None:
         self.generating = True
@@ -90,21 +219,26 @@ class Attempt:
         self.moved = time.monotonic()
 
     async def settle(self) -> None:
+        late, self._late = self._late, b""
+        for at in range(0, len(late), LATER):
+            self.data(late[at : at + LATER])
+            await self._bus.settle()
+            await asyncio.sleep(0)
+        self.flush()
         await self._bus.settle()
 
     def end(self, end: End) -> None:
-        self._add(
-            Kind.END,
-            (end.prompt_tokens, end.completion_tokens, end.cached_tokens, end.engine_ms),
-        )
-        self._flush()  # at once: the ack follows in this turn, and must not overtake the end
+        self.ended = end
+        self._add(Kind.END, end.body)
+        self.flush()  # at once: the ack follows in this turn, and must not overtake the end
 
     def fail(self, code: str, message: str, retryable: bool) -> None:
-        self._add(Kind.FAIL, (code, message, retryable))
-        self._flush()
+        self._add(Kind.FAIL, (code, bounds.cut(message, bounds.MESSAGE), retryable))
+        self.flush()
 
     def alive(self, reply: str) -> None:
         """Say that the attempt lives; the broker sends 503 to `reply` if no ingress listens."""
+        self.flush()
         body = self.generating or None
         # It has the number of the next frame, so that the ingress sees if the last one was lost.
         frame = frames.pack(Kind.ALIVE, self.number, self.nonce, self._seq, body)
@@ -131,7 +265,15 @@ class Attempt:
             if self.task is not None:
                 self.task.cancel()
 
+    def _send_late(self) -> None:
+        """Send at once what nobody has waited for."""
+        late, self._late = self._late, b""
+        for at in range(0, len(late), LATER):
+            self.data(late[at : at + LATER])
+
     def _add(self, kind: Kind, body: Any) -> None:
+        if self._late:
+            self._send_late()
         frame = frames.pack(kind, self.number, self.nonce, self._seq, body)
         self._ring.append((self._seq, frame))
         self.kept += len(frame)
@@ -139,13 +281,16 @@ class Attempt:
         while self.kept > self._limit and len(self._ring) > 1:  # the last one stays, of any size
             self.kept -= len(self._ring.popleft()[1])
         self.moved = time.monotonic()
-        if not self._ready:  # else a flush is scheduled already
-            asyncio.get_running_loop().call_soon(self._flush)
+        if not self._ready:  # else it is in the outbox already
+            self._outbox.add(self, self._urgent)
         self._ready.append(frame)
+        self._waiting += len(frame)
+        self._urgent = self._urgent and kind != Kind.DATA
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Post the frames that are ready."""
         if self._ready:
-            ready, self._ready = self._ready, []
+            ready, self._ready, self._waiting = self._ready, [], 0
             self._post(ready[0] if len(ready) == 1 else b"".join(ready))
 
     def _post(self, payload: bytes, reply: str = "") -> None:

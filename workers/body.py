@@ -7,6 +7,7 @@ import asyncio
 import orjson
 
 from schemas import subjects
+from schemas.api.piecewise_write import joined
 from schemas.bus import Bus, BusError
 from schemas.jobs import Job
 from workers.engines.base import EngineFault
@@ -18,22 +19,23 @@ _AHEAD = 4
 _TRIES = 3
 
 
-async def fetch(bus: Bus, job: Job) -> bytes:
+async def fetch(bus: Bus, holder: str, job: Job) -> bytes:
     """The whole body, `job.body_size` bytes. Raises EngineFault if the ingress does not answer."""
+    subject = subjects.body(job.ingress, holder, job.id)
     gate = asyncio.Semaphore(_AHEAD)
 
     async def piece(at: int) -> bytes:
         async with gate:
-            return await _ask(bus, job, at, min(PIECE, job.body_size - at))
+            return await _ask(bus, subject, at, min(PIECE, job.body_size - at))
 
-    return b"".join(await asyncio.gather(*map(piece, range(0, job.body_size, PIECE))))
+    return await joined(await asyncio.gather(*map(piece, range(0, job.body_size, PIECE))))
 
 
-async def _ask(bus: Bus, job: Job, at: int, size: int) -> bytes:
+async def _ask(bus: Bus, subject: str, at: int, size: int) -> bytes:
     question = orjson.dumps([at, size])
     for _ in range(_TRIES):
         try:
-            answer = await bus.request(subjects.body(job.ingress, job.id), question)
+            answer = await bus.request(subject, question)
         except BusError:
             continue
         if len(answer.data) == size:

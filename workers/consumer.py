@@ -1,4 +1,4 @@
-"""A model's consumer at the broker: declare it, pull jobs from it, back off when it refuses."""
+"""A model's consumer at the broker: pull jobs from it, back off when it refuses."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from functools import partial
 
 import structlog
 
-from schemas import subjects, topology
+from schemas import subjects
 from schemas.bus import Bus, BusError, Message
-from schemas.jetstream import streams
-from schemas.jetstream.pulls import Pulls, Room
+from schemas.jetstream.pulls import Pulls, Space
 from schemas.jetstream.words import Status
 
 log = structlog.get_logger("consumer")
 
 _RETRY = 0.25
+_SOON = 0.05
 _RETRY_MAX = 2.0
-"""Seconds before another request after a refusal, doubled each time up to the maximum."""
+"""Seconds before another request after a refusal, doubled each time up to the maximum. Shorter at
+first if there is no consumer yet: an ingress makes it when it has heard this worker's card."""
 
 
 class Puller:
@@ -35,13 +36,15 @@ class Puller:
         model: str,
         lane: str,
         *,
-        room: Room,
+        room: Space,
         on_job: Callable[[Pulls, Message], None],
         expires: float,
         priority: int = 0,
         most: int = sys.maxsize,
     ) -> None:
         self.model = model
+        self.priority = priority
+        self._lane = lane
         self._bus = bus
         self.pulls = Pulls(
             bus,
@@ -56,13 +59,23 @@ class Puller:
         self.pulls.on_message = partial(on_job, self.pulls)
         self._handed = 0
         self._delay = _RETRY
+        self._waits = 0.0
+        """How long it was waited for the consumer last, which nobody has made yet."""
+        self._missed = 0
+        """Jobs that were asked for in vain since."""
 
     async def open(self) -> None:
         """Subscribe and pull, at first and after each reconnection. Raises BusError."""
         await self.pulls.open()
         # Refusals of an earlier connection say nothing about this one (see `_again`).
-        self.pulls.postponed = 0
+        self.pulls.postponed = self._missed = 0
         self.pulls.fill()
+
+    def rank(self, model: str, priority: int) -> None:
+        """Ask with this priority, if it is for that model."""
+        if model == self.model:
+            self.priority = priority
+            self.pulls.rank(priority)
 
     async def close(self) -> None:
         """Stop pulling. Jobs that were already under way go back to the broker at once."""
@@ -80,36 +93,39 @@ class Puller:
     def _refused(self, status: Status) -> None:
         # A job since the last refusal shows that the broker is well: start the back-off afresh.
         if status.expired or self.pulls.handed != self._handed:
-            self._delay, self._handed = _RETRY, self.pulls.handed
+            self._delay, self._handed, self._waits = _RETRY, self.pulls.handed, 0.0
         if status.expired:
             self.pulls.fill()
             return
+        if status.absent:
+            self._await_consumer(status.left)
+            return
         log.warning("consumer.refused", model=self.model, status=status.code, why=status.why)
-        # Until then, `fill` asks for one job fewer than there is room for.
-        self.pulls.postponed += 1
+        # Until then, `fill` asks for so many jobs fewer than there is room for.
+        self.pulls.postponed += status.left
         loop = asyncio.get_running_loop()
-        loop.call_later(self._delay, self._again, self.pulls.inbox)
+        loop.call_later(self._delay, self._again, self.pulls.inbox, status.left)
         self._delay = min(_RETRY_MAX, self._delay * 2)
 
-    def _again(self, inbox: str) -> None:
-        if inbox == self.pulls.inbox:  # `open` has filled the slots of a new connection already
-            self.pulls.postponed -= 1
+    def _await_consumer(self, jobs: int) -> None:
+        """All requests are repeated together, once there may be a consumer."""
+        waits = self._missed > 0
+        self.pulls.postponed += jobs
+        self._missed += jobs
+        if waits:
+            return
+        if not self._waits and self._lane == subjects.INTERACTIVE:  # once for each model
+            log.info("consumer.awaited", model=self.model)
+        self._waits = min(_RETRY_MAX, self._waits * 2) or _SOON
+        asyncio.get_running_loop().call_later(self._waits, self._look_again, self.pulls.inbox)
+
+    def _look_again(self, inbox: str) -> None:
+        if inbox == self.pulls.inbox:
+            self.pulls.postponed -= self._missed
+            self._missed = 0
             self.pulls.fill()
 
-
-async def declare(
-    bus: Bus, model: str, ack_wait: float, replicas: int, lane: str = subjects.INTERACTIVE
-) -> None:
-    """Create the model's consumer if there is none; wait for the stream, however long it takes."""
-    config = topology.consumer(model, lane, ack_wait, replicas)
-    said = False
-    while True:
-        try:
-            await streams.ensure_consumer(bus, subjects.JOBS_STREAM, config)
-        except BusError as fault:
-            if not said:  # one line in the log, not one for each try
-                log.warning("consumer.waiting", model=model, error=str(fault))
-                said = True
-            await asyncio.sleep(0.5)
-        else:
-            return
+    def _again(self, inbox: str, jobs: int) -> None:
+        if inbox == self.pulls.inbox:  # `open` has filled the slots of a new connection already
+            self.pulls.postponed -= jobs
+            self.pulls.fill()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 import structlog
@@ -17,7 +19,7 @@ from schemas.jetstream.words import ACK, IN_PROGRESS, NAK, TERM
 from schemas.jobs import CodecError, Job, OtherVersion
 from schemas.settings import Settings
 from schemas.strangers import Strangers
-from workers.attempt import Attempt
+from workers.attempt import Attempt, Outbox
 from workers.body import fetch
 from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
@@ -33,12 +35,18 @@ LEASE_SHARE = 0.8
 """Share of ack_wait during which a worker trusts a lease that it has not prolonged."""
 QUIET = 2.0
 """Seconds without progress after which the runner probes the engine."""
+_SIZE = "Nats-Msg-Size"
+"""The header in which the broker says how large the body is that it leaves out."""
 LATER = 5.0
 """Seconds until the broker offers a job again that this process cannot read."""
 _KEEP = 5.0
 """Seconds after its end during which an attempt can send lost frames again."""
 _KEEP_BYTES = 16 * 2**20
 """Most bytes that the rings of all ended attempts may hold."""
+
+
+_ended = cache(metrics.ATTEMPTS.labels)
+"""Looked up once, as that takes 2 µs a call."""
 
 
 class Runnable(Protocol):
@@ -60,8 +68,12 @@ class Slots(Protocol):
     def engine(self) -> Runnable: ...
 
     def take(self) -> None: ...
+    def free(self) -> int: ...
     def release(self) -> None: ...
     def suspect(self, fault: EngineFault) -> None: ...
+
+    def answered(self, attempt: Attempt) -> None:
+        """The engine has given a whole answer; told a moment later."""
 
 
 class Source(Protocol):
@@ -81,21 +93,35 @@ class Runner:
         self._bus = bus
         self._role = role
         self._holder = holder
-        self._node = node
+        self.node = node
         self._ring = config.worker.ring
         self._stall = config.worker.stall
         self._lease = config.jobs.ack_wait * LEASE_SHARE
         self.running: dict[int, tuple[Attempt, Slots]] = {}
         """By nonce: of one job there may be several, until its ingress has said which counts."""
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
+        self._outbox = Outbox()
         self._kept = 0
         self._away = 0.0
         self._probing: dict[Runnable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._answered: list[tuple[Slots, Attempt]] = []
+        """Attempts with a whole answer, of which `tick` tells: no job is to wait for that."""
         self._strangers = Strangers(log, "runner.refused")
         self._lost_ingresses = LostIngresses()
+        self.on_order: Callable[[bytes], None] = lambda order: None
+        """Gets what the hub orders, as it comes."""
+        self.on_ranks: Callable[[bytes], None] = lambda ranks: None
+        """Gets what an ingress says of ranks."""
+        self.on_show: Callable[[], None] = lambda: None
+        """Called when somebody asks for a whole card."""
         self.idle = asyncio.Event()
         self.idle.set()
+
+    @property
+    def holder(self) -> str:
+        """The name of this process."""
+        return self._holder
 
     async def open(self) -> None:
         await self._bus.subscribe(subjects.control(self._holder), self._control)
@@ -103,9 +129,15 @@ class Runner:
 
     def take(self, slots: Slots, source: Source, message: Message) -> None:
         """Start a delivered job; from now on it occupies a slot."""
+        if not message.data and _SIZE in (message.headers or ()):
+            # Whoever made its consumer leaves the bodies out. The job waits until that is mended.
+            log.error("runner.heads_alone", subject=message.subject)
+            hand_back(self._bus, message.reply, LATER)
+            source.fill()
+            return
         try:
             job = jobs.unpack(message.data)
-            attempt = Attempt(self._bus, job, message.reply, self._ring)
+            attempt = Attempt(self._bus, self._holder, job, message.reply, self._ring, self._outbox)
         except OtherVersion as fault:
             self._strangers.refused(message.subject, fault)
             hand_back(self._bus, message.reply, LATER)  # a worker of another version may read it
@@ -120,6 +152,7 @@ class Runner:
             self._say_alive(job.id)
         # In this turn: the puller has room for one job fewer from now on.
         slots.take()
+        attempt.spare = max(0, slots.free())
         self.running[attempt.nonce] = attempt, slots
         self.idle.clear()
         task = asyncio.create_task(self._run(slots, source, attempt))
@@ -133,7 +166,8 @@ class Runner:
             attempt.alive(subjects.control(self._holder))
 
     def _attempts(self, job: str) -> list[Attempt]:
-        return [attempt for attempt, _ in self.running.values() if attempt.job.id == job]
+        attempts = [attempt for attempt, _ in self.running.values()]
+        return [each for each in attempts if job in (each.job.id, each.delivered)]
 
     async def _run(self, slots: Slots, source: Source, attempt: Attempt) -> None:
         verdict, outcome = b"", "interrupted"
@@ -144,6 +178,7 @@ class Runner:
                 if attempt.stopped is not None:  # before this task had its first turn
                     raise attempt.stopped
                 await self._perform(slots.engine, attempt)
+                self._answered.append((slots, attempt))
             except asyncio.CancelledError:
                 if attempt.stopped is None:  # the process ends, and not this attempt alone
                     raise
@@ -181,18 +216,27 @@ class Runner:
         job, unless it was published again (`job.again`). No job is acked before the answer. The
         clock here may be wrong, so a job that seems late waits for its ingress to decide.
         """
-        job = attempt.job
-        late = time.time() * 1000 > job.total_by
-        attempt.claim(self._role, self._holder, self._node, engine.name)
-        if attempt.number > 1 or job.body_size or job.again or late:
+        attempt.begins = self._begins(attempt)
+        attempt.claim(self._role, self.node, engine.name)
+        if not attempt.begins:
             await attempt.permitted
+        job = attempt.job  # the answer may have brought another one
         log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
-        body = await fetch(self._bus, job) if job.body_size else job.body
+        body = await fetch(self._bus, self._holder, job) if job.body_size else job.body
         end = await engine.run(job, body, attempt)
         attempt.end(end)
         # A fast engine is done before its claim is answered, and no job is acked without a grant.
         if not attempt.permitted.done():
             await attempt.permitted
+
+    def _begins(self, attempt: Attempt) -> bool:
+        """Whether the engine gets the job before the claim is answered. Not if others wait, as one
+        of them may be before it."""
+        job = attempt.job
+        late = time.time() * 1000 > job.total_by
+        overdue = self._role is Role.FALLBACK and job.lane != subjects.CLOUD
+        waits = job.body_size or job.again or late or attempt.queued or overdue
+        return attempt.number == 1 and not waits
 
     def _finish(
         self, slots: Slots, source: Source, attempt: Attempt, verdict: bytes, outcome: str
@@ -213,7 +257,7 @@ class Runner:
         source.fill()
         if not self.running:
             self.idle.set()
-        metrics.ATTEMPTS.labels(job.model, outcome).inc()
+        _ended(job.model, outcome).inc()
         log.debug(
             "runner.ended",
             job=job.id,
@@ -241,8 +285,14 @@ class Runner:
         except CodecError as fault:
             log.warning("runner.undecodable_control", error=str(fault))
             return
-        found = self.running.get(control.nonce)
-        if found is not None and found[0].job.id == control.job:
+        if control.op == Op.ORDER:
+            self.on_order(control.given)
+        elif control.op == Op.RANK:
+            self.on_ranks(control.given)
+        elif control.op == Op.SHOW:
+            self.on_show()
+        # The nonce alone tells which attempt is meant: it may not know its job yet.
+        elif (found := self.running.get(control.nonce)) is not None:
             self._obey(found[0], control)
         # The last frames may be lost, too, which the ingress finds only after the end.
         elif control.op == Op.RESEND and control.nonce in self._ended:
@@ -256,11 +306,14 @@ class Runner:
 
     def _obey(self, attempt: Attempt, control: Control) -> None:
         match control.op:
+            case Op.GO if control.job != attempt.job.id:
+                attempt.refuse(attempt.deliverer, control.job)
             case Op.GO:
-                if not attempt.permitted.done():
-                    attempt.permitted.set_result(None)
+                attempt.permit()
                 if attempt.lapsed:  # it has claimed again, and still holds the job
                     attempt.lapsed, attempt.leased = False, time.monotonic()
+            case Op.GIVE:
+                self._give(attempt, control.given)
             case Op.RESEND:
                 attempt.resend(control.first)
             case op if op in BY_OP:
@@ -268,8 +321,24 @@ class Runner:
             case _:
                 log.warning("runner.unknown_control", op=control.op)
 
+    def _give(self, attempt: Attempt, given: bytes) -> None:
+        """Take another job in the place of the delivered one, unless that has begun."""
+        try:
+            job = jobs.unpack(given)
+        except CodecError as fault:  # its claim is given up, and its ingress hears of that
+            log.error("runner.undecodable", error=str(fault))
+            return
+        if not (attempt.permitted.done() or attempt.begins):
+            attempt.give(job)
+            attempt.permit()
+        elif attempt.job.id != job.id:
+            attempt.refuse(job.ingress, job.id)
+
     def tick(self, now: float) -> None:
         """Repeat unanswered claims, prolong leases, find engines that hang; runs twice a second."""
+        answered, self._answered = self._answered, []
+        for slots, attempt in answered:
+            slots.answered(attempt)
         silent: dict[int, tuple[Slots, list[Attempt]]] = {}
         for attempt, slots in list(self.running.values()):
             if now - attempt.moved > self._stall:

@@ -23,10 +23,14 @@ from deploy.compat.transport import over_http
 from ingress.answer.respond import EventStream
 from ingress.app import Entry
 from ingress.context import Context, context
+from ingress.http.auth import Principal, need_scope
 from ingress.http.protocol import CLIENT_GONE
 from ingress.models import locality
+from ingress.models.routes import usable
 from schemas.api import endpoints, sse
 from schemas.errors import ClientGone, ModelNotFound, QueueFull, ShuttingDown
+from schemas.globs import may_use
+from schemas.keys import INFERENCE
 
 Table = dict[str, Any]
 _AGAIN = 10.0
@@ -44,13 +48,13 @@ class Matrix:
         return (("/compat", self.show, "GET"),)
 
     async def show(self, request: Request) -> Response:
-        """Raises Unauthorized, ModelNotFound, QueueFull (while another run goes on),
-        ShuttingDown."""
+        """Raises Unauthorized, InsufficientScope, ModelNotFound, ShuttingDown, and QueueFull while
+        another run goes on."""
         here = context(request)
-        here.keys.who(request)
+        who = need_scope(request, INFERENCE)
         if here.draining:
             raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
-        names = _chosen(here, request.query_params.get("model"))
+        names = _chosen(here, who, request.query_params.get("model"))
         if self.running is not None and not self.running.done():
             why = "The models are being probed already, for somebody else. Try again."
             raise QueueFull(why, retry_after=_AGAIN)
@@ -89,12 +93,14 @@ async def _events(run: Run, task: asyncio.Task[Table]) -> AsyncIterator[bytes]:
         task.cancel()
 
 
-def _chosen(here: Context, name: str | None) -> list[str]:
-    """The names to be probed. Raises ModelNotFound."""
-    live = sorted(here.catalog.models())
+def _chosen(here: Context, who: Principal, name: str | None) -> list[str]:
+    """The names to be probed, of those that the key may use. Raises ModelNotFound."""
+    globs = who.policy.models
+    live = usable(sorted(here.catalog.models()), globs)
     if name is None:
         return live
-    if here.routes.aliases().get(name, name) not in live:
+    served = here.routes.aliases().get(name, name) in here.catalog.models()
+    if not served or not may_use(name, globs):
         known = ", ".join(live) or "none: start a worker"
         why = f"The model {name!r} is not served now. Models that are: {known}."
         raise ModelNotFound(why, param="model")

@@ -45,7 +45,7 @@ class Refused(Unmet):
         self.error = error
         code, message = error.get("code") or error.get("type"), str(error.get("message") or "")
         # The end of the message tells clients how to send the request all the same: no reason.
-        message = message.partition(" Leave it out, or send the header")[0]
+        message = message.partition(" Leave it out, ")[0]
         # The row says what is missing, so one reason serves all rows that the model lacks.
         has = message.partition("; it has ")[2] if code == UnsupportedEndpoint.code else ""
         told = f"the model has only {has}" if has else brief(message)

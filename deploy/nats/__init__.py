@@ -10,9 +10,11 @@ of mode 0700:
 ``nats-server.conf`` written anew at each start (0600), see `config`
 ``nats-server.log`` the server's log, rotated by size; ``nats-server.err``: its last words
 ``jetstream/``     streams and consumers
+``ca.pem`` …       where other machines reach it: its certificates, see `certificates`
 ================== ============================================================================
 
 Passwords travel in files of mode 0600 alone: never in arguments, in the environment or in logs.
-The monitoring port knows no login, so it listens on loopback whatever the clients' port does;
-it shows names of users and subjects, never passwords or messages.
+The monitoring page knows no login, so there is none unless asked for, and then on loopback whatever
+the clients' port does; it shows names of users and subjects, never passwords or messages. The
+system account tells the same to whoever has its login.
 """

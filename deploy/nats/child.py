@@ -7,9 +7,10 @@ may well be a short-lived thread of a pool. So one thread that stays forks all o
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 from schemas import settings
 from workers.process import die_with_parent
@@ -18,11 +19,18 @@ Child = subprocess.Popen[bytes]
 _FORKS = ThreadPoolExecutor(1, "forks children")
 
 
-def spawn(command: Sequence[str], *, words: Path, keep: Sequence[int] = ()) -> Child:
+def spawn(
+    command: Sequence[str],
+    *,
+    words: Path,
+    keep: Sequence[int] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Child:
     """`command` running in a session of its own, so that Ctrl-C in the terminal reaches the parent
     alone, which stops things in order. `command[0]` is an absolute path.
 
-    `words` gets stdout and stderr, from its beginning; `keep` are descriptors it inherits.
+    `words` gets stdout and stderr, from its beginning; `keep` are descriptors it inherits;
+    `variables` are of its environment, unless ours says otherwise.
     Raises OSError when no process can be started.
     """
     with words.open("wb") as sink:
@@ -33,7 +41,7 @@ def spawn(command: Sequence[str], *, words: Path, keep: Sequence[int] = ()) -> C
             stdout=sink,
             stderr=subprocess.STDOUT,
             pass_fds=keep,
-            env=settings.outside(),
+            env={**variables, **settings.outside()},
             start_new_session=True,
             umask=0o077,  # whatever it writes is this user's alone
         ).result()

@@ -1,13 +1,9 @@
-"""The configuration of nats-server as JSON, and the rights of each role. Pure.
+"""The configuration of nats-server as JSON. Pure. Whom it trusts with what is in `rights`.
 
-Accounts: ``HEADRACE`` holds every process of the fabric. ``LEDGER`` holds the credits and shares
-nothing with HEADRACE. They are apart because nats-server publishes replies with its own rights: a
-client that may ask JetStream anything can write into any stream of its account, by naming the
-stream's subject as the reply. ``SYS`` is the server's own. It exports one stream of events, to
-HEADRACE alone: the end of each connection of that account. The import keeps its subject, so an
-ingress subscribes to `schemas.subjects.DISCONNECTS`. The event is JSON; its ``client`` names the
-connection (``id``, ``name``, ``user``, ``kind``, ``client_type``), and ``reason`` says why it
-ended.
+``SYS`` exports one stream of events: the end of each connection of a member. The import keeps its
+subject, so an ingress subscribes to `schemas.subjects.DISCONNECTS`. The event is JSON; its
+``client`` names the connection (``id``, ``name``, ``user``, ``kind``, ``client_type``), and
+``reason`` says why it ended.
 
 Facts from nats-server's own documentation (configuration, authorization, accounts): it reads JSON;
 strings in double quotes are not searched for variables, so ``$SYS`` needs no escape; port -1 means
@@ -17,22 +13,21 @@ any free port; ``allow_responses: true`` permits one reply to each request that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas import subjects
+from deploy.nats.rights import CROSSINGS, LOGINS, STREAMED, Account, Crossing, Login, role_user
 from schemas.settings import Nats
 from workers.process import ports
 
-ACCOUNT = "HEADRACE"
-LEDGER_ACCOUNT = "LEDGER"
-SYSTEM_ACCOUNT = "SYS"
 ANY_PORT = -1
 
 MAX_PAYLOAD = 2 * 2**20
 """Bytes: a job with its body inline, and a frame; larger bodies travel by reference."""
+MAX_SUBSCRIPTIONS = 16_384
+"""Of one connection: a worker has three for each model, of which its card may have 2,048."""
 LOG_SIZE = 10 * 2**20
 """Bytes of one log file before it is rotated."""
 LOG_FILES = 3
@@ -42,112 +37,22 @@ SYNC = Nats().sync
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What one role may publish and subscribe to, beside one reply to each request it gets."""
-
-    publish: tuple[str, ...]
-    subscribe: tuple[str, ...]
-
-
-_JOBS = subjects.JOBS_STREAM
-_ACKS = f"$JS.ACK.{_JOBS}.>"
-_ANSWERS = subjects.ANSWERS_STREAM
-_STREAMS = (_JOBS, subjects.DEAD_STREAM, subjects.USAGE_STREAM, _ANSWERS)
-_ENSURE = ("INFO", "CREATE", "UPDATE")
-_SERVICE = "$SRV.>"
-"""Discovery of micro services (`nats micro ls`): every process answers it."""
-
-WORKER = Grant(
-    publish=(
-        "r.*.*",
-        "b.*.*",
-        subjects.ALL_CARDS,
-        _ACKS,
-        f"$JS.API.CONSUMER.MSG.NEXT.{_JOBS}.*",
-        f"$JS.API.CONSUMER.CREATE.{_JOBS}.>",
-        f"$JS.API.CONSUMER.INFO.{_JOBS}.*",
-        f"$JS.API.STREAM.INFO.{_JOBS}",
-        "$JS.API.INFO",
-    ),
-    subscribe=(f"{subjects.INBOX_WORKER}.>", "c.*", _SERVICE),
-)
-
-INGRESS = Grant(
-    publish=(
-        subjects.ALL_JOBS,
-        subjects.ALL_DEAD,
-        subjects.ALL_USAGE,
-        subjects.ALL_ANSWERS,
-        "c.*",
-        subjects.ALL_WANTS,
-        subjects.ASK_LEDGER,
-        subjects.ALL_CARDS,
-        _ACKS,
-        *(f"$JS.API.STREAM.{verb}.{name}" for verb in _ENSURE for name in _STREAMS),
-        *(f"$JS.API.STREAM.MSG.GET.{name}" for name in (_JOBS, subjects.DEAD_STREAM)),
-        f"$JS.API.STREAM.MSG.DELETE.{_JOBS}",
-        "$JS.API.INFO",
-        f"$JS.API.CONSUMER.LIST.{_JOBS}",
-        *(f"$JS.API.CONSUMER.CREATE.{name}.*" for name in (subjects.USAGE_STREAM, _ANSWERS)),
-        *(f"$JS.API.CONSUMER.MSG.NEXT.{name}.*" for name in (subjects.USAGE_STREAM, _ANSWERS)),
-        f"$JS.API.DIRECT.GET.{_ANSWERS}.>",
-        # Answers to claims, and bodies by reference: many messages to one request, which
-        # `allow_responses` would cut off after the first.
-        f"{subjects.INBOX_WORKER}.>",
-        f"{subjects.INBOX_FALLBACK}.>",
-    ),
-    subscribe=(
-        f"{subjects.INBOX_INGRESS}.>",
-        "r.*.*",
-        "b.*.*",
-        subjects.ALL_CARDS,
-        subjects.DISCONNECTS,
-        _SERVICE,
-    ),
-)
-
-FALLBACK = Grant(
-    publish=WORKER.publish,
-    subscribe=(
-        f"{subjects.INBOX_FALLBACK}.>",
-        "c.*",
-        subjects.ALL_WANTS,
-        subjects.ASK_LEDGER,
-        subjects.ALL_CARDS,
-        _SERVICE,
-    ),
-)
-"""As a worker, and also hears of jobs that no worker takes. Credits need a login of LEDGER."""
-
-GRANTS: Mapping[str, Grant | None] = {
-    "worker": WORKER,
-    "ingress": INGRESS,
-    "fallback": FALLBACK,
-    "admin": None,
-}
-"""Roles of the account HEADRACE. None: no limits inside the account."""
-LEDGER_ROLE = "ledger"
-"""The one user of the account LEDGER: the fallback's second connection, and `headrace credits`."""
-SYSTEM_ROLE = "sys"
-"""The one user of the system account, for tools such as `nats server report`."""
-ROLES = (*GRANTS, LEDGER_ROLE, SYSTEM_ROLE)
-
-
-@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """What differs between two brokers.
 
-    `store` is absolute; `users` maps each of `ROLES` to (user, password); ports are 1-65535 or
-    `ANY_PORT`; `sync` says how often the server syncs what it has acknowledged to the disk:
-    "always" before it acknowledges it, which a publisher pays with several times the latency.
+    `store` is absolute; `users` maps each of `rights.ROLES` to (user, password); ports are 1-65535
+    or `ANY_PORT`, and None for no monitoring page; `sync` says how often the server syncs what it
+    has acknowledged to the disk: "always" before it acknowledges it, which a publisher pays with
+    several times the latency. `joined`: logins of nodes and invitations, beside those of the roles.
     `more` is added as it is.
     """
 
     store: Path
     users: Mapping[str, tuple[str, str]] = field(repr=False)
     port: int = 4222
-    http_port: int = 8222
+    http_port: int | None = None
     sync: str = SYNC
+    joined: tuple[Login, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -160,44 +65,53 @@ def _whole(config: ServerConfig) -> dict[str, Any]:
     return {
         "server_name": "headrace",
         "listen": f"{ports.LOOPBACK}:{config.port}",
-        "http": f"{ports.LOOPBACK}:{config.http_port}",
+        **_monitored(config.http_port),
         "ports_file_dir": str(config.store),
         "log_file": str(config.store / LOG_NAME),
         "logfile_size_limit": LOG_SIZE,
         "logfile_max_num": LOG_FILES,
         "max_payload": MAX_PAYLOAD,
+        "max_subscriptions": MAX_SUBSCRIPTIONS,
         # A frozen client must not sit on jobs: it is dropped after two pings without an answer.
         "ping_interval": "2s",
         "ping_max": 2,
         "write_deadline": "5s",  # one that takes nothing of what it is sent is dropped, too
         "jetstream": {"store_dir": str(config.store), "sync_interval": config.sync},
-        "system_account": SYSTEM_ACCOUNT,
+        "system_account": Account.SYS,
         "accounts": _accounts(config),
         **config.more,
     }
 
 
+def _monitored(port: int | None) -> dict[str, str]:
+    return {} if port is None else {"http": f"{ports.LOOPBACK}:{port}"}
+
+
 def _accounts(config: ServerConfig) -> dict[str, Any]:
-    ends = subjects.DISCONNECTS
+    logins = [role_user(role, *config.users[role]) for role in LOGINS]
+    logins += config.joined
+    return configured(Account, logins, CROSSINGS)
+
+
+def configured(
+    accounts: Iterable[Account], logins: Sequence[Login], crossings: Sequence[Crossing]
+) -> dict[str, Any]:
     return {
-        SYSTEM_ACCOUNT: {
-            "users": [_user(config, SYSTEM_ROLE)],
-            "exports": [{"stream": ends, "accounts": [ACCOUNT]}],
-        },
-        ACCOUNT: {
-            "jetstream": "enabled",
-            "imports": [{"stream": {"account": SYSTEM_ACCOUNT, "subject": ends}}],
-            "users": [_user(config, role) for role in GRANTS],
-        },
-        LEDGER_ACCOUNT: {"jetstream": "enabled", "users": [_user(config, LEDGER_ROLE)]},
+        str(account): {
+            **({"jetstream": "enabled"} if account in STREAMED else {}),
+            "users": [login.entry for login in logins if login.account is account],
+            "exports": [exported(each) for each in crossings if each.owner is account],
+            "imports": [imported(each, each.owner) for each in crossings if account in each.to],
+        }
+        for account in accounts
     }
 
 
-def _user(config: ServerConfig, role: str) -> dict[str, Any]:
-    user, password = config.users[role]
-    known = {"user": user, "password": password}
-    grant = GRANTS.get(role)
-    if grant is None:
-        return known
-    allowed = {"publish": {"allow": grant.publish}, "subscribe": {"allow": grant.subscribe}}
-    return {**known, "permissions": {**allowed, "allow_responses": True}}
+def exported(crossing: Crossing) -> dict[str, Any]:
+    answers = {"response_type": "Stream"} if crossing.many else {}
+    return {crossing.kind: crossing.subject, "accounts": crossing.to, **answers}
+
+
+def imported(crossing: Crossing, owner: str) -> dict[str, Any]:
+    """`owner`: the account's name there."""
+    return {crossing.kind: {"account": owner, "subject": crossing.subject}}

@@ -22,11 +22,26 @@ _LOCK_PATIENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a broker answers: ``nats://host:port``, ``http://host:port``, and its process."""
+    """Where a broker answers: ``nats://host:port``, ``http://host:port`` or "", and its process.
+
+    Of one that other machines reach, `url` is tls://…, `ca` the file of whom to trust (""
+    : whom the system does), `tls_name` whom its certificate is for if not the host of `url`,
+    `addresses` how others call it, and `fingerprint` the SHA-256 of its CA (hex, "" for one that
+    every machine knows).
+    """
 
     url: str
     http_url: str
     pid: int
+    ca: str = ""
+    tls_name: str = ""
+    addresses: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def reaching(self) -> dict[str, str]:
+        """What a process of this machine needs beside a login, by the names of settings."""
+        return {"url": self.url, "ca": self.ca, "tls_name": self.tls_name}
 
 
 def find(store: Path) -> Address | None:
@@ -35,10 +50,11 @@ def find(store: Path) -> Address | None:
     An owner that was killed leaves its note behind, so the address may be dead.
     """
     try:
-        return Address(**json.loads((store / ADDRESS).read_text()))
+        found = json.loads((store / ADDRESS).read_text())
+        return Address(**{**found, "addresses": tuple(found.get("addresses", ()))})
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as fault:
+    except (OSError, ValueError, TypeError, AttributeError) as fault:
         raise StoreUnusable(f"{store / ADDRESS}: {fault}") from fault
 
 

@@ -1,22 +1,24 @@
 """Answers the questions about credits that the ingress's admin API sends over the broker.
 
-A question is a JSON object ``{"op": show | grant | history | usage, …}``; the answer is
-``{"ok": …}`` or ``{"error": text, "kind": invalid | insufficient | away}``.
+A question is a JSON object. One that reads is ``{"op": show | history | usage, …}``; grants are
+asked for elsewhere (`grants`). The answer is ``{"ok": …}`` or ``{"error": text, "kind": invalid |
+insufficient | away}``.
 """
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
 
-from fallback.credits.faults import Insufficient, LedgerError
+from fallback.credits.faults import Insufficient, LedgerError, Refused
 from fallback.credits.ledger import Ledger
+from schemas import bounds, tally
 from schemas.bus import Bus, BusError, Message
-from schemas.usage import summed
+from schemas.tally import Tally
 
 log = structlog.get_logger("credits")
 
@@ -24,34 +26,77 @@ MOST = 10_000
 """Most entries of one answer, so that it fits into a message of the broker."""
 
 
-async def answer(ledger: Ledger, bus: Bus, message: Message) -> None:
+class Clerk(Protocol):
+    """Answers one kind of questions."""
+
+    async def answer(self, asked: dict[str, Any]) -> Any:
+        """Raises ValueError, TypeError, KeyError for what is no such question, Insufficient, and
+        LedgerError."""
+
+
+async def answer(clerk: Clerk, bus: Bus, message: Message) -> None:
+    """Every question gets an answer, whatever it is."""
     try:
-        said: dict[str, Any] = {"ok": await _answer(ledger, orjson.loads(message.data))}
+        data = orjson.dumps({"ok": await clerk.answer(question(message.data))})
+        said: dict[str, Any] = {}
     except Insufficient as fault:
         said = {"error": str(fault), "kind": "insufficient"}
     except LedgerError as fault:
         said = {"error": str(fault), "kind": "away"}
+    except Refused as fault:
+        said = {"error": str(fault), "kind": "invalid"}
     except (ValueError, TypeError, KeyError, AttributeError) as fault:
-        said = {"error": f"not a question about credits: {fault}", "kind": "invalid"}
+        why = bounds.cut(str(fault))
+        said = {"error": f"not a question about credits: {why}", "kind": "invalid"}
+    except Exception as fault:  # else the asker would wait, and be told that no fallback runs
+        log.error("credits.not_answered", exc_info=fault)
+        said = {"error": f"a fault of the fallback: {type(fault).__name__}", "kind": "away"}
+    if said:
+        data = orjson.dumps(said)
+    if len(data) > bus.max_payload:
+        why = f"the answer has {len(data)} bytes, too many at once: ask for a shorter time"
+        data = orjson.dumps({"error": why, "kind": "invalid"})
     with contextlib.suppress(BusError):  # whoever gets no answer asks again
-        bus.post(message.reply, orjson.dumps(said))
+        bus.post(message.reply, data)
 
 
-async def _answer(ledger: Ledger, asked: dict[str, Any]) -> Any:
-    account = str(asked.get("account", ""))
-    match asked["op"]:
-        case "show":
-            return asdict(await ledger.balance(account))
-        case "grant":
-            amount, id = int(asked["amount"]), str(asked.get("id", ""))
-            balance = await ledger.grant(account, amount, str(asked.get("note", "")), id)
-            log.info("credits.granted", account=account, amount=amount, by=asked.get("by"))
-            return {"available": balance}
-        case "history":
-            limit = min(MOST, int(asked.get("limit", 100)))
-            entries = ledger.history(account, since=float(asked.get("since", 0)), limit=limit)
-            return [asdict(entry) async for entry in entries]
-        case "usage":
-            found = ledger.purchases(since=float(asked.get("since", 0)), account=account)
-            return summed([asdict(each) async for each in found], asked.get("by") or ["model"])
-    raise ValueError(f"no such operation: {asked['op']!r}")
+class Reader:
+    """What is asked by any ingress: it changes nothing."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def answer(self, asked: dict[str, Any]) -> Any:
+        ledger, account = self._ledger, asked.get("account", "")
+        match asked["op"]:
+            case "show":
+                return asdict(await ledger.balance(account))
+            case "history":
+                limit = asked.get("limit", 100)
+                if not bounds.is_number(limit, MOST, 1):
+                    raise ValueError(f"the limit is no number from 1 to {MOST}")
+                entries = ledger.history(account, since=_since(asked), limit=limit)
+                return [asdict(entry) async for entry in entries]
+            case "usage":
+                found = Tally(tally.of(asked))
+                async for each in ledger.purchases(since=found.question.since, account=account):
+                    found.bought(asdict(each))
+                return found.rows()
+        raise ValueError("no such operation")
+
+
+def question(data: bytes) -> dict[str, Any]:
+    """Raises ValueError for what is no question at all."""
+    asked = orjson.loads(data)
+    if not isinstance(asked, dict):
+        raise ValueError("it is no object")
+    if not bounds.is_text(asked.get("account", "")):
+        raise ValueError(f"account is no text of up to {bounds.NAME} letters")
+    return asked
+
+
+def _since(asked: dict[str, Any]) -> float:
+    since = asked.get("since", 0)
+    if type(since) not in (int, float) or not 0 <= since <= bounds.WHOLE:
+        raise ValueError("since is no time")
+    return float(since)

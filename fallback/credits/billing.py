@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -24,11 +24,11 @@ from fallback.attempt import Delivery, Payment, ProviderAttempt
 from fallback.cost import pricing
 from fallback.cost.pricing import PriceList
 from fallback.cost.spent import NOTHING, Spent
-from fallback.credits.entries import Hold, Purchase, Reservation
+from fallback.credits.entries import MICRO, Hold, Purchase, Reservation
 from fallback.credits.faults import Insufficient, LedgerError, Superseded
 from fallback.credits.ledger import Ledger
 from fallback.policy import Choice, Chosen, money
-from schemas import subjects
+from schemas import metrics, subjects
 from schemas.api import sse
 from schemas.api.base import PLAIN
 from schemas.api.endpoints import APIS
@@ -40,14 +40,27 @@ from workers.engines.base import EngineFault
 log = structlog.get_logger("billing")
 
 
-class Billing:
-    """`holder`: the process, as reservations name it."""
+class Spends(Protocol):
+    def __call__(self, account: str, *, refused: bool = False) -> None: ...
 
-    def __init__(self, ledger: Ledger, prices: PriceList, currency: str, holder: str) -> None:
+
+class Billing:
+    """`holder`: the process, as reservations name it. `spends` is called with an account that was
+    charged, or refused."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        prices: PriceList,
+        currency: str,
+        holder: str,
+        spends: Spends | None = None,
+    ) -> None:
         self._ledger = ledger
         self._prices = prices
         self._currency = currency
         self._holder = holder
+        self._spends = spends
         self._closing: set[asyncio.Task[Any]] = set()
 
     def money(self, amount: int) -> str:
@@ -70,6 +83,8 @@ class Billing:
                 each = fault.available * affordable.dearest // fault.needed
                 affordable = affordable.within(each)
                 if not affordable.choices:
+                    if self._spends is not None:
+                        self._spends(attempt.job.account, refused=True)
                     raise self._unpaid(attempt, chosen, fault) from None
             except Superseded:
                 raise Withdrawn(Reason.SUPERSEDED) from None
@@ -111,7 +126,7 @@ class Billing:
         return EngineFault(why, code="insufficient_credits", retryable=waits)
 
     def purchase(self, payment: Payment, choice: Choice, spent: Spent) -> Purchase:
-        """What a call used, and its cost, which never exceeds the reservation."""
+        """What a call used, and its cost as far as the reservation covers it."""
         attempt, price = payment.attempt, self._prices[choice.provider, choice.model]
         job, took = attempt.job, time.monotonic() - attempt.since
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
@@ -131,11 +146,12 @@ class Billing:
             picture=spent.picture if spent.images else "",
             seconds=spent.seconds,
             characters=spent.characters,
-            cost=min(cost, payment.hold.what.amount),
+            cost=cost,
             started_ms=round(attempt.began * 1000),
             ended_ms=round((attempt.began + took) * 1000),
             streamed=job.stream,
-        )
+            requests=int(job.leads),
+        ).within(payment.hold.what.amount)
 
     def answer(self, payment: Payment, choice: Choice) -> PricedAnswer:
         """The sink that takes the provider's answer."""
@@ -144,14 +160,11 @@ class Billing:
 
     async def sell(
         self, payment: Payment, choice: Choice, spent: Spent, answer: PricedAnswer
-    ) -> int:
-        """Hand over a whole answer without its end, charge for it, then hand over the end. Returns
-        the micro-units that were charged."""
+    ) -> None:
+        """Hand over a whole answer without its end, charge for it, then hand over the end."""
         purchase = self.purchase(payment, choice, spent)
         answer.offer(self.money(purchase.cost))
-        charged = await self.charge(payment, purchase, spent)
-        answer.seal(self.money(charged))
-        return charged
+        answer.seal(self.money(await self.charge(payment, purchase, spent)))
 
     async def charge(self, payment: Payment, purchase: Purchase, spent: Spent) -> int:
         """Settle a call; returns the micro-units that were charged."""
@@ -161,10 +174,30 @@ class Billing:
             if spent == NOTHING:
                 await self._ledger.release(payment.hold, "refused")
                 return 0
-            return purchase.cost if await self._ledger.settle(payment.hold, purchase) else 0
+            if not await self._ledger.settle(payment.hold, purchase):
+                return 0
         except LedgerError as fault:  # the ledger goes on trying
             log.error("billing.not_settled", job=purchase.job, cost=purchase.cost, error=str(fault))
-            return purchase.cost
+        self._count(purchase)
+        return purchase.cost
+
+    def _count(self, purchase: Purchase) -> None:
+        metrics.CHARGED.labels(purchase.provider).inc(purchase.cost / MICRO)
+        if self._spends is not None:
+            self._spends(purchase.account)
+        if not purchase.uncharged:
+            return
+        metrics.UNCHARGED.labels(purchase.provider).inc(purchase.uncharged / MICRO)
+        # A price or an estimate is wrong, and whoever runs this pays the difference.
+        log.warning(
+            "billing.above_reservation",
+            job=purchase.job,
+            account=purchase.account,
+            provider=purchase.provider,
+            model=purchase.provider_model,
+            cost=self.money(purchase.cost + purchase.uncharged),
+            charged=self.money(purchase.cost),
+        )
 
     def abandon(self, payment: Payment) -> None:
         """The attempt ended early. If nobody goes on with the job (as when the client left), what

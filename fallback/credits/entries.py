@@ -6,7 +6,7 @@ write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -26,9 +26,12 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What a provider was used for, and the cost (micro-units). `prompt` includes `cached`;
-    `stored`: quarters of a token, charged beside the prompt for writing to a cache; `seconds`: of
-    sound; `picture`: ``quality/size``, as the provider reports or as the request asks."""
+    """What a provider was used for, and the cost (micro-units).
+
+    `prompt` includes `cached`; `stored`: quarters of a token, charged beside the prompt for writing
+    to a cache; `seconds`: of sound; `picture`: ``quality/size``, as the provider reports or as the
+    request asks; `uncharged`: micro-units that it cost beyond its reservation, which the account
+    does not pay; `requests`: 0 if another job counts for the request."""
 
     account: str
     key: str
@@ -49,6 +52,13 @@ class Purchase:
     streamed: bool = False
     picture: str = ""
     stored: int = 0
+    uncharged: int = 0
+    requests: int = 1
+
+    def within(self, most: int) -> Purchase:
+        """This purchase with a cost of at most `most`; the rest is not charged."""
+        cost = max(0, min(self.cost, most))
+        return replace(self, cost=cost, uncharged=self.uncharged + max(0, self.cost - cost))
 
 
 @dataclass(frozen=True, slots=True, order=True)

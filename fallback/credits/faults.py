@@ -16,5 +16,9 @@ class Insufficient(LedgerError):
         self.available = max(0, available)
 
 
+class Refused(Exception):
+    """The ledger does not do what it was asked to; the message says why."""
+
+
 class Superseded(LedgerError):
     """A later holder has this job: stop, and answer nothing."""

@@ -35,6 +35,8 @@ PATIENCE = 10.0
 """Seconds to wait until an entry of the stream has reached the state."""
 READ_PATIENCE = 3.0
 """Seconds for the broker to tell what an account holds, reconnections included."""
+UNDONE = "not covered"
+"""The note of a grant that gives back what could not be taken."""
 T = TypeVar("T")
 _STREAM = subjects.CREDITS_STREAM
 _ANSWER = 2.0
@@ -55,6 +57,7 @@ class Journal:
         self._checked = bus.epoch
         self._known: dict[str, Last] = {}
         self._last_read: dict[str, Last] = {}
+        self._topped: dict[str, Last] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._waits = 0  # numbers the waits, as the heap must never compare two futures
         self._follower = reading.Follower(bus, _STREAM, self._read)
@@ -143,10 +146,18 @@ class Journal:
         """The account as of its newest entry in the state."""
         return self._last_read.get(account, Last())
 
+    def known(self, account: str) -> Last:
+        """The newest that this process heard of the account, in whatever way."""
+        return self._known.get(account, Last())
+
+    def topped(self, account: str) -> Last | None:
+        """The account as of its newest grant; None if none was read yet."""
+        return self._topped.get(account)
+
     async def covers(self, account: str, amount: int) -> bool:
         """Whether the account seems to hold `amount`; if not, the broker is asked before this says
         so. False if others overdrew the account, which lasts a moment. Raises Insufficient."""
-        have = self._known.get(account, Last()).balance
+        have = self.known(account).balance
         if have < amount:
             have = (await self.last(account)).balance
         if 0 <= have < amount:
@@ -154,7 +165,7 @@ class Journal:
         return have >= amount
 
     def _know(self, account: str, last: Last) -> None:
-        if last.seq > self._known.get(account, Last()).seq:
+        if last.seq > self.known(account).seq:
             self._known[account] = last
 
     async def grant(self, account: str, amount: int, note: str = "", id: str = "") -> int:
@@ -168,7 +179,7 @@ class Journal:
             return (await self.last(account)).balance
         if amount < 0 and stored.balance < 0:  # spent meanwhile
             back = await self.put(
-                account, EntryKind.GRANT, -amount, f"{id}:undo", PATIENCE, note="not covered"
+                account, EntryKind.GRANT, -amount, f"{id}:undo", PATIENCE, note=UNDONE
             )
             raise Insufficient(-amount, back.balance or 0)
         return stored.balance
@@ -240,6 +251,7 @@ class Journal:
         self.state.apply(entry)
         self._last_read[entry.account] = Last(entry.seq, entry.balance)
         self._know(entry.account, self._last_read[entry.account])
+        self._note_grant(entry)
         while self._waiting and self._waiting[0][0] <= entry.seq:
             news = heapq.heappop(self._waiting)[2]
             if not news.done():  # whoever waited may have given up
@@ -250,6 +262,12 @@ class Journal:
             limit = entry.at - WINDOW
             self.state.forget(limit)
             self.horizon = max(self.horizon, limit)
+
+    def _note_grant(self, entry: Entry) -> None:
+        if entry.kind is not EntryKind.GRANT or entry.change <= 0 or entry.note == UNDONE:
+            return
+        if entry.seq > self._topped.get(entry.account, Last()).seq:
+            self._topped[entry.account] = Last(entry.seq, entry.balance)
 
     async def _read_older(self, last: int) -> None:
         """Find reservations that were left open before the window, up to the sequence `last`."""
@@ -262,6 +280,7 @@ class Journal:
                         if entry.seq > last:
                             break
                         older.apply(entry)
+                        self._note_grant(entry)
                         if not entry.seq % _FORGET_EACH:
                             older.forget(math.inf)
                 break

@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import structlog
 
@@ -71,6 +71,7 @@ class Ledger:
     ) -> None:
         self._journal = Journal(bus, replicas)
         self.grant, self.history = self._journal.grant, self._journal.history
+        self.known, self.topped = self._journal.known, self._journal.topped
         self._alive = alive
         self._clock = clock
         self._own: set[Name] = set()
@@ -121,10 +122,7 @@ class Ledger:
         """
         if hold.paid:
             return False
-        cost, most = purchase.cost, hold.what.amount
-        if cost > most:
-            log.warning("ledger.cost_above_reservation", job=purchase.job, cost=cost, reserved=most)
-        return await self._close(hold, replace(purchase, cost=max(0, min(cost, most))), "")
+        return await self._close(hold, purchase.within(hold.what.amount), "")
 
     async def release(self, hold: Hold, why: str) -> None:
         """Give the whole reservation back."""

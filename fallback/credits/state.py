@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from fallback.credits.entries import Entry, EntryKind, Name, Purchase
-from schemas import subjects
+from schemas import bounds, subjects
 from schemas.bus import Message
 
 HEADER = "Headrace-Entry"
@@ -159,7 +159,7 @@ def headers(
 
 
 _ABOUT = ("job", "turn", "take", "holder", "amount", "note")
-_BOUGHT = frozenset(field.name for field in fields(Purchase))
+_BOUGHT = {field.name: field.type for field in fields(Purchase)}
 
 
 def parse(message: Message) -> Entry:
@@ -183,7 +183,22 @@ def _entry(text: str, account: str, change: int, balance: int, seq: int, at: flo
         kind = EntryKind(said["kind"])
         about = {name: said[name] for name in _ABOUT if name in said}  # later versions may say more
         usage = said.get("usage")
-        bought = Purchase(**{k: v for k, v in usage.items() if k in _BOUGHT}) if usage else None
+        bought = _purchase(usage) if usage else None
         return Entry(account, kind, change, balance, seq, at, usage=bought, **about)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Entry(account, EntryKind.OTHER, change, balance, seq, at)
+
+
+def _purchase(usage: Mapping[str, Any]) -> Purchase:
+    """What a charge was for. An entry stays for ever, so a number that a provider made up, and a
+    release before this one wrote down, counts for nothing."""
+    known = {name: value for name, value in usage.items() if name in _BOUGHT}
+    return Purchase(**{name: v for name, v in known.items() if _is_sound(_BOUGHT[name], v)})
+
+
+def _is_sound(kind: Any, value: object) -> bool:
+    if kind == "int":
+        return bounds.is_number(value)
+    if kind == "float":
+        return isinstance(value, int | float) and 0 <= value <= bounds.WHOLE
+    return type(value) is (bool if kind == "bool" else str)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -51,15 +51,18 @@ def _as_text(task: Task) -> bool:
     return hearing and task.request.get(_FORMAT) == "text" and not task.job.stream
 
 
-def heard(
-    task: Task, body: bytes, content_type: str, read: Callable[[Task, bytes], dict[str, Any]]
+async def heard(
+    task: Task,
+    body: bytes,
+    content_type: str,
+    read: Callable[[Task, bytes], Awaitable[dict[str, Any]]],
 ) -> tuple[Spent, bytes, str]:
     """(what the call used, the answer, its content type). `read` parses a JSON answer, and raises
     if it is none."""
     titles = task.request.get(_FORMAT) in ("srt", "vtt")
     if titles and not content_type.startswith(("application/json", "text/html")):
         return Spent(seconds=max(_ends(body), length(task)), told=False), body, content_type
-    found = read(task, body)
+    found = await read(task, body)
     usage = metering.usage_in(media.API, found)
     spent = metering.of_usage(media.API, usage) if usage else Spent(told=False)
     if not spent.told or not (spent.seconds or spent.prompt):

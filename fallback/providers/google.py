@@ -14,13 +14,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from fallback.cost.spent import Spent
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.openai import OpenAIProvider
 from schemas import pictures, settings
+from schemas.api.piecewise_write import dump
 from workers.engines.openai.refusal import JSON, Refusal
 
 _IMAGEN = "imagen-"
@@ -56,16 +55,16 @@ class Google(OpenAIProvider):
         verb = "predict" if task.model.startswith(_IMAGEN) else "generateContent"
         return f"{self._url}/models/{task.model}:{verb}"
 
-    def _body(self, task: Task) -> tuple[bytes, str]:
+    async def _body(self, task: Task) -> tuple[bytes, str]:
         if task.job.endpoint != kinds.IMAGES:
-            return super()._body(task)
+            return await super()._body(task)
         make = _predict if task.model.startswith(_IMAGEN) else _generate
-        return orjson.dumps(make(task)), JSON
+        return await dump(make(task)), JSON
 
-    def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
+    async def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
         if task.job.endpoint != kinds.IMAGES:
-            return super()._read(task, body, content_type)
-        found = self._object(task, body)
+            return await super()._read(task, body, content_type)
+        found = await self._object(task, body)
         try:
             drawn = _predicted(found) if task.model.startswith(_IMAGEN) else _generated(found)
             size = _size(drawn[0]) if drawn else ""
@@ -86,7 +85,7 @@ class Google(OpenAIProvider):
         quality = str(task.request.get("quality") or "")
         asked = str(task.request.get("size") or "")
         spent = Spent(prompt, completion, images=len(drawn), size=asked or size, quality=quality)
-        return spent, orjson.dumps(answer), JSON
+        return spent, await dump(answer), JSON
 
 
 def _unpriced(task: Task) -> str:

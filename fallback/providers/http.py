@@ -9,19 +9,31 @@ replace our key. It never repeats a POST by itself, as a call might be paid twic
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp import ClientResponse, payload
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.streams import StreamReader
 
 from fallback.providers.base import ProviderFault
 from fallback.providers.secret import Secret
 from schemas import settings
+from workers.engines.http import tls
 
 LARGEST = 96 * 2**20
 """Most bytes of one answer: ten pictures in base64 fit in."""
+ANNOUNCED = 16
+"""Heads of 1xx that may come before an answer's own."""
+HEAD_TIME = 10.0
+"""Seconds from the first byte of a head to its last. The first may come as late as `silence`."""
 CALL = "X-Client-Request-Id"
 """The header with the job's id, by which a call can be found at the provider and in the journal of
 credits. OpenAI keeps it for its support; others pass over it."""
@@ -58,6 +70,64 @@ class Body(payload.Payload):
         self.sent = True
 
 
+class EndlessHead(aiohttp.ClientPayloadError):
+    """A head that has too many announcements before it, or takes too long."""
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp bounds how long a provider says nothing, but one that says a byte at a time may take
+    hours for a head. It also reads announcements (heads of 1xx) without an end, and lets nobody
+    else have a turn while they come. All else of a head it bounds: 128 lines of 8 kB."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.announced = 0
+        self._heads = 0
+        """How many heads are waited for."""
+        self._late: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._heads and self._late is None:
+            self._late = self._loop.call_later(HEAD_TIME, self._hang_up)
+        super().data_received(data)
+
+    async def read(self) -> tuple[RawResponseMessage, StreamReader]:
+        """The next head."""
+        if self.announced > ANNOUNCED:
+            raise EndlessHead
+        self.announced += 1
+        self._heads += 1
+        try:
+            return await super().read()
+        finally:
+            self._heads -= 1
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+    def _hang_up(self) -> None:
+        self._late = None
+        self.set_exception(EndlessHead())
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections of `_Protocol`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]
+
+
+class _Response(ClientResponse):
+    """Counts announcements anew for each answer."""
+
+    async def start(self, connection: Connection) -> ClientResponse:
+        protocol = connection.protocol
+        assert isinstance(protocol, _Protocol)
+        protocol.announced = 0
+        return await super().start(connection)
+
+
 class ProviderClient:
     """Raises ProviderFault for every fault of a connection."""
 
@@ -77,7 +147,7 @@ class ProviderClient:
         config = self._config
         # limit=0: no limit here, as `ProviderSlots` already bounds the calls under way.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),
+            connector=_Connector(limit=0, ttl_dns_cache=60, keepalive_timeout=_KEPT),
             headers={"Accept-Encoding": "identity", "User-Agent": "headrace", **headers},
             timeout=aiohttp.ClientTimeout(
                 total=None,  # a stream may take as long as its job's deadline
@@ -88,6 +158,7 @@ class ProviderClient:
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             raise_for_status=False,
+            response_class=_Response,
         )
 
     async def close(self) -> None:
@@ -121,11 +192,24 @@ class ProviderClient:
 
     def _explained(self, fault: Exception) -> ProviderFault:
         name, config = self._name, self._config
+        if isinstance(fault, aiohttp.ClientSSLError):
+            return _without_tls(name, fault)
         if isinstance(fault, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
             return ProviderFault(f"{name} cannot be reached", "away", detail=str(fault))
         if isinstance(fault, TimeoutError):
             return ProviderFault(f"{name} said nothing for {config.silence:g} s", "away")
         return ProviderFault(f"{name} broke the connection: {type(fault).__name__}", "failed")
+
+
+def _without_tls(name: str, fault: aiohttp.ClientSSLError) -> ProviderFault:
+    """What is wrong with a certificate is told to clients, too, but not of which machine it is."""
+    inner = getattr(fault, "certificate_error", None) or getattr(fault, "os_error", None)
+    if not isinstance(inner, ssl.SSLError):
+        return ProviderFault(f"{name} cannot be reached", "away", detail=str(fault))
+    wrong, _ = tls.explained(inner)
+    why, hint = tls.reason(inner, f"{fault.host}:{fault.port}")
+    said = f"its certificate {wrong}" if wrong else "there is no TLS at its address"
+    return ProviderFault(f"{name} cannot be reached: {said}", "away", detail=f"{why}. {hint}")
 
 
 class Line:

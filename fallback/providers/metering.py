@@ -19,6 +19,7 @@ from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Task
 from fallback.providers.http import Body
 from fallback.providers.prompt import LETTERS, prompt_tokens
+from schemas import bounds
 from schemas.api import media, sse
 from schemas.api.base import PLAIN, Api, number
 from schemas.api.endpoints import APIS
@@ -47,7 +48,7 @@ def of_usage(api: Api, usage: Mapping[str, Any]) -> Spent:
     """A provider's own `usage` object."""
     seconds = usage.get("seconds")
     if isinstance(seconds, int | float):
-        return Spent(seconds=max(0.0, float(seconds)))
+        return Spent(seconds=float(max(0, min(seconds, bounds.TOKENS))))
     told = api.usage({"usage": usage}) if usage else None
     if told is None:
         return Spent(told=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -25,13 +26,16 @@ from fallback.providers.metering import EventFilter
 from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from schemas import settings
-from schemas.api import endpoints, sse
+from schemas.api import endpoints, piecewise, sse
 from schemas.api.base import NO_ANSWER, Api
 from schemas.api.chat.request import wants_usage
+from schemas.api.piecewise import LARGE
+from schemas.api.piecewise_write import dump, joined
 from schemas.nodes import Ignored
 from workers.engines.base import Sink
 from workers.engines.http.upstream import ERROR_LIMIT
 from workers.engines.openai.refusal import JSON, Refusal
+from workers.engines.openai.request_body import aside
 from workers.engines.openai.stream import ModelName
 
 log = structlog.get_logger("provider")
@@ -109,7 +113,7 @@ class OpenAIProvider:
     # One call.
 
     async def _serve(self, task: Task, sink: Sink) -> Spent:
-        body, content_type = self._body(task)
+        body, content_type = await self._body(task)
         async with self._ask(task, body, content_type) as response:
             if not 200 <= response.status < 300:
                 raise await self._refused(response)
@@ -135,16 +139,17 @@ class OpenAIProvider:
     def _address(self, task: Task) -> str:
         return self._url + self._fit(task).path
 
-    def _body(self, task: Task) -> tuple[bytes, str]:
+    async def _body(self, task: Task) -> tuple[bytes, str]:
         """(body, content type) as they go to the provider. Raises Refusal."""
         changed, dropped = self._fit(task).changes(task)
         if not task.content_type.startswith(JSON):
-            return forms.rewrite(task, dropped)
+            return await aside(task.body, partial(forms.rewrite, task, dropped))
         request = {name: value for name, value in task.request.items() if name not in dropped}
         if task.job.begun is not None and task.job.endpoint == kinds.CHAT:
             changed |= continued(request, self._config.resumes)
         try:
-            return orjson.dumps({**request, **changed}), JSON
+            sent = {**request, **changed}
+            return await dump(sent) if len(task.body) > LARGE else orjson.dumps(sent), JSON
         except orjson.JSONEncodeError:  # orjson reads 1,024 levels, but writes only 254
             raise Refusal("The body is nested too deeply.") from None
 
@@ -220,21 +225,21 @@ class OpenAIProvider:
         async for piece in whole(response):
             pieces.append(piece)
             sink.touch()
-        body = b"".join(pieces)
+        body = await joined(pieces)
         content_type = response.headers.get("content-type", JSON)
         if collect:
-            body, content_type = self._collected(task, body), JSON
-        spent, body, content_type = self._read(task, body, content_type)
+            body, content_type = await self._collected(task, body), JSON
+        spent, body, content_type = await self._read(task, body, content_type)
         if task.job.stream and task.job.endpoint in kinds.WRITING:
             usage = wants_usage(task.request)
-            body = self._fit(task).api.as_stream(orjson.loads(body), usage)
+            body = self._fit(task).api.as_stream(await piecewise.load(body), usage)
             content_type = sse.CONTENT_TYPE
         sink.start(200, content_type)
         self._named(sink, task).data(body)
         await sink.settle()
         return spent
 
-    def _collected(self, task: Task, body: bytes) -> bytes:
+    async def _collected(self, task: Task, body: bytes) -> bytes:
         """The document of a stream. Raises ProviderFault."""
         api, events = self._fit(task).api, sse.Splitter(LARGEST_EVENT)
         found, rest, collector = events.feed(body), api.rest(events), api.collector()
@@ -248,9 +253,9 @@ class OpenAIProvider:
             raise self._failed(_NO_ANSWER) from None
         if not rest.whole:
             raise self._failed(_UNENDED)
-        return orjson.dumps(collector.document)
+        return await dump(collector.document)
 
-    def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
+    async def _read(self, task: Task, body: bytes, content_type: str) -> tuple[Spent, bytes, str]:
         """(what the call used, the answer, its content type). Raises ProviderFault for nonsense."""
         endpoint = task.job.endpoint
         if endpoint == kinds.SPEECH:
@@ -258,8 +263,8 @@ class OpenAIProvider:
                 raise self._failed(f"sent {content_type!r} for speech")
             return metering.spoken(task), body, content_type
         if endpoint in kinds.HEARING:
-            return forms.heard(task, body, content_type, self._document)
-        found = self._document(task, body)
+            return await forms.heard(task, body, content_type, self._document)
+        found = await self._document(task, body)
         if endpoint in kinds.DRAWING:
             return metering.pictures(task, found, len(found["data"])), body, content_type
         spent = metering.document(task, found, body)
@@ -267,20 +272,22 @@ class OpenAIProvider:
             raise self._failed(_EMPTY)
         return spent, body, content_type
 
-    def _document(self, task: Task, body: bytes) -> dict[str, Any]:
+    async def _document(self, task: Task, body: bytes) -> dict[str, Any]:
         """The answer's JSON object. Raises ProviderFault if it lacks what an answer holds."""
-        found = self._object(task, body)
+        found = await self._object(task, body)
         holds = endpoints.BY_PATH[task.job.endpoint].holds
         if holds is not None and (missing := holds.missing(found)):
             raise self._failed(f"sent no {missing}")
         return found
 
-    def _object(self, task: Task, body: bytes) -> dict[str, Any]:
+    async def _object(self, task: Task, body: bytes) -> dict[str, Any]:
         """The answer's JSON object. Raises ProviderFault, also for an error object."""
         try:
-            found = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            found = await piecewise.load(body)
+        except piecewise.NotJson:
             raise self._failed("sent half an answer, or none") from None
+        except piecewise.TooMany as fault:
+            raise self._failed(f"sent an answer of more than {fault}") from None
         if not isinstance(found, dict):
             raise self._failed(_NO_ANSWER)
         if error := self._fit(task).api.failure(found):

@@ -4,6 +4,7 @@ for that model."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,12 +15,14 @@ from fallback.providers.base import Task
 from fallback.providers.kinds import ProviderKind
 from fallback.providers.unsupported import COMPUTED
 from schemas import multipart
-from schemas.api import endpoints, prompts
+from schemas.api import endpoints, piecewise, prompts
 from schemas.api.base import PLAIN, Api
 from schemas.api.chat.request import wants_usage
 from schemas.api.hints import is_hint
+from schemas.api.piecewise_write import dump
 from schemas.jobs import Job
 from schemas.nodes import Ignored
+from workers.engines.openai.request_body import aside
 
 _PROMPTED = frozenset({kinds.COMPLETIONS, kinds.EMBEDDINGS})
 _TALKS = frozenset({kinds.CHAT, kinds.COMPLETIONS})
@@ -117,23 +120,38 @@ class Fit:
         return ""
 
 
+async def request_at_leisure(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
+    """What `request_of` gives, of a large body, for which nobody waits long."""
+    if _is_form(job):
+        return await aside(body, partial(request_of, job, body))
+    request, changed = _bounded(job, await piecewise.load(body))
+    return request, await dump(request) if changed else body
+
+
 def request_of(job: Job, body: bytes) -> tuple[dict[str, Any], bytes]:
     """The JSON object of the job's body, or the fields of a form, and the body. The ingress has
     checked both. If the request sets no limit for the answer, it gets one, as the worst case is
     reserved. The text of an answer that was begun becomes the last message, and its tokens are
     taken off the limit."""
-    kind = job.content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    if _is_form(job):
         return _form(multipart.parse(body, job.content_type)), body
-    request: dict[str, Any] = orjson.loads(body)
+    request, changed = _bounded(job, orjson.loads(body))
+    return request, orjson.dumps(request) if changed else body
+
+
+def _is_form(job: Job) -> bool:
+    return job.content_type.partition(";")[0].strip().lower() == "multipart/form-data"
+
+
+def _bounded(job: Job, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The request with a limit, behind what was begun, and whether it was changed."""
     api = endpoints.APIS.get(job.endpoint, PLAIN)
-    if api.limits and not any(estimate.limits(request.get(name)) for name in api.limits):
+    unlimited = not any(estimate.limits(request.get(name)) for name in api.limits)
+    if unlimited and api.limits:
         _limit(request, api)
-        body = orjson.dumps(request)
     if job.begun is not None:
         request = api.continued(request, job.begun.text, job.begun.tokens)
-        body = orjson.dumps(request)
-    return request, body
+    return request, bool(unlimited and api.limits) or job.begun is not None
 
 
 def _limit(request: dict[str, Any], api: Api) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from ingress.answer import headers
 from ingress.jobs.state import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors
-from schemas.api import sse
+from schemas.api import piecewise, sse
 from schemas.api.base import NO_ANSWER, Join
+from schemas.api.piecewise_write import dump, joined
 from schemas.errors import HeadraceError
 from schemas.frames import End, Start
 
@@ -29,17 +28,17 @@ _DOCUMENT = Start(200, "application/json")
 _STREAM = Start(200, "text/event-stream")
 
 
-def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
+async def bodies(asked: Mapping[str, Any], copies: int, room: int) -> list[bytes]:
     """The requests of the single jobs. They are the same unless there is a seed. Raises
     BodyTooLarge if different ones have more than `room` bytes in all."""
     one = {**asked, "n": 1}
-    seed, body = asked.get("seed"), orjson.dumps(one)
+    seed, body = asked.get("seed"), await dump(one)
     if seed is None or seed in _ANY:
         return [body] * copies  # one object, however many jobs have it
     if len(body) * copies > room:
         why = f"With a seed for each of its {copies} choices it has more than {room} bytes."
         raise errors.BodyTooLarge(why, param="n")
-    return [orjson.dumps({**one, "seed": each}) for each in seeds(seed, copies)]
+    return [await dump({**one, "seed": each}) for each in seeds(seed, copies)]
 
 
 def seeds(seed: int, count: int) -> list[int]:
@@ -113,16 +112,10 @@ class Joined:
         return waiting or int(self._streams and not self._ended and spoilt is None and self.done)
 
     def take(self) -> bytes:
-        """Raises EngineFailed for documents that cannot be joined."""
+        """The next events of a stream, or a refusal."""
         spoilt = self._spoilt()
         if spoilt is not None and not _is_sound(spoilt):
             return spoilt.take()
-        if not self._streams:
-            try:
-                documents = [orjson.loads(part.take()) for part in self._parts]
-                return orjson.dumps(self._join.document(documents))
-            except NO_ANSWER as fault:
-                raise _unjoinable(fault) from None
         # A part without a head of status 200 may be the refusal of an attempt that is given up.
         sound = [job for job, part in enumerate(self._parts) if _is_sound(part)]
         events = b"".join(map(self._events, sound))
@@ -130,6 +123,14 @@ class Joined:
             self._ended = True
             events += self._end()
         return events
+
+    async def document(self) -> bytes:
+        """The whole answer. Raises EngineFailed for documents that cannot be joined."""
+        try:
+            parts = [await joined(part.take_parts()) for part in self._parts]
+            return await dump(self._join.document([await piecewise.load(part) for part in parts]))
+        except (*NO_ANSWER, piecewise.TooMany) as fault:
+            raise _unjoinable(fault) from None
 
     def _events(self, job: int) -> bytes:
         if not (piece := self._parts[job].take()):

@@ -5,12 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from starlette.responses import Response
+
+from ingress.jobs.line import Place
 from ingress.jobs.ticket import Ticket
 from schemas.api import sse
 from schemas.frames import COST, COST_LIMIT, SERVED_BY
 
+WARNING = "x-headrace-warning"
 ERROR_SOURCE = "x-headrace-error-source"
 """The header of `schemas.errors.HeadraceError`, here for refusals from outside the fabric."""
+
+QUEUE_WAIT = "x-headrace-queue-wait"
+"""Seconds that a request was in the queue."""
+CACHED_TOKENS = "x-headrace-cached-tokens"
+"""Tokens of the prompt that the engine did not read anew."""
+QUEUE_POSITION = "x-headrace-queue-position"
+"""The place at which a request was queued; 1: none was before it."""
+
+
+def warn(response: Response, text: str) -> None:
+    """Say `text` in the warning header, behind what it says already."""
+    before = response.headers.get(WARNING)
+    response.headers[WARNING] = f"{before}; {text}" if before else text
+
+
+def queued(place: Place, now: float) -> bytes:
+    """A comment for a stream that waits."""
+    eta = place.eta(now)
+    when = "" if eta is None else f" eta={max(1, round(eta))}s"
+    return sse.comment(f"queued position={place.position}{when}")
 
 
 def source(ticket: Ticket) -> str:

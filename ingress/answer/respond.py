@@ -6,8 +6,11 @@ keep-alive is due."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from operator import attrgetter
+from typing import Any
 
 from sse_starlette import EventSourceResponse
 from starlette.requests import Request
@@ -19,17 +22,22 @@ from ingress.answer.access_log import record
 from ingress.answer.fanout import Joined
 from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
-from ingress.http.protocol import CLIENT_GONE, PROBE
+from ingress.http.protocol import CLIENT_GONE, PROBE, Straight, straight
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.state import Received, plain
 from ingress.jobs.ticket import Ticket
+from ingress.limits.permit import Permit
 from schemas import errors, metrics
 from schemas.api import sse
 from schemas.api.base import Api
-from schemas.errors import ClientGone, HeadraceError
+from schemas.api.piecewise_write import IN_THREAD, joined
+from schemas.errors import ClientGone, HeadraceError, QueueFull
 from schemas.frames import Claim, Start
 
+Opened = Callable[["Straight | None"], None]
 KEEP_ALIVE = sse.comment("keep-alive")
+NOTICE = 1.0
+"""Seconds in a queue after which a client is told of that, and between two such comments."""
 
 
 class EventStream(EventSourceResponse):
@@ -40,6 +48,12 @@ class EventStream(EventSourceResponse):
     keep-alives, the protocol tells of clients that left, and a drain lets streams finish.
     """
 
+    def __init__(self, events: Any, headers: Any = None, opened: Opened | None = None) -> None:
+        """`opened` gets, once the head is sent, how else than by `events` a piece reaches the
+        client. It gets nothing if somebody changes the events, or what is sent."""
+        super().__init__(events, headers=headers)
+        self._events, self._opened = events, opened
+
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         """Leave out the header `connection`: the protocol writes it."""
         kept = {name: value for name, value in (headers or {}).items() if name != "connection"}
@@ -48,6 +62,8 @@ class EventStream(EventSourceResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
+        if self._opened is not None and self.body_iterator is self._events:
+            self._opened(straight(send))
         async for piece in self.body_iterator:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -59,19 +75,32 @@ class News:
 
     def __init__(self, tickets: Sequence[Ticket]) -> None:
         self._waiter: asyncio.Future[None] | None = None
+        self._first: Callable[[], bool] | None = None
+        self._soon = False
         for ticket in tickets:
             ticket.listen(self.tell)
 
-    async def wait(self) -> None:
-        """Wait until something happens that the client may care for."""
-        if self._waiter is None or self._waiter.done():
-            self._waiter = asyncio.get_running_loop().create_future()
+    async def wait(self, first: Callable[[], bool] | None = None) -> None:
+        """Wait until something happens that the client may care for. If `first` sees to it, at the
+        end of the turn, the task goes on waiting: to wake it up costs more than all the rest."""
+        self._first = first
+        self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 
     def tell(self) -> None:
         """Let `wait` return."""
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            if self._first is None:
+                self._waiter.set_result(None)
+            elif not self._soon:
+                self._soon = True
+                asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        self._soon = False
+        first, waiter = self._first, self._waiter
+        if waiter is not None and not waiter.done() and not (first is not None and first()):
+            waiter.set_result(None)
 
 
 class Exchange:
@@ -86,9 +115,11 @@ class Exchange:
         api: Api,
         gate: SchemaGate | None = None,
         room: int = 0,
+        permit: Permit | None = None,
     ) -> None:
         """`name`: the model as the client names it. `gate`: judges the stream. `room`: bytes of a
-        stream that are held back until it has ended, so that it can begin anew."""
+        stream that are held back until it has ended, so that it can begin anew. `permit`: what its
+        key's limits let it have."""
         self._id: str = request.state.id
         self._dispatch = dispatch
         self._tickets = tickets
@@ -96,6 +127,9 @@ class Exchange:
         self._api = api
         self._gate = gate
         self._room = room
+        self._permit = permit
+        if permit is not None:
+            permit.enter(tickets)
         self._closed = False
         self._early = False
         """The head was sent before it was known who answers."""
@@ -105,6 +139,12 @@ class Exchange:
         if api.request_id_header:
             self.headers[api.request_id_header] = self._id
         self._news = News(tickets)
+        self._said = KEEP_ALIVE
+        """The last comment of ours."""
+        self._last = b""
+        """The last piece that was none."""
+        self._clock: _Alarm | None = None
+        self._straight: Straight | None = None
         self._answer: Received | Joined = tickets[0].received
         if len(tickets) > 1:
             self._answer = Joined(tickets, api.join(len(tickets)), self.headers)
@@ -117,8 +157,10 @@ class Exchange:
             if self._tickets[0].job.stream:
                 return await self._stream(keepalive)
             await self._whole()
-            return self._document()
+            return await self._document()
         except HeadraceError as error:
+            if not isinstance(error, QueueFull):  # it never was in the queue
+                error.told = {**self._waited(), **error.told}
             self._close(error.status)
             raise
         except asyncio.CancelledError:
@@ -130,30 +172,47 @@ class Exchange:
 
     async def _stream(self, keepalive: float) -> Response:
         answer = self._answer
-        # When the time is up the head can wait no longer: errors become events from here on.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(keepalive):
-                while answer.head is None and not answer.done:
-                    await self._news.wait()
+        await self._head_or_silence(keepalive)
         # A text that is paid for goes out before the error behind it.
         head = answer.head if answer.owed else self._head()
         if head is not None and not head.content_type.startswith("text/event-stream"):
             await self._whole()
-            return self._document()
+            return await self._document()
         self._early = head is None or self._room > 0
         if not self._early:  # before a head, the holder may still lose the job to another
-            self.headers.update(self._served_by())
-        return EventStream(self._events(keepalive), headers=self.headers)
+            self.headers.update({**self._served_by(), **self._waited()})
+        return EventStream(self._events(keepalive), self.headers, self._open)
+
+    def _open(self, straight: Straight | None) -> None:
+        self._straight = straight if self._gate is None and len(self._tickets) == 1 else None
+
+    async def _head_or_silence(self, keepalive: float) -> None:
+        """Wait for the head. When the time is up, or there is something to say of the queue, it
+        can wait no longer: errors become events from then on."""
+        answer, left = self._answer, keepalive
+        while answer.head is None and not answer.done and left > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, NOTICE)):
+                    while answer.head is None and not answer.done:
+                        await self._news.wait()
+            left = 0 if self._queued() else left - NOTICE
 
     async def _whole(self) -> None:
         while not self._answer.done:
             await self._news.wait()
 
-    def _document(self) -> Response:
-        head = self._head()
+    async def _document(self) -> Response:
+        head, answer = self._head(), self._answer
         assert head is not None
-        body = self._answer.take()
-        self.headers.update(self._served_by())
+        if isinstance(answer, Joined) and head.status == 200:
+            body = await answer.document()
+        elif isinstance(answer, Joined) or answer.buffered <= IN_THREAD:
+            body = answer.take()
+        else:
+            body = await joined(answer.take_parts())
+        self.headers.update({**self._served_by(), **self._waited()})
+        if (cached := self._cached()) >= 0:
+            self.headers[answer_headers.CACHED_TOKENS] = str(cached)
         self._close(head.status)
         headers = {**self.headers, "content-type": plain(head.content_type)}
         if head.status != 200:
@@ -176,18 +235,18 @@ class Exchange:
         return self._answer.error
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes]:
-        status, last, gate = 200, b"", self._gate
+        status, gate = 200, self._gate
         try:
             async with aclosing(self._pieces(keepalive)) as pieces:
                 async for piece in pieces:
-                    last = piece if piece is not KEEP_ALIVE else last
+                    self._last = piece if piece is not self._said else self._last
                     if passed := piece if gate is None else await gate.passed(piece):
                         yield passed
                     if gate is not None and gate.error is not None and len(self._tickets) > 1:
                         break  # the other choices are of no use
             error: HeadraceError | None = gate.error if gate is not None else None
             # A holder that was lost after the last event has lost nothing of the answer.
-            if (fault := self._fault()) is not None and sse.end_of(last) < 0:
+            if (fault := self._fault()) is not None and sse.end_of(self._last) < 0:
                 error = fault
             if error is not None:
                 status = error.status
@@ -195,6 +254,8 @@ class Exchange:
                 yield self._api.error_event(error.fields(), status, self._id)
             elif self._answer.head is not None:
                 status = self._answer.head.status
+                if (cached := self._cached()) > 0:  # behind the end, as it is not known before
+                    yield answer_headers.comments({answer_headers.CACHED_TOKENS: str(cached)})
         except (GeneratorExit, asyncio.CancelledError):
             status = ClientGone.status
             raise
@@ -204,8 +265,10 @@ class Exchange:
     async def _pieces(self, keepalive: float) -> AsyncGenerator[bytes]:
         """Whole events as they come, and a comment whenever none came for a while."""
         answer = self._answer
-        clock = _Alarm(keepalive, self._news.tell)
+        self._clock = clock = _Alarm(keepalive, self._news.tell)
         self._state[PROBE] = clock.ring  # a comment at once, to see whether the client listens
+        if self._queued():
+            clock.ring()
         try:
             while not answer.done or answer.buffered:
                 if answer.head is not None and answer.head.status != 200:
@@ -222,12 +285,30 @@ class Exchange:
                         if late := self._late_name():
                             yield late
                         yield piece
-                elif clock.rang():
-                    yield KEEP_ALIVE
+                elif clock.rings:
+                    clock.rings = False
+                    queued = self._queued()
+                    clock.every(min(NOTICE, keepalive) if queued else keepalive)
+                    self._said = queued or KEEP_ALIVE
+                    yield self._said
                 else:
-                    await self._news.wait()
+                    await self._news.wait(self._pass_on if self._straight else None)
         finally:
             clock.stop()
+
+    def _pass_on(self) -> bool:
+        """Give the client what has come. False if that is not all there is to do."""
+        answer, clock, straight = self._answer, self._clock, self._straight
+        if straight is None or clock is None or clock.rings or self._room or self._early:
+            return False
+        if answer.done or not answer.buffered or self._tickets[0].received.resuming:
+            return False
+        if answer.head is None or answer.head.status != 200 or not straight.ready:
+            return False
+        clock.reset()
+        self._last = answer.take()
+        straight.write(self._last)
+        return True
 
     def _held(self) -> bool:
         """Whether the stream is still held back. Once it is more than there is room for, it is
@@ -245,23 +326,56 @@ class Exchange:
         found = [ticket.received.served_by(ticket.node) for ticket in self._tickets]
         return found[0] if len(found) == 1 else answer_headers.joined(found)
 
+    def _cached(self) -> int:
+        """Tokens of the prompt that engines had in their caches; -1 if none says so."""
+        ends = [end for each in self._tickets if (end := each.received.ended) is not None]
+        told = [end.cached_tokens for end in ends if end.cached_tokens >= 0]
+        return sum(told) if told else -1
+
+    def _queued(self) -> bytes:
+        """A comment while one of the jobs waits in a queue, else b""."""
+        places = self._dispatch.line.places
+        waiting = [each.job.id for each in self._tickets if each.holder is None]
+        found = [places[job] for job in waiting if job in places]
+        if not found:
+            return b""
+        return answer_headers.queued(max(found, key=attrgetter("position")), time.monotonic())
+
+    def _waited(self) -> dict[str, str]:
+        """For how long the request was in the queue, and its place when it came, as headers."""
+        now, seen, waited, place = time.monotonic(), self._dispatch.line.began, 0.0, 1
+        for ticket in self._tickets:
+            waited = max(waited, (ticket.times.claimed or now) - ticket.times.queued)
+            place = max(place, seen.get(ticket.job.id, 1))
+        return {
+            answer_headers.QUEUE_WAIT: f"{waited:.3f}",
+            answer_headers.QUEUE_POSITION: str(place),
+        }
+
     def _late_name(self) -> bytes:
         """Who answers and at what cost, as comments, if the head was sent too early for that."""
         first = self._tickets[0]
         latest = first.custody.latest if first.received.resuming else self._told
         if not self._early and self._told is latest:
             return b""
+        waited = self._waited() if self._early else {}
         self._early, self._told = False, latest
         self.headers.update(served := self._served_by())
-        return answer_headers.comments(served)
+        return answer_headers.comments({**served, **waited})
 
     def _close(self, status: int) -> None:
         if self._closed:
             return
         self._closed = True
+        # What the request's state holds leads back to it: body and answer would stay for the
+        # collector, which comes after many such requests.
+        self._state.pop(CLIENT_GONE, None)
+        self._state.pop(PROBE, None)
         for ticket in self._tickets:
             self._dispatch.close(ticket)
-            record(ticket, self._name, status, self._id)
+            self._dispatch.ended.append(record(ticket, self._name, status, self._id))
+        if self._permit is not None:
+            self._permit.leave(self._tickets)
 
 
 class _Alarm:
@@ -273,19 +387,22 @@ class _Alarm:
         self._ring = ring
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        self._rang = False
+        self.rings = False
         self._timer = self._loop.call_later(seconds, self._fire)
 
     def reset(self) -> None:
         self._since = self._loop.time()
 
-    def ring(self) -> None:
-        self._rang = True
-        self._ring()
+    def every(self, seconds: float) -> None:
+        """Ring after so many seconds without a reset from now on."""
+        if seconds != self._seconds:
+            self._seconds = seconds
+            self.stop()
+            self._fire()
 
-    def rang(self) -> bool:
-        rang, self._rang = self._rang, False
-        return rang
+    def ring(self) -> None:
+        self.rings = True
+        self._ring()
 
     def stop(self) -> None:
         self._timer.cancel()

@@ -1,15 +1,18 @@
 """Checks schemas, and answers against them.
 
 With most schemas a check takes microseconds, whatever the text says: such checks are done here. A
-check that may take long is done in a child process that can be killed, one at a time. The child
-also finds the words for what is wrong (`docs/adr/0011-schemas.md`).
+check that may take long is done in a child process that can be killed. There are a few of those,
+and each key has one at a time. A child also finds the words for what is wrong
+(`docs/adr/0011-schemas.md`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +26,9 @@ from jsonschema_rs import RegexOptions, Validator
 
 from ingress.answer.schema_validator import compiled
 from ingress.answer.schema_weight import HEAVY, weight
+from ingress.turns import TooManyWait, Turns
 from schemas.api.json_format import Finished, Formats, JsonFormat
+from schemas.errors import DeadlineExceeded, QueueFull
 from schemas.settings import outside
 
 log = structlog.get_logger("schema_checker")
@@ -33,6 +38,12 @@ PATIENCE = 3.0
 START_PATIENCE = 20.0
 """Seconds for the child to start. It takes 0.3 s, but many times that on a busy machine."""
 TOO_COMPLEX = f"it cannot be checked within {PATIENCE:g} s"
+REMEMBERED = 300.0
+"""Seconds for which a question that took too long is not asked again. Perhaps only the machine was
+slow."""
+CHILDREN, WAITING = 4, 32
+"""Children at most, and questions of one key that may wait for its turn."""
+_NO_TIME = "no time was left to check it, as other schemas of this key were being checked"
 # -P: the folder in which the ingress was started is not searched for modules.
 _COMMAND = (sys.executable, "-P", "-m", "ingress.answer.schema_child")
 _PACKAGES = str(Path(__file__).parents[2])
@@ -67,30 +78,43 @@ class _Known:
             return False
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """For whom a schema is checked: a key, and by when, in the event loop's seconds."""
+
+    key: str = ""
+    by: float = math.inf
+
+
 class SchemaChecker:
-    """Starts the child with the first question for it."""
+    """Starts a child with the first question for it."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._child: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
+        self._turns = Turns(CHILDREN, 1, WAITING)
+        self._children: list[_Child] = []
+        self._idle: list[_Child] = []
         self._schemas: OrderedDict[bytes, _Known] = OrderedDict()
+        self._given_up: OrderedDict[bytes, float] = OrderedDict()
+        """Questions that took too long, and until when they are not asked again."""
 
-    async def check(self, schema: dict[str, Any]) -> str:
-        """What is wrong with a schema, or ""."""
-        return (await self._known(schema)).fault
+    async def check(self, schema: dict[str, Any], asker: Asker = Asker()) -> str:
+        """What is wrong with a schema, or "". Raises QueueFull, DeadlineExceeded."""
+        return (await self._known(schema, asker)).fault
 
-    async def fault_of(self, formats: Formats) -> tuple[str, str]:
+    async def fault_of(self, formats: Formats, asker: Asker = Asker()) -> tuple[str, str]:
         """The path of the first schema that is none, and what is wrong with it; both are empty if
-        all are schemas."""
+        all are schemas. Raises QueueFull, DeadlineExceeded."""
         for form in formats:
-            if form.schema is not None and (why := await self.check(form.schema)):
+            if form.schema is not None and (why := await self.check(form.schema, asker)):
                 return form.param, why
         return "", ""
 
-    async def misfit(self, formats: Formats, parts: Iterable[Finished]) -> str:
+    async def misfit(
+        self, formats: Formats, parts: Iterable[Finished], asker: Asker = Asker()
+    ) -> str:
         """What is wrong with the first of `parts` that does not fit `formats`, or "". The schemas
-        must have passed `fault_of`."""
+        must have passed `fault_of`. What cannot be asked in time does not fit."""
         for part in parts:
             form = formats.of(part)
             if form is None:
@@ -98,27 +122,29 @@ class SchemaChecker:
             if part.text is None:
                 why = "it is too long to be checked"
             else:
-                why = await self._fault(form, part.text)
+                why = await self._fault(form, part.text, asker)
             if why:
                 return f"the arguments of {part.tool!r}: {why}" if part.tool else why
         return ""
 
-    async def _fault(self, form: JsonFormat, text: str) -> str:
+    async def _fault(self, form: JsonFormat, text: str, asker: Asker) -> str:
         if form.schema is None:
             return _plain_fault(form, text)
-        known = await self._known(form.schema)
-        # Also where the text is known not to fit: the child finds the words for it.
-        return "" if known.fits(text) else await self._ask(orjson.dumps([form.schema, text]))
+        try:
+            known = await self._known(form.schema, asker)
+            # Also where the text is known not to fit: the child finds the words for it.
+            return "" if known.fits(text) else await self._ask([form.schema, text], asker)
+        except (QueueFull, DeadlineExceeded):
+            return _NO_TIME
 
-    async def _known(self, schema: dict[str, Any]) -> _Known:
-        """What is known of a schema; the last ones are remembered. A schema that took too long is
-        not, as perhaps only the machine was slow."""
+    async def _known(self, schema: dict[str, Any], asker: Asker) -> _Known:
+        """What is known of a schema; the last ones are remembered."""
         question = orjson.dumps([schema])
         digest = sha256(question).digest()
         known = self._schemas.get(digest)
         if known is None:
             light = _light(schema) if len(question) <= _LONGEST else None
-            known = light or _Known(await self._ask(question))
+            known = light or _Known(await self._ask([schema], asker))
             if known.fault != TOO_COMPLEX:
                 self._schemas[digest] = known
             if len(self._schemas) > _KEPT:
@@ -126,47 +152,94 @@ class SchemaChecker:
         return known
 
     async def close(self) -> None:
-        async with self._turn:
-            await self._kill()
+        """Nobody asks any more."""
+        for child in self._children:
+            await child.kill()
 
-    async def _ask(self, question: bytes) -> str:
-        async with self._turn:
-            try:
-                async with asyncio.timeout(START_PATIENCE):
-                    child = await self._started()
-                async with asyncio.timeout(self._patience):
-                    return await _answer(child, question)
-            except TimeoutError:
-                log.warning("schema_checker.gave_up", question_bytes=len(question))
-            except (OSError, ValueError) as fault:
-                log.warning("schema_checker.child_died", error=str(fault))
-            except asyncio.CancelledError:  # the next question would read this one's answer
-                await self._kill()
-                raise
-            await self._kill()
-            return TOO_COMPLEX
+    async def _ask(self, asked: list[Any], asker: Asker) -> str:
+        """A child's answer, or `TOO_COMPLEX`. Raises QueueFull, DeadlineExceeded."""
+        question = orjson.dumps(asked)
+        digest = sha256(question).digest()
+        by = None if math.isinf(asker.by) else asker.by
+        try:
+            async with asyncio.timeout_at(by), self._turns.turn(asker.key):
+                if self._is_given_up(digest):
+                    return TOO_COMPLEX
+                answer = await self._asked_of_a_child(question)
+        except TooManyWait:
+            why = f"{WAITING} schemas of this key wait to be checked already. Try again later."
+            raise QueueFull(why, retry_after=self._patience) from None
+        except TimeoutError:
+            raise DeadlineExceeded(f"The schema was not checked: {_NO_TIME}.") from None
+        if answer == TOO_COMPLEX:
+            self._give_up(digest)
+        return answer
+
+    async def _asked_of_a_child(self, question: bytes) -> str:
+        if not self._idle:
+            self._children.append(_Child())
+            self._idle.append(self._children[-1])
+        child = self._idle.pop()
+        try:
+            return await child.ask(question, self._patience)
+        finally:
+            self._idle.append(child)
+
+    def _is_given_up(self, digest: bytes) -> bool:
+        until = self._given_up.get(digest)
+        return until is not None and time.monotonic() < until
+
+    def _give_up(self, digest: bytes) -> None:
+        self._given_up[digest] = time.monotonic() + REMEMBERED
+        if len(self._given_up) > _KEPT:
+            self._given_up.popitem(last=False)
+
+
+class _Child:
+    """A child process, which is started with the first question, and anew after one that it did not
+    answer."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def ask(self, question: bytes, patience: float) -> str:
+        try:
+            async with asyncio.timeout(START_PATIENCE):
+                process = await self._started()
+            async with asyncio.timeout(patience):
+                return await _answer(process, question)
+        except TimeoutError:
+            log.warning("schema_checker.gave_up", question_bytes=len(question))
+        except (OSError, ValueError) as fault:
+            log.warning("schema_checker.child_died", error=str(fault))
+        except asyncio.CancelledError:  # the next question would read this one's answer
+            await self.kill()
+            raise
+        await self.kill()
+        return TOO_COMPLEX
 
     async def _started(self) -> asyncio.subprocess.Process:
-        """The child, once it listens. Raises OSError or ValueError if it cannot be started."""
-        child = self._child
-        if child is None or child.returncode is not None:
-            child = self._child = await asyncio.create_subprocess_exec(
+        """The process, once it listens. Raises OSError or ValueError if it cannot be started."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            process = self._process = await asyncio.create_subprocess_exec(
                 *_COMMAND,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 env={**outside(), "PYTHONPATH": _PACKAGES},
             )
-            await _line(child)
-        return child
+            await _line(process)
+        return process
 
-    async def _kill(self) -> None:
-        child, self._child = self._child, None
-        if child is None:
+    async def kill(self) -> None:
+        if (process := self._process) is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
+            process.kill()
+        await process.wait()
+        if self._process is process:
+            self._process = None
 
 
 def _light(schema: dict[str, Any]) -> _Known | None:

@@ -11,6 +11,7 @@ up. The program first says `READY`. Then it reads JSON arrays, one a line, ``[sc
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Any
@@ -21,8 +22,10 @@ from jsonschema_rs import FancyRegexOptions, ValidationError
 from ingress.answer.schema_validator import compiled
 from schemas.api.schema_tree import objects
 
-MEMORY = 1 << 30
+MEMORY = 1 << 29
 """Bytes of address space that this program may take."""
+NICE = 5
+"""How far it stands back where there are fewer cores than work."""
 PATIENCE = 10
 """Seconds for one question, more than the ingress waits. This ends the child of an ingress that was
 killed, and so cannot kill the child."""
@@ -99,6 +102,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     except (ImportError, ValueError, OSError):
         pass  # not every system has such limits; the ingress's time limit remains
+    if hasattr(os, "nice"):
+        os.nice(NICE)
     _say(READY)
     for line in sys.stdin.buffer:
         _alarm(PATIENCE)

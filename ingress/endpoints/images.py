@@ -6,8 +6,10 @@ the pictures for a while (`ingress.request.picture_store`).
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import re
+from asyncio import to_thread
 from typing import Any
 
 import orjson
@@ -15,13 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.context import Context, context
-from ingress.endpoints.inference import Caller, admit, answer, read_json
-from ingress.request.forms import Form, read_form
+from ingress.endpoints.inference import Caller, admit, answer, form_of, read_json
+from ingress.http.held import held_of
+from ingress.request import base64
+from ingress.request.forms import Form, checked
 from schemas import multipart, pictures
-from schemas.api import media
+from schemas.api import media, piecewise, piecewise_write
 from schemas.api.endpoints import EDITS, IMAGES
 from schemas.api.shape import invalid, missing
-from schemas.errors import EngineFailed, InvalidRequest, UnsupportedEndpoint
+from schemas.errors import EngineFailed, InvalidRequest, NotFound, UnsupportedEndpoint
 from schemas.pictures import NoPicture
 
 MAX_IMAGES = 16
@@ -38,20 +42,23 @@ async def generate(request: Request) -> Response:
     asked, body = await read_json(caller, IMAGES.shape)
     if not _by_url(asked):
         return await answer(caller, IMAGES, asked, body)
+    held_of(request).kept = True
     asked = {**asked, _FORMAT: _BASE64}
-    return _stored(caller, await answer(caller, IMAGES, asked, orjson.dumps(asked)))
+    body = await piecewise_write.dump(asked)
+    return await _stored(caller, await answer(caller, IMAGES, asked, body))
 
 
 async def edit(request: Request) -> Response:
     caller = admit(request)
-    form = await read_form(request, caller.here.config.ingress.max_body)
-    asked, form = form.checked(media.PICTURES, EDITS.shape)
+    form = await form_of(caller)
+    asked, form = await checked(form, media.PICTURES, EDITS.shape)
     _check_pictures(caller.here, form)
+    held_of(request).kept = True
     if not _by_url(asked):
         return await answer(caller, EDITS, asked, form.body, form.content_type)
     asked = {**asked, _FORMAT: _BASE64}
-    body, content_type = multipart.put(form.parts, _FORMAT, _BASE64)
-    return _stored(caller, await answer(caller, EDITS, asked, body, content_type))
+    body, content_type = await to_thread(multipart.put, form.parts, _FORMAT, _BASE64)
+    return await _stored(caller, await answer(caller, EDITS, asked, body, content_type))
 
 
 async def vary(request: Request) -> Response:
@@ -63,10 +70,13 @@ async def vary(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """A picture at its signed address. No key is asked for. Raises Forbidden, NotFound."""
-    store = context(request).pictures
-    query = request.query_params
-    name = request.path_params["name"]
+    here, query = context(request), request.query_params
+    store, name = here.pictures, request.path_params["name"]
     kept = store.get(name, query.get("expires", ""), query.get("signature", ""))
+    if kept is None and here.siblings is not None:
+        kept = await here.siblings.picture(name)
+    if kept is None:
+        raise NotFound("The picture is no longer kept; have it made again.")
     headers = {
         "content-type": kept.content_type,
         "cache-control": f"private, max-age={store.left(kept)}, immutable",
@@ -105,13 +115,14 @@ def _check_pictures(here: Context, form: Form) -> None:
             raise invalid(name, f"the picture has {why}")
 
 
-def _stored(caller: Caller, response: Response) -> Response:
+async def _stored(caller: Caller, response: Response) -> Response:
     """The answer with addresses in place of pictures. An error stays as it is."""
     if response.status_code != 200:
         return response
     try:
-        document = orjson.loads(response.body)
-        found = [_decoded(item["b64_json"]) for item in document["data"]]
+        document, found = await piecewise.load(bytes(response.body)), []
+        for item in document["data"]:
+            found.append(await _decoded(item["b64_json"]))
     except (ValueError, LookupError, TypeError):
         why = "The engine's answer has something that is no picture: ask for b64_json."
         raise EngineFailed(why) from None
@@ -127,9 +138,12 @@ def _stored(caller: Caller, response: Response) -> Response:
     return Response(orjson.dumps(document), 200, dict(response.headers))
 
 
-def _decoded(base64: str) -> tuple[bytes, str]:
+async def _decoded(text: str) -> tuple[bytes, str]:
     """(picture, content type). Raises ValueError."""
-    content = binascii.a2b_base64(base64)
+    try:
+        content = await base64.decoded(text)
+    except ValueError:  # it may have line breaks
+        content = await asyncio.to_thread(binascii.a2b_base64, text)
     return content, f"image/{pictures.head(content).format}"
 
 

@@ -3,7 +3,7 @@ Anthropic's form, all others OpenAI's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,44 +14,58 @@ from starlette.responses import Response
 from ingress.context import Context, context
 from ingress.endpoints import model_pages
 from ingress.http import error_format
-from ingress.models.routes import unknown
+from ingress.http.auth import Principal, need_scope
+from ingress.models.routes import unknown, usable
+from schemas.api.ollama.models import beside
+from schemas.globs import may_use
+from schemas.keys import READ_MODELS
 from schemas.nodes import Card, ServedModel
 from schemas.settings.cloud import EVERY
 
 
 async def index(request: Request) -> Response:
-    here = context(request)
-    here.keys.who(request)
-    names = listed(here)
+    here, who = context(request), need_scope(request, READ_MODELS)
+    names = listed(here, who)
     if error_format.anthropic(request.headers):
         page = model_pages.page(names, request.query_params, partial(entry, here))
         return as_json(page, {"request-id": request.state.id})
-    return as_json({"object": "list", "data": [entry(here, name) for name in names]})
+    entries = [entry(here, name) for name in names]
+    return as_json({"object": "list", "data": entries, "models": list(map(beside, entries))})
 
 
 async def show(request: Request) -> Response:
-    here = context(request)
-    here.keys.who(request)
-    told = found(here, request.path_params["model"])
+    here, who = context(request), need_scope(request, READ_MODELS)
+    told = found(here, who, request.path_params["model"])
     if error_format.anthropic(request.headers):
         return as_json(model_pages.told(told), {"request-id": request.state.id})
     return as_json(told)
 
 
-def found(here: Context, name: str) -> dict[str, Any]:
+def found(here: Context, who: Principal, name: str) -> dict[str, Any]:
     """The entry of a model under the name that the client wrote. Raises ModelNotFound."""
-    names = listed(here)
-    if (meant := here.routes.meant(name)) not in (*names, EVERY):
+    names, meant = listed(here, who), here.routes.meant(name)
+    known = meant in names or (meant == EVERY and may_use(name, who.policy.models))
+    if not known:
         raise unknown(name, names)
     return {**entry(here, meant), "id": name}
 
 
-def listed(here: Context) -> list[str]:
-    """The models that workers serve now, their aliases, and the names that providers have."""
-    live = here.catalog.models()
+def listed(here: Context, who: Principal) -> list[str]:
+    """Of the models that the key may use: those that workers serve now, their aliases, and the
+    names that providers have."""
+    live = _live(here, who)
     aliases = (name for name, model in here.routes.aliases().items() if model in live)
-    paid = (name for name in here.routes.cloudy() if _paid(here, name))
-    return sorted({*live, *aliases, *paid} - {EVERY})
+    bound = who.policy.nodes  # to nodes, so no provider has its requests
+    paid = (name for name in here.routes.cloudy() if not bound and _paid(here, name))
+    return usable(sorted({*live, *aliases, *paid} - {EVERY}), who.policy.models)
+
+
+def _live(here: Context, who: Principal) -> Collection[str]:
+    """The models that workers serve now on nodes that the key may use."""
+    models, globs = here.catalog.models(), who.policy.nodes
+    if not globs:
+        return models
+    return {name for name, at in models.items() if any(may_use(card.node, globs) for card, _ in at)}
 
 
 def _paid(here: Context, name: str) -> list[str]:
@@ -84,6 +98,7 @@ def _facts(
     no worker serves it."""
     return {
         "nodes": sorted({card.node for card, _ in where}),
+        "labels": sorted({label for card, _ in where for label in card.labels}),
         "engines": sorted({served.kind for _, served in where}),
         "slots": sum(served.slots for _, served in where),
         "context": min((served.context for _, served in places), default=0),

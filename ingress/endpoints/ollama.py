@@ -11,17 +11,29 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, cast
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from ingress.answer.headers import warn
 from ingress.answer.respond import EventStream
 from ingress.context import context
-from ingress.endpoints import models
-from ingress.endpoints.inference import JSON, SUCCESS, Caller, admit, answer, read_json, warn
+from ingress.endpoints import front, models
+from ingress.endpoints.inference import (
+    JSON,
+    SUCCESS,
+    Caller,
+    admit,
+    answer,
+    checked_body,
+    plan_of,
+    read_json,
+)
+from ingress.http.auth import need_scope
 from ingress.http.error_format import error_of
-from ingress.models import fields, locality
-from ingress.models.routes import Plan
+from ingress.http.held import held_of
+from ingress.models import fields
+from ingress.models.routes import Plan, usable
+from schemas.api import piecewise
 from schemas.api.base import NO_ANSWER, Document
 from schemas.api.endpoints import CHAT, EMBEDDINGS, OLLAMA, Endpoint
 from schemas.api.ollama import answer as answers
@@ -29,8 +41,10 @@ from schemas.api.ollama import models as lists
 from schemas.api.ollama import request as requests
 from schemas.api.ollama.answer import Answer, Watch
 from schemas.api.ollama.request import Put
+from schemas.api.piecewise_write import dump
 from schemas.api.shape import Shape, missing
-from schemas.errors import EngineFailed, NotFound, UnsupportedEndpoint
+from schemas.errors import EngineFailed, UnsupportedEndpoint
+from schemas.keys import READ_MODELS
 from schemas.nodes import Ignored
 
 Asked = Mapping[str, Any]
@@ -64,7 +78,7 @@ async def embed(request: Request) -> Response:
     made = partial(answers.embedded, name, Watch(time.monotonic))
     if requests.is_empty(asked, "input"):
         return models.as_json(made({"data": []}))
-    return _made(caller, await _answer(caller, requests.embed(asked, "input")), made)
+    return await _made(caller, await _answer(caller, requests.embed(asked, "input")), made)
 
 
 async def embeddings(request: Request) -> Response:
@@ -74,31 +88,31 @@ async def embeddings(request: Request) -> Response:
     if requests.is_empty(asked, "prompt"):
         return models.as_json({"embedding": []})
     response = await _answer(caller, requests.embed(asked, "prompt"))
-    return _made(caller, response, lambda found: {"embedding": found["data"][0]["embedding"]})
+    return await _made(caller, response, lambda found: {"embedding": found["data"][0]["embedding"]})
 
 
 async def tags(request: Request) -> Response:
-    here = context(request)
-    here.keys.who(request)
-    found = [lists.listed(models.entry(here, name)) for name in models.listed(here)]
+    here, who = context(request), need_scope(request, READ_MODELS)
+    found = [lists.listed(models.entry(here, name)) for name in models.listed(here, who)]
     return models.as_json({"models": found})
 
 
 async def running(request: Request) -> Response:
     """The models that workers serve: they are loaded. Those of providers are not here."""
-    here = context(request)
-    here.keys.who(request)
-    live, now = here.catalog.models(), datetime.now(UTC)
-    found = [lists.running(models.entry(here, name), now) for name in sorted(live)]
+    here, who = context(request), need_scope(request, READ_MODELS)
+    live, now = usable(sorted(here.catalog.models()), who.policy.models), datetime.now(UTC)
+    found = [lists.running(models.entry(here, name), now) for name in live]
     return models.as_json({"models": found})
 
 
 async def show(request: Request) -> Response:
-    caller, asked = await _read(request, requests.SHOW_SHAPE)
+    caller = Caller(request, context(request), need_scope(request, READ_MODELS))
+    caller.here.bodies.hold(request, caller.who.key)
+    asked, _ = await read_json(caller, requests.SHOW_SHAPE)
     name = asked.get("model") or asked.get("name")
     if not name:
         raise missing("model")
-    return models.as_json(lists.shown(models.found(caller.here, name)))
+    return models.as_json(lists.shown(models.found(caller.here, caller.who, name)))
 
 
 async def told_version(request: Request) -> Response:
@@ -107,9 +121,9 @@ async def told_version(request: Request) -> Response:
 
 
 async def alive(request: Request) -> Response:
-    """No key is needed, as Ollama's clients ask this before all else. A browser gets a 404."""
+    """No key is needed, as Ollama's clients ask this before all else. A browser gets a page."""
     if "text/html" in request.headers.get("accept", ""):
-        raise NotFound(f"{request.method} /: no such endpoint.")
+        return front.page(request)
     return PlainTextResponse("Ollama is running")
 
 
@@ -148,9 +162,9 @@ async def _read(request: Request, shape: Shape) -> tuple[Caller, dict[str, Any]]
 
 
 def _plan(caller: Caller, asked: Asked, endpoint: Endpoint) -> Plan:
-    """Raises ModelNotFound, InvalidRequest, NoProvider."""
-    wish = caller.request.headers.get(locality.HEADER, "")
-    return caller.here.routes.plan(asked.get("model"), endpoint, wish, caller.who.local)
+    """Raises HeadraceError."""
+    caller.who.need_endpoint(endpoint.path)
+    return plan_of(caller, asked.get("model"), endpoint)
 
 
 def _loaded(asked: Asked, told: Answer) -> Response:
@@ -167,7 +181,7 @@ def _loaded(asked: Asked, told: Answer) -> Response:
 async def _generated(caller: Caller, put: Put, told: Answer) -> Response:
     response = await _answer(caller, put)
     if not isinstance(response, EventStream):
-        return _made(caller, response, lambda found: answers.document(told, found))
+        return await _made(caller, response, lambda found: answers.document(told, found))
     lines = answers.Lines(told, caller.here.config.ingress.max_answer)
     events = cast(AsyncGenerator[bytes], response.body_iterator)
     response.body_iterator = _lines(events, lines)
@@ -184,9 +198,12 @@ async def _lines(events: AsyncGenerator[bytes], lines: answers.Lines) -> AsyncIt
 
 async def _answer(caller: Caller, put: Put) -> Response:
     """The answer of the endpoint that the request was put as. Raises HeadraceError."""
+    held_of(caller.request).kept = True
     lost = _lost_options(caller, put)
-    sent = orjson.dumps({n: v for n, v in put.request.items() if n not in lost})
-    response = await answer(caller, put.endpoint, *put.endpoint.shape.read(sent))
+    sent = await dump({n: v for n, v in put.request.items() if n not in lost})
+    response = await answer(
+        caller, put.endpoint, *await checked_body(caller, put.endpoint.shape, sent)
+    )
     if lost or put.unused:
         warn(response, fields.warning(lost.values(), "; ".join(put.unused)))
     return response
@@ -199,12 +216,12 @@ def _lost_options(caller: Caller, put: Put) -> dict[str, Ignored]:
     return {each.field: each for each in lost if each.field in requests.SAMPLING}
 
 
-def _made(caller: Caller, response: Response, make: Make) -> Response:
+async def _made(caller: Caller, response: Response, make: Make) -> Response:
     """The document of an answer, or its error, in Ollama's words. Raises EngineFailed."""
     body, status = bytes(response.body), response.status_code
     if status == SUCCESS:
         try:
-            written = orjson.dumps(make(orjson.loads(body)))
+            written = await dump(make(await piecewise.load(body)))
         except NO_ANSWER as fault:
             why = f"The engine's answer is not what it should be: {type(fault).__name__}."
             raise EngineFailed(why, source="engine") from None

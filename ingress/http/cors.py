@@ -6,11 +6,15 @@ anybody who knows a key. Pages see the API alone, never what is open without a k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from starlette.types import Message, Scope, Send
 
+from schemas.settings.sections import LOCALHOST
+
 ANY = "*"
+_LOCAL = re.compile(rb"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
 METHODS = b"GET, POST"
 MAX_AGE = b"600"
 """Seconds that a browser may remember what it was allowed."""
@@ -19,11 +23,12 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Pages:
-    """`origins`: as browsers name them ("https://ui.example.com"), or "*". `closed`: beginnings of
-    paths that no page may see."""
+    """`origins`: as browsers name them ("https://ui.example.com"), or `LOCALHOST`, or "*".
+    `closed`: beginnings of paths that no page may see."""
 
     def __init__(self, origins: Sequence[str], closed: tuple[str, ...]) -> None:
         self._any = ANY in origins
+        self._local = LOCALHOST in origins
         self._origins = frozenset(origin.rstrip("/").encode() for origin in origins)
         self._closed = closed
 
@@ -34,7 +39,8 @@ class Pages:
             return b""
         if self._any:
             return ANY.encode()
-        return origin if origin in self._origins else b""
+        local = self._local and _LOCAL.fullmatch(origin)
+        return origin if local or origin in self._origins else b""
 
 
 def asks(scope: Scope) -> bool:
@@ -42,16 +48,18 @@ def asks(scope: Scope) -> bool:
     return scope["method"] == "OPTIONS" and bool(_header(scope, b"access-control-request-method"))
 
 
-async def answer(scope: Scope, send: Send) -> None:
-    """Answer such a question. "*" would not cover the header of the key, so the allowed headers are
-    those that the browser asks for."""
-    headers: Headers = [
-        (b"access-control-allow-methods", METHODS),
-        (b"access-control-allow-headers", _header(scope, b"access-control-request-headers")),
-        (b"access-control-max-age", MAX_AGE),
-        (b"x-request-id", scope["state"]["id"].encode()),
-    ]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
+async def answer(scope: Scope, send: Send, *, allowed: bool) -> None:
+    """Answer such a question: a page that is not allowed hears nothing of what it might do. "*"
+    would not cover the header of the key, so the allowed headers are those that the browser asks
+    for."""
+    headers: Headers = [(b"x-request-id", scope["state"]["id"].encode()), (b"content-length", b"0")]
+    if allowed:
+        headers += [
+            (b"access-control-allow-methods", METHODS),
+            (b"access-control-allow-headers", _header(scope, b"access-control-request-headers")),
+            (b"access-control-max-age", MAX_AGE),
+        ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 

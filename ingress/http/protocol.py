@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from http import HTTPStatus
 from typing import Any
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ingress.http.body import request_id
+from ingress.http.body import CYCLE, request_id
+from ingress.http.connections import Connections
 from ingress.http.half_closed import HalfClosed
 from ingress.http.old_client import OldClientAnswer
-from schemas.errors import HeadraceError, HeadTooLarge, InvalidRequest
+from schemas import metrics
+from schemas.errors import (
+    HeadraceError,
+    HeadTooLarge,
+    InvalidRequest,
+    RequestTimeout,
+    TooManyConnections,
+)
 
 log = structlog.get_logger("protocol")
 
@@ -28,9 +38,23 @@ BEGUN = "headrace.begun"
 HEAD_TIMEOUT = 20.0
 """Seconds a client may take to send a request's head."""
 BODY_TIMEOUT = 30.0
-"""Seconds between two pieces of a request's body."""
+"""Seconds that a request's body may take, or pause, and one more for each `SLOWEST` bytes of it."""
+SLOWEST = 4096
+"""Bytes in a second that a client has to send at least."""
+READ_TIMEOUT = 60.0
+"""Seconds in which a client has to read something of its answer."""
+TURNED_AWAY = 1.0
+"""Seconds that a client has to send its request, if there is no room for its connection: only then
+it reads why."""
+MOST_TURNED_AWAY = 64
+"""Connections that are told so at a time. More are closed at once."""
 PIPELINED = 64
 """Requests that a client may send on one connection ahead of their answers."""
+AHEAD = 64 * 1024
+"""Bytes of their bodies that are taken of requests that wait for the answer to an earlier one."""
+MANY = 2**31
+"""Connections, where there is no limit."""
+_GRAIN = 0.001
 _BEGINNING = b"H"
 """The first byte of every status line."""
 
@@ -43,12 +67,20 @@ class JoiningTransport:
         self._inner = inner
         self._ready: list[bytes] = []
         self._begun = 0
+        self.is_closing = inner.is_closing
         self._call_soon = asyncio.get_running_loop().call_soon
 
     def write(self, data: bytes) -> None:
         if not self._ready:
             self._call_soon(self._flush)
         self._ready.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Write what is all that there will be in this turn."""
+        if self._ready or self._begun:
+            self.write(data)
+        elif not self._inner.is_closing():
+            self._inner.write(data)
 
     def begin(self) -> None:
         """Send the first byte of the next answer, whatever that may be."""
@@ -69,6 +101,32 @@ class JoiningTransport:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+class Straight:
+    """The way to a client for the pieces of an answer whose head is sent, past ASGI."""
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._flow = cycle.flow
+        self._transport: Any = cycle.transport
+
+    @property
+    def ready(self) -> bool:
+        """Whether the client reads; else ASGI's `send` waits for it."""
+        return not self._flow.write_paused and not self._cycle.disconnected
+
+    def write(self, piece: bytes) -> None:
+        """Send a piece. There must be no other in this turn of the event loop."""
+        self._transport.write_now(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+
+def straight(send: Send) -> Straight | None:
+    """None if anybody else has a say in what `send` writes, as for old clients."""
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is RequestResponseCycle and cycle.chunked_encoding:
+        return Straight(cycle) if cycle.scope["method"] != "HEAD" else None
+    return None
 
 
 class StayingParser(httptools.HttpRequestParser):
@@ -98,20 +156,54 @@ class LimitedProtocol(HttpToolsProtocol):
     """
 
     max_head = 64 * 1024
+    places = Connections(MANY)
+    turned_away = 0
+    _no_room: TooManyConnections | None = None
     _in_head = True
+    _heading = False
+    _by = 0.0
+    _reader: asyncio.TimerHandle | None = None
+    _unread = 0
     _moved = False
     _head = 0
     _running: Any = None
+    _paused = False
+    """Whether this process did not read at the last look."""
     _timer: asyncio.TimerHandle | None = None
     _half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: Any) -> None:
         self.parser = self._parser()
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
-        self._start_timer(HEAD_TIMEOUT)
+        try:
+            self.places.opened(self, self.client[0] if self.client else "")
+        except TooManyConnections as error:
+            self._turn_away(error)
+        else:
+            self._start_timer(HEAD_TIMEOUT)
+
+    def _turn_away(self, error: TooManyConnections) -> None:
+        kind = type(self)
+        metrics.TURNED_AWAY.inc()
+        if kind.turned_away >= MOST_TURNED_AWAY:
+            self.transport.abort()
+            return
+        kind.turned_away += 1
+        self._no_room = error
+        self._start_timer(TURNED_AWAY)
+
+    def make_room(self) -> None:
+        """Close an idle connection: another one needs the place."""
+        self._stop_timer()
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.resume_writing()
+        self.places.closed(self)
+        if self._no_room is not None:
+            type(self).turned_away -= 1
+            self._no_room = None
         if self._half_closed is not None:
             self._half_closed.stop()
         running = self._running
@@ -141,6 +233,9 @@ class LimitedProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
+        if self._no_room is not None:
+            self._answer(self._no_room)
+            return
         self._moved = False
         super().data_received(data)
         # A header or a trailer without an end stays inside the parser, which calls nothing here.
@@ -148,19 +243,24 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head += len(data)
             if self._head > self.max_head:
                 self._refuse()
-        if not self._in_head:  # the time for the next piece of the body
-            self._stop_timer()
-            self._start_timer(BODY_TIMEOUT)
+        if self._heading:  # nearly all heads come whole, and need no timer
+            self._start_timer(HEAD_TIMEOUT)
+        elif not self._in_head:
+            now = self.loop.time()
+            self._by = min(self._by + len(data) / SLOWEST, now + BODY_TIMEOUT)
+            self._start_timer(self._by - now)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._start_timer(HEAD_TIMEOUT)
+        self._heading = True
 
     def on_headers_complete(self) -> None:
         if self._offers():
             return
         self._stop_timer()
+        self._heading = False
         self._in_head, self._head, self._moved = False, 0, True
+        self._by = self.loop.time() + BODY_TIMEOUT
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.max_head:
             self._refuse()
@@ -181,14 +281,43 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head, self._head, self._moved = True, 0, True
         if self.cycle is not None:
             super().on_message_complete()
-        # Reading may be paused after a large body. Then nobody would notice that the client leaves.
-        self.flow.resume_reading()
+        # Reading may be paused after a large body. Then nobody would notice that the client leaves,
+        # which is the lesser evil if much of what nobody has asked for yet would be kept.
+        if not self.pipeline or sum(len(cycle.body) for cycle, _ in self.pipeline) < AHEAD:
+            self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
+        self.places.busy(self)
         if cycle.scope["http_version"] == "1.0":
             cycle.send = OldClientAnswer(cycle).send
+        elif not cycle.waiting_for_100_continue:
+            cycle.scope["state"][CYCLE] = cycle
         super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._running.scope["state"].pop(CYCLE, None)  # one leads to the other, and back
+        super().on_response_complete()
+        if self._running is None or self._running.response_complete:  # none was waiting
+            self.places.idle(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.transport.get_write_buffer_size()
+        self._reader = self.loop.call_later(READ_TIMEOUT, self._still_unread)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+
+    def _still_unread(self) -> None:
+        """The client is slow if it has read nothing meanwhile: its answer would stay here."""
+        if self.transport.get_write_buffer_size() >= self._unread:
+            self.transport.abort()
+        else:
+            self.pause_writing()
 
     def stay(self, rest: bytes) -> bool:
         """Parse the head again without its offer, then `rest`. False if it offers nothing."""
@@ -211,24 +340,24 @@ class LimitedProtocol(HttpToolsProtocol):
         return parser
 
     def send_400_response(self, msg: str) -> None:
-        self._answer(b"400 Bad Request", InvalidRequest(msg))
+        self._answer(InvalidRequest(msg))
 
     def _refuse(self) -> None:
-        error = HeadTooLarge(f"The request's head is larger than {self.max_head} bytes.")
-        self._answer(b"431 Request Header Fields Too Large", error)
+        self._answer(HeadTooLarge(f"The request's head is larger than {self.max_head} bytes."))
 
-    def _answer(self, status: bytes, error: HeadraceError) -> None:
+    def _answer(self, error: HeadraceError) -> None:
         if self.transport.is_closing():
             return
         running = self._running
         # Behind the head of an answer this would be taken for a part of that answer.
         if running is None or running.response_complete or not running.response_started:
-            body, name = error.json(), self._id()
+            body, name, status = error.json(), self._id(), HTTPStatus(error.status)
             log.info("refused", id=name, code=error.code, why=error.message)
+            own = "".join(f"{name}: {value}\r\n" for name, value in error.headers().items())
             self.transport.write(
-                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\nconnection: close\r\n%b"
                 b"x-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
-                % (status, name.encode(), len(body), body)
+                % (status, status.phrase.encode(), own.encode(), name.encode(), len(body), body)
             )
         self.transport.close()
 
@@ -242,8 +371,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _slow(self) -> None:
         self._timer = None
-        if self.flow.read_paused:  # the client is not slow: this process does not read
+        now = self.loop.time()
+        if self.flow.read_paused or self._paused:
+            # The client is not slow: this process does not read, or began to after the last look.
+            self._paused = self.flow.read_paused
+            self._by = now + BODY_TIMEOUT
             self._start_timer(BODY_TIMEOUT)
+        elif not self._in_head and self._by - now > _GRAIN:
+            self._start_timer(self._by - now)
+        elif self._head or not self._in_head:
+            self._answer(RequestTimeout("The request did not come in time. Send it again."))
         elif not self.transport.is_closing():
             self.transport.close()
 
@@ -257,6 +394,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def protocol(max_head: int) -> type[LimitedProtocol]:
+def protocol(max_head: int, places: Connections | None = None) -> type[LimitedProtocol]:
     # A class, as uvicorn makes an instance for each connection, and passes on no settings of ours.
-    return type("Protocol", (LimitedProtocol,), {"max_head": max_head})
+    own = {"max_head": max_head, "places": places or Connections(MANY)}
+    return type("Protocol", (LimitedProtocol,), own)

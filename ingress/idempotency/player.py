@@ -13,10 +13,9 @@ from contextlib import aclosing, suppress
 
 import orjson
 import structlog
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from ingress.answer.respond import EventStream
-from ingress.idempotency.recording import Head, Recording
+from ingress.idempotency.recording import Head, Recording, head_of
 from ingress.idempotency.run import Run
 from ingress.idempotency.store import AnswerStore, Overtaken, Part, Stored
 from schemas import errors
@@ -71,7 +70,7 @@ class Player:
             if await self._claimed():
                 await self._produce()
         except Exception as fault:  # noqa: BLE001 - those who wait must hear of it
-            recording.end(whole=False, error=_told(fault))
+            recording.end(whole=False, error=told(fault))
 
     # What others write
 
@@ -103,9 +102,9 @@ class Player:
         async with aclosing(self._store.read(self._name, self._place)) as messages:
             async for stored in messages:
                 self._place, self._heard = stored.place, time.monotonic()
-                self._hear(stored)
+                await self._hear(stored)
 
-    def _hear(self, stored: Stored) -> None:
+    async def _hear(self, stored: Stored) -> None:
         recording = self._recording
         match stored.part:
             case Part.OPEN:
@@ -121,7 +120,7 @@ class Player:
                 recording.begin(Head(status, headers, goes_on))
             case Part.BODY if recording.head is not None:
                 whole = recording.head.is_stream
-                recording.add(self._joiner.feed(stored.data) if whole else stored.data)
+                await recording.add(self._joiner.feed(stored.data) if whole else stored.data)
             case Part.BROKEN:
                 self._broken = True
             case Part.END:
@@ -135,7 +134,7 @@ class Player:
         try:
             await self._answer(await self._respond())
         except Exception as fault:  # noqa: BLE001 - as above
-            self._recording.end(whole=False, error=_told(fault))
+            self._recording.end(whole=False, error=told(fault))
         finally:
             await writing
 
@@ -149,22 +148,18 @@ class Player:
         if begun:
             with suppress(errors.StreamInterrupted):
                 response = await self._run.response(begun)
-                recording.begin(_head(response, goes_on=True))
+                recording.begin(head_of(response, goes_on=True))
                 self._kept = len(recording.parts)
                 return response
         response = await self._run.response()
-        recording.begin(_head(response))
+        recording.begin(head_of(response))
         return response
 
     async def _answer(self, response: Response) -> None:
-        recording = self._recording
-        if isinstance(response, EventStream | StreamingResponse):
-            async for piece in response.body_iterator:
-                recording.add(piece if isinstance(piece, bytes) else str(piece).encode())
-        else:
-            recording.add(bytes(response.body))
+        await self._recording.fill(response)
         # Errors are not kept: who asks again may get an answer.
-        recording.end(whole=response.status_code < 400 and not self._run.failed(recording.parts))
+        failed = response.status_code >= 400 or self._run.failed(self._recording.parts)
+        self._recording.end(whole=not failed)
 
     # What is stored of that
 
@@ -216,7 +211,7 @@ class Player:
                 await asyncio.sleep(POLL)
 
 
-def _told(fault: Exception) -> HeadraceError:
+def told(fault: Exception) -> HeadraceError:
     """What clients are told of a fault."""
     if isinstance(fault, HeadraceError):
         return fault
@@ -224,11 +219,6 @@ def _told(fault: Exception) -> HeadraceError:
         return errors.BrokerUnavailable(f"The answer cannot be kept: {fault}.", retry_after=1)
     log.error("internal", exc_info=fault)
     return errors.Internal("A fault of the fabric; the log has it.")
-
-
-def _head(response: Response, goes_on: bool = False) -> Head:
-    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-    return Head(response.status_code, headers, goes_on)
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

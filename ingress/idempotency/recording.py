@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import NamedTuple
 
+from starlette.responses import Response, StreamingResponse
+
+from ingress.answer.respond import EventStream
+from ingress.http.held import Held
 from schemas.api import sse
 from schemas.errors import HeadraceError
 
@@ -23,13 +27,16 @@ class Head(NamedTuple):
 
 
 class Recording:
-    """`digest`: of the request. `parts`: events without comments, or pieces of a document. `error`:
-    what came instead of an answer. `whole`: the answer is complete. `over`: nothing more comes.
-    `begun_anew`: how often all parts were dropped, since nobody could go on from them. `made_here`:
-    this ingress does what was asked, or the rest of it."""
+    """`digest`: of the request. `room`: for `parts`, of what its key may have in memory. `parts`:
+    events without comments, or pieces of a document. `error`: what came instead of an answer.
+    `whole`: the answer is complete. `over`: nothing more comes. `begun_anew`: how often all parts
+    were dropped, since nobody could go on from them. `made_here`: this ingress does what was asked,
+    or the rest of it."""
 
-    def __init__(self, digest: bytes) -> None:
+    def __init__(self, digest: bytes, room: Held) -> None:
         self.digest = digest
+        self._room = room
+        self._closed = False
         self.head: Head | None = None
         self.parts: list[bytes] = []
         self.error: HeadraceError | None = None
@@ -52,13 +59,15 @@ class Recording:
     def begin(self, head: Head) -> None:
         if not head.goes_on:
             self.begun_anew += bool(self.parts)
-            self.parts.clear()
+            self._drop()
         self.head = head
         self.tell()
 
-    def add(self, piece: bytes) -> None:
-        """Whole events, or bytes of a document. Comments are for one reader at one time."""
+    async def add(self, piece: bytes) -> None:
+        """Whole events, or bytes of a document. Comments are for one reader at one time. Raises
+        OutOfRoom."""
         assert self.head is not None
+        await self._room.add(len(piece))
         if self.head.is_stream:
             events = sse.split(sse.without_comments(piece))
             self.parts += (event + sse.BREAK for event in events)
@@ -66,9 +75,23 @@ class Recording:
             self.parts.append(piece)
         self.tell()
 
+    async def fill(self, response: Response) -> None:
+        """Add all that a response has. Raises OutOfRoom."""
+        if not isinstance(response, StreamingResponse | EventStream):
+            await self.add(bytes(response.body))
+            return
+        pieces = response.body_iterator
+        try:
+            async for piece in pieces:
+                await self.add(piece if isinstance(piece, bytes) else str(piece).encode())
+        finally:  # there may be no room for more
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+
     def end(self, *, whole: bool, error: HeadraceError | None = None) -> None:
         if not self.over:
             self.whole, self.over, self.error = whole, True, error
+            self.unheard = _nothing  # it leads back here, and to the request's body
             self.tell()
 
     def join(self) -> None:
@@ -79,7 +102,26 @@ class Recording:
         self.followers -= 1
         if not self.followers and not self.over:
             self.unheard()
+        self._drop_if_of_no_use()
+
+    def close(self) -> None:
+        """It is over, and stored; only those may read it who follow it already."""
+        self._closed = True
+        self._drop_if_of_no_use()
+
+    def _drop_if_of_no_use(self) -> None:
+        if self._closed and not self.followers:
+            self._drop()
+
+    def _drop(self) -> None:
+        self.parts.clear()
+        self._room.let_go()
+
+
+def head_of(response: Response, goes_on: bool = False) -> Head:
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    return Head(response.status_code, headers, goes_on)
 
 
 def _nothing() -> None:
-    """The `unheard` of a recording before it is played."""
+    """The `unheard` of a recording before it is played, and after."""

@@ -24,9 +24,10 @@ class Recordings:
         """The recording under a key. `run` is used if nobody has answered the request yet."""
         known = self._recordings.get(name)
         if known is not None and known.digest == digest and (known.whole or not known.over):
+            run.close()
             return known
         # One with another digest is refused where the stored one is read.
-        recording = Recording(digest)
+        recording = Recording(digest, run.room)
         self._recordings.setdefault(name, recording)
         self._play(name, recording, run)
         return recording
@@ -45,6 +46,8 @@ class Recordings:
 
         def played(task: asyncio.Task[None]) -> None:
             del self._playing[task]
+            run.close()
+            recording.close()
             if self._recordings.get(name) is recording:
                 del self._recordings[name]
 

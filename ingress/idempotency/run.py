@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.http import error_format
+from ingress.http.held import HELD, held_of
 from ingress.http.protocol import BEGUN, CLIENT_GONE
 from schemas.api import sse
 
@@ -30,12 +31,17 @@ class Run:
         length = (b"content-length", str(len(body)).encode())
         self._scope = {**request.scope, "headers": [*kept, length]}
         self._id = request.state.id
+        self._held = held_of(request)
+        self._held.kept = True
+        self.room = self._held.beside()
+        """For the answer."""
+        request.scope["state"].pop(HELD)  # it is this run's from now on, and lives as long
         self._state: dict[str, Any] = {}
 
     async def response(self, begun: bytes = b"") -> Response:
         """The response. `begun`: events from which it goes on. Raises HeadraceError, of which
         StreamInterrupted says that nobody can go on from them."""
-        self._state = {"id": self._id, **({BEGUN: begun} if begun else {})}
+        self._state = {"id": self._id, HELD: self._held, **({BEGUN: begun} if begun else {})}
         scope = {**self._scope, "state": self._state}
         return await self._serve(Request(scope, self._receiver()))
 
@@ -43,6 +49,11 @@ class Run:
         """Nobody waits for the answer any more."""
         if (gone := self._state.get(CLIENT_GONE)) is not None:
             gone()
+
+    def close(self) -> None:
+        """The body is of no use any more."""
+        self._body = b""
+        self._held.let_go()
 
     def failed(self, parts: Sequence[bytes]) -> bool:
         """Whether the last event says that the answer broke off."""

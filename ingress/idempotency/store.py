@@ -16,10 +16,9 @@ from typing import NamedTuple
 from schemas import subjects
 from schemas.bus import ApiError, Bus, Message
 from schemas.jetstream import reading, streams
+from schemas.jetstream.streams import AFTER, MOVED_ON
 
-_PART, _AFTER = "Headrace-Part", "Nats-Expected-Last-Subject-Sequence"
-_MOVED_ON = 10071
-"""err_code of a message that names another sequence than the last one of its subject."""
+_PART = "Headrace-Part"
 
 
 class Part(StrEnum):
@@ -56,11 +55,11 @@ class AnswerStore:
         """Write the next message of the answer `name`, and return its place. `after`: the place of
         the last one, 0 if there is none. Raises Overtaken; BusError, and the same call again does
         no harm then."""
-        headers = {_PART: part, _AFTER: str(after), "Nats-Msg-Id": f"{self._writer}:{name}:{after}"}
+        headers = {_PART: part, AFTER: str(after), "Nats-Msg-Id": f"{self._writer}:{name}:{after}"}
         try:
             told = await self._bus.store(subjects.answer_to(name), headers, data)
         except ApiError as fault:
-            if fault.code == _MOVED_ON:
+            if fault.code == MOVED_ON:
                 raise Overtaken(name) from None
             raise
         return int(told["seq"])

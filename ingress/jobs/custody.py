@@ -7,15 +7,16 @@ delivery that is older than a granted one is answered `DROP`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ingress.jobs.reorder import ReorderBuffer
 from schemas import subjects
 from schemas.frames import Claim, Frame, Op
 from schemas.jetstream.words import NAK, TERM
+from schemas.jobs import Job
 
 if TYPE_CHECKING:
     from ingress.jobs.ticket import Ticket
@@ -35,8 +36,8 @@ class Voice(Protocol):
     def verdict(self, ack: str, word: bytes) -> None:
         """Tell the broker, on behalf of a holder, what becomes of its delivery."""
 
-    def others(self, model: str, holders: AbstractSet[str]) -> bool:
-        """Whether workers beside these serve the model."""
+    def others(self, job: Job, holders: AbstractSet[str]) -> bool:
+        """Whether workers beside these may have the job."""
 
 
 class Grant(Enum):
@@ -50,14 +51,14 @@ class Grant(Enum):
 
 class Holder:
     """A worker or a provider that was granted the job. `due`: the number of its next frame. Later
-    frames wait in `early` until that one is here."""
+    frames wait in `early` until that one is here. `since`: when it got the job."""
 
-    __slots__ = ("_asked", "claim", "due", "early", "heard", "nonce")
+    __slots__ = ("_asked", "claim", "due", "early", "heard", "nonce", "since")
 
     def __init__(self, claim: Claim, nonce: int, now: float) -> None:
         self.claim = claim
         self.nonce = nonce
-        self.heard = now
+        self.heard = self.since = now
         self.due = 0
         self.early: ReorderBuffer | None = None
         self._asked = 0.0
@@ -112,20 +113,37 @@ class Holder:
         return True
 
 
+class Tenure(NamedTuple):
+    """Somebody on `node` had the job, and lost it. Times are monotonic seconds."""
+
+    node: str
+    since: float
+    until: float
+    by_provider: bool
+
+
 class Custody:
     """`holder`: whose answer counts. `hedge`: a provider that has the copy of a hedged job, and may
-    still win the job. `latest`: the claim that was granted last."""
+    still win the job. `latest`: the claim that was granted last. `lost`: those who lost the job."""
 
     def __init__(self, job: str, voice: Voice) -> None:
         self.holder: Holder | None = None
         self.hedge: Holder | None = None
         self.latest: Claim | None = None
+        self.lost: list[Tenure] = []
         self._job = job
         self._voice = voice
         self._former: dict[int, str] = {}
         """Nonces of those who lost the job, and the holders that they belong to."""
+        self.was_paid = False
+        """Whether a provider had the job."""
         self._left = 0
         """How often one of those came again and was turned away."""
+        self._on_hold: Callable[[], None] | None = None
+
+    def listen(self, on_hold: Callable[[], None]) -> None:
+        """Call `on_hold` whenever somebody gets the job."""
+        self._on_hold = on_hold
 
     @property
     def at_provider(self) -> bool:
@@ -147,21 +165,30 @@ class Custody:
     def is_former(self, nonce: int) -> bool:
         return nonce in self._former
 
-    def leaves(self, model: str, holder: str) -> bool:
+    def leaves(self, job: Job, holder: str) -> bool:
         """Whether a worker that lost the job is to leave it to others, who have not tried yet."""
         lost = set(self._former.values())
-        if self._left >= MOST_LEFT or holder not in lost or not self._voice.others(model, lost):
+        if self._left >= MOST_LEFT or holder not in lost or not self._voice.others(job, lost):
             return False
         self._left += 1
         return True
 
+    def lost_by(self, holder: str) -> bool:
+        """Whether `holder` had the job and lost it."""
+        return holder in self._former.values()
+
     def answer(self, claim: Claim, nonce: int, op: Op) -> None:
+        if op is Op.GO and claim.swapped:  # the holder does not have the job yet
+            op = Op.GIVE
         self._voice.say(claim.holder, op, self._job, nonce)
 
     def hold(self, holder: Holder, now: float) -> None:
         """Make `holder` the holder. There must be none."""
         self.holder, self.latest = holder, holder.claim
+        self.was_paid = self.was_paid or holder.claim.by_provider
         holder.heard = now  # a hedge that is adopted may have been silent
+        if self._on_hold is not None:
+            self._on_hold()
 
     def race(self, newcomer: Holder) -> None:
         """Give the copy to `newcomer`. A provider that had it before is silent, and is stopped."""
@@ -177,9 +204,11 @@ class Custody:
         if self.hedge is not None:
             self._end_hedge(Op.GONE)
 
-    def forget(self, holder: Holder) -> None:
+    def forget(self, holder: Holder, now: float) -> None:
         """`holder` has lost the job."""
         self._former[holder.nonce] = holder.claim.holder
+        claim = holder.claim
+        self.lost.append(Tenure(claim.node, holder.since, now, claim.by_provider))
         self.holder = None
 
     def dismiss(self, holder: Holder, *, over: bool) -> None:
@@ -209,6 +238,36 @@ class Custody:
             self.stop(hedge, op)
 
 
+def exchanges(ticket: Ticket) -> bool:
+    """Whether the job waits for a worker, and may have the message of another job. Not once a
+    provider had it, or has a copy: its bookings are in the order of the messages."""
+    custody, newest = ticket.custody, ticket.postings.newest
+    free = custody.holder is None and custody.hedge is None and not custody.was_paid
+    free = free and ticket.postings.copy is None and ticket.exhausted is None and not ticket.done
+    return free and newest.lane != subjects.CLOUD and newest.sequence > 0
+
+
+def carries(ticket: Ticket, claim: Claim, frame: Frame) -> bool:
+    """Whether the claim may be for a job that waits, as it is one of a newer delivery."""
+    newest, custody = ticket.postings.newest, ticket.custody
+    known = custody.is_granted(frame.nonce) or custody.is_former(frame.nonce)
+    return claim.edition == newest.edition and frame.attempt > newest.fence and not known
+
+
+def is_over(ticket: Ticket, lost: Holder) -> bool:
+    """Whether nobody may have the message that a lost holder had."""
+    replaced = ticket.postings.of(lost.claim.edition) is None
+    return replaced or ticket.done or ticket.custody.holder is not None
+
+
+def stood_in(ticket: Ticket, holder: Holder) -> bool:
+    """Whether the holder got the job by its copy, in the place of a worker, and has given nothing
+    yet: then other workers may still take the job."""
+    copy = ticket.postings.copy
+    copied = copy is not None and holder.claim.edition == copy.edition
+    return copied and ticket.tries < ticket.terms.max_attempts and not ticket.times.first
+
+
 def decide(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) -> Grant | Op:
     """What to grant to a claim, or else what to answer. `delivery`: the broker's count."""
     if ticket.received.error is None and ticket.custody.is_granted(nonce):
@@ -224,18 +283,19 @@ def decide(ticket: Ticket, claim: Claim, delivery: int, nonce: int, now: float) 
     if posting is ticket.postings.copy:
         return _of_copy(ticket, claim, now)
     of = _of_provider if claim.by_provider else _of_worker
-    return of(ticket, claim.holder, posting.lane, now)
+    return of(ticket, claim, posting.lane, now)
 
 
-def _of_worker(ticket: Ticket, holder: str, lane: str, now: float) -> Grant | Op:
+def _of_worker(ticket: Ticket, claim: Claim, lane: str, now: float) -> Grant | Op:
     if ticket.exhausted is not None or lane == subjects.CLOUD:
         return Op.GONE
-    if ticket.custody.is_held(now):
+    # The broker gives none of a node's jobs to others, so one of these has made up its claim.
+    if ticket.custody.is_held(now) or not subjects.is_for(lane, claim.node):
         return Op.DROP
-    return Op.LEAVE if ticket.custody.leaves(ticket.job.model, holder) else Grant.HOLD
+    return Op.LEAVE if ticket.custody.leaves(ticket.job, claim.holder) else Grant.HOLD
 
 
-def _of_provider(ticket: Ticket, _: str, lane: str, now: float) -> Grant | Op:
+def _of_provider(ticket: Ticket, _: Claim, lane: str, now: float) -> Grant | Op:
     """The job is in the workers' lane, which providers may take from too, or in their own."""
     if ticket.custody.is_held(now):
         return Op.DROP

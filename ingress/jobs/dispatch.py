@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from base64 import b64decode
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -15,14 +15,21 @@ from typing import Any
 import orjson
 import structlog
 
+from ingress.jobs import stored
+from ingress.jobs.affine import Affine, Trail
+from ingress.jobs.claims import Claims
+from ingress.jobs.fair import Queues
+from ingress.jobs.line import Line
+from ingress.jobs.placement import Placement, Places
 from ingress.jobs.retry_after import RetryAfter
-from ingress.jobs.state import Terms
+from ingress.jobs.spilled import Body
+from ingress.jobs.state import Ended, Terms
 from ingress.jobs.ticket import Ticket
-from ingress.jobs.usage import DAY, UsageCounter
+from ingress.jobs.usage import UsageCounter
 from ingress.models.locality import CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
-from schemas.bus import ApiError, Bus, BusError
+from schemas.bus import Bus, BusError
 from schemas.frames import End, Op, pack_control
 from schemas.jetstream import streams
 from schemas.jobs import Job
@@ -32,20 +39,22 @@ log = structlog.get_logger("dispatch")
 
 LETTER = 64 * 1024
 """Bytes that a dead letter may have beside its body."""
+ENDED = 2000
+"""Requests that are over of which something is kept."""
 FULL_PAUSE = 0.05
 """Seconds until a job that was accepted before is published again in a full queue."""
 _NO_LEADER = frozenset({10006, 10007, 10008, 10009})
 """err_codes of a cluster of brokers that is about to choose its leaders."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Order:
     """What an endpoint wants done. `body` goes to the engine as it is."""
 
     plan: Plan
     endpoint: str
     stream: bool
-    body: bytes
+    body: Body
     content_type: str
     account: str
     key: str
@@ -61,6 +70,13 @@ class Order:
     """The id of its job; if empty, the job gets a random one."""
     together: int = 1
     """How many jobs its request has."""
+    weight: float = 1.0
+    """Its account's share of a queue, against those of other accounts."""
+    lane: str = subjects.INTERACTIVE
+    """Or `subjects.BATCH`. What is for providers alone has their lane all the same, and what is
+    pinned that of a node."""
+    trail: Trail | None = None
+    """Of its prompt, if it makes a difference which engine has the job."""
 
 
 class Dispatch:
@@ -71,16 +87,26 @@ class Dispatch:
         bus: Bus,
         ingress: str,
         config: Settings,
-        slots: Callable[[str], int] = lambda model: 0,
-        workers: Callable[[str], AbstractSet[str]] = lambda model: frozenset(),
+        slots: Callable[[str, str], int] = lambda model, lane: 0,
+        workers: Callable[[str, str], AbstractSet[str]] = lambda model, lane: frozenset(),
+        places: Places = lambda model, pin: (),
     ) -> None:
-        """`slots`: how many jobs of a model are worked on at once; 0 if unknown. `workers`: who
-        serves a model, as its ingress hears of them."""
+        """`slots`: how many jobs of a model and lane are worked on at once; 0 if unknown.
+        `workers`: who serves them, as its ingress hears of them. `places`: the nodes for a pinned
+        job."""
         self.tickets: dict[str, Ticket] = {}
         self.waits = RetryAfter(slots)
+        self.queues = Queues()
+        self.placement = Placement(places, self.queues, self.waits)
+        self.claims = Claims(self.tickets, self.queues)
+        self.affine = Affine(bus, ingress, config, self.tickets, self.queues, self.claims)
         self.usage = UsageCounter(bus, ingress)
+        patience = config.jobs.batch_patience
+        self.line = Line(bus, self.tickets, self.queues, workers, self.waits.each, patience)
+        self.ended = deque[Ended](maxlen=ENDED)
+        """Requests that are over, for those who look."""
         self._bus = bus
-        self._ingress = ingress
+        self.ingress = ingress
         self._config = config
         self._workers = workers
         self._deleting: set[asyncio.Task[None]] = set()
@@ -88,16 +114,25 @@ class Dispatch:
 
     async def submit(self, order: Order) -> Ticket:
         """Register the job, then publish it; if its queue is full, it has failed. Raises
-        BrokerUnavailable, and StreamInterrupted if nobody can go on from what has begun."""
+        BrokerUnavailable, NoWorker, and StreamInterrupted if nobody can go on from what has
+        begun."""
         await self._reachable()
+        if (pin := order.plan.pin) is not None:
+            having = self.affine.nodes(order.plan.model, order.trail) if order.trail else ()
+            order = replace(order, lane=self.placement.lane(order.plan.model, pin, having))
+        elif order.trail is not None and order.lane == subjects.INTERACTIVE and not order.begun:
+            self.affine.send(order.plan, order.trail)
         ticket = self._ticket(order)
         job = ticket.job
         self.tickets[job.id] = ticket  # before the publish, as a worker may claim at once
-        self.waits.open[job.model] += 1
+        if order.trail is not None:
+            self.affine.follow(ticket, order.trail)
+        self.waits.opened(job.model, order.lane, job.account)
         metrics.IN_FLIGHT.inc()
-        if self.waits.full and self.waits.is_full(job.model, job.lane, time.monotonic()):
-            ticket.fail(self._full(job.model))
+        if (full := self._is_full(job, order.lane)) is not None:
+            ticket.fail(full)
             return ticket
+        self._enter(ticket, job)
         try:
             self._post(job)
         except BusError as fault:
@@ -106,7 +141,7 @@ class Dispatch:
         return ticket
 
     async def submit_all(self, orders: list[Order]) -> list[Ticket]:
-        """Submit all jobs of one request, or none. Raises BrokerUnavailable."""
+        """Submit all jobs of one request, or none. Raises BrokerUnavailable, NoWorker."""
         tickets: list[Ticket] = []
         group = os.urandom(15).hex()  # two digits of an id are left for the job's number
         try:
@@ -114,7 +149,7 @@ class Dispatch:
                 id = jobs.one_of(group, number)
                 one = replace(order, id=id, together=len(orders))
                 tickets.append(await self.submit(one))
-        except errors.BrokerUnavailable:
+        except errors.Unavailable:
             for ticket in tickets:
                 self.close(ticket)
             raise
@@ -132,8 +167,9 @@ class Dispatch:
         answer: dict[str, Any] = orjson.loads(data or b'{"error":{"err_code":10008}}')
         if (error := answer.get("error")) is None:
             if self.waits.full:
-                self.waits.freed(ticket.job.model, ticket.job.lane)
-            ticket.postings.stored(edition, int(answer["seq"]))
+                self.waits.freed(ticket.job.model, ticket.job.lane, ticket.job.account)
+            waits = (ticket.job.total_by - ticket.job.arrived) / 1000 + topology.TTL_SLACK
+            ticket.postings.stored(edition, int(answer["seq"]), ticket.times.queued + waits)
             return
         if error.get("err_code") in _NO_LEADER:
             return
@@ -144,8 +180,8 @@ class Dispatch:
             # The job was accepted before, and lost its holder since: it waits for room.
             asyncio.get_running_loop().call_later(FULL_PAUSE, self._again, ticket, edition)
         elif full:
-            self.waits.was_full(job.model, job.lane, time.monotonic())
-            ticket.refused(edition, self._full(job.model))
+            self.waits.was_full(job.model, job.lane, job.account, time.monotonic())
+            ticket.refused(edition, self._full(job))
         else:
             why = f"The broker did not take the job: {why}."
             ticket.refused(edition, errors.BrokerUnavailable(why, retry_after=1))
@@ -155,37 +191,45 @@ class Dispatch:
             ticket.forgive(time.monotonic())
             self.publish(ticket.job)
 
+    def move(self, ticket: Ticket, lane: str, now: float) -> None:
+        """Have a pinned job wait for another node, in whose `lane` it counts from now on."""
+        job = ticket.job
+        log.info("job.other_node", job=job.id, node=subjects.node_of(lane))
+        self.waits.closed(job.model, ticket.terms.lane, job.account)
+        self.waits.opened(job.model, lane, job.account)
+        ticket.to_node(lane, now)
+
     def close(self, ticket: Ticket) -> None:
         """The client has its answer, or left. If somebody still works on the job, stop them."""
         if self.tickets.pop(ticket.job.id, None) is None:
             return
-        self.waits.open[ticket.job.model] -= 1
+        self.queues.leave(ticket.job.id)
+        self.claims.forget(ticket.job.id)
+        self.waits.closed(ticket.job.model, ticket.terms.lane, ticket.job.account)
+        if self.affine.shared:
+            self.affine.closed(ticket)
         metrics.IN_FLIGHT.dec()
         if not ticket.done:
             metrics.CANCELS.inc()
         ticket.close()
+        self.usage.count(ticket)
         if (end := ticket.received.ended) is not None:
-            self._count(ticket, end)
+            self._measure(ticket.job, end)
 
-    def _count(self, ticket: Ticket, end: End) -> None:
-        job, head, node = ticket.job, ticket.received.head, ticket.node
+    def _measure(self, job: Job, end: End) -> None:
         if self.waits.full:
-            self.waits.freed(job.model, job.lane)
+            self.waits.freed(job.model, job.lane, job.account)
         if end.engine_ms:
             self.waits.took[job.model].append(end.engine_ms / 1000)
-        # What providers served is counted in the journal of credits.
-        if node is not None and head is not None and head.status == 200:
-            key = (int(time.time()) // DAY, job.account, job.key, job.asked, node)
-            self.usage.answers.append((key, end))
-            self.usage.counted.set()
 
     async def restore(self, ticket: Ticket, passed: bool = False) -> bool:
         """Publish a job again if the stream has it no more: a stale ack of a lost holder took it
         out, or the broker lost it. `passed`: also if its consumer has passed it. Returns whether
         it was published. Raises BusError."""
-        job, sequence = ticket.job, ticket.postings.newest.sequence
-        if await self._is_stored(job, sequence):
-            if not passed or not await self._is_passed(job, sequence):
+        job, newest = ticket.job, ticket.postings.newest
+        sequence = newest.sequence
+        if await stored.is_stored(self._bus, newest.message[0], sequence):
+            if not passed or not await stored.is_passed(self._bus, job, sequence):
                 return False
             self.delete(sequence)
         restored = ticket.vanished(sequence, time.monotonic())
@@ -193,29 +237,12 @@ class Dispatch:
             log.warning("dispatch.restored", job=job.id)
         return restored
 
-    async def _is_stored(self, job: Job, sequence: int) -> bool:
-        """A broker that lost the end of a stream gives its numbers anew, so there may be another
-        job in the place of this one. Raises BusError."""
-        try:
-            found = await streams.stored(self._bus, subjects.JOBS_STREAM, seq=sequence)
-        except ApiError:
-            return False
-        return job.id.encode() in b64decode(found.get("hdrs", ""))
-
-    async def _is_passed(self, job: Job, sequence: int) -> bool:
-        """Whether the job's consumer gave it to somebody, or counts it as given: an ack of the job
-        that had its number before does that. Raises BusError."""
-        name = subjects.consumer(job.model, job.lane)
-        for found in await streams.consumers(self._bus, subjects.JOBS_STREAM):
-            if found["name"] == name:
-                return int(found["delivered"]["stream_seq"]) >= sequence
-        return False
-
     # What tickets do to the world
 
     def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None:
+        given = self.tickets[job].job.pack() if op is Op.GIVE else b""
         with suppress(BusError):  # once the broker is back, it is said or asked for again
-            self._bus.post(subjects.control(holder), pack_control(op, job, nonce, first))
+            self._bus.post(subjects.control(holder), pack_control(op, job, nonce, first, given))
 
     def verdict(self, ack: str, word: bytes) -> None:
         if not subjects.is_ack(ack):  # a claim could name any subject and have this process post
@@ -224,10 +251,21 @@ class Dispatch:
         with suppress(BusError):  # the broker redelivers after ack_wait anyway
             self._bus.post(ack, word)
 
-    def others(self, model: str, holders: AbstractSet[str]) -> bool:
-        return bool(self._workers(model) - holders)
+    def served(self, job: Job) -> None:
+        self.queues.served(job)
+        if self.affine.shared:
+            self.affine.served(self.tickets[job.id])
+
+    def lost(self, job: Job, since: float) -> None:
+        self.queues.lost(job, since)
+        if self.affine.shared:
+            self.affine.lost(job.id)
+
+    def others(self, job: Job, holders: AbstractSet[str]) -> bool:
+        return bool(self._workers(job.model, job.lane) - holders)
 
     def publish(self, job: Job) -> None:
+        self._enter(self.tickets[job.id], job)
         with suppress(BusError):  # `confirm` publishes the job once the broker is back
             self._post(job)
 
@@ -241,7 +279,7 @@ class Dispatch:
         headers = {"Headrace-Error": error, "Headrace-Job": job.id, "Headrace-Model": job.model}
         ticket = self.tickets.get(job.id)
         if ticket is not None and len(ticket.body) < self._bus.max_payload - LETTER:
-            job = replace(job, body=ticket.body, body_size=0)  # later nobody can be asked for it
+            job = replace(job, body=ticket.body[:], body_size=0)  # later nobody can be asked for it
         try:
             self._bus.post(subjects.dead(job.model), job.pack(), headers=headers)
         except BusError as fault:
@@ -251,18 +289,27 @@ class Dispatch:
         with suppress(BusError):
             await streams.delete(self._bus, subjects.JOBS_STREAM, sequence)
 
+    def _enter(self, ticket: Ticket, job: Job) -> None:
+        """An edition of the job is published: it waits, unless that is a copy for providers."""
+        self.queues.enter(job, ticket.terms.weight, ticket.times.queued)
+        if len(self.queues) > 1 and not job.edition and job.lane != subjects.CLOUD:
+            self.line.note(job)
+
     def _post(self, job: Job) -> None:
         """The broker answers to the reply subject, see `answered`. Raises BusError."""
         waited = time.monotonic() - self.tickets[job.id].times.queued
         ttl = (job.total_by - job.arrived) / 1000 - waited + topology.TTL_SLACK
+        headers = {
+            "Nats-Msg-Id": f"{job.account}:{job.id}:{job.edition}",
+            "Nats-TTL": f"{max(1, round(ttl))}s",  # the broker refuses less than a second
+        }
+        if subjects.is_pinned(job.lane):
+            headers.update(self.affine.headers(job.id))
         self._bus.post(
-            subjects.jobs(job.model, job.lane),
+            subjects.jobs(job.model, job.lane, job.account),
             job.pack(),
-            subjects.answer(self._ingress, job.id, job.edition),
-            {
-                "Nats-Msg-Id": f"{job.account}:{job.id}:{job.edition}",
-                "Nats-TTL": f"{max(1, round(ttl))}s",  # the broker refuses less than a second
-            },
+            subjects.answer(self.ingress, job.id, job.edition),
+            headers,
         )
 
     async def _reachable(self) -> None:
@@ -273,43 +320,75 @@ class Dispatch:
                 raise errors.BrokerUnavailable(why, retry_after=1)
             await asyncio.sleep(0.02)
 
-    def _full(self, model: str) -> errors.QueueFull:
+    def _is_full(self, job: Job, lane: str) -> errors.QueueFull | None:
+        """What to tell a job that certainly finds no room: the queue of all is full, or that of its
+        account was full lately. Else the broker says whether there is room."""
         depth = self._config.jobs.queue_depth
+        if self.waits.open[job.model, lane] + self.waits.elsewhere(job.model, lane) > depth:
+            wait = self.waits.refuse(job.model, lane, depth, time.monotonic())
+            why = f"{depth} requests for {job.model} wait or run already. Try again later."
+            return errors.QueueFull(why, retry_after=wait)
+        now = time.monotonic()
+        if self.waits.full and self.waits.is_full(job.model, job.lane, job.account, now):
+            return self._full(job)
+        return None
+
+    def _full(self, job: Job) -> errors.QueueFull:
+        """The queue of the job's account is full."""
+        depth = self._config.jobs.depth_of_one
         return errors.QueueFull(
-            f"{depth} requests for {model} wait or run already. Try again later.",
-            retry_after=self.waits.refuse(model, depth, time.monotonic()),
+            f"{depth} requests of yours for {job.model} wait or run already. Try again later.",
+            retry_after=self._turn(job, depth),
         )
+
+    def _turn(self, job: Job, depth: int) -> float:
+        """Seconds until the one that is refused finds room in the queue of its account."""
+        part = self.queues.of(job.model, job.lane).part(job.account)
+        return self.waits.refuse(job.model, job.lane, depth, time.monotonic(), job.account, part)
 
     def _ticket(self, order: Order) -> Ticket:
         plan, most = order.plan, self._config.jobs.max_attempts
         resumers = order.workers_resume, order.providers_resume, order.thoughts_resume
-        terms = Terms(most, plan.reach != LOCAL, plan.hedge, *resumers)
+        hedge = plan.hedge if order.lane != subjects.BATCH else 0.0
+        more = order.weight, order.lane, plan.pin
+        terms = Terms(most, plan.reach != LOCAL, hedge, *resumers, *more)
         ticket = Ticket(self._job(order), order.body, terms, self, time.monotonic())
         if order.begun:
             ticket.go_on(order.begun)
         return ticket
 
+    def _deadlines(self, plan: Plan, lane: str) -> tuple[float, float, float]:
+        """Seconds until somebody must have taken the job, for its first and for its last byte."""
+        if lane == subjects.BATCH:  # it may wait as long as it likes, and nobody is waited for
+            limits = self._config.routes
+            return limits.batch_claim, limits.batch_total, limits.batch_total
+        # Nobody could take over from providers alone, so only `total` ends their job.
+        first = plan.total if lane == subjects.CLOUD else plan.first_token
+        return plan.claim, first, plan.total
+
     def _job(self, order: Order) -> Job:
         plan, now = order.plan, time.time()
-        alone = plan.reach == CLOUD
+        lane = subjects.CLOUD if plan.reach == CLOUD else order.lane
+        if order.trail is not None:
+            lane = order.trail.lane or lane
+        claim, first, total = self._deadlines(plan, lane)
         inline = len(order.body) <= self._config.ingress.inline_body
         return Job(
             id=order.id or os.urandom(16).hex(),
-            ingress=self._ingress,
-            lane=subjects.CLOUD if alone else subjects.INTERACTIVE,
+            ingress=self.ingress,
+            lane=lane,
             model=plan.model,
             asked=plan.name,
             endpoint=order.endpoint,
             arrived=round(now * 1000),
-            claim_by=round((now + plan.claim) * 1000),
-            # Nobody could take over from providers alone, so only `total` ends their job.
-            first_by=round((now + (plan.total if alone else plan.first_token)) * 1000),
-            total_by=round((now + plan.total) * 1000),
+            claim_by=round((now + claim) * 1000),
+            first_by=round((now + first) * 1000),
+            total_by=round((now + total) * 1000),
             stream=order.stream,
             account=order.account,
             key=order.key,
             content_type=order.content_type,
-            body=order.body if inline else b"",
+            body=order.body[:] if inline else b"",
             body_size=0 if inline else len(order.body),
             lenient=order.lenient,
             local=plan.mixed and plan.reach == LOCAL,  # so that no fallback takes it

@@ -64,6 +64,8 @@ class Overflow:
             self._move(ticket, "broken stream", now)
         elif ticket.exhausted is not None:
             self._move(ticket, "failures", now)
+        elif waited > claim and subjects.is_pinned(ticket.job.lane):
+            self._move(ticket, "unclaimed", now)  # fallbacks look into the queue of all nodes alone
         elif waited > claim:
             self._overdue(ticket, now)
         return True
@@ -91,7 +93,9 @@ class Overflow:
                 metrics.LEFT.labels(ticket.job.model, "unclaimed").inc()
             ticket.offer(now)
             with suppress(BusError):  # the next sweep after the pause says it again
-                self._bus.post(subjects.want(ticket.job.model), ticket.job.id.encode())
+                # What a fallback sees is the message, which may hold another job.
+                message = ticket.postings.newest.message[0]
+                self._bus.post(subjects.want(ticket.job.model), message.encode())
 
     def _in_the_lane(self, ticket: Ticket, waited: float, claim: float) -> bool:
         """The job is for providers alone. Without one it fails: no worker will come for it."""

@@ -1,4 +1,5 @@
-"""One wildcard subscription for the frames of all jobs of this ingress, handed to their tickets."""
+"""One subscription for the frames of all jobs of this ingress, and one for what the broker says of
+their publishes, handed to their tickets."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ import structlog
 
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.ticket import Ticket
-from schemas import errors, frames, metrics, subjects
+from schemas import bounds, errors, frames, metrics, subjects
 from schemas.api import endpoints
 from schemas.bus import Bus, BusError, Message
-from schemas.frames import Claim, Op
+from schemas.frames import Claim, Frame, Kind, Op
 from schemas.jobs import CodecError, OtherVersion
-from schemas.strangers import Strangers
+from schemas.strangers import Seldom, Strangers
 
 log = structlog.get_logger("replies")
 
@@ -37,41 +38,56 @@ class Replies:
         self._max_buffer = max_buffer
         self._max_answer = max_answer
         self._strangers = Strangers(log, "replies.refused")
+        self._seldom = Seldom()
 
     async def open(self) -> None:
-        await self._bus.subscribe(subjects.frames(self._ingress, "*"), self._receive)
-        await self._bus.subscribe(subjects.body(self._ingress, "*"), self._hand_over)
+        await self._bus.subscribe(subjects.all_frames(self._ingress), self._receive)
+        await self._bus.subscribe(subjects.all_answers(self._ingress), self._stored)
+        await self._bus.subscribe(subjects.all_bodies(self._ingress), self._hand_over)
         self._bus.on_reconnect(self._reconnected)
 
     def _receive(self, message: Message) -> None:
         ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
         data = message.data
         try:
-            if data[:1] == b"{" or not data:  # the broker's own answer to a publish
-                self._answered(message)
-                return
-            found = frames.unpack(data)
-            if ticket is None:
-                self._turn_away(message, found)
-                return
             now = time.monotonic()
-            for frame in found:
-                if not ticket.frame(frame, now):
-                    metrics.FENCED.inc()
+            for frame in frames.unpack(data):
+                self._hear(ticket, message, frame, now)
         except OtherVersion as fault:
             self._strangers.refused("a holder", fault, subject=message.subject)
             return
         except (CodecError, TypeError, ValueError, LookupError, AttributeError) as fault:
-            log.warning("replies.undecodable", error=str(fault))
+            self._warn("replies.undecodable", message, error=str(fault))
             return
-        if ticket.received.buffered > self._max_buffer:
+        if ticket is not None and ticket.received.buffered > self._max_buffer:
             self._check_size(ticket)
 
-    def _answered(self, message: Message) -> None:
-        job, edition = subjects.answered(message.subject)
-        ticket = self._dispatch.tickets.get(job)
-        if ticket is not None:
-            self._dispatch.answered(ticket, edition, message.data)
+    def _hear(self, ticket: Ticket | None, message: Message, frame: Frame, now: float) -> None:
+        if frame.kind == Kind.CLAIM:  # it may be for a job that has the message of another
+            job, claim = subjects.job_of(message.subject), Claim.of(frame.body)
+            if not subjects.are_of(claim.node, claim.holder, subjects.sender_of(message.subject)):
+                self._warn("replies.foreign_claim", message, holder=claim.holder)
+            elif not self._dispatch.claims.hear(job, frame, now):
+                self._dispatch.say(claim.holder, Op.GONE, job, frame.nonce)
+        elif ticket is None:
+            self._turn_away(message, frame)
+        elif not ticket.frame(frame, now):
+            metrics.FENCED.inc()
+
+    def _warn(self, event: str, message: Message, **about: str) -> None:
+        """Once a minute for each node: it could fill the disk with lines."""
+        node = subjects.sender_of(message.subject)
+        if self._seldom.is_time(f"{event} {node}"):
+            log.warning(event, node=node, subject=message.subject, **about)
+
+    def _stored(self, message: Message) -> None:
+        """The broker has answered one publish of a job."""
+        try:
+            ticket, edition = self._dispatch.claims.find(*subjects.answered(message.subject))
+            if ticket is not None:
+                self._dispatch.answered(ticket, edition, message.data)
+        except (TypeError, ValueError, LookupError, AttributeError) as fault:
+            log.warning("replies.undecodable_answer", error=str(fault))
 
     def _check_size(self, ticket: Ticket) -> None:
         """A stream fails if its client does not read. A document waits until it is whole, so only
@@ -82,29 +98,27 @@ class Replies:
             why = f"The answer is larger than {self._max_answer} bytes, the limit here."
             ticket.fail(errors.EngineFailed(why, source="worker"))
 
-    def _turn_away(self, message: Message, found: list[frames.Frame]) -> None:
-        """Nobody waits for this job any more: it was answered, or its client left. Whoever claims
-        it or says that it is alive has not heard of that, and is told. The reply subject of an
-        ALIVE names its holder."""
-        job = subjects.job_of(message.subject)
-        for frame in found:
-            if frame.kind == frames.Kind.CLAIM:
-                self._dispatch.say(Claim.of(frame.body).holder, Op.GONE, job, frame.nonce)
-            elif frame.kind == frames.Kind.ALIVE and message.reply:
-                self._dispatch.say(subjects.holder_of(message.reply), Op.GONE, job, frame.nonce)
+    def _turn_away(self, message: Message, frame: Frame) -> None:
+        """Nobody waits for this job any more: it was answered, or its client left. Whoever says
+        that it is alive has not heard of that, and is told. Its reply subject names the holder, who
+        is of the node that has sent this."""
+        holder, job = subjects.holder_of(message.reply), subjects.job_of(message.subject)
+        own = bounds.is_holder(holder)
+        own = own and subjects.home_of(holder) == subjects.sender_of(message.subject)
+        if frame.kind == Kind.ALIVE and own:
+            self._dispatch.say(holder, Op.GONE, job, frame.nonce)
 
     def _hand_over(self, message: Message) -> None:
-        """Give a piece of a large body to whoever knows the job's id. It goes to inboxes alone:
-        with another reply subject an asker could make this process post where the asker may not.
-        """
+        """Give a piece of a large body to whoever knows the job's id. The broker carries the answer
+        to the account of the asker, so its reply subject means nothing here."""
         ticket = self._dispatch.tickets.get(subjects.job_of(message.subject))
-        if ticket is None or not subjects.is_inbox(message.reply):
+        if ticket is None:
             return
         try:
             at, size = orjson.loads(message.data)
             piece = ticket.body[at : at + size]
         except (ValueError, TypeError) as fault:
-            log.warning("replies.undecodable_piece", error=str(fault))
+            self._warn("replies.undecodable_piece", message, error=str(fault))
             return
         with contextlib.suppress(BusError):  # the holder asks again
             self._bus.post(message.reply, piece)

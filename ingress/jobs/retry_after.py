@@ -22,59 +22,82 @@ OpenAI's and Anthropic's clients keep to no longer times."""
 
 
 class RetryAfter:
-    """`slots`: how many requests for a model are worked on at once. `open`: requests of each model
-    that this ingress has. `took`: seconds for which engines worked on the last ones.
+    """`slots`: how many requests of a model and lane are worked on at once. `open`: those of each
+    that this ingress has; `tenants`: those of each model and tenant. `took`: seconds for which
+    engines worked on the last ones.
 
-    A full queue holds `depth` requests, whoever sent them, and slots and seconds tell how fast it
-    drains, also if there was little to do before. Who is refused is told to come when half of it
-    has drained, and those who are refused after him in their turn: all at once they would find room
-    for a few. Each ingress lets in its share, which is its share of the queue. Turns are forgotten
-    when nobody was refused for as long as a full queue takes to drain.
+    A full queue, a tenant's or that of all, holds `depth` requests, and slots and seconds tell how
+    fast it drains, also if there was little to do before. Who is refused is told to come when half
+    of it has drained, and those who are refused after him in their turn: all at once they would
+    find room for a few. Each ingress lets in its share, which is its share of the queue. Turns are
+    forgotten when nobody was refused for as long as a full queue takes to drain.
     """
 
-    def __init__(self, slots: Callable[[str], int]) -> None:
-        self.open = Counter[str]()
+    def __init__(self, slots: Callable[[str, str], int]) -> None:
+        self.open = Counter[tuple[str, str]]()
+        self.tenants = Counter[tuple[str, str]]()
         self.took = defaultdict[str, deque[float]](partial(deque, maxlen=WINDOW))
+        self.elsewhere: Callable[[str, str], int] = nobody_else
+        """How many requests of a model and lane other ingresses have."""
         self._slots = slots
-        self._last: dict[str, tuple[float, float]] = {}
+        self._last: dict[tuple[str, str, str], tuple[float, float]] = {}
         """When somebody was refused last, and when he may come."""
-        self.full: dict[tuple[str, str], float] = {}
-        """Until when a queue is believed to be full, or the broker was asked. Empty where none was
-        full: so the usual request asks nothing of this object."""
+        self.full: dict[tuple[str, str, str], float] = {}
+        """Until when a tenant's queue is believed to be full, or the broker was asked. Empty where
+        none was full: so the usual request asks nothing of this object."""
 
-    def was_full(self, model: str, lane: str, now: float) -> None:
+    def opened(self, model: str, lane: str, tenant: str) -> None:
+        self.open[model, lane] += 1
+        self.tenants[model, tenant] += 1
+
+    def closed(self, model: str, lane: str, tenant: str) -> None:
+        self.open[model, lane] -= 1
+        self.tenants[model, tenant] -= 1
+        if not self.tenants[model, tenant]:
+            del self.tenants[model, tenant]  # tenants come and go
+
+    def was_full(self, model: str, lane: str, tenant: str, now: float) -> None:
         """The broker refused a job. Others need not ask it as long as no place can have come free:
         a refusal must be quick above all when there are many."""
-        self.full[model, lane] = now + min(self._each(model), FRESH)
+        self.full[model, lane, tenant] = now + min(self.each(model, lane), FRESH)
 
-    def is_full(self, model: str, lane: str, now: float) -> bool:
+    def is_full(self, model: str, lane: str, tenant: str, now: float) -> bool:
         """Whether to refuse without asking the broker. After a refusal only one asks at a time:
         this one, if the answer is False, and the others once it has an answer."""
-        if (until := self.full.get((model, lane))) is None:
+        if (until := self.full.get((model, lane, tenant))) is None:
             return False
         if now >= until:
-            self.full[model, lane] = now + ASKING
+            self.full[model, lane, tenant] = now + ASKING
         return now < until
 
-    def freed(self, model: str, lane: str) -> None:
+    def freed(self, model: str, lane: str, tenant: str) -> None:
         """There is room, as far as is known: an answer has ended, or the broker took a job."""
-        self.full.pop((model, lane), None)
+        self.full.pop((model, lane, tenant), None)
 
-    def refuse(self, model: str, depth: int, now: float) -> float:
-        """Seconds that the next one is told to wait."""
-        each = self._each(model)
+    def refuse(
+        self, model: str, lane: str, depth: int, now: float, tenant: str = "", part: float = 1.0
+    ) -> float:
+        """Seconds that the next one is told to wait. `tenant`: whose queue is full, or that of all
+        is. `part`: of all that is served, what comes from that queue."""
+        each = self.each(model, lane) / part
         if not each:
             return UNKNOWN
-        share = min(depth, max(1, self.open[model])) / depth
+        queued = self.tenants[model, tenant] if tenant else self.open[model, lane]
+        share = min(depth, max(1, queued)) / depth
         first = now + each * depth / 2
-        refused, turn = self._last.get(model, (now, now))
+        refused, turn = self._last.get((model, lane, tenant), (now, now))
         if now - refused > each * depth:
             turn = now
         turn = min(max(first, turn) + each / share, max(first, now + LINE))
-        self._last[model] = now, turn
+        self._last[model, lane, tenant] = now, turn
         return min(LONGEST, max(1.0, turn - now))
 
-    def _each(self, model: str) -> float:
+    def each(self, model: str, lane: str) -> float:
         """Seconds after which a place in a full queue comes free; 0.0 if unknown."""
-        took, slots = self.took.get(model), self._slots(model)
+        took, slots = self.took.get(model), self._slots(model, lane)
         return sum(took) / len(took) / slots if took and slots else 0.0
+
+
+def nobody_else(model: str, lane: str) -> int:
+    """What others have of a model and lane, as long as there are none."""
+    return 0

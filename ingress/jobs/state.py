@@ -4,32 +4,44 @@ the broker's stream, and what has been received for the client. Pure."""
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Protocol
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import orjson
 
 from ingress.jobs.resume import ResumableStream
+from ingress.models.pins import Pin
 from schemas import subjects
 from schemas.api import sse
 from schemas.api.base import PLAIN
 from schemas.api.endpoints import APIS
 from schemas.errors import HeadraceError
-from schemas.frames import COST, NOTED, SERVED_BY, End, Start
+from schemas.frames import COST, MOST_NOTES, NOTED, SERVED_BY, End, Start
 from schemas.jobs import Begun, Job
+
+if TYPE_CHECKING:
+    from ingress.jobs.custody import Tenure
 
 UNHEARD = 64 * 1024
 """Bytes of events that are kept of each stream until they are read."""
+LOOK_EACH = 0.5
+"""Seconds between two looks for a better node."""
+FLIGHT = 0.5
+"""Seconds within which a message is claimed once one behind it is, unless its worker is frozen."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")  # % begins an escape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
     """What is settled before a job is published. `may_leave`: a provider may take the job if no
     worker does. `hedge_after`: seconds that a worker has for the first byte before a provider is
     asked, too; 0.0: never. `workers_resume`, `providers_resume`: who may continue the stream if it
-    breaks. `thoughts_resume`: workers may do so behind thoughts, too."""
+    breaks. `thoughts_resume`: workers may do so behind thoughts, too. `weight`: the account's share
+    of a queue. `lane`: the one that was asked for, in whose depth the job counts to its end, or
+    until it is moved to another node. `pin`: the nodes that may have the job; None: all."""
 
     max_attempts: int
     may_leave: bool = False
@@ -37,6 +49,14 @@ class Terms:
     workers_resume: bool = False
     providers_resume: bool = False
     thoughts_resume: bool = False
+    weight: float = 1.0
+    lane: str = subjects.INTERACTIVE
+    pin: Pin | None = None
+
+    def home_of(self, lane: str) -> str:
+        """The lane for a job in `lane`, which may be that of a node for its cache alone."""
+        strays = self.pin is None and subjects.is_pinned(lane)
+        return subjects.INTERACTIVE if strays else lane
 
 
 @dataclass(slots=True)
@@ -44,7 +64,8 @@ class Times:
     """When things happened last, in monotonic seconds; 0.0: not yet. `posted`: the newest edition
     was published. `freed`: the job lost its holder, or was queued. `claimed`: a holder got it.
     `first`: the answer began. `offered`: providers were called. `sought`: the ingress looked for
-    the job's message in the stream. `repeated`: the newest edition was published again."""
+    the job's message in the stream. `repeated`: the newest edition was published again. `looked`:
+    the ingress looked for a better node."""
 
     queued: float
     posted: float
@@ -54,6 +75,38 @@ class Times:
     offered: float = 0.0
     sought: float = 0.0
     repeated: float = 0.0
+    looked: float = 0.0
+
+    def seek(self, now: float) -> None:
+        """The job's message is being looked for in the stream."""
+        self.sought = now
+
+    def may_look(self, now: float) -> bool:
+        """Whether it is time to look for a better node. If so, this counts as having looked."""
+        if now - self.looked < LOOK_EACH:
+            return False
+        self.looked = now
+        return True
+
+
+class Ended(NamedTuple):
+    """What is kept of a request that is over, for those who look. `number`: later ones have higher
+    numbers. `line`: what the log says. `at`: when it ended, in monotonic seconds. `by`: who had it.
+    """
+
+    number: int
+    account: str
+    arrived: int
+    line: dict[str, Any]
+    times: Times
+    lost: list[Tenure]
+    by: str
+    at: float
+
+
+Message = tuple[str, int]
+"""A message in the stream, by what it holds: a job's id, and the edition. It stays the message of
+that job unless two jobs exchange theirs."""
 
 
 class Stream(Protocol):
@@ -66,18 +119,35 @@ class Stream(Protocol):
 
 @dataclass(slots=True)
 class Posting:
-    """One publish of a job. `edition`: its number. `sequence`: where the broker keeps it; 0 until
-    the broker has said so. `fence`: claims for deliveries up to this one are refused."""
+    """One message of a job. `edition`: its number. `message`: what the message holds. `sequence`:
+    where the broker keeps it; 0 until the broker has said so. `fence`: claims for deliveries up to
+    this one are refused. `expires`: when the broker drops it, in monotonic seconds: that is by the
+    deadline of the job that it was published with. `unsent`: it is published only if the slot is
+    lost that the job has by a message of another ingress."""
 
     edition: int
     lane: str
+    message: Message
     sequence: int = 0
     fence: int = 0
+    expires: float = inf
+    unsent: bool = False
+    passed: float = 0.0
+    """When a claim was heard first of a message behind this one, which nobody had claimed."""
+
+    def in_flight(self, sequence: int, now: float) -> bool:
+        """Whether somebody is about to claim this message, and may have begun its job: the broker
+        gives them out in order, and one at `sequence` is claimed already."""
+        if self.fence or not 0 < self.sequence < sequence:
+            return False
+        self.passed = self.passed or now
+        return now - self.passed < FLIGHT
 
     def granted(self, delivery: int) -> None:
         """Raise the fence, by one at most: a claim with a made-up count must not lock out the
         deliveries after it. `delivery` may be higher, as not every delivery is claimed."""
-        self.fence = min(delivery, self.fence + 1)
+        if not self.unsent:  # else it is the count of the other's message
+            self.fence = min(delivery, self.fence + 1)
 
 
 class Postings:
@@ -87,7 +157,7 @@ class Postings:
 
     def __init__(self, job: Job, stream: Stream) -> None:
         self.job = job
-        self.newest = Posting(job.edition, job.lane)
+        self.newest = Posting(job.edition, job.lane, (job.id, job.edition))
         self.copy: Posting | None = None
         self._stream = stream
         self._last = job.edition
@@ -117,12 +187,44 @@ class Postings:
         self.copy = None
         self.publish_anew(lane=subjects.CLOUD, first_by=self.job.total_by, begun=begun)
 
-    def stored(self, edition: int, sequence: int) -> None:
-        """The broker keeps `edition` at `sequence`."""
+    def stored(self, edition: int, sequence: int, expires: float = inf) -> None:
+        """The broker keeps `edition` at `sequence`. `expires`: until when."""
         if (posting := self.of(edition)) is not None:
-            posting.sequence = sequence
+            if not posting.sequence:  # else it may be another's by now, which ends otherwise
+                posting.expires = expires
+            posting.sequence, posting.unsent = sequence, False
         elif 0 <= edition <= self._last:  # the edition was replaced before the broker answered
             self._stream.delete(sequence)
+
+    def exchange(self, other: Postings) -> None:
+        """Each of two jobs has the newest message of the other from now on, as a new edition. So a
+        slot that was claimed with one is for the other, and each still has one message."""
+        mine, theirs = self.newest, other.newest
+        self._have(theirs)
+        other._have(mine)
+
+    def go_with_another(self) -> None:
+        """The job has a slot by a message of another ingress' job. Its own is deleted."""
+        self._delete(self.newest)
+        self._last += 1
+        self.job, lane = replace(self.job, edition=self._last), self.newest.lane
+        self.newest = Posting(self._last, lane, (self.job.id, self._last), unsent=True)
+
+    def send_unsent(self, lane: str) -> bool:
+        """The slot is lost: publish the newest edition if it was not, or anew if it is to wait in
+        another `lane`. Returns whether something was published."""
+        if lane != self.newest.lane:
+            self.publish_anew(lane=lane)
+            return True
+        if unsent := self.newest.unsent:
+            self.newest.unsent = False
+            self._stream.publish(self.job)
+        return unsent
+
+    def _have(self, message: Posting) -> None:
+        self._last += 1
+        self.newest = replace(message, edition=self._last)
+        self.job = replace(self.job, edition=self._last, lane=message.lane)
 
     def delete_copy(self) -> None:
         if self.copy is not None:
@@ -135,7 +237,7 @@ class Postings:
         self._last += 1
         job = replace(self.job, edition=self._last, **changed)
         self._stream.publish(job)
-        return job, Posting(job.edition, job.lane)
+        return job, Posting(job.edition, job.lane, (job.id, job.edition))
 
     def _delete(self, posting: Posting) -> None:
         if posting.sequence:
@@ -208,6 +310,12 @@ class Received:
         """What a provider has to continue, once the stream broke."""
         return self._stream.for_provider() if self._stream is not None else None
 
+    def note(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Keep the first `MOST_NOTES` names: they become headers, whoever chose them."""
+        for name, value in pairs:
+            if name in self.notes or len(self.notes) < MOST_NOTES:
+                self.notes[name] = value
+
     def add(self, piece: bytes) -> None:
         if self._kept is not None:
             if self._stream is not None and self._stream.begun is not None:
@@ -231,6 +339,13 @@ class Received:
             found = b"".join(self._pieces)
             self._pieces.clear()
         self._taken = self._taken[1], found
+        return found
+
+    def take_parts(self) -> list[bytes]:
+        """The same of a document, not joined: it may be large."""
+        found = list(self._pieces)
+        self._pieces.clear()
+        self.seen, self.buffered = True, 0
         return found
 
     def forget(self) -> None:

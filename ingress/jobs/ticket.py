@@ -10,17 +10,19 @@ frames and the clock, acts through `Effects`, and calls a listener when somethin
       ▲                │
       └─revoke / fail──┘   (before a byte was released to the client; after: done, with an error)
 
-A fallback claims as a worker does, but is granted a job of the workers' queue only while the job is
-`wanted`. A hedged job has a copy for providers alone. The provider that has the copy may win the
-job until the worker that holds it gives a byte.
+A fallback is granted a job of the workers' queue only while the job is `wanted`. The provider that
+has the copy of a hedged job may win it until the worker that holds it gives a byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
-from ingress.jobs.custody import Custody, Grant, Holder, Voice, decide
+from ingress.jobs.custody import Custody, Grant, Holder, Voice, decide, is_over, stood_in
+from ingress.jobs.fair import Turns
+from ingress.jobs.spilled import Body
 from ingress.jobs.state import Postings, Received, Stream, Terms, Times
 from schemas import errors
 from schemas.errors import HeadraceError
@@ -30,7 +32,7 @@ from schemas.jobs import Job
 _WINNING = frozenset({Kind.DATA, Kind.END})
 
 
-class Effects(Voice, Stream, Protocol):
+class Effects(Voice, Stream, Turns, Protocol):
     """What a ticket does to the world."""
 
     def dead_letter(self, job: Job, error: str) -> None:
@@ -42,12 +44,11 @@ class Ticket:
 
     `tries`: attempts of workers. `wanted`: a provider may take the job from the workers' queue.
     `broken`: what the client is told if nobody continues its stream. `exhausted`: the error of the
-    workers' last try; only a provider is left. `declined`: why providers did not take the job when
-    they were asked last.
+    workers' last try; only a provider is left. `declined`: why providers did not take it, if asked.
     """
 
-    def __init__(self, job: Job, body: bytes, terms: Terms, effects: Effects, now: float) -> None:
-        self.body = body
+    def __init__(self, job: Job, body: Body, terms: Terms, effects: Effects, now: float) -> None:
+        self.body: Body = body
         self.terms = terms
         self.times = Times(queued=now, posted=now, freed=now)
         self.postings = Postings(job, effects)
@@ -86,6 +87,11 @@ class Ticket:
         latest = self.custody.latest
         return None if latest is None or latest.by_provider else latest.node
 
+    @property
+    def lane(self) -> str:
+        """The lane in which it is published anew."""
+        return self.terms.home_of(self.job.lane)
+
     def listen(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever something happened that the responder may care for."""
         self._changed = changed
@@ -96,7 +102,7 @@ class Ticket:
         self.broken = errors.StreamInterrupted("the ingress was lost; send the request again")
         self.received.add(events)  # as if this process had received and passed them on
         self.received.take()
-        if not self.received.break_off(self.body):
+        if not self.received.break_off(self.body[:]):
             raise self.broken
         self.postings.begin_at(self.received.begun)
 
@@ -106,7 +112,7 @@ class Ticket:
         """Take one frame. False if its sender neither holds the job nor claims it."""
         holder, hedge = self.custody.holder, self.custody.hedge
         if frame.kind == Kind.CLAIM:
-            self._claimed(Claim.of(frame.body), frame, now)
+            self.claimed(Claim.of(frame.body), frame.attempt, frame.nonce, now)
         elif holder is not None and frame.nonce == holder.nonce and not self.received.done:
             holder.heard = now
             self._heard(holder, frame, now)
@@ -118,13 +124,14 @@ class Ticket:
             return False
         return True
 
-    def _claimed(self, claim: Claim, frame: Frame, now: float) -> None:
-        answer = decide(self, claim, frame.attempt, frame.nonce, now)
+    def claimed(self, claim: Claim, delivery: int, nonce: int, now: float) -> None:
+        """Answer a claim. `delivery`: the broker's count."""
+        answer = decide(self, claim, delivery, nonce, now)
         if isinstance(answer, Grant):
-            if (posting := self.postings.of(claim.edition)) is not None:
-                posting.granted(frame.attempt)  # before `_grant`, which may publish another edition
-            answer = self._grant(answer, Holder(claim, frame.nonce, now), now)
-        self.custody.answer(claim, frame.nonce, answer)
+            if posting := self.postings.of(claim.edition):
+                posting.granted(delivery)  # before `_grant`, which may publish another edition
+            answer = self._grant(answer, Holder(claim, nonce, now), now)
+        self.custody.answer(claim, nonce, answer)
 
     def _grant(self, grant: Grant, newcomer: Holder, now: float) -> Op:
         """Grant the job to `newcomer`. If that means the loss of a silent holder, the job may end,
@@ -136,15 +143,15 @@ class Ticket:
             self._lost(silent, f"{silent} fell silent", now)
             self.custody.stop(silent)
             spent = self.exhausted is not None and not newcomer.claim.by_provider
-            # The loss may have ended the job, given it to the provider with the copy, or left the
-            # rest of its stream to a later edition.
-            if spent or self.done or self.custody.holder or self.received.resuming:
+            # The loss may have ended the job, or left it to the copy or to a later edition.
+            if spent or self.received.resuming or is_over(self, newcomer):
                 return Op.GONE
         self._hold(newcomer, now)
         return Op.GO
 
     def _hold(self, holder: Holder, now: float) -> None:
         self.custody.hold(holder, now)
+        self._effects.served(self.job)
         self.received.paid = holder.claim.by_provider
         self.tries += not holder.claim.by_provider  # attempts of fallbacks are no tries
         self.times.claimed = now
@@ -181,7 +188,7 @@ class Ticket:
             case Kind.FAIL:
                 self._failed(holder, Fail(*frame.body), now)
             case Kind.NOTE:
-                self.received.notes.update(frame.body)
+                self.received.note(frame.body)
         self._changed()
 
     def _begun(self, now: float) -> None:
@@ -190,8 +197,7 @@ class Ticket:
         self.custody.end_race()
 
     def _hedge_heard(self, hedge: Holder, frame: Frame, now: float) -> None:
-        """Keep what the provider with the copy says. Its first byte makes it the holder, and stops
-        the worker."""
+        """Keep what the provider with the copy says. Its first byte makes it the holder."""
         hedge.heard = now
         if frame.kind == Kind.FAIL:
             self.custody.end_copy()
@@ -213,13 +219,13 @@ class Ticket:
     def _failed(self, holder: Holder, fault: Fail, now: float) -> None:
         # A holder says ClientGone if it heard nothing of this process; but the client is here.
         mistaken = fault.code == errors.ClientGone.code
-        back = not fault.retryable and (mistaken or self._stood_in(holder))
+        back = not fault.retryable and (mistaken or stood_in(self, holder))
         if holder.claim.by_provider and (fault.retryable or back):
             self._note_refusal(fault)
         if fault.retryable or back:
             self._lost(holder, fault.message, now)
             if back and not (self.done or self.exhausted or self.custody.holder):
-                self._publish_again(now)
+                self.publish_again(now)
             return
         error = errors.from_code(fault.code, fault.message, source=holder.source)
         if self.broken is not None:
@@ -228,13 +234,6 @@ class Ticket:
             error = errors.StreamInterrupted(why, source=holder.source)
         self.received.error = error
         self.custody.end_race()
-
-    def _stood_in(self, holder: Holder) -> bool:
-        """Whether the holder got the job by its copy, in the place of a worker, and has given
-        nothing yet: then other workers may still take the job."""
-        copy = self.postings.copy
-        copied = copy is not None and holder.claim.edition == copy.edition
-        return copied and self.tries < self.terms.max_attempts and not self.times.first
 
     def _note_refusal(self, fault: Fail) -> None:
         """Remember why a provider did not take the job. ClientGone is no such reason: the provider
@@ -251,13 +250,8 @@ class Ticket:
         if holder is None or self.done:
             return False
         self._lost(holder, f"{holder} was lost ({why})", now)
-        self.custody.dismiss(holder, over=self._is_over(holder))
+        self.custody.dismiss(holder, over=is_over(self, holder))
         return True
-
-    def _is_over(self, lost: Holder) -> bool:
-        """Whether nobody may have the message that a lost holder had."""
-        replaced = self.postings.of(lost.claim.edition) is None
-        return replaced or self.done or self.custody.holder is not None
 
     def offer(self, now: float) -> None:
         """No worker took the job in time: providers are called, and one of them may take it."""
@@ -283,17 +277,13 @@ class Ticket:
         self.times.repeated = now
         return self.job
 
-    def sought(self, now: float) -> None:
-        """The job's message is being looked for in the stream."""
-        self.times.sought = now
-
     def vanished(self, sequence: int, now: float) -> bool:
         """The broker has no message at `sequence`. True if it was this job's and nobody holds the
         job: then the job is published again."""
         if self.postings.newest.sequence != sequence or self.done or self.holder is not None:
             return False
         self.postings.newest.sequence = 0  # there may be another job now, which must stay
-        self._publish_again(now)
+        self.publish_again(now)
         return True
 
     def ask_resend(self, now: float) -> None:
@@ -330,13 +320,14 @@ class Ticket:
 
     def close(self) -> None:
         """Nobody reads the answer any more: stop those who work on it, and delete the messages that
-        still wait for a holder."""
+        still wait for a holder. The body is let go."""
         self.postings.delete_copy()
         if self.received.ended is None:
             self.fail(errors.ClientGone("the client left"))
             if self.custody.holder is None:
                 # A message that has a holder is ended by it (+TERM).
                 self.postings.delete_newest()
+        self.body = b""
 
     # What comes of it
 
@@ -344,7 +335,7 @@ class Ticket:
         """The holder lost the job. If the client saw nothing, another may try; otherwise the stream
         is broken."""
         self._forget(holder, now)
-        if self.received.seen and self.received.complete(self.body):
+        if self.received.seen and self.received.complete(self.body[:]):
             self.custody.end_race()
         elif self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"
@@ -357,6 +348,8 @@ class Ticket:
             self.exhausted = errors.EngineFailed(message, source=holder.source)
             if not self.terms.may_leave or self.declined is not None:
                 self.give_up()
+        elif self.postings.send_unsent(self.lane):
+            self.times.posted = now
         self._changed()
 
     def _break_off(self, holder: Holder, error: HeadraceError, now: float) -> None:
@@ -364,13 +357,13 @@ class Ticket:
         workers: not that of another provider, as two would be paid for one answer."""
         workers = self.terms.workers_resume and self.tries < self.terms.max_attempts
         able = workers or (self.terms.may_leave and self.terms.providers_resume)
-        if not able or holder.claim.by_provider or not self.received.break_off(self.body):
+        if not able or holder.claim.by_provider or not self.received.break_off(self.body[:]):
             self.received.error = error
             return
         self.broken = error
         if workers:
             self.times.posted = now
-            self.postings.publish_anew(begun=self.received.begun)
+            self.postings.publish_anew(begun=self.received.begun, lane=self.lane)
         else:
             self.exhausted = error
 
@@ -382,16 +375,22 @@ class Ticket:
 
     def _forget(self, holder: Holder, now: float) -> None:
         """Forget the holder, and what it said unless the client has a part of that."""
-        self.custody.forget(holder)
+        self.custody.forget(holder, now)
+        self._effects.lost(self.job, self.times.queued)
         self.times.freed = now
         if not self.received.seen:
             self.received.forget()
             self.times.first = 0.0
 
-    def _publish_again(self, now: float) -> None:
-        """Publish the job in the same lane again: a holder took its message away."""
+    def publish_again(self, now: float, lane: str = "") -> None:
+        """Publish the job anew, as a holder took its message away, or it changes its lane."""
         self.times.posted = now
-        self.postings.publish_anew()
+        self.postings.publish_anew(lane=lane or self.lane)
+
+    def to_node(self, lane: str, now: float) -> None:
+        """Have a pinned job wait in the lane of another node, and count there."""
+        self.terms = replace(self.terms, lane=lane)
+        self.publish_again(now, lane)
 
 
 def _nobody() -> None:

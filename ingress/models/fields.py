@@ -140,10 +140,16 @@ UNKNOWN = Ability("", open=True, can=(), tops=_NONE, ignored=(), choices=1)
 """The ability of a model of which nothing is known."""
 
 
-def ability(catalog: Catalog, model: str, feature: str, paid: bool = False) -> Ability:
+def ability(
+    catalog: Catalog,
+    model: str,
+    feature: str,
+    paid: bool = False,
+    nodes: frozenset[str] | None = None,
+) -> Ability:
     """The ability of `model` as the cards say now. `paid`: only its providers count. Otherwise they
-    count if no engine is live."""
-    serving = [] if paid else catalog.serving(model)
+    count if no engine is live. `nodes`: only the engines of these."""
+    serving = [] if paid else catalog.serving(model, nodes)
     if not serving and (providing := catalog.providing(model)):
         return _of_any(providing, feature)
     return _ability(serving, feature)
@@ -161,7 +167,7 @@ def refuse(model: str, found: Iterable[Ignored], feature: str) -> list[Ignored]:
             continue
         raise UnsupportedParameter(
             f"{each.field!r} has no effect with the model {model!r}: {each.why}. "
-            "Leave it out, or send the header 'x-headrace-lenient: true'.",
+            "Leave it out, send the header 'x-headrace-lenient: true', or use a lenient key.",
             param=each.field,
         )
     return warned

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from ingress.models import fields
+from ingress.models import fields, places
 from ingress.models.catalog import Catalog
 from ingress.models.fields import Ability
-from ingress.models.locality import ANY, CLOUD, LOCAL, narrowed
+from ingress.models.locality import ANY, CLOUD, LOCAL, narrowed, of_pinned
+from ingress.models.pins import Pin
 from schemas import settings
 from schemas.api.endpoints import Endpoint
 from schemas.errors import InvalidRequest, ModelNotFound
+from schemas.globs import Globs, may_use
 from schemas.settings.cloud import EVERY
 
 _KEPT = 1000
@@ -28,9 +31,10 @@ class Plan:
     worker has for the first byte before a provider is asked, too; 0.0: never. `resumes`: a provider
     can continue an answer that a worker began; `workers_resume`: every worker can;
     `thoughts_resume`: also one with thoughts. `route`: the name of its route, if the client wrote
-    another. `hold_back`: streams that nobody could continue
-    are held back until they have ended. `ability`: what can be done by those who may serve the
-    request.
+    another. `hold_back`: streams that nobody could continue are held back until they have ended.
+    `lenient`: a field without effect is no error. `listed`: the name by which lists of models have
+    it. `ability`: what can be done by those who may serve the request. `pin`: the nodes that it is
+    for; None: any. `cache`: whether its answers are kept, if its route says so.
     """
 
     name: str
@@ -46,7 +50,11 @@ class Plan:
     thoughts_resume: bool = False
     route: str = ""
     hold_back: bool = False
+    lenient: bool = False
+    listed: str = field(default="", compare=False)
     ability: Ability = field(default=fields.UNKNOWN, compare=False)
+    pin: Pin | None = None
+    cache: bool | None = None
 
     @property
     def paid(self) -> bool:
@@ -68,30 +76,35 @@ class Routes:
 
     def __init__(self, config: settings.Settings, catalog: Catalog) -> None:
         self._defaults = config.routes
+        self._lenient = config.ingress.lenient
         self._named = {route.name: route for route in config.route}
         self._catalog = catalog
         self._cloudy = {route.served for route in config.route if route.cloud}
         self._paid = frozenset(route.name for route in config.route if route.cloud)
         self._edition = -1
-        self._plans: dict[tuple[str | None, str], Plan] = {}
+        self._plans: dict[tuple[str | None, str, Globs], Plan] = {}
+        self._for_nodes: dict[tuple[str | None, str, str, bool, Globs, Pin], Plan] = {}
+        """Plans for requests that are for some nodes."""
         self._abilities: dict[tuple[str, str, bool], Ability] = {}
         for route in config.route:
-            catalog.know(route.served)
+            catalog.know(route.served, lasting=True)
 
     def plan(
-        self, name: str | None, endpoint: Endpoint, wish: str = "", local: bool = False
+        self,
+        name: str | None,
+        endpoint: Endpoint,
+        wish: str = "",
+        local: bool = False,
+        globs: Globs = (),
+        pin: Pin | None = None,
     ) -> Plan:
         """The plan for the model `name`. `wish` and `local`: what header and key say of where the
-        request may go (`locality`). Raises ModelNotFound, InvalidRequest, NoProvider."""
-        if self._edition != self._catalog.edition:
-            self._edition = self._catalog.edition
-            self._plans.clear()
-            self._abilities.clear()
-        found = self._plans.get((name, endpoint.word))
-        if found is None:
-            if len(self._plans) >= _KEPT:
-                self._plans.clear()
-            found = self._plans[name, endpoint.word] = self._planned(name, endpoint)
+        request may go (`locality`). `globs`: the names that the key may use; no others exist for
+        it. `pin`: the nodes that may have it. Raises ModelNotFound, NodeNotFound, NoWorker,
+        InvalidRequest, NoProvider."""
+        if pin is not None:
+            return self._pinned(name, endpoint, wish, local, globs, pin)
+        found = self._usual(name, endpoint, globs)
         reach = narrowed(found.reach, found.name, wish, local) if wish or local else found.reach
         # A claim deadline of 0 means that no worker is waited for.
         if reach == ANY and not found.claim and self._only_provided(found.model):
@@ -101,11 +114,72 @@ class Routes:
         able = self._ability(found.model, endpoint, reach)
         return replace(found, reach=reach, ability=able)
 
-    def _planned(self, name: str | None, endpoint: Endpoint) -> Plan:
-        asked = name or self._unnamed(endpoint)
+    def _pinned(
+        self,
+        name: str | None,
+        endpoint: Endpoint,
+        wish: str,
+        local: bool,
+        globs: Globs,
+        pin: Pin,
+    ) -> Plan:
+        """As `plan`, for a request that is for some nodes. If it says that it may go to a provider
+        all the same, none of them needs to be there."""
+        asked = name, endpoint.word, wish, local, globs, pin
+        if self._edition == self._catalog.edition and (kept := self._for_nodes.get(asked)):
+            return kept
+        found = self._usual(name or self._unnamed_at(pin, endpoint, globs), endpoint, globs)
+        reach = of_pinned(found.reach, found.name, wish, local, pin)
+        model, catalog = found.model, self._catalog
+        where = catalog.nodes.places(model, pin)
+        nodes = frozenset(each.node for each in places.serving(where))
+        if not nodes and not (where and reach == ANY and catalog.provides(model)):
+            known = sorted(each for each in catalog.nodes.known() if may_use(each, pin.globs))
+            about = where, known, partial(usable, globs=globs)
+            raise places.fault(pin, found.name, *about, incomplete=catalog.nodes.incomplete)
+        able = fields.ability(catalog, model, endpoint.word, nodes=nodes)
+        if len(self._for_nodes) >= _KEPT:
+            self._for_nodes.clear()
+        self._for_nodes[asked] = plan = replace(
+            found,
+            reach=reach,
+            workers_resume=catalog.workers_resume(model, endpoint.path, nodes),
+            thoughts_resume=catalog.thoughts_resume(model, endpoint.path, nodes),
+            pin=pin,
+            ability=able,
+        )
+        return plan
+
+    def _unnamed_at(self, pin: Pin, endpoint: Endpoint, globs: Globs) -> str | None:
+        """The model for a request that names none, if one of those there can be meant."""
+        nodes = self._catalog.nodes.known().items()
+        there = frozenset(node for node, has in nodes if pin.allows(node, has))
+        able = usable(self._catalog.able(endpoint.word, nodes=there), globs)
+        default = self._defaults.default
+        if default and self._route(default).served in able:
+            return default
+        return able[0] if able and (len(able) == 1 or not endpoint.sole_model) else None
+
+    def _usual(self, name: str | None, endpoint: Endpoint, globs: Globs) -> Plan:
+        """The plan for a request of a key without further wishes."""
+        if self._edition != self._catalog.edition:
+            self._edition = self._catalog.edition
+            self._plans.clear()
+            self._for_nodes.clear()
+            self._abilities.clear()
+        found = self._plans.get((name, endpoint.word, globs))
+        if found is None:
+            if len(self._plans) >= _KEPT:
+                self._plans.clear()
+            found = self._plans[name, endpoint.word, globs] = self._planned(name, endpoint, globs)
+        return found
+
+    def _planned(self, name: str | None, endpoint: Endpoint, globs: Globs) -> Plan:
+        asked = name or self._unnamed(endpoint, globs)
         meant = self.meant(asked)
-        if not meant:
-            raise unknown(name, self.names())
+        listed = asked if meant == EVERY else meant
+        if not meant or not may_use(listed, globs):
+            raise unknown(name, usable(self.names(), globs))
         route = self._route(meant)
         model, reach = route.served, self._reach(route)
         return Plan(
@@ -122,7 +196,10 @@ class Routes:
             self._catalog.thoughts_resume(model, endpoint.path),
             meant if meant in self._named and meant != asked else "",
             route.hold_back,
+            route.lenient or self._lenient,
+            listed,
             self._ability(model, endpoint, reach),
+            cache=route.cache,
         )
 
     def _ability(self, model: str, endpoint: Endpoint, reach: str) -> Ability:
@@ -162,12 +239,14 @@ class Routes:
         """Names whose requests may go to providers."""
         return self._paid
 
-    def _unnamed(self, endpoint: Endpoint) -> str:
+    def _unnamed(self, endpoint: Endpoint, globs: Globs) -> str:
         """The model for a request that names none. Raises ModelNotFound, InvalidRequest."""
-        default, able = self._defaults.default, self._catalog.able(endpoint.word)
+        default = self._defaults.default if may_use(self._defaults.default, globs) else ""
+        able = usable(self._catalog.able(endpoint.word), globs)
         if not endpoint.sole_model:
-            return default or next(iter(able or sorted(self._catalog.models())), "")
-        if self._route(default).served in able:
+            live = usable(sorted(self._catalog.models()), globs)
+            return default or next(iter(able or live), "")
+        if default and self._route(default).served in able:
             return default
         if not able:
             why = f"No model was named, and no engine that runs now has {endpoint.path}."
@@ -181,6 +260,10 @@ class Routes:
         """The route of this name, or one that leads to the model of this name and sets nothing."""
         # Not validated: the name of a model may be longer than that of a route.
         return self._named.get(name) or settings.Route.model_construct(name=name)
+
+
+def usable(names: Iterable[str], globs: Globs) -> list[str]:
+    return [name for name in names if may_use(name, globs)]
 
 
 def unknown(name: str | None, names: Iterable[str]) -> ModelNotFound:

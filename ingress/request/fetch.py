@@ -12,21 +12,27 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from ingress.http.held import Held
 from ingress.request.addresses import is_address, is_odd, is_public
+from ingress.turns import TooManyWait, Turns
 from schemas import settings
 
 log = structlog.get_logger("fetch")
 
 REDIRECTS = 3
-PARALLEL = 16
-"""Fetches at a time, of all requests together. Others wait."""
+PARALLEL, SHARE = 64, 8
+"""Fetches at a time, of all requests together, and of those of one key. Others wait."""
+WAITING = 512
+"""Fetches of one key that may wait."""
 MAX_URL = 8192
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": "headrace", "Accept-Encoding": "identity"}
@@ -61,44 +67,47 @@ class Fetcher:
         self._ports = frozenset(config.fetch_ports)
         self._may = (lambda _: True) if config.fetch_private else public
         self._resolver = resolver
-        self._gate = asyncio.Semaphore(PARALLEL)
+        self._turns = Turns(PARALLEL, SHARE, WAITING)
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str, kind: str) -> Fetched:
-        """The content at `url`, whose type has to begin with `kind`. Raises FetchError."""
+    async def get(self, url: str, kind: str, held: Held) -> Fetched:
+        """The content at `url`, whose type has to begin with `kind`. `held`: what the request holds
+        for which it is fetched. Raises FetchError, OutOfRoom."""
         if not self._limit:
             raise FetchError("is not fetched: this service takes data URLs alone.")
-        async with self._gate:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    return await self._follow(self._checked(url), kind)
-            except TimeoutError:
-                why = f"did not answer in full within {self._timeout:g} seconds."
-                raise FetchError(why) from None
-            except aiohttp.ClientConnectorError as fault:
-                if isinstance(fault.os_error, NotAllowed):
-                    raise FetchError(str(fault.os_error)) from None
-                raise FetchError("cannot be reached.") from None
-            except (aiohttp.ClientError, ValueError, OSError) as fault:
-                log.debug("fetch.failed", error=str(fault))
-                raise FetchError("cannot be fetched.") from None
+        checked = self._checked(url)
+        try:
+            async with asyncio.timeout(self._timeout), self._turns.turn(held.key):
+                return await self._follow(checked, kind, held)
+        except TooManyWait:
+            raise FetchError("is one of too many that are being fetched for this key.") from None
+        except TimeoutError:
+            why = f"did not answer in full within {self._timeout:g} seconds."
+            raise FetchError(why) from None
+        except aiohttp.ClientConnectorError as fault:
+            if isinstance(fault.os_error, NotAllowed):
+                raise FetchError(str(fault.os_error)) from None
+            raise FetchError("cannot be reached.") from None
+        except (aiohttp.ClientError, ValueError, OSError) as fault:
+            log.debug("fetch.failed", error=str(fault))
+            raise FetchError("cannot be fetched.") from None
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def _follow(self, url: URL, kind: str) -> Fetched:
+    async def _follow(self, url: URL, kind: str, held: Held) -> Fetched:
         for _ in range(REDIRECTS + 1):
             async with self._client().get(url, allow_redirects=False) as answer:
                 if answer.status not in _REDIRECTING:
-                    return await self._read(answer, kind)
+                    return await self._read(answer, kind, held)
                 place = answer.headers.get("Location", "")
             if not place:
                 raise FetchError("redirects to nowhere.")
             url = self._checked(str(url.join(URL(place))))
         raise FetchError(f"redirects more than {REDIRECTS} times.")
 
-    async def _read(self, answer: aiohttp.ClientResponse, kind: str) -> Fetched:
+    async def _read(self, answer: aiohttp.ClientResponse, kind: str, held: Held) -> Fetched:
         if answer.status != 200:
             raise FetchError(f"answers with status {answer.status}.")
         if not answer.content_type.startswith(kind):
@@ -113,6 +122,7 @@ class Fetcher:
             content += piece
             if len(content) > self._limit:
                 raise self._too_large()
+            await held.add(len(piece))
         return Fetched(bytes(content), answer.content_type)
 
     def _too_large(self) -> FetchError:
@@ -143,7 +153,7 @@ class Fetcher:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                resolver=_Checked(self._resolver or aiohttp.ThreadedResolver(), self._may),
+                resolver=_Checked(self._resolver or _System(), self._may),
                 use_dns_cache=False,  # each name is resolved, and checked, anew
                 force_close=True,
                 socket_factory=self._socket,
@@ -167,6 +177,34 @@ class Fetcher:
 
 
 _NOT_PUBLIC = "leads to an address that is not public; such are not fetched."
+
+
+class _System(AbstractResolver):
+    """The system's resolver, in threads of its own: names that it takes long for hold up nothing
+    else, and the event loop has few threads for all."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(PARALLEL, "names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._pool, ask)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=int(address[1]),
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Checked(AbstractResolver):

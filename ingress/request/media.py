@@ -8,20 +8,19 @@ ffprobe, which opens further addresses if it finds a playlist.
 from __future__ import annotations
 
 import asyncio
-import binascii
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import orjson
 from starlette.requests import Request
 
+from ingress.http.held import Held, held_of
 from ingress.http.protocol import CLIENT_GONE
 from ingress.models.catalog import Catalog
-from ingress.request import parts
+from ingress.request import base64, parts
 from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.parts import AUDIO, CONTENT, VISION, Part
 from schemas import pictures, settings
-from schemas.api import prompts
+from schemas.api import piecewise_write, prompts
 from schemas.api.endpoints import COMPLETIONS, EMBEDDINGS, OWN_COMPLETION, Endpoint
 from schemas.api.shape import invalid
 from schemas.errors import BodyTooLarge, ClientGone, InvalidRequest
@@ -34,11 +33,8 @@ _SILENT = frozenset({"openai"})
 _OF_PROMPTS = frozenset({COMPLETIONS.word, OWN_COMPLETION.word, EMBEDDINGS.word})
 _OWN_FORMS = frozenset({"llamacpp"})
 """Kinds of engines that take llama-server's own forms of prompts."""
-_SLICE = 2**18
-"""Letters of base64 that are decoded before other requests get a turn (measured: 1.3 ms)."""
-_PLAIN = str.maketrans("-_", "+/", "\t\n\r")
-_ESCAPES = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%0D", ""), ("%0A", ""))
-"""What escapes of URLs stand for; base64 may be written with these."""
+_HEAD = 4096
+"""Letters in which the head of a data URL ends."""
 _BARE = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
 """How base64 of a PNG, JPEG, GIF and WebP begins. llama-server takes it without a data URL."""
 _DOES = {"vision": "see pictures", "audio": "hear recordings"}
@@ -84,9 +80,11 @@ class Media:
             if not _remote(part.url):
                 await self._check(part)
         if not remote:
-            return orjson.dumps(document) if any(part.odd for part in found) else body
-        await _unless_gone(request, self._fetch_all(remote, self._max_body - len(body)))
-        return orjson.dumps(document)
+            odd = any(part.odd for part in found)
+            return await piecewise_write.dump(document) if odd else body
+        room, held = self._max_body - len(body), held_of(request)
+        await _unless_gone(request, self._fetch_all(remote, room, held))
+        return await piecewise_write.dump(document)
 
     def _need_forms(self, endpoint: Endpoint, document: dict[str, Any], model: str) -> None:
         """Raises InvalidRequest for a prompt in a form that not every live engine of the model
@@ -117,15 +115,15 @@ class Media:
         """Write an odd part anew: bare base64 becomes a data URL, and base64 gets the letters and
         the padding that every engine reads, as some stop at a letter that they do not know. Raises
         InvalidRequest unless the part holds what it says, and not too much."""
-        text = _base64_of(part)
-        if len(text) // 4 * 3 > self._limit:  # before so much is decoded
+        text, at = _base64_of(part)
+        if (len(text) - at) // 4 * 3 > self._limit:  # before so much is decoded
             raise _refused(part, f"has more than {self._limit} bytes, the limit here.")
         try:
-            content = await _decoded(text)
+            content = await base64.decoded(text, at)
         except ValueError:
-            text, part.odd = await _plain(text), True
+            text, at, part.odd = await base64.plain(text, at), 0, True
             try:
-                content = await _decoded(text)
+                content = await base64.decoded(text)
             except ValueError:
                 raise _refused(part, "is not valid base64.") from None
         kind = ""
@@ -134,7 +132,7 @@ class Media:
         else:
             kind = self._check_picture(part, content)
         if part.odd:
-            part.put(f"image/{kind}", text)
+            part.put(f"image/{kind}", await base64.rest(text, at))
 
     def _check_picture(self, part: Part, content: bytes) -> str:
         """The picture's format. Raises InvalidRequest."""
@@ -149,20 +147,20 @@ class Media:
             )
         return head.format
 
-    async def _fetch_all(self, remote: list[Part], room: int) -> None:
+    async def _fetch_all(self, remote: list[Part], room: int, held: Held) -> None:
         left = room
 
         async def one(part: Part) -> None:
             nonlocal left
             try:
-                fetched = await self._fetcher.get(part.url, "image/")
+                fetched = await self._fetcher.get(part.url, "image/", held)
             except FetchError as fault:
                 raise InvalidRequest(f"The URL in {part.path!r} {fault}", param=part.path) from None
             left -= len(fetched.content) * 4 // 3  # its size in base64
             if left < 0:
                 why = f"With its pictures the request is larger than {self._max_body} bytes."
                 raise BodyTooLarge(why, param=part.path)
-            self._lay(part, fetched)
+            await self._lay(part, fetched)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -171,24 +169,24 @@ class Media:
         except ExceptionGroup as several:
             raise several.exceptions[0] from None  # the group cancelled the other fetches
 
-    def _lay(self, part: Part, fetched: Fetched) -> None:
+    async def _lay(self, part: Part, fetched: Fetched) -> None:
         """Put a fetched picture into its part. The type is the one in the picture's head, whatever
         the server said."""
         kind = self._check_picture(part, fetched.content)
-        part.put(f"image/{kind}", binascii.b2a_base64(fetched.content, newline=False).decode())
+        part.put(f"image/{kind}", await base64.encoded(fetched.content))
 
 
 def _remote(url: str) -> bool:
     return url[:5].lower() != "data:" and "://" in url[:16]
 
 
-def _base64_of(part: Part) -> str:
-    """The base64 of ``data:image/png;base64,…``, or the text itself if it is bare. Raises
-    InvalidRequest."""
+def _base64_of(part: Part) -> tuple[str, int]:
+    """The text with the base64 of ``data:image/png;base64,…``, and where that begins; at 0 if it is
+    bare. Raises InvalidRequest."""
     said = part.data or part.url
     if (part.data and said[:5].lower() != "data:") or said.startswith(_BARE):
-        return said
-    head, comma, text = said.partition(",")
+        return said, 0
+    head, comma, _ = said[:_HEAD].partition(",")
     first, *options = (word.strip() for word in head.lower().split(";"))
     if not comma or not first.startswith("data:") or (options or [""])[-1] != "base64":
         how = "has to be a data URL ('data:image/png;base64,…') or an http(s) address."
@@ -197,39 +195,7 @@ def _base64_of(part: Part) -> str:
     if not first.startswith(f"data:{wanted}"):
         raise _refused(part, f"says that it is {first[5:64]!r}, not {wanted}*.")
     part.odd = part.odd or bool(part.data)  # a data URL, where only base64 belongs
-    return text
-
-
-async def _plain(text: str) -> str:
-    """Base64 as RFC 4648 writes it, padded. `text` may have line breaks, no padding, the letters of
-    URLs, or escapes. A space inside stays: it may have been a plus sign."""
-    pieces, text = [], text.strip()
-    at = 0
-    while at < len(text):
-        end = at + _SLICE
-        cut = text.rfind("%", end - 2, end)  # an escape stays whole
-        piece = text[at : cut if cut > at else end]
-        at += len(piece)
-        for escape, letter in _ESCAPES:
-            piece = piece.replace(escape, letter).replace(escape.lower(), letter)
-        pieces.append(piece.translate(_PLAIN))
-        await asyncio.sleep(0)
-    found = "".join(pieces).rstrip("=")
-    return found + "=" * (-len(found) % 4)
-
-
-async def _decoded(text: str) -> bytes:
-    """The bytes of `text`, decoded in slices, since megabytes would hold up other requests. Raises
-    ValueError."""
-    pieces = []
-    # A slice that ends in padding would pass, whatever comes behind it.
-    if text.find("=", 0, max(0, len(text) - 2)) >= 0:
-        raise ValueError("padding inside")
-    for at in range(0, len(text), _SLICE):
-        if at:
-            await asyncio.sleep(0)
-        pieces.append(binascii.a2b_base64(text[at : at + _SLICE], strict_mode=True))
-    return b"".join(pieces)
+    return said, len(head) + 1
 
 
 def _check_sound(part: Part, content: bytes) -> None:

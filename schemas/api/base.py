@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import orjson
 
+from schemas import bounds
 from schemas.api import sse
 from schemas.api.json_format import Finished, Formats
 from schemas.api.reasoning import UNSAID, Reasoning
@@ -363,9 +364,9 @@ def counted(told: Mapping[str, Any] | None) -> Usage | None:
 
 
 def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
-    """A count of tokens; `default` if the field is missing or no whole number."""
+    """A count of tokens; `default` if the field is missing, or no whole number that can be one."""
     value = told.get(name)
     # A server may write 5.0 for 5.
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) else default
+        value = int(value)
+    return value if bounds.is_number(value, bounds.TOKENS) else default

@@ -45,7 +45,8 @@ class Endpoint:
     the endpoint has no streams. `choices`: requests may have `n`, which the fabric handles itself.
     `form`: the body is a form and not JSON. `means`: fields that the path implies, named as on
     cards. `sole_model`: a request that names no model goes to the only model with this endpoint; at
-    other endpoints it goes to the default or first model."""
+    other endpoints it goes to the default or first model. `steady`: the same request gets the same
+    answer again, unless it asks for chance."""
 
     path: str
     word: str
@@ -58,6 +59,7 @@ class Endpoint:
     form: media.Form | None = None
     means: Mapping[str, Any] = field(default_factory=dict)
     sole_model: bool = False
+    steady: bool = False
 
 
 CHAT = Endpoint(
@@ -81,7 +83,12 @@ COMPLETIONS = Endpoint(
     choices=True,
 )
 EMBEDDINGS = Endpoint(
-    "/v1/embeddings", "embeddings", embeddings.REQUEST, holds=whole.EMBEDDINGS, stream=""
+    "/v1/embeddings",
+    "embeddings",
+    embeddings.REQUEST,
+    holds=whole.EMBEDDINGS,
+    stream="",
+    steady=True,
 )
 RESPONSES = Endpoint(
     "/v1/responses", "responses", responses.REQUEST, RESPONSES_API, holds=whole.RESPONSE
@@ -103,9 +110,22 @@ COUNT_TOKENS = Endpoint(
     holds=whole.TOKENS,
     stream="",
 )
-RERANK = Endpoint("/v1/rerank", "rerank", rerank.REQUEST, rerank.API, holds=whole.RANKS, stream="")
+RERANK = Endpoint(
+    "/v1/rerank",
+    "rerank",
+    rerank.REQUEST,
+    rerank.API,
+    holds=whole.RANKS,
+    stream="",
+    steady=True,
+)
 MODERATIONS = Endpoint(
-    "/v1/moderations", "moderations", moderations.REQUEST, holds=whole.JUDGEMENTS, stream=""
+    "/v1/moderations",
+    "moderations",
+    moderations.REQUEST,
+    holds=whole.JUDGEMENTS,
+    stream="",
+    steady=True,
 )
 TRANSCRIPTIONS = Endpoint(
     "/v1/audio/transcriptions",
@@ -115,6 +135,7 @@ TRANSCRIPTIONS = Endpoint(
     holds=whole.TRANSCRIPT,
     form=media.SOUND,
     sole_model=True,
+    steady=True,
 )
 TRANSLATIONS = Endpoint(
     "/v1/audio/translations",
@@ -125,6 +146,7 @@ TRANSLATIONS = Endpoint(
     form=media.SOUND,
     means={"translate": True},
     sole_model=True,
+    steady=True,
 )
 SPEECH = Endpoint(
     "/v1/audio/speech", "speech", media.SPEECH, media.API, stream="stream_format", sole_model=True

@@ -14,7 +14,8 @@ from typing import Any, TypeGuard, get_args
 import orjson
 from typing_extensions import get_type_hints, is_typeddict
 
-from schemas.api import schema_tree
+from schemas.api import large_text, schema_tree
+from schemas.api.piecewise import PIECE
 
 Entry = dict[str, Any]
 Mend = Callable[[Entry], bool]
@@ -61,7 +62,8 @@ def without_nulls(request: Entry, names: frozenset[str]) -> bool:
 
 def _without_nulls(value: Any) -> bool:
     if isinstance(value, list):
-        return sum(map(_without_nulls, value)) > 0  # any() would stop behind the first change
+        rows = [each for each in value if isinstance(each, list | dict)]
+        return sum(map(_without_nulls, rows)) > 0  # any() would stop behind the first change
     if not isinstance(value, dict) or value.get("type") == _OWN_FORMAT:
         return False
     empty = [
@@ -177,11 +179,21 @@ def arguments(given: Any) -> str:
     """
     if not isinstance(given, str):
         return orjson.dumps(_object_of(given)).decode()
+    if len(given) > PIECE:
+        return _large_arguments(given)
     try:
         found = orjson.loads(given or b"null")
         return given if isinstance(found, dict) else orjson.dumps(_object_of(found)).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):  # it is no JSON, or nested too deeply
         return orjson.dumps(_object_of(given.strip() or None)).decode()
+
+
+def _large_arguments(given: str) -> str:
+    """The same of a text that orjson would take long for: what it stands for is not kept."""
+    text = given.strip()
+    if (sign := large_text.sign_of(text.encode(errors="surrogatepass"))) == "{":
+        return given
+    return f'{{"arguments":{text}}}' if sign else orjson.dumps(_object_of(text or None)).decode()
 
 
 def _object_of(value: Any) -> Entry:
@@ -193,7 +205,7 @@ def _object_of(value: Any) -> Entry:
 def tool_input(given: Any) -> Entry:
     """The arguments of an earlier call as an object. A text that is nested so deeply that no body
     with it could be written stays a text, in the member `arguments`."""
-    found: Entry = orjson.loads(arguments(given))
+    found: Entry = given if isinstance(given, dict) else orjson.loads(arguments(given))
     # orjson alone knows how deep is too deep, so it writes what a body would hold.
     around: Any = found
     for _ in range(_AROUND):

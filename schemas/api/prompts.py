@@ -12,6 +12,7 @@ from typing import Any
 
 TEXT, DATA = "prompt_string", "multimodal_data"
 _TOKENS = {int}
+_MANY = 4096
 
 
 def own_form(found: Any, where: str) -> str:
@@ -20,8 +21,10 @@ def own_form(found: Any, where: str) -> str:
         return ""
     if not isinstance(found, list):
         return where
+    if _are_tokens(found):
+        return ""
     kinds = set(map(type, found))
-    if kinds <= {str} or kinds == _TOKENS:
+    if kinds <= {str}:
         return ""
     if int in kinds:
         return where
@@ -33,7 +36,22 @@ def _is_own(prompt: Any, kind: type) -> bool:
     """Whether `prompt` is in a form of llama-server's own. It is one of several prompts, and the
     first of them is of the type `kind`: OpenAI allows no mixture."""
     if isinstance(prompt, str | list) and type(prompt) is kind:
-        return isinstance(prompt, list) and set(map(type, prompt)) != _TOKENS
+        return isinstance(prompt, list) and not _are_tokens(prompt)
+    return True
+
+
+def _are_tokens(prompt: list[Any]) -> bool:
+    """Whether a prompt has token ids alone. It has been checked, so there is nothing in it but
+    these and texts, with which no sum can be made (measured: 6 ms for a million; their types: 16).
+    """
+    if len(prompt) < _MANY:
+        return set(map(type, prompt)) == _TOKENS
+    if type(prompt[0]) is not int:
+        return False
+    try:
+        sum(prompt)
+    except TypeError:
+        return False
     return True
 
 

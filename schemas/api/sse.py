@@ -37,12 +37,15 @@ _NAMED_LAST = rb"^event: ?(?:response\.(?:completed|incomplete|failed)|message_s
 _LAST = re.compile(rb"%b|%b" % (_DONE.pattern, _NAMED_LAST), re.MULTILINE)
 """Streams of the responses and messages APIs end with a named event, and without ``[DONE]``."""
 _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
+_LARGE = 256 * 1024
+MOST_OBJECTS = 2**18
+"""Lists and objects of the events that come at once, as each event is read in one go."""
 _TAIL = 2048
 """Bytes of earlier events that are kept, so that `Splitter.tail` holds the last few events."""
 
 
 class TooLong(ValueError):
-    """An event of more than `LARGEST` bytes."""
+    """An event of more than `LARGEST` bytes, or with more lists and objects than are taken."""
 
 
 class Splitter:
@@ -74,6 +77,8 @@ class Splitter:
         if self._rest or cut < len(chunk):
             whole = self._kept(whole, chunk[cut:])
         if whole:
+            if len(whole) > _LARGE and whole.count(b"[") + whole.count(b"{") > MOST_OBJECTS:
+                raise TooLong(f"events with more than {MOST_OBJECTS} lists and objects at once")
             self._last = whole if len(whole) > _TAIL else self._last[-_TAIL:] + whole
         if self.finished or b"[DONE]" in whole or whole.endswith(b"[done]\n\n"):
             return self._up_to_end(whole)
@@ -125,6 +130,8 @@ class Splitter:
                 return b""
             self._begun = True
             chunk = chunk.removeprefix(_BOM)
+        if b"\r" not in chunk:
+            return chunk
         if chunk.endswith(b"\r"):
             self._half, chunk = b"\r", chunk[:-1]
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

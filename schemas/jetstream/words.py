@@ -18,18 +18,30 @@ ACK_AND_ASK = b"+NXT "  # acks, and asks for the next message in the same one
 @dataclass(frozen=True, slots=True)
 class Status:
     """What the broker sends instead of a message. `why`: the broker's own words. `last`: in a
-    heartbeat, the newest sequence that the broker sent. `asks`: the subject where the broker waits
-    for an answer before it sends more; empty if it does not wait."""
+    heartbeat, how many messages the broker sent. `asks`: the subject where the broker waits
+    for an answer before it sends more; empty if it does not wait. `left`: how many messages the
+    request did not get; -1 if that is not said."""
 
     code: str
     why: str
     last: int
     asks: str
+    left: int = -1
 
     @property
     def expired(self) -> bool:
         """A pull request ran out of time, which is normal while the queue is empty."""
         return self.code == "408"
+
+    @property
+    def over(self) -> bool:
+        """There is no message for the request."""
+        return self.code in ("404", "408")
+
+    @property
+    def absent(self) -> bool:
+        """There is no such consumer, or nobody who could answer for it now."""
+        return self.code == "503"
 
     @property
     def idle(self) -> bool:
@@ -45,8 +57,9 @@ def status_of(message: Message) -> Status | None:
     return Status(
         headers["Status"],
         headers.get("Description", ""),
-        int(headers.get("Nats-Last-Stream", 0)),
+        int(headers.get("Nats-Last-Consumer", 0)),
         message.reply or headers.get("Nats-Consumer-Stalled", ""),
+        int(headers.get("Nats-Pending-Messages", -1)),
     )
 
 

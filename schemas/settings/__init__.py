@@ -6,14 +6,43 @@ Environment: ``HEADRACE_`` + the path joined by ``__`` (``HEADRACE_INGRESS__PORT
 
 from __future__ import annotations
 
-from schemas.settings.base import Money, Seconds, Section, SettingsError
-from schemas.settings.cloud import Fallback, Ledger, Price, Provider, Route, Routes
-from schemas.settings.engine import PLACEHOLDERS, Engine
-from schemas.settings.sections import Ingress, Jobs, Key, Log, Nats, Worker
-from schemas.settings.whole import ENV_PREFIX, FLAGS, Settings, load, outside, section_of
+from schemas.settings.alerts import Alerts
+from schemas.settings.base import ENV_PREFIX, Money, Seconds, Section, SettingsError
+from schemas.settings.cache import Cache
+from schemas.settings.cloud import Fallback, Price, Provider, Route, Routes
+from schemas.settings.engine import PLACEHOLDERS, Engine, apart
+from schemas.settings.sections import Ingress, Jobs, Key, Log, Login, Nats, Worker
+from schemas.settings.share import Share
+from schemas.settings.whole import FLAGS, Settings, load, outside, passed_over, section_of
 
 __all__ = [
-    "ENV_PREFIX", "FLAGS", "PLACEHOLDERS", "Engine", "Fallback", "Ingress", "Jobs", "Key", "Ledger",
-    "Log", "Money", "Nats", "Price", "Provider", "Route", "Routes", "Seconds", "Section",
-    "Settings", "SettingsError", "Worker", "load", "outside", "section_of",
+    "ENV_PREFIX",
+    "FLAGS",
+    "PLACEHOLDERS",
+    "Alerts",
+    "Cache",
+    "Engine",
+    "Fallback",
+    "Ingress",
+    "Jobs",
+    "Key",
+    "Log",
+    "Login",
+    "Money",
+    "Nats",
+    "Price",
+    "Provider",
+    "Route",
+    "Routes",
+    "Seconds",
+    "Section",
+    "Settings",
+    "SettingsError",
+    "Share",
+    "Worker",
+    "apart",
+    "load",
+    "outside",
+    "passed_over",
+    "section_of",
 ]  # fmt: skip

@@ -7,6 +7,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ENV_PREFIX = "HEADRACE_"
+NESTED = "__"
+"""Stands between section and setting in the environment: ``HEADRACE_INGRESS__PORT``."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Wait = Annotated[float, Field(ge=0, le=3600)]
 """Seconds; 0 is allowed."""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from schemas.settings.base import Money, Seconds, Section, Wait
 
@@ -31,6 +31,8 @@ class Route(Section):
     hedge_after: Wait = 0.0
     unpaid: Literal["refuse", "wait"] = "refuse"
     hold_back: bool = False
+    lenient: bool = False
+    cache: bool | None = None
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> Route:
@@ -63,6 +65,8 @@ class Routes(Section):
     claim: Wait = 2.0
     first_token: Seconds = 300.0
     total: Seconds = 600.0
+    batch_claim: Seconds = 600.0
+    batch_total: Seconds = 3600.0
 
 
 class Provider(Section):
@@ -122,13 +126,6 @@ class Fallback(Section):
     breaker_failures: int = Field(5, ge=1, le=1000)
     breaker_open: Seconds = 10.0
     sweep: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    grants_daily: Money = Decimal(10_000)
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(0, ge=-1, le=65_535)
-
-
-class Ledger(Section):
-    """Login to the broker's account with the credits, for fallback and `headrace credits`."""
-
-    url: str = ""
-    user: str = ""
-    password: SecretStr = SecretStr("")
+    metrics_port: int = Field(9480, ge=-1, le=65_535)

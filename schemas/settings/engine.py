@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import Field, SecretStr, model_validator
@@ -13,6 +15,17 @@ from schemas.settings.base import Seconds, Section
 _ADDRESS = re.compile(r"https?://[^/?#\s]+[^?#\s]*\Z")
 PLACEHOLDERS = ("file", "port")
 """Words in braces that an engine's command and environment may have."""
+
+
+def apart(names: Iterable[str]) -> None:
+    """Raises ValueError if two engines of one worker have the same name: status, metrics and logs
+    know them by it."""
+    counted = Counter(names)
+    if twice := [name for name, times in counted.items() if times > 1]:
+        raise ValueError(
+            f"{counted[twice[0]]} engines have the name {twice[0]!r}: give each its own, as in "
+            f"--engine llamacpp:{twice[0]}-2=http://…, or in its table [[engines]]"
+        )
 
 
 class Engine(Section):
@@ -32,6 +45,7 @@ class Engine(Section):
     ready_within: Seconds = 600.0
     context: int = Field(8192, ge=256, le=2**24)
     models: list[str] = []
+    digest: str = Field("", max_length=256)
     slots: int = Field(0, ge=0, le=1024)
     priority: int = Field(0, ge=0, le=8)
     api_key: SecretStr = SecretStr("")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,24 +18,29 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as SourceError
 
-from schemas.settings.base import SettingsError
-from schemas.settings.cloud import Fallback, Ledger, Price, Provider, Route, Routes
-from schemas.settings.engine import Engine
-from schemas.settings.sections import Ingress, Jobs, Key, Log, Nats, Worker
+from schemas.settings.alerts import Alerts
+from schemas.settings.base import ENV_PREFIX, NESTED, SettingsError
+from schemas.settings.cache import Cache
+from schemas.settings.cloud import Fallback, Price, Provider, Route, Routes
+from schemas.settings.engine import Engine, apart
+from schemas.settings.kubernetes import service_variables
+from schemas.settings.sections import Ingress, Jobs, Key, Log, Login, Nats, Worker
+from schemas.settings.share import Share
 
-ENV_PREFIX = "HEADRACE_"
-FLAGS = ("config", "data")
+FLAGS = ("config", "data", "join")
 """Flags of the command line that the environment may also set, though they are no settings."""
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED, extra="forbid", frozen=True
     )
 
     nats: Nats = Nats()
+    share: Share = Share()
     ingress: Ingress = Ingress()
     jobs: Jobs = Jobs()
+    cache: Cache = Cache()
     worker: Worker = Worker()
     engines: list[Engine] = []
     keys: list[Key] = []
@@ -44,8 +49,28 @@ class Settings(BaseSettings):
     providers: list[Provider] = []
     prices: list[Price] = []
     fallback: Fallback = Fallback()
-    ledger: Ledger = Ledger()
+    ledger: Login = Login()
+    vault: Login = Login()
+    alerts: Alerts = Alerts()
     log: Log = Log()
+
+    @model_validator(mode="after")
+    def _keys_apart(self) -> Settings:
+        names = [key.name for key in self.keys]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two tables [[keys]] have the name {twice[0]!r}: give each its own")
+        by_secret: dict[str, str] = {}
+        for key in self.keys:
+            other = by_secret.setdefault(key.secret.get_secret_value(), key.name)
+            if other != key.name:
+                raise ValueError(f"the keys {other!r} and {key.name!r} have the same secret")
+        return self
+
+    @field_validator("engines")
+    @classmethod
+    def _engines_apart(cls, value: list[Engine]) -> list[Engine]:
+        apart(each.name for each in value)
+        return value
 
     @model_validator(mode="after")
     def _providers_known(self) -> Settings:
@@ -108,15 +133,38 @@ def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in nested.items() if v is not None and v != {}}
 
 
+def passed_over() -> list[str]:
+    """Names in the environment that begin as settings do, and which Kubernetes has set."""
+    return service_variables(os.environ)
+
+
 def _unknown_environment() -> list[str]:
     """Find variables of unknown sections, because pydantic-settings ignores them."""
-    known = [*Settings.model_fields, *FLAGS]
-    sections = {
-        name: name.removeprefix(ENV_PREFIX).lower().partition("__")[0]
-        for name in sorted(os.environ)
-        if name.startswith(ENV_PREFIX)
-    }
-    return [_unknown(name, each, known) for name, each in sections.items() if each not in known]
+    foreign = set(passed_over())
+    known = {*Settings.model_fields, *FLAGS}
+    names = [name for name in sorted(os.environ) if name.startswith(ENV_PREFIX)]
+    own = [name for name in names if name not in foreign]
+    return [_unknown_name(name) for name in own if _path(name)[0] not in known]
+
+
+def _path(name: str) -> list[str]:
+    """Where in the settings a variable leads."""
+    return name.removeprefix(ENV_PREFIX).lower().split(NESTED)
+
+
+def _unknown_name(name: str) -> str:
+    """Names the nearest variable. One underscore in place of two is the commonest mistake."""
+    known = [*map(_variable, FLAGS), *map(_variable, Settings.model_fields)]
+    for section, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type):  # a list of sections is one variable, in JSON
+            known += [_variable(section, each) for each in _known((section,))]
+    flat = {each.replace(NESTED, "_"): each for each in known}
+    near = difflib.get_close_matches(name.replace(NESTED, "_"), flat, n=1)
+    return f"{name}: unknown setting" + (f"; did you mean {flat[near[0]]!r}?" if near else "")
+
+
+def _variable(*path: str) -> str:
+    return ENV_PREFIX + NESTED.join(path).upper()
 
 
 def _unknown(where: str, name: str, known: list[str]) -> str:
@@ -136,7 +184,7 @@ def _explain(fault: ValidationError) -> list[str]:
     return lines
 
 
-def _known(loc: tuple[int | str, ...]) -> list[str]:
+def _known(loc: Sequence[int | str]) -> list[str]:
     """Names of the settings beside the one at `loc`."""
     model: type[BaseModel] = Settings
     for step in loc:

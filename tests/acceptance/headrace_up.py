@@ -24,10 +24,13 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
 
 
-def headrace(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """One command, run to its end."""
+def headrace(
+    *arguments: str | Path, given: str | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """One command, run to its end. `given`: to its standard input."""
     return subprocess.run(
         [*HEADRACE, *map(str, arguments)],
+        input=given,
         capture_output=True,
         text=True,
         timeout=5 * PATIENCE,
@@ -36,19 +39,21 @@ def headrace(*arguments: str | Path, **variables: str) -> subprocess.CompletedPr
     )
 
 
-class HeadraceUp:
-    """A running ``headrace up``; what it prints are events that tests wait for."""
+class Running:
+    """A command that goes on; what it prints are events that tests wait for."""
 
-    def __init__(self, data: Path, *arguments: str, **variables: str) -> None:
-        self.data = data
+    def __init__(
+        self, command: list[str], variables: dict[str, str], folder: Path | None = None
+    ) -> None:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [*HEADRACE, "up", "--data", str(data), *arguments],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**environment(), **variables},
+            env=variables,
+            cwd=folder,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -60,15 +65,6 @@ class HeadraceUp:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
-
-    def after(self, title: str, count: int = 1) -> list[str]:
-        """The lines below a title."""
-        at = next(number for number, line in enumerate(self.lines) if line.startswith(title))
-        return self.lines[at + 1 : at + 1 + count]
-
-    @property
-    def url(self) -> str:
-        return next(line.split()[-1] for line in self.lines if "base URL" in line)
 
     def says(self, text: str, start: int = 0) -> int:
         """Wait for a line with `text`, from line number `start` on; the number after it."""
@@ -105,6 +101,24 @@ class HeadraceUp:
                 self._news.notify_all()
         with self._news:
             self._news.notify_all()
+
+
+class HeadraceUp(Running):
+    """A running ``headrace up``."""
+
+    def __init__(self, data: Path, *arguments: str, **variables: str) -> None:
+        self.data = data
+        command = [*HEADRACE, "up", "--data", str(data), *arguments]
+        super().__init__(command, {**environment(), **variables})
+
+    def after(self, title: str, count: int = 1) -> list[str]:
+        """The lines below a title."""
+        at = next(number for number, line in enumerate(self.lines) if line.startswith(title))
+        return self.lines[at + 1 : at + 1 + count]
+
+    @property
+    def url(self) -> str:
+        return next(line.split()[-1] for line in self.lines if "base URL" in line)
 
 
 @contextmanager

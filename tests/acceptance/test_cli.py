@@ -51,17 +51,22 @@ def test_status_tells_who_is_here_and_what_waits(running: HeadraceUp) -> None:
         seen = next(
             found
             for found in map(json.loads, watch.stdout)
-            if [queue["waiting"] for queue in found["queues"]] == [3]
+            if [queue["waiting"] for queue in found["queues"] if queue["lane"] == "i"] == [3]
+            and [row["waiting"] for row in found["waiting"]] == [3]
             and [card["engines"][0]["busy"] for card in found["cards"]] == [SLOTS]
         )
         watch.kill()
         table = headrace("status", "--data", running.data).stdout
-    (queue,) = seen["queues"]
+    (queue,) = [each for each in seen["queues"] if each["lane"] == "i"]
+    (row,) = seen["waiting"]
+    assert (row["model"], row["lane"], row["account"]) == ("echo", "i", "local")
     assert (queue["model"], queue["depth"], queue["in_flight"]) == ("echo", SLOTS + 3, SLOTS)
     assert 0 < queue["oldest"] < PATIENCE
     assert [f"http://{each['address']}/v1" for each in seen["ingresses"]] == [running.url]
-    (row,) = [line.split() for line in table.splitlines() if "interactive" in line]
-    assert row[:7] == ["echo", "interactive", "1", str(SLOTS), str(SLOTS), "3", str(SLOTS)]
+    rows = [line.split() for line in table.splitlines() if "interactive" in line]
+    cells, waiting = rows  # by model, and by account
+    assert waiting[:4] == ["echo", "interactive", "local", "3"]
+    assert cells[:7] == ["echo", "interactive", "1", str(SLOTS), str(SLOTS), "3", str(SLOTS)]
 
 
 def test_a_healthy_one_has_no_faults(running: HeadraceUp) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.acceptance.conftest import RealLlama, embedded
+from tests.fabric import Fabric, ask
+from workers.engines.llamacpp.embedded import MODEL_ID
 from workers.engines.llamacpp.server import default_model
 
 SOON = 15.0
@@ -67,6 +69,33 @@ def test_serves_what_the_worker_asks_for(llama: RealLlama) -> None:
     assert len(json.loads(llama.get("/slots")[1])) == 4
     assert b"llamacpp:requests_deferred" in llama.get("/metrics")[1]
     assert json.loads(llama.get("/health")[1]) == {"status": "ok"}
+
+
+@on_linux
+async def test_a_worker_starts_it_with_a_key_that_nobody_else_has(fabric: Fabric) -> None:
+    ingress = await fabric.ingress()
+    assert ingress
+    worker = await fabric.crew('[[engines]]\nname = "own"\nkind = "embedded"\n')
+    keys = set[str]()
+    for number in range(2):
+        started = await worker.logged("process.started", skip=number)
+        await worker.logged("engine.ready", skip=number)
+        place = Path(f"/proc/{started['pid']}")
+        variables = dict(
+            each.split("=", 1) for each in (place / "environ").read_text().split("\0") if each
+        )
+        keys.add(variables["LLAMA_API_KEY"])
+        arguments = (place / "cmdline").read_text().split("\0")
+        address = f"127.0.0.1:{arguments[arguments.index('--port') + 1]}"
+        with closing(http.client.HTTPConnection(address, timeout=60)) as stranger:
+            stranger.request("POST", "/v1/completions", '{"prompt": "Once", "max_tokens": 1}')
+            assert stranger.getresponse().status == 401
+        status, _, _ = await fabric.post(ask("Hi", model=MODEL_ID, max_tokens=1))
+        assert status == 200
+        assert not {key for key in keys if key in str(worker.lines)}
+        if number == 0:
+            os.kill(started["pid"], signal.SIGKILL)
+    assert len(keys) == 2
 
 
 def test_names_the_model_by_its_alias_and_never_by_its_path(llama: RealLlama) -> None:

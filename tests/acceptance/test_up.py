@@ -148,9 +148,9 @@ def streams(data: Path) -> dict[str, int]:
 
 def test_verbose_shows_the_logs(echo: HeadraceUp) -> None:
     assert words(paste(curl(echo))) == "Why is the sky blue?"
-    echo.says("ingress  info    ingress.listening url=http://127.0.0.1:")
-    echo.says("worker   info    engine.ready engine=echo")
-    echo.says("ingress  info    request id=req-")
+    echo.says("ingress  OpenAI's API is at http://127.0.0.1:")
+    echo.says("worker   engine echo is ready, 2 slots: echo")
+    echo.says("ingress  200 /v1/chat/completions echo for local")
 
 
 def test_a_second_one_at_the_same_time_is_refused(echo: HeadraceUp) -> None:
@@ -175,8 +175,8 @@ def test_a_hangup_is_passed_on_and_ends_nothing(echo: HeadraceUp) -> None:
     before = descendants(echo.pid)
     os.kill(echo.pid, signal.SIGHUP)
     echo.says("the settings are read again")
-    echo.says("ingress.reloaded")
-    echo.says("worker.reloaded")
+    echo.says("ingress  the settings were read again")
+    echo.says("worker   the settings were read again")
     assert descendants(echo.pid) == before
 
 

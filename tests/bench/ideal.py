@@ -22,7 +22,22 @@ class Backend:
 def ttft(
     arrivals: Sequence[float], tokens: Sequence[int], backends: Sequence[Backend]
 ) -> list[float]:
-    """Seconds from each arrival to its first token: the wait and one token's time.
+    """Seconds from each arrival to its first token: the wait and one token's time."""
+    return [wait + token_s for wait, token_s in _served(arrivals, tokens, backends)]
+
+
+def answers(
+    arrivals: Sequence[float], tokens: Sequence[int], backends: Sequence[Backend]
+) -> list[float]:
+    """The same to the end of each answer."""
+    served = _served(arrivals, tokens, backends)
+    return [wait + count * token_s for count, (wait, token_s) in zip(tokens, served, strict=True)]
+
+
+def _served(
+    arrivals: Sequence[float], tokens: Sequence[int], backends: Sequence[Backend]
+) -> list[tuple[float, float]]:
+    """How long each waits for a slot, and that slot's seconds a token.
 
     `arrivals` are seconds in ascending order, `tokens` the length of each reply. Raises ValueError
     if they are not in order, differ in number, or there is no slot.
@@ -35,7 +50,7 @@ def ttft(
     busy: list[tuple[float, float]] = []
     free = [backend.token_s for backend in backends for _ in range(backend.slots)]
     heapq.heapify(free)
-    clock, waits = 0.0, []
+    clock, served = 0.0, []
     for arrival, count in zip(arrivals, tokens, strict=True):
         clock = max(clock, arrival)
         if not free:
@@ -44,8 +59,8 @@ def ttft(
             _next(busy, free)
         token_s = heapq.heappop(free)
         heapq.heappush(busy, (clock + count * token_s, token_s))
-        waits.append(clock - arrival + token_s)
-    return waits
+        served.append((clock - arrival, token_s))
+    return served
 
 
 def _next(busy: list[tuple[float, float]], free: list[float]) -> float:

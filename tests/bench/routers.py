@@ -105,8 +105,15 @@ def started(name: str, work: Path, engines: Sequence[Engine]) -> Iterator[System
         with headrace(work, MODEL, engines) as system:
             yield system
         return
+    with router(ROUTERS[name], name, work, engines) as system:
+        yield system
+
+
+@contextlib.contextmanager
+def router(router: Router, name: str, work: Path, engines: Sequence[Engine]) -> Iterator[System]:
+    """One of these before the engines, as `started` has it."""
     work.mkdir(parents=True)
-    router, port = ROUTERS[name], _free_port()
+    port = _free_port()
     url = f"http://127.0.0.1:{port}"
     argv = router.command(router.packages.folder, work, port, engines)
     with procs.running(name, argv, work / f"{name}.log") as process:

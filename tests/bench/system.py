@@ -11,15 +11,17 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 from pydantic import SecretStr
 
+from deploy import own_broker
 from deploy.nats import binary, broker
 from deploy.nats.broker import Broker
 from fallback.credits.ledger import Ledger
@@ -58,23 +60,29 @@ def started(
     provider: str = "",
     claim: float = 0.0,
     program: Sequence[str] = HEADRACE,
+    processes: int = 1,
+    extra: Mapping[str, Any] = MappingProxyType({}),
+    affinity: bool = True,
 ) -> Iterator[System]:
     """Broker, ingress and a worker for each engine, ready to serve `model`; stopped at the end.
 
     With a `provider` (its URL) there is also a fallback, for which credits are granted; it gets
     what no worker takes within `claim` seconds. Files and logs go to `work`, which must be new.
-    `program` is what runs a part, whose name stands for ``{part}`` in it. Raises procs.NotReady
-    with the end of a log, and BrokerError.
+    `program` is what runs a part, whose name stands for ``{part}`` in it. `processes`: of the
+    ingress, each with a line of its own in `System.pids`. `extra`: sections of its settings.
+    `affinity`: its setting. Raises procs.NotReady with the end of a log, and BrokerError.
     """
     work.mkdir(parents=True)
     secret, port = secrets.token_hex(16), _free_port()
     url = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
-        nats = stack.enter_context(broker.start(work / "store", port=0, http_port=0))
+        nats = stack.enter_context(own_broker_of(work / "store"))
         pids = {"broker": nats.pid}
         cloud = paid(work, model, provider, claim) if provider else {}
+        own = edge(port, secret, processes)
+        own["ingress"]["affinity"] = affinity
         ingress = stack.enter_context(
-            _headrace(work, program, "ingress", nats, "ingress", {**edge(port, secret), **cloud})
+            _headrace(work, program, "ingress", nats, "ingress", {**own, **cloud, **extra})
         )
         pids["ingress"] = ingress.pid
         if provider:
@@ -96,13 +104,25 @@ def started(
         ingress.wait_http(
             url + "/v1/models", lambda body: model in _models(body), READY_SECONDS, **bearer
         )
+        if processes > 1:
+            pids |= {f"ingress {n}": pid for n, pid in enumerate(_children(ingress.pid), 1)}
         yield System(url, secret, pids)
 
 
-def edge(port: int, secret: str) -> dict[str, Any]:
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def own_broker_of(store: Path) -> AbstractContextManager[Broker]:
+    """As `headrace up` starts it."""
+    return broker.start(store, port=0, http_port=0, cores=own_broker.ALONE)
+
+
+def edge(port: int, secret: str, processes: int = 1) -> dict[str, Any]:
     """Settings of the ingress, apart from the broker's."""
     key = {"name": "bench", "account": "bench", "secret": secret}
-    return {"ingress": {"host": "127.0.0.1", "port": port}, "keys": [key]}
+    listens = {"host": "127.0.0.1", "port": port, "processes": processes}
+    return {"ingress": listens, "keys": [key]}
 
 
 def pull(engine: Engine) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import argparse
 import bisect
 import contextlib
 import itertools
-import secrets
 import socket
 import sys
 import tempfile
@@ -35,8 +34,9 @@ REQUESTS = 15
 OFTEN = 0.8
 """The part of the requests for which a function must be called to belong to the walk."""
 TOKENS = 8
-CLAIM = 0.05
-"""Seconds that a worker has to take what goes to a provider then."""
+CLAIM = 0.15
+"""Seconds that a worker has to take what goes to a provider then: more than one beat of
+`ingress/jobs/peers.py`, so that each such request waits for one."""
 
 
 @dataclass(frozen=True)
@@ -169,16 +169,14 @@ def _child(path: Path) -> Iterator[Child]:
         yield Child(link)
 
 
-def traced() -> list[Walk]:
-    """All walks, each in a fabric of its own."""
+WALKS: Sequence[Callable[[Path], Walk]] = (chat, provider, partial(provider, claim=CLAIM))
+
+
+def traced(walk: Callable[[Path], Walk]) -> Walk:
+    """One of `WALKS`, in a fabric of its own."""
     # Short, as a Unix socket's path may have 107 bytes.
     with procs.exiting_on_sigterm(), tempfile.TemporaryDirectory(prefix="trace-") as scratch:
-        walks = []
-        for walk in (chat, provider, partial(provider, claim=CLAIM)):
-            work = Path(scratch) / secrets.token_hex(2)
-            work.mkdir()
-            walks.append(walk(work))
-        return walks
+        return walk(Path(scratch))
 
 
 def show(walk: Walk, functions: bool) -> None:
@@ -197,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="trace", description="The files that a request enters.")
     parser.add_argument("--functions", action="store_true", help="also the functions in each")
     options = parser.parse_args()
-    for walk in traced():
+    for walk in map(traced, WALKS):
         show(walk, options.functions)
 
 

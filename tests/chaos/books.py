@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from schemas import nodes, subjects, usage
+from schemas import nodes, subjects
 from schemas.bus import Message
-from schemas.jetstream import reading
 from tests.chaos import money
 from tests.chaos.ledger import Ledger
 from tests.chaos.stage import GRANTED, Stage
 from tests.fabric import Process
+from tests.served import served
 
 
 async def closed(stage: Stage, ledger: Ledger) -> list[str]:
@@ -55,8 +55,8 @@ async def _slots(stage: Stage) -> list[str]:
     for ingress in stage.serving():
         async with stage.setup.fabric.session.get(ingress.url + "/metrics") as answer:
             lines = (await answer.text()).splitlines()
-        flight = [line for line in lines if line.startswith("headrace_in_flight ")]
-        if flight != ["headrace_in_flight 0.0"]:
+        flight = [line for line in lines if line.startswith("headrace_jobs_in_flight ")]
+        if flight != ["headrace_jobs_in_flight 0.0"]:
             found.append(f"{ingress.name}: {flight}")
     return found
 
@@ -67,7 +67,7 @@ async def _cards(stage: Stage, wanted: int) -> list[nodes.Card]:
     enough = asyncio.Event()
 
     def hear(message: Message) -> None:
-        card = nodes.unpack(message.data)
+        card = nodes.unpack(message.data, partly=True)
         cards[card.holder] = card
         if len(cards) >= wanted:
             enough.set()
@@ -105,10 +105,10 @@ async def _usage(stage: Stage, ledger: Ledger) -> list[str]:
         await stage.drain(process)
     bus = await stage.setup.fabric.admin()
     try:
-        messages = [each async for each in reading.read(bus, subjects.USAGE_STREAM)]
+        rows = await served(bus)
     finally:
         await bus.close()
-    counted = sum(row.requests for row in usage.served(messages))
+    counted = sum(row.requests for row in rows)
     least, most = ledger.served_by_workers()
     if least <= counted <= most:
         return []

@@ -246,7 +246,7 @@ async def soak(home: Path, seed: int, seconds: float, keyed: float = KEYED) -> S
         bus = await made.setup.fabric.admin()
 
         def hear(message: Message) -> None:
-            card = nodes.unpack(message.data)
+            card = nodes.unpack(message.data, partly=True)
             found.cards[card.holder] = card
 
         try:

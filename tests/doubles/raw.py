@@ -8,7 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -77,22 +77,38 @@ class RawServer:
         return left.pop(0) if len(left) > 1 else left[0]
 
 
+class Talker(Protocol):
+    """A server of connections. `talks`: the tasks of those that are open."""
+
+    url: str
+    talks: set[asyncio.Task[Any]]
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
+
+
 @asynccontextmanager
-async def raw_server(answers: Mapping[str, Said] | None = None) -> AsyncIterator[RawServer]:
-    server = RawServer()
-    for path, said in (answers or {}).items():
-        server.says(path, said)
-    listening = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+async def listening(server: Talker) -> AsyncIterator[None]:
+    """Have it listen on a free port; its connections end with it."""
+    found = await asyncio.start_server(server.talk, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{found.sockets[0].getsockname()[1]}"
     try:
-        yield server
+        yield
     finally:
-        listening.close()
+        found.close()
         for talk in server.talks:
             talk.cancel()
         if server.talks:
             await asyncio.wait(server.talks)
         await asyncio.sleep(0)  # a closed transport closes its socket in the next turn
+
+
+@asynccontextmanager
+async def raw_server(answers: Mapping[str, Said] | None = None) -> AsyncIterator[RawServer]:
+    server = RawServer()
+    for path, said in (answers or {}).items():
+        server.says(path, said)
+    async with listening(server):
+        yield server
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:

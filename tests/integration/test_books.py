@@ -14,15 +14,20 @@ import pytest_asyncio
 
 from deploy import backup as copies
 from deploy import credits, home
+from deploy import keys as stored
 from deploy.configure import Where
 from deploy.nats import broker as brokers
+from deploy.nats import certificates
+from deploy.nodes.store import NodeStore
 from deploy.survey import connected
 from fallback.credits import witness
 from fallback.credits.faults import LedgerError
 from fallback.credits.ledger import Ledger
-from schemas import subjects, topology
+from ingress.keys import changes, secret
+from schemas import nkeys, subjects, topology
 from schemas.bus import Bus
 from schemas.jetstream import streams
+from schemas.registry import Node
 from schemas.settings import Jobs
 
 GRANTS = 20
@@ -89,6 +94,63 @@ async def test_a_copy_can_be_put_back_elsewhere(filled: Path, tmp_path: Path) ->
         assert await balance(tmp_path) == GRANTS
         async with login(tmp_path, "admin") as bus:
             assert (await streams.info(bus, subjects.USAGE_STREAM))["state"]["messages"] == 1
+
+
+async def test_keys_of_the_store_are_in_the_copy_and_replace_those_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = Where(tmp_path / "one"), Where(tmp_path / "other")
+    for where in (one, other):
+        where.data.mkdir()
+    with brokers.start(home.broker_store(one.data), 0, 0):
+        async with stored.opened(one) as store:
+            kept = await changes.create(store, "alice", {"account": "lab"})
+            await changes.set_account(store, "lab", {"weight": 2})
+        await copies.backup(one, tmp_path / "books")
+    with brokers.start(home.broker_store(other.data), 0, 0):
+        async with stored.opened(other) as store:
+            await changes.create(store, "bob", {})
+            await changes.set_account(store, "old", {"weight": 3})
+        with pytest.raises(copies.Refused, match="KEYS has 1 keys: name --overwrite"):
+            await copies.restore(other, tmp_path / "books", overwrite=False)
+        await copies.restore(other, tmp_path / "books", overwrite=True)
+        async with stored.opened(other) as store:
+            records = {record.name: record for record in await store.keys()}
+            assert [each.weight for each in await store.accounts()] == [2.0, None]
+            assert records["alice"] == kept.record
+            assert records["bob"].revoked
+            digest = secret.digest(store.pepper, kept.secret).hex()
+            assert records["alice"].secrets[0].digest == digest
+    assert kept.secret not in capsys.readouterr().out
+
+
+async def test_nodes_and_the_ca_that_they_trust_are_in_the_copy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    kept = Node("gpu", nkey=nkeys.make().public)
+    with brokers.start(home.broker_store(one), 0, 0):
+        certificates.obtain(home.broker_store(one), ["localhost"])
+        async with login(one, "admin") as bus:
+            store = NodeStore(bus)
+            await store.open()
+            await store.write(kept, 0)
+        await copies.backup(Where(one), tmp_path / "books")
+    with brokers.start(home.broker_store(other), 0, 0):
+        async with login(other, "admin") as bus:
+            store = NodeStore(bus)
+            await store.open()
+            await store.write(Node("old", nkey=nkeys.make().public), 0)
+            with pytest.raises(copies.Refused, match="NODES has 1 nodes: name --overwrite"):
+                await copies.restore(Where(other), tmp_path / "books", overwrite=False)
+            await copies.restore(Where(other), tmp_path / "books", overwrite=True)
+            found = await store.everything()
+    assert found == {subjects.node("gpu"): kept.pack()}
+    for name in (certificates.CA, certificates.CA_KEY):
+        there, here = (home.broker_store(each) / name for each in (one, other))
+        assert there.read_text() == here.read_text()
+        assert stat.S_IMODE(here.stat().st_mode) == 0o600
+        assert there.read_text() not in capsys.readouterr().out
 
 
 async def test_key_and_settings_are_in_the_copy_and_come_back(

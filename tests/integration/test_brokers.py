@@ -130,7 +130,7 @@ async def worker_of(data: Path) -> AsyncIterator[Process]:
     command = ["worker", "--data", str(data), "--engine", "echo://?model=echo"]
     process = Process("worker", await forks.start(command, settings.outside()))
     try:
-        await process.logged("consumer.waiting")
+        await process.logged("consumer.awaited")
         yield process
     finally:
         await process.reap()

@@ -59,6 +59,11 @@ def flipped_bit_in_what_the_consumer_delivered(stream: Path) -> None:
         _flip(found)
 
 
+def spoilt_head_of_what_the_consumer_delivered(stream: Path) -> None:
+    for found in stream.glob("obs/*/o.dat"):
+        _flip(found, share=0)
+
+
 def empty_files(stream: Path) -> None:
     for found in stream.rglob("*"):
         if found.is_file():
@@ -76,6 +81,7 @@ DAMAGES = [
     flipped_bit_in_what_the_stream_is,
     flipped_bit_in_what_the_consumer_is,
     flipped_bit_in_what_the_consumer_delivered,
+    spoilt_head_of_what_the_consumer_delivered,
     empty_files,
     no_files,
 ]

@@ -9,9 +9,8 @@ import time
 import aiohttp
 import pytest
 
-from schemas import subjects, usage
-from schemas.jetstream import reading
-from tests.fabric import KEY, Fabric, Process, ask, counts, first_to_log
+from tests.fabric import KEY, PATIENCE, Fabric, Process, ask, counts, first_to_log
+from tests.served import served
 
 SLOW = {"echo": {"first_ms": 1500}}
 
@@ -221,9 +220,31 @@ async def test_what_a_killed_ingress_had_served_is_counted(fabric: Fabric) -> No
     await fabric.models()  # an answer that it gives later
     await ingress.kill()
     bus = await fabric.admin()
-    rows = usage.served([each async for each in reading.read(bus, subjects.USAGE_STREAM)])
+    rows = await served(bus)
     await bus.close()
     assert [(row.requests, row.prompt, row.completion) for row in rows] == [(1, 3, 3)]
+
+
+async def test_the_slot_of_a_client_that_left_is_counted(fabric: Fabric) -> None:
+    await fabric.ingress()
+    worker = await fabric.worker()
+    await fabric.served("echo")
+    began = time.monotonic()
+    leaving = asyncio.create_task(fabric.post(ask("for nobody", echo={"first_ms": 60_000})))
+    await worker.logged("runner.began")
+    await asyncio.sleep(0.3)  # the time that is counted
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await worker.logged("runner.ended", outcome="cancelled")
+    most = time.monotonic() - began
+    bus = await fabric.admin()
+    async with asyncio.timeout(PATIENCE):
+        while not (rows := await served(bus)):
+            await asyncio.sleep(0.02)
+    await bus.close()
+    [row] = rows
+    assert (row.requests, row.failed, row.prompt) == (0, 1, 0)
+    assert 0.3 <= row.seconds <= most
 
 
 async def test_sigterm_lets_a_worker_finish_and_the_other_take_over(fabric: Fabric) -> None:

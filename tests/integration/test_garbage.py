@@ -8,13 +8,10 @@ from typing import Any
 
 import msgpack
 import orjson
-from pydantic import SecretStr
 
-from schemas import bus as buses
 from schemas import subjects
-from schemas.bus import Bus, Message
+from schemas.bus import Message
 from schemas.frames import VERSION
-from schemas.settings import Nats
 from tests.fabric import Fabric, ask
 
 WORDS = " ".join(f"w{number}" for number in range(100))
@@ -34,24 +31,18 @@ def garbage(seed: int) -> list[bytes]:
     return [*found, *map(orjson.dumps, CARDS)]
 
 
-async def stranger(fabric: Fabric) -> Bus:
-    """A connection with a worker's login."""
-    user, password = fabric.broker.users["worker"]
-    login = Nats(url=fabric.broker.url, user=user, password=SecretStr(password))
-    return await buses.connect(login, "test", f"{subjects.INBOX_WORKER}.test")
-
-
 async def test_garbage_from_a_worker_harms_nobody(fabric: Fabric) -> None:
     """Every subject gets some of it, also those of a stream that runs, which is not disturbed."""
     ingress = await fabric.ingress()
     worker = await fabric.worker("echo://?model=echo&token_ms=20")
     await fabric.served("echo")
-    watcher, bad = await fabric.admin(), await stranger(fabric)
+    watcher = await fabric.connection("ingress", "_I.test")
+    bad = await fabric.connection("worker", "_W.test.w")
     heard = asyncio.Queue[Message]()
-    await watcher.subscribe("r.*.*", heard.put_nowait)
+    await watcher.subscribe(subjects.ALL_FRAMES, heard.put_nowait)
     await watcher.flush()
     asked = asyncio.create_task(fabric.stream(ask(WORDS)))
-    frames = (await heard.get()).subject.partition("-")[0]
+    frames = (await heard.get()).subject
     consumer = subjects.consumer("echo", subjects.INTERACTIVE)
     for number, subject in enumerate(
         [
@@ -59,7 +50,7 @@ async def test_garbage_from_a_worker_harms_nobody(fabric: Fabric) -> None:
             f"{frames}-0",
             f"{frames[:-32]}{'0' * 32}",
             frames.replace("r.", "b.", 1),
-            subjects.card("stranger"),
+            subjects.card("box.stranger"),
             f"$JS.ACK.JOBS.{consumer}.1.1.1.1.0",
             f"$JS.API.CONSUMER.MSG.NEXT.JOBS.{consumer}",
             f"$JS.API.CONSUMER.CREATE.JOBS.{consumer}",

@@ -92,6 +92,8 @@ async def test_eight_hands_and_money_for_600_of_1000(opened: Open) -> None:
 
 HOLDER = """
 import asyncio, json, sys
+import structlog
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 from pydantic import SecretStr
 from fallback.credits.entries import Reservation
 from fallback.credits.ledger import Ledger
@@ -239,7 +241,7 @@ async def headrace(broker: Broker, *args: str, role: str = "ledger") -> tuple[in
 
 
 async def test_a_login_of_the_fabric_founds_no_journal_beside_those(broker: Broker) -> None:
-    code, _, err = await headrace(broker, "credits", "grant", "acme", "5", role="admin")
+    code, _, err = await headrace(broker, "credits", "grant", "acme", "5", "--create", role="admin")
     assert code == 1
     assert "no journal of credits at" in err
     assert "'ledger'" in err
@@ -249,7 +251,14 @@ async def test_a_login_of_the_fabric_founds_no_journal_beside_those(broker: Brok
 
 async def test_the_commands(broker: Broker, opened: Open) -> None:
     ledger = await opened()
-    code, out, err = await headrace(broker, "credits", "grant", "acme", "12.5", "--note", "hi")
+    grant = ("credits", "grant", "acme", "12.5", "--note", "hi")
+    code, _, err = await headrace(broker, *grant)
+    assert (code, err.strip()) == (
+        1,
+        "headrace: no key that is known here has the account 'acme': mend the name, or say "
+        "--create",
+    )
+    code, out, err = await headrace(broker, *grant, "--create")
     assert (code, out.strip(), err) == (0, "acme: 12.50 USD", "")
     held = await ledger.reserve(job(1, amount=3_000_000))
     await ledger.settle(
@@ -262,12 +271,28 @@ async def test_the_commands(broker: Broker, opened: Open) -> None:
     assert "10.499999" in out
     _, out, _ = await headrace(broker, "credits", "history", "acme", "--limit", "2", "--json")
     assert [row["kind"] for row in json.loads(out)["data"]] == ["reserve", "charge"]
+    dearer = await ledger.reserve(job(2, amount=1_000_000))
+    await ledger.settle(dearer, purchase("job-2", ended_ms=1_800_000_000_000, cost=1_250_000))
+    _, out, _ = await headrace(broker, "credits", "history", "acme")
+    assert "0.25 more was not charged" in out
     _, out, _ = await headrace(broker, "usage", "--by", "day,model", "--json")
-    (row,) = json.loads(out)["data"]
-    assert (row["day"], row["model"], row["cost"]) == ("2027-01-15", "m", 2_000_001)
-    assert (row["requests"], row["prompt"]) == (1, 7)
+    told = json.loads(out)
+    (row,) = told["data"]
+    assert (row["day"], row["model"], row["cost"]) == ("2027-01-15", "m", 3_000_001)
+    assert (row["requests"], row["prompt"], row["uncharged"]) == (2, 7, 250_000)
+    assert told["total"]["cost"] == 3_000_001
+    _, out, _ = await headrace(broker, "usage", "--by", "provider,month", "--csv")
+    assert out.splitlines()[1].startswith("openai,2027-01,2,0,7,")
+    _, out, _ = await headrace(broker, "usage", "--by", "key", "--until", "2027-01-14")
+    assert out.split()[-6:] == ["total", *["0"] * 4, "0.00"]
+    code, _, err = await headrace(broker, "usage", "--until", "soon")
+    assert (code, err.strip()) == (
+        1,
+        "headrace: --until: 'soon' is neither 7d, 12h, 30m nor a day as 2026-11-01 or a month "
+        "2026-11",
+    )
 
     code, _, err = await headrace(broker, "credits", "grant", "acme", "1.0000001")
     assert (code, "up to 6 decimals" in err) == (1, True)
     code, _, err = await headrace(broker, "credits", "grant", "acme", "-20")
-    assert (code, err.strip()) == (1, "headrace: acme has 10.499999 USD: no more can be taken back")
+    assert (code, err.strip()) == (1, "headrace: acme has 9.499999 USD: no more can be taken back")

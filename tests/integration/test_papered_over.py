@@ -126,7 +126,7 @@ async def test_a_clients_hints_are_said_in_the_engines_words_or_named(
     setup: EnginesSetup, model: str, stream: bool
 ) -> None:
     """None of these models is known to reason but vLLM's, of which nothing is known."""
-    hints: Any = {"reasoning_effort": "xhigh", "service_tier": "flex", "store": True}
+    hints: Any = {"reasoning_effort": "xhigh", "service_tier": "priority", "store": True}
     hints |= {"verbosity": "low", "user": "u", "extra_body": {"keep_alive": "5m"}}
     create = setup.client.chat.completions.with_raw_response.create
     messages: Any = [{"role": "user", "content": "a b c"}]

@@ -17,6 +17,7 @@ from tests.doubles.vllm.server import Vllm
 from tests.doubles.whisper.server import whisper_sim
 from tests.fabric import KEY, Fabric, fabric
 from tests.integration import strict
+from tests.integration.test_text_endpoints import send
 from tests.unit.ingress.request.web_server import png
 from workers.engines.whisper.engine import tone
 
@@ -99,3 +100,11 @@ async def test_what_is_cut_says_so_of_its_item(served: Fabric, model: str, strea
         answer = answer[-1].response
         assert ended[-1].status == "incomplete"
     assert (answer.status, answer.output[-1].status) == ("incomplete", "incomplete")
+
+
+async def test_a_text_is_tokens_at_vllm_and_tokens_are_a_text(served: Fabric) -> None:
+    asked = {"model": VLLM, "prompt": "one two three"}
+    tokens = (await send(served, "/tokenize", asked)).json
+    assert (tokens["count"], len(tokens["tokens"])) == (3, 3)
+    back = await send(served, "/detokenize", {"model": VLLM, "tokens": tokens["tokens"]})
+    assert back.json["prompt"] == back.json["content"] == "w0 w1 w2"

@@ -19,7 +19,7 @@ from tests.doubles.llamacpp.slots import Settings
 from tests.doubles.ollama.native import Model
 from tests.doubles.ollama.server import Ollama
 from tests.doubles.vllm.server import Vllm
-from tests.fabric import Fabric, Process, read_until
+from tests.fabric import Fabric, Process, ask, read_until
 
 WORDS = " ".join(f"w{number}" for number in range(40))
 PACED = "echo://?model=echo&token_ms=40"
@@ -156,11 +156,46 @@ def said(found: list[Any], field: str = "content") -> str:
     )
 
 
+async def test_many_streams_whose_tokens_go_out_together_lose_none(fabric: Fabric) -> None:
+    """Enough of them that those of a worker wait for each other, and one worker dies then."""
+    workers = await crew(fabric, *["echo://?model=echo&slots=48&token_ms=20"] * 2)
+    await fabric.slots("echo", 96)
+    texts, struck = Counter[int](), False
+
+    async def stream(number: int) -> tuple[int, str, bool]:
+        def more(_: str) -> None:
+            texts[number] += 1
+
+        return await fabric.stream(ask(WORDS), on_text=more)
+
+    async def strike() -> None:
+        nonlocal struck
+        while len(texts) < 48 or min(texts.values()) < 12:
+            await asyncio.sleep(0.005)
+        struck = True
+        await workers[0].kill()
+
+    striking = asyncio.create_task(strike())
+    found = await asyncio.gather(*(stream(number) for number in range(48)))
+    striking.cancel()
+    assert struck
+    assert found == [(200, WORDS, True)] * 48
+    await fabric.idle()
+
+
 async def test_an_engine_that_fails_mid_stream_is_continued_elsewhere(fabric: Fabric) -> None:
     """The worker lives, and says so: nobody has to be missed first."""
     workers = await crew(fabric, PACED, PACED)
     body = {"messages": [USER], "echo": {"fault": "cut", "at": 15, "token_ms": 5}}
     found = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {})
+    assert said(found) == WORDS
+    await fabric.idle()
+
+
+async def test_a_request_that_waits_in_a_file_is_continued_too(fabric: Fabric) -> None:
+    workers = await crew(fabric, PACED, PACED)
+    body = {"messages": [USER], "padding": "x" * 500_000}
+    found = await Watched(fabric, workers, endpoints.CHAT.path).run(body, {8: killed})
     assert said(found) == WORDS
     await fabric.idle()
 

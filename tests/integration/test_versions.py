@@ -1,4 +1,4 @@
-"""Processes of version 1 of the protocol at the broker of a house that speaks version 3."""
+"""Processes of version 1 of the protocol at the broker of a house that speaks version 4."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ async def test_a_worker_of_version_1_gets_no_jobs_and_is_named(fabric: Fabric, b
     pull = {"batch": 1, "expires": 60 * topology.NS, "group": subjects.GROUP}
     asked = json.dumps(pull).encode()
     bus.post(f"$JS.API.CONSUMER.MSG.NEXT.{subjects.JOBS_STREAM}.echo-i", asked, f"{bus.inbox}.old")
-    bus.post("hb.w-old", version_1.CARD)
-    line = await ingress.logged("watch.refused", of="w-old", node="attic", version=1)
+    member = await fabric.connection("worker", "_W.attic.w-old")
+    member.post("hb.attic.w-old", version_1.CARD)
+    line = await ingress.logged("watch.refused", of="attic.w-old", node="attic", version=1)
     assert "run one release of Headrace everywhere" in line["error"]
     status, body, _ = await fabric.post({**ask("one"), "model": "old"})
     assert (status, body["error"]["code"]) == (404, "model_not_found")
@@ -60,6 +61,7 @@ async def test_a_worker_of_version_1_gets_no_jobs_and_is_named(fabric: Fabric, b
     answers = await asyncio.gather(*(fabric.post(ask("one")) for _ in range(8)))
     assert [status for status, _, _ in answers] == [200] * 8
     assert (got, (await _consumer(bus, "i"))["num_waiting"]) == ([], 1)
+    await member.close()
 
 
 async def test_an_ingress_of_version_1_keeps_its_jobs_and_counts_on_nobody_here(
@@ -94,14 +96,31 @@ async def test_a_job_of_version_1_in_our_lane_is_neither_lost_nor_offered_again_
     await fabric.ingress()
     worker = await fabric.worker(slots=1)
     await fabric.served("echo")
-    kept = await bus.store(subjects.jobs("echo", subjects.INTERACTIVE), {}, version_1.job())
+    kept = await bus.store(subjects.jobs("echo", subjects.INTERACTIVE, "acme"), {}, version_1.job())
     assert await _lines(worker, "runner.refused") == 1
     answers = [await fabric.post(ask("one")) for _ in range(5)]
     assert [status for status, _, _ in answers] == [200] * 5
     assert await _stored(bus, kept["seq"])
-    consumer = await _consumer(bus, "i3")
+    consumer = await _consumer(bus, "i4")
     assert consumer["num_ack_pending"] == 1, "it is put off"
     assert consumer["delivered"]["consumer_seq"] == 6, "it came once"
+
+
+async def test_a_stream_whose_subjects_an_earlier_version_sets_back_is_mended(
+    fabric: Fabric, bus: Bus
+) -> None:
+    """Versions 1 to 3 know only subjects without a tenant."""
+    await fabric.ingress()
+    await fabric.worker()
+    await fabric.served("echo")
+    name = subjects.JOBS_STREAM
+    found = (await bus.api(f"STREAM.INFO.{name}"))["config"]
+    assert found["subjects"] == [subjects.EARLIER_JOBS, subjects.ALL_JOBS]
+    earlier = {**found, "subjects": [subjects.EARLIER_JOBS], "max_msgs_per_subject": 7}
+    await bus.api(f"STREAM.UPDATE.{name}", earlier)
+    status, _, _ = await fabric.post(ask("one"))
+    assert status == 200
+    assert (await bus.api(f"STREAM.INFO.{name}"))["config"] == found
 
 
 async def test_frames_of_version_1_do_no_harm(fabric: Fabric, bus: Bus) -> None:
@@ -111,9 +130,11 @@ async def test_frames_of_version_1_do_no_harm(fabric: Fabric, bus: Bus) -> None:
     asked = asyncio.create_task(fabric.post(ask("one two", **SLOW)))
     job = (await worker.logged("runner.began"))["job"]
     about = json.loads((await bus.request("$SRV.INFO.headrace-ingress")).data)["metadata"]
+    member = await fabric.connection("worker", "_W.attic.w-old")
     for sent in (version_1.CLAIM, version_1.DATA):
-        bus.post(subjects.frames(about["ingress"], job), sent)
-        bus.post(subjects.frames(about["ingress"], version_1.ID), sent)
+        member.post(subjects.frames(about["ingress"], "attic.w-old", job), sent)
+        member.post(subjects.frames(about["ingress"], "attic.w-old", version_1.ID), sent)
     assert await _lines(ingress, "replies.refused") == 1
     status, body, _ = await asked
     assert (status, body["choices"][0]["message"]["content"]) == (200, "one two")
+    await member.close()

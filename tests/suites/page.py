@@ -26,7 +26,7 @@ _BY_HAND = """
 ## Run once by hand
 pydantic-ai's own tests are in no package. Those of its version 2.33.0 for OpenAI's models that ask an address (155, without those that fetch files from the internet) were taken from its repository and run through the fabric on 2026-11-29, at a double of llama-server that calls no tools, with what they compare with recorded answers passed over: 67 passed. What was refused was refused by name: tools of OpenAI's servers with no function beside them (26), `previous_response_id`, `background`, `web_search_options`, files, pictures and recordings for a model that takes none; conversations, files and `responses/compact` are no endpoints here; and the double counts no tokens. The others need an answer that it does not give. Its tests for Anthropic's models do not run with anthropic 2.14.
 
-Not run: the tests of LiteLLM and LlamaIndex, which are in no package either; both are among the [clients](clients.md). instructor's (`scripts/suites instructor`) were begun on that day and not ended: of those that ask a model, and were reached, none passed directly.
+Not run: the tests of LiteLLM and LlamaIndex, which are in no package either; both are among the [clients](clients.md).
 """  # noqa: E501
 _COLUMNS = ("suite", "version", "seen on", "tests", "passed directly", "passed through")
 _MORE = ("direct alone", "through alone", "neither")

@@ -26,12 +26,13 @@ class Stored(NamedTuple):
 
 @dataclass
 class Consumer:
-    """`next`: the first sequence that it has not sent. `wanted`: how many it may send before it is
-    asked again; one that pushes is not asked."""
+    """`first`, `next`: the first sequence that it sends, and that it has not sent. `wanted`: how
+    many it may send before it is asked again; one that pushes is not asked."""
 
     bus: StreamBus
     name: str
     inbox: str
+    first: int
     next: int
     subject: str
     wanted: int
@@ -57,15 +58,20 @@ class FakeStream:
         stored = self.messages[seq - 1]
         return fakes.message(stored.subject, stored.data, reply, stored.headers)
 
-    def delivery(self, seq: int, pending: int = 0) -> Message:
+    def delivery(self, seq: int, pending: int = 0, number: int = 0) -> Message:
+        """`number`: how many its consumer has sent with it; 0: one for each in the stream."""
         ns = int(self.messages[seq - 1].at * 1e9)
-        return self.message(seq, f"$JS.ACK.{self.name}.c.1.{seq}.{seq}.{ns}.{pending}")
+        return self.message(seq, f"$JS.ACK.{self.name}.c.1.{seq}.{number or seq}.{ns}.{pending}")
 
     def due(self, consumer: Consumer) -> list[int]:
         """Sequences that it has not sent yet."""
+        return self._of(consumer, consumer.next, len(self.messages))
+
+    def _of(self, consumer: Consumer, first: int, last: int) -> list[int]:
+        """Sequences that it sends."""
         return [
             seq
-            for seq in range(consumer.next, len(self.messages) + 1)
+            for seq in range(first, last + 1)
             if consumer.subject in ("", self.messages[seq - 1].subject)
         ]
 
@@ -77,7 +83,9 @@ class FakeStream:
         for at, seq in enumerate(due[: min(count, consumer.wanted)]):
             consumer.next = seq + 1
             consumer.wanted -= 1
-            consumer.bus.deliver_to(consumer.inbox, self.delivery(seq, len(due) - at - 1))
+            number = len(self._of(consumer, consumer.first, seq))
+            sent = self.delivery(seq, len(due) - at - 1, number)
+            consumer.bus.deliver_to(consumer.inbox, sent)
 
     def ask(self, name: str, inbox: str, batch: int) -> None:
         for consumer in self.consumers:
@@ -96,7 +104,7 @@ class FakeStream:
         inbox = config.get("deliver_subject", "")
         wanted = ENDLESS if inbox else 0
         subject = config.get("filter_subject", "")
-        made = Consumer(bus, config["name"], inbox, first, subject, wanted)
+        made = Consumer(bus, config["name"], inbox, first, first, subject, wanted)
         self.consumers.append(made)
         asyncio.get_running_loop().call_soon(self.push, made)
         return {"num_pending": len(self.due(made)), "delivered": {"consumer_seq": 0}}

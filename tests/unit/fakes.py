@@ -132,6 +132,8 @@ class FakeBus(Bus):
     async def close(self) -> None:
         self.up = False
 
+    def try_each(self, pause: float = 0.0) -> None: ...
+
     async def reconnect(self) -> None:
         await self._reconnected()
 
@@ -180,9 +182,10 @@ def message(
 
 def ack(delivered: int = 1, sequence: int = 5) -> str:
     """The ack subject of a delivery."""
-    return f"$JS.ACK.JOBS.echo-i3.{delivered}.{sequence}.9.1700000000000000000.0"
+    return f"$JS.ACK.JOBS.echo-i4.{delivered}.{sequence}.9.1700000000000000000.0"
 
 
+HOLDER = "box.w1"
 FAR = 4_102_444_800_000
 """Milliseconds of the epoch: the year 2100."""
 
@@ -210,7 +213,7 @@ def job(**changed: Any) -> Job:
 
 def card(holder: str = "w-1", *models: str, slots: int = 4, **changed: Any) -> Card:
     fields: dict[str, Any] = {
-        "node": f"node-of-{holder}",
+        "node": holder.partition(".")[0] if "." in holder else f"node-of-{holder}",
         "server": "S",
         "client": 7,
         "version": "0",

@@ -1,4 +1,5 @@
-"""Messages as version 1 of the protocol packed them."""
+"""Messages as version 1 of the protocol packed them, but for the names of holders: those of
+processes that have one token are not heard."""
 
 from __future__ import annotations
 
@@ -28,12 +29,12 @@ def packed(*fields: Any) -> bytes:
 
 
 JOB = job()
-CLAIM = frame(0, 0, ("w-old", "attic", "e", ACK))
+CLAIM = frame(0, 0, ("attic.w-old", "attic", "e", ACK))
 """It says no role, and no edition."""
 DATA = frame(2, 1, b"x")
 GO = packed(0, ID, 5, None)
 CARD = (
-    b'{"holder":"w-old","node":"attic","server":"S","client":7,"version":"0.9","draining":false,'
+    b'{"holder":"attic.w-old","node":"attic","server":"S","client":7,"version":"0.9","draining":false,'
     b'"engines":[{"name":"e","kind":"echo","state":"ready","slots":4,"busy":0,"reason":""}],'
     b'"models":[{"id":"old","engine":"e","kind":"echo","slots":4,"context":0,"fields":0,'
     b'"modalities":["text"],"features":["chat"]}],"jobs":0,"started":1700000000,"role":"worker",'

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from schemas import bounds
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 
 
 class EngineFault(Exception):
-    """The engine did not answer as it should.
+    """The engine did not answer as it should. The message may quote the engine, and is cut here: it
+    goes into frames, cards, logs and the headers of dead letters.
 
     `code`: one of schemas.errors.CODES. `retryable`: another attempt may succeed.
     `away`: the engine itself is in doubt and must pass its check before its next job.
     `early`: the engine is still starting, so this is not a failure yet.
+    `hint`: what the operator may do about it, for the log; "" if nothing special is known.
     """
 
     def __init__(
@@ -26,13 +29,15 @@ class EngineFault(Exception):
         retryable: bool = True,
         away: bool = False,
         early: bool = False,
+        hint: str = "",
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = bounds.cut(message)
         self.code = code
         self.retryable = retryable
         self.away = away
         self.early = early
+        self.hint = hint
 
 
 class Sink(Protocol):
@@ -57,6 +62,14 @@ class Offer:
 
     slots: int
     models: tuple[ServedModel, ...]
+
+
+@runtime_checkable
+class SaysKind(Protocol):
+    """An engine whose server may say what it is."""
+
+    async def said_kind(self) -> str:
+        """The kind that the server says it is; "" if it says none. Raises nothing."""
 
 
 class Engine(Protocol):

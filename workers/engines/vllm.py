@@ -16,21 +16,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import orjson
-
-from schemas.api import endpoints, rerank, tokens
+from schemas.api import endpoints, piecewise, rerank, tokens
 from schemas.api.base import Usage
 from schemas.api.reasoning import UNSAID
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
+from workers.engines import digest
 from workers.engines.base import Sink
-from workers.engines.openai import continued, foreign_fields
+from workers.engines.openai import continued, foreign_fields, parsed
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
 
 _CONCURRENCY = re.compile(
     rb'^vllm:cache_config_info\{[^}]*kv_cache_max_concurrency="([0-9.]+)"', re.M
 )
+_STARTED = re.compile(rb"^process_start_time_seconds ([0-9.e+]+)", re.M)
 _SUFFIX = re.compile(r" \(parameter=\w+(, value=.*)?\)$", re.DOTALL)
 """At the end of a message: the field, which stands in `param`, too."""
 _UNION = re.compile(r"\.[A-Z]")
@@ -124,7 +124,15 @@ class VllmEngine(OpenAIEngine):
             (*features, *senses),
             self.ignored_fields,
             KNOWS,
+            digest.said(self._config, *await self._weights(entry)),
         )
+
+    async def _weights(self, entry: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Its files are those that had the name when it was started: so the name and the time tell
+        them. Nothing if it does not tell the time, as some servers with several processes."""
+        started = _STARTED.search(await self._metrics())
+        names = entry.get("root"), entry.get("parent"), entry.get("max_model_len")
+        return (*names, started.group(1).decode()) if started else ()
 
     async def _resumes(self, own: str, words: Sequence[str]) -> list[str]:
         """The endpoints whose answers it can continue: a chat, if its template leaves the last
@@ -148,12 +156,12 @@ class VllmEngine(OpenAIEngine):
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint not in (endpoints.TOKENIZE.path, endpoints.DETOKENIZE.path):
             return await super()._serve(job, body, sink)
-        request = orjson.loads(await self._prepare(job, body))
+        request = parsed.load(await self._prepare(job, body))
         asked = _in_own_form(request) if job.endpoint == endpoints.TOKENIZE.path else request
         status, answer = await self._http.post(job.endpoint, asked, PROBE_TIMEOUT)
         if status != 200:
             raise self._refused(job, status, answer)
-        found = orjson.loads(answer)
+        found = await piecewise.load(answer)
         if job.endpoint == endpoints.TOKENIZE.path:
             pieces, longest = found.get("token_strs") or [], found.get("max_model_len", 0)
             made = tokens.in_both_forms(request, found["tokens"], pieces, longest)

@@ -40,7 +40,8 @@ class Command:
     `args[0]` is looked up in PATH. `env` is laid over this process's environment without
     Headrace's own variables. `ready`: `AT_ONCE`, or a URL that must answer 200 `within` so many
     seconds. `words`: the file to which stdout and stderr are appended; without one, each of their
-    lines becomes a line of the log, with each of `secrets` masked.
+    lines becomes a line of the log, with each of `secrets` masked. `is_ours`: it is another of our
+    own processes, and writes where this one does.
     """
 
     args: tuple[str, ...]
@@ -48,6 +49,7 @@ class Command:
     ready: str = AT_ONCE
     within: float = 600.0
     words: Path | None = None
+    is_ours: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -55,7 +57,7 @@ async def spawn(command: Command) -> asyncio.subprocess.Process:
     """Start the program. Raises ProcessFailed."""
     program = found(command.args[0])
     with contextlib.ExitStack() as stack:
-        sink: int | IO[bytes] = asyncio.subprocess.PIPE
+        sink: int | IO[bytes] | None = None if command.is_ours else asyncio.subprocess.PIPE
         try:
             if command.words is not None:
                 sink = stack.enter_context(command.words.open("ab"))

@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from secrets import token_urlsafe
 from typing import TypeVar
+
+from pydantic import SecretStr
 
 from schemas import settings
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.placeholders import fill
-from workers.engines.base import Engine, EngineFault, Offer, Sink
+from workers.engines.base import Engine, EngineFault, Offer, SaysKind, Sink
 from workers.process import ports
 from workers.process.program import Command, ProcessFailed
 from workers.process.supervisor import Supervisor
@@ -27,6 +30,8 @@ Maker = Callable[[settings.Engine], Engine]
 
 DOUBT = 5.0
 """Seconds for which an engine that once passed its check, and has no job, may fail it."""
+_SILENT = "it does not answer"
+_KEY_BYTES = 32
 _SHORTEST = 6
 """Fewest characters of a secret that is masked in the output: a shorter one would hide words."""
 
@@ -37,13 +42,16 @@ def as_configured(config: settings.Engine) -> list[str]:
 
 class Supervised:
     """`make` builds the engine for a config with a URL. `command` returns the program's command
-    line with the placeholders of the config, or raises ProcessFailed."""
+    line with the placeholders of the config, or raises ProcessFailed. `key_variable`: in which
+    variable of its environment the program gets the key that it is to ask for: that of the config,
+    or a new one at each start, so that nobody else on this machine can use it."""
 
     def __init__(
         self,
         config: settings.Engine,
         make: Maker,
         command: Callable[[settings.Engine], list[str]] = as_configured,
+        key_variable: str = "",
     ) -> None:
         self.name = config.name
         self.kind = config.kind
@@ -52,6 +60,8 @@ class Supervised:
         self._config = config
         self._make = make
         self._command = command
+        self._key_variable = key_variable
+        self._key = config.api_key
         self._process = Supervisor(config.name, self._plan, self._changed)
         self._port = config.port
         self._inner: Engine | None = None
@@ -86,6 +96,10 @@ class Supervised:
     async def probe(self) -> bool:
         return self._process.state == "ready" and await (await self._engine()).probe()
 
+    async def said_kind(self) -> str:
+        inner = self._inner
+        return await inner.said_kind() if isinstance(inner, SaysKind) else ""
+
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         self._running += 1
         try:
@@ -104,7 +118,11 @@ class Supervised:
         values = {"port": str(self._port), "file": os.path.expanduser(config.file)}
         program, *rest = (fill(text, values) for text in self._command(config))
         env = {key: value.get_secret_value() for key, value in config.env.items()}
-        secrets = (*env.values(), config.api_key.get_secret_value())
+        if self._key_variable:
+            own = config.api_key.get_secret_value() or token_urlsafe(_KEY_BYTES)
+            self._key = SecretStr(own)
+            env[self._key_variable] = own
+        secrets = (*env.values(), self._key.get_secret_value())
         self._moved, self._sound, self._since = True, False, _now()
         self._why, self._process.chatty = "", True
         return Command(
@@ -136,7 +154,8 @@ class Supervised:
         if self._inner is None or self._moved:
             old, self._moved = self._inner, False
             url = f"http://{ports.LOOPBACK}:{self._port}"
-            self._inner = self._make(self._config.model_copy(update={"url": url, "command": []}))
+            found = {"url": url, "command": [], "api_key": self._key}
+            self._inner = self._make(self._config.model_copy(update=found))
             await self._inner.open()
             if old is not None:
                 await old.close()
@@ -149,11 +168,11 @@ class Supervised:
         try:
             self._check_owner()
             if not self._sound and not self._left():
-                raise EngineFault(self._why)
+                raise EngineFault(self._why or _SILENT)
             async with asyncio.timeout(None if self._sound else self._left()):
                 return await question()
         except TimeoutError:
-            raise self._judged("it does not answer") from None
+            raise self._judged(_SILENT) from None
         except EngineFault as fault:
             raise self._judged(fault.message) from None
 

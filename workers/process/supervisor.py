@@ -20,6 +20,7 @@ from typing import Literal
 
 import structlog
 
+from schemas.watched import watched
 from workers.process import program
 from workers.process.program import Command, ProcessFailed
 
@@ -73,7 +74,7 @@ class Supervisor:
     def start(self) -> None:
         """Keep the program running from now on; call this in a thread that stays."""
         if self._task is None:
-            self._task = asyncio.create_task(self._keep())
+            self._task = asyncio.create_task(watched("supervisor", self._keep))
 
     async def ready(self) -> None:
         """Wait while the program starts. Raises ProcessFailed unless it is ready."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -16,7 +14,7 @@ from deploy.compat.rows import SLOW, row
 from deploy.compat.samples import clip
 from deploy.compat.target import CHAT, Partial, Target, Unmet, brief, chat_body, granted, need
 from deploy.compat.transport import Answer, Ask
-from schemas import multipart
+from schemas import hosts, multipart
 from schemas.api import endpoints
 from schemas.multipart import Part
 
@@ -47,7 +45,7 @@ _VALUES: dict[str, Any] = {
 _HINTS: dict[str, Any] = {
     "reasoning_effort": "low",
     "verbosity": "low",
-    "service_tier": "flex",
+    "service_tier": "priority",
     "store": True,
     "prompt_cache_key": "compat",
 }
@@ -103,7 +101,7 @@ async def reachable(target: Target) -> str:
     node = answer.headers.get("x-headrace-served-by", "").removeprefix("node:")
     need(node in target.facts.nodes, "the answer does not tell which node it came from")
     seen = f"node {node} answered over the connection that its worker had dialled to the broker"
-    if _loopback(target.facts.listens):
+    if hosts.is_loopback(target.facts.listens):
         raise Partial(
             f"{seen}; but this ingress itself listens on {target.facts.listens} alone: start it "
             "with --host, or put a proxy before it"
@@ -219,9 +217,3 @@ def _request(model: str, features: tuple[str, ...], more: Mapping[str, Any] | No
 def _field(value: Any) -> bytes:
     """A value as a part of a form."""
     return value.encode() if isinstance(value, str) else orjson.dumps(value)
-
-
-def _loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):  # a name
-        return ip_address(host).is_loopback
-    return host == "localhost"

@@ -163,10 +163,10 @@ class Lines:
         return b"".join(found)
 
     def _of(self, raw: bytes) -> bytes:
+        if self._over:  # comments, too: clients take what stands behind the last line for one more
+            return b""
         if raw.startswith(b":"):
             return KEEP_ALIVE
-        if self._over:
-            return b""
         try:
             event = sse.load(raw)
             lines = self._end(raw) if event is sse.NOTHING else list(self._lines(event))

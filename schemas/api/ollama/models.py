@@ -42,6 +42,16 @@ def listed(entry: Mapping[str, Any]) -> Entry:
     return {**named, "capabilities": capabilities(entry)}
 
 
+def beside(entry: Mapping[str, Any]) -> Entry:
+    """For ``models``, which llama-server gives beside ``data`` in OpenAI's list: as Ollama's, under
+    the name as it is. A model that takes pictures or recordings is ``multimodal`` (llama.cpp,
+    tools/server)."""
+    able = capabilities(entry)
+    more = [] if {"vision", "audio"}.isdisjoint(able) else ["multimodal"]
+    name = {"name": entry["id"], "model": entry["id"], "type": "model"}
+    return {**listed(entry), **name, "capabilities": [*able, *more]}
+
+
 def running(entry: Mapping[str, Any], now: datetime) -> Entry:
     """For ``/api/ps``."""
     until = (now + _FOREVER).isoformat().replace("+00:00", "Z")

@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from deploy.nats import broker as brokers
 from fallback.credits.entries import Balance, Entry, EntryKind
 from fallback.credits.ledger import Ledger
@@ -123,17 +121,21 @@ class CloudSetup:
 @asynccontextmanager
 async def open_cloud(home: Path) -> AsyncIterator[CloudSetup]:
     with brokers.start(home / "broker", 0, 0) as broker:
-        user, password = broker.users["ledger"]
-        login = Nats(url=broker.url, user=user, password=SecretStr(password))
-        bus = await buses.connect(login, "test-ledger", "_L.test")
-        ledger, entered = Ledger(bus), asyncio.Event()
-        await ledger.open()
-        follower = reading.Follower(bus, subjects.CREDITS_STREAM, lambda _: entered.set())
-        await follower.open(since=0.0, last=0)
-        try:
-            async with fabric(broker, home) as made:
-                yield CloudSetup(made, ledger, entered)
-        finally:
-            await follower.close()
-            await ledger.close()
-            await bus.close()
+        async with fabric(broker, home) as made, cloud(made) as setup:
+            yield setup
+
+
+@asynccontextmanager
+async def cloud(made: Fabric) -> AsyncIterator[CloudSetup]:
+    login = {**made.login("ledger"), "url": made.broker.url}
+    bus = await buses.connect(Nats.model_validate(login), "test-ledger", "_L.test")
+    ledger, entered = Ledger(bus), asyncio.Event()
+    await ledger.open()
+    follower = reading.Follower(bus, subjects.CREDITS_STREAM, lambda _: entered.set())
+    await follower.open(since=0.0, last=0)
+    try:
+        yield CloudSetup(made, ledger, entered)
+    finally:
+        await follower.close()
+        await ledger.close()
+        await bus.close()

@@ -12,19 +12,22 @@ import aiohttp
 from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import KEY, ask, read_until, session
+from tests.integration.test_fair import KEYS, SECRETS
 
 MODEL = "gpt-4o-mini"
 LOCAL = "sk-local-0123456789abcdef"
 CLAIM = 1.0
 
 
-async def _open(setup: CloudSetup, sim: OpenAI, fallbacks: int = 1, **route: object) -> None:
+async def _open(
+    setup: CloudSetup, sim: OpenAI, fallbacks: int = 1, tables: str = "", **route: object
+) -> None:
     setup.provider("sim", sim, concurrency=256)
     setup.price("sim", MODEL)
     setup.route("echo", [f"sim/{MODEL}"], **{"model": "echo", "claim": CLAIM, **route})
     await setup.grant(100_000_000)
     keys = f'[[keys]]\nname = "l"\naccount = "tests"\nsecret = "{LOCAL}"\nlocal = true\n'
-    await setup.ingress({"jobs.queue_depth": 5000}, keys)
+    await setup.ingress({"jobs.queue_depth": 5000}, keys + tables)
     for _ in range(fallbacks):
         await setup.fallback({"fallback.slots": 256})
     await setup.provided("echo")
@@ -133,3 +136,64 @@ async def test_only_goes_out_at_once_past_a_free_worker(setup: CloudSetup, sim: 
     status, answer, _ = await setup.fabric.post(body, **local)
     assert (status, answer["error"]["code"]) == (400, "no_provider")
     assert KEY not in str(sim.record.requests[0].headers)
+
+
+async def test_a_batch_job_goes_out_after_a_deadline_of_its_own(
+    setup: CloudSetup, sim: OpenAI
+) -> None:
+    """The route's own has long passed by then, and the slot is busy all the while."""
+    setup.provider("sim", sim, concurrency=256)
+    setup.price("sim", MODEL)
+    setup.route("echo", [f"sim/{MODEL}"], model="echo", claim=0.2, hedge_after=0.1)
+    await setup.grant(100_000_000)
+    ingress = await setup.ingress({"routes.batch_claim": 1.5})
+    await setup.fallback()
+    await setup.provided("echo")
+    worker = await setup.fabric.worker(slots=1)
+    await setup.fabric.served("echo")
+    slow = ask("holds the slot", echo={"first_ms": 60_000}, service_tier="flex")
+    running = asyncio.create_task(setup.fabric.post(slow))
+    await worker.logged("runner.began")
+    asked = time.monotonic()
+    body = ask("#b x", max_tokens=2, service_tier="flex")
+    status, _, headers = await setup.fabric.post(body)
+    took = time.monotonic() - asked
+    assert (status, headers["x-headrace-served-by"].partition(":")[0]) == (200, "provider")
+    assert took >= 1.5
+    assert float(headers["x-headrace-queue-wait"]) >= 1.5
+    assert ingress.count("job.promoted") == 1
+    assert ingress.count("job.hedged") == 0, "a batch job that runs is not hedged"
+    assert len(sim.record.requests) == 1
+    running.cancel()
+
+
+async def test_overdue_jobs_of_several_accounts_go_out_each_by_itself(
+    setup: CloudSetup, sim: OpenAI
+) -> None:
+    """Their messages were exchanged in the queue: what a fallback is given is the job whose time is
+    up, and not the one that it sees."""
+    for account in SECRETS:
+        await setup.grant(100_000_000, account)
+    await _open(setup, sim, tables=KEYS)
+    await setup.fabric.worker("echo://?model=echo&first_ms=40", slots=2)
+    await setup.fabric.served("echo")
+
+    async def one(account: str, number: int) -> str:
+        text = f"#{account}{number} x"
+        key = {"Authorization": f"Bearer {SECRETS[account]}"}
+        status, body, headers = await setup.fabric.post(ask(text, max_tokens=2), **key)
+        assert status == 200, body
+        assert body["choices"][0]["message"]["content"] == text
+        return str(headers["x-headrace-served-by"]).partition(":")[0]
+
+    asked = [one("greedy", number) for number in range(120)]
+    asked += [one(account, number) for account in ("polite", "heavy") for number in range(20)]
+    by = Counter(await asyncio.gather(*asked))
+    sent = Counter(each.body["messages"][-1]["content"] for each in sim.record.requests)
+    assert by["node"] > 10, "the worker had no chance"
+    assert by["provider"] > 10, "nothing was overdue"
+    assert by.total() == 160
+    assert max(sent.values()) == 1, "one went out twice"
+    charged = [len(await setup.charges(account)) for account in SECRETS]
+    assert by["provider"] == len(sent) == sum(charged)
+    await setup.fabric.idle()

@@ -138,7 +138,8 @@ async def test_two_workers_do_not_repeat_it(setup: CloudSetup, other: Continuing
     """The broker gives the job to the next worker, which cannot go on, and is told that it is
     gone."""
     first = await _open(setup, other, resumes="last")
-    second = await setup.fabric.worker(f"{SLOWLY}&resume=0")
+    second = await setup.fabric.worker(f"{SLOWLY}&resume=0", slots=3)
+    await setup.fabric.slots("echo", 4 + 3)  # else the ingress may not know what the second cannot
 
     async def die() -> None:
         workers = [first, second]

@@ -245,7 +245,7 @@ async def test_a_clients_hints_are_obeyed_or_named(client: AsyncOpenAI, stream: 
     hints |= {
         "stream": stream,
         "prediction": {"type": "content", "content": "x"},
-        "service_tier": "flex",
+        "service_tier": "priority",
     }
     body = {"model": THINKING_MODEL, "messages": QUESTION, "max_tokens": 4, **hints}
     raw = await client.chat.completions.with_raw_response.create(**body)

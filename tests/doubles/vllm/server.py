@@ -74,6 +74,7 @@ class Vllm(Sim):
             web.get("/metrics", self._metrics),
             web.get("/v1/models", self._models),
             web.post("/tokenize", self._tokenize),
+            web.post("/detokenize", self._detokenize),
             *own,
         ]
 
@@ -167,6 +168,16 @@ class Vllm(Sim):
             return fault.response()
         told = {"count": count, "max_model_len": self.context, "tokens": list(range(count))}
         return document({**told, "token_strs": None})
+
+    async def _detokenize(self, request: web.Request) -> web.StreamResponse:
+        """One word a token; the model may be left out, as recorded."""
+        try:
+            asked = faults.validated(await request.read(), request.path)
+            if "model" in asked:
+                self._check_model(asked)
+        except Refused as fault:
+            return fault.response()
+        return document({"prompt": " ".join(f"w{token}" for token in asked["tokens"])})
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         try:

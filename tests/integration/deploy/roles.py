@@ -17,7 +17,14 @@ from deploy.nats.broker import Broker
 from schemas import subjects
 
 PATIENCE = 10.0
-INBOXES = {"worker": subjects.INBOX_WORKER, "ingress": subjects.INBOX_INGRESS}
+INBOXES = {
+    "worker": f"{subjects.INBOX_WORKER}.box",
+    "ingress": subjects.INBOX_INGRESS,
+    "keys": subjects.INBOX_KEYS,
+    "fallback": f"{subjects.INBOX_FALLBACK}.box",
+    "monitor": subjects.INBOX_MONITOR,
+    "hub": subjects.INBOX_HUB,
+}
 
 
 class Connection:

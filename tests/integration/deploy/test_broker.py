@@ -32,6 +32,19 @@ from tests.integration.deploy.roles import PATIENCE, connected, page, port_of
 # Life and death
 
 
+@pytest.mark.parametrize(("cores", "said", "told"), [(1, "", "1"), (1, "3", "3"), (0, "", "")])
+def test_it_computes_on_as_many_cores_as_it_is_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, said: str, told: str
+) -> None:
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    if said:
+        monkeypatch.setenv("GOMAXPROCS", said)
+    with broker.start(tmp_path, 0, cores=cores) as running:
+        variables = Path(f"/proc/{running.pid}/environ").read_text().split("\0")
+    found = [each for each in variables if each.startswith("GOMAXPROCS=")]
+    assert found == ([f"GOMAXPROCS={told}"] if told else [])
+
+
 def test_ready_when_started(tmp_path: Path) -> None:
     began = time.perf_counter()
     with broker.start(tmp_path, 0, 0) as running:
@@ -76,7 +89,7 @@ async def test_a_killed_broker_keeps_what_it_acknowledged(tmp_path: Path) -> Non
             js = admin.client.jetstream()
             await js.add_stream(name="JOBS", subjects=[subjects.ALL_JOBS])
             for number in range(100):
-                await js.publish("jobs.m.i", b"%d" % number)
+                await js.publish("jobs.m.i.acme", b"%d" % number)
             old = (running.url, running.http_url, running.users, running.pid)
             running.kill()
         assert not running.alive
@@ -97,7 +110,7 @@ async def test_a_second_start_finds_store_and_users(tmp_path: Path) -> None:
     with broker.start(tmp_path, 0, 0) as first:
         async with connected(first, "admin") as admin:
             await admin.client.jetstream().add_stream(name="JOBS", subjects=[subjects.ALL_JOBS])
-            await admin.client.jetstream().publish("jobs.m.i", b"job")
+            await admin.client.jetstream().publish("jobs.m.i.acme", b"job")
     with broker.start(tmp_path, 0, 0) as second:
         assert second.users == first.users
         async with connected(second, "admin") as admin:
@@ -193,6 +206,24 @@ def test_a_taken_port_gives_another(tmp_path: Path, shared: Broker) -> None:
     with broker.start(tmp_path, *wanted) as running:
         assert port_of(running.url) not in (0, *wanted)
         assert port_of(running.http_url) not in (0, *wanted)
+
+
+def test_there_is_no_monitoring_page_unless_asked_for(tmp_path: Path) -> None:
+    with broker.start(tmp_path, 0) as running:
+        assert running.http_url == ""
+        running.restart()
+        assert running.http_url == ""
+        listens = [
+            line.split()[1].rpartition(":")[2]
+            for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+            if int(line.split()[9]) in _sockets(running.pid) and line.split()[3] == "0A"
+        ]
+        assert [int(port, 16) for port in listens] == [port_of(running.url)]
+
+
+def _sockets(pid: int) -> set[int]:
+    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
+    return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
 
 
 def test_a_free_port_is_used(tmp_path: Path) -> None:

@@ -15,16 +15,17 @@ from deploy import doctor, survey
 from deploy.configure import Unreachable, Where
 from deploy.findings import Finding
 from deploy.nats.broker import Broker
-from deploy.survey import Queue, Surveyor
+from deploy.survey import Surveyor
 from schemas import subjects, topology
 from schemas.bus import Bus, Message
-from schemas.jetstream import streams
+from schemas.jetstream import queues, streams
+from schemas.jetstream.queues import Queue
 from schemas.jetstream.words import seconds
 from schemas.nodes import Card, EngineState, ServedModel
 from schemas.settings import Jobs, Nats
 
 MODEL = "org/model:1.5"
-SUBJECT = subjects.jobs(MODEL, subjects.INTERACTIVE)
+SUBJECT = subjects.jobs(MODEL, subjects.INTERACTIVE, "acme")
 
 
 def admin(broker: Broker) -> Nats:
@@ -67,14 +68,14 @@ async def pull(bus: Bus, count: int) -> list[Message]:
 
 
 async def test_nothing_is_there_yet(bus: Bus) -> None:
-    assert await survey.queues(bus) == []
+    assert await queues.read(bus) == []
     assert await survey.dead_letters(bus) == {}
 
 
 async def test_jobs_that_wait_and_jobs_in_flight(queue: Bus) -> None:
     await publish(queue, SUBJECT, 5)
     await pull(queue, 2)
-    (found,) = await survey.queues(queue)
+    (found,) = await queues.read(queue)
     assert found.oldest is not None
     assert 0 <= found.oldest < 60
     assert found == Queue(MODEL, "i", 5, 3, 2, found.oldest, 0, True)
@@ -84,12 +85,12 @@ async def test_the_oldest_is_the_first_that_waits(queue: Bus) -> None:
     """Not the first of the stream, which somebody works on, nor one of another model."""
     await publish(queue, SUBJECT)
     await pull(queue, 1)
-    assert (await survey.queues(queue))[0].oldest is None
-    await publish(queue, subjects.jobs("other", "b"))
+    assert (await queues.read(queue))[0].oldest is None
+    await publish(queue, subjects.jobs("other", "b", "acme"))
     between = seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
     await publish(queue, SUBJECT)
     now = seconds((await queue.api("STREAM.INFO.JOBS"))["ts"])
-    other, mine = sorted(await survey.queues(queue), key=lambda each: each.model == MODEL)
+    other, mine = sorted(await queues.read(queue), key=lambda each: each.model == MODEL)
     assert (other.model, other.lane, other.depth, other.served) == ("other", "b", 1, False)
     assert mine.oldest is not None
     assert other.oldest is not None
@@ -104,14 +105,14 @@ async def test_jobs_that_were_given_back_count_as_retried(queue: Bus) -> None:
     (taken,) = await pull(queue, 1)
     queue.post(taken.reply, b"-NAK")
     await pull(queue, 1)
-    assert [each.retried for each in await survey.queues(queue)] == [1]
+    assert [each.retried for each in await queues.read(queue)] == [1]
 
 
 async def test_more_consumers_than_one_page(queue: Bus) -> None:
     for number in range(300):
         config = topology.consumer(f"m{number}", subjects.BATCH, 3.0, 1)
         await streams.ensure_consumer(queue, subjects.JOBS_STREAM, config)
-    found = await survey.queues(queue)
+    found = await queues.read(queue)
     assert len({each.model for each in found}) == 301
 
 
@@ -146,10 +147,13 @@ async def test_whom_the_surveyor_hears(queue: Bus, monkeypatch: pytest.MonkeyPat
     surveyor = Surveyor(queue, "nats://x")
     about = {"ingress": "in-1", "address": "127.0.0.1:1"}
     await queue.serve("headrace-ingress", "an ingress", about, "1.2.3")
-    async with beating(queue, one=Card("one", "node", "s", 1, "1.2.3").pack(), two=b"nonsense"):
+    async with beating(
+        queue,
+        **{"node.one": Card("node.one", "node", "s", 1, "1.2.3").pack(), "node.two": b"nonsense"},
+    ):
         await surveyor.gather()
     seen = await surveyor.look()
-    assert [card.holder for card in seen.cards] == ["one"]
+    assert [card.holder for card in seen.cards] == ["node.one"]
     assert [(each.address, each.version) for each in seen.ingresses] == [("127.0.0.1:1", "1.2.3")]
     assert seen.version.startswith("2.")
     monkeypatch.setattr(survey, "STALE", 0.0)
@@ -184,7 +188,7 @@ def whats(found: list[Finding]) -> list[str]:
 
 async def test_what_is_missing(broker: Broker) -> None:
     found = await examined(broker)
-    names = ("JOBS", "DEAD", "USAGE", "ANSWERS")
+    names = ("JOBS", "DEAD", "USAGE", "ANSWERS", "ALERTS")
     missing = [f"stream {name} is missing" for name in names]
     assert whats(found["fail"]) == missing
     assert whats(found["warn"]) == ["no ingress is connected", "no worker is connected"]
@@ -198,6 +202,8 @@ async def test_what_differs(broker: Broker, queue: Bus) -> None:
     await queue.api("STREAM.UPDATE.JOBS", {**info["config"], "max_msgs_per_subject": 7})
     config = topology.consumer(MODEL, subjects.INTERACTIVE, 9.0, 1)
     await streams.ensure_consumer(queue, subjects.JOBS_STREAM, config)
+    config = topology.consumer(MODEL, subjects.BATCH, 3.0, 1)
+    await streams.ensure_consumer(queue, subjects.JOBS_STREAM, config)
     await publish(queue, subjects.dead(MODEL), Headrace_Error="it burnt")
     served = (
         ServedModel(MODEL, "a", "echo", 1),
@@ -208,13 +214,14 @@ async def test_what_differs(broker: Broker, queue: Bus) -> None:
         EngineState("b", "echo", "failed", 1, 0, "it does not answer"),
         EngineState("c", "echo", "starting", 1, 0),
     )
-    card = Card("one", "node", "s", 1, "1", engines=states, models=served)
-    async with beating(queue, one=card.pack()):
+    card = Card("node.one", "node", "s", 1, "1", engines=states, models=served)
+    async with beating(queue, **{"node.one": card.pack()}):
         found = await examined(broker)
     assert whats(found["fail"]) == [
         "stream JOBS differs: max_msgs_per_subject 7 and not 1000",
         f"consumer {subjects.consumer(MODEL, 'i')} differs: ack_wait 9000000000 and not 3000000000",
         f"consumer {subjects.consumer('unheard of', 'i')} is missing",
+        f"consumer {subjects.consumer('unheard of', 'b')} is missing",
         "engine b on node failed: it does not answer",
     ]
     assert whats(found["warn"])[1:] == [

@@ -32,22 +32,6 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
         credits.micro(text)
 
 
-def test_since_is_a_span_or_a_day() -> None:
-    assert credits.since("7d", 10**9) == 10**9 - 7 * 86_400
-    assert credits.since("90m", 10**9) == 10**9 - 5400
-    assert credits.since("2026-11-01") == 1_793_491_200
-    for text in ("", "7", "d", "-1d", "2026-13-01"):
-        with pytest.raises(Wrong, match="--since"):
-            credits.since(text)
-
-
-def test_groups_are_known_and_named_once() -> None:
-    assert credits.groups("day, key") == ["day", "key"]
-    for text in ("", "colour", "day,day", ","):
-        with pytest.raises(Wrong, match="--by"):
-            credits.groups(text)
-
-
 def test_without_a_broker_it_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="headrace up"):
         credits.accounts(Where(tmp_path))

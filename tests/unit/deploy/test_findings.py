@@ -64,9 +64,13 @@ def test_clocks() -> None:
 
 
 def test_engines() -> None:
-    states = [EngineState("e", "llamacpp", state, 4, 0, "why") for state in ("ready", "failed")]
+    states = [
+        EngineState("e", "llamacpp", "ready", 4, 0),
+        EngineState("e", "llamacpp", "ready", 4, 0, "it is vLLM"),
+        EngineState("e", "llamacpp", "failed", 4, 0, "why"),
+    ]
     card = Card("h", "n", "s", 1, "1", engines=(*states, EngineState("e", "k", "starting", 0, 0)))
-    assert [found.level for found in findings.engines((card,))] == ["ok", "fail", "warn"]
+    assert [found.level for found in findings.engines((card,))] == ["ok", "warn", "fail", "warn"]
     assert [found.level for found in findings.engines(())] == ["warn"]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from deploy import logs
 
 
@@ -41,3 +43,39 @@ async def test_whole_lines_are_followed(tmp_path: Path) -> None:
         assert [await heard.get(), await heard.get()] == [("ingress", "one"), ("ingress", "\ufffd")]
     following.cancel()
     assert heard.empty()
+
+
+def test_a_log_that_is_too_large_begins_anew(tmp_path: Path) -> None:
+    logs.prepare(tmp_path)
+    path = logs.file(tmp_path, "worker")
+    with path.open("ab", buffering=0) as process:
+        process.write(b"a" * 100)
+        assert not logs.begin_anew(path, 100)
+        process.write(b"b")
+        assert logs.begin_anew(path, 100)
+        process.write(b"new\n")
+    kept = path.with_name("worker.log.1")
+    assert (path.read_bytes(), kept.read_bytes()) == (b"new\n", b"a" * 100 + b"b")
+    assert (path.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o600, 0o600)
+
+
+async def test_one_that_began_anew_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_EACH", 0.01)
+    logs.prepare(tmp_path)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    following = asyncio.create_task(logs.follow(tmp_path, lambda _, line: heard.put_nowait(line)))
+    path = logs.file(tmp_path, "worker")
+    async with asyncio.timeout(30):
+        with path.open("ab", buffering=0) as log:
+            log.write(b"before\n" * 20)
+            for _ in range(20):
+                assert await heard.get() == "before"
+            bounding = asyncio.create_task(logs.bounded(tmp_path, 100))
+            while path.stat().st_size:
+                await asyncio.sleep(0.01)
+            log.write(b"after\n")
+            assert await heard.get() == "after"
+    for task in (following, bounding):
+        task.cancel()

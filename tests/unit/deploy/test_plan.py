@@ -165,7 +165,8 @@ def test_the_data_directory_is_private(tmp_path: Path) -> None:
 
 def test_keys_of_the_config_are_not_shown(tmp_path: Path) -> None:
     text = "[[keys]]\nname = 'a'\nsecret = 'hunter2hunter2hunter2'"
-    assert make(tmp_path, config=config(tmp_path, text)).key == ""
+    made = make(tmp_path, config=config(tmp_path, text))
+    assert made.key == home.own_key(made.data)
 
 
 def test_what_the_processes_are_told(tmp_path: Path) -> None:
@@ -184,6 +185,8 @@ def test_commands_to_paste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     place = ["--data", str(made.data)]
     assert shlex.split(made.command("status")) == ["headrace", "status", *place]
     assert shlex.split(made.command("worker")) == ["headrace", "worker", *place, "--engine", ECHO]
+    invite = ["node", "invite", "NAME"]  # the group `node` itself knows no --data
+    assert shlex.split(made.command(*invite)) == ["headrace", *invite, *place]
     monkeypatch.setenv("XDG_DATA_HOME", str(made.data.parent))
     assert not home.data_dir().exists()
 

@@ -124,7 +124,7 @@ class EngineSetup:
 
     def attempt(self, granted: bool = True, **changed: Any) -> Attempt:
         job = fakes.job(**{"asked": "chat", **changed})
-        made = Attempt(self.bus, job, fakes.ack(), 2**20)
+        made = Attempt(self.bus, fakes.HOLDER, job, fakes.ack(), 2**20)
         if granted:
             made.permitted.set_result(None)
         return made

@@ -68,7 +68,7 @@ def billing(ledger: FakeLedger, price: Price = PRICE) -> Billing:
 
 def attempt(bus: FakeBus, ack: str = "", unpaid: Any = "refuse", **changed: Any) -> ProviderAttempt:
     job = fakes.job(**{"asked": "chat", **changed})
-    delivery = Attempt(bus, job, ack or fakes.ack(), 2**20)
+    delivery = Attempt(bus, fakes.HOLDER, job, ack or fakes.ack(), 2**20)
     route = Route(name="chat", model="echo", providers=["a/m", "b/m"], unpaid=unpaid)
     request, body = request_of(job, job.body)
     return ProviderAttempt(job, delivery, route, request, body, 1_700_000_000.0)

@@ -183,11 +183,11 @@ class RunnerSetup:
     def __init__(self, bus: FakeBus, setup: EngineSetup) -> None:
         self.bus = bus
         self.slots: Any = _Slots(setup.engine)
-        self.runner = Runner(bus, Role.FALLBACK, "fb-1", "node", Settings())
+        self.runner = Runner(bus, Role.FALLBACK, fakes.HOLDER, "node", Settings())
         self.finished: list[str] = []
 
     def take(self, **changed: object) -> None:
-        job = fakes.job(**{"asked": "chat", "claim_by": 0, **changed})
+        job = fakes.job(**{"asked": "chat", "lane": "f", **changed})
         sent = fakes.message("jobs.echo.f", job.pack(), fakes.ack())
         self.runner.take(self.slots, self, sent)
 
@@ -214,6 +214,9 @@ class _Slots:
         self.engine = engine
 
     def take(self) -> None: ...
+    def free(self) -> int:
+        return 0
+
     def release(self) -> None: ...
     def suspect(self, fault: EngineFault) -> None: ...
 

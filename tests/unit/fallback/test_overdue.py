@@ -18,7 +18,7 @@ from schemas.settings import Route
 from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, message
 
-NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i3"
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i4"
 LATER = round(time.time() * 1000) + 3_600_000
 
 

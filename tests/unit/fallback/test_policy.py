@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallback.policy import CloudRoutes, choose, due, micro, money
-from schemas import subjects
 from schemas.settings import Route
 from tests.unit import fakes
 
@@ -32,20 +31,15 @@ def test_a_route_is_found_by_the_name_that_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lane", "now", "woken", "expected"),
-    [
-        (subjects.INTERACTIVE, 2999, False, False),
-        (subjects.INTERACTIVE, 3000, False, True),
-        (subjects.INTERACTIVE, 0, True, True),
-        (subjects.CLOUD, 0, False, True),
-    ],
+    ("now", "expected"),
+    [(2999, False), (3000, True)],
 )
-def test_when_a_job_is_due(lane: str, now: float, woken: bool, expected: bool) -> None:
-    assert due(CHAT, fakes.job(lane=lane), now, woken) is expected
+def test_when_a_job_is_due(now: float, expected: bool) -> None:
+    assert due(CHAT, fakes.job(), now) is expected
 
 
 def test_without_a_route_it_never_is() -> None:
-    assert not due(None, fakes.job(lane=subjects.CLOUD), 10**15, True)
+    assert not due(None, fakes.job(), 10**15)
 
 
 def test_providers_are_kept_in_order_and_those_that_do_not_fit_say_why() -> None:

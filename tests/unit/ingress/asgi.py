@@ -83,7 +83,8 @@ class Call:
 
     def leave(self) -> None:
         """What the HTTP protocol does when the connection ends."""
-        self.scope["state"][CLIENT_GONE]()
+        if (gone := self.scope["state"].get(CLIENT_GONE)) is not None:
+            gone()
 
     async def _receive(self) -> dict[str, Any]:
         if self.read == len(self._parts):
@@ -155,17 +156,22 @@ class FakeBusIngress:
         (ticket,) = self.dispatch.tickets.values()
         return ticket
 
+    async def all_submitted(self, jobs: int) -> list[Ticket]:
+        """The tickets of all jobs of one request, once they were published."""
+        await self.bus.until(
+            lambda posts: sum(p.subject.startswith("jobs.") for p in posts) >= jobs
+        )
+        tickets = list(self.dispatch.tickets.values())
+        assert len(tickets) == jobs
+        return tickets
+
     async def held(self, holder: Holder) -> Ticket:
         (ticket,) = await self.all_held(holder, 1)
         return ticket
 
     async def all_held(self, holder: Holder, jobs: int) -> list[Ticket]:
         """The tickets of all jobs of one request."""
-        await self.bus.until(
-            lambda posts: sum(p.subject.startswith("jobs.") for p in posts) >= jobs
-        )
-        tickets = list(self.dispatch.tickets.values())
-        assert len(tickets) == jobs
+        tickets = await self.all_submitted(jobs)
         for ticket in tickets:
             ticket.frame(holder.claim(), ticket.times.queued)
         return tickets

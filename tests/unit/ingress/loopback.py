@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import orjson
@@ -92,12 +92,11 @@ class _LoopbackSink:
         self._frame(Kind.CLAIM, ("worker", "w", "node", engine.name, fakes.ack(), 0))
         job = self._ticket.job
         try:
-            end = await engine.run(job, self._ticket.body, self)
+            end = await engine.run(job, self._ticket.body[:], self)
         except EngineFault as fault:
             self._frame(Kind.FAIL, (fault.code, fault.message, fault.retryable))
         else:
-            counts = (end.prompt_tokens, end.completion_tokens, end.cached_tokens, end.engine_ms)
-            self._frame(Kind.END, counts)
+            self._frame(Kind.END, astuple(end))
 
     def start(self, status: int, content_type: str) -> None:
         self._frame(Kind.START, (status, content_type))

@@ -45,7 +45,7 @@ async def test_another_method_is_told_which_is_right(
     for path, verb in PATHS:
         with subtests.test(path):
             real = path.replace("{model:path}", "m").replace("{name}", "n")
-            call = await ingress.call("DELETE", real).whole()
+            call = await ingress.call("PUT", real).whole()
             assert (call.status, call.error["code"]) == (405, "method_not_allowed")
             assert verb in call.headers["allow"]
             assert call.error["message"].endswith(f", but {call.headers['allow']}.")

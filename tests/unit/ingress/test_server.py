@@ -14,8 +14,9 @@ import structlog
 from structlog.testing import LogCapture
 
 from ingress import server as servers
-from ingress.server import Ingress, ListenFailed
-from schemas import subjects, topology
+from ingress.http.listeners import ListenFailed
+from ingress.server import Ingress
+from schemas import jobs, settings, subjects, topology
 from schemas.bus import Bus, BusError, NotFound
 from schemas.jetstream import streams
 from schemas.settings import Settings
@@ -26,7 +27,8 @@ from tests.unit.ingress.jobs.recorder import Holder
 from tests.unit.ingress.jobs.test_replies import packed
 
 CONFIG = Settings.model_validate({"ingress": {"port": 0, "drain": 5}, "keys": [KEY]})
-A = Holder("a", 1)
+A = Holder("w.1", 1)
+JOBS = "jobs.echo.i4.acme"
 
 
 def jetstream(verb: str, _: Any) -> dict[str, Any]:
@@ -101,15 +103,16 @@ async def test_it_makes_streams_and_learns_models_before_it_listens(setup: Ingre
 
 async def test_stopped_it_finishes_what_runs(setup: IngressSetup) -> None:
     url = await setup.url()
-    setup.bus.deliver(message("hb.w-1", card("w-1", "echo").pack()))
+    setup.bus.deliver(message("hb.w.1", card("w.1", "echo").pack()))
     asked = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
     call = asyncio.create_task(setup.session.post(url + CHAT, json=asked))
-    await setup.bus.until(lambda posts: [p for p in posts if p.subject == "jobs.echo.i3"])
-    (job,) = [post for post in setup.bus.posts if post.subject == "jobs.echo.i3"]
+    await setup.bus.until(lambda posts: [p for p in posts if p.subject == JOBS])
+    (job,) = [post for post in setup.bus.posts if post.subject == JOBS]
     setup.ingress.stop()
     await fakes.turns()
     frames = packed(A.claim(), A.start(kind="application/json"), A.data(1, b"{}"), A.end(2))
-    setup.bus.deliver(message(job.reply.removesuffix("-0"), frames))
+    ingress, given = job.reply.split(".")[1], jobs.unpack(job.payload).id
+    setup.bus.deliver(message(subjects.frames(ingress, A.name, given), frames))
     answer = await call
     assert (answer.status, await answer.read()) == (200, b"{}")
     await setup.stop()
@@ -154,4 +157,10 @@ async def test_streams_are_waited_for(bus: FakeBus, monkeypatch: pytest.MonkeyPa
     bus.api_answer = slow
     wanted = topology.streams(CONFIG.jobs, 1)
     await servers._surely(partial(streams.ensure, cast(Bus, bus), wanted))
-    assert bus.api_calls[-1][0] == "STREAM.CREATE.ANSWERS"
+    assert bus.api_calls[-1][0] == "STREAM.CREATE.ALERTS"
+
+
+def test_few_files_are_few_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingress.http.descriptors.limit", lambda: 1024)
+    for wanted, found in ((1000, 640), (64, 64)):
+        assert servers._places(settings.Ingress(max_connections=wanted))._most == found

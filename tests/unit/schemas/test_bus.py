@@ -13,6 +13,7 @@ from nats import errors as nats_errors
 from schemas import bus as buses
 from schemas.bus import ApiError, Bus, BusError, BusFull, Message, NotFound
 from schemas.client import DirectClient, Handler
+from schemas.settings import Nats
 from tests.unit import fakes
 
 
@@ -25,23 +26,20 @@ class FakeClient:
         self.is_connected = True
         self.is_closed = False
         self.max_payload = 100
+        self.options: dict[str, Any] = {}
         self.direct = False
         self.handlers: dict[int, Handler] = {}
         self._id = 3
-        self.sent: list[tuple[str, bytes, str, dict[str, str] | None]] = []
+        self.sent: list[tuple[str, bytes, str, object]] = []
         self.fault: Exception | None = None
         self.suspend = False
         self.flushes = self.waits = 0
         self.answer: Callable[[str, bytes], bytes] = lambda subject, payload: b"{}"
         self.calls: list[tuple[str, Any]] = []
 
-    def write(
-        self, subject: str, reply: str, payload: bytes, headers: dict[str, str] | None
-    ) -> bool:
-        if " " in subject:
-            raise ValueError(f"not a subject: {subject}")
+    def write(self, subject: str, reply: str, payload: bytes, head: bytes) -> bool:
         if self.direct:
-            self.sent.append((subject, payload, reply, headers))
+            self.sent.append((subject, payload, reply, head))
         return self.direct
 
     async def drained(self) -> None:
@@ -97,7 +95,9 @@ async def test_post_hands_over_in_one_step(real: Bus, client: FakeClient, direct
     client.direct = direct
     real.post("a", b"1")
     real.post("b", b"2", "reply", {"h": "v"})
-    assert client.sent == [("a", b"1", "", None), ("b", b"2", "reply", {"h": "v"})]
+    head = b"NATS/1.0\r\nh: v\r\n\r\n"
+    heads = (b"", head) if direct else (None, {"h": "v"})
+    assert client.sent == [("a", b"1", "", heads[0]), ("b", b"2", "reply", heads[1])]
 
 
 @pytest.mark.parametrize(("subject", "size"), [("a b", 1), ("a", 101)])
@@ -175,7 +175,7 @@ async def test_what_is_stored_is_answered(
     task = asyncio.create_task(real.store("credits.a", {"Nats-Incr": "+7"}, b"x"))
     await fakes.turns()
     ((to, payload, reply, headers),) = client.sent
-    assert (to, payload, headers) == ("credits.a", b"x", {"Nats-Incr": "+7"})
+    assert (to, payload, headers) == ("credits.a", b"x", b"NATS/1.0\r\nNats-Incr: +7\r\n\r\n")
     said.subject = reply
     client.handlers[client._id](said)
     if fault is None:
@@ -296,3 +296,39 @@ async def test_what_is_cancelled_may_still_flush(real: Bus, client: FakeClient) 
     working.cancel()
     await asyncio.wait({working})
     assert (working.cancelled(), client.flushes) == (True, 2)
+
+
+async def test_a_refused_login_is_tried_again_for_a_moment(
+    real: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker refuses good ones, too, while it takes a new configuration."""
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    said = buses._listeners(real, Nats(user="worker"), refused)["error_cb"]
+    fault = nats_errors.Error("nats: 'Authorization Violation'")
+    await said(fault)
+    await said(fault)
+    assert not refused.done()
+    assert "reconnect_time_wait" not in real._nats.options
+    monkeypatch.setattr(buses, "DOUBT", 0.0)
+    await said(fault)
+    assert isinstance(refused.exception(), buses.BusRefused)
+    # As of one that was evicted: it asks less often from then on, until it is let in.
+    assert real._nats.options["reconnect_time_wait"] == 5.0
+    await real._reconnected()
+    assert real._nats.options["reconnect_time_wait"] == 0.1
+
+
+async def test_jobs_that_are_not_granted_yet_are_no_error(
+    real: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that has just joined asks for jobs before the hub has heard of its models."""
+    warned, noted = list[str](), list[str]()
+    monkeypatch.setattr(buses.log, "warning", lambda event, **_: warned.append(event))
+    monkeypatch.setattr(buses.log, "info", lambda event, **_: noted.append(event))
+    refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    said = buses._listeners(real, Nats(user="worker"), refused)["error_cb"]
+    pull = "$js.api.consumer.msg.next.jobs.echo-i4"
+    await said(nats_errors.Error(f'nats: permissions violation for publish to "{pull}"'))
+    assert (warned, noted, real.denied) == ([], ["bus.jobs_denied"], pull)
+    await said(nats_errors.Error('nats: permissions violation for publish to "jobs.a.b.c"'))
+    assert (warned, real.denied) == (["bus.error"], "jobs.a.b.c")

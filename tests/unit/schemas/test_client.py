@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
-from urllib.parse import urlparse
+from urllib.parse import ParseResult, urlparse
 
 import pytest
 from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
-from nats.aio.transport import Transport
+from nats.aio.transport import TcpTransport, Transport
 
-from schemas.client import DirectClient
+from schemas.client import BusError, DirectClient
 from tests.unit import fakes
 
 
@@ -56,8 +56,8 @@ async def client(transport: FakeTransport) -> DirectClient:
 async def test_what_one_turn_posts_is_written_at_once(
     client: DirectClient, transport: FakeTransport
 ) -> None:
-    assert client.write("a.b", "", b"12", None)
-    assert client.write("a.b", "r.1", b"", None)
+    assert client.write("a.b", "", b"12", b"")
+    assert client.write("a.b", "r.1", b"", b"")
     await fakes.turns(1)
     assert transport.writes == 1
     assert transport.sent == b"PUB a.b  2\r\n12\r\nPUB a.b r.1 0\r\n\r\n"
@@ -66,7 +66,7 @@ async def test_what_one_turn_posts_is_written_at_once(
 async def test_headers_are_counted_and_stay_on_their_lines(
     client: DirectClient, transport: FakeTransport
 ) -> None:
-    assert client.write("a", "r", b"body", {"Error": "ä\r\nEvil: 1"})
+    client.post("a", b"body", "r", {"Error": "ä\r\nEvil: 1"})
     await fakes.turns(1)
     line, _, rest = transport.sent.partition(b"\r\n")
     head, whole = (int(number) for number in line.split()[-2:])
@@ -76,33 +76,76 @@ async def test_headers_are_counted_and_stay_on_their_lines(
     assert len(rest) == whole + 2
 
 
-@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB x 0", "a\tb"])
+@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB x 0", "a\tb", "ä", "\ud800"])
+@pytest.mark.parametrize("status", [DirectClient.CONNECTED, DirectClient.RECONNECTING])
 async def test_a_subject_cannot_smuggle_a_command(
-    client: DirectClient, transport: FakeTransport, subject: str
+    client: DirectClient, transport: FakeTransport, subject: str, status: int
 ) -> None:
-    with pytest.raises(ValueError, match="not a subject"):
-        client.write(subject, "", b"", None)
+    client._status = status
+    with pytest.raises(BusError, match="not a subject"):
+        client.post(subject)
     if subject:
-        with pytest.raises(ValueError, match="not a subject"):
-            client.write("a", subject, b"", None)
-    assert transport.sent == b""
+        with pytest.raises(BusError, match="not a subject"):
+            client.post("a", b"", subject)
+    assert (transport.sent, client._pending) == (b"", [])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ("c." + "h" * 4999, b"", ""),
+        ("c.h", b"", "r." + "h" * 4999),
+        ("c." + "h" * 2000, b"", "r." + "h" * 2000),
+        ("c.h", b"x" * 101, ""),
+        ("c.h", b"x" * 60, "", {"Headrace-Error": "e" * 60}),
+        ("c.h", b"", "", {"Headrace-Error": "e" * 101}),
+    ],
+)
+@pytest.mark.parametrize("status", [DirectClient.CONNECTED, DirectClient.RECONNECTING])
+async def test_what_the_broker_would_close_the_connection_for_is_refused(
+    client: DirectClient, transport: FakeTransport, message: tuple[Any, ...], status: int
+) -> None:
+    client._status, client._max_payload = status, 100
+    with pytest.raises(BusError):
+        client.post(*message)
+    await fakes.turns(1)
+    assert (transport.sent, client._pending) == (b"", [])
+
+
+async def test_a_reader_that_ends_by_a_fault_leads_to_a_new_connection(
+    client: DirectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[Exception] = []
+
+    async def end(fault: Exception) -> None:
+        ended.append(fault)
+
+    async def read(_: object) -> None: ...
+
+    monkeypatch.setattr(Client, "_read_loop", read)
+    monkeypatch.setattr(client, "_process_op_err", end)
+    await client._read_loop()
+    assert len(ended) == 1
+    client._status = DirectClient.RECONNECTING  # as after an end that nats-py has dealt with
+    await client._read_loop()
+    assert len(ended) == 1
 
 
 async def test_what_waits_already_goes_first(
     client: DirectClient, transport: FakeTransport
 ) -> None:
     client._pending.append(b"PUB early 0\r\n\r\n")
-    assert not client.write("late", "", b"", None)
+    assert not client.write("late", "", b"", b"")
     client._pending.clear()
     client._status = DirectClient.RECONNECTING
-    assert not client.write("late", "", b"", None)
+    assert not client.write("late", "", b"", b"")
     assert transport.sent == b""
 
 
 async def test_what_the_connection_did_not_take_waits_for_the_next(
     client: DirectClient, transport: FakeTransport
 ) -> None:
-    assert client.write("a", "", b"1", None)
+    assert client.write("a", "", b"1", b"")
     client._status = DirectClient.RECONNECTING
     await fakes.turns(1)
     assert transport.sent == b""
@@ -115,10 +158,10 @@ async def test_what_a_closed_socket_does_not_take_waits_for_the_next(
 ) -> None:
     """The socket has failed, and the client is not told yet."""
     transport.closed = True
-    assert client.write("a", "", b"1", None)
+    assert client.write("a", "", b"1", b"")
     await fakes.turns(1)
     assert b"".join(client._pending) == b"PUB a  1\r\n1\r\n"
-    assert not client.write("a", "", b"2", None), "the order stays"
+    assert not client.write("a", "", b"2", b""), "the order stays"
 
 
 async def test_a_handler_is_called_by_the_parser(client: DirectClient) -> None:
@@ -129,7 +172,6 @@ async def test_a_handler_is_called_by_the_parser(client: DirectClient) -> None:
     assert (message.subject, message.reply, message.data) == ("a", "r", b"data")
     assert message.headers is not None
     assert (message.headers["Status"], message.headers["X"]) == ("408", "y")
-    assert client.stats["in_msgs"] == 1
 
 
 async def test_a_fault_of_a_handler_is_told_and_does_no_harm(client: DirectClient) -> None:
@@ -144,6 +186,7 @@ async def test_a_fault_of_a_handler_is_told_and_does_no_harm(client: DirectClien
     client._error_cb = tell
     client.handlers[5] = fail
     await client._process_msg(5, b"a", b"", b"", b"")
+    await fakes.turns(2)
     assert [type(fault) for fault in told] == [LookupError]
 
 
@@ -227,14 +270,15 @@ async def test_a_closed_socket_does_not_keep_from_closing(
 async def test_a_server_may_have_moved_before_each_try(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    async def connect(_: Client, server: Srv) -> None:
-        tried.append(server.uri.port or 0)
+    async def connect(_: TcpTransport, uri: ParseResult, *__: int) -> None:
+        tried.append(uri.port or 0)
 
     def move(server: Srv) -> None:
         server.uri = urlparse(f"nats://h:{2 + len(tried)}")
 
-    monkeypatch.setattr(Client, "_connect_to_server", connect)
+    monkeypatch.setattr(TcpTransport, "connect", connect)
     moved = DirectClient(move)
+    moved.options["connect_timeout"] = 1
     server = Srv(urlparse("nats://h:1"))
     await moved._connect_to_server(server)
     await moved._connect_to_server(server)

@@ -83,6 +83,14 @@ def test_the_envelope_is_openais(
     assert all(int(value) >= 1 for value in headers.values())
 
 
+def test_a_time_to_come_again_is_in_whole_seconds() -> None:
+    said = {0.2: 1, 1.0: 1, 1.2: 2, 60.0000001: 60, 60.2: 61}
+    assert said == {
+        after: int(errors.QueueFull("", retry_after=after).headers()["retry-after"])
+        for after in said
+    }
+
+
 @given(st.sampled_from(CLASSES))
 def test_a_code_leads_back_to_its_class(kind: type[HeadraceError]) -> None:
     found = errors.from_code(kind.code, "why", source="worker")

@@ -12,15 +12,19 @@ from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Role, Start
 from schemas.jobs import CodecError, OtherVersion
 from tests.unit import version_1
 
-NUMBERS = st.integers(0, 2**62 - 1)
-COUNTS = st.integers(-1, 2**53)
+NUMBERS = st.integers(0, 2**53 - 1)
+COUNTS = st.integers(-1, 2**31 - 1)
+TOKENS = st.from_regex(r"[A-Za-z0-9_,~=-]{1,40}", fullmatch=True)
+HOLDERS = st.builds("{}.{}".format, TOKENS, TOKENS)
 TEXTS = st.text(max_size=40)
 BODIES: dict[Kind, st.SearchStrategy[Any]] = {
-    Kind.CLAIM: st.tuples(st.sampled_from(["worker", "fallback"]), *(TEXTS,) * 4, NUMBERS),
+    Kind.CLAIM: st.tuples(
+        st.sampled_from(["worker", "fallback"]), HOLDERS, *(TEXTS,) * 3, NUMBERS, st.booleans()
+    ),
     Kind.START: st.tuples(st.integers(200, 599), TEXTS),
     Kind.DATA: st.binary(max_size=200),
     Kind.ALIVE: st.none(),
-    Kind.END: st.tuples(COUNTS, COUNTS, COUNTS, COUNTS),
+    Kind.END: st.tuples(*[COUNTS] * 7),
     Kind.FAIL: st.tuples(TEXTS, TEXTS, st.booleans()),
     Kind.NOTE: st.lists(st.tuples(TEXTS, TEXTS), max_size=3).map(tuple),
 }
@@ -87,19 +91,40 @@ OTHER_SHAPES: list[tuple[Kind, object]] = [
     (Kind.DATA, None),
     (Kind.DATA, "text"),
     (Kind.CLAIM, None),
-    (Kind.CLAIM, ("worker", "h", "n", "e", "a")),
-    (Kind.CLAIM, ("worker", "h", "n", "e", "a", "0")),
-    (Kind.CLAIM, ("", "h", "n", "e", "a", 0)),
-    (Kind.CLAIM, ("provider", "h", "n", "e", "a", 0)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e", "a", 0)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e", "a", "0", True)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e", "a", 0, 1)),
+    (Kind.CLAIM, ("", "b.h", "n", "e", "a", 0, True)),
+    (Kind.CLAIM, ("provider", "b.h", "n", "e", "a", 0, True)),
     (Kind.START, (200, None)),
     (Kind.START, (100, "a/b")),
     (Kind.START, (2**63, "a/b")),
     (Kind.NOTE, "x"),
     (Kind.NOTE, (("x",),)),
     (Kind.NOTE, (("x", 1),)),
-    (Kind.END, (1, 2, 3)),
-    (Kind.END, (1, 2, 3, 4.0)),
+    (Kind.END, (1, 2, 3, 4)),
+    (Kind.END, (1, 2, 3, 4.0, 0, 0, 0)),
     (Kind.FAIL, ("code", "why", 1)),
+    (Kind.ALIVE, {}),
+    # Out of bounds.
+    (Kind.CLAIM, ("worker", "h" * 1025 + ".w", "n", "e", "a", 0, False)),
+    (Kind.CLAIM, ("worker", "a b.w", "n", "e", "a", 0, False)),
+    (Kind.CLAIM, ("worker", "a.b.c", "n", "e", "a", 0, False)),
+    (Kind.CLAIM, ("worker", "h", "n", "e", "a", 0, False)),
+    (Kind.CLAIM, ("worker", "", "n", "e", "a", 0, False)),
+    (Kind.CLAIM, ("worker", "b.h", "n" * 257, "e", "a", 0, False)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e" * 257, "a", 0, False)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e", "a" * 1025, 0, False)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e", "a", -1, False)),
+    (Kind.CLAIM, ("worker", "b.h", "n", "e", "a", True, False)),
+    (Kind.START, (200, "t" * 501)),
+    (Kind.NOTE, (("x", "v" * 1025),)),
+    (Kind.NOTE, (("x", "v"),) * 17),
+    (Kind.END, (2**31, 0, 0, 0, 0, 0, 0)),
+    (Kind.END, (0, 0, 0, -2, 0, 0, 0)),
+    (Kind.END, (True, 0, 0, 0, 0, 0, 0)),
+    (Kind.FAIL, ("c" * 257, "why", True)),
+    (Kind.FAIL, ("code", "w" * 1025, True)),
 ]
 
 
@@ -126,7 +151,7 @@ def test_other_versions_and_other_types_are_refused(fields: tuple[object, ...]) 
 
 def test_the_kind_of_a_newer_holder_is_let_through() -> None:
     (frame,) = frames.unpack(msgpack.packb((frames.VERSION, 77, 1, 2, 3, {"new": 1})))
-    assert frame == Frame(77, 1, 2, 3, {"new": 1})
+    assert frame == Frame(77, 1, 2, 3, None), "a body that nobody reads is not kept"
 
 
 def test_many_frames_of_one_message_are_not_copied_again_and_again() -> None:
@@ -135,18 +160,25 @@ def test_many_frames_of_one_message_are_not_copied_again_and_again() -> None:
 
 
 def test_bodies_are_the_fields_of_their_classes() -> None:
-    claim = Claim.of(("fallback", "h", "n", "e", "a", 1))
+    body = ("fallback", "b.h", "n", "e", "a", 1, True)
+    claim = Claim.of(body)
     assert (claim.role, claim.ack, claim.edition) == (Role.FALLBACK, "a", 1)
-    assert (claim.by_provider, claim.body) == (True, ("fallback", "h", "n", "e", "a", 1))
+    assert (claim.by_provider, claim.body) == (True, body)
     assert Start(*(200, "text/event-stream")).status == 200
-    assert End(*(1, 2, 3, 4)) == End(1, 2, 3, 4)
+    assert End(*(1, 2, 3, 4, 5, 6, 7)) == End(1, 2, 3, 4, 5, 6, 7)
     assert Fail(*("c", "m", True)).retryable
 
 
-@given(st.sampled_from(Op), TEXTS, NUMBERS, NUMBERS)
-def test_control_comes_back(op: Op, job: str, nonce: int, first: int) -> None:
-    sent = frames.pack_control(op, job, nonce, first)
-    assert frames.unpack_control(sent) == (op, job, nonce, first)
+@given(st.tuples(*(st.integers(),) * 7))
+def test_whatever_an_engine_counts_its_end_is_taken(counts: tuple[int, ...]) -> None:
+    (frame,) = frames.unpack(frames.pack(Kind.END, 1, 2, 3, End(*counts).body))
+    assert all(-1 <= each < 2**31 for each in frame.body)
+
+
+@given(st.sampled_from(Op), TEXTS, NUMBERS, NUMBERS, st.binary(max_size=30))
+def test_control_comes_back(op: Op, job: str, nonce: int, first: int, given: bytes) -> None:
+    sent = frames.pack_control(op, job, nonce, first, given)
+    assert frames.unpack_control(sent) == (op, job, nonce, first, given)
     for cut in range(len(sent)):
         with pytest.raises(CodecError):
             frames.unpack_control(sent[:cut])
@@ -163,7 +195,7 @@ def test_random_bytes_are_no_control(data: bytes) -> None:
 
 @given(st.lists(ANYTHING, max_size=6))
 def test_any_other_array_is_no_control(fields: list[Any]) -> None:
-    for array in (fields, [frames.VERSION, *fields[:4]]):
+    for array in (fields, [frames.VERSION, *fields[:5]]):
         try:
             control = frames.unpack_control(msgpack.packb(array))
         except CodecError:
@@ -171,7 +203,10 @@ def test_any_other_array_is_no_control(fields: list[Any]) -> None:
         assert isinstance(control.job, str)
 
 
-@pytest.mark.parametrize("fields", [("4", "j", 1, 2), (4, b"j", 1, 2), (4, "j", 1, None)])
+@pytest.mark.parametrize(
+    "fields",
+    [("4", "j", 1, 2, b""), (4, b"j", 1, 2, b""), (4, "j", 1, None, b""), (4, "j", 1, 2, "")],
+)
 def test_a_field_of_another_type_is_refused(fields: tuple[object, ...]) -> None:
     with pytest.raises(CodecError, match="wrong type"):
         frames.unpack_control(msgpack.packb((frames.VERSION, *fields)))

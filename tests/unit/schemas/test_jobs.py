@@ -13,16 +13,17 @@ from schemas.jobs import CodecError, Job, OtherVersion
 from tests.unit import fakes, version_1
 
 TEXTS = st.text(max_size=40)
-TIMES = st.integers(0, 2**53)
+TIMES = st.integers(0, 2**53 - 1)
+TOKENS = st.from_regex(r"[A-Za-z0-9_,~=-]{1,40}", fullmatch=True)
 JOBS = st.builds(
     Job,
-    id=TEXTS, ingress=TEXTS, lane=TEXTS, model=TEXTS, asked=TEXTS, endpoint=TEXTS,
+    id=TOKENS, ingress=TOKENS, lane=TEXTS, model=TEXTS, asked=TEXTS, endpoint=TEXTS,
     arrived=TIMES, claim_by=TIMES, first_by=TIMES, total_by=TIMES,
     stream=st.booleans(), account=TEXTS, key=TEXTS, content_type=TEXTS,
     body=st.binary(max_size=200), body_size=st.integers(0, 2**31),
     edition=st.integers(0, 2**31), lenient=st.booleans(), local=st.booleans(),
     together=st.integers(1, 256), route=TEXTS,
-    begun=st.none() | st.builds(jobs.Begun, TIMES, TEXTS, TEXTS),
+    begun=st.none() | st.builds(jobs.Begun, st.integers(0, 2**31 - 1), TEXTS, TEXTS),
 )  # fmt: skip
 
 
@@ -78,6 +79,32 @@ def test_numbers_have_bounds(bad: dict[str, int]) -> None:
         jobs.unpack(fakes.job(**bad).pack())
 
 
+BAD: list[dict[str, Any]] = [
+    {"ingress": "i" * 257},
+    {"ingress": "a.b"},
+    {"ingress": ""},
+    {"id": "*"},
+    {"id": "a b\r\n"},
+    {"model": "m" * 1025},
+    {"asked": "m" * 1025},
+    {"lane": "n" * 1025},
+    {"account": "a" * 257},
+    {"content_type": "t" * 1025},
+    {"total_by": 2**53},
+    {"arrived": -1},
+    {"edition": 2**53},
+    {"begun": jobs.Begun(2**31, "x")},
+]
+
+
+def test_texts_and_numbers_have_bounds(subtests: pytest.Subtests) -> None:
+    """They become subjects and headers, and the broker closes the connection of whoever sends one
+    that is too long."""
+    for bad in BAD:
+        with subtests.test(f"{bad!r:.60}"), pytest.raises(CodecError, match="not a job"):
+            jobs.unpack(fakes.job(**bad).pack())
+
+
 def test_jobs_of_one_request_know_the_ids_of_all() -> None:
     ids = [jobs.one_of("0" * 30, number) for number in range(3)]
     assert {len(id) for id in ids} == {32}
@@ -86,11 +113,11 @@ def test_jobs_of_one_request_know_the_ids_of_all() -> None:
     assert fakes.job().ids == (fakes.job().id,)
 
 
-@pytest.mark.parametrize("version", [1, 2, 4, 2**40])
+@pytest.mark.parametrize("version", [1, 2, 3, 5, 2**40])
 def test_another_version_is_refused_by_its_number(version: int) -> None:
     """However many fields it has there."""
     for fields in (dataclasses.astuple(fakes.job()), ("id",), ()):
-        with pytest.raises(OtherVersion, match=f"protocol version {version}, .* speaks 3") as found:
+        with pytest.raises(OtherVersion, match=f"protocol version {version}, .* speaks 4") as found:
             jobs.unpack(msgpack.packb((version, *fields)))
         assert found.value.version == version
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from schemas import metrics
 
+PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 ALL = {k: v for k, v in vars(metrics).items() if isinstance(v, MetricWrapperBase)}
 
 
@@ -19,6 +23,19 @@ def test_a_metrics_name_follows_the_conventions(subtests: pytest.Subtests) -> No
                 assert family.name.endswith("_seconds")
             else:
                 assert isinstance(metric, Counter | Gauge)
+
+
+def row(metric: MetricWrapperBase) -> str:
+    (family,) = metric.describe()
+    name = family.name + ("_total" if family.type == "counter" else "")
+    labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "–"
+    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+
+
+def test_the_page_lists_them_all() -> None:
+    text = PAGE.read_text()
+    table = re.findall(r"^\| `headrace_.*$", text, re.M)
+    assert table == sorted(map(row, ALL.values()))
 
 
 def test_no_two_metrics_share_a_name() -> None:

@@ -15,17 +15,19 @@ from tests.unit import fakes, version_1
 
 TEXTS = st.text(max_size=20)
 NAMES = st.text(min_size=1, max_size=20)
-NUMBERS = st.integers(0, 2**53)
+NUMBERS = st.integers(0, 2**53 - 1)
+SLOTS = st.integers(0, 2**16)
+TOKENS = st.from_regex(r"[A-Za-z0-9_,~=-]{1,40}", fullmatch=True)
 CARDS = st.builds(
     Card,
-    holder=NAMES,
+    holder=st.builds("{}.{}".format, TOKENS, TOKENS),
     node=TEXTS,
     server=TEXTS,
     client=NUMBERS,
     version=TEXTS,
     draining=st.booleans(),
     engines=st.lists(
-        st.builds(EngineState, TEXTS, TEXTS, TEXTS, NUMBERS, NUMBERS, TEXTS), max_size=3
+        st.builds(EngineState, TEXTS, TEXTS, TEXTS, SLOTS, SLOTS, TEXTS), max_size=3
     ).map(tuple),
     models=st.lists(
         st.builds(
@@ -33,8 +35,8 @@ CARDS = st.builds(
             id=NAMES,
             engine=TEXTS,
             kind=TEXTS,
-            slots=NUMBERS,
-            context=NUMBERS,
+            slots=SLOTS,
+            context=st.integers(0, 2**31 - 1),
             modalities=st.lists(TEXTS, max_size=2).map(tuple),
             features=st.lists(TEXTS, max_size=2).map(tuple),
             ignores=st.lists(
@@ -83,7 +85,7 @@ def test_random_bytes_are_no_card(data: bytes) -> None:
 
 @given(JSON, st.sampled_from([*Card.__dataclass_fields__, "serves.0", "engines.0"]))
 def test_any_json_is_a_card_or_refused(value: Any, where: str) -> None:
-    raw = orjson.loads(fakes.card("w", "m").pack())
+    raw = orjson.loads(fakes.card("box.w", "m").pack())
     name, _, index = where.partition(".")
     if index:
         raw[name][0] = value
@@ -100,18 +102,18 @@ def test_any_json_is_a_card_or_refused(value: Any, where: str) -> None:
 def test_a_card_of_version_1_is_read_as_one() -> None:
     """A fallback of that version is alive, and its reservations are its own."""
     card = nodes.unpack(version_1.CARD)
-    assert (card.protocol, card.holder, card.role) == (1, "w-old", Role.WORKER)
+    assert (card.protocol, card.holder, card.role) == (1, "attic.w-old", Role.WORKER)
     assert [model.id for model in card.models] == ["old"]
 
 
 def test_readers_of_version_1_count_on_no_model_of_ours() -> None:
-    raw = orjson.loads(fakes.card("w", "m").pack())
-    assert (raw["models"], raw["role"], raw["holder"]) == ([], "worker", "w")
+    raw = orjson.loads(fakes.card("box.w", "m").pack())
+    assert (raw["models"], raw["role"], raw["holder"]) == ([], "worker", "box.w")
     assert [model["id"] for model in raw["serves"]] == ["m"]
 
 
 def test_fields_of_a_newer_worker_are_passed_over() -> None:
-    card = fakes.card("w", "m")
+    card = fakes.card("box.w", "m")
     raw = orjson.loads(card.pack())
     raw["power"] = 9
     raw["serves"][0]["colour"] = "red"
@@ -136,6 +138,25 @@ WRONG_TYPES: list[tuple[str, str, Any]] = [
     ("fields", "ignores", [{"field": "n", "why": 1}]),
     ("fields", "knows", "chat n"),
     ("engines", "busy", "x"),
+    # Out of bounds.
+    ("", "holder", "w"),
+    ("", "holder", "h" * 1025 + ".w"),
+    ("", "holder", "h." + "w" * 257),
+    ("", "holder", "a b.w"),
+    ("", "holder", "a.b.c"),
+    ("", "node", "n" * 257),
+    ("", "started", -1),
+    ("", "started", 2**53),
+    ("", "jobs", True),
+    ("serves", "id", "m" * 1025),
+    ("serves", "id", "\U0001f600" * 200),
+    ("serves", "slots", 2**63 - 1),
+    ("serves", "slots", True),
+    ("serves", "context", 2**31),
+    ("serves", "features", ["f" * 257]),
+    ("fields", "ignores", [{"field": "n", "why": "w" * 1025}]),
+    ("engines", "reason", "r" * 1025),
+    ("engines", "slots", 2**16 + 1),
 ]
 
 
@@ -143,10 +164,22 @@ def test_a_field_of_another_type_is_refused(subtests: pytest.Subtests) -> None:
     """It would fail much later, in each request that looks at all models."""
     for where, field, value in WRONG_TYPES:
         with subtests.test(f"{where!r:.60} {field!r:.60}"):
-            raw = orjson.loads(fakes.card("w", "m").pack())
+            raw = orjson.loads(fakes.card("box.w", "m").pack())
             (raw[where][0] if where else raw)[field] = value
             with pytest.raises(CodecError, match="not a card"):
                 nodes.unpack(orjson.dumps(raw))
+
+
+def test_a_card_of_more_than_a_megabyte_is_refused() -> None:
+    with pytest.raises(CodecError, match="bytes are more than"):
+        nodes.unpack(fakes.card("box.w", version="v" * 2**20).pack())
+
+
+def test_a_card_of_thousands_of_models_is_refused() -> None:
+    models = tuple(ServedModel(f"m{n}", "e", "ollama", 1) for n in range(2049))
+    with pytest.raises(CodecError, match="models are more than"):
+        nodes.unpack(fakes.card("box.w", models=models).pack())
+    assert len(nodes.unpack(fakes.card("box.w", models=models[1:]).pack()).models) == 2048
 
 
 def test_what_is_the_same_of_many_models_is_said_once() -> None:
@@ -154,7 +187,7 @@ def test_what_is_the_same_of_many_models_is_said_once() -> None:
     ignores = tuple(Ignored(f"field_{number}", "x" * 60, ("chat",)) for number in range(60))
     models = tuple(ServedModel(f"m{n}", "e", "ollama", 1, ignores=ignores) for n in range(300))
     odd = ServedModel("odd", "e", "ollama", 1, ignores=ignores[1:], knows=("chat n",))
-    card = fakes.card("w", models=(*models[:9], odd, *models[9:]))
+    card = fakes.card("box.w", models=(*models[:9], odd, *models[9:]))
     packed = card.pack()
     assert len(packed) < 100_000
     assert nodes.unpack(packed) == card
@@ -162,7 +195,7 @@ def test_what_is_the_same_of_many_models_is_said_once() -> None:
 
 @pytest.mark.parametrize("name", ["holder", "serves", "engines", "client"])
 def test_a_card_without_what_it_must_say_is_refused(name: str) -> None:
-    raw = orjson.loads(fakes.card("w", "m").pack())
+    raw = orjson.loads(fakes.card("box.w", "m").pack())
     del raw[name]
     with pytest.raises(CodecError):
         nodes.unpack(orjson.dumps(raw))
@@ -202,7 +235,7 @@ def test_a_field_is_wanted_if_it_asks_for_something(subtests: pytest.Subtests) -
 )
 def test_a_field_may_say_the_same_as_another(request_: dict[str, Any], wanted: bool) -> None:
     model = ServedModel("m", "e", "k", 1, ignores=(Ignored("best_of", "x", (), (1,), "n"),))
-    card = nodes.unpack(fakes.card("w", models=(model,)).pack())
+    card = nodes.unpack(fakes.card("box.w", models=(model,)).pack())
     assert card.models[0].ignores[0].wanted(request_) == wanted
 
 
@@ -217,3 +250,81 @@ def test_what_an_engine_knows_is_said_for_several_endpoints_at_once() -> None:
     assert names_at(knows, "completions") == frozenset("ab")
     assert names_at(knows, "embeddings") == frozenset()
     assert names_at(knows, "rerank") is None
+
+
+def test_a_card_with_labels_without_end_is_refused() -> None:
+    labels = tuple(f"a{number}=1" for number in range(33))
+    with pytest.raises(CodecError, match="more than 32 labels"):
+        nodes.unpack(Card("w-1", "n", "S", 1, "1", labels=labels).pack())
+
+
+FACTS = (Ignored("logit_bias", "it has none"), Ignored("user", "nobody asks", unless=("", 0)))
+KNOWS = ("chat,completions grammar min_p",)
+
+
+@pytest.fixture
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just started."""
+    nodes._KNOWN.clear()
+    nodes._told.cache_clear()
+    nodes._read_before.cache_clear()
+
+
+def told(*, ignores: tuple[Ignored, ...] = FACTS, knows: tuple[str, ...] = KNOWS) -> Card:
+    served = ServedModel("m", "e", "echo", 4, ignores=ignores, knows=knows)
+    return fakes.card("w.1", engines=(), models=(served,))
+
+
+def test_a_brief_card_is_what_the_whole_one_was(nothing_known: None) -> None:
+    whole, brief = told().pack(), told().pack(whole=False)
+    with pytest.raises(nodes.FieldsUnknown, match="was not told here"):
+        nodes.unpack(brief)
+    assert nodes.unpack(whole) == nodes.unpack(brief) == told()
+    assert b"logit_bias" not in brief
+
+
+def test_who_wants_no_facts_reads_a_brief_card_without_them(nothing_known: None) -> None:
+    brief = told().pack(whole=False)
+    card = nodes.heard("hb.w.1", brief, partly=True)
+    assert [(model.id, model.ignores, model.knows) for model in card.models] == [("m", (), ())]
+    nodes.unpack(told().pack())
+    assert nodes.unpack(brief) == told()
+
+
+def test_facts_of_one_worker_are_known_of_all_that_say_the_same(nothing_known: None) -> None:
+    nodes.unpack(told().pack())
+    other = fakes.card("x.2", engines=(), models=told().models)
+    assert nodes.unpack(other.pack(whole=False)) == other
+
+
+def test_nobody_says_what_a_digest_stands_for(nothing_known: None) -> None:
+    """A card cannot have others' digests mean something else."""
+    raw = orjson.loads(told().pack(whole=False))
+    forged = {**raw, "fields": [{**raw["fields"][0], "ignores": [], "knows": ["lies"]}]}
+    with pytest.raises(nodes.FieldsUnknown):
+        nodes.unpack(orjson.dumps(forged))
+    nodes.unpack(told(ignores=(), knows=("lies",)).pack())
+    with pytest.raises(nodes.FieldsUnknown):
+        nodes.unpack(told().pack(whole=False))
+
+
+@pytest.mark.parametrize("same", [1, [], {}, "\x00" * 5000])
+def test_a_digest_that_is_none_is_no_fault_of_the_process(nothing_known: None, same: Any) -> None:
+    raw = {**orjson.loads(told().pack()), "fields": [{"same": same}]}
+    with pytest.raises(CodecError) as fault:
+        nodes.unpack(orjson.dumps(raw))
+    assert len(str(fault.value)) < 1000
+
+
+def test_what_is_kept_of_facts_has_bounds(nothing_known: None) -> None:
+    for number in range(nodes.MOST_KNOWN + 9):
+        nodes.unpack(told(knows=(f"chat f{number}",)).pack())
+    assert len(nodes._KNOWN) == nodes.MOST_KNOWN
+    long = told(knows=("x" * nodes.LONGEST_KNOWN,))
+    assert nodes.unpack(long.pack(whole=False)) == long  # it stands in each card
+    assert len(nodes._KNOWN) == nodes.MOST_KNOWN
+
+
+@given(CARDS)
+def test_a_brief_card_of_any_kind_is_the_whole_one(card: Card) -> None:
+    assert nodes.unpack(card.pack()) == nodes.unpack(card.pack(whole=False))

@@ -74,9 +74,11 @@ def test_an_unknown_setting_is_told_with_the_nearest_one(
     ("variable", "near"),
     [
         ("HEADRACE_INGRESS__PROT", "port"),
-        ("HEADRACE_INGRES__PORT", "ingress"),
-        ("HEADRACE_INGRES", "ingress"),
-        ("HEADRACE_DATE", "data"),
+        ("HEADRACE_INGRES__PORT", "HEADRACE_INGRESS__PORT"),
+        ("HEADRACE_INGRESS_PORT", "HEADRACE_INGRESS__PORT"),
+        ("HEADRACE_NATS_URL", "HEADRACE_NATS__URL"),
+        ("HEADRACE_INGRES", "HEADRACE_INGRESS"),
+        ("HEADRACE_DATE", "HEADRACE_DATA"),
     ],
 )
 def test_so_is_one_of_the_environment(
@@ -191,3 +193,8 @@ def test_braces_that_are_no_placeholder_are_the_commands_own() -> None:
 def test_the_environment_of_an_engine_is_secret() -> None:
     engine = started(command=["a", "{port}"], env={"HF_TOKEN": "hunter2hunter2"})
     assert "hunter2" not in repr(engine)
+
+
+def test_two_engines_of_one_name_are_refused(tmp_path: Path) -> None:
+    said = fault("[[engines]]\nname='a'\nurl='http://h:1'\n" * 2, tmp_path)
+    assert said.startswith("engines: 2 engines have the name 'a': give each its own, as in ")

@@ -20,7 +20,9 @@ def test_jobs_are_a_work_queue_that_refuses_what_is_too_much() -> None:
     jobs = stream(subjects.JOBS_STREAM, queue_depth=17)
     assert jobs["retention"] == "workqueue"
     assert (jobs["discard"], jobs["discard_new_per_subject"]) == ("new", True)
-    assert jobs["max_msgs_per_subject"] == 17
+    assert jobs["max_msgs_per_subject"] == 17, "no tenant has more than all have"
+    of_one = stream(subjects.JOBS_STREAM, queue_depth=17, tenant_depth=5)
+    assert of_one["max_msgs_per_subject"] == 5
     assert (jobs["storage"], jobs["num_replicas"]) == ("file", 3)
     assert jobs["allow_msg_ttl"]
 
@@ -38,12 +40,13 @@ def matches(pattern: str, subject: str) -> bool:
 
 @given(st.text(st.characters(), min_size=1, max_size=40))
 def test_every_model_has_its_place_in_the_streams(model: str) -> None:
-    (pattern,) = stream(subjects.JOBS_STREAM)["subjects"]
+    earlier, pattern = stream(subjects.JOBS_STREAM)["subjects"]
     (dead,) = stream(subjects.DEAD_STREAM)["subjects"]
-    assert matches(pattern, subjects.jobs(model, "i"))
+    assert matches(pattern, subjects.jobs(model, "i", "acme"))
+    assert matches(earlier, f"jobs.{subjects.encode(model)}.i3")
     assert matches(dead, subjects.dead(model))
     config = topology.consumer(model, "i", 3, 1)
-    assert config["filter_subject"] == subjects.jobs(model, "i")
+    assert matches(config["filter_subject"], subjects.jobs(model, "i", "acme"))
     assert config["metadata"] == {"headrace.model": model, "headrace.lane": "i"}
 
 
@@ -55,7 +58,16 @@ def test_a_consumer_delivers_for_ever_by_priority() -> None:
     assert config["priority_groups"] == [subjects.GROUP]
 
 
-@pytest.mark.parametrize(("lane", "word"), [("i", "interactive"), ("b", "b")])
+def test_a_consumer_that_nobody_pulls_from_goes_and_that_of_the_webhook_stays() -> None:
+    assert topology.consumer("m", "i", 3, 1)["inactive_threshold"] == topology.FORGET * topology.NS
+    assert topology.consumer("m", "i", 3, 1, 5)["inactive_threshold"] == 5_000_000_000
+    assert topology.consumer("m", "i", 3, 1, 0)["inactive_threshold"] == 0
+    assert "inactive_threshold" not in topology.webhook(1)
+
+
+@pytest.mark.parametrize(
+    ("lane", "word"), [("i", "interactive"), ("b", "batch"), ("n-x", "pinned to x")]
+)
 def test_a_consumer_says_in_words_what_it_is(lane: str, word: str) -> None:
     assert topology.consumer("llama", lane, 3, 1)["description"] == f"llama ({word})"
 

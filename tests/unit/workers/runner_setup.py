@@ -12,6 +12,7 @@ from schemas.jobs import Job
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
+from workers.attempt import Attempt
 from workers.consumer import Puller
 from workers.engines.base import Engine, EngineFault, Offer, Sink
 from workers.runner import Runner
@@ -68,8 +69,9 @@ class OneSlot:
     def __init__(self, engine: Engine) -> None:
         self.engine: Engine = engine
         self.room = Room(1)
-        self.take, self.release = self.room.take, self.room.release
+        self.take, self.free, self.release = self.room.take, self.room.free, self.room.release
         self.suspected: list[EngineFault] = []
+        self.attempts: list[Attempt] = []
 
     @property
     def busy(self) -> int:
@@ -77,6 +79,9 @@ class OneSlot:
 
     def suspect(self, fault: EngineFault) -> None:
         self.suspected.append(fault)
+
+    def answered(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
 
 
 class RunnerSetup:
@@ -86,7 +91,7 @@ class RunnerSetup:
         self.bus = bus
         self.engine = FakeEngine()
         self.slot = OneSlot(self.engine)
-        self.runner = Runner(bus, Role.WORKER, "w-1", "node", CONFIG)
+        self.runner = Runner(bus, Role.WORKER, fakes.HOLDER, "node", CONFIG)
         self.puller = Puller(bus, "echo", "i", room=self.slot.room, on_job=self._take, expires=2.0)
 
     def _take(self, source: Pulls, message: Message) -> None:
@@ -105,7 +110,7 @@ class RunnerSetup:
         return next(f for f in self.frames() if f.kind == Kind.CLAIM)
 
     def frames(self) -> list[Frame]:
-        subject = f"r.in-1.{fakes.job().id}"
+        subject = f"r.in-1.box.{fakes.job().id}"
         return [frame for sent in self.bus.to(subject) for frame in frames.unpack(sent)]
 
     def kinds(self) -> list[int]:
@@ -121,7 +126,7 @@ class RunnerSetup:
     def say(self, op: Op, first: int = 0, nonce: int | None = None) -> None:
         nonce = self.claim().nonce if nonce is None else nonce
         control = frames.pack_control(op, fakes.job().id, nonce, first)
-        self.bus.deliver(fakes.message("c.w-1", control))
+        self.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", control))
 
     async def idle(self) -> None:
         async with asyncio.timeout(fakes.PATIENCE):

@@ -10,15 +10,16 @@ from schemas.bus import BusError
 from schemas.frames import End, Frame, Kind, Role
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers.attempt import PIECE, Attempt
+from workers import attempt as attempts
+from workers.attempt import MANY, OFTEN, PIECE, Attempt, Outbox
 from workers.cancellation import Reason, Withdrawn
 
 JOB = fakes.job()
-SUBJECT = f"r.in-1.{JOB.id}"
+SUBJECT = f"r.in-1.box.{JOB.id}"
 
 
 def make(bus: FakeBus, ring: int = 2**20, delivered: int = 1) -> Attempt:
-    return Attempt(bus, JOB, fakes.ack(delivered), ring)
+    return Attempt(bus, fakes.HOLDER, JOB, fakes.ack(delivered), ring)
 
 
 def messages(bus: FakeBus) -> list[list[Frame]]:
@@ -36,31 +37,23 @@ async def attempt(bus: FakeBus) -> Attempt:
 
 async def test_a_claim_names_the_delivery(bus: FakeBus) -> None:
     attempt = make(bus, delivered=3)
-    attempt.claim(Role.WORKER, "w-1", "node", "e")
+    attempt.claim(Role.WORKER, "node", "e")
     attempt.repeat_claim()
     assert attempt.number == 3
-    assert {post.reply for post in bus.posts} == {"c.w-1"}, "where the broker says: nobody hears"
-    assert (
-        messages(bus)
-        == [
-            [
-                Frame(
-                    Kind.CLAIM, 3, attempt.nonce, 0, ("worker", "w-1", "node", "e", fakes.ack(3), 0)
-                )
-            ]
-        ]
-        * 2
-    )
+    told = {post.reply for post in bus.posts}
+    assert told == {f"c.{fakes.HOLDER}"}, "where the broker says: nobody hears"
+    body = ("worker", fakes.HOLDER, "node", "e", fakes.ack(3), 0, False)
+    assert messages(bus) == [[Frame(Kind.CLAIM, 3, attempt.nonce, 0, body)]] * 2
 
 
 async def test_each_delivery_draws_a_nonce_of_its_own(bus: FakeBus) -> None:
     assert len({make(bus).nonce for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize("ack", ["", "x.y", "$JS.ACK.JOBS.echo-i3.x.1.1.1.1"])
+@pytest.mark.parametrize("ack", ["", "x.y", "$JS.ACK.JOBS.echo-i4.x.1.1.1.1"])
 async def test_what_is_no_ack_subject_is_refused(bus: FakeBus, ack: str) -> None:
     with pytest.raises((ValueError, IndexError)):
-        Attempt(bus, JOB, ack, 1)
+        Attempt(bus, fakes.HOLDER, JOB, ack, 1)
 
 
 async def test_frames_that_are_ready_in_one_turn_travel_in_one_message(
@@ -86,10 +79,10 @@ async def test_frames_that_are_ready_in_one_turn_travel_in_one_message(
 async def test_the_last_frame_does_not_wait(attempt: Attempt, bus: FakeBus) -> None:
     attempt.start(200, "x")
     attempt.data(b"all")
-    attempt.end(End(1, 2, 3, 4))
+    attempt.end(End(1, 2, 3, 4, 5, 6, 7))
     (together,) = messages(bus)
     assert [f.kind for f in together] == [Kind.START, Kind.DATA, Kind.END]
-    assert together[-1].body == (1, 2, 3, 4)
+    assert together[-1].body == (1, 2, 3, 4, 5, 6, 7)
     await fakes.turns()
     assert bus.posts == []
 
@@ -115,12 +108,129 @@ async def test_a_large_answer_is_cut_into_messages_the_broker_takes(
     assert all(after.seq - before.seq == 1 for before, after in pairwise(found))
 
 
+class Streams:
+    """Attempts that share an outbox. Its clock stands still unless it is told."""
+
+    def __init__(self, bus: FakeBus, count: int) -> None:
+        self._bus = bus
+        self.now = 100.0
+        self.outbox = Outbox(lambda: self.now)
+        self.all = [self.another() for _ in range(count)]
+
+    def another(self) -> Attempt:
+        return Attempt(self._bus, fakes.HOLDER, JOB, fakes.ack(), 2**20, self.outbox)
+
+    async def stream(self, seconds: float = 0.11) -> None:
+        """They stream for a while, at the same pace."""
+        await self.turn()
+        for _ in range(OFTEN // len(self.all) + 1):
+            await self.turn()
+        self.now += seconds
+        await self.turn()
+        self._bus.posts.clear()
+
+    async def turn(self) -> None:
+        for each in self.all:
+            each.data(b"1")
+        await fakes.turns(1)
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for others waits for ever."""
+    monkeypatch.setattr(attempts, "GATHER", 3600.0)
+
+
+@pytest.mark.usefixtures("endless")
+async def test_tokens_of_many_streams_wait_for_each_other(bus: FakeBus) -> None:
+    streams = Streams(bus, MANY)
+    await streams.stream()
+    streams.all[0].data(b"a")
+    await fakes.turns()
+    streams.all[1].data(b"b")
+    streams.all[0].data(b"c")
+    await fakes.turns()
+    assert bus.posts == []
+    streams.all[0].alive("c.x")
+    texts = [[f.body for f in found] for found in messages(bus)]
+    assert texts == [[b"a", b"c"], [None]], "in one message, and before what counts them"
+
+
+async def test_they_wait_a_few_milliseconds(bus: FakeBus) -> None:
+    streams = Streams(bus, MANY)
+    await streams.stream()
+    for each in streams.all[:3]:
+        each.data(b"x")
+        await fakes.turns(1)
+    assert bus.posts == []
+    while not bus.posts:
+        await asyncio.sleep(0.001)
+    assert [[f.body for f in found] for found in messages(bus)] == [[b"x"]] * 3
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("count", [MANY - 1, 1])
+async def test_those_of_few_streams_do_not(bus: FakeBus, count: int) -> None:
+    streams = Streams(bus, count)
+    await streams.stream()
+    streams.all[0].data(b"x")
+    await fakes.turns(1)
+    assert len(messages(bus)) == 1
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("seconds", [0.11 * 10, 0.5])
+async def test_those_of_slow_streams_do_not(bus: FakeBus, seconds: float) -> None:
+    streams = Streams(bus, MANY)
+    await streams.stream()
+    assert streams.outbox.gathers
+    await streams.turn()
+    streams.now += seconds
+    streams.all[0].end(End())
+    streams.another().start(200, "x")  # at once, with all that waits
+    await fakes.turns(1)
+    bus.posts.clear()
+    streams.all[1].data(b"x")
+    await fakes.turns(1)
+    assert len(messages(bus)) == 1
+
+
+@pytest.mark.usefixtures("endless")
+async def test_what_a_client_waits_for_does_not_wait_and_takes_others_along(bus: FakeBus) -> None:
+    streams = Streams(bus, MANY)
+    await streams.stream()
+    newcomer = streams.another()
+    streams.all[0].data(b"x")
+    newcomer.start(200, "x")
+    await fakes.turns(1)
+    assert [[f.kind for f in found] for found in messages(bus)] == [[Kind.DATA], [Kind.START]]
+    newcomer.data(b"first")
+    await fakes.turns(1)
+    assert [[f.body for f in found] for found in messages(bus)] == [[b"first"]]
+    newcomer.data(b"second")
+    await fakes.turns()
+    assert bus.posts == []
+    newcomer.end(End())
+    assert [[f.kind for f in found] for found in messages(bus)] == [[Kind.DATA, Kind.END]]
+
+
+@pytest.mark.usefixtures("endless")
+async def test_what_is_gathered_stays_within_what_the_broker_takes(bus: FakeBus) -> None:
+    streams = Streams(bus, MANY)
+    await streams.stream()
+    for _ in range(5):
+        streams.all[0].data(bytes(PIECE // 2 + 1))
+    await streams.all[0].settle()
+    assert [len(found) for found in messages(bus)] == [1] * 5
+
+
 async def test_alive_tells_how_far_it_is(attempt: Attempt, bus: FakeBus) -> None:
-    attempt.alive("c.w-1")
+    attempt.alive(f"c.{fakes.HOLDER}")
     attempt.data(b"1")
-    attempt.alive("c.w-1")
-    assert [post.reply for post in bus.posts] == ["c.w-1", "c.w-1"]
-    assert [(f.kind, f.seq) for (f,) in messages(bus)] == [(Kind.ALIVE, 0), (Kind.ALIVE, 1)]
+    attempt.alive(f"c.{fakes.HOLDER}")
+    assert [post.reply for post in bus.posts] == [f"c.{fakes.HOLDER}", "", f"c.{fakes.HOLDER}"]
+    told = [(f.kind, f.seq) for (f,) in messages(bus)]
+    assert told == [(Kind.ALIVE, 0), (Kind.DATA, 0), (Kind.ALIVE, 1)], "else one seemed lost"
 
 
 async def test_what_was_lost_is_sent_again(attempt: Attempt, bus: FakeBus) -> None:
@@ -163,7 +273,7 @@ async def test_while_the_broker_is_away_the_ring_keeps_it_all(
     attempt: Attempt, bus: FakeBus
 ) -> None:
     bus.fault = BusError("away")
-    attempt.claim(Role.WORKER, "w", "n", "e")
+    attempt.claim(Role.WORKER, "n", "e")
     attempt.start(200, "x")
     attempt.data(b"1")
     await fakes.turns()

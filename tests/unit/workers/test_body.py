@@ -24,7 +24,7 @@ class BodySource:
         self.open = self.most = 0
 
     async def __call__(self, subject: str, payload: bytes) -> Message:
-        assert subject == f"b.in-1.{JOB.id}"
+        assert subject == f"b.in-1.box.{JOB.id}"
         at, size = orjson.loads(payload)
         self.asked.append([at, size])
         self.open += 1
@@ -39,7 +39,7 @@ class BodySource:
 
 async def test_a_body_comes_whole_in_pieces(bus: FakeBus) -> None:
     bus.answer = source = BodySource()
-    assert await fetch(bus, JOB) == BODY
+    assert await fetch(bus, fakes.HOLDER, JOB) == BODY
     assert sorted(source.asked) == [
         *([at * PIECE, PIECE] for at in range(5)),
         [5 * PIECE, len(b"the rest")],
@@ -50,14 +50,14 @@ async def test_a_body_comes_whole_in_pieces(bus: FakeBus) -> None:
 @pytest.mark.parametrize("fault", [BusError("no responders"), b"", b"too short"])
 async def test_a_piece_is_asked_for_again(bus: FakeBus, fault: BusError | bytes) -> None:
     bus.answer = source = BodySource(fault, fault)
-    assert await fetch(bus, JOB) == BODY
+    assert await fetch(bus, fakes.HOLDER, JOB) == BODY
     assert len(source.asked) == 8
 
 
 async def test_an_ingress_that_is_gone_is_a_fault(bus: FakeBus) -> None:
     bus.answer = BodySource(*[BusError("no responders")] * 99)
     with pytest.raises(EngineFault, match="did not hand over") as caught:
-        await fetch(bus, JOB)
+        await fetch(bus, fakes.HOLDER, JOB)
     assert caught.value.retryable
     assert not caught.value.away
 
@@ -68,7 +68,7 @@ async def test_a_fetch_may_be_cancelled(bus: FakeBus) -> None:
         raise AssertionError
 
     bus.answer = answer
-    fetching = asyncio.create_task(fetch(bus, JOB))
+    fetching = asyncio.create_task(fetch(bus, fakes.HOLDER, JOB))
     await fakes.turns()
     fetching.cancel()
     with pytest.raises(asyncio.CancelledError):

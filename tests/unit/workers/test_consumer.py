@@ -6,16 +6,16 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from schemas import topology
-from schemas.bus import BusError, Message, NotFound
+from schemas.bus import BusError, Message
 from schemas.jetstream.pulls import Pulls, Room
 from schemas.jetstream.words import ACK, NAK
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from workers.consumer import Puller, declare
+from workers.consumer import Puller
 
-NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i3"
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i4"
 
 
 class Worker:
@@ -38,22 +38,23 @@ class Worker:
 
     @property
     def inbox(self) -> str:
-        return self.bus.subscriptions[-1].subject
+        return self.bus.subscriptions[-1].subject.removesuffix(".*")
 
     def pulls(self) -> int:
-        """Pulls since the last call."""
+        """For how many jobs it pulled since the last call."""
         found = [p for p in self.bus.posts if p.subject == NEXT or p.payload[:4] == b"+NXT"]
         self.bus.posts = [p for p in self.bus.posts if p not in found]
-        assert {p.reply for p in found} <= {self.inbox}
-        return len(found)
+        asked = [orjson.loads(p.payload.removeprefix(b"+NXT "))["batch"] for p in found]
+        assert [p.reply for p in found] == [f"{self.inbox}.{jobs}" for jobs in asked]
+        return sum(asked)
 
     def deliver(self, count: int = 1, inbox: str = "") -> None:
         for _ in range(count):
-            self.bus.deliver(fakes.message(inbox or self.inbox, b"job", fakes.ack()))
+            self.bus.deliver(fakes.message(f"{inbox or self.inbox}.1", b"job", fakes.ack()))
 
-    def refuse(self, status: str, inbox: str = "") -> None:
+    def refuse(self, status: str, inbox: str = "", jobs: int = 1) -> None:
         headers = {"Status": status, "Description": "why"}
-        self.bus.deliver(fakes.message(inbox or self.inbox, headers=headers))
+        self.bus.deliver(fakes.message(f"{inbox or self.inbox}.{jobs}", headers=headers))
 
     def finish(self) -> None:
         self.room.release()
@@ -90,7 +91,7 @@ async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
 async def test_a_pull_is_asked_for_each_free_slot(worker: Worker) -> None:
     first = worker.bus.posts[0]
     assert orjson.loads(first.payload) == {
-        "batch": 1, "expires": 2_000_000_000, "group": "headrace", "priority": 1,
+        "batch": 3, "expires": 2_000_000_000, "group": "headrace", "priority": 1,
     }  # fmt: skip
     assert worker.inbox.startswith("_W.test.p.")
     assert worker.pulls() == 3
@@ -110,7 +111,7 @@ async def test_a_finished_job_is_acked_with_the_next_pull(worker: Worker) -> Non
     worker.pulls()
     worker.finish()
     (post,) = worker.bus.posts
-    assert (post.subject, post.reply) == (fakes.ack(), worker.inbox)
+    assert (post.subject, post.reply) == (fakes.ack(), f"{worker.inbox}.1")
     assert post.payload.startswith(b'+NXT {"batch":1,')
     worker.pulling.fill()
     assert worker.pulls() == 1
@@ -126,8 +127,7 @@ async def test_a_finished_job_is_acked_alone_when_no_slot_is_free(worker: Worker
 
 async def test_an_expired_pull_is_asked_for_again_at_once(worker: Worker) -> None:
     worker.pulls()
-    for _ in range(3):
-        worker.refuse("408")
+    worker.refuse("408", jobs=3)
     assert worker.pulls() == 3
 
 
@@ -148,6 +148,24 @@ async def test_a_refused_pull_is_asked_for_later_and_later(
     worker.refuse("408")
     worker.refuse(status)
     assert timers.ring() == delays[:1]
+
+
+async def test_all_pulls_wait_together_for_a_consumer_that_is_not_made_yet(
+    worker: Worker, timers: Timers
+) -> None:
+    """It may be there at any moment, and then each slot is to pull."""
+    assert worker.pulls() == 3
+    with capture_logs() as lines:
+        for delay in (0.05, 0.1):
+            for _ in range(3):
+                worker.refuse("503")
+            worker.pulling.fill()
+            assert worker.pulls() == 0
+            assert timers.ring() == [delay]
+            assert worker.pulls() == 3
+    assert [line["event"] for line in lines] == ["consumer.awaited"], "quietly"
+    worker.deliver()
+    assert len(worker.jobs) == 1
 
 
 async def test_a_job_without_a_free_slot_goes_back(worker: Worker) -> None:
@@ -178,7 +196,7 @@ async def test_never_more_pulls_than_free_slots(worker: Worker, timers: Timers) 
         worker.pulling.fill()
         asked += worker.pulls()
         assert asked <= worker.room.free()
-        assert asked + len(timers.waiting) == worker.room.free()
+        assert asked + len(timers.waiting) + worker.pulling._resting == worker.room.free()
 
 
 async def test_a_new_connection_gets_a_fresh_inbox(worker: Worker) -> None:
@@ -192,16 +210,16 @@ async def test_a_new_connection_gets_a_fresh_inbox(worker: Worker) -> None:
 
 
 async def test_what_comes_for_an_old_inbox_does_not_count(worker: Worker, timers: Timers) -> None:
-    old = worker.bus.subscriptions[0]
+    old, inbox = worker.bus.subscriptions[0], worker.inbox
     worker.pulls()
     worker.refuse("409")
     await worker.puller.open()
     worker.bus.subscriptions.insert(0, old)  # the broker has not heard of its end
     assert worker.pulls() == 3
     timers.ring()
-    worker.refuse("408", old.subject)
+    worker.refuse("408", inbox)
     assert worker.pulls() == 0
-    worker.deliver(1, old.subject)
+    worker.deliver(1, inbox)
     assert worker.jobs == []
     assert worker.bus.to(fakes.ack()) == [NAK]
     worker.pulling.fill()
@@ -250,24 +268,3 @@ async def test_a_worker_without_pulls_has_none_to_heal(worker: Worker) -> None:
     worker.pulls()
     worker.puller.heal(1e9)
     assert worker.pulls() == 0
-
-
-async def test_a_consumer_is_declared_as_soon_as_the_stream_is_there(
-    bus: FakeBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers: list[Exception | None] = [NotFound("x", {}), BusError("away"), None]
-    sleep = asyncio.sleep
-    monkeypatch.setattr("workers.consumer.asyncio.sleep", lambda _: sleep(0))
-
-    def answer(verb: str, body: Any) -> dict[str, Any]:
-        fault = answers.pop(0)
-        if fault is not None:
-            raise fault
-        return {}
-
-    bus.api_answer = answer
-    await declare(bus, "m", 2.0, 3)
-    verb, body = bus.api_calls[-1]
-    assert verb == "CONSUMER.CREATE.JOBS.m-i3.jobs.m.i3"
-    assert body["config"] == {**topology.consumer("m", "i", 2.0, 3), "name": "m-i3"}
-    assert len(bus.api_calls) == 3

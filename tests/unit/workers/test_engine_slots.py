@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from schemas import settings
+from schemas import settings, subjects
 from schemas.bus import BusError, Message
 from schemas.frames import End, Role
-from schemas.jobs import Job
+from schemas.jobs import Begun, Job
 from schemas.nodes import ServedModel
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import engine_slots
+from workers.attempt import Attempt
 from workers.engine_slots import EngineSlots
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.process.supervised import Supervised
@@ -73,8 +77,8 @@ class SlotsSetup:
         self.states: list[str] = []
         self.taken: list[Message] = []
         self._news = asyncio.Event()
-        runner = Runner(bus, Role.WORKER, "w-1", "node", Settings())
-        self.slots = EngineSlots(bus, runner, self.engine, ECHO, Settings(), self._changed)
+        runner = Runner(bus, Role.WORKER, fakes.HOLDER, "node", Settings())
+        self.slots = EngineSlots(bus, runner, self.engine, ECHO, Settings(), self._changed, {})
         runner.take = self._take  # type: ignore[method-assign]
 
     def _changed(self) -> None:
@@ -116,8 +120,12 @@ async def test_a_good_engine_is_found_checked_and_pulls(setup: SlotsSetup) -> No
     assert setup.slots.ready
     assert setup.slots.state.slots == 2
     assert [model.id for model in setup.slots.models] == ["m"]
-    assert [verb for verb, _ in setup.bus.api_calls] == ["CONSUMER.CREATE.JOBS.m-i3.jobs.m.i3"]
-    assert setup.pulls() == ["$JS.API.CONSUMER.MSG.NEXT.JOBS.m-i3"] * 2
+    assert setup.bus.api_calls == [], "an ingress makes the consumers"
+    lanes = subjects.INTERACTIVE, subjects.pinned("node")
+    shared, own = (
+        f"$JS.API.CONSUMER.MSG.NEXT.JOBS.{subjects.consumer('m', lane)}" for lane in lanes
+    )
+    assert setup.pulls() == [shared, own]
     assert b'"priority":2' in setup.bus.posts[0].payload
 
 
@@ -137,6 +145,23 @@ async def test_an_engine_that_is_away_is_looked_for(setup: SlotsSetup) -> None:
     setup.engine.away = ""
     await setup.until("starting", "failed", "ready")
     assert setup.slots.state.reason == ""
+
+
+async def test_an_engine_of_another_kind_is_served_and_told_of(setup: SlotsSetup) -> None:
+    async def said_kind() -> str:
+        return "llamacpp"
+
+    setup.engine.said_kind = said_kind  # type: ignore[attr-defined]
+    setup.engine.away = "answered 404"
+    setup.slots.start()
+    await setup.until("starting", "failed")
+    assert setup.slots.state.reason.startswith("answered 404; it is llama-server, and named as ")
+    setup.engine.away = ""
+    with capture_logs() as said:
+        await setup.until("starting", "failed", "ready")
+    assert setup.slots.state.reason.startswith("it is llama-server, and named as kind 'fake' here")
+    (line,) = [each for each in said if each["event"] == "engine.ready"]
+    assert (line["log_level"], line["models"], line["slots"]) == ("warning", ["m"], 2)
 
 
 async def test_an_engine_whose_answer_nobody_foresaw_has_failed_and_is_asked_again(
@@ -163,8 +188,8 @@ async def test_an_engine_that_loads_is_starting_and_says_what_it_lacks(setup: Sl
 async def test_a_program_that_ends_is_a_doubt_at_once(bus: FakeBus) -> None:
     config = settings.Engine(name="e", command=["x", "{port}"])
     engine = Supervised(config, lambda _: Engine())
-    runner = Runner(bus, Role.WORKER, "w-1", "node", Settings())
-    slots = EngineSlots(bus, runner, engine, config, Settings(), lambda: None)
+    runner = Runner(bus, Role.WORKER, fakes.HOLDER, "node", Settings())
+    slots = EngineSlots(bus, runner, engine, config, Settings(), lambda: None, {})
     slots._state = "ready"
     engine.on_end(EngineFault("killed by SIGKILL", away=True))
     assert (slots.state.state, slots.state.reason) == ("failed", "killed by SIGKILL")
@@ -206,8 +231,8 @@ async def test_in_doubt_it_stops_pulling_until_it_passed_its_check(setup: SlotsS
     inbox.handler(fakes.message(inbox.subject, b"job", fakes.ack()))
     assert (setup.taken, setup.bus.to(fakes.ack())) == ([], [b"-NAK"])
     await setup.until("starting", "ready", "failed", "ready")
-    assert len(setup.bus.subscriptions) == 1
-    assert setup.bus.subscriptions[0].subject != inbox.subject
+    assert len(setup.bus.subscriptions) == 3  # one a lane
+    assert inbox.subject not in {each.subject for each in setup.bus.subscriptions}
 
 
 async def test_a_fault_of_one_job_raises_no_doubt(setup: SlotsSetup) -> None:
@@ -251,7 +276,7 @@ async def test_jobs_take_slots_that_all_its_models_share(setup: SlotsSetup) -> N
     setup.engine.models = ("m", "n")
     setup.slots.start()
     await setup.until("starting", "ready")
-    one, other = setup.bus.subscriptions
+    one, other = setup.bus.subscriptions[:2]
     for inbox in (one, one, other):
         inbox.handler(fakes.message(inbox.subject, b"job", fakes.ack()))
     assert (len(setup.taken), setup.slots.state.busy) == (2, 2)
@@ -290,3 +315,62 @@ async def test_drained_while_it_looks_for_its_engine(setup: SlotsSetup) -> None:
     await fakes.turns(20)
     assert setup.states[-1] == "stopping"
     assert setup.pulls() == []
+
+
+async def test_how_fast_it_answers_is_on_its_card(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    attempt = Attempt(setup.bus, fakes.HOLDER, replace(fakes.job(), model="m"), fakes.ack(), 1000)
+    attempt.start(200, "application/json")
+    attempt.end(End(1, 10, 0, 100))
+    setup.slots.answered(attempt)
+    setup.slots.heal(0.0)
+    (model,) = setup.slots.models
+    assert (model.token_us, model.priority, model.rank) == (10_000, 2, 2)
+
+
+async def test_an_answer_that_was_begun_elsewhere_tells_no_pace(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    job = replace(fakes.job(), model="m", begun=Begun(5, "words", ""))
+    attempt = Attempt(setup.bus, fakes.HOLDER, job, fakes.ack(), 1000)
+    attempt.end(End(1, 10, 0, 100))
+    setup.slots.answered(attempt)
+    setup.slots.heal(0.0)
+    assert [model.token_us for model in setup.slots.models] == [0]
+
+
+async def test_all_lanes_are_asked_with_the_rank_that_was_told(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    setup.slots.rank("m", 5)
+    setup.slots.heal(0.0)
+    assert [model.rank for model in setup.slots.models] == [5]
+    setup.bus.posts.clear()
+    await setup.slots.reopen()
+    assert {orjson.loads(post.payload)["priority"] for post in setup.bus.posts} == {5}
+
+
+async def test_the_rank_outlives_a_failure_of_the_engine(setup: SlotsSetup) -> None:
+    setup.slots.start()
+    await setup.until("starting", "ready")
+    setup.slots.rank("m", 5)
+    setup.slots.suspect(EngineFault("hangs", away=True))
+    await setup.until("starting", "ready", "failed", "ready")
+    assert [model.rank for model in setup.slots.models] == [5]
+
+
+@pytest.mark.parametrize(
+    ("stream", "frames", "streamed"), [(True, 40, True), (True, 2, False), (False, 40, False)]
+)
+async def test_a_stream_has_many_frames(
+    bus: FakeBus, stream: bool, frames: int, streamed: bool
+) -> None:
+    attempt = Attempt(bus, fakes.HOLDER, replace(fakes.job(), stream=stream), fakes.ack(), 1000)
+    attempt.start(200, "text/event-stream")
+    for _ in range(frames):
+        attempt.data(b"x")
+    attempt.end(End(1, 40, 0, 100))
+    assert attempt.ended is not None
+    found = engine_slots.answer_of(attempt, attempt.ended)
+    assert (found.streamed, found.first, found.last) == (streamed, attempt.opened, attempt.moved)

@@ -7,10 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas import nodes, subjects
+from schemas import nodes, ranks, subjects
 from schemas.bus import BusError
 from schemas.frames import Claim, Kind, Op, pack_control, unpack
 from schemas.nodes import Card
+from schemas.ranks import Rank
+from schemas.registry import Order
 from schemas.settings import Settings
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
@@ -74,7 +76,7 @@ async def test_the_card_says_what_it_serves(setup: WorkerSetup) -> None:
     assert [(model.id, model.slots) for model in card.models] == [("a", 2), ("b", 1)]
     assert (card.node, card.server, card.client, card.draining) == ("box 1", "S", 7, False)
     assert [engine.state for engine in card.engines] == ["ready", "ready"]
-    assert card.holder.startswith(subjects.encode("box 1") + "-")
+    assert card.holder.startswith(subjects.encode("box 1") + ".")
     assert setup.bus.inbox == f"_W.{card.holder}"
     assert {post.subject for post in setup.bus.posts if post.subject.startswith("hb.")} == {
         f"hb.{card.holder}"
@@ -83,11 +85,33 @@ async def test_the_card_says_what_it_serves(setup: WorkerSetup) -> None:
     await setup.stop()
 
 
-async def test_each_slot_has_a_pull(setup: WorkerSetup) -> None:
+async def test_each_model_has_a_pull_for_all_slots_and_one_for_pinned_jobs(
+    setup: WorkerSetup,
+) -> None:
     await setup.until_ready()
     await fakes.turns()
     pulls = [post.subject for post in setup.bus.posts if ".MSG.NEXT." in post.subject]
-    assert sorted(pull.rpartition(".")[2] for pull in pulls) == ["a-i3", "a-i3", "b-i3"]
+    assert sorted(pull.rpartition(".")[2] for pull in pulls) == [
+        *("a-i4", "a-n-box=2014"),
+        *("b-i4", "b-n-box=2014"),
+    ]
+    await setup.stop()
+
+
+async def test_an_engine_asks_with_the_rank_that_an_ingress_tells(setup: WorkerSetup) -> None:
+    holder = (await setup.until_ready()).holder
+    for given in (b"none", ranks.pack([Rank("two", "b", 4), Rank("away", "b", 5)])):
+        told = pack_control(Op.RANK, "", 0, 0, given)
+        setup.bus.deliver(fakes.message(subjects.control(holder), told))
+    setup.bus.posts.clear()
+    await setup.bus.reconnect()
+    await setup.bus.until(lambda _: setup.cards())
+    pulls = [post for post in setup.bus.posts if ".MSG.NEXT." in post.subject]
+    asked = {(each.subject.split(".")[-1][0], each.payload) for each in pulls}
+    assert {(model, orjson.loads(each)["priority"]) for model, each in asked} == {
+        ("a", 0),
+        ("b", 4),
+    }
     await setup.stop()
 
 
@@ -102,13 +126,71 @@ async def test_the_card_comes_by_itself(
     assert setup.cards()[-1].models == ()
 
 
+async def test_facts_are_told_when_they_are_new_and_to_who_asks(
+    setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holders, "TICK", 0.001)
+    holder = (await setup.until_ready()).holder
+
+    def whole() -> list[bool]:
+        told = [p.payload for p in setup.bus.posts if p.subject == subjects.card(holder)]
+        return [b'"same"' not in card for card in told]
+
+    await setup.bus.until(lambda _: whole()[-3:] == [False] * 3)
+    setup.bus.posts.clear()
+    asks = fakes.message(subjects.control(holder), pack_control(Op.SHOW, "", 0))
+    setup.bus.deliver(asks)
+    setup.bus.deliver(asks)
+    await setup.bus.until(lambda _: len(whole()) > 3)
+    assert sum(whole()) <= 1, "one for all who ask at once"
+    monkeypatch.setattr(holders, "SHOWN_EACH", -1.0)
+    setup.bus.posts.clear()
+    setup.bus.deliver(asks)
+    assert whole()[0]
+    setup.bus.posts.clear()
+    await setup.bus.reconnect()
+    await setup.bus.until(lambda _: any(whole()))
+    await setup.stop()
+
+
 async def test_on_a_new_connection_it_pulls_afresh_and_says_so(setup: WorkerSetup) -> None:
     await setup.until_ready()
     await fakes.turns()
     setup.bus.posts.clear()
     await setup.bus.reconnect()
     await setup.bus.until(lambda _: setup.cards())
-    assert len([post for post in setup.bus.posts if ".MSG.NEXT." in post.subject]) == 3
+    assert len([post for post in setup.bus.posts if ".MSG.NEXT." in post.subject]) == 4
+    await setup.stop()
+
+
+async def test_drained_by_the_hub_it_stays_and_pulls_nothing_until_it_is_undrained(
+    setup: WorkerSetup,
+) -> None:
+    holder = (await setup.until_ready()).holder
+
+    def order(drained: bool) -> None:
+        given = Order("box 1", drained).pack()
+        setup.bus.deliver(
+            fakes.message(subjects.control(holder), pack_control(Op.ORDER, "", 0, 0, given))
+        )
+
+    def pulls() -> int:
+        return sum(".MSG.NEXT." in post.subject for post in setup.bus.posts)
+
+    await fakes.turns()
+    order(True)
+    await setup.bus.until(lambda _: setup.cards()[-1].draining)
+    assert setup.cards()[-1].models == ()
+    assert [engine.state for engine in setup.cards()[-1].engines] == ["ready", "ready"]
+    await fakes.turns()
+    before = pulls()
+    await setup.bus.reconnect()
+    await fakes.turns()
+    assert pulls() == before
+    order(False)
+    await setup.bus.until(lambda _: pulls() == before + 4)
+    await setup.bus.until(lambda _: len(setup.cards()[-1].models) == 2)
+    assert not setup.cards()[-1].draining
     await setup.stop()
 
 
@@ -126,9 +208,9 @@ async def test_what_runs_is_finished_or_handed_back(setup: WorkerSetup, finishes
     fault = {} if finishes else {"fault": "hang"}
     body = {"messages": [{"role": "user", "content": "x y"}], "echo": {"token_ms": 5, **fault}}
     job = fakes.job(model="a", body=orjson.dumps(body))
-    pulls = [post for post in setup.bus.posts if post.subject.endswith(".MSG.NEXT.JOBS.a-i3")]
+    pulls = [post for post in setup.bus.posts if post.subject.endswith(".MSG.NEXT.JOBS.a-i4")]
     setup.bus.deliver(fakes.message(pulls[0].reply, job.pack(), fakes.ack()))
-    frames_of = subjects.frames(job.ingress, job.id)
+    frames_of = f"r.in-1.box=201.{job.id}"
     await setup.bus.until(lambda _: setup.bus.to(frames_of))
     (claim,) = unpack(setup.bus.to(frames_of)[0])
     go = pack_control(Op.GO, job.id, claim.nonce)

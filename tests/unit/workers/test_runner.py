@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 
 from schemas import frames
 from schemas.bus import BusError, Message
-from schemas.frames import Kind, Op
+from schemas.frames import Frame, Kind, Op
 from schemas.jetstream.words import NAK, TERM
+from schemas.jobs import Job
 from tests.unit import fakes, version_1
 from tests.unit.workers.runner_setup import RunnerSetup
 from workers import runner as runners
@@ -25,8 +26,8 @@ async def test_claim_frames_end_then_the_ack(setup: RunnerSetup) -> None:
     setup.say(Op.GO)
     await setup.idle()
     assert setup.kinds() == [Kind.CLAIM, Kind.START, Kind.DATA, Kind.END]
-    assert setup.claim().body == ("worker", "w-1", "node", "e", fakes.ack(), 0)
-    assert setup.frames()[-1].body == (1, 2, 0, 3)
+    assert setup.claim().body == ("worker", fakes.HOLDER, "node", "e", fakes.ack(), 0, True)
+    assert setup.frames()[-1].body == (1, 2, 0, 3, 0, 0, 0)
     assert setup.engine.body == fakes.job().body
     (ack,) = setup.told()
     assert ack.startswith(b"+NXT")
@@ -180,6 +181,13 @@ async def test_what_is_no_job_is_removed(setup: RunnerSetup, data: bytes) -> Non
     assert setup.runner.idle.is_set()
 
 
+async def test_a_job_without_its_body_comes_again_later(setup: RunnerSetup) -> None:
+    """As of a consumer that was changed to give out heads alone."""
+    head = {"Nats-Msg-Size": "300"}
+    setup.runner.take(setup.slot, setup.puller.pulls, fakes.message("_W", b"", fakes.ack(), head))
+    assert (setup.told(), setup.slot.busy) == ([b'-NAK {"delay": 5000000000}'], 0)
+
+
 async def test_a_job_of_another_version_is_left_to_others_for_a_while(setup: RunnerSetup) -> None:
     """It is neither lost nor offered here again at once."""
     with capture_logs() as lines:
@@ -189,7 +197,7 @@ async def test_a_job_of_another_version_is_left_to_others_for_a_while(setup: Run
     assert (setup.slot.busy, setup.runner.idle.is_set()) == (0, True)
     (line,) = [line for line in lines if line["log_level"] == "error"]
     assert (line["event"], line["version"]) == ("runner.refused", 1)
-    assert "a job of protocol version 1, and this process speaks 3" in line["error"]
+    assert "a job of protocol version 1, and this process speaks 4" in line["error"]
     setup.deliver(delivered=3)
     assert setup.slot.busy == 1, "it goes on"
     await setup.runner.abandon("end of test")
@@ -198,7 +206,7 @@ async def test_a_job_of_another_version_is_left_to_others_for_a_while(setup: Run
 async def test_control_of_another_version_is_refused(setup: RunnerSetup) -> None:
     await setup.begin()
     with capture_logs() as lines:
-        setup.bus.deliver(fakes.message("c.w-1", version_1.GO))
+        setup.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", version_1.GO))
     assert [line["event"] for line in lines] == ["runner.refused"]
     assert setup.engine.cancelled == 0
     await setup.runner.abandon("end of test")
@@ -260,8 +268,8 @@ async def test_words_for_another_delivery_are_passed_over(setup: RunnerSetup) ->
     await setup.begin()
     for op in (Op.GO, Op.DROP, Op.CANCEL):
         setup.say(op, nonce=5)
-    setup.bus.deliver(fakes.message("c.w-1", b"rubbish"))
-    setup.bus.deliver(fakes.message("c.w-1", frames.pack_control(Op.DROP, "other", 5)))
+    setup.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", b"rubbish"))
+    setup.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", frames.pack_control(Op.DROP, "other", 5)))
     setup.say(77)  # type: ignore[arg-type]
     await fakes.turns()
     assert (setup.slot.busy, setup.engine.cancelled) == (1, 0)
@@ -313,3 +321,102 @@ async def test_rings_are_forgotten_when_they_are_too_many_bytes(
     setup.bus.posts.clear()
     setup.say(Op.RESEND, 0, nonce)
     assert setup.frames() == []
+
+
+OTHER = fakes.job(id="f" * 32, ingress="in-2", body=b"another's")
+WAITED = fakes.ack().removesuffix(".0") + ".3"
+"""Three jobs waited behind this one."""
+
+
+def queued(setup: RunnerSetup) -> None:
+    """A job is delivered that others waited behind."""
+    inbox = setup.bus.subscriptions[-1].subject
+    setup.bus.deliver(fakes.message(inbox, fakes.job().pack(), WAITED))
+
+
+def give(setup: RunnerSetup, job: Job) -> None:
+    control = frames.pack_control(Op.GIVE, job.id, setup.claim().nonce, 0, job.pack())
+    setup.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", control))
+
+
+def said_of(setup: RunnerSetup, job: Job) -> list[Frame]:
+    sent = setup.bus.to(f"r.{job.ingress}.box.{job.id}")
+    return [frame for message in sent for frame in frames.unpack(message)]
+
+
+@pytest.mark.parametrize(("slots", "begins"), [(4, True), (3, False)])
+async def test_those_for_which_there_are_slots_do_not_wait(
+    setup: RunnerSetup, slots: int, begins: bool
+) -> None:
+    """Three are on their way, and three slots are free beside that of the first."""
+    setup.slot.room.size = slots
+    queued(setup)
+    await setup.claimed()
+    await fakes.turns()
+    assert setup.engine.began.is_set() == begins
+    assert setup.claim().body[-1] is begins
+    setup.say(Op.GO)
+    await setup.idle()
+
+
+async def test_where_others_wait_the_engine_waits_for_the_answer(setup: RunnerSetup) -> None:
+    queued(setup)
+    await setup.claimed()
+    await fakes.turns()
+    assert not setup.engine.began.is_set()
+    assert setup.claim().body[-1] is False
+    setup.say(Op.GO)
+    await setup.idle()
+    assert setup.engine.body == fakes.job().body
+
+
+async def test_another_job_may_be_given_for_the_delivered_one(setup: RunnerSetup) -> None:
+    queued(setup)
+    await setup.claimed()
+    give(setup, OTHER)
+    give(setup, OTHER)
+    await setup.idle()
+    assert setup.engine.body == OTHER.body
+    assert [frame.kind for frame in said_of(setup, OTHER)] == [Kind.START, Kind.DATA, Kind.END]
+    assert setup.kinds() == [Kind.CLAIM], "nothing is said of the delivered one"
+    assert setup.bus.to(WAITED)[0].startswith(b"+NXT"), "its message is acked"
+
+
+async def test_of_two_jobs_that_are_given_the_second_is_refused(setup: RunnerSetup) -> None:
+    """Its ingress waited too long for another's answer; it has to publish the job again."""
+    setup.engine.may_end.clear()
+    queued(setup)
+    await setup.claimed()
+    give(setup, OTHER)
+    setup.say(Op.GO)  # by the ingress of the delivered one
+    third = fakes.job(id="e" * 32, ingress="in-3")
+    give(setup, third)
+    await setup.engine.began.wait()
+    for job in (fakes.job(), third):
+        (refused,) = [frame for frame in said_of(setup, job) if frame.kind == Kind.FAIL]
+        assert (refused.nonce, refused.body[0]) == (setup.claim().nonce, "client_gone")
+    assert setup.engine.body == OTHER.body
+    setup.engine.may_end.set()
+    await setup.idle()
+
+
+async def test_an_engine_that_has_begun_is_given_nothing_else(setup: RunnerSetup) -> None:
+    await setup.begin()
+    give(setup, OTHER)
+    assert [frame.kind for frame in said_of(setup, OTHER)] == [Kind.FAIL]
+    setup.say(Op.GO)
+    setup.engine.may_end.set()
+    await setup.idle()
+    assert setup.engine.body == fakes.job().body
+    assert setup.kinds() == [Kind.CLAIM, Kind.START, Kind.DATA, Kind.END]
+
+
+async def test_what_is_given_and_is_no_job_is_not_taken(setup: RunnerSetup) -> None:
+    queued(setup)
+    await setup.claimed()
+    control = frames.pack_control(Op.GIVE, "x", setup.claim().nonce, 0, b"rubbish")
+    setup.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", control))
+    await fakes.turns()
+    assert not setup.engine.began.is_set()
+    setup.say(Op.GONE)
+    await setup.idle()

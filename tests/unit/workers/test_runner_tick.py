@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from schemas.frames import Kind, Op
+from schemas.frames import End, Kind, Op
 from schemas.jetstream.words import IN_PROGRESS, NAK, TERM
 from tests.unit import fakes
 from tests.unit.workers.runner_setup import CONFIG, STALL, RunnerSetup
@@ -19,7 +19,7 @@ async def test_while_it_runs_the_lease_is_prolonged(setup: RunnerSetup) -> None:
     setup.say(Op.GO)
     setup.runner.tick(time.monotonic())
     assert setup.told() == [IN_PROGRESS]
-    assert (setup.bus.posts[-1].reply, setup.kinds()[-1]) == ("c.w-1", Kind.ALIVE)
+    assert (setup.bus.posts[-1].reply, setup.kinds()[-1]) == (f"c.{fakes.HOLDER}", Kind.ALIVE)
     await setup.runner.abandon("end of test")
 
 
@@ -51,8 +51,8 @@ async def test_while_the_broker_is_away_no_claim_is_given_up(setup: RunnerSetup)
 
 
 def unheard(setup: RunnerSetup) -> None:
-    headers = {"Status": "503", "Nats-Subject": f"r.in-1.{fakes.job().id}"}
-    setup.bus.deliver(fakes.message("c.w-1", headers=headers))
+    headers = {"Status": "503", "Nats-Subject": f"r.in-1.box.{fakes.job().id}"}
+    setup.bus.deliver(fakes.message(f"c.{fakes.HOLDER}", headers=headers))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ async def test_an_ingress_that_was_away_now_and_then_is_not_gone(
         clock[0] += 5
     await fakes.turns()
     assert setup.slot.busy == 1
-    unheard_of = fakes.message("c.w-1", headers={"Status": "503"})
+    unheard_of = fakes.message(f"c.{fakes.HOLDER}", headers={"Status": "503"})
     setup.bus.deliver(unheard_of)
     await setup.runner.abandon("end of test")
 
@@ -212,3 +212,14 @@ async def test_a_lease_that_lapsed_is_not_spoken_for(
     setup.engine.may_end.set()
     await setup.idle()
     assert setup.told() == []
+
+
+async def test_whole_answers_are_told_a_moment_later(setup: RunnerSetup) -> None:
+    setup.deliver()
+    await setup.claimed()
+    setup.say(Op.GO)
+    await setup.idle()
+    assert setup.slot.attempts == []
+    setup.runner.tick(time.monotonic())
+    setup.runner.tick(time.monotonic())
+    assert [each.ended for each in setup.slot.attempts] == [End(1, 2, 0, 3)]

@@ -33,7 +33,7 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints, sse
+from schemas.api import endpoints, piecewise, sse
 from schemas.api.base import PLAIN, Api, Event
 from schemas.frames import End
 from schemas.jobs import Job
@@ -100,6 +100,7 @@ class EchoEngine:
         self._pace = Script(float(query.get("first_ms", "0")), float(query.get("token_ms", "0")))
         self._several = query.get("n", "1") != "0"
         self._resumes = query.get("resume", "1") != "0"
+        self._digest = config.digest or query.get("digest", "")
         self._asked: Counter[str] = Counter()
         self._hung = 0
 
@@ -115,7 +116,9 @@ class EchoEngine:
         )
         models = tuple(
             ServedModel(
-                model, self.name, self.kind, self._slots, CONTEXT, ("text",), features=features
+                *(model, self.name, self.kind, self._slots, CONTEXT, ("text",)),
+                features=features,
+                digest=self._digest,
             )
             for model in self._models
         )
@@ -128,7 +131,7 @@ class EchoEngine:
 
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
-        request = orjson.loads(body)
+        request = await piecewise.load(body)
         try:
             script = self._script(request)
             if script.fault.isdigit():  # before the head

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import httptools
@@ -21,16 +21,32 @@ HIGH_WATER = 2**20
 _PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 _ANY_HEAD = 32 + zlib.MAX_WBITS
 """Has zlib find out which of these it is."""
-MOST = 2**29
-"""Most bytes of one answer, so that an endless one cannot take all memory."""
+MOST = 96 * 2**20
+"""Most bytes of one answer, unpacked, so that an endless one cannot take all memory: ten pictures
+in base64 fit in."""
+HEAD = 64 * 1024
+"""Most bytes of a head, and of what stands between two pieces of a body."""
+HEADERS = 128
+HEAD_TIME = 10.0
+"""Seconds from the first byte of a head to its last. The first may take as long as it likes."""
+_UNPACKED = 16 * 2**20
+"""Most bytes that one read from the socket unpacks to: a few bytes may stand for a thousand times
+as many."""
+
+
+Taker = Callable[[bytes], None]
 
 
 class ConnectionBroken(OSError):
     """The connection could not be made, ended early, or carried something that is not HTTP."""
 
 
+Request = tuple[bytes, bytes]
+"""The bytes of a request: all of them, or its head and a large body."""
+
+
 class Response:
-    """An answer whose head has come; `read` and `readany` give its body."""
+    """An answer whose head has come; `read`, `readany` and `deliver` give its body."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -40,6 +56,8 @@ class Response:
         self._held = 0
         self._fault: ConnectionBroken | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._taker: Taker | None = None
+        self._refused: Exception | None = None
         self.connection: Connection | None = None
 
     def header(self, name: str, default: str = "") -> str:
@@ -60,12 +78,48 @@ class Response:
                 raise self._fault
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """All pieces that are here."""
         found = self._pieces.popleft() if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         if self._held > HIGH_WATER and self.connection is not None:
             self.connection.resume()
         self._held = 0
         return found
+
+    async def deliver(self, taker: Taker) -> None:
+        """Give the body to `taker`, to its end: what each read of the socket brings at once, which
+        saves a turn of the caller's task for each. Raises ConnectionBroken, and what it raises."""
+        while self.connection is None:  # it only reads another one, or is here already
+            if not (piece := await self.readany()):
+                return
+            taker(piece)
+        while True:
+            if self._pieces:
+                taker(self._taken())
+            elif self.complete:
+                return
+            elif self._fault is not None:
+                raise self._fault
+            else:
+                self._taker, self._waiter = taker, asyncio.get_running_loop().create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._taker = None
+                if self._refused is not None:
+                    raise self._refused
+
+    def hand_over(self) -> None:
+        """One read of the socket is over."""
+        if self._taker is not None and self._pieces:
+            try:
+                self._taker(self._taken())
+            except Exception as fault:  # noqa: BLE001 - it is that of who waits in `deliver`
+                self._taker, self._refused = None, fault
+                self.wake()
 
     async def beginning(self) -> bytes:
         """The first bytes of the body, which are still to be read."""
@@ -96,7 +150,8 @@ class Response:
         """Add a piece; return False if too much waits to be read."""
         self._pieces.append(piece)
         self._held += len(piece)
-        self.wake()
+        if self._taker is None:
+            self.wake()
         return self._held <= HIGH_WATER
 
     def end(self, fault: ConnectionBroken | None = None) -> None:
@@ -123,6 +178,9 @@ class Connection(asyncio.Protocol):
         self._head: asyncio.Future[Response] | None = None
         self._sized = False
         self._heard = False
+        self._bare = 0  # bytes since the last one of a body, or since the head
+        self._lines = 0
+        self._late: asyncio.TimerHandle | None = None
         self._packed: Any = None
         """Unpacks the body, if it is packed."""
 
@@ -135,7 +193,7 @@ class Connection(asyncio.Protocol):
         """Whether a kept connection was stale: it ended before a byte of the answer came."""
         return self.used and not self.alive and not self._heard
 
-    async def ask(self, request: bytes) -> Response:
+    async def ask(self, request: Request) -> Response:
         """Send a request and return once the answer's head has come. Raises ConnectionBroken."""
         if self._transport is None or not self.alive:
             raise ConnectionBroken("the connection is closed")
@@ -144,13 +202,18 @@ class Connection(asyncio.Protocol):
         self._response.connection = self
         self._head = asyncio.get_running_loop().create_future()
         self._sized = self._heard = False
+        self._bare = self._lines = 0
         self._packed = None
-        self._transport.write(request)
+        start, rest = request
+        self._transport.write(start)
+        if rest:
+            self._transport.write(rest)
         return await self._head
 
     def abort(self) -> None:
         """Close at once, so that the engine sees that nobody listens."""
         self.alive = False
+        self._in_time()
         if self._transport is not None:
             self._transport.abort()  # `close` would first send what is still to be written
 
@@ -163,6 +226,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
+        self._in_time()
         response = self._response
         if response is None or response.complete:
             return
@@ -176,14 +240,48 @@ class Connection(asyncio.Protocol):
         if self._response is None:  # the engine talks although nothing was asked
             self.abort()
             return
+        self._bare += len(data)
+        response = self._response
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as fault:
-            self._break(ConnectionBroken(f"not HTTP: {fault}"))
-            self.abort()
+            own = fault.__context__  # of the methods here, which the parser calls
+            broken = own if isinstance(own, ConnectionBroken) else None
+            self._hang_up(broken or ConnectionBroken(f"not HTTP: {fault}"))
+        else:
+            self._check_head()
+        response.hand_over()
+
+    def _check_head(self) -> None:
+        """What came was no part of a body if `_bare` still counts it. Most heads come whole, and
+        need no timer."""
+        if self._bare > HEAD:
+            self._hang_up(ConnectionBroken(f"a head of more than {HEAD} bytes"))
+        elif self._response is None or self._response.status or not self._bare:
+            self._in_time()
+        elif self._late is None:
+            late = ConnectionBroken(f"a head that took more than {HEAD_TIME:.0f} s")
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(HEAD_TIME, self._hang_up, late)
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _hang_up(self, fault: ConnectionBroken) -> None:
+        self._break(fault)
+        self.abort()
+
+    def _count_line(self) -> None:
+        self._lines += 1
+        if self._lines > HEADERS:
+            raise ConnectionBroken(f"a head of more than {HEADERS} lines")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        assert self._response is not None
+        self._count_line()
+        if self._response is None or self._response.status:
+            return  # behind the body: nobody reads it
         key = name.decode("latin-1").lower()
         self._response.headers[key] = value.decode("latin-1")
         self._sized = self._sized or key in ("content-length", "transfer-encoding")
@@ -194,16 +292,22 @@ class Connection(asyncio.Protocol):
         assert self._response is not None
         assert self._head is not None
         status = self._parser.get_status_code()
+        self._bare = 0
         # A head of 1xx only announces the answer's own.
-        if status >= 200 and not self._head.done():
+        if status < 200:
+            self._count_line()
+        elif not self._head.done():
             self._response.status = status
             self._head.set_result(self._response)
 
     def on_body(self, body: bytes) -> None:
         assert self._response is not None
         assert self._transport is not None
+        self._bare = 0
         if self._packed is not None:
-            body = self._packed.decompress(body)
+            body = self._packed.decompress(body, _UNPACKED)
+            if self._packed.unconsumed_tail:
+                raise ConnectionBroken(f"a piece that unpacks to more than {_UNPACKED} bytes")
         if body and not self._response.add(body):  # nothing would be the end
             self._transport.pause_reading()
 
@@ -215,9 +319,11 @@ class Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.abort()
         self._response = None
+        self._bare = 0
         response.end()
 
     def _break(self, fault: ConnectionBroken) -> None:
+        self._in_time()
         response, self._response = self._response, None
         if self._head is not None and not self._head.done():
             self._head.set_exception(fault)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,14 +12,25 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from schemas.api.piecewise import LARGE
+from schemas.api.piecewise_write import joined
 from workers.engines.base import EngineFault, Sink
-from workers.engines.http.connection import Connection, ConnectionBroken, Response
+from workers.engines.http import tls
+from workers.engines.http.connection import Connection, ConnectionBroken, Request, Response
 
 CONNECT_TIMEOUT = 5.0
 _IDLE_LIMIT = 64
 """Most idle connections that are kept."""
 ERROR_LIMIT = 64 * 1024
 """Most bytes that are read from the body of an error."""
+
+_CONTROL = re.compile(r"[\x00-\x20]")
+
+# What an operator may do.
+_BROKE = "See its own log; and is its url right, with http:// or https://?"
+_SLOW = "It hangs, or has more to do than it can: see its own log"
+_KEY = "It wants a key: set the engine's api_key"
+_URL = "Is its url right, and its kind?"
 
 
 class Upstream:
@@ -29,6 +41,7 @@ class Upstream:
         self.name = name
         parts = urlsplit(url)
         self._host = parts.hostname or ""
+        self._url = url.rpartition("@")[2] if "@" in parts.netloc else url
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._path = parts.path.rstrip("/")
@@ -55,9 +68,9 @@ class Upstream:
             yield response
         except ConnectionBroken as fault:
             why = f"{self.name} broke the connection: {fault}"
-            raise EngineFault(why, away=True) from None
+            raise EngineFault(why, away=True, hint=_BROKE) from None
         except OSError as fault:
-            raise EngineFault(f"{self.name} cannot be reached: {fault}", away=True) from None
+            raise self._unreachable(fault) from None
         finally:
             if response is not None:
                 self._give_back(response)
@@ -80,7 +93,16 @@ class Upstream:
                 return response.status, await response.read()
         except TimeoutError:
             why = f"{self.name} did not answer {path} within {timeout:.0f} s"
-            raise EngineFault(why, away=True) from None
+            raise EngineFault(why, away=True, hint=_SLOW) from None
+
+    async def head_and_page(self, path: str, timeout: float, limit: int) -> tuple[int, str, bytes]:
+        """The status, the header `Server` and the first bytes of a page. Raises EngineFault."""
+        try:
+            async with asyncio.timeout(timeout), self.call("GET", path) as response:
+                server = response.header("server")
+                return response.status, server, await response.read(limit)
+        except TimeoutError:
+            raise EngineFault(f"{self.name} did not answer {path}", away=True) from None
 
     async def post(self, path: str, asked: Any, timeout: float) -> tuple[int, bytes]:
         """Ask with a JSON body."""
@@ -90,25 +112,35 @@ class Upstream:
         """GET a JSON page. Raises EngineFault for any status but 200, too."""
         status, page = await self.ask("GET", path, timeout)
         if status != 200:
-            raise EngineFault(f"{self.name} answered {status} to {path}", away=True)
+            hint = _KEY if status in (401, 403) else _URL
+            raise EngineFault(f"{self.name} answered {status} to {path}", away=True, hint=hint)
         try:
             return orjson.loads(page)
         except orjson.JSONDecodeError:
             why = f"{self.name} answered {path} with something that is not JSON"
             raise EngineFault(why, away=True) from None
 
-    def _request(self, method: str, path: str, body: bytes | None, content_type: str) -> bytes:
+    def _unreachable(self, fault: OSError) -> EngineFault:
+        why, hint = str(fault), f"Start it, or correct its url, which is {self._url}"
+        if isinstance(fault, ssl.SSLError):
+            why, hint = tls.reason(fault, f"{self._host}:{self._port}")
+        return EngineFault(f"{self.name} cannot be reached: {why}", away=True, hint=hint)
+
+    def _request(self, method: str, path: str, body: bytes | None, content_type: str) -> Request:
         # A line break would begin a header, or a request, of a client's own.
-        if any(ord(char) <= 32 for char in path + content_type.replace(" ", "")):
+        if _CONTROL.search(path) or _CONTROL.search(content_type.replace(" ", "")):
             raise ConnectionBroken("a path or content type with a control character")
         head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"
         if content_type:
             head += f"Content-Type: {content_type}\r\n"
         if body is not None:
             head += f"Content-Length: {len(body)}\r\n"
-        return head.encode("latin-1") + b"\r\n" + (body or b"")
+        start = head.encode("latin-1") + b"\r\n"
+        body = body or b""
+        # A large one is not copied only to have both together.
+        return (start, body) if len(body) > LARGE else (start + body, b"")
 
-    async def _send(self, request: bytes) -> Response:
+    async def _send(self, request: Request) -> Response:
         """Send on a kept connection; if that is stale, send again on a new one."""
         while self._idle:
             kept = self._idle.pop()
@@ -144,7 +176,7 @@ class Upstream:
             connection.abort()
 
 
-async def _asked(connection: Connection, request: bytes) -> Response:
+async def _asked(connection: Connection, request: Request) -> Response:
     try:
         return await connection.ask(request)
     except asyncio.CancelledError:
@@ -163,4 +195,4 @@ async def read_whole(response: Response, sink: Sink) -> bytes:
     async for chunk in response.pieces():
         parts.append(chunk)
         sink.touch()
-    return b"".join(parts)
+    return await joined(parts)

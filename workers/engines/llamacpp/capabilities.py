@@ -86,6 +86,18 @@ def context(props: Mapping[str, Any]) -> int:
     return int((props.get("default_generation_settings") or {}).get("n_ctx") or 0)
 
 
+def weights(props: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells its weights, and what it makes of them, from another server's: file, size, count
+    of parameters, build, template and defaults. `entry`: as in `ignored`."""
+    meta = entry.get("meta") or {}
+    if not (props.get("model_path") and meta.get("size")):
+        return ()
+    usual = props.get("default_generation_settings") or {}
+    facts = meta["size"], meta.get("n_params"), meta.get("n_vocab"), meta.get("n_embd")
+    made = props.get("build_info"), props.get("chat_template"), usual.get("params")
+    return props["model_path"], *facts, *made, context(props)
+
+
 def knows_tools(props: Mapping[str, Any]) -> bool:
     return bool(_caps(props).get("supports_tools"))
 

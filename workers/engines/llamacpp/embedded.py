@@ -20,6 +20,8 @@ NAME = "embedded"
 MODEL_ID = "smollm2-135m-instruct"
 """The name under which the small model of the quickstart is served."""
 SLOTS = 4
+KEY_VARIABLE = "LLAMA_API_KEY"
+"""As llama-server itself calls it."""
 
 
 def quickstart() -> settings.Engine:
@@ -37,7 +39,7 @@ class EmbeddedEngine(LlamaCppEngine):
 
 
 def started(config: settings.Engine) -> Supervised:
-    return Supervised(config, EmbeddedEngine, command)
+    return Supervised(config, EmbeddedEngine, command, KEY_VARIABLE)
 
 
 def command(config: settings.Engine) -> list[str]:

@@ -9,6 +9,7 @@ The fields that it ignores silently are on its card (`capabilities`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,13 +18,15 @@ from typing import Any
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints, rerank
+from schemas.api import endpoints, piecewise, rerank
 from schemas.api.base import Document, Event, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.messages import answer as messages_answer
+from schemas.api.piecewise import LARGE
 from schemas.api.responses import answer as responses_answer
 from schemas.jobs import Job
 from schemas.nodes import ServedModel, resuming, resuming_thoughts
+from workers.engines import digest
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.upstream import read_error
 from workers.engines.llamacpp import (
@@ -51,10 +54,11 @@ from workers.engines.llamacpp.tools import prompt as tools_prompt
 from workers.engines.llamacpp.tools import responses as tools_responses
 from workers.engines.llamacpp.tools.chat import CallsInDocument, CallsInStream
 from workers.engines.llamacpp.tools.prompt import Expected
+from workers.engines.openai import parsed
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal, translate
 from workers.engines.openai.rewrite import Change, Discard, Rewriting
-from workers.engines.openai.stream import Relay
+from workers.engines.openai.stream import Relay, says
 
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
@@ -122,20 +126,20 @@ class LlamaCppEngine(OpenAIEngine):
         senses = capabilities.senses(self._props)
         can = capabilities.abilities(self._props) if "chat" in words else ()
         can += await self._resumes(words)
-        ignores = capabilities.ignored(self._props, entry, words)
         self._thinks = capabilities.thinks(self._props)
         offers = bool(can) and capabilities.knows_tools(self._props)
         self._obeyed = offers and await questions.obeys(self._http, self.check_timeout)
+        weights = capabilities.weights(self._props, entry)
+        file = str(self._props.get("model_path") or "")
+        told = await asyncio.to_thread(digest.said, self._config, *weights, file=file)
+        about = public, self.name, self.kind, slots, capabilities.context(self._props)
         return ServedModel(
-            public,
-            self.name,
-            self.kind,
-            slots,
-            capabilities.context(self._props),
+            *about,
             ("text", *senses),
             (*words, *can, *senses),
-            ignores,
+            capabilities.ignored(self._props, entry, words),
             capabilities.known(words),
+            told,
         )
 
     async def _resumes(self, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,14 +164,16 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint in (*own_pages.PATHS, native.PATH):
-            return await self._serve_own(job, orjson.loads(body), sink)
-        if job.endpoint in _TEXTS and any(sign in body for sign in llamacpp_request.SIGNS):
+            return await self._serve_own(job, parsed.load(body), sink)
+        if job.endpoint in _TEXTS and says(body, *llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
+            await parsed.pause(body)
         asked = body
-        if self._thinks and any(sign in body for sign in reasoning.SIGNS):
+        if self._thinks and says(body, *reasoning.SIGNS):
             body = reasoning.mapped(body, job.endpoint, capabilities.has_degrees(self._props))
+            await parsed.pause(body)
         match job.endpoint:
-            case endpoints.CHAT.path if tools_prompt.SIGN in body and not self._obeyed:
+            case endpoints.CHAT.path if says(body, tools_prompt.SIGN) and not self._obeyed:
                 return await self._offer(job, body, sink)
             case endpoints.CHAT.path | endpoints.COMPLETIONS.path:
                 return await self._complete(job, body, sink)
@@ -177,11 +183,12 @@ class LlamaCppEngine(OpenAIEngine):
                 return await self._message(job, body, sink)
             case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path | endpoints.TEMPLATE.path:
                 with tools_prompt.naming_tools():
-                    body = prepare_schemas(orjson.dumps(self._prepare_tools(job, body)[0]))
+                    sent, _ = self._prepare_tools(job, body)
+                    body = prepare_schemas(await parsed.written(sent, body))
             case endpoints.INPUT_TOKENS.path:
                 with tools_prompt.naming_tools():
                     sent = responses_request.plain(self._prepare_tools(job, body)[0])
-                    body = prepare_schemas(orjson.dumps(sent))
+                    body = prepare_schemas(await parsed.written(sent, body))
         return await super()._serve(job, body, sink)
 
     def _prepare_tools(
@@ -190,9 +197,9 @@ class LlamaCppEngine(OpenAIEngine):
         """The request to send, and the calls to expect in its text. A request is rewritten if
         the engine cannot offer its tools to the model, or cannot force a call. `request`: the body,
         if it is parsed already; it stays as it is."""
-        request = orjson.loads(body) if request is None else request
+        request = parsed.load(body) if request is None else request
         prepare_tools, signs = _TOOLS[job.endpoint]
-        if self._obeyed or not any(sign in body for sign in signs):
+        if self._obeyed or not says(body, *signs):
             return request, None
         return prepare_tools(request, capabilities.knows_tools(self._props))
 
@@ -206,22 +213,22 @@ class LlamaCppEngine(OpenAIEngine):
                 else CallsInDocument(sink, expected)
             )
         with tools_prompt.naming_tools():
-            return await self._complete(job, orjson.dumps(sent), sink)
+            return await self._complete(job, await parsed.written(sent, body), sink)
 
     async def _complete(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         """Answer a chat or a text completion. Most streams of chats need a change in the first
         chunk only, so they pass without parsing."""
         text = job.endpoint == COMPLETIONS
-        if job.stream and not text and not any(sign in body for sign in _SPECIAL):
+        if job.stream and not text and not says(body, *_SPECIAL):
             return self._usage(await self._send(job, body, FirstChunk(sink, 1)))
-        request: dict[str, Any] = orjson.loads(body)
+        request: dict[str, Any] = parsed.load(body)
         if text:
             await self._check_text(request)
         choices = choices_per_prompt(request)
         sent, changes = logprobs.prepare(request, text)
         if not job.stream:
             return await self._aggregate(job, sent, sink, changes)
-        body = orjson.dumps(sent) if sent is not request else body
+        body = await parsed.written(sent, body) if sent is not request else body
         for change in reversed(changes):  # what is wrapped last sees an event first
             sink = Rewriting(sink, change)
         if not text:
@@ -243,7 +250,7 @@ class LlamaCppEngine(OpenAIEngine):
         self, job: Job, request: dict[str, Any], sink: Sink, changes: list[Change]
     ) -> Usage | None:
         answer = Aggregate(sink, choices_per_prompt(request))
-        await self._send(job, orjson.dumps(prepare(request)), answer)
+        await self._send(job, await parsed.written(prepare(request)), answer)
         document = answer.document
         if document is not None:
             for change in changes:
@@ -260,7 +267,7 @@ class LlamaCppEngine(OpenAIEngine):
             await questions.need_something_said(self._http, request["prompt"])
         own = OwnCompletion(request, self._marker(), job.asked)
         out = Rewriting(sink if job.stream else Discard(sink), own.change)
-        await self._send(job, orjson.dumps(own.sent), out)
+        await self._send(job, await parsed.written(own.sent), out)
         if not own.whole:
             raise EngineFault(f"{self.name} ended its stream before its end was said", away=True)
         if not job.stream:
@@ -272,7 +279,7 @@ class LlamaCppEngine(OpenAIEngine):
             status, answer = await self._http.post(path, asked, PROBE_TIMEOUT)
             if status != 200:
                 raise self._refused(job, status, answer)
-            found: Document = orjson.loads(answer)
+            found: Document = await piecewise.load(answer)
             return found
 
         return await own_pages.answer(page, job, request, self._served(job).context)
@@ -282,7 +289,7 @@ class LlamaCppEngine(OpenAIEngine):
 
     async def _respond(self, job: Job, asked: bytes, body: bytes, sink: Sink) -> Usage | None:
         """`asked`: the body before it was put in llama-server's words, which the answer repeats."""
-        request = orjson.loads(asked)
+        request = parsed.load(asked)
         sent, expected = self._prepare_tools(job, body, request if body is asked else None)
         repair = responses.Repair(request, job.asked, capabilities.context(self._props))
         collector = responses_answer.Collector()
@@ -295,15 +302,15 @@ class LlamaCppEngine(OpenAIEngine):
         if expected is not None:
             out = Rewriting(out, tools_responses.CallsInStream(expected).change)
         with tools_prompt.naming_tools():
-            body = orjson.dumps(responses_request.prepare(sent))
+            body = await parsed.written(responses_request.prepare(sent), body)
             usage = self._usage(await self._send(job, body, out))
         if not job.stream:
             await self._send_document(sink, collector.document)
         return usage
 
     async def _message(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if any(sign in body for sign in messages_by_chat.SIGNS):
-            asked = orjson.loads(body)
+        if says(body, *messages_by_chat.SIGNS):
+            asked = parsed.load(body)
             if messages_by_chat.is_needed(asked, self._obeyed):
                 return await self._message_by_chat(job, asked, sink)
         request, expected = self._prepare_tools(job, body)
@@ -311,7 +318,8 @@ class LlamaCppEngine(OpenAIEngine):
         out: Sink = StopReason(sink if job.stream else Rewriting(Discard(sink), collector.add))
         if expected is not None:
             out = Rewriting(out, tools_messages.CallsInStream(expected).change)
-        usage = await self._begun(job, request, orjson.dumps(messages.prepare(request)), out)
+        sent = await parsed.written(messages.prepare(request))
+        usage = await self._begun(job, request, sent, out)
         if not job.stream:
             await self._send_document(sink, collector.document)
         return usage
@@ -331,7 +339,8 @@ class LlamaCppEngine(OpenAIEngine):
                 # OpenAI ends a call that was named with "stop", Anthropic each with "tool_use".
                 out = CallsInStream(answer, replace(expected, named=False), 1)
             with tools_prompt.naming_tools():
-                await self._send(replace(job, endpoint=CHAT), orjson.dumps(sent), out)
+                as_chat = replace(job, endpoint=CHAT)
+                await self._send(as_chat, await parsed.written(sent), out)
         if not job.stream:
             await self._send_document(sink, collector.document)
         return answer.usage
@@ -351,7 +360,7 @@ class LlamaCppEngine(OpenAIEngine):
         self, job: Job, request: dict[str, Any], sink: Sink
     ) -> AsyncIterator[MessageStart]:
         async def count() -> int:
-            body = prepare_schemas(orjson.dumps(request))
+            body = prepare_schemas(await parsed.written(request))
             status, answer = await self._http.ask("POST", COUNT_TOKENS, PROBE_TIMEOUT, body, JSON)
             return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
 
@@ -363,15 +372,18 @@ class LlamaCppEngine(OpenAIEngine):
             start.stop()
 
     async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
-        if any(sign in body for sign in SCHEMA_SIGNS):
+        if says(body, *SCHEMA_SIGNS):
             body = prepare_schemas(body)
-        if logprobs.SIGN in body and job.endpoint == CHAT and tools_prompt.SIGN in body:
+            await parsed.pause(body)
+        if says(body, logprobs.SIGN) and job.endpoint == CHAT and says(body, tools_prompt.SIGN):
             body, sink = logprobs.beside_tools(body, sink)
         path, own = job.endpoint, None
         if path == COMPLETIONS and capabilities.senses(self._props):
             own = native.prepare(body, self._marker())
             path, body = (native.PATH, own) if own else (path, body)
         async with self._http.call("POST", path, body, JSON) as response:
+            if len(body) > LARGE:
+                parsed.forget()
             if not response.succeeded:
                 raise self._refused(job, response.status, await read_error(response))
             said = native.AsCompletion(response, f"cmpl-{job.id}") if own else response

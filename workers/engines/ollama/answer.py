@@ -8,8 +8,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
+from schemas.api.base import Document
 from workers.engines.base import Sink
 from workers.engines.openai.stream import Filter
 
@@ -38,7 +37,7 @@ class AnswerId(Filter):
         self._inner.data(chunk)
 
 
-def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, bytes]:
+def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[int, Document]:
     """The tokens, and the answer of ``/api/embed`` as OpenAI's list. base64 holds little-endian
     floats of 32 bits. Raises LookupError, TypeError, struct.error if there are no vectors."""
     vectors = found["embeddings"]
@@ -56,7 +55,7 @@ def embeddings(found: Mapping[str, Any], request: Mapping[str, Any]) -> tuple[in
     tokens = int(found.get("prompt_eval_count") or 0)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     listed = {"object": "list", "model": request.get("model"), "data": data, "usage": usage}
-    return tokens, orjson.dumps(listed)
+    return tokens, listed
 
 
 def _packed(vector: list[float]) -> str:

@@ -27,19 +27,21 @@ from typing import Any, ClassVar
 import orjson
 import structlog
 
-from schemas.api import endpoints
+from schemas.api import endpoints, piecewise, piecewise_write
 from schemas.api.base import NO_ANSWER, Usage
 from schemas.api.ollama.models import CAPABILITIES, tagged
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
+from workers.engines import digest
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.ollama import own_api
 from workers.engines.ollama.answer import AnswerId, embeddings
 from workers.engines.ollama.request import changes
-from workers.engines.openai import continued, foreign_fields
+from workers.engines.openai import continued, foreign_fields, parsed
 from workers.engines.openai.engine import ASK_TIMEOUT, PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal
 from workers.engines.openai.required_call import LEFT_OPEN
+from workers.engines.openai.stream import says
 from workers.engines.openai.whole_answer import unlike
 
 log = structlog.get_logger("ollama")
@@ -154,6 +156,7 @@ class OllamaEngine(OpenAIEngine):
             tuple(features),
             (*self.ignored_fields, *(() if "thinking" in told else foreign_fields.NO_THOUGHTS)),
             KNOWS,
+            digest.said(self._config, entry.get("digest")),
         )
 
     async def _goes_on(self, own: str) -> bool:
@@ -174,21 +177,22 @@ class OllamaEngine(OpenAIEngine):
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         if job.endpoint != endpoints.EMBEDDINGS.path:
-            kept = own_api.kept(orjson.loads(body)) if _KEEP in body else None
+            kept = own_api.kept(parsed.load(body)) if says(body, _KEEP) else None
             usage = await super()._serve(job, body, AnswerId(sink, job.id))
             if kept is not None:
                 await self._keep(self._own[job.model], kept)
             return usage
-        request = orjson.loads(await self._prepare(job, body))
+        request = parsed.load(await self._prepare(job, body))
         own_api.kept(request)  # refuses one that is malformed
         known = ("model", "input", "dimensions", "keep_alive")
         asked = {key: request[key] for key in known if request.get(key) is not None}
-        own = orjson.dumps({**asked, "truncate": False})
+        own = await parsed.written({**asked, "truncate": False}, body)
         status, answer = await self._http.ask("POST", "/api/embed", None, own, JSON)
         if status != 200:
             raise self._refused(job, status, answer)
         try:
-            tokens, document = embeddings(orjson.loads(answer), request)
+            tokens, listed = embeddings(await piecewise.load(answer), request)
+            document = await piecewise_write.dump(listed)
         except (*NO_ANSWER, struct.error):
             raise unlike(self.name, "something that is no embedding", answer) from None
         sink.start(200, JSON)

@@ -18,6 +18,7 @@ from schemas.api.base import Api, Event
 from schemas.frames import End
 from schemas.jobs import Begun
 from workers.engines.base import Sink
+from workers.engines.openai import parsed
 from workers.engines.openai.rewrite import Rewriting
 
 ASKED: Mapping[str, Any] = {"messages": [{"role": "user", "content": "Say yes."}]}
@@ -77,11 +78,11 @@ class Part(Rewriting):
     written in."""
 
     def __init__(self, sink: Sink, api: Api, body: bytes, begun: Begun, read: int, written: int):
-        request = orjson.loads(body)
+        request = parsed.load(body)
         rest = api.continued(request, begun.text, written)
         if begun.thoughts:
             rest = with_thoughts(rest, begun.thoughts, begun.text)
-        self.body = orjson.dumps(rest)
+        self.body = parsed.write(rest, body)
         self._api = api
         self._read = read
         self._spent = api.is_spent(request, written)

@@ -11,28 +11,34 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 from typing import Any, ClassVar
 
 import orjson
 
 from schemas import settings
-from schemas.api import endpoints, media, sse
+from schemas.api import endpoints, media, piecewise, piecewise_write, sse
 from schemas.api.base import PLAIN, Document, Usage
 from schemas.api.chat.request import wants_usage
+from schemas.api.piecewise import LARGE
 from schemas.frames import End
 from schemas.jobs import Begun, Job
-from schemas.nodes import Ignored, ServedModel
+from schemas.nodes import MOST_MODELS, Ignored, ServedModel
+from workers.engines import identity
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
-from workers.engines.openai import single_call
+from workers.engines.openai import parsed, single_call
 from workers.engines.openai.continued import Part
+from workers.engines.openai.media_use import meter
 from workers.engines.openai.missing_fields import TOOLS, with_missing_fields
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
-from workers.engines.openai.request_body import json_object, name_form
+from workers.engines.openai.request_body import aside, json_object, name_form
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
-from workers.engines.openai.stream import Given, ModelName, Relay, is_stream
+from workers.engines.openai.stream import Given, ModelName, Relay, is_stream, says
 from workers.engines.openai.whole_answer import read, read_mended, unlike
 
 PROBE_TIMEOUT = 10.0
@@ -93,7 +99,8 @@ class OpenAIEngine:
         self._endpoints = ()
         found = [
             await self._describe(public, own, listed[own], slots)
-            for public, own in self._own.items()
+            # One more than is served, so that its worker tells of those that are not.
+            for public, own in islice(self._own.items(), MOST_MODELS + 1)
         ]
         self._models = {model.id: model for model in found}
         return Offer(slots, tuple(found))
@@ -125,7 +132,12 @@ class OpenAIEngine:
             raise EngineFault(f"{self.name} has other models than before", away=True)
         return True
 
+    async def said_kind(self) -> str:
+        return await identity.ask(self._http)
+
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
+        if len(body) > LARGE:
+            await parsed.know(body)
         if job.begun is None:
             return await self._run(job, body, sink)
         begun = await self._reopened(job, job.begun)
@@ -157,7 +169,7 @@ class OpenAIEngine:
         """The tokens that a text so far adds to the prompt. Where it stands right behind the
         client's words, the last of these may become a part of its first token."""
         own = self._own.get(job.model, "")
-        before = orjson.loads(body)["prompt"] if job.endpoint == endpoints.COMPLETIONS.path else ""
+        before = parsed.load(body)["prompt"] if job.endpoint == endpoints.COMPLETIONS.path else ""
         thoughts = begun.thoughts and begun.thoughts + (self._thought_end if begun.text else "")
         tokens = await self._count(own, before + thoughts + begun.text)
         if tokens and before:
@@ -171,12 +183,13 @@ class OpenAIEngine:
             call = None
             # What is wrapped last sees the answer first: the name of the model, then of several
             # calls the first one, then the call that must come, then what the API documents.
-            plain = job.endpoint == endpoints.CHAT.path and TOOLS not in body
-            inner = out = sink if plain else with_missing_fields(sink, job, body)
-            if TOOL_CHOICE in body and not job.lenient:
+            plain = job.endpoint == endpoints.CHAT.path and not says(body, TOOLS)
+            media_use = None if plain else meter(sink, job, body)
+            inner = out = sink if plain else with_missing_fields(media_use or sink, job, body)
+            if says(body, TOOL_CHOICE) and not job.lenient:
                 call = required(out, body, self._served(job), job.endpoint)
                 inner = call or out
-            if any(sign in body for sign in single_call.SIGNS):
+            if says(body, *single_call.SIGNS):
                 inner = single_call.single(inner, body, endpoints.APIS.get(job.endpoint, PLAIN))
             usage = await self._serve(job, body, ModelName(inner, job.asked))
             if call is not None:
@@ -186,9 +199,10 @@ class OpenAIEngine:
         finally:
             self._running -= 1
         took = round((time.monotonic() - began) * 1000)
+        used = await media_use.found() if media_use is not None else {}
         if usage is None:
-            return End(engine_ms=took)
-        return End(usage.prompt, usage.completion, usage.cached, took)
+            return End(engine_ms=took, **used)
+        return End(usage.prompt, usage.completion, usage.cached, took, **used)
 
     # What subclasses override.
 
@@ -209,7 +223,9 @@ class OpenAIEngine:
     ) -> ServedModel:
         features = await self._found_endpoints()
         ignores = self.ignored_fields
-        return ServedModel(public, self.name, self.kind, slots, features=features, ignores=ignores)
+        about = public, self.name, self.kind, slots
+        digest = self._config.digest
+        return ServedModel(*about, features=features, ignores=ignores, digest=digest)
 
     def _changes(self, job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
         """Fields to set in the request before it goes to the engine."""
@@ -242,10 +258,13 @@ class OpenAIEngine:
         if content_type.partition(";")[0].strip().lower() == JSON:
             sent = await self._prepare(job, body)
         else:
-            sent, content_type = name_form(body, content_type, self._own[self._served(job).id])
+            own = self._own[self._served(job).id]
+            sent, content_type = await aside(body, partial(name_form, body, content_type, own))
         if job.endpoint == endpoints.CHAT.path:
             sink = Thoughts(sink)
         async with self._http.call("POST", job.endpoint, sent, content_type) as response:
+            if len(sent) > LARGE:
+                parsed.forget()
             if not response.succeeded:
                 raise self._refused(job, response.status, await read_error(response))
             streams = await is_stream(response, job)
@@ -266,7 +285,7 @@ class OpenAIEngine:
         changes = self._changes(job, request)
         await self._guard(job, request)
         try:
-            return orjson.dumps({**request, **changes}) if changes else body
+            return await parsed.written({**request, **changes}, body) if changes else body
         except orjson.JSONEncodeError:  # orjson reads 1,024 levels, but writes only 254
             raise Refusal("The body is nested too deeply.") from None
 
@@ -289,14 +308,14 @@ class OpenAIEngine:
         if not await is_stream(response, job):
             document = await self._document(job, response, sink, request)
             relay.told = api.usage(document)
-            response = Given(api.as_stream(document, wants_usage(orjson.loads(request))))
+            response = Given(api.as_stream(document, wants_usage(await piecewise.load(request))))
         await relay.run(response)
         return relay
 
     async def _document(self, job: Job, response: Response, sink: Sink, request: bytes) -> Document:
         """The whole answer of an engine that gave no stream, though it was asked for one."""
         kind, body = response.header("content-type", ""), await read_whole(response, sink)
-        found, _ = read_mended(self.name, job, request, kind, body)
+        found, _ = await read_mended(self.name, job, request, kind, body)
         if found is None or not endpoints.APIS.get(job.endpoint, PLAIN).events_of(found, False):
             raise unlike(self.name, f"{kind!r}, but was asked for a stream", body)
         return found
@@ -318,7 +337,9 @@ class OpenAIEngine:
         if document is None:
             raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
         sink.start(200, JSON)
-        sink.data(orjson.dumps(document))
+        if isinstance(sink, ModelName):
+            sink.put_into(document)
+        sink.data(await piecewise_write.dump(document))
         await sink.settle()
 
     async def _transcript_as_stream(
@@ -326,7 +347,7 @@ class OpenAIEngine:
     ) -> Usage | None:
         """Turn the document of an engine that ignores `stream` into a stream's events."""
         document = await read_whole(response, sink)
-        found = read(self.name, job, body, response.header("content-type", ""), document)
+        found = await read(self.name, job, body, response.header("content-type", ""), document)
         text = document.decode(errors="replace").strip()
         sink.start(200, sse.CONTENT_TYPE)
         sink.data(media.transcript_of(found or {"text": text}))
@@ -334,12 +355,17 @@ class OpenAIEngine:
 
     async def _whole(self, job: Job, body: bytes, response: Response, sink: Sink) -> Usage | None:
         document = await read_whole(response, sink)
-        content_type = response.header("content-type", JSON)
-        found, document = read_mended(self.name, job, body, content_type, document)
-        sink.start(200, content_type)
-        sink.data(document)
-        await sink.settle()
-        return None if found is None else endpoints.APIS[job.endpoint].usage(found)
+        large = len(document) > LARGE
+        with piecewise_write.uncollected() if large else nullcontext():
+            content_type = response.header("content-type", JSON)
+            found, document = await read_mended(self.name, job, body, content_type, document)
+            sink.start(200, content_type)
+            sink.data(document)
+            await sink.settle()
+            usage = None if found is None else endpoints.APIS[job.endpoint].usage(found)
+            if large:
+                await piecewise_write.drop(found)
+        return usage
 
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         """A Refusal, for the client, if the request is at fault; else an EngineFault."""

@@ -55,7 +55,9 @@ _FOREIGN = (
     ),
 )
 _HOSTED = (
-    *_each("service_tier", "there is one tier", TALKS, "auto", "default", "standard_only"),
+    *_each(
+        "service_tier", "the tiers are default and flex", TALKS, "auto", "default", "standard_only"
+    ),
     *_each("speed", "there is one speed", MESSAGES, "standard"),
     *_each("inference_geo", "who runs the engine says where it runs", MESSAGES, "global"),
     *_each("store", "no answer is kept", (*CHAT, *RESPONSES)),

@@ -18,8 +18,9 @@ from schemas.api.base import Document, Event
 from schemas.api.responses import whole
 from schemas.jobs import Job
 from workers.engines.base import Sink
+from workers.engines.openai import parsed
 from workers.engines.openai.rewrite import Rewriting
-from workers.engines.openai.stream import Filter
+from workers.engines.openai.stream import Filter, says
 
 TOOLS = b'"tools"'
 _SEVERAL = b'"n"'
@@ -43,7 +44,7 @@ def with_missing_fields(sink: Sink, job: Job, body: bytes) -> Sink:
             fields = MessageFields(f"msg_{job.id}")
         case endpoints.CHAT.path if job.stream:
             # To look for the bytes first saves nearly every chat from being parsed here.
-            n = _request(body).get("n") if _SEVERAL in body else 1
+            n = _request(body).get("n") if says(body, _SEVERAL) else 1
             return CallHead(sink, n if isinstance(n, int) else 1)
         case _:
             return sink
@@ -53,7 +54,7 @@ def with_missing_fields(sink: Sink, job: Job, body: bytes) -> Sink:
 def _request(body: bytes) -> dict[str, Any]:
     """The request; an empty one if the body is none, which the engine then says."""
     try:
-        found = orjson.loads(body)
+        found = parsed.load(body)
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -65,7 +66,7 @@ class TextEvents(Filter):
     text the quotes would be escaped."""
 
     def data(self, chunk: bytes) -> None:
-        if _TEXT_EVENT in chunk and b'"logprobs"' not in chunk:
+        if chunk[:1] != b"{" and _TEXT_EVENT in chunk and b'"logprobs"' not in chunk:
             chunk = chunk.replace(_DELTA, _DELTA + _NO_LOGPROBS)
             chunk = chunk.replace(_DONE, _DONE + _NO_LOGPROBS)
         self._inner.data(chunk)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 
 from schemas import multipart
+from schemas.api.piecewise import LARGE
 from schemas.multipart import FormError, Part
+from workers.engines.openai import parsed
 from workers.engines.openai.refusal import Refusal
+
+T = TypeVar("T")
 
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Raises Refusal for anything else."""
     try:
-        found = orjson.loads(body)
+        found = parsed.load(body)
     except orjson.JSONDecodeError as fault:
         raise Refusal(f"The body is not valid JSON: {fault}.") from None
     if not isinstance(found, dict):
         raise Refusal("The body must be a JSON object.")
     return found
+
+
+async def aside(body: bytes, work: Callable[[], T]) -> T:
+    """What `work` on a form gives or raises: on a large one in a thread, where it leaves others
+    their turns."""
+    return work() if len(body) <= LARGE else await asyncio.to_thread(work)
 
 
 def form_parts(body: bytes, content_type: str) -> list[Part]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from schemas import errors
 from schemas.api import endpoints
 from schemas.api.base import Api
 from schemas.nodes import ServedModel
 from workers.engines.base import Sink
+from workers.engines.openai import parsed
 from workers.engines.openai.refusal import Refusal
 from workers.engines.openai.stream import Filter
 
@@ -81,7 +80,7 @@ def required(sink: Sink, body: bytes, model: ServedModel, path: str) -> Required
     tried = [each for each in model.ignores if each.tried and found.word in each.at]
     if not tried:
         return None
-    request = orjson.loads(body)
+    request = parsed.load(body)
     wanted = next((each for each in tried if each.wanted(request)), None)
     return RequiredCall(sink, found.api, request.get("tool_choice"), wanted.why) if wanted else None
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable
 
 import orjson
 
-from schemas.api import sse
+from schemas.api import piecewise, sse
 from schemas.api.base import NO_ANSWER, Document, Event
+from schemas.api.piecewise import LARGE
+from schemas.api.piecewise_write import drop, dump
 from workers.engines.base import EngineFault, Sink
 from workers.engines.openai.stream import Filter
 
@@ -38,8 +40,11 @@ class Rewriting(Filter):
         self._signs = signs
         self._document = document
         self._streams = True
+        self._late = b""
+        """A large document, which is changed when there is time to."""
         if document is not None:
             self.start = self._note_kind
+            self.settle = self._change_late
 
     def _note_kind(self, status: int, content_type: str) -> None:
         # An error passes as an event of no kind that is known here.
@@ -51,6 +56,9 @@ class Rewriting(Filter):
         if self._streams and not self._meant(chunk):
             self._inner.data(chunk)
             return
+        if not self._streams and len(chunk) > LARGE:
+            self._late = chunk
+            return
         try:
             changed = self._rewritten(chunk)
         except NO_ANSWER as fault:
@@ -60,6 +68,19 @@ class Rewriting(Filter):
             self._inner.data(changed)
         else:
             self._inner.touch()
+
+    async def _change_late(self) -> None:
+        if self._late and self._document is not None:
+            try:
+                found = await piecewise.load(self._late)
+                self._document(found)
+                self._inner.data(await dump(found))
+            except NO_ANSWER as fault:
+                why = f"the engine's answer is none: {type(fault).__name__}"
+                raise EngineFault(why) from None
+            self._late = b""
+            await drop(found)
+        await self._inner.settle()
 
     def _rewritten(self, chunk: bytes) -> bytes:
         if self._streams or self._document is None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
-
 from schemas.api.base import Api, FirstCall
+from schemas.api.piecewise import LARGE
 from workers.engines.base import Sink
+from workers.engines.openai import parsed
 from workers.engines.openai.rewrite import Rewriting
+from workers.engines.openai.stream import says
 
 SIGNS = (b'"parallel_tool_calls"', b'"disable_parallel_tool_use"')
 """Each request that wants at most one call contains one of these."""
@@ -28,7 +29,7 @@ class SingleCall(Rewriting):
         (self._sign,) = api.call_signs()
 
     def data(self, chunk: bytes) -> None:
-        if self._first.begun or self._sign.search(chunk):
+        if self._first.begun or len(chunk) > LARGE or self._sign.search(chunk):
             super().data(chunk)
         else:
             self._inner.data(chunk)
@@ -37,9 +38,9 @@ class SingleCall(Rewriting):
 def single(sink: Sink, body: bytes, api: Api) -> Sink:
     """A SingleCall if the request wants at most one call, else `sink` itself."""
     first = api.first_call()
-    if first is None or not any(sign in body for sign in SIGNS):
+    if first is None or not says(body, *SIGNS):
         return sink
-    request = orjson.loads(body)
+    request = parsed.load(body)
     choice = request.get("tool_choice")
     alone = isinstance(choice, Mapping) and choice.get("disable_parallel_tool_use") is True
     wanted = alone or request.get("parallel_tool_calls") is False

@@ -13,7 +13,8 @@ import orjson
 import structlog
 
 from schemas.api import endpoints, sse
-from schemas.api.base import PLAIN, Api, Usage
+from schemas.api.base import PLAIN, Api, Document, Usage
+from schemas.api.piecewise import LARGE
 from schemas.jobs import Job
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http.connection import ConnectionBroken, Response
@@ -31,6 +32,8 @@ _SHOWN = 300
 """Most letters of what came in place of an answer that are shown in a message."""
 _NOTHING = (b"", b"null", b"[DONE]")
 _KEY = b'"model"'
+_END = 64 * 1024
+"""Bytes at the end of a document that are searched first."""
 _NONE: tuple[()] = ()
 """In place of bytes that are not known yet: nothing begins or ends with one of none."""
 _FIELD = re.compile(
@@ -43,6 +46,15 @@ _INNER = b"<"
 """Stands for the opening bracket of such an object in an event."""
 _NOT_SHAPE = bytes(sorted(set(range(256)) - set(b'"{}[]')))
 """All bytes but quotes and brackets."""
+_ROUNDS = 64
+"""Levels of lists and objects between which the field is found. A million of them, a thousand deep,
+would hold up others for seconds."""
+
+
+def says(body: bytes, *signs: bytes) -> bool:
+    """Whether a request may say one of `signs`. A large one may: to look takes as long as to parse
+    it."""
+    return len(body) > LARGE or any(map(body.__contains__, signs))
 
 
 async def is_stream(response: Response, job: Job) -> bool:
@@ -102,8 +114,7 @@ class Relay:
         if (kind := response.header("content-type")).startswith(sse.CONTENT_TYPE):
             self._content_type = kind
         try:
-            while chunk := await response.readany():
-                self._pass(self._splitter.feed(chunk))
+            await response.deliver(self._take)
         except sse.TooLong as fault:
             raise EngineFault(f"{self._engine} sent {fault}", away=True) from None
         except ConnectionBroken:
@@ -123,6 +134,9 @@ class Relay:
             return told
         start = self._usage_in(sse.split(self._head))
         return Usage(start.prompt, told.completion, start.cached) if start else told
+
+    def _take(self, chunk: bytes) -> None:
+        self._pass(self._splitter.feed(chunk))
 
     def _pass(self, events: bytes) -> None:
         if not events:
@@ -219,11 +233,18 @@ class ModelName(Filter):
 
     def __init__(self, inner: Sink, name: str) -> None:
         super().__init__(inner)
+        self._own_name = name
         self._name = orjson.dumps(name)
         self._head: bytes | tuple[()] = _NONE
         self._tail: bytes | tuple[()] = _NONE
         self._our_head = self._our_tail = b""
         self._right = False
+
+    def put_into(self, found: Document) -> None:
+        """Name the model in a document that was made here, before it is written."""
+        if type(found.get("model")) is str:
+            found["model"] = self._own_name
+            self._right = True
 
     def data(self, chunk: bytes) -> None:
         if self._right:
@@ -253,7 +274,10 @@ class ModelName(Filter):
         start, end = _near_the_end(document)
         if not end:
             start, end, _ = _find(document, b"{")
-        return document[:start] + self._name + document[end:] if end else document
+        if not end or document[start:end] == self._name:
+            return document
+        whole = memoryview(document)  # it may be large, and is copied once alone
+        return b"".join((whole[:start], self._name, whole[end:]))
 
     def _event(self, event: bytes) -> bytes:
         if event.endswith(self._tail):
@@ -275,7 +299,7 @@ class ModelName(Filter):
 def _near_the_end(document: bytes) -> tuple[int, int]:
     """(start, end) of the name if it is in the document's second half, else (0, 0). This reads only
     the bytes after the name, not the long text or embeddings before it."""
-    at = document.rfind(_KEY, len(document) // 2)
+    at = document.rfind(_KEY, max(len(document) // 2, len(document) - _END))
     found = _FIELD.match(document, at) if at >= 0 else None
     if found is None or _open(b"{", document[found.end() :]):
         return 0, 0
@@ -303,8 +327,9 @@ def _open(opened: bytes, text: bytes) -> bytes:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     shape = text.translate(None, _NOT_SHAPE)
     left = opened + b"".join(shape.split(b'"')[::2])  # every second part is inside a string
-    size = -1
-    while size != len(left):
+    for _ in range(_ROUNDS):
         size = len(left)  # each round takes out the innermost pairs
         left = left.replace(b"{}", b"").replace(b"[]", b"").replace(b"<}", b"")
+        if size == len(left):
+            break
     return left

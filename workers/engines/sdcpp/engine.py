@@ -15,6 +15,7 @@ import asyncio
 import time
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import orjson
@@ -25,9 +26,11 @@ from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel
 from schemas.pictures import NoPicture
+from workers.engines import digest, identity
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import JSON, Refusal, refuse_ignored, translate
+from workers.engines.openai.request_body import aside
 from workers.engines.sdcpp import request as drawings
 from workers.engines.sdcpp import wire
 from workers.engines.sdcpp.own_fields import KNOWS
@@ -78,6 +81,7 @@ class SdCppEngine:
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
+        self._config = config
         self._names = tuple(config.models)
         self._http = Upstream(config.name, config.url, config.api_key.get_secret_value())
         self._native = True
@@ -108,10 +112,11 @@ class SdCppEngine:
                 raise EngineFault(f"{self.name} has a model that draws no pictures", away=True)
             # A model that takes no pictures makes no edits.
             features = features if can.get("ref_images", True) else features[:1]
+        weights = digest.said(self._config)
         models = tuple(
             ServedModel(
                 *(name, self.name, self.kind, 1, 0, ("image",)),
-                *(features, self.ignored_fields, KNOWS),
+                *(features, self.ignored_fields, KNOWS, weights),
             )
             for name in self._names or (stem,)
         )
@@ -137,10 +142,14 @@ class SdCppEngine:
         await self._http.json("/v1/models", PROBE_TIMEOUT)
         return True
 
+    async def said_kind(self) -> str:
+        return await identity.ask(self._http)
+
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
         try:
-            order = _Order(self._read(job, body), job.endpoint, sink)
+            drawing = await aside(body, partial(self._read, job, body))
+            order = _Order(drawing, job.endpoint, sink)
             images = await self._draw_to_the_end(order)
         except Refusal as refusal:
             return refusal.answer(sink)
@@ -151,7 +160,7 @@ class SdCppEngine:
             sink.start(200, JSON)
             sink.data(_document(order.drawing, images))
         await sink.settle()
-        return End(-1, -1, -1, round((time.monotonic() - began) * 1000))
+        return End(-1, -1, -1, round((time.monotonic() - began) * 1000), images=len(images))
 
     def _read(self, job: Job, body: bytes) -> Drawing:
         if job.endpoint == GENERATIONS:

@@ -27,7 +27,7 @@ from workers.engines.whisper import transcode
 
 KNOWN = "flac, m4a, mp3, mp4, mpeg, mpga, oga, ogg, wav, webm, aac, aiff, amr, opus"
 NATIVE = "wav, mp3, flac, ogg (Vorbis)"
-INSTALL = "pip install 'headrace[audio]', or ffmpeg in PATH"
+INSTALL = "ffmpeg in PATH, or the package av in Headrace's environment"
 RATE = transcode.RATE
 MAX_SECONDS = transcode.MAX_SECONDS
 _PATIENCE = 120.0

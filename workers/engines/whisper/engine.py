@@ -13,6 +13,7 @@ import array
 import asyncio
 import math
 import time
+from functools import partial
 
 import structlog
 
@@ -21,9 +22,11 @@ from schemas.api import endpoints, sse
 from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import NOTHING, Ignored, ServedModel
+from workers.engines import digest, identity
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.upstream import Upstream
 from workers.engines.openai.refusal import Refusal
+from workers.engines.openai.request_body import aside
 from workers.engines.openai.whole_answer import unlike
 from workers.engines.whisper import audio, request
 from workers.engines.whisper.answer import TYPES, Transcript
@@ -79,6 +82,7 @@ class WhisperEngine:
 
     def __init__(self, config: settings.Engine) -> None:
         self.name = config.name
+        self._config = config
         self._models = tuple(config.models) or (MODEL,)
         self._http = Upstream(config.name, config.url, config.api_key.get_secret_value())
         self._path = PATHS[0]
@@ -103,15 +107,10 @@ class WhisperEngine:
 
     def _offer(self) -> Offer:
         ignores = (*NOT_THERE, ENGLISH_ALONE) if self._english_only else NOT_THERE
+        about = 1, 0, MODALITIES, FEATURES, ignores, request.KNOWS, digest.said(self._config)
         return Offer(
             1,
-            tuple(
-                ServedModel(
-                    *(name, self.name, self.kind, 1, 0, MODALITIES, FEATURES, ignores),
-                    request.KNOWS,
-                )
-                for name in self._models
-            ),
+            tuple(ServedModel(name, self.name, self.kind, *about) for name in self._models),
         )
 
     async def check(self) -> Offer:
@@ -136,10 +135,15 @@ class WhisperEngine:
         status, _ = await self._http.ask("GET", "/health", PROBE_TIMEOUT)
         return status == 200
 
+    async def said_kind(self) -> str:
+        return await identity.ask(self._http)
+
     async def run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
         try:
-            ask = request.read(job.endpoint, body, job.content_type, lenient=job.lenient)
+            kind, lenient = job.content_type, job.lenient
+            read = partial(request.read, job.endpoint, body, kind, lenient=lenient)
+            ask = await aside(body, read)
             transcript = await self._transcribe(ask)
         except Refusal as fault:
             return fault.answer(sink)
@@ -148,7 +152,10 @@ class WhisperEngine:
         sink.start(200, sse.CONTENT_TYPE if ask.stream else TYPES[ask.format])
         sink.data(transcript.events(ask) if ask.stream else transcript.render(ask))
         await sink.settle()
-        return End(-1, transcript.tokens, 0, round((time.monotonic() - began) * 1000))
+        took, heard = time.monotonic() - began, transcript.duration
+        return End(
+            -1, transcript.tokens, 0, round(took * 1000), audio_ms=max(0, round(heard * 1000))
+        )
 
     async def _transcribe(self, ask: Ask) -> Transcript:
         """Raises Refusal for audio or a language that the model cannot take. Raises EngineFault for

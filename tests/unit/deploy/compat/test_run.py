@@ -120,7 +120,7 @@ async def test_a_connection_that_fails() -> None:
 
 
 def test_a_refusal_is_told_without_advice() -> None:
-    message = "'stop' has no effect: so it is. Leave it out, or send the header 'x: true'."
+    message = "'stop' has no effect: so it is. Leave it out, send the header 'x: true', or else."
     refused = Refused(400, {"code": "unsupported_parameter", "message": message})
     assert refused.reason == "400 unsupported_parameter: 'stop' has no effect: so it is."
     message = "The model 'ears' has no /v1/embeddings; it has /v1/audio/transcriptions."

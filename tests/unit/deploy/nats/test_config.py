@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from deploy.nats.config import (
-    ANY_PORT,
-    FALLBACK,
-    INGRESS,
-    ROLES,
-    WORKER,
-    ServerConfig,
-    render,
-)
+from deploy.nats.config import ANY_PORT, ServerConfig, render
+from deploy.nats.rights import FALLBACK, INGRESS, KEYS, ROLES, WORKER
 from schemas import subjects
 
 USERS = {role: (role, f"secret-of-{role}") for role in ROLES}
@@ -32,7 +25,6 @@ def test_the_settings_that_the_protocol_counts_on() -> None:
     found = rendered()
     wanted = {
         "listen": "127.0.0.1:4222",
-        "http": "127.0.0.1:8222",
         "ports_file_dir": "/srv/headrace",
         "log_file": "/srv/headrace/nats-server.log",
         "max_payload": 2 * 2**20,
@@ -43,6 +35,8 @@ def test_the_settings_that_the_protocol_counts_on() -> None:
         "system_account": "SYS",
     }
     assert {name: found[name] for name in wanted} == wanted
+    assert "http" not in found, "the monitoring page asks for no login"
+    assert rendered(http_port=8222)["http"] == "127.0.0.1:8222"
 
 
 def test_any_port_and_sync_always() -> None:
@@ -51,12 +45,22 @@ def test_any_port_and_sync_always() -> None:
     assert found["jetstream"] == {"store_dir": "/srv/headrace", "sync_interval": "always"}
 
 
-def test_only_the_end_of_connections_leaves_the_system_account() -> None:
-    system, own, ledger = (rendered()["accounts"][name] for name in ("SYS", "HEADRACE", "LEDGER"))
+def test_only_the_end_of_connections_of_members_leaves_the_system_account() -> None:
+    accounts = rendered()["accounts"]
     ends = subjects.DISCONNECTS
-    assert system["exports"] == [{"stream": ends, "accounts": ["HEADRACE"]}]
-    assert own["imports"] == [{"stream": {"account": "SYS", "subject": ends}}]
-    assert not {"exports", "imports"} & {*ledger, *(own.keys() - {"imports"})}
+    assert accounts["SYS"]["exports"] == [{"stream": ends, "accounts": ["EDGE", "HEADRACE"]}]
+    hears = {name for name, each in accounts.items() if ends in json.dumps(each["imports"])}
+    assert hears == {"EDGE", "HEADRACE"}
+
+
+def test_the_credits_share_one_service_with_the_account_of_the_keys() -> None:
+    ledger, keys = (rendered()["accounts"][name] for name in ("LEDGER", "KEYS"))
+    grants = subjects.ASK_GRANT
+    assert ledger["exports"] == [{"service": grants, "accounts": ["KEYS"]}]
+    assert keys["imports"] == [{"service": {"account": "LEDGER", "subject": grants}}]
+    assert ledger["imports"] == keys["exports"] == []
+    for role in (INGRESS, FALLBACK, WORKER):
+        assert grants not in (*role.publish, *role.subscribe)
 
 
 def users() -> list[dict[str, Any]]:
@@ -85,27 +89,35 @@ def test_only_the_admins_are_without_limits() -> None:
     }
 
 
-def test_the_credits_are_in_an_account_that_shares_nothing() -> None:
+def test_the_credits_are_in_an_account_of_their_own() -> None:
     account = rendered()["accounts"]["LEDGER"]
     assert [user["user"] for user in account["users"]] == ["ledger"]
     assert "credits" not in " ".join((*FALLBACK.publish, *INGRESS.publish, *WORKER.publish))
 
 
+def test_the_keys_are_in_an_account_of_their_own() -> None:
+    account = rendered()["accounts"]["KEYS"]
+    assert [user["user"] for user in account["users"]] == ["keys"]
+    others = " ".join((*FALLBACK.publish, *INGRESS.publish, *WORKER.publish))
+    assert not [s for s in KEYS.publish if s in others]
+    assert not [s for s in KEYS.publish if "DELETE" in s or "PURGE" in s or ">" in s[:-1]]
+
+
 def test_only_a_fallback_hears_what_no_worker_takes() -> None:
     assert subjects.ALL_WANTS in FALLBACK.subscribe
     assert subjects.ALL_WANTS not in (*WORKER.subscribe, *WORKER.publish)
-    assert "r.*.*" not in FALLBACK.subscribe
+    assert subjects.ALL_FRAMES not in FALLBACK.subscribe
 
 
 def test_a_worker_cannot_publish_jobs_or_read_frames() -> None:
     assert subjects.ALL_JOBS not in WORKER.publish
-    assert "r.*.*" not in WORKER.subscribe
+    assert subjects.ALL_FRAMES not in WORKER.subscribe
     assert subjects.DISCONNECTS not in WORKER.subscribe
     assert not [s for s in (*WORKER.publish, *WORKER.subscribe) if s in {">", "*", "$JS.API.>"}]
 
 
 def test_an_ingress_cannot_publish_frames() -> None:
-    assert "r.*.*" not in INGRESS.publish
+    assert subjects.ALL_FRAMES not in INGRESS.publish
     assert ">" not in (*INGRESS.publish, *INGRESS.subscribe)
 
 

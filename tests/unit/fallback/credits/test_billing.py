@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from fallback.attempt import Payment, ProviderAttempt
 from fallback.cost.spent import NOTHING, Spent
 from fallback.credits.billing import Billing
-from fallback.credits.entries import Hold, Reservation
+from fallback.credits.entries import MICRO, Hold, Reservation
 from fallback.credits.faults import Insufficient, Superseded
 from fallback.policy import Choice
-from schemas import subjects
+from schemas import metrics, subjects
 from schemas.jobs import one_of
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
@@ -129,7 +130,20 @@ async def test_a_cost_is_never_more_than_was_reserved(bus: FakeBus) -> None:
     attempt = paused_ledger.attempt(bus)
     billing, payment = await _billed(PausedLedger(), attempt)
     assert billing.purchase(payment, A, SPENT).cost == 20
-    assert billing.purchase(payment, A, Spent(prompt=1000)).cost == 100
+    found = billing.purchase(payment, A, Spent(prompt=1000))
+    assert (found.cost, found.uncharged) == (100, 900)
+
+
+async def test_what_is_not_charged_is_said(bus: FakeBus) -> None:
+    ledger = PausedLedger()
+    billing, payment = await _billed(ledger, paused_ledger.attempt(bus))
+    spent, before = Spent(prompt=1000), metrics.UNCHARGED.labels("a")._value.get()
+    with capture_logs() as lines:
+        await billing.charge(payment, billing.purchase(payment, A, spent), spent)
+    [line] = [each for each in lines if each["event"] == "billing.above_reservation"]
+    assert (line["cost"], line["charged"]) == ("0.001000 USD", "0.000100 USD")
+    assert (line["log_level"], line["account"], line["provider"]) == ("warning", "acme", "a")
+    assert metrics.UNCHARGED.labels("a")._value.get() == pytest.approx(before + 900 / MICRO)
 
 
 async def test_usage_says_what_was_used_by_whom(bus: FakeBus) -> None:

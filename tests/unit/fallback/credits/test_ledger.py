@@ -113,12 +113,15 @@ async def test_what_was_not_used_comes_back(
 
 
 async def test_a_dearer_bill_is_charged_up_to_the_reservation(
-    one: tuple[Ledger, CounterBus],
+    one: tuple[Ledger, CounterBus], counters: Counters
 ) -> None:
     found, _ = one
     held = await found.reserve(want(30))
     assert await found.settle(held, purchase("j", cost=31))
     assert await found.balance("acme") == Balance(70, 0)
+    charged = last(counters).usage
+    assert charged is not None
+    assert (charged.cost, charged.uncharged) == (30, 1)
 
 
 async def test_an_overdraft_by_others_is_given_back_and_tried_again(

@@ -22,7 +22,7 @@ class PricedAnswerSetup:
     def __init__(self, bus: FakeBus, stream: bool, endpoint: Endpoint = endpoints.CHAT) -> None:
         self.bus = bus
         job = fakes.job(stream=stream, endpoint=endpoint.path)
-        delivery = Attempt(bus, job, fakes.ack(), 2**20)
+        delivery = Attempt(bus, fakes.HOLDER, job, fakes.ack(), 2**20)
         self.answer = PricedAnswer(delivery, job, "p", "0.5 USD")
 
     async def sent(self) -> list[tuple[Kind, object]]:

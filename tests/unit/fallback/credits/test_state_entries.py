@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,20 @@ def test_what_is_not_ours_counts_and_stands_for_nothing(said: str) -> None:
     head = {state.INCREMENT: "+3", state.ID: "x", state.HEADER: said}
     found = written("acme", head)
     assert (found.kind, found.change, found.balance, found.usage) == (EntryKind.OTHER, 3, 3, None)
+
+
+@pytest.mark.parametrize("count", [2**64 - 1, 2**53, -1, True, "5", None, 1.5])
+def test_numbers_that_a_provider_made_up_count_for_nothing(count: object) -> None:
+    """They stay in the journal for ever, and sums with them could not be written any more."""
+    spent = purchase("job", "acme", prompt=7, cost=3)
+    head = state.headers(EntryKind.CHARGE, 5, "id", spent, job="job", turn=1, take=0)
+    said = orjson.loads(head[state.HEADER])
+    said["usage"].update(prompt=count, seconds=count if type(count) is int else -1.0)
+    head[state.HEADER] = json.dumps(said)
+    found = written("acme", head)
+    assert (found.kind, found.job, found.change) == (EntryKind.CHARGE, "job", 5)
+    assert found.usage is not None
+    assert (found.usage.prompt, found.usage.seconds, found.usage.cost) == (0, 0.0, 3)
 
 
 def test_fields_of_later_versions_are_passed_over() -> None:

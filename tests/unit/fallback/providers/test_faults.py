@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers.base import Provider, ProviderFault, Task
 from tests.doubles.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
+from tests.doubles.secured import secured
 from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
@@ -33,6 +35,22 @@ async def failing(cloud: Provider, asked: Task, sink: RecordingSink | None = Non
         await cloud.call(asked, sink or RecordingSink())
     assert KEY not in repr(caught.value)
     return caught.value
+
+
+async def test_a_certificate_that_nobody_trusts_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To clients without the address, which is the operator's."""
+    async with (
+        secured(tmp_path, "127.0.0.1") as url,
+        opened(monkeypatch, "openai", f"{url}/v1") as provider,
+    ):
+        found = await failing(provider, chat("gpt-4o"))
+    where, why = url.removeprefix("https://"), "is of a CA that is not trusted here ("
+    assert found.message.startswith(f"cloud cannot be reached: its certificate {why}")
+    assert found.detail.startswith(f"the certificate of {where} {why}")
+    assert "SSL_CERT_FILE" in found.detail
+    assert found.reason == "away"
 
 
 @STREAMED

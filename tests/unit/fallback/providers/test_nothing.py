@@ -125,6 +125,18 @@ async def test_what_is_little_is_an_answer(cloud: Provider, raw: RawServer, body
     assert sink.events()[0]["choices"][0]["delta"] == whole["message"]
 
 
+async def test_a_stream_that_comes_as_a_document_is_a_stream_all_the_same(
+    cloud: Provider, raw: RawServer
+) -> None:
+    raw.says(CHAT, Said(orjson.dumps({**choice({"content": "Hi"}), "usage": PAID}), JSON))
+    sink = RecordingSink()
+    spent = await cloud.call(chat("gpt-4o", stream=True), sink)
+    assert spent.prompt == PAID["prompt_tokens"]
+    assert (sink.heads, sink.body.count(DONE)) == ([(200, sse.CONTENT_TYPE)], 1)
+    deltas = [each["choices"][0]["delta"] for each in sink.events() if each["choices"]]
+    assert "".join(each.get("content") or "" for each in deltas) == "Hi"
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "model", "body", "why"),
     [

@@ -72,7 +72,7 @@ def test_an_error_is_told(lines: list[dict[str, Any]]) -> None:
 def test_what_an_engine_did_not_count_is_left_out(
     lines: list[dict[str, Any]], prompt: int, completion: int
 ) -> None:
-    end = Frame(Kind.END, A.attempt, A.nonce, 0, (prompt, completion, -1, 0))
+    end = Frame(Kind.END, A.attempt, A.nonce, 0, (prompt, completion, -1, 0, 0, 0, 0))
     record(made(A.claim(), end), "echo", 200, "req-1")
     (line,) = lines
     assert ("prompt_tokens" in line) == (prompt >= 0)

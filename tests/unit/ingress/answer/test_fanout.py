@@ -70,7 +70,7 @@ async def test_documents_that_cannot_be_joined_are_an_error(answer: bytes) -> No
     for setup in setups:
         setup.hear(A.start(), A.data(1, answer), A.end(2))
     with pytest.raises(EngineFailed, match="cannot be joined"):
-        joined.take()
+        await joined.document()
 
 
 async def test_a_refusal_is_that_of_all() -> None:
@@ -114,14 +114,14 @@ async def test_a_chunk_may_come_in_pieces() -> None:
     assert texts(two.joined.take()) == [(0, "a" * 99)]
 
 
-def test_bodies_differ_by_their_seed() -> None:
-    found = [orjson.loads(body) for body in bodies({"n": 3, "seed": 5, "x": [1]}, 3, 100)]
+async def test_bodies_differ_by_their_seed() -> None:
+    found = [orjson.loads(body) for body in await bodies({"n": 3, "seed": 5, "x": [1]}, 3, 100)]
     assert found == [{"n": 1, "seed": 5 + i, "x": [1]} for i in range(3)]
-    one, other = bodies({"n": 2}, 2, 0)
+    one, other = await bodies({"n": 2}, 2, 0)
     assert orjson.loads(one) == {"n": 1}
     assert one is other, "a large request is not kept several times"
     with pytest.raises(BodyTooLarge):
-        bodies({"n": 2, "seed": 1, "x": "x" * 40}, 2, 100)
+        await bodies({"n": 2, "seed": 1, "x": "x" * 40}, 2, 100)
 
 
 @pytest.mark.parametrize(
@@ -138,20 +138,20 @@ def test_bodies_differ_by_their_seed() -> None:
         (-(2**63), [-(2**63), -(2**63) + 1, -(2**63) + 2]),
     ],
 )
-def test_each_choice_has_a_seed_that_its_engine_takes(seed: int, expected: list[int]) -> None:
-    found = [orjson.loads(body) for body in bodies({"seed": seed, "n": 3}, 3, ROOM)]
+async def test_each_choice_has_a_seed_that_its_engine_takes(seed: int, expected: list[int]) -> None:
+    found = [orjson.loads(body) for body in await bodies({"seed": seed, "n": 3}, 3, ROOM)]
     assert [each["seed"] for each in found] == expected
     assert {each["n"] for each in found} == {1}
 
 
 @given(st.integers(-(2**63), 2**64 - 1), st.integers(2, 128))
-def test_any_seed_goes_with_any_number_of_choices(seed: int, copies: int) -> None:
-    found = [orjson.loads(body)["seed"] for body in bodies({"seed": seed}, copies, ROOM)]
+async def test_any_seed_goes_with_any_number_of_choices(seed: int, copies: int) -> None:
+    found = [orjson.loads(body)["seed"] for body in await bodies({"seed": seed}, copies, ROOM)]
     assert found[0] == seed
     assert len(set(found)) == (1 if seed in (-1, 2**32 - 1) else copies)
     assert set(found).isdisjoint({-1, 2**32 - 1} - {seed})
     assert (found[-1] < 0) == (seed < 0)
 
 
-def test_choices_without_a_seed_have_none() -> None:
-    assert bodies({"n": 2}, 2, ROOM) == [b'{"n":1}'] * 2
+async def test_choices_without_a_seed_have_none() -> None:
+    assert await bodies({"n": 2}, 2, ROOM) == [b'{"n":1}'] * 2

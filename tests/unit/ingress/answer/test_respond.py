@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,8 @@ import orjson
 import pytest
 
 from ingress.answer import respond
+from ingress.http.protocol import CLIENT_GONE, PROBE
+from ingress.jobs.line import Place
 from ingress.jobs.state import Received
 from ingress.jobs.ticket import Ticket
 from schemas import errors, frames
@@ -25,6 +28,7 @@ FB = FallbackHolder("fb", 1)
 JSON = "application/json"
 REFUSAL = {"error": {"message": "no", "type": "invalid_request_error", "code": 400}}
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+QUEUE = ["x-headrace-queue-position", "x-headrace-queue-wait"]
 EVENTS = [b'data: {"choices":[]}\n\n', b"data: x\n\ndata: y\n\n", b"data: [DONE]\n\n"]
 
 
@@ -82,7 +86,8 @@ async def test_notes_make_no_headers_but_our_own(ingress: FakeBusIngress, stream
     assert call.status == 200
     assert call.headers["x-headrace-cost"] == "1%0D%0Aset-cookie: a=b"
     ours = [name for name in call.headers if name.startswith("x-headrace-")]
-    assert ours == ["x-headrace-cost"]
+    told = [] if stream else ["x-headrace-cached-tokens"]
+    assert sorted(ours) == [*told, "x-headrace-cost", *QUEUE]
     assert "set-cookie" not in call.headers
 
 
@@ -360,7 +365,74 @@ async def test_who_answers_is_a_comment_where_the_head_could_not_say(late: FakeB
     hear(ticket, A.fail(0), B.claim(), B.start(), B.data(1, EVENTS[0]), B.end(2))
     await call.whole()
     said = b": x-headrace-served-by node:node-b\n\n: x-headrace-cost 0\n\n"
+    said += b": x-headrace-queue-wait 0.000\n\n: x-headrace-queue-position 1\n\n"
     assert call.pieces[-2:] == [said, EVENTS[0]]
+
+
+@pytest.fixture
+async def told(monkeypatch: pytest.MonkeyPatch) -> FakeBusIngress:
+    """Its streams say at once if they wait in a queue."""
+    monkeypatch.setattr(respond, "NOTICE", 0.005)
+    return FakeBusIngress()
+
+
+async def test_a_stream_says_its_place_while_it_waits(told: FakeBusIngress) -> None:
+    call = told.ask(stream=True)
+    ticket = await told.submitted()
+    told.dispatch.line.places = {ticket.job.id: Place(3, time.monotonic() + 4.2)}
+    await call.until(lambda call: call.pieces)
+    assert (call.status, call.pieces[0]) == (200, b": queued position=3 eta=4s\n\n")
+    told.dispatch.line.places = {ticket.job.id: Place(1, None)}
+    await call.until(lambda call: b": queued position=1\n\n" in call.pieces)
+    hear(ticket, A.claim())
+    await call.until(lambda call: call.pieces[-1] == respond.KEEP_ALIVE)
+    hear(ticket, A.start(), A.data(1, EVENTS[0]), A.end(2))
+    await call.whole()
+    assert call.pieces[-1] == EVENTS[0]
+
+
+async def test_what_waits_for_no_queue_says_nothing_of_one(told: FakeBusIngress) -> None:
+    call = told.ask(stream=True)
+    ticket = await told.submitted()
+    told.dispatch.line.places = {"another": Place(1, None)}
+    await asyncio.sleep(0.02)  # four times as long as who waits in a queue waits for a word of it
+    assert call.status == 0
+    hear(ticket, A.claim(), A.fail(0, retryable=False))
+    await call.whole()
+    assert call.status == 502
+
+
+async def test_who_waited_is_told_how_long_and_from_which_place(ingress: FakeBusIngress) -> None:
+    call = ingress.ask()
+    ticket = await ingress.submitted()
+    ingress.dispatch.line.began = {ticket.job.id: 7}
+    ticket.frame(A.claim(), ticket.times.queued + 1.25)
+    hear(ticket, A.start(kind=JSON), A.data(1, b"{}"), A.end(2))
+    await call.whole()
+    assert call.headers["x-headrace-queue-wait"] == "1.250"
+    assert call.headers["x-headrace-queue-position"] == "7"
+
+
+async def test_an_error_says_too_how_long_the_request_was_in_the_queue(
+    ingress: FakeBusIngress,
+) -> None:
+    call = ingress.ask()
+    ticket = await ingress.submitted()
+    ticket.fail(errors.NoWorker("nobody"))
+    await call.whole()
+    assert call.status == 503
+    assert float(call.headers["x-headrace-queue-wait"]) >= 0
+
+
+async def test_of_several_jobs_the_last_ones_place_is_told(told: FakeBusIngress) -> None:
+    told.catalog.hear(fakes.card("w-1", "echo", slots=1))
+    call = told.ask(stream=True, n=2)
+    first, second = await told.all_submitted(2)
+    told.dispatch.line.places = {first.job.id: Place(2, None), second.job.id: Place(3, None)}
+    await call.until(lambda call: call.pieces)
+    assert call.pieces[0] == b": queued position=3\n\n"
+    call.leave()
+    await call.whole()
 
 
 async def test_between_events_a_comment_comes_too(late: FakeBusIngress) -> None:
@@ -466,14 +538,14 @@ async def test_leaving_after_the_answer_changes_nothing(ingress: FakeBusIngress)
     await call.whole()
     call.leave()
     assert ticket.received.error is None
+    assert not {CLIENT_GONE, PROBE} & call.scope["state"].keys(), "they keep the request"
 
 
 async def test_an_alarm_rings_after_a_pause_alone() -> None:
     rang = asyncio.Event()
     alarm = respond._Alarm(0.01, rang.set)
-    assert not alarm.rang()
+    assert not alarm.rings
     async with asyncio.timeout(fakes.PATIENCE):
         await rang.wait()
-    assert alarm.rang()
-    assert not alarm.rang()
+    assert alarm.rings
     alarm.stop()

@@ -6,7 +6,9 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import orjson
 import pytest
 
 from ingress.answer import schema_checker
-from ingress.answer.schema_checker import TOO_COMPLEX, SchemaChecker
+from ingress.answer.schema_checker import TOO_COMPLEX, Asker, SchemaChecker
 from ingress.answer.schema_child import check, verdict
 from schemas.api.json_format import Finished, Formats, JsonFormat
+from schemas.errors import DeadlineExceeded, QueueFull
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -235,7 +238,7 @@ async def test_what_is_light_needs_no_child_while_that_is_held_up(checker: Schem
     await checker.check(BRANCHING)
     checker._patience = 3600
     held_up = asyncio.create_task(misfit(checker, BRANCHING, NESTED))
-    while not checker._turn.locked():
+    while checker._idle:
         await asyncio.sleep(0)
     light = {"pattern": "^(a+)+$"}
     assert await checker.check(SCHEMA) == await checker.check(light) == ""
@@ -245,16 +248,54 @@ async def test_what_is_light_needs_no_child_while_that_is_held_up(checker: Schem
     held_up.cancel()
 
 
-async def test_giving_up_is_not_remembered_and_answers_are(checker: SchemaChecker) -> None:
+async def test_answers_are_remembered_and_giving_up_for_a_while(
+    checker: SchemaChecker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await checker.check(BRANCHING)
     checker._patience = 0.3
     assert await checker.check(LAYERED) == TOO_COMPLEX
     checker._patience = 20
-    assert await checker.check({"type": "nonsense"})
+    assert "nonsense" in await checker.check({"type": "nonsense"})
+    assert await checker.check(LAYERED) == TOO_COMPLEX, "at once: in 20 s this test would be over"
     await checker.close()
     checker._patience = 1e-9
-    assert "nonsense" in await checker.check({"type": "nonsense"}), "without the child"
-    assert await checker.check(LAYERED) == TOO_COMPLEX
+    assert "nonsense" in await checker.check({"type": "nonsense"}), "without a child"
+    clock = time.monotonic() + schema_checker.REMEMBERED
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    assert not checker._is_given_up(sha256(orjson.dumps([LAYERED])).digest())
+
+
+async def test_one_key_waits_for_itself_alone(checker: SchemaChecker) -> None:
+    """And for no longer than its request may take."""
+    await checker.check(BRANCHING)
+    checker._patience = 3600
+    ill = Asker("ill")
+    bombs = [asyncio.create_task(checker.check({**LAYERED, "title": t}, ill)) for t in "abc"]
+    while checker._idle:
+        await asyncio.sleep(0)
+    assert "nonsense" in await checker.check({"type": "nonsense"}, Asker("well"))
+    soon = Asker("ill", asyncio.get_running_loop().time() + 0.01)
+    with pytest.raises(DeadlineExceeded):
+        await checker.check({"type": "other"}, soon)
+    assert await checker.misfit(Formats(JsonFormat({"type": "x"}, "p")), [Finished("1")], soon)
+    assert not any(bomb.done() for bomb in bombs)
+    for bomb in bombs:
+        bomb.cancel()
+    await asyncio.gather(*bombs, return_exceptions=True)
+
+
+async def test_more_questions_than_may_wait_are_refused(checker: SchemaChecker) -> None:
+    await checker.check(BRANCHING)
+    checker._patience = 3600
+    several = range(1 + schema_checker.WAITING)
+    bombs = [asyncio.create_task(checker.check({**LAYERED, "title": n})) for n in several]
+    while checker._idle:
+        await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await checker.check({"type": "nonsense"})
+    for bomb in bombs:
+        bomb.cancel()
+    await asyncio.gather(*bombs, return_exceptions=True)
 
 
 async def test_a_child_that_starts_slowly_is_waited_for(
@@ -272,7 +313,7 @@ async def test_a_child_that_starts_slowly_is_waited_for(
 
 async def test_a_child_that_died_is_replaced(checker: SchemaChecker) -> None:
     await checker.check(BRANCHING)
-    child = checker._child
+    child = checker._idle[0]._process
     assert child is not None
     child.kill()
     await child.wait()
@@ -284,7 +325,7 @@ async def test_the_child_has_none_of_our_secrets(
 ) -> None:
     monkeypatch.setenv("HEADRACE_NATS__PASSWORD", "of-the-broker")
     await checker.check(BRANCHING)
-    child = checker._child
+    child = checker._idle[0]._process
     assert child is not None
     assert b"of-the-broker" not in Path(f"/proc/{child.pid}/environ").read_bytes()
 

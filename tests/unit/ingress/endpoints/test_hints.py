@@ -33,7 +33,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "seed": (7,),
     "context_management": ([{"type": "compaction"}], {"edits": [{"type": "x"}]}),
     "speed": ("fast",),
-    "service_tier": ("flex", "priority"),
+    "service_tier": ("scale", "priority"),  # "flex" is the batch lane
     "store": (True,),
     "prompt_cache_key": ("k",),
     "prompt_cache_retention": ("24h",),

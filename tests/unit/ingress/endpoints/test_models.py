@@ -21,6 +21,7 @@ async def test_live_models_and_the_names_that_lead_to_them_are_listed(
     status, page = await get(ingress, "/v1/models")
     assert (status, page["object"]) == (200, "list")
     assert [entry["id"] for entry in page["data"]] == ["chat", "echo"]
+    assert [each["model"] for each in page["models"]] == ["chat", "echo"]
     for entry in page["data"]:
         assert entry["object"] == "model"
         assert entry["created"] == 1700000000

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
-from ingress.http.protocol import protocol
 from tests.unit import fakes
+from tests.unit.ingress.http.served import served
 
 CHUNKS = [(b"connection", b"keep-alive"), (b"transfer-encoding", b"chunked")]
 STARTS: dict[str, tuple[int, list[tuple[bytes, bytes]]]] = {
@@ -33,18 +31,8 @@ async def _pieces(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    config = uvicorn.Config(
-        _pieces, http=protocol(4096), ws="none", lifespan="off", log_config=None, access_log=False
-    )
-    config.load()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: protocol(4096)(config=config, server_state=ServerState(), app_state={}),
-        "127.0.0.1",
-        0,
-    )
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
+    async with served(_pieces) as (port, _):
+        yield port
 
 
 async def told(port: int, request: str) -> tuple[list[str], bytes]:

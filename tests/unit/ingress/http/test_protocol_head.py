@@ -8,7 +8,7 @@ import pytest
 
 from ingress.http import protocol as http_protocol
 from tests.unit import fakes
-from tests.unit.ingress.http.size_server import HEAD, Connect, SizeServer, post
+from tests.unit.ingress.http.size_server import HEAD, Client, Connect, SizeServer, post
 
 
 async def test_requests_follow_each_other_on_one_connection(connect: Connect) -> None:
@@ -134,10 +134,16 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_hasty")
-@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nx: "])
-async def test_a_head_has_only_so_much_time(connect: Connect, sent: bytes) -> None:
+async def test_a_connection_without_a_request_is_closed(connect: Connect) -> None:
     client = await connect()
-    client.send(sent)
+    assert await client.ended() == b""
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_a_head_has_only_so_much_time(connect: Connect) -> None:
+    client = await connect()
+    client.send(b"GET / HTTP/1.1\r\nx: ")
+    assert (await client.answer())[0] == 408
     assert await client.ended() == b""
 
 
@@ -147,6 +153,7 @@ async def test_so_has_the_head_of_a_later_request(connect: Connect) -> None:
     client.send(post(b"x"))
     await client.answer()
     client.send(b"GET / HTTP/1.1\r\nx: ")
+    assert (await client.answer())[0] == 408
     assert await client.ended() == b""
 
 
@@ -265,18 +272,47 @@ async def test_a_body_may_not_pause_for_long(
     monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 0.15)
     client = await connect()
     client.send(post(b"xy")[:-1])
+    status, _, said = await client.answer()
+    assert (status, said["error"]["code"]) == (408, "request_timeout")
     assert await client.ended() == b""
+
+
+async def test_nor_may_it_drip(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes buys time, but only as much as it would take at the slowest that is allowed."""
+    monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 0.3)
+    client = await connect()
+    client.send(post(bytes(1000))[:-1000])
+    dripping = asyncio.create_task(_drip(client))
+    assert (await client.answer())[0] == 408
+    dripping.cancel()
+
+
+async def test_a_steady_body_may_take_longer(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_protocol, "SLOWEST", 10)
+    client = await connect()
+    client.send(post(bytes(20))[:-20])
+    await _drip(client, 20)
+    assert (await client.answer())[2] == {"size": 20}
+
+
+async def _drip(client: Client, times: int = 1000) -> None:
+    for _ in range(times):
+        client.send(b"\0")
+        await asyncio.sleep(0.05)
 
 
 async def test_a_body_that_nobody_reads_yet_may(
     connect: Connect, server: SizeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr(http_protocol, "BODY_TIMEOUT", 1.0)
     server.open.clear()
     client = await connect()
     client.send(post(b"x"))
     await server.began.wait()
     client.send(post(bytes(1000 * HEAD)))
-    asyncio.get_running_loop().call_later(5 * http_protocol.BODY_TIMEOUT, server.open.set)
+    asyncio.get_running_loop().call_later(2 * http_protocol.BODY_TIMEOUT, server.open.set)
     assert (await client.answer())[2] == {"size": 1}
     assert (await client.answer())[2] == {"size": 1000 * HEAD}

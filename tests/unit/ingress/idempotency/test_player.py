@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.answer.respond import EventStream
+from ingress.http import held
+from ingress.http.held import Bodies, Budget
 from ingress.http.protocol import BEGUN, CLIENT_GONE
 from ingress.idempotency import player as players
+from ingress.idempotency.follower import Follower
 from ingress.idempotency.player import Player
 from ingress.idempotency.recording import Head, Recording
 from ingress.idempotency.run import Run
-from ingress.idempotency.serve import Follower
 from ingress.idempotency.store import AnswerStore, Overtaken, Part, Stored
-from schemas import errors
+from schemas import errors, settings
 from schemas.api import sse
 from schemas.bus import BusError
 from tests.unit import fakes
@@ -65,7 +67,9 @@ def request() -> Request:
 
 
 def run(serve: Serve) -> Run:
-    return Run(request(), b"{}", serve)
+    asked = request()
+    Bodies(settings.Ingress()).hold(asked, "k")
+    return Run(asked, b"{}", serve)
 
 
 def streaming(*events: bytes) -> Serve:
@@ -87,8 +91,12 @@ async def never(asked: Request) -> Response:
     raise AssertionError("it was answered already")
 
 
+def recorded(digest: bytes = DIGEST) -> Recording:
+    return Recording(digest, Bodies(settings.Ingress()).hold(request(), "k"))
+
+
 async def play(store: AnswerStore, serve: Serve) -> Recording:
-    recording = Recording(DIGEST)
+    recording = recorded()
     await Player(store, NAME, recording, run(serve)).play()
     return recording
 
@@ -114,7 +122,7 @@ async def test_the_first_makes_it_and_the_second_reads_it() -> None:
 async def test_another_digest_is_a_conflict() -> None:
     store = FakeStore()
     await play(store, streaming(*EVENTS))
-    other = Recording(b"another")
+    other = recorded(b"another")
     await Player(store, NAME, other, run(never)).play()
     assert isinstance(other.error, errors.IdempotencyConflict)
 
@@ -222,13 +230,13 @@ async def followed(recording: Recording, after: int = 0) -> list[bytes]:
 
 
 async def test_a_client_that_has_a_part_is_told_if_all_begins_anew() -> None:
-    recording = Recording(DIGEST)
+    recording = recorded()
     recording.begin(Head(200, SERVED))
-    recording.add(b"".join(EVENTS[:2]))
+    await recording.add(b"".join(EVENTS[:2]))
     has, hears = (asyncio.create_task(followed(recording, after)) for after in (2, 0))
     await asyncio.sleep(0)
     recording.begin(Head(200, SERVED))
-    recording.add(EVENTS[3])
+    await recording.add(EVENTS[3])
     recording.end(whole=True)
     for told in ((await has)[0], (await hears)[2]):
         assert (sse.object_of(told) or {})["error"]["code"] == "stream_interrupted"
@@ -237,7 +245,7 @@ async def test_a_client_that_has_a_part_is_told_if_all_begins_anew() -> None:
 
 async def test_who_nobody_listens_to_is_told() -> None:
     heard: list[str] = []
-    recording = Recording(DIGEST)
+    recording = recorded()
     recording.unheard = lambda: heard.append("nobody")
     asked = request()
     waiting = asyncio.create_task(Follower(asked, recording, 0).response(9.0))
@@ -246,3 +254,58 @@ async def test_who_nobody_listens_to_is_told() -> None:
     with pytest.raises(errors.ClientGone):
         await waiting
     assert heard == ["nobody"]
+
+
+def bodies() -> Bodies:
+    """With room for 1,024 bytes."""
+    found = Bodies(settings.Ingress(max_body=1024))
+    found.memory = Budget(1024, 1024)
+    return found
+
+
+async def test_an_answer_has_room_until_it_is_stored_and_read() -> None:
+    room = bodies()
+    recording = Recording(DIGEST, room.hold(request(), "k"))
+    await Player(FakeStore(), NAME, recording, run(streaming(b"data: %b\n\n" % bytes(1000)))).play()
+    recording.join()
+    recording.close()
+    assert not room.memory.take("other", 100)
+    assert len(recording.parts) == 1
+    recording.leave()
+    assert room.memory.take("other", 1024)
+    assert recording.parts == []
+
+
+async def test_an_answer_for_which_there_is_no_room_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(held, "PATIENCE", 0.01)
+    ended = asyncio.Event()
+
+    async def serve(_: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"data: %b\n\n" % bytes(100)
+            finally:
+                ended.set()
+
+        return EventStream(pieces(), headers=SERVED)
+
+    store, room = FakeStore(), bodies()
+    recording = Recording(DIGEST, room.hold(request(), "k"))
+    await Player(store, NAME, recording, run(serve)).play()
+    assert isinstance(recording.error, errors.OutOfRoom)
+    assert ended.is_set()
+    assert store.kinds[-1] == Part.BROKEN
+    recording.close()
+    assert room.memory.take("k", 1024)
+
+
+async def test_one_that_another_makes_has_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "PATIENCE", 0.01)
+    store, room = FakeStore(), bodies()
+    await play(store, streaming(*[b"data: %b\n\n" % bytes(100)] * 20))
+    recording = Recording(DIGEST, room.hold(request(), "k"))
+    await Player(store, NAME, recording, run(never)).play()
+    assert isinstance(recording.error, errors.OutOfRoom)

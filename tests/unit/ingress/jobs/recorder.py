@@ -30,6 +30,8 @@ class RecordedEffects:
         self.dead_letters: list[str] = []
         self.published: list[Job] = []
         self.deleted: list[int] = []
+        self.slots = 0
+        """How often the job got a slot, less how often it lost one."""
         self.workers: set[str] = set()
         """Those that serve the model, if the ticket is to know of any."""
 
@@ -40,7 +42,7 @@ class RecordedEffects:
     def verdict(self, ack: str, word: bytes) -> None:
         self.log.append((ack, word))
 
-    def others(self, model: str, holders: AbstractSet[str]) -> bool:
+    def others(self, job: Job, holders: AbstractSet[str]) -> bool:
         return bool(self.workers - holders)
 
     def publish(self, job: Job) -> None:
@@ -53,6 +55,13 @@ class RecordedEffects:
     def dead_letter(self, job: Job, error: str) -> None:
         assert job.id == fakes.job().id
         self.dead_letters.append(error)
+
+    def served(self, job: Job) -> None:
+        self.slots += 1
+
+    def lost(self, job: Job, since: float) -> None:
+        assert since == START
+        self.slots -= 1
 
     def drain(self) -> list[Said | tuple[str, bytes]]:
         """What was said since the last call."""
@@ -67,11 +76,13 @@ class Holder:
     """One delivery at one worker: makes its frames."""
 
     role = Role.WORKER
+    begins = False
+    """Its engine has the job already."""
 
     def __init__(self, name: str, attempt: int, nonce: int = 0, edition: int = 0) -> None:
         self.name = name
         self.edition = edition
-        self.node = f"node-{name}"
+        self.node = name.partition(".")[0] if "." in name else f"node-{name}"
         self.attempt = attempt
         self.nonce = nonce or 1000 + attempt
         self.ack = fakes.ack(attempt)
@@ -80,7 +91,8 @@ class Holder:
         return Frame(int(kind), self.attempt, self.nonce, seq, body)
 
     def claim(self) -> Frame:
-        body = (self.role.value, self.name, self.node, "e", self.ack, self.edition)
+        who = self.role.value, self.name, self.node, "e"
+        body = (*who, self.ack, self.edition, self.begins)
         return self.frame(Kind.CLAIM, 0, body)
 
     def start(self, seq: int = 0, status: int = 200, kind: str = "text/event-stream") -> Frame:
@@ -93,7 +105,7 @@ class Holder:
         return self.frame(Kind.ALIVE, seq)
 
     def end(self, seq: int, engine_ms: int = 50) -> Frame:
-        return self.frame(Kind.END, seq, (3, 4, 0, engine_ms))
+        return self.frame(Kind.END, seq, (3, 4, 0, engine_ms, 0, 0, 0))
 
     def fail(self, seq: int, code: str = "engine_failed", retryable: bool = True) -> Frame:
         return self.frame(Kind.FAIL, seq, (code, f"{self.name} failed", retryable))
@@ -108,8 +120,10 @@ class FallbackHolder(Holder):
         super().__init__(name, attempt, nonce or 2000 + attempt, edition)
 
 
-def ticket(effects: RecordedEffects, key: str = "k1", stream: bool = True, **terms: Any) -> Ticket:
-    job = fakes.job(stream=stream, key=key)
+def ticket(
+    effects: RecordedEffects, key: str = "k1", stream: bool = True, lane: str = "i", **terms: Any
+) -> Ticket:
+    job = fakes.job(stream=stream, key=key, lane=lane)
     return Ticket(job, job.body, Terms(**{"max_attempts": 3, **terms}), effects, START)
 
 

@@ -30,13 +30,18 @@ PLAN = Plan("chat", "llama.3", claim=2, first_token=30, total=60)
 
 
 def _order(body: bytes = b"{}", **changed: Any) -> Order:
-    fields = {"endpoint": "/v1/x", "stream": True, "content_type": "application/json"}
-    return Order(plan=PLAN, body=body, account="acme", key="k1", **{**fields, **changed})
+    fields: dict[str, Any] = {
+        "endpoint": "/v1/x",
+        "stream": True,
+        "content_type": "application/json",
+    }
+    fields |= {"plan": PLAN, "account": "acme", "key": "k1"}
+    return Order(body=body, **{**fields, **changed})
 
 
 @pytest.fixture
 async def dispatch(bus: FakeBus) -> Dispatch:
-    return Dispatch(bus, "in-1", Settings(), lambda model: 2)
+    return Dispatch(bus, "in-1", Settings(), lambda model, lane: 2)
 
 
 async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBus) -> None:
@@ -44,8 +49,8 @@ async def test_a_job_is_registered_and_published(dispatch: Dispatch, bus: FakeBu
     (post,) = bus.posts
     job = jobs.unpack(post.payload)
     assert dispatch.tickets == {job.id: ticket}
-    assert post.subject == "jobs.llama,3.i3"
-    assert post.reply == f"r.in-1.{job.id}-0"
+    assert post.subject == "jobs.llama,3.i4.acme"
+    assert post.reply == f"_I.in-1.j.{job.id}-0"
     assert post.headers["Nats-Msg-Id"] == f"acme:{job.id}:0"
     assert post.headers["Nats-TTL"] == "65s"
     assert (job.account, job.key, job.stream, job.ingress) == ("acme", "k1", True, "in-1")
@@ -94,6 +99,40 @@ async def test_a_job_that_no_provider_may_see_says_so_where_others_may_go(
     plan = dataclasses.replace(PLAN, mixed=mixed, reach=reach)
     ticket = await dispatch.submit(dataclasses.replace(_order(), plan=plan))
     assert ticket.job.local == local
+
+
+async def test_a_batch_job_has_deadlines_of_its_own_and_is_not_hedged(dispatch: Dispatch) -> None:
+    plan = dataclasses.replace(PLAN, hedge=1.0, reach=ANY)
+    ticket = await dispatch.submit(_order(plan=plan, lane=subjects.BATCH))
+    job, limits = ticket.job, Settings().routes
+    assert job.lane == subjects.BATCH
+    assert job.claim_by - job.arrived == limits.batch_claim * 1000
+    assert job.first_by == job.total_by
+    assert job.total_by - job.arrived == limits.batch_total * 1000
+    assert (ticket.terms.may_leave, ticket.terms.hedge_after) == (True, 0.0)
+
+
+async def test_a_full_batch_lane_is_no_full_queue_of_the_others(bus: FakeBus) -> None:
+    """Also of those that count as interactive by now."""
+    config = Settings.model_validate({"jobs": {"queue_depth": 2}})
+    dispatch = Dispatch(bus, "in-1", config, lambda model, lane: 2)
+    batch = [await dispatch.submit(_order(lane=subjects.BATCH)) for _ in range(3)]
+    assert [isinstance(each.received.error, errors.QueueFull) for each in batch] == [0, 0, 1]
+    for ticket in batch[:2]:
+        ticket.publish_again(0.0, subjects.INTERACTIVE)
+    assert [(await dispatch.submit(_order())).received.error for _ in range(2)] == [None] * 2
+    for ticket in list(dispatch.tickets.values()):
+        dispatch.close(ticket)
+    assert set(dispatch.waits.open.values()) == {0}
+
+
+async def test_what_is_for_providers_alone_has_their_lane_whatever_was_asked_for(
+    dispatch: Dispatch,
+) -> None:
+    plan = dataclasses.replace(PLAN, reach=CLOUD)
+    ticket = await dispatch.submit(_order(plan=plan, lane=subjects.BATCH))
+    assert ticket.job.lane == subjects.CLOUD
+    assert ticket.job.claim_by - ticket.job.arrived == PLAN.claim * 1000
 
 
 async def test_jobs_of_one_request_know_of_each_other(dispatch: Dispatch, bus: FakeBus) -> None:
@@ -174,7 +213,7 @@ async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> No
 
 async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch) -> None:
     await _answered(dispatch, engine_ms=100)
-    dispatch.waits.open["llama.3"] = 999
+    dispatch.waits.tenants["llama.3", "acme"] = 999
     ticket = await dispatch.submit(_order())
     dispatch.answered(ticket, 0, FULL)
     error = ticket.received.error

@@ -6,7 +6,8 @@ from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Overflow
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
-from ingress.models.locality import ANY, CLOUD
+from ingress.models.locality import ANY, CLOUD, LOCAL
+from ingress.models.pins import Pin
 from ingress.models.routes import Plan
 from schemas import errors, jobs, subjects
 from schemas.api import endpoints, sse
@@ -268,3 +269,28 @@ async def test_thoughts_that_the_client_sees_wait_for_a_worker(setup: OverflowSe
     ticket = await _broken(setup, workers=True, field="reasoning_content", body=asked)
     assert not setup.waits(ticket, 2.1)
     assert [job.lane for job in setup.published()] == [subjects.INTERACTIVE] * 2
+
+
+async def test_a_pinned_job_that_may_leave_is_moved(bus: FakeBus) -> None:
+    """Fallbacks do not look into lanes of nodes."""
+    setup = OverflowSetup(bus)
+    setup.dispatch = Dispatch(bus, "in-1", Settings(), places=setup.catalog.nodes.places)
+    setup.catalog.hear(card("w.1", "m", node="w"))
+    setup.fallback()
+    plan = Plan("m", "m", 2.0, 30.0, 60.0, ANY, pin=Pin("w"))
+    ticket = await setup.dispatch.submit(Order(plan, "/v1/x", True, BODY, "x", "a", "k"))
+    ticket.times.freed = ticket.times.queued = setup.now
+    assert (ticket.job.lane, setup.waits(ticket, 2.0)) == ("n-w", True)
+    assert setup.waits(ticket, 2.1)
+    assert (ticket.job.lane, setup.wants) == (subjects.CLOUD, [])
+
+
+async def test_a_pinned_job_that_may_not_leave_stays(bus: FakeBus) -> None:
+    setup = OverflowSetup(bus)
+    setup.dispatch = Dispatch(bus, "in-1", Settings(), places=setup.catalog.nodes.places)
+    setup.catalog.hear(card("w.1", "m", node="w"))
+    setup.fallback()
+    plan = Plan("m", "m", 2.0, 30.0, 60.0, LOCAL, True, pin=Pin("w"))
+    ticket = await setup.dispatch.submit(Order(plan, "/v1/x", True, BODY, "x", "a", "k"))
+    assert not setup.waits(ticket, 20)
+    assert ticket.job.local, "no fallback may have it"

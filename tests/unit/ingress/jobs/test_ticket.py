@@ -29,6 +29,14 @@ def test_a_claim_is_granted() -> None:
     assert ticket.times.claimed - ticket.times.queued == 0.25
 
 
+def test_a_job_of_one_node_is_granted_to_no_other() -> None:
+    setup = TicketSetup(lane="n-node-b")
+    setup.hear(A.claim())
+    assert setup.said() == [Said("a", Op.DROP, A.nonce)]
+    setup.hear(B.claim())
+    assert setup.said() == [GO_B]
+
+
 def test_a_worker_that_failed_a_job_leaves_it_to_others() -> None:
     setup = TicketSetup().held_by(A)
     setup.effects.workers = {"a", "b"}

@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 
 from ingress.jobs import custody
-from ingress.jobs.state import Postings, Received
+from ingress.jobs.state import Postings, Received, Terms
+from schemas import subjects
 from tests.unit.ingress.jobs.search_world import World, frozen, thawed
+from tests.unit.ingress.jobs.swap_world import SwapWorld
 
 FAULTS = int(os.environ.get("HEADRACE_SEARCH", "0"))
 WORKERS: dict[str, Any] = {"max_attempts": 3, "workers_resume": True}
@@ -40,12 +42,13 @@ class Search:
     """The first path on which something does not hold."""
     known: dict[bytes, int] = field(default_factory=dict)
 
-    def run(self, world: World) -> Search:
+    def run(self, world: Any) -> Search:
         waiting = deque([(0, self.enter(world, 0, "begins"))])
         while waiting and not self.wrong:
             number, state = waiting.popleft()
-            for name, take in list(thawed(state).steps()):
-                after = thawed(state)
+            first = thawed(state, type(world))
+            for at, (name, take) in enumerate(list(first.steps())):
+                after = thawed(state, type(world)) if at else first
                 take(after)
                 after.after()
                 fresh = len(self.came)
@@ -57,8 +60,8 @@ class Search:
                     waiting.append((fresh, entered))
         return self
 
-    def enter(self, world: World, before: int, step: str) -> bytes:
-        over = world.ticket.done
+    def enter(self, world: Any, before: int, step: str) -> bytes:
+        over = world.over
         if over:
             world.check_end()
         state = frozen(world)
@@ -102,6 +105,31 @@ def test_all_of_a_small_world_is_right(terms: dict[str, Any], reads: bool) -> No
     assert len(found.came) > 1000, "the world is smaller than it was"
 
 
+def test_all_is_right_if_a_batch_job_becomes_interactive_at_any_time_without_a_holder() -> None:
+    found = Search().run(World(FAULTS, 2, lane=subjects.BATCH, **PROVIDERS))
+    assert found.wrong == ""
+    assert found.forgotten() == []
+    assert "promotes it" in {step for _, step in found.came}
+
+
+def test_all_is_right_if_a_job_waits_where_its_cache_is() -> None:
+    """One worker alone is asked there. If it does not come, or has the job and loses it, the job is
+    for all."""
+    found = Search().run(World(FAULTS, 2, lane=subjects.pinned("node-h0"), **PROVIDERS))
+    assert found.wrong == ""
+    assert found.forgotten() == []
+    steps = {step for _, step in found.came}
+    assert {"is not taken there", "revokes", "moves it"} <= steps
+
+
+def test_a_job_that_stays_where_its_worker_is_lost_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Terms, "home_of", lambda _, lane: lane)
+    found = Search().run(World(0, 2, lane=subjects.pinned("node-h0"), **WORKERS))
+    assert "revokes" in (found.wrong or found.forgotten()[0])
+
+
 def test_all_is_right_if_the_same_worker_takes_the_job_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -111,6 +139,35 @@ def test_all_is_right_if_the_same_worker_takes_the_job_each_time(
     assert found.wrong == ""
     assert found.forgotten() == []
     assert len(found.came) > 1000, "the world is smaller than it was"
+
+
+def test_two_jobs_that_exchange_their_messages_are_both_served_in_any_order() -> None:
+    found = Search().run(SwapWorld(FAULTS, 4))
+    assert found.wrong == ""
+    assert found.forgotten() == []
+    assert len(found.came) > 500, "the world is smaller than it was"
+
+
+def test_slots_that_go_from_one_ingress_to_another_leave_no_job_behind() -> None:
+    found = Search().run(SwapWorld(FAULTS, 2, several=True))
+    assert found.wrong == ""
+    assert found.forgotten() == []
+    assert len(found.came) > 1000, "the world is smaller than it was"
+
+
+def test_a_job_whose_slot_by_anothers_message_is_lost_is_found_out_if_it_is_not_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Postings, "send_unsent", lambda *_: False)
+    assert "waits and has no message" in Search().run(SwapWorld(1, 2, several=True)).wrong
+
+
+def test_an_exchange_that_leaves_a_job_without_a_message_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both have the same one then."""
+    monkeypatch.setattr(Postings, "exchange", lambda mine, other: mine._have(other.newest))
+    assert "two jobs have one message" in Search().run(SwapWorld(0, 3)).wrong
 
 
 def test_a_job_that_is_not_published_again_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

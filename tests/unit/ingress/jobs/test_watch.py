@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,11 +18,12 @@ from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.watch import Watch
 from ingress.models.catalog import Catalog
+from ingress.models.pins import Pin
 from ingress.models.routes import Plan
 from schemas import errors, subjects
 from schemas.bus import ApiError, NotFound
 from schemas.frames import VERSION, Op, unpack_control
-from schemas.nodes import EngineState
+from schemas.nodes import EngineState, ServedModel
 from schemas.settings import Settings
 from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, card, message
@@ -43,8 +46,11 @@ class WatchSetup:
         self.dispatch = Dispatch(bus, "in-1", self.config)
         self.watch = Watch(bus, self.config, self.dispatch, self.catalog)
 
-    async def submit(self, claim: float = 2, first: float = 30, total: float = 60) -> Ticket:
-        order = Order(Plan("m", "m", claim, first, total), "/v1/x", True, b"{}", "x", "a", "k")
+    async def submit(
+        self, claim: float = 2, first: float = 30, total: float = 60, lane: str = "i"
+    ) -> Ticket:
+        plan = Plan("m", "m", claim, first, total)
+        order = Order(plan, "/v1/x", True, b"{}", "x", "a", "k", lane=lane)
         ticket = await self.dispatch.submit(order)
         ticket.times.queued = ticket.times.freed = ticket.times.posted = self.now
         ticket.postings.stored(0, 9)
@@ -124,10 +130,10 @@ async def test_a_publish_that_is_not_confirmed_is_repeated_by_and_by(setup: Watc
     ticket.postings.stored(0, 0)
     for age, published in ((watches.REPEAT, 1), (watches.REPEAT + 0.1, 2)):
         setup.check(ticket, age)
-        assert len(setup.bus.to(subjects.jobs("m", subjects.INTERACTIVE))) == published
+        assert len(setup.bus.to(subjects.jobs("m", subjects.INTERACTIVE, "a"))) == published
     ticket.postings.stored(0, 5)
     setup.check(ticket, 3 * watches.REPEAT)
-    assert len(setup.bus.to(subjects.jobs("m", subjects.INTERACTIVE))) == 2
+    assert len(setup.bus.to(subjects.jobs("m", subjects.INTERACTIVE, "a"))) == 2
 
 
 async def test_a_silent_holder_is_asked_then_revoked(setup: WatchSetup) -> None:
@@ -210,6 +216,44 @@ async def test_a_job_that_found_no_other_holder_is_looked_for(setup: WatchSetup)
     assert setup.bus.api_calls == [("STREAM.MSG.GET.JOBS", {"seq": 9})]
 
 
+async def test_a_batch_job_that_has_waited_long_becomes_interactive(setup: WatchSetup) -> None:
+    ticket = await setup.submit(lane=subjects.BATCH)
+    patience = setup.config.jobs.batch_patience
+    ticket.times.seek(setup.now + patience)
+    setup.check(ticket, patience - 1)
+    assert (ticket.job.lane, len(setup.bus.posts)) == (subjects.BATCH, 1)
+    setup.check(ticket, patience + 1)
+    assert ticket.job.lane == subjects.INTERACTIVE
+    assert setup.bus.posts[-1].subject.startswith(f"jobs.m.{subjects.INTERACTIVE}")
+    ticket.postings.stored(1, 10)
+    setup.check(ticket, patience + 2)
+    assert len(setup.bus.posts) == 2
+
+
+async def test_a_batch_job_that_somebody_has_stays_as_it_is(setup: WatchSetup) -> None:
+    ticket = await setup.submit(lane=subjects.BATCH)
+    ticket.frame(A.claim(), setup.now)
+    after = setup.config.jobs.batch_patience + 1
+    assert ticket.holder is not None
+    ticket.holder.spare(setup.now + after)
+    setup.check(ticket, after)
+    assert ticket.job.lane == subjects.BATCH
+    ticket.revoke("killed", setup.now + after)
+    setup.check(ticket, after)
+    assert ticket.job.lane == subjects.INTERACTIVE
+
+
+async def test_a_batch_job_is_offered_to_providers_as_an_interactive_one(bus: FakeBus) -> None:
+    setup = WatchSetup(bus)
+    setup.config = setup.config.model_copy(
+        update={"routes": setup.config.routes.model_copy(update={"batch_claim": 5.0})}
+    )
+    setup.dispatch._config = setup.watch._config = setup.config
+    ticket = await setup.submit(lane=subjects.BATCH)
+    setup.check(ticket, 6)
+    assert ticket.job.lane == subjects.INTERACTIVE
+
+
 def event(client: int, server: str = "S") -> bytes:
     return orjson.dumps({"server": {"id": server}, "client": {"id": client}})
 
@@ -252,9 +296,25 @@ async def test_a_worker_that_is_back_within_the_grace_keeps_its_jobs(bus: FakeBu
 
 async def test_cards_are_heard_and_rubbish_is_not(setup: WatchSetup) -> None:
     await setup.watch.open()
-    setup.bus.deliver(message("hb.b", b"rubbish"))
-    setup.bus.deliver(message("hb.b", card("b", "n").pack()))
+    setup.bus.deliver(message("hb.box.b", b"rubbish"))
+    setup.bus.deliver(message("hb.box.b", card("box.b", "n").pack()))
     assert setup.catalog.serves("n")
+
+
+async def test_a_worker_whose_facts_are_not_known_is_asked_for_a_whole_card(
+    setup: WatchSetup,
+) -> None:
+    await setup.watch.open()
+    served = ServedModel("n", "e", "echo", 4, knows=(f"chat {secrets.token_hex(8)}",))
+    told = replace(card("box.b"), models=(served,))
+    setup.bus.deliver(message("hb.box.b", told.pack(whole=False)))
+    assert not setup.catalog.serves("n")
+    (asked,) = setup.bus.to("c.box.b")
+    assert unpack_control(asked).op == Op.SHOW
+    setup.bus.deliver(message("hb.box.b", told.pack()))
+    setup.bus.deliver(message("hb.box.b", told.pack(whole=False)))
+    assert setup.catalog.serving("n") == [served]
+    assert len(setup.bus.to("c.box.b")) == 1
 
 
 async def test_who_speaks_another_version_serves_nothing_and_is_named_once(
@@ -263,12 +323,15 @@ async def test_who_speaks_another_version_serves_nothing_and_is_named_once(
     await setup.watch.open()
     with capture_logs() as lines:
         for _ in range(3):
-            setup.bus.deliver(message("hb.w-old", version_1.CARD))
-        setup.bus.deliver(message("hb.n", card("n", "new", protocol=VERSION + 1).pack()))
+            setup.bus.deliver(message("hb.attic.w-old", version_1.CARD))
+        setup.bus.deliver(message("hb.box.n", card("box.n", "new", protocol=VERSION + 1).pack()))
     assert not setup.catalog.serves("old")
     assert not setup.catalog.serves("new")
     said = [line for line in lines if line["event"] == "watch.refused"]
-    assert [(line["of"], line["version"]) for line in said] == [("w-old", 1), ("n", VERSION + 1)]
+    assert [(line["of"], line["version"]) for line in said] == [
+        ("attic.w-old", 1),
+        ("box.n", VERSION + 1),
+    ]
     assert "run one release of Headrace everywhere" in said[0]["error"]
 
 
@@ -441,3 +504,75 @@ async def test_without_room_for_the_queue_there_is_nothing(setup: WatchSetup) ->
     setup.bus.api_answer = answer
     with pytest.raises(ApiError):
         await setup.watch.make_streams()
+
+
+async def test_a_message_that_was_anothers_is_looked_for_when_its_time_is_up(
+    setup: WatchSetup,
+) -> None:
+    ticket = await setup.submit()
+    ticket.postings.newest.expires = setup.now + 3
+    for age, looks in ((2.9, 0), (3.1, 1), (3.2, 1)):
+        setup.check(ticket, age)
+        await fakes.turns()
+        assert len([verb for verb, _ in setup.bus.api_calls if "MSG.GET" in verb]) == looks
+
+
+class PinnedSetup(WatchSetup):
+    """A job for one of two nodes, `node-of-a` and `node-of-b`, which both serve the model."""
+
+    def __init__(self, bus: FakeBus) -> None:
+        super().__init__(bus, absence=20)
+        self.catalog.forget("a")
+        for node in ("a", "b"):
+            self.catalog.hear(card(f"{node}.1", "m", node=node, labels=("zone=home",)))
+        self.dispatch = Dispatch(bus, "in-1", self.config, places=self.catalog.nodes.places)
+        self.watch = Watch(bus, self.config, self.dispatch, self.catalog)
+
+    async def pinned(self, pin: Pin) -> Ticket:
+        plan = Plan("m", "m", 2.0, 300.0, 600.0, pin=pin)
+        ticket = await self.dispatch.submit(Order(plan, "/v1/x", True, b"{}", "x", "a", "k"))
+        ticket.times.queued = ticket.times.freed = ticket.times.posted = self.now
+        ticket.postings.stored(0, 9)
+        return ticket
+
+
+async def test_a_job_of_a_node_that_went_waits_for_it_and_then_says_why(bus: FakeBus) -> None:
+    setup = PinnedSetup(bus)
+    ticket = await setup.pinned(Pin("a"))
+    setup.check(ticket, 60)
+    assert not ticket.done, "its node serves the model: it waits for a slot"
+    setup.catalog.forget("a.1")
+    setup.now += 19
+    setup.check(ticket, 0)
+    assert (ticket.done, ticket.job.lane) == (False, "n-a"), "never quietly elsewhere"
+    setup.now += 2
+    setup.check(ticket, 0)
+    error = ticket.received.error
+    assert isinstance(error, errors.NoWorker)
+    assert "The node 'a' is away" in error.message
+    assert error.retry_after
+
+
+async def test_a_node_that_comes_back_in_time_has_its_job(bus: FakeBus) -> None:
+    setup = PinnedSetup(bus)
+    ticket = await setup.pinned(Pin("a"))
+    setup.catalog.forget("a.1")
+    setup.now += 15
+    setup.catalog.hear(card("a.2", "m", node="a"))
+    setup.now += 15
+    setup.check(ticket, 0)
+    assert not ticket.done
+
+
+async def test_a_job_with_labels_goes_to_another_node_at_once(bus: FakeBus) -> None:
+    setup = PinnedSetup(bus)
+    ticket = await setup.pinned(Pin(labels=("zone=home",)))
+    lane = ticket.job.lane
+    setup.catalog.forget(f"{subjects.node_of(lane)}.1")
+    setup.check(ticket, 0)
+    assert ticket.job.lane == {"n-a": "n-b", "n-b": "n-a"}[lane]
+    assert ticket.job.edition == 1
+    ticket.postings.stored(1, 10)
+    setup.now += 60
+    setup.check(ticket, 0)
+    assert not ticket.done

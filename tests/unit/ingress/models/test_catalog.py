@@ -35,7 +35,7 @@ def test_nobody_is_known_at_first(catalog: Catalog) -> None:
     assert catalog.models() == {}
     assert not catalog.knows("m")
     assert (catalog.absent("m"), catalog.serving("m"), catalog.heard("w")) == (0.0, [], 0.0)
-    assert catalog.at("S", 7) == ""
+    assert catalog.at("S", 7) == []
 
 
 def test_a_card_brings_models(catalog: Catalog, clock: Clock) -> None:
@@ -46,14 +46,14 @@ def test_a_card_brings_models(catalog: Catalog, clock: Clock) -> None:
     assert [[served.slots for served in catalog.serving(model)] for model in "ab"] == [[4], [4, 2]]
     assert catalog.serves("b")
     assert catalog.heard("w-2") == clock.now
-    assert catalog.at("S", 7) == "w-1"
+    assert catalog.at("S", 7) == ["w-1", "w-2"]
 
 
 def test_a_connection_leads_to_its_worker(catalog: Catalog) -> None:
     catalog.hear(card("w-1", "a", client=1))
     catalog.hear(card("w-2", "a", client=2))
     catalog.hear(card("w-3", "a", client=2, server="T"))
-    assert [catalog.at("S", 2), catalog.at("T", 2), catalog.at("T", 1)] == ["w-2", "w-3", ""]
+    assert [catalog.at("S", 2), catalog.at("T", 2), catalog.at("T", 1)] == [["w-2"], ["w-3"], []]
 
 
 def test_a_worker_that_falls_silent_is_dropped_and_its_models_stay_known(
@@ -69,6 +69,19 @@ def test_a_worker_that_falls_silent_is_dropped_and_its_models_stay_known(
     assert catalog.known() == ["a", "b"]
     clock.now += 2
     assert (catalog.absent("a"), catalog.absent("b")) == (2.0, 0.0)
+
+
+def test_a_model_is_forgotten_unless_it_is_served_or_a_route_names_it(catalog: Catalog) -> None:
+    catalog.know("routed", lasting=True)
+    catalog.know("gone")
+    catalog.know("served")
+    catalog.hear(card("w-1", "served"))
+    assert catalog.absentees() == ["gone"]
+    edition = catalog.edition
+    for model in ("gone", "served", "never"):
+        catalog.forget_model(model)
+    assert catalog.known() == ["routed", "served"]
+    assert catalog.edition == edition + 1
 
 
 def test_a_model_that_comes_back_was_never_absent(catalog: Catalog, clock: Clock) -> None:
@@ -181,3 +194,16 @@ def test_what_is_begun_goes_on_only_if_each_engine_takes_it(
     found = catalog.workers_resume("m", CHAT), catalog.thoughts_resume("m", CHAT)
     assert found == (texts, thoughts)
     assert not catalog.thoughts_resume("m", "/v1/messages")
+
+
+def test_cards_have_no_room_without_end(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogs, "MOST_HOLDERS", 3)
+    monkeypatch.setattr(catalogs, "MOST_LISTED", 5)
+    assert catalog.hear(card("a", "m", "n"))
+    assert catalog.hear(card("b", "m", "n"))
+    assert not catalog.hear(card("c", "m", "n")), "six models"
+    assert catalog.hear(card("c", "m"))
+    assert not catalog.hear(card("d")), "a fourth holder"
+    assert not catalog.hear(card("a", "m", "n", "o")), "one who is here, and says more"
+    assert catalog.hear(card("a", "m")), "who is here is heard"
+    assert catalog.holders("m") == {"a", "b", "c"}

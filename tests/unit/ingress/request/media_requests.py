@@ -10,6 +10,7 @@ import orjson
 import pytest
 from starlette.requests import Request
 
+from ingress.http.held import Bodies, Held
 from ingress.models.catalog import Catalog
 from ingress.request.fetch import Fetched, Fetcher, FetchError
 from ingress.request.media import Media
@@ -37,7 +38,7 @@ class FakeFetcher(Fetcher):
         self.cancelled = 0
         self.begun = asyncio.Event()
 
-    async def get(self, url: str, kind: str) -> Fetched:
+    async def get(self, url: str, kind: str, held: Held) -> Fetched:
         self.asked.append((url, kind))
         self.begun.set()
         if self.held is not None:
@@ -55,7 +56,9 @@ class FakeFetcher(Fetcher):
 
 
 def request() -> Request:
-    return Request({"type": "http", "headers": [], "state": {}})
+    made = Request({"type": "http", "headers": [], "state": {}})
+    Bodies(settings.Ingress()).hold(made, "k")
+    return made
 
 
 def catalog(*modalities: str, kind: str = "llamacpp") -> Catalog:

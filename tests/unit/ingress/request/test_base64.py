@@ -79,7 +79,7 @@ def message(key: str, part: dict[str, Any]) -> dict[str, Any]:
 async def test_base64_is_written_as_engines_read_it(
     subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    monkeypatch.setattr("ingress.request.media._SLICE", 8)
+    monkeypatch.setattr("ingress.request.base64.SLICE", 8)
     assert SHOWN[-8:] == HEARD[-8:] == "+//+AA=="
     endpoint, made = PLACES[place]
     text = HEARD if place == "input_audio" else SHOWN

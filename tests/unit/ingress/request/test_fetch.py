@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
+from ingress.http.held import Bodies, Held
 from ingress.request.addresses import is_public
 from ingress.request.fetch import REDIRECTS, Fetcher, FetchError
 from schemas import settings
@@ -23,6 +24,7 @@ from tests.unit.ingress.request.web_server import (
 )
 
 EVERY_PORT = list(range(1, 65_536))
+HELD = Held(Bodies(settings.Ingress()), "k")
 
 
 @pytest.fixture
@@ -47,20 +49,20 @@ async def fetching(
 async def refused(url: str, names: AbstractResolver | None = None, **config: Any) -> str:
     async with fetching(names, **config) as fetcher:
         with pytest.raises(FetchError) as fault:
-            await fetcher.get(url, "image/")
+            await fetcher.get(url, "image/", HELD)
     return str(fault.value)
 
 
 async def test_a_picture_is_fetched(server: WebServer) -> None:
     async with fetching(FakeResolver(pictures_example=[OUTSIDE])) as fetcher:
-        found = await fetcher.get(server.url("pictures.example"), "image/")
+        found = await fetcher.get(server.url("pictures.example"), "image/", HELD)
     assert (found.content, found.content_type) == (server.content, "image/png")
     assert server.asked == [("pictures.example", "/picture.png")]
 
 
 async def test_by_address_too(server: WebServer) -> None:
     async with fetching() as fetcher:
-        assert (await fetcher.get(server.url(OUTSIDE), "image/")).content == server.content
+        assert (await fetcher.get(server.url(OUTSIDE), "image/", HELD)).content == server.content
 
 
 async def test_nothing_of_this_process_goes_along(
@@ -69,7 +71,7 @@ async def test_nothing_of_this_process_goes_along(
     monkeypatch.setenv("http_proxy", f"http://{INSIDE}:{server.port}")
     async with fetching() as fetcher:
         for _ in range(2):
-            await fetcher.get(server.url(OUTSIDE, "/cookie"), "image/")
+            await fetcher.get(server.url(OUTSIDE, "/cookie"), "image/", HELD)
     assert len(server.headers) == 4
     for headers in server.headers:
         usual = {"Host", "Accept", "User-Agent", "Accept-Encoding", "Connection"}
@@ -215,7 +217,7 @@ async def test_the_real_resolver_is_checked_too(monkeypatch: pytest.MonkeyPatch)
 
 async def test_it_may_be_allowed(server: WebServer) -> None:
     async with fetching(public=is_public, fetch_private=True) as fetcher:
-        found = await fetcher.get(server.url(INSIDE), "image/")
+        found = await fetcher.get(server.url(INSIDE), "image/", HELD)
     assert found.content == server.content
 
 
@@ -251,7 +253,7 @@ async def test_redirects_are_followed(server: WebServer) -> None:
         "/c": f"//pictures.example:{server.port}/picture.png",
     }
     async with fetching(names) as fetcher:
-        found = await fetcher.get(server.url("pictures.example", "/a"), "image/")
+        found = await fetcher.get(server.url("pictures.example", "/a"), "image/", HELD)
     assert found.content == server.content
     assert len(server.asked) == 4
 
@@ -305,7 +307,7 @@ async def test_a_size_that_is_announced_is_believed(server: WebServer) -> None:
     assert "5000 bytes" in await refused(server.url(OUTSIDE), fetch_size=5000)
     server.content = bytes(5000)
     async with fetching(fetch_size=5000) as fetcher:
-        assert len((await fetcher.get(server.url(OUTSIDE), "image/")).content) == 5000
+        assert len((await fetcher.get(server.url(OUTSIDE), "image/", HELD)).content) == 5000
 
 
 async def test_an_answer_without_end_is_cut(server: WebServer) -> None:
@@ -363,7 +365,7 @@ async def test_it_can_be_switched_off(server: WebServer) -> None:
 
 async def test_who_stops_waiting_stops_the_fetch(server: WebServer) -> None:
     async with fetching() as fetcher:
-        task = asyncio.create_task(fetcher.get(server.url(OUTSIDE, "/silent"), "image/"))
+        task = asyncio.create_task(fetcher.get(server.url(OUTSIDE, "/silent"), "image/", HELD))
         await server.until("/silent")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from ingress.request.forms import Form, read_form
+from ingress.request.forms import LARGE, Form, read_form
 from schemas import multipart
 from schemas.api import media
 from schemas.errors import BodyTooLarge, InvalidRequest
@@ -197,3 +198,17 @@ def test_a_whole_number_of_a_form_is_an_integer() -> None:
 def test_a_plain_form_keeps_its_bytes() -> None:
     given = form(text("prompt", "a cat"), text("n", "2"))
     assert given.checked(media.PICTURES, media.IMAGE)[1] is given
+
+
+async def test_a_large_form_waits_for_its_time() -> None:
+    taken = list[Form]()
+
+    async def take(work: Callable[[], Form]) -> Form:
+        taken.append(work())
+        return taken[-1]
+
+    for size, times in ((10, 0), (LARGE, 1)):
+        body, kind = multipart.encode([Part("file", bytes(size), "a")])
+        found = await read_form(request(body, kind), 2 * LARGE, take)
+        assert found.body == body
+        assert len(taken) == times

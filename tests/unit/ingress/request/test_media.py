@@ -162,7 +162,7 @@ async def test_pictures_that_are_none(subtests: pytest.Subtests) -> None:
 
 
 async def test_the_padding_counts_wherever_slices_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingress.request.media._SLICE", 8)
+    monkeypatch.setattr("ingress.request.base64.SLICE", 8)
     assert await resolve(chat(image(DATA_URL)))
     broken = PICTURE[:15] + "=" + PICTURE[16:]
     assert "base64" in (await fault(chat(image(f"data:image/png;base64,{broken}")))).message

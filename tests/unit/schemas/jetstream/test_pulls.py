@@ -4,6 +4,8 @@ import asyncio
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.bus import BusError, Message
 from schemas.jetstream.pulls import Pulls, Room
@@ -34,10 +36,13 @@ class Taker:
         return self.bus.subscriptions[-1]
 
     def give(self, inbox: str = "") -> None:
-        self.bus.deliver(fakes.message(inbox or self.pulls.inbox, b"job", fakes.ack()))
+        self.bus.deliver(fakes.message(f"{inbox or self.pulls.inbox}.1", b"job", fakes.ack()))
 
-    def say(self, code: str, inbox: str = "") -> None:
-        self.bus.deliver(fakes.message(inbox or self.pulls.inbox, headers={"Status": code}))
+    def say(self, code: str, inbox: str = "", asked: int = 1, left: int | None = None) -> None:
+        headers = {"Status": code}
+        if left is not None:
+            headers["Nats-Pending-Messages"] = str(left)
+        self.bus.deliver(fakes.message(f"{inbox or self.pulls.inbox}.{asked}", headers=headers))
 
 
 class Clock:
@@ -66,7 +71,7 @@ async def taker(bus: FakeBus, clock: Clock) -> Taker:
 async def test_a_request_for_one_message_that_waits(taker: Taker) -> None:
     assert taker.pulls.ask()
     ((subject, payload, reply, _),) = taker.bus.posts
-    assert (subject, reply) == (NEXT, taker.pulls.inbox)
+    assert (subject, reply) == (NEXT, f"{taker.pulls.inbox}.1")
     assert reply.startswith("_W.test.p.")
     assert orjson.loads(payload) == {
         "batch": 1, "expires": 2_000_000_000, "group": "headrace", "priority": 1,
@@ -83,11 +88,11 @@ async def test_a_request_for_one_message_at_once(bus: FakeBus) -> None:
 
 
 async def test_an_ack_with_a_request_is_one_message(taker: Taker) -> None:
-    taker.pulls.ask()
-    request = taker.bus.posts.pop().payload
+    taker.pulls.ask(9)
+    request = taker.bus.posts.pop().payload.replace(b"9", b"1", 1)
     taker.pulls.finish(fakes.ack())
-    assert taker.bus.posts == [(fakes.ack(), b"+NXT " + request, taker.pulls.inbox, {})]
-    assert len(taker.pulls) == 2
+    assert taker.bus.posts == [(fakes.ack(), b"+NXT " + request, f"{taker.pulls.inbox}.1", {})]
+    assert len(taker.pulls) == 10
 
 
 async def test_every_answer_is_for_one_request(taker: Taker) -> None:
@@ -173,3 +178,155 @@ async def test_while_the_broker_is_away_nothing_is_asked(taker: Taker) -> None:
     taker.pulls.finish(fakes.ack())
     assert [(post.payload, post.reply) for post in taker.bus.posts] == [(ACK, "")]
     assert len(taker.pulls) == 0
+
+
+async def test_others_may_have_the_slots_first(taker: Taker) -> None:
+    room = taker.pulls._room
+    assert isinstance(room, Room)
+    room.size, taker.pulls.first = 2, room.take
+    taker.pulls.fill()
+    assert len(taker.pulls) == 1
+    taker.pulls.finish(fakes.ack())
+    assert taker.bus.to(fakes.ack()) == [ACK]
+
+
+async def test_with_another_priority_what_waits_stays_and_what_follows_has_it(taker: Taker) -> None:
+    taker.pulls.ask()
+    taker.pulls.rank(4)
+    taker.pulls.ask()
+    taker.pulls.finish(fakes.ack())
+    payloads = [post.payload.removeprefix(b"+NXT ") for post in taker.bus.posts]
+    assert [orjson.loads(each)["priority"] for each in payloads] == [1, 4, 4]
+    assert len(taker.pulls) == 10
+
+
+async def test_one_request_asks_for_all_that_there_is_room_for(taker: Taker) -> None:
+    taker.pulls.fill()
+    taker.pulls.fill()
+    ((_, payload, reply, _),) = taker.bus.posts
+    assert (orjson.loads(payload)["batch"], reply) == (10, f"{taker.pulls.inbox}.10")
+    assert len(taker.pulls) == 10
+
+
+async def test_a_request_that_expires_says_how_many_it_did_not_get(taker: Taker) -> None:
+    taker.pulls.ask(10)
+    taker.give()
+    taker.give()
+    assert len(taker.pulls) == 8
+    taker.say("408", asked=10, left=8)
+    assert taker.pulls._open == 0
+
+
+@pytest.mark.parametrize("code", ["409", "503"])
+async def test_a_request_that_is_refused_is_refused_as_a_whole(taker: Taker, code: str) -> None:
+    taker.pulls.ask(10)
+    taker.pulls.ask(3)
+    taker.say(code, asked=10)
+    assert len(taker.pulls) == 3
+    taker.say(code, asked=3)
+    assert len(taker.pulls) == 0
+
+
+async def test_what_expires_rests_while_at_least_half_is_asked_for(taker: Taker) -> None:
+    room = room_of(taker)
+    for _ in range(10):  # as jobs end, one after the other
+        taker.pulls.ask()
+    for _ in range(5):
+        taker.say("408", left=1)
+        taker.pulls.fill()
+    assert len(taker.bus.posts) == 10
+    assert len(taker.pulls) == 10  # asked for, and there was none
+    taker.say("408", left=1)
+    taker.pulls.fill()
+    assert orjson.loads(taker.bus.posts[-1].payload)["batch"] == 6
+    for _ in range(4):
+        taker.say("408", left=1)
+        taker.pulls.fill()
+    taker.say("408", asked=6, left=6)
+    taker.pulls.fill()
+    assert [orjson.loads(post.payload)["batch"] for post in taker.bus.posts[10:]] == [6, 10]
+    assert (len(taker.pulls), room.free()) == (10, 10)
+
+
+async def test_a_message_wakes_what_rests(taker: Taker) -> None:
+    room = room_of(taker)
+    taker.pulls.on_message = lambda _: room.take()
+    taker.pulls.ask(6)
+    taker.pulls.ask(4)
+    taker.say("408", asked=4, left=4)
+    taker.pulls.fill()
+    assert len(taker.bus.posts) == 2
+    taker.give()
+    assert orjson.loads(taker.bus.posts[-1].payload)["batch"] == 4
+    assert len(taker.pulls) == room.free() == 9
+
+
+async def test_a_finished_message_asks_for_what_rests_too(taker: Taker) -> None:
+    room = room_of(taker)
+    room.size, room.taken = 10, 1
+    taker.pulls.ask(5)
+    taker.pulls.ask(4)
+    taker.say("408", asked=4, left=4)
+    taker.pulls.fill()
+    room.untake()
+    taker.pulls.finish(fakes.ack())
+    assert taker.bus.posts[-1].payload.startswith(b'+NXT {"batch":5,')
+    assert taker.bus.posts[-1].reply == f"{taker.pulls.inbox}.5"
+    assert len(taker.pulls) == 10
+
+
+async def test_of_a_lost_request_all_that_it_did_not_bring_is_asked_for_again(
+    taker: Taker, clock: Clock
+) -> None:
+    taker.pulls.fill()
+    taker.give()
+    clock.now += 4.1
+    assert taker.pulls.lost(clock.now) == 9
+    taker.pulls.fill()
+    assert [orjson.loads(post.payload)["batch"] for post in taker.bus.posts] == [10, 10]
+
+
+@pytest.mark.parametrize("asked", ["x", "-1", "99999"])
+async def test_an_odd_answer_does_no_harm(taker: Taker, asked: str) -> None:
+    taker.pulls.ask(2)
+    taker.bus.deliver(fakes.message(f"{taker.pulls.inbox}.{asked}", headers={"Status": "409"}))
+    assert 0 <= len(taker.pulls) <= 1
+
+
+@given(st.lists(st.sampled_from(["fill", "give", "end", "408", "409"]), max_size=60))
+async def test_it_never_asks_for_more_than_there_is_room_for(steps: list[str]) -> None:
+    """Whatever comes, as the broker would send it."""
+    bus = FakeBus()
+    taker = Taker(bus)
+    room = room_of(taker)
+    taker.pulls.on_message = lambda _: room.take()
+    await taker.pulls.open()
+    there: list[int] = []
+    for step in steps:
+        posted = len(bus.posts)
+        if step == "fill":
+            taker.pulls.fill()
+        elif step == "give" and there:
+            there[0] -= 1
+            there.append(there.pop(0))  # the broker serves its requests in turn
+            taker.give()
+        elif step == "end" and room.taken:
+            room.untake()
+            taker.pulls.finish(fakes.ack())
+        elif step in ("408", "409") and there:
+            left = there.pop(0)
+            taker.say(step, asked=left, left=left)
+            taker.pulls.fill()
+        for post in bus.posts[posted:]:
+            asks = post.payload.partition(b"{")[2]
+            if asks:
+                there.append(orjson.loads(b"{" + asks)["batch"])
+        there = [left for left in there if left]
+        assert sum(there) == taker.pulls._open <= room.free()
+        assert not there or len(taker.pulls) <= room.free() + 1
+
+
+def room_of(taker: Taker) -> Room:
+    room = taker.pulls._room
+    assert isinstance(room, Room)
+    return room

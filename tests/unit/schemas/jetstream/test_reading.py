@@ -130,7 +130,7 @@ async def test_a_hole_is_read_again(
 
 @pytest.mark.parametrize(
     "said",
-    [{"Status": "100", "Nats-Last-Stream": "2"}, {"Status": "409"}],
+    [{"Status": "100", "Nats-Last-Consumer": "2"}, {"Status": "409"}],
     ids=["heartbeat ahead", "consumer deleted"],
 )
 async def test_a_loss_that_only_the_broker_tells(
@@ -153,7 +153,7 @@ async def test_a_heartbeat_is_no_loss(
     write(stream, 1)
     await follower.open(START, 1)
     await reader.until(1)
-    bus.status({"Status": "100", "Nats-Last-Stream": "1"})
+    bus.status({"Status": "100", "Nats-Last-Consumer": "1"})
     await fakes.turns()
     assert len(stream.consumers) == 1
 
@@ -170,6 +170,42 @@ async def test_silence_is_a_loss(
     stream.consumers.clear()
     write(stream, 1)
     assert await reader.until(1) == [1]
+
+
+async def test_what_replaces_is_read_from_the_start_after_each_loss(
+    stream: FakeStream, bus: StreamBus, reader: Reader
+) -> None:
+    begun: list[int] = []
+    made = Follower(bus, STREAM, reader, lambda: begun.append(len(reader.found)))
+    write(stream, 1, 2)
+    await made.open(0.0, 0)
+    assert await reader.until(2) == [1, 2]
+    stream.consumers.clear()
+    await bus.reconnect()
+    assert await reader.until(4) == [1, 2, 1, 2]
+    write(stream, 3)
+    assert await reader.until(5) == [1, 2, 1, 2, 3]
+    assert begun == [0, 2]
+    await made.close()
+
+
+async def test_messages_that_others_replaced_are_no_loss(
+    stream: FakeStream, bus: StreamBus, reader: Reader
+) -> None:
+    """Sequences have holes then, and numbers of deliveries have none."""
+    made = Follower(bus, STREAM, reader, lambda: None)
+    await made.open(0.0, 0)
+    write(stream, 1)
+    bus.held = True
+    write(stream, 2, 3)
+    bus.held = False
+    stream.consumers[0].next = 4
+    await reader.until(1)
+    bus.deliver_to(stream.consumers[0].inbox, stream.delivery(3, number=2))
+    assert await reader.until(2) == [1, 3]
+    await fakes.turns()
+    assert len(stream.consumers) == 1
+    await made.close()
 
 
 async def test_it_is_tried_until_the_broker_is_back(
@@ -258,3 +294,70 @@ async def test_reading_fails_as_the_broker_says(stream: FakeStream, bus: StreamB
     bus.status({"Status": "409", "Description": "Consumer Deleted"})
     with pytest.raises(BusError, match="CREDITS cannot be read: Consumer Deleted"):
         await task
+
+
+async def rolled(bus: StreamBus, **where: Any) -> list[int]:
+    return [int(m.data) async for m in reading.read_rolled(bus, STREAM, **where)]
+
+
+async def test_what_is_rolled_up_is_looked_at_again(
+    stream: FakeStream, bus: StreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(stream, 1, 2, 3)
+    assert await rolled(bus) == [1, 2, 3]
+    consume, counts = stream.consume, [4, 1, 0]
+
+    def counted(*given: Any) -> dict[str, Any]:
+        """One of four is replaced before it comes; what replaced it came meanwhile."""
+        if len(counts) == 2:
+            write(stream, 4)
+        return {**consume(*given), "num_pending": counts.pop(0)}
+
+    monkeypatch.setattr(stream, "consume", counted)
+    assert await rolled(bus) == [1, 2, 3, 4]
+    made = [call[1]["config"]["name"] for call in bus.api_calls]
+    gone = [post.subject for post in bus.posts if ".DELETE." in post.subject]
+    assert gone == [f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}" for name in made]
+
+
+@pytest.mark.parametrize("code", ["404", "408"])
+async def test_nothing_left_is_no_fault_of_what_is_rolled_up(
+    stream: FakeStream, bus: StreamBus, code: str
+) -> None:
+    write(stream, 1)
+    bus.held = True
+    found = asyncio.create_task(rolled(bus))
+    while not any(".MSG.NEXT." in post.subject for post in bus.posts):
+        await asyncio.sleep(0)
+    bus.held = False
+    bus.status({"Status": code})
+    assert await found == [1]
+
+
+async def test_it_is_not_looked_at_for_ever(
+    stream: FakeStream, bus: StreamBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(stream, 1)
+    consume = stream.consume
+    monkeypatch.setattr(stream, "consume", lambda *given: {**consume(*given), "num_pending": 2})
+
+    async def nothing(*_: object) -> Message:
+        raise reading.NothingLeft("none")
+
+    monkeypatch.setattr(reading._Pulled, "_next", nothing)
+    with pytest.raises(BusError, match="changes too fast"):
+        await rolled(bus)
+    assert len(bus.api_calls) == reading.LOOKS
+
+
+async def test_of_a_stream_that_keeps_all_nothing_may_be_missing(
+    stream: FakeStream, bus: StreamBus
+) -> None:
+    write(stream, 1)
+    bus.held = True
+    found = asyncio.create_task(anext(reading.read(bus, STREAM)))
+    while not any(".MSG.NEXT." in post.subject for post in bus.posts):
+        await asyncio.sleep(0)
+    bus.status({"Status": "404", "Description": "No Messages"})
+    with pytest.raises(BusError, match="No Messages"):
+        await found

@@ -54,8 +54,8 @@ async def test_a_stream_that_cannot_be_asked_for_is_a_fault(bus: FakeBus) -> Non
 async def test_a_consumer_is_made_under_its_name(bus: FakeBus) -> None:
     await streams.ensure_consumer(bus, "JOBS", topology.consumer("m", "i", 3, 1))
     ((verb, body),) = bus.api_calls
-    assert verb == "CONSUMER.CREATE.JOBS.m-i3.jobs.m.i3"
-    assert (body["stream_name"], body["config"]["name"]) == ("JOBS", "m-i3")
+    assert verb == "CONSUMER.CREATE.JOBS.m-i4"
+    assert (body["stream_name"], body["config"]["name"]) == ("JOBS", "m-i4")
 
 
 async def test_counts_come_page_by_page(bus: FakeBus) -> None:

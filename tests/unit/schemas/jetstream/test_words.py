@@ -33,7 +33,7 @@ def test_what_the_broker_says_in_its_place(code: str, expired: bool, idle: bool)
     ids=["a pause", "a heartbeat while it is stalled"],
 )
 def test_where_a_stalled_flow_waits_for_its_answer(reply: str, more: dict[str, str]) -> None:
-    headers = {"Status": "100", "Nats-Last-Stream": "7", **more}
+    headers = {"Status": "100", "Nats-Last-Consumer": "7", **more}
     said = status_of(message("s", b"", reply, headers))
     assert said is not None
     assert (said.asks, said.last) == ("$JS.FC.C.c.x", 7)

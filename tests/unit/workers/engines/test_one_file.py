@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from deploy import configure
@@ -118,9 +119,9 @@ async def test_it_is_started_checked_and_serves(tmp_path: Path, bus: FakeBus) ->
     found = configured(tmp_path, COMMAND)
     (config,) = found.engines
     engine = engines.build(config)
-    runner = Runner(bus, Role.WORKER, "w-1", "node", found)
+    runner = Runner(bus, Role.WORKER, fakes.HOLDER, "node", found)
     news = asyncio.Event()
-    slots = EngineSlots(bus, runner, engine, config, found, news.set)
+    slots = EngineSlots(bus, runner, engine, config, found, news.set, {})
     await engine.open()
     slots.start()
     try:
@@ -130,7 +131,8 @@ async def test_it_is_started_checked_and_serves(tmp_path: Path, bus: FakeBus) ->
                 await news.wait()
             assert (slots.state.kind, slots.state.slots) == ("counter", 3)
             assert [model.id for model in slots.models] == ["letters"]
-            assert sum(".MSG.NEXT." in post.subject for post in bus.posts) == 3
+            pulls = [post.payload for post in bus.posts if ".MSG.NEXT." in post.subject]
+            assert [orjson.loads(each)["batch"] for each in pulls] == [3, 1]  # for all, its node's
             sink = RecordingSink()
             await engine.run(job("letters", CHAT), b"headrace", sink)
             assert (sink.status, sink.body) == (200, b"8")

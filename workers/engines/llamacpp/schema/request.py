@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from workers.engines.llamacpp.schema.rewrite import rewrite
+from workers.engines.openai import parsed
+from workers.engines.openai.stream import says
 
 Entry = dict[str, Any]
 
@@ -19,14 +19,14 @@ _FORMATS = "response_format", "json_schema"
 
 def prepare_schemas(body: bytes) -> bytes:
     """The body with its schemas rewritten."""
-    if not any(sign in body for sign in SIGNS):
+    if not says(body, *SIGNS):
         return body
-    request: Entry = orjson.loads(body)
+    request: Entry = parsed.load(body)
     changes: Entry = {name: _format(request[name]) for name in _FORMATS if request.get(name)}
     if isinstance(tools := request.get("tools"), list):
         changes["tools"] = [_tool(each) if isinstance(each, dict) else each for each in tools]
     try:
-        return orjson.dumps({**request, **changes}) if changes else body
+        return parsed.write({**request, **changes}, body) if changes else body
     except TypeError:  # a schema that refers to itself became too deep to write
         return body
 

@@ -133,6 +133,13 @@ def test_comments_keep_a_line_alive() -> None:
     assert orjson.loads(found)["message"]["content"] == "a"
 
 
+def test_nothing_stands_behind_the_last_line() -> None:
+    reader = Lines(told(), LIMIT)
+    reader.feed(sse.dump({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
+    found = reader.feed(sse.DONE) + reader.feed(sse.comment("x-headrace-cached-tokens 5"))
+    assert found.endswith(b"}\n")
+
+
 def test_an_event_in_pieces_is_one_line() -> None:
     reader, event = Lines(told(), LIMIT), sse.dump(delta({"content": "a"}))
     assert not reader.feed(event[:9])

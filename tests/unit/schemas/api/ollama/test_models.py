@@ -60,3 +60,15 @@ def test_names_have_digests_of_their_own() -> None:
 
 def test_an_unknown_context_is_not_told() -> None:
     assert not [key for key in models.shown(entry(context=0))["model_info"] if "context" in key]
+
+
+@pytest.mark.parametrize(
+    ("features", "found"),
+    [(["chat"], ["completion"]), (["chat", "vision"], ["completion", "vision", "multimodal"])],
+)
+def test_beside_openais_list_it_is_as_llama_server_gives_it(
+    features: list[str], found: list[str]
+) -> None:
+    told = models.beside(entry(features=features, modalities=[]))
+    assert (told["name"], told["model"], told["type"]) == ("org/mill", "org/mill", "model")
+    assert told["capabilities"] == found

@@ -155,7 +155,7 @@ async def test_the_first_bytes_of_a_packed_body_are_not_its_end() -> None:
     packed = gzip.compress(b"abc")
     one = connection.Connection()
     one.connection_made(Mock(spec=asyncio.Transport))
-    asked = asyncio.create_task(one.ask(b""))
+    asked = asyncio.create_task(one.ask((b"", b"")))
     await asyncio.sleep(0)
     one.data_received(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + packed[:5])
     reading = asyncio.create_task((await asked).readany())
@@ -307,3 +307,152 @@ async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(EngineFault, match="more than 1000 bytes"):
             async with Upstream("e", url).call("GET", "/") as response:
                 _ = [piece async for piece in response.pieces()]
+
+
+HEAD_OK = b"HTTP/1.1 200 OK\r\n"
+BOMB = zlib.compress(bytes(20 * 2**20))
+ENDLESS = [
+    (HEAD_OK, b"X-A: b\r\n", "lines"),
+    (HEAD_OK, b"X-Much: " + b"v" * 4000 + b"\r\n", "bytes"),
+    (HEAD_OK + b"X-Much: ", b"v" * 4000, "bytes"),
+    (b"", b"HTTP/1.1 102 Processing\r\n\r\n", "lines"),
+    (CHUNKED + b"1;x=", b"y" * 4000, "bytes"),
+    (CHUNKED + b"0\r\n", b"X-Much: " + b"v" * 4000 + b"\r\n", "bytes"),
+    (CHUNKED + b"0\r\n", b"X-A: b\r\n", "lines"),
+]
+
+
+@pytest.mark.parametrize(("begin", "more", "why"), ENDLESS)
+async def test_a_head_without_an_end_is_hung_up(begin: bytes, more: bytes, why: str) -> None:
+    written = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await head_of(reader)
+        writer.write(begin)
+        while True:
+            writer.write(more)
+            written += len(more)
+            await writer.drain()
+
+    async with serving(talk) as url:
+        client = Upstream("e", url)
+        with pytest.raises(EngineFault, match=f"more than .* {why}"):
+            await get(client)
+        await client.close()
+    assert written < 16 * 2**20, "the sockets hold some of it"
+
+
+async def test_a_head_that_trickles_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_TIME", 0.05)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(HEAD_OK)
+        await reader.read()
+
+    async with serving(talk) as url:
+        client = Upstream("e", url)
+        with pytest.raises(EngineFault, match="took more than"):
+            await get(client)
+        await client.close()
+
+
+async def test_a_pause_between_the_pieces_of_a_body_is_no_slow_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of a piece's line may come with the next piece, or the other way round."""
+    monkeypatch.setattr(connection, "HEAD_TIME", 0.01)
+    one = connection.Connection()
+    one.connection_made(Mock(spec=asyncio.Transport))
+    asked = asyncio.create_task(one.ask((b"", b"")))
+    await asyncio.sleep(0)
+    one.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    one.data_received(CHUNKED + b"2\r\nab")
+    one.data_received(b"\r\n1")
+    await asyncio.sleep(0.03)
+    one.data_received(b"\r\nc\r\n0\r\n\r\n")
+    assert await (await asked).read() == b"abc"
+
+
+async def test_a_few_bytes_that_unpack_to_many_are_hung_up() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head_of(reader)
+        writer.write(HEAD_OK + b"Content-Encoding: deflate\r\n\r\n" + BOMB)
+        await reader.read()
+
+    async with serving(talk) as url:
+        client = Upstream("e", url)
+        with pytest.raises(EngineFault, match="unpacks to more"):
+            await get(client)
+        await client.close()
+
+
+class Delivered:
+    """A connection of which each read is told, and a body that is delivered."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.refuses = b""
+        self.connection = connection.Connection()
+        self.connection.connection_made(Mock(spec=asyncio.Transport))
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        response = await self.connection.ask((b"", b""))
+        await response.deliver(self._take)
+
+    def _take(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        if piece == self.refuses:
+            raise LookupError("enough")
+
+    async def begin(self, more: bytes = b"") -> None:
+        await _turns()
+        self.connection.data_received(CHUNKED + more)
+        await _turns()
+
+
+async def test_what_a_read_brings_is_delivered_at_once_and_together() -> None:
+    body = Delivered()
+    await body.begin(b"1\r\na\r\n1\r\nb\r\n")
+    assert body.pieces == [b"ab"], "that came before anybody waited"
+    body.connection.data_received(b"1\r\nc\r\n2\r\nde\r\n1\r\nf")
+    assert body.pieces == [b"ab", b"cdef"], "in the same turn"
+    body.connection.data_received(b"\r\n")
+    body.connection.data_received(b"1\r\ng\r\n0\r\n\r\n")
+    await body.task
+    assert body.pieces == [b"ab", b"cdef", b"g"]
+    assert body.connection.free
+
+
+async def test_who_takes_a_piece_may_refuse_it() -> None:
+    body = Delivered()
+    body.refuses = b"b"
+    await body.begin(b"1\r\na\r\n")
+    for piece in (b"b", b"c"):
+        body.connection.data_received(b"1\r\n%b\r\n" % piece)
+    with pytest.raises(LookupError, match="enough"):
+        await body.task
+    assert body.pieces == [b"a", b"b"], "nothing more is delivered"
+
+
+@pytest.mark.parametrize("end", [b"5\r\nhal", b"x\r\n"])
+async def test_what_came_before_a_break_is_delivered(end: bytes) -> None:
+    body = Delivered()
+    await body.begin()
+    body.connection.data_received(b"1\r\na\r\n" + end)
+    body.connection.connection_lost(None)
+    with pytest.raises(connection.ConnectionBroken):
+        await body.task
+    assert b"".join(body.pieces) in (b"a", b"ahal")
+
+
+async def test_nothing_is_delivered_to_who_has_left() -> None:
+    body = Delivered()
+    await body.begin(b"1\r\na\r\n")
+    body.task.cancel()
+    await asyncio.gather(body.task, return_exceptions=True)
+    body.connection.data_received(b"1\r\nb\r\n")
+    await _turns()
+    assert body.pieces == [b"a"]

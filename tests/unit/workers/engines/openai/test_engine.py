@@ -76,7 +76,15 @@ async def test_models_slots_and_endpoints_are_found(server: Vllm) -> None:
 
     assert offer.slots == 4
     assert [model.id for model in offer.models] == ["tiny"]
-    wanted = ("chat", "completions", "responses", "messages", "count_tokens", "tokenize")
+    wanted = (
+        "chat",
+        "completions",
+        "responses",
+        "messages",
+        "count_tokens",
+        "tokenize",
+        "detokenize",
+    )
     assert offer.models[0].features == wanted
     assert KINDS["openai"] is OpenAIEngine
 

@@ -167,7 +167,7 @@ def without_av(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
 
 
-MISSING = r"cannot decode webm, only wav, mp3.*: pip install 'headrace\[audio\]'"
+MISSING = r"cannot decode webm, only wav, mp3.* lacks: ffmpeg in PATH, or the package av"
 
 
 @pytest.mark.usefixtures("without_av")

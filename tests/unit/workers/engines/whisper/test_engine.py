@@ -137,7 +137,7 @@ async def test_what_only_this_machine_cannot_decode_is_for_another(
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(engines, "STEP_BACK", 0)
-    with pytest.raises(EngineFault, match=r"ears: .* install .* pip install 'headrace") as caught:
+    with pytest.raises(EngineFault, match=r"ears: .* it lacks: ffmpeg in PATH") as caught:
         await run(engine, job(form(recordings.encode("webm", tone()))))
     assert (caught.value.retryable, caught.value.away) == (True, False)
     assert (await run(engine, job(form())))[1].status == 200

@@ -1,0 +1,225 @@
+"""The requests that run, and those that ended lately, of all ingresses: what people look at.
+
+Of a request that ends, what its line of the log says is kept, and rows are made of it when somebody
+asks. Each ingress keeps its own, and is asked by the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import structlog
+
+from ingress.answer.access_log import who
+from ingress.jobs.custody import Tenure
+from ingress.jobs.state import Ended, Times
+from ingress.jobs.ticket import Ticket
+from schemas import frames, subjects
+from schemas import requests as words
+from schemas.bus import Bus, BusError, Message
+from schemas.errors import RequestCancelled
+from schemas.jobs import CodecError
+from schemas.requests import Question, Row, Told
+
+log = structlog.get_logger("requests")
+
+PATIENCE = 0.3
+"""Seconds that the others have to answer."""
+HEAD = 4096
+"""Bytes of a message that are not its rows'."""
+_EXPECTED = 60.0
+"""Seconds for which an ingress that answered is waited for again."""
+_NAMES = {"id": "request", "job": "id", "ms": "took", "queue_ms": "queued_for", "ttft_ms": "ttft"}
+"""Of the fields of the log, those that are called otherwise in a row."""
+_SECONDS = frozenset({"took", "queued_for", "ttft"})
+"""Those that are in milliseconds in the log."""
+
+
+@dataclass(slots=True)
+class _Asking:
+    """A question that waits for answers."""
+
+    told: dict[str, Told] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Recent:
+    """`tickets`: of all requests that are not over, by job. `ended`: of those that are."""
+
+    def __init__(
+        self, bus: Bus, ingress: str, tickets: Mapping[str, Ticket], ended: Sequence[Ended]
+    ) -> None:
+        self._bus = bus
+        self._ingress = ingress
+        self._tickets = tickets
+        self._ended = ended
+        self._asking: dict[str, _Asking] = {}
+        self._asked = count()
+        self._seen: dict[str, float] = {}
+        """When each ingress answered last, in monotonic seconds."""
+
+    async def open(self) -> None:
+        """Answer the others. Raises BusError."""
+        await self._bus.subscribe(subjects.ASK_REQUESTS, self._answer)
+        await self._bus.subscribe(f"{self._bus.inbox}.requests.*", self._hear)
+
+    async def find(self, question: Question) -> tuple[list[Told], bool]:
+        """What all ingresses say, and whether all did. Raises BusError."""
+        name = str(next(self._asked))
+        asking = self._asking[name] = _Asking()
+        try:
+            inbox = f"{self._bus.inbox}.requests.{name}"
+            self._bus.post(subjects.ASK_REQUESTS, question.pack(), inbox)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._all(asking, question)
+        finally:
+            del self._asking[name]
+        return list(asking.told.values()), self._expected() <= asking.told.keys()
+
+    async def cancel(self, job: str, account: str) -> bool:
+        """End a request, wherever it runs; of that account only, unless it is empty. False if no
+        ingress has it. Raises BusError."""
+        found, _ = await self.find(Question(account, cancel=job))
+        return any(each.cancelled for each in found)
+
+    async def _all(self, asking: _Asking, question: Question) -> None:
+        """Wait until all have answered of whom it is known that they are here, or who has it."""
+        while True:
+            await asking.news.wait()
+            asking.news.clear()
+            if question.cancel and any(each.cancelled for each in asking.told.values()):
+                return
+            # At first it is not known who there is: all the time is waited.
+            if len(self._seen) > 1 and self._expected() <= asking.told.keys():
+                return
+
+    def _expected(self) -> set[str]:
+        since = time.monotonic() - _EXPECTED
+        self._seen = {name: at for name, at in self._seen.items() if at > since}
+        return set(self._seen)
+
+    def _hear(self, message: Message) -> None:
+        try:
+            told = words.told(message.data)
+        except CodecError as fault:
+            log.warning("requests.not_told", error=str(fault))
+            return
+        self._seen[told.ingress] = time.monotonic()
+        if (asking := self._asking.get(message.subject.rpartition(".")[2])) is not None:
+            asking.told[told.ingress] = told
+            asking.news.set()
+
+    def _answer(self, message: Message) -> None:
+        try:
+            question = words.question(message.data)
+        except CodecError as fault:
+            log.warning("requests.not_asked", error=str(fault))
+            return
+        with suppress(BusError):  # who asks asks again
+            self._bus.post(message.reply, self._packed(question))
+
+    def _packed(self, question: Question) -> bytes:
+        """As many rows as the broker takes in one message: errors may be long."""
+        now, room = time.monotonic(), self._bus.max_payload - HEAD
+        data = self.told(question, now).pack()
+        while len(data) > room and question.most > 1:
+            question = replace(question, most=question.most // 2)
+            data = self.told(question, now).pack()
+        return data
+
+    def told(self, question: Question, now: float) -> Told:
+        """The answer of this ingress. It ends the request that is to end."""
+        if question.cancel:
+            return Told(self._ingress, cancelled=self._cancel(question))
+        after, last = question.after.get(self._ingress, 0), 0
+        ended: list[Row] = []
+        for each in reversed(self._ended):
+            last = last or each.number
+            if each.number <= after or len(ended) == question.most:
+                break
+            if question.account in ("", each.account):
+                ended.append(_row_of_ended(each))
+        tickets = [t for t in self._tickets.values() if question.account in ("", t.job.account)]
+        live = tuple(_row_of_live(ticket, now) for ticket in tickets[: question.most])
+        return Told(self._ingress, last, tuple(reversed(ended)), live)
+
+    def _cancel(self, question: Question) -> bool:
+        ticket = self._tickets.get(question.cancel)
+        if ticket is None or ticket.done or question.account not in ("", ticket.job.account):
+            return False
+        for job in ticket.job.ids:
+            if (one := self._tickets.get(job)) is not None:
+                one.fail(RequestCancelled("The request was cancelled."))
+        return True
+
+
+def _row_of_ended(one: Ended) -> Row:
+    said = {_NAMES.get(name, name): value for name, value in one.line.items()}
+    for name in _SECONDS & said.keys():
+        said[name] = round(said[name] / 1000, 4)
+    events = _timeline(one.times, one.lost, one.by)
+    events.append(_event("ended", one.at - one.times.queued, one.line.get("error", "")))
+    return _row(said, "ended", one.account, one.arrived, events)
+
+
+def _row_of_live(ticket: Ticket, now: float) -> Row:
+    job, times, received = ticket.job, ticket.times, ticket.received
+    said = {
+        "id": job.id,
+        "key": job.key,
+        "asked": job.asked,
+        "model": job.model,
+        "lane": subjects.lane_kind(job.lane),
+        "endpoint": job.endpoint,
+        "stream": job.stream,
+        "attempts": ticket.tries,
+        "took": round(now - times.queued, 4),
+    }
+    if times.claimed:
+        said |= {"node": ticket.node or "", "queued_for": round(times.claimed - times.queued, 4)}
+    if times.first:
+        said["ttft"] = round(times.first - times.queued, 4)
+    if frames.SERVED_BY in received.notes:
+        said["served_by"] = received.notes[frames.SERVED_BY]
+    state = "queued" if ticket.holder is None else "running"
+    events = _timeline(times, ticket.custody.lost, who(ticket))
+    return _row(said, state, job.account, job.arrived, events)
+
+
+def _row(said: Row, state: str, account: str, arrived: int, events: list[Row]) -> Row:
+    return {
+        "object": "request",
+        "state": state,
+        "account": account,
+        "arrived": arrived / 1000,
+        **said,
+        "timeline": events,
+    }
+
+
+def _timeline(times: Times, lost: Iterable[Tenure], by: str) -> list[Row]:
+    """What happened until now, in order; times are seconds since the request came."""
+    return sorted(_events(times, lost, by), key=lambda event: float(event["at"]))
+
+
+def _events(times: Times, lost: Iterable[Tenure], by: str) -> Iterator[Row]:
+    yield _event("queued", 0.0)
+    for each in lost:
+        who = "provider" if each.by_provider else f"node:{each.node}"
+        yield _event("claimed", each.since - times.queued, who)
+        yield _event("lost", each.until - times.queued, who)
+    if by:
+        yield _event("claimed", times.claimed - times.queued, by)
+    if times.first:
+        yield _event("first_token", times.first - times.queued, by)
+
+
+def _event(what: str, at: float, by: str = "") -> Row:
+    event: Row = {"at": round(at, 4), "event": what}
+    return {**event, "by": by} if by else event

@@ -1,0 +1,1 @@
+"""Answers that are there already, or on their way: see ADR 18."""

@@ -1,0 +1,1 @@
+"""`nsc`, NATS' tool for operators: what its commands make of accounts, users and their claims."""

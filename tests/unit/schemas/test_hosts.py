@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import hosts
+
+OURS = [
+    *("", "localhost", "LOCALHOST:8080", "localhost.", "app.localhost:1", "127.0.0.1:8080"),
+    *("127.0.0.1", "[::1]", "[::1]:8080", "192.168.1.5:80", "me.example", "me.example:443"),
+]
+FOREIGN = [
+    *("evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"),
+    *("127.0.0.1:x", "notlocalhost", "[evil.example]:80", "me.example.evil", "localhost:evil"),
+]
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_ours(host: str) -> None:
+    assert hosts.is_ours(host, "me.example")
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_a_strangers(host: str) -> None:
+    assert not hosts.is_ours(host, "me.example")
+
+
+@given(st.text())
+def test_any_text_is_judged(host: str) -> None:
+    assert hosts.is_ours(host) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("address", "alone"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("", False)],
+)
+def test_who_can_reach_it(address: str, alone: bool) -> None:
+    assert hosts.is_loopback(address) is alone

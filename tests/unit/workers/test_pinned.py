@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas import subjects
+from schemas.jetstream.pulls import GRACE, Room
+from schemas.jetstream.words import ACK, NAK
+from schemas.jobs import WANTED_ENGINE, engine_of
+from tests.unit import fakes
+from tests.unit.fakes import FakeBus
+from tests.unit.workers.lanes import Lanes
+from workers.consumer import Puller
+from workers.pinned import AWAY, Neighbours, PinnedPullers
+
+_I, _N = subjects.INTERACTIVE, subjects.pinned("box")
+
+
+class _Timer:
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def cancel(self) -> None:
+        self.call = None
+
+
+E, OTHER = engine_of("box.1", "e"), engine_of("box.1", "other")
+
+
+class Worker(Lanes):
+    """The slots of one model, for jobs of all nodes and of its own."""
+
+    def __init__(self, bus: FakeBus, monkeypatch: pytest.MonkeyPatch, slots: int = 1) -> None:
+        super().__init__(bus, slots, {_I: "i", _N: "n"})
+        self.timers: list[_Timer] = []
+        self.neighbours: Neighbours = {}
+        more = 2.0, E, self.neighbours
+        self.pinned = PinnedPullers(bus, self.room, [self.interactive], _N, self.take, *more)
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self.call_later)
+
+    def call_later(self, seconds: float, call: Any) -> _Timer:
+        assert seconds == GRACE
+        self.timers.append(_Timer(call))
+        return self.timers[-1]
+
+    def send(self, engine: str, delivered: int = 1) -> None:
+        """A job comes for the cache of an engine."""
+        inbox, headers = self.bus.subscriptions[1].subject, {WANTED_ENGINE: engine}
+        self.bus.deliver(fakes.message(inbox, b"job", fakes.ack(delivered), headers))
+
+    async def open(self) -> None:
+        await self.interactive.open()
+        await self.pinned.open()
+
+    def wait(self) -> None:
+        """Nothing comes for as long as one lane has the first choice."""
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            if timer.call is not None:
+                timer.call()
+
+
+@pytest.fixture
+async def worker(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    made = Worker(bus, monkeypatch)
+    await made.open()
+    return made
+
+
+async def test_an_idle_worker_asks_both_lanes(worker: Worker) -> None:
+    assert worker.asked() == "in"
+
+
+async def test_a_pinned_job_takes_a_free_slot_and_the_next_one_is_asked_for(worker: Worker) -> None:
+    worker.asked()
+    worker.deliver(_N)
+    assert (len(worker.jobs), worker.asked()) == (1, "n")
+
+
+async def test_while_no_pinned_job_waits_an_interactive_one_ends_as_ever(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.asked()
+    worker.finish()
+    assert [each[:4] for each in worker.bus.to(fakes.ack())] == [b"+NXT"]
+    assert worker.asked() == "i"
+    assert worker.timers == []
+
+
+async def test_one_that_finds_no_slot_waits_for_the_next(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.asked()
+    worker.deliver(_N)
+    assert worker.bus.to(fakes.ack()) == [NAK]
+    assert worker.asked() == ""
+    worker.finish()
+    assert worker.bus.to(fakes.ack())[-1] == ACK, "it does not ask for another interactive job"
+    assert (worker.asked(), worker.room.free()) == ("n", 0)
+    worker.deliver(_N)
+    assert (len(worker.jobs), worker.room.taken) == (1, 1)
+
+
+async def test_both_lanes_have_every_other_slot(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)  # goes back: one waits
+    served = ""
+    for _ in range(3):
+        worker.asked()
+        worker.finish()
+        assert worker.asked() == "n"
+        worker.deliver(_N)
+        worker.deliver(_N)  # the next one waits already
+        worker.asked()
+        worker.finish()
+        assert worker.asked() == "i"
+        worker.deliver(_I)
+        worker.wait()
+        served += "ni"
+    assert served == "ni" * 3
+    assert worker.room.taken == 1
+
+
+async def test_without_interactive_jobs_the_next_pinned_one_follows_at_once(
+    worker: Worker,
+) -> None:
+    worker.deliver(_N)
+    worker.deliver(_N)
+    worker.asked()
+    worker.finish()
+    assert worker.asked() == "n", "the interactive pull still waits"
+
+
+async def test_with_no_answer_for_interactive_jobs_the_pinned_one_follows(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.finish()
+    worker.deliver(_N)
+    worker.deliver(_N)
+    worker.asked()
+    worker.finish()
+    assert worker.asked() == "i"
+    worker.wait()
+    assert worker.asked() == "n"
+
+
+async def test_a_slot_that_was_kept_for_nothing_is_interactive(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.finish()
+    worker.asked()
+    worker.wait()
+    assert (worker.room.taken, worker.asked()) == (0, "i")
+
+
+async def test_after_one_that_failed_the_one_that_waits_is_asked_for_too(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.asked()
+    worker.finish(well=False)
+    assert worker.asked() == "n"
+
+
+async def test_closed_it_keeps_no_slot(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.finish()
+    assert worker.room.taken == 1
+    await worker.pinned.close()
+    assert worker.room.taken == 0
+    worker.asked()
+    worker.pinned.heal(0.0)
+    assert worker.asked() == ""
+
+
+async def test_a_new_connection_knows_of_none_that_waits(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.asked()
+    await worker.open()
+    assert worker.asked() == "n"
+    worker.finish()
+    assert worker.asked() == "i"
+
+
+async def test_a_slot_that_came_free_unnoticed_is_found(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.room.release()
+    worker.asked()
+    worker.pinned.heal(0.0)
+    assert worker.asked() == "n"
+
+
+async def test_its_priority_is_that_of_the_interactive_lane(bus: FakeBus) -> None:
+    room = Room(1)
+    interactive = Puller(bus, "m", _I, room=room, on_job=print, expires=2.0, priority=3)
+    pinned = PinnedPullers(bus, room, [interactive], _N, print, 2.0, E, {})
+    await pinned.open()
+    pinned.rank("m", 1)
+    pinned.rank("another", 5)
+    await pinned.open()
+    assert [orjson.loads(post.payload)["priority"] for post in bus.posts] == [3, 1]
+
+
+async def test_a_job_for_the_cache_of_an_engine_is_its(worker: Worker) -> None:
+    worker.send(E)
+    assert len(worker.jobs) == 1
+
+
+async def test_without_a_slot_it_goes_back_for_longer_than_it_is_waited_for(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.asked()
+    worker.send(E)
+    (word,) = worker.bus.to(fakes.ack())
+    assert word == NAK + b' {"delay": %d}' % (AWAY * 1e9)
+    assert worker.asked() == "n", "no job is known to wait"
+    worker.finish()
+    assert worker.asked() == "i"
+
+
+async def test_one_for_another_engine_here_is_passed_on(
+    worker: Worker, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Worker(FakeBus(), monkeypatch)
+    worker.neighbours[OTHER] = other.pinned
+    worker.asked()
+    worker.send(OTHER)
+    assert (len(worker.jobs), len(other.jobs)) == (0, 1)
+    assert worker.asked() == "n"
+    worker.send(OTHER)
+    assert (len(worker.jobs), len(other.jobs)) == (1, 1), "that one is full"
+    source, _ = other.jobs[0]
+    assert source is other.pinned._models[0]
+
+
+async def test_one_for_another_process_goes_back_once(worker: Worker) -> None:
+    elsewhere = engine_of("box.2", "e")
+    worker.send(elsewhere)
+    assert worker.bus.to(fakes.ack()) == [NAK]
+    assert worker.jobs == []
+    worker.send(elsewhere, delivered=2)
+    assert len(worker.jobs) == 1
+
+
+async def test_an_engine_that_is_closed_is_no_neighbour(worker: Worker) -> None:
+    assert worker.neighbours == {E: worker.pinned}
+    await worker.pinned.close()
+    assert worker.neighbours == {}

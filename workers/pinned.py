@@ -1,0 +1,215 @@
+"""Takes jobs that are for this node alone, in turn with those that any node may have.
+
+One request for such a job is always open at the broker for each model, also while no slot is free:
+a job that comes then is handed back at once, and is known to wait. Of two slots that come free the
+one is then a pinned job's, and the other an interactive one's: whose job has ended, lets the other
+go first. While none waits, nothing here is asked when a job ends.
+
+A job may also come here for the cache of one engine, which its message names. It is that engine's
+if a slot is free there, whichever of the engines here got the message. Without any, it goes back
+for so long that its ingress has given it to others meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from schemas import subjects
+from schemas.bus import Bus, Message
+from schemas.jetstream.pulls import GRACE, Pulls, Room, hand_back
+from schemas.jetstream.words import ACK
+from schemas.jobs import WANTED_ENGINE
+from workers.consumer import Puller
+from workers.runner import Source
+
+AWAY = 0.1
+"""Seconds for which a job is handed back that came for a cache, and finds no slot: twice what its
+ingress waits."""
+_FIRST = 1
+"""The delivery of a message that may go back for an engine of another process."""
+
+Neighbours = dict[str, "PinnedPullers"]
+"""The engines of one process, by `engine_of`."""
+
+
+class PinnedPullers:
+    """Pulls from the `lane` of a node, for the models for which there are `interactive` pullers,
+    with their priorities. `name`: of this engine among its `neighbours`. For the others see
+    `Puller`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        room: Room,
+        interactive: Sequence[Puller],
+        lane: str,
+        on_job: Callable[[Source, Message], None],
+        expires: float,
+        name: str,
+        neighbours: Neighbours,
+    ) -> None:
+        self._name = name
+        self._neighbours = neighbours
+        self.room = room
+        self._bus = bus
+        self._on_job = on_job
+        self._interactive = interactive
+        self._waiting: deque[_Model] = deque()
+        """Models of which a pinned job is known to wait. While there are some, interactive pulls
+        let them have a slot first."""
+        self._models = [_Model(self, bus, each) for each in interactive]
+        for each in self._models:
+            each.puller = Puller(
+                bus,
+                each.interactive.model,
+                lane,
+                room=each,
+                on_job=partial(self._take, each),
+                expires=expires,
+                priority=each.interactive.priority,
+            )
+
+    async def open(self) -> None:
+        """At first and after each reconnection. Raises BusError."""
+        self._neighbours[self._name] = self
+        self._forget()
+        for each in self._models:
+            await each.puller.open()
+
+    async def close(self) -> None:
+        if self._neighbours.get(self._name) is self:
+            del self._neighbours[self._name]
+        self._forget()
+        for each in self._models:
+            await each.puller.close()
+
+    def rank(self, model: str, priority: int) -> None:
+        """As `Puller` has it."""
+        for each in self._models:
+            each.puller.rank(model, priority)
+
+    def heal(self, now: float) -> None:
+        for each in self._models:
+            each.puller.heal(now)
+        self.give()
+
+    def give(self) -> None:
+        """Keep a free slot for a pinned job that waits, and ask for it."""
+        if self._waiting and self.room.free() > 0:
+            model = self._waiting.popleft()
+            self._come_first()
+            model.expect()
+
+    def _come_first(self) -> None:
+        """While jobs wait, interactive pulls let them go first."""
+        first = self.give if self._waiting else None
+        for each in self._interactive:
+            each.pulls.first = first
+
+    def ended(self, model: _Model) -> None:
+        """A pinned job has ended: its slot is an interactive one's first."""
+        pulls = model.interactive.pulls
+        idle = len(pulls) >= self.room.free()  # they have asked before, and got nothing
+        pulls.first = None
+        pulls.fill()
+        self._come_first()
+        if not self._waiting:
+            return
+        if idle:
+            self.give()
+        else:
+            asyncio.get_running_loop().call_later(GRACE, self.give)
+
+    def missed(self) -> None:
+        """A slot was kept for a job that did not come: its client has left."""
+        self.room.release()
+        for each in self._interactive:
+            each.pulls.fill()
+
+    def _take(self, model: _Model, pulls: Pulls, message: Message) -> None:
+        model.settle()
+        wanted = (message.headers or {}).get(WANTED_ENGINE, "")
+        if wanted and self._is_passed_on(model, message, wanted):
+            pass
+        elif self.room.free() > 0:
+            self._on_job(model, message)
+        elif wanted:
+            hand_back(self._bus, message.reply, AWAY)
+        else:
+            hand_back(self._bus, message.reply)
+            model.waits = True
+            self._waiting.append(model)
+            self._come_first()
+        pulls.fill()
+
+    def _is_passed_on(self, model: _Model, message: Message, wanted: str) -> bool:
+        """Whether the job is another engine's, by what its message says."""
+        if wanted == self._name:
+            return False
+        if (neighbour := self._neighbours.get(wanted)) is not None:
+            return neighbour.takes(model.interactive.model, message)
+        if subjects.turn_of(message.reply)[1] > _FIRST:
+            return False
+        hand_back(self._bus, message.reply)  # another process asks for it, too
+        return True
+
+    def takes(self, model: str, message: Message) -> bool:
+        """Take a job that came to another engine here, if there is room."""
+        for each in self._models:
+            if each.interactive.model == model and self.room.free() > 0:
+                self._on_job(each, message)
+                return True
+        return False
+
+    def _forget(self) -> None:
+        """What is known of jobs that wait was said by another connection."""
+        self._waiting.clear()
+        self._come_first()
+        for each in self._models:
+            each.settle()
+            each.waits = False
+
+
+class _Model:
+    """The pinned jobs of one model: what room there is for requests, and where the jobs come from.
+    `waits`: one of them is known to wait, and none is asked for."""
+
+    puller: Puller
+
+    def __init__(self, pullers: PinnedPullers, bus: Bus, interactive: Puller) -> None:
+        self.interactive = interactive
+        self.waits = False
+        self._pullers = pullers
+        self._bus = bus
+        self._kept: asyncio.TimerHandle | None = None
+        """While a slot is kept for a job."""
+
+    def free(self) -> int:
+        return int(self._pullers.room.open and not self.waits)
+
+    def finish(self, ack: str) -> None:
+        self._bus.post(ack, ACK)
+
+    def fill(self) -> None:
+        self._pullers.ended(self)
+
+    def expect(self) -> None:
+        """Keep a slot for the job that waits, and ask for it."""
+        self.waits = False
+        self._pullers.room.take()
+        self._kept = asyncio.get_running_loop().call_later(GRACE, self._missed)
+        self.puller.pulls.fill()
+
+    def settle(self) -> None:
+        """No slot is kept any more."""
+        if self._kept is not None:
+            self._kept.cancel()
+            self._kept = None
+            self._pullers.room.untake()
+
+    def _missed(self) -> None:
+        self._kept = None
+        self._pullers.missed()
