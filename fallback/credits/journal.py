@@ -55,6 +55,7 @@ class Journal:
         self._bus = bus
         self._replicas = replicas
         self._checked = bus.epoch
+        self._confirmed = 0  # the last entry that the broker told of; the state may not have it yet
         self._known: dict[str, Last] = {}
         self._last_read: dict[str, Last] = {}
         self._topped: dict[str, Last] = {}
@@ -109,13 +110,13 @@ class Journal:
         return self._stored(account, await _tried(write, patience, "booked"))
 
     async def check(self) -> None:
-        """Once after each reconnection: that the broker has all that was read here. If it lost
+        """Once after each reconnection: that the broker has all that it told of here. If it lost
         some, it gives their numbers anew, and nothing here is true any more. Raises BusError, and
         LedgerError for such a journal."""
         if (epoch := self._bus.epoch) == self._checked:
             return
         try:
-            await witness.check_again(self._bus, self.state.seq)
+            await witness.check_again(self._bus, max(self.state.seq, self._confirmed))
         except JournalCut as cut:
             raise LedgerError(str(cut)) from None
         self._checked = epoch
@@ -165,6 +166,7 @@ class Journal:
         return have >= amount
 
     def _know(self, account: str, last: Last) -> None:
+        self._confirmed = max(self._confirmed, last.seq)
         if last.seq > self.known(account).seq:
             self._known[account] = last
 

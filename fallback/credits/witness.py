@@ -31,17 +31,17 @@ async def check(bus: Bus, replicas: int) -> None:
         raise JournalCut(ends, seen)
 
 
-async def check_again(bus: Bus, read: int) -> None:
-    """The broker is back: whether it has the entry `read`, which it had confirmed to us. If not,
-    all who come later are to know. Raises JournalCut, BusError."""
+async def check_again(bus: Bus, told: int) -> None:
+    """The broker is back: whether it has the entry `told`, of which it had told us. If not, all
+    who come later are to know. Raises JournalCut, BusError."""
     try:
         ends = await _ends(bus)
     except NotFound:
         ends = 0
-    if ends < read:
-        if await _seen(bus) < read:
-            await bus.store(subjects.CREDITS_MARK, {}, b"%d" % read)
-        raise JournalCut(ends, read)
+    if ends < told:
+        if await _seen(bus) < told:
+            await bus.store(subjects.CREDITS_MARK, {}, b"%d" % told)
+        raise JournalCut(ends, told)
 
 
 async def mark(bus: Bus) -> None:
