@@ -232,9 +232,11 @@ async def test_a_journal_that_loses_its_end_while_it_is_used_is_used_no_more(
             await asyncio.to_thread(lose_the_end, place)
             await asyncio.to_thread(broker.restart)
             await back.wait()
-            for use in (lambda: ledger.grant("a", 5), ledger.sweep):
-                with pytest.raises(LedgerError, match="ends at entry 10, but entry 21 was written"):
-                    await use()
+            cut = "ends at entry 10, but entry 21 was written"
+            with pytest.raises(LedgerError, match=cut):
+                await ledger.grant("a", 5)
+            with pytest.raises(LedgerError, match=cut):
+                await ledger.sweep()
             assert (await ledger.balance("a")).available == 10, "nothing was added to it"
             await ledger.close()
         with pytest.raises(witness.JournalCut, match="but entry 21 was written"):
