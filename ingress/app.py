@@ -194,9 +194,7 @@ def _let_go(error: BaseException) -> None:
 async def _refuse(request: Request, error: HeadraceError) -> Response:
     metrics.ERRORS.labels(error.code).inc()
     api = error_format.of(request.url.path, request.headers)
-    headers = {"x-request-id": request.state.id, **error.headers()}
-    if api.request_id_header:
-        headers[api.request_id_header] = request.state.id
+    headers = {**dict.fromkeys(api.id_headers, request.state.id), **error.headers()}
     body = api.error_document(error.fields(), error.status, request.state.id)
     log.info("refused", id=request.state.id, code=error.code, why=error.message)
     if error.status in (413, 431):  # the rest of the request is still to come

@@ -107,34 +107,10 @@ class Ingress:
         keys = await self._keys(vault)
         context = await self._context(bus, vault, keys, where)
         await context.recent.open()
-        loop = asyncio.get_running_loop()
-        # Not earlier: until now there is nothing to drain, and a signal may end the process.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload, context)
-        server = Server(
-            uvicorn.Config(
-                build(context, self._more),
-                http=protocol(config.ingress.max_head, _places(config.ingress)),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=bool(config.ingress.trusted_proxies),
-                forwarded_allow_ips=config.ingress.trusted_proxies,
-                server_header=False,
-                timeout_keep_alive=75,
-                # Not before `_end` has told the clients.
-                timeout_graceful_shutdown=math.ceil(config.ingress.drain + LAST_WORDS),
-            )
-        )
+        self._heed_signals(context)
+        server = self._server(context)
         serving = asyncio.create_task(server.serve(listeners))
-        counting = asyncio.create_task(watched("usage", context.dispatch.usage.run))
-        alerting = asyncio.create_task(watched("webhook", partial(self._webhook.run, bus)))
-        looking = asyncio.create_task(watched("line", context.dispatch.line.run))
-        renewing = [] if self._identity is None else [OwnKeys(self._identity, bus, vault)]
-        roster = Roster(bus, context.catalog, *(each.hear for each in renewing))
-        following = [asyncio.create_task(run()) for run in (roster.run, *(r.run for r in renewing))]
+        beside = self._beside(context, bus, vault)
         stopped = asyncio.create_task(self._stop.wait())
         closed = asyncio.create_task(bus.closed.wait())
         own = self._siblings
@@ -143,34 +119,75 @@ class Ingress:
         context.draining = True
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
         server.should_exit = True
-        ending = loop.call_later(config.ingress.drain, _end, context)
+        ending = asyncio.get_running_loop().call_later(config.ingress.drain, _end, context)
         # Answers end first, and then what they are made with.
         await serving
         ending.cancel()
         if told is not None:
             told.close()
+        await self._close(context, beside)
+        for task in (stopped, closed):
+            task.cancel()
+        if not self._stop.is_set() and closed.done():
+            raise BusError("the broker closed the connection")
+        log.info("ingress.ended")
+
+    def _heed_signals(self, context: Context) -> None:
+        """Not before there is something to drain: until then a signal may end the process."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, context)
+
+    def _server(self, context: Context) -> Server:
+        edge = self._config.ingress
+        return Server(
+            uvicorn.Config(
+                build(context, self._more),
+                http=protocol(edge.max_head, _places(edge)),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=bool(edge.trusted_proxies),
+                forwarded_allow_ips=edge.trusted_proxies,
+                server_header=False,
+                timeout_keep_alive=75,
+                # Not before `_end` has told the clients.
+                timeout_graceful_shutdown=math.ceil(edge.drain + LAST_WORDS),
+            )
+        )
+
+    def _beside(self, context: Context, bus: Bus, vault: Bus | None) -> list[asyncio.Task[None]]:
+        """The tasks that work beside requests as long as the process lives."""
+        renewing = [] if self._identity is None else [OwnKeys(self._identity, bus, vault)]
+        roster = Roster(bus, context.catalog, *(each.hear for each in renewing))
+        dispatch = context.dispatch
+        work = (
+            watched("usage", dispatch.usage.run),
+            watched("webhook", partial(self._webhook.run, bus)),
+            watched("line", dispatch.line.run),
+            roster.run(),
+            *(each.run() for each in renewing),
+        )
+        return [asyncio.create_task(each) for each in work]
+
+    async def _close(self, context: Context, beside: list[asyncio.Task[None]]) -> None:
+        """End what answers were made with, and have counted what the last of them took."""
         await context.recordings.close()
         if context.cache is not None:
             await context.cache.close()
         await context.schema_checker.close()
         await context.media.close()
-        counting.cancel()
-        alerting.cancel()
-        await asyncio.gather(alerting, return_exceptions=True)
-        looking.cancel()
-        for each in following:
-            each.cancel()
-        await context.dispatch.usage.flush()  # what the last answers took
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await context.dispatch.usage.flush()
         self._watch.close()
         self._peers.close()
-        for task in (stopped, closed):
-            task.cancel()
-        if keys.book is not None:
-            await keys.book.close()
+        if context.keys.book is not None:
+            await context.keys.book.close()
         await context.limiter.close()
-        if not self._stop.is_set() and closed.done():
-            raise BusError("the broker closed the connection")
-        log.info("ingress.ended")
 
     def _reload(self, context: Context) -> None:
         """Keys and routes as the settings say now. Requests that run are not touched."""

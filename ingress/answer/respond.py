@@ -135,9 +135,7 @@ class Exchange:
         """The head was sent before it was known who answers."""
         self._told: Claim | None = None
         """Who answers, as the client was told last."""
-        self.headers = {"x-request-id": self._id}
-        if api.request_id_header:
-            self.headers[api.request_id_header] = self._id
+        self.headers = dict.fromkeys(api.id_headers, self._id)
         self._news = News(tickets)
         self._said = KEEP_ALIVE
         """The last comment of ours."""

@@ -109,9 +109,7 @@ class Shared(Follower):
     def _headers(self) -> dict[str, str]:
         head: Head | None = self._recording.head
         assert head is not None
-        found = {**head.headers, "x-request-id": self._id}
-        if self._api.request_id_header:
-            found[self._api.request_id_header] = self._id
+        found = {**head.headers, **dict.fromkeys(self._api.id_headers, self._id)}
         if self._replayed and COST in found:
             found[COST] = "0"
         return found

@@ -260,16 +260,13 @@ class Cache:
 
     def _hit(self, question: Question, content_type: str, body: bytes, age: float) -> Response:
         call = question.call
-        request_id = call.caller.request.state.id
         headers = {
-            "x-request-id": request_id,
+            **dict.fromkeys(call.endpoint.api.id_headers, call.caller.request.state.id),
             SERVED_BY: "cache",
             COST: "0",
             HEADER: HIT,
             "age": str(int(age)),
         }
-        if name := call.endpoint.api.request_id_header:
-            headers[name] = request_id
         if call.permit is not None:
             call.permit.answered()
         metrics.CACHE.labels(HIT).inc()

@@ -120,8 +120,9 @@ class Follower:
         head = self._recording.head
         assert head is not None
         replayed = self._replayed or not self._recording.made_here
+        own = dict.fromkeys(self._api.id_headers, self._id)
         if not replayed:
-            return {**head.headers, "x-request-id": self._id}
+            return {**head.headers, **own}
         # What was left of limits then says nothing now, and a replay uses none of them.
         kept = {name: v for name, v in head.headers.items() if not name.startswith(PREFIXES)}
-        return {**kept, "x-request-id": self._id, REPLAYED: "true"}
+        return {**kept, **own, REPLAYED: "true"}

@@ -143,8 +143,8 @@ class Api:
     """Whether it is llama-server's own, whose streams end with neither."""
     names_model = True
     """Whether answers name their model."""
-    request_id_header = ""
-    """A second header for the request's id, if this API's clients look for another name."""
+    id_headers: tuple[str, ...] = ("x-request-id",)
+    """The headers of an answer that have the request's id: ours, and that of this API's clients."""
     prompt = "input"
     """The request's field that holds the input."""
     format_fields = frozenset[str]()

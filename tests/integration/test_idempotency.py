@@ -102,6 +102,21 @@ async def test_what_was_answered_is_answered_again_and_done_once(two: Two) -> No
     assert two.worker.count("runner.began") == before + 1
 
 
+async def test_a_replay_has_an_id_of_its_own_by_each_name_of_it(two: Two) -> None:
+    url = f"{two.here.url}/v1/messages"
+    said = []
+    for number in range(2):
+        own = {"Idempotency-Key": "ids", "x-request-id": f"mine-{number}"}
+        body = {"max_tokens": 9, **ask("one two")}
+        async with two.fabric.session.post(
+            url, json=body, headers={**two.fabric.headers, **own}
+        ) as answer:
+            assert answer.status == 200, await answer.text()
+            names = ("x-request-id", "request-id", "idempotent-replayed")
+            said.append([answer.headers.get(name) for name in names])
+    assert said == [["mine-0", "mine-0", None], ["mine-1", "mine-1", "true"]]
+
+
 async def test_so_is_what_is_asked_while_it_is_being_answered(two: Two) -> None:
     asker = Asker(two.fabric, "meanwhile", ask(WORDS, echo={"token_ms": 20}))
     before = two.worker.count("runner.began")

@@ -8,6 +8,7 @@ as that takes a minute.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 
@@ -19,6 +20,11 @@ _READ = 2**20
 """Bytes at the beginning and at the end of a file: the first have the names and places of all its
 tensors."""
 _LETTERS = 32
+
+
+async def find(config: settings.Engine, *told: object, file: str = "") -> str:
+    """As `said`, whose file is read in a thread."""
+    return await asyncio.to_thread(said, config, *told, file=file)
 
 
 def said(config: settings.Engine, *told: object, file: str = "") -> str:

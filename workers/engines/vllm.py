@@ -22,7 +22,7 @@ from schemas.api.reasoning import UNSAID
 from schemas.jobs import Job
 from schemas.nodes import Ignored, ServedModel, resuming
 from workers.engines import digest
-from workers.engines.base import Sink
+from workers.engines.base import Offer, Sink
 from workers.engines.openai import continued, foreign_fields, parsed
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import Refusal, translate
@@ -88,13 +88,20 @@ class VllmEngine(OpenAIEngine):
         *foreign_fields.passed_over(KNOWS),
     )
 
+    _page = b""
+    """The page of metrics as of the last `discover`."""
+
     async def probe(self) -> bool:
         """``/health`` asks vLLM's engine process; its body is empty."""
         status, _ = await self._http.ask("GET", "/health", PROBE_TIMEOUT)
         return status == 200
 
+    async def discover(self) -> Offer:
+        self._page = await self._metrics()  # once, as it may be long, and each model asks it
+        return await super().discover()
+
     async def _slots(self) -> int:
-        found = _CONCURRENCY.search(await self._metrics())
+        found = _CONCURRENCY.search(self._page)
         fitting = int(float(found.group(1))) if found else self.default_slots
         return max(1, min(self.default_slots, fitting))
 
@@ -124,13 +131,13 @@ class VllmEngine(OpenAIEngine):
             (*features, *senses),
             self.ignored_fields,
             KNOWS,
-            digest.said(self._config, *await self._weights(entry)),
+            await digest.find(self._config, *self._weights(entry)),
         )
 
-    async def _weights(self, entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _weights(self, entry: Mapping[str, Any]) -> tuple[Any, ...]:
         """Its files are those that had the name when it was started: so the name and the time tell
         them. Nothing if it does not tell the time, as some servers with several processes."""
-        started = _STARTED.search(await self._metrics())
+        started = _STARTED.search(self._page)
         names = entry.get("root"), entry.get("parent"), entry.get("max_model_len")
         return (*names, started.group(1).decode()) if started else ()
 

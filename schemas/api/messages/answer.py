@@ -39,7 +39,7 @@ class Messages(Api):
     limits = ("max_tokens",)
     at_limit: ClassVar[Mapping[str, str]] = {"text": "", "stop_reason": "max_tokens"}
     own_tools = (None, "custom")
-    request_id_header = "request-id"
+    id_headers = ("x-request-id", "request-id")
     streamed = texts_of("text", "partial_json", "thinking")
     written = streamed
     call = rb'"type"\s*:\s*"tool_use"'

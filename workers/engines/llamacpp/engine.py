@@ -9,7 +9,6 @@ The fields that it ignores silently are on its card (`capabilities`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -131,7 +130,7 @@ class LlamaCppEngine(OpenAIEngine):
         self._obeyed = offers and await questions.obeys(self._http, self.check_timeout)
         weights = capabilities.weights(self._props, entry)
         file = str(self._props.get("model_path") or "")
-        told = await asyncio.to_thread(digest.said, self._config, *weights, file=file)
+        told = await digest.find(self._config, *weights, file=file)
         about = public, self.name, self.kind, slots, capabilities.context(self._props)
         return ServedModel(
             *about,

@@ -156,7 +156,7 @@ class OllamaEngine(OpenAIEngine):
             tuple(features),
             (*self.ignored_fields, *(() if "thinking" in told else foreign_fields.NO_THOUGHTS)),
             KNOWS,
-            digest.said(self._config, entry.get("digest")),
+            await digest.find(self._config, entry.get("digest")),
         )
 
     async def _goes_on(self, own: str) -> bool:

@@ -112,7 +112,7 @@ class SdCppEngine:
                 raise EngineFault(f"{self.name} has a model that draws no pictures", away=True)
             # A model that takes no pictures makes no edits.
             features = features if can.get("ref_images", True) else features[:1]
-        weights = digest.said(self._config)
+        weights = await digest.find(self._config)
         models = tuple(
             ServedModel(
                 *(name, self.name, self.kind, 1, 0, ("image",)),

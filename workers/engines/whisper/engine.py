@@ -103,11 +103,12 @@ class WhisperEngine:
         """One slot, and the names of the config: the server tells only its path."""
         await self._http.json("/health")
         self._path = await self._find_path()
-        return self._offer()
+        return await self._offer()
 
-    def _offer(self) -> Offer:
+    async def _offer(self) -> Offer:
         ignores = (*NOT_THERE, ENGLISH_ALONE) if self._english_only else NOT_THERE
-        about = 1, 0, MODALITIES, FEATURES, ignores, request.KNOWS, digest.said(self._config)
+        weights = await digest.find(self._config)
+        about = 1, 0, MODALITIES, FEATURES, ignores, request.KNOWS, weights
         return Offer(
             1,
             tuple(ServedModel(name, self.name, self.kind, *about) for name in self._models),
@@ -123,7 +124,7 @@ class WhisperEngine:
             raise EngineFault(f"{self.name} failed a small job: {status}", away=True)
         self._english_only = self._understood(document).language == "english"
         self._pace = time.monotonic() - began  # seconds for the one window of a tone
-        return self._offer()
+        return await self._offer()
 
     async def probe(self) -> bool:
         """Whether the server answers and its job is not late: pages work even if a job hangs.
