@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from deploy.configure import CommandFailed, Where
+from deploy.money import decimal
 from deploy.status import console, stamp, table
 from deploy.survey import connected
 from fallback.credits import witness
@@ -142,13 +143,6 @@ def micro(text: str) -> int:
     if whole != amount or abs(whole) > 10**15:  # a billion in micro-units
         raise Wrong(f"{text!r} is no amount of at most a billion with up to {PLACES} decimals")
     return whole
-
-
-def decimal(amount: int) -> str:
-    """``12.50``, ``0.000001``: two decimals, or more if the amount has more."""
-    whole, rest = divmod(abs(amount), MICRO)
-    digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if amount < 0 else ''}{whole}.{digits}"
 
 
 def _row(entry: Entry) -> Iterable[str]:

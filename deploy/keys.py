@@ -19,21 +19,12 @@ from deploy.status import console, stamp, table
 from deploy.survey import connected
 from ingress.keys import changes, pages
 from ingress.keys.changes import Made
+from ingress.keys.pages import limits_text
 from ingress.keys.store import KeyStore
 from schemas import subjects
 from schemas.bus import BusError, NotFound
 from schemas.errors import HeadraceError
 from schemas.settings import Key, Nats
-
-_UNITS = {
-    "requests": "requests/min",
-    "tokens": "tokens/min",
-    "concurrent": "at once",
-    "queued": "queued",
-    "max_tokens": "tokens an answer",
-    "monthly_tokens": "tokens a month",
-    "monthly_credits": "credits a month",
-}
 
 
 class NoStore(CommandFailed):
@@ -154,7 +145,7 @@ async def account(where: Where, name: str, said: Mapping[str, Any], as_json: boo
     if as_json:
         print(_dumped(shown))
         return
-    rows = ((each["account"], each["weight"] or "", _limits(each["limits"])) for each in shown)
+    rows = ((each["account"], each["weight"] or "", limits_text(each["limits"])) for each in shown)
     console().print(table(("account", ">weight", "limits"), rows))
 
 
@@ -191,7 +182,7 @@ def _tell(page: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(_dumped(page))
         return
-    shown = {**page, "limits": _limits(page["limits"])}
+    shown = {**page, "limits": limits_text(page["limits"])}
     for moment in ("expires", "created", "changed", "revoked"):
         shown[moment] = stamp(shown[moment]) if shown[moment] else ""
     rows = ((name, _text(value)) for name, value in shown.items() if name != "object")
@@ -202,17 +193,13 @@ def _row(page: Mapping[str, Any]) -> Iterable[str]:
     expires = stamp(page["expires"]) if page["expires"] else ""
     state = "revoked" if page["revoked"] else page["source"]
     parts = (page["name"], page["account"], state, _text(page["scopes"]), _text(page["models"]))
-    return (*parts, _limits(page["limits"]), expires, page["note"])
+    return (*parts, limits_text(page["limits"]), expires, page["note"])
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _limits(limits: Mapping[str, Any]) -> str:
-    return ", ".join(f"{limits[name]} {unit}" for name, unit in _UNITS.items() if limits[name])
 
 
 def _dumped(document: Any) -> str:

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from rich.text import Text
 
 from deploy.configure import Unreachable
-from deploy.credits import Accounts, NoJournal, Wrong, decimal
+from deploy.credits import Accounts, NoJournal, Wrong
+from deploy.money import decimal
 from deploy.status import console, table
 from deploy.survey import connected
 from ingress import usage_report

@@ -71,6 +71,7 @@ OWN: tuple[Entry, ...] = (
     ("/health", health.ready, "GET"),
     (f"{VERSION}/health", health.ready, "GET"),
     ("/metrics", health.metrics, "GET"),
+    ("/admin/credits", admin.index, "GET"),
     ("/admin/credits/{account}", admin.show, "GET"),
     ("/admin/credits/{account}/history", admin.history, "GET"),
     ("/admin/credits/{account}/grants", admin.grant, "POST"),

@@ -96,7 +96,7 @@ class Run:
     def _put(self, row: Row, model: str, cell: Cell) -> None:
         self.cells[row.id, model] = cell
         done, of = len(self.cells), len(self._targets) * len(ROWS)
-        place = {"object": CELL, "row": row.id, "model": model}
+        place = {"object": CELL, "row": row.id, "title": row.title, "model": model}
         self._events.put_nowait({**place, **cell.document(), "done": done, "of": of})
 
     def _document(self) -> dict[str, Any]:

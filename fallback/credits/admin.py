@@ -1,8 +1,8 @@
 """Answers the questions about credits that the ingress's admin API sends over the broker.
 
-A question is a JSON object. One that reads is ``{"op": show | history | usage, …}``; grants are
-asked for elsewhere (`grants`). The answer is ``{"ok": …}`` or ``{"error": text, "kind": invalid |
-insufficient | away}``.
+A question is a JSON object. One that reads is ``{"op": show | balances | history | usage, …}``;
+grants are asked for elsewhere (`grants`). The answer is ``{"ok": …}`` or ``{"error": text, "kind":
+invalid | insufficient | away}``.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ class Reader:
         match asked["op"]:
             case "show":
                 return asdict(await ledger.balance(account))
+            case "balances":
+                found = sorted((await ledger.balances()).items())[:MOST]
+                return [{"account": name, **asdict(has)} for name, has in found]
             case "history":
                 limit = asked.get("limit", 100)
                 if not bounds.is_number(limit, MOST, 1):
@@ -78,10 +81,10 @@ class Reader:
                 entries = ledger.history(account, since=_since(asked), limit=limit)
                 return [asdict(entry) async for entry in entries]
             case "usage":
-                found = Tally(tally.of(asked))
-                async for each in ledger.purchases(since=found.question.since, account=account):
-                    found.bought(asdict(each))
-                return found.rows()
+                sums = Tally(tally.of(asked))
+                async for each in ledger.purchases(since=sums.question.since, account=account):
+                    sums.bought(asdict(each))
+                return sums.rows()
         raise ValueError("no such operation")
 
 

@@ -50,6 +50,11 @@ class Grant(BaseModel):
     create: bool = False
 
 
+async def index(request: Request) -> Response:
+    """``GET /admin/credits``: the balances of all accounts, in the order of their names."""
+    return await _asked(_admin(request), {"op": "balances"})
+
+
 async def show(request: Request) -> Response:
     """``GET /admin/credits/{account}``"""
     account = request.path_params["account"]

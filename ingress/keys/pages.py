@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ingress.keys.records import AccountRecord, KeyRecord
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from ingress.http.auth import Principal
 
 STORE, CONFIGURATION = "store", "configuration"
+_UNITS = {
+    "requests": "requests/min",
+    "tokens": "tokens/min",
+    "concurrent": "at once",
+    "queued": "queued",
+    "max_tokens": "tokens an answer",
+    "monthly_tokens": "tokens a month",
+    "monthly_credits": "credits a month",
+}
 
 
 def of_record(record: KeyRecord, now: float) -> dict[str, Any]:
@@ -45,6 +55,11 @@ def of_account(record: AccountRecord) -> dict[str, Any]:
         "weight": record.weight,
         "limits": record.limits.model_dump(),
     }
+
+
+def limits_text(limits: Mapping[str, Any]) -> str:
+    """``60 requests/min, 2 at once``; "" without any."""
+    return ", ".join(f"{limits[name]} {unit}" for name, unit in _UNITS.items() if limits[name])
 
 
 def _of(name: str, source: str, policy: KeyPolicy) -> dict[str, Any]:

@@ -82,6 +82,14 @@ async def test_an_admin_grants_and_sees(setup: CloudSetup, sim: OpenAI) -> None:
     assert (status, body["error"]["param"]) == (400, "create")
     status, body = await _call(setup, "POST", other, json={"amount": "1", "create": True})
     assert (status, body["data"]) == (200, {"available": 1_000_000})
+    status, body = await _call(setup, "GET", "/admin/credits")
+    assert [(each["account"], each["available"]) for each in body["data"]] == sorted(
+        [(ACCOUNT, 500_000), ("nobody", 1_000_000)]
+    )
+    status, body = await _call(
+        setup, "GET", "/admin/credits", setup.fabric.headers["Authorization"][7:]
+    )
+    assert (status, body["error"]["code"]) == (403, "insufficient_scope")
     status, body = await _call(setup, "POST", path, json={"amount": "-0.6"})
     assert (status, body["error"]["code"]) == (402, "insufficient_credits")
 

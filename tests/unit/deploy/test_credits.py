@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import credits
+from deploy import credits, money
 from deploy.configure import Unreachable, Where
 from deploy.credits import Wrong
 
 
 @given(st.integers(-(10**15), 10**15))
 def test_an_amount_is_read_as_it_is_shown(amount: int) -> None:
-    assert credits.micro(credits.decimal(amount)) == amount
+    assert credits.micro(money.decimal(amount)) == amount
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_an_amount_is_read_as_it_is_shown(amount: int) -> None:
     [(0, "0.00"), (12_500_000, "12.50"), (1, "0.000001"), (-2_000_000, "-2.00")],
 )
 def test_an_amount_has_two_decimals_or_more(amount: int, text: str) -> None:
-    assert credits.decimal(amount) == text
+    assert money.decimal(amount) == text
 
 
 @pytest.mark.parametrize("text", ["", "x", "1,5", "0.0000001", "nan", "inf", "1e30", "$5"])
