@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 
-from deploy import cli_kept, cli_keys, cli_nats, cli_nodes, configure, hidden, home
+from deploy import (
+    cli_console,
+    cli_kept,
+    cli_keys,
+    cli_nats,
+    cli_nodes,
+    configure,
+    hidden,
+    home,
+)
 from deploy.configure import CommandFailed, Where
 from deploy.options import (
     QUIET,
@@ -395,6 +404,9 @@ def _serve(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             while runner.run(run(settings)):
                 settings = configure.resolve(role, where, flags)
+
+
+app.add_typer(cli_console.made(_serve), name="console")
 
 
 def main() -> None:

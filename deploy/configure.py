@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from deploy import home
 from deploy.nodes import kept
+from schemas.keys import SCOPES
 from schemas.settings import Engine, Key, Nats, Settings, SettingsError, apart, load
 
 MASK = "********"
@@ -104,7 +105,7 @@ def resolve(role: str, where: Where, flags: Mapping[str, Any]) -> Settings:
         local = {**settings.nats.model_dump(), "data": where.data, "role": role}
         settings = settings.model_copy(update={"nats": Local.model_validate(local)})
     if role == "ingress":
-        return with_own_key(settings, where.data)
+        return with_own_keys(settings, where.data)
     if role == "fallback" and not any(route.cloud for route in settings.route):
         raise SettingsError("no [[route]] names providers: there is nothing for a fallback to do")
     if role == "worker" and not settings.engines:
@@ -126,17 +127,26 @@ def _as_node(
     return {**flags, **{name: {**(flags.get(name) or {}), **own[name]} for name in own}}
 
 
-def with_own_key(settings: Settings, data: Path) -> Settings:
-    """With the key that `headrace up` printed, whatever other keys there are. Without any, one is
-    made, but not for an ingress that others can reach: nobody would be told of it."""
+def with_own_keys(settings: Settings, data: Path) -> Settings:
+    """With the key that `headrace up` printed, whatever other keys there are, and with that of the
+    console. Without any, the first is made, but not for an ingress that others can reach: nobody
+    would be told of it."""
     alone = not settings.keys and settings.ingress.is_loopback
-    if not alone and not (data / home.KEY_FILE).is_file():
-        return settings
-    secret = home.own_key(data)
+    if alone or (data / home.KEY_FILE).is_file():
+        settings = _with_key(settings, home.own_key(data), ("local", "headrace-up"))
+    if settings.console.enabled and (secret := home.found_console_key(data)) is not None:
+        settings = _with_key(settings, secret, ("console", "headrace-console"), scopes=SCOPES)
+    return settings
+
+
+def _with_key(
+    settings: Settings, secret: str, names: tuple[str, str], **policy: tuple[str, ...]
+) -> Settings:
+    """`names`: the second is for where the settings have the first."""
     if any(key.secret.get_secret_value() == secret for key in settings.keys):
         return settings
-    name = "local" if all(key.name != "local" for key in settings.keys) else "headrace-up"
-    own = Key(name=name, account=OWN_ACCOUNT, secret=SecretStr(secret))
+    name = names[0] if all(key.name != names[0] for key in settings.keys) else names[1]
+    own = Key(name=name, account=OWN_ACCOUNT, secret=SecretStr(secret), **policy)
     return settings.model_copy(update={"keys": [*settings.keys, own]})
 
 

@@ -12,6 +12,7 @@ from deploy import home
 from deploy.configure import CommandFailed, Where
 from deploy.plan import ANYWHERE
 from deploy.survey import Surveyor, connected
+from schemas.bus import Bus
 from schemas.settings import load
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -28,9 +29,14 @@ async def address(where: Where, url: str | None) -> str:
         return url.rstrip("/").removesuffix("/v1")
     login = where.admin()
     async with connected(login, "headrace-edge") as bus:
-        surveyor = Surveyor(bus, login.shown)
-        await surveyor.gather()
-        seen = (await surveyor.look()).ingresses
+        return await first(bus, login.shown)
+
+
+async def first(bus: Bus, broker: str) -> str:
+    """The first ingress that is connected to the broker. Raises NoEdge, BusError."""
+    surveyor = Surveyor(bus, broker)
+    await surveyor.gather()
+    seen = (await surveyor.look()).ingresses
     if not seen:
         raise NoEdge("no ingress is connected: start one with 'headrace ingress'")
     # One that listens at every address of its machine is asked here.

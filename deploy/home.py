@@ -1,7 +1,8 @@
 """Where this user's Headrace lives, and how a process finds the broker that runs there.
 
 ``$XDG_DATA_HOME/headrace`` (default ``~/.local/share/headrace``), or ``--data``: ``broker/`` is the
-embedded broker's store, ``key`` the API key made for this user, mode 0600.
+embedded broker's store, ``key`` the API key made for this user, ``console-key`` that of the
+console, both mode 0600.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from schemas.settings import SettingsError
 from schemas.settings.sections import SECRET_MIN
 
 KEY_FILE = "key"
+CONSOLE_KEY_FILE = "console-key"
 _KEY_BYTES = 24
 
 
@@ -47,7 +49,22 @@ def login(data: Path, role: str) -> dict[str, str] | None:
 
 def own_key(data: Path) -> str:
     """The API key in `data`, which the first call makes. Raises SettingsError."""
-    path = data / KEY_FILE
+    return _key(data, KEY_FILE)
+
+
+def console_key(data: Path) -> str:
+    """The key by which the console asks for who signed in by a link; the first call makes it. It is
+    never shown. Raises SettingsError."""
+    return _key(data, CONSOLE_KEY_FILE)
+
+
+def found_console_key(data: Path) -> str | None:
+    """The same where there is one. Raises SettingsError."""
+    return console_key(data) if (data / CONSOLE_KEY_FILE).is_file() else None
+
+
+def _key(data: Path, file: str) -> str:
+    path = data / file
     try:
         if not path.exists():
             make(data)

@@ -79,7 +79,7 @@ def configured(where: Where) -> list[Key]:
     """Keys that are not in the store: those of the configuration, and that of `headrace up`."""
     settings = where.settings()
     if (where.data / home.KEY_FILE).is_file():
-        settings = configure.with_own_key(settings, where.data)
+        settings = configure.with_own_keys(settings, where.data)
     return settings.keys
 
 

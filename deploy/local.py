@@ -18,6 +18,7 @@ import aiohttp
 
 from deploy import logs, own_broker
 from deploy.configure import CommandFailed, Where
+from deploy.console import links
 from deploy.nats.broker import Broker
 from deploy.nats.watch import kept_running
 from deploy.plan import Plan
@@ -61,6 +62,8 @@ class Local:
         self._began = int(time.time()) - 1  # cards tell whole seconds
         self._started = False
         self._parts: list[Supervisor] = []
+        self._console: Supervisor | None = None
+        """One of the parts, without which the others go on."""
         self._engines: dict[tuple[str, str], str] = {}
         self._card: Card | None = None
 
@@ -120,8 +123,16 @@ class Local:
             await self._settle()
             self._started = True
             if not self._stop.is_set():
-                self._screen.welcome(plan, self._card, broker.addresses)
+                self._screen.welcome(plan, self._card, broker.addresses, self._link())
             await self._stop.wait()
+
+    def _link(self) -> str:
+        """Where a browser sees it all, signed in; "" without a console."""
+        if self._console is None or self._console.state != "ready":
+            return ""
+        with contextlib.suppress(OSError):  # a disk that is full: 'headrace console link', later
+            return self._plan.console_url + links.path(links.make(self._plan.data))
+        return ""
 
     async def _connect(self) -> Bus:
         login = Where(self._plan.data).local("admin")
@@ -141,10 +152,17 @@ class Local:
             "HEADRACE_WORKER__DRAIN": str(min(DRAIN, settings.worker.drain)),
             "HEADRACE_INGRESS__DRAIN": str(min(DRAIN, settings.ingress.drain)),
         }
+        shown = {"CONSOLE__PUBLIC_URL": settings.console.public_url or plan.console_url}
         parts = [
-            self._part("ingress", environment, f"{plan.url}/healthz"),
+            self._part("ingress", _with(environment, shown), f"{plan.url}/healthz"),
             self._part("worker", environment),
         ]
+        if plan.console_port:
+            asked = {"CONSOLE__INGRESS_URL": settings.console.ingress_url or plan.url}
+            self._console = self._part(
+                "console", _with(environment, asked), f"{plan.console_here}/healthz"
+            )
+            parts.append(self._console)
         if plan.has_fallback:
             keys = {name: os.environ[name] for name in secrets if name in os.environ}
             parts.append(self._part("fallback", {**environment, **keys}))
@@ -207,10 +225,14 @@ class Local:
     def _missing(self) -> str:
         """What is not ready yet, in words. An engine that others run may come later."""
         for part in self._parts:
-            if part.ends >= _TRIES:
+            if part.ends >= _TRIES and part is not self._console:
                 log = logs.file(self._plan.data, part.name)
                 raise StartFailed(f"the {part.name} does not start ({part.reason}); see {log}")
-        waiting = [part.name for part in self._parts if part.state != "ready"]
+        waiting = [
+            part.name
+            for part in self._parts
+            if part.state != "ready" and (part is not self._console or part.ends < _TRIES)
+        ]
         if self._card is None:
             waiting.append("engine")
         for engine in self._card.engines if self._card else ():
@@ -240,6 +262,11 @@ class Local:
             await asyncio.gather(*(part.stop(STOP_PATIENCE) for part in self._parts))
         if self._started:
             self._screen.note("stopped")
+
+
+def _with(environment: dict[str, str], settings: dict[str, str]) -> dict[str, str]:
+    """With settings, by their names in the environment; empty ones are none."""
+    return {**environment, **{f"{ENV_PREFIX}{k}": text for k, text in settings.items() if text}}
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

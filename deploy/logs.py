@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-PROCESSES = ("ingress", "worker", "fallback")
+PROCESSES = ("ingress", "worker", "fallback", "console")
 _LOOK_AGAIN = 0.2
 _PIECE = 2**20
 _EACH = 1.0

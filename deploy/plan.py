@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
 import shutil
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from deploy import configure, home
+from deploy.console import guard, library
 from deploy.nats import store as stores
 from deploy.nats.errors import BrokerError, StoreBusy
 from deploy.nodes import kept
-from schemas.settings import Settings, SettingsError
+from schemas.settings import Console, Ingress, Settings, SettingsError
 
+_NEIGHBOURS = 10
+"""Ports from its default on, of which the console takes the first that is free."""
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 """Listening addresses that clients cannot call, and the addresses that they call instead."""
 
@@ -25,7 +29,8 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`engines`: the texts of --engine; `port`: where the ingress will listen; `moved_from`: the
-    default port, if that was taken; `key`: this user's own."""
+    default port, if that was taken; `key`: this user's own; `console_port`: where the console will
+    listen, 0 if there is none."""
 
     settings: Settings
     data: Path
@@ -37,12 +42,23 @@ class Plan:
     moved_from: int
     key: str
     verbose: bool
+    console_port: int = 0
+
+    @property
+    def console_url(self) -> str:
+        """How browsers call the console; "" without one."""
+        if not self.console_port:
+            return ""
+        return guard.origin_of(self.settings.console.public_url) or self.console_here
+
+    @property
+    def console_here(self) -> str:
+        """How this machine calls it."""
+        return url_of(self.settings.console.host, self.console_port)
 
     @property
     def url(self) -> str:
-        host = self.settings.ingress.host
-        bare = f"[{host}]" if ":" in host else host
-        return f"http://{ANYWHERE.get(host, bare)}:{self.port}"
+        return url_of(self.settings.ingress.host, self.port)
 
     @property
     def has_fallback(self) -> bool:
@@ -58,6 +74,9 @@ class Plan:
             edge = self.settings.ingress
             several = ["--processes", str(edge.processes)] if edge.processes > 1 else []
             return [*common, "--host", edge.host, "--port", str(self.port), *several]
+        if role == "console":
+            host = self.settings.console.host
+            return [*common, "--host", host, "--port", str(self.console_port)]
         node = ["--node", self.node] if self.node else []
         return [*common, *node, *(_named(self.engines) if role == "worker" else ())]
 
@@ -97,7 +116,11 @@ def make(
     home.make(data)
     unused(data)
     wanted = settings.ingress.port
-    port = _free_port(settings)
+    port = _free_port("ingress", settings.ingress, tries=1)
+    console_port = 0
+    if settings.console.enabled and library.is_installed():
+        console_port = _free_port("console", settings.console, tries=_NEIGHBOURS, but=port)
+        home.console_key(data)
     return Plan(
         settings=settings,
         data=data,
@@ -109,6 +132,7 @@ def make(
         moved_from=wanted if wanted and port != wanted else 0,
         key=home.own_key(data),
         verbose=verbose,
+        console_port=console_port,
     )
 
 
@@ -148,18 +172,31 @@ def _named(engines: Iterable[str]) -> list[str]:
     return [part for each in engines for part in ("--engine", each)]
 
 
-def _free_port(settings: Settings) -> int:
-    """The port of the settings; another one if the default port is taken."""
-    host, port = settings.ingress.host, settings.ingress.port
+def url_of(host: str, port: int) -> str:
+    """How one on this machine calls who listens there."""
+    bare = f"[{host}]" if ":" in host else host
+    return f"http://{ANYWHERE.get(host, bare)}:{port}"
+
+
+def _free_port(what: str, section: Ingress | Console, *, tries: int, but: int = 0) -> int:
+    """The port of the settings; if the default one is taken, the next of `tries` that is free, or
+    any. `but`: one that another will have."""
+    host, port = section.host, section.port
     try:
-        return _bound(host, port)
+        if (found := _bound(host, port)) != but:
+            return found
     except OSError as fault:
-        chosen = "port" in settings.ingress.model_fields_set
+        chosen = "port" in section.model_fields_set
         if fault.errno != errno.EADDRINUSE or chosen:
+            mend = "with --host and --port" if what == "ingress" else f"in [{what}]"
             raise SettingsError(
-                f"the ingress cannot listen on {host}:{port}: {fault.strerror or fault}. "
-                "Name another address with --host and --port"
+                f"the {what} cannot listen on {host}:{port}: {fault.strerror or fault}. "
+                f"Name another address {mend}"
             ) from None
+    for near in range(port + 1, port + tries):
+        with contextlib.suppress(OSError):
+            if near != but:
+                return _bound(host, near)
     return _bound(host, 0)
 
 

@@ -13,13 +13,14 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
+from deploy.console.library import INSTALL
 from deploy.plan import Plan
 from schemas import log_lines
 from schemas.api import endpoints
 from schemas.nodes import Card
 
 BROKER_PORT = 4222
-_COLOURS = {"ingress": "cyan", "worker": "magenta", "fallback": "blue"}
+_COLOURS = {"ingress": "cyan", "worker": "magenta", "fallback": "blue", "console": "green"}
 
 
 class SteadyConsole(Console):
@@ -63,8 +64,10 @@ class Screen:
         if url.startswith("nats:") and not url.endswith(f":{BROKER_PORT}"):
             self._print(f"         port {BROKER_PORT} is taken, so another one is used", "yellow")
 
-    def welcome(self, plan: Plan, card: Card | None, addresses: Sequence[str] = ()) -> None:
-        """`addresses`: how other machines reach the broker."""
+    def welcome(
+        self, plan: Plan, card: Card | None, addresses: Sequence[str] = (), link: str = ""
+    ) -> None:
+        """`addresses`: how other machines reach the broker; `link`: to the console."""
         models = [model.id for model in card.models] if card else []
         self._print(f"ingress  {plan.url}, logs {plan.data / 'logs'}", "dim")
         if plan.moved_from:
@@ -76,6 +79,11 @@ class Screen:
         self._fact("base URL", f"{plan.url}/v1")
         self._fact("key", plan.key)
         self._fact("model", ", ".join(models) or "none yet: no engine is ready")
+        if link:
+            self._print()
+            self._print(f"Console: {link} (works once, 10 minutes)", "bold")
+        elif plan.settings.console.enabled and not plan.console_port:
+            self._recipe("Pages for a browser need NiceGUI, which is not installed:", INSTALL)
         self._recipe("Stream a chat:", curl(plan, models))
         self._recipe("Or in Python (pip install openai):", *python(plan, models))
         self._recipe("A second worker, in another terminal:", plan.command("worker"))

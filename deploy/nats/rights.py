@@ -171,6 +171,7 @@ def _crossings() -> Iterator[Crossing]:
     yield from streams(join, [members], subjects.ALL_CONTROLS)
     yield from services(join, [members, edge], subjects.ALL_ROTATIONS)
     yield from services(join, [core], subjects.ASK_APPLIED)
+    yield from services(join, [monitor], subjects.ALL_NODE_CHANGES)
 
     yield from services(Account.LEDGER, [Account.KEYS], subjects.ASK_GRANT)
     yield from streams(Account.SYS, [edge, core], subjects.DISCONNECTS)
@@ -240,6 +241,10 @@ MONITOR = Grant(
 )
 """It reads cards, records of nodes and figures; no request, no answer."""
 
+CONSOLE = Grant((*MONITOR.publish, subjects.ALL_NODE_CHANGES), MONITOR.subscribe)
+"""It looks on, and asks the hub to invite, drain and evict nodes: for admins alone, as the console
+has it."""
+
 HUB = Grant(
     # A reload of the broker forgets which questions came, and most answers of the hub follow one.
     publish=(*KEPT_NODES, _RECORDS, subjects.ALL_CONTROLS, f"{subjects.INBOX_JOIN}.>", "_R_.>"),
@@ -250,6 +255,7 @@ HUB = Grant(
         subjects.ALL_JOINS,
         subjects.ASK_APPLIED,
         subjects.ALL_ROTATIONS,
+        subjects.ALL_NODE_CHANGES,
     ),
 )
 
@@ -292,6 +298,8 @@ LEDGER_ROLE = "ledger"
 """A fallback's second connection, and `headrace credits`."""
 MONITOR_ROLE = "monitor"
 """Dashboards, `headrace status`."""
+CONSOLE_ROLE = "console"
+"""`headrace console`."""
 HUB_ROLE = "hub"
 """The process that runs the broker, as it lets nodes in."""
 SYSTEM_ROLE = "sys"
@@ -305,6 +313,7 @@ LOGINS: Mapping[str, tuple[Account, Grant | None]] = {
     LEDGER_ROLE: (Account.LEDGER, None),
     KEYS_ROLE: (Account.KEYS, KEYS),
     MONITOR_ROLE: (Account.MONITOR, MONITOR),
+    CONSOLE_ROLE: (Account.MONITOR, CONSOLE),
     HUB_ROLE: (Account.JOIN, HUB),
     SYSTEM_ROLE: (Account.SYS, None),
 }

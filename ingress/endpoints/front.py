@@ -36,7 +36,8 @@ def page(request: Request) -> Response:
     need_own_host(request)
     here = context(request)
     wrong = faults(here)
-    return Response(_page(wrong, _models(here, request)), 503 if wrong else 200, _HEADERS)
+    page = _page(wrong, _models(here, request), here.config.console.public_url)
+    return Response(page, 503 if wrong else 200, _HEADERS)
 
 
 def _models(here: Context, request: Request) -> list[str]:
@@ -46,12 +47,16 @@ def _models(here: Context, request: Request) -> list[str]:
         return []
 
 
-def _page(wrong: list[str], models: list[str]) -> str:
+def _page(wrong: list[str], models: list[str], console: str) -> str:
     state = f"Not well now: {', '.join(wrong)}." if wrong else "All is well."
     served = ""
     if models:
         names = "".join(f"<li><code>{html.escape(name)}</code></li>" for name in models)
         served = f"<h2>Models</h2><ul>{names}</ul>"
+    pages = ""
+    if console:
+        there = html.escape(console)
+        pages = f'<p>What runs, requests, a playground: <a href="{there}">the console</a>.</p>'
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Headrace</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>
@@ -61,7 +66,7 @@ def _page(wrong: list[str], models: list[str]) -> str:
 <p>Clients use this address with <code>/v1</code> behind it as their base URL, and a key. What can
 be asked of it besides: <code>/v1/models</code>, <code>/v1/queue</code>, <code>/v1/requests</code>,
 <code>/v1/usage</code>, <code>/readyz</code> and <code>/metrics</code>.</p>
-{served}</main></body></html>
+{pages}{served}</main></body></html>
 """
 
 

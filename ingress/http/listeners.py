@@ -1,4 +1,5 @@
-"""The sockets that an ingress listens on, alone or together with others of one machine."""
+"""The sockets that an ingress (or the console) listens on, alone or together with others of one
+machine."""
 
 from __future__ import annotations
 
@@ -11,11 +12,17 @@ class ListenFailed(Exception):
 
 
 def bound(
-    host: str, port: int, stack: contextlib.ExitStack, *, shared: bool = False
+    host: str,
+    port: int,
+    stack: contextlib.ExitStack,
+    *,
+    shared: bool = False,
+    what: str = "ingress",
 ) -> list[socket.socket]:
     """A socket for each address of `host`, bound before anything else begins, so that a taken port
     is found at once. Nobody can connect until the server listens. `shared`: other processes of this
-    user may listen there, too, and the system divides the connections over those that do."""
+    user may listen there, too, and the system divides the connections over those that do. `what`:
+    who listens, for messages."""
     sockets: list[socket.socket] = []
     try:
         found = socket.getaddrinfo(
@@ -33,7 +40,7 @@ def bound(
             sockets.append(listener)
     except OSError as fault:
         raise ListenFailed(
-            f"the ingress cannot listen on {host}:{port}: {fault.strerror or fault}. "
+            f"the {what} cannot listen on {host}:{port}: {fault.strerror or fault}. "
             "Name another address with --host and --port"
         ) from None
     return sockets

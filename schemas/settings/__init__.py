@@ -10,6 +10,7 @@ from schemas.settings.alerts import Alerts
 from schemas.settings.base import ENV_PREFIX, Money, Seconds, Section, SettingsError
 from schemas.settings.cache import Cache
 from schemas.settings.cloud import Fallback, Price, Provider, Route, Routes
+from schemas.settings.console import Console
 from schemas.settings.engine import PLACEHOLDERS, Engine, apart
 from schemas.settings.sections import Ingress, Jobs, Key, Log, Login, Nats, Worker
 from schemas.settings.share import Share
@@ -21,6 +22,7 @@ __all__ = [
     "PLACEHOLDERS",
     "Alerts",
     "Cache",
+    "Console",
     "Engine",
     "Fallback",
     "Ingress",

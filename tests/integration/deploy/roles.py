@@ -23,6 +23,7 @@ INBOXES = {
     "keys": subjects.INBOX_KEYS,
     "fallback": f"{subjects.INBOX_FALLBACK}.box",
     "monitor": subjects.INBOX_MONITOR,
+    "console": subjects.INBOX_MONITOR,
     "hub": subjects.INBOX_HUB,
 }
 

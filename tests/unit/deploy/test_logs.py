@@ -20,6 +20,8 @@ def test_each_run_has_new_ones_and_keeps_the_last(tmp_path: Path) -> None:
             assert (path.stat().st_mode & 0o777, path.read_text()) == (0o600, "")
             path.write_text(run)
     assert sorted((each.name, each.read_text()) for each in folder.iterdir()) == [
+        ("console.log", "third"),
+        ("console.log.1", "second"),
         ("fallback.log", "third"),
         ("fallback.log.1", "second"),
         ("ingress.log", "third"),

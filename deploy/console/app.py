@@ -1,0 +1,113 @@
+"""The console as one ASGI app: NiceGUI's pages, behind the door and with a way to sign in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+from nicegui import Client, app, ui
+from starlette.types import ASGIApp
+
+from deploy.console import frame, menu
+from deploy.console.door import SIGN_IN, Door
+from deploy.console.edge import Doorway
+from deploy.console.feed import Feed
+from deploy.console.guard import Guard
+from deploy.console.pages import (
+    compatibility,
+    keys,
+    nodes,
+    overview,
+    playground,
+    requests,
+    usage,
+)
+from deploy.console.session import Session
+from deploy.console.sign_in import SignIn
+from deploy.console.signin import Sessions
+from schemas.settings import Console
+
+ASSETS = "/console-assets"
+_SWEEP = 30.0
+"""Seconds between two looks for sessions whose time is over."""
+_FAREWELL = 1.0
+"""Seconds that a page has to go where it is sent, before its socket is closed."""
+_PAGES = (
+    (menu.OVERVIEW, overview.build),
+    (menu.REQUESTS, requests.build),
+    (menu.PLAYGROUND, playground.build),
+    (menu.COMPATIBILITY, compatibility.build),
+    (menu.KEYS, keys.build),
+    (menu.USAGE, usage.build),
+    (menu.NODES, nodes.build),
+)
+
+
+def make(settings: Console, data: Path, port: int, doorway: Doorway, feed: Feed) -> ASGIApp:
+    """The app of this process, which there is once: NiceGUI knows one. `port`: where it listens."""
+    cookie = f"headrace_console_{port}"  # browsers send cookies to all ports of a host
+    sessions = Sessions[Session](time.monotonic, lambda session: _ended(door, session))
+
+    @contextlib.asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        async with doorway.open(), feed.running():
+            sweeping = asyncio.create_task(_sweep(sessions, door))
+            yield
+            sweeping.cancel()
+
+    secure = settings.public_url.startswith("https:")
+    signing = SignIn(data, sessions, doorway, feed, cookie, secure, time.monotonic)
+    outer = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
+    outer.router.routes.extend(signing.routes())
+    _pages(outer)
+    door = Door(outer, Guard.of(settings.public_url), sessions, cookie)
+    return door
+
+
+def _pages(outer: FastAPI) -> None:
+    for entry, build in _PAGES:
+        frame.page(entry.path, entry.title)(build)
+    app.add_static_files(ASSETS, Path(__file__).parent / "assets")
+    ui.add_head_html(f'<link rel="stylesheet" href="{ASSETS}/console.css">', shared=True)
+    ui.run_with(
+        outer,
+        title="Headrace",
+        language="en-US",
+        dark=None,
+        tailwind=False,
+        binding_refresh_interval=None,
+        message_history_length=100,
+        reconnect_timeout=10.0,
+        show_welcome_message=False,
+    )
+
+
+def _ended(door: Door, session: Session) -> None:
+    """Send the open pages of a session to where one signs in; nothing of it works meanwhile."""
+    clients = [
+        client
+        for client in list(Client.instances.values())
+        if client.request.scope.get(frame.SESSION) is session
+    ]
+    for client in clients:
+        client.open(SIGN_IN)
+
+    def close() -> None:
+        door.shut(session)
+        for client in clients:
+            if not client.is_deleted:
+                client.delete()
+
+    asyncio.get_running_loop().call_later(_FAREWELL, close)
+
+
+async def _sweep(sessions: Sessions[Session], door: Door) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP)
+        for session in door.in_use():
+            sessions.touch(session)
+        sessions.sweep()

@@ -1,0 +1,193 @@
+"""All that comes from outside passes here before it reaches a page: is it for us, and who asks?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deploy.console.frame import SESSION, SIGN_OUT
+from deploy.console.guard import SAFE, Barred, Guard
+from deploy.console.session import Session
+from deploy.console.signin import Sessions
+
+OPEN = ("/healthz", "/sign-in", "/in/")
+"""Paths that need no session; one that ends in a slash: all below it."""
+SIGN_IN = "/sign-in"
+MOST_BODY = 64 * 2**20
+"""Bytes of one upload."""
+_HEADERS = {
+    # NiceGUI's page has inline scripts, and compiles templates of Vue in the browser.
+    "content-security-policy": "default-src 'none'; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; worker-src 'self' blob:; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    # Not "no-referrer": browsers would name no origin for forms then.
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+_STRIPPED = (b"x-forwarded-prefix",)
+"""Headers that NiceGUI would put into its pages."""
+
+
+class Door:
+    """`app`: what is behind it. `cookie`: the name of the one with a session's id."""
+
+    def __init__(
+        self, app: ASGIApp, guard: Guard, sessions: Sessions[Session], cookie: str
+    ) -> None:
+        self.app = app
+        self._guard = guard
+        self._sessions = sessions
+        self._cookie = cookie
+        self._sockets: dict[Session, set[asyncio.Event]] = {}
+
+    def shut(self, session: Session) -> None:
+        """Close all WebSockets of a session."""
+        for socket in self._sockets.pop(session, ()):
+            socket.set()
+
+    def in_use(self) -> list[Session]:
+        """Sessions with a page that is open."""
+        return list(self._sockets)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        try:
+            session = self._let_in(scope)
+        except Barred as why:
+            await _answer(PlainTextResponse(f"{why}\n", why.status), scope, receive, send)
+            return
+        if session is None and not _is_open(scope["path"]):
+            await _answer(_to_sign_in(scope), scope, receive, send)
+            return
+        if session is not None:
+            scope[SESSION], scope[SIGN_OUT] = session, lambda: self._sessions.close(session)
+        if scope["type"] == "websocket":
+            assert session is not None
+            await self._socket(session, scope, receive, send)
+        else:
+            with contextlib.suppress(_TooLarge):
+                await self.app(scope, _bounded(receive), _with_headers(send))
+
+    def _let_in(self, scope: Scope) -> Session | None:
+        """Raises Barred."""
+        headers = Headers(scope=scope)
+        changes = scope["type"] == "websocket" or scope["method"] not in SAFE
+        self._guard.check(headers, changes=changes)
+        scope["headers"] = [each for each in scope["headers"] if each[0] not in _STRIPPED]
+        id = _cookie(headers.get("cookie", ""), self._cookie)
+        return self._sessions.find(id) if id else None
+
+    async def _socket(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+        """One WebSocket, until it or its session ends."""
+        over = asyncio.Event()
+        self._sockets.setdefault(session, set()).add(over)
+        try:
+            await self.app(scope, _until(over, receive), _quiet(over, send))
+            if over.is_set():
+                with contextlib.suppress(Exception):  # the other side may have closed it just now
+                    await send({"type": "websocket.close", "code": 1008})
+        finally:
+            sockets = self._sockets.get(session, set())
+            sockets.discard(over)
+            if not sockets:
+                self._sockets.pop(session, None)
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _is_open(path: str) -> bool:
+    return any(path == each or (each[-1] == "/" and path.startswith(each)) for each in OPEN)
+
+
+def _cookie(header: str, name: str) -> str:
+    try:
+        found = SimpleCookie(header).get(name)
+    except CookieError:
+        return ""
+    return found.value if found is not None else ""
+
+
+def _to_sign_in(scope: Scope) -> Response:
+    """Where one who is not signed in is sent, if he looks at a page."""
+    accepts = Headers(scope=scope).get("accept", "")
+    if scope["type"] == "http" and scope["method"] == "GET" and "text/html" in accepts:
+        return RedirectResponse(SIGN_IN, 303, {"cache-control": "no-store"})
+    return PlainTextResponse(f"Sign in first, at {SIGN_IN}\n", 401)
+
+
+async def _answer(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await response(scope, receive, _with_headers(send))
+
+
+def _with_headers(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sent
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Raises _TooLarge for a body that has too many bytes."""
+    had = 0
+
+    async def received() -> Message:
+        nonlocal had
+        message = await receive()
+        had += len(message.get("body", b""))
+        if had > MOST_BODY:
+            raise _TooLarge
+        return message
+
+    return received
+
+
+def _until(over: asyncio.Event, receive: Receive) -> Receive:
+    """What comes, until `over`: that is the end then."""
+
+    async def received() -> Message:
+        ending = asyncio.ensure_future(over.wait())
+        coming: asyncio.Future[Any] = asyncio.ensure_future(receive())
+        try:
+            await asyncio.wait({ending, coming}, return_when=asyncio.FIRST_COMPLETED)
+            if over.is_set():
+                return {"type": "websocket.disconnect", "code": 1008}
+            message: Message = coming.result()
+            return message
+        finally:
+            for each in (ending, coming):
+                each.cancel()
+
+    return received
+
+
+def _quiet(over: asyncio.Event, send: Send) -> Send:
+    """Nothing is sent once it is over."""
+
+    async def sent(message: Message) -> None:
+        if not over.is_set():
+            await send(message)
+
+    return sent

@@ -1,0 +1,180 @@
+"""How the pages ask an ingress: as any client does, with the key of who has signed in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from schemas import bounds
+
+AWAY = "away"
+"""The code of a fault if no ingress answers."""
+LOOK = 2.0
+"""Seconds between two looks whether the ingress is well."""
+_CONNECT = 3.0
+_SILENCE = 60.0
+"""Seconds that an answer may pause: a model may think for long before its first token."""
+_PROMPT = aiohttp.ClientTimeout(total=10)
+"""For whether the ingress is well at all."""
+_MOST_ERROR = 64 * 2**10
+
+
+class EdgeFault(Exception):
+    """An ingress refused, or does not answer. `code`: as OpenAI's API has it, or "away"; `status`:
+    of HTTP, 0 without an answer. The message is for people."""
+
+    def __init__(self, code: str, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+class Doorway:
+    """Where the ingress is, for all sessions. `away`: why it is not well, in words; "" if it is.
+    `find`: tells its address, and is asked again while it is away; raises EdgeFault."""
+
+    def __init__(self, find: Callable[[], Awaitable[str]]) -> None:
+        self._find = find
+        self.url = ""
+        self.away = ""
+        self.http: aiohttp.ClientSession
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(timeout=limit, connector=connector) as self.http:
+            looking = asyncio.create_task(self._look())
+            try:
+                yield
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+
+    async def address(self) -> str:
+        """Raises EdgeFault."""
+        if not self.url:
+            self.url = (await self._find()).rstrip("/")
+        return self.url
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                async with self.http.get(
+                    f"{await self.address()}/healthz", timeout=_PROMPT
+                ) as answer:
+                    self.away = "" if answer.status == 200 else f"it answers {answer.status}"
+            except EdgeFault as fault:
+                self.away = fault.message
+            except (aiohttp.ClientError, TimeoutError) as fault:
+                self.away = f"the ingress at {self.url} does not answer: {_why(fault)}"
+                self.url = ""  # it may be at another address by now
+            await asyncio.sleep(LOOK)
+
+
+class Edge:
+    """Asks the ingress with one key, which is in no text of this object."""
+
+    def __init__(self, doorway: Doorway, key: str) -> None:
+        self._doorway = doorway
+        self._headers = {"authorization": f"Bearer {key}"}
+
+    @property
+    def url(self) -> str:
+        """The address of the ingress, for people and for snippets; "" while none is known."""
+        return self._doorway.url
+
+    @property
+    def away(self) -> str:
+        """Why no ingress is well; "" if one is."""
+        return self._doorway.away
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """The JSON at `path`, as ``/v1/models``. Raises EdgeFault, as all of these do."""
+        return await self._whole("GET", path, query=query)
+
+    async def post(self, path: str, body: Any = None, **query: Any) -> Any:
+        return await self._whole("POST", path, body=body, query=query)
+
+    async def patch(self, path: str, body: Any) -> Any:
+        return await self._whole("PATCH", path, body=body)
+
+    async def delete(self, path: str, **query: Any) -> Any:
+        return await self._whole("DELETE", path, query=query)
+
+    async def stream(self, path: str, body: Any) -> AsyncIterator[bytes]:
+        """The bytes of an answer as they come. To be closed by who leaves early (`aclosing`): that
+        is how the ingress knows that nobody reads any more."""
+        async with self.asking("POST", path, body=body) as answer:
+            async for piece in answer.content.iter_any():
+                yield piece
+
+    @contextlib.asynccontextmanager
+    async def asking(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Mapping[str, Any] | None = None,
+        form: aiohttp.FormData | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer with a status below 400, with its headers, to be read in the block. `body`:
+        sent as JSON; `form`: for uploads."""
+        data: Any = form if body is None else orjson.dumps(body)
+        headers = {**self._headers}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        params = {name: _said(value) for name, value in (query or {}).items() if value is not None}
+        url = f"{await self._doorway.address()}{path}"
+        try:
+            async with self._doorway.http.request(
+                method, url, data=data, headers=headers, params=params, allow_redirects=False
+            ) as answer:
+                if answer.status >= 300:
+                    raise _refusal(answer.status, await answer.content.read(_MOST_ERROR))
+                yield answer
+        except (aiohttp.ClientError, TimeoutError) as fault:
+            why = f"The ingress at {self.url} does not answer: {_why(fault)}."
+            raise EdgeFault(AWAY, why) from None
+
+    async def _whole(
+        self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None
+    ) -> Any:
+        async with self.asking(method, path, body=body, query=query) as answer:
+            said = await answer.read()
+        try:
+            return orjson.loads(said) if said else None
+        except orjson.JSONDecodeError:
+            raise EdgeFault(
+                "not_json", f"The answer of {path} is no JSON.", answer.status
+            ) from None
+
+
+def part(name: str) -> str:
+    """`name` as one part of a path, as in ``/admin/keys/{name}``."""
+    return quote(name, safe="")
+
+
+def _said(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _why(fault: BaseException) -> str:
+    return bounds.cut(str(fault)) or "it takes too long"
+
+
+def _refusal(status: int, said: bytes) -> EdgeFault:
+    """What an answer says in the form of OpenAI's errors, or in none."""
+    try:
+        error = orjson.loads(said)["error"]
+        return EdgeFault(error.get("code") or error["type"], error["message"], status)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return EdgeFault("not_ours", f"It answers {status}, and not as an ingress does.", status)

@@ -1,0 +1,1 @@
+"""One module for each page: `build(session)` builds it within the frame."""

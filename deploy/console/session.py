@@ -1,0 +1,32 @@
+"""What the pages of one who has signed in may use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from deploy.console.edge import Edge
+from deploy.console.feed import Feed
+from schemas.keys import ADMIN, INFERENCE
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """`name`: of the key that signed in; `scopes`: what it may do; `edge`: asks the ingress with
+    that key; `feed`: what the broker tells, which is for admins, and the same for all of them."""
+
+    name: str
+    scopes: Collection[str]
+    edge: Edge
+    feed: Feed = field(repr=False)
+
+    @property
+    def admin(self) -> bool:
+        return ADMIN in self.scopes
+
+    def may(self, scope: str) -> bool:
+        """Whether the key has the scope, as the ingress goes by it: an admin may also read. A key
+        for some endpoints counts as one that may ask models."""
+        if scope == INFERENCE:
+            return any(each.startswith(INFERENCE) for each in self.scopes)
+        return scope in self.scopes or self.admin

@@ -1,0 +1,26 @@
+"""Settings of the console: its pages for a browser."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from schemas import hosts
+from schemas.settings.base import Section
+
+_WEB = "^(https?://[^/?#@\\s]+/?)?$"
+
+
+class Console(Section):
+    """`ingress_url`: whose requests and keys it shows, "": the first ingress at the broker.
+    `public_url`: how browsers call it, where that is neither localhost nor an address."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = Field(8480, ge=0, le=65_535)
+    ingress_url: str = Field("", pattern=_WEB)
+    public_url: str = Field("", pattern=_WEB)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return hosts.is_loopback(self.host)
