@@ -125,10 +125,13 @@ class Call:
         trail, affine = None, here.dispatch.affine
         if self.plan.model in affine.shared and affine.least <= len(body) <= LONGEST:
             trail = affine.trail(self.endpoint.path, self.asked, self.plan.model)
+        order = self._order(body, self._resumers(gate) if self.stream else _NOBODY, trail)
+        if order.workers_resume or order.providers_resume:
+            order.outline = self.endpoint.api.outline(self.asked)
         if not held.kept:
-            self.asked, self.body, body = {}, b"", await held.spill(self.body)
-        resumers = self._resumers(gate) if self.stream else _NOBODY
-        return [await here.dispatch.submit(self._order(body, resumers, trail))]
+            del body
+            self.asked, self.body, order.body = {}, b"", await held.spill(self.body)
+        return [await here.dispatch.submit(order)]
 
     def _is_held(self) -> bool:
         """Whether the stream is held back to its end, so that it can begin anew. It is if that was

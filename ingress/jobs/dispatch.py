@@ -29,6 +29,7 @@ from ingress.jobs.usage import UsageCounter
 from ingress.models.locality import CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
+from schemas.api.base import WHOLE, Outline
 from schemas.bus import Bus, BusError
 from schemas.frames import End, Op, pack_control
 from schemas.jetstream import streams
@@ -64,6 +65,8 @@ class Order:
     """Who may continue the stream if it breaks."""
     thoughts_resume: bool = False
     """Workers may do so behind thoughts, too."""
+    outline: Outline = WHOLE
+    """Of a request whose stream may be continued."""
     begun: bytes = b""
     """Events of a worker that the client has: the stream goes on from there."""
     id: str = ""
@@ -351,7 +354,7 @@ class Dispatch:
         resumers = order.workers_resume, order.providers_resume, order.thoughts_resume
         hedge = plan.hedge if order.lane != subjects.BATCH else 0.0
         more = order.weight, order.lane, plan.pin
-        terms = Terms(most, plan.reach != LOCAL, hedge, *resumers, *more)
+        terms = Terms(most, plan.reach != LOCAL, hedge, *resumers, *more, outline=order.outline)
         ticket = Ticket(self._job(order), order.body, terms, self, time.monotonic())
         if order.begun:
             ticket.go_on(order.begun)

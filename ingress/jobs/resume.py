@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import orjson
 
 from schemas.api import sse
-from schemas.api.base import Api, Request
+from schemas.api.base import Api, Outline
 from schemas.jobs import Begun
 
 LIMIT = 512 * 1024
@@ -65,16 +65,16 @@ class ResumableStream:
             self._texts.append(text)
             self.plain = self.plain and (self._takes_thoughts or not self._thoughts)
 
-    def break_off(self, asked: Request) -> bool:
-        """The stream broke behind what was heard. True if it can be continued. `asked`: what the
-        client asked for. A stream without a word begins anew, whatever was asked for."""
-        allowed = self._api.may_continue(asked)
+    def break_off(self, outline: Outline) -> bool:
+        """The stream broke behind what was heard. True if it can be continued. `outline`: of what
+        the client asked for. A stream without a word begins anew, whatever was asked for."""
+        allowed = outline.continues
         # Half an event cannot be taken back, and nothing can follow it.
         if not self.plain or not self._heard.empty or self._continuation.closed:
             return False
         if self._texts and not allowed:
             return False
-        self._hidden = not self._api.shows_thoughts(asked)
+        self._hidden = not outline.shows_thoughts
         anew = bool(self._thoughts) and not (allowed and self._takes_thoughts)
         if anew and not self._hidden:
             return False
@@ -103,12 +103,12 @@ class ResumableStream:
         self.begun = Begun(0, "")
         self._continuation.begins_anew = True
 
-    def closing(self, asked: Request) -> bytes:
+    def closing(self, outline: Outline) -> bytes:
         """The events that are missing if the client has an event that says that the text is whole;
         empty if it has not, or if more than text may have followed."""
-        if not self.plain or not self._heard.empty or not self._api.may_continue(asked):
+        if not self.plain or not self._heard.empty or not outline.continues:
             return b""
-        found = self._continuation.closing(asked, self.tokens)
+        found = self._continuation.closing(outline, self.tokens)
         return b"".join(sse.dump(each, self._api.named) for each in found)
 
     def follow(self, piece: bytes, paid: bool) -> bytes:

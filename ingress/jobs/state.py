@@ -10,13 +10,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
-import orjson
-
 from ingress.jobs.resume import ResumableStream
 from ingress.models.pins import Pin
 from schemas import subjects
 from schemas.api import sse
-from schemas.api.base import PLAIN
+from schemas.api.base import PLAIN, WHOLE, Outline
 from schemas.api.endpoints import APIS
 from schemas.errors import HeadraceError
 from schemas.frames import COST, MOST_NOTES, NOTED, SERVED_BY, End, Start
@@ -41,7 +39,8 @@ class Terms:
     asked, too; 0.0: never. `workers_resume`, `providers_resume`: who may continue the stream if it
     breaks. `thoughts_resume`: workers may do so behind thoughts, too. `weight`: the account's share
     of a queue. `lane`: the one that was asked for, in whose depth the job counts to its end, or
-    until it is moved to another node. `pin`: the nodes that may have the job; None: all."""
+    until it is moved to another node. `pin`: the nodes that may have the job; None: all. `outline`:
+    of a request whose stream may be continued."""
 
     max_attempts: int
     may_leave: bool = False
@@ -52,6 +51,7 @@ class Terms:
     weight: float = 1.0
     lane: str = subjects.INTERACTIVE
     pin: Pin | None = None
+    outline: Outline = WHOLE
 
     def home_of(self, lane: str) -> str:
         """The lane for a job in `lane`, which may be that of a node for its cache alone."""
@@ -357,14 +357,13 @@ class Received:
         if self._resumes:
             self._kept, self._stream = [], None  # the next attempt may be one that can go on
 
-    def complete(self, body: bytes) -> bool:
+    def complete(self, outline: Outline) -> bool:
         """The holder was lost after the client saw a part: whether the answer says that it is
-        whole. Then it has ended, and its last events are added if they are missing. `body`: the
-        request's."""
+        whole. Then it has ended, and its last events are added if they are missing."""
         # The finish reason, the usage and the end may have come in several pieces.
         tail = b"".join((*self._taken, *self._pieces))
         ended = sse.end_of(tail) >= 0
-        end = b"" if ended else self._api.missing_end(tail) or self._closing(body)
+        end = b"" if ended else self._api.missing_end(tail) or self._closing(outline)
         if not end and not ended:
             return False
         told = [usage for found in sse.objects(tail) if (usage := self._api.usage(found))]
@@ -374,19 +373,18 @@ class Received:
             self.buffered += len(end)
         return True
 
-    def _closing(self, body: bytes) -> bytes:
+    def _closing(self, outline: Outline) -> bytes:
         if self._kept is None:
             return b""
         self._hear()
-        return self._stream.closing(orjson.loads(body)) if self._stream is not None else b""
+        return self._stream.closing(outline) if self._stream is not None else b""
 
-    def break_off(self, body: bytes) -> bool:
-        """The holder was lost after the client saw a part: whether that can be continued. `body`:
-        the request's."""
+    def break_off(self, outline: Outline) -> bool:
+        """The holder was lost after the client saw a part: whether that can be continued."""
         if self._kept is None:
             return False
         self._hear()
-        return self._stream is not None and self._stream.break_off(orjson.loads(body))
+        return self._stream is not None and self._stream.break_off(outline)
 
     def _hear(self) -> None:
         """Keep only the text of the events, which is a small part of their bytes."""

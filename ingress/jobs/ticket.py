@@ -102,7 +102,7 @@ class Ticket:
         self.broken = errors.StreamInterrupted("the ingress was lost; send the request again")
         self.received.add(events)  # as if this process had received and passed them on
         self.received.take()
-        if not self.received.break_off(self.body[:]):
+        if not self.received.break_off(self.terms.outline):
             raise self.broken
         self.postings.begin_at(self.received.begun)
 
@@ -335,7 +335,7 @@ class Ticket:
         """The holder lost the job. If the client saw nothing, another may try; otherwise the stream
         is broken."""
         self._forget(holder, now)
-        if self.received.seen and self.received.complete(self.body[:]):
+        if self.received.seen and self.received.complete(self.terms.outline):
             self.custody.end_race()
         elif self.received.seen:
             message = f"{why}; the answer above is not complete, send the request again"
@@ -357,7 +357,7 @@ class Ticket:
         workers: not that of another provider, as two would be paid for one answer."""
         workers = self.terms.workers_resume and self.tries < self.terms.max_attempts
         able = workers or (self.terms.may_leave and self.terms.providers_resume)
-        if not able or holder.claim.by_provider or not self.received.break_off(self.body[:]):
+        if not able or holder.claim.by_provider or not self.received.break_off(self.terms.outline):
             self.received.error = error
             return
         self.broken = error

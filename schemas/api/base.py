@@ -51,6 +51,22 @@ class Rest(NamedTuple):
     said: bool
 
 
+class Outline(NamedTuple):
+    """What of a request matters once the stream of its answer broke. It is kept instead of the
+    request, which may be large. `continues`: others may go on from a text. `shows_thoughts`: the
+    client asks to see them. `limit`: most tokens of the answer; None if none is set. `closes`: only
+    the model itself, or the limit, ends a text, and no call follows it."""
+
+    continues: bool = False
+    shows_thoughts: bool = False
+    limit: int | None = None
+    closes: bool = True
+
+
+WHOLE = Outline()
+"""Of a request whose stream nobody continues."""
+
+
 class Collector(Protocol):
     """Makes a document of the events of a stream, for a client that did not ask for a stream."""
 
@@ -102,7 +118,7 @@ class Continuation(Protocol):
     def closed(self) -> bool:
         """Whether the client has an event that says that the text is whole."""
 
-    def closing(self, asked: Request, tokens: int) -> list[Event]:
+    def closing(self, outline: Outline, tokens: int) -> list[Event]:
         """The events that are missing behind that; none if only the engine knows them. `tokens`:
         how many the text has."""
 
@@ -157,6 +173,8 @@ class Api:
     """The request's fields that limit the answer's tokens."""
     at_limit: ClassVar[Mapping[str, str]] = {}
     """What the fields of an event say, wherever they stand, if the limit leaves no more words."""
+    ends_text: tuple[str, ...] = ()
+    """The request's fields by which a text may end, or a call follow it."""
     usual_limit = 0
     """The limit of a request that sets none of `limits`; 0 if the API documents no default."""
     asks_for_usage = False
@@ -287,6 +305,12 @@ class Api:
     def shows_thoughts(self, request: Mapping[str, Any]) -> bool:
         """Whether the client asks to see the model's thoughts."""
         return False
+
+    def outline(self, request: Request) -> Outline:
+        """Of a checked request."""
+        limit = next((request[name] for name in self.limits if request.get(name) is not None), None)
+        closes = not any(map(request.get, self.ends_text))
+        return Outline(self.may_continue(request), self.shows_thoughts(request), limit, closes)
 
     def continuation(self) -> Continuation:
         raise NotImplementedError

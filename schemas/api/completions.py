@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from schemas.api import plain
-from schemas.api.base import Event, texts_of
+from schemas.api.base import Event, Outline, texts_of
 from schemas.api.chat.continuation import SAME
 from schemas.api.chat.join import same
 from schemas.api.chat.request import StreamOptions
@@ -101,7 +101,7 @@ class Continuation:
 
     closed = False
 
-    def closing(self, asked: Request, tokens: int) -> list[Event]:
+    def closing(self, outline: Outline, tokens: int) -> list[Event]:
         return []
 
     thought, begins_anew = "", False

@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from schemas.api import sse
 from tests.doubles.llamacpp.server import LlamaCpp
-from tests.fabric import Fabric, Process, ask
+from tests.fabric import Fabric, Process, ask, first_to_log
 from tests.unit.ingress.request.web_server import png
 
 HELD = 0.04
@@ -105,6 +106,34 @@ async def test_no_body_holds_an_ingress(fabric: Fabric) -> None:
 
         held[name] = await least(fabric, ingress, send)
     assert {name: seconds for name, seconds in held.items() if seconds > HELD} == {}
+
+
+async def test_no_stream_that_broke_holds_an_ingress(fabric: Fabric) -> None:
+    """Its request is large, and nobody reads it once more to know how to go on."""
+    fabric.watched = True
+    ingress = await fabric.ingress()
+    await fabric.worker("echo://?model=echo&slots=4")
+    words = " ".join(f"w{number}" for number in range(20))
+    said = [{"role": "system", "content": "x" * (30 * MIB)}, {"role": "user", "content": words}]
+    body = {"model": "large", "messages": said, "stream": True, "echo": {"token_ms": 50}}
+    text = orjson.dumps(body)
+
+    async def broken() -> None:
+        workers = [await fabric.worker("echo://?model=large&slots=1") for _ in range(2)]
+        await fabric.served("echo", "large")
+        heads = {**fabric.headers, "content-type": "application/json"}
+        url = fabric.url + CHAT
+        async with fabric.session.post(url, data=io.BytesIO(text), headers=heads) as answer:
+            got = await answer.content.readany()
+            victim = await first_to_log(workers, "runner.began")
+            await workers[victim].kill()
+            got += await answer.read()
+        deltas = [each["choices"][0]["delta"] for each in sse.objects(got) if each["choices"]]
+        assert "".join(each.get("content") or "" for each in deltas) == words
+        await workers[1 - victim].kill()
+        await fabric.served("echo")
+
+    assert await least(fabric, ingress, broken) <= HELD
 
 
 ENGINES = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Event, Request
+from schemas.api.base import Event, Outline, Request
 from schemas.api.chat.join import same
 
 SAME = ("id", "created", "system_fingerprint")
@@ -38,7 +38,7 @@ class Continuation:
     closed = False
     """Chats say that a text is whole with the reason why, which is all that is missing then."""
 
-    def closing(self, asked: Request, tokens: int) -> list[Event]:
+    def closing(self, outline: Outline, tokens: int) -> list[Event]:
         return []
 
     def __init__(self) -> None:

@@ -37,6 +37,7 @@ class Messages(Api):
     format_fields = frozenset({"output_config", "output_format", "tools"})
     text_formats = frozenset({"output_config", "output_format"})
     limits = ("max_tokens",)
+    ends_text = ("tools", "stop_sequences")
     at_limit: ClassVar[Mapping[str, str]] = {"text": "", "stop_reason": "max_tokens"}
     own_tools = (None, "custom")
     id_headers = ("x-request-id", "request-id")

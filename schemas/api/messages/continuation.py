@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Event, Request
+from schemas.api.base import Event, Outline
 
 
 def may_continue(request: Mapping[str, Any]) -> bool:
@@ -25,12 +25,13 @@ class Continuation:
         """Whether the first part has begun its block of text."""
         self.closed = False
 
-    def closing(self, asked: Request, tokens: int) -> list[Event]:
+    def closing(self, outline: Outline, tokens: int) -> list[Event]:
         """Not if a call might have followed, or if a sequence might have ended the text: then only
         the engine knows why it stopped."""
-        if not self.closed or asked.get("tools") or asked.get("stop_sequences"):
+        if not self.closed or not outline.closes:
             return []
-        reason = "max_tokens" if tokens >= asked["max_tokens"] else "end_turn"
+        spent = outline.limit is not None and tokens >= outline.limit
+        reason = "max_tokens" if spent else "end_turn"
         delta = {"stop_reason": reason, "stop_sequence": None}
         usage = {"output_tokens": tokens}
         ended = {"type": "message_delta", "delta": delta, "usage": usage}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.api.base import Event, Request
+from schemas.api.base import Event, Outline, Request
 
 _BEGINNINGS = frozenset({"response.created", "response.in_progress", "response.queued"})
 _OPENING = frozenset({"response.output_item.added", "response.content_part.added"})
@@ -74,7 +74,7 @@ class Continuation:
     def closed(self) -> bool:
         return bool(self._ends)
 
-    def closing(self, asked: Request, tokens: int) -> list[Event]:
+    def closing(self, outline: Outline, tokens: int) -> list[Event]:
         if not self._ends:
             return []
         text, *others = self._ends
@@ -87,8 +87,8 @@ class Continuation:
         }
         if others:
             part = others[0]["part"]
-        limit = asked.get("max_output_tokens")
-        status = "incomplete" if limit is not None and tokens >= limit else "completed"
+        spent = outline.limit is not None and tokens >= outline.limit
+        status = "incomplete" if spent else "completed"
         item: Event = {"type": "message", "id": self._item, "role": "assistant", "status": status}
         item["content"] = [part]
         if len(others) > 1:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
+from schemas.api.base import Outline
 from schemas.frames import Frame, Kind, Op, Role
 from schemas.jobs import Job
 from tests.unit import fakes
@@ -124,7 +125,8 @@ def ticket(
     effects: RecordedEffects, key: str = "k1", stream: bool = True, lane: str = "i", **terms: Any
 ) -> Ticket:
     job = fakes.job(stream=stream, key=key, lane=lane)
-    return Ticket(job, job.body, Terms(**{"max_attempts": 3, **terms}), effects, START)
+    given = {"max_attempts": 3, "outline": Outline(continues=True), **terms}
+    return Ticket(job, job.body, Terms(**given), effects, START)
 
 
 class TicketSetup:

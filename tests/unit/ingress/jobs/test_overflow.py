@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from ingress.jobs.dispatch import Dispatch, Order
@@ -47,6 +48,8 @@ class OverflowSetup:
     ) -> Ticket:
         plan = Plan("m", "m", 2.0, 30.0, 60.0, reach, True, hedge)
         order = Order(plan, path, True, body, "x", "a", "k", False, *resumers)
+        if any(resumers):
+            order.outline = endpoints.APIS[path].outline(orjson.loads(body))
         ticket = await self.dispatch.submit(order)
         ticket.times.freed = ticket.times.queued = self.now
         ticket.postings.stored(0, 9)

@@ -12,6 +12,7 @@ from ingress.jobs import resume, state
 from ingress.jobs.resume import ResumableStream
 from ingress.jobs.state import Received
 from schemas.api import endpoints, sse
+from schemas.api.base import Outline
 
 CHAT, MESSAGES = endpoints.CHAT.path, endpoints.MESSAGES.path
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
@@ -28,6 +29,10 @@ def chunk(delta: dict[str, Any], of: dict[str, Any] = FIRST, finish: str | None 
 def chunks(texts: list[str], of: dict[str, Any]) -> list[bytes]:
     start = chunk({"role": "assistant", "content": ""}, of)
     return [start, *(chunk({"content": text}, of) for text in texts)]
+
+
+def outline(asked: dict[str, Any] | bytes, path: str = CHAT) -> Outline:
+    return endpoints.APIS[path].outline(orjson.loads(asked) if isinstance(asked, bytes) else asked)
 
 
 def heard(endpoint: str, *pieces: bytes, thoughts: bool = False) -> ResumableStream:
@@ -48,7 +53,7 @@ def test_a_chat_in_parts_is_one_stream_with_nothing_repeated_and_nothing_missing
             received.add(piece)
         got += received.take()
         said += texts
-        assert received.break_off(BODY)
+        assert received.break_off(outline(BODY))
         assert received.begun == (len(said), "".join(said), "")
     pieces = [*chunks(rest, SECOND), chunk({}, SECOND, "stop"), sse.DONE]
     for at in range(0, len(pieces), at_once):
@@ -66,7 +71,7 @@ def test_messages_are_continued_with_their_names() -> None:
     start = sse.dump({"type": "message_start", "message": {}}, named=True)
     kind = {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}
     stream = heard(MESSAGES, start, sse.dump(kind, named=True))
-    assert stream.break_off(ASKED)
+    assert stream.break_off(outline(ASKED))
     last = sse.dump({"type": "message_stop"}, named=True)
     assert stream.follow(start + sse.dump(kind, named=True) + last, paid=False) == last
 
@@ -83,13 +88,13 @@ def test_messages_are_continued_with_their_names() -> None:
 )
 def test_what_is_more_than_text_is_not_continued(piece: bytes) -> None:
     stream = heard(CHAT, chunk({"role": "assistant", "content": "a"}), piece)
-    assert not stream.break_off(ASKED)
+    assert not stream.break_off(outline(ASKED))
     assert stream.begun is None
 
 
 def test_comments_are_no_text() -> None:
     stream = heard(CHAT, b": keep-alive\n\n", chunk({"content": "a"}))
-    assert stream.break_off(ASKED)
+    assert stream.break_off(outline(ASKED))
     assert stream.begun == (1, "a", "")
 
 
@@ -98,7 +103,7 @@ def test_only_a_provider_counts_the_beginning_as_prompt(
     paid: bool, expected: tuple[int, int]
 ) -> None:
     stream = heard(CHAT, *chunks(["a", "b"], FIRST))
-    assert stream.break_off(ASKED)
+    assert stream.break_off(outline(ASKED))
     usage = {"prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17}
     [told] = sse.objects(stream.follow(sse.dump({"choices": [], "usage": usage}), paid))
     assert told["usage"] == dict(zip(usage, (*expected, 17), strict=True))
@@ -110,14 +115,14 @@ def test_of_a_long_stream_only_the_text_is_kept() -> None:
         received.add(chunk({"content": "x" * (state.UNHEARD // 8)}))
     assert received._size <= state.UNHEARD // 4
     received.take()
-    assert received.break_off(BODY)
+    assert received.break_off(outline(BODY))
     assert received.begun is not None
     assert len(received.begun.text) == 9 * (state.UNHEARD // 8)
 
 
 def test_a_text_that_is_too_long_for_a_job_is_not_continued() -> None:
     stream = heard(CHAT, chunk({"content": "x" * resume.LIMIT}), chunk({"content": "x"}))
-    assert not stream.break_off(ASKED)
+    assert not stream.break_off(outline(ASKED))
 
 
 def test_what_the_client_did_not_get_is_forgotten() -> None:
@@ -126,14 +131,14 @@ def test_what_the_client_did_not_get_is_forgotten() -> None:
     received.forget()
     received.add(chunk({"content": "a"}))
     received.take()
-    assert received.break_off(BODY)
+    assert received.break_off(outline(BODY))
     assert received.begun == (1, "a", "")
 
 
 def test_a_request_that_is_more_than_text_is_not_continued() -> None:
     received = Received(CHAT, resumes=True)
     received.add(chunk({"content": "a"}))
-    assert not received.break_off(BODY[:-1] + b',"logprobs":true}')
+    assert not received.break_off(outline(BODY[:-1] + b',"logprobs":true}'))
 
 
 @pytest.mark.parametrize("more", [b',"logprobs":true}', b',"tools":[{}]}', b',"think":true}'])
@@ -141,7 +146,7 @@ def test_a_stream_without_a_word_begins_anew_whatever_was_asked_for(more: bytes)
     received = Received(CHAT, resumes=True)
     received.add(chunk({"role": "assistant", "content": ""}))
     got = received.take()
-    assert received.break_off(BODY[:-1] + more)
+    assert received.break_off(outline(BODY[:-1] + more))
     assert received.begun == (0, "", "")
     call = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}
     received.add(chunk({"role": "assistant", "content": None}, SECOND) + chunk(call, SECOND))
@@ -150,8 +155,8 @@ def test_a_stream_without_a_word_begins_anew_whatever_was_asked_for(more: bytes)
 
 def test_thoughts_begin_anew_and_are_not_shown_twice() -> None:
     stream = heard(CHAT, *chunks([], FIRST), chunk({"reasoning_content": "hm"}))
-    assert not stream.break_off({**ASKED, "include_reasoning": True})
-    assert stream.break_off(ASKED)
+    assert not stream.break_off(outline({**ASKED, "include_reasoning": True}))
+    assert stream.break_off(outline(ASKED))
     assert stream.begun == (0, "", "")
     again = chunk({"role": "assistant", "reasoning_content": "so"}, SECOND)
     text = chunk({"content": "a"}, SECOND)
@@ -160,7 +165,7 @@ def test_thoughts_begin_anew_and_are_not_shown_twice() -> None:
 
 def test_a_text_behind_thoughts_is_not_continued() -> None:
     stream = heard(CHAT, chunk({"reasoning_content": "hm"}), chunk({"content": "a"}))
-    assert not stream.break_off(ASKED)
+    assert not stream.break_off(outline(ASKED))
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
@@ -175,7 +180,7 @@ def test_thoughts_are_continued_where_they_are_taken(
     for piece in [chunk({name: each}) for each in thoughts] + chunks(texts, FIRST)[1:]:
         received.add(piece)
     got = received.take()
-    assert received.break_off(shown)
+    assert received.break_off(outline(shown))
     size = len(thoughts) + len(texts)
     assert received.begun == (size, "".join(texts), "".join(thoughts))
     more = [] if texts else more
@@ -192,38 +197,38 @@ def test_thoughts_are_continued_where_they_are_taken(
 
 def test_thoughts_behind_a_text_are_not_continued() -> None:
     pieces = chunk({"content": "a"}), chunk({"reasoning_content": "hm"})
-    assert not heard(CHAT, *pieces, thoughts=True).break_off(ASKED)
+    assert not heard(CHAT, *pieces, thoughts=True).break_off(outline(ASKED))
 
 
 def test_thoughts_and_text_have_the_limit_together() -> None:
     pieces = chunk({"reasoning_content": "x" * resume.LIMIT}), chunk({"content": "x"})
-    assert heard(CHAT, pieces[0], thoughts=True).break_off(ASKED)
-    assert not heard(CHAT, *pieces, thoughts=True).break_off(ASKED)
+    assert heard(CHAT, pieces[0], thoughts=True).break_off(outline(ASKED))
+    assert not heard(CHAT, *pieces, thoughts=True).break_off(outline(ASKED))
 
 
 def test_thoughts_of_a_request_that_is_more_than_text_begin_anew() -> None:
     stream = heard(CHAT, chunk({"reasoning_content": "hm"}), thoughts=True)
-    assert stream.break_off({**ASKED, "logprobs": True})
+    assert stream.break_off(outline({**ASKED, "logprobs": True}))
     assert stream.begun == (0, "", "")
 
 
 def test_a_provider_begins_anew_behind_hidden_thoughts_alone() -> None:
     hidden = heard(CHAT, chunk({"reasoning_content": "hm"}), thoughts=True)
-    assert hidden.break_off(ASKED)
+    assert hidden.break_off(outline(ASKED))
     assert hidden.providable
     assert hidden.begun == (1, "", "hm")
     assert hidden.for_provider() == (0, "", "")
     again = chunk({"reasoning_content": "so"}, SECOND) + chunk({"content": "a"}, SECOND)
     assert hidden.follow(again, paid=True) == chunk({"content": "a"})
     shown = heard(CHAT, chunk({"reasoning_content": "hm"}), thoughts=True)
-    assert shown.break_off({**ASKED, "think": True})
+    assert shown.break_off(outline({**ASKED, "think": True}))
     assert not shown.providable
     behind = chunk({"reasoning_content": "hm"}), chunk({"content": "a"})
     said = heard(CHAT, *behind, thoughts=True)
-    assert said.break_off(ASKED)
+    assert said.break_off(outline(ASKED))
     assert not said.providable
     text = heard(CHAT, chunk({"content": "a"}), thoughts=True)
-    assert text.break_off(ASKED)
+    assert text.break_off(outline(ASKED))
     assert text.providable
     assert text.for_provider() == (1, "a", "")
 
@@ -254,7 +259,7 @@ def test_a_stream_that_only_lacks_its_end_is_whole(
     for event in events:
         received.add(event)
         received.take()
-    assert received.complete(BODY)
+    assert received.complete(outline(BODY))
     assert received.take() == end
     assert received.ended is not None
     said = b"".join(events)
@@ -266,7 +271,7 @@ def test_one_whose_end_the_client_did_not_get_yet_is_whole_too() -> None:
     received.add(chunk({"content": "a"}))
     received.take()
     received.add(chunk({}, finish="stop"))
-    assert received.complete(BODY)
+    assert received.complete(outline(BODY))
     assert received.take() == chunk({}, finish="stop") + sse.DONE
 
 
@@ -274,12 +279,12 @@ def test_one_that_is_not_at_its_end_is_not_whole() -> None:
     received = Received(CHAT)
     received.add(chunk({"content": "a"}))
     received.take()
-    assert not received.complete(BODY)
+    assert not received.complete(outline(BODY))
     assert received.ended is None
 
 
 RECORDED = Path(__file__).parents[3] / "doubles/llamacpp/data"
-LIMIT = {"messages": "max_tokens", "responses": "max_output_tokens"}
+PATHS = {word: endpoints.BY_WORD[word].path for word in ("messages", "responses")}
 
 
 def recorded(word: str) -> list[bytes]:
@@ -291,7 +296,7 @@ def recorded(word: str) -> list[bytes]:
 def cut_in(word: str, back: int, **asked: Any) -> tuple[Received, list[bytes]]:
     """A stream of which the last events are missing, so many, and those."""
     events = recorded(word)
-    received = Received(endpoints.BY_WORD[word].path, resumes=True)
+    received = Received(PATHS[word], resumes=True)
     for event in events[:-back]:
         received.add(event)
         received.take()
@@ -305,7 +310,7 @@ def test_a_stream_whose_text_is_said_to_be_whole_ends_whole(word: str, back: int
     """As the engine would have ended it, but for what only the engine knows."""
     received, missing = cut_in(word, back)
     asked = {"messages": [{"role": "user"}], "input": "hi", "max_tokens": 12}
-    assert received.complete(orjson.dumps(asked))
+    assert received.complete(outline(asked, PATHS[word]))
     told, wanted = list(sse.objects(received.take())), list(sse.objects(b"".join(missing)))
     assert [event["type"] for event in told] == [event["type"] for event in wanted]
     if word == "messages":
@@ -321,7 +326,7 @@ def test_a_stream_whose_text_is_said_to_be_whole_ends_whole(word: str, back: int
 def test_a_text_at_its_limit_is_said_to_be_incomplete() -> None:
     received, _ = cut_in("responses", 3)
     asked = {"input": "hi", "max_output_tokens": 5}
-    assert received.complete(orjson.dumps(asked))
+    assert received.complete(outline(asked, PATHS["responses"]))
     *_, last = sse.objects(received.take())
     assert (last["type"], last["response"]["status"]) == ("response.incomplete", "incomplete")
     assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
@@ -342,14 +347,15 @@ def test_a_text_of_which_only_the_engine_knows_whether_more_follows_is_not_whole
 ) -> None:
     received, _ = cut_in(word, back)
     body = {"messages": [{"role": "user"}], "input": "hi", "max_tokens": 99, **more}
-    assert not received.complete(orjson.dumps(body))
+    made = outline(body, PATHS[word])
+    assert not received.complete(made)
     if more:
-        assert not received.break_off(orjson.dumps(body)), "nobody writes behind such a text"
+        assert not received.break_off(made), "nobody writes behind such a text"
 
 
 def test_comments_and_errors_pass() -> None:
     stream = heard(CHAT, chunk({"content": "a"}))
-    stream.break_off(ASKED)
+    stream.break_off(outline(ASKED))
     rest = b": x-headrace-cost 1\n\n" + sse.dump({"error": {"message": "x"}})
     assert stream.follow(rest, paid=True) == rest
 
@@ -357,7 +363,7 @@ def test_comments_and_errors_pass() -> None:
 def test_an_event_of_the_second_part_may_come_in_pieces() -> None:
     """A fallback cuts what is longer than a frame: half an event was passed on as one."""
     stream = heard(CHAT, chunk({"content": "a"}))
-    assert stream.break_off(ASKED)
+    assert stream.break_off(outline(ASKED))
     told = chunk({"content": "b" * 99}, SECOND)
     assert stream.follow(told[:50], paid=True) == b""
     assert stream.follow(told[50:], paid=True) == chunk({"content": "b" * 99})
