@@ -259,10 +259,12 @@ async def answer(
     flex = asked.get(tier.FIELD) == tier.FLEX and tier.is_known(endpoint)
     said = request.headers.get(LENIENT_HEADER, "").lower()
     lenient = said == "true" or (said != "false" and (policy.lenient or plan.lenient))
-    if not plan.honours(wanted, body):
-        taken, able = _CHOICES if endpoint.choices else _NONE, plan.ability
+    able = plan.ability
+    signed = able.sign != b"" and await large_body.has(body, able.sign)
+    if not plan.honours(wanted, signed):
+        taken = _CHOICES if endpoint.choices else _NONE
         taken = taken | _TIER if flex else taken
-        ignored, strange = able.lost(plan.model, wanted, taken, body), able.strange(asked)
+        ignored, strange = able.lost(plan.model, wanted, taken, signed), able.strange(asked)
         left, foreign = able.without_server_tools(asked, ignored)
         ignored += foreign
         ignored = ignored if lenient else fields.refuse(plan.name, ignored, able.feature)

@@ -63,7 +63,7 @@ def _heeded(most: int, plan: Plan, endpoint: Endpoint, asked: Mapping[str, Any])
     """The field of a limit that whoever serves the model heeds."""
     for name in endpoint.api.limits:
         request = {**asked, name: most}
-        lost = () if plan.honours(request, b"") else plan.ability.lost(plan.model, request)
+        lost = () if plan.honours(request) else plan.ability.lost(plan.model, request)
         if all(each.field != name for each in lost):
             return name
     name = endpoint.api.limits[0]

@@ -82,20 +82,20 @@ class Ability:
         model: str,
         request: Mapping[str, Any],
         taken: frozenset[str] = _NONE,
-        body: bytes = b"",
+        signed: bool = False,
     ) -> list[Ignored]:
         """The fields of `request` that would have no effect. `taken`: fields that the fabric
-        honours itself. Raises UnsupportedEndpoint, which names the `model`."""
+        honours itself. `signed`: the request's bytes have the `sign`. Raises UnsupportedEndpoint,
+        which names the `model`."""
         if not self.open:
             raise UnsupportedEndpoint(_elsewhere(model, self.feature, self.can), param="model")
-        deep = bool(self.sign) and self.sign in body
-        if self.tops.isdisjoint(request) and not deep:
+        if self.tops.isdisjoint(request) and not signed:
             return []
         found = {
             each.field: each
             for each in self.ignored
             if each.field not in taken
-            and (each.wanted(request) or (deep and each.field == CACHE_CONTROL))
+            and (each.wanted(request) or (signed and each.field == CACHE_CONTROL))
         }
         return list(found.values())
 

@@ -61,11 +61,11 @@ class Plan:
         """Whether the request is for providers alone."""
         return self.reach == CLOUD
 
-    def honours(self, request: Mapping[str, Any], body: bytes) -> bool:
+    def honours(self, request: Mapping[str, Any], signed: bool = False) -> bool:
         """Whether all fields of a request are known and have an effect. This is the usual case, and
-        a quick test that saves the closer look of `ability`."""
+        a quick test that saves the closer look of `ability`. `signed`: see `Ability.lost`."""
         able = self.ability
-        if able.sign and able.sign in body:
+        if signed:
             return False
         known = able.known is None or able.known.issuperset(request)
         return known and able.open and able.tops.isdisjoint(request)

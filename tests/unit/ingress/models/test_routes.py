@@ -174,11 +174,11 @@ def test_what_its_model_can_do_is_planned_until_another_card_comes() -> None:
     lame = Ignored("seed", "no seeds")
     catalog.hear(card("w-1", models=(ServedModel("m", "e", "k", 1, ignores=(lame,)),)))
     made = Routes(Settings(), catalog)
-    assert not made.plan("m", CHAT).honours({"seed": 5}, b"")
-    assert made.plan("m", CHAT).honours({"user": "x"}, b"")
+    assert not made.plan("m", CHAT).honours({"seed": 5})
+    assert made.plan("m", CHAT).honours({"user": "x"})
     assert made.plan("m", CHAT).ability is made.plan("m", CHAT).ability
     catalog.hear(card("w-1", models=(ServedModel("m", "e", "k", 1, features=("embeddings",)),)))
-    assert not made.plan("m", CHAT).honours({}, b""), "it has no chat any more"
+    assert not made.plan("m", CHAT).honours({}), "it has no chat any more"
 
 
 def test_one_that_goes_to_providers_is_for_what_they_can_do() -> None:
@@ -189,6 +189,6 @@ def test_one_that_goes_to_providers_is_for_what_they_can_do() -> None:
     provider = {"name": "p", "url": "http://127.0.0.1:1"}
     route = {"name": "m", "model": "m", "providers": ["p/x"]}
     made = Routes(Settings.model_validate({"providers": [provider], "route": [route]}), catalog)
-    assert not made.plan("m", CHAT).honours({"seed": 5}, b"")
-    assert made.plan("m", CHAT, "only").honours({"seed": 5}, b"")
-    assert not made.plan("m", CHAT, "never").honours({"seed": 5}, b"")
+    assert not made.plan("m", CHAT).honours({"seed": 5})
+    assert made.plan("m", CHAT, "only").honours({"seed": 5})
+    assert not made.plan("m", CHAT, "never").honours({"seed": 5})

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from ingress.request.large_body import ENTRIES, MOST, is_large, read
+from ingress.request.large_body import ENTRIES, MOST, has, is_large, read
 from ingress.request.large_body import parse as parse_large
-from schemas.api import endpoints
+from schemas.api import endpoints, piecewise
 from schemas.api.shape import parse
 from schemas.errors import InvalidRequest
 
@@ -29,6 +29,30 @@ def called(arguments: str) -> list[Any]:
 
 def body(before: str = "", behind: str = "") -> bytes:
     return f'{{"model":"m",{before}"messages":[{PAD}]{behind}}}'.encode()
+
+
+SIGN = b'"cache_control"'
+
+
+@pytest.mark.parametrize("size", [len(SIGN) - 1, 100, piecewise.LARGE + piecewise.PIECE])
+async def test_a_sign_is_found_wherever_it_is(size: int) -> None:
+    assert not await has(bytes(size), SIGN)
+    cuts = [0, *range(piecewise.PIECE - len(SIGN), piecewise.PIECE + 1), size - len(SIGN)]
+    for at in cuts:
+        body = bytes(max(0, min(at, size))) + SIGN
+        assert await has(body + bytes(max(0, size - len(body))), SIGN)
+    assert not await has(bytes(size) + SIGN[:-1], SIGN)
+
+
+async def test_a_large_body_is_looked_through_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piecewise, "TURN", 0.0)  # each piece takes longer
+    looking = asyncio.create_task(has(bytes(16 * piecewise.PIECE), SIGN))
+    turns = 0
+    while not looking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert not looking.result()
+    assert turns >= 16
 
 
 async def test_it_is_read_as_it_is() -> None:
