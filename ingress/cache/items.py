@@ -3,13 +3,15 @@ one new text computes one. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
 
 from schemas import bounds
 from schemas.api.base import Document
+from schemas.api.piecewise_write import written
 from schemas.jobs import CodecError
 
 INPUT = "input"
@@ -43,33 +45,52 @@ def rest(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name != INPUT}
 
 
-def split(texts: Sequence[Any], document: Document) -> list[Item] | None:
-    """The items of an answer to `texts`; None if it is not one line for each of them.
+class Split:
+    """`found`: the items of an answer to `texts`, once `pieces` has ended; None if it is not one
+    line for each of them.
 
     An engine counts the tokens of all texts together. Each is taken to have its part by its length:
     then the sum is right of all that were asked together, and the count of one that was alone.
     """
-    try:
+
+    def __init__(self, texts: Sequence[Any], document: Document) -> None:
+        self.found: list[Item] | None = None
+        self._texts = texts
+        self._document = document
+
+    def pieces(self) -> Iterator[None]:
+        """Takes apart, and stops behind each piece of work."""
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            yield from self._taken()
+
+    def _taken(self) -> Iterator[None]:
+        texts, document = self._texts, self._document
         lines = {line["index"]: line for line in document["data"]}
         if len(document["data"]) != len(texts) or {*lines} != {*range(len(texts))}:
-            return None
+            return
         total = int((document.get("usage") or {}).get("prompt_tokens") or 0)
-        entries = [_entry(lines[number]) for number in range(len(texts))]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-    about = {name: value for name, value in document.items() if name not in ("data", "usage")}
-    shares = _shares(total, [len(orjson.dumps(text)) for text in texts])
-    return [Item(tokens, about, entry) for tokens, entry in zip(shares, entries, strict=True)]
+        about = {name: value for name, value in document.items() if name not in ("data", "usage")}
+        found = list[Item]()
+        for number, tokens in enumerate(_shares(total, [*map(_length, texts)])):
+            parts = list[bytes]()
+            for part in written(_entry(lines[number])):
+                parts.append(part)
+                yield
+            found.append(Item(tokens, about, b"".join(parts)))
+        self.found = found
 
 
-def joined(items: Sequence[Item]) -> bytes:
-    """The answer that has these items in this order."""
-    data = b",".join(b'{"index":%d,%b' % (n, item.entry[1:]) for n, item in enumerate(items))
+def together(items: Sequence[Item]) -> Iterator[bytes]:
+    """The pieces of the answer that has these items in this order."""
+    about = orjson.dumps(items[0].about)[1:-1]
+    yield b"{" + (about + b"," if about else b"") + b'"data":['
+    before = b""
+    for number, item in enumerate(items):
+        yield b'%b{"index":%d,%b' % (before, number, item.entry[1:])
+        before = b","
     total = sum(item.tokens for item in items)
     usage = orjson.dumps({"prompt_tokens": total, "total_tokens": total})
-    about = orjson.dumps(items[0].about)[1:-1]
-    head = about + b"," if about else b""
-    return b'{%b"data":[%b],"usage":%b}' % (head, data, usage)
+    yield b'],"usage":%b}' % usage
 
 
 def pack(item: Item) -> bytes:
@@ -89,11 +110,23 @@ def unpack(data: bytes) -> Item:
     return Item(tokens, about, entry)
 
 
-def _entry(line: Mapping[str, Any]) -> bytes:
+def unpack_all(bodies: Iterable[tuple[str, bytes]], to: dict[str, Item]) -> Iterator[None]:
+    """Put the items that can be read into `to`, by their names."""
+    for name, body in bodies:
+        with suppress(CodecError):
+            to[name] = unpack(body)
+        yield
+
+
+def _entry(line: Mapping[str, Any]) -> dict[str, Any]:
     """Raises KeyError for a line without a vector."""
     if not line["embedding"]:
         raise KeyError("embedding")
-    return orjson.dumps({name: value for name, value in line.items() if name != "index"})
+    return {name: value for name, value in line.items() if name != "index"}
+
+
+def _length(text: str | list[int]) -> int:
+    return len(text) if isinstance(text, list) or text.isascii() else len(text.encode())
 
 
 def _shares(total: int, sizes: Sequence[int]) -> Iterable[int]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
+from schemas.api.piecewise_write import written
 from schemas.multipart import Part
 
 _LETTERS = 40
@@ -21,6 +22,11 @@ _FORM = b"1"
 """Of names and entries: what has another one is not found."""
 _LONG = re.compile(rb"[:\[,]\s*-?[0-9]{16}")
 """What may be a number that is read as another one: it has more digits than a float."""
+_GOES_ON = re.compile(rb"\s*+-?[0-9]{16}")
+"""The rest of that, if its beginning is before."""
+_DIGITS = 17
+_SHORT = 4096
+"""Letters of a text, or ids, up to which it is written at once."""
 
 
 class Terms(NamedTuple):
@@ -59,6 +65,24 @@ class Name:
             _add(found, part)
         return found.hexdigest()[:_LETTERS]
 
+    def each(self, texts: Sequence[str | list[int]], names: list[str]) -> Iterator[None]:
+        """Put the name of each text into `names`; stops behind each piece of work."""
+        for text in texts:
+            if len(text) <= _SHORT:
+                names.append(self.of((plainly(text),)))
+                yield
+                continue
+            parts = list[bytes]()
+            for part in written(text):
+                parts.append(part)
+                yield
+            found = self._begun.copy()
+            found.update(b"%d:" % sum(map(len, parts)))
+            for part in parts:
+                found.update(part)
+                yield
+            names.append(found.hexdigest()[:_LETTERS])
+
 
 def _add(to: Any, part: bytes) -> None:
     # With its length, so that no two rows of parts are written alike.
@@ -81,6 +105,13 @@ def plainly(value: Any) -> bytes:
 def is_odd(body: bytes) -> bool:
     """Whether `body` may say what is not in it any more once it is read."""
     return _LONG.search(body) is not None
+
+
+def may_be_odd(body: bytes, start: int, stop: int) -> bool:
+    """The same of a piece of it, of which more follows: true of one at least if it is odd."""
+    if _GOES_ON.match(body, start, stop + _DIGITS):
+        return True
+    return _LONG.search(body, start, stop + _DIGITS) is not None
 
 
 def as_it_is(body: bytes) -> tuple[bytes, ...]:

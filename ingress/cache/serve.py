@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
@@ -27,6 +26,7 @@ from ingress.idempotency.recording import Recording
 from ingress.idempotency.run import Run
 from ingress.jobs.usage import UsageCounter
 from ingress.models.catalog import Catalog
+from ingress.request.large_body import has, shows
 from schemas import metrics, multipart, subjects
 from schemas.api import piecewise, piecewise_write, sse
 from schemas.api.endpoints import EMBEDDINGS
@@ -34,7 +34,6 @@ from schemas.api.piecewise import LARGE
 from schemas.bus import Bus
 from schemas.errors import EngineFailed, NotKept
 from schemas.frames import COST, NOTED, SERVED_BY
-from schemas.jobs import CodecError
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,6 +54,9 @@ SUCCESS = 200
 P = ParamSpec("P")
 T = TypeVar("T")
 Respond = Callable[["Call"], Awaitable[Response]]
+Entries = Iterable[tuple[str, str, bytes]]
+"""What is kept of an answer: name, content type and body of each."""
+Made = Callable[[Recording], Awaitable[Entries]]
 _Place = tuple[str, str, bool]
 
 
@@ -73,6 +75,7 @@ class Cache:
     def __init__(self, config: Settings, bus: Bus, catalog: Catalog, usage: UsageCounter) -> None:
         self._config = config.cache
         self._keepalive = config.ingress.keepalive
+        self._most = config.ingress.max_answer
         self._store = Store(bus, config.cache, config.nats.replicas)
         self._digests = Digests(catalog)
         self._usage = usage
@@ -85,17 +88,17 @@ class Cache:
         wish = asked.wish(request.headers.get("cache-control", ""))
         begun = BEGUN in request.scope["state"]
         # What a part of a message leads to may be another thing by now.
-        leads = not call.endpoint.shape.is_text(call.asked) and b'"http' in call.body
+        leads = not call.endpoint.shape.is_text(call.asked) and await has(call.body, b'"http')
         if begun or leads or not wish.writes or not asked.repeats(call.endpoint, call.asked):
             if wish.only:
                 raise _not_kept()
             return _marked(await respond(call), BYPASS)
         digests = self._digests.of(call.plan)
         question = Question(call, respond, wish, digests, time.monotonic())
-        if call.endpoint is EMBEDDINGS and not key.is_odd(call.body):
-            texts = items.texts(call.asked)
-            if texts is not None:
-                return await self._by_items(question, texts)
+        if call.endpoint is EMBEDDINGS and not await shows(call.body, key.may_be_odd):
+            texts, rest = items.texts(call.asked), items.rest(call.asked)
+            if texts is not None and piecewise_write.is_small(rest):
+                return await self._by_items(question, texts, rest)
         return await self._as_one(question)
 
     async def close(self) -> None:
@@ -114,10 +117,10 @@ class Cache:
         if question.wish.only:
             raise _not_kept()
 
-        def entries(recording: Recording) -> list[tuple[str, str, bytes]]:
+        async def entries(recording: Recording) -> Entries:
             assert recording.head is not None
             content_type = recording.head.headers.get("content-type", "")
-            return [(name, content_type, b"".join(recording.parts))]
+            return [(name, content_type, await piecewise_write.joined(recording.parts))]
 
         return await self._follow(name, question, entries)
 
@@ -156,20 +159,23 @@ class Cache:
 
     # Embeddings.
 
-    async def _by_items(self, question: Question, texts: list[Any]) -> Response:
+    async def _by_items(
+        self, question: Question, texts: list[Any], rest: dict[str, Any]
+    ) -> Response:
+        """`rest`: the request without its `texts`."""
         call = question.call
-        base = key.Name(self._terms(call), b"item", key.plainly(items.rest(call.asked)))
-        names = await _aside(call.body, _names, base, texts)
+        base, names = key.Name(self._terms(call), b"item", key.plainly(rest)), list[str]()
+        await piecewise.in_turns(base.each(texts, names))
         kept, age = dict[str, Item](), 0.0
         if question.wish.reads and question.digests:
-            for name, entry in (await self._store.find_all(names)).items():
-                if self._does(entry, question):
-                    with suppress(CodecError):
-                        kept[name] = items.unpack(entry.body)
-                        age = max(age, self._store.age(entry))
+            found = await self._store.find_all(names)
+            does = {name: entry for name, entry in found.items() if self._does(entry, question)}
+            bodies = ((name, entry.body) for name, entry in does.items())
+            await piecewise.in_turns(items.unpack_all(bodies, kept))
+            age = max((self._store.age(does[name]) for name in kept), default=0.0)
         lacking = {n: text for n, text in zip(names, texts, strict=True) if n not in kept}
         if not lacking:
-            body = items.joined([kept[name] for name in names])
+            body = await self._together([kept[name] for name in names])
             return self._hit(question, JSON, body, age)
         if question.wish.only:
             raise _not_kept()
@@ -179,25 +185,50 @@ class Cache:
         body = await piecewise_write.dump(some)
         part = question._replace(call=replace(call, asked=some, body=body))
         response = await self._computed(part, base, lacking)
-        return await _completed(response, names, kept, lacking)
+        return await self._completed(response, names, kept, lacking)
+
+    async def _completed(
+        self,
+        response: Response,
+        names: list[str],
+        kept: Mapping[str, Item],
+        lacking: Mapping[str, Any],
+    ) -> Response:
+        """The answer to all of a request, from one to the texts that were lacking. Raises
+        EngineFailed."""
+        if response.status_code != SUCCESS:
+            return response
+        made = await _split(lacking, bytes(response.body))
+        if made is None:
+            why = "The engine's answer is none: it has not one vector for each text."
+            raise EngineFailed(why, source="engine")
+        found = {**kept, **dict(zip(lacking, made, strict=True))}
+        headers = {name: v for name, v in response.headers.items() if name != "content-length"}
+        headers[OF_THEM] = str(sum(name in kept for name in names))
+        return Response(await self._together([found[name] for name in names]), SUCCESS, headers)
+
+    async def _together(self, found: list[Item]) -> bytes:
+        """The answer of these items, which may repeat. Raises EngineFailed."""
+        if sum(len(item.entry) for item in found) > self._most:
+            raise EngineFailed(f"The answer is larger than {self._most} bytes, the limit here.")
+        return await piecewise_write.collected(items.together(found))
 
     async def _computed(
         self, question: Question, base: key.Name, texts: Mapping[str, Any]
     ) -> Response:
         """The answer to a request for these texts, by their names."""
 
-        async def entries(recording: Recording) -> list[tuple[str, str, bytes]]:
-            body = b"".join(recording.parts)
-            if len(body) > MOST_SPLIT:
+        async def entries(recording: Recording) -> Entries:
+            if sum(map(len, recording.parts)) > MOST_SPLIT:
                 return []
-            found = await _split(texts, body) or []
-            return [(n, "", items.pack(item)) for n, item in zip(texts, found, strict=bool(found))]
+            found = await _split(texts, await piecewise_write.joined(recording.parts)) or []
+            return ((n, "", items.pack(item)) for n, item in zip(texts, found, strict=bool(found)))
 
         return await self._follow(base.of((b"all", *map(str.encode, texts))), question, entries)
 
     # What is done, for all who ask for it.
 
-    async def _follow(self, name: str, question: Question, entries: Any) -> Response:
+    async def _follow(self, name: str, question: Question, entries: Made) -> Response:
         call = question.call
         place = _place(name, call)
         flight = self._flights.get(place) if question.wish.reads else None
@@ -222,7 +253,7 @@ class Cache:
         response.headers["age"] = "0"
         return _marked(response, HIT, counted=True)
 
-    def _begun(self, place: _Place, question: Question, entries: Any) -> Flight:
+    def _begun(self, place: _Place, question: Question, entries: Made) -> Flight:
         call, doing = question.call, _Doing(question)
 
         async def keep(recording: Recording) -> None:
@@ -230,11 +261,12 @@ class Cache:
             assert recording.head is not None
             if digest not in question.digests or WARNING in recording.head.headers:
                 return
-            made, found = time.time(), entries(recording)
-            for name, content_type, body in found if isinstance(found, list) else await found:
+            made = time.time()
+            for name, content_type, body in await entries(recording):
                 entry = Entry(digest, content_type, made, body)
                 self._store.keep(name, entry)
                 await self._store.share(name, entry)
+                await asyncio.sleep(0)  # there may be thousands
 
         def over() -> None:
             if self._flights.get(place) is flight:
@@ -315,12 +347,10 @@ async def _aside(data: bytes, do: Callable[P, T], *args: P.args, **more: P.kwarg
     return do(*args, **more)
 
 
-def _names(base: key.Name, texts: list[Any]) -> list[str]:
-    return [base.of((key.plainly(text),)) for text in texts]
-
-
 async def _split(texts: Mapping[str, Any], body: bytes) -> list[Item] | None:
-    return await _aside(body, items.split, [*texts.values()], await piecewise.load(body))
+    split = items.Split([*texts.values()], await piecewise.load(body))
+    await piecewise.in_turns(split.pieces())
+    return split.found
 
 
 def _place(name: str, call: Call) -> _Place:
@@ -340,23 +370,6 @@ def _name(terms: key.Terms, call: Call) -> str:
     else:
         body = key.of_json(call.asked, call.body)
     return key.name(terms, body)
-
-
-async def _completed(
-    response: Response, names: list[str], kept: Mapping[str, Item], lacking: Mapping[str, Any]
-) -> Response:
-    """The answer to all of a request, from one to the texts that were lacking. Raises
-    EngineFailed."""
-    if response.status_code != SUCCESS:
-        return response
-    made = await _split(lacking, bytes(response.body))
-    if made is None:
-        why = "The engine's answer is none: it has not one vector for each text."
-        raise EngineFailed(why, source="engine")
-    found = {**kept, **dict(zip(lacking, made, strict=True))}
-    headers = {name: v for name, v in response.headers.items() if name != "content-length"}
-    headers[OF_THEM] = str(sum(name in kept for name in names))
-    return Response(items.joined([found[name] for name in names]), SUCCESS, headers)
 
 
 def _marked(response: Response, result: str, *, counted: bool = False) -> Response:

@@ -4,7 +4,7 @@ for it: it is parsed in pieces, and checked in a thread."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from schemas.api import piecewise, piecewise_write
@@ -31,6 +31,8 @@ FEW = 64 * 1024
 """Bytes up to which a body is checked quickly, whatever it holds (measured: 8 ms)."""
 _BRACKETS = 2048
 """Lists and objects of a larger one that is."""
+Look = Callable[[bytes, int, int], bool]
+"""Whether what is looked for begins in a body between two places."""
 
 
 def is_large(body: bytes) -> bool:
@@ -40,19 +42,27 @@ def is_large(body: bytes) -> bool:
 
 async def has(body: bytes, sign: bytes) -> bool:
     """Whether `sign` is anywhere in `body`, which takes up to 30 ms to look through at once."""
+
+    def look(body: bytes, start: int, stop: int) -> bool:
+        return body.find(sign, start, stop + len(sign) - 1) >= 0
+
+    return await shows(body, look)
+
+
+async def shows(body: bytes, look: Look) -> bool:
+    """Whether `look` sees what it looks for in a piece of `body`."""
     if len(body) <= piecewise.LARGE:
-        return sign in body
+        return look(body, 0, len(body))
     found = False
 
-    def look() -> Iterator[None]:
+    def pieces() -> Iterator[None]:
         nonlocal found
         for at in range(0, len(body), piecewise.PIECE):
-            # A piece ends where one that begins in it does.
-            if found := body.find(sign, at, at + piecewise.PIECE + len(sign) - 1) >= 0:
+            if found := look(body, at, at + piecewise.PIECE):
                 return
             yield
 
-    await piecewise.in_turns(look())
+    await piecewise.in_turns(pieces())
     return found
 
 

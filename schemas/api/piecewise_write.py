@@ -34,8 +34,13 @@ async def dump(value: Any) -> bytes:
     """What orjson writes. Raises orjson.JSONEncodeError."""
     if _weight(value) <= PIECE:
         return orjson.dumps(value)
+    return await collected(written(value))
+
+
+async def collected(pieces: Iterator[bytes]) -> bytes:
+    """All pieces as one, each of which takes little work."""
     parts = list[bytes]()
-    await piecewise.in_turns(_kept(written(value), parts))
+    await piecewise.in_turns(_kept(pieces, parts))
     return await joined(parts)
 
 
@@ -76,6 +81,11 @@ async def joined_text(parts: Iterable[str]) -> str:
 async def drop(value: Any) -> None:
     """Free a tree of lists and objects that nobody else has: it is empty then."""
     await piecewise.in_turns(_freed([value]))
+
+
+def is_small(value: Any) -> bool:
+    """Whether a value is written at once."""
+    return _weight(value) <= PIECE
 
 
 def _kept(pieces: Iterator[bytes], parts: list[bytes]) -> Iterator[None]:
@@ -166,7 +176,7 @@ def _weight(value: Any) -> int:
             if isinstance(each, dict):
                 size += sum(map(len, each))
                 inner += each.values()
-            else:
+            elif not set(map(type, each)) <= _SCALARS:
                 inner += each
     return size
 

@@ -24,6 +24,7 @@ TRIES = 4
 """The machine may be busy with other things, whose caches cost CPU time, too."""
 MIB = 2**20
 CHAT = "/v1/chat/completions"
+EMBEDDINGS = "/v1/embeddings"
 
 
 def chat(content: Any, **more: Any) -> bytes:
@@ -164,7 +165,7 @@ def answers() -> dict[str, bytes]:
     told = {"role": "assistant", "content": "z"}
     choice = {"index": 0, "message": told, "logprobs": {"content": [one] * 50_000}}
     found: dict[str, Any] = {
-        "/v1/embeddings": {"data": [{"embedding": vector, "index": 0}]},
+        EMBEDDINGS: {"data": [{"embedding": vector, "index": 0}]},
         "/v1/messages": {"id": "x", "content": [thought, {"type": "text", "text": "z"}]},
         "/v1/responses": {"id": "r", "output": [message]},
         CHAT: {"id": "c", "choices": [choice]},
@@ -211,6 +212,40 @@ def asked(path: str, model: str, text: str) -> bytes:
     return orjson.dumps({"model": model, **body})
 
 
+KEPT: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
+    "a chat": (CHAT, "echo", lambda: {**ask("x" * (30 * MIB)), "temperature": 0}),
+    "a text": (EMBEDDINGS, "echo", lambda: {"input": "x" * (16 * MIB)}),
+    "texts": (
+        EMBEDDINGS,
+        "echo",
+        lambda: {"input": [f"{at} " + "x" * 7000 for at in range(2048)]},
+    ),
+    "ids": (EMBEDDINGS, "echo", lambda: {"input": list(range(10**6))}),
+    "a long number": (EMBEDDINGS, "echo", lambda: {"input": "x" * (16 * MIB), "seed": 10**17}),
+    "other fields": (EMBEDDINGS, "echo", lambda: {"input": "x", "user": "x" * (16 * MIB)}),
+    "a vector": (EMBEDDINGS, "other", lambda: {"input": "x" * 2000}),
+}
+"""Requests with answers that are kept: path, model and body."""
+
+
+async def test_no_kept_answer_holds_an_ingress(fabric: Fabric) -> None:
+    """Neither by its name, nor when it is taken apart, kept and put together."""
+    fabric.watched = True
+    ingress = await fabric.ingress({"cache.use": "on", "cache.largest": 2**26})
+    async with LlamaCpp() as llama, engine(answers()) as other:
+        await fabric.crew(ENGINES.format(llama=llama.url, other=other))
+        await fabric.served("echo", "llama", "other")
+        held = {}
+        for name, (path, model, make) in KEPT.items():
+            body = orjson.dumps({**make(), "model": model})
+
+            async def send(path: str = path, body: bytes = body) -> None:
+                assert [await sent(fabric, path, body) for _ in range(2)] == [200, 200]
+
+            held[name] = await least(fabric, ingress, send)
+        assert {name: seconds for name, seconds in held.items() if seconds > HELD} == {}
+
+
 async def test_no_request_and_no_answer_holds_a_worker(fabric: Fabric) -> None:
     fabric.watched = True
     await fabric.ingress()
@@ -220,7 +255,7 @@ async def test_no_request_and_no_answer_holds_a_worker(fabric: Fabric) -> None:
         held = {}
         for model, size in (("llama", 16 * MIB), ("other", 16 * MIB), ("other", 2000)):
             for path in answers():
-                if model == "llama" and path == "/v1/embeddings":
+                if model == "llama" and path == EMBEDDINGS:
                     continue
                 body = asked(path, model, "x" * size)
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from ingress.cache import items
+from ingress.cache.items import Item
 from schemas.jobs import CodecError
 
 
@@ -15,6 +16,17 @@ def answer(*vectors: Any, tokens: int = 6) -> dict[str, Any]:
     data = [{"object": "embedding", "index": n, "embedding": v} for n, v in enumerate(vectors)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": "m", "usage": usage}
+
+
+def split(texts: list[Any], document: dict[str, Any]) -> list[Item] | None:
+    taken = items.Split(texts, document)
+    for _ in taken.pieces():
+        pass
+    return taken.found
+
+
+def joined(found: list[Item]) -> bytes:
+    return b"".join(items.together(found))
 
 
 @pytest.mark.parametrize(
@@ -39,9 +51,9 @@ def test_the_texts_of_a_request(given: Any, texts: list[Any] | None) -> None:
 
 def test_what_is_taken_apart_is_the_same_together() -> None:
     document = answer([0.1, 0.25], [-1.0, 2e-8], [3, 4])
-    found = items.split(["a", "bb", "ccc"], document)
+    found = split(["a", "bb", "ccc"], document)
     assert found is not None
-    assert orjson.loads(items.joined(found)) == document
+    assert orjson.loads(joined(found)) == document
     kept = [items.unpack(items.pack(item)) for item in found]
     assert kept == found
 
@@ -49,13 +61,13 @@ def test_what_is_taken_apart_is_the_same_together() -> None:
 def test_items_are_told_by_their_index_and_not_by_their_place() -> None:
     document = answer([1.0], [2.0])
     document["data"].reverse()
-    found = items.split(["a", "b"], document)
+    found = split(["a", "b"], document)
     assert found is not None
     assert [orjson.loads(item.entry)["embedding"] for item in found] == [[1.0], [2.0]]
 
 
 def test_tokens_are_shared_by_length_and_none_is_lost() -> None:
-    found = items.split(["a" * 8, "b" * 18, "c" * 8], answer("x", "y", "z", tokens=7))
+    found = split(["a" * 8, "b" * 18, "c" * 8], answer("x", "y", "z", tokens=7))
     assert found is not None
     tokens = [item.tokens for item in found]
     assert sum(tokens) == 7
@@ -63,7 +75,7 @@ def test_tokens_are_shared_by_length_and_none_is_lost() -> None:
 
 
 def test_one_alone_has_all_its_tokens() -> None:
-    found = items.split(["a"], answer("x", tokens=5))
+    found = split(["a"], answer("x", tokens=5))
     assert found is not None
     assert [item.tokens for item in found] == [5]
 
@@ -82,7 +94,7 @@ def test_one_alone_has_all_its_tokens() -> None:
     ],
 )
 def test_what_has_not_one_vector_for_each_text_is_not_taken_apart(document: Any) -> None:
-    assert items.split(["a", "b"], document) is None
+    assert split(["a", "b"], document) is None
 
 
 @pytest.mark.parametrize(
@@ -96,6 +108,6 @@ def test_what_is_no_item_is_refused(data: bytes) -> None:
 def test_an_answer_without_a_usage_counts_none() -> None:
     document = answer([1.0])
     del document["usage"]
-    found = items.split(["a"], document)
+    found = split(["a"], document)
     assert found is not None
-    assert orjson.loads(items.joined(found))["usage"]["prompt_tokens"] == 0
+    assert orjson.loads(joined(found))["usage"]["prompt_tokens"] == 0

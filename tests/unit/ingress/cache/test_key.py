@@ -146,3 +146,26 @@ def test_a_form_is_the_same_under_another_boundary() -> None:
 )
 def test_no_other_form_shares_its_answer(parts: list[Part]) -> None:
     assert form(parts) != form(FORM)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x" * 5000, 'é"\\' * 50_000, "x" * 300_000, [1, 2], list(range(100_000)), [-1] * 5000],
+)
+def test_a_long_text_has_the_name_that_it_has_at_once(text: str | list[int]) -> None:
+    base, names = key.Name(TERMS, b"item"), list[str]()
+    for _ in base.each([text, text], names):
+        pass
+    assert names == [base.of((key.plainly(text),))] * 2
+
+
+ODD = b'{"a": 12345678901234567}'
+
+
+@pytest.mark.parametrize("body", [ODD, ODD.replace(b" 1", b" \n\t   -1"), ODD.replace(b" ", b"")])
+def test_a_long_number_is_seen_wherever_a_body_is_cut(body: bytes) -> None:
+    for cut in range(len(body)):
+        pieces = (0, cut), (cut, len(body))
+        assert any(key.may_be_odd(body, start, stop) for start, stop in pieces)
+    assert not key.may_be_odd(b'{"a": 123456789012345, "b": "x"}', 0, 32)
+    assert not key.may_be_odd(b'{"a": "12345678901234567"}', 0, 26)

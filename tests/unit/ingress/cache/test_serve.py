@@ -319,6 +319,15 @@ async def test_a_list_that_is_not_all_there_is_none_for_who_wants_no_other(
     )
 
 
+async def test_one_text_many_times_makes_no_answer_without_bounds(ingress: LoopbackIngress) -> None:
+    """What is kept once would be in the answer thousands of times."""
+    wide = {"dimensions": 4096}
+    few = await ingress.post(EMBEDDINGS, embeddings(["one"] * 3, **wide), **ON)
+    assert len(few.json["data"]) == 3
+    reply = await ingress.post(EMBEDDINGS, embeddings(["one"] * 2048, **wide), **ON)
+    assert (reply.status, reply.error[1]) == (502, "engine_failed")
+
+
 # What is counted.
 
 
