@@ -261,10 +261,11 @@ class Cache:
             assert recording.head is not None
             if digest not in question.digests or WARNING in recording.head.headers:
                 return
-            made = time.time()
-            for name, content_type, body in await entries(recording):
-                entry = Entry(digest, content_type, made, body)
+            made, kept = time.time(), await entries(recording)
+            found = {name: Entry(digest, kind, made, body) for name, kind, body in kept}
+            for name, entry in found.items():  # all of them here, before others are waited for
                 self._store.keep(name, entry)
+            for name, entry in found.items():
                 await self._store.share(name, entry)
                 await asyncio.sleep(0)  # there may be thousands
 
@@ -349,7 +350,11 @@ async def _aside(data: bytes, do: Callable[P, T], *args: P.args, **more: P.kwarg
 
 async def _split(texts: Mapping[str, Any], body: bytes) -> list[Item] | None:
     split = items.Split([*texts.values()], await piecewise.load(body))
-    await piecewise.in_turns(split.pieces())
+    if len(body) <= LARGE:  # it is kept by the time that its client asks again
+        for _ in split.pieces():
+            pass
+    else:
+        await piecewise.in_turns(split.pieces())
     return split.found
 
 
