@@ -16,6 +16,7 @@ from fallback.cost.pricing import Prices
 from fallback.credits import admin, witness
 from fallback.credits.billing import Billing
 from fallback.credits.faults import LedgerError
+from fallback.credits.gauges import CreditGauges
 from fallback.credits.grants import Desk
 from fallback.credits.ledger import Ledger
 from fallback.credits.running_down import RunningDown
@@ -98,6 +99,7 @@ class Fallback(Member):
         await self._bus.subscribe(subjects.ASK_LEDGER, reads, "ledger")
         grants = partial(self._asked, self._ledger_bus, self._desk)
         await self._ledger_bus.subscribe(subjects.ASK_GRANT, grants, "ledger")
+        self._gauges = CreditGauges(self._ledger)
         self._alarm = Alarm(self._bus, config.alerts.thresholds)
         self._running_down = RunningDown(self._ledger, self._alarm)
         spends, currency = self._running_down.look, config.fallback.currency
@@ -161,8 +163,10 @@ class Fallback(Member):
         return holder == self._holder or time.monotonic() - last < DEAD_AFTER
 
     async def _sweep(self) -> None:
+        await self._gauges.open()
         while True:
             await asyncio.sleep(self._config.fallback.sweep)
+            self._gauges.show()
             if not (self._bus.connected and self._ledger_bus.connected):
                 self._since = time.monotonic()  # this process could not hear the others' cards
                 continue

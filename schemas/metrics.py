@@ -7,6 +7,32 @@ from importlib.metadata import version
 from prometheus_client import Counter, Gauge, Histogram
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+
+OTHER = "other"
+"""The value of a label for all that have none of their own."""
+
+
+class Names:
+    """The values of a label that come from elsewhere: the first `most` of them, and `OTHER` for all
+    that come later. A series costs memory here and at Prometheus, and is kept for ever."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        if name in self._known:
+            return name
+        if len(self._known) >= self._most:
+            return OTHER
+        self._known.add(name)
+        return name
+
+
+model_label = Names(256)
+node_label = Names(64)
+MOST_ACCOUNTS = 64
 
 BUILD = Gauge("headrace_build_info", "1, with the release of this process.", ("version",))
 REQUESTS = Counter("headrace_requests_total", "Requests answered.", ("endpoint", "model", "status"))
@@ -29,6 +55,11 @@ QUEUE_WAIT = Histogram(
     buckets=_WAITS,
 )
 WAITING = Gauge("headrace_jobs_waiting", "Jobs of this ingress that wait.", ("model", "lane"))
+OLDEST = Gauge(
+    "headrace_oldest_wait_seconds",
+    "How long the oldest job of this ingress that waits has been there; 0: none waits.",
+    ("model", "lane"),
+)
 GIVEN = Counter(
     "headrace_slots_given_total",
     "Slots that were for another job than they were claimed with, since it was its turn.",
@@ -52,6 +83,12 @@ PROMOTED = Counter(
     "Batch jobs that waited too long, now interactive.",
     ("model",),
 )
+INTER_TOKEN = Histogram(
+    "headrace_inter_token_seconds",
+    "First byte to end of a streamed answer, over its tokens but the first: one mean an answer.",
+    ("model",),
+    buckets=_TOKENS,
+)
 DURATION = Histogram(
     "headrace_request_duration_seconds",
     "Request received to last byte sent.",
@@ -59,6 +96,14 @@ DURATION = Histogram(
     buckets=_WAITS,
 )
 TOKENS = Counter("headrace_tokens_total", "Tokens that engines counted.", ("model", "kind"))
+SERVED = Counter(
+    "headrace_node_requests_total", "Requests by the node that had them at their end.", ("node",)
+)
+TAKEOVERS = Counter(
+    "headrace_takeovers_total",
+    "Jobs that another holder took over from one that was lost, failed or was slow.",
+    ("model",),
+)
 IN_FLIGHT = Gauge("headrace_jobs_in_flight", "Jobs published and not yet answered.")
 ATTEMPTS = Counter("headrace_attempts_total", "Attempts by their end.", ("model", "end"))
 CACHE = Counter(
@@ -93,6 +138,16 @@ PROVIDER_SECONDS = Histogram(
 )
 PROVIDER_FAULTS = Counter(
     "headrace_provider_faults_total", "Calls that a provider did not answer.", ("provider", "why")
+)
+CREDITS_AVAILABLE = Gauge(
+    "headrace_credits_available",
+    "Credits that an account can use, in units of the currency.",
+    ("account",),
+)
+CREDITS_RESERVED = Gauge(
+    "headrace_credits_reserved",
+    "Credits in open reservations of an account, in units of the currency.",
+    ("account",),
 )
 CHARGED = Counter(
     "headrace_charged_total", "Charged for calls, in units of the currency.", ("provider",)

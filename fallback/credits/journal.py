@@ -151,6 +151,10 @@ class Journal:
         """The newest that this process heard of the account, in whatever way."""
         return self._known.get(account, Last())
 
+    def heard(self) -> dict[str, Last]:
+        """The same of all accounts of which it heard, those that changed last first."""
+        return dict(sorted(self._known.items(), key=lambda each: each[1], reverse=True))
+
     def topped(self, account: str) -> Last | None:
         """The account as of its newest grant; None if none was read yet."""
         return self._topped.get(account)

@@ -159,6 +159,23 @@ class Ledger:
         await self._journal.whole()
         return {account: await self.balance(account) for account in await self._journal.accounts()}
 
+    def standing(self) -> dict[str, Balance]:
+        """The balances as far as this process has heard of them, which asks nobody. Accounts that
+        were used last are first."""
+        reserved = self._journal.state.all_reserved()
+        return {
+            account: Balance(max(0, last.balance), reserved[account])
+            for account, last in self._journal.heard().items()
+        }
+
+    async def recollect(self, most: int) -> None:
+        """Ask for accounts of which nothing was heard lately, until `most` are known."""
+        await self._journal.whole()
+        heard = self._journal.heard()
+        unheard = [name for name in await self._journal.accounts() if name not in heard]
+        for account in unheard[: max(0, most - len(heard))]:
+            await self._journal.last(account)
+
     async def purchases(self, *, since: float = 0.0, account: str = "") -> AsyncIterator[Purchase]:
         """What was charged since `since` (Unix seconds), for `account` or for all, oldest first."""
         async for entry in self.history(account, since):

@@ -10,6 +10,7 @@ clocks.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -122,6 +123,13 @@ class LedgerState:
     def reserved(self, account: str) -> int:
         """Micro-units in open reservations of `account`."""
         return sum(booking.amount for booking in self._open.values() if booking.account == account)
+
+    def all_reserved(self) -> Counter[str]:
+        """The same of all accounts."""
+        found = Counter[str]()
+        for booking in self._open.values():
+            found[booking.account] += booking.amount
+        return found
 
     def forget(self, before: float) -> None:
         """Drop jobs whose reservations are all closed and were opened `before` this time, by the

@@ -12,7 +12,7 @@ import structlog
 from ingress.jobs.state import Ended
 from ingress.jobs.ticket import Ticket
 from schemas import metrics, subjects
-from schemas.frames import COST, COST_LIMIT, NOTED, SERVED_BY
+from schemas.frames import COST, COST_LIMIT, NOTED, SERVED_BY, End
 
 log = structlog.get_logger("request")
 
@@ -24,6 +24,8 @@ class _Meters:
         self.duration = metrics.DURATION.labels(model)
         self.wait = metrics.QUEUE_WAIT.labels(model, lane)
         self.ttft = metrics.TTFT.labels(model)
+        self.each = metrics.INTER_TOKEN.labels(model)
+        self.takeovers = metrics.TAKEOVERS.labels(model)
         self.prompt = metrics.TOKENS.labels(model, "prompt")
         self.cached = metrics.CACHED_TOKENS.labels(model)
         self.completion = metrics.TOKENS.labels(model, "completion")
@@ -31,6 +33,7 @@ class _Meters:
 
 _meters = cache(_Meters)
 _requests = cache(metrics.REQUESTS.labels)
+_served = cache(metrics.SERVED.labels)
 _numbers = count(1)
 
 
@@ -41,9 +44,7 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> Ended:
     job, times, received = ticket.job, ticket.times, ticket.received
     end, error = received.ended, received.error
     lane = subjects.lane_kind(ticket.lane)
-    meters = _meters(job.model, lane)
-    _requests(job.endpoint, job.model, str(status)).inc()
-    meters.duration.observe(now - times.queued)
+    _measure(ticket, lane, status, now)
     line: dict[str, Any] = {
         "id": request_id,
         "job": job.id,
@@ -58,30 +59,58 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> Ended:
         "ms": _ms(now - times.queued),
     }
     if times.claimed:
-        meters.wait.observe(times.claimed - times.queued)
         line["queue_ms"] = _ms(times.claimed - times.queued)
         line["node"] = ticket.node or ""
     for note in (SERVED_BY, COST, COST_LIMIT):
         if note in received.notes:
             line[note.removeprefix(NOTED).replace("-", "_")] = received.notes[note]
     if times.first:
-        meters.ttft.observe(times.first - times.queued)
         line["ttft_ms"] = _ms(times.first - times.queued)
-    if end is not None and end.prompt_tokens >= 0:
-        meters.prompt.inc(end.prompt_tokens)
-        line["prompt_tokens"] = end.prompt_tokens
-    if end is not None and end.cached_tokens > 0:
-        meters.cached.inc(end.cached_tokens)
-        line["cached_tokens"] = end.cached_tokens
-    if end is not None and end.completion_tokens >= 0:
-        meters.completion.inc(end.completion_tokens)
-        line["completion_tokens"] = end.completion_tokens
+    if end is not None:
+        line |= _tokens(end)
     if error is not None:
         line["error"] = error.code
         line["why"] = error.message
     log.info("request", **line)
     kept = job.account, job.arrived, line, times, ticket.custody.lost, who(ticket), now
     return Ended(next(_numbers), *kept)
+
+
+def _tokens(end: End) -> dict[str, int]:
+    """What the engine counted; -1 is what it did not."""
+    found = {"prompt_tokens": end.prompt_tokens, "completion_tokens": end.completion_tokens}
+    if end.cached_tokens > 0:
+        found["cached_tokens"] = end.cached_tokens
+    return {name: number for name, number in found.items() if number >= 0}
+
+
+def _measure(ticket: Ticket, lane: str, status: int, now: float) -> None:
+    job, times, end = ticket.job, ticket.times, ticket.received.ended
+    model = metrics.model_label(job.model)
+    meters = _meters(model, lane)
+    _requests(job.endpoint, model, str(status)).inc()
+    meters.duration.observe(now - times.queued)
+    if times.claimed:
+        meters.wait.observe(times.claimed - times.queued)
+    if times.first:
+        meters.ttft.observe(times.first - times.queued)
+    if end is not None:
+        meters.prompt.inc(max(0, end.prompt_tokens))
+        meters.completion.inc(max(0, end.completion_tokens))
+        if end.cached_tokens > 0:
+            meters.cached.inc(end.cached_tokens)
+        # Of a stream that was continued, not all tokens need be in this number.
+        if job.stream and times.first and end.completion_tokens > 1 and not ticket.custody.lost:
+            meters.each.observe((now - times.first) / (end.completion_tokens - 1))
+    _count_holders(ticket, meters)
+
+
+def _count_holders(ticket: Ticket, meters: _Meters) -> None:
+    holder, lost = ticket.holder, len(ticket.custody.lost)
+    if lost:
+        meters.takeovers.inc(lost - (holder is None))
+    if holder is not None and not holder.claim.by_provider:
+        _served(metrics.node_label(holder.claim.node)).inc()
 
 
 def who(ticket: Ticket) -> str:

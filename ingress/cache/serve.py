@@ -313,7 +313,8 @@ class Cache:
         call = question.call
         who, plan, endpoint = call.caller.who, call.plan, call.endpoint
         self._usage.kept(who.account, who.key, plan.name)
-        metrics.REQUESTS.labels(endpoint.path, plan.model, str(SUCCESS)).inc()
+        model = metrics.model_label(plan.model)
+        metrics.REQUESTS.labels(endpoint.path, model, str(SUCCESS)).inc()
         log.info(
             "request",
             id=call.caller.request.state.id,

@@ -247,7 +247,7 @@ class Affine:
             return
         if ticket.lane == ticket.job.lane:
             return
-        metrics.AFFINITY_DECLINED.labels(ticket.job.model).inc()
+        metrics.AFFINITY_DECLINED.labels(metrics.model_label(ticket.job.model)).inc()
         log.debug("job.not_taken", job=job, node=subjects.node_of(ticket.job.lane))
         self._move(job, None)
         ticket.publish_again(time.monotonic())
@@ -311,7 +311,7 @@ class Affine:
                 self._map.lacks(place, trail.marks)
         else:
             outcome = "elsewhere" if self._likely(model, trail) else "miss"
-        metrics.AFFINITY.labels(model, outcome).inc()
+        metrics.AFFINITY.labels(metrics.model_label(model), outcome).inc()
 
     def _room(self, engine: _Engine, model: str) -> int:
         return round(engine.slots * engine.models[model] * self._memory)

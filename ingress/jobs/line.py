@@ -143,7 +143,7 @@ class Line:
 
     async def look(self, now: float) -> None:
         """Find the places of all that wait."""
-        self._count()
+        self._count(now)
         waiting = self._waiting()
         asked = [
             (model, lane)
@@ -161,12 +161,17 @@ class Line:
         }
         self.began = {job: first for job, first in self.began.items() if job in self._tickets}
 
-    def _count(self) -> None:
+    def _count(self, now: float) -> None:
         lengths = Counter[tuple[str, str]]()
+        oldest = defaultdict[tuple[str, str], float](float)
         for model, lane, queue in self._own:
-            lengths[model, subjects.lane_kind(lane)] += len(queue)
+            kind = metrics.model_label(model), subjects.lane_kind(lane)
+            lengths[kind] += len(queue)
+            since = (ticket.times.queued for ticket in filter(None, map(self._tickets.get, queue)))
+            oldest[kind] = max(oldest[kind], now - min(since, default=now))
         for kind in self._counted | lengths.keys():
             metrics.WAITING.labels(*kind).set(lengths[kind])
+            metrics.OLDEST.labels(*kind).set(oldest[kind])
         self._counted = set(lengths)
 
     def _has_waited(self, job: str, now: float) -> bool:

@@ -47,7 +47,7 @@ class Overflow:
         settled = ticket.postings.copy or ticket.custody.at_provider or ticket.times.first
         if late and not settled and self._can(ticket):
             log.info("job.hedged", job=ticket.job.id)
-            metrics.LEFT.labels(ticket.job.model, "hedge").inc()
+            metrics.LEFT.labels(metrics.model_label(ticket.job.model), "hedge").inc()
             ticket.postings.publish_copy()
 
     def waiting(self, ticket: Ticket, waited: float, now: float) -> bool:
@@ -72,7 +72,7 @@ class Overflow:
 
     def _move(self, ticket: Ticket, why: str, now: float) -> None:
         log.info("job.moved", job=ticket.job.id, why=why)
-        metrics.LEFT.labels(ticket.job.model, why).inc()
+        metrics.LEFT.labels(metrics.model_label(ticket.job.model), why).inc()
         ticket.move(now)
 
     def _can(self, ticket: Ticket) -> bool:
@@ -90,7 +90,7 @@ class Overflow:
         pause = WANT_AGAIN if ticket.declined is None else ASK_LATER
         if now - ticket.times.offered >= pause:
             if not ticket.wanted:
-                metrics.LEFT.labels(ticket.job.model, "unclaimed").inc()
+                metrics.LEFT.labels(metrics.model_label(ticket.job.model), "unclaimed").inc()
             ticket.offer(now)
             with suppress(BusError):  # the next sweep after the pause says it again
                 # What a fallback sees is the message, which may hold another job.

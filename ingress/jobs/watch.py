@@ -292,7 +292,7 @@ class Watch:
         job, times = ticket.job, ticket.times
         if job.lane == subjects.BATCH and self._is_due(ticket, now):
             log.info("job.promoted", job=job.id, waited=round(now - times.queued, 1))
-            metrics.PROMOTED.labels(job.model).inc()
+            metrics.PROMOTED.labels(metrics.model_label(job.model)).inc()
             ticket.publish_again(now, subjects.INTERACTIVE)
             return
         pin, placement = ticket.terms.pin, self._dispatch.placement

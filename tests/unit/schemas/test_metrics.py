@@ -41,3 +41,8 @@ def test_the_page_lists_them_all() -> None:
 def test_no_two_metrics_share_a_name() -> None:
     names = [family.name for metric in ALL.values() for family in metric.describe()]
     assert len(set(names)) == len(names) > 10
+
+
+def test_names_from_elsewhere_are_bounded() -> None:
+    name = metrics.Names(2)
+    assert [name("a"), name("b"), name("c"), name("a")] == ["a", "b", metrics.OTHER, "a"]

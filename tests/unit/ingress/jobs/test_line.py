@@ -230,6 +230,23 @@ async def test_the_metric_has_what_waits_and_falls_to_none(setup: LineSetup) -> 
     assert counted() == 0
 
 
+async def test_the_oldest_wait_is_that_of_who_came_first(setup: LineSetup) -> None:
+    def oldest(lane: str) -> float:
+        return float(metrics.OLDEST.labels("echo", lane)._value.get())
+
+    first, *_ = setup.add(2)
+    setup.add(1, _B)
+    setup.tickets[first].times.queued = START - 3.0
+    await setup.look(after=AFTER)
+    assert (oldest("interactive"), oldest("batch")) == (AFTER + 3.0, AFTER)
+    setup.take(first)
+    await setup.look(after=AFTER)
+    assert oldest("interactive") == AFTER
+    setup.close(*setup.tickets)
+    await setup.look()
+    assert (oldest("interactive"), oldest("batch")) == (0, 0)
+
+
 async def test_a_lane_of_a_node_has_places_of_its_own(setup: LineSetup) -> None:
     lane = subjects.pinned("box")
     setup.add(2)
