@@ -61,7 +61,7 @@ def console() -> Console:
 async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
     """Print once, or each second until it is cancelled. Raises Unreachable or BusError."""
     out = console()
-    async with connected(settings, "headrace-status") as bus:
+    async with connected(settings, "headrace-status", subjects.INBOX_MONITOR) as bus:
         surveyor = Surveyor(bus, settings.shown)
         await surveyor.gather()
         if not watch:
@@ -77,7 +77,7 @@ async def show(settings: Nats, *, watch: bool, as_json: bool) -> None:
 async def show_pages(settings: Nats) -> None:
     """Print where all pages of metrics are, as Prometheus' `file_sd_configs` reads it. Raises
     Unreachable or BusError."""
-    async with connected(settings, "headrace-status") as bus:
+    async with connected(settings, "headrace-status", subjects.INBOX_MONITOR) as bus:
         surveyor = Surveyor(bus, settings.shown)
         await surveyor.gather()
         print(orjson.dumps(pages(await surveyor.look()), option=orjson.OPT_INDENT_2).decode())

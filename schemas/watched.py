@@ -23,14 +23,14 @@ CALM = 60.0
 async def watched(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run `work` until it returns or is cancelled. An exception is logged as an error and counted,
     and `work` begun again."""
-    pause = FIRST
+    pause, faults = FIRST, metrics.TASK_FAULTS.labels(name)  # the first one is to be an increase
     while True:
         began = time.monotonic()
         try:
             return await work()
         except Exception as fault:
             log.error("task.failed", task=name, exc_info=fault)
-            metrics.TASK_FAULTS.labels(name).inc()
+            faults.inc()
         pause = FIRST if time.monotonic() - began > CALM else pause
         await asyncio.sleep(pause)
         pause = min(LONGEST, pause * 2)

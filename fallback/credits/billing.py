@@ -62,6 +62,10 @@ class Billing:
         self._holder = holder
         self._spends = spends
         self._closing: set[asyncio.Task[Any]] = set()
+        for provider in {provider for provider, _ in prices}:
+            # From nothing to the first amount is to be an increase.
+            metrics.CHARGED.labels(provider)
+            metrics.UNCHARGED.labels(provider)
 
     def money(self, amount: int) -> str:
         return money(amount, self._currency)

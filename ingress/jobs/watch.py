@@ -61,6 +61,8 @@ TOLD = 20
 """Most models that such a line names."""
 _WAIT = 0.5
 """Seconds between two questions to a broker that does not answer yet."""
+_REVOKED = {why: metrics.REVOKED.labels(why) for why in ("disconnected", "silent")}
+"""From nothing to the first one is to be an increase, too."""
 _SHOW = pack_control(Op.SHOW, "", 0)
 ASK_AFTER = 1.5
 """Seconds of silence after which the holder is asked to repeat what may be lost."""
@@ -363,4 +365,4 @@ class Watch:
 
 def _revoke(ticket: Ticket, why: str, now: float) -> None:
     if ticket.revoke(why, now):
-        metrics.REVOKED.labels(why).inc()
+        _REVOKED[why].inc()

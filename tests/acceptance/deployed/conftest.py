@@ -29,12 +29,13 @@ def tool(tools: Path) -> Tool:
     """Runs one of them, and returns what it said; a test may `check` that it is pleased."""
 
     def run(
-        name: str, *arguments: str | Path, check: bool = True, **more: str
+        name: str, *arguments: str | Path, check: bool = True, fed: str = "", **more: str
     ) -> subprocess.CompletedProcess[str]:
-        """`more`: variables for its environment."""
+        """`fed`: what it reads. `more`: variables for its environment."""
         found = tools / name
         done = subprocess.run(
             [found if found.exists() else name, *map(str, arguments)],
+            input=fed,
             capture_output=True,
             text=True,
             timeout=150,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from schemas import metrics, watched
@@ -40,8 +41,10 @@ async def test_one_that_is_cancelled_is_not_begun_again() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(watched.watched("test", work))
+    task = asyncio.create_task(watched.watched("idle", work))
     await begun.wait()
+    # So its first fault is seen as an increase.
+    assert REGISTRY.get_sample_value("headrace_task_faults_total", {"task": "idle"}) == 0
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
