@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
@@ -34,8 +35,10 @@ class Names:
         return name
 
 
-model_label = Names(256)
-node_label = Names(64)
+_KNOWN = 4096
+"""Names that are looked up without a step of ours."""
+model_label = lru_cache(_KNOWN)(Names(256))
+node_label = lru_cache(_KNOWN)(Names(64))
 MOST_ACCOUNTS = 64
 
 BUILD = Gauge("headrace_build_info", "1, with the release of this process.", ("version",))
