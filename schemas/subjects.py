@@ -79,7 +79,7 @@ ALL_ROTATIONS = "hub.rotate.*"
 ASK_APPLIED = "hub.applied"
 """Whether the hub has put the records of nodes in force: a question of `headrace node`."""
 ALL_NODE_CHANGES = "hub.console.*"
-"""What the console has the hub do to nodes."""
+"""What the console has the hub do to nodes: `node_change` by its verb."""
 ALL_CREDITS = "credits.*"
 ALL_KEYS = "keys.*"
 ALL_ACCOUNTS = "accounts.*"
@@ -443,6 +443,11 @@ def invite(id: str) -> str:
 def join(invite: str) -> str:
     """Where the hub is asked by whoever is invited."""
     return f"join.{invite}"
+
+
+def node_change(verb: str) -> str:
+    """Where the console has the hub do this to a node."""
+    return f"hub.console.{verb}"
 
 
 def rotation(node: str) -> str:

@@ -26,6 +26,7 @@ from deploy.console.pages import (
     requests,
     usage,
 )
+from deploy.console.roll import Roll
 from deploy.console.session import Session
 from deploy.console.sign_in import SignIn
 from deploy.console.signin import Sessions
@@ -43,11 +44,12 @@ _PAGES = (
     (menu.COMPATIBILITY, compatibility.build),
     (menu.KEYS, keys.build),
     (menu.USAGE, usage.build),
-    (menu.NODES, nodes.build),
 )
 
 
-def make(settings: Console, data: Path, port: int, doorway: Doorway, feed: Feed) -> ASGIApp:
+def make(
+    settings: Console, data: Path, port: int, doorway: Doorway, feed: Feed, roll: Roll
+) -> ASGIApp:
     """The app of this process, which there is once: NiceGUI knows one. `port`: where it listens."""
     cookie = f"headrace_console_{port}"  # browsers send cookies to all ports of a host
     sessions = Sessions[Session](time.monotonic, lambda session: _ended(door, session))
@@ -58,21 +60,24 @@ def make(settings: Console, data: Path, port: int, doorway: Doorway, feed: Feed)
             sweeping = asyncio.create_task(_sweep(sessions, door))
             yield
             sweeping.cancel()
+            await roll.close()
 
     secure = settings.public_url.startswith("https:")
     signing = SignIn(data, sessions, doorway, feed, cookie, secure, time.monotonic)
     outer = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     outer.router.routes.extend(signing.routes())
-    _pages(outer)
+    _pages(outer, roll)
     door = Door(outer, Guard.of(settings.public_url), sessions, cookie)
     return door
 
 
-def _pages(outer: FastAPI) -> None:
-    for entry, build in _PAGES:
+def _pages(outer: FastAPI, roll: Roll) -> None:
+    for entry, build in (*_PAGES, (menu.NODES, nodes.Nodes(roll).build)):
         frame.page(entry.path, entry.title)(build)
     app.add_static_files(ASSETS, Path(__file__).parent / "assets")
     ui.add_head_html(f'<link rel="stylesheet" href="{ASSETS}/console.css">', shared=True)
+    # A bar that comes and goes with each request in the background says nothing here.
+    app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
         outer,
         title="Headrace",

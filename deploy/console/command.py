@@ -17,6 +17,7 @@ from deploy.configure import CommandFailed, Unreachable
 from deploy.console import guard, library, links
 from deploy.console.edge import AWAY, Doorway, EdgeFault
 from deploy.console.feed import Feed
+from deploy.console.roll import Roll
 from deploy.survey import connected
 from ingress.http.listeners import bound, port_of
 from schemas import subjects
@@ -43,7 +44,7 @@ async def run(settings: Settings, data: Path) -> None:
         port = port_of(sockets)
         url = plan.url_of(console.host, port)
         doorway = Doorway(lambda: _ingress(settings))
-        made = app.make(console, data, port, doorway, Feed(settings.nats))
+        made = app.make(console, data, port, doorway, Feed(settings.nats), Roll(settings.nats))
         stack.enter_context(links.told(data, guard.origin_of(console.public_url) or url))
         if not console.is_loopback and not console.public_url:
             log.warning("console.open", host=console.host)

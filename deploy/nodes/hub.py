@@ -22,7 +22,8 @@ import structlog
 from deploy.nats.broker import Broker
 from deploy.nats.errors import BrokerError
 from deploy.nats.rights import HUB_ROLE, SYSTEM_ROLE
-from deploy.nodes import exchange, gate
+from deploy.nodes import changes, exchange, gate
+from deploy.nodes.desk import Desk
 from deploy.nodes.exchange import Answer
 from deploy.nodes.gate import Refused
 from deploy.nodes.orders import Muster
@@ -102,6 +103,7 @@ class Hub:
             await self._bus.subscribe(subjects.ALL_JOINS, self._asked(self._join))
             await self._bus.subscribe(subjects.ALL_ROTATIONS, self._asked(self._rotate))
             await self._bus.subscribe(subjects.ASK_APPLIED, self._asked(self._tell_applied))
+            await self._bus.subscribe(subjects.ALL_NODE_CHANGES, self._asked(self._change))
             following = asyncio.create_task(watched("records", self._records.run))
             looking = asyncio.create_task(watched("nodes", self._look))
             stack.callback(following.cancel)
@@ -251,6 +253,16 @@ class Hub:
         place = int(message.data) if message.data.isdigit() and len(message.data) < 20 else 0
         await self._until(place)
         return json.dumps({"applied": self._applied}).encode()
+
+    async def _change(self, message: Message) -> bytes:
+        verb = message.subject.rpartition(".")[2]
+        return await changes.make(verb, message.data, self._broker.store, self._desk)
+
+    async def _desk(self) -> Desk:
+        """The records as they are now. Raises BusError, CodecError."""
+        desk = Desk(self._bus, self._store, self._until)
+        await desk.read()
+        return desk
 
     # What nodes are told, and granted.
 

@@ -16,6 +16,9 @@ from pathlib import Path
 PATIENCE = 60.0
 """Seconds for everything to start on a busy machine."""
 LAST_LINE = "Ctrl-C stops everything."
+WITHOUT_CONSOLE = {"HEADRACE_CONSOLE__ENABLED": "false"}
+"""Few tests look at it, and each start of it takes two seconds of a core."""
+WITH_CONSOLE = {"HEADRACE_CONSOLE__ENABLED": "true", "HEADRACE_CONSOLE__PORT": "0"}
 HEADRACE = [str(Path(sys.executable).parent / "headrace")]
 
 
@@ -109,7 +112,7 @@ class HeadraceUp(Running):
     def __init__(self, data: Path, *arguments: str, **variables: str) -> None:
         self.data = data
         command = [*HEADRACE, "up", "--data", str(data), *arguments]
-        super().__init__(command, {**environment(), **variables})
+        super().__init__(command, {**environment(), **WITHOUT_CONSOLE, **variables})
 
     def after(self, title: str, count: int = 1) -> list[str]:
         """The lines below a title."""

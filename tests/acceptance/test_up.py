@@ -17,6 +17,7 @@ from tests.acceptance.headrace_up import (
     HEADRACE,
     LAST_LINE,
     PATIENCE,
+    WITH_CONSOLE,
     Handles,
     HeadraceUp,
     descendant,
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUp]:
-    with up(tmp_path_factory.mktemp("up") / "data") as running:
+    with up(tmp_path_factory.mktemp("up") / "data", **WITH_CONSOLE) as running:
         yield running
 
 
@@ -131,7 +132,7 @@ def test_the_next_one_finds_key_and_store_and_killed_leaves_nobody(real: Headrac
     """After the last one has been stopped."""
     key = (real.data / "key").read_text().strip()
     before = streams(real.data)
-    with up(real.data) as second:
+    with up(real.data, **WITH_CONSOLE) as second:
         assert f"key       {key}" in second.text
         assert streams(real.data) == before
         assert "engine.ready" in (real.data / "logs" / "worker.log.1").read_text()

@@ -16,8 +16,10 @@ from playwright.async_api import async_playwright
 
 from tests.acceptance.console import browser as browsers
 from tests.acceptance.console.browser import Console
-from tests.acceptance.headrace_up import up
+from tests.acceptance.headrace_up import WITH_CONSOLE, up
+from workers.process import ports
 
+NODE = "hub-box"
 ENGINE = "echo=echo://?model=echo&slots=2"
 INSTALLED_WITHIN = 600
 """Seconds, for tests the first of which waits for Chromium to be unpacked."""
@@ -33,8 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def console(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
     folder = tmp_path_factory.mktemp("console")
-    port = {"HEADRACE_CONSOLE__PORT": "0"}
-    with up(folder / "data", "--engine", ENGINE, **port) as running:
+    config = folder / "headrace.toml"
+    config.write_text(f'[share]\nhost = "127.0.0.1"\nport = {ports.free()}\n')
+    words = ("--engine", ENGINE, "--node", NODE, "--config", str(config))
+    with up(folder / "data", *words, **WITH_CONSOLE) as running:
         found = next(match for line in running.lines if (match := _LINK.match(line)))
         async with async_playwright() as playwright:
             chromium = await playwright.chromium.launch(
