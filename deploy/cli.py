@@ -19,6 +19,7 @@ import typer
 
 from deploy import (
     cli_console,
+    cli_engines,
     cli_kept,
     cli_keys,
     cli_nats,
@@ -80,6 +81,7 @@ app.add_typer(configuration, name="config")
 app.add_typer(cli_keys.keys, name="key")
 app.add_typer(cli_nodes.nodes, name="node")
 app.add_typer(cli_nodes.models, name="model")
+app.add_typer(cli_engines.engines, name="engine")
 app.add_typer(cli_nats.nats, name="nats")
 app.add_typer(cli_kept.credits, name="credits")
 app.add_typer(cli_kept.dead, name="dead")
@@ -345,7 +347,7 @@ async def restore(
 def check(config: ConfigOption = None) -> None:
     """Say "ok", or every fault of file and environment (exit code 2)."""
     try:
-        configure.paid(configure.read(config), keys=False)
+        configure.checked(config)
     except SettingsError as fault:
         typer.echo(str(fault), err=True)
         sys.exit(2)

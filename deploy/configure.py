@@ -169,6 +169,13 @@ def read(config: Path | None, flags: Mapping[str, Any] | None = None) -> Setting
     return settings
 
 
+def checked(config: Path | None) -> Settings:
+    """What ``headrace config check`` looks at. Raises SettingsError with every fault."""
+    found = read(config)
+    paid(found, keys=False)
+    return found
+
+
 def _check_engines(settings: Settings) -> None:
     from workers import engines
 
@@ -275,15 +282,27 @@ def render(settings: Settings) -> str:
 
 
 def _value(value: Any) -> str:
-    """JSON's strings, numbers, booleans and lists of strings are TOML's as well."""
+    return toml(_masked(value))
+
+
+def _masked(value: Any) -> Any:
     match value:
         case dict():
-            rows = (f"{json.dumps(key)} = {_value(each)}" for key, each in value.items())
+            return {key: _masked(each) for key, each in value.items()}
+        case SecretStr():
+            return MASK if value.get_secret_value() else ""
+        case str():
+            return _LOGIN.sub(f"//{MASK}@", value)
+    return value
+
+
+def toml(value: Any) -> str:
+    """A value as TOML has it. JSON's strings, numbers, booleans and lists of strings are the same
+    there, but for one control character."""
+    match value:
+        case dict():
+            rows = (f"{json.dumps(key)} = {toml(each)}" for key, each in value.items())
             return "{" + ", ".join(rows) + "}"
         case Decimal():
             return f"{value:f}"
-        case SecretStr():
-            value = MASK if value.get_secret_value() else ""
-        case str():
-            value = _LOGIN.sub(f"//{MASK}@", value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -156,7 +156,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], title: str = ""
     for column in columns:
         found.add_column(column.lstrip(">"), justify="right" if column[0] == ">" else "left")
     for row in rows:
-        found.add_row(*(cell if isinstance(cell, Text) else _plain(str(cell)) for cell in row))
+        found.add_row(*(cell if isinstance(cell, Text) else plain(str(cell)) for cell in row))
     return found
 
 
@@ -171,7 +171,7 @@ def _narrow(found: Table, giving: int = 2) -> Table:
     return found
 
 
-def _plain(text: str) -> Text:
+def plain(text: str) -> Text:
     """A text that clients may have written: no markup, and nothing that a terminal obeys."""
     return Text(text if text.isprintable() else text.encode("unicode_escape").decode())
 
@@ -198,7 +198,7 @@ def _nodes(title: str, cards: tuple[Card, ...]) -> Table:
 def _reasons(cards: tuple[Card, ...]) -> list[Text]:
     """Why engines are not well: too long for a table."""
     return [
-        Text.assemble((f"{engine.name} on {card.node}: ", "bold"), _plain(engine.reason))
+        Text.assemble((f"{engine.name} on {card.node}: ", "bold"), plain(engine.reason))
         for card in cards
         for engine in card.engines
         if engine.reason

@@ -32,10 +32,11 @@ _FITS = {"embedded": ("llamacpp",), "openai": tuple(_NAMES)}
 """Kinds that are right for servers of other names. `openai` is for whatever speaks OpenAI's API."""
 
 
-async def ask(http: Upstream) -> str:
-    """The kind that the server says it is; "" if it says none that is known."""
+async def ask(http: Upstream, timeout: float = TIMEOUT) -> str:
+    """The kind that the server says it is; "" if it says none that is known within `timeout`
+    seconds."""
     try:
-        status, server, page = await http.head_and_page(_PAGE, TIMEOUT, _MOST)
+        status, server, page = await http.head_and_page(_PAGE, timeout, _MOST)
     except EngineFault:
         return ""
     return _SERVERS.get(server, "") or (_told(page) if status == 200 else "")

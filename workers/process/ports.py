@@ -6,8 +6,11 @@ Linux says which process holds a socket: ``/proc/net/tcp`` has the socket's inod
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ LOOPBACK = "127.0.0.1"
 _LISTEN = "0A"
 """TCP_LISTEN in ``/proc/net/tcp``."""
 _PROC = Path("/proc")
+_SOCKET = "socket:["
 
 
 def free() -> int:
@@ -39,7 +43,7 @@ def taken_by_another(port: int, leader: int) -> bool:
     False if this cannot be known: nobody listens, there is no ``/proc``, or a process belongs to
     another user or is about to end.
     """
-    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
+    sockets = {f"{_SOCKET}{inode}]" for inode, (_, at) in listeners().items() if at == port}
     if not sockets:
         return False
     try:
@@ -49,8 +53,10 @@ def taken_by_another(port: int, leader: int) -> bool:
     return bool(held) and not sockets & held  # a process about to end holds none
 
 
-def _listening(port: int) -> Iterator[str]:
-    """Inodes of the sockets that listen on `port`, at any address."""
+def listeners() -> dict[str, tuple[str, int]]:
+    """Where programs of this machine listen: address and port by the socket's inode. Empty without
+    ``/proc``."""
+    found: dict[str, tuple[str, int]] = {}
     for table in ("tcp", "tcp6"):
         try:
             rows = (_PROC / "net" / table).read_text().splitlines()[1:]
@@ -58,8 +64,29 @@ def _listening(port: int) -> Iterator[str]:
             continue
         for fields in map(str.split, rows):
             # Field 1 is the local address in hex, 3 the state, 9 the inode (proc(5)).
-            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                yield fields[9]
+            if fields[3] == _LISTEN:
+                address, _, port = fields[1].rpartition(":")
+                found[fields[9]] = _address(address), int(port, 16)
+    return found
+
+
+def _address(text: str) -> str:
+    """The kernel writes words of 32 bits, each as this machine has it in memory."""
+    raw = b"".join(
+        int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8)
+    )
+    return str(ipaddress.ip_address(raw))
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Inodes of the sockets that a process holds. Raises OSError for one of another user."""
+    found = set()
+    for entry in (_PROC / str(pid) / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed
+            held = os.readlink(entry)
+            if held.startswith(_SOCKET):
+                found.add(held[len(_SOCKET) : -1])
+    return found
 
 
 def _session(leader: int) -> Iterator[int]:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
+import structlog
 
 from schemas import nodes, ranks, subjects
 from schemas.bus import BusError
@@ -35,7 +38,8 @@ class WorkerSetup:
 
     def __init__(self, bus: FakeBus) -> None:
         self.bus = bus
-        self.worker = Worker(CONFIG)
+        self.read = CONFIG
+        self.worker = Worker(CONFIG, lambda: self.read)
         self.run = asyncio.create_task(self.worker.run())
 
     def cards(self) -> list[Card]:
@@ -246,3 +250,69 @@ async def test_before_it_has_a_broker_signals_end_it_at_once(
     with pytest.raises(asyncio.CancelledError):
         await running
     assert handled == []
+
+
+def with_engines(*engines: dict[str, str]) -> Settings:
+    return CONFIG.model_copy(
+        update={"engines": Settings.model_validate({"engines": engines}).engines}
+    )
+
+
+ONE, TWO = (engine.model_dump(include={"name", "kind", "url"}) for engine in CONFIG.engines)
+THREE = {"name": "three", "kind": "echo", "url": "echo://?model=c&slots=1"}
+
+
+FOUR = {"name": "four", "kind": "echo", "url": "echo://?model=d&slots=1"}
+
+
+async def reload(setup: WorkerSetup, *engines: dict[str, str], models: int) -> tuple[Any, Any]:
+    """Have it read these settings, and wait until it serves so many models. What it says is
+    applied, and what needs a restart."""
+    setup.read = with_engines(*engines)
+    with structlog.testing.capture_logs() as said:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await setup.bus.until(lambda _: len(setup.cards()[-1].models) == models)
+    [told] = [line for line in said if line["event"] == "worker.reloaded"]
+    return told["applied"], told["restart"]
+
+
+async def test_an_engine_that_is_new_in_the_settings_is_served(setup: WorkerSetup) -> None:
+    await setup.until_ready()
+    assert await reload(setup, ONE, TWO, THREE, models=3) == (["engines"], [])
+    assert [model.id for model in setup.cards()[-1].models] == ["a", "b", "c"]
+    assert await reload(setup, ONE, TWO, THREE, FOUR, models=4) == (["engines"], [])
+    assert [engine.name for engine in setup.cards()[-1].engines] == ["one", "two", "three", "four"]
+    await setup.stop()
+
+
+async def test_engines_that_changed_or_are_gone_go_on_until_a_restart(setup: WorkerSetup) -> None:
+    await setup.until_ready()
+    changed = {**ONE, "url": "echo://?model=z"}
+    assert await reload(setup, changed, THREE, models=3) == ([], ["engines"])
+    assert await reload(setup, changed, THREE, FOUR, models=4) == ([], ["engines"])
+    assert [model.id for model in setup.cards()[-1].models] == ["a", "b", "c", "d"]
+    await setup.stop()
+
+
+async def test_a_new_engine_of_a_drained_node_pulls_nothing(setup: WorkerSetup) -> None:
+    holder = (await setup.until_ready()).holder
+    await fakes.turns()
+    order = pack_control(Op.ORDER, "", 0, 0, Order("box 1", True).pack())
+    setup.bus.deliver(fakes.message(subjects.control(holder), order))
+    await setup.bus.until(lambda _: setup.cards()[-1].draining)
+    await fakes.turns()
+    setup.bus.posts.clear()
+    setup.read = with_engines(ONE, TWO, THREE)
+    os.kill(os.getpid(), signal.SIGHUP)
+
+    def ready(_: object) -> bool:
+        return any(
+            engine.name == "three" and engine.state == "ready"
+            for card in setup.cards()
+            for engine in card.engines
+        )
+
+    await setup.bus.until(ready)
+    await fakes.turns()
+    assert not [post for post in setup.bus.posts if ".MSG.NEXT." in post.subject]
+    await setup.stop()

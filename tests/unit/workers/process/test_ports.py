@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import pytest
+
+from workers.process import ports
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"])
+def test_who_listens_where(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
+        inode = str(os.fstat(listener.fileno()).st_ino)
+        assert ports.listeners()[inode] == (host, listener.getsockname()[1])
+        assert inode in ports.sockets_of(os.getpid())
+    assert inode not in ports.listeners()
+
+
+def test_a_connection_does_not_listen() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        assert str(os.fstat(client.fileno()).st_ino) not in ports.listeners()
