@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,6 +24,7 @@ from fallback.credits.billing import Billing
 from fallback.policy import Choice, Chosen, CloudRoutes, choose, micro
 from fallback.providers.base import Provider, ProviderFault, Task
 from fallback.providers.request import request_at_leisure, request_of
+from fallback.traced import called
 from schemas import metrics, subjects
 from schemas.api.piecewise import LARGE
 from schemas.frames import End
@@ -30,6 +32,9 @@ from schemas.jobs import Job
 from schemas.nodes import EngineState
 from schemas.settings import Fallback
 from workers.engines.base import EngineFault, Sink
+
+if TYPE_CHECKING:
+    from schemas.otel.telemetry import Telemetry
 
 log = structlog.get_logger("cloud")
 
@@ -111,6 +116,8 @@ class CloudEngine:
         self._prices = prices
         self._billing = billing
         self._slots = config.slots
+        self.telemetry: Telemetry | None = None
+        """What is told to OpenTelemetry; None if nothing is."""
 
     async def open(self) -> None:
         for slots in self.providers.values():
@@ -238,7 +245,7 @@ class CloudEngine:
         task = _task(attempt, choice.model)
         payment.running = choice, task  # from here on `abandon` charges what the call used
         try:
-            spent = await slots.call(task, answer)
+            spent = await self._call(slots, task, answer)
         except ProviderFault as fault:
             payment.running = None
             if not answer.begun:  # the client has nothing of it: another provider may answer
@@ -251,6 +258,14 @@ class CloudEngine:
         took = time.monotonic() - attempt.since
         metrics.PROVIDER_SECONDS.labels(choice.provider).observe(took)
         return End(spent.prompt, spent.completion, spent.cached, round(took * 1000))
+
+    async def _call(self, slots: ProviderSlots, task: Task, answer: Sink) -> Spent:
+        """Raises ProviderFault."""
+        if self.telemetry is None:
+            return await slots.call(task, answer)
+        with called(self.telemetry, task, slots.provider.kind, slots.provider.host) as told:
+            spent = told.spent = await slots.call(task, answer)
+            return spent
 
 
 def _task(attempt: ProviderAttempt, model: str) -> Task:

@@ -105,6 +105,7 @@ class Fallback(Member):
         spends, currency = self._running_down.look, config.fallback.currency
         billing = Billing(self._ledger, self._prices, currency, self._holder, spends)
         engine = CloudEngine(self._providers, self._routes, self._prices, billing, config.fallback)
+        engine.telemetry = self._telemetry
         self._cloud = CloudSlots(self._bus, self._runner, engine, self._routes, config)
         try:
             await self._cloud.open()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -33,10 +34,15 @@ from ingress.http.body import CYCLE, Asked, request_id
 from ingress.http.held import let_go
 from ingress.idempotency import serve as idempotency
 from ingress.request.picture_store import PATH
+from ingress.traced import SERVED, tracing
 from schemas import errors, metrics
 from schemas.api import endpoints
 from schemas.api.endpoints import VERSION, Endpoint
 from schemas.errors import HeadraceError
+from schemas.traces import PARENT
+
+if TYPE_CHECKING:
+    from schemas.otel.telemetry import Telemetry
 
 log = structlog.get_logger("app")
 
@@ -81,6 +87,12 @@ OWN: tuple[Entry, ...] = (
     *keys.ROUTES,
 )
 
+INFERENCE = frozenset(
+    {v + path.removeprefix(VERSION) for path in endpoints.BY_PATH for v in ("", VERSION)}
+    | {f"{endpoints.OLLAMA}/{word}" for word in ("chat", "generate", "embed", "embeddings")}
+)
+"""The paths of requests that models do, which have traces."""
+
 _LIKE = 0.8
 """How much an unknown path must be like an endpoint's to have this one proposed."""
 _LONGEST = 64
@@ -111,8 +123,10 @@ class Edge:
         for path, call, verb in entries:
             by_path.setdefault(path, {})[verb] = call
         secret = {path for path, _, _ in keys.ROUTES}
+        told = context.telemetry
         handlers = {
-            path: Handler(calls, kept=path not in secret) for path, calls in by_path.items()
+            path: Handler(calls, told, kept=path not in secret, traced=path in INFERENCE)
+            for path, calls in by_path.items()
         }
         routes = [Route(path, each, methods=[*by_path[path]]) for path, each in handlers.items()]
         self._handlers = handlers
@@ -151,16 +165,31 @@ class Edge:
 class Handler:
     """An endpoint as an ASGI application. An exception before the answer becomes an answer."""
 
-    def __init__(self, calls: Mapping[str, Serve], *, kept: bool = True) -> None:
-        """`calls`: by their methods. `kept`: an answer to an idempotency key may be stored."""
+    def __init__(
+        self,
+        calls: Mapping[str, Serve],
+        telemetry: Telemetry | None = None,
+        *,
+        kept: bool = True,
+        traced: bool = False,
+    ) -> None:
+        """`calls`: by their methods. `kept`: an answer to an idempotency key may be stored.
+        `traced`: requests have a trace, told of by `telemetry` or passed on."""
         head = {"HEAD": calls["GET"]} if "GET" in calls else {}  # the router lets it through
         self.calls = {**calls, **head}
         self._kept = kept
+        self._traced = traced
+        self._telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Asked(scope, receive, send)
+        told = self._telemetry
         try:
-            await self._answer(request)
+            if self._traced and (told is not None or PARENT in request.headers):
+                with tracing(told, request):
+                    await self._answer(request)
+            else:
+                await self._answer(request)
         finally:
             let_go(request)
 
@@ -174,10 +203,14 @@ class Handler:
                 response = await call(request)
         except HeadraceError as error:
             response = await _refuse(request, error)
+            if (served := scope["state"].get(SERVED)) is not None:
+                served.error = error.code
             _let_go(error)
         except Exception as error:  # noqa: BLE001 - the last line: no traceback reaches a client
             response = await _internal(request, error)
             _let_go(error)
+        if (served := scope["state"].get(SERVED)) is not None:
+            served.status = response.status_code
         if all(name != _ID for name, _ in response.raw_headers):
             response.raw_headers.append((_ID, scope["state"]["id"].encode("latin-1")))
         if type(response) is not Response or not whole.write(scope["state"], response):

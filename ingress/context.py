@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -30,6 +31,9 @@ from ingress.turns import Turns
 from schemas.bus import Bus
 from schemas.settings import Settings
 
+if TYPE_CHECKING:
+    from schemas.otel.telemetry import Telemetry
+
 
 @dataclass(slots=True)
 class Context:
@@ -44,6 +48,8 @@ class Context:
     no login for it."""
     limiter: Limiter = field(default_factory=Limiter)
     draining: bool = False
+    telemetry: Telemetry | None = None
+    """What is told to OpenTelemetry; None if nothing is."""
     siblings: Siblings | None = None
     """The other processes of this ingress, if it has several."""
     bodies: Bodies = field(init=False)

@@ -42,6 +42,7 @@ from schemas.bus import Bus, BusDenied, BusError
 from schemas.errors import ShuttingDown
 from schemas.identity import Identity
 from schemas.jetstream.alarm import Alarm
+from schemas.otel.opened import opened
 from schemas.settings import Settings, SettingsError
 from schemas.watched import watched
 
@@ -80,6 +81,7 @@ class Ingress:
         self._id = f"in-{secrets.token_hex(4)}"
         self._stop = asyncio.Event()
         self._webhook = Webhook(config)
+        self._telemetry = opened(config.otel, "ingress", self._id)
 
     def stop(self) -> None:
         self._stop.set()
@@ -96,6 +98,9 @@ class Ingress:
                 name = f"headrace-ingress/{self._id} {where}"
                 bus = await buses.connect(config.nats, name, inbox)
                 links.push_async_callback(bus.close)
+                if self._telemetry is not None:
+                    self._telemetry.start()
+                    links.push_async_callback(self._telemetry.close)
                 if (vault := await self._vault(where)) is not None:
                     links.push_async_callback(vault.close)
                 await self._serve(listeners, where, bus, vault)
@@ -259,7 +264,16 @@ class Ingress:
         alarm = Alarm(bus, config.alerts.thresholds)
         limiter = Limiter(store, self._id, edge.limit_window, edge.broker_wait, alarm)
         return Context(
-            config, bus, catalog, routes, dispatch, keys, vault, limiter, siblings=self._siblings
+            config,
+            bus,
+            catalog,
+            routes,
+            dispatch,
+            keys,
+            vault,
+            limiter,
+            telemetry=self._telemetry,
+            siblings=self._siblings,
         )
 
     def _place(self) -> dict[str, str]:

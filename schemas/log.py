@@ -21,6 +21,7 @@ from structlog.typing import EventDict
 from schemas import log_lines
 from schemas.settings import Log
 from schemas.terminal import Terminal
+from schemas.traces import CURRENT
 
 _COLOURS = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m", "debug": "\033[2m"}
 _PLAIN = "\033[0m"
@@ -66,6 +67,8 @@ def _stamp(logger: object, method: str, event: EventDict) -> EventDict:
 
 
 def _json(_: object, __: str, event: EventDict) -> bytes:
+    if (trace := CURRENT.get()) is not None:
+        event["trace_id"], event["span_id"] = trace.id, trace.span
     return orjson.dumps(event, str, orjson.OPT_APPEND_NEWLINE)
 
 

@@ -163,6 +163,11 @@ ALERTS = Counter(
     "headrace_alerts_total", "Thresholds of budgets that were reached.", ("budget", "threshold")
 )
 WEBHOOKS = Counter("headrace_webhooks_total", "Alerts sent to the webhook.", ("outcome",))
+OTEL_DROPPED = Counter(
+    "headrace_otel_dropped_total",
+    "Not told to OpenTelemetry's endpoint, which was away or too slow.",
+    ("what",),
+)
 UNCHARGED = Counter(
     "headrace_uncharged_total",
     "What calls cost beyond their reservations, in units of the currency.",

@@ -9,13 +9,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas import bounds, frames, metrics, subjects
 from schemas.bus import Bus, BusError
 from schemas.frames import Claim, End, Kind, Role
 from schemas.jobs import Job
+from schemas.traces import Trace
 from workers.cancellation import Reason, Withdrawn
+
+if TYPE_CHECKING:
+    from workers.traced import Worked
 
 PIECE = 256 * 1024
 """Most bytes of answer in one frame: the broker takes messages of at most 2 MB."""
@@ -122,6 +126,12 @@ class Attempt:
         self.opened = 0.0
         """When the head of the answer was sent: with the first words of a stream, or with all."""
         self.ended: End | None = None
+        self.granted = 0.0
+        """When its claim was granted."""
+        self.trace: Trace | None = None
+        """Where its job is in a trace."""
+        self.worked: Worked | None = None
+        """What is told of it to OpenTelemetry."""
         self.spare = 0
         """Slots that were free here beside the one for this job when it came."""
         self._claim = b""
@@ -163,9 +173,9 @@ class Attempt:
         # A claim is no part of the answer, so it does not use up a number.
         self._claim = frames.pack(Kind.CLAIM, self.number, self.nonce, 0, self._claimant.body)
 
-    def give(self, job: Job) -> None:
+    def give(self, job: Job, trace: Trace | None = None) -> None:
         """Have another job in the place of the delivered one. From now on all is said of it."""
-        self.job, self.begins = job, True
+        self.job, self.trace, self.begins = job, trace, True
         self._subject = subjects.frames(job.ingress, self._holder, job.id)
         self._claimant = replace(self._claimant, edition=job.edition, began=True)
         self._pack_claim()
@@ -181,6 +191,7 @@ class Attempt:
     def permit(self) -> None:
         """The claim is granted."""
         if not self.permitted.done():
+            self.granted = time.monotonic()
             self.permitted.set_result(None)
 
     def repeat_claim(self) -> None:

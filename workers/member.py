@@ -20,11 +20,13 @@ from schemas.bus import Bus, BusError
 from schemas.frames import Role
 from schemas.identity import Identity
 from schemas.nodes import Card, EngineState, ServedModel
+from schemas.otel.opened import opened
 from schemas.watched import watched
 from workers import metrics_page
 from workers.heap import Heap
 from workers.orders import Orders
 from workers.runner import TICK, Runner
+from workers.traced import Tracer
 
 log = structlog.get_logger("member")
 
@@ -88,6 +90,7 @@ class Member:
         self._started = int(time.time())
         self._draining = False
         self._stop = asyncio.Event()
+        self._telemetry = opened(config.otel, self.role, self._holder)
         self._slots: list[Slots] = []
         self._page: metrics_page.Page | None = None
         self._reopening: set[asyncio.Task[None]] = set()
@@ -135,6 +138,9 @@ class Member:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._runner = Runner(self._bus, self.role, self._holder, self._node, self._config)
+        if self._telemetry is not None:
+            self._runner.tracer = Tracer(self._telemetry, self._config.engines)
+            self._telemetry.start()
         self._heap = Heap()
         self._runner.on_order = self._orders.hear
         self._runner.on_show = self._show
@@ -155,6 +161,8 @@ class Member:
         # Engines stay until here: what still ran at the drain needed them.
         await asyncio.gather(*(slots.close() for slots in self._slots))
         await self._close_own()
+        if self._telemetry is not None:
+            await self._telemetry.close()
         await self._bus.close()
         if self.returns:  # else the process ends, without waiting for the page
             await asyncio.to_thread(self._page.close)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Protocol
 
 import structlog
 
-from schemas import frames, jobs, metrics, subjects
+from schemas import frames, jobs, metrics, subjects, traces
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Control, End, Op, Role
 from schemas.jetstream.pulls import hand_back
@@ -24,6 +24,7 @@ from workers.body import fetch
 from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
 from workers.lost_ingresses import LostIngresses
+from workers.traced import Tracer, follow
 
 log = structlog.get_logger("runner")
 
@@ -115,6 +116,8 @@ class Runner:
         """Gets what an ingress says of ranks."""
         self.on_show: Callable[[], None] = lambda: None
         """Called when somebody asks for a whole card."""
+        self.tracer: Tracer | None = None
+        """What is told to OpenTelemetry; None if nothing is."""
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -148,6 +151,8 @@ class Runner:
             self._bus.post(message.reply, TERM)
             source.fill()
             return
+        if message.headers and traces.PARENT in message.headers:
+            attempt.trace = traces.of_job(message.headers)
         if attempt.number > 1:
             self._say_alive(job.id)
         # In this turn: the puller has room for one job fewer from now on.
@@ -220,6 +225,8 @@ class Runner:
         attempt.claim(self._role, self.node, engine.name)
         if not attempt.begins:
             await attempt.permitted
+        if attempt.trace is not None:
+            follow(attempt, self.tracer, engine.name)
         job = attempt.job  # the answer may have brought another one
         log.debug("runner.began", job=job.id, model=job.model, attempt=attempt.number)
         body = await fetch(self._bus, self._holder, job) if job.body_size else job.body
@@ -258,6 +265,8 @@ class Runner:
         if not self.running:
             self.idle.set()
         _ended(job.model, outcome).inc()
+        if attempt.worked is not None and self.tracer is not None:
+            self.tracer.end(attempt.worked, outcome)
         log.debug(
             "runner.ended",
             job=job.id,
@@ -293,7 +302,7 @@ class Runner:
             self.on_show()
         # The nonce alone tells which attempt is meant: it may not know its job yet.
         elif (found := self.running.get(control.nonce)) is not None:
-            self._obey(found[0], control)
+            self._obey(found[0], control, message.headers)
         # The last frames may be lost, too, which the ingress finds only after the end.
         elif control.op == Op.RESEND and control.nonce in self._ended:
             self._ended[control.nonce][1].resend(control.first)
@@ -304,7 +313,9 @@ class Runner:
             for attempt in self._attempts(subjects.job_of(subject)):
                 attempt.stop(Withdrawn(Reason.ORPHANED))
 
-    def _obey(self, attempt: Attempt, control: Control) -> None:
+    def _obey(
+        self, attempt: Attempt, control: Control, headers: Mapping[str, str] | None = None
+    ) -> None:
         match control.op:
             case Op.GO if control.job != attempt.job.id:
                 attempt.refuse(attempt.deliverer, control.job)
@@ -313,7 +324,7 @@ class Runner:
                 if attempt.lapsed:  # it has claimed again, and still holds the job
                     attempt.lapsed, attempt.leased = False, time.monotonic()
             case Op.GIVE:
-                self._give(attempt, control.given)
+                self._give(attempt, control.given, headers or {})
             case Op.RESEND:
                 attempt.resend(control.first)
             case op if op in BY_OP:
@@ -321,15 +332,16 @@ class Runner:
             case _:
                 log.warning("runner.unknown_control", op=control.op)
 
-    def _give(self, attempt: Attempt, given: bytes) -> None:
-        """Take another job in the place of the delivered one, unless that has begun."""
+    def _give(self, attempt: Attempt, given: bytes, headers: Mapping[str, str]) -> None:
+        """Take another job in the place of the delivered one, unless that has begun. `headers`:
+        with its trace."""
         try:
             job = jobs.unpack(given)
         except CodecError as fault:  # its claim is given up, and its ingress hears of that
             log.error("runner.undecodable", error=str(fault))
             return
         if not (attempt.permitted.done() or attempt.begins):
-            attempt.give(job)
+            attempt.give(job, traces.of_job(headers) if headers else None)
             attempt.permit()
         elif attempt.job.id != job.id:
             attempt.refuse(job.ingress, job.id)

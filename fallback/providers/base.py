@@ -75,6 +75,8 @@ class Provider(Protocol):
 
     name: str
     kind: str
+    host: str
+    """Where it is."""
     choices: int
     """The highest `n` of one request. If it is 1, a request for more becomes one job for each."""
 

@@ -26,6 +26,7 @@ from aiohttp.streams import StreamReader
 from fallback.providers.base import ProviderFault
 from fallback.providers.secret import Secret
 from schemas import settings
+from schemas.traces import CURRENT, PARENT
 from workers.engines.http import tls
 
 LARGEST = 96 * 2**20
@@ -178,6 +179,8 @@ class ProviderClient:
         if key is None:
             key = self._keys[key_header] = self._secret.headers(key_header)
         headers = {**key, CALL: job}
+        if (trace := CURRENT.get()) is not None:
+            headers[PARENT] = trace.parent
         response: ClientResponse | None = None
         try:
             response = await self._session.post(

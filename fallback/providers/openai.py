@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import structlog
@@ -60,6 +61,7 @@ class OpenAIProvider:
         self.choices = self._data.choices
         url = config.url or self._data.url
         self._url = url.replace("{account_id}", config.account_id).rstrip("/")
+        self.host = urlsplit(self._url).hostname or ""
         self._client = ProviderClient(config)
         self._secret = Secret("")
         self._families: dict[str, Family] = {}

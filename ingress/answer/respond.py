@@ -27,6 +27,7 @@ from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.state import Received, plain
 from ingress.jobs.ticket import Ticket
 from ingress.limits.permit import Permit
+from ingress.traced import SERVED, Served
 from schemas import errors, metrics
 from schemas.api import sse
 from schemas.api.base import Api
@@ -369,9 +370,13 @@ class Exchange:
         # collector, which comes after many such requests.
         self._state.pop(CLIENT_GONE, None)
         self._state.pop(PROBE, None)
+        served: Served | None = self._state.get(SERVED)
         for ticket in self._tickets:
             self._dispatch.close(ticket)
-            self._dispatch.ended.append(record(ticket, self._name, status, self._id))
+            ended = record(ticket, self._name, status, self._id)
+            self._dispatch.ended.append(ended)
+            if served is not None:
+                served.add(ended, ticket)
         if self._permit is not None:
             self._permit.leave(self._tickets)
 

@@ -39,6 +39,7 @@ from ingress.models.locality import ANY
 from ingress.models.routes import Plan
 from ingress.request import large_body
 from ingress.request.forms import Form, checked, read_form
+from ingress.traced import SERVED
 from schemas import subjects
 from schemas.api import media, piecewise
 from schemas.api.base import NO_ANSWER, Api
@@ -250,6 +251,8 @@ async def answer(
     request, policy = caller.request, caller.who.policy
     caller.who.need_endpoint(endpoint.path)
     plan = plan_of(caller, asked.get("model"), endpoint)
+    if (served := request.scope["state"].get(SERVED)) is not None:
+        served.model, served.endpoint = plan.name, endpoint
     bound, limited = "", caller.who.is_limited
     if limited and (most := caller.who.most_tokens) is not None:
         asked, bound = bounded(most, plan, endpoint, asked)

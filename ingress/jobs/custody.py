@@ -114,12 +114,14 @@ class Holder:
 
 
 class Tenure(NamedTuple):
-    """Somebody on `node` had the job, and lost it. Times are monotonic seconds."""
+    """Somebody on `node` had the job, and lost it. Times are monotonic seconds; `until` is 0.0 for
+    who raced in vain: until another had the first byte."""
 
     node: str
     since: float
     until: float
     by_provider: bool
+    nonce: int = 0
 
 
 class Custody:
@@ -131,6 +133,8 @@ class Custody:
         self.hedge: Holder | None = None
         self.latest: Claim | None = None
         self.lost: list[Tenure] = []
+        self.raced: list[Tenure] = []
+        """Those that had the copy, and did not win the job."""
         self._job = job
         self._voice = voice
         self._former: dict[int, str] = {}
@@ -196,8 +200,14 @@ class Custody:
         self.hedge = newcomer
 
     def end_copy(self) -> None:
-        """The race is over because its provider won the job, or failed."""
+        """The race is over because its provider won the job."""
         self.hedge = None
+
+    def fail_copy(self, now: float) -> None:
+        """The race is over because its provider failed."""
+        if self.hedge is not None:
+            self.raced.append(_tenure(self.hedge, now))
+            self.hedge = None
 
     def end_race(self) -> None:
         """The race is lost for the provider that has the copy, if there is one."""
@@ -207,8 +217,7 @@ class Custody:
     def forget(self, holder: Holder, now: float) -> None:
         """`holder` has lost the job."""
         self._former[holder.nonce] = holder.claim.holder
-        claim = holder.claim
-        self.lost.append(Tenure(claim.node, holder.since, now, claim.by_provider))
+        self.lost.append(_tenure(holder, now))
         self.holder = None
 
     def dismiss(self, holder: Holder, *, over: bool) -> None:
@@ -235,7 +244,13 @@ class Custody:
         hedge, self.hedge = self.hedge, None
         if hedge is not None:
             self._former[hedge.nonce] = hedge.claim.holder
+            self.raced.append(_tenure(hedge, 0.0))
             self.stop(hedge, op)
+
+
+def _tenure(holder: Holder, until: float) -> Tenure:
+    claim = holder.claim
+    return Tenure(claim.node, holder.since, until, claim.by_provider, holder.nonce)
 
 
 def exchanges(ticket: Ticket) -> bool:

@@ -35,6 +35,7 @@ from schemas.frames import End, Op, pack_control
 from schemas.jetstream import streams
 from schemas.jobs import Job
 from schemas.settings import Settings
+from schemas.traces import CURRENT
 
 log = structlog.get_logger("dispatch")
 
@@ -243,9 +244,12 @@ class Dispatch:
     # What tickets do to the world
 
     def say(self, holder: str, op: Op, job: str, nonce: int, first: int = 0) -> None:
-        given = self.tickets[job].job.pack() if op is Op.GIVE else b""
+        given, traced = b"", None
+        if op is Op.GIVE:
+            given, traced = self.tickets[job].job.pack(), self.tickets[job].traced
+        told = pack_control(op, job, nonce, first, given)
         with suppress(BusError):  # once the broker is back, it is said or asked for again
-            self._bus.post(subjects.control(holder), pack_control(op, job, nonce, first, given))
+            self._bus.post(subjects.control(holder), told, "", traced)
 
     def verdict(self, ack: str, word: bytes) -> None:
         if not subjects.is_ack(ack):  # a claim could name any subject and have this process post
@@ -300,11 +304,13 @@ class Dispatch:
 
     def _post(self, job: Job) -> None:
         """The broker answers to the reply subject, see `answered`. Raises BusError."""
-        waited = time.monotonic() - self.tickets[job.id].times.queued
+        ticket = self.tickets[job.id]
+        waited = time.monotonic() - ticket.times.queued
         ttl = (job.total_by - job.arrived) / 1000 - waited + topology.TTL_SLACK
         headers = {
             "Nats-Msg-Id": f"{job.account}:{job.id}:{job.edition}",
             "Nats-TTL": f"{max(1, round(ttl))}s",  # the broker refuses less than a second
+            **ticket.traced,
         }
         if subjects.is_pinned(job.lane):
             headers.update(self.affine.headers(job.id))
@@ -356,6 +362,8 @@ class Dispatch:
         more = order.weight, order.lane, plan.pin
         terms = Terms(most, plan.reach != LOCAL, hedge, *resumers, *more, outline=order.outline)
         ticket = Ticket(self._job(order), order.body, terms, self, time.monotonic())
+        if (trace := CURRENT.get()) is not None:
+            ticket.traced = trace.of_job()
         if order.begun:
             ticket.go_on(order.begun)
         return ticket

@@ -348,6 +348,11 @@ class Received:
         self.seen, self.buffered = True, 0
         return found
 
+    @property
+    def tail(self) -> bytes:
+        """The pieces that were taken last."""
+        return b"".join(self._taken)
+
     def forget(self) -> None:
         """Drop all of an attempt that was lost before the client saw anything of it."""
         self.head = None

@@ -60,6 +60,8 @@ class Ticket:
         self.broken: HeadraceError | None = None
         self.exhausted: HeadraceError | None = None
         self.declined: HeadraceError | None = None
+        self.traced: dict[str, str] = {}
+        """What the headers of its messages say of its trace."""
         self._last_failure = ""
         self._effects = effects
         self._changed: Callable[[], None] = _nobody
@@ -200,7 +202,7 @@ class Ticket:
         """Keep what the provider with the copy says. Its first byte makes it the holder."""
         hedge.heard = now
         if frame.kind == Kind.FAIL:
-            self.custody.end_copy()
+            self.custody.fail_copy(now)
             self._note_refusal(Fail(*frame.body))
         elif frame.kind != Kind.ALIVE:
             hedge.keep(frame)

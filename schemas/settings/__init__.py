@@ -12,6 +12,7 @@ from schemas.settings.cache import Cache
 from schemas.settings.cloud import Fallback, Price, Provider, Route, Routes
 from schemas.settings.console import Console
 from schemas.settings.engine import PLACEHOLDERS, Engine, apart
+from schemas.settings.otel import Otel
 from schemas.settings.sections import Ingress, Jobs, Key, Log, Login, Nats, Worker
 from schemas.settings.share import Share
 from schemas.settings.whole import FLAGS, Settings, load, outside, passed_over, section_of
@@ -32,6 +33,7 @@ __all__ = [
     "Login",
     "Money",
     "Nats",
+    "Otel",
     "Price",
     "Provider",
     "Route",

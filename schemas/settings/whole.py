@@ -25,6 +25,7 @@ from schemas.settings.cloud import Fallback, Price, Provider, Route, Routes
 from schemas.settings.console import Console
 from schemas.settings.engine import Engine, apart
 from schemas.settings.kubernetes import service_variables
+from schemas.settings.otel import Otel
 from schemas.settings.sections import Ingress, Jobs, Key, Log, Login, Nats, Worker
 from schemas.settings.share import Share
 
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     alerts: Alerts = Alerts()
     console: Console = Console()
     log: Log = Log()
+    otel: Otel = Otel()
 
     @model_validator(mode="after")
     def _keys_apart(self) -> Settings:

@@ -39,6 +39,7 @@ class FakeProvider:
 
     kind = "compatible"
     choices = 128
+    host = "provider.test"
 
     def __init__(self, name: str, *acts: Act) -> None:
         self.name = name

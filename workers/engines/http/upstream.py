@@ -14,6 +14,7 @@ import orjson
 
 from schemas.api.piecewise import LARGE
 from schemas.api.piecewise_write import joined
+from schemas.traces import CURRENT
 from workers.engines.base import EngineFault, Sink
 from workers.engines.http import tls
 from workers.engines.http.connection import Connection, ConnectionBroken, Request, Response
@@ -131,6 +132,8 @@ class Upstream:
         if _CONTROL.search(path) or _CONTROL.search(content_type.replace(" ", "")):
             raise ConnectionBroken("a path or content type with a control character")
         head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"
+        if (trace := CURRENT.get()) is not None:
+            head += trace.lines()
         if content_type:
             head += f"Content-Type: {content_type}\r\n"
         if body is not None:

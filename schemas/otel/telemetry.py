@@ -1,0 +1,233 @@
+"""What is told to OpenTelemetry's endpoint by one process.
+
+A request that is over leaves one record. A task makes spans and measures of the records, a few at a
+time, and sends them. What waits is bounded, so an endpoint that is away costs records, which are
+counted, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections import deque
+from contextlib import suppress
+from importlib import metadata
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from schemas import metrics
+from schemas.otel.meters import Meters
+from schemas.otel.options import METRICS, TRACES, Options
+from schemas.otel.spans import Spans
+from schemas.settings import SettingsError
+from schemas.traces import Trace
+from schemas.watched import watched
+
+log = structlog.get_logger("otel")
+
+AT_ONCE = 16
+"""Records that are made into spans in one turn of the event loop (measured: 0.3 ms)."""
+BATCH = 512
+"""Spans of one request to the endpoint, more or less."""
+FIRST, LONGEST = 1.0, 30.0
+"""Seconds until a request is sent again, doubled each time up to the longest."""
+GIVEN_UP = 60.0
+"""Seconds for which spans are sent again."""
+LAST_WORDS = 3.0
+"""Seconds that the end of a process has for what still waits."""
+_AGAIN = frozenset({429, 502, 503, 504})
+_SHOWN = 200
+_CERTAIN = 2**64
+
+
+class Record(Protocol):
+    def tell(self, spans: Spans, meters: Meters) -> None:
+        """Add the spans, if the trace is sampled, and what was measured."""
+
+
+class Telemetry:
+    """`begin` and `ended` are all that requests meet of it."""
+
+    def __init__(self, options: Options) -> None:
+        """Raises SettingsError for a file of certificates that cannot be read."""
+        self._options = options
+        self._below = round(options.ratio * _CERTAIN)
+        version = metadata.version("headrace")
+        self._spans = Spans(options.resource, version)
+        self._meters = Meters(options.resource, version, time.time_ns())
+        self._records: deque[Record] = deque()
+        self._many = asyncio.Event()
+        secure = any(url.startswith("https:") for url in options.urls.values())
+        self._tls = _trust(options.ca) if secure else True
+        self._session: aiohttp.ClientSession | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._told = 0.0
+        self._closing = False
+        self._away = False
+        self._dropped = 0
+        self.spans = TRACES in options.urls
+        """Whether spans are told of, and not metrics alone."""
+
+    def begin(self, caller: Trace | None) -> Trace:
+        """The place of a new span of this process: under that of the caller, or the first of a new
+        trace, of which it is decided here whether it is told of."""
+        if not self.spans and caller is not None:
+            return caller
+        if caller is None:
+            both = os.urandom(24).hex()
+            id, span, state = both[:32], both[32:], ""
+        else:
+            id, span, state = caller.id, os.urandom(8).hex(), caller.state
+        if caller is not None and self._options.by_caller:
+            sampled = caller.sampled
+        else:
+            sampled = int(id[16:], 16) < self._below and self.spans
+        return Trace(id, span, sampled, state, sampled)
+
+    def ended(self, record: Record) -> None:
+        """Have a record told of, unless too many wait already."""
+        records = self._records
+        if len(records) >= self._options.most:
+            self._drop(1)
+            return
+        records.append(record)
+        if len(records) == BATCH:
+            self._many.set()
+
+    def start(self) -> None:
+        """Send what comes, until `close`."""
+        urls = {signal: _place(url) for signal, url in self._options.urls.items()}
+        log.info("otel.on", **urls, sample=self._options.ratio)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._options.timeout),
+            connector=aiohttp.TCPConnector(ssl=self._tls),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self._told = time.monotonic()
+        self._task = asyncio.create_task(watched("otel", self._run))
+
+    async def close(self) -> None:
+        """Send what still waits, for some seconds at most."""
+        if self._task is None or self._session is None:
+            return
+        self._closing = True
+        self._many.set()
+        await asyncio.wait({self._task}, timeout=LAST_WORDS)
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        await self._session.close()
+        self._task = None
+
+    async def _run(self) -> None:
+        options = self._options
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(options.delay):
+                    await self._many.wait()
+            self._many.clear()
+            last = self._closing
+            await self._send_spans()
+            if last or time.monotonic() - self._told >= options.interval:
+                self._told = time.monotonic()
+                await self._send_metrics()
+            if last:
+                return
+
+    async def _send_spans(self) -> None:
+        """All that wait, by one request after the other."""
+        while self._records:
+            pieces, spans = list[bytes](), 0
+            while self._records and spans < BATCH:
+                for _ in range(min(AT_ONCE, len(self._records))):
+                    self._tell(self._records.popleft())
+                if made := len(self._spans):
+                    spans += made
+                    pieces.append(self._spans.take())
+                await asyncio.sleep(0)
+            if pieces:
+                await self._surely(b"".join(pieces), spans)
+
+    def _tell(self, record: Record) -> None:
+        try:
+            record.tell(self._spans, self._meters)
+        except Exception as fault:
+            log.error("otel.not_told", exc_info=fault)
+            self._drop(1)
+
+    async def _send_metrics(self) -> None:
+        """They are sums since the start, so the next ones have what the endpoint did not hear."""
+        if METRICS not in self._options.urls:
+            return
+        pieces = list[bytes]()
+        for piece in self._meters.take(time.time_ns()):
+            pieces.append(piece)
+            await asyncio.sleep(0)
+        if pieces:
+            await self._post(METRICS, b"".join(pieces))
+
+    async def _surely(self, body: bytes, spans: int) -> None:
+        """Send spans, again if that may help."""
+        pause, until = FIRST, time.monotonic() + GIVEN_UP
+        while (after := await self._post(TRACES, body)) is not None:
+            if self._closing or after < 0 or time.monotonic() + pause > until:
+                self._drop(spans, "spans")
+                return
+            await asyncio.sleep(max(after, pause))
+            pause = min(LONGEST, pause * 2)
+
+    async def _post(self, signal: str, body: bytes) -> float | None:
+        """None once the endpoint has it; else seconds until it may be sent again, or -1 if that is
+        of no use."""
+        assert self._session is not None
+        head = {"Content-Type": "application/x-protobuf", **self._options.headers[signal]}
+        try:
+            asked = self._session.post(
+                self._options.urls[signal], data=body, headers=head, allow_redirects=False
+            )
+            async with asked as answer:
+                if answer.status < 300:
+                    self._heard()
+                    return None
+                said = (await answer.content.read(_SHOWN)).decode(errors="replace")
+                self._unheard(signal, f"status {answer.status}: {said}")
+                if answer.status not in _AGAIN:
+                    return -1.0
+                after = answer.headers.get("Retry-After", "")
+                return min(LONGEST, float(after)) if after.isdecimal() else 0.0
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            self._unheard(signal, str(fault) or type(fault).__name__)
+            return 0.0
+
+    def _unheard(self, signal: str, why: str) -> None:
+        """Say so once, until it hears again."""
+        if not self._away:
+            url = _place(self._options.urls[signal])
+            log.warning("otel.away", url=url, why=why)
+        self._away = True
+
+    def _heard(self) -> None:
+        if self._away:
+            log.info("otel.back", dropped=self._dropped)
+            self._away, self._dropped = False, 0
+
+    def _drop(self, count: int, what: str = "records") -> None:
+        metrics.OTEL_DROPPED.labels(what).inc(count)
+        self._dropped += count
+
+
+def _place(url: str) -> str:
+    """An address without what may be a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _trust(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except (OSError, ValueError) as fault:
+        raise SettingsError(f"OTEL_EXPORTER_OTLP_CERTIFICATE: {ca}: {fault}") from None

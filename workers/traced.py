@@ -1,0 +1,127 @@
+"""An attempt as OpenTelemetry sees it: ``claim``, until its ingress has granted the job, and
+``engine``, the call that gives the answer. The ingress tells of the attempt itself, as this process
+may be lost. The engine gets the trace with the place of its own span, if it speaks HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from schemas import settings, traces
+from schemas.api.endpoints import WORDS
+from schemas.otel import words
+from schemas.traces import CURRENT, Trace
+from workers.attempt import Attempt
+
+if TYPE_CHECKING:
+    from schemas.otel.meters import Meters
+    from schemas.otel.spans import Spans, What
+    from schemas.otel.telemetry import Telemetry
+
+MOST = 1024
+"""Pieces of spans that are kept, of each sort."""
+Place = tuple[str, str, int]
+"""An engine's kind, host and port."""
+_NOWHERE: Place = "", "", 0
+
+
+class Worked:
+    """One attempt. Times are monotonic seconds. `span`: the engine's; "" if providers are asked,
+    which have spans of their own. `place`: where the engine is."""
+
+    __slots__ = ("_at", "_attempt", "_place", "_stamp", "began", "ended", "outcome", "span")
+
+    def __init__(self, attempt: Attempt, at: Trace, span: str, place: Place) -> None:
+        self._attempt = attempt
+        self._at = at
+        self._place = place
+        self._stamp = time.time_ns() - time.monotonic_ns()
+        self.span = span
+        self.began = time.monotonic()
+        self.ended = 0.0
+        self.outcome = ""
+
+    def tell(self, spans: Spans, meters: Meters) -> None:
+        from schemas.otel.spans import When
+
+        attempt, trace = self._attempt, self._at
+        if not attempt.granted:  # so nobody tells of the attempt
+            trace = attempt.trace or trace
+        else:
+            began = min(attempt.began, attempt.granted)
+            when = When(self._clock(began), self._clock(attempt.granted))
+            claim = traces.new_span()
+            spans.add(_claim(attempt.number), trace, claim, when, remote=True)
+        if not self.span:
+            return
+        job = attempt.job
+        what = _engine(words.operation(WORDS.get(job.endpoint, "")), job.model, *self._place)
+        when = When(self._clock(self.began), self._clock(self.ended))
+        error = "" if self.outcome == "ok" else self.outcome.replace(" ", "_")
+        used = tuple(words.used(attempt.ended))
+        spans.add(what, trace, self.span, when, used, error=error, remote=True)
+
+    def _clock(self, moment: float) -> int:
+        return self._stamp + round(moment * 1e9)
+
+
+class Tracer:
+    """Of one process. `engines`: those of its settings, for their addresses."""
+
+    def __init__(self, telemetry: Telemetry, engines: Sequence[settings.Engine] = ()) -> None:
+        self.telemetry = telemetry
+        self._places: Mapping[str, Place] = {each.name: _place(each) for each in engines}
+
+    def begin(self, attempt: Attempt, at: Trace, engine: str) -> Trace:
+        """The place in the trace for what the engine does."""
+        if not (at.sampled and self.telemetry.spans):
+            return at
+        place = self._places.get(engine)
+        span = "" if place is None else traces.new_span()
+        attempt.worked = Worked(attempt, at, span, place or _NOWHERE)
+        return at.within(span) if span else at
+
+    def end(self, worked: Worked, outcome: str) -> None:
+        worked.ended, worked.outcome = time.monotonic(), outcome
+        self.telemetry.ended(worked)
+
+
+def follow(attempt: Attempt, tracer: Tracer | None, engine: str) -> None:
+    """Make the trace of an attempt that of the running task."""
+    trace = attempt.trace
+    if trace is None:
+        return
+    at = trace.within(traces.attempt_span(attempt.nonce)) if trace.attempts else trace
+    CURRENT.set(at if tracer is None else tracer.begin(attempt, at, engine))
+
+
+def _place(engine: settings.Engine) -> Place:
+    if not engine.url:
+        return engine.kind, "", 0
+    parts = urlsplit(engine.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return engine.kind, parts.hostname or "", port
+
+
+@lru_cache(MOST)
+def _claim(number: int) -> What:
+    from schemas.otel.spans import Kind, What
+
+    return What("claim", Kind.INTERNAL, (("headrace.delivery", number),))
+
+
+@lru_cache(MOST)
+def _engine(operation: str, model: str, kind: str, host: str, port: int) -> What:
+    from schemas.otel.spans import Kind, What
+
+    found: list[tuple[str, str | int]] = [
+        (words.OPERATION, operation),
+        (words.PROVIDER, kind),
+        (words.ASKED, model),
+    ]
+    if host:
+        found += [("server.address", host), ("server.port", port)]
+    return What("engine", Kind.CLIENT, tuple(found))
