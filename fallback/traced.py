@@ -13,13 +13,14 @@ from fallback.providers.base import ProviderFault, Task
 from schemas import traces
 from schemas.api.endpoints import WORDS
 from schemas.otel import words
+from schemas.otel.words import Attributes, Kind, What, When
 from schemas.traces import CURRENT, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from schemas.otel.meters import Meters
-    from schemas.otel.spans import Attributes, Spans, What
+    from schemas.otel.spans import Spans
     from schemas.otel.telemetry import Telemetry
 
 MOST = 1024
@@ -57,8 +58,6 @@ class Called:
         self._measure(meters, about)
 
     def _tell_span(self, spans: Spans, what: What) -> None:
-        from schemas.otel.spans import When
-
         assert self._at is not None
         when = When(self._began, self._began + round(self._took * 1e9))
         spans.add(what, self._at, self.span, when, tuple(self._used()), error=self.error)
@@ -71,25 +70,18 @@ class Called:
                     yield name, count
 
     def _measure(self, meters: Meters, about: Attributes) -> None:
-        from schemas.otel import meters as known
-
         failed: Attributes = ((words.ERROR, self.error),) if self.error else ()
-        meters.observe(known.CALLS, self._took, (*about, *failed))
+        meters.observe((*about, *failed), (words.CALLS, self._took))
         if self.spent is not None:
             counts = ("input", self.spent.prompt), ("output", self.spent.completion)
             for kind, count in counts:
                 if count > 0:
-                    meters.observe(known.USAGE, count, (*about, (words.TOKEN_TYPE, kind)))
+                    meters.observe((*about, (words.TOKEN_TYPE, kind)), (words.USAGE, count))
 
 
 @contextmanager
-def called(
-    telemetry: Telemetry | None, task: Task, kind: str, host: str
-) -> Iterator[Called | None]:
+def called(telemetry: Telemetry, task: Task, kind: str, host: str) -> Iterator[Called]:
     """Around a call. `kind`: the provider's; `host`: where it is."""
-    if telemetry is None:
-        yield None
-        return
     at = CURRENT.get()
     made = Called(at if telemetry.spans else None, task, kind, host)
     sampled = at is not None and at.sampled and telemetry.spans
@@ -119,6 +111,4 @@ def _about(operation: str, kind: str, model: str, host: str) -> Attributes:
 
 @lru_cache(MOST)
 def _call(operation: str, model: str, about: Attributes) -> What:
-    from schemas.otel.spans import Kind, What
-
     return What(f"{operation} {model}".lstrip(), Kind.CLIENT, about)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import Token
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,11 +23,12 @@ from ingress.jobs.ticket import Ticket
 from schemas import traces
 from schemas.api.endpoints import BY_PATH, OLLAMA, VERSION, Endpoint
 from schemas.otel import words
+from schemas.otel.words import Attributes, Kind, Value, What, When
 from schemas.traces import CURRENT, Trace
 
 if TYPE_CHECKING:
     from schemas.otel.meters import Meters
-    from schemas.otel.spans import Attributes, Spans, What
+    from schemas.otel.spans import Spans
     from schemas.otel.telemetry import Telemetry
 
 SERVED = "headrace.served"
@@ -39,7 +40,8 @@ MOST = 1024
 """Pieces of spans that are kept, of each sort."""
 TAIL = 2048
 """Last bytes of an answer, in which the reason is looked for why it ended."""
-_REASON = re.compile(rb'"(?:finish|stop|done)_reason": ?"([a-z_]{1,40})"')
+_NAME = b'_reason"'
+_REASON = re.compile(rb'_reason": ?"([a-z_]{1,40})"')
 
 
 class Job(NamedTuple):
@@ -96,95 +98,85 @@ class Served:
             self.error = self.error or job.ended.line.get("error", "")
             self.status = max(self.status, job.ended.line["status"])
 
-    def _at(self, moment: float) -> int:
-        """Nanoseconds of the Unix epoch, of monotonic seconds."""
-        return self._began + round((moment - self._clock) * 1e9)
-
-    def _tell_request(self, spans: Spans) -> None:
-        from schemas.otel.spans import When
-
-        operation = operation_of(self.endpoint, self._path)
-        what = _request(operation, self.model, self._path)
-        caller = self.caller or Trace(self.trace.id, "", True)
-        failed = self.status >= SERVER_FAULT or (self.error and self.status < 400)
-        more = [*self._facts()]
-        if self.error and not failed:
-            more.append((words.ERROR, self.error))
-        spans.add(
-            what,
-            caller,
-            self.trace.span,
-            When(self._began, self._at(self._clock + self._took)),
-            tuple(more),
-            error=self.error or str(self.status) if failed else "",
-            remote=self.caller is not None,
+    def _when(self, begin: float, end: float) -> When:
+        """Of monotonic seconds."""
+        since = self._clock
+        return When(
+            self._began + int((begin - since) * 1e9), self._began + int((end - since) * 1e9)
         )
 
-    def _facts(self) -> Iterator[tuple[str, Any]]:
-        yield "http.response.status_code", self.status
-        yield "headrace.request.id", self.id
-        if not self._jobs:
-            return
+    def _tell_request(self, spans: Spans) -> None:
         lines = [job.ended.line for job in self._jobs]
-        first = lines[0]
-        yield words.ANSWERED, first["model"]
-        yield "gen_ai.request.stream", bool(first["stream"])
-        yield "headrace.key", first["key"]
-        yield "headrace.attempts", sum(line["attempts"] for line in lines)
+        facts: Facts = _OF_NONE
+        if lines:
+            first = lines[0]
+            facts = (
+                first["model"],
+                bool(first["stream"]),
+                first["key"],
+                sum([line["attempts"] for line in lines]),
+                tuple([reason for job in self._jobs if (reason := _reason(job))]),
+            )
+        failed = self.status >= SERVER_FAULT or (self.error and self.status < 400)
+        error = self.error or str(self.status) if failed else ""
+        refused = "" if failed else self.error
+        what = _request(self._operation, self.model, self._path, self.status, refused, *facts)
+        more: list[tuple[str, Value]] = [("headrace.request.id", self.id)]
         for field, name in _COUNTED:
             if counts := [line[field] for line in lines if field in line]:
-                yield name, sum(counts)
-        if first["stream"] and "ttft_ms" in first:
-            yield "gen_ai.response.time_to_first_chunk", first["ttft_ms"] / 1000
-        if reasons := tuple(_reason(job.tail) for job in self._jobs if _reason(job.tail)):
-            yield "gen_ai.response.finish_reasons", reasons
+                more.append((name, sum(counts)))
+        if lines and "ttft_ms" in lines[0] and lines[0]["stream"]:
+            more.append((words.FIRST_CHUNK, lines[0]["ttft_ms"] / 1000))
+        caller = self.caller or Trace(self.trace.id, "", True)
+        when, remote = self._when(self._clock, self._clock + self._took), self.caller is not None
+        spans.add(what, caller, self.trace.span, when, tuple(more), error=error, remote=remote)
 
     def _tell_job(self, spans: Spans, job: Job) -> None:
-        from schemas.otel.spans import When
-
-        ended, queue = job.ended, _step("queue", job.ended.line["lane"])
-        holder = job.custody.holder
-        since = [each.since for each in ended.lost]
-        since.append(holder.since if holder is not None else ended.at)
-        free = [ended.times.queued, *(each.until for each in ended.lost)]
-        for waited, taken in zip(free, since, strict=True):
-            if taken > waited:
-                when = When(self._at(waited), self._at(taken))
-                spans.add(queue, self.trace, traces.new_span(), when)
+        ended, holder = job.ended, job.custody.holder
+        lane, waited = ended.line["lane"], ended.times.queued
         for each in ended.lost:
+            self._tell_wait(spans, lane, waited, each.since)
             self._tell_attempt(spans, job, each, "lost")
+            waited = each.until
         for each in job.custody.raced:
             until = each.until or ended.times.first or ended.at
             self._tell_attempt(spans, job, each._replace(until=until), "outrun")
-        if holder is not None:
-            claim = holder.claim
-            last = Tenure(claim.node, holder.since, ended.at, claim.by_provider, holder.nonce)
-            self._tell_attempt(spans, job, last, ended.line.get("error", ""))
+        if holder is None:
+            self._tell_wait(spans, lane, waited, ended.at)
+            return
+        self._tell_wait(spans, lane, waited, holder.since)
+        claim = holder.claim
+        last = Tenure(claim.node, holder.since, ended.at, claim.by_provider, holder.nonce)
+        self._tell_attempt(spans, job, last, ended.line.get("error", ""))
+
+    def _tell_wait(self, spans: Spans, lane: str, since: float, until: float) -> None:
+        if until > since:
+            when = self._when(since, until)
+            spans.add(_queue(lane), self.trace, traces.new_span(), when)
 
     def _tell_attempt(self, spans: Spans, job: Job, had: Tenure, error: str) -> None:
-        from schemas.otel.spans import When
-
-        what = _step("attempt", "provider" if had.by_provider else "worker")
-        when = When(self._at(had.since), self._at(had.until))
-        first = job.ended.times.first
-        events = (("first_token", self._at(first)),) if had.since <= first <= had.until else ()
+        first, event = job.ended.times.first, None
+        if had.since <= first <= had.until:
+            event = "first_token", self._when(first, first).begin
+        what, when = _attempt(had.node, had.by_provider), self._when(had.since, had.until)
         span = traces.attempt_span(had.nonce)
-        more = (("headrace.node", had.node),)
-        spans.add(what, self.trace, span, when, more, error=error, events=events)
+        spans.add(what, self.trace, span, when, error=error, event=event)
+
+    @property
+    def _operation(self) -> str:
+        """What is done, as `gen_ai.operation.name` has it."""
+        return _operation(self.endpoint.path if self.endpoint is not None else self._path)
 
     def _measure(self, meters: Meters) -> None:
-        from schemas.otel import meters as known
-
         line: Mapping[str, Any] = self._jobs[0].ended.line if self._jobs else {}
-        operation = operation_of(self.endpoint, self._path)
-        about = _measured(operation, self.model, line.get("model", ""), self.error)
-        meters.observe(known.DURATION, self._took, about)
-        if self.error or not line.get("stream") or "ttft_ms" not in line:
-            return
-        first, tokens = line["ttft_ms"] / 1000, line.get("completion_tokens", 0)
-        meters.observe(known.FIRST_TOKEN, first, about)
-        if tokens > 1:
-            meters.observe(known.PER_TOKEN, (line["ms"] / 1000 - first) / (tokens - 1), about)
+        about = _measured(self._operation, self.model, line.get("model", ""), self.error)
+        found = [(words.DURATION, self._took)]
+        if not self.error and "ttft_ms" in line and line["stream"]:
+            first, tokens = line["ttft_ms"] / 1000, line.get("completion_tokens", 0)
+            found.append((words.FIRST_TOKEN, first))
+            if tokens > 1:
+                found.append((words.PER_TOKEN, (line["ms"] / 1000 - first) / (tokens - 1)))
+        meters.observe(about, *found)
 
 
 class tracing:  # noqa: N801 - it is used as a function, and is one tenth of what that would cost
@@ -194,7 +186,9 @@ class tracing:  # noqa: N801 - it is used as a function, and is one tenth of wha
     __slots__ = ("_served", "_telemetry", "_token", "_trace")
 
     def __init__(self, telemetry: Telemetry | None, request: Request) -> None:
-        caller = traces.of_request(request.scope["headers"])
+        caller = None
+        if traces.PARENT in request.headers:
+            caller = traces.of_request(request.scope["headers"])
         self._telemetry = telemetry
         self._served: Served | None = None
         self._token: Token[Trace | None] | None = None
@@ -224,47 +218,67 @@ _COUNTED = (
 )
 
 
-def operation_of(endpoint: Endpoint | None, path: str) -> str:
-    """What is done, as `gen_ai.operation.name` has it."""
-    found = endpoint or BY_PATH.get(path) or BY_PATH.get(f"{VERSION}{path}")
+Facts = tuple[str, bool, str, int, tuple[str, ...]]
+_OF_NONE: Facts = "", False, "", 0, ()
+"""The facts of `_request` about a request that had no job."""
+
+
+@lru_cache(MOST)
+def _operation(path: str) -> str:
+    found = BY_PATH.get(path) or BY_PATH.get(f"{VERSION}{path}")
     word = found.word if found is not None else path.removeprefix(f"{OLLAMA}/").rpartition("/")[2]
     return words.operation(word)
 
 
-def _reason(tail: bytes) -> str:
-    found = _REASON.findall(tail)
-    return found[-1].decode() if found else ""
-
-
-@lru_cache(MOST)
-def _known(operation: str, model: str) -> Attributes:
-    found = (words.OPERATION, operation), (words.PROVIDER, WHOLE)
-    return (*found, (words.ASKED, model)) if model else found
+def _reason(job: Job) -> str:
+    """Why its answer ended; "" if it does not say so near its end."""
+    at = len(job.tail)
+    while (at := job.tail.rfind(_NAME, 0, at)) >= 0:
+        if found := _REASON.match(job.tail, at):
+            return found[1].decode()
+    return ""
 
 
 @lru_cache(MOST)
 def _measured(operation: str, asked: str, model: str, error: str) -> Attributes:
-    found = [*_known(operation, asked)]
-    if model:
-        found.append((words.ANSWERED, model))
-    if error:
-        found.append((words.ERROR, error))
-    return tuple(found)
+    found = [(words.OPERATION, operation), (words.PROVIDER, WHOLE)]
+    named = (words.ASKED, asked), (words.ANSWERED, model), (words.ERROR, error)
+    return (*found, *(pair for pair in named if pair[1]))
 
 
 @lru_cache(MOST)
-def _request(operation: str, model: str, path: str) -> What:
-    from schemas.otel.spans import Kind, What
-
-    name = f"{operation} {model}".rstrip()
-    http = ("http.request.method", "POST"), ("url.path", path)
-    return What(name, Kind.SERVER, (*_known(operation, model), *http))
+def _request(
+    operation: str,
+    model: str,
+    path: str,
+    status: int,
+    refused: str,
+    answered: str,
+    stream: bool,
+    key: str,
+    attempts: int,
+    reasons: tuple[str, ...],
+) -> What:
+    """`refused`: the code of an error that is the client's own fault."""
+    found: list[tuple[str, Value]] = [
+        *_measured(operation, model, answered, refused),
+        ("http.request.method", "POST"),
+        ("url.path", path),
+        ("http.response.status_code", status),
+    ]
+    if answered:
+        found += [(words.STREAM, stream), ("headrace.key", key), ("headrace.attempts", attempts)]
+    if reasons:
+        found.append((words.REASONS, reasons))
+    return What(f"{operation} {model}".rstrip(), Kind.SERVER, tuple(found))
 
 
 @lru_cache(MOST)
-def _step(name: str, told: str) -> What:
-    """Of a job: `told` is its lane, or who has it."""
-    from schemas.otel.spans import Kind, What
+def _queue(lane: str) -> What:
+    return What("queue", Kind.INTERNAL, (("headrace.lane", lane),))
 
-    field = "headrace.lane" if name == "queue" else "headrace.by"
-    return What(name, Kind.INTERNAL, ((field, told),))
+
+@lru_cache(MOST)
+def _attempt(node: str, by_provider: bool) -> What:
+    by = "provider" if by_provider else "worker"
+    return What("attempt", Kind.INTERNAL, (("headrace.by", by), ("headrace.node", node)))

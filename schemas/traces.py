@@ -7,11 +7,11 @@ in `schemas/otel/`.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from random import getrandbits  # ids are no secrets, and a fork has other ones
 
 PARENT, STATE = "traceparent", "tracestate"
 ATTEMPTS = "Headrace-Spans"
@@ -100,7 +100,11 @@ def of_job(headers: Mapping[str, str]) -> Trace | None:
 
 
 def new_span() -> str:
-    return os.urandom(8).hex()
+    return f"{getrandbits(64) or 1:016x}"
+
+
+def new_trace() -> str:
+    return f"{getrandbits(128) or 1:032x}"
 
 
 def attempt_span(nonce: int) -> str:

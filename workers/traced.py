@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 from schemas import settings, traces
 from schemas.api.endpoints import WORDS
 from schemas.otel import words
+from schemas.otel.words import Kind, What, When
 from schemas.traces import CURRENT, Trace
 from workers.attempt import Attempt
 
 if TYPE_CHECKING:
     from schemas.otel.meters import Meters
-    from schemas.otel.spans import Spans, What
+    from schemas.otel.spans import Spans
     from schemas.otel.telemetry import Telemetry
 
 MOST = 1024
@@ -45,8 +46,6 @@ class Worked:
         self.outcome = ""
 
     def tell(self, spans: Spans, meters: Meters) -> None:
-        from schemas.otel.spans import When
-
         attempt, trace = self._attempt, self._at
         if not attempt.granted:  # so nobody tells of the attempt
             trace = attempt.trace or trace
@@ -108,15 +107,11 @@ def _place(engine: settings.Engine) -> Place:
 
 @lru_cache(MOST)
 def _claim(number: int) -> What:
-    from schemas.otel.spans import Kind, What
-
     return What("claim", Kind.INTERNAL, (("headrace.delivery", number),))
 
 
 @lru_cache(MOST)
 def _engine(operation: str, model: str, kind: str, host: str, port: int) -> What:
-    from schemas.otel.spans import Kind, What
-
     found: list[tuple[str, str | int]] = [
         (words.OPERATION, operation),
         (words.PROVIDER, kind),

@@ -8,7 +8,6 @@ counted, and nothing else.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import time
 from collections import deque
@@ -25,7 +24,7 @@ from schemas.otel.meters import Meters
 from schemas.otel.options import METRICS, TRACES, Options
 from schemas.otel.spans import Spans
 from schemas.settings import SettingsError
-from schemas.traces import Trace
+from schemas.traces import Trace, new_span, new_trace
 from schemas.watched import watched
 
 log = structlog.get_logger("otel")
@@ -79,14 +78,13 @@ class Telemetry:
         if not self.spans and caller is not None:
             return caller
         if caller is None:
-            both = os.urandom(24).hex()
-            id, span, state = both[:32], both[32:], ""
+            id, span, state = new_trace(), new_span(), ""
         else:
-            id, span, state = caller.id, os.urandom(8).hex(), caller.state
+            id, span, state = caller.id, new_span(), caller.state
         if caller is not None and self._options.by_caller:
             sampled = caller.sampled
         else:
-            sampled = int(id[16:], 16) < self._below and self.spans
+            sampled = self.spans and int(id[16:], 16) < self._below
         return Trace(id, span, sampled, state, sampled)
 
     def ended(self, record: Record) -> None:

@@ -63,6 +63,7 @@ def started(
     processes: int = 1,
     extra: Mapping[str, Any] = MappingProxyType({}),
     affinity: bool = True,
+    common: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[System]:
     """Broker, ingress and a worker for each engine, ready to serve `model`; stopped at the end.
 
@@ -70,7 +71,8 @@ def started(
     what no worker takes within `claim` seconds. Files and logs go to `work`, which must be new.
     `program` is what runs a part, whose name stands for ``{part}`` in it. `processes`: of the
     ingress, each with a line of its own in `System.pids`. `extra`: sections of its settings.
-    `affinity`: its setting. Raises procs.NotReady with the end of a log, and BrokerError.
+    `affinity`: its setting. `common`: sections of all processes' settings. Raises procs.NotReady
+    with the end of a log, and BrokerError.
     """
     work.mkdir(parents=True)
     secret, port = secrets.token_hex(16), _free_port()
@@ -82,13 +84,15 @@ def started(
         own = edge(port, secret, processes)
         own["ingress"]["affinity"] = affinity
         ingress = stack.enter_context(
-            _headrace(work, program, "ingress", nats, "ingress", {**own, **cloud, **extra})
+            _headrace(
+                work, program, "ingress", nats, "ingress", {**own, **cloud, **common, **extra}
+            )
         )
         pids["ingress"] = ingress.pid
         if provider:
             asyncio.run(_grant(nats))
             books = dict(zip(("user", "password"), nats.users["ledger"], strict=True))
-            more = {"ledger": books, **cloud}
+            more = {"ledger": books, **cloud, **common}
             fallback = stack.enter_context(
                 _headrace(work, program, "fallback", nats, "fallback", more)
             )
@@ -96,7 +100,7 @@ def started(
         for engine in engines:
             part = "worker" if len(engines) == 1 else f"worker {engine.name}"
             worker = stack.enter_context(
-                _headrace(work, program, "worker", nats, part, pull(engine))
+                _headrace(work, program, "worker", nats, part, {**pull(engine), **common})
             )
             pids[part] = worker.pid
         ingress.wait_http(url + "/readyz", lambda _: True, READY_SECONDS)

@@ -71,8 +71,8 @@ class Sim:
         self.may_generate = asyncio.Event()
         self.may_generate.set()
         self.events: list[Event] = []
-        self.heads: dict[str, dict[str, str]] = {}
-        """By path: the headers of the last request, in lower case."""
+        self.heads: list[dict[str, str]] = []
+        """The headers of all requests, in lower case."""
         self._news = asyncio.Condition()
         self._runner: web.AppRunner | None = None
 
@@ -144,8 +144,7 @@ class Sim:
         @web.middleware
         async def run(request: web.Request, handler: Handler) -> web.StreamResponse:
             raw = await request.read()
-            heads = {name.lower(): value for name, value in request.headers.items()}
-            self.heads[request.path] = heads
+            self.heads.append({name.lower(): value for name, value in request.headers.items()})
             try:
                 body = orjson.loads(raw) if raw else None
             except orjson.JSONDecodeError:

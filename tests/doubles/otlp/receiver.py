@@ -84,6 +84,10 @@ class Receiver:
                 self.news.clear()
                 await self.news.wait()
 
+    async def counted(self, metric: str, count: int) -> None:
+        """Wait until so much was measured in all."""
+        await self.until(lambda it: sum(each.count for each in it.metric(metric)) == count)
+
     async def named(self, *names: str) -> list[Span]:
         """Wait until there is a span of each name, as often as it is named; all spans of the first
         one's trace, by their beginning."""
