@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("otel")
 
-_LACKS = "OpenTelemetry is not installed: pip install 'headrace[otel]', or set [otel] use to 'off'"
+_LACKS = (
+    "opentelemetry-proto is not installed: install it beside Headrace (it is the extra 'otel'), or "
+    'set [otel] use = "off"'
+)
 
 
 def opened(config: Otel, process: str, instance: str) -> Telemetry | None:

@@ -18,9 +18,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 @pytest_asyncio.fixture
-async def collector(
-    setup: CloudSetup, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Receiver]:
+async def collector(setup: CloudSetup, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")
     async with receiver() as made:
@@ -84,7 +82,9 @@ async def test_a_race_is_two_attempts(setup: CloudSetup, sim: OpenAI, collector:
     assert parents[f"chat {MODEL}"] == attempts["provider"].id
 
 
-async def test_a_client_that_leaves_ends_both(setup: CloudSetup, sim: OpenAI, collector: Receiver) -> None:
+async def test_a_client_that_leaves_ends_both(
+    setup: CloudSetup, sim: OpenAI, collector: Receiver
+) -> None:
     """The worker and the provider that has the copy."""
     setup.provider("sim", sim)
     setup.price("sim", MODEL)
