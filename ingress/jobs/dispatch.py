@@ -361,9 +361,8 @@ class Dispatch:
         hedge = plan.hedge if order.lane != subjects.BATCH else 0.0
         more = order.weight, order.lane, plan.pin
         terms = Terms(most, plan.reach != LOCAL, hedge, *resumers, *more, outline=order.outline)
-        ticket = Ticket(self._job(order), order.body, terms, self, time.monotonic())
-        if (trace := CURRENT.get()) is not None:
-            ticket.traced = trace.of_job()
+        now, trace = time.monotonic(), CURRENT.get()
+        ticket = Ticket(self._job(order), order.body, terms, self, now, trace)
         if order.begun:
             ticket.go_on(order.begun)
         return ticket

@@ -28,6 +28,7 @@ from schemas import errors
 from schemas.errors import HeadraceError
 from schemas.frames import Claim, End, Fail, Frame, Kind, Op, Start
 from schemas.jobs import Job
+from schemas.traces import Trace
 
 _WINNING = frozenset({Kind.DATA, Kind.END})
 
@@ -47,7 +48,15 @@ class Ticket:
     workers' last try; only a provider is left. `declined`: why providers did not take it, if asked.
     """
 
-    def __init__(self, job: Job, body: Body, terms: Terms, effects: Effects, now: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        body: Body,
+        terms: Terms,
+        effects: Effects,
+        now: float,
+        trace: Trace | None = None,
+    ) -> None:
         self.body: Body = body
         self.terms = terms
         self.times = Times(queued=now, posted=now, freed=now)
@@ -60,7 +69,7 @@ class Ticket:
         self.broken: HeadraceError | None = None
         self.exhausted: HeadraceError | None = None
         self.declined: HeadraceError | None = None
-        self.traced: dict[str, str] = {}
+        self.traced = {} if trace is None else trace.of_job()
         """What the headers of its messages say of its trace."""
         self._last_failure = ""
         self._effects = effects
