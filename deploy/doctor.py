@@ -21,7 +21,7 @@ from deploy.nats.errors import StoreUnusable
 from deploy.nats.rights import SYSTEM_ROLE
 from deploy.nodes import chain
 from deploy.status import console
-from deploy.survey import Surveyor, connected
+from deploy.survey import Survey, Surveyor, connected
 from schemas import bus as buses
 from schemas import registry, subjects, topology
 from schemas.bus import ApiError, Bus, BusError, Message, NotFound
@@ -61,7 +61,9 @@ async def everything(where: Where) -> AsyncIterator[Finding]:
         async with connected(login, "headrace-doctor") as bus:
             async for finding in broker(bus, login, where.data):
                 yield finding
-            async for finding in fabric(bus, login, settings):
+            surveyor = Surveyor(bus, login.shown)
+            await surveyor.gather()
+            async for finding in fabric(bus, await surveyor.look(), settings):
                 yield finding
         yield await keys(where)
     except (Unreachable, SettingsError) as fault:
@@ -89,11 +91,11 @@ async def broker(bus: Bus, login: Nats, data: Path) -> AsyncIterator[Finding]:
         yield await disconnects(bus, Nats.model_validate(member))
 
 
-async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Finding]:
-    """Findings about our processes, and about the streams and consumers that they made."""
-    surveyor = Surveyor(bus, login.shown)
-    await surveyor.gather()
-    seen = await surveyor.look()
+async def fabric(
+    bus: Bus, seen: Survey, settings: Settings, *, errors: bool = True
+) -> AsyncIterator[Finding]:
+    """Findings about our processes, and about the streams and consumers that they made. `errors`:
+    those of dead letters, too, which not every login may read."""
     yield findings.ingresses(seen)
     ahead = None
     for wanted in topology.streams(settings.jobs, settings.nats.replicas):
@@ -103,7 +105,7 @@ async def fabric(bus: Bus, login: Nats, settings: Settings) -> AsyncIterator[Fin
         *consumers(seen.cards, await queues.consumers(bus), settings),
         *findings.engines(seen.cards),
         *findings.clock(ahead),
-        await dead(bus, seen.dead, settings.jobs.dead_age),
+        await dead(bus if errors else None, seen.dead, settings.jobs.dead_age),
     ):
         yield finding
 
@@ -195,11 +197,12 @@ def consumers(
         yield compare(f"consumer {name}", wanted, configs.get(name), "the model's worker")
 
 
-async def dead(bus: Bus, counts: dict[str, int], age: float) -> Finding:
+async def dead(bus: Bus | None, counts: dict[str, int], age: float) -> Finding:
+    """`bus`: where the errors can be read; None if they are not told."""
     if not counts:
         return Finding("ok", "no dead letters")
     lines = [
-        f"{count} of {model}, the last one: {await last_error(bus, model)}"
+        f"{count} of {model}" + (f", the last one: {await last_error(bus, model)}" if bus else "")
         for model, count in sorted(counts.items())
     ]
     return Finding(

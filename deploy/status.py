@@ -19,11 +19,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from deploy.served import Served, pace, served
 from deploy.survey import Survey, Surveyor, addresses, connected
 from schemas import subjects
 from schemas.bus import BusError
 from schemas.frames import Role
-from schemas.jetstream.queues import Queue
 from schemas.nodes import Card
 from schemas.settings import Nats
 
@@ -224,7 +224,7 @@ def _engines(title: str, cards: tuple[Card, ...]) -> Table:
             Text(engine.state, _STATES.get(engine.state, "")),
             engine.slots,
             engine.busy,
-            *((_pace(card, engine.name),) if paced else ()),
+            *((pace(card, engine.name),) if paced else ()),
         )
         for card in cards
         for engine in card.engines
@@ -232,16 +232,6 @@ def _engines(title: str, cards: tuple[Card, ...]) -> Table:
     # The title is in the plural, the column in the singular.
     columns = ["node", title[:-1].lower(), "kind", "state", ">slots", ">busy"]
     return _narrow(table([*columns, *([">pace"] if paced else [])], rows, title))
-
-
-def _pace(card: Card, engine: str) -> str:
-    """How fast it answers now: of several models the fastest."""
-    served = [each for each in card.models if each.engine == engine]
-    if tokens := [each.token_us for each in served if each.token_us]:
-        return f"{min(tokens) / 1000:g} ms/token"
-    if requests := [each.request_us for each in served if each.request_us]:
-        return f"{min(requests) / 1e6:g} s/request"
-    return "–"
 
 
 def _absent(survey: Survey) -> Iterable[tuple[Any, ...]]:
@@ -256,22 +246,7 @@ _MODEL_COLUMNS = (
 
 
 def _models(survey: Survey) -> Iterable[tuple[Any, ...]]:
-    workers = [card for card in survey.cards if card.role != Role.FALLBACK]
-    served = {model.id for card in workers for model in card.models}
-    empty = [  # served, and the broker has neither a consumer nor a job of them yet
-        Queue(model, subjects.INTERACTIVE, 0, 0, 0, None, 0, served=False)
-        for model in served - {queue.model for queue in survey.queues}
-    ]
-    # Other lanes of a model are shown once they have jobs: most have none, ever.
-    shown = [each for each in survey.queues if each.depth or not _is_special(each.lane)]
-    for queue in sorted(
-        [*shown, *empty], key=lambda each: (each.model, each.lane != subjects.INTERACTIVE)
-    ):
-        yield _row(survey, queue)
-
-
-def _is_special(lane: str) -> bool:
-    return lane == subjects.BATCH or subjects.is_pinned(lane)
+    return map(_row, served(survey))
 
 
 _ACCOUNT_COLUMNS = ("model", "lane", "account", ">waiting", ">oldest wait")
@@ -284,24 +259,19 @@ def _accounts(survey: Survey) -> Iterable[tuple[Any, ...]]:
         yield "…", "", f"and {len(more)} more", sum(row.waiting for row in more), ""
 
 
-def _row(survey: Survey, queue: Queue) -> tuple[Any, ...]:
-    paid = queue.lane == subjects.CLOUD
-    holders = [card for card in survey.cards if (card.role == Role.FALLBACK) == paid]
-    holders = [card for card in holders if subjects.is_for(queue.lane, card.node)]
-    cards = [card for card in holders if any(m.id == queue.model for m in card.models)]
-    engines = [engine for card in cards for engine in card.serving(queue.model)]
-    dead = survey.dead.get(queue.model, 0)
+def _row(each: Served) -> tuple[Any, ...]:
+    queue = each.queue
     return (
         queue.model,
         subjects.lane_name(queue.lane),
-        len(cards) or Text("none", "yellow"),
-        sum(engine.slots for engine in engines),
-        sum(engine.busy for engine in engines),
+        each.holders or Text("none", "yellow"),
+        each.slots,
+        each.busy,
         Text(str(queue.waiting), "yellow" if queue.waiting else ""),
         queue.in_flight,
         "–" if queue.oldest is None else span(queue.oldest),
         queue.retried,
-        Text(str(dead), "red" if dead else ""),
+        Text(str(each.dead), "red" if each.dead else ""),
     )
 
 

@@ -12,9 +12,10 @@ from fastapi import FastAPI
 from nicegui import Client, app, ui
 from starlette.types import ASGIApp
 
+from deploy import home
 from deploy.console import frame, menu
 from deploy.console.door import SIGN_IN, Door
-from deploy.console.edge import Doorway
+from deploy.console.edge import Doorway, Edge
 from deploy.console.feed import Feed
 from deploy.console.guard import Guard
 from deploy.console.pages import (
@@ -30,11 +31,13 @@ from deploy.console.roll import Roll
 from deploy.console.session import Session
 from deploy.console.sign_in import SignIn
 from deploy.console.signin import Sessions
-from schemas.settings import Console
+from schemas.settings import Console, SettingsError
 
 ASSETS = "/console-assets"
 _SWEEP = 30.0
 """Seconds between two looks for sessions whose time is over."""
+_REMEMBER = 10.0
+"""Seconds between two looks at requests while nobody looks."""
 _FAREWELL = 1.0
 """Seconds that a page has to go where it is sent, before its socket is closed."""
 _PAGES = (
@@ -57,9 +60,13 @@ def make(
     @contextlib.asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         async with doorway.open(), feed.running():
-            sweeping = asyncio.create_task(_sweep(sessions, door))
+            tasks = [
+                asyncio.create_task(_sweep(sessions, door)),
+                asyncio.create_task(_remember(data, doorway, feed)),
+            ]
             yield
-            sweeping.cancel()
+            for task in tasks:
+                task.cancel()
             await roll.close()
 
     secure = settings.public_url.startswith("https:")
@@ -75,7 +82,8 @@ def _pages(outer: FastAPI, roll: Roll) -> None:
     for entry, build in (*_PAGES, (menu.NODES, nodes.Nodes(roll).build)):
         frame.page(entry.path, entry.title)(build)
     app.add_static_files(ASSETS, Path(__file__).parent / "assets")
-    ui.add_head_html(f'<link rel="stylesheet" href="{ASSETS}/console.css">', shared=True)
+    for sheet in ("console", "data"):
+        ui.add_head_html(f'<link rel="stylesheet" href="{ASSETS}/{sheet}.css">', shared=True)
     # A bar that comes and goes with each request in the background says nothing here.
     app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
@@ -108,6 +116,16 @@ def _ended(door: Door, session: Session) -> None:
                 client.delete()
 
     asyncio.get_running_loop().call_later(_FAREWELL, close)
+
+
+async def _remember(data: Path, doorway: Doorway, feed: Feed) -> None:
+    """Follow requests with the console's own key while nobody looks, too: the last hour is there
+    when somebody does."""
+    while True:
+        with contextlib.suppress(OSError, SettingsError):
+            if (key := home.found_console_key(data)) is not None:
+                await feed.watches.of(Edge(doorway, key)).look()
+        await asyncio.sleep(_REMEMBER)
 
 
 async def _sweep(sessions: Sessions[Session], door: Door) -> None:

@@ -44,7 +44,7 @@ async def run(settings: Settings, data: Path) -> None:
         port = port_of(sockets)
         url = plan.url_of(console.host, port)
         doorway = Doorway(lambda: _ingress(settings))
-        made = app.make(console, data, port, doorway, Feed(settings.nats), Roll(settings.nats))
+        made = app.make(console, data, port, doorway, Feed(settings), Roll(settings.nats))
         stack.enter_context(links.told(data, guard.origin_of(console.public_url) or url))
         if not console.is_loopback and not console.public_url:
             log.warning("console.open", host=console.host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -85,6 +86,8 @@ class Edge:
     def __init__(self, doorway: Doorway, key: str) -> None:
         self._doorway = doorway
         self._headers = {"authorization": f"Bearer {key}"}
+        self.digest = hashlib.sha256(key.encode()).hexdigest()
+        """The same for the same key."""
 
     @property
     def url(self) -> str:

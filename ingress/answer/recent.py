@@ -163,9 +163,21 @@ def _row_of_ended(one: Ended) -> Row:
     said = {_NAMES.get(name, name): value for name, value in one.line.items()}
     for name in _SECONDS & said.keys():
         said[name] = round(said[name] / 1000, 4)
+    if (pace := _pace(said)) is not None:
+        said["tokens_per_second"] = pace
     events = _timeline(one.times, one.lost, one.by)
     events.append(_event("ended", one.at - one.times.queued, one.line.get("error", "")))
     return _row(said, "ended", one.account, one.arrived, events)
+
+
+def _pace(said: Row) -> float | None:
+    """Tokens a second of an answer: of a stream behind its first token, else of all the time since
+    somebody had the request. None if it has none, or they came at once."""
+    streamed = bool(said["stream"])
+    since, tokens = said.get("ttft" if streamed else "queued_for"), said.get("completion_tokens", 0)
+    if since is None or tokens <= streamed or said["took"] <= since:
+        return None
+    return round(float((tokens - streamed) / (said["took"] - since)), 1)
 
 
 def _row_of_live(ticket: Ticket, now: float) -> Row:

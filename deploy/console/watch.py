@@ -1,0 +1,128 @@
+"""The requests that one key may see, followed at an ingress: while somebody looks, and no oftener
+than that needs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from deploy.console.edge import AWAY, Edge, EdgeFault
+from deploy.console.history import History
+from schemas.requests import MOST_ROWS, Row
+
+MOST = 5000
+"""Requests that are kept after their end."""
+FRESH = 1.5
+"""Seconds for which an answer is new enough."""
+_PATIENCE = 5.0
+"""Seconds for an answer."""
+_MAY_NOT = (401, 403)
+
+
+class Seen:
+    """Rows of ``GET /v1/requests``. `version` grows with each change. `skipped`: some ended that
+    no answer had, as there were too many at once. `complete`: all ingresses had answered."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.skipped = False
+        self.complete = True
+        self.after = ""
+        self._live: list[Row] = []
+        self._ended: deque[Row] = deque(maxlen=MOST)
+
+    def take(self, said: Mapping[str, Any]) -> list[Row]:
+        """An answer. Returns the rows of those that ended since the one before."""
+        rows = said["data"]
+        live = [row for row in rows if row.get("state") != "ended"]
+        ended = [row for row in rows if row.get("state") == "ended"]
+        if ended or live != self._live or self.complete != said["complete"]:
+            self.version += 1
+        if self.after and len(ended) >= MOST_ROWS:
+            self.skipped = True
+        self.after, self.complete, self._live = said["after"], bool(said["complete"]), live
+        self._ended.extend(reversed(ended))  # the oldest first
+        return ended
+
+    def __iter__(self) -> Iterator[Row]:
+        """Those that wait or run, and then those that ended, the newest first."""
+        return chain(self._live, reversed(self._ended))
+
+    def __len__(self) -> int:
+        return len(self._live) + len(self._ended)
+
+    @property
+    def live(self) -> int:
+        return len(self._live)
+
+    def find(self, id: str) -> Row | None:
+        """By the id of its job."""
+        return next((row for row in self if row.get("id") == id), None)
+
+
+class Watch:
+    """`edge`: asks with the key. `fault`: why the last answer did not come, "" if it did;
+    `asked`: whether one came already."""
+
+    def __init__(self, edge: Edge, clock: Callable[[], float] = time.time) -> None:
+        self._edge = edge
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._at = float("-inf")
+        self.seen = Seen()
+        self.history = History()
+        self.asked = False
+        self.fault = ""
+
+    async def look(self) -> None:
+        """Ask, unless somebody did just now."""
+        async with self._turn:  # several pages are one question
+            if time.monotonic() - self._at < FRESH:
+                return
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    said = await self._edge.get(
+                        "/v1/requests", after=self.seen.after or None, limit=MOST_ROWS
+                    )
+                now = self._clock()
+                for row in self.seen.take(said):
+                    self.history.add(row, now)
+                self.asked, self.fault = True, ""
+            except EdgeFault as fault:
+                self._refused(fault)
+            except TimeoutError:
+                self.fault = f"The ingress did not answer within {_PATIENCE:g} s."
+            finally:
+                self._at = time.monotonic()
+
+    def _refused(self, fault: EdgeFault) -> None:
+        self.fault = fault.message if fault.code == AWAY else f"{fault.message} ({fault.code})"
+        if fault.status in _MAY_NOT:  # what the key might see it may not see any more
+            self.seen, self.history = Seen(), History()
+
+    async def cancel(self, job: str) -> None:
+        """End a request. Raises EdgeFault."""
+        await self._edge.delete(f"/v1/requests/{job}")
+        self._at = float("-inf")
+
+
+class Watches:
+    """One for each key, so that several sessions and pages of it are one question. Those that
+    nobody used for `KEPT` seconds are dropped."""
+
+    KEPT = 3600.0
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Watch] = {}
+        self._used: dict[str, float] = {}
+
+    def of(self, edge: Edge) -> Watch:
+        now = time.monotonic()
+        for key in [key for key, at in self._used.items() if now - at > self.KEPT]:
+            del self._by_key[key], self._used[key]
+        self._used[edge.digest] = now
+        return self._by_key.setdefault(edge.digest, Watch(edge))

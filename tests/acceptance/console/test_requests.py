@@ -1,0 +1,108 @@
+"""Requests as the console shows them: one that runs, its end, its line, one that is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.acceptance.console.browser import PATIENCE, PHONE, Console
+from tests.acceptance.headrace_up import headrace
+
+SLOTS = 2
+"""Of the fabric's one model."""
+HELD = 600_000
+"""Milliseconds until the first token of one that is to run until it is ended."""
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def ask(console: Console, **fields: Any) -> str:
+    """What one streamed chat gets."""
+    body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "a b c"}]}
+    key = {"Authorization": f"Bearer {console.key}"}
+    where = f"{console.ingress}/v1/chat/completions"
+    async with (
+        aiohttp.ClientSession(headers=key) as http,
+        http.post(where, json={**body, **fields}) as answer,
+    ):
+        return await answer.text()
+
+
+@contextlib.asynccontextmanager
+async def held(console: Console, count: int) -> AsyncIterator[list[asyncio.Task[str]]]:
+    """So many requests that run until they are ended; behind the block their clients leave."""
+    tasks = [asyncio.create_task(ask(console, echo={"first_ms": HELD})) for _ in range(count)]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def states(page: Page, state: str) -> Locator:
+    return page.locator(".hd-requests tbody tr", has=page.locator(f".hd-badge:text-is('{state}')"))
+
+
+async def test_requests_are_followed_opened_and_cancelled(console: Console) -> None:
+    page = await console.page("/requests")
+    async with held(console, SLOTS) as running:
+        await expect(states(page, "running")).to_have_count(SLOTS, timeout=PATIENCE)
+        waiting = asyncio.create_task(ask(console))
+        await states(page, "queued").wait_for()
+        await states(page, "running").first.locator("button").click()
+        dialog = page.get_by_role("dialog", name="What became of it")
+        await cancel(page, dialog, really=False)
+        assert not any(each.done() for each in running)
+        await cancel(page, dialog, really=True)
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        assert "request_cancelled" in done.pop().result()
+        await expect(dialog).to_contain_text("Ended: cancelled", timeout=PATIENCE)
+        await dialog.get_by_role("button", name="Close").click()
+
+        # Its slot is for the one that waited, whose line shows that.
+        assert "[DONE]" in await waiting
+        await expect(states(page, "queued")).to_have_count(0, timeout=PATIENCE)
+        await states(page, "done").first.locator("button").focus()
+        await page.keyboard.press("Enter")
+        line = await dialog.locator("svg.hd-tl").get_attribute("aria-label") or ""
+        steps = [line.index(word) for word in ("Queued", "Claimed by", "First token", "Ended")]
+        assert steps == sorted(steps)
+        await console.shoot(page, "request")
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_hidden(timeout=PATIENCE)
+        await console.shoot(page, "requests")
+
+
+async def cancel(page: Page, dialog: Locator, *, really: bool) -> None:
+    await dialog.get_by_role("button", name="Cancel the request …").click()
+    sure = page.get_by_role("dialog", name="Cancel the request?")
+    answer = "Cancel the request" if really else "Let it run"
+    await sure.get_by_role("button", name=answer, exact=True).click()
+    await expect(sure).to_be_hidden(timeout=PATIENCE)
+
+
+async def test_a_filter_lets_through_what_has_its_words(console: Console) -> None:
+    await ask(console)
+    page = await console.page("/requests", width=PHONE)
+    await states(page, "done").first.wait_for()
+    await page.get_by_label("Filter").fill("local echo done")
+    await states(page, "done").first.wait_for()
+    await page.get_by_label("Filter").fill("nothing-like-that")
+    await page.locator("text=No request is like that.").wait_for()
+    await console.assert_accessible(page)
+
+
+async def test_who_may_not_see_requests_is_told_why(console: Console) -> None:
+    made = await asyncio.to_thread(
+        headrace, "key", "create", "blind", "--scope", "inference", "--data", console.data
+    )
+    assert made.returncode == 0, made.stderr
+    page = await console.page("/requests", key=made.stdout.strip())
+    assert "'usage:read'" in await page.inner_text("[role=alert]")
