@@ -53,6 +53,6 @@ def made(serve: Serve) -> typer.Typer:
         directory."""
         from deploy.console import command
 
-        print(command.link(where.data))
+        print(await command.link(where.data))
 
     return console

@@ -134,6 +134,13 @@ SAID: Mapping[str, Words] = {
     "keys.read": "{keys} keys of the store are known",
     "models.changed": _changed_models,
     "worker.lost": _lost,
+    # The console, and what it has the hub do.
+    "console.listening": "the console is at {url}",
+    "console.open": "the console listens at {host}: put a proxy with TLS before it",
+    "console.signed_in": "signed in: {key}",
+    "console.refused": "sign-in refused for {address}: {why}",
+    "console.key_gone": "signed out: {key}, as its key is not taken any more",
+    "hub.changed": "node {name}: {verb}, by {by}",
     "worker.silent": "worker {holder} says nothing any more",
     "request": _request,
     "refused": "refused: {code}: {why}",

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import structlog
 from fastapi import FastAPI
 from nicegui import Client, app, ui
 from starlette.types import ASGIApp
@@ -28,14 +29,16 @@ from deploy.console.pages import (
     usage,
 )
 from deploy.console.roll import Roll
-from deploy.console.session import Session
+from deploy.console.session import Session, is_still_good
 from deploy.console.sign_in import SignIn
 from deploy.console.signin import Sessions
 from schemas.settings import Console, SettingsError
 
+log = structlog.get_logger("console")
+
 ASSETS = "/console-assets"
 _SWEEP = 30.0
-"""Seconds between two looks for sessions whose time is over."""
+"""Seconds between two looks for sessions whose time is over, or whose key is not taken any more."""
 _REMEMBER = 10.0
 """Seconds between two looks at requests while nobody looks."""
 _FAREWELL = 1.0
@@ -74,7 +77,7 @@ def make(
     outer = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     outer.router.routes.extend(signing.routes())
     _pages(outer, roll)
-    door = Door(outer, Guard.of(settings.public_url), sessions, cookie)
+    door = Door(outer, Guard.of(settings.public_url), sessions, cookie, _session_of)
     return door
 
 
@@ -97,6 +100,12 @@ def _pages(outer: FastAPI, roll: Roll) -> None:
         reconnect_timeout=10.0,
         show_welcome_message=False,
     )
+
+
+def _session_of(client_id: str) -> Session | None:
+    """Whose an open page is."""
+    client = Client.instances.get(client_id)
+    return client.request.scope.get(frame.SESSION) if client is not None else None
 
 
 def _ended(door: Door, session: Session) -> None:
@@ -134,3 +143,7 @@ async def _sweep(sessions: Sessions[Session], door: Door) -> None:
         for session in door.in_use():
             sessions.touch(session)
         sessions.sweep()
+        for session in sessions:
+            if not await is_still_good(session):
+                log.info("console.key_gone", key=session.name)
+                sessions.close(session)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import structlog
 import uvicorn
 
@@ -26,6 +27,8 @@ from schemas.settings import Nats, Settings, SettingsError
 
 log = structlog.get_logger("console")
 
+_HERE = 5.0
+"""Seconds for a console of this machine to answer."""
 _LEAVE = 1
 """Seconds for open connections to end."""
 _MOST_AT_ONCE = 1024
@@ -45,7 +48,7 @@ async def run(settings: Settings, data: Path) -> None:
         url = plan.url_of(console.host, port)
         doorway = Doorway(lambda: _ingress(settings))
         made = app.make(console, data, port, doorway, Feed(settings), Roll(settings.nats))
-        stack.enter_context(links.told(data, guard.origin_of(console.public_url) or url))
+        stack.enter_context(links.told(data, guard.origin_of(console.public_url) or url, url))
         if not console.is_loopback and not console.public_url:
             log.warning("console.open", host=console.host)
         server = _Server(
@@ -65,10 +68,10 @@ async def run(settings: Settings, data: Path) -> None:
         await server.serve(sockets)
 
 
-def link(data: Path) -> str:
+async def link(data: Path) -> str:
     """A new link that signs in once. Raises CommandFailed."""
-    url = links.address(data)
-    if url is None:
+    url, here = links.address(data) or ("", "")
+    if not url or not await _listens(here):
         raise CommandFailed(
             f"no console runs on {data}: start one with 'headrace up' or 'headrace console', or "
             "name its data directory with --data"
@@ -82,6 +85,17 @@ def link(data: Path) -> str:
         return url + links.path(links.make(data))
     except (OSError, SettingsError) as fault:
         raise CommandFailed(f"no link can be made in {data}: {fault}") from None
+
+
+async def _listens(here: str) -> bool:
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_HERE)) as http,
+            http.get(f"{here}/healthz") as answer,
+        ):
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
 
 
 async def _ingress(settings: Settings) -> str:

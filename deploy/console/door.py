@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -40,15 +42,22 @@ _STRIPPED = (b"x-forwarded-prefix",)
 
 
 class Door:
-    """`app`: what is behind it. `cookie`: the name of the one with a session's id."""
+    """`app`: what is behind it. `cookie`: the name of the one with a session's id. `whose`: whose
+    page it is that has this id."""
 
     def __init__(
-        self, app: ASGIApp, guard: Guard, sessions: Sessions[Session], cookie: str
+        self,
+        app: ASGIApp,
+        guard: Guard,
+        sessions: Sessions[Session],
+        cookie: str,
+        whose: Callable[[str], Session | None],
     ) -> None:
         self.app = app
         self._guard = guard
         self._sessions = sessions
         self._cookie = cookie
+        self._whose = whose
         self._sockets: dict[Session, set[asyncio.Event]] = {}
 
     def shut(self, session: Session) -> None:
@@ -72,14 +81,31 @@ class Door:
         if session is None and not _is_open(scope["path"]):
             await _answer(_to_sign_in(scope), scope, receive, send)
             return
+        if session is not None and self._is_of_another(scope, session):
+            await _answer(PlainTextResponse("This page is another's.\n", 403), scope, receive, send)
+            return
         if session is not None:
             scope[SESSION], scope[SIGN_OUT] = session, lambda: self._sessions.close(session)
         if scope["type"] == "websocket":
             assert session is not None
             await self._socket(session, scope, receive, send)
         else:
-            with contextlib.suppress(_TooLarge):
-                await self.app(scope, _bounded(receive), _with_headers(send))
+            await self._page(scope, receive, send)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = False
+
+        async def sent(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self.app(scope, _bounded(receive), _with_headers(sent))
+        except _TooLarge:
+            if not began:
+                large = PlainTextResponse(f"More than {MOST_BODY} bytes.\n", 413)
+                await _answer(large, scope, receive, send)
 
     def _let_in(self, scope: Scope) -> Session | None:
         """Raises Barred."""
@@ -89,6 +115,13 @@ class Door:
         scope["headers"] = [each for each in scope["headers"] if each[0] not in _STRIPPED]
         id = _cookie(headers.get("cookie", ""), self._cookie)
         return self._sessions.find(id) if id else None
+
+    def _is_of_another(self, scope: Scope, session: Session) -> bool:
+        """Whether it is the socket of a page that another session opened. One that is no more
+        counts as nobody's: NiceGUI has its browser load it anew."""
+        (id,) = parse_qs(scope["query_string"].decode("latin-1")).get("client_id", [""])[:1]
+        owner = self._whose(id) if id else None
+        return owner is not None and owner is not session
 
     async def _socket(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
         """One WebSocket, until it or its session ends."""

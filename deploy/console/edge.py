@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -112,7 +112,7 @@ class Edge:
     async def delete(self, path: str, **query: Any) -> Any:
         return await self._whole("DELETE", path, query=query)
 
-    async def stream(self, path: str, body: Any) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, body: Any) -> AsyncGenerator[bytes, None]:
         """The bytes of an answer as they come. To be closed by who leaves early (`aclosing`): that
         is how the ingress knows that nobody reads any more."""
         async with self.asking("POST", path, body=body) as answer:

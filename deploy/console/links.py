@@ -44,21 +44,24 @@ def path(token: str) -> str:
 
 
 @contextlib.contextmanager
-def told(data: Path, url: str) -> Iterator[None]:
-    """Have others find the console at `url` while the block runs. Raises OSError."""
-    write_private(data / ADDRESS, url + "\n")
+def told(data: Path, url: str, here: str) -> Iterator[None]:
+    """Have others find the console at `url` while the block runs. `here`: how this machine calls
+    it. Raises OSError."""
+    write_private(data / ADDRESS, f"{url}\n{here}\n")
     try:
         yield
     finally:
         (data / ADDRESS).unlink(missing_ok=True)
 
 
-def address(data: Path) -> str | None:
-    """Where the console of this data directory listens; None if none does."""
+def address(data: Path) -> tuple[str, str] | None:
+    """How browsers call the console of this data directory, and how this machine does; None if
+    there is none. One that was killed leaves its address behind."""
     try:
-        return (data / ADDRESS).read_text().strip() or None
-    except (OSError, UnicodeDecodeError):
+        url, here = (data / ADDRESS).read_text().split()
+    except (OSError, ValueError):
         return None
+    return url, here
 
 
 @contextlib.contextmanager

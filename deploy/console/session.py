@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from deploy.console.edge import Edge
+from deploy.console.edge import Edge, EdgeFault
 from deploy.console.feed import Feed
 from schemas.keys import ADMIN, INFERENCE
+
+
+async def is_still_good(session: Session) -> bool:
+    """Whether its key is taken, and may do what it might when it signed in. An ingress that is away
+    says nothing of that."""
+    try:
+        who = await session.edge.get("/v1/key")
+    except EdgeFault as fault:
+        return fault.status not in (401, 403)
+    return set(who["scopes"]) == set(session.scopes)
 
 
 @dataclass(eq=False, slots=True)

@@ -22,14 +22,14 @@ _COLUMNS = [
     {"name": name, "label": label, "field": name, "align": "left"}
     for name, label in (
         ("name", "Name"),
-        ("role", "Role"),
         ("state", "State"),
+        ("actions", "Actions"),
+        ("role", "Role"),
         ("since", "Since"),
         ("models", "Models"),
         ("version", "Version"),
         ("labels", "Labels"),
         ("how", "How"),
-        ("actions", "Actions"),
     )
 ]
 _STATE = '<q-td :props="props"><span :class="props.row.tone">{{ props.value }}</span></q-td>'
@@ -121,7 +121,7 @@ class _Page:
             role = ui.select(roles, value=registry.WORKER, label="Role").props("outlined dense")
             span = ui.select(_SPANS, value="1h", label="Good for").props("outlined dense")
             button = ui.button("Invite").props("no-caps")
-        place = ui.element("div")
+        place = ui.element("div").classes("hr-told")
 
         async def invite() -> None:
             button.disable()

@@ -21,6 +21,13 @@ PATIENCE = 30_000
 SHOTS = "CONSOLE_SHOTS"
 """Names the folder for screenshots, outside the repository."""
 _HEIGHT = 900
+_DRAWER = """phone => {
+  const drawer = document.querySelector('.q-drawer').getBoundingClientRect();
+  const page = document.querySelector('.q-page-container').getBoundingClientRect();
+  const main = document.querySelector('#main').getBoundingClientRect();
+  return (drawer.right <= 0) === phone && (main.left < drawer.width) === phone && page.width > 0;
+}"""
+"""Whether the navigation is out of sight, as it is to be on a phone, and the page has its room."""
 _SERIOUS = ("serious", "critical")
 
 
@@ -90,6 +97,7 @@ class Console:
         before = page.viewport_size
         for width in (WIDE, PHONE):
             await page.set_viewport_size({"width": width, "height": _HEIGHT})
+            await page.wait_for_function(_DRAWER, arg=width == PHONE)
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme=scheme)
                 await page.screenshot(path=self._shots / f"{name}-{width}-{scheme}.png")

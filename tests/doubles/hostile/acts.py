@@ -13,9 +13,9 @@ NODE, OTHER = "thief", "honest"
 MINE, THEIRS = "mine", "echo"
 INVITE = "1a2b"
 
-WORKER, JOINED, INGRESS, FALLBACK, MONITOR, STRANGER, EVICTED, INVITED = WHO = (
-    "worker", "joined node", "ingress", "fallback", "monitor", "stranger", "evicted node",
-    "open invitation",
+WORKER, JOINED, INGRESS, FALLBACK, MONITOR, CONSOLE, STRANGER, EVICTED, INVITED = WHO = (
+    "worker", "joined node", "ingress", "fallback", "monitor", "console", "stranger",
+    "evicted node", "open invitation",
 )  # fmt: skip
 MEMBERS = (WORKER, JOINED, FALLBACK)
 
@@ -137,8 +137,7 @@ def _of_ingresses() -> Iterator[Act]:
     yield Act(who, "hear all", ">", True)
 
 
-def _of_monitors() -> Iterator[Act]:
-    who = MONITOR
+def _of_who_looks_on(who: str) -> Iterator[Act]:
     yield Act(who, "delete the stream of jobs", DELETE_JOBS)
     yield Act(who, "read a job", f"{API}.STREAM.MSG.GET.JOBS")
     yield Act(who, "read a job directly", f"{API}.DIRECT.GET.JOBS.jobs.echo.i4.tests")
@@ -151,6 +150,16 @@ def _of_monitors() -> Iterator[Act]:
     yield Act(who, "let a node in", subjects.node(NODE))
     yield Act(who, "hear frames", subjects.ALL_FRAMES, True)
     yield Act(who, "hear all", ">", True)
+
+
+def _of_monitors() -> Iterator[Act]:
+    yield from _of_who_looks_on(MONITOR)
+    yield Act(MONITOR, "have the hub evict a node", subjects.node_change("evict"))
+    yield from _of_who_looks_on(CONSOLE)
+    yield Act(CONSOLE, "let itself in", subjects.join(INVITE))
+    yield Act(CONSOLE, "answer for the hub", subjects.ALL_NODE_CHANGES, True)
+    yield Act(CONSOLE, "read keys", f"{API}.DIRECT.GET.KEYS.keys.local")
+    yield Act(CONSOLE, "grant credits", subjects.ASK_GRANT)
 
 
 def _of_the_invited() -> Iterator[Act]:
@@ -195,6 +204,7 @@ ASKED = {
     MONITOR: (
         f"{API}.STREAM.INFO.JOBS", f"{API}.CONSUMER.LIST.JOBS", subjects.ASK_QUEUES, "$SRV.PING",
     ),
+    CONSOLE: (f"{API}.STREAM.INFO.JOBS", subjects.node_change("evict"), "$SRV.PING"),
     INVITED: (subjects.join(INVITE),),
 }  # fmt: skip
 """What each may say, which is tried with the replies below: the server publishes replies with its

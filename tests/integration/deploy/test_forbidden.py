@@ -41,6 +41,7 @@ INBOXES = {
     acts.FALLBACK: "_F.thief",
     acts.INGRESS: "_I.thief",
     acts.MONITOR: "_M.thief",
+    acts.CONSOLE: "_M.thief",
     acts.INVITED: f"_J.{acts.INVITE}",
 }
 

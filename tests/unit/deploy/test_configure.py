@@ -13,6 +13,7 @@ from deploy.configure import Where
 from deploy.nats import credentials, store
 from deploy.nats.rights import ROLES
 from deploy.nodes import kept
+from schemas.keys import SCOPES
 from schemas.settings import Nats, Settings, SettingsError, load
 from workers.engines.llamacpp import server
 
@@ -57,6 +58,16 @@ def test_a_worker_that_cannot_start_one_says_what_to_do(
 def test_an_ingress_without_keys_has_the_users_own(tmp_path: Path) -> None:
     (key,) = configure.resolve("ingress", Where(tmp_path), {}).keys
     assert key.secret.get_secret_value() == home.own_key(tmp_path)
+
+
+def test_an_ingress_takes_the_consoles_key_where_there_is_one(tmp_path: Path) -> None:
+    secret = home.console_key(tmp_path)
+    own, key = configure.resolve("ingress", Where(tmp_path), {}).keys
+    assert (own.name, key.name) == ("local", "console")
+    assert key.secret.get_secret_value() == secret
+    assert set(key.policy().scopes) == set(SCOPES)
+    without = configure.resolve("ingress", Where(tmp_path), {"console": {"enabled": False}})
+    assert [each.name for each in without.keys] == ["local"]
 
 
 OWN = "[[keys]]\nname = '{}'\nsecret = 'sk-one-0123456789abcdef'\n"

@@ -43,3 +43,11 @@ def test_logins_that_cannot_be_read(tmp_path: Path) -> None:
     (home.broker_store(tmp_path) / store.ADDRESS).mkdir(parents=True)
     with pytest.raises(SettingsError, match="Is a directory"):
         home.login(tmp_path, "admin")
+
+
+def test_the_consoles_key_is_another_that_is_found_where_it_was_made(tmp_path: Path) -> None:
+    assert home.found_console_key(tmp_path) is None
+    key = home.console_key(tmp_path)
+    assert key != home.own_key(tmp_path)
+    assert home.found_console_key(tmp_path) == key
+    assert (tmp_path / home.CONSOLE_KEY_FILE).stat().st_mode & 0o777 == 0o600

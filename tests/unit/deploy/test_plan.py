@@ -210,3 +210,33 @@ def test_the_command_is_named_as_it_was_called(
     assert plan.own_command() == [str(tmp_path / "bin" / "headrace").removeprefix("/")]
     monkeypatch.setattr(sys, "argv", ["/somewhere/deploy/__main__.py"])
     assert plan.own_command() == [sys.executable, "-m", "deploy"]
+
+
+def test_the_console_takes_a_port_near_its_own(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    assert made.console_port not in (0, made.port)
+    assert made.console_url == f"http://127.0.0.1:{made.console_port}"
+    assert made.flags("console")[-2:] == ["--port", str(made.console_port)]
+    assert home.found_console_key(made.data) is not None
+
+
+def test_a_console_behind_a_proxy_is_called_by_its_name(tmp_path: Path) -> None:
+    made = make(tmp_path, {"console": {"public_url": "https://Console.example/"}})
+    assert made.console_url == "https://console.example"
+    assert made.console_here == f"http://127.0.0.1:{made.console_port}"
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_without_a_console_there_is_none_and_no_key_for_it(
+    tmp_path: Path, missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing:
+        monkeypatch.setattr("deploy.console.library.is_installed", lambda: False)
+    made = make(tmp_path, {"ingress": {"port": 0}, "console": {"enabled": missing}})
+    assert (made.console_port, made.console_url) == (0, "")
+    assert home.found_console_key(made.data) is None
+
+
+def test_a_port_of_the_console_that_is_taken_is_told(tmp_path: Path, taken: int) -> None:
+    with pytest.raises(SettingsError, match=r"the console cannot listen .* in \[console\]"):
+        make(tmp_path, {"ingress": {"port": 0}, "console": {"port": taken}})

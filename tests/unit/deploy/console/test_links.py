@@ -47,6 +47,7 @@ def test_without_links_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_the_address_is_there_while_the_console_listens(tmp_path: Path) -> None:
-    with links.told(tmp_path, "http://127.0.0.1:8480"):
-        assert links.address(tmp_path) == "http://127.0.0.1:8480"
+    with links.told(tmp_path, "https://console.example", "http://127.0.0.1:8480"):
+        found = links.address(tmp_path)
+        assert found == ("https://console.example", "http://127.0.0.1:8480")
     assert links.address(tmp_path) is None

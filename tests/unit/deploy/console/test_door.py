@@ -1,0 +1,181 @@
+"""The door before the pages, with an app behind it that tells what reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from deploy.console.door import MOST_BODY, Door
+from deploy.console.frame import SESSION
+from deploy.console.guard import Guard
+from deploy.console.session import Session
+from deploy.console.signin import Sessions
+
+COOKIE = "headrace_console_8480"
+OWN = {"host": "127.0.0.1:8480"}
+POSTED = {**OWN, "origin": "http://127.0.0.1:8480"}
+
+
+def session() -> Session:
+    return Session("alice", ("inference",), None, None)  # type: ignore[arg-type]
+
+
+class Behind:
+    """What is behind the door."""
+
+    def __init__(self) -> None:
+        self.scopes: list[Scope] = []
+        self.body = b""
+        self.heard: list[Message] = []
+        self.listens = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scopes.append(scope)
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            self.listens.set()
+            self.heard.append(await receive())
+            return
+        while (message := await receive()).get("more_body"):
+            self.body += message["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"page"})
+
+
+class Setup:
+    def __init__(self) -> None:
+        self.behind = Behind()
+        self.sessions = Sessions[Session](lambda: 0.0, lambda ended: None)
+        self.pages: dict[str, Session] = {}
+        guard = Guard()
+        self.door = Door(self.behind, guard, self.sessions, COOKIE, self.pages.get)
+        self.sent: list[Message] = []
+
+    async def ask(
+        self,
+        path: str = "/",
+        headers: dict[str, str] = OWN,
+        *,
+        kind: str = "http",
+        method: str = "GET",
+        id: str = "",
+        query: str = "",
+        body: list[bytes] | None = None,
+    ) -> int:
+        """The status; of a WebSocket that was not let in, the code by which it was closed."""
+        given = {**headers, **({"cookie": f"{COOKIE}={id}"} if id else {})}
+        raw = [(k.encode(), v.encode()) for k, v in given.items()]
+        scope: dict[str, Any] = {"type": kind, "path": path, "headers": raw, "method": method}
+        scope["query_string"] = query.encode()
+        pieces = iter(body or [])
+
+        async def receive() -> Message:
+            if kind == "websocket":
+                if not self.behind.listens.is_set():
+                    return {"type": "websocket.connect"}
+                await asyncio.Event().wait()
+            piece = next(pieces, None)
+            return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+        async def send(message: Message) -> None:
+            self.sent.append(message)
+
+        await self.door(scope, receive, send)
+        first = self.sent[0] if self.sent else {}
+        return int(first.get("status", first.get("code", 0)))
+
+    def header(self, name: str) -> str:
+        found = dict(self.sent[0]["headers"])
+        return str(found.get(name.encode(), b"").decode())
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup()
+
+
+async def test_who_is_not_signed_in_is_sent_to_sign_in(setup: Setup) -> None:
+    assert await setup.ask(headers={**OWN, "accept": "text/html"}) == 303
+    assert setup.header("location") == "/sign-in"
+    assert setup.behind.scopes == []
+
+
+@pytest.mark.parametrize("path", ["/_nicegui/x/static/nicegui.js", "/healthzz", "/in", "/requests"])
+async def test_nothing_but_the_way_in_is_served_without_a_session(setup: Setup, path: str) -> None:
+    assert await setup.ask(path) == 401
+    assert setup.behind.scopes == []
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/sign-in", "/in/abc"])
+async def test_the_way_in_is_open(setup: Setup, path: str) -> None:
+    assert await setup.ask(path) == 200
+    assert SESSION not in setup.behind.scopes[0]
+
+
+async def test_a_page_gets_its_session(setup: Setup) -> None:
+    here = session()
+    assert await setup.ask(id=setup.sessions.open(here)) == 200
+    assert setup.behind.scopes[0][SESSION] is here
+
+
+async def test_every_answer_is_bound_to_this_site(setup: Setup) -> None:
+    for path in ("/healthz", "/"):
+        setup.sent.clear()
+        await setup.ask(path)
+        assert "frame-ancestors 'none'" in setup.header("content-security-policy")
+        assert setup.header("x-content-type-options") == "nosniff"
+        assert setup.header("cross-origin-resource-policy") == "same-origin"
+
+
+async def test_a_strangers_page_reaches_nothing_even_with_the_cookie(setup: Setup) -> None:
+    id = setup.sessions.open(session())
+    evil = {**OWN, "origin": "http://127.0.0.1:3000"}
+    assert await setup.ask(headers={"host": "evil.example"}, id=id) == 421
+    setup.sent.clear()
+    assert await setup.ask(headers=evil, id=id, method="POST") == 403
+    setup.sent.clear()
+    assert await setup.ask(headers=evil, id=id, kind="websocket") == 1008
+    assert setup.behind.scopes == []
+
+
+async def test_a_socket_needs_a_session(setup: Setup) -> None:
+    assert await setup.ask(headers=POSTED, kind="websocket") == 1008
+
+
+async def test_nobody_opens_the_socket_of_anothers_page(setup: Setup) -> None:
+    mine, theirs = session(), session()
+    setup.pages["page-1"] = theirs
+    id = setup.sessions.open(mine)
+    query = "client_id=page-1"
+    assert await setup.ask(headers=POSTED, kind="websocket", id=id, query=query) == 1008
+    assert setup.behind.scopes == []
+
+
+async def test_the_sockets_of_a_session_end_with_it(setup: Setup) -> None:
+    here = session()
+    id = setup.sessions.open(here)
+    open_page = asyncio.create_task(setup.ask(headers=POSTED, kind="websocket", id=id))
+    await setup.behind.listens.wait()
+    assert setup.door.in_use() == [here]
+    setup.door.shut(here)
+    await open_page
+    assert setup.behind.heard == [{"type": "websocket.disconnect", "code": 1008}]
+    assert setup.sent[-1] == {"type": "websocket.close", "code": 1008}
+    assert setup.door.in_use() == []
+
+
+async def test_a_body_that_is_too_large_is_not_read_to_its_end(setup: Setup) -> None:
+    id = setup.sessions.open(session())
+    piece = bytes(MOST_BODY // 4 + 1)
+    assert await setup.ask(headers=POSTED, method="POST", id=id, body=[piece] * 5) == 413
+    assert len(setup.behind.body) <= MOST_BODY
+
+
+async def test_a_prefix_that_a_client_names_is_in_no_page(setup: Setup) -> None:
+    id = setup.sessions.open(session())
+    await setup.ask(headers={**OWN, "x-forwarded-prefix": "//evil.example"}, id=id)
+    assert b"x-forwarded-prefix" not in dict(setup.behind.scopes[0]["headers"])
