@@ -86,6 +86,8 @@ class Screen:
             self._recipe("Pages for a browser need NiceGUI, which is not installed:", INSTALL)
         self._recipe("Stream a chat:", curl(plan, models))
         self._recipe("Or in Python (pip install openai):", *python(plan, models))
+        if not plan.engines and not plan.settings.engines:
+            self._recipe("Your own engines and models:", plan.command("engine", "list"))
         self._recipe("A second worker, in another terminal:", plan.command("worker"))
         if addresses:
             self.shared(addresses, plan.command("node", "invite", "NAME"))

@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from deploy.engines import config_file, found, machine, model_file, processes, s
 from deploy.engines.faults import BadInput
 from deploy.engines.found import Found
 from deploy.engines.starting import Made, Wish
+from deploy.plan import own_command
 from schemas.settings import Engine, SettingsError
 from workers.engines import KINDS
 
@@ -228,7 +230,8 @@ class Adding:
         if not workers:
             runs = any(each.role == "worker" for each in known.values())
             again = "a worker runs without this file; start it again: " if runs else "start it: "
-            self._say(f"{again}headrace up --config {self._place}")
+            command = [*own_command(), "up", "--config", str(self._place)]
+            self._say(f"{again}{shlex.join(command)}")
 
 
 def _file(target: str) -> Path | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
+from rich.table import Table
 
 from deploy.configure import CommandFailed, Where
 from deploy.engines import config_file, found
 from deploy.engines.found import Found
 from deploy.nodes import kept
+from deploy.plan import own_command
 from deploy.status import console, plain, table
 from deploy.survey import cards, connected
 from schemas.bus import BusError
@@ -22,6 +25,8 @@ from schemas.settings import Engine, Settings
 
 _AWAY = "not running"
 _ELSEWHERE = "(not in the settings)"
+_CONFIGURED = ("engine", "kind", "at", "state", ">slots", "models")
+_FOUND = ("found at", "kind", "program", "models", "configured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def _print(
             (row.name, row.kind, row.at, row.state, row.slots or "", ", ".join(row.models) or "-")
             for row in listed
         ]
-        out.print(table(("engine", "kind", "at", "state", ">slots", "models"), cells, "Configured"))
+        out.print(_folded(table(_CONFIGURED, cells, "Configured")))
         for row in listed:
             if row.reason:
                 out.print(plain(f"{row.name}: {row.reason}"), style="yellow")
@@ -126,13 +131,21 @@ def _print(
             (each.url, each.kind, _who(each), _what(each), "no" if each in new else "yes")
             for each in running
         )
-        columns = ("found at", "kind", "program", "models", "configured")
-        out.print(table(columns, lines, "Running on this machine"))
+        out.print(_folded(table(_FOUND, lines, "Running on this machine")))
     else:
         out.print("No engine was found running on this machine.\n")
     out.print(f"settings: {file}", style="dim", markup=False, soft_wrap=True)
     if new:
-        out.print(f"add one:  headrace engine add {new[0].url}", style="dim", soft_wrap=True)
+        command = shlex.join([*own_command(), "engine", "add", new[0].url])
+        out.print(f"add one:  {command}", style="dim", markup=False, soft_wrap=True)
+
+
+def _folded(found: Table) -> Table:
+    """The same with nothing cut: names and addresses are to be copied."""
+    found.padding, found.pad_edge = (0, 0, 0, 0), False
+    for column in found.columns:
+        column.overflow = "fold"
+    return found
 
 
 def _who(each: Found) -> str:

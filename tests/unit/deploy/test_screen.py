@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -66,6 +67,14 @@ def test_python_is_three_lines_that_compile() -> None:
 def test_a_port_that_was_taken_is_told() -> None:
     assert any("port 1234 is taken" in line for line in shown(CARD, made=plan(moved_from=1234)))
     assert not any("taken" in line for line in shown(CARD))
+
+
+def test_with_the_small_model_alone_it_says_how_to_have_others() -> None:
+    lines = shown(CARD)
+    at = lines.index("Your own engines and models:")
+    assert lines[at + 1].endswith(" engine list --data /data")
+    own = replace(plan(), engines=("gpu=http://127.0.0.1:8081",))
+    assert "Your own engines and models:" not in shown(CARD, made=own)
 
 
 def test_logs_are_shown_for_reading() -> None:
