@@ -29,12 +29,13 @@ Row = dict[str, Any]
 class Question:
     """`account`: only its requests; empty: those of all. `after`: by ingress, the number of the
     last ended request that is known already. `most`: rows of each kind from each ingress. `cancel`:
-    the job of a request that is to end; then nothing is told of others."""
+    the job of a request that is to end; then nothing is told of others. `ingress`: who asks."""
 
     account: str = ""
     after: Mapping[str, int] = field(default_factory=dict)
     most: int = MOST_ROWS
     cancel: str = ""
+    ingress: str = ""
 
     def pack(self) -> bytes:
         return orjson.dumps(self)
@@ -60,10 +61,11 @@ def question(data: bytes) -> Question:
     """Raises CodecError."""
     try:
         found = orjson.loads(data)
-        asked = Question(found["account"], found["after"], found["most"], found["cancel"])
+        fields = [found[name] for name in ("account", "after", "most", "cancel")]
+        asked = Question(*fields, found.get("ingress", ""))
     except (orjson.JSONDecodeError, LookupError, TypeError) as fault:
         raise CodecError(f"not a question about requests: {fault}") from None
-    texts = bounds.are_texts((asked.account, asked.cancel), bounds.NAME)
+    texts = bounds.are_texts((asked.account, asked.cancel, asked.ingress), bounds.NAME)
     if not texts or not _is_cursor(asked.after) or not bounds.is_number(asked.most, MOST_ROWS):
         raise CodecError("a field of a question about requests is out of bounds")
     return asked

@@ -1,11 +1,10 @@
-"""A whole Headrace of real processes for tests: start them, kill them, wait for what they log."""
+"""A whole Headrace of real processes for tests: start them, kill them, ask them."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -18,108 +17,18 @@ from deploy.nats.broker import Broker
 from schemas import bus as buses
 from schemas.bus import Bus
 from schemas.settings import Nats, outside
-from tests import forks, held_loop
-from tests.clock import VARIABLE, Clock
-from tests.forks import Fork
+from tests import clock, forks, gate, held_loop
+from tests.clock import Clock
+from tests.gate import Gate
 from tests.held_loop import Held
+from tests.process import PATIENCE, Line, Process, counts, first_to_log, read_until
+
+__all__ = [
+    "KEY", "PATIENCE", "Fabric", "Line", "Process", "ask", "counts", "fabric", "first_to_log",
+    "opened", "read_events", "read_until", "session", "table",
+]  # fmt: skip
 
 KEY = "sk-test-0123456789abcdef"
-PATIENCE = 120.0
-Line = dict[str, Any]
-
-
-class Process:
-    """One ``headrace`` process; its log lines are events that tests wait for."""
-
-    def __init__(
-        self,
-        name: str,
-        inner: Fork | asyncio.subprocess.Process,
-        clock: Clock | None = None,
-        held: Held | None = None,
-    ) -> None:
-        """`clock`: what its wall clock is by. `held`: how long it holds its loop."""
-        self.name = name
-        self.inner = inner
-        self._clock = clock
-        self.held = held
-        self.url = ""
-        self.lines: list[Line] = []
-        self.noise: list[str] = []
-        self.readers: set[asyncio.Event] = set()
-        """Set at each line, and at the end of all."""
-        self._silent = False
-        self._reader = asyncio.create_task(self._read())
-
-    @property
-    def pid(self) -> int:
-        return self.inner.pid
-
-    async def _read(self) -> None:
-        assert self.inner.stderr is not None
-        while raw := await self.inner.stderr.readline():
-            try:
-                line = json.loads(raw)
-            except ValueError:
-                self.noise.append(raw.decode(errors="replace"))
-                continue
-            self.lines.append(line)
-            self._wake()
-        self._silent = True
-        self._wake()
-
-    def _wake(self) -> None:
-        for reader in self.readers:
-            reader.set()
-
-    async def logged(self, event: str, *, skip: int = 0, **fields: Any) -> Line:
-        """Wait for the line with this event and these fields (after `skip` such lines)."""
-
-        def found() -> list[Line]:
-            return [
-                line
-                for line in self.lines
-                if line.get("event") == event and fields.items() <= line.items()
-            ][skip:]
-
-        await read_until(lambda: found() or self._silent, [self])
-        assert found(), f"{self.name} ended without {event}: {self.noise[-5:]} {self.lines[-5:]}"
-        return found()[0]
-
-    def count(self, event: str, **fields: Any) -> int:
-        return sum(
-            line.get("event") == event and fields.items() <= line.items() for line in self.lines
-        )
-
-    def step_clock(self, seconds: float) -> None:
-        """Have its wall clock be wrong by so much."""
-        assert self._clock is not None
-        self._clock.step(seconds)
-
-    def signal(self, number: int) -> None:
-        self.inner.send_signal(number)
-
-    async def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        await self.inner.wait()
-
-    async def stop(self) -> int:
-        """SIGTERM, and what the process ended with."""
-        if self.inner.returncode is None:
-            self.signal(signal.SIGCONT)
-            self.signal(signal.SIGTERM)
-        return await self.ended()
-
-    async def ended(self) -> int:
-        """What the process ends with that was told to end: a second signal may come when nobody
-        handles it any more."""
-        async with asyncio.timeout(PATIENCE):
-            return await self.inner.wait()
-
-    async def reap(self) -> None:
-        if self.inner.returncode is None:
-            await self.kill()
-        await self._reader
 
 
 def session(*traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
@@ -221,13 +130,14 @@ class Fabric:
         path.write_text(text)
         # A directory of its own: that of whoever runs the tests may have a key.
         command = [role, "--config", str(path), "--data", str(self.home / "data")]
-        clock, held = Clock(self.home / f"{name}.clock"), Held(self.home / f"{name}.held")
+        wall, held = Clock(self.home / f"{name}.clock"), Held(self.home / f"{name}.held")
+        shut = Gate(self.home / f"{name}.gate")
         if self.fresh:
             process = Process(name, await forks.started_anew(command))
         else:
-            env = {**outside(), VARIABLE: str(clock.path)}
+            env = {**outside(), clock.VARIABLE: str(wall.path), gate.VARIABLE: str(shut.path)}
             env |= {held_loop.VARIABLE: str(held.path)} if self.watched else {}
-            process = Process(name, await forks.start(command, env), clock, held)
+            process = Process(name, await forks.start(command, env), wall, held, shut)
         self.processes.append(process)
         return process
 
@@ -350,44 +260,6 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(k)} = {_value(v)}" for k, v in value.items()) + "}"
     return json.dumps(value)
-
-
-async def first_to_log(processes: Sequence[Process], event: str, **fields: Any) -> int:
-    """Which of the processes is the first to log this line."""
-    waits = [asyncio.create_task(process.logged(event, **fields)) for process in processes]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return next(index for index, wait in enumerate(waits) if wait.done())
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.wait(waits)
-
-
-async def counts(processes: Sequence[Process], event: str, wanted: int, **fields: Any) -> list[int]:
-    """Of each process, once there are `wanted` such lines in all: what a client has seen may be
-    logged a moment later. The caller judges whether there are more."""
-
-    def found() -> list[int]:
-        return [process.count(event, **fields) for process in processes]
-
-    await read_until(lambda: sum(found()) >= wanted, processes)
-    return found()
-
-
-async def read_until(enough: Callable[[], object], processes: Sequence[Process]) -> None:
-    """Wait until `enough` is true of the lines that these processes log."""
-    news = asyncio.Event()
-    for process in processes:
-        process.readers.add(news)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while not enough():
-                news.clear()
-                await news.wait()
-    finally:
-        for process in processes:
-            process.readers.discard(news)
 
 
 async def read_events(

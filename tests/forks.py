@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests import clock, held_loop
+from tests import clock, gate, held_loop
 from workers.process import die_with_parent
 
 IMPORTED = (
@@ -208,6 +208,8 @@ class Parent:
             clock.follow(place)
         if place := env.get(held_loop.VARIABLE):
             held_loop.watch(place)
+        if place := env.get(gate.VARIABLE):
+            gate.follow(place)
         return arguments
 
 

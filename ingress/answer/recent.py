@@ -29,7 +29,9 @@ from schemas.requests import Question, Row, Told
 log = structlog.get_logger("requests")
 
 PATIENCE = 0.3
-"""Seconds that the others have to answer."""
+"""Seconds that those have to answer of whom nothing is known yet."""
+LATE = 2.0
+"""Seconds that those have of whom it is known that they are here."""
 HEAD = 4096
 """Bytes of a message that are not its rows'."""
 _EXPECTED = 60.0
@@ -64,45 +66,55 @@ class Recent:
         """When each ingress answered last, in monotonic seconds."""
 
     async def open(self) -> None:
-        """Answer the others. Raises BusError."""
+        """Answer the others, and have each know of the other. Raises BusError."""
         await self._bus.subscribe(subjects.ASK_REQUESTS, self._answer)
         await self._bus.subscribe(f"{self._bus.inbox}.requests.*", self._hear)
+        self._ask("hello", Question(most=1))
+
+    def _ask(self, name: str, question: Question) -> None:
+        asked = replace(question, ingress=self._ingress)
+        self._bus.post(subjects.ASK_REQUESTS, asked.pack(), f"{self._bus.inbox}.requests.{name}")
 
     async def find(self, question: Question) -> tuple[list[Told], bool]:
         """What all ingresses say, and whether all did. Raises BusError."""
         name = str(next(self._asked))
         asking = self._asking[name] = _Asking()
         try:
-            inbox = f"{self._bus.inbox}.requests.{name}"
-            self._bus.post(subjects.ASK_REQUESTS, question.pack(), inbox)
+            self._ask(name, question)
             with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
-                    await self._all(asking, question)
+                async with asyncio.timeout(LATE):
+                    await self._all(asking, time.monotonic() + PATIENCE)
         finally:
             del self._asking[name]
         return list(asking.told.values()), self._expected() <= asking.told.keys()
 
     async def cancel(self, job: str, account: str) -> bool:
         """End a request, wherever it runs; of that account only, unless it is empty. False if no
-        ingress has it. Raises BusError."""
-        found, _ = await self.find(Question(account, cancel=job))
-        return any(each.cancelled for each in found)
+        ingress has it. Raises BusError, also if one that may have it did not answer."""
+        found, whole = await self.find(Question(account, cancel=job))
+        done = any(each.cancelled for each in found)
+        if not done and not whole:
+            raise BusError("not every ingress has answered")
+        return done
 
-    async def _all(self, asking: _Asking, question: Question) -> None:
-        """Wait until all have answered of whom it is known that they are here, or who has it."""
-        while True:
-            await asking.news.wait()
+    async def _all(self, asking: _Asking, until: float) -> None:
+        """Wait until all have answered of whom it is known that they are here, or who has what is
+        to end. If nobody else is known, somebody may be there all the same `until` then."""
+        while not any(each.cancelled for each in asking.told.values()):
+            whole = self._expected() <= asking.told.keys()
+            left = until - time.monotonic()
+            if whole and (len(self._seen) > 1 or left <= 0):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if whole else None):
+                    await asking.news.wait()
             asking.news.clear()
-            if question.cancel and any(each.cancelled for each in asking.told.values()):
-                return
-            # At first it is not known who there is: all the time is waited.
-            if len(self._seen) > 1 and self._expected() <= asking.told.keys():
-                return
 
     def _expected(self) -> set[str]:
+        """This ingress, and those that were heard lately."""
         since = time.monotonic() - _EXPECTED
         self._seen = {name: at for name, at in self._seen.items() if at > since}
-        return set(self._seen)
+        return {self._ingress, *self._seen}
 
     def _hear(self, message: Message) -> None:
         try:
@@ -121,6 +133,8 @@ class Recent:
         except CodecError as fault:
             log.warning("requests.not_asked", error=str(fault))
             return
+        if question.ingress:
+            self._seen[question.ingress] = time.monotonic()
         with suppress(BusError):  # who asks asks again
             self._bus.post(message.reply, self._packed(question))
 

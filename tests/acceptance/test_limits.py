@@ -13,7 +13,7 @@ import pytest
 
 from ingress.limits.clock import steady
 from tests.bench.limits import most_at_once, most_in_window
-from tests.fabric import Fabric, Process, ask, table
+from tests.fabric import PATIENCE, Fabric, Process, ask, read_until, table
 
 SECRET = "sk-limited-0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {SECRET}"}
@@ -76,6 +76,7 @@ async def test_no_window_has_more_than_the_limit(
 ) -> None:
     running = await started(fabric, window, "echo://?model=echo&slots=64", requests=most)
     answered = await offered(fabric, running, rate, seconds)
+    await settled(running)
     admitted = logged(running, "limits.admitted")
     assert most_in_window(admitted, window) == most
     assert len(admitted) >= 0.9 * ideal(answered, most, window)
@@ -88,11 +89,22 @@ async def test_no_moment_has_more_than_the_limit(fabric: Fabric, places: int, us
         fabric, 60.0, "echo://?model=echo&slots=32&token_ms=200", concurrent=places
     )
     answered = await offered(fabric, running, places * 20, 6)
+    await settled(running)
     pairs = [pair for each in running for pair in spans(each)]
     assert most_at_once(pairs) == places
     busy = sum(end - begin for begin, end in pairs)
     assert busy >= used * places * (answered[-1] - answered[0])
     assert fabric.tracebacks() == []
+
+
+async def settled(running: Sequence[Process]) -> None:
+    """Wait until all that was admitted is over, also where that is written down."""
+    for each in running:
+        await each.caught_up()
+    await read_until(
+        lambda: len(logged(running, "limits.admitted")) == len(logged(running, "limits.settled")),
+        running,
+    )
 
 
 def spans(process: Process) -> list[tuple[float, float]]:
@@ -114,11 +126,11 @@ async def test_an_ingress_that_is_killed_gives_its_places_back(fabric: Fabric) -
     await running[0].kill()
     killed = steady()
     others = running[1:]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (await fabric.post(ask("hi"), others[0].url, **HEADERS))[0] != 200:
             await asyncio.sleep(0.02)
     first = min(logged(others, "limits.admitted"))
-    assert 0 < first - killed < 3
+    assert 0 < first - killed < 30, "their window is a minute"
     await asyncio.gather(*streams, return_exceptions=True)
     assert fabric.tracebacks() == []
 

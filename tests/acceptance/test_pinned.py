@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anthropic
@@ -50,7 +50,9 @@ class House:
                 )
             await asyncio.sleep(0.05)
 
-    def began(self) -> dict[str, int]:
+    async def began(self) -> dict[str, int]:
+        for worker in self.workers.values():
+            await worker.caught_up()
         return {node: worker.count("runner.began") for node, worker in self.workers.items()}
 
 
@@ -66,7 +68,7 @@ async def house(fabric: Fabric) -> AsyncIterator[House]:
 async def test_each_endpoint_sends_its_requests_to_the_node(house: House) -> None:
     client, claude = house.client, house.claude
     words: Any = [{"role": "user", "content": "one two"}]
-    before = house.began()
+    before = await house.began()
     for headers in (GPU, HOME):
         chat = await client.chat.completions.create(
             model="echo",
@@ -99,7 +101,7 @@ async def test_each_endpoint_sends_its_requests_to_the_node(house: House) -> Non
         url, own = house.fabric.url + "/api/chat", {**house.fabric.headers, **headers}
         async with house.fabric.session.post(url, json=ollama, headers=own) as found:
             assert (await found.json())["message"]["content"] == "one two"
-    after = house.began()
+    after = await house.began()
     assert after["cpu"] == before["cpu"]
     assert after["gpu"] - before["gpu"] >= 12
 
@@ -109,20 +111,22 @@ async def test_a_node_that_there_is_not_is_told_at_each_endpoint(house: House) -
     words: Any = [{"role": "user", "content": "one"}]
     with pytest.raises(openai.NotFoundError):
         await house.until_known()
-    calls: list[Awaitable[Any]] = [
-        client.chat.completions.create(model="echo", messages=words, extra_headers=NOWHERE),
-        client.completions.create(model="echo", prompt="one", extra_headers=NOWHERE),
-        client.responses.create(model="echo", input="one", extra_headers=NOWHERE),
-        client.embeddings.create(model="echo", input="one", extra_headers=NOWHERE),
-        client.images.generate(model="echo", prompt="one", extra_headers=NOWHERE),
-        client.audio.speech.create(model="echo", voice="x", input="one", extra_headers=NOWHERE),
-        client.audio.transcriptions.create(
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: client.chat.completions.create(model="echo", messages=words, extra_headers=NOWHERE),
+        lambda: client.completions.create(model="echo", prompt="one", extra_headers=NOWHERE),
+        lambda: client.responses.create(model="echo", input="one", extra_headers=NOWHERE),
+        lambda: client.embeddings.create(model="echo", input="one", extra_headers=NOWHERE),
+        lambda: client.images.generate(model="echo", prompt="one", extra_headers=NOWHERE),
+        lambda: client.audio.speech.create(
+            model="echo", voice="x", input="one", extra_headers=NOWHERE
+        ),
+        lambda: client.audio.transcriptions.create(
             model="echo", file=("a.wav", b"RIFF"), extra_headers=NOWHERE
         ),
     ]
     for call in calls:
         with pytest.raises(openai.NotFoundError) as caught:
-            await call
+            await call()
         assert caught.value.code == "node_not_found"
         assert "Known nodes: cpu, gpu" in caught.value.message
 
@@ -150,7 +154,7 @@ async def test_a_stream_goes_on_at_its_node_when_that_is_back(house: House) -> N
     assert again is not None
     await again
     assert "".join(got) == words[0]["content"]
-    assert house.began() == {"cpu": 0, "gpu": 1}
+    assert await house.began() == {"cpu": 0, "gpu": 1}
 
 
 async def _until_away(house: House) -> None:

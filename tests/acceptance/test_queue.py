@@ -10,9 +10,10 @@ import pytest
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from tests.fabric import KEY, Fabric, Process
+from tests.fabric import KEY, PATIENCE, Fabric, Process, counts
+from tests.gate import SHUT
 
-SLOW = {"echo": {"first_ms": 1700}}
+HELD = {"echo": {"first_ms": SHUT}}
 QUICK = {"echo": {"first_ms": 100}}
 
 
@@ -27,8 +28,14 @@ class Queue:
         self.anthropic = AsyncAnthropic(base_url=fabric.url, api_key=KEY, max_retries=0)
         self._asked = 0
 
+    async def hold(self) -> asyncio.Task[Any]:
+        """A request that has the slot until the gate is opened."""
+        task = await self.add(self.chat("holds the slot", HELD))
+        await self.worker.logged("runner.began")
+        return task
+
     async def add(self, asking: Any) -> asyncio.Task[Any]:
-        """A request that is in the queue, or runs, when this returns."""
+        """A request that is in the queue, or runs, when this returns. The slot must be held."""
         task = asyncio.create_task(asking)
         self._asked += 1
         await self.fabric.jobs(self._asked)
@@ -50,8 +57,14 @@ class Queue:
 
 
 @pytest.fixture
-async def queue(fabric: Fabric) -> AsyncIterator[Queue]:
-    ingress = await fabric.ingress({"jobs.batch_patience": 4})
+def patience() -> float:
+    """How long a batch job waits at most: longer than any test."""
+    return 600.0
+
+
+@pytest.fixture
+async def queue(fabric: Fabric, patience: float) -> AsyncIterator[Queue]:
+    ingress = await fabric.ingress({"jobs.batch_patience": patience})
     worker = await fabric.worker(slots=1)
     await fabric.served("echo")
     made = Queue(fabric, ingress, worker)
@@ -71,24 +84,27 @@ async def read_anthropic(asked: Any) -> str:
 
 async def test_streams_that_waited_are_as_any_other_to_the_clients(queue: Queue) -> None:
     """The comments on their places in the queue come before the first event."""
-    running = await queue.add(queue.chat("holds the slot", SLOW))
-    await queue.worker.logged("runner.began")
-    chat = await queue.add(read_openai(queue.chat("a chat", SLOW, stream=True)))
+    running = await queue.hold()
+    chat = await queue.add(read_openai(queue.chat("a chat", QUICK, stream=True)))
     message = await queue.add(read_anthropic(queue.message("a message", QUICK, stream=True)))
+    await asyncio.sleep(1.2)  # they are told of it after a second
+    queue.worker.open_gate()
     assert await chat == "a chat"
     assert await message == "a message"
     assert (await running).choices[0].message.content == "holds the slot"
-    lines = [await queue.ingress.logged("request", skip=number) for number in range(3)]
-    assert [line["queue_ms"] > 1000 for line in lines] == [False, True, True]
+    for number in (1, 2):
+        assert (await queue.ingress.logged("request", skip=number))["queue_ms"] > 1000
 
 
 async def test_answers_say_how_long_they_waited(queue: Queue) -> None:
-    running = await queue.add(queue.chat("holds the slot", SLOW))
-    await queue.worker.logged("runner.began")
+    running = await queue.hold()
     asked = queue.openai.chat.completions.with_raw_response.create(
         model="echo", messages=[{"role": "user", "content": "waits"}]
     )
-    raw = await (await queue.add(asked))
+    waits = await queue.add(asked)
+    await asyncio.sleep(1.2)  # the time that is told
+    queue.worker.open_gate()
+    raw = await waits
     assert float(raw.headers["x-headrace-queue-wait"]) > 1
     assert raw.headers["x-headrace-queue-position"] == "1"
     assert raw.parse().choices[0].message.content == "waits"
@@ -96,31 +112,35 @@ async def test_answers_say_how_long_they_waited(queue: Queue) -> None:
 
 
 async def test_flex_waits_until_the_interactive_ones_are_served_and_says_so(queue: Queue) -> None:
-    ended: list[str] = []
-
-    async def noted(asking: Any, name: str) -> Any:
-        answer = await asking
-        ended.append(name)
-        return answer
-
-    running = await queue.add(queue.chat("holds the slot", SLOW))
-    await queue.worker.logged("runner.began")
-    responses = queue.openai.responses.create(
-        model="echo", input="a response", service_tier="flex", extra_body=QUICK
+    running = await queue.hold()
+    chatting = queue.chat("a", QUICK, service_tier="flex", extra_headers=_named("flex-chat"))
+    flex = [await queue.add(chatting)]
+    responding = queue.openai.responses.create(
+        model="echo",
+        input="a response",
+        service_tier="flex",
+        extra_body=QUICK,
+        extra_headers=_named("flex-response"),
     )
-    message = queue.message("a", {**QUICK, "service_tier": "flex"})
-    flex = [
-        await queue.add(noted(queue.chat("a", QUICK, service_tier="flex"), "flex chat")),
-        await queue.add(noted(responses, "flex response")),
-        await queue.add(noted(message, "flex message")),
+    flex.append(await queue.add(responding))
+    body = {**QUICK, "service_tier": "flex"}
+    flex.append(await queue.add(queue.message("a", body, extra_headers=_named("flex-message"))))
+    plain = [
+        await queue.add(queue.chat("b", QUICK, extra_headers=_named(f"chat-{n}"))) for n in range(2)
     ]
-    plain = [await queue.add(noted(queue.chat("b", QUICK), f"chat {n}")) for n in range(2)]
+    queue.worker.open_gate()
     chat, response, told = await asyncio.gather(*flex)
-    assert ended == ["chat 0", "chat 1", "flex chat", "flex response", "flex message"]
+    lines = [await queue.ingress.logged("request", skip=number) for number in range(1, 6)]
+    ended = [line["id"] for line in lines]
+    assert ended == ["chat-0", "chat-1", "flex-chat", "flex-response", "flex-message"]
     assert chat.service_tier == response.service_tier == "flex"
     assert told.usage.service_tier == "batch"
     assert [(await each).service_tier for each in plain] == [None, None]
     await running
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"x-request-id": name}
 
 
 async def test_flex_chunks_say_their_tier(queue: Queue) -> None:
@@ -130,11 +150,10 @@ async def test_flex_chunks_say_their_tier(queue: Queue) -> None:
     assert set(tiers) == {"flex"}
 
 
+@pytest.mark.parametrize("patience", [4.0])
 async def test_flex_starves_no_longer_than_is_set(queue: Queue) -> None:
     """The slot is never free, and its turn comes all the same."""
-    first = await queue.add(queue.chat("first", SLOW))
-    await queue.worker.logged("runner.began")
-    flex = await queue.add(queue.chat("flex", QUICK, service_tier="flex"))
+    first = await queue.hold()
     stop = asyncio.Event()
 
     async def greedy() -> int:
@@ -144,18 +163,20 @@ async def test_flex_starves_no_longer_than_is_set(queue: Queue) -> None:
             count += 1
         return count
 
-    clients = [asyncio.create_task(greedy()) for _ in range(3)]
-    async with asyncio.timeout(60):
+    clients = [asyncio.create_task(greedy()) for _ in range(6)]
+    await queue.fabric.jobs(1 + len(clients))
+    flex = asyncio.create_task(queue.chat("flex", QUICK, service_tier="flex"))
+    queue.worker.open_gate()
+    async with asyncio.timeout(PATIENCE):
         assert (await flex).choices[0].message.content == "flex"
     stop.set()
     await first
     assert sum(await asyncio.gather(*clients)) > 3
-    assert queue.ingress.count("job.promoted") == 1
+    assert await counts([queue.ingress], "job.promoted", 1) == [1]
 
 
 async def test_a_killed_worker_leaves_the_queue_as_it_is(queue: Queue) -> None:
-    running = await queue.add(queue.chat("first", {"echo": {"first_ms": 60_000}}))
-    await queue.worker.logged("runner.began")
+    running = await queue.hold()
     flex = await queue.add(queue.chat("flex", QUICK, service_tier="flex"))
     stream = await queue.add(read_openai(queue.chat("a stream", QUICK, stream=True)))
     await queue.worker.kill()
@@ -163,7 +184,7 @@ async def test_a_killed_worker_leaves_the_queue_as_it_is(queue: Queue) -> None:
     worker = await queue.fabric.worker(slots=1)
     assert await stream == "a stream"
     assert (await flex).choices[0].message.content == "flex"
-    assert worker.count("runner.began") >= 2
+    await counts([worker], "runner.began", 2)
 
 
 BOUND = "sk-bound-0123456789abcdef"
@@ -174,39 +195,39 @@ async def test_a_key_that_is_bound_to_the_batch_lane_waits_for_others_of_all_ing
     fabric: Fabric,
 ) -> None:
     """Two ingresses and two workers; the bound key asks one ingress, the others ask the other."""
-    urls = [(await fabric.ingress(tables=BOUND_KEY)).url for _ in range(2)]
+    ingresses = [await fabric.ingress(tables=BOUND_KEY) for _ in range(2)]
     workers = [await fabric.worker(slots=1) for _ in range(2)]
     clients = []
-    for url, key in ((urls[0], BOUND), (urls[1], KEY)):
-        await fabric.served("echo", url=url)
-        clients.append(AsyncOpenAI(base_url=url + "/v1", api_key=key, max_retries=0))
-    ended: list[str] = []
+    for ingress, key in zip(ingresses, (BOUND, KEY), strict=True):
+        await fabric.served("echo", url=ingress.url)
+        clients.append(AsyncOpenAI(base_url=ingress.url + "/v1", api_key=key, max_retries=0))
+    tasks: list[asyncio.Task[Any]] = []
 
-    async def ask(client: AsyncOpenAI, text: str, ms: float) -> None:
-        await client.chat.completions.create(
+    async def add(client: AsyncOpenAI, ms: float = 300) -> None:
+        asked = client.chat.completions.create(
             model="echo",
-            messages=[{"role": "user", "content": text}],
+            messages=[{"role": "user", "content": "hi"}],
             extra_body={"echo": {"first_ms": ms}},
         )
-        ended.append(text)
-
-    tasks = []
-
-    async def add(client: AsyncOpenAI, text: str, ms: float = 300) -> None:
-        tasks.append(asyncio.create_task(ask(client, text, ms)))
+        tasks.append(asyncio.create_task(asked))
         await fabric.jobs(len(tasks))
 
     batch, interactive = clients
     for _ in workers:
-        await add(interactive, "running", 2000)
+        await add(interactive, SHUT)
     for worker in workers:
         await worker.logged("runner.began")
-    for number in range(2):
-        await add(batch, f"batch {number}")
-    for number in range(4):
-        await add(interactive, f"chat {number}")
+    for _ in range(2):
+        await add(batch)
+    for _ in range(4):
+        await add(interactive)
+    for worker in workers:
+        worker.open_gate()
     await asyncio.gather(*tasks)
-    assert set(ended[:6]) == {"running", *(f"chat {number}" for number in range(4))}
-    assert set(ended[6:]) == {"batch 0", "batch 1"}
+    of_the_bound = {(await ingresses[0].logged("request", skip=n))["job"] for n in range(2)}
+    await counts(workers, "runner.began", len(tasks))
+    began = [line for each in workers for line in each.lines if line.get("event") == "runner.began"]
+    in_order = [line["job"] for line in sorted(began, key=lambda line: str(line["timestamp"]))]
+    assert set(in_order[-2:]) == of_the_bound
     for client in clients:
         await client.close()

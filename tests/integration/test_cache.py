@@ -52,6 +52,7 @@ class Two(NamedTuple):
         return [(await self.ask(body, url, **more))[0] for url in urls or ("",)]
 
     async def began(self) -> int:
+        await self.worker.caught_up()
         return self.worker.count("runner.began")
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from deploy.compat.probes import ROWS
 from deploy.nats import broker as brokers
 from tests import forks
-from tests.fabric import KEY, Fabric, fabric
+from tests.fabric import KEY, PATIENCE, Fabric, fabric
 
 ECHO = "echo://?model=echo&slots=2&token_ms=1"
 
@@ -105,7 +105,7 @@ async def test_a_run_ends_when_its_client_leaves(served: Fabric) -> None:
     async with served.session.get(url, headers=headers) as answer:
         await answer.content.readline()
         answer.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:  # the ingress hears of it a moment later
             async with served.session.get(url + "?model=echo", headers=headers) as again:
                 if again.status == 200:

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 
 from tests.fabric import KEY, PATIENCE, Fabric, Process, ask, counts, first_to_log
+from tests.gate import SHUT
 from tests.served import served
 
-SLOW = {"echo": {"first_ms": 1500}}
+HELD = {"echo": {"first_ms": SHUT}}
 
 
 LATE = {"ingress.silence": 60.0, "jobs.ack_wait": 60.0}
@@ -32,8 +33,9 @@ async def _two_workers(
 
 async def test_killed_worker_before_the_first_token_costs_a_blink(fabric: Fabric) -> None:
     workers = await _two_workers(fabric, config=LATE)
-    asked = asyncio.create_task(fabric.post(ask("one two three", **SLOW)))
+    asked = asyncio.create_task(fabric.post(ask("one two three", **HELD)))
     victim = await first_to_log(workers, "runner.began")
+    workers[1 - victim].open_gate()
     killed = time.monotonic()
     await workers[victim].kill()
     await workers[1 - victim].logged("runner.began", attempt=2)
@@ -45,15 +47,17 @@ async def test_killed_worker_before_the_first_token_costs_a_blink(fabric: Fabric
 
 async def test_frozen_worker_is_replaced_and_its_late_answer_fenced(fabric: Fabric) -> None:
     workers = await _two_workers(fabric)
-    asked = asyncio.create_task(fabric.stream(ask("one two three", **SLOW)))
+    asked = asyncio.create_task(fabric.stream(ask("one two three", **HELD)))
     victim = await first_to_log(workers, "runner.began")
     workers[victim].signal(signal.SIGSTOP)
     await workers[1 - victim].logged("runner.began", attempt=2)
+    workers[victim].open_gate()
     workers[victim].signal(signal.SIGCONT)
     ended = await workers[victim].logged("runner.ended")
     assert (ended["outcome"] != "ok", ended["verdict"]) == (True, ""), (
         "stale: it would lose the job"
     )
+    workers[1 - victim].open_gate()
     assert await asked == (200, "one two three", True)
 
 
@@ -62,11 +66,12 @@ async def test_an_ingress_that_stood_still_has_its_jobs_done_all_the_same(fabric
     ingress = await fabric.ingress()
     worker = await fabric.worker(slots=1)
     await fabric.served("echo")
-    first = asyncio.create_task(fabric.post(ask("one", **SLOW)))
+    first = asyncio.create_task(fabric.post(ask("one", **HELD)))
     await worker.logged("runner.began")
     second = asyncio.create_task(fabric.post(ask("two", echo={"first_ms": 4000})))
     await fabric.jobs(2)
     ingress.signal(signal.SIGSTOP)
+    worker.open_gate()
     await worker.logged("runner.ended", outcome="its ingress is gone")
     ingress.signal(signal.SIGCONT)
     for asked, text in ((first, "one"), (second, "two")):
@@ -182,12 +187,13 @@ async def test_client_that_leaves_while_queued_takes_its_job_along(fabric: Fabri
     ingress = await fabric.ingress()
     worker = await fabric.worker("echo://?model=echo&slots=1")
     await fabric.served("echo")
-    running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": 1000})))
+    running = asyncio.create_task(fabric.post(ask("holds the slot", **HELD)))
     await worker.logged("runner.began")
     queued = asyncio.create_task(fabric.post(ask("leaves")))
     await fabric.jobs(2)
     queued.cancel()
     await fabric.jobs(1)
+    worker.open_gate()
     assert (await running)[0] == 200
     await ingress.logged("request", status=499)
     assert await counts([worker], "runner.began", 1) == [1]
@@ -229,12 +235,11 @@ async def test_the_slot_of_a_client_that_left_is_counted(fabric: Fabric) -> None
     await fabric.ingress()
     worker = await fabric.worker()
     await fabric.served("echo")
-    began = time.monotonic()
-    leaving = asyncio.create_task(fabric.post(ask("for nobody", echo={"first_ms": 60_000})))
-    await worker.logged("runner.began")
-    await asyncio.sleep(0.3)  # the time that is counted
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    began, url = time.monotonic(), fabric.url + "/v1/chat/completions"
+    body = ask("for nobody", stream=True, echo={"token_ms": SHUT})
+    async with fabric.session.post(url, json=body, headers=fabric.headers) as answer:
+        await answer.content.readline()  # the claim has been granted
+        await asyncio.sleep(0.3)  # the time that is counted
     await worker.logged("runner.ended", outcome="cancelled")
     most = time.monotonic() - began
     bus = await fabric.admin()
@@ -249,11 +254,12 @@ async def test_the_slot_of_a_client_that_left_is_counted(fabric: Fabric) -> None
 
 async def test_sigterm_lets_a_worker_finish_and_the_other_take_over(fabric: Fabric) -> None:
     workers = await _two_workers(fabric)
-    asked = asyncio.create_task(fabric.post(ask("one two", echo={"first_ms": 700})))
+    asked = asyncio.create_task(fabric.post(ask("one two", **HELD)))
     first = await first_to_log(workers, "runner.began")
     workers[first].signal(signal.SIGTERM)
     await workers[first].logged("worker.draining")
     after = [await fabric.post(ask(f"later {i}")) for i in range(8)]
+    workers[first].open_gate()
     assert [status for status, _, _ in after] == [200] * 8
     assert (await asked)[1]["choices"][0]["message"]["content"] == "one two"
     assert await workers[first].ended() == 0
@@ -351,7 +357,7 @@ async def test_the_attempts_of_a_job_are_on_different_workers(fabric: Fabric) ->
     await fabric.slots("echo", 12)
     status, body, _ = await fabric.post(ask("one", echo={"fault": "503"}))
     assert (status, body["error"]["code"]) == (502, "engine_failed")
-    assert [worker.count("runner.began") for worker in workers] == [1, 1, 1]
+    assert await counts(workers, "runner.began", 3) == [1, 1, 1]
 
 
 async def test_a_job_that_kills_its_workers_ends_as_a_dead_letter(fabric: Fabric) -> None:
@@ -403,7 +409,7 @@ async def test_keepalive_comments_while_queued_then_the_answer(fabric: Fabric) -
     await fabric.ingress({"ingress.keepalive": 0.2})
     worker = await fabric.worker("echo://?model=echo&slots=1")
     await fabric.served("echo")
-    running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": 1000})))
+    running = asyncio.create_task(fabric.post(ask("holds the slot", **HELD)))
     await worker.logged("runner.began")
     async with fabric.session.post(
         fabric.url + "/v1/chat/completions",
@@ -411,7 +417,9 @@ async def test_keepalive_comments_while_queued_then_the_answer(fabric: Fabric) -
         headers=fabric.headers,
     ) as answer:
         assert answer.status == 200
+        while (await answer.content.readline()).strip() != b": keep-alive":
+            pass
+        worker.open_gate()
         lines = [line.strip() async for line in answer.content if line.strip()]
-    assert lines[0] == b": keep-alive"
     assert lines[-1] == b"data: [DONE]"
     assert (await running)[0] == 200

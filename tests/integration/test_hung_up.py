@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from schemas.bus import Bus, Message
-from tests.fabric import Fabric
+from tests.fabric import PATIENCE, Fabric
 
 BAD = {
     "a line that is too long": b"PUB c.%b 0\r\n\r\n" % (b"h" * 5000),
@@ -32,11 +32,11 @@ async def test_it_is_opened_again(fabric: Fabric, what: str) -> None:
         back.clear()
         _write(bus, BAD[what])
         if what != "a subject that is none":  # which the broker passes over, unless it is pedantic
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await back.wait()
         bus.post("c.x", b"again")
         await bus.flush()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert (await heard.get()).data == b"again"
     assert not bus.closed.is_set()
     await bus.close()

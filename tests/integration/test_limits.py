@@ -6,7 +6,8 @@ import asyncio
 import shutil
 from typing import Any
 
-from tests.fabric import Fabric, ask, table
+from tests.fabric import PATIENCE, Fabric, ask, counts, table
+from tests.gate import SHUT
 from tests.integration.test_keys import served
 
 SECRET = "sk-limited-0123456789abcdef"
@@ -76,7 +77,7 @@ async def test_a_month_counts_what_all_ingresses_served(fabric: Fabric) -> None:
     assert (await fabric.post(ask("one two three four"), urls[0], **HEADERS))[0] == 200
     status, body, _ = await fabric.post(ask("five six"), urls[0], **HEADERS)
     assert (status, body["error"]["code"]) == (429, "insufficient_quota")
-    async with asyncio.timeout(10):  # the sum is written a quarter of a second later
+    async with asyncio.timeout(PATIENCE):  # the sum is written a quarter of a second later
         while (await fabric.post(ask("seven"), urls[1], **HEADERS))[0] != 429:
             pass
 
@@ -131,16 +132,19 @@ async def test_a_repeated_request_counts_once(fabric: Fabric) -> None:
 async def test_a_full_queue_gives_back_what_was_taken(fabric: Fabric) -> None:
     config = {"jobs.tenant_depth": 1, "jobs.queue_depth": 1}
     made = await fabric.ingress(config, tables=key(requests=100, concurrent=5))
-    await fabric.worker("echo://?model=echo&slots=1&token_ms=100")
+    worker = await fabric.worker(f"echo://?model=echo&slots=1&first_ms={SHUT}")
     await fabric.served("echo")
     waits = [asyncio.create_task(fabric.post(ask("a b c d e f"), **HEADERS)) for _ in range(3)]
+    await made.logged("refused", code="queue_full")
+    worker.open_gate()
     answers = await asyncio.gather(*waits)
     served = sum(status == 200 for status, _, _ in answers)
     codes = {body["error"]["code"] for status, body, _ in answers if status != 200}
     assert (codes, 1 <= served < 3) == ({"queue_full"}, True)
     _, _, head = await fabric.post(ask("a"), **HEADERS)
     assert head[REMAINING] == str(100 - served - 1)
-    assert made.count("limits.admitted") == made.count("limits.settled") == 4
+    assert await counts([made], "limits.admitted", 4) == [4]
+    assert await counts([made], "limits.settled", 4) == [4]
 
 
 async def test_a_killed_broker_forgets_nothing(fabric: Fabric) -> None:

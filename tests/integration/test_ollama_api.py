@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from tests.fabric import Fabric, ask
+from tests.gate import SHUT
 
 CHAT = "/api/chat"
 
@@ -26,10 +27,14 @@ async def test_a_line_is_kept_alive_while_its_request_waits(fabric: Fabric) -> N
     await fabric.ingress({"ingress.keepalive": 0.2})
     worker = await fabric.worker("echo://?model=echo&slots=1")
     await fabric.served("echo")
-    running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": 1000})))
+    running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": SHUT})))
     await worker.logged("runner.began")
-    found = await lines_of(fabric, asked("it waits"))
-    assert found[0].startswith(b" ")
+    body, url = asked("it waits"), fabric.url + CHAT
+    async with fabric.session.post(url, json=body, headers=fabric.headers) as answer:
+        assert (answer.status, answer.content_type) == (200, "application/x-ndjson")
+        assert await answer.content.readexactly(1) == b" "
+        worker.open_gate()
+        found = (await answer.read()).splitlines()
     assert "".join(json.loads(line)["message"]["content"] for line in found) == "it waits"
     assert (await running)[0] == 200
 

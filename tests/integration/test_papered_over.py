@@ -166,16 +166,16 @@ async def test_an_unknown_model_is_a_404_at_every_endpoint(setup: EnginesSetup) 
     client = setup.client
     name: dict[str, Any] = {"model": "nobody"}
     asks = (
-        setup.chat("nobody"),
-        client.completions.create(prompt="a", **name),
-        client.embeddings.create(input="a", **name),
-        client.responses.create(input="a", **name),
-        client.audio.transcriptions.create(file=("a.wav", tone()), **name),
-        client.images.generate(prompt="a", **name),
+        lambda: setup.chat("nobody"),
+        lambda: client.completions.create(prompt="a", **name),
+        lambda: client.embeddings.create(input="a", **name),
+        lambda: client.responses.create(input="a", **name),
+        lambda: client.audio.transcriptions.create(file=("a.wav", tone()), **name),
+        lambda: client.images.generate(prompt="a", **name),
     )
     for ask in asks:
         with pytest.raises(openai.NotFoundError) as fault:
-            await ask
+            await ask()
         assert (fault.value.code, fault.value.param) == ("model_not_found", "model")
 
 

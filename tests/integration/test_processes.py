@@ -14,7 +14,7 @@ import pytest
 
 from deploy import survey
 from deploy.nats.broker import Broker
-from tests.fabric import KEY, Fabric, Process, ask, opened
+from tests.fabric import KEY, Fabric, Process, ask, counts, opened
 from tests.integration.test_fair import KEYS, Tenants, queued
 from tests.integration.test_limits import SECRET, key
 
@@ -124,7 +124,7 @@ async def test_a_drain_under_load_loses_no_answer(family: Family) -> None:
     family.parent.signal(signal.SIGTERM)
     assert all(done for _, done in await asyncio.gather(*tasks))
     assert await family.parent.ended() == 0
-    assert family.parent.count("ingress.ended") == 2
+    assert await counts([family.parent], "ingress.ended", 2) == [2]
     await family.fabric.idle()
 
 
@@ -148,7 +148,7 @@ async def test_a_repeated_request_is_one_wherever_it_comes_to(family: Family) ->
     answers = await asyncio.gather(*asked)
     assert {status for status, _, _ in answers} == {200}
     assert len({body["id"] for _, body, _ in answers}) == 1
-    assert family.fabric.processes[-1].count("runner.began") == 1
+    assert await counts([family.fabric.processes[-1]], "runner.began", 1) == [1]
 
 
 async def test_a_limit_holds_for_all_of_them(family: Family) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from deploy.survey import Surveyor, connected
 from schemas.settings import Nats
-from tests.fabric import Fabric, ask
+from schemas.waiting import Waiting
+from tests.fabric import PATIENCE, Fabric, ask
+from tests.gate import SHUT
 
 QUEUED = re.compile(rb": queued position=(\d+)(?: eta=(\d+)s)?")
 WAIT = b": x-headrace-queue-wait "
@@ -20,15 +23,25 @@ WAIT = b": x-headrace-queue-wait "
 @dataclass
 class Told:
     """What one stream was told: (seconds since it began, position, eta) for each comment. `waited`:
-    seconds that it was in the queue."""
+    seconds that it was in the queue. `news`: set at each comment."""
 
     comments: list[tuple[float, int, int | None]] = field(default_factory=list)
     waited: float = 0.0
     lines: list[bytes] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def place(self, position: int) -> None:
+        """Wait until it is told that it has this place."""
+        async with asyncio.timeout(PATIENCE):
+            while position not in [place for _, place, _ in self.comments]:
+                self.news.clear()
+                await self.news.wait()
 
 
-async def _stream(fabric: Fabric, ms: float, url: str = "", **more: Any) -> Told:
-    told, began = Told(), time.monotonic()
+async def _stream(
+    fabric: Fabric, ms: float, url: str = "", told: Told | None = None, **more: Any
+) -> Told:
+    told, began = told or Told(), time.monotonic()
     body = ask("a", stream=True, echo={"first_ms": ms}, **more)
     async with fabric.session.post(
         (url or fabric.url) + "/v1/chat/completions", json=body, headers=fabric.headers
@@ -39,6 +52,7 @@ async def _stream(fabric: Fabric, ms: float, url: str = "", **more: Any) -> Told
             if found := QUEUED.match(line):
                 eta = int(found[2]) if found[2] else None
                 told.comments.append((time.monotonic() - began, int(found[1]), eta))
+                told.news.set()
             elif line.startswith(WAIT):
                 told.waited = float(line.removeprefix(WAIT))
     told.waited = told.waited or float(answer.headers.get("x-headrace-queue-wait", 0))
@@ -50,43 +64,53 @@ async def test_a_stream_in_the_queue_is_told_its_place_until_it_is_served(fabric
     await fabric.ingress()
     worker = await fabric.worker(slots=1)
     await fabric.served("echo")
-    running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": 2600})))
+    running = asyncio.create_task(fabric.post(ask("holds the slot", echo={"first_ms": SHUT})))
     await worker.logged("runner.began")
-    first = asyncio.create_task(_stream(fabric, 1500))
+    told = Told(), Told()
+    first = asyncio.create_task(_stream(fabric, SHUT, told=told[0]))
     await fabric.jobs(2)
-    second = asyncio.create_task(_stream(fabric, 0))
-    told = await first
-    assert [position for _, position, _ in told.comments] == [1] * len(told.comments)
-    assert 1.0 <= told.comments[0][0] < 2.6
-    assert b": x-headrace-served-by" in b"".join(told.lines)
-    assert 2 < told.waited < 60
-    told = await second
-    positions = [position for _, position, _ in told.comments]
+    second = asyncio.create_task(_stream(fabric, 0, told=told[1]))
+    await told[0].place(1)
+    await told[1].place(2)
+    running.cancel()
+    await told[1].place(1)
+    worker.open_gate()
+    await asyncio.gather(first, second)
+    assert {position for _, position, _ in told[0].comments} == {1}
+    at_first = told[0].comments[0][0]
+    assert at_first >= 1, "who waits less is told nothing"
+    assert at_first - 0.1 < told[0].waited < at_first + PATIENCE
+    assert b": x-headrace-served-by" in b"".join(told[0].lines)
+    positions = [position for _, position, _ in told[1].comments]
     assert positions == sorted(positions, reverse=True)
     assert set(positions) == {1, 2}
-    assert (await running)[0] == 200
 
 
 async def test_who_is_not_streamed_is_told_with_the_answer(fabric: Fabric) -> None:
-    await fabric.ingress()
-    await fabric.worker(slots=1)
+    await fabric.ingress(tables=KEYS)
+    worker = await fabric.worker(slots=1)
     await fabric.served("echo")
-    alone = asyncio.create_task(fabric.post(ask("alone")))
-    await alone
-    held = ask("holds the slot for some time", stream=True, echo={"token_ms": 1000})
+    began = time.monotonic()
+    _, _, headers = await fabric.post(ask("alone"))
+    assert headers["x-headrace-queue-position"] == "1"
+    assert float(headers["x-headrace-queue-wait"]) < time.monotonic() - began
+    held = ask("holds the slot for some time", stream=True, echo={"token_ms": SHUT})
+    mine = {"Authorization": f"Bearer {READER}"}
     # Its head comes once it has the slot: from then on it is not in the queue.
     async with fabric.session.post(
         fabric.url + "/v1/chat/completions", json=held, headers=fabric.headers
     ) as answer:
-        first = asyncio.create_task(fabric.post(ask("first")))
+        first = asyncio.create_task(fabric.post(ask("first"), **mine))
         await fabric.jobs(2)
-        second = asyncio.create_task(fabric.post(ask("second")))
-        for asked, position in ((alone, 1), (first, 1), (second, 2)):
+        second = asyncio.create_task(fabric.post(ask("second"), **mine))
+        await fabric.jobs(3)
+        await _until(fabric, mine, lambda told: _places(told) == [1, 2])
+        await asyncio.sleep(1)  # the time that is told
+        worker.open_gate()
+        for asked, position in ((first, "1"), (second, "2")):
             status, _, headers = await asked
-            assert status == 200
-            assert headers["x-headrace-queue-position"] == str(position)
-            waited = float(headers["x-headrace-queue-wait"])
-            assert waited < 1 if asked is alone else waited > 1
+            assert (status, headers["x-headrace-queue-position"]) == (200, position)
+            assert float(headers["x-headrace-queue-wait"]) > 1
         assert (await answer.read()).endswith(b"data: [DONE]\n\n")
 
 
@@ -116,10 +140,12 @@ async def test_the_queue_is_told_to_who_may_read_it_and_to_status(fabric: Fabric
         body = ask("waits", service_tier=tier)
         tasks.append(asyncio.create_task(fabric.post(body, url, **key)))
         await fabric.jobs(depth)
-    async with asyncio.timeout(60):
-        while not _placed(told := await _queue(fabric, first, mine)):
-            await asyncio.sleep(0.05)
-    assert (told["slots"], told["running"], told["waiting"]) == (1, 1, 3)
+
+    def settled(told: dict[str, Any]) -> bool:
+        counts = told["slots"], told["running"], told["waiting"]
+        return counts == (1, 1, 3) and None not in _places(told)
+
+    told = await _until(fabric, mine, settled, first)
     assert {name: lane["waiting"] for name, lane in told["lanes"].items()} == {
         "interactive": 2,
         "batch": 1,
@@ -130,16 +156,29 @@ async def test_the_queue_is_told_to_who_may_read_it_and_to_status(fabric: Fabric
     async with connected(await _admin(fabric), "test") as bus:
         surveyor = Surveyor(bus, "")
         await surveyor.gather()
-        rows = (await surveyor.look()).waiting
-    assert [(row.lane, row.account, row.waiting) for row in rows] == [
-        ("i", "other", 1),
-        ("i", "reader", 1),
-        ("b", "other", 1),
-    ]
+        wanted = [("i", "other", 1), ("i", "reader", 1), ("b", "other", 1)]
+        async with asyncio.timeout(PATIENCE):  # each ingress answers for itself
+            while [(row.lane, row.account, row.waiting) for row in await _rows(surveyor)] != wanted:
+                await asyncio.sleep(0.05)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await fabric.idle()
+
+
+async def _rows(surveyor: Surveyor) -> tuple[Waiting, ...]:
+    return (await surveyor.look()).waiting
+
+
+async def _until(
+    fabric: Fabric, key: dict[str, str], enough: Callable[[dict[str, Any]], bool], url: str = ""
+) -> dict[str, Any]:
+    """What ``/v1/queue`` says of the only model, once it is `enough`: places are known, and the
+    broker asked, once a second."""
+    async with asyncio.timeout(PATIENCE):
+        while not enough(told := await _queue(fabric, url or fabric.url, key)):
+            await asyncio.sleep(0.05)
+    return told
 
 
 async def _queue(fabric: Fabric, url: str, key: dict[str, str]) -> dict[str, Any]:
@@ -150,8 +189,8 @@ async def _queue(fabric: Fabric, url: str, key: dict[str, str]) -> dict[str, Any
         return told
 
 
-def _placed(told: dict[str, Any]) -> bool:
-    return any(each["position"] for each in told["own"]["requests"])
+def _places(told: dict[str, Any]) -> list[int | None]:
+    return [each["position"] for each in told["own"]["requests"]]
 
 
 async def _admin(fabric: Fabric) -> Nats:

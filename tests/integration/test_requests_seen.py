@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.fabric import Fabric, ask
+from tests.fabric import PATIENCE, Fabric, ask
+from tests.gate import SHUT
 
 ADMIN = "sk-admin-0123456789abcdef"
 OTHER = "sk-other-0123456789abcdef"
@@ -34,6 +35,17 @@ async def _seen(fabric: Fabric, secret: str, url: str = "", **asked: str) -> dic
     return said
 
 
+async def _until(
+    states: list[str], fabric: Fabric, secret: str, url: str = "", **asked: str
+) -> dict[str, Any]:
+    """What is said once its rows are so: a claim or an end may be under way."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            said = await _seen(fabric, secret, url, **asked)
+            if said["complete"] and [row["state"] for row in said["data"]] == states:
+                return said
+
+
 async def _cancel(fabric: Fabric, secret: str, id: str, url: str) -> tuple[int, dict[str, Any]]:
     where = f"{url}/v1/requests/{id}"
     async with fabric.session.delete(where, headers=bearer(secret)) as answer:
@@ -57,13 +69,9 @@ async def test_what_runs_is_seen_at_each_ingress_and_ended_by_who_may(fabric: Fa
     waiting = asyncio.create_task(fabric.post(ask(TEXT), second, **bearer(OTHER)))
     await fabric.jobs(2)
 
-    said = await _seen(fabric, ADMIN, second)
-    assert [(row["account"], row["state"]) for row in said["data"]] == [
-        ("other", "queued"),
-        ("boss", "running"),
-        ("other", "ended"),
-    ]
+    said = await _until(["queued", "running", "ended"], fabric, ADMIN, second)
     queued, runs, over = said["data"]
+    assert [row["account"] for row in said["data"]] == ["other", "boss", "other"]
     assert _events(queued) == ["queued"]
     assert _events(runs) == ["queued", "claimed"]
     assert _events(over)[:2] == ["queued", "claimed"]
@@ -87,8 +95,7 @@ async def test_what_runs_is_seen_at_each_ingress_and_ended_by_who_may(fabric: Fa
     status, answer, _ = await running
     assert (status, answer["error"]["code"]) == (499, "request_cancelled")
     assert (await waiting)[0] == 200  # it has the slot now
-    said = await _seen(fabric, ADMIN, first, after=said["after"])
-    assert {row["state"] for row in said["data"]} == {"ended"}
+    said = await _until(["ended"] * 2, fabric, ADMIN, first, after=said["after"])
     assert {row.get("error") for row in said["data"]} == {None, "request_cancelled"}
 
 
@@ -96,14 +103,15 @@ async def test_a_takeover_is_seen_in_the_timeline(fabric: Fabric) -> None:
     await fabric.ingress(tables=KEYS)
     doomed = await fabric.worker(slots=1)
     await fabric.served("echo")
-    held = ask(TEXT, echo={"first_ms": 3000})
+    held = ask(TEXT, echo={"first_ms": SHUT})
     running = asyncio.create_task(fabric.post(held, **bearer(OTHER)))
-    await doomed.logged("runner.began")
-    await fabric.worker(slots=1)
+    await _until(["running"], fabric, OTHER)
+    other = await fabric.worker(slots=1)
+    other.open_gate()
     await fabric.slots("echo", 2)
     await doomed.kill()
     assert (await running)[0] == 200
-    (row,) = (await _seen(fabric, OTHER))["data"]
+    (row,) = (await _until(["ended"], fabric, OTHER))["data"]
     found = [event for event in _events(row) if event != "first_token"]
     assert found == ["queued", "claimed", "lost", "claimed", "ended"]
 

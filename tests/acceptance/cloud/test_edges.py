@@ -31,7 +31,7 @@ from tests.doubles.providers import (
 )
 from tests.doubles.providers.openai_images import picture
 from tests.doubles.sdserver.pictures import png
-from tests.fabric import KEY
+from tests.fabric import KEY, PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PNG = png(8, 8, b"\x80" * 24)
@@ -374,7 +374,7 @@ async def test_a_provider_that_is_away_is_named_and_nothing_is_paid(
     [(what, fields)] = ask.items()
     sim.faults.add(refuse(500), refuse(503, retry_after=0), refuse(500))
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(openai.APIStatusError) as caught:
                 await calls[what](model=model, **fields)
         assert (caught.value.status_code, caught.value.code) == (502, "provider_failed")

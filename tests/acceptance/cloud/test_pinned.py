@@ -7,6 +7,7 @@ import asyncio
 from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.doubles.providers import OpenAI
 from tests.fabric import ask
+from tests.gate import SHUT
 
 MODEL = "gpt-4o-mini"
 BOX, ALLOW = {"X-Headrace-Node": "box"}, {"X-Headrace-Fallback": "allow"}
@@ -21,7 +22,7 @@ async def test_a_pinned_request_stays_unless_it_may_leave(setup: CloudSetup, sim
     await setup.fallback()
     await setup.provided("echo")
     worker = await setup.fabric.worker(
-        "echo://?model=echo&slots=1&first_ms=1500", {"worker.node": "box"}
+        f"echo://?model=echo&slots=1&first_ms={SHUT}", {"worker.node": "box"}
     )
     await setup.fabric.served("echo")
 
@@ -31,9 +32,10 @@ async def test_a_pinned_request_stays_unless_it_may_leave(setup: CloudSetup, sim
 
     busy = asyncio.create_task(served(**BOX))
     await worker.logged("runner.began")
-    waits, leaves = await asyncio.gather(served(**BOX), served(**BOX, **ALLOW))
-    assert (await busy, waits) == ("node:box", "node:box")
-    assert leaves == "provider:sim"
+    waits = asyncio.create_task(served(**BOX))
+    assert await served(**BOX, **ALLOW) == "provider:sim"
+    worker.open_gate()
+    assert (await busy, await waits) == ("node:box", "node:box")
     assert await served(**BOX, **{"X-Headrace-Fallback": "only"}) == "invalid_request"
     await worker.kill()
     await setup.fabric.processes[0].logged("worker.lost")

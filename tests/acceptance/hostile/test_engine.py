@@ -6,12 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.acceptance.hostile.bystander import BOOKS, KEYS, SOON, unharmed
+from tests.acceptance.hostile.bystander import BOOKS, KEYS, unharmed
 from tests.doubles.hostile.server import ACTS, MODEL, HostileServer, hostile_server
-from tests.fabric import Fabric, ask, read_until
-
-ENDS = 15.0
-"""Seconds in which its own client has an answer, whatever it is."""
+from tests.fabric import PATIENCE, Fabric, ask, read_until
 
 
 async def test_whatever_an_engine_answers_others_are_served(
@@ -47,15 +44,14 @@ async def test_other_engines_of_its_worker_go_on_meanwhile(fabric: Fabric, name:
         async with unharmed(fabric) as bystander:
             reading = asyncio.create_task(_ends(fabric, name.startswith("an event")))
             while not reading.done():
-                took = await bystander.answered()
-                assert took < SOON, f"another engine's answer took {took:.2f} s"
+                await bystander.answered()
             await reading
 
 
 async def _ends(fabric: Fabric, stream: bool) -> None:
     """Its client gets one answer, and no long text."""
     async with (
-        asyncio.timeout(ENDS),
+        asyncio.timeout(PATIENCE),
         fabric.session.post(
             fabric.url + "/v1/chat/completions",
             json={**ask("x", stream=stream), "model": MODEL},

@@ -13,7 +13,7 @@ from schemas import subjects
 from schemas.jetstream.words import TERM
 from tests.acceptance.hostile.bystander import KEYS, unharmed
 from tests.doubles.hostile.worker import CARDS, FRAMES, LONG, MODEL, HostileWorker, hostile_worker
-from tests.fabric import Fabric, ask
+from tests.fabric import PATIENCE, Fabric, ask
 from tests.unit import fakes
 
 
@@ -90,7 +90,7 @@ async def _job(fabric: Fabric, worker: HostileWorker) -> AsyncIterator[None]:
     await fabric.served("bad", "echo")
     asked = asyncio.create_task(fabric.post({**ask("x"), "model": MODEL}))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await worker.given.wait()
         yield
     finally:

@@ -173,13 +173,13 @@ async def test_errors_are_the_clients_own(ollama: AsyncClient, served: Fabric) -
     long: Any = [{"role": "user", "content": "word " * 20000}]
     async with AsyncClient(served.url, headers={"authorization": "Bearer wrong"}) as stranger:
         for call, status, word in (
-            (ollama.chat("no-such-model", MESSAGES), 404, "no-such-model"),
-            (ollama.chat(EMBEDDINGS_MODEL, MESSAGES), 400, "has no"),
-            (ollama.chat(MODEL, long), 400, "context"),
-            (ollama.chat(MODEL, MESSAGES, options={"top_k": "many"}), 400, "options.top_k"),
-            (ollama.pull("llama3.2"), 400, "pulled"),
-            (stranger.list(), 401, "key"),
+            (lambda: ollama.chat("no-such-model", MESSAGES), 404, "no-such-model"),
+            (lambda: ollama.chat(EMBEDDINGS_MODEL, MESSAGES), 400, "has no"),
+            (lambda: ollama.chat(MODEL, long), 400, "context"),
+            (lambda: ollama.chat(MODEL, MESSAGES, options={"top_k": "many"}), 400, "options.top_k"),
+            (lambda: ollama.pull("llama3.2"), 400, "pulled"),
+            (stranger.list, 401, "key"),
         ):
             with pytest.raises(ResponseError) as caught:
-                await call
+                await call()
             assert (caught.value.status_code, word in caught.value.error) == (status, True)

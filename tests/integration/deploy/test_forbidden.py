@@ -29,6 +29,7 @@ from schemas.registry import Invite, Node
 from schemas.settings import Cache, Jobs, Nats
 from tests.doubles.hostile import acts
 from tests.doubles.hostile.acts import DENIED, Act
+from tests.fabric import PATIENCE
 from tests.integration.deploy.roles import connected
 from tests.unit import fakes
 
@@ -188,7 +189,7 @@ async def test_the_same_deletes_a_stream_for_who_is_where_the_streams_are(
     admin = thieves.admin
     await admin.api("STREAM.CREATE.SCRATCH", {"name": "SCRATCH", "subjects": ["scratch"]})
     admin.post(acts.pull(acts.MINE, "i"), PULL, "$JS.API.STREAM.DELETE.SCRATCH")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while "SCRATCH" in (await admin.api("STREAM.NAMES"))["streams"]:
             await asyncio.sleep(0.01)
 
@@ -208,7 +209,7 @@ async def test_a_job_that_is_pulled_into_a_foreign_subject_is_no_word_there(
     sequence = (await admin.store(job, {}, fakes.job().pack()))["seq"]
     thief.post(acts.pull(acts.MINE, "i"), PULL, place)
     if not crosses:
-        data = await asyncio.wait_for(heard.get(), 10)
+        data = await asyncio.wait_for(heard.get(), PATIENCE)
         for unpack in (frames.unpack, frames.unpack_control, nodes.unpack):
             with pytest.raises(CodecError):
                 unpack(data)
@@ -291,7 +292,7 @@ async def test_what_a_node_may_do_is_done(thieves: Thieves) -> None:
     bus.post(f"r.in-1.{acts.NODE}.0", b"")
     bus.post(subjects.rotation(acts.NODE), b"{}")
     await bus.flush()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await heard.get() == f"hb.{acts.NODE}.w1"
     assert bus.denied == ""
     await subscription.stop()

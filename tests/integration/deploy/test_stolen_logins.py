@@ -10,7 +10,7 @@ import pytest
 
 from deploy.survey import Surveyor
 from schemas import subjects
-from tests.fabric import Fabric, ask
+from tests.fabric import PATIENCE, Fabric, ask
 from tests.integration.deploy.roles import connected
 
 CREATE = f"$JS.API.CONSUMER.CREATE.{subjects.JOBS_STREAM}"
@@ -71,7 +71,7 @@ async def test_who_looks_on_sees_who_works_and_who_waits(fabric: Fabric) -> None
     bus = await fabric.connection("monitor", f"{subjects.INBOX_MONITOR}.test")
     surveyor = Surveyor(bus, "")
     await surveyor.gather()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(PATIENCE):
         seen = await surveyor.look()
     await bus.close()
     (queue,) = [each for each in seen.queues if each.lane == subjects.INTERACTIVE]

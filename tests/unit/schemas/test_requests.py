@@ -17,11 +17,11 @@ NAMES = st.from_regex(r"in-[0-9a-f]{8}", fullmatch=True)
 AFTER = st.dictionaries(NAMES, st.integers(0, 2**53 - 1), max_size=5)
 
 
-@given(AFTER, st.text(max_size=40), st.integers(1, MOST_ROWS), st.text(max_size=40))
+@given(AFTER, st.text(max_size=40), st.integers(1, MOST_ROWS), st.text(max_size=40), NAMES)
 def test_a_question_is_read_as_it_was_asked(
-    after: dict[str, int], account: str, most: int, cancel: str
+    after: dict[str, int], account: str, most: int, cancel: str, ingress: str
 ) -> None:
-    question = Question(account, after, most, cancel)
+    question = Question(account, after, most, cancel, ingress)
     assert requests.question(question.pack()) == question
 
 
@@ -56,6 +56,7 @@ GOOD: dict[str, Any] = {"account": "", "after": {}, "most": 1, "cancel": ""}
         {"most": MOST_ROWS + 1},
         {"most": True},
         {"cancel": None},
+        {"ingress": 1},
     ],
 )
 def test_a_question_out_of_bounds_is_refused(changed: dict[str, Any]) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from ingress.answer import recent as recents
 from ingress.answer.recent import Recent
 from ingress.jobs.state import Ended, Times
 from schemas import requests as words
+from schemas import subjects
+from schemas.bus import BusError
 from schemas.requests import MOST_ROWS, Question, Told
-from tests.unit.fakes import FakeBus, message
+from tests.unit.fakes import FakeBus, message, turns
 
 ACCOUNT = "a"
 
@@ -58,3 +62,103 @@ def test_how_fast_an_answer_came_is_told(said: dict[str, Any], pace: float | Non
     recent = Recent(FakeBus(), "i", {}, [_ended(1, "", **said)])
     (row,) = recent.told(Question(), 0.0).ended
     assert row.get("tokens_per_second") == pace
+
+
+class Peers:
+    """An ingress `i` whose questions a test answers as others would."""
+
+    def __init__(self, bus: FakeBus) -> None:
+        self.bus = bus
+        self.recent = Recent(bus, "i", {}, [])
+
+    def tell(self, *ingresses: str, **told: bool) -> None:
+        """These answer the question that was asked last."""
+        reply = self.bus.posts[-1].reply
+        for name in ingresses:
+            self.recent._hear(message(reply, Told(name, **told).pack()))
+
+    def hear_of(self, name: str) -> None:
+        asked = Question(ingress=name).pack()
+        self.recent._answer(message(subjects.ASK_REQUESTS, asked, "elsewhere"))
+
+
+@pytest.fixture
+def peers(bus: FakeBus) -> Peers:
+    return Peers(bus)
+
+
+async def test_who_has_come_is_waited_for_though_it_is_late(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "PATIENCE", 0.0)
+    monkeypatch.setattr(recents, "LATE", 60.0)
+    await peers.recent.open()
+    assert words.question(peers.bus.posts[-1].payload).ingress == "i", "others hear of it, too"
+    peers.hear_of("other")
+    finding = asyncio.create_task(peers.recent.find(Question()))
+    await turns()
+    peers.tell("i")
+    await turns()
+    assert not finding.done()
+    peers.tell("other")
+    found, whole = await finding
+    assert ({each.ingress for each in found}, whole) == ({"i", "other"}, True)
+
+
+async def test_who_does_not_answer_is_told_of(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "LATE", 0.01)
+    peers.hear_of("other")
+    finding = asyncio.create_task(peers.recent.find(Question()))
+    await turns()
+    peers.tell("i")
+    found, whole = await finding
+    assert ([each.ingress for each in found], whole) == (["i"], False)
+
+
+async def test_what_is_to_end_is_not_said_to_be_nowhere_while_one_has_not_answered(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "LATE", 0.01)
+    peers.hear_of("other")
+    ending = asyncio.create_task(peers.recent.cancel("j", "a"))
+    await turns()
+    peers.tell("i")
+    with pytest.raises(BusError, match="not every ingress"):
+        await ending
+
+
+async def test_who_has_what_is_to_end_need_not_wait_for_others(peers: Peers) -> None:
+    peers.hear_of("other")
+    ending = asyncio.create_task(peers.recent.cancel("j", "a"))
+    await turns()
+    peers.tell("i", cancelled=True)
+    assert await ending
+
+
+async def test_where_nobody_else_is_known_somebody_may_be(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "PATIENCE", 60.0)
+    monkeypatch.setattr(recents, "LATE", 60.0)
+    finding = asyncio.create_task(peers.recent.find(Question()))
+    await turns()
+    peers.tell("i")
+    await turns()
+    assert not finding.done()
+    peers.tell("other")
+    found, whole = await finding
+    assert ([each.ingress for each in found], whole) == (["i", "other"], True)
+
+
+async def test_nobody_is_waited_for_longer_than_that(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "PATIENCE", 0.0)
+    monkeypatch.setattr(recents, "LATE", 60.0)
+    finding = asyncio.create_task(peers.recent.find(Question()))
+    await turns()
+    peers.tell("i")
+    found, whole = await finding
+    assert ([each.ingress for each in found], whole) == (["i"], True)
