@@ -61,8 +61,8 @@ def question(data: bytes) -> Question:
     """Raises CodecError."""
     try:
         found = orjson.loads(data)
-        fields = [found[name] for name in ("account", "after", "most", "cancel")]
-        asked = Question(*fields, found.get("ingress", ""))
+        account, after, ingress = found["account"], found["after"], found.get("ingress", "")
+        asked = Question(account, after, found["most"], found["cancel"], ingress)
     except (orjson.JSONDecodeError, LookupError, TypeError) as fault:
         raise CodecError(f"not a question about requests: {fault}") from None
     texts = bounds.are_texts((asked.account, asked.cancel, asked.ingress), bounds.NAME)

@@ -7,7 +7,7 @@ from typing import Any
 import openai
 
 from tests.doubles.receiver import receiver
-from tests.fabric import KEY, Fabric, ask
+from tests.fabric import KEY, PATIENCE, Fabric, ask
 
 ADMIN = "sk-admin-0123456789abcdef"
 ROOT = f'[[keys]]\nname = "root"\nsecret = "{ADMIN}"\nadmin = true\n'
@@ -30,7 +30,9 @@ async def test_a_month_that_runs_out_is_told_once(fabric: Fabric) -> None:
         refused: set[str | None] = set()
         for turn in range(30):
             url = f"{ingresses[turn % 3].url}/v1"
-            async with openai.AsyncOpenAI(api_key=secret, base_url=url, max_retries=0) as client:
+            async with openai.AsyncOpenAI(
+                api_key=secret, base_url=url, max_retries=0, timeout=PATIENCE
+            ) as client:
                 try:
                     await client.chat.completions.create(**ask("one two three four five"))
                 except openai.RateLimitError as fault:

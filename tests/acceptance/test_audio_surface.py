@@ -51,7 +51,9 @@ async def served(
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(served: Fabric) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=served.url + "/v1", api_key=KEY, max_retries=0) as made:
+    async with openai.AsyncOpenAI(
+        base_url=served.url + "/v1", api_key=KEY, max_retries=0, timeout=PATIENCE
+    ) as made:
         yield made
 
 

@@ -84,7 +84,7 @@ def key_of(hub: HeadraceUp) -> str:
 
 
 def chat(url: str, key: str, model: str) -> str:
-    client = OpenAI(base_url=url, api_key=key, max_retries=0)
+    client = OpenAI(base_url=url, api_key=key, max_retries=0, timeout=PATIENCE)
     stream = client.chat.completions.create(
         model=model, stream=True, messages=[{"role": "user", "content": "one two three"}]
     )

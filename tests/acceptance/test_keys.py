@@ -54,7 +54,7 @@ def made(to: HeadraceUp, name: str, *options: str) -> str:
 def chat(to: HeadraceUp, secret: str, model: str = "echo") -> str:
     """The text of an answer, or the code of the error."""
     asked: Any = [{"role": "user", "content": "hello there"}]
-    with openai.OpenAI(base_url=to.url, api_key=secret, max_retries=0) as client:
+    with openai.OpenAI(base_url=to.url, api_key=secret, max_retries=0, timeout=PATIENCE) as client:
         try:
             done = client.chat.completions.create(model=model, messages=asked)
         except openai.APIStatusError as error:

@@ -144,7 +144,9 @@ async def held(fabric: Fabric, url: str, words: str) -> None:
 
 async def test_openais_client_is_told(fabric: Fabric) -> None:
     url = (await started(fabric, 60.0, "echo://?model=echo", requests=1, tokens=50_000))[0].url
-    async with openai.AsyncOpenAI(base_url=url + "/v1", api_key=SECRET, max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        base_url=url + "/v1", api_key=SECRET, max_retries=0, timeout=PATIENCE
+    ) as client:
         create = client.chat.completions.with_raw_response.create
         answer = await create(model="echo", messages=[{"role": "user", "content": "hi"}])
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
@@ -158,7 +160,9 @@ async def test_openais_client_is_told(fabric: Fabric) -> None:
 
 async def test_anthropics_client_is_told(fabric: Fabric) -> None:
     url = (await started(fabric, 60.0, "echo://?model=echo", requests=1))[0].url
-    async with anthropic.AsyncAnthropic(base_url=url, api_key=SECRET, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=url, api_key=SECRET, max_retries=0, timeout=PATIENCE
+    ) as client:
         create = client.messages.with_raw_response.create
         said: Any = {"role": "user", "content": "hi"}
         answer = await create(model="echo", max_tokens=5, messages=[said])

@@ -100,7 +100,7 @@ async def pinned(running: HeadraceUp, status: int, node: str, model: str = "echo
     words: Any = [{"role": "user", "content": "x"}]
     async with (
         asyncio.timeout(PATIENCE),
-        AsyncOpenAI(base_url=running.url, api_key=key, max_retries=0) as client,
+        AsyncOpenAI(base_url=running.url, api_key=key, max_retries=0, timeout=PATIENCE) as client,
     ):
         made = client.with_options(default_headers={"X-Headrace-Node": node})
         while True:
@@ -221,7 +221,9 @@ async def until(where: Where, name: str, **fields: object) -> None:
 
 async def chat(running: HeadraceUp, text: str) -> str:
     key = (running.data / "key").read_text().strip()
-    async with AsyncOpenAI(base_url=running.url, api_key=key, max_retries=0) as client:
+    async with AsyncOpenAI(
+        base_url=running.url, api_key=key, max_retries=0, timeout=PATIENCE
+    ) as client:
         answer = await client.chat.completions.create(
             model="far", messages=[{"role": "user", "content": text}]
         )

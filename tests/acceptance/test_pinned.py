@@ -12,7 +12,7 @@ import openai
 import pytest
 import pytest_asyncio
 
-from tests.fabric import KEY, Fabric, Process
+from tests.fabric import KEY, PATIENCE, Fabric, Process
 
 GPU = {"X-Headrace-Node": "gpu"}
 HOME = {"X-Headrace-Node": "zone=home,gpu=4090"}
@@ -37,8 +37,12 @@ class House:
         await self.start("gpu", "home", "4090")
         await self.fabric.slots("echo", 8)
         url = self.fabric.url
-        self.client = openai.AsyncOpenAI(base_url=url + "/v1", api_key=KEY, max_retries=0)
-        self.claude = anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0)
+        self.client = openai.AsyncOpenAI(
+            base_url=url + "/v1", api_key=KEY, max_retries=0, timeout=PATIENCE
+        )
+        self.claude = anthropic.AsyncAnthropic(
+            base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE
+        )
 
     async def until_known(self) -> None:
         """Ask for what there is not, for as long as the ingress has only just begun. Raises the

@@ -24,8 +24,12 @@ class Queue:
         self.fabric = fabric
         self.ingress = ingress
         self.worker = worker
-        self.openai = AsyncOpenAI(base_url=fabric.url + "/v1", api_key=KEY, max_retries=0)
-        self.anthropic = AsyncAnthropic(base_url=fabric.url, api_key=KEY, max_retries=0)
+        self.openai = AsyncOpenAI(
+            base_url=fabric.url + "/v1", api_key=KEY, max_retries=0, timeout=PATIENCE
+        )
+        self.anthropic = AsyncAnthropic(
+            base_url=fabric.url, api_key=KEY, max_retries=0, timeout=PATIENCE
+        )
         self._asked = 0
 
     async def hold(self) -> asyncio.Task[Any]:
@@ -200,7 +204,9 @@ async def test_a_key_that_is_bound_to_the_batch_lane_waits_for_others_of_all_ing
     clients = []
     for ingress, key in zip(ingresses, (BOUND, KEY), strict=True):
         await fabric.served("echo", url=ingress.url)
-        clients.append(AsyncOpenAI(base_url=ingress.url + "/v1", api_key=key, max_retries=0))
+        clients.append(
+            AsyncOpenAI(base_url=ingress.url + "/v1", api_key=key, max_retries=0, timeout=PATIENCE)
+        )
     tasks: list[asyncio.Task[Any]] = []
 
     async def add(client: AsyncOpenAI, ms: float = 300) -> None:

@@ -20,7 +20,7 @@ import pytest_asyncio
 from deploy.nats import broker as brokers
 from schemas import pictures
 from tests.doubles.sdserver.pictures import png
-from tests.fabric import KEY, Fabric, fabric
+from tests.fabric import KEY, PATIENCE, Fabric, fabric
 from tests.real.sd import MODEL, running_sd
 from tests.real.server import Server
 
@@ -86,7 +86,9 @@ async def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> As
 async def setup(served: Fabric, server: Server) -> AsyncIterator[SdSetup]:
     await served.idle()
     url = served.url + "/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE
+    ) as client:
         yield SdSetup(served, server, client, len(server.log))
 
 

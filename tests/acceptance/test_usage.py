@@ -37,7 +37,9 @@ async def keys_made(fabric: Fabric) -> dict[str, str]:
 
 
 async def asked(url: str, secret: str, times: int) -> None:
-    async with openai.AsyncOpenAI(api_key=secret, base_url=f"{url}/v1", max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        api_key=secret, base_url=f"{url}/v1", max_retries=0, timeout=PATIENCE
+    ) as client:
         for _ in range(times):
             await client.chat.completions.create(**ask("one two three"))
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from deploy.nats import broker as brokers
 from tests.doubles.base import Sim, document
-from tests.fabric import Fabric, fabric
+from tests.fabric import PATIENCE, Fabric, fabric
 from tests.integration.uploads import Answer
 
 
@@ -57,7 +57,9 @@ async def fabric_with(
 
 def client(made: Fabric) -> openai.AsyncOpenAI:
     key = made.headers["Authorization"].partition(" ")[2]
-    return openai.AsyncOpenAI(base_url=made.url + "/v1", api_key=key, max_retries=0)
+    return openai.AsyncOpenAI(
+        base_url=made.url + "/v1", api_key=key, max_retries=0, timeout=PATIENCE
+    )
 
 
 async def post(made: Fabric, path: str, body: dict[str, Any]) -> Answer:

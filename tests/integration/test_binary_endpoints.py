@@ -268,6 +268,7 @@ async def test_a_worker_that_can_decode_serves_in_place_of_one_that_cannot(
     assert "ffmpeg in PATH" in answer.error["message"]
     assert (await setup.upload(TRANSCRIBE, file=tone(), model="ears")).status == 200
     other = await fabric.worker(url, kind="whisper", models=["ears"])
+    await fabric.slots("ears", 2)
     asked = [setup.upload(TRANSCRIBE, file=webm, model="ears") for _ in range(4)]
     assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 4
     assert await without.stop() == await other.stop() == 0

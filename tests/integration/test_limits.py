@@ -96,6 +96,7 @@ async def test_an_account_has_limits_for_all_its_keys(fabric: Fabric) -> None:
     status, _ = await keys.say("PATCH", "accounts/lab", {"limits": {"requests": 2}})
     assert status == 200
     urls = [process.url for process in running]
+    await running[1].logged("keys.changed", skip=3)
     for secret in (one, other, stranger):
         await keys.until("", secret, urls[1])
     used = (await keys.say("GET", "keys/one"))[1]["used"]

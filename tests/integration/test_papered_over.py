@@ -24,7 +24,7 @@ from tests.doubles.ollama.server import Ollama
 from tests.doubles.sdserver.server import SdServer
 from tests.doubles.vllm.server import Vllm
 from tests.doubles.whisper.server import WhisperSim, whisper_sim
-from tests.fabric import KEY, Fabric, fabric
+from tests.fabric import KEY, PATIENCE, Fabric, fabric
 from tests.integration.histories import CASES, Case
 from tests.integration.one_endpoint import post
 from workers.engines.whisper.engine import tone
@@ -90,7 +90,9 @@ async def setup(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engin
         await made.worker(whisper.url, kind="whisper", models=["ears"])
         await made.worker(sdserver.url, kind="sdcpp", models=["hands"])
         await made.served("own", "tiny:latest", "tiny", "ears", "hands")
-        client = openai.AsyncOpenAI(base_url=made.url + "/v1", api_key=KEY, max_retries=0)
+        client = openai.AsyncOpenAI(
+            base_url=made.url + "/v1", api_key=KEY, max_retries=0, timeout=PATIENCE
+        )
         async with client:
             yield EnginesSetup(made, client, llama, ollama, vllm, whisper, sdserver)
 

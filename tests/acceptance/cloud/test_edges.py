@@ -78,7 +78,9 @@ async def afresh(cloud: AllProviders) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def claude(cloud: AllProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
     url = cloud.setup.fabric.url
-    async with anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE
+    ) as client:
         yield client
 
 

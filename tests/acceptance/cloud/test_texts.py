@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, user
 from tests.doubles.sdserver.pictures import png
-from tests.fabric import KEY
+from tests.fabric import KEY, PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PNG = png(8, 8, b"\x80" * 24)
@@ -41,7 +41,9 @@ async def afresh(cloud: AllProviders) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def claude(cloud: AllProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
     url = cloud.setup.fabric.url
-    async with anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE
+    ) as client:
         yield client
 
 

@@ -60,7 +60,10 @@ def test_credits_are_granted_spent_and_counted(tmp_path: Path) -> None:
         engine = ("--config", str(config), "--engine", "echo://?model=echo")
         with up(data, *engine, SIM_KEY=SECRET) as running:
             client = openai.OpenAI(
-                base_url=running.url, api_key=(data / "key").read_text().strip(), max_retries=0
+                base_url=running.url,
+                api_key=(data / "key").read_text().strip(),
+                max_retries=0,
+                timeout=PATIENCE,
             )
             end = time.monotonic() + PATIENCE
             while "cloud" not in {model.id for model in client.models.list()}:

@@ -10,7 +10,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from tests.acceptance.surface.servers import surface
-from tests.fabric import KEY, Fabric
+from tests.fabric import KEY, PATIENCE, Fabric
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
@@ -21,11 +21,15 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fabr
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def client(served: Fabric) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=served.url + "/v1", api_key=KEY, max_retries=0) as made:
+    async with AsyncOpenAI(
+        base_url=served.url + "/v1", api_key=KEY, max_retries=0, timeout=PATIENCE
+    ) as made:
         yield made
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def claude(served: Fabric) -> AsyncIterator[AsyncAnthropic]:
-    async with AsyncAnthropic(base_url=served.url, api_key=KEY, max_retries=0) as made:
+    async with AsyncAnthropic(
+        base_url=served.url, api_key=KEY, max_retries=0, timeout=PATIENCE
+    ) as made:
         yield made

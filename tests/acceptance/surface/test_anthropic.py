@@ -12,7 +12,7 @@ from anthropic import Anthropic, AsyncAnthropic
 
 from tests.acceptance.conftest import MODEL
 from tests.acceptance.surface.servers import THINKING_MODEL, TOOLS_MODEL
-from tests.fabric import KEY, Fabric
+from tests.fabric import KEY, PATIENCE, Fabric
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -261,7 +261,9 @@ async def test_errors_have_anthropics_shape(
 
 
 async def test_a_wrong_key(served: Fabric) -> None:
-    async with AsyncAnthropic(base_url=served.url, api_key="sk-wrong", max_retries=0) as stranger:
+    async with AsyncAnthropic(
+        base_url=served.url, api_key="sk-wrong", max_retries=0, timeout=PATIENCE
+    ) as stranger:
         error, told = await refused(ask(stranger))
     assert isinstance(error, anthropic.AuthenticationError)
     assert told["type"] == "authentication_error"

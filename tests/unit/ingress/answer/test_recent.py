@@ -71,11 +71,11 @@ class Peers:
         self.bus = bus
         self.recent = Recent(bus, "i", {}, [])
 
-    def tell(self, *ingresses: str, **told: bool) -> None:
+    def tell(self, *ingresses: str, cancelled: bool = False) -> None:
         """These answer the question that was asked last."""
         reply = self.bus.posts[-1].reply
         for name in ingresses:
-            self.recent._hear(message(reply, Told(name, **told).pack()))
+            self.recent._hear(message(reply, Told(name, cancelled=cancelled).pack()))
 
     def hear_of(self, name: str) -> None:
         asked = Question(ingress=name).pack()
