@@ -23,6 +23,8 @@ HELD = 0.04
 TRIES = 4
 """The machine may be busy with other things, whose caches cost CPU time, too."""
 MIB = 2**20
+PATIENT = {"ingress.silence": 120.0, "jobs.ack_wait": 120.0}
+"""Millions of words hold an echo engine, and so its worker is silent for a while."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
 
@@ -94,10 +96,8 @@ async def sent(fabric: Fabric, path: str, body: bytes) -> tuple[int, bytes]:
 
 async def test_no_body_holds_an_ingress(fabric: Fabric) -> None:
     fabric.watched = True
-    # Millions of words hold the echo engine, and so its worker is silent for a while.
-    patient = {"ingress.silence": 120.0, "jobs.ack_wait": 120.0}
-    ingress = await fabric.ingress(patient)
-    await fabric.worker("echo://?model=echo&slots=4", patient)
+    ingress = await fabric.ingress(PATIENT)
+    await fabric.worker("echo://?model=echo&slots=4", PATIENT)
     await fabric.served("echo")
     held = {}
     for name, make in BODIES.items():
@@ -233,16 +233,18 @@ KEPT: dict[str, tuple[str, str, Callable[[], dict[str, Any]]]] = {
 async def test_no_kept_answer_holds_an_ingress(fabric: Fabric) -> None:
     """Neither by its name, nor when it is taken apart, kept and put together."""
     fabric.watched = True
-    ingress = await fabric.ingress({"cache.use": "on", "cache.largest": 2**26})
+    ingress = await fabric.ingress({"cache.use": "on", "cache.largest": 2**26, **PATIENT})
     async with LlamaCpp() as llama, engine(answers()) as other:
-        await fabric.crew(ENGINES.format(llama=llama.url, other=other))
+        await fabric.crew(ENGINES.format(llama=llama.url, other=other), PATIENT)
         await fabric.served("echo", "llama", "other")
         held = {}
         for name, (path, model, make) in KEPT.items():
             body = orjson.dumps({**make(), "model": model})
 
             async def send(path: str = path, body: bytes = body) -> None:
-                assert [await sent(fabric, path, body) for _ in range(2)] == [200, 200]
+                for _ in range(2):
+                    status, said = await sent(fabric, path, body)
+                    assert status == 200, said
 
             held[name] = await least(fabric, ingress, send)
         assert {name: seconds for name, seconds in held.items() if seconds > HELD} == {}

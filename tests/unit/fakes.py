@@ -14,7 +14,7 @@ from schemas.client import DirectClient, Handler
 from schemas.jobs import Job
 from schemas.nodes import Card, EngineState, ServedModel
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for an event has failed."""
 
 

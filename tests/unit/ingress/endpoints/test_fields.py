@@ -10,7 +10,7 @@ from tests.field_fuzz import FORMS, SPECIFIED, Fuzz, places_of
 from tests.unit.ingress.endpoints.test_fuzz import OURS
 from tests.unit.ingress.loopback import loopback_ingress
 
-IN_TIME = 10.0
+IN_TIME = 60.0
 """Seconds. The slowest takes 0.4 s on an idle machine."""
 OWN = {("completions", "echo"): "the engine's own field, by which tests tell it what to do"}
 TAKEN = {

@@ -105,7 +105,7 @@ async def test_a_client_that_reads_nothing_is_left(
 async def test_one_that_reads_slowly_is_not(
     endless: Endless, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "READ_TIMEOUT", 0.4)
+    monkeypatch.setattr(http_protocol, "READ_TIMEOUT", 5.0)
     client = await endless.connect()
     client.send(post(b"x"))
     async with asyncio.timeout(fakes.PATIENCE):
