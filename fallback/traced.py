@@ -13,7 +13,7 @@ from fallback.providers.base import ProviderFault, Task
 from schemas import traces
 from schemas.api.endpoints import WORDS
 from schemas.otel import words
-from schemas.otel.words import Attributes, Kind, What, When
+from schemas.otel.words import Attributes, Kind, What
 from schemas.traces import CURRENT, Trace
 
 if TYPE_CHECKING:
@@ -59,15 +59,10 @@ class Called:
 
     def _tell_span(self, spans: Spans, what: What) -> None:
         assert self._at is not None
-        when = When(self._began, self._began + round(self._took * 1e9))
-        spans.add(what, self._at, self.span, when, tuple(self._used()), error=self.error)
-
-    def _used(self) -> Iterator[tuple[str, int]]:
-        if (spent := self.spent) is not None:
-            counts = spent.prompt, spent.completion, spent.cached
-            for name, count in zip((words.INPUT, words.OUTPUT, words.CACHED), counts, strict=True):
-                if count > 0:
-                    yield name, count
+        when = self._began, self._began + round(self._took * 1e9)
+        spent = self.spent
+        used = () if spent is None else words.used(spent.prompt, spent.completion, spent.cached)
+        spans.add(what, self._at, self.span, when, used, self.error)
 
     def _measure(self, meters: Meters, about: Attributes) -> None:
         failed: Attributes = ((words.ERROR, self.error),) if self.error else ()

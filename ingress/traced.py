@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import Request
 
-from ingress.jobs.custody import Custody, Tenure
+from ingress.jobs.custody import Custody
 from ingress.jobs.state import Ended
 from ingress.jobs.ticket import Ticket
 from schemas import traces
@@ -42,6 +42,10 @@ TAIL = 2048
 """Last bytes of an answer, in which the reason is looked for why it ended."""
 _NAME = b'_reason"'
 _REASON = re.compile(rb'_reason": ?"([a-z_]{1,40})"')
+
+
+Had = tuple[str, float, float, bool, int]
+"""Who had a job, as a `Tenure` has it."""
 
 
 class Job(NamedTuple):
@@ -100,10 +104,8 @@ class Served:
 
     def _when(self, begin: float, end: float) -> When:
         """Of monotonic seconds."""
-        since = self._clock
-        return When(
-            self._began + int((begin - since) * 1e9), self._began + int((end - since) * 1e9)
-        )
+        since, began = self._clock, self._began
+        return began + int((begin - since) * 1e9), began + int((end - since) * 1e9)
 
     def _tell_request(self, spans: Spans) -> None:
         lines = [job.ended.line for job in self._jobs]
@@ -136,31 +138,32 @@ class Served:
         lane, waited = ended.line["lane"], ended.times.queued
         for each in ended.lost:
             self._tell_wait(spans, lane, waited, each.since)
-            self._tell_attempt(spans, job, each, "lost")
+            self._tell_attempt(spans, ended, each, "lost")
             waited = each.until
         for each in job.custody.raced:
             until = each.until or ended.times.first or ended.at
-            self._tell_attempt(spans, job, each._replace(until=until), "outrun")
+            self._tell_attempt(spans, ended, each._replace(until=until), "outrun")
         if holder is None:
             self._tell_wait(spans, lane, waited, ended.at)
             return
         self._tell_wait(spans, lane, waited, holder.since)
         claim = holder.claim
-        last = Tenure(claim.node, holder.since, ended.at, claim.by_provider, holder.nonce)
-        self._tell_attempt(spans, job, last, ended.line.get("error", ""))
+        last = claim.node, holder.since, ended.at, claim.by_provider, holder.nonce
+        self._tell_attempt(spans, ended, last, ended.line.get("error", ""))
 
     def _tell_wait(self, spans: Spans, lane: str, since: float, until: float) -> None:
         if until > since:
             when = self._when(since, until)
             spans.add(_queue(lane), self.trace, traces.new_span(), when)
 
-    def _tell_attempt(self, spans: Spans, job: Job, had: Tenure, error: str) -> None:
-        first, event = job.ended.times.first, None
-        if had.since <= first <= had.until:
-            event = "first_token", self._when(first, first).begin
-        what, when = _attempt(had.node, had.by_provider), self._when(had.since, had.until)
-        span = traces.attempt_span(had.nonce)
-        spans.add(what, self.trace, span, when, error=error, event=event)
+    def _tell_attempt(self, spans: Spans, ended: Ended, had: Had, error: str) -> None:
+        node, since, until, by_provider, nonce = had
+        first, event = ended.times.first, None
+        if since <= first <= until:
+            event = "first_token", self._when(first, first)[0]
+        what, when = _attempt(node, by_provider), self._when(since, until)
+        span = traces.attempt_span(nonce)
+        spans.add(what, self.trace, span, when, (), error, False, event)
 
     @property
     def _operation(self) -> str:

@@ -22,6 +22,7 @@ MOST_STATE = 512
 _PARENT, _STATE = PARENT.encode(), STATE.encode()
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _WRITTEN = re.compile(r"[\x20-\x7e]*")
+_ZEROS = 16 * "0"
 _FIRST, _NONE = "00", "ff"
 """The version that is spoken here, and one that is not to be."""
 _OWN = 1 << 56
@@ -74,10 +75,12 @@ def read(parent: str, state: str = "") -> Trace | None:
     if found is None:
         return None
     version, id, span, flags, more = found.groups()
-    if version == _NONE or (version == _FIRST and more) or not (int(id, 16) and int(span, 16)):
+    if version == _NONE or (version == _FIRST and more) or span == _ZEROS or id == 2 * _ZEROS:
         return None
-    good = len(state) <= MOST_STATE and _WRITTEN.fullmatch(state)
-    return Trace(id, span, bool(int(flags, 16) & SAMPLED), state.strip() if good else "")
+    if state:
+        good = len(state) <= MOST_STATE and _WRITTEN.fullmatch(state)
+        state = state.strip() if good else ""
+    return Trace(id, span, bool(int(flags, 16) & SAMPLED), state)
 
 
 def of_request(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from schemas import settings, traces
 from schemas.api.endpoints import WORDS
 from schemas.otel import words
-from schemas.otel.words import Kind, What, When
+from schemas.otel.words import Attributes, Kind, Value, What
 from schemas.traces import CURRENT, Trace
 from workers.attempt import Attempt
 
@@ -46,25 +46,22 @@ class Worked:
         self.outcome = ""
 
     def tell(self, spans: Spans, meters: Meters) -> None:
-        attempt, trace = self._attempt, self._at
-        if not attempt.granted:  # so nobody tells of the attempt
+        attempt, trace, stamp = self._attempt, self._at, self._stamp
+        if granted := attempt.granted:
+            began = min(attempt.began, granted)
+            when = stamp + int(began * 1e9), stamp + int(granted * 1e9)
+            spans.add(_claim(attempt.number), trace, traces.new_span(), when, (), "", True)
+        else:  # so nobody tells of the attempt
             trace = attempt.trace or trace
-        else:
-            began = min(attempt.began, attempt.granted)
-            when = When(self._clock(began), self._clock(attempt.granted))
-            claim = traces.new_span()
-            spans.add(_claim(attempt.number), trace, claim, when, remote=True)
         if not self.span:
             return
-        job = attempt.job
-        what = _engine(words.operation(WORDS.get(job.endpoint, "")), job.model, *self._place)
-        when = When(self._clock(self.began), self._clock(self.ended))
+        end, when = attempt.ended, (stamp + int(self.began * 1e9), stamp + int(self.ended * 1e9))
+        what = _engine(attempt.job.endpoint, attempt.job.model, self._place)
+        used: Attributes = ()
+        if end is not None:
+            used = words.used(end.prompt_tokens, end.completion_tokens, end.cached_tokens)
         error = "" if self.outcome == "ok" else self.outcome.replace(" ", "_")
-        used = tuple(words.used(attempt.ended))
-        spans.add(what, trace, self.span, when, used, error=error, remote=True)
-
-    def _clock(self, moment: float) -> int:
-        return self._stamp + round(moment * 1e9)
+        spans.add(what, trace, self.span, when, used, error, True)
 
 
 class Tracer:
@@ -111,12 +108,13 @@ def _claim(number: int) -> What:
 
 
 @lru_cache(MOST)
-def _engine(operation: str, model: str, kind: str, host: str, port: int) -> What:
-    found: list[tuple[str, str | int]] = [
-        (words.OPERATION, operation),
+def _engine(endpoint: str, model: str, place: Place) -> What:
+    kind, host, port = place
+    found: list[tuple[str, Value]] = [
+        (words.OPERATION, words.operation(WORDS.get(endpoint, ""))),
         (words.PROVIDER, kind),
         (words.ASKED, model),
     ]
     if host:
-        found += [("server.address", host), ("server.port", port)]
+        found += [(words.SERVER, host), ("server.port", port)]
     return What("engine", Kind.CLIENT, tuple(found))

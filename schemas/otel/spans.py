@@ -59,7 +59,6 @@ class Spans:
         span: str,
         when: When,
         more: Attributes = (),
-        *,
         error: str = "",
         remote: bool = False,
         event: tuple[str, int] | None = None,

@@ -6,12 +6,8 @@ The metrics' names, units and bounds are those of the conventions (docs/gen-ai/g
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
-
-from schemas.frames import End
 
 INPUT, OUTPUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 CACHED = "gen_ai.usage.cache_read.input_tokens"
@@ -51,11 +47,8 @@ class What:
     packed: bytes = b""
 
 
-class When(NamedTuple):
-    """Nanoseconds of the Unix epoch."""
-
-    begin: int
-    end: int
+When = tuple[int, int]
+"""Beginning and end, in nanoseconds of the Unix epoch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,11 +91,9 @@ def operation(word: str) -> str:
     return _OPERATIONS.get(word, word)
 
 
-def used(end: End | None) -> Iterator[tuple[str, int]]:
-    """What was counted of an answer, as attributes."""
-    if end is None:
-        return
-    counts = end.prompt_tokens, end.completion_tokens, end.cached_tokens
-    for name, count in zip((INPUT, OUTPUT, CACHED), counts, strict=True):
-        if count >= 0:
-            yield name, count
+def used(prompt: int, completion: int, cached: int) -> Attributes:
+    """What was counted of an answer; what is below 0 was not."""
+    if cached < 0 <= min(prompt, completion):  # as nearly always
+        return (INPUT, prompt), (OUTPUT, completion)
+    found = (INPUT, prompt), (OUTPUT, completion), (CACHED, cached)
+    return tuple(pair for pair in found if pair[1] >= 0)

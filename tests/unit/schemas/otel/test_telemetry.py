@@ -15,7 +15,7 @@ from schemas.otel.meters import Meters
 from schemas.otel.options import Options
 from schemas.otel.spans import Spans
 from schemas.otel.telemetry import Telemetry
-from schemas.otel.words import DURATION, Kind, What, When
+from schemas.otel.words import DURATION, Kind, What
 from schemas.traces import Trace, new_span
 from tests.doubles.otlp.receiver import Receiver, receiver
 
@@ -35,7 +35,7 @@ class Record:
         if self.bad:
             raise RuntimeError("a fault of ours")
         for _ in range(self.spans):
-            spans.add(WHAT, self.trace, new_span(), When(1, 2))
+            spans.add(WHAT, self.trace, new_span(), (1, 2))
         meters.observe((), (DURATION, 1.0))
 
 

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from schemas.otel import meters, spans
 from schemas.otel.meters import Meters
 from schemas.otel.spans import Spans
-from schemas.otel.words import DURATION, PER_TOKEN, Kind, What, When
+from schemas.otel.words import DURATION, PER_TOKEN, Kind, What
 from schemas.traces import Trace
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True, "a=1")
@@ -22,7 +22,7 @@ def test_a_span_has_all_that_was_said() -> None:
     made = Spans(ABOUT, "1.0")
     what = What("chat m", Kind.SERVER, (("text", "x"), ("several", ("a", "b")), ("flag", True)))
     more = ("number", 7), ("part", 0.5)
-    made.add(what, TRACE, OWN, When(10, 20), more, error="bad", remote=True, event=("first", 15))
+    made.add(what, TRACE, OWN, (10, 20), more, error="bad", remote=True, event=("first", 15))
     found = ExportTraceServiceRequest.FromString(made.take())
     [of_process] = found.resource_spans
     assert of_process.resource.attributes[0].value.string_value == "headrace-ingress"
@@ -43,7 +43,7 @@ def test_pieces_can_be_joined() -> None:
     made, what = Spans(ABOUT, "1.0"), What("queue", Kind.INTERNAL)
     pieces = []
     for _ in range(2):
-        made.add(what, TRACE, OWN, When(1, 2))
+        made.add(what, TRACE, OWN, (1, 2))
         assert len(made) == 1
         pieces.append(made.take())
     assert len(made) == 0
@@ -54,7 +54,7 @@ def test_pieces_can_be_joined() -> None:
 def test_texts_of_clients_are_cut_and_made_whole() -> None:
     made = Spans(ABOUT, "1.0")
     more = ("long", "x" * 10_000), ("half", "\ud800")
-    made.add(What("a", Kind.CLIENT), Trace(TRACE.id, "", True), OWN, When(5, 1), more)
+    made.add(What("a", Kind.CLIENT), Trace(TRACE.id, "", True), OWN, (5, 1), more)
     [span] = (
         ExportTraceServiceRequest.FromString(made.take()).resource_spans[0].scope_spans[0].spans
     )
