@@ -30,8 +30,8 @@ _LOOK_AGAIN = 0.005
 _STOP_PATIENCE = 10.0
 """Seconds from SIGTERM to SIGKILL; an idle server ends in 2 ms."""
 _PORT_PATIENCE = 5.0
-"""Seconds that a restart waits for its own port. The kernel may give this port to a client that
-reconnects over loopback; the client keeps it until it notices."""
+"""Seconds that a restart waits for its own port. If it is one of those that the kernel gives, a
+client that reconnects over loopback may have it, until the client notices."""
 
 
 class Broker:
@@ -253,6 +253,6 @@ def start(
 
 
 def _free(port: int) -> int:
-    """`port` if nobody listens there, else ANY_PORT. The server would find out for itself, but only
-    after it has recovered its store."""
-    return ANY_PORT if port == 0 or ports.taken(port) else port
+    """`port` if nobody listens there, else another one, that no connection gets while the server is
+    away. The server would find out for itself, but only after it has recovered its store."""
+    return ports.free() if port == 0 or ports.taken(port) else port

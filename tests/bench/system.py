@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,6 +28,7 @@ from schemas import bus as buses
 from schemas import subjects
 from schemas.settings import Nats
 from tests.bench import procs
+from workers.process import ports
 
 HEADRACE = (str(Path(sys.executable).with_name("headrace")),)
 READY_SECONDS = 60.0
@@ -75,7 +75,7 @@ def started(
     with the end of a log, and BrokerError.
     """
     work.mkdir(parents=True)
-    secret, port = secrets.token_hex(16), _free_port()
+    secret, port = secrets.token_hex(16), ports.free()
     url = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
         nats = stack.enter_context(own_broker_of(work / "store"))
@@ -195,8 +195,3 @@ def toml(sections: dict[str, Any]) -> str:
 
 def _models(body: bytes) -> list[str]:
     return [str(model["id"]) for model in orjson.loads(body)["data"]]
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.builders import sd
 from tests.builders.sd import Sd
-from tests.real.server import Server, free_port, running
+from tests.real.server import Server, running
+from workers.process import ports
 
 MODEL = "random-flux"
 """As the server calls it: its file."""
@@ -27,7 +28,7 @@ def running_sd(home: Path, *options: str) -> Iterator[Server]:
     """A server on a free port, as long as the block lasts, in the empty directory `home`: it lists
     what models there are in its own."""
     files = built()
-    port = free_port()
+    port = ports.free()
     weights = ["--diffusion-model", str(files.diffusion_model), "--tae", str(files.tae)]
     place = ["--clip_l", str(files.clip_l), "--listen-port", str(port)]
     # Threads of ggml spin while they wait for one another.

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import pty
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -76,9 +75,3 @@ def running(
             yield server
         finally:
             process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

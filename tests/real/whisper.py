@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from tests.builders import whisper
 from tests.builders.whisper import Whisper
-from tests.real.server import Server, free_port, running
+from tests.real.server import Server, running
+from workers.process import ports
 
 
 def built() -> Whisper:
@@ -19,7 +20,7 @@ def built() -> Whisper:
 def running_whisper(*options: str) -> Iterator[Server]:
     """A server with the small model on a free port, as long as the block lasts."""
     files = built()
-    port = free_port()
+    port = ports.free()
     place = ["--host", "127.0.0.1", "--port", str(port), "--model", str(files.model)]
     # Threads of ggml spin while they wait for one another: on a busy machine two of them were
     # measured to take 76 s for what one takes 5 s for.

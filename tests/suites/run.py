@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tests.fabric import KEY
-from tests.real.server import free_port
 from tests.suites.sources import CACHE
 from tests.suites.suites import PLUGINS, Part, Suite
+from workers.process import ports
 
 Place = Literal["direct", "through"]
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -96,7 +96,7 @@ def _served(part: Part, place: Place) -> Iterator[str]:
     if not part.server:
         yield ""
         return
-    port = free_port()
+    port = ports.free()
     flags = ("--port", str(port), *part.server, *_through(place))
     with subprocess.Popen(_engine(flags), cwd=_ROOT, env=_OURS, stderr=subprocess.DEVNULL) as child:
         try:
@@ -148,7 +148,7 @@ def _ran(suite: Suite, part: Part, place: Place, url: str, names: Sequence[str])
         "PYTHONPATH": str(PLUGINS),
         "SUITE_KEY": KEY,
         "SUITE_RESULTS": str(results),
-        "PORT": str(free_port()),
+        "PORT": str(ports.free()),
         "LLAMA_SERVER_BIN_PATH": str(_program(place)),
         **part.env(url),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator
@@ -18,13 +19,32 @@ LOOPBACK = "127.0.0.1"
 _LISTEN = "0A"
 """TCP_LISTEN in ``/proc/net/tcp``."""
 _PROC = Path("/proc")
+_GIVEN = _PROC / "sys/net/ipv4/ip_local_port_range"
+_LOWEST = 20_000
+"""Usual ports of programs are below."""
+_TRIES = 100
 _SOCKET = "socket:["
 
 
 def free() -> int:
-    """A port that nobody listens on now; another program may take it before ours does."""
+    """A port that nobody listens on now; another program may take it before ours does. It is none
+    of those that the system gives to whoever wants any, as each connection that is opened gets one
+    of them."""
+    room = _given_from() - _LOWEST
+    for _ in range(_TRIES if room > 0 else 0):
+        port = _LOWEST + secrets.randbelow(room)
+        if not taken(port):
+            return port
     with socket.create_server((LOOPBACK, 0)) as found:
         return int(found.getsockname()[1])
+
+
+def _given_from() -> int:
+    """The first of the ports that the system gives (ip(7)); `_LOWEST` if it does not say."""
+    try:
+        return int(_GIVEN.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return _LOWEST
 
 
 def taken(port: int) -> bool:

@@ -21,6 +21,14 @@ def test_who_listens_where(host: str) -> None:
     assert inode not in ports.listeners()
 
 
+def test_a_free_port_is_none_that_connections_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(20):
+        with socket.create_server(("127.0.0.1", ports.free())) as found:
+            assert ports._LOWEST <= found.getsockname()[1] < ports._given_from()
+    monkeypatch.setattr(ports, "_given_from", lambda: ports._LOWEST)
+    assert ports.free() > 0, "there is no room below them"
+
+
 def test_a_connection_does_not_listen() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
