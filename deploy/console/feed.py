@@ -12,7 +12,7 @@ from deploy.configure import Unreachable
 from deploy.console.pages.cluster import Memory
 from deploy.console.watch import Watches
 from deploy.findings import Finding
-from deploy.survey import REACH, Survey, Surveyor, connected
+from deploy.survey import GATHER, REACH, Survey, Surveyor, connected
 from schemas import subjects
 from schemas.bus import Bus, BusError
 from schemas.settings import Settings
@@ -20,6 +20,8 @@ from schemas.settings import Settings
 LOOK, IDLE = 1.0, 3.0
 """Seconds between two looks: while somebody is shown them, and while nobody is. Ingresses are asked
 with each look, and count as gone after `survey.STALE`."""
+PATIENCE = 10.0
+"""Seconds for all answers of one look."""
 _SHOWN = 3.0
 """Seconds for which a picture that was asked for counts as shown."""
 FINDINGS, CHANGED = 60.0, 5.0
@@ -64,26 +66,40 @@ class Feed:
         while True:
             try:
                 async with connected(
-                    self._login.now(), "headrace-console", subjects.INBOX_MONITOR
+                    self._login, "headrace-console", subjects.INBOX_MONITOR
                 ) as bus:
                     await self._look_on(bus)
-            except (BusError, Unreachable, TimeoutError) as fault:
-                self.away = str(fault) or "it does not answer"
+            except (BusError, Unreachable) as fault:
+                self.away = str(fault)
             await asyncio.sleep(LOOK)
 
     async def _look_on(self, bus: Bus) -> None:
-        """Raises BusError, TimeoutError."""
+        """The connection is kept while the broker is away: it comes back by itself, and to close it
+        would take half a minute with TLS, if the broker only froze. Raises BusError."""
         surveyor = Surveyor(bus, self._login.shown)
         await surveyor.gather()
         self._found = float("-inf")
-        while True:
-            async with asyncio.timeout(REACH):
-                self._survey = await surveyor.look()
-            self.memory.learn(self._survey.cards, time.time())
-            self.away = ""
-            await self._find(bus, self._survey)
+        while not bus.closed.is_set():
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    self._survey = await self._look(surveyor)
+                    self.memory.learn(self._survey.cards, time.time())
+                    self.away = ""
+                    await self._find(bus, self._survey)
+            except (BusError, TimeoutError) as fault:
+                self.away = str(fault) or "it does not answer"
             shown = time.monotonic() - self._asked < _SHOWN
             await asyncio.sleep(LOOK if shown else IDLE)
+
+    async def _look(self, surveyor: Surveyor) -> Survey:
+        """Raises BusError, TimeoutError."""
+        async with asyncio.timeout(REACH):
+            found = await surveyor.look()
+        if not self.away:
+            return found
+        # The cards that came before the broker was away are old: who is here says so again.
+        await asyncio.sleep(GATHER)
+        return await surveyor.look()
 
     async def _find(self, bus: Bus, seen: Survey) -> None:
         """Ask the doctor, if it is time."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
-import aiohttp
 import pytest
 from playwright.async_api import Locator, Page, expect
 
+from tests.acceptance.console.asking import chat, new_key
 from tests.acceptance.console.browser import PATIENCE, PHONE, Console
-from tests.acceptance.headrace_up import headrace
 
 SLOTS = 2
 """Of the fabric's one model."""
@@ -22,22 +20,10 @@ HELD = 600_000
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def ask(console: Console, **fields: Any) -> str:
-    """What one streamed chat gets."""
-    body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "a b c"}]}
-    key = {"Authorization": f"Bearer {console.key}"}
-    where = f"{console.ingress}/v1/chat/completions"
-    async with (
-        aiohttp.ClientSession(headers=key) as http,
-        http.post(where, json={**body, **fields}) as answer,
-    ):
-        return await answer.text()
-
-
 @contextlib.asynccontextmanager
 async def held(console: Console, count: int) -> AsyncIterator[list[asyncio.Task[str]]]:
     """So many requests that run until they are ended; behind the block their clients leave."""
-    tasks = [asyncio.create_task(ask(console, echo={"first_ms": HELD})) for _ in range(count)]
+    tasks = [asyncio.create_task(chat(console, echo={"first_ms": HELD})) for _ in range(count)]
     try:
         yield tasks
     finally:
@@ -54,7 +40,7 @@ async def test_requests_are_followed_opened_and_cancelled(console: Console) -> N
     page = await console.page("/requests")
     async with held(console, SLOTS) as running:
         await expect(states(page, "running")).to_have_count(SLOTS, timeout=PATIENCE)
-        waiting = asyncio.create_task(ask(console))
+        waiting = asyncio.create_task(chat(console))
         await states(page, "queued").wait_for()
         await states(page, "running").first.locator("button").click()
         dialog = page.get_by_role("dialog", name="What became of it")
@@ -89,7 +75,7 @@ async def cancel(page: Page, dialog: Locator, *, really: bool) -> None:
 
 
 async def test_a_filter_lets_through_what_has_its_words(console: Console) -> None:
-    await ask(console)
+    await chat(console)
     page = await console.page("/requests", width=PHONE)
     await states(page, "done").first.wait_for()
     await page.get_by_label("Filter").fill("local echo done")
@@ -100,9 +86,5 @@ async def test_a_filter_lets_through_what_has_its_words(console: Console) -> Non
 
 
 async def test_who_may_not_see_requests_is_told_why(console: Console) -> None:
-    made = await asyncio.to_thread(
-        headrace, "key", "create", "blind", "--scope", "inference", "--data", console.data
-    )
-    assert made.returncode == 0, made.stderr
-    page = await console.page("/requests", key=made.stdout.strip())
+    page = await console.page("/requests", key=await new_key(console, "blind", "inference"))
     assert "'usage:read'" in await page.inner_text("[role=alert]")
