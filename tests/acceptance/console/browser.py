@@ -25,9 +25,14 @@ _DRAWER = """phone => {
   const drawer = document.querySelector('.q-drawer').getBoundingClientRect();
   const page = document.querySelector('.q-page-container').getBoundingClientRect();
   const main = document.querySelector('#main').getBoundingClientRect();
-  return (drawer.right <= 0) === phone && (main.left < drawer.width) === phone && page.width > 0;
+  return document.querySelector('.q-dialog') !== null
+    || (drawer.right <= 0) === phone && (main.left < drawer.width) === phone && page.width > 0;
 }"""
-"""Whether the navigation is out of sight, as it is to be on a phone, and the page has its room."""
+"""Whether the navigation is out of sight, as it is to be on a phone, and the page has its room. They
+stay as they are below a dialog."""
+_SETTLED = """dark => document.body.classList.contains('body--dark') === dark
+  && document.getAnimations().every(each => each.playState !== 'running')"""
+"""Whether the colours are those of the scheme, and nothing moves."""
 _SERIOUS = ("serious", "critical")
 
 
@@ -100,7 +105,7 @@ class Console:
             await page.wait_for_function(_DRAWER, arg=width == PHONE)
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme=scheme)
-                await _settled(page, width, scheme)
+                await page.wait_for_function(_SETTLED, arg=scheme == "dark")
                 await page.screenshot(path=self._shots / f"{name}-{width}-{scheme}.png")
                 await self.assert_accessible(page, f"{name}, {width} px, {scheme}")
             assert not await page.evaluate(
@@ -149,20 +154,6 @@ async def ready(page: Page) -> None:
     """The frame is there, and its socket is open."""
     await page.wait_for_selector("h1.hr-title")
     await page.wait_for_function("window.socket && window.socket.connected")
-
-
-async def _settled(page: Page, width: int, scheme: str) -> None:
-    """The colours are those of the scheme, and nothing moves; the navigation is out of the way,
-    which it goes only while there is no dialog."""
-    await page.wait_for_function(
-        """([dark, wide]) => {
-            const drawer = document.querySelector('.q-drawer').getBoundingClientRect();
-            return document.body.classList.contains('body--dark') === dark
-                && (document.querySelector('.q-dialog') || (drawer.right > 0) === wide)
-                && document.getAnimations().every(each => each.playState !== 'running');
-        }""",
-        arg=[scheme == "dark", width == WIDE],
-    )
 
 
 def shots(fallback: Path) -> Path:
