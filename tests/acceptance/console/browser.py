@@ -28,8 +28,8 @@ _DRAWER = """phone => {
   return document.querySelector('.q-dialog') !== null
     || (drawer.right <= 0) === phone && (main.left < drawer.width) === phone && page.width > 0;
 }"""
-"""Whether the navigation is out of sight, as it is to be on a phone, and the page has its room. They
-stay as they are below a dialog."""
+"""Whether the navigation is out of sight, as it is to be on a phone, and the page has its room.
+They stay as they are below a dialog."""
 _SETTLED = """dark => document.body.classList.contains('body--dark') === dark
   && document.getAnimations().every(each => each.playState !== 'running')"""
 """Whether the colours are those of the scheme, and nothing moves."""
