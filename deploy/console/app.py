@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -33,6 +34,7 @@ from deploy.console.session import Session, is_still_good
 from deploy.console.sign_in import SignIn
 from deploy.console.signin import Sessions
 from schemas.settings import Console, SettingsError
+from schemas.watched import watched
 
 log = structlog.get_logger("console")
 
@@ -64,8 +66,8 @@ def make(
     async def running(_: FastAPI) -> AsyncIterator[None]:
         async with doorway.open(), feed.running():
             tasks = [
-                asyncio.create_task(_sweep(sessions, door)),
-                asyncio.create_task(_remember(data, doorway, feed)),
+                asyncio.create_task(watched("console", partial(_sweep, sessions, door))),
+                asyncio.create_task(watched("console", partial(_remember, data, doorway, feed))),
             ]
             yield
             for task in tasks:

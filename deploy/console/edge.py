@@ -13,6 +13,7 @@ import aiohttp
 import orjson
 
 from schemas import bounds
+from schemas.watched import watched
 
 AWAY = "away"
 """The code of a fault if no ingress answers."""
@@ -52,7 +53,7 @@ class Doorway:
         limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=limit, connector=connector) as self.http:
-            looking = asyncio.create_task(self._look())
+            looking = asyncio.create_task(watched("ingress", self._look))
             try:
                 yield
             finally:

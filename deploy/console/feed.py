@@ -16,6 +16,7 @@ from deploy.survey import GATHER, REACH, Survey, Surveyor, connected
 from schemas import subjects
 from schemas.bus import Bus, BusError
 from schemas.settings import Settings
+from schemas.watched import watched
 
 LOOK, IDLE = 1.0, 3.0
 """Seconds between two looks: while somebody is shown them, and while nobody is. Ingresses are asked
@@ -55,7 +56,7 @@ class Feed:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Follow the broker while the block runs."""
-        following = asyncio.create_task(self._follow())
+        following = asyncio.create_task(watched("feed", self._follow))
         try:
             yield
         finally:
