@@ -128,9 +128,9 @@ async def test_what_waits_is_sent_at_the_end(collector: Receiver) -> None:
 
 async def test_many_are_sent_before_the_delay_is_over(collector: Receiver) -> None:
     async with telling(collector.url, delay=600.0, most=10_000) as told:
-        for _ in range(telemetry.BATCH):
+        for _ in range(telemetry.MANY):
             told.ended(Record(CALLER))
-        await collector.until(lambda it: len(it.spans) == telemetry.BATCH)
+        await collector.until(lambda it: len(it.spans) == telemetry.MANY)
 
 
 async def test_more_than_may_wait_are_dropped_and_counted() -> None:
