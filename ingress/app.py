@@ -34,7 +34,7 @@ from ingress.http.body import CYCLE, Asked, request_id
 from ingress.http.held import let_go
 from ingress.idempotency import serve as idempotency
 from ingress.request.picture_store import PATH
-from ingress.traced import SERVED, tracing
+from ingress.traced import SERVED, Served, passed_on
 from schemas import errors, metrics
 from schemas.api import endpoints
 from schemas.api.endpoints import VERSION, Endpoint
@@ -185,8 +185,11 @@ class Handler:
         request = Asked(scope, receive, send)
         told = self._telemetry
         try:
-            if self._traced and (told is not None or PARENT in request.headers):
-                with tracing(told, request):
+            if self._traced and told is not None:
+                with Served(told, request):
+                    await self._answer(request)
+            elif self._traced and PARENT in request.headers:
+                with passed_on(request):
                     await self._answer(request)
             else:
                 await self._answer(request)

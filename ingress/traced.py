@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
-from contextvars import Token
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,34 +57,46 @@ class Job(NamedTuple):
 
 
 class Served:
-    """One request. `trace`: where its own span is; `caller`: that of its client, if it has one."""
+    """One request; while it is answered, its trace is the current one. `trace`: where its own span
+    is; `caller`: that of its client, if it has one."""
 
     __slots__ = (
-        "_began", "_clock", "_jobs", "_path", "_took", "caller", "endpoint", "error", "id", "model",
-        "status", "trace",
+        "_began", "_clock", "_jobs", "_path", "_telemetry", "_token", "_took", "caller", "endpoint",
+        "error", "id", "model", "status", "trace",
     )  # fmt: skip
 
-    def __init__(self, trace: Trace, caller: Trace | None, path: str, id: str) -> None:
-        """`id`: as its answer has it."""
-        self.trace = trace
-        self.caller = caller
-        self.id = id
+    def __init__(self, telemetry: Telemetry, request: Request) -> None:
+        scope = request.scope
+        self.caller: Trace | None = None
+        if traces.PARENT in request.headers:
+            self.caller = traces.of_request(scope["headers"])
+        self.trace = telemetry.begin(self.caller)
+        state = scope["state"]
+        state[SERVED] = self
+        self.id: str = state["id"]
+        """As its answer has it."""
         self.model = ""
         """As the client named it, once it is known that there is such a model."""
         self.endpoint: Endpoint | None = None
         self.status = 0
         self.error = ""
-        self._path = path
+        self._telemetry = telemetry
+        self._path: str = scope["path"]
         self._jobs: list[Job] = []
-        self._began, self._clock = time.time_ns(), time.monotonic()
         self._took = 0.0
+        self._began, self._clock = time.time_ns(), time.monotonic()
+
+    def __enter__(self) -> None:
+        self._token = CURRENT.set(self.trace)
+
+    def __exit__(self, *_: object) -> None:
+        CURRENT.reset(self._token)
+        self._took = time.monotonic() - self._clock
+        self._telemetry.ended(self)
 
     def add(self, ended: Ended, ticket: Ticket) -> None:
         """A job of the request is over."""
         self._jobs.append(Job(ended, ticket.custody, ticket.received.tail[-TAIL:]))
-
-    def over(self) -> None:
-        self._took = time.monotonic() - self._clock
 
     # Afterwards.
 
@@ -182,36 +194,14 @@ class Served:
         meters.observe(about, *found)
 
 
-class tracing:  # noqa: N801 - it is used as a function, and is one tenth of what that would cost
-    """While a request is answered, its trace is the current one. Without `telemetry`, that is its
-    client's own, which is passed on."""
-
-    __slots__ = ("_served", "_telemetry", "_token", "_trace")
-
-    def __init__(self, telemetry: Telemetry | None, request: Request) -> None:
-        caller = None
-        if traces.PARENT in request.headers:
-            caller = traces.of_request(request.scope["headers"])
-        self._telemetry = telemetry
-        self._served: Served | None = None
-        self._token: Token[Trace | None] | None = None
-        if telemetry is None:
-            self._trace = caller
-            return
-        self._trace = telemetry.begin(caller)
-        state = request.scope["state"]
-        self._served = Served(self._trace, caller, request.scope["path"], state["id"])
-        state[SERVED] = self._served
-
-    def __enter__(self) -> None:
-        self._token = CURRENT.set(self._trace)
-
-    def __exit__(self, *_: object) -> None:
-        if self._token is not None:
-            CURRENT.reset(self._token)
-        if self._telemetry is not None and self._served is not None:
-            self._served.over()
-            self._telemetry.ended(self._served)
+@contextmanager
+def passed_on(request: Request) -> Iterator[None]:
+    """While it is answered, the trace of its client is the current one, and nothing is told."""
+    token = CURRENT.set(traces.of_request(request.scope["headers"]))
+    try:
+        yield
+    finally:
+        CURRENT.reset(token)
 
 
 _COUNTED = (

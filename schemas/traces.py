@@ -25,6 +25,8 @@ _WRITTEN = re.compile(r"[\x20-\x7e]*")
 _ZEROS = 16 * "0"
 _FIRST, _NONE = "00", "ff"
 """The version that is spoken here, and one that is not to be."""
+_SOME = 1 << 64 | 1
+"""Neither half of these bits is 0."""
 _OWN = 1 << 56
 """Above a nonce, so that no span's id is 0."""
 
@@ -106,8 +108,10 @@ def new_span() -> str:
     return f"{getrandbits(64) or 1:016x}"
 
 
-def new_trace() -> str:
-    return f"{getrandbits(128) or 1:032x}"
+def new_trace() -> tuple[str, str]:
+    """The id of a trace, and that of its first span."""
+    both = f"{getrandbits(192) | _SOME:048x}"
+    return both[:32], both[32:]
 
 
 def attempt_span(nonce: int) -> str:

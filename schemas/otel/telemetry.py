@@ -80,7 +80,7 @@ class Telemetry:
         if not self.spans and caller is not None:
             return caller
         if caller is None:
-            id, span, state = new_trace(), new_span(), ""
+            (id, span), state = new_trace(), ""
         else:
             id, span, state = caller.id, new_span(), caller.state
         if caller is not None and self._options.by_caller:

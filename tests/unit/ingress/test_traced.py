@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
 from ingress.app import INFERENCE
 from ingress.jobs.custody import Custody, Holder, Tenure
@@ -17,6 +18,7 @@ from schemas import traces
 from schemas.frames import Claim, Role
 from schemas.otel.meters import Meters
 from schemas.otel.spans import Spans
+from schemas.otel.telemetry import Telemetry
 from schemas.otel.words import Attributes, What, When
 from schemas.traces import Trace
 
@@ -61,7 +63,9 @@ class Told:
 
 def served(path: str = PATH, *, at: float = 0.0) -> Served:
     """Whose clocks both stand at `at`."""
-    found = Served(TRACE, None, path, "req-1")
+    request = SimpleNamespace(headers={}, scope={"path": path, "state": {"id": "req-1"}})
+    told = SimpleNamespace(begin=lambda caller: TRACE)
+    found = Served(cast(Telemetry, told), cast(Request, request))
     found.status = 200
     found._began, found._clock = round(at * 1e9), NOW + at
     return found

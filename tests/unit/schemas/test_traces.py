@@ -80,4 +80,6 @@ def test_the_span_of_an_attempt_is_that_of_its_nonce(nonce: int) -> None:
 
 def test_ids_have_all_their_digits() -> None:
     assert {len(traces.new_span()) for _ in range(100)} == {16}
-    assert {len(traces.new_trace()) for _ in range(100)} == {32}
+    found = [traces.new_trace() for _ in range(100)]
+    assert {(len(trace), len(span)) for trace, span in found} == {(32, 16)}
+    assert len({trace for trace, _ in found}) == 100
