@@ -147,7 +147,7 @@ class Response:
             yield piece
 
     def add(self, piece: bytes) -> bool:
-        """Add a piece; return False if too much waits to be read."""
+        """Add what one read of the socket brought; return False if too much waits to be read."""
         self._pieces.append(piece)
         self._held += len(piece)
         if self._taker is None:
@@ -183,6 +183,8 @@ class Connection(asyncio.Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._packed: Any = None
         """Unpacks the body, if it is packed."""
+        self._came = list[bytes]()
+        """Pieces of the body, of one read of the socket. Each token may be one."""
 
     @property
     def free(self) -> bool:
@@ -202,6 +204,7 @@ class Connection(asyncio.Protocol):
         self._response.connection = self
         self._head = asyncio.get_running_loop().create_future()
         self._sized = self._heard = False
+        self._came.clear()
         self._bare = self._lines = 0
         self._packed = None
         start, rest = request
@@ -247,10 +250,20 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as fault:
             own = fault.__context__  # of the methods here, which the parser calls
             broken = own if isinstance(own, ConnectionBroken) else None
+            self._put()
             self._hang_up(broken or ConnectionBroken(f"not HTTP: {fault}"))
         else:
+            self._put()
             self._check_head()
         response.hand_over()
+
+    def _put(self) -> None:
+        """Give what has come of the body to its reader."""
+        if (came := self._came) and self._response is not None and self._transport is not None:
+            piece = came[0] if len(came) == 1 else b"".join(came)
+            came.clear()
+            if not self._response.add(piece):
+                self._transport.pause_reading()
 
     def _check_head(self) -> None:
         """What came was no part of a body if `_bare` still counts it. Most heads come whole, and
@@ -301,20 +314,19 @@ class Connection(asyncio.Protocol):
             self._head.set_result(self._response)
 
     def on_body(self, body: bytes) -> None:
-        assert self._response is not None
-        assert self._transport is not None
         self._bare = 0
         if self._packed is not None:
             body = self._packed.decompress(body, _UNPACKED)
             if self._packed.unconsumed_tail:
                 raise ConnectionBroken(f"a piece that unpacks to more than {_UNPACKED} bytes")
-        if body and not self._response.add(body):  # nothing would be the end
-            self._transport.pause_reading()
+        if body:  # nothing would be the end
+            self._came.append(body)
 
     def on_message_complete(self) -> None:
         response = self._response
         if response is None or not response.status:  # 1xx: the answer is yet to come
             return
+        self._put()
         self.used = True
         if not self._parser.should_keep_alive():
             self.abort()
