@@ -235,7 +235,8 @@ class Attempt:
             self.data(late[at : at + LATER])
             await self._bus.settle()
             await asyncio.sleep(0)
-        self.flush()
+        # What is ready is small, and goes out with the end if that comes in this turn: a message
+        # less for the broker and the ingress.
         await self._bus.settle()
 
     def end(self, end: End) -> None:

@@ -21,6 +21,8 @@ PIECE = 64 * 1024
 """About so many bytes are written at once."""
 _ENTRY = 16
 """Bytes that an entry is taken to have beside its letters."""
+_FEW = 64
+"""Entries up to which a list is not asked first whether it has numbers alone."""
 _ROW = 1024
 """Entries of a list or object that are looked at once."""
 IN_THREAD = 2**20
@@ -176,6 +178,8 @@ def _weight(value: Any) -> int:
         if type(each) is dict:
             size += sum(map(len, each))
             each = each.values()
+        elif len(each) > _FEW and set(map(type, each)) <= _SCALARS:
+            continue
         for one in each:
             kind = type(one)
             if kind is str:

@@ -221,7 +221,29 @@ async def test_what_is_gathered_stays_within_what_the_broker_takes(bus: FakeBus)
     for _ in range(5):
         streams.all[0].data(bytes(PIECE // 2 + 1))
     await streams.all[0].settle()
-    assert [len(found) for found in messages(bus)] == [1] * 5
+    assert [len(found) for found in messages(bus)] == [1] * 4
+    streams.all[0].end(End())
+    assert [[f.kind for f in found] for found in messages(bus)] == [[Kind.DATA, Kind.END]]
+
+
+async def test_a_whole_answer_is_one_message(attempt: Attempt, bus: FakeBus) -> None:
+    attempt.start(200, "application/json")
+    attempt.data(b"{}")
+    await attempt.settle()
+    attempt.end(End())
+    assert [[f.kind for f in found] for found in messages(bus)] == [
+        [Kind.START, Kind.DATA, Kind.END]
+    ]
+
+
+async def test_what_waits_for_room_goes_out_though_no_end_comes(
+    attempt: Attempt, bus: FakeBus
+) -> None:
+    attempt.start(200, "application/json")
+    attempt.data(b"{}")
+    await attempt.settle()
+    await fakes.turns()
+    assert [[f.kind for f in found] for found in messages(bus)] == [[Kind.START, Kind.DATA]]
 
 
 async def test_alive_tells_how_far_it_is(attempt: Attempt, bus: FakeBus) -> None:
