@@ -138,13 +138,13 @@ class _PlainChunks:
             return "", at
         # By a few bytes: the search for the many between two texts takes ten times as long.
         first, *others = events[at + len(self._HEAD) :].split(self._END)
-        pieces, closed = [first], False
+        pieces, closed, between = [first], False, self._between
+        behind = len(between)
         for other in others:
-            closed = other.startswith(self._rest)
-            if not other.startswith(self._between):
+            if not other.startswith(between):
+                closed = other.startswith(self._rest)
                 break
-            pieces.append(other[len(self._between) :])
-            closed = False
+            pieces.append(other[behind:])
         if not closed:  # the last one is of another kind
             pieces.pop()
         told = b"".join(pieces)
