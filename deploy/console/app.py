@@ -87,7 +87,7 @@ def _pages(outer: FastAPI, roll: Roll) -> None:
     for entry, build in (*_PAGES, (menu.NODES, nodes.Nodes(roll).build)):
         frame.page(entry.path, entry.title)(build)
     app.add_static_files(ASSETS, Path(__file__).parent / "assets")
-    for sheet in ("console", "data"):
+    for sheet in ("console", "data", "work"):
         ui.add_head_html(f'<link rel="stylesheet" href="{ASSETS}/{sheet}.css">', shared=True)
     # A bar that comes and goes with each request in the background says nothing here.
     app.config.quasar_config["loadingBar"]["skipHijack"] = True

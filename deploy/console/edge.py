@@ -29,13 +29,14 @@ _MOST_ERROR = 64 * 2**10
 
 class EdgeFault(Exception):
     """An ingress refused, or does not answer. `code`: as OpenAI's API has it, or "away"; `status`:
-    of HTTP, 0 without an answer. The message is for people."""
+    of HTTP, 0 without an answer; `param`: the field that is wrong. The message is for people."""
 
-    def __init__(self, code: str, message: str, status: int = 0) -> None:
+    def __init__(self, code: str, message: str, status: int = 0, param: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.param = param
 
 
 class Doorway:
@@ -129,18 +130,27 @@ class Edge:
         body: Any = None,
         query: Mapping[str, Any] | None = None,
         form: aiohttp.FormData | None = None,
+        accept: str = "*/*",
+        silence: float = _SILENCE,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer with a status below 400, with its headers, to be read in the block. `body`:
-        sent as JSON; `form`: for uploads."""
+        sent as JSON; `form`: for uploads. `silence`: seconds that the answer may pause."""
         data: Any = form if body is None else orjson.dumps(body)
-        headers = {**self._headers}
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silence)
+        headers = {**self._headers, "accept": accept}
         if body is not None:
             headers["content-type"] = "application/json"
         params = {name: _said(value) for name, value in (query or {}).items() if value is not None}
         url = f"{await self._doorway.address()}{path}"
         try:
             async with self._doorway.http.request(
-                method, url, data=data, headers=headers, params=params, allow_redirects=False
+                method,
+                url,
+                data=data,
+                headers=headers,
+                params=params,
+                allow_redirects=False,
+                timeout=limit,
             ) as answer:
                 if answer.status >= 300:
                     raise _refusal(answer.status, await answer.content.read(_MOST_ERROR))
@@ -179,6 +189,7 @@ def _refusal(status: int, said: bytes) -> EdgeFault:
     """What an answer says in the form of OpenAI's errors, or in none."""
     try:
         error = orjson.loads(said)["error"]
-        return EdgeFault(error.get("code") or error["type"], error["message"], status)
+        code, param = error.get("code") or error["type"], error.get("param") or ""
+        return EdgeFault(code, error["message"], status, param)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return EdgeFault("not_ours", f"It answers {status}, and not as an ingress does.", status)

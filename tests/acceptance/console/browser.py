@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
+from deploy import home
 from deploy.console import links
 from tests.acceptance.headrace_up import HeadraceUp
 
@@ -126,6 +129,16 @@ class Console:
         ]
         assert not bad, f"{what}: {json.dumps(bad, indent=1)}"
 
+    async def until(self, path: str, true: Callable[[Any], bool], key: str = "") -> Any:
+        """What the ingress says at `path`, once `true` holds of that. `key`: else the console's."""
+        headers = {"authorization": f"Bearer {key or home.found_console_key(self.data)}"}
+        async with aiohttp.ClientSession(headers=headers) as http, asyncio.timeout(PATIENCE / 1000):
+            while True:
+                async with http.get(self.ingress + path) as answer:
+                    if true(found := await answer.json()):
+                        return found
+                await asyncio.sleep(0.05)
+
     def forgive(self, *patterns: str) -> None:
         """What a test has its pages complain of, as regular expressions."""
         self.noise = [
@@ -148,6 +161,12 @@ class Console:
             (self.url, self.url.replace("http", "ws", 1), "data:", "blob:")
         ):
             self.noise.append(f"asks another host: {request.url}")
+
+
+async def choose(page: Page, label: str, option: str) -> None:
+    """One of the options of a field."""
+    await page.get_by_label(label, exact=True).click()
+    await page.get_by_role("option", name=option, exact=True).click()
 
 
 async def ready(page: Page) -> None:

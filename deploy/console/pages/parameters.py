@@ -1,0 +1,88 @@
+"""The parameters of a chat. A field without a value is not sent, so the engine's own default
+holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nicegui import ui
+
+from deploy.console.pages.abilities import Model
+from deploy.console.pages.asked import Wrong
+
+_NUMBERS: Mapping[str, tuple[str, Callable[[str], int | float], str]] = {
+    "temperature": ("Temperature", float, "0 leaves nothing to chance"),
+    "max_tokens": ("Most tokens", int, "of the answer"),
+    "top_p": ("Top p", float, "0 to 1"),
+    "seed": ("Seed", int, "the same one, the same answer"),
+}
+_EFFORTS = {
+    "": "as the model likes",
+    "none": "none",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+}
+_OWN = frozenset({"model", "messages", "stream", "stream_options"})
+
+
+class Parameters:
+    def __init__(self, model: Model) -> None:
+        self._fields: dict[str, ui.input] = {}
+        self._system = ui.textarea("System text").props("outlined autogrow").classes("hr-wide")
+        for name, (title, _, hint) in _NUMBERS.items():
+            ignored = name in model.ignores
+            field = ui.input(title).props("outlined dense inputmode=decimal autocomplete=off")
+            field.props(f'hint="{"no effect with this model" if ignored else hint}"')
+            field.set_enabled(not ignored)
+            self._fields[name] = field.classes("hr-wide")
+        self._effort: ui.select | None = None
+        if model.thinks:
+            self._effort = ui.select(dict(_EFFORTS), label="Thoughts", value="")
+            self._effort.props("outlined dense").classes("hr-wide")
+        self._more = ui.textarea("Further fields, as a JSON object")
+        self._more.props("outlined autogrow spellcheck=false input-class=hr-mono")
+        self._more.props["hint"] = 'as {"top_k": 20}'
+        self._more.classes("hr-wide")
+
+    @property
+    def system(self) -> str:
+        return str(self._system.value or "")
+
+    def said(self) -> dict[str, Any]:
+        """The fields that have a value. Raises Wrong."""
+        texts = {name: str(field.value or "") for name, field in self._fields.items()}
+        effort = str(self._effort.value) if self._effort else ""
+        return fields(texts, effort, str(self._more.value or ""))
+
+
+def fields(texts: Mapping[str, str], effort: str, more: str) -> dict[str, Any]:
+    """Fields of a request, of what was typed. `more`: a JSON object, or nothing. Raises Wrong."""
+    found: dict[str, Any] = {}
+    for name, (title, read, _) in _NUMBERS.items():
+        if text := texts.get(name, "").strip():
+            try:
+                found[name] = read(text)
+            except ValueError:
+                what = "a whole number" if read is int else "a number"
+                raise Wrong(f"{title}: {text!r} is not {what}.") from None
+    if effort:
+        found["reasoning_effort"] = effort
+    return {**found, **further(more)}
+
+
+def further(text: str) -> dict[str, Any]:
+    """Raises Wrong."""
+    if not text.strip():
+        return {}
+    try:
+        said = json.loads(text)
+    except ValueError as fault:
+        raise Wrong(f"Further fields: this is no JSON: {fault}.") from None
+    if not isinstance(said, dict):
+        raise Wrong("Further fields: this is no JSON object.")
+    if taken := sorted(_OWN & said.keys()):
+        raise Wrong(f"Further fields: {taken[0]!r} is not one of them.")
+    return said

@@ -1,0 +1,37 @@
+"""A worker with more than the echo engine: a real llama.cpp with a small real model, and doubles of
+sd-server and whisper-server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.acceptance.conftest import MODEL, RealLlama
+from tests.acceptance.console.browser import Console
+from tests.acceptance.headrace_up import HEADRACE, Running, environment
+from tests.doubles.sdserver.server import SdServer
+from tests.doubles.whisper.server import whisper_sim
+
+NODE = "more"
+SPEECH, PICTURE = "whisper-1", "tiny"
+ALL = {"echo", MODEL, SPEECH, PICTURE}
+
+
+@asynccontextmanager
+async def served(console: Console, llama: RealLlama) -> AsyncIterator[None]:
+    """`ALL` are served in the block."""
+    async with SdServer() as sd, whisper_sim() as whisper:
+        engines = (f"llamacpp={llama.url}", f"sdcpp={sd.url}", f"whisper={whisper.url}")
+        options = [part for engine in engines for part in ("--engine", engine)]
+        command = [*HEADRACE, "worker", "--data", str(console.data), "--node", NODE, *options]
+        worker = Running(command, environment())
+        try:
+            await console.until("/v1/models", lambda found: names(found) >= ALL)
+            yield
+        finally:
+            await asyncio.to_thread(worker.reap)
+
+
+def names(found: dict[str, list[dict[str, str]]]) -> set[str]:
+    return {each["id"] for each in found["data"]}
