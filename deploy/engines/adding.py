@@ -137,7 +137,7 @@ class Adding:
         if self._ask.key:
             raise BadInput("--key is for an engine that runs already")
         if not self._wish.name:
-            where = str(file.path.resolve())
+            where = _resolved(str(file.path))
             self._apart(
                 lambda engine: _resolved(engine.file) == where,
                 f"{path} (--name gives it another one, for two engines of it)",
@@ -242,7 +242,7 @@ def _file(target: str) -> Path | None:
 
 
 def _resolved(file: str) -> str:
-    return str(Path(file).expanduser().resolve()) if file else ""
+    return os.path.realpath(Path(file).expanduser()) if file else ""
 
 
 def _hidden(text: str, key: str) -> str:

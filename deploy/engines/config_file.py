@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,12 @@ def append(path: Path, added: str) -> None:
     """Write the text of a table behind all that is in the file, which need not exist yet. The whole
     is checked as `headrace config check` does, before it takes the file's place at once; mode and
     owner stay. Raises BadInput or CommandFailed, and then nothing has changed."""
-    place = path.resolve()  # a link stays one
+    place = _place(path)
+    with _alone(place):
+        _append(path, place, added)
+
+
+def _append(path: Path, place: Path, added: str) -> None:
     before = _read(place)
     whole = _joined(before, added)
     _check_rest(path, before, whole)
@@ -52,6 +59,23 @@ def append(path: Path, added: str) -> None:
         raise CommandFailed(f"{path} cannot be written: {fault.strerror}") from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _place(path: Path) -> Path:
+    """The file itself: a link to it stays one. Links that lead nowhere are told when it is read."""
+    return Path(os.path.realpath(path))
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Other commands that would write to a file of this folder wait meanwhile: two of them would
+    overwrite each other's table."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no such folder, which is told later, or no locks there
+            folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
 
 
 def _read(place: Path) -> str:
@@ -112,7 +136,7 @@ def _write(draft: Path, whole: str, place: Path) -> None:
 def taken(path: Path) -> list[dict[str, Any]]:
     """The tables of engines that the file has, as they are written. Raises BadInput."""
     try:
-        found = tomllib.loads(_read(path.resolve())).get("engines", [])
+        found = tomllib.loads(_read(_place(path))).get("engines", [])
     except tomllib.TOMLDecodeError as fault:
         raise BadInput(f"{path} is no TOML: {fault}") from None
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

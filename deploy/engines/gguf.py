@@ -31,9 +31,11 @@ _PLAIN = {
 """Types of values with a fixed size, as `struct` reads them."""
 _SHORT = 1024
 """Most entries of a list that is kept: one for each layer, for example."""
-_MOST_ENTRIES, _MOST_TEXT, _MOST_LIST, _MOST_TENSORS = 65_536, 2**24, 2**24, 65_536
-"""Bounds of what a sound file has, so that a damaged one takes no memory. The longest texts are
-chat templates, the longest lists vocabularies."""
+_MOST_ENTRIES, _MOST_TEXT, _MOST_LIST, _MOST_TENSORS = 65_536, 2**24, 2**21, 65_536
+_MOST_HEAD = 2**27
+"""Bounds of what a sound file has, so that a damaged one takes neither memory nor minutes: a file
+with holes is as long as it likes. The longest texts are chat templates, the longest lists
+vocabularies; heads have up to 40 MB (`_MOST_HEAD`: bytes)."""
 
 Value = int | float | bool | str | list[int | float | bool]
 
@@ -89,6 +91,7 @@ def _read(file: BinaryIO) -> Head:
         raise Unreadable("its head is damaged")
     values: dict[str, Value] = {}
     for _ in range(entries):
+        _check_place(file)
         key, kind = _text(file), _number(file, "<I")
         value = _value(file, kind)
         if value is not None:
@@ -98,6 +101,7 @@ def _read(file: BinaryIO) -> Head:
 
 def _tensor(file: BinaryIO) -> str:
     """Its name; then follow dimensions, type and place."""
+    _check_place(file)
     name = _text(file)
     dimensions = _number(file, "<I")
     _skip(file, 8 * min(dimensions, 8) + 4 + 8)
@@ -156,6 +160,12 @@ def _bytes(file: BinaryIO, size: int) -> bytes:
     if len(found) < size:
         raise EOFError
     return found
+
+
+def _check_place(file: BinaryIO) -> None:
+    """Raises Unreadable behind the end of the longest head."""
+    if file.tell() > _MOST_HEAD:
+        raise Unreadable("its head is damaged")
 
 
 def _skip(file: BinaryIO, size: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +39,9 @@ _PAINTERS = {
 }
 """Families of image models, by `general.architecture` as converters write it."""
 _FILMS = ("wan", "ltxv", "hyvid", "cosmos")
-_HEADER_MOST = 2**27
-"""Most bytes of a safetensors header that are read: real ones have some hundred kB."""
+_HEADER_MOST = 2**24
+"""Most bytes of a safetensors header that are read: real ones have some hundred kB, and each byte
+may take twenty of memory."""
 _MELS = (80, 128)
 """Bands of Whisper's spectrograms; a ggml file with other numbers there is no Whisper model."""
 
@@ -63,6 +65,8 @@ def read(path: Path) -> ModelFile:
     if path.is_dir():
         raise BadInput(f"{path} is a folder: name the model's file in it{_models_in(path)}")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would have us wait for its other end
+            raise BadInput(f"{path} is no file, but a pipe or a device: name the model's file")
         with path.open("rb") as file:
             start = file.read(64)
         if start.startswith(gguf.MAGIC):
@@ -187,7 +191,7 @@ def _safetensors(path: Path, start: bytes) -> tuple[str, ...] | None:
         file.seek(8)
         try:
             found = json.loads(file.read(size))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     return tuple(found) if isinstance(found, dict) else None
 

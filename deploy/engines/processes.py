@@ -71,7 +71,7 @@ class Process:
         for word in self.words:
             if word.startswith("--config="):
                 named = word.partition("=")[2]
-        return Path(self.folder, named).resolve() if named else None
+        return _real(Path(self.folder, named)) if named else None
 
     @property
     def names_engines(self) -> bool:
@@ -146,5 +146,10 @@ def above(pid: int, known: Mapping[int, Process]) -> Iterator[Process]:
 
 def workers(config: Path, known: Mapping[int, Process]) -> list[Process]:
     """Headrace's workers that run with this file of settings."""
-    place = config.resolve()
+    place = _real(config)
     return [each for each in known.values() if each.role == "worker" and each.config == place]
+
+
+def _real(path: Path) -> Path:
+    """Without links; one that leads to itself stays as it is."""
+    return Path(os.path.realpath(path))

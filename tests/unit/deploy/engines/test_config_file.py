@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from deploy import configure
 from deploy.configure import CommandFailed
 from deploy.engines import config_file
 from deploy.engines.faults import BadInput
@@ -124,6 +127,40 @@ def test_what_others_changed_meanwhile_is_left(path: Path, monkeypatch: pytest.M
     with pytest.raises(CommandFailed, match="was changed meanwhile"):
         config_file.append(path, WRITTEN)
     assert path.read_text() == "# theirs\n"
+
+
+def test_two_that_write_at_once_both_have_theirs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is held between reading the file and writing it, until the second one waits."""
+    checked, waits = configure.checked, threading.Event()
+    second = threading.Thread(
+        target=config_file.append, args=(path, WRITTEN.replace('"gpu"', '"other"'))
+    )
+    lock = fcntl.flock
+
+    def locked(folder: int, how: int) -> None:
+        if threading.current_thread() is second:
+            waits.set()
+        lock(folder, how)
+
+    def slowly(draft: Path) -> None:
+        if threading.current_thread() is not second:
+            second.start()
+            waits.wait()
+        checked(draft)
+
+    monkeypatch.setattr("deploy.engines.config_file.fcntl.flock", locked)
+    monkeypatch.setattr("deploy.engines.config_file.configure.checked", slowly)
+    config_file.append(path, WRITTEN)
+    second.join()
+    assert [engine.name for engine in load(path).engines] == ["gpu", "other"]
+
+
+def test_a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+    with pytest.raises(BadInput, match="Too many levels of symbolic links"):
+        config_file.append(path, WRITTEN)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -72,3 +72,21 @@ def test_what_is_wrong_is_said(tmp_path: Path, raw: bytes, why: str) -> None:
     path.write_bytes(raw)
     with pytest.raises(gguf.Unreadable, match=why):
         gguf.read(path)
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_a_file_with_holes_is_not_read_for_long(tmp_path: Path, texts: bool) -> None:
+    """It says that it has 4 GB of texts, or that many tensors' names, and takes no room itself."""
+    path, many, long = tmp_path / "m.gguf", 256, 2**24
+    counts = (0, many) if texts else (many, 0)
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, *counts))
+        for number in range(many):
+            if texts:
+                file.write(files.text(f"k{number}") + struct.pack("<I", 8))
+            file.write(struct.pack("<Q", long))
+            file.seek(long, 1)
+            if not texts:
+                file.write(struct.pack("<IQIQ", 1, 8, 0, 0))
+    with pytest.raises(gguf.Unreadable, match="damaged"):
+        gguf.read(path)

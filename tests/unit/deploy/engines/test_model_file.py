@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,7 @@ def test_parts_and_strangers_as_gguf(tmp_path: Path, values: dict[str, object], 
         (b"GGUF", "was all of it copied"),
         ((2**40).to_bytes(8, "little") + b"{}", "no model that is known"),
         ((5).to_bytes(8, "little") + b"{nope" + bytes(9), "no model that is known"),
+        ((90_005).to_bytes(8, "little") + b'{"a":' + b"[" * 90_000, "no model that is known"),
     ],
 )
 def test_what_is_no_model_is_told(tmp_path: Path, raw: bytes, why: str) -> None:
@@ -141,6 +143,12 @@ def test_safetensors_that_draw_nothing(tmp_path: Path, tensors: list[str], why: 
     path = files.safetensors(tmp_path / "m.safetensors", tensors)
     with pytest.raises(BadInput, match=why.replace("not known", "is known how|it is known")):
         model_file.read(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    with pytest.raises(BadInput, match="is no file, but a pipe"):
+        model_file.read(tmp_path / "m.gguf")
 
 
 def test_a_folder_and_nothing(tmp_path: Path) -> None:
