@@ -33,6 +33,7 @@ from deploy.console.roll import Roll
 from deploy.console.session import Session, is_still_good
 from deploy.console.sign_in import SignIn
 from deploy.console.signin import Sessions
+from deploy.console.watch import MOST
 from schemas.settings import Console, SettingsError
 from schemas.watched import watched
 
@@ -135,7 +136,7 @@ async def _remember(data: Path, doorway: Doorway, feed: Feed) -> None:
     while True:
         with contextlib.suppress(OSError, SettingsError):
             if (key := home.found_console_key(data)) is not None:
-                await feed.watches.of(Edge(doorway, key)).look()
+                await feed.watches.of(Edge(doorway, key), MOST).look()
         await asyncio.sleep(_REMEMBER)
 
 

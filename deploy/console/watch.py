@@ -14,8 +14,11 @@ from deploy.console.edge import AWAY, Edge, EdgeFault
 from deploy.console.history import History
 from schemas.requests import MOST_ROWS, Row
 
-MOST = 5000
-"""Requests that are kept after their end."""
+MOST, FEWER = 5000, 1000
+"""Requests that are kept after their end: of the console's own key, and of another one. One takes
+3.4 KB."""
+MOST_KEYS = 16
+"""Keys whose requests are kept when nobody looks; those that were used longest ago are dropped."""
 FRESH = 1.5
 """Seconds for which an answer is new enough."""
 _PATIENCE = 5.0
@@ -27,13 +30,13 @@ class Seen:
     """Rows of ``GET /v1/requests``. `version` grows with each change. `skipped`: some ended that
     no answer had, as there were too many at once. `complete`: all ingresses had answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
         self.version = 0
         self.skipped = False
         self.complete = True
         self.after = ""
         self._live: list[Row] = []
-        self._ended: deque[Row] = deque(maxlen=MOST)
+        self._ended: deque[Row] = deque(maxlen=most)
 
     def take(self, said: Mapping[str, Any]) -> list[Row]:
         """An answer. Returns the rows of those that ended since the one before."""
@@ -68,12 +71,15 @@ class Watch:
     """`edge`: asks with the key. `fault`: why the last answer did not come, "" if it did;
     `asked`: whether one came already."""
 
-    def __init__(self, edge: Edge, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, edge: Edge, most: int = MOST, clock: Callable[[], float] = time.time
+    ) -> None:
         self._edge = edge
+        self._most = most
         self._clock = clock
         self._turn = asyncio.Lock()
         self._at = float("-inf")
-        self.seen = Seen()
+        self.seen = Seen(most)
         self.history = History()
         self.asked = False
         self.fault = ""
@@ -102,7 +108,7 @@ class Watch:
     def _refused(self, fault: EdgeFault) -> None:
         self.fault = fault.message if fault.code == AWAY else f"{fault.message} ({fault.code})"
         if fault.status in _MAY_NOT:  # what the key might see it may not see any more
-            self.seen, self.history = Seen(), History()
+            self.seen, self.history = Seen(self._most), History()
 
     async def cancel(self, job: str) -> None:
         """End a request. Raises EdgeFault."""
@@ -111,18 +117,16 @@ class Watch:
 
 
 class Watches:
-    """One for each key, so that several sessions and pages of it are one question. Those that
-    nobody used for `KEPT` seconds are dropped."""
-
-    KEPT = 3600.0
+    """One for each key, so that several sessions and pages of it are one question."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, Watch] = {}
-        self._used: dict[str, float] = {}
+        """The one that was used last stands at the end."""
 
-    def of(self, edge: Edge) -> Watch:
-        now = time.monotonic()
-        for key in [key for key, at in self._used.items() if now - at > self.KEPT]:
-            del self._by_key[key], self._used[key]
-        self._used[edge.digest] = now
-        return self._by_key.setdefault(edge.digest, Watch(edge))
+    def of(self, edge: Edge, most: int = FEWER) -> Watch:
+        """`most`: requests that are kept, if there is none yet."""
+        watch = self._by_key.pop(edge.digest, None) or Watch(edge, most)
+        self._by_key[edge.digest] = watch
+        while len(self._by_key) > MOST_KEYS:
+            del self._by_key[next(iter(self._by_key))]
+        return watch

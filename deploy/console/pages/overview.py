@@ -112,7 +112,7 @@ class _Hour:
                 self._model.props("dense outlined options-dense").classes("hd-choice")
             self._plots = ui.html().classes("hd-plots")
             with ui.expansion("Figures").props("dense").classes("hd-figures"):
-                self._figures = ui.html()
+                self._figures = ui.html().classes("hd-wide")
         self._model.on_value_change(self._draw)
         every(PLOTS, self._show)
 

@@ -26,10 +26,10 @@ def answer(*rows: dict[str, Any], after: str = "a", complete: bool = True) -> di
 class Ingress:
     """Answers as it is told, and keeps what it was asked."""
 
-    def __init__(self, *said: dict[str, Any] | EdgeFault) -> None:
+    def __init__(self, *said: dict[str, Any] | EdgeFault, digest: str = "d") -> None:
         self.said = list(said)
         self.asked: list[Any] = []
-        self.digest = "d"
+        self.digest = digest
 
     async def get(self, path: str, **query: Any) -> Any:
         self.asked.append(query["after"])
@@ -42,7 +42,7 @@ class Ingress:
 
 def watching(*said: dict[str, Any] | EdgeFault) -> tuple[Watch, Ingress]:
     ingress = Ingress(*said)
-    return Watch(ingress, lambda: NOW), ingress  # type: ignore[arg-type]
+    return Watch(ingress, clock=lambda: NOW), ingress  # type: ignore[arg-type]
 
 
 def test_the_newest_stands_first_and_what_runs_before_all() -> None:
@@ -65,7 +65,7 @@ def test_the_version_says_whether_anything_is_new() -> None:
     assert seen.version > before
 
 
-def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_has_an_end() -> None:
     seen = Seen()
     for first in range(0, watch.MOST + 500, 500):
         seen.take(answer(*(row(str(n)) for n in reversed(range(first, first + 500)))))
@@ -129,8 +129,11 @@ def test_one_key_is_one_watch() -> None:
     assert watches.of(edge) is watches.of(Ingress())  # type: ignore[arg-type]
 
 
-def test_a_watch_that_nobody_uses_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    watches, edge = Watches(), Ingress()
-    before = watches.of(edge)  # type: ignore[arg-type]
-    monkeypatch.setattr(watches, "KEPT", -1.0)
-    assert watches.of(edge) is not before  # type: ignore[arg-type]
+def test_keys_that_were_used_longest_ago_are_dropped() -> None:
+    watches = Watches()
+    edges: list[Any] = [Ingress(digest=str(n)) for n in range(watch.MOST_KEYS + 1)]
+    first, second = watches.of(edges[0]), watches.of(edges[1])
+    for edge in (*edges[2:-1], edges[0], edges[-1]):
+        watches.of(edge)
+    assert watches.of(edges[0]) is first
+    assert watches.of(edges[1]) is not second
