@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from markupsafe import Markup
@@ -31,24 +32,28 @@ _COLUMNS = (
     ("took", "Took", True),
     ("cost", "Cost", True),
 )
-_ROW = """
-<q-tr :props="props" @click="$parent.$emit('open', props.row.id)">
-  <q-td v-for="col in props.cols" :key="col.name" :props="props" :data-label="col.label">
-    <button v-if="col.name === 'at'" type="button" class="hd-open"
-      :aria-label="'Open the request of ' + new Date(col.value * 1000).toLocaleTimeString()"
-      @click.stop="$parent.$emit('open', props.row.id)"
-      >{{ new Date(col.value * 1000).toLocaleTimeString() }}</button>
-    <span v-else-if="col.name === 'state'" :class="'hd-badge hd-' + props.row.tone"
-      >{{ col.value }}</span>
-    <template v-else>{{ col.value }}</template>
-  </q-td>
-</q-tr>
-"""
 
 
 def build(session: Session) -> None:
     if not parts.denied(session, READ_USAGE):
         _Page(session.feed.watches.of(session.edge), session.may(INFERENCE) or session.admin)
+
+
+class _Table(ui.element, component="rows.js"):
+    """`opened` is called with the id of a row that is clicked."""
+
+    def __init__(self, opened: Callable[[str], None]) -> None:
+        super().__init__()
+        self._props["columns"] = [
+            {"name": name, "label": label, "right": right} for name, label, right in _COLUMNS
+        ]
+        self._props["rows"] = []
+        self.on("open", lambda event: opened(str(event.args)))
+
+    def show(self, cells: list[dict[str, Any]]) -> None:
+        if cells != self._props["rows"]:
+            self._props["rows"] = cells
+            self.update()
 
 
 class _Page:
@@ -65,7 +70,7 @@ class _Page:
             self._text.props("clearable debounce=300")
             self._follows = ui.switch("Live", value=True)
             ui.space()
-            self._count = ui.label().classes("hr-soft").props("role=status")
+            self._count = ui.label().classes("hr-soft")
             self._newer = self._turner("Newer", -rows.PAGE)
             self._older = self._turner("Older", rows.PAGE)
         for control in (self._state, self._text):
@@ -73,7 +78,9 @@ class _Page:
         self._problem = ui.label().classes("hr-problem").props("role=alert")
         self._problem.set_visibility(False)
         self._empty = ui.label("Loading …").classes("hr-empty")
-        self._table = self._made()
+        with parts.card().classes("hr-scroll") as self._card:
+            self._table = _Table(self._one.open)
+        self._card.set_visibility(False)
         every(LOOK, self._look)
 
     def _turner(self, name: str, by: int) -> ui.button:
@@ -82,18 +89,6 @@ class _Page:
             self._draw()
 
         return ui.button(name, on_click=turn, color=None).props("flat dense no-caps")
-
-    def _made(self) -> ui.table:
-        columns = [
-            {"name": name, "label": label, "field": name, "align": "right" if right else "left"}
-            for name, label, right in _COLUMNS
-        ]
-        table = ui.table(columns=columns, rows=[]).classes("hd-requests")
-        table.props('flat dense wrap-cells aria-label="Requests"')
-        table.add_slot("body", _ROW)
-        table.on("open", lambda event: self._one.open(str(event.args)))
-        table.set_visibility(False)
-        return table
 
     def _begin(self) -> None:
         self._first = 0
@@ -117,8 +112,8 @@ class _Page:
         found = list(rows.chosen(seen, self._state.value, self._text.value or ""))
         self._first = min(self._first, max(0, len(found) - 1) // rows.PAGE * rows.PAGE)
         shown = found[self._first : self._first + rows.PAGE]
-        self._table.rows = [rows.cells(row) for row in shown]
-        self._table.set_visibility(bool(shown))
+        self._table.show([rows.cells(row) for row in shown])
+        self._card.set_visibility(bool(shown))
         self._empty.set_text(_NONE if not len(seen) else "No request is like that.")
         self._empty.set_visibility(not shown)
         self._count.set_text(said(self._first, len(shown), len(found), self._watch))

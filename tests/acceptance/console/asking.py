@@ -10,12 +10,13 @@ from deploy import home
 from tests.acceptance.console.browser import Console
 
 
-async def chat(console: Console, words: int = 3, **fields: Any) -> str:
-    """What one streamed chat with the echo of so many words gets."""
+async def chat(console: Console, words: int = 3, key: str = "", **fields: Any) -> str:
+    """What one streamed chat with the echo of so many words gets. `key`: another than that of
+    `up`."""
     messages = [{"role": "user", "content": "word " * words}]
     body = {"model": "echo", "stream": True, "messages": messages, **fields}
     where = f"{console.ingress}/v1/chat/completions"
-    async with _client(console.key) as http, http.post(where, json=body) as answer:
+    async with _client(key or console.key) as http, http.post(where, json=body) as answer:
         return await answer.text()
 
 

@@ -74,6 +74,20 @@ async def cancel(page: Page, dialog: Locator, *, really: bool) -> None:
     await expect(sure).to_be_hidden(timeout=PATIENCE)
 
 
+async def test_the_focus_stays_on_its_row_while_others_come(console: Console) -> None:
+    key = await new_key(console, "focused", "inference", "usage:read")
+    await chat(console, key=key)
+    page = await console.page("/requests", key=key)
+    button = states(page, "done").locator("button")
+    await button.focus()
+    held = await button.element_handle()
+    assert held is not None
+    await chat(console, key=key)
+    await expect(button).to_have_count(2, timeout=PATIENCE)
+    assert await button.nth(1).evaluate("(each, held) => each === held", held)
+    assert await held.evaluate("each => document.activeElement === each")
+
+
 async def test_a_filter_lets_through_what_has_its_words(console: Console) -> None:
     await chat(console)
     page = await console.page("/requests", width=PHONE)
