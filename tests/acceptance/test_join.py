@@ -17,6 +17,7 @@ import pytest
 from openai import OpenAI
 
 from deploy.nodes import token as tokens
+from tests import ports
 from tests.acceptance.headrace_up import (
     HEADRACE,
     PATIENCE,
@@ -26,7 +27,6 @@ from tests.acceptance.headrace_up import (
     headrace,
     up,
 )
-from workers.process import ports
 
 HERE, THERE = "echo://?model=here", "echo://?model=there"
 

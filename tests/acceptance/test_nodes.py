@@ -20,6 +20,7 @@ from deploy.nodes import commands, joining, token
 from schemas import bus as buses
 from schemas import subjects, topology
 from schemas.jetstream import streams
+from tests import ports
 from tests.acceptance.headrace_up import (
     HEADRACE,
     PATIENCE,
@@ -28,7 +29,6 @@ from tests.acceptance.headrace_up import (
     headrace,
     up,
 )
-from workers.process import ports
 
 NODE = "hub-box"
 

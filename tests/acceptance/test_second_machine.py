@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import ports
 from tests.acceptance.headrace_up import LAST_LINE, PATIENCE, Running
 from tests.fabric import table
 from tests.machines import Link, Machine, two_machines
-from workers.process import ports
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 URL = "echo://?model=echo&slots=2&token_ms=50"

@@ -252,9 +252,9 @@ async def test_no_kept_answer_holds_an_ingress(fabric: Fabric) -> None:
 
 async def test_no_request_and_no_answer_holds_a_worker(fabric: Fabric) -> None:
     fabric.watched = True
-    await fabric.ingress()
+    await fabric.ingress(PATIENT)
     async with LlamaCpp() as llama, engine(answers()) as other:
-        worker = await fabric.crew(ENGINES.format(llama=llama.url, other=other))
+        worker = await fabric.crew(ENGINES.format(llama=llama.url, other=other), PATIENT)
         await fabric.served("echo", "llama", "other")
         held = {}
         for model, size in (("llama", 16 * MIB), ("other", 16 * MIB), ("other", 2000)):

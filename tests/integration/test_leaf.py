@@ -13,10 +13,9 @@ from deploy import home
 from deploy.nats import broker as brokers
 from deploy.nats import certificates, leaf
 from schemas.settings import Share
-from tests import forks
+from tests import forks, ports
 from tests.fabric import Fabric, Process, ask, fabric, table
 from tests.servers import Server, started
-from workers.process import ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PACED = "echo://?model=echo&slots=2&token_ms=50"

@@ -52,8 +52,6 @@ SMALL = {
 }
 """They look at the size first, get a piece, have a process of their own, or read the arguments of
 one call that a model has written."""
-RESUMED = {"ingress/jobs/state.py"}
-"""A request whose holder was lost within its stream (docs/security.md)."""
 
 
 def in_one_go() -> Iterator[str]:
@@ -65,5 +63,5 @@ def in_one_go() -> Iterator[str]:
 
 
 def test_what_is_parsed_in_one_go_has_a_bound() -> None:
-    known = MESSAGES | EVENTS | PAGES | ERRORS | SMALL | RESUMED
+    known = MESSAGES | EVENTS | PAGES | ERRORS | SMALL
     assert set(in_one_go()) == known

@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright
 
+from tests import ports
 from tests.acceptance.console import browser as browsers
 from tests.acceptance.console.browser import Console
 from tests.acceptance.headrace_up import WITH_CONSOLE, up
-from workers.process import ports
 
 NODE = "hub-box"
 ENGINE = "echo=echo://?model=echo&slots=2"

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from deploy.nats import certificates
+from tests import ports
 from tests.acceptance.deployed.conftest import ROOT
 from tests.fabric import PATIENCE
-from workers.process import ports
 
 FILES = ROOT / "deploy" / "proxy"
 NAME = "ai.example.com"

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from tests import ports
 from tests.acceptance.deployed.conftest import ROOT, Tool
 from tests.acceptance.headrace_up import HEADRACE, Running, environment
 from tests.commands import taken
-from workers.process import ports
 
 DOCKER = ROOT / "deploy" / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"

@@ -16,11 +16,10 @@ from deploy.nats import foreign
 from deploy.nats.broker import Broker
 from schemas import settings as configured_by
 from schemas import subjects
-from tests import forks
+from tests import forks, ports
 from tests.doubles.nsc.program import Nsc
 from tests.fabric import PATIENCE, ask, fabric, table
 from tests.servers import Server, server, started
-from workers.process import ports
 
 PASSWORDS = {role: f"the-password-of-{role}" for role in foreign.logins(own_system=True)}
 

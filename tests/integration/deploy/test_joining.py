@@ -28,8 +28,8 @@ from schemas import nkeys
 from schemas.bus import Bus, BusError
 from schemas.registry import Invite, Node
 from schemas.settings import SettingsError, Share
+from tests import ports
 from tests.integration.deploy.test_hub import applied
-from workers.process import ports
 
 PATIENCE = 20.0
 HOUR = 3600

@@ -25,8 +25,8 @@ from schemas import nkeys
 from schemas.bus import Bus, BusError
 from schemas.nkeys import KeyPair
 from schemas.settings import Nats, Share
+from tests import ports
 from tests.integration.deploy.roles import PATIENCE
-from workers.process import ports
 
 INBOX = "_A.test"
 

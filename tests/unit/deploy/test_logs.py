@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from deploy import logs
+from tests.unit.fakes import PATIENCE
 
 
 def test_each_run_has_new_ones_and_keeps_the_last(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ async def test_whole_lines_are_followed(tmp_path: Path) -> None:
     logs.prepare(tmp_path)
     heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
     following = asyncio.create_task(logs.follow(tmp_path, lambda *said: heard.put_nowait(said)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with logs.file(tmp_path, "worker").open("ab", buffering=0) as log:
             log.write("ä\nsecond ha".encode())
             assert await heard.get() == ("worker", "ä")
@@ -69,7 +70,7 @@ async def test_one_that_began_anew_is_followed(
     heard: asyncio.Queue[str] = asyncio.Queue()
     following = asyncio.create_task(logs.follow(tmp_path, lambda _, line: heard.put_nowait(line)))
     path = logs.file(tmp_path, "worker")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         with path.open("ab", buffering=0) as log:
             log.write(b"before\n" * 20)
             for _ in range(20):

@@ -14,6 +14,7 @@ from tests.doubles.llamacpp.server import LlamaCpp
 from tests.doubles.llamacpp.slots import Settings
 from tests.unit.doubles.llamacpp.conftest import Start
 from tests.unit.doubles.llamacpp.raw_client import CHAT, STREAM, STREAM_HEAD, Client, client
+from tests.unit.fakes import PATIENCE
 
 FOR_EVER = 3_600_000.0
 
@@ -34,9 +35,9 @@ async def test_a_dropped_stream_frees_its_slot_for_the_next_in_line(start: Start
             assert await first.head() == STREAM_HEAD
             assert await busy(watch) == [True]
             second.send("/v1/chat/completions", STREAM | {"user": "second"})
-            await asyncio.wait_for(deferred(watch, 1), 5)
+            await asyncio.wait_for(deferred(watch, 1), PATIENCE)
             third.send("/v1/chat/completions", STREAM | {"user": "third"})
-            await asyncio.wait_for(deferred(watch, 2), 5)
+            await asyncio.wait_for(deferred(watch, 2), PATIENCE)
         assert await second.head() == STREAM_HEAD
         assert noted(mock, "start", "abort") == [
             ("start", "first"), ("abort", "first"), ("start", "second"),
@@ -60,9 +61,9 @@ async def test_who_leaves_the_queue_never_gets_a_slot(start: Start) -> None:
             await first.head()
             async with client(url) as second:
                 second.send("/v1/chat/completions", STREAM | {"user": "second"})
-                await asyncio.wait_for(deferred(watch, 1), 5)
+                await asyncio.wait_for(deferred(watch, 1), PATIENCE)
             third.send("/v1/chat/completions", STREAM | {"user": "third"})
-            await asyncio.wait_for(deferred(watch, 2), 5)
+            await asyncio.wait_for(deferred(watch, 2), PATIENCE)
         await third.head()
     assert noted(mock, "start", "abort")[:4] == [
         ("start", "first"), ("abort", "first"), ("abort", "second"), ("start", "third"),

@@ -15,6 +15,7 @@ from ingress.http.held import Bodies, Held
 from ingress.request.addresses import is_public
 from ingress.request.fetch import REDIRECTS, Fetcher, FetchError
 from schemas import settings
+from tests.unit.fakes import PATIENCE
 from tests.unit.ingress.request.web_server import (
     INSIDE,
     OUTSIDE,
@@ -312,20 +313,20 @@ async def test_a_size_that_is_announced_is_believed(server: WebServer) -> None:
 
 async def test_an_answer_without_end_is_cut(server: WebServer) -> None:
     assert "bytes" in await refused(server.url(OUTSIDE, "/endless"), fetch_size=100_000)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await server.left.wait()
 
 
 async def test_an_answer_that_does_not_come_is_not_waited_for(server: WebServer) -> None:
     why = await refused(server.url(OUTSIDE, "/silent"), fetch_timeout=0.05)
     assert why == "did not answer in full within 0.05 seconds."
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await server.left.wait()
 
 
 async def test_who_does_not_listen_cannot_be_reached(server: WebServer) -> None:
     port = server.port
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         # Bound to another address of this machine alone.
         why = await refused(f"http://127.0.0.3:{port}/", public=lambda _: True)
     assert why == "cannot be reached."
@@ -370,5 +371,5 @@ async def test_who_stops_waiting_stops_the_fetch(server: WebServer) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.left.wait()

@@ -20,6 +20,7 @@ from schemas.frames import End
 from schemas.jobs import Job
 from schemas.nodes import ServedModel
 from tests.doubles.drive import RecordingSink, job
+from tests.ports import free
 from tests.unit import fakes
 from workers.engines import KINDS, build
 from workers.engines.base import EngineFault, Offer, Sink
@@ -58,7 +59,7 @@ class Client:
 
     async def discover(self) -> Offer:
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(fakes.PATIENCE):
                 address = urlsplit(self.url)
                 reader, writer = await asyncio.open_connection(address.hostname, address.port)
                 self.told = await reader.read()
@@ -275,7 +276,7 @@ async def test_a_port_that_is_taken() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_a_stranger_that_answers_in_its_place() -> None:
-    port = ports.free()
+    port = free()
     async with supervising(STAYS, port=port) as setup:
         with pytest.raises(EngineFault) as fault:
             await setup.engine.discover()

@@ -6,7 +6,6 @@ import asyncio
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests import ports
 from workers.process import program as programs
 from workers.process import supervisor
 from workers.process.program import AT_ONCE, Command, ProcessFailed
@@ -46,13 +46,7 @@ async def becomes(program: Supervisor, state: State) -> None:
         await program.moved()
 
 
-@pytest.fixture
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-async def test_ready_once_a_url_answers(unused_port: int) -> None:
+async def test_ready_once_a_url_answers() -> None:
     hits: list[int] = []
 
     async def answer(_: web.Request) -> web.Response:
@@ -63,9 +57,10 @@ async def test_ready_once_a_url_answers(unused_port: int) -> None:
     site.router.add_get("/health", answer)
     runner = web.AppRunner(site)
     await runner.setup()
-    url = f"http://127.0.0.1:{unused_port}/health"
+    port = ports.free()
+    url = f"http://127.0.0.1:{port}/health"
     async with running(sh(STAYS, ready=url)) as program:
-        await web.TCPSite(runner, "127.0.0.1", unused_port).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         await program.ready()
         assert (program.state, program.ends) == ("ready", 0)
     await runner.cleanup()

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import pytest
 import uvloop
 
+from tests.unit.fakes import PATIENCE
 from workers.engines.base import EngineFault
 from workers.engines.http import connection, upstream
 from workers.engines.http.connection import HIGH_WATER
@@ -224,7 +225,7 @@ async def test_leaving_in_the_middle_closes_the_connection() -> None:
         client = Upstream("e", url)
         async with client.call("GET", "/") as response:
             assert await response.readany() == b"ab"
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), PATIENCE)
 
 
 async def test_leaving_before_the_head_closes_the_connection() -> None:
@@ -243,7 +244,7 @@ async def test_leaving_before_the_head_closes_the_connection() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), PATIENCE)
 
 
 async def test_a_slow_reader_holds_the_server_back() -> None:

@@ -12,6 +12,7 @@ from schemas.multipart import Part
 from tests.doubles import recordings
 from tests.doubles.whisper.client import TRANSLATE, engine_at, form, job, run
 from tests.doubles.whisper.server import SILENCE, WhisperSim, whisper_sim
+from tests.unit.fakes import PATIENCE
 from workers.engines.base import EngineFault
 from workers.engines.whisper import audio
 from workers.engines.whisper import engine as engines
@@ -260,7 +261,7 @@ async def test_a_server_that_is_gone_is_away() -> None:
 async def test_a_cancelled_job_leaves_the_server(sim: WhisperSim, engine: WhisperEngine) -> None:
     sim.open.clear()
     task = asyncio.create_task(run(engine, job(form())))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await sim.came.wait()
         task.cancel()
         await sim.left.wait()
@@ -274,7 +275,7 @@ async def test_a_job_that_is_late_is_no_progress(
     assert await engine.probe()
     sim.open.clear()
     task = asyncio.create_task(run(engine, job(form())))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await sim.came.wait()
         assert await engine.probe()
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600)
