@@ -23,7 +23,7 @@ HELD = 0.04
 TRIES = 4
 """The machine may be busy with other things, whose caches cost CPU time, too."""
 MIB = 2**20
-PATIENT = {"ingress.silence": 120.0, "jobs.ack_wait": 120.0}
+PATIENT = {"ingress.silence": 60.0, "jobs.ack_wait": 60.0}
 """Millions of words hold an echo engine, and so its worker is silent for a while."""
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
