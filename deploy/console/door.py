@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -18,8 +19,8 @@ from deploy.console.guard import SAFE, Barred, Guard
 from deploy.console.session import Session
 from deploy.console.signin import Sessions
 
-OPEN = ("/healthz", "/sign-in", "/in/")
-"""Paths that need no session; one that ends in a slash: all below it."""
+OPEN = re.compile("/healthz|/sign-in|/in/[^/]+")
+"""Paths that need no session."""
 SIGN_IN = "/sign-in"
 MOST_BODY = 64 * 2**20
 """Bytes of one upload."""
@@ -78,7 +79,7 @@ class Door:
         except Barred as why:
             await _answer(PlainTextResponse(f"{why}\n", why.status), scope, receive, send)
             return
-        if session is None and not _is_open(scope["path"]):
+        if session is None and not OPEN.fullmatch(scope["path"]):
             await _answer(_to_sign_in(scope), scope, receive, send)
             return
         if session is not None and self._is_of_another(scope, session):
@@ -141,10 +142,6 @@ class Door:
 
 class _TooLarge(Exception):
     pass
-
-
-def _is_open(path: str) -> bool:
-    return any(path == each or (each[-1] == "/" and path.startswith(each)) for each in OPEN)
 
 
 def _cookie(header: str, name: str) -> str:

@@ -28,6 +28,17 @@ _THEMES: dict[str, tuple[bool | None, str, str]] = {
     "dark": (True, "dark_mode", "Colours: dark"),
 }
 
+_SIGNED_OUT = """
+setInterval(async () => {
+  if (!window.socket || window.socket.connected) return;
+  const asked = {redirect: 'manual', headers: {accept: 'text/html'}, cache: 'no-store'};
+  const said = await fetch(location.pathname, asked).catch(() => null);
+  if (said && said.type === 'opaqueredirect') location.assign('/sign-in');
+}, 3000);
+"""
+"""A page whose console was started anew finds no session there: it goes where one signs in, and
+does not try for ever to connect."""
+
 Build = Callable[[Session], Awaitable[None] | None]
 
 
@@ -158,5 +169,5 @@ def _notice_hiding() -> None:
     ui.on("hr-hidden", heard)
     ui.add_head_html(
         "<script>document.addEventListener('visibilitychange',"
-        "() => emitEvent('hr-hidden', document.hidden));</script>"
+        f"() => emitEvent('hr-hidden', document.hidden));{_SIGNED_OUT}</script>"
     )

@@ -88,6 +88,8 @@ class SignIn:
         return await self._counted(request, key, self._session_of(key))
 
     async def _by_link(self, request: Request) -> Response:
+        if request.method != "GET":  # a HEAD would use the link up, and get nobody in
+            return PlainTextResponse("GET it.\n", 405)
         token = request.path_params["token"]
         return await self._counted(request, "link", self._session_by(token))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from pathlib import Path
 
 import aiohttp
@@ -153,6 +155,14 @@ async def test_a_page_of_another_port_opens_no_socket(console: Console) -> None:
                 await http.ws_connect(own, headers=headers)
         async with http.ws_connect(own, headers={"Origin": console.url}) as socket:
             assert (await socket.receive()).data.startswith("0{")
+
+
+async def test_a_console_that_ends_comes_back_and_pages_ask_to_sign_in(console: Console) -> None:
+    page = await console.page("/nodes")
+    os.kill(descendant(console.up.pid, "deploy", " console "), signal.SIGKILL)
+    await page.wait_for_url(f"{console.url}/sign-in")
+    await ready(await console.page("/nodes"))
+    console.forgive("")  # of a server that is away browsers complain in many words
 
 
 async def test_the_page_of_the_ingress_names_the_console(console: Console) -> None:

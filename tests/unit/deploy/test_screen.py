@@ -10,9 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deploy.console.library import INSTALL
 from deploy.plan import Plan
 from deploy.screen import Screen, SteadyConsole, curl, python
 from schemas.nodes import Card, ServedModel
+from schemas.settings import Console as ConsoleSettings
 from schemas.settings import Settings
 
 KEY = "sk-headrace-0123456789abcdef"
@@ -34,9 +36,11 @@ def plan(moved_from: int = 0) -> Plan:
     )
 
 
-def shown(card: Card | None, *, made: Plan | None = None, width: int = 40) -> list[str]:
+def shown(
+    card: Card | None, *, made: Plan | None = None, width: int = 40, link: str = ""
+) -> list[str]:
     out = io.StringIO()
-    Screen(Console(file=out, width=width)).welcome(made or plan(), card)
+    Screen(Console(file=out, width=width)).welcome(made or plan(), card, link=link)
     return out.getvalue().splitlines()
 
 
@@ -62,6 +66,18 @@ def test_python_is_three_lines_that_compile() -> None:
     assert len(lines) == 3
     assert compile("\n".join(lines), "pasted", "exec")
     assert all(line in shown(CARD) for line in lines)
+
+
+def test_the_link_to_the_console_is_one_line() -> None:
+    link = "http://127.0.0.1:8480/in/Le7E8jv2-bwE0pe4eQcH2w"
+    made = replace(plan(), console_port=8480)
+    assert f"Console: {link} (works once, 10 minutes)" in shown(CARD, made=made, link=link)
+
+
+def test_without_its_library_the_console_is_said_to_be_missing() -> None:
+    assert INSTALL in shown(CARD)
+    off = Settings(console=ConsoleSettings(enabled=False))
+    assert INSTALL not in shown(CARD, made=replace(plan(), settings=off))
 
 
 def test_a_port_that_was_taken_is_told() -> None:

@@ -104,7 +104,9 @@ async def test_who_is_not_signed_in_is_sent_to_sign_in(setup: Setup) -> None:
     assert setup.behind.scopes == []
 
 
-@pytest.mark.parametrize("path", ["/_nicegui/x/static/nicegui.js", "/healthzz", "/in", "/requests"])
+@pytest.mark.parametrize(
+    "path", ["/_nicegui/x/static/nicegui.js", "/healthzz", "/in", "/in/", "/in/a/b", "/requests"]
+)
 async def test_nothing_but_the_way_in_is_served_without_a_session(setup: Setup, path: str) -> None:
     assert await setup.ask(path) == 401
     assert setup.behind.scopes == []

@@ -68,6 +68,12 @@ def test_a_link_is_used_up(setup: Setup) -> None:
     assert len(setup.sessions) == 1
 
 
+def test_who_only_looks_at_a_link_does_not_use_it_up(setup: Setup) -> None:
+    token = links.make(setup.data)
+    assert setup.client.head(links.path(token)).status_code == 405
+    assert setup.enter(token) == 200
+
+
 def test_an_old_link_is_refused(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signin, "LINK_AGE", -1.0)
     token = links.make(setup.data)
