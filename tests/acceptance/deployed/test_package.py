@@ -54,7 +54,11 @@ def installed(tool: Tool, wheel: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def test_it_has_what_is_read_beside_modules(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"deploy/config.example.toml", "deploy/compat/samples.json"} <= {*names}
+    beside = {
+        path.relative_to(ROOT).as_posix() for path in ROOT.glob("deploy/console/assets/*.css")
+    }
+    assert {"deploy/config.example.toml", "deploy/compat/samples.json", *beside} <= {*names}
+    assert beside
     folders = {name.rpartition("/")[0] for name in names if name.startswith(PACKAGES)}
     assert [each for each in folders if f"{each}/__init__.py" not in names] == []
     tops = {name.partition("/")[0] for name in names}
