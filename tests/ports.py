@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 from pathlib import Path
 from typing import IO
 
 from workers.process import ports
 
-_FOLDER = Path(tempfile.gettempdir()) / "headrace-tests-ports"
+_FOLDER = Path(tempfile.gettempdir()) / f"headrace-tests-ports-{os.getuid()}"
 _taken: list[IO[bytes]] = []
 """Files whose locks end with this process."""
 
