@@ -13,6 +13,8 @@ from schemas.api.endpoints import CHAT, IMAGES, TRANSCRIPTIONS, TRANSLATIONS
 
 MOST = 8 * 2**20
 """Bytes of one file; the limit of an ingress's bodies is larger by default."""
+MOST_IN_ALL = 16 * 2**20
+"""Bytes of all files of a conversation, which the page has and each of its requests sends."""
 MOST_FILES = 8
 """Files of one message."""
 PICTURES: Mapping[str, str] = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from nicegui import context, ui
+from nicegui import ui
 
 from deploy.console import parts
 from deploy.console.edge import Edge, EdgeFault
 from deploy.console.pages import asked
 from deploy.console.pages.abilities import Model
-from deploy.console.pages.asked import PICTURES, SOUNDS, File, Inline, Turn, Wrong
+from deploy.console.pages.asked import MOST_IN_ALL, PICTURES, SOUNDS, File, Inline, Turn, Wrong
 from deploy.console.pages.figures import figures
 from deploy.console.pages.files import Files
 from deploy.console.pages.markdown import rendered
@@ -50,16 +50,14 @@ class Chatting:
                         self._empty = parts.empty("Say something to the model.")
                     self._compose(card)
                 self._snippets = Snippets(edge)
-            with parts.card():
-                self._settings = ui.element("div").classes("hr-column")
+            with parts.card(), ui.element("div").classes("hr-column"):
+                self._parameters = Parameters()
         self.turn_to(model)
 
     def turn_to(self, model: Model) -> None:
         """Go on with another model."""
         self.model = model
-        self._settings.clear()
-        with self._settings:
-            self._parameters = Parameters(model)
+        self._parameters.turn_to(model)
         known = {**(PICTURES if model.sees else {}), **(SOUNDS if model.hears else {})}
         what = " and ".join(["pictures"] * model.sees + ["recordings"] * model.hears)
         self._files.turn_to(f"Add {what}", known)
@@ -89,7 +87,7 @@ class Chatting:
 
     def _anew(self) -> None:
         self.stop()
-        self._turns.clear()
+        self._turns = []  # an answer that still ends belongs to the one before
         self._log.clear()
         with self._log:
             self._empty = parts.empty("Say something to the model.")
@@ -100,8 +98,7 @@ class Chatting:
             return
         try:
             more = self._parameters.said()
-            if len(self._turns) >= MOST_TURNS:
-                raise Wrong("The conversation is very long: begin a new one.")
+            self._check_room(files)
         except Wrong as why:
             ui.notify(str(why), type="warning")
             return
@@ -114,10 +111,21 @@ class Chatting:
             _shown(turn)
             answer = Answer(self.model.id)
         self._snippets.show(request)
-        found = await answer.follow(self._edge, request)
-        self._turns.append(turn)
-        if found.text or found.thoughts or found.calls:
-            self._turns.append(Turn("assistant", found.text))
+        turns, found = self._turns, Reply(now())
+        try:
+            await answer.follow(self._edge, request, found)
+        finally:  # also what was stopped was said; without an answer, the next turn is a new try
+            if found.text or found.calls:
+                turns += [turn, Turn("assistant", found.text)]
+
+    def _check_room(self, files: tuple[File, ...]) -> None:
+        """Raises Wrong."""
+        size = sum(len(file.content) for turn in self._turns for file in turn.files)
+        if len(self._turns) >= MOST_TURNS:
+            raise Wrong("The conversation is very long: begin a new one.")
+        if size + sum(len(file.content) for file in files) > MOST_IN_ALL:
+            most = f"{MOST_IN_ALL // 2**20} MiB of files"
+            raise Wrong(f"A conversation has at most {most}: begin a new one.")
 
 
 def _shown(turn: Turn) -> None:
@@ -157,9 +165,8 @@ class Answer:
         self._next = 0.0
         self._rendered = ""
 
-    async def follow(self, edge: Edge, request: asked.Asked) -> Reply:
-        """Read the answer to `request` to its end, whatever that is."""
-        found = Reply(now())
+    async def follow(self, edge: Edge, request: asked.Asked, found: Reply) -> None:
+        """Read the answer to `request` into `found` to its end, whatever that is."""
         stopped = True
         try:
             async with sent(edge, request) as answer:
@@ -174,8 +181,8 @@ class Answer:
         except sse.TooLong as fault:
             found.error, stopped = str(fault), False
         finally:
-            self._end(found, stopped)
-        return found
+            if not self._state.is_deleted:
+                self._end(found, stopped)
 
     def _grow(self, found: Reply) -> None:
         began = time.monotonic()
@@ -198,8 +205,6 @@ class Answer:
             self._state.set_text("thinks" if not found.text and found.thoughts else "answers")
 
     def _end(self, found: Reply, stopped: bool) -> None:
-        if context.client.is_deleted:
-            return
         self._show(found)
         self._state.set_text("stopped" if stopped else "")
         self._state.set_visibility(stopped)

@@ -29,23 +29,29 @@ _OWN = frozenset({"model", "messages", "stream", "stream_options"})
 
 
 class Parameters:
-    def __init__(self, model: Model) -> None:
+    """What was typed stays when the conversation turns to another model; what that model passes
+    over is not sent."""
+
+    def __init__(self) -> None:
         self._fields: dict[str, ui.input] = {}
         self._system = ui.textarea("System text").props("outlined autogrow").classes("hr-wide")
-        for name, (title, _, hint) in _NUMBERS.items():
-            ignored = name in model.ignores
+        for name, (title, _, _) in _NUMBERS.items():
             field = ui.input(title).props("outlined dense inputmode=decimal autocomplete=off")
-            field.props(f'hint="{"no effect with this model" if ignored else hint}"')
-            field.set_enabled(not ignored)
             self._fields[name] = field.classes("hr-wide")
-        self._effort: ui.select | None = None
-        if model.thinks:
-            self._effort = ui.select(dict(_EFFORTS), label="Thoughts", value="")
-            self._effort.props("outlined dense").classes("hr-wide")
+        self._effort = ui.select(dict(_EFFORTS), label="Thoughts", value="")
+        self._effort.props("outlined dense").classes("hr-wide")
         self._more = ui.textarea("Further fields, as a JSON object")
         self._more.props("outlined autogrow spellcheck=false input-class=hr-mono")
         self._more.props["hint"] = 'as {"top_k": 20}'
         self._more.classes("hr-wide")
+
+    def turn_to(self, model: Model) -> None:
+        for name, field in self._fields.items():
+            ignored = name in model.ignores
+            field.props["hint"] = "no effect with this model" if ignored else _NUMBERS[name][2]
+            field.set_enabled(not ignored)
+            field.update()
+        self._effort.set_visibility(model.thinks)
 
     @property
     def system(self) -> str:
@@ -53,8 +59,9 @@ class Parameters:
 
     def said(self) -> dict[str, Any]:
         """The fields that have a value. Raises Wrong."""
-        texts = {name: str(field.value or "") for name, field in self._fields.items()}
-        effort = str(self._effort.value) if self._effort else ""
+        heeded = {name: field for name, field in self._fields.items() if field.enabled}
+        texts = {name: str(field.value or "") for name, field in heeded.items()}
+        effort = str(self._effort.value or "") if self._effort.visible else ""
         return fields(texts, effort, str(self._more.value or ""))
 
 

@@ -75,6 +75,13 @@ async def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(console: Consol
     # The request is over, and not only its page.
     found = await console.until("/v1/requests", lambda said: said["data"][0]["state"] == "ended")
     assert found["data"][0]["error"] == "client_gone"
+    # What was said so far belongs to the conversation.
+    await page.get_by_label("Further fields").fill("")
+    answer = await _say(page, "Go on.")
+    await answer.get_by_text("TTFT").wait_for()
+    await page.get_by_text("The same as a command").click()
+    code = await page.locator(".hr-code").first.inner_text()
+    assert code.count('"role": "assistant"') == 1
 
 
 async def test_nothing_of_an_answer_is_run_or_loaded(console: Console) -> None:
