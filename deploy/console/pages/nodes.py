@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from nicegui import ui
 
 from deploy.console import frame, parts
 from deploy.console.pages import node_rows
+from deploy.console.pages.copying import copies
 from deploy.console.roll import Roll, RollFault
 from deploy.console.session import Session
 from deploy.nodes.changes import INVITE, Outcome
@@ -147,17 +148,7 @@ def _told(outcome: Outcome, span: str) -> None:
         f"{outcome.said}. Run this there; it works once, within {span}, and is a secret until then:"
     ).props("role=status")
     with ui.element("div").classes("hr-row"):
-        ui.label(outcome.token).classes("hr-mono hr-join")
-        copy = ui.button(icon="content_copy", on_click=_copied(outcome.token))
-        copy.props('flat round dense aria-label="Copy the line"')
-
-
-def _copied(text: str) -> Callable[[], None]:
-    def copy() -> None:
-        ui.clipboard.write(text)
-        ui.notify("Copied")
-
-    return copy
+        copies(ui.label(outcome.token).classes("hr-mono hr-join"))
 
 
 async def _sure(question: str, label: str) -> bool:
