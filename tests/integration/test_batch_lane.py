@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.fabric import Fabric, Process, ask, counts
+from tests.fabric import PATIENCE, Fabric, Process, ask, counts
 from tests.gate import SHUT
 
 FLEX: dict[str, Any] = {"service_tier": "flex"}
@@ -19,12 +19,14 @@ async def _one_slot(fabric: Fabric, **settings: Any) -> tuple[Process, Process]:
 
 
 async def _asks(fabric: Fabric, text: str, ms: float = SHUT, **more: Any) -> asyncio.Task[str]:
-    """A request that is in the queue, or runs, when this returns. Its task gives the text. The
-    answers before it must be held."""
+    """A request that is in the queue, or runs, when this returns, if meanwhile none is promoted,
+    which publishes it anew. Its task gives the text. The answers before it must be held."""
     before = await fabric.depth()
     body = ask(text, echo={"first_ms": ms}, **more)
     asked = asyncio.create_task(fabric.post(body, **{"x-request-id": text.replace(" ", "-")}))
-    await fabric.jobs(before + 1)
+    async with asyncio.timeout(PATIENCE):
+        while await fabric.depth() <= before:
+            await asyncio.sleep(0.01)
 
     async def answered() -> str:
         status, found, _ = await asked
@@ -92,7 +94,7 @@ async def test_a_batch_job_waits_at_most_as_long_as_is_set(fabric: Fabric) -> No
     await ingress.logged("job.promoted")
     tasks += [await _asks(fabric, "chat 1")]
     order = await _order(tasks, ingress, worker)
-    # "chat 0" has the message of the other by then; a worker may just have handed that back.
+    # The promotion may come while they are asked, and be taken for one of them.
     assert (order[:2], sorted(order[2:])) == (["first", "batch"], ["chat 0", "chat 1"])
     assert ingress.count("request", lane="interactive") == 4
     assert (await ingress.logged("request", id="batch"))["queue_ms"] > 500
