@@ -55,7 +55,9 @@ def installed(tool: Tool, wheel: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_it_has_what_is_read_beside_modules(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     beside = {
-        path.relative_to(ROOT).as_posix() for path in ROOT.glob("deploy/console/assets/*.css")
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("assets/*.css", "pages/*.js")
+        for path in ROOT.glob(f"deploy/console/{pattern}")
     }
     assert {"deploy/config.example.toml", "deploy/compat/samples.json", *beside} <= {*names}
     assert beside
