@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import subjects, topology
+from schemas.nodes import MOST_MODELS
 from schemas.settings import Jobs
 
 
@@ -25,6 +26,13 @@ def test_jobs_are_a_work_queue_that_refuses_what_is_too_much() -> None:
     assert of_one["max_msgs_per_subject"] == 5
     assert (jobs["storage"], jobs["num_replicas"]) == ("file", 3)
     assert jobs["allow_msg_ttl"]
+
+
+def test_the_jobs_of_many_models_have_consumers() -> None:
+    """Without a word of it the broker takes 1,000 (three lanes a model), which one engine could
+    use up for all."""
+    most = stream(subjects.JOBS_STREAM)["max_consumers"]
+    assert most > 3 * 10 * MOST_MODELS
 
 
 def test_dead_letters_have_an_age_and_a_size() -> None:
