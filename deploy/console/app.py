@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from deploy import home
 from deploy.console import frame, menu
+from deploy.console.crowd import Crowd
 from deploy.console.door import SIGN_IN, Door
 from deploy.console.edge import Doorway, Edge
 from deploy.console.feed import Feed
@@ -80,7 +81,9 @@ def make(
     outer = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     outer.router.routes.extend(signing.routes())
     _pages(outer, roll)
-    door = Door(outer, Guard.of(settings.public_url), sessions, cookie, _session_of)
+    door = Door(
+        Crowd(outer, _pages_of), Guard.of(settings.public_url), sessions, cookie, _session_of
+    )
     return door
 
 
@@ -111,13 +114,19 @@ def _session_of(client_id: str) -> Session | None:
     return client.request.scope.get(frame.SESSION) if client is not None else None
 
 
+def _pages_of(session: Session) -> list[Client]:
+    """All that are open with the key of a session."""
+    found = [(client, client.request.scope.get(frame.SESSION)) for client in _clients()]
+    return [client for client, of in found if of is not None and of.key == session.key]
+
+
+def _clients() -> list[Client]:
+    return list(Client.instances.values())
+
+
 def _ended(door: Door, session: Session) -> None:
     """Send the open pages of a session to where one signs in; nothing of it works meanwhile."""
-    clients = [
-        client
-        for client in list(Client.instances.values())
-        if client.request.scope.get(frame.SESSION) is session
-    ]
+    clients = [each for each in _clients() if each.request.scope.get(frame.SESSION) is session]
     for client in clients:
         client.open(SIGN_IN)
 
@@ -136,7 +145,7 @@ async def _remember(data: Path, doorway: Doorway, feed: Feed) -> None:
     while True:
         with contextlib.suppress(OSError, SettingsError):
             if (key := home.found_console_key(data)) is not None:
-                await feed.watches.of(Edge(doorway, key), MOST).look()
+                await feed.watches.of(Edge(doorway, key), most=MOST).look()
         await asyncio.sleep(_REMEMBER)
 
 
@@ -146,7 +155,10 @@ async def _sweep(sessions: Sessions[Session], door: Door) -> None:
         for session in door.in_use():
             sessions.touch(session)
         sessions.sweep()
-        for session in sessions:
-            if not await is_still_good(session):
+        known = list(sessions)
+        for session, good in zip(
+            known, await asyncio.gather(*map(is_still_good, known)), strict=True
+        ):
+            if not good:
                 log.info("console.key_gone", key=session.name)
                 sessions.close(session)

@@ -24,6 +24,8 @@ OPEN = re.compile("/healthz|/sign-in|/in/[^/]+")
 SIGN_IN = "/sign-in"
 MOST_BODY = 64 * 2**20
 """Bytes of one upload."""
+MOST_SOCKETS = 128
+"""WebSockets of one key: one for each page that is open, and for a moment two."""
 _HEADERS = {
     # NiceGUI's page has inline scripts, and compiles templates of Vue in the browser.
     "content-security-policy": "default-src 'none'; "
@@ -38,6 +40,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+_SOCKETS = "/_nicegui_ws/"
 _STRIPPED = (b"x-forwarded-prefix",)
 """Headers that NiceGUI would put into its pages."""
 
@@ -85,6 +88,9 @@ class Door:
         if session is not None and self._is_of_another(scope, session):
             await _answer(PlainTextResponse("This page is another's.\n", 403), scope, receive, send)
             return
+        if session is not None and scope["type"] == "websocket" and self._is_full(session):
+            await _answer(PlainTextResponse("Too many pages.\n", 429), scope, receive, send)
+            return
         if session is not None:
             scope[SESSION], scope[SIGN_OUT] = session, lambda: self._sessions.close(session)
         if scope["type"] == "websocket":
@@ -119,10 +125,17 @@ class Door:
 
     def _is_of_another(self, scope: Scope, session: Session) -> bool:
         """Whether it is the socket of a page that another session opened. One that is no more
-        counts as nobody's: NiceGUI has its browser load it anew."""
+        counts as nobody's: NiceGUI has its browser load it anew. A socket that names no page could
+        ask for any later on."""
         (id,) = parse_qs(scope["query_string"].decode("latin-1")).get("client_id", [""])[:1]
-        owner = self._whose(id) if id else None
+        if not id:
+            return bool(scope["path"].startswith(_SOCKETS))
+        owner = self._whose(id)
         return owner is not None and owner is not session
+
+    def _is_full(self, session: Session) -> bool:
+        mine = (len(each) for of, each in self._sockets.items() if of.key == session.key)
+        return sum(mine) >= MOST_SOCKETS
 
     async def _socket(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
         """One WebSocket, until it or its session ends."""

@@ -72,6 +72,9 @@ class Feed:
                     await self._look_on(bus)
             except (BusError, Unreachable) as fault:
                 self.away = str(fault)
+            except Exception as fault:  # `watched` tells of it; the picture is old meanwhile
+                self.away = f"what it tells is not understood ({fault})"
+                raise
             await asyncio.sleep(LOOK)
 
     async def _look_on(self, bus: Bus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -9,15 +10,30 @@ from deploy.console.edge import Edge, EdgeFault
 from deploy.console.feed import Feed
 from schemas.keys import ADMIN, INFERENCE
 
+_PATIENCE = 10.0
+"""Seconds for an ingress to say whether a key is taken."""
+
+
+async def holder(edge: Edge) -> tuple[str, tuple[str, ...]]:
+    """The name and the scopes of the key that an edge asks with. Raises EdgeFault."""
+    said = await edge.get("/v1/key")
+    try:
+        return str(said["name"]), tuple(map(str, said["scopes"]))
+    except (KeyError, TypeError):
+        raise EdgeFault("not_ours", f"What answers at {edge.url} is no ingress.", 502) from None
+
 
 async def is_still_good(session: Session) -> bool:
     """Whether its key is taken, and may do what it might when it signed in. An ingress that is away
     says nothing of that."""
     try:
-        who = await session.edge.get("/v1/key")
+        async with asyncio.timeout(_PATIENCE):
+            _, scopes = await holder(session.edge)
+    except TimeoutError:
+        return True
     except EdgeFault as fault:
         return fault.status not in (401, 403)
-    return set(who["scopes"]) == set(session.scopes)
+    return set(scopes) == set(session.scopes)
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +45,11 @@ class Session:
     scopes: Collection[str]
     edge: Edge
     feed: Feed = field(repr=False)
+
+    @property
+    def key(self) -> str:
+        """The same for all sessions of a key, and no secret."""
+        return self.edge.digest
 
     @property
     def admin(self) -> bool:

@@ -18,7 +18,7 @@ from deploy import home
 from deploy.console import links
 from deploy.console.edge import AWAY, Doorway, Edge, EdgeFault
 from deploy.console.feed import Feed
-from deploy.console.session import Session
+from deploy.console.session import Session, holder
 from deploy.console.signin import LONGEST, Sessions
 from ingress.http.attempts import FailedAttempts
 from schemas.errors import TooManyAttempts
@@ -85,21 +85,23 @@ class SignIn:
 
     async def _by_key(self, request: Request) -> Response:
         key = await _key(request)
-        return await self._counted(request, key, self._session_of(key))
+        return await self._counted(request, lambda: self._session_of(key))
 
     async def _by_link(self, request: Request) -> Response:
         if request.method != "GET":  # a HEAD would use the link up, and get nobody in
             return PlainTextResponse("GET it.\n", 405)
         token = request.path_params["token"]
-        return await self._counted(request, "link", self._session_by(token))
+        return await self._counted(request, lambda: self._session_by(token))
 
     async def _counted(
-        self, request: Request, known: str, opening: Awaitable[Session | _Refused]
+        self, request: Request, opening: Callable[[], Awaitable[Session | _Refused]]
     ) -> Response:
         """The answer to one attempt, unless there were too many of this address."""
         address = request.client.host if request.client else ""
-        found = await opening
         try:
+            # Whom it has refused asks no ingress either: that would refuse the console soon.
+            self._attempts.check(address)
+            found = await opening()
             if isinstance(found, Session):
                 self._attempts.passed(address, found.name)
                 return self._entered(found)
@@ -118,8 +120,8 @@ class SignIn:
             return _Refused("no_key", "Paste an API key.", 400, counts=False)
         edge = Edge(self._doorway, key)
         try:
-            who = await edge.get("/v1/key")
-            return Session(who["name"], tuple(who["scopes"]), edge, self._feed)
+            name, scopes = await holder(edge)
+            return Session(name, scopes, edge, self._feed)
         except EdgeFault as fault:
             gone = fault.code == AWAY or fault.status >= 500
             said = f"The key cannot be checked now: {fault.message}" if gone else fault.message
@@ -144,7 +146,7 @@ class SignIn:
         answer = _page('<meta http-equiv="refresh" content="0;url=/"><p><a href="/">Go on</a>', 200)
         answer.set_cookie(
             self._cookie,
-            self._sessions.open(session),
+            self._sessions.open(session, session.key),
             max_age=round(LONGEST),
             path="/",
             secure=self._secure,

@@ -26,6 +26,8 @@ LONGEST = 7 * 86_400.0
 """Seconds after which each session ends."""
 MOST_SESSIONS = 256
 """At once; the one that was used longest ago ends for a new one."""
+MOST_OF_ONE = 16
+"""Of these with one key, so that nobody ends the sessions of others."""
 
 Links = Mapping[str, float]
 """By digest: until when one is good, in Unix seconds."""
@@ -56,6 +58,7 @@ def _good(links: Links, now: float) -> dict[str, float]:
 @dataclass(slots=True)
 class _Kept(Generic[T]):
     value: T = field(repr=False)
+    key: str
     began: float
     used: float
 
@@ -74,14 +77,17 @@ class Sessions(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return (kept.value for kept in list(self._by_digest.values()))
 
-    def open(self, value: T) -> str:
-        """The new session's id: a secret, for a cookie."""
+    def open(self, value: T, key: str) -> str:
+        """The new session's id: a secret, for a cookie. `key`: the same for all sessions of one
+        key."""
         self.sweep()
+        own = [known for known, kept in self._by_digest.items() if kept.key == key]
+        for known in sorted(own, key=self._used)[: max(0, len(own) + 1 - MOST_OF_ONE)]:
+            self._end(known)
         while len(self._by_digest) >= MOST_SESSIONS:
-            oldest = min(self._by_digest, key=lambda each: self._by_digest[each].used)
-            self._end(oldest)
+            self._end(min(self._by_digest, key=self._used))
         id, now = secrets.token_urlsafe(_SESSION_BYTES), self._clock()
-        self._by_digest[digest(id)] = _Kept(value, now, now)
+        self._by_digest[digest(id)] = _Kept(value, key, now, now)
         return id
 
     def find(self, id: str) -> T | None:
@@ -112,6 +118,9 @@ class Sessions(Generic[T]):
         for known, kept in list(self._by_digest.items()):
             if self._is_over(kept):
                 self._end(known)
+
+    def _used(self, known: str) -> float:
+        return self._by_digest[known].used
 
     def _is_over(self, kept: _Kept[T]) -> bool:
         now = self._clock()

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from deploy.console.edge import AWAY, Edge, EdgeFault
 from deploy.console.history import History
+from schemas.keys import SCOPES
 from schemas.requests import MOST_ROWS, Row
 
 MOST, FEWER = 5000, 1000
@@ -100,6 +101,8 @@ class Watch:
                 self.asked, self.fault = True, ""
             except EdgeFault as fault:
                 self._refused(fault)
+            except (KeyError, TypeError, AttributeError):
+                self.fault = "What answers is no ingress, or one of another release."
             except TimeoutError:
                 self.fault = f"The ingress did not answer within {_PATIENCE:g} s."
             finally:
@@ -117,16 +120,19 @@ class Watch:
 
 
 class Watches:
-    """One for each key, so that several sessions and pages of it are one question."""
+    """One for each key with what it may do, so that several sessions and pages of it are one
+    question."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, Watch] = {}
         """The one that was used last stands at the end."""
 
-    def of(self, edge: Edge, most: int = FEWER) -> Watch:
-        """`most`: requests that are kept, if there is none yet."""
-        watch = self._by_key.pop(edge.digest, None) or Watch(edge, most)
-        self._by_key[edge.digest] = watch
+    def of(self, edge: Edge, scopes: Collection[str] = SCOPES, most: int = FEWER) -> Watch:
+        """`scopes`: of the key: what it saw as an admin it sees no more once it is none. `most`:
+        requests that are kept, if there is none yet."""
+        mine = " ".join((edge.digest, *sorted(scopes)))
+        watch = self._by_key.pop(mine, None) or Watch(edge, most)
+        self._by_key[mine] = watch
         while len(self._by_key) > MOST_KEYS:
             del self._by_key[next(iter(self._by_key))]
         return watch

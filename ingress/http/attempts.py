@@ -47,13 +47,17 @@ class FailedAttempts:
     def passed(self, address: str, key: str) -> None:
         """A right key of no guest. Raises TooManyAttempts for an address that is refused: else a
         guesser would be told which guess is right."""
+        self.check(address)
+        self.guests[address, key] = None
+        if len(self.guests) > GUESTS:
+            self.guests.popitem(last=False)
+
+    def check(self, address: str) -> None:
+        """Raises TooManyAttempts for an address that is refused now, whatever it sends."""
         if self._buckets and address:
             left = self._left(network_of(address), self._clock())
             if left < 1:
                 raise self._refusal(left)
-        self.guests[address, key] = None
-        if len(self.guests) > GUESTS:
-            self.guests.popitem(last=False)
 
     def _left(self, network: str, now: float) -> float:
         left, since = self._buckets.get(network, (float(self._most), now))

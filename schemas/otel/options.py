@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from schemas.settings import Otel, SettingsError
 
@@ -82,11 +82,24 @@ def _url(config: Otel, said: Mapping[str, str], signal: str) -> str:
     if said.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp") == "none":
         return ""
     if not config.endpoint and (own := said.get(f"{_ALL}{signal.upper()}_ENDPOINT")):
-        return own  # as it is: the specification has it so
+        return _checked(own)  # as it is: the specification has it so
     base = config.endpoint or said.get(f"{_ALL}ENDPOINT") or ""
     if not base and config.use != "on":
         return ""  # the other one alone has an address
-    return f"{(base or DEFAULT).rstrip('/')}/v1/{signal}"
+    return _checked(f"{(base or DEFAULT).rstrip('/')}/v1/{signal}")
+
+
+def _checked(url: str) -> str:
+    """Raises SettingsError for what is no address that can be asked. It is not shown, as it may
+    have a password."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of brackets, or of a port
+        good = False
+    if not good:
+        raise SettingsError("OpenTelemetry's endpoint is no URL such as http://localhost:4318")
+    return url
 
 
 def _of(said: Mapping[str, str], signal: str, name: str) -> str:

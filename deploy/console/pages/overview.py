@@ -29,12 +29,12 @@ _ALL = "All models"
 def build(session: Session) -> None:
     if session.admin:
         fabric = _Fabric(session)
-        _Hour(session.feed.watches.of(session.edge))
+        _Hour(session.feed.watches.of(session.edge, session.scopes))
         fabric.follow()
         return
     _Models(session)
     if session.may(READ_USAGE):
-        _Hour(session.feed.watches.of(session.edge))
+        _Hour(session.feed.watches.of(session.edge, session.scopes))
 
 
 def put(part: ui.html, text: str) -> None:

@@ -36,7 +36,10 @@ _COLUMNS = (
 
 def build(session: Session) -> None:
     if not parts.denied(session, READ_USAGE):
-        _Page(session.feed.watches.of(session.edge), session.may(INFERENCE) or session.admin)
+        _Page(
+            session.feed.watches.of(session.edge, session.scopes),
+            session.may(INFERENCE) or session.admin,
+        )
 
 
 class _Table(ui.element, component="rows.js"):

@@ -147,7 +147,7 @@ async def test_a_page_of_another_port_opens_no_socket(console: Console) -> None:
     """Browsers send it our cookie, as it is for the whole host."""
     page = await console.page()
     cookie = "; ".join(f"{c['name']}={c['value']}" for c in await page.context.cookies())
-    own = f"{console.url}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    own = f"{console.url}/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id=x"
     async with aiohttp.ClientSession(headers={"Cookie": cookie}) as http:
         for origin in ("http://127.0.0.1:1", "null", ""):
             headers = {"Origin": origin} if origin else {}

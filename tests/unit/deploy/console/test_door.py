@@ -8,19 +8,30 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from deploy.console.door import MOST_BODY, Door
+from deploy.console.door import MOST_BODY, MOST_SOCKETS, Door
+from deploy.console.edge import Doorway, Edge
+from deploy.console.feed import Feed
 from deploy.console.frame import SESSION
 from deploy.console.guard import Guard
 from deploy.console.session import Session
 from deploy.console.signin import Sessions
 
+_CLOSED = (
+    *("/_nicegui/x/static/nicegui.js", "/healthzz", "/in", "/in/a/b", "/in/a/", "/sign-in/x"),
+    *("/requests", "/healthz/x", "/in/", "/in/x\n/y"),
+)
 COOKIE = "headrace_console_8480"
 OWN = {"host": "127.0.0.1:8480"}
 POSTED = {**OWN, "origin": "http://127.0.0.1:8480"}
 
 
-def session() -> Session:
-    return Session("alice", ("inference",), None, None)  # type: ignore[arg-type]
+def session(key: str = "sk-alice") -> Session:
+    edge = Edge(Doorway(_nowhere), key)
+    return Session("alice", ("inference",), edge, object.__new__(Feed))
+
+
+async def _nowhere() -> str:
+    raise AssertionError("no ingress is asked")
 
 
 class Behind:
@@ -104,9 +115,7 @@ async def test_who_is_not_signed_in_is_sent_to_sign_in(setup: Setup) -> None:
     assert setup.behind.scopes == []
 
 
-@pytest.mark.parametrize(
-    "path", ["/_nicegui/x/static/nicegui.js", "/healthzz", "/in", "/in/", "/in/a/b", "/requests"]
-)
+@pytest.mark.parametrize("path", [*_CLOSED])
 async def test_nothing_but_the_way_in_is_served_without_a_session(setup: Setup, path: str) -> None:
     assert await setup.ask(path) == 401
     assert setup.behind.scopes == []
@@ -120,7 +129,7 @@ async def test_the_way_in_is_open(setup: Setup, path: str) -> None:
 
 async def test_a_page_gets_its_session(setup: Setup) -> None:
     here = session()
-    assert await setup.ask(id=setup.sessions.open(here)) == 200
+    assert await setup.ask(id=setup.sessions.open(here, "key")) == 200
     assert setup.behind.scopes[0][SESSION] is here
 
 
@@ -134,7 +143,7 @@ async def test_every_answer_is_bound_to_this_site(setup: Setup) -> None:
 
 
 async def test_a_strangers_page_reaches_nothing_even_with_the_cookie(setup: Setup) -> None:
-    id = setup.sessions.open(session())
+    id = setup.sessions.open(session(), "key")
     evil = {**OWN, "origin": "http://127.0.0.1:3000"}
     assert await setup.ask(headers={"host": "evil.example"}, id=id) == 421
     setup.sent.clear()
@@ -151,15 +160,39 @@ async def test_a_socket_needs_a_session(setup: Setup) -> None:
 async def test_nobody_opens_the_socket_of_anothers_page(setup: Setup) -> None:
     mine, theirs = session(), session()
     setup.pages["page-1"] = theirs
-    id = setup.sessions.open(mine)
+    id = setup.sessions.open(mine, "key")
     query = "client_id=page-1"
     assert await setup.ask(headers=POSTED, kind="websocket", id=id, query=query) == 1008
     assert setup.behind.scopes == []
 
 
+async def test_a_socket_says_at_once_for_which_page_it_is(setup: Setup) -> None:
+    """NiceGUI would let one that says nothing ask for any page's events later."""
+    id = setup.sessions.open(session(), "key")
+    for query in ("", "client_id="):
+        setup.sent.clear()
+        path = "/_nicegui_ws/socket.io/"
+        said = await setup.ask(path, POSTED, kind="websocket", id=id, query=query)
+        assert said == 1008
+    assert setup.behind.scopes == []
+
+
+async def test_the_sockets_of_one_key_are_bounded(setup: Setup) -> None:
+    mine, again, other = session(), session(), session("sk-bob")
+    ids = {each: setup.sessions.open(each, each.key) for each in (mine, again, other)}
+    for _ in range(MOST_SOCKETS):
+        setup.door._sockets.setdefault(mine, set()).add(asyncio.Event())
+    assert await setup.ask(headers=POSTED, kind="websocket", id=ids[again]) == 1008
+    assert setup.behind.scopes == []
+    open_page = asyncio.create_task(setup.ask(headers=POSTED, kind="websocket", id=ids[other]))
+    await setup.behind.listens.wait()
+    setup.door.shut(other)
+    await open_page
+
+
 async def test_the_sockets_of_a_session_end_with_it(setup: Setup) -> None:
     here = session()
-    id = setup.sessions.open(here)
+    id = setup.sessions.open(here, "key")
     open_page = asyncio.create_task(setup.ask(headers=POSTED, kind="websocket", id=id))
     await setup.behind.listens.wait()
     assert setup.door.in_use() == [here]
@@ -171,13 +204,13 @@ async def test_the_sockets_of_a_session_end_with_it(setup: Setup) -> None:
 
 
 async def test_a_body_that_is_too_large_is_not_read_to_its_end(setup: Setup) -> None:
-    id = setup.sessions.open(session())
+    id = setup.sessions.open(session(), "key")
     piece = bytes(MOST_BODY // 4 + 1)
     assert await setup.ask(headers=POSTED, method="POST", id=id, body=[piece] * 5) == 413
     assert len(setup.behind.body) <= MOST_BODY
 
 
 async def test_a_prefix_that_a_client_names_is_in_no_page(setup: Setup) -> None:
-    id = setup.sessions.open(session())
+    id = setup.sessions.open(session(), "key")
     await setup.ask(headers={**OWN, "x-forwarded-prefix": "//evil.example"}, id=id)
     assert b"x-forwarded-prefix" not in dict(setup.behind.scopes[0]["headers"])

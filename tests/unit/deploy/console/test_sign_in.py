@@ -25,16 +25,17 @@ class Setup:
         self.data = data
         self.now = 0.0
         self.sessions = Sessions[Session](lambda: self.now, lambda ended: None)
-        feed, doorway = object.__new__(Feed), Doorway(_nowhere)
+        self.asked: list[str] = []
+        feed, doorway = object.__new__(Feed), Doorway(self._nowhere)
         made = SignIn(data, self.sessions, doorway, feed, COOKIE, secure, lambda: self.now)
         self.client = TestClient(Starlette(routes=made.routes()), follow_redirects=False)
 
     def enter(self, token: str) -> int:
         return self.client.get(links.path(token)).status_code
 
-
-async def _nowhere() -> str:
-    raise EdgeFault(AWAY, "no ingress is connected")
+    async def _nowhere(self) -> str:
+        self.asked.append("where")
+        raise EdgeFault(AWAY, "no ingress is connected")
 
 
 @pytest.fixture
@@ -94,6 +95,19 @@ def test_guesses_are_limited_and_a_right_one_is_not_told_then(setup: Setup) -> N
     assert setup.enter(token) == 429
     setup.now = 60.0
     assert setup.enter(links.make(setup.data)) == 200
+
+
+def test_whom_it_refuses_asks_no_ingress_and_uses_no_link_up(setup: Setup) -> None:
+    """The ingress counts by addresses, too, and the console's is one: it would refuse others."""
+    token = links.make(setup.data)
+    for _ in range(ATTEMPTS):
+        setup.enter("x" * 22)
+    asked = len(setup.asked)
+    said = setup.client.post("/sign-in", data={"key": "sk-another-guess"})
+    assert (said.status_code, len(setup.asked)) == (429, asked)
+    assert setup.enter(token) == 429
+    setup.now = 60.0
+    assert setup.enter(token) == 200
 
 
 def test_a_key_cannot_be_checked_without_an_ingress_which_is_no_failed_attempt(

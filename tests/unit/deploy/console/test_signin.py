@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from deploy.console import signin
-from deploy.console.signin import IDLE, LINK_AGE, LONGEST, MOST_LINKS, MOST_SESSIONS, Sessions
+from deploy.console.signin import (
+    IDLE,
+    LINK_AGE,
+    LONGEST,
+    MOST_LINKS,
+    MOST_OF_ONE,
+    MOST_SESSIONS,
+    Sessions,
+)
 
 NOW = 1_000_000.0
 
@@ -65,7 +73,7 @@ def test_links_are_bounded_and_the_newest_stay() -> None:
 
 def test_a_session_is_found_by_its_id_alone(kept: Kept) -> None:
     here = Here()
-    id = kept.sessions.open(here)
+    id = kept.sessions.open(here, "key")
     assert kept.sessions.find(id) is here
     assert kept.sessions.find(id[:-1]) is None
     assert kept.sessions.find("") is None
@@ -73,7 +81,7 @@ def test_a_session_is_found_by_its_id_alone(kept: Kept) -> None:
 
 def test_a_session_that_nobody_uses_ends(kept: Kept) -> None:
     here = Here()
-    id = kept.sessions.open(here)
+    id = kept.sessions.open(here, "key")
     kept.now = IDLE - 1
     assert kept.sessions.find(id) is here
     kept.now += IDLE + 1
@@ -83,7 +91,7 @@ def test_a_session_that_nobody_uses_ends(kept: Kept) -> None:
 
 def test_an_open_page_keeps_its_session_but_not_for_ever(kept: Kept) -> None:
     here = Here()
-    kept.sessions.open(here)
+    kept.sessions.open(here, "key")
     while kept.now < LONGEST:
         kept.now += IDLE / 2
         kept.sessions.touch(here)
@@ -95,7 +103,7 @@ def test_an_open_page_keeps_its_session_but_not_for_ever(kept: Kept) -> None:
 
 def test_who_signs_out_ends_that_session_alone(kept: Kept) -> None:
     here, other = Here(), Here()
-    id, stays = kept.sessions.open(here), kept.sessions.open(other)
+    id, stays = kept.sessions.open(here, "key"), kept.sessions.open(other, "key")
     kept.sessions.close(here)
     assert kept.sessions.find(id) is None
     assert kept.sessions.find(stays) is other
@@ -104,11 +112,22 @@ def test_who_signs_out_ends_that_session_alone(kept: Kept) -> None:
 
 def test_sessions_are_bounded_and_the_unused_one_goes_first(kept: Kept) -> None:
     first, used = Here(), Here()
-    kept.sessions.open(used)
-    kept.sessions.open(first)
+    kept.sessions.open(used, "key")
+    kept.sessions.open(first, "key")
     kept.now = 1.0
     kept.sessions.touch(used)
-    for _ in range(MOST_SESSIONS - 1):
-        kept.sessions.open(Here())
+    for number in range(MOST_SESSIONS - 1):
+        kept.sessions.open(Here(), f"{number}")
     assert len(kept.sessions) == MOST_SESSIONS
     assert kept.ended == [first]
+
+
+def test_who_signs_in_without_end_ends_sessions_of_his_own_key_alone(kept: Kept) -> None:
+    other, mine = Here(), [Here() for _ in range(MOST_SESSIONS + 1)]
+    stays = kept.sessions.open(other, "another key")
+    for each in mine:
+        kept.now += 1.0
+        last = kept.sessions.open(each, "key")
+    assert kept.sessions.find(stays) is other
+    assert kept.sessions.find(last) is mine[-1]
+    assert kept.ended == mine[:-MOST_OF_ONE]

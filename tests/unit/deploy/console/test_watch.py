@@ -137,3 +137,17 @@ def test_keys_that_were_used_longest_ago_are_dropped() -> None:
         watches.of(edge)
     assert watches.of(edges[0]) is first
     assert watches.of(edges[1]) is not second
+
+
+async def test_what_is_no_answer_of_an_ingress_is_told() -> None:
+    watched, _ = watching({"nope": 1})
+    await watched.look()
+    assert "no ingress" in watched.fault
+    assert not watched.asked
+
+
+def test_a_key_that_is_no_admin_any_more_sees_nothing_of_before() -> None:
+    watches, edge = Watches(), Ingress()
+    before = watches.of(edge, ("admin", "inference"))  # type: ignore[arg-type]
+    assert watches.of(edge, ("inference", "admin")) is before  # type: ignore[arg-type]
+    assert watches.of(edge, ("inference",)) is not before  # type: ignore[arg-type]

@@ -101,6 +101,10 @@ def test_what_is_said_of_the_process() -> None:
         ({"OTEL_BSP_SCHEDULE_DELAY": "5s"}, "milliseconds"),
         ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_HEADERS": "a-secret"}, "name=value"),
         ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_HEADERS": "a=x%0d%0aEvil: 1"}, "a letter"),
+        ({ENDPOINT: "http://[::1"}, "is no URL"),
+        ({ENDPOINT: "http://a-secret:99999"}, "is no URL"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector:4318/a-secret"}, "is no URL"),
+        ({ENDPOINT: "ftp://collector"}, "is no URL"),
     ],
 )
 def test_faults_are_told_without_secrets(environment: dict[str, str], told: str) -> None:
