@@ -29,7 +29,7 @@ class Credits:
         self._accounts: list[str] = []
         with parts.card():
             parts.heading("Credits")
-            self._area = ui.element("div")
+            self._area = ui.element("div").classes("hr-column")
             with self._area:
                 parts.loading()
 

@@ -12,7 +12,7 @@ from deploy.console import parts
 from deploy.console.edge import EdgeFault
 from deploy.console.pages import bars, sums
 from deploy.console.pages.credits import Credits
-from deploy.console.pages.plain_tables import framed, table
+from deploy.console.pages.plain_tables import table
 from deploy.console.session import Session
 from schemas.keys import ADMIN, READ_USAGE
 
@@ -81,7 +81,7 @@ class Usage:
         title = f"{measure.title}{unit} by day and {sums.PARTS[part]}"
         drawn = bars.drawn(series, shown, title, measure.said)
         # Made by us; names in it are escaped.
-        ui.html(framed(drawn, "Plot") + bars.legend(series, measure.said), sanitize=False)
+        ui.html(drawn + bars.legend(series, measure.said), sanitize=False)
 
 
 def _select(label: str, options: Mapping[str, str], value: str, change: Any) -> ui.select:
