@@ -8,8 +8,14 @@ address is no name: nobody can have it lead elsewhere.
 from __future__ import annotations
 
 import ipaddress
+import re
 
 _LOCAL = "localhost"
+_PORTS = 65_535
+_URL = re.compile(
+    r"https?://(?:[^/?#\s@]*@)?(?:\[([^\]\s/?#]*)\]|[^/?#@\s:\[\]]+)(?::([0-9]{1,5}))?(?:[/?#]\S*)?"
+)
+"""An address of HTTP: its IPv6 address, if it has one, and its port."""
 
 
 def is_loopback(address: str) -> bool:
@@ -18,6 +24,19 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == _LOCAL
+
+
+def is_web(url: str) -> bool:
+    """Whether it is an address of HTTP that can be asked, with a port that there is."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        return False
+    address, port = found.groups()
+    try:
+        ipaddress.IPv6Address(address.partition("%")[0] if address is not None else "::")
+    except ValueError:
+        return False
+    return port is None or 0 < int(port) <= _PORTS
 
 
 def is_ours(host: str, *names: str) -> bool:

@@ -23,6 +23,7 @@ from deploy.engines.faults import BadInput
 from deploy.engines.found import Found
 from deploy.engines.starting import Made, Wish
 from deploy.plan import own_command
+from schemas import hosts
 from schemas.settings import Engine, SettingsError
 from workers.engines import KINDS
 
@@ -93,7 +94,7 @@ class Adding:
 
     async def _by_url(self, url: str) -> Made:
         url = re.sub(r"(/v1)?/*$", "", url)
-        if not re.match(r"https?://[^/\s?#]+[^\s?#]*$", url):
+        if not re.match(r"https?://[^/\s?#]+[^\s?#]*$", url) or not hosts.is_web(url):
             raise BadInput(f"{self._ask.target!r} is no URL such as http://127.0.0.1:8081")
         self._apart(lambda engine: found.same(engine.url, url), url)
         answers = await found.ask(url, kind=self._ask.kind, key=_key(self._ask.key))

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from schemas import hosts
 from schemas.settings import Otel, SettingsError
 
 DEFAULT = "http://localhost:4318"
@@ -92,12 +93,7 @@ def _url(config: Otel, said: Mapping[str, str], signal: str) -> str:
 def _checked(url: str) -> str:
     """Raises SettingsError for what is no address that can be asked. It is not shown, as it may
     have a password."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # of brackets, or of a port
-        good = False
-    if not good:
+    if not hosts.is_web(url):
         raise SettingsError("OpenTelemetry's endpoint is no URL such as http://localhost:4318")
     return url
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas import hosts
 from schemas.settings.base import Section
@@ -19,6 +19,13 @@ class Console(Section):
     port: int = Field(8480, ge=0, le=65_535)
     ingress_url: str = Field("", pattern=_WEB)
     public_url: str = Field("", pattern=_WEB)
+
+    @field_validator("ingress_url", "public_url")
+    @classmethod
+    def _can_be_asked(cls, url: str) -> str:
+        if url and not hosts.is_web(url):
+            raise ValueError("this is no URL such as https://console.example")
+        return url
 
     @property
     def is_loopback(self) -> bool:

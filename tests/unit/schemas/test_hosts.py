@@ -37,3 +37,26 @@ def test_any_text_is_judged(host: str) -> None:
 )
 def test_who_can_reach_it(address: str, alone: bool) -> None:
     assert hosts.is_loopback(address) is alone
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("http://h", True),
+        ("https://user:word@h.example:8443/base/path?a#b", True),
+        ("http://[::1]:8080/v1", True),
+        ("http://[fe80::1%25eth0]", True),
+        ("http://[::1", False),
+        ("http://[nope]:1", False),
+        ("http://[]", False),
+        ("http://h:99999", False),
+        ("http://h:0", False),
+        ("http://h:x", False),
+        ("http://", False),
+        ("ftp://h", False),
+        ("h:4318", False),
+        ("", False),
+    ],
+)
+def test_which_addresses_of_http_can_be_asked(url: str, good: bool) -> None:
+    assert hosts.is_web(url) is good

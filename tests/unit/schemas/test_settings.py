@@ -198,3 +198,10 @@ def test_the_environment_of_an_engine_is_secret() -> None:
 def test_two_engines_of_one_name_are_refused(tmp_path: Path) -> None:
     said = fault("[[engines]]\nname='a'\nurl='http://h:1'\n" * 2, tmp_path)
     assert said.startswith("engines: 2 engines have the name 'a': give each its own, as in ")
+
+
+@pytest.mark.parametrize("name", ["ingress_url", "public_url"])
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", "http://h:0"])
+def test_an_address_of_the_console_that_nobody_can_ask(name: str, url: str, tmp_path: Path) -> None:
+    said = fault(f"[console]\n{name} = '{url}'\n", tmp_path)
+    assert said.startswith(f"console.{name}: this is no URL such as ")

@@ -123,6 +123,8 @@ async def test_a_name_that_is_taken(setup: Setup) -> None:
         ({"target": "ftp://h"}, "is no URL such as"),
         ({"target": "http://"}, "is no URL such as"),
         ({"target": "http://h:1?a"}, "is no URL such as"),
+        ({"target": "http://[::1"}, "is no URL such as"),
+        ({"target": "http://h:99999"}, "is no URL such as"),
         ({"target": RUNS, "kind": "lama"}, "there is no kind 'lama', but llamacpp, echo"),
         ({"target": RUNS, "context": 4096}, "runs already: only its --name, --models and --slots"),
         ({"target": RUNS, "more": ("-v",)}, "runs already"),
