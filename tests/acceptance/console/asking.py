@@ -21,8 +21,8 @@ async def chat(console: Console, words: int = 3, key: str = "", **fields: Any) -
 
 
 async def new_key(console: Console, name: str, *scopes: str) -> str:
-    """Another key, and no admin's."""
-    body = {"name": name, "scopes": scopes}
+    """Another key, of an account of its own, and no admin's."""
+    body = {"name": name, "account": name, "scopes": scopes}
     admin = home.found_console_key(console.data)
     assert admin is not None
     where = f"{console.ingress}/admin/keys"

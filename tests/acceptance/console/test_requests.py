@@ -21,9 +21,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @contextlib.asynccontextmanager
-async def held(console: Console, count: int) -> AsyncIterator[list[asyncio.Task[str]]]:
+async def held(console: Console, count: int, key: str) -> AsyncIterator[list[asyncio.Task[str]]]:
     """So many requests that run until they are ended; behind the block their clients leave."""
-    tasks = [asyncio.create_task(chat(console, echo={"first_ms": HELD})) for _ in range(count)]
+    tasks = [
+        asyncio.create_task(chat(console, key=key, echo={"first_ms": HELD})) for _ in range(count)
+    ]
     try:
         yield tasks
     finally:
@@ -37,10 +39,12 @@ def states(page: Page, state: str) -> Locator:
 
 
 async def test_requests_are_followed_opened_and_cancelled(console: Console) -> None:
+    key = await new_key(console, "follower", "inference")
     page = await console.page("/requests")
-    async with held(console, SLOTS) as running:
+    await page.get_by_label("Filter").fill("follower")  # others' may be many
+    async with held(console, SLOTS, key) as running:
         await expect(states(page, "running")).to_have_count(SLOTS, timeout=PATIENCE)
-        waiting = asyncio.create_task(chat(console))
+        waiting = asyncio.create_task(chat(console, key=key))
         await states(page, "queued").wait_for()
         await states(page, "running").first.locator("button").click()
         dialog = page.get_by_role("dialog", name="What became of it")
