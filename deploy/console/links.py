@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from deploy.console import signin
 from deploy.console.signin import Links
@@ -47,29 +48,44 @@ def path(token: str) -> str:
 def told(data: Path, url: str, here: str) -> Iterator[None]:
     """Have others find the console at `url` while the block runs. `here`: how this machine calls
     it. Raises OSError."""
-    write_private(data / ADDRESS, f"{url}\n{here}\n")
-    try:
-        yield
-    finally:
-        (data / ADDRESS).unlink(missing_ok=True)
+    with _opened(data / f".{ADDRESS}.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # a console that is killed holds it no more
+        write_private(data / ADDRESS, f"{url}\n{here}\n")
+        try:
+            yield
+        finally:
+            (data / ADDRESS).unlink(missing_ok=True)
 
 
 def address(data: Path) -> tuple[str, str] | None:
     """How browsers call the console of this data directory, and how this machine does; None if
-    there is none. One that was killed leaves its address behind."""
+    there is none. One that was killed leaves its address behind, where another program may listen
+    by now."""
     try:
         url, here = (data / ADDRESS).read_text().split()
+        return (url, here) if _is_held(data / f".{ADDRESS}.lock") else None
     except (OSError, ValueError):
         return None
-    return url, here
+
+
+def _is_held(path: Path) -> bool:
+    with _opened(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 @contextlib.contextmanager
 def _locked(data: Path) -> Iterator[None]:
-    descriptor = os.open(data / f".{FILE}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "w") as lock:
+    with _opened(data / f".{FILE}.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _opened(path: Path) -> TextIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w")
 
 
 def _read(data: Path) -> Links:

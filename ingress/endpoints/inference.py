@@ -161,11 +161,12 @@ class Call:
         """`resumers`: see `_resumers`."""
         plan, who, path = self.plan, self.caller.who, self.endpoint.path
         begun = self.caller.request.scope["state"].get(BEGUN, b"")
-        more = self.content_type, who.account, who.key, self.lenient, *resumers, begun
+        more = self.content_type, who.account, who.key, self.lenient, *resumers
         batch = self.flex or who.policy.lane == subjects.BATCH
         lane = subjects.BATCH if batch else subjects.INTERACTIVE
         weight = who.account_weight or who.policy.weight
-        return Order(plan, path, self.stream, body, *more, weight=weight, lane=lane, trail=trail)
+        about = path, self.stream, body, *more
+        return Order(plan, *about, begun=begun, weight=weight, lane=lane, trail=trail)
 
     def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool, bool]:
         """Whether workers, whether providers may continue the stream if it breaks, and whether the

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import orjson
@@ -66,6 +66,7 @@ class Order:
     """Who may continue the stream if it breaks."""
     thoughts_resume: bool = False
     """Workers may do so behind thoughts, too."""
+    _: KW_ONLY
     outline: Outline = WHOLE
     """Of a request whose stream may be continued."""
     begun: bytes = b""

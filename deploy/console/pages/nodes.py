@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 from nicegui import ui
@@ -11,7 +10,7 @@ from deploy.console import frame, parts
 from deploy.console.pages import node_rows
 from deploy.console.pages.copying import copies
 from deploy.console.roll import Roll, RollFault
-from deploy.console.session import Session
+from deploy.console.session import Session, is_still_good
 from deploy.nodes.changes import INVITE, Outcome
 from deploy.nodes.listing import Row
 from schemas import registry
@@ -102,14 +101,18 @@ class _Page:
         question = node_rows.QUESTIONS.get(verb, "").format(name=name)
         if question and not await _sure(question, node_rows.LABELS[verb]):
             return
-        outcome = await self._asked(self._roll.change(verb, name, self._session.name))
+        outcome = await self._asked(verb, name)
         if outcome is not None:
             ui.notify(outcome.said, type="negative" if outcome.failed else "positive")
             await self._look()
 
-    async def _asked(self, asking: Awaitable[Outcome]) -> Outcome | None:
+    async def _asked(self, verb: str, name: str, **said: Any) -> Outcome | None:
+        # The hub answers the console itself, so nobody else looks whether the key may still do it.
+        if not await is_still_good(self._session):
+            ui.notify("Your key may not do this any more: sign in again.", type="negative")
+            return None
         try:
-            return await asking
+            return await self._roll.change(verb, name, self._session.name, **said)
         except RollFault as fault:
             ui.notify(str(fault), type="negative")
             return None
@@ -127,8 +130,7 @@ class _Page:
         async def invite() -> None:
             button.disable()
             said = {"models": _globs(models.value), "role": role.value, "expires": span.value}
-            asking = self._roll.change(INVITE, name.value.strip(), self._session.name, **said)
-            outcome = await self._asked(asking)
+            outcome = await self._asked(INVITE, name.value.strip(), **said)
             button.enable()
             if outcome is not None:
                 place.clear()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -50,4 +52,23 @@ def test_the_address_is_there_while_the_console_listens(tmp_path: Path) -> None:
     with links.told(tmp_path, "https://console.example", "http://127.0.0.1:8480"):
         found = links.address(tmp_path)
         assert found == ("https://console.example", "http://127.0.0.1:8480")
+    assert links.address(tmp_path) is None
+
+
+def test_the_address_of_one_that_was_killed_counts_for_nothing(tmp_path: Path) -> None:
+    """Another program may listen there by now, and would get a link that signs in."""
+    code = (
+        "import sys; from pathlib import Path; from deploy.console import links\n"
+        "with links.told(Path(sys.argv[1]), 'http://127.0.0.1:8480', 'http://127.0.0.1:8480'):\n"
+        "    print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as console:
+        assert console.stdout is not None
+        console.stdout.readline()
+        assert links.address(tmp_path) == ("http://127.0.0.1:8480", "http://127.0.0.1:8480")
+        console.kill()
+        console.wait()
+    assert (tmp_path / links.ADDRESS).exists()
     assert links.address(tmp_path) is None
