@@ -6,13 +6,12 @@ import fcntl
 import os
 import tempfile
 from pathlib import Path
-from typing import IO
 
 from workers.process import ports
 
 _FOLDER = Path(tempfile.gettempdir()) / f"headrace-tests-ports-{os.getuid()}"
-_taken: list[IO[bytes]] = []
-"""Files whose locks end with this process."""
+_taken: dict[int, int] = {}
+"""By port: the descriptor of a file whose lock ends with this process."""
 
 
 def free() -> int:
@@ -24,13 +23,13 @@ def free() -> int:
 
 
 def _take(port: int) -> bool:
-    if any(file.name.endswith(f"/{port}") for file in _taken):
+    if port in _taken:
         return False
-    file = (_FOLDER / str(port)).open("wb")
+    descriptor = os.open(_FOLDER / str(port), os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(descriptor)
         return False
-    _taken.append(file)
+    _taken[port] = descriptor
     return True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+ROOT = Path(__file__).parents[2]
 SAYS = """
 import gc
 
@@ -13,7 +16,10 @@ def test_it_works():
 """
 
 
-def test_the_collector_works_again_and_has_less_to_do(pytester: pytest.Pytester) -> None:
+def test_the_collector_works_again_and_has_less_to_do(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(SAYS)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     ended = pytester.runpytest_subprocess("-p", "tests.collected")
