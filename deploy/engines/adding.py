@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import functools
 import os
 import re
 import shlex
@@ -65,9 +66,13 @@ class Adding:
 
     async def run(self) -> None:
         """Raises BadInput or CommandFailed."""
-        added = [made for made in await self._made() if self._write(made)]
-        if added:
-            self._tell()
+        added = False
+        try:
+            for made in await self._made():
+                added |= self._write(made)
+        finally:  # what is in the file already is told, too, if the next one cannot be written
+            if added:
+                self._tell()
 
     async def _made(self) -> list[Made]:
         target = self._ask.target
@@ -97,7 +102,7 @@ class Adding:
         if not re.match(r"https?://[^/\s?#]+[^\s?#]*$", url) or not hosts.is_web(url):
             raise BadInput(f"{self._ask.target!r} is no URL such as http://127.0.0.1:8081")
         self._apart(lambda engine: found.same(engine.url, url), url)
-        answers = await found.ask(url, kind=self._ask.kind, key=_key(self._ask.key))
+        answers = await found.ask(url, kind=self._ask.kind, key=self._key)
         if answers is None and self._ask.kind:
             answers = Found(url, self._ask.kind, fault="it does not answer now")
         if answers is None:
@@ -124,9 +129,14 @@ class Adding:
         models = each.fault or ", ".join(each.models)
         return Made(table, (models,) if models else ())
 
+    @functools.cached_property
+    def _key(self) -> str:
+        """What --key means, read once, as standard input has it once. Raises BadInput."""
+        return _key(self._ask.key)
+
     def _its_key(self, each: Found) -> str:
         if self._ask.key or not each.wants_key:
-            return _key(self._ask.key)
+            return self._key
         if self._ask.yes or not sys.stdin.isatty():
             raise BadInput(f"{each.url} wants its key: --key @FILE, or --key - for standard input")
         return str(typer.prompt(f"The key of {each.url}", hide_input=True))

@@ -110,8 +110,8 @@ def _read(pid: int) -> Process | None:
     status = dict(
         line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line
     )
-    caught = int(status["SigCgt"].strip(), 16)
-    plain = Process(pid, int(status["PPid"]), words)
+    caught = int(status.get("SigCgt", "0").strip(), 16)  # not each kernel says it
+    plain = Process(pid, int(status.get("PPid", "0")), words)
     if not plain.role:
         return plain
     variables = dict(

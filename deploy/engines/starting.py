@@ -1,5 +1,5 @@
 """The table of an engine that the worker starts for a model's file. Pure, but for what lies beside
-the file.
+the file and in PATH.
 
 Only flags that the servers have had for years are written: one that does not know a flag ends.
 """

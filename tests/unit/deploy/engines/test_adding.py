@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import pytest
 import typer
 
 from deploy.configure import Where
-from deploy.engines import found, machine, processes
+from deploy.engines import config_file, found, machine, processes
 from deploy.engines.adding import Adding, Ask, words
 from deploy.engines.faults import BadInput
 from deploy.engines.found import Found
@@ -196,6 +197,15 @@ async def test_a_key_is_written_and_not_shown(setup: Setup, tmp_path: Path) -> N
     assert "others can read" not in setup.text
 
 
+async def test_a_key_from_standard_input_is_read_once(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.runs = [VLLM]
+    monkeypatch.setattr("sys.stdin", io.StringIO("sk-hunter2\n"))
+    [added] = await setup.add(VLLM.url, key="-")
+    assert added.api_key.get_secret_value() == "sk-hunter2"
+
+
 async def test_a_key_in_a_file_that_others_read(setup: Setup, tmp_path: Path) -> None:
     setup.runs = [VLLM]
     setup.path.write_text("")
@@ -241,6 +251,23 @@ async def test_workers_that_run_with_the_file_take_it(setup: Setup) -> None:
         "without",
         "start the worker 12 again: it does not read settings anew",
     ]
+
+
+async def test_workers_take_what_was_written_before_a_fault(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.runs = [LLAMA, OLLAMA]
+    write = config_file.append
+
+    def full(place: Path, text: str) -> None:
+        if OLLAMA.url in text:
+            raise BadInput("no space is left")
+        write(place, text)
+
+    monkeypatch.setattr(config_file, "append", full)
+    with pytest.raises(BadInput, match="no space is left"):
+        await setup.add()
+    assert "start it: " in setup.said[-1]
 
 
 async def test_it_says_how_to_start(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

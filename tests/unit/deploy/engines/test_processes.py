@@ -115,6 +115,17 @@ def running(folder: Path, *words: str) -> Iterator[tuple[int, int]]:
         program.stdin.close()
 
 
+def test_a_kernel_that_does_not_say_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "7"
+    place.mkdir()
+    (place / "cmdline").write_bytes(b"headrace\0worker\0")
+    (place / "status").write_text("Name:\theadrace\n")
+    (place / "environ").write_bytes(b"")
+    (place / "cwd").symlink_to(tmp_path)
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    assert processes.own()[7].takes_hangup is False
+
+
 def test_real_ones(tmp_path: Path) -> None:
     with running(tmp_path, "headrace", "worker", "--config", "h.toml") as (pid, port):
         known = processes.own()
