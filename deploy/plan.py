@@ -182,22 +182,28 @@ def _free_port(what: str, section: Ingress | Console, *, tries: int, but: int = 
     """The port of the settings; if the default one is taken, the next of `tries` that is free, or
     any. `but`: one that another will have."""
     host, port = section.host, section.port
+    chosen = "port" in section.model_fields_set and port != 0
     try:
         if (found := _bound(host, port)) != but:
             return found
+        if chosen:
+            raise _taken(what, section, "the ingress is to have it")
     except OSError as fault:
-        chosen = "port" in section.model_fields_set
         if fault.errno != errno.EADDRINUSE or chosen:
-            mend = "with --host and --port" if what == "ingress" else f"in [{what}]"
-            raise SettingsError(
-                f"the {what} cannot listen on {host}:{port}: {fault.strerror or fault}. "
-                f"Name another address {mend}"
-            ) from None
+            raise _taken(what, section, fault.strerror or str(fault)) from None
     for near in range(port + 1, port + tries):
         with contextlib.suppress(OSError):
             if near != but:
                 return _bound(host, near)
     return _bound(host, 0)
+
+
+def _taken(what: str, section: Ingress | Console, why: str) -> SettingsError:
+    mend = "with --host and --port" if what == "ingress" else f"in [{what}]"
+    return SettingsError(
+        f"the {what} cannot listen on {section.host}:{section.port}: {why}. "
+        f"Name another address {mend}"
+    )
 
 
 def _bound(host: str, port: int) -> int:

@@ -240,3 +240,11 @@ def test_without_a_console_there_is_none_and_no_key_for_it(
 def test_a_port_of_the_console_that_is_taken_is_told(tmp_path: Path, taken: int) -> None:
     with pytest.raises(SettingsError, match=r"the console cannot listen .* in \[console\]"):
         make(tmp_path, {"ingress": {"port": 0}, "console": {"port": taken}})
+
+
+def test_a_port_of_the_console_that_the_ingress_will_have_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_bound", lambda _, port: port)
+    with pytest.raises(SettingsError, match=r"the ingress is to have it.* in \[console\]"):
+        make(tmp_path, {"ingress": {"port": 8123}, "console": {"port": 8123}})
