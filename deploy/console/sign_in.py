@@ -100,13 +100,14 @@ class SignIn:
         address = request.client.host if request.client else ""
         try:
             # Whom it has refused asks no ingress either: that would refuse the console soon.
-            self._attempts.check(address)
+            # It counts at once: many at the same time are many.
+            self._attempts.failed(address)
             found = await opening()
+            if isinstance(found, Session) or not found.counts:
+                self._attempts.give_back(address)
             if isinstance(found, Session):
                 self._attempts.passed(address, found.name)
                 return self._entered(found)
-            if found.counts:
-                self._attempts.failed(address)
         except TooManyAttempts as why:
             said = "Too many attempts failed from this address: wait a minute, then try again."
             answer = _page(_said(said) + _FORM, 429)
@@ -192,7 +193,11 @@ async def _key(request: Request) -> str:
         body += piece
         if len(body) > _MOST_FORM:
             return ""
-    said = parse_qs(body.decode("ascii", "replace"), max_num_fields=4).get("key", [""])[0].strip()
+    try:
+        fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=4)
+    except ValueError:  # more of them than that
+        return ""
+    said = fields.get("key", [""])[0].strip()
     fits = len(said) <= _MOST_KEY and said.isascii() and said.isprintable()
     return said if fits else ""
 

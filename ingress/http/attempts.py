@@ -44,6 +44,15 @@ class FailedAttempts:
         if len(self._buckets) > ADDRESSES:
             self._buckets.popitem(last=False)
 
+    def give_back(self, address: str) -> None:
+        """One that was counted as failed before it was known how it would end."""
+        network, now = network_of(address), self._clock()
+        left = self._left(network, now) + 1
+        if left >= self._most:
+            self._buckets.pop(network, None)
+        else:
+            self._buckets[network] = left, now
+
     def passed(self, address: str, key: str) -> None:
         """A right key of no guest. Raises TooManyAttempts for an address that is refused: else a
         guesser would be told which guess is right."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from deploy import home
-from deploy.console import links, signin
-from deploy.console.edge import AWAY, Doorway, EdgeFault
+from deploy.console import links, sign_in, signin
+from deploy.console.edge import AWAY, Doorway, Edge, EdgeFault
 from deploy.console.feed import Feed
 from deploy.console.session import Session
 from deploy.console.sign_in import ATTEMPTS, SignIn
@@ -28,7 +30,8 @@ class Setup:
         self.asked: list[str] = []
         feed, doorway = object.__new__(Feed), Doorway(self._nowhere)
         made = SignIn(data, self.sessions, doorway, feed, COOKIE, secure, lambda: self.now)
-        self.client = TestClient(Starlette(routes=made.routes()), follow_redirects=False)
+        self.app = Starlette(routes=made.routes())
+        self.client = TestClient(self.app, follow_redirects=False)
 
     def enter(self, token: str) -> int:
         return self.client.get(links.path(token)).status_code
@@ -108,6 +111,36 @@ def test_whom_it_refuses_asks_no_ingress_and_uses_no_link_up(setup: Setup) -> No
     assert setup.enter(token) == 429
     setup.now = 60.0
     assert setup.enter(token) == 200
+
+
+async def test_guesses_at_the_same_time_are_limited(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_wait, asked = asyncio.Event(), []
+
+    async def holder(_: Edge) -> None:
+        asked.append("key")
+        await all_wait.wait()
+        raise EdgeFault("invalid_api_key", "There is no such key.", 401)
+
+    monkeypatch.setattr(sign_in, "holder", holder)
+    here = httpx.ASGITransport(setup.app)
+    async with httpx.AsyncClient(transport=here, base_url="http://console") as client:
+
+        async def guess(key: str) -> int:
+            return (await client.post("/sign-in", data={"key": key})).status_code
+
+        guesses = [asyncio.create_task(guess(f"sk-{at}")) for at in range(ATTEMPTS + 3)]
+        done, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+        assert {each.result() for each in done} == {429}
+        all_wait.set()
+        found = sorted(await asyncio.gather(*guesses))
+    assert (found, len(asked)) == ([403] * ATTEMPTS + [429] * 3, ATTEMPTS)
+
+
+def test_a_form_with_more_than_ours_has_no_key(setup: Setup) -> None:
+    fields = {"key": "sk-a-key", **{f"more-{at}": "x" for at in range(9)}}
+    assert setup.client.post("/sign-in", data=fields).status_code == 400
 
 
 def test_a_key_cannot_be_checked_without_an_ingress_which_is_no_failed_attempt(

@@ -90,3 +90,13 @@ def test_without_an_address_nothing_is_counted(attempts: FailedAttempts) -> None
     spend(attempts, "", "")
     spend(attempts, "", "")
     attempts.passed("", "k")
+
+
+def test_one_that_is_given_back_does_not_count(attempts: FailedAttempts) -> None:
+    spend(attempts, "10.0.0.1")
+    attempts.give_back("10.0.0.1")
+    assert refused(attempts, "10.0.0.1") == 0.0
+    assert refused(attempts, "10.0.0.1") == pytest.approx(10.0)
+    attempts.give_back("10.0.0.2")
+    spend(attempts, "10.0.0.2")
+    assert refused(attempts, "10.0.0.2") == pytest.approx(10.0)
