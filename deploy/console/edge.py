@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,8 @@ AWAY = "away"
 """The code of a fault if no ingress answers."""
 LOOK = 2.0
 """Seconds between two looks whether the ingress is well."""
+AGAIN = 1.0
+"""Seconds until an address that was not found is looked for again."""
 _CONNECT = 3.0
 _SILENCE = 60.0
 """Seconds that an answer may pause: a model may think for long before its first token."""
@@ -45,6 +48,9 @@ class Doorway:
 
     def __init__(self, find: Callable[[], Awaitable[str]]) -> None:
         self._find = find
+        self._finding = asyncio.Lock()
+        self._fault: EdgeFault | None = None
+        self._failed = float("-inf")
         self.url = ""
         self.away = ""
         self.http: aiohttp.ClientSession
@@ -63,9 +69,22 @@ class Doorway:
 
     async def address(self) -> str:
         """Raises EdgeFault."""
-        if not self.url:
-            self.url = (await self._find()).rstrip("/")
-        return self.url
+        if self.url:
+            return self.url
+        async with self._finding:  # all pages at once are one question
+            if not self.url:
+                self.url = await self._found()
+            return self.url
+
+    async def _found(self) -> str:
+        """Raises EdgeFault."""
+        if (known := self._fault) and time.monotonic() - self._failed < AGAIN:
+            raise EdgeFault(known.code, known.message, known.status, known.param)
+        try:
+            return (await self._find()).rstrip("/")
+        except EdgeFault as fault:
+            self._fault, self._failed = fault, time.monotonic()
+            raise
 
     async def _look(self) -> None:
         while True:
@@ -141,11 +160,11 @@ class Edge:
         if body is not None:
             headers["content-type"] = "application/json"
         params = {name: _said(value) for name, value in (query or {}).items() if value is not None}
-        url = f"{await self._doorway.address()}{path}"
+        base = await self._doorway.address()
         try:
             async with self._doorway.http.request(
                 method,
-                url,
+                f"{base}{path}",
                 data=data,
                 headers=headers,
                 params=params,
@@ -153,10 +172,10 @@ class Edge:
                 timeout=limit,
             ) as answer:
                 if answer.status >= 300:
-                    raise _refusal(answer.status, await answer.content.read(_MOST_ERROR))
+                    raise _refusal(answer.status, await _beginning(answer.content))
                 yield answer
         except (aiohttp.ClientError, TimeoutError) as fault:
-            why = f"The ingress at {self.url} does not answer: {_why(fault)}."
+            why = f"The ingress at {base} does not answer: {_why(fault)}."
             raise EdgeFault(AWAY, why) from None
 
     async def _whole(
@@ -179,6 +198,14 @@ def part(name: str) -> str:
 
 def _said(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """All of an answer, up to a bound: one `read` gives what has come."""
+    found = b""
+    while len(found) < _MOST_ERROR and (piece := await content.read(_MOST_ERROR - len(found))):
+        found += piece
+    return found
 
 
 def _why(fault: BaseException) -> str:

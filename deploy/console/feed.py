@@ -7,6 +7,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
+import structlog
+
 from deploy import doctor, findings
 from deploy.configure import Unreachable
 from deploy.console.pages.cluster import Memory
@@ -18,11 +20,15 @@ from schemas.bus import Bus, BusError
 from schemas.settings import Settings
 from schemas.watched import watched
 
+log = structlog.get_logger("console")
+
 LOOK, IDLE = 1.0, 3.0
 """Seconds between two looks: while somebody is shown them, and while nobody is. Ingresses are asked
 with each look, and count as gone after `survey.STALE`."""
 PATIENCE = 10.0
 """Seconds for all answers of one look."""
+ADVICE = 5.0
+"""Seconds for what the doctor finds: the next picture waits for that."""
 _SHOWN = 3.0
 """Seconds for which a picture that was asked for counts as shown."""
 FINDINGS, CHANGED = 60.0, 5.0
@@ -89,7 +95,7 @@ class Feed:
                     self._survey = await self._look(surveyor)
                     self.memory.learn(self._survey.cards, time.time())
                     self.away = ""
-                    await self._find(bus, self._survey)
+                await self._find(bus, self._survey)
             except (BusError, TimeoutError) as fault:
                 self.away = str(fault) or "it does not answer"
             shown = time.monotonic() - self._asked < _SHOWN
@@ -111,7 +117,13 @@ class Feed:
         due = FINDINGS if who == self._who else CHANGED
         if time.monotonic() - self._found < due:
             return
-        # This login may not read dead letters: they have requests in them.
-        found = [each async for each in doctor.fabric(bus, seen, self._settings, errors=False)]
-        self.findings = [findings.payload(bus.max_payload), *found]
-        self._found, self._who = time.monotonic(), who
+        try:
+            async with asyncio.timeout(ADVICE):
+                # This login may not read dead letters: they have requests in them.
+                asked = doctor.fabric(bus, seen, self._settings, errors=False)
+                found = [each async for each in asked]
+        except TimeoutError:  # the picture has come all the same: what was found before stays
+            log.warning("console.findings_late", seconds=ADVICE)
+        else:
+            self.findings, self._who = [findings.payload(bus.max_payload), *found], who
+        self._found = time.monotonic()

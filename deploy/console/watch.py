@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from deploy.console.edge import AWAY, Edge, EdgeFault
+from deploy.console.edge import AWAY, Edge, EdgeFault, part
 from deploy.console.history import History
 from schemas.keys import SCOPES
 from schemas.requests import MOST_ROWS, Row
@@ -115,7 +115,7 @@ class Watch:
 
     async def cancel(self, job: str) -> None:
         """End a request. Raises EdgeFault."""
-        await self._edge.delete(f"/v1/requests/{job}")
+        await self._edge.delete(f"/v1/requests/{part(job)}")
         self._at = float("-inf")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -92,6 +93,50 @@ async def test_an_ingress_that_is_away_is_told() -> None:
         fault = await refused(Edge(doorway, KEY))
     assert (fault.code, fault.status) == (AWAY, 0)
     assert KEY not in str(fault)
+
+
+async def test_pages_that_ask_at_once_are_one_question() -> None:
+    asked = []
+
+    async def find() -> str:
+        asked.append("where")
+        await asyncio.sleep(0)
+        return "http://127.0.0.1:9/"
+
+    doorway = Doorway(find)
+    found = await asyncio.gather(*(doorway.address() for _ in range(9)))
+    assert (set(found), asked) == ({"http://127.0.0.1:9"}, ["where"])
+
+
+async def test_where_it_is_not_found_it_is_not_looked_for_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    async def find() -> str:
+        asked.append("where")
+        await asyncio.sleep(0)
+        raise EdgeFault(AWAY, "no ingress is connected")
+
+    monkeypatch.setattr(edge, "AGAIN", 3600.0)
+    doorway = Doorway(find)
+    found = await asyncio.gather(*(doorway.address() for _ in range(9)), return_exceptions=True)
+    assert {str(each) for each in found} == {"no ingress is connected"}
+    assert asked == ["where"]
+    monkeypatch.setattr(edge, "AGAIN", 0.0)
+    with pytest.raises(EdgeFault):
+        await doorway.address()
+    assert asked == ["where", "where"]
+
+
+async def test_a_refusal_in_pieces_is_read_whole() -> None:
+    content = asyncio.StreamReader()
+    reading = asyncio.create_task(edge._beginning(content))  # type: ignore[arg-type]
+    for piece in (b'{"error":', b' "no"}'):
+        content.feed_data(piece)
+        await asyncio.sleep(0)
+    content.feed_eof()
+    assert await reading == b'{"error": "no"}'
 
 
 async def test_a_stream_comes_as_it_is(asking: Edge, ingress: Ingress) -> None:
