@@ -158,15 +158,15 @@ def check(name: str, models: Collection[str], role: str, expires: str) -> int:
     if role not in registry.ROLES:
         raise CommandFailed(f"{role!r} is no role: there are {', '.join(registry.ROLES)}")
     if models and role == registry.INGRESS:
-        raise CommandFailed("--models is for those who serve: an ingress takes requests for all")
+        raise CommandFailed("models are for those who serve: an ingress takes requests for all")
     if len(models) > registry.MOST_GLOBS:
-        raise CommandFailed(f"--models: {registry.MOST_GLOBS} patterns at most")
+        raise CommandFailed(f"models: {registry.MOST_GLOBS} patterns at most")
     for glob in models:
         if why := registry.unfit_glob(glob):
-            raise CommandFailed(f"--models: {why}")
+            raise CommandFailed(f"models: {why}")
     seconds = spans.seconds(expires)
     if seconds is None or not 0 < seconds <= _LONGEST:
-        raise CommandFailed(f"--expires: {expires!r} is no span as 1h or 2d, of 30d at most")
+        raise CommandFailed(f"{expires!r} is no span of time as 1h or 2d, of 30d at most")
     return seconds
 
 
