@@ -71,10 +71,13 @@ def make(
                 asyncio.create_task(watched("console", partial(_sweep, sessions, door))),
                 asyncio.create_task(watched("console", partial(_remember, data, doorway, feed))),
             ]
-            yield
-            for task in tasks:
-                task.cancel()
-            await roll.close()
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await roll.close()
 
     secure = settings.public_url.startswith("https:")
     signing = SignIn(data, sessions, doorway, feed, cookie, secure, time.monotonic)
@@ -125,7 +128,8 @@ def _clients() -> list[Client]:
 
 
 def _ended(door: Door, session: Session) -> None:
-    """Send the open pages of a session to where one signs in; nothing of it works meanwhile."""
+    """Send the open pages of a session to where one signs in. What they send is dropped at once."""
+    door.deafen(session)
     clients = [each for each in _clients() if each.request.scope.get(frame.SESSION) is session]
     for client in clients:
         client.open(SIGN_IN)

@@ -41,6 +41,8 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 _SOCKETS = "/_nicegui_ws/"
+_OF_PAGE = re.compile("/_nicegui/client/([^/]+)")
+"""Where one page takes files, by its id."""
 _STRIPPED = (b"x-forwarded-prefix",)
 """Headers that NiceGUI would put into its pages."""
 
@@ -63,6 +65,12 @@ class Door:
         self._cookie = cookie
         self._whose = whose
         self._sockets: dict[Session, set[asyncio.Event]] = {}
+        self._deaf: set[Session] = set()
+
+    def deafen(self, session: Session) -> None:
+        """Drop what comes from the pages of a session that has ended; they are told things yet."""
+        if session in self._sockets:
+            self._deaf.add(session)
 
     def shut(self, session: Session) -> None:
         """Close all WebSockets of a session."""
@@ -100,19 +108,19 @@ class Door:
             await self._page(scope, receive, send)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = False
+        began, body = False, _Body(receive)
 
         async def sent(message: Message) -> None:
             nonlocal began
-            began = True
-            await send(message)
+            if began or not body.too_large:  # what is behind says 400 or 500 of such a body
+                began = True
+                await send(message)
 
-        try:
-            await self.app(scope, _bounded(receive), _with_headers(sent))
-        except _TooLarge:
-            if not began:
-                large = PlainTextResponse(f"More than {MOST_BODY} bytes.\n", 413)
-                await _answer(large, scope, receive, send)
+        with contextlib.suppress(_TooLarge):
+            await self.app(scope, body.receive, _with_headers(sent))
+        if body.too_large and not began:
+            large = PlainTextResponse(f"More than {MOST_BODY} bytes.\n", 413)
+            await _answer(large, scope, receive, send)
 
     def _let_in(self, scope: Scope) -> Session | None:
         """Raises Barred."""
@@ -124,9 +132,12 @@ class Door:
         return self._sessions.find(id) if id else None
 
     def _is_of_another(self, scope: Scope, session: Session) -> bool:
-        """Whether it is the socket of a page that another session opened. One that is no more
-        counts as nobody's: NiceGUI has its browser load it anew. A socket that names no page could
-        ask for any later on."""
+        """Whether it is the socket of a page that another session opened, or a path of one. A page
+        that is no more counts as nobody's: NiceGUI has its browser load it anew. A socket that
+        names no page could ask for any later on."""
+        if named := _OF_PAGE.match(scope["path"]):
+            owner = self._whose(named[1])
+            return owner is not None and owner is not session
         (id,) = parse_qs(scope["query_string"].decode("latin-1")).get("client_id", [""])[:1]
         if not id:
             return bool(scope["path"].startswith(_SOCKETS))
@@ -142,7 +153,8 @@ class Door:
         over = asyncio.Event()
         self._sockets.setdefault(session, set()).add(over)
         try:
-            await self.app(scope, _until(over, receive), _quiet(over, send))
+            heard = _until(over, receive, lambda: session in self._deaf)
+            await self.app(scope, heard, _quiet(over, send))
             if over.is_set():
                 with contextlib.suppress(Exception):  # the other side may have closed it just now
                     await send({"type": "websocket.close", "code": 1008})
@@ -151,6 +163,7 @@ class Door:
             sockets.discard(over)
             if not sockets:
                 self._sockets.pop(session, None)
+                self._deaf.discard(session)
 
 
 class _TooLarge(Exception):
@@ -192,25 +205,36 @@ def _with_headers(send: Send) -> Send:
     return sent
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Raises _TooLarge for a body that has too many bytes."""
-    had = 0
+class _Body:
+    """What comes of a request. `too_large`: its body has too many bytes."""
 
-    async def received() -> Message:
-        nonlocal had
-        message = await receive()
-        had += len(message.get("body", b""))
-        if had > MOST_BODY:
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._had = 0
+        self.too_large = False
+
+    async def receive(self) -> Message:
+        """Raises _TooLarge."""
+        if self.too_large:
+            raise _TooLarge
+        message = await self._receive()
+        self._had += len(message.get("body", b""))
+        if self._had > MOST_BODY:
+            self.too_large = True
             raise _TooLarge
         return message
 
-    return received
 
-
-def _until(over: asyncio.Event, receive: Receive) -> Receive:
-    """What comes, until `over`: that is the end then."""
+def _until(over: asyncio.Event, receive: Receive, deaf: Callable[[], bool]) -> Receive:
+    """What comes, until `over`: that is the end then. Nothing that comes while `deaf`."""
 
     async def received() -> Message:
+        while True:
+            message = await next_one()
+            if message["type"] != "websocket.receive" or not deaf():
+                return message
+
+    async def next_one() -> Message:
         ending = asyncio.ensure_future(over.wait())
         coming: asyncio.Future[Any] = asyncio.ensure_future(receive())
         try:

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deploy.console.door import MOST_BODY, MOST_SOCKETS, Door
 from deploy.console.edge import Doorway, Edge
@@ -58,13 +59,14 @@ class Behind:
 
 
 class Setup:
-    def __init__(self) -> None:
+    def __init__(self, app: ASGIApp | None = None) -> None:
         self.behind = Behind()
         self.sessions = Sessions[Session](lambda: 0.0, lambda ended: None)
         self.pages: dict[str, Session] = {}
         guard = Guard()
-        self.door = Door(self.behind, guard, self.sessions, COOKIE, self.pages.get)
+        self.door = Door(app or self.behind, guard, self.sessions, COOKIE, self.pages.get)
         self.sent: list[Message] = []
+        self.coming: Receive | None = None
 
     async def ask(
         self,
@@ -95,7 +97,7 @@ class Setup:
         async def send(message: Message) -> None:
             self.sent.append(message)
 
-        await self.door(scope, receive, send)
+        await self.door(scope, self.coming or receive, send)
         first = self.sent[0] if self.sent else {}
         return int(first.get("status", first.get("code", 0)))
 
@@ -166,6 +168,17 @@ async def test_nobody_opens_the_socket_of_anothers_page(setup: Setup) -> None:
     assert setup.behind.scopes == []
 
 
+async def test_nobody_sends_files_to_anothers_page(setup: Setup) -> None:
+    mine, theirs = session(), session()
+    setup.pages.update({"page-1": theirs, "page-2": mine})
+    id = setup.sessions.open(mine, "key")
+    path = "/_nicegui/client/page-{}/upload/7"
+    assert await setup.ask(path.format(1), POSTED, method="POST", id=id) == 403
+    assert setup.behind.scopes == []
+    setup.sent.clear()
+    assert await setup.ask(path.format(2), POSTED, method="POST", id=id) == 200
+
+
 async def test_a_socket_says_at_once_for_which_page_it_is(setup: Setup) -> None:
     """NiceGUI would let one that says nothing ask for any page's events later."""
     id = setup.sessions.open(session(), "key")
@@ -203,11 +216,43 @@ async def test_the_sockets_of_a_session_end_with_it(setup: Setup) -> None:
     assert setup.door.in_use() == []
 
 
+async def test_nothing_is_heard_of_a_session_that_has_ended(setup: Setup) -> None:
+    here = session()
+    id = setup.sessions.open(here, "key")
+    coming: asyncio.Queue[Message] = asyncio.Queue()
+    coming.put_nowait({"type": "websocket.connect"})
+    setup.coming = coming.get
+    open_page = asyncio.create_task(setup.ask(headers=POSTED, kind="websocket", id=id))
+    await setup.behind.listens.wait()
+    setup.door.deafen(here)
+    coming.put_nowait({"type": "websocket.receive", "text": "a click"})
+    coming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await open_page
+    assert setup.behind.heard == [{"type": "websocket.disconnect", "code": 1000}]
+    assert not setup.door._deaf
+
+
 async def test_a_body_that_is_too_large_is_not_read_to_its_end(setup: Setup) -> None:
     id = setup.sessions.open(session(), "key")
     piece = bytes(MOST_BODY // 4 + 1)
     assert await setup.ask(headers=POSTED, method="POST", id=id, body=[piece] * 5) == 413
     assert len(setup.behind.body) <= MOST_BODY
+
+
+async def test_a_body_that_is_too_large_is_told_though_what_is_behind_has_its_own_word() -> None:
+    """FastAPI says 500 of the exception by which the body ends."""
+    app = FastAPI()
+
+    @app.post("/raw")
+    async def raw(request: Request) -> None:
+        await request.body()
+
+    setup = Setup(app)
+    id = setup.sessions.open(session(), "key")
+    body = [bytes(MOST_BODY // 2)] * 3
+    assert await setup.ask("/raw", POSTED, method="POST", id=id, body=body) == 413
+    types = [each["type"] for each in setup.sent]
+    assert types == ["http.response.start", "http.response.body"]
 
 
 async def test_a_prefix_that_a_client_names_is_in_no_page(setup: Setup) -> None:
