@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,10 @@ MOST_IN_ALL = 16 * 2**20
 """Bytes of all files of a conversation, which the page has and each of its requests sends."""
 MOST_FILES = 8
 """Files of one message."""
+MOST_TURNS = 200
+"""Messages of one conversation."""
+MOST_TEXT = 4_000_000
+"""Characters of all messages of a conversation: as many as any model reads."""
 PICTURES: Mapping[str, str] = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -120,6 +124,25 @@ def taken(name: str, content: bytes, known: Mapping[str, str]) -> File:
     return File(named(name), kind, content)
 
 
+def added(chosen: Sequence[File], file: File, most: int) -> list[File]:
+    """The files of one message with another one. `most`: how many. Raises Wrong."""
+    if len(chosen) >= most:
+        raise Wrong(f"{file.name}: at most {most} files at once.")
+    if _size([*chosen, file]) > MOST_IN_ALL:
+        raise Wrong(f"{file.name}: all files together have at most {MOST_IN_ALL // 2**20} MiB.")
+    return [*chosen, file]
+
+
+def check_room(turns: Sequence[Turn], turn: Turn) -> None:
+    """Raises Wrong if a conversation is too long for `turn`."""
+    whole = [*turns, turn]
+    if len(whole) > MOST_TURNS or sum(len(each.text) for each in whole) > MOST_TEXT:
+        raise Wrong("The conversation is very long: begin a new one.")
+    if _size(file for each in whole for file in each.files) > MOST_IN_ALL:
+        most = f"{MOST_IN_ALL // 2**20} MiB of files"
+        raise Wrong(f"A conversation has at most {most}: begin a new one.")
+
+
 def chat(
     model: str, system: str, turns: Iterable[Turn], more: Mapping[str, Any] | None = None
 ) -> Asked:
@@ -147,6 +170,10 @@ def picture(model: str, prompt: str, more: Mapping[str, Any] | None = None) -> A
         raise Wrong("Say what the picture is to show.")
     said = {"model": model, "prompt": prompt, "response_format": "b64_json", **(more or {})}
     return Asked(IMAGES.path, said)
+
+
+def _size(files: Iterable[File]) -> int:
+    return sum(len(file.content) for file in files)
 
 
 def _content(turn: Turn) -> str | list[dict[str, Any]]:

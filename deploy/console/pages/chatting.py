@@ -10,7 +10,7 @@ from deploy.console import parts
 from deploy.console.edge import Edge, EdgeFault
 from deploy.console.pages import asked
 from deploy.console.pages.abilities import Model
-from deploy.console.pages.asked import MOST_IN_ALL, PICTURES, SOUNDS, File, Inline, Turn, Wrong
+from deploy.console.pages.asked import PICTURES, SOUNDS, File, Inline, Turn, Wrong
 from deploy.console.pages.figures import figures
 from deploy.console.pages.files import Files
 from deploy.console.pages.markdown import rendered
@@ -30,8 +30,6 @@ _AWAY = """(e) => {
   window.open(link.href, '_blank', 'noopener,noreferrer');
 }"""
 """Links open pages of their own, so that the conversation stays. The sanitizer takes `target`."""
-MOST_TURNS = 200
-"""Messages of one conversation."""
 
 
 class Chatting:
@@ -96,13 +94,13 @@ class Chatting:
         text, files = self._text.value, tuple(self._files.chosen)
         if not text.strip() and not files:
             return
+        turn = Turn("user", text, files)
         try:
             more = self._parameters.said()
-            self._check_room(files)
+            asked.check_room(self._turns, turn)
         except Wrong as why:
             ui.notify(str(why), type="warning")
             return
-        turn = Turn("user", text, files)
         request = asked.chat(self.model.id, self._parameters.system, [*self._turns, turn], more)
         self._text.set_value("")
         self._files.take()
@@ -117,15 +115,6 @@ class Chatting:
         finally:  # also what was stopped was said; without an answer, the next turn is a new try
             if found.text or found.calls:
                 turns += [turn, Turn("assistant", found.text)]
-
-    def _check_room(self, files: tuple[File, ...]) -> None:
-        """Raises Wrong."""
-        size = sum(len(file.content) for turn in self._turns for file in turn.files)
-        if len(self._turns) >= MOST_TURNS:
-            raise Wrong("The conversation is very long: begin a new one.")
-        if size + sum(len(file.content) for file in files) > MOST_IN_ALL:
-            most = f"{MOST_IN_ALL // 2**20} MiB of files"
-            raise Wrong(f"A conversation has at most {most}: begin a new one.")
 
 
 def _shown(turn: Turn) -> None:

@@ -12,7 +12,7 @@ from deploy.console.pages.asked import MOST, MOST_FILES, File, Wrong
 _DROPPED = """(e) => {
   const files = (e.dataTransfer || e.clipboardData).files;
   if (e.type === 'drop' || files.length) e.preventDefault();
-  if (files.length) getElement(%d).addFiles(files);
+  if (files.length) %s.addFiles(files);
 }"""
 
 
@@ -37,10 +37,14 @@ class Files:
             on_upload=self._take,
             on_rejected=self._refuse,
         ).classes("hidden")
-        self._button.on("click", js_handler=f"() => getElement({self._upload.id}).pickFiles()")
+        uploader = f"getElement({self._upload.id}).$refs.qRef"  # Quasar's, within NiceGUI's
+        # Not `reset`, which ends those that are still on their way. One that stayed could not be
+        # chosen again.
+        self._upload.on("uploaded", js_handler=f"() => {uploader}.removeUploadedFiles()")
+        self._button.on("click", js_handler=f"() => {uploader}.pickFiles()")
         place.on("dragover", js_handler="(e) => e.preventDefault()")
         for event in ("drop", "paste"):
-            place.on(event, js_handler=_DROPPED % self._upload.id)
+            place.on(event, js_handler=_DROPPED % uploader)
         self.turn_to(label, known)
 
     def turn_to(self, label: str, known: Mapping[str, str]) -> None:
@@ -67,17 +71,11 @@ class Files:
     async def _take(self, event: events.UploadEventArguments) -> None:
         try:
             found = asked.taken(event.file.name, await event.file.read(), self._known)
+            # The others that came meanwhile are here by now.
+            self.chosen = asked.added([] if self._most == 1 else self.chosen, found, self._most)
         except Wrong as why:
             ui.notify(str(why), type="warning")
             return
-        finally:
-            self._upload.reset()
-        if self._most == 1:
-            self.chosen.clear()
-        if len(self.chosen) >= self._most:
-            ui.notify(f"At most {self._most} files at once.", type="warning")
-            return
-        self.chosen.append(found)
         self._show()
 
     def _drop(self, file: File) -> None:

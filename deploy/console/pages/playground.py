@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nicegui import ui
+from nicegui import context, ui
 
 from deploy.console import parts
 from deploy.console.edge import EdgeFault
@@ -54,6 +54,8 @@ class Playground:
             self._mode = ui.toggle(models[0].modes, value=models[0].modes[0], on_change=self._show)
             self._where = ui.label().classes("hr-soft")
         self._area = ui.element("div").classes("hr-column")
+        # Once for all panels: each handler stays as long as the page, with all that it holds.
+        context.client.on_delete(self._stop)
         self._chosen()
 
     def _chosen(self) -> None:
@@ -65,6 +67,7 @@ class Playground:
             self._mode.set_options(model.modes, value=mode)
             self._panel.turn_to(model)  # the conversation goes on with another model
             return
+        self._stop()
         self._panel = None
         self._mode.set_options(model.modes, value=mode)
         self._show()
@@ -74,7 +77,11 @@ class Playground:
         if self._panel is not None:
             if type(self._panel) is mode and self._panel.model == model:
                 return
-            self._panel.stop()
+            self._stop()
         self._area.clear()
         with self._area:
             self._panel = mode(self._session.edge, model)
+
+    def _stop(self) -> None:
+        if self._panel is not None:
+            self._panel.stop()

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from schemas.api import sse
 from schemas.frames import NOTED
 
 _QUEUED = re.compile(r"queued position=(\d+)(?: eta=(\d+)s)?")
 MOST = 2_000_000
-"""Characters of one answer that are kept."""
+"""Characters of one answer that are kept: of its text, its thoughts and its tool calls."""
+MOST_CALLS = 128
+"""Tool calls of one answer that are kept."""
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Reply:
     last: float | None = None
     pieces: int = 0
     cut: bool = False
+    _size: int = 0
     _splitter: sse.Splitter = field(default_factory=sse.Splitter)
 
     def head(self, headers: Mapping[str, str]) -> None:
@@ -93,11 +94,9 @@ class Reply:
         self.first = now if self.first is None else self.first
         self.last = now
         self.pieces += 1
-        if len(self.text) + len(self.thoughts) + len(text) + len(thoughts) > MOST:
-            self.cut = True
-            return
-        self.text += text
-        self.thoughts += thoughts
+        if self._has_room(len(text) + len(thoughts)):
+            self.text += text
+            self.thoughts += thoughts
         for call in calls if isinstance(calls, list) else ():
             self._call(call)
 
@@ -106,10 +105,20 @@ class Reply:
             return
         index = call.get("index")
         index = index if isinstance(index, int) else len(self.calls)
+        if index not in self.calls and len(self.calls) >= MOST_CALLS:
+            self.cut = True
+            return
         name, arguments = self.calls.get(index, ("", ""))
-        function = call["function"]
-        more = _text(function, "arguments")
-        self.calls[index] = (name or _text(function, "name"), (arguments + more)[:MOST])
+        begins = "" if name else _text(call["function"], "name")
+        more = _text(call["function"], "arguments")
+        if self._has_room(len(begins) + len(more)):
+            self.calls[index] = (name or begins, arguments + more)
+
+    def _has_room(self, more: int) -> bool:
+        """Whether so many characters are kept, too. Once some are not, no later ones are."""
+        self.cut = self.cut or self._size + more > MOST
+        self._size += 0 if self.cut else more
+        return not self.cut
 
     @property
     def ttft(self) -> float | None:
@@ -179,17 +188,6 @@ def told(error: Any) -> str:
     said = str(error.get("message") or "The request failed.")
     code = error.get("code") or error.get("type")
     return f"{said} ({code})" if code else said
-
-
-def refused(body: bytes, status: int) -> str:
-    """What a whole answer that is no success says."""
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        found = None
-    if isinstance(found, Mapping) and found.get("error"):
-        return told(found["error"])
-    return f"The answer has the status {status} and no error in words."
 
 
 def _text(found: Mapping[str, Any], name: str) -> str:

@@ -20,7 +20,8 @@ SILENCE = 900.0
 
 
 class Running:
-    """`work`: does one request. Its page's end, and `stop`, end it; the ingress is told by that."""
+    """`work`: does one request. `stop` ends it, and the ingress is told by that; whoever makes this
+    calls it at the page's end, too."""
 
     def __init__(self, label: str, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
@@ -30,7 +31,6 @@ class Running:
             self._stop = ui.button("Stop", icon="stop", on_click=self.stop).props("outline")
         self._stop.set_visibility(False)
         self.client = context.client
-        self.client.on_delete(self.stop)
 
     @property
     def on(self) -> bool:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import FilePayload, Locator, Page
+from playwright.async_api import FilePayload, Locator, Page, expect
 
 from tests.acceptance.conftest import MODEL, RealLlama
 from tests.acceptance.console import models
-from tests.acceptance.console.browser import Console, choose
+from tests.acceptance.console.asking import new_key
+from tests.acceptance.console.browser import PATIENCE, Console, choose
 from tests.doubles.recordings import tone
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 PATH = "/playground"
 HTML = "<img src=x onerror=window.harmed=1> **strong** [out](https://a.example) ![p](https://b.example)"
+
+_DROPPED = """() => {
+  const files = new DataTransfer();
+  files.items.add(new File(["a cat"], "one.png", {type: "image/png"}));
+  return files;
+}"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -26,8 +34,8 @@ async def more(console: Console, llama: RealLlama) -> AsyncIterator[None]:
         yield
 
 
-async def _playground(console: Console, model: str) -> Page:
-    page = await console.page(PATH)
+async def _playground(console: Console, model: str, key: str = "") -> Page:
+    page = await console.page(PATH, key=key)
     await choose(page, "Model", model)
     return page
 
@@ -64,7 +72,10 @@ async def test_a_chat_with_a_real_model(console: Console, more: None) -> None:
 
 
 async def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(console: Console) -> None:
-    page = await _playground(console, "echo")
+    name = "who-stops"
+    page = await _playground(
+        console, "echo", await new_key(console, name, "inference", "models:read")
+    )
     slow = json.dumps({"echo": {"token_ms": 500}})
     await page.get_by_label("Further fields").fill(slow)
     answer = await _say(page, "word " * 200)
@@ -73,8 +84,8 @@ async def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(console: Consol
     await answer.get_by_text("stopped").wait_for()
     await page.get_by_role("button", name="Send").wait_for()
     # The request is over, and not only its page.
-    found = await console.until("/v1/requests", lambda said: said["data"][0]["state"] == "ended")
-    assert found["data"][0]["error"] == "client_gone"
+    found = await console.until("/v1/requests", lambda said: bool(_ended(said, name)))
+    assert [row["error"] for row in _ended(found, name)] == ["client_gone"]
     # What was said so far belongs to the conversation.
     await page.get_by_label("Further fields").fill("")
     answer = await _say(page, "Go on.")
@@ -82,6 +93,30 @@ async def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(console: Consol
     await page.get_by_text("The same as a command").click()
     code = await page.locator(".hr-code").first.inner_text()
     assert code.count('"role": "assistant"') == 1
+
+
+def _ended(said: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = said["data"]
+    return [row for row in rows if row["key"] == key and row["state"] == "ended"]
+
+
+async def test_several_files_are_taken_at_once(console: Console, llama: RealLlama) -> None:
+    pictures = [
+        FilePayload(name=f"{name}.png", mimeType="image/png", buffer=bytes(2**20))
+        for name in ("one", "two", "three")
+    ]
+    async with models.untold(console, llama) as model:
+        page = await _playground(console, model)
+        chosen = page.locator(".hr-file")
+        async with page.expect_file_chooser() as chooser:
+            await page.get_by_role("button", name="Add pictures and recordings").click()
+        await (await chooser.value).set_files(pictures)
+        await expect(chosen).to_have_count(3, timeout=PATIENCE)
+        await page.get_by_role("button", name="Leave out one.png").click()
+        await expect(chosen).to_have_count(2, timeout=PATIENCE)
+        dropped = await page.evaluate_handle(_DROPPED)
+        await page.get_by_label("Message").dispatch_event("drop", {"dataTransfer": dropped})
+        await expect(chosen).to_have_count(3, timeout=PATIENCE)
 
 
 async def test_nothing_of_an_answer_is_run_or_loaded(console: Console) -> None:

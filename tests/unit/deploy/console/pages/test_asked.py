@@ -56,6 +56,35 @@ def test_a_file_that_cannot_be_sent_is_refused(name: str, content: bytes) -> Non
         asked.taken(name, content, asked.PICTURES)
 
 
+def _file(mib: int) -> File:
+    return File("a.png", "image/png", bytes(mib * 2**20))
+
+
+def test_files_of_a_message_are_bounded_in_number_and_in_all() -> None:
+    two = asked.added([_file(8)], _file(8), 2)
+    assert len(two) == 2
+    with pytest.raises(Wrong, match="at most 2 files"):
+        asked.added(two, CAT, 2)
+    with pytest.raises(Wrong, match="16 MiB"):
+        asked.added(two, CAT, 8)
+
+
+@pytest.mark.parametrize(
+    ("before", "turn"),
+    [
+        ([Turn("user", "a")] * asked.MOST_TURNS, Turn("user", "b")),
+        ([Turn("assistant", "a" * asked.MOST_TEXT)], Turn("user", "b")),
+        ([Turn("user", "", (_file(8), _file(8)))], Turn("user", "", (CAT,))),
+    ],
+    ids=["messages", "text", "files"],
+)
+def test_a_conversation_is_bounded(before: list[Turn], turn: Turn) -> None:
+    asked.check_room([], before[0])
+    asked.check_room(before[:-1], before[-1])
+    with pytest.raises(Wrong, match="begin a new one"):
+        asked.check_room(before, turn)
+
+
 @given(st.text())
 def test_a_name_is_plain(name: str) -> None:
     plain = asked.named(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pytest
 
 from deploy.console.pages import reply
@@ -121,6 +120,27 @@ def test_an_answer_without_an_end_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert (found.text, found.cut) == ("abcdabcd", True)
 
 
+def _call(index: int, arguments: str, name: str = "f") -> bytes:
+    function = {"name": name, "arguments": arguments}
+    return _delta(tool_calls=[{"index": index, "function": function}])
+
+
+def test_tool_calls_are_bounded_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply, "MOST", 10)
+    found = Reply(0.0)
+    found.feed(_delta(content="abc") + _call(0, "1234") + _call(0, "12"), 1.0)
+    assert (found.calls, found.cut) == ({0: ("f", "123412")}, False)
+    found.feed(_call(1, "1") + _delta(content="d"), 1.0)
+    assert (found.text, found.calls, found.cut) == ("abc", {0: ("f", "123412")}, True)
+
+
+def test_the_number_of_tool_calls_is_bounded() -> None:
+    found = Reply(0.0)
+    for index in range(reply.MOST_CALLS + 1):
+        found.feed(_call(index, "", ""), 1.0)
+    assert (len(found.calls), found.cut) == (reply.MOST_CALLS, True)
+
+
 def test_who_served_is_told_in_words() -> None:
     notes = {
         "served-by": "node:a, node:b",
@@ -133,9 +153,3 @@ def test_who_served_is_told_in_words() -> None:
         ("queue", "2 ms"),
         ("prompt in cache", "8 tokens"),
     ]
-
-
-def test_a_refusal_is_told_with_its_code() -> None:
-    body = orjson.dumps({"error": {"message": "No.", "type": "invalid_request_error"}})
-    assert reply.refused(body, 400) == "No. (invalid_request_error)"
-    assert reply.refused(b"<html>", 502).startswith("The answer has the status 502")
