@@ -12,6 +12,7 @@ from deploy.console import parts
 from deploy.console.edge import Edge, EdgeFault, part
 from deploy.console.pages import sums
 from deploy.console.pages.dialogs import Buttons, Stay, dialog
+from deploy.console.pages.newest import Newest
 from deploy.console.pages.plain_tables import table
 from deploy.console.session import Session
 from deploy.money import decimal
@@ -32,18 +33,24 @@ class Credits:
             self._area = ui.element("div").classes("hr-column")
             with self._area:
                 parts.loading()
+        self._dialogs = ui.element("div")  # what `load` clears would take an open one along
+        self._loads, self._ledgers = Newest(), Newest()
 
     async def load(self) -> None:
+        is_newest = self._loads.ask()
         try:
             found = await self._edge.get("/admin/credits")
         except EdgeFault as fault:
+            if not is_newest():
+                return
             self._area.clear()
             with self._area:
                 # Without providers nothing costs credits, and that is how most run it.
                 none = fault.code == "no_worker"
                 parts.empty(fault.message) if none else parts.problem(parts.fault_text(fault))
             return
-        self._show(found["data"], found["currency"])
+        if is_newest():
+            self._show(found["data"], found["currency"])
 
     def _show(self, balances: list[dict[str, Any]], currency: str) -> None:
         self._accounts = [each["account"] for each in balances]
@@ -71,12 +78,16 @@ class Credits:
     async def _history(self) -> None:
         """The newest lines of the ledger of the account that was chosen."""
         account = self._chosen.value
+        is_newest = self._ledgers.ask()
         try:
             found = await self._edge.get(f"/admin/credits/{part(account)}/history", limit=_LINES)
         except EdgeFault as fault:
-            self._lines.clear()
-            with self._lines:
-                parts.problem(parts.fault_text(fault))
+            if is_newest():
+                self._lines.clear()
+                with self._lines:
+                    parts.problem(parts.fault_text(fault))
+            return
+        if not is_newest():
             return
         self._lines.clear()
         with self._lines:
@@ -86,7 +97,8 @@ class Credits:
             table(titles, [[line[name] for name in names] for line in lines], label="Ledger")
 
     def _granting(self, currency: str) -> None:
-        Grant(self._edge, self._accounts, currency, self.load)
+        with self._dialogs:
+            Grant(self._edge, self._accounts, currency, self.load)
 
 
 class Grant:
@@ -123,9 +135,8 @@ class Grant:
         await self._done()
 
     def _ask(self, account: str) -> None:
-        async def go() -> None:
+        async def create() -> None:
             await self._grant(create=True)
-            self._asks.close()
 
         with self._buttons.say(f"No key has the account {account!r}. Grant it all the same?"):
-            ui.button("Grant it all the same", on_click=go)
+            ui.button("Grant it all the same", on_click=lambda: self._buttons.run(create))

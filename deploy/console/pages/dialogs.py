@@ -45,10 +45,14 @@ class Buttons:
             ui.button("Leave", on_click=asks.close).props("flat")
 
     async def _go(self) -> None:
+        await self.run(self._do)
+
+    async def run(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Do something else in the place of `do`, with the same end."""
         self._wrong.clear()
         self._button.disable()
         try:
-            await self._do()
+            await do()
         except EdgeFault as fault:
             self.say(parts.fault_text(fault))
         except Stay:

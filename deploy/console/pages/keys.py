@@ -13,6 +13,7 @@ from deploy.console.edge import EdgeFault, part
 from deploy.console.pages import policy
 from deploy.console.pages.dialogs import Buttons, dialog
 from deploy.console.pages.key_form import KeyForm, show_secret
+from deploy.console.pages.newest import Newest
 from deploy.console.pages.plain_tables import table
 from deploy.console.session import Session
 
@@ -62,6 +63,7 @@ class Keys:
 
     def __init__(self, session: Session) -> None:
         self._edge = session.edge
+        self._loads = Newest()
         self._pages: dict[str, policy.Page] = {}
         with parts.card():
             with ui.element("div").classes("hr-row"):
@@ -91,18 +93,26 @@ class Keys:
         return made
 
     async def load(self) -> None:
-        self._wrong.clear()
+        is_newest = self._loads.ask()
         try:
             found = await self._edge.get(_PATH, revoked=self._gone.value)
         except EdgeFault as fault:
-            with self._wrong:
-                parts.problem(parts.fault_text(fault))
+            if is_newest():
+                self._end_loading(parts.fault_text(fault))
             return
-        finally:
-            self._table.props(remove="loading")
+        if not is_newest():
+            return
+        self._end_loading()
         self._pages = {page["name"]: page for page in found["data"]}
         self._table.rows = [policy.row(page) for page in found["data"]]
         self._table.update()
+
+    def _end_loading(self, wrong: str = "") -> None:
+        self._table.props(remove="loading")
+        self._wrong.clear()
+        if wrong:
+            with self._wrong:
+                parts.problem(wrong)
 
     def _make(self) -> None:
         async def send(name: str, said: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from deploy.console import parts
 from deploy.console.edge import EdgeFault
 from deploy.console.pages import bars, sums
 from deploy.console.pages.credits import Credits
+from deploy.console.pages.newest import Newest
 from deploy.console.pages.plain_tables import table
 from deploy.console.session import Session
 from schemas.keys import ADMIN, READ_USAGE
@@ -33,7 +34,9 @@ class Usage:
     def __init__(self, session: Session) -> None:
         self._edge = session.edge
         self._path = "/admin/usage" if ADMIN in session.scopes else "/v1/usage"
+        self._loads = Newest()
         self._rows: list[sums.Row] = []
+        self._by, self._since = _PART, _SPAN  # of the rows; the fields may be ahead of them
         self._currency = ""
         with parts.card():
             parts.heading("Usage")
@@ -48,36 +51,40 @@ class Usage:
 
     async def load(self) -> None:
         """Ask anew, for what the fields say."""
-        asked = {"since": self._span.value, "by": f"day,{self._part.value}"}
+        is_newest = self._loads.ask()
+        since, by = self._span.value, self._part.value
         try:
-            found = await self._edge.get(self._path, **asked)
+            found = await self._edge.get(self._path, since=since, by=f"day,{by}")
         except EdgeFault as fault:
-            self._area.clear()
-            with self._area:
-                parts.problem(parts.fault_text(fault))
+            if is_newest():
+                self._area.clear()
+                with self._area:
+                    parts.problem(parts.fault_text(fault))
             return
-        self._rows, self._currency = found["data"], found["currency"]
-        self._show()
+        if is_newest():
+            self._rows, self._currency = found["data"], found["currency"]
+            self._since, self._by = since, by
+            self._show()
 
     def _show(self) -> None:
         self._area.clear()
         with self._area:
             if self._rows:
                 self._plot()
-                titles, cells = sums.table(self._rows, self._part.value)
+                titles, cells = sums.table(self._rows, self._by)
                 money = f"cost {self._currency}"
                 table([money if each == "cost" else each for each in titles], cells, label="Usage")
             else:
                 parts.empty("Nothing was used in this time.")
 
     def _plot(self) -> None:
-        part, measure = self._part.value, sums.MEASURES[self._measure.value]
+        part, measure = self._by, sums.MEASURES[self._measure.value]
         unit = f" ({self._currency})" if measure is sums.MEASURES["cost"] else ""
         series = sums.series(self._rows, part, measure)
         if not series:
             parts.empty(f"{measure.title}: none in this time.")
             return
-        shown = sums.days(self._span.value, time.time())
+        shown = sums.days(self._since, time.time())
         title = f"{measure.title}{unit} by day and {sums.PARTS[part]}"
         drawn = bars.drawn(series, shown, title, measure.said)
         # Made by us; names in it are escaped.
