@@ -76,6 +76,7 @@ class _Page:
         try:
             found = await self._roll.rows(survey.cards if survey else ())
         except RollFault as fault:
+            self._rows = None  # so that the same rows, once they are back, take its place
             self._say(str(fault))
             return
         self._show(found)
@@ -128,10 +129,14 @@ class _Page:
         place = ui.element("div").classes("hr-told")
 
         async def invite() -> None:
+            if not button.enabled:  # Enter in a field does not heed it, and two are two invitations
+                return
             button.disable()
             said = {"models": _globs(models.value), "role": role.value, "expires": span.value}
-            outcome = await self._asked(INVITE, name.value.strip(), **said)
-            button.enable()
+            try:
+                outcome = await self._asked(INVITE, name.value.strip(), **said)
+            finally:
+                button.enable()
             if outcome is not None:
                 place.clear()
                 with place:
