@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -132,13 +132,6 @@ class Edge:
 
     async def delete(self, path: str, **query: Any) -> Any:
         return await self._whole("DELETE", path, query=query)
-
-    async def stream(self, path: str, body: Any) -> AsyncGenerator[bytes, None]:
-        """The bytes of an answer as they come. To be closed by who leaves early (`aclosing`): that
-        is how the ingress knows that nobody reads any more."""
-        async with self.asking("POST", path, body=body) as answer:
-            async for piece in answer.content.iter_any():
-                yield piece
 
     @contextlib.asynccontextmanager
     async def asking(

@@ -25,7 +25,6 @@ class Matrix:
     model. `table`: the whole, once it came."""
 
     titles: dict[str, str] = field(default_factory=dict)
-    proofs: dict[str, str] = field(default_factory=dict)
     models: list[str] = field(default_factory=list)
     cells: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     done: int = 0
@@ -56,12 +55,10 @@ class Matrix:
         return list(found.items())
 
     def lines(self) -> list[dict[str, Any]]:
-        """Each row that has a cell: its id, its title, and its cells by model."""
+        """Each row that has a cell: its title, and its cells by model."""
         return [
             {
-                "id": row,
                 "title": self.titles[row],
-                "proof": self.proofs.get(row, ""),
                 "cells": {model: self.cells.get((row, model)) for model in self.models},
             }
             for row in self.titles
@@ -81,7 +78,7 @@ class Matrix:
         self.titles.clear()  # in the order of the table from now on
         self.models = [str(model["id"]) for model in table.get("models", ())]
         for row in table["rows"]:
-            self.titles[row["id"]], self.proofs[row["id"]] = row["title"], row["proof"]
+            self.titles[row["id"]] = row["title"]
             for model, cell in row["cells"].items():
                 self.cells[row["id"], model] = cell["answer"], cell["reason"]
         self.done = self.of = len(self.cells)

@@ -3,7 +3,7 @@ them. The ingress checks what is said, and names the field that is wrong. Pure."
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -127,12 +127,6 @@ def number(found: Any) -> str:
     if isinstance(found, float):
         return f"{found:.6f}".rstrip("0").rstrip(".")
     return str(found)
-
-
-def accounts(pages: Sequence[Page], own: Sequence[Page]) -> list[str]:
-    """Those that a key that is good has, or that have limits of their own."""
-    of_keys = {str(page["account"]) for page in pages if not page["revoked"]}
-    return sorted(of_keys | {str(each["account"]) for each in own})
 
 
 def _plain(value: Any) -> Any:

@@ -89,8 +89,3 @@ def test_what_is_used_is_said_beside_the_limit() -> None:
 @pytest.mark.parametrize("used", [None, 3, []])
 def test_use_that_is_not_told_is_not_shown(used: Any) -> None:
     assert policy.used({**_page(), "used": used}) == []
-
-
-def test_accounts_are_those_of_keys_and_those_with_limits() -> None:
-    keys = [_page(account="lab"), {**_page(account="old"), "revoked": NOW}]
-    assert policy.accounts(keys, [{"account": "team"}]) == ["lab", "team"]
