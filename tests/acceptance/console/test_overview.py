@@ -66,7 +66,7 @@ async def test_a_broker_that_is_away_is_said_and_comes_back(console: Console) ->
     page = await console.page("/")
     await say(page, "Nodes", "serving")
     banner = page.locator(".hr-banner")
-    assert not await banner.is_visible()
+    await expect(banner).to_be_hidden(timeout=PATIENCE)
     broker = descendant(console.up.pid, "nats-server")
     os.kill(broker, signal.SIGSTOP)
     try:

@@ -45,16 +45,18 @@ async def test_requests_are_followed_opened_and_cancelled(console: Console) -> N
     async with held(console, SLOTS, key) as running:
         await expect(states(page, "running")).to_have_count(SLOTS, timeout=PATIENCE)
         waiting = asyncio.create_task(chat(console, key=key))
+        running.append(waiting)  # it ends with the others
         await states(page, "queued").wait_for()
         await states(page, "running").first.locator("button").click()
         dialog = page.get_by_role("dialog", name="What became of it")
         await cancel(page, dialog, really=False)
         assert not any(each.done() for each in running)
         await cancel(page, dialog, really=True)
-        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(running[:SLOTS], return_when=asyncio.FIRST_COMPLETED)
         assert "request_cancelled" in done.pop().result()
         await expect(dialog).to_contain_text("Ended: cancelled", timeout=PATIENCE)
         await dialog.get_by_role("button", name="Close").click()
+        await expect(dialog).to_be_hidden(timeout=PATIENCE)  # it takes the focus until then
 
         # Its slot is for the one that waited, whose line shows that.
         assert "[DONE]" in await waiting
