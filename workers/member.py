@@ -139,7 +139,7 @@ class Member:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._runner = Runner(self._bus, self.role, self._holder, self._node, self._config)
         if self._telemetry is not None:
-            self._runner.tracer = Tracer(self._telemetry, self._config.engines)
+            self._runner.tracer = Tracer(self._telemetry)
             self._telemetry.start()
         self._heap = Heap()
         self._runner.on_order = self._orders.hear

@@ -45,10 +45,15 @@ class Worker(Member):
     async def _start(self, config: settings.Engine) -> None:
         engine = build(config)
         await engine.open()
+        if self._runner.tracer is not None:
+            self._runner.tracer.know(config)
         about = engine, config, self._config, self._send_card, self._neighbours
         slots = EngineSlots(self._bus, self._runner, *about)
         if self._orders.drained:
             await slots.pause(True)
+        if self._draining:  # since a moment ago: nobody would drain or close it
+            await engine.close()
+            return
         self._slots.append(slots)
         slots.start()
 
@@ -64,6 +69,11 @@ class Worker(Member):
                     task.add_done_callback(self._adding.discard)
         same = {engine.name: engine for engine in found.engines} == self._known
         return {"engines"} if same else set()
+
+    async def _close_own(self) -> None:
+        for task in self._adding:
+            task.cancel()
+        await asyncio.gather(*self._adding, return_exceptions=True)
 
     async def _add(self, config: settings.Engine) -> None:
         await self._opened.wait()

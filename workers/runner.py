@@ -266,7 +266,7 @@ class Runner:
             self.idle.set()
         _ended(job.model, outcome).inc()
         if attempt.worked is not None and self.tracer is not None:
-            self.tracer.end(attempt.worked, outcome)
+            self.tracer.end(attempt, outcome)
         log.debug(
             "runner.ended",
             job=job.id,

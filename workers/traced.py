@@ -5,7 +5,6 @@ may be lost. The engine gets the trace with the place of its own span, if it spe
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -31,45 +30,60 @@ _NOWHERE: Place = "", "", 0
 
 class Worked:
     """One attempt. Times are monotonic seconds. `span`: the engine's; "" if providers are asked,
-    which have spans of their own. `place`: where the engine is."""
+    which have spans of their own. `place`: where the engine is. It waits to be told of, so it has
+    no attempt: this would hold its body and its ring until then."""
 
-    __slots__ = ("_at", "_attempt", "_place", "_stamp", "began", "ended", "outcome", "span")
+    __slots__ = (
+        "_at", "_began", "_granted", "_job", "_number", "_place", "_stamp", "_used", "began",
+        "ended", "outcome", "span",
+    )  # fmt: skip
 
-    def __init__(self, attempt: Attempt, at: Trace, span: str, place: Place) -> None:
-        self._attempt = attempt
+    def __init__(self, at: Trace, span: str, place: Place) -> None:
         self._at = at
         self._place = place
         self._stamp = time.time_ns() - time.monotonic_ns()
         self.span = span
         self.began = time.monotonic()
-        self.ended = 0.0
+        self.ended = self._began = self._granted = 0.0
         self.outcome = ""
+        self._number = 0
+        self._job = "", ""
+        self._used: Attributes = ()
+
+    def end(self, attempt: Attempt, outcome: str) -> None:
+        """Keep what is told of the attempt."""
+        self.ended, self.outcome = time.monotonic(), outcome
+        self._number, self._began, self._granted = attempt.number, attempt.began, attempt.granted
+        self._job = attempt.job.endpoint, attempt.job.model
+        if not self._granted:  # so nobody tells of the attempt
+            self._at = attempt.trace or self._at
+        if (end := attempt.ended) is not None:
+            self._used = words.used(end.prompt_tokens, end.completion_tokens, end.cached_tokens)
 
     def tell(self, spans: Spans, meters: Meters) -> None:
-        attempt, trace, stamp = self._attempt, self._at, self._stamp
-        if granted := attempt.granted:
-            began = min(attempt.began, granted)
+        trace, stamp = self._at, self._stamp
+        if granted := self._granted:
+            began = min(self._began, granted)
             when = stamp + int(began * 1e9), stamp + int(granted * 1e9)
-            spans.add(_claim(attempt.number), trace, traces.new_span(), when, (), "", True)
-        else:  # so nobody tells of the attempt
-            trace = attempt.trace or trace
+            spans.add(_claim(self._number), trace, traces.new_span(), when, (), "", True)
         if not self.span:
             return
-        end, when = attempt.ended, (stamp + int(self.began * 1e9), stamp + int(self.ended * 1e9))
-        what = _engine(attempt.job.endpoint, attempt.job.model, self._place)
-        used: Attributes = ()
-        if end is not None:
-            used = words.used(end.prompt_tokens, end.completion_tokens, end.cached_tokens)
+        when = stamp + int(self.began * 1e9), stamp + int(self.ended * 1e9)
         error = "" if self.outcome == "ok" else self.outcome.replace(" ", "_")
-        spans.add(what, trace, self.span, when, used, error, True)
+        what = _engine(*self._job, self._place)
+        spans.add(what, trace, self.span, when, self._used, error, True)
 
 
 class Tracer:
-    """Of one process. `engines`: those of its settings, for their addresses."""
+    """Of one process."""
 
-    def __init__(self, telemetry: Telemetry, engines: Sequence[settings.Engine] = ()) -> None:
+    def __init__(self, telemetry: Telemetry) -> None:
         self.telemetry = telemetry
-        self._places: Mapping[str, Place] = {each.name: _place(each) for each in engines}
+        self._places: dict[str, Place] = {}
+
+    def know(self, engine: settings.Engine) -> None:
+        """An engine that is started, for its address. Calls of others have no span here."""
+        self._places[engine.name] = _place(engine)
 
     def begin(self, attempt: Attempt, at: Trace, engine: str) -> Trace:
         """The place in the trace for what the engine does."""
@@ -77,12 +91,13 @@ class Tracer:
             return at
         place = self._places.get(engine)
         span = "" if place is None else traces.new_span()
-        attempt.worked = Worked(attempt, at, span, place or _NOWHERE)
+        attempt.worked = Worked(at, span, place or _NOWHERE)
         return at.within(span) if span else at
 
-    def end(self, worked: Worked, outcome: str) -> None:
-        worked.ended, worked.outcome = time.monotonic(), outcome
-        self.telemetry.ended(worked)
+    def end(self, attempt: Attempt, outcome: str) -> None:
+        if (worked := attempt.worked) is not None:
+            worked.end(attempt, outcome)
+            self.telemetry.ended(worked)
 
 
 def follow(attempt: Attempt, tracer: Tracer | None, engine: str) -> None:

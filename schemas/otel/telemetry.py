@@ -32,7 +32,7 @@ log = structlog.get_logger("otel")
 AT_ONCE = 16
 """Records that are made into spans in one turn of the event loop (measured: 0.3 ms)."""
 MANY = 512
-"""Records that are not left to wait any longer."""
+"""Records that are not left to wait any longer; half of those that may wait, if these are few."""
 BATCH = 2048
 """Spans of one request to the endpoint, more or less: each request costs 1 ms, whatever it has."""
 FIRST, LONGEST = 1.0, 30.0
@@ -62,13 +62,14 @@ class Telemetry:
         self._spans = Spans(options.resource, version)
         self._meters = Meters(options.resource, version, time.time_ns())
         self._records: deque[Record] = deque()
+        self._enough = min(MANY, max(1, options.most // 2))
         self._many = asyncio.Event()
         secure = any(url.startswith("https:") for url in options.urls.values())
         self._tls = _trust(options.ca) if secure else True
         self._session: aiohttp.ClientSession | None = None
         self._task: asyncio.Task[None] | None = None
         self._told = 0.0
-        self._closing = False
+        self._closing = asyncio.Event()
         self._away = False
         self._dropped = 0
         self.spans = TRACES in options.urls
@@ -96,7 +97,7 @@ class Telemetry:
             self._drop(1)
             return
         records.append(record)
-        if len(records) == MANY:
+        if len(records) == self._enough:
             self._many.set()
 
     def start(self) -> None:
@@ -115,33 +116,37 @@ class Telemetry:
         """Send what still waits, for some seconds at most."""
         if self._task is None or self._session is None:
             return
-        self._closing = True
+        self._closing.set()
         self._many.set()
         await asyncio.wait({self._task}, timeout=LAST_WORDS)
         self._task.cancel()
         await asyncio.wait({self._task})
         await self._session.close()
         self._task = None
+        if left := len(self._records):
+            self._records.clear()
+            self._drop(left)
+        if self._dropped:
+            log.warning("otel.ended", dropped=self._dropped)
 
     async def _run(self) -> None:
-        options = self._options
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(options.delay):
-                    await self._many.wait()
+            if len(self._records) < self._enough and not self._closing.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._options.delay):
+                        await self._many.wait()
             self._many.clear()
-            last = self._closing
+            last = self._closing.is_set()
             await self._send_spans()
-            if last or time.monotonic() - self._told >= options.interval:
-                self._told = time.monotonic()
-                await self._send_metrics()
+            last = last and not self._records
+            await self._send_metrics(last)
             if last:
                 return
 
     async def _send_spans(self) -> None:
-        """All that wait, by one request after the other."""
-        while self._records:
-            pieces, spans = list[bytes](), 0
+        """One request, of those that wait."""
+        pieces, spans = list[bytes](), 0
+        try:
             while self._records and spans < BATCH:
                 for _ in range(min(AT_ONCE, len(self._records))):
                     self._tell(self._records.popleft())
@@ -151,6 +156,9 @@ class Telemetry:
                 await asyncio.sleep(0)
             if pieces:
                 await self._surely(b"".join(pieces), spans)
+        except asyncio.CancelledError:  # the process ends; perhaps the endpoint has them
+            self._drop(spans, "spans")
+            raise
 
     def _tell(self, record: Record) -> None:
         try:
@@ -159,10 +167,15 @@ class Telemetry:
             log.error("otel.not_told", exc_info=fault)
             self._drop(1)
 
-    async def _send_metrics(self) -> None:
-        """They are sums since the start, so the next ones have what the endpoint did not hear."""
-        if METRICS not in self._options.urls:
+    async def _send_metrics(self, at_once: bool = False) -> None:
+        """If it is time. They are sums since the start, so the next ones have what the endpoint did
+        not hear."""
+        now = time.monotonic()
+        if METRICS not in self._options.urls or not (
+            at_once or now - self._told >= self._options.interval
+        ):
             return
+        self._told = now
         pieces = list[bytes]()
         for piece in self._meters.take(time.time_ns()):
             pieces.append(piece)
@@ -171,13 +184,19 @@ class Telemetry:
             await self._post(METRICS, b"".join(pieces))
 
     async def _surely(self, body: bytes, spans: int) -> None:
-        """Send spans, again if that may help."""
+        """Send spans, again if that may help; once more, but at once, if the process ends."""
         pause, until = FIRST, time.monotonic() + GIVEN_UP
-        while (after := await self._post(TRACES, body)) is not None:
-            if self._closing or after < 0 or time.monotonic() + pause > until:
+        while True:
+            last = self._closing.is_set()
+            if (after := await self._post(TRACES, body)) is None:
+                return
+            if last or after < 0 or time.monotonic() + pause > until:
                 self._drop(spans, "spans")
                 return
-            await asyncio.sleep(max(after, pause))
+            await self._send_metrics()  # theirs may be another endpoint
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(after, pause)):
+                    await self._closing.wait()
             pause = min(LONGEST, pause * 2)
 
     async def _post(self, signal: str, body: bytes) -> float | None:

@@ -18,6 +18,7 @@ from schemas.settings import Engine
 from schemas.traces import CURRENT, Trace
 from tests.unit import fakes
 from tests.unit.workers.runner_setup import FakeEngine, RunnerSetup
+from workers.attempt import Attempt
 from workers.engines.base import Sink
 from workers.traced import Tracer, Worked
 
@@ -105,6 +106,8 @@ class Told:
         self.found: dict[str, tuple[What, Trace, str, Any, str]] = {}
 
     def ended(self, record: Worked) -> None:
+        kept = [getattr(record, name) for name in Worked.__slots__]
+        assert not any(isinstance(each, Attempt | Job) for each in kept), "they hold bodies"
         record.tell(cast(Spans, SimpleNamespace(add=self._add)), cast(Meters, None))
 
     def _add(
@@ -118,7 +121,8 @@ class Told:
 def told(setup: RunnerSetup) -> Told:
     made = Told()
     here = Engine(name="e", kind="llamacpp", url="http://engine.test:8081")
-    setup.runner.tracer = Tracer(cast(Telemetry, made), [here])
+    setup.runner.tracer = Tracer(cast(Telemetry, made))
+    setup.runner.tracer.know(here)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from schemas.otel.telemetry import Telemetry
 from schemas.otel.words import DURATION, Kind, What
 from schemas.traces import Trace, new_span
 from tests.doubles.otlp.receiver import Receiver, receiver
+from tests.unit.fakes import PATIENCE
 
 CALLER = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True, "a=1")
 WHAT = What("one", Kind.INTERNAL)
@@ -119,7 +121,10 @@ async def test_a_fault_of_one_record_costs_no_other(collector: Receiver) -> None
         await collector.until(lambda it: len(it.spans) == 1)
 
 
-async def test_what_waits_is_sent_at_the_end(collector: Receiver) -> None:
+async def test_what_waits_is_sent_at_the_end(
+    collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "LAST_WORDS", 60.0)
     async with telling(collector.url, delay=600.0) as told:
         told.ended(Record(CALLER))
     assert len(collector.spans) == 1
@@ -163,3 +168,76 @@ async def test_what_the_endpoint_refuses_is_not_sent_again(collector: Receiver) 
         told.ended(Record(CALLER))
         await collector.until(lambda it: it.spans)
     assert (collector.calls, dropped._value.get() - before) == (2, 2)
+
+
+async def test_records_that_come_meanwhile_wait_for_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else each request under load would be followed by a tiny one, and metrics never told."""
+    told, posted, measured = made(delay=600.0, interval=0.0, most=10), list[str](), asyncio.Event()
+
+    async def post(signal: str, body: bytes) -> None:
+        posted.append(signal)
+        if signal == "traces":
+            told.ended(Record(CALLER))
+        else:
+            measured.set()
+
+    monkeypatch.setattr(told, "_post", post)
+    told.start()
+    for _ in range(5):  # half of those that may wait
+        told.ended(Record(CALLER))
+    async with asyncio.timeout(PATIENCE):
+        await measured.wait()
+    monkeypatch.setattr(told, "_post", _taken)
+    await told.close()
+    assert posted == ["traces", "metrics"]
+
+
+async def _taken(signal: str, body: bytes) -> None:
+    """An endpoint that takes what it gets."""
+
+
+async def test_metrics_do_not_wait_for_spans_that_nobody_takes(
+    collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "FIRST", 59.0)
+    collector.statuses.append(503)
+    async with telling(collector.url) as told:
+        told.ended(Record(CALLER))
+        await collector.counted(DURATION.name, 1)
+        assert not collector.spans
+
+
+async def test_the_end_does_not_wait_for_the_next_try(
+    collector: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "LAST_WORDS", 60.0)
+    monkeypatch.setattr(telemetry, "FIRST", 59.0)
+    collector.statuses.append(503)
+    async with telling(collector.url, signals=("traces",)) as told:
+        told.ended(Record(CALLER))
+        await collector.until(lambda it: it.calls == 1)
+    assert (collector.calls, len(collector.spans)) == (2, 1)
+
+
+async def test_what_is_left_at_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "LAST_WORDS", 0.0)
+    dropped = [metrics.OTEL_DROPPED.labels(what) for what in ("spans", "records")]
+    before = [each._value.get() for each in dropped]
+    told, asked = made(), asyncio.Event()
+
+    async def post(signal: str, body: bytes) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(told, "_post", post)
+    told.start()
+    told.ended(Record(CALLER, 3))
+    async with asyncio.timeout(PATIENCE):
+        await asked.wait()
+    told.ended(Record(CALLER))
+    told.ended(Record(CALLER))
+    await told.close()
+    after = [each._value.get() for each in dropped]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [3, 2]
