@@ -127,6 +127,7 @@ class Ingress:
         ending = asyncio.get_running_loop().call_later(config.ingress.drain, _end, context)
         # Answers end first, and then what they are made with.
         await serving
+        context.recent.leave()
         ending.cancel()
         if told is not None:
             told.close()

@@ -29,13 +29,15 @@ Row = dict[str, Any]
 class Question:
     """`account`: only its requests; empty: those of all. `after`: by ingress, the number of the
     last ended request that is known already. `most`: rows of each kind from each ingress. `cancel`:
-    the job of a request that is to end; then nothing is told of others. `ingress`: who asks."""
+    the job of a request that is to end; then nothing is told of others. `ingress`: who asks.
+    `leaves`: it only says that it ends."""
 
     account: str = ""
     after: Mapping[str, int] = field(default_factory=dict)
     most: int = MOST_ROWS
     cancel: str = ""
     ingress: str = ""
+    leaves: bool = False
 
     def pack(self) -> bytes:
         return orjson.dumps(self)
@@ -62,7 +64,8 @@ def question(data: bytes) -> Question:
     try:
         found = orjson.loads(data)
         account, after, ingress = found["account"], found["after"], found.get("ingress", "")
-        asked = Question(account, after, found["most"], found["cancel"], ingress)
+        leaves = found.get("leaves") is True
+        asked = Question(account, after, found["most"], found["cancel"], ingress, leaves)
     except (orjson.JSONDecodeError, LookupError, TypeError) as fault:
         raise CodecError(f"not a question about requests: {fault}") from None
     texts = bounds.are_texts((asked.account, asked.cancel, asked.ingress), bounds.NAME)

@@ -7,6 +7,7 @@ asks. Each ingress keeps its own, and is asked by the others.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -31,11 +32,12 @@ log = structlog.get_logger("requests")
 PATIENCE = 0.3
 """Seconds that those have to answer of whom nothing is known yet."""
 LATE = 2.0
-"""Seconds that those have of whom it is known that they are here."""
+"""Seconds that those have to answer who were heard lately. Who has not answered then is not waited
+for again, until it is heard."""
 HEAD = 4096
 """Bytes of a message that are not its rows'."""
 _EXPECTED = 60.0
-"""Seconds for which an ingress that answered is waited for again."""
+"""Seconds for which an ingress that was heard is waited for."""
 _NAMES = {"id": "request", "job": "id", "ms": "took", "queue_ms": "queued_for", "ttft_ms": "ttft"}
 """Of the fields of the log, those that are called otherwise in a row."""
 _SECONDS = frozenset({"took", "queued_for", "ttft"})
@@ -63,7 +65,8 @@ class Recent:
         self._asking: dict[str, _Asking] = {}
         self._asked = count()
         self._seen: dict[str, float] = {}
-        """When each ingress answered last, in monotonic seconds."""
+        """When each ingress was heard last, by an answer or a question, in monotonic seconds."""
+        self._left = False
 
     async def open(self) -> None:
         """Answer the others, and have each know of the other. Raises BusError."""
@@ -71,13 +74,19 @@ class Recent:
         await self._bus.subscribe(f"{self._bus.inbox}.requests.*", self._hear)
         self._ask("hello", Question(most=1))
 
+    def leave(self) -> None:
+        """No request is left here: have nobody wait for an answer of this ingress."""
+        self._left = True
+        with suppress(BusError):  # then the others find out
+            self._ask("bye", Question(most=1, leaves=True))
+
     def _ask(self, name: str, question: Question) -> None:
         asked = replace(question, ingress=self._ingress)
         self._bus.post(subjects.ASK_REQUESTS, asked.pack(), f"{self._bus.inbox}.requests.{name}")
 
     async def find(self, question: Question) -> tuple[list[Told], bool]:
         """What all ingresses say, and whether all did. Raises BusError."""
-        name = str(next(self._asked))
+        name, since = str(next(self._asked)), time.monotonic()
         asking = self._asking[name] = _Asking()
         try:
             self._ask(name, question)
@@ -86,7 +95,11 @@ class Recent:
                     await self._all(asking, time.monotonic() + PATIENCE)
         finally:
             del self._asking[name]
-        return list(asking.told.values()), self._expected() <= asking.told.keys()
+        silent = self._expected() - asking.told.keys()
+        for each in silent:
+            if self._seen.get(each, math.inf) <= since:
+                del self._seen[each]
+        return list(asking.told.values()), not silent
 
     async def cancel(self, job: str, account: str) -> bool:
         """End a request, wherever it runs; of that account only, unless it is empty. False if no
@@ -98,8 +111,8 @@ class Recent:
         return done
 
     async def _all(self, asking: _Asking, until: float) -> None:
-        """Wait until all have answered of whom it is known that they are here, or who has what is
-        to end. If nobody else is known, somebody may be there all the same `until` then."""
+        """Wait for the answers of all who were heard lately, or for the one who has ended what is
+        to end. If nobody else was heard, wait `until` then, as somebody may have come."""
         while not any(each.cancelled for each in asking.told.values()):
             whole = self._expected() <= asking.told.keys()
             left = until - time.monotonic()
@@ -133,10 +146,20 @@ class Recent:
         except CodecError as fault:
             log.warning("requests.not_asked", error=str(fault))
             return
+        if question.leaves:
+            self._forget(question.ingress)
+            return
+        if self._left:
+            return
         if question.ingress:
             self._seen[question.ingress] = time.monotonic()
         with suppress(BusError):  # who asks asks again
             self._bus.post(message.reply, self._packed(question))
+
+    def _forget(self, ingress: str) -> None:
+        self._seen.pop(ingress, None)
+        for asking in self._asking.values():
+            asking.news.set()  # it may have been the last that was waited for
 
     def _packed(self, question: Question) -> bytes:
         """As many rows as the broker takes in one message: errors may be long."""

@@ -14,7 +14,7 @@ import pytest_asyncio
 from deploy.nats import broker as brokers
 from tests.doubles.otlp.receiver import Receiver, Span, receiver
 from tests.doubles.vllm.server import Vllm
-from tests.fabric import Fabric, ask, fabric
+from tests.fabric import PATIENCE, Fabric, ask, fabric
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 CALLER = f"00-{TRACE}-{SPAN}-01"
@@ -102,8 +102,9 @@ def traced(engine: Vllm) -> list[dict[str, str]]:
 
 
 async def models(setup: Fabric) -> list[str]:
-    while not (found := await setup.models()):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        while not (found := await setup.models()):
+            await asyncio.sleep(0.01)
     return found
 
 

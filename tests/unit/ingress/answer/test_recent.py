@@ -65,11 +65,19 @@ def test_how_fast_an_answer_came_is_told(said: dict[str, Any], pace: float | Non
 
 
 class Peers:
-    """An ingress `i` whose questions a test answers as others would."""
+    """An ingress `i` whose questions a test answers as others would. `at_once`: who answer before
+    anything else happens."""
 
-    def __init__(self, bus: FakeBus) -> None:
+    def __init__(self, bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bus = bus
         self.recent = Recent(bus, "i", {}, [])
+        self.at_once: list[str] = []
+        self._post = bus.post
+        monkeypatch.setattr(bus, "post", self._posted)
+
+    def _posted(self, *args: Any) -> None:
+        self._post(*args)
+        self.tell(*self.at_once)
 
     def tell(self, *ingresses: str, cancelled: bool = False) -> None:
         """These answer the question that was asked last."""
@@ -78,13 +86,19 @@ class Peers:
             self.recent._hear(message(reply, Told(name, cancelled=cancelled).pack()))
 
     def hear_of(self, name: str) -> None:
-        asked = Question(ingress=name).pack()
+        self._say(Question(ingress=name))
+
+    def leave(self, name: str) -> None:
+        self._say(Question(ingress=name, leaves=True))
+
+    def _say(self, question: Question) -> None:
+        asked = question.pack()
         self.recent._answer(message(subjects.ASK_REQUESTS, asked, "elsewhere"))
 
 
 @pytest.fixture
-def peers(bus: FakeBus) -> Peers:
-    return Peers(bus)
+def peers(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> Peers:
+    return Peers(bus, monkeypatch)
 
 
 async def test_who_has_come_is_waited_for_though_it_is_late(
@@ -110,11 +124,45 @@ async def test_who_does_not_answer_is_told_of(
 ) -> None:
     monkeypatch.setattr(recents, "LATE", 0.01)
     peers.hear_of("other")
+    peers.at_once = ["i"]
+    found, whole = await peers.recent.find(Question())
+    assert ([each.ingress for each in found], whole) == (["i"], False)
+
+
+async def test_who_did_not_answer_is_waited_for_again_once_it_is_heard(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "PATIENCE", 0.0)
+    monkeypatch.setattr(recents, "LATE", 0.01)
+    peers.hear_of("other")
+    peers.at_once = ["i"]
+    assert not (await peers.recent.find(Question()))[1]
+    assert (await peers.recent.find(Question()))[1]
+    assert not await peers.recent.cancel("j", "a"), "and nobody has it"
+    peers.hear_of("other")
+    assert not (await peers.recent.find(Question()))[1]
+
+
+async def test_who_has_left_is_not_waited_for(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recents, "PATIENCE", 0.0)
+    monkeypatch.setattr(recents, "LATE", 60.0)
+    peers.hear_of("other")
+    peers.at_once = ["i"]
     finding = asyncio.create_task(peers.recent.find(Question()))
     await turns()
-    peers.tell("i")
-    found, whole = await finding
-    assert ([each.ingress for each in found], whole) == (["i"], False)
+    assert not finding.done()
+    peers.leave("other")
+    assert (await finding)[1]
+
+
+async def test_who_leaves_says_so_and_answers_nobody_any_more(peers: Peers) -> None:
+    peers.recent.leave()
+    asked = words.question(peers.bus.posts[-1].payload)
+    assert (asked.ingress, asked.leaves) == ("i", True)
+    peers.hear_of("other")
+    assert len(peers.bus.posts) == 1
 
 
 async def test_what_is_to_end_is_not_said_to_be_nowhere_while_one_has_not_answered(
@@ -122,11 +170,9 @@ async def test_what_is_to_end_is_not_said_to_be_nowhere_while_one_has_not_answer
 ) -> None:
     monkeypatch.setattr(recents, "LATE", 0.01)
     peers.hear_of("other")
-    ending = asyncio.create_task(peers.recent.cancel("j", "a"))
-    await turns()
-    peers.tell("i")
+    peers.at_once = ["i"]
     with pytest.raises(BusError, match="not every ingress"):
-        await ending
+        await peers.recent.cancel("j", "a")
 
 
 async def test_who_has_what_is_to_end_need_not_wait_for_others(peers: Peers) -> None:
