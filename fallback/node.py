@@ -70,7 +70,7 @@ class Fallback(Member):
         self._prices = _priced(config)
         self._heard: dict[str, float] = {}
         self._since = time.monotonic()
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sweeping: list[asyncio.Task[None]] = []
         self._questions: set[asyncio.Task[None]] = set()
 
     def _buses(self) -> list[Bus]:
@@ -112,7 +112,9 @@ class Fallback(Member):
         except EngineFault as fault:
             raise BusError(fault.message) from None
         self._slots.append(self._cloud)
-        self._sweeping = asyncio.create_task(watched("sweep", self._sweep))
+        # Two, as the gauges wait for the whole journal, and what is owed must not.
+        for name, work in (("sweep", self._sweep), ("gauges", self._gauges.open)):
+            self._sweeping.append(asyncio.create_task(watched(name, work)))
         self._send_card()  # at once: no ingress sends out a job before it knows of a provider
         log.info("fallback.ready", models=self._routes.models(), providers=self._names())
 
@@ -135,8 +137,8 @@ class Fallback(Member):
         return {"route", "prices"}
 
     async def _close_own(self) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for task in self._sweeping:
+            task.cancel()
         await self._running_down.close()
         await self._alarm.close()
         await self._ledger.close()
@@ -164,7 +166,6 @@ class Fallback(Member):
         return holder == self._holder or time.monotonic() - last < DEAD_AFTER
 
     async def _sweep(self) -> None:
-        await self._gauges.open()
         while True:
             await asyncio.sleep(self._config.fallback.sweep)
             self._gauges.show()

@@ -54,7 +54,8 @@ async def answer(clerk: Clerk, bus: Bus, message: Message) -> None:
     if said:
         data = orjson.dumps(said)
     if len(data) > bus.max_payload:
-        why = f"the answer has {len(data)} bytes, too many at once: ask for a shorter time"
+        why = f"the answer has {len(data)} bytes, too many at once: ask for one account, for fewer "
+        why += "entries or for a shorter time"
         data = orjson.dumps({"error": why, "kind": "invalid"})
     with contextlib.suppress(BusError):  # whoever gets no answer asks again
         bus.post(message.reply, data)
@@ -72,8 +73,8 @@ class Reader:
             case "show":
                 return asdict(await ledger.balance(account))
             case "balances":
-                found = sorted((await ledger.balances()).items())[:MOST]
-                return [{"account": name, **asdict(has)} for name, has in found]
+                found = await ledger.balances(MOST + 1)  # who asks sees that there are more
+                return [{"account": name, **asdict(has)} for name, has in found.items()]
             case "history":
                 limit = asked.get("limit", 100)
                 if not bounds.is_number(limit, MOST, 1):

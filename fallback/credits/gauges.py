@@ -19,7 +19,8 @@ class CreditGauges:
         self._shown: set[str] = set()
 
     async def open(self) -> None:
-        """Ask for accounts that were not used lately, and show all."""
+        """Ask for accounts that were not used lately, and show all. It waits for all of the
+        journal, however long that takes."""
         try:
             await self._ledger.recollect(metrics.MOST_ACCOUNTS)
         except LedgerError as fault:
@@ -28,11 +29,11 @@ class CreditGauges:
 
     def show(self) -> None:
         """Those that were used last by name, all others together as `metrics.OTHER`."""
-        found = list(self._ledger.standing().items())
-        named, rest = dict(found[: metrics.MOST_ACCOUNTS]), found[metrics.MOST_ACCOUNTS :]
-        if rest:
-            available = sum(balance.available for _, balance in rest)
-            named[metrics.OTHER] = Balance(available, sum(balance.reserved for _, balance in rest))
+        named, rest = self._ledger.standing(metrics.MOST_ACCOUNTS)
+        if rest is not None:
+            own = named.get(metrics.OTHER, Balance(0, 0))  # an account may be called so
+            both = own.available + rest.available, own.reserved + rest.reserved
+            named[metrics.OTHER] = Balance(*both)
         for account in self._shown - named.keys():
             metrics.CREDITS_AVAILABLE.remove(account)
             metrics.CREDITS_RESERVED.remove(account)

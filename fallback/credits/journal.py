@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -151,9 +151,13 @@ class Journal:
         """The newest that this process heard of the account, in whatever way."""
         return self._known.get(account, Last())
 
-    def heard(self) -> dict[str, Last]:
-        """The same of all accounts of which it heard, those that changed last first."""
-        return dict(sorted(self._known.items(), key=lambda each: each[1], reverse=True))
+    def heard(self) -> Mapping[str, Last]:
+        """The same of all accounts of which it heard."""
+        return self._known
+
+    def newest(self, most: int) -> list[str]:
+        """Of those, the ones that changed last, the newest first."""
+        return heapq.nlargest(most, self._known, key=self._known.__getitem__)
 
     def topped(self, account: str) -> Last | None:
         """The account as of its newest grant; None if none was read yet."""

@@ -45,6 +45,8 @@ CLOSE_PATIENCE = 10.0
 LOOKS = 5
 """How often a balance is asked for until it is of the moment that the state is of: of a journal
 that lost its end, it never is."""
+AT_ONCE = 32
+"""Balances that are asked for at the same time."""
 RECOVERY = 0.05
 """Most seconds to wait, between two tries, for others to give back what they overdrew."""
 
@@ -154,19 +156,29 @@ class Ledger:
         # Below zero it is only until whoever overdrew it has given that back.
         return Balance(max(0, found.balance), self._journal.state.reserved(account))
 
-    async def balances(self) -> dict[str, Balance]:
-        """All balances. Waits until reservations from before the window are read, too."""
+    async def balances(self, most: int | None = None) -> dict[str, Balance]:
+        """The balances of all accounts, or of the first ones, by name. Waits until reservations
+        from before the window are read, too."""
         await self._journal.whole()
-        return {account: await self.balance(account) for account in await self._journal.accounts()}
+        names = (await self._journal.accounts())[:most]
+        found = dict[str, Balance]()
+        for at in range(0, len(names), AT_ONCE):
+            some = names[at : at + AT_ONCE]
+            found |= zip(some, await asyncio.gather(*map(self.balance, some)), strict=True)
+        return found
 
-    def standing(self) -> dict[str, Balance]:
-        """The balances as far as this process has heard of them, which asks nobody. Accounts that
-        were used last are first."""
-        reserved = self._journal.state.all_reserved()
-        return {
-            account: Balance(max(0, last.balance), reserved[account])
-            for account, last in self._journal.heard().items()
+    def standing(self, most: int) -> tuple[dict[str, Balance], Balance | None]:
+        """The balances as far as this process has heard of them, which asks nobody: of the accounts
+        that were used last, and the sum of all others, if there are any."""
+        reserved, heard = self._journal.state.all_reserved(), self._journal.heard()
+        named = {
+            account: Balance(max(0, heard[account].balance), reserved[account])
+            for account in self._journal.newest(most)
         }
+        others = heard.keys() - named.keys()
+        available = sum(max(0, heard[account].balance) for account in others)
+        rest = Balance(available, sum(reserved[account] for account in others))
+        return named, rest if others else None
 
     async def recollect(self, most: int) -> None:
         """Ask for accounts of which nothing was heard lately, until `most` are known."""

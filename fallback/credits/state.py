@@ -125,7 +125,7 @@ class LedgerState:
         return sum(booking.amount for booking in self._open.values() if booking.account == account)
 
     def all_reserved(self) -> Counter[str]:
-        """The same of all accounts."""
+        """Micro-units in open reservations, by account."""
         found = Counter[str]()
         for booking in self._open.values():
             found[booking.account] += booking.amount

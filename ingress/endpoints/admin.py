@@ -32,7 +32,7 @@ from schemas.errors import (
 from schemas.keys import ADMIN
 
 MOST = 10_000
-"""Entries of the history in one answer."""
+"""Entries of the history, or accounts, in one answer."""
 _MICRO = 1_000_000
 _LIMIT = 16 * 1024
 """Bytes of a grant's body."""
@@ -51,8 +51,11 @@ class Grant(BaseModel):
 
 
 async def index(request: Request) -> Response:
-    """``GET /admin/credits``: the balances of all accounts, in the order of their names."""
-    return await _asked(_admin(request), {"op": "balances"})
+    """``GET /admin/credits``: the balances of all accounts, in the order of their names; `more`:
+    there are others behind these."""
+    here = _admin(request)
+    found = await told(here, {"op": "balances"})
+    return as_json(here, found[:MOST], more=len(found) > MOST)
 
 
 async def show(request: Request) -> Response:

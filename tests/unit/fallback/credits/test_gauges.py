@@ -73,6 +73,16 @@ async def test_those_used_last_are_named(ledger: Ledger, monkeypatch: pytest.Mon
     assert shown(metrics.OTHER) == (5, 0)
 
 
+async def test_an_account_that_is_called_as_the_rest_is_in_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_ACCOUNTS", 1)
+    await ledger.grant("one", MICRO)
+    await ledger.grant(metrics.OTHER, 2 * MICRO)
+    await CreditGauges(ledger).open()
+    assert shown(metrics.OTHER) == (3, 0)
+
+
 async def test_accounts_from_before_are_asked_for(
     counters: Counters, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +95,7 @@ async def test_accounts_from_before_are_asked_for(
     late = Ledger(CounterBus(counters))
     await late.open()
     try:
-        assert late.standing() == {}
+        assert late.standing(1) == ({}, None)
         await CreditGauges(late).open()
         assert shown("acme") == (1, 0)
     finally:

@@ -369,3 +369,22 @@ async def test_a_view_that_lags_is_waited_for_and_no_longer(
     assert await task
     with pytest.raises(LedgerError, match="could not be read"):
         await found._journal.reached(99, within=0)
+
+
+async def test_no_more_accounts_are_asked_for_than_are_wanted(
+    one: tuple[Ledger, CounterBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def counts(*_: object) -> tuple[dict[str, int], float]:
+        return {subject(name): 1 for name in ("b", "c", "a")}, 0.0
+
+    found, _ = one
+    monkeypatch.setattr("fallback.credits.journal.streams.counts", counts)
+    monkeypatch.setattr(ledger, "AT_ONCE", 1)
+    asked: list[str] = []
+
+    async def newest(_: object, stream: str, subject: str, timeout: float) -> None:
+        asked.append(subject)
+
+    monkeypatch.setattr("fallback.credits.journal.streams.newest", newest)
+    assert list(await found.balances(2)) == ["a", "b"]
+    assert asked == [subject("a"), subject("b")]
