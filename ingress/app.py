@@ -39,7 +39,7 @@ from schemas import errors, metrics
 from schemas.api import endpoints
 from schemas.api.endpoints import VERSION, Endpoint
 from schemas.errors import HeadraceError
-from schemas.traces import PARENT
+from schemas.traces import CURRENT, PARENT
 
 if TYPE_CHECKING:
     from schemas.otel.telemetry import Telemetry
@@ -192,6 +192,8 @@ class Handler:
                 with passed_on(request):
                     await self._answer(request)
             else:
+                if CURRENT.get() is not None:
+                    CURRENT.set(None)  # of the request before, which this one was sent behind
                 await self._answer(request)
         finally:
             let_go(request)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from starlette.requests import Request
 
 from ingress.jobs.custody import Custody
-from ingress.jobs.state import Ended
+from ingress.jobs.state import TAIL, Ended
 from ingress.jobs.ticket import Ticket
 from schemas import traces
 from schemas.api.endpoints import BY_PATH, OLLAMA, VERSION, Endpoint
@@ -38,8 +38,6 @@ WHOLE = "headrace"
 SERVER_FAULT = 500
 MOST = 1024
 """Pieces of spans that are kept, of each sort."""
-TAIL = 2048
-"""Last bytes of an answer, in which the reason is looked for why it ended."""
 _NAME = b'_reason"'
 _REASON = re.compile(rb'_reason": ?"([a-z_]{1,40})"')
 
@@ -189,7 +187,8 @@ class Served:
         if not self.error and "ttft_ms" in line and line["stream"]:
             first, tokens = line["ttft_ms"] / 1000, line.get("completion_tokens", 0)
             found.append((words.FIRST_TOKEN, first))
-            if tokens > 1:
+            # Of a stream that was continued, not all tokens need be in this number.
+            if tokens > 1 and not self._jobs[0].ended.lost:
                 found.append((words.PER_TOKEN, (line["ms"] / 1000 - first) / (tokens - 1)))
         meters.observe(about, *found)
 

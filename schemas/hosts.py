@@ -39,6 +39,14 @@ def is_web(url: str) -> bool:
     return port is None or 0 < int(port) <= _PORTS
 
 
+def is_base(url: str, path: bool = True) -> bool:
+    """Whether it is an address of HTTP to which a path can be added: one without a login, a query
+    or a fragment. `path`: it may have a part of it already."""
+    host, _, more = url.partition("://")[2].partition("/")
+    plain = "@" not in host and not {"?", "#"}.intersection(url)
+    return is_web(url) and plain and (path or not more)
+
+
 def is_ours(host: str, *names: str) -> bool:
     """Whether a ``Host`` names this machine: as an address, as localhost, or by one of `names`.
     Browsers always send one; without one it is true."""

@@ -108,7 +108,8 @@ def is_odd(body: bytes) -> bool:
 
 
 def may_be_odd(body: bytes, start: int, stop: int) -> bool:
-    """The same of a piece of it, of which more follows: true of one at least if it is odd."""
+    """Whether the piece of `body` from `start` to `stop` may have a part of what makes it odd. If
+    `body` is odd, this is true of at least one of its pieces."""
     if _GOES_ON.match(body, start, stop + _DIGITS):
         return True
     return _LONG.search(body, start, stop + _DIGITS) is not None

@@ -114,8 +114,8 @@ class Holder:
 
 
 class Tenure(NamedTuple):
-    """Somebody on `node` had the job, and lost it. Times are monotonic seconds; `until` is 0.0 for
-    who raced in vain: until another had the first byte."""
+    """A holder on `node` that had the job and lost it. Times are monotonic seconds. `until` is 0.0
+    where another holder was faster: this one had the job until the other's first byte."""
 
     node: str
     since: float

@@ -29,6 +29,8 @@ LOOK_EACH = 0.5
 """Seconds between two looks for a better node."""
 FLIGHT = 0.5
 """Seconds within which a message is claimed once one behind it is, unless its worker is frozen."""
+TAIL = 2048
+"""Last bytes of an answer, in which the reason is looked for why it ended."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")  # % begins an escape
 
 
@@ -345,12 +347,13 @@ class Received:
         """The same of a document, not joined: it may be large."""
         found = list(self._pieces)
         self._pieces.clear()
+        self._taken = b"", b"".join(piece[-TAIL:] for piece in found[-2:])
         self.seen, self.buffered = True, 0
         return found
 
     @property
     def tail(self) -> bytes:
-        """The pieces that were taken last."""
+        """The end of what was taken: two pieces, or of a document `TAIL` bytes at least."""
         return b"".join(self._taken)
 
     def forget(self) -> None:

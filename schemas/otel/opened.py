@@ -20,6 +20,7 @@ _LACKS = (
     "opentelemetry-proto is not installed: install it beside Headrace (it is the extra 'otel'), or "
     'set [otel] use = "off"'
 )
+_UNFIT = "opentelemetry-proto cannot be used with the protobuf that is installed"
 
 
 def opened(config: Otel, process: str, instance: str) -> Telemetry | None:
@@ -49,4 +50,6 @@ def _made(found: options.Options) -> Telemetry:
         from schemas.otel.telemetry import Telemetry
     except ImportError:
         raise SettingsError(_LACKS) from None
+    except Exception as fault:  # noqa: BLE001 - protobuf has several for one that does not fit
+        raise SettingsError(f"{_UNFIT}: {fault}") from None
     return Telemetry(found)

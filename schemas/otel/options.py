@@ -51,10 +51,10 @@ def options(config: Otel, environment: Mapping[str, str], about: Mapping[str, st
     urls = {signal: url for signal in (TRACES, METRICS) if (url := _url(config, said, signal))}
     headers = {signal: _headers(config, said, signal) for signal in urls}
     for signal in urls:
-        protocol = _of(said, signal, "PROTOCOL") or "http/protobuf"
-        if protocol != "http/protobuf":
+        name, protocol = _of(said, signal, "PROTOCOL")
+        if protocol not in ("", "http/protobuf"):
             why = "only http/protobuf is spoken here: leave it out, and give the port for HTTP"
-            raise SettingsError(f"{_ALL}PROTOCOL is {protocol!r}, and {why} (4318)")
+            raise SettingsError(f"{name} is {protocol!r}, and {why} (4318)")
     resource = {**about, **_pairs(said.get("OTEL_RESOURCE_ATTRIBUTES", ""), "OTEL_RESOURCE")}
     if service := config.service or said.get("OTEL_SERVICE_NAME"):
         resource["service.name"] = service
@@ -98,12 +98,15 @@ def _checked(url: str) -> str:
     return url
 
 
-def _of(said: Mapping[str, str], signal: str, name: str) -> str:
-    return said.get(f"{_ALL}{signal.upper()}_{name}") or said.get(f"{_ALL}{name}") or ""
+def _of(said: Mapping[str, str], signal: str, name: str) -> tuple[str, str]:
+    """The variable that counts for a signal, and what it says."""
+    own, all = f"{_ALL}{signal.upper()}_{name}", f"{_ALL}{name}"
+    return (own, said[own]) if own in said else (all, said.get(all, ""))
 
 
 def _headers(config: Otel, said: Mapping[str, str], signal: str) -> dict[str, str]:
-    found = _pairs(_of(said, signal, "HEADERS"), f"{_ALL}HEADERS")
+    name, text = _of(said, signal, "HEADERS")
+    found = _pairs(text, name)
     found |= {name: value.get_secret_value() for name, value in config.headers.items()}
     if any(not (name + value).isprintable() for name, value in found.items()):
         raise SettingsError("a header for OpenTelemetry's endpoint has a letter that none may have")

@@ -7,8 +7,6 @@ from pydantic import Field, field_validator
 from schemas import hosts
 from schemas.settings.base import Section
 
-_WEB = "^(https?://[^/?#@\\s]+/?)?$"
-
 
 class Console(Section):
     """`ingress_url`: whose requests and keys it shows, "": the first ingress at the broker.
@@ -17,13 +15,13 @@ class Console(Section):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = Field(8480, ge=0, le=65_535)
-    ingress_url: str = Field("", pattern=_WEB)
-    public_url: str = Field("", pattern=_WEB)
+    ingress_url: str = ""
+    public_url: str = ""
 
     @field_validator("ingress_url", "public_url")
     @classmethod
     def _can_be_asked(cls, url: str) -> str:
-        if url and not hosts.is_web(url):
+        if url and not hosts.is_base(url, path=False):
             raise ValueError("this is no URL such as https://console.example")
         return url
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from schemas import hosts
 from schemas.settings.base import Section
-
-_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 
 
 class Otel(Section):
@@ -27,6 +25,6 @@ class Otel(Section):
     @field_validator("endpoint")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        if value and not _URL.fullmatch(value):
+        if value and not hosts.is_base(value):
             raise ValueError("the endpoint is no http:// or https:// address without a login")
         return value

@@ -4,11 +4,13 @@ and plain lines of logs."""
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from schemas import metrics
 from tests.unit.fakes import FakeBus
 
 EXAMPLES = int(os.environ.get("TEST_EXAMPLES", "40"))
@@ -28,3 +30,10 @@ structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 @pytest.fixture
 async def bus() -> FakeBus:
     return FakeBus()
+
+
+@pytest.fixture(autouse=True)
+def _labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of other tests do not count: of too many, the last have no label of their own."""
+    monkeypatch.setattr(metrics, "model_label", lru_cache(metrics.Names(256)))
+    monkeypatch.setattr(metrics, "node_label", lru_cache(metrics.Names(64)))

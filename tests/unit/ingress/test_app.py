@@ -3,11 +3,15 @@ from __future__ import annotations
 import re
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message
 
 from ingress import app as apps
-from ingress.app import API, OWN
+from ingress.app import API, OWN, Handler
 from ingress.http.auth import Keys
 from schemas.errors import BodyTooLarge
+from schemas.traces import CURRENT, Trace
 from tests.unit.ingress.asgi import CHAT, SECRET, FakeBusIngress
 
 PATHS = [(v + path, verb) for v in ("/v1", "") for path, _, verb in API]
@@ -141,3 +145,26 @@ async def test_each_path_is_served_with_and_without_v1(ingress: FakeBusIngress) 
     for path in ("/v1/models", "/models", "/v1/models/echo", "/models/echo"):
         call = await ingress.call("GET", path).whole()
         assert call.status == 200, path
+
+
+async def test_a_request_behind_another_has_not_its_trace() -> None:
+    """The server begins a request that was sent behind another where that one ended."""
+    seen: list[Trace | None] = []
+
+    async def serve(_: Request) -> Response:
+        seen.append(CURRENT.get())
+        return Response()
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        """Nobody reads it."""
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "state": {"id": "r"}}
+    token = CURRENT.set(Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", True))
+    try:
+        await Handler({"GET": serve}, traced=True)(scope, receive, send)
+    finally:
+        CURRENT.reset(token)
+    assert seen == [None]

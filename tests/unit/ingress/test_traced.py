@@ -179,6 +179,13 @@ def test_a_clients_own_fault_is_no_failure(status: int, error: str) -> None:
     assert (attributes["error.type"], failed) == (error, "")
 
 
+def test_the_time_of_a_token_is_not_known_of_a_stream_that_was_continued() -> None:
+    """Not all of its tokens need be in the number."""
+    one = served()
+    one.add(*job(tenure(1, 0.1, 0.3), last=holder(2, 0.4)))
+    assert over(one).measured == {"duration": 1.0, "time_to_first_token": 0.5}
+
+
 def test_what_is_not_sampled_is_measured_alone() -> None:
     one = served()
     one.trace = Trace(TRACE.id, TRACE.span, False)

@@ -60,3 +60,21 @@ def test_who_can_reach_it(address: str, alone: bool) -> None:
 )
 def test_which_addresses_of_http_can_be_asked(url: str, good: bool) -> None:
     assert hosts.is_web(url) is good
+
+
+@pytest.mark.parametrize(
+    ("url", "bare", "good"),
+    [
+        ("http://h:1/", True, True),
+        ("http://h/base", False, True),
+        ("http://user@h", False, False),
+        ("http://h/a@b", False, True),
+        ("http://h?a", False, False),
+        ("http://h/#a", False, False),
+        ("http://[::1", False, False),
+    ],
+)
+def test_to_which_addresses_a_path_can_be_added(url: str, bare: bool, good: bool) -> None:
+    """`bare`: also to those that have none."""
+    assert hosts.is_base(url) is good
+    assert hosts.is_base(url, path=False) is bare

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
@@ -14,6 +16,7 @@ from schemas import nodes, ranks, subjects
 from schemas.bus import BusError
 from schemas.frames import Claim, Kind, Op, pack_control, unpack
 from schemas.nodes import Card
+from schemas.otel.telemetry import Telemetry
 from schemas.ranks import Rank
 from schemas.registry import Order
 from schemas.settings import Settings
@@ -21,6 +24,7 @@ from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from workers import member as holders
 from workers.node import Worker
+from workers.traced import Tracer
 
 CONFIG = Settings.model_validate(
     {
@@ -291,6 +295,47 @@ async def test_engines_that_changed_or_are_gone_go_on_until_a_restart(setup: Wor
     assert await reload(setup, changed, THREE, models=3) == ([], ["engines"])
     assert await reload(setup, changed, THREE, FOUR, models=4) == ([], ["engines"])
     assert [model.id for model in setup.cards()[-1].models] == ["a", "b", "c", "d"]
+    await setup.stop()
+
+
+async def test_traces_know_an_engine_that_is_new(setup: WorkerSetup) -> None:
+    await setup.until_ready()
+    tracer = setup.worker._runner.tracer = Tracer(cast(Telemetry, None))
+    await reload(setup, ONE, TWO, THREE, models=3)
+    assert list(tracer._places) == ["three"]
+    await setup.stop()
+
+
+async def test_an_engine_that_still_opens_at_the_end_is_given_up(
+    setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await setup.until_ready()
+    opening = asyncio.Event()
+
+    async def open() -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("workers.node.build", lambda _: SimpleNamespace(open=open))
+    setup.read = with_engines(ONE, TWO, THREE)
+    os.kill(os.getpid(), signal.SIGHUP)
+    async with asyncio.timeout(fakes.PATIENCE):
+        await opening.wait()
+    await setup.stop()
+    assert not setup.worker._adding
+
+
+async def test_an_engine_that_opens_during_the_drain_is_closed(
+    setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await setup.until_ready()
+    opened, closed = AsyncMock(), AsyncMock()
+    made = SimpleNamespace(open=opened, close=closed, name="three")
+    monkeypatch.setattr("workers.node.build", lambda _: made)
+    setup.worker._draining = True
+    await setup.worker._start(with_engines(THREE).engines[0])
+    assert (opened.await_count, closed.await_count) == (1, 1)
+    assert [engine.name for engine in setup.worker.card().engines] == ["one", "two"]
     await setup.stop()
 
 

@@ -367,3 +367,11 @@ def test_an_event_of_the_second_part_may_come_in_pieces() -> None:
     told = chunk({"content": "b" * 99}, SECOND)
     assert stream.follow(told[:50], paid=True) == b""
     assert stream.follow(told[50:], paid=True) == chunk({"content": "b" * 99})
+
+
+def test_the_end_of_a_document_that_was_taken_is_known() -> None:
+    received = Received(CHAT, resumes=False)
+    for piece in (b"a" * 5000, b"b" * 5000, b"c"):
+        received.add(piece)
+    assert b"".join(received.take_parts()).endswith(b"bc")
+    assert received.tail == b"b" * state.TAIL + b"c"

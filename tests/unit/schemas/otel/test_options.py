@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from schemas.otel.opened import opened
 from schemas.otel.options import Options, is_on, options
 from schemas.settings import Otel, SettingsError
 
@@ -98,6 +100,8 @@ def test_what_is_said_of_the_process() -> None:
         ({"OTEL_TRACES_SAMPLER": "sometimes"}, "OTEL_TRACES_SAMPLER: 'sometimes'"),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"}, "share from 0"),
         ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "only http/protobuf"),
+        ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, "OTLP_TRACES_PROTOCOL is"),
+        ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "a-secret"}, "OTLP_METRICS_HEAD"),
         ({"OTEL_BSP_SCHEDULE_DELAY": "5s"}, "milliseconds"),
         ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_HEADERS": "a-secret"}, "name=value"),
         ({ENDPOINT: HERE, "OTEL_EXPORTER_OTLP_HEADERS": "a=x%0d%0aEvil: 1"}, "a letter"),
@@ -116,3 +120,18 @@ def test_faults_are_told_without_secrets(environment: dict[str, str], told: str)
 def test_a_login_in_an_address_is_refused() -> None:
     with pytest.raises(ValidationError):
         Otel(endpoint="http://user:secret@collector:4318")
+
+
+def test_a_protobuf_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so while it is imported, by an error of its own."""
+
+    class Unfit(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise TypeError("Descriptors cannot be created directly")
+
+    name = "schemas.otel.telemetry"
+    monkeypatch.setitem(sys.modules, name, Unfit(name))
+    with pytest.raises(SettingsError, match="protobuf that is installed: Descriptors"):
+        opened(Otel(use="on"), "ingress", "i")
+    monkeypatch.setenv(ENDPOINT, HERE)
+    assert opened(Otel(), "ingress", "i") is None, "the variables may be meant for others"
