@@ -99,6 +99,15 @@ async def test_what_runs_is_seen_at_each_ingress_and_ended_by_who_may(fabric: Fa
     assert {row.get("error") for row in said["data"]} == {None, "request_cancelled"}
 
 
+async def test_an_ingress_that_ended_is_not_missed(fabric: Fabric) -> None:
+    first, second = [await fabric.ingress(tables=KEYS) for _ in range(2)]
+    await _seen(fabric, ADMIN, second.url)
+    assert await second.stop() == 0
+    assert (await _seen(fabric, ADMIN, first.url))["complete"]
+    status, refused = await _cancel(fabric, ADMIN, "unknown", first.url)
+    assert (status, refused["error"]["code"]) == (404, "request_not_found")
+
+
 async def test_a_takeover_is_seen_in_the_timeline(fabric: Fabric) -> None:
     await fabric.ingress(tables=KEYS)
     doomed = await fabric.worker(slots=1)
