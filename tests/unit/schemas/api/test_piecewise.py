@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.api import piecewise
 from schemas.api.piecewise import KEYS, LARGE, LETTERS, NotJson, Reader, Repeated, TooMany, load
 from tests.turns import longest_turn
 
@@ -178,8 +179,9 @@ def test_nesting_ends_somewhere() -> None:
     ],
     ids=["text", "numbers", "objects", "brackets"],
 )
-async def test_others_have_their_turns(text: bytes) -> None:
-    """Nobody else waits for more than some pieces; however large it is."""
+async def test_others_have_their_turns(text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else waits for more than some pieces; however large it is, and fast the machine."""
+    monkeypatch.setattr(piecewise, "TURN", 0.0)
     assert len(text) > LARGE
     reading = asyncio.get_running_loop().create_task(load(text))
     longest, whole = await longest_turn(reading)
