@@ -41,6 +41,11 @@ class EdgeFault(Exception):
         self.status = status
         self.param = param
 
+    @property
+    def told(self) -> str:
+        """What an ingress refused, and the code of that."""
+        return self.message if self.code == AWAY else f"{self.message} ({self.code})"
+
 
 class Doorway:
     """Where the ingress is, for all sessions. `away`: why it is not well, in words; "" if it is.

@@ -67,7 +67,7 @@ async def _built(building: Awaitable[None], main: ui.element) -> None:
         try:
             await building
         except EdgeFault as fault:
-            parts.problem(parts.fault_text(fault))
+            parts.problem(fault.told)
 
 
 def every(seconds: float, work: Callable[[], Any]) -> ui.timer:

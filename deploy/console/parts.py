@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from nicegui import ui
 
-from deploy.console.edge import EdgeFault
 from deploy.console.session import Session
 
 
@@ -15,7 +16,7 @@ def card() -> ui.element:
 
 def heading(text: str) -> ui.element:
     """The heading of a part of a page (h2; the page's own title is the h1)."""
-    return ui.html(text, sanitize=_escaped, tag="h2").classes("hr-heading")
+    return ui.html(text, sanitize=escape, tag="h2").classes("hr-heading")
 
 
 def empty(text: str) -> ui.element:
@@ -32,9 +33,11 @@ def problem(text: str) -> ui.element:
     return ui.label(text).classes("hr-problem").props("role=alert")
 
 
-def fault_text(fault: EdgeFault) -> str:
-    """What an ingress refused, and the code of that."""
-    return fault.message if fault.code == "away" else f"{fault.message} ({fault.code})"
+def field(title: str, hint: str) -> ui.input:
+    """A field for a line of text, with a hint below it."""
+    made = ui.input(title).props("outlined dense").classes("hr-field")
+    made.props["hint"] = hint
+    return made
 
 
 def denied(session: Session, scope: str) -> bool:
@@ -46,7 +49,3 @@ def denied(session: Session, scope: str) -> bool:
         "Sign in with a key that has it."
     )
     return True
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

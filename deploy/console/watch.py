@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from deploy.console.edge import AWAY, Edge, EdgeFault, part
+from deploy.console.edge import Edge, EdgeFault, part
 from deploy.console.history import History
 from schemas.keys import SCOPES
 from schemas.requests import MOST_ROWS, Row
@@ -109,7 +109,7 @@ class Watch:
                 self._at = time.monotonic()
 
     def _refused(self, fault: EdgeFault) -> None:
-        self.fault = fault.message if fault.code == AWAY else f"{fault.message} ({fault.code})"
+        self.fault = fault.told
         if fault.status in _MAY_NOT:  # what the key might see it may not see any more
             self.seen, self.history = Seen(self._most), History()
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from html import escape
 
+from deploy.console.pages.plots import nice
+
 COLOURS = ("#2f7ebc", "#d9822b", "#3a9d5d", "#b0478f", "#8a6d3b", "#5b6abf", "#c0392b", "#7f8c8d")
 """Of the parts of a bar, in their order; each has 3:1 against white and against a dark page."""
 MOST = len(COLOURS)
@@ -40,7 +42,7 @@ def drawn(series: Series, shown: Sequence[str], title: str, said: Callable[[floa
     """`series`: as `merged` has it. `shown`: the days, in their order. `title`: what is plotted.
     `said`: a number in words."""
     tops = [sum(each.get(day, 0) for each in series.values()) for day in shown]
-    most = _round_up(max(tops, default=0))
+    most = nice(max(tops, default=0))
     step = (_WIDTH - _LEFT) / max(1, len(shown))
     parts = [*_scale(most, said), *_dates(shown, step)]
     for number, day in enumerate(shown):
@@ -108,15 +110,3 @@ def _dates(shown: Sequence[str], step: float) -> list[str]:
         for number, day in enumerate(shown)
         if number % each == 0
     ]
-
-
-def _round_up(found: float) -> float:
-    """The end of a scale: 1, 2 or 5 times a power of ten, or 1 for nothing."""
-    if found <= 0:
-        return 1.0
-    power = 1.0
-    while power * 10 <= found:
-        power *= 10
-    while power > found:
-        power /= 10
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= found)

@@ -166,7 +166,7 @@ class Answer:
                 found.end(now())
             stopped = False
         except EdgeFault as fault:
-            found.error, stopped = parts.fault_text(fault), False
+            found.error, stopped = fault.told, False
         except sse.TooLong as fault:
             found.error, stopped = str(fault), False
         finally:

@@ -56,7 +56,7 @@ class Compatibility:
             found = await self._edge.get("/v1/models")
         except EdgeFault as fault:
             with self._area:
-                parts.problem(parts.fault_text(fault))
+                parts.problem(fault.told)
             return
         served = [each["id"] for each in found["data"] if each["headrace"]["nodes"]]
         self._model.set_options([_ALL, *served], value=_ALL)
@@ -80,7 +80,7 @@ class Compatibility:
             await self._ask(found, {} if model == _ALL else {"model": model})
             said = summary(found) if found.whole else "The ingress ended its answer too early."
         except EdgeFault as fault:
-            said = parts.fault_text(fault)
+            said = fault.told
         except sse.TooLong as fault:
             said = str(fault)
         finally:

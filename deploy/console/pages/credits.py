@@ -47,7 +47,7 @@ class Credits:
             with self._area:
                 # Without providers nothing costs credits, and that is how most run it.
                 none = fault.code == "no_worker"
-                parts.empty(fault.message) if none else parts.problem(parts.fault_text(fault))
+                parts.empty(fault.message) if none else parts.problem(fault.told)
             return
         if is_newest():
             self._show(found["data"], found["currency"])
@@ -85,7 +85,7 @@ class Credits:
             if is_newest():
                 self._lines.clear()
                 with self._lines:
-                    parts.problem(parts.fault_text(fault))
+                    parts.problem(fault.told)
             return
         if not is_newest():
             return

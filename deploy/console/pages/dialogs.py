@@ -23,6 +23,18 @@ def dialog(title: str, *, held: bool = False) -> Iterator[ui.dialog]:
         yield made
 
 
+async def sure(title: str, text: str, do: str, leave: str = "Cancel") -> bool:
+    """Whether who looks means it. `do`, `leave`: what the buttons say."""
+    with dialog(title) as asks:
+        ui.label(text)
+        with ui.element("div").classes("hr-row"):
+            yes = ui.button(do, on_click=lambda: asks.submit(True), color="negative")
+            yes.props("no-caps")
+            no = ui.button(leave, on_click=lambda: asks.submit(False), color=None)
+            no.props("flat no-caps autofocus")
+    return await asks is True
+
+
 class Stay(Exception):
     """The dialog is not done, and has said why."""
 
@@ -54,7 +66,7 @@ class Buttons:
         try:
             await do()
         except EdgeFault as fault:
-            self.say(parts.fault_text(fault))
+            self.say(fault.told)
         except Stay:
             pass
         except ValueError as why:

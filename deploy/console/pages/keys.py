@@ -52,7 +52,7 @@ async def _own(session: Session) -> None:
         try:
             found = await session.edge.get("/v1/key")
         except EdgeFault as fault:
-            parts.problem(parts.fault_text(fault))
+            parts.problem(fault.told)
             return
         table(["what", "is"], policy.facts(found), label="Your key")
         ui.label("Keys of others are shown to keys with the scope 'admin'.").classes("hr-soft")
@@ -98,7 +98,7 @@ class Keys:
             found = await self._edge.get(_PATH, revoked=self._gone.value)
         except EdgeFault as fault:
             if is_newest():
-                self._end_loading(parts.fault_text(fault))
+                self._end_loading(fault.told)
             return
         if not is_newest():
             return
@@ -126,7 +126,7 @@ class Keys:
         try:
             page = await self._edge.get(f"{_PATH}/{part(name)}")
         except EdgeFault as fault:
-            ui.notify(parts.fault_text(fault), type="negative")
+            ui.notify(fault.told, type="negative")
             return
 
         async def send(_: str, said: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from nicegui import ui
 from deploy.console import frame, parts
 from deploy.console.pages import node_rows
 from deploy.console.pages.copying import copies
+from deploy.console.pages.dialogs import sure
 from deploy.console.roll import Roll, RollFault
 from deploy.console.session import Session, is_still_good
 from deploy.nodes.changes import INVITE, Outcome
@@ -100,7 +101,8 @@ class _Page:
         if verb not in node_rows.LABELS:
             return
         question = node_rows.QUESTIONS.get(verb, "").format(name=name)
-        if question and not await _sure(question, node_rows.LABELS[verb]):
+        label = node_rows.LABELS[verb]
+        if question and not await sure(f"{label} {name}?", question, label):
             return
         outcome = await self._asked(verb, name)
         if outcome is not None:
@@ -156,18 +158,6 @@ def _told(outcome: Outcome, span: str) -> None:
     ).props("role=status")
     with ui.element("div").classes("hr-row"):
         copies(ui.label(outcome.token).classes("hr-mono hr-join"))
-
-
-async def _sure(question: str, label: str) -> bool:
-    with ui.dialog().props(f'aria-label="{label}"') as dialog, ui.card():
-        ui.label(question)
-        with ui.element("div").classes("hr-row"):
-            ui.button(label, on_click=lambda: dialog.submit(True)).props("no-caps color=negative")
-            stay = ui.button("Cancel", on_click=lambda: dialog.submit(False))
-            stay.props("no-caps flat autofocus")
-    found = await dialog
-    dialog.delete()
-    return found is True
 
 
 def _globs(text: str) -> list[str]:

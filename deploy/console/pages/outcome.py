@@ -8,7 +8,7 @@ from nicegui import context, ui
 
 from deploy.console import parts
 from deploy.console.edge import Edge, EdgeFault
-from deploy.console.pages import reply
+from deploy.console.pages import reply, rows
 from deploy.console.pages.asked import Asked, Wrong
 from deploy.console.pages.figures import figures
 from deploy.console.pages.running import Running, Snippets, now, sent
@@ -48,7 +48,7 @@ class Outcome:
             said = ""
         except EdgeFault as fault:
             said = ""
-            self._say(parts.fault_text(fault))
+            self._say(fault.told)
         finally:
             if not context.client.is_deleted:
                 self._state.set_text(said)
@@ -64,7 +64,7 @@ class Outcome:
                 self._show(body)
             except Wrong as why:
                 parts.problem(str(why))
-            figures([("took", reply.seconds(took)), *reply.served(notes)])
+            figures([("took", rows.seconds(took)), *reply.served(notes)])
 
     def _say(self, text: str) -> None:
         with self._area:

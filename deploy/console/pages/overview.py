@@ -96,7 +96,7 @@ class _Models:
             names = [(model["id"],) for model in (await self._edge.get("/v1/models"))["data"]]
             put(self._models, tables.filled("Models", ("model",), names, NO_MODELS))
         except EdgeFault as fault:
-            put(self._models, tables.note(parts.fault_text(fault)))
+            put(self._models, tables.note(fault.told))
 
 
 class _Hour:

@@ -25,10 +25,11 @@ class Painting:
             self._prompt = ui.textarea("What it is to show").props("outlined autogrow")
             self._prompt.classes("hr-wide")
             with ui.element("div").classes("hr-grid"):
-                self._size = _field("Size", "as 512x512; nothing: as the model likes")
-                self._count = _field("How many", "1 to 10")
-                self._seed = _field("Seed", "the same one, the same picture")
-                self._more = _field("Further fields, as a JSON object", "as the engine has them")
+                self._size = parts.field("Size", "as 512x512; nothing: as the model likes")
+                self._count = parts.field("How many", "1 to 10")
+                self._seed = parts.field("Seed", "the same one, the same picture")
+                more = "Further fields, as a JSON object"
+                self._more = parts.field(more, "as the engine has them")
             self._outcome = Outcome(edge, "Make it", self._asked, self._shown)
 
     def stop(self) -> None:
@@ -65,7 +66,3 @@ def drawn(body: bytes) -> list[str]:
 def _kind(encoded: str) -> str:
     """Raises ValueError for what is no picture."""
     return pictures.head(asked.decoded(encoded)).format
-
-
-def _field(title: str, hint: str) -> ui.input:
-    return ui.input(title).props(f'outlined dense hint="{hint}"').classes("hr-field")

@@ -30,7 +30,7 @@ async def build(session: Session) -> None:
         found = abilities.models(await session.edge.get("/v1/models"))
     except EdgeFault as fault:
         waits.delete()
-        parts.problem(parts.fault_text(fault))
+        parts.problem(fault.told)
         return
     waits.delete()
     if found:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.console.pages.rows import seconds
 from schemas.api import sse
 from schemas.frames import NOTED
 
@@ -174,11 +175,6 @@ def served(notes: Mapping[str, str]) -> list[tuple[str, str]]:
         if value and not (name in _SILENT and value.partition(" ")[0] == "0"):
             said.append((title, value))
     return said
-
-
-def seconds(found: float) -> str:
-    """``85 ms``, ``1.25 s``."""
-    return f"{found * 1000:.0f} ms" if found < 1 else f"{found:.2f} s"
 
 
 def told(error: Any) -> str:

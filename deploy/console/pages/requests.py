@@ -12,6 +12,7 @@ from deploy.console import parts
 from deploy.console.edge import EdgeFault
 from deploy.console.frame import every
 from deploy.console.pages import rows, timeline
+from deploy.console.pages.dialogs import sure
 from deploy.console.pages.rows import Row
 from deploy.console.session import Session
 from deploy.console.watch import Watch
@@ -146,8 +147,10 @@ class _One:
         self._watch = watch
         self._may_cancel = may_cancel
         self._id = ""
-        with _dialog("What became of it") as self._dialog, ui.card().classes("hd-dialog"):
-            ui.html("What became of it", tag="h2")
+        title = "What became of it"
+        self._dialog = ui.dialog().props(f'aria-label="{title}"')
+        with self._dialog, ui.card().classes("hd-dialog"):
+            ui.html(title, tag="h2")
             self._drawing = ui.html().classes("hd-drawing")
             self._facts = ui.html()
             with ui.element("div").classes("hr-row hd-buttons"):
@@ -172,34 +175,16 @@ class _One:
 
     async def _ask(self) -> None:
         """Cancel it, if who looks means that."""
-        if not await _means_it():
+        said = "It ends at once, and its client gets the error request_cancelled."
+        if not await sure("Cancel the request?", said, "Cancel the request", "Let it run"):
             return
         try:
             await self._watch.cancel(self._id)
             ui.notify("The request was cancelled.", type="positive")
         except EdgeFault as fault:
-            ui.notify(parts.fault_text(fault), type="negative")
+            ui.notify(fault.told, type="negative")
         await self._watch.look()
         self.renew()
-
-
-def _dialog(title: str) -> ui.dialog:
-    return ui.dialog().props(f'aria-label="{title}"')
-
-
-async def _means_it() -> bool:
-    title = "Cancel the request?"
-    with _dialog(title) as asked, ui.card().classes("hd-dialog"):
-        ui.html(title, tag="h2")
-        ui.label("It ends at once, and its client gets the error request_cancelled.")
-        with ui.element("div").classes("hr-row hd-buttons"):
-            no = ui.button("Let it run", on_click=lambda: asked.submit(False), color=None)
-            no.props("flat no-caps autofocus")
-            yes = ui.button("Cancel the request", on_click=lambda: asked.submit(True))
-            yes.props("no-caps color=negative")
-    result: Any = await asked
-    asked.delete()
-    return result is True
 
 
 def drawing(row: Row) -> str:

@@ -20,8 +20,8 @@ class Transcribing:
         with parts.card().classes("hr-column") as place:
             self._files = Files("Choose a recording", HEARD, place, 1)
             with ui.element("div").classes("hr-grid"):
-                self._language = _field("Language", "as de; nothing: found by the model")
-                self._prompt = _field("Words that may occur", "names, say")
+                self._language = parts.field("Language", "as de; nothing: found by the model")
+                self._prompt = parts.field("Words that may occur", "names, say")
             self._translated: ui.switch | None = None
             if model.translates:
                 self._translated = ui.switch("Translate into English")
@@ -47,7 +47,3 @@ class Transcribing:
         except (orjson.JSONDecodeError, LookupError, TypeError):
             text = body.decode(errors="replace")
         ui.label(text.strip() or "Nothing was heard.").classes("hr-pre hr-heard")
-
-
-def _field(title: str, hint: str) -> ui.input:
-    return ui.input(title).props(f'outlined dense hint="{hint}"').classes("hr-field")

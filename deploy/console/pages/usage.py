@@ -59,7 +59,7 @@ class Usage:
             if is_newest():
                 self._area.clear()
                 with self._area:
-                    parts.problem(parts.fault_text(fault))
+                    parts.problem(fault.told)
             return
         if is_newest():
             self._rows, self._currency = found["data"], found["currency"]
