@@ -14,7 +14,8 @@ from deploy.nats import store as stores
 from deploy.nats.broker import Broker
 from deploy.nats.config import ANY_PORT, ServerConfig
 from deploy.nats.rights import ROLES
-from workers.process import ports
+from tests import ports
+from workers.process.ports import LOOPBACK
 
 SIZE = 3
 USERS = {role: (role, f"{role}-of-the-cluster") for role in ROLES}
@@ -58,7 +59,7 @@ def cluster(home: Path) -> Iterator[Cluster]:
 
 
 def _more(number: int, routes: list[int]) -> dict[str, Any]:
-    addresses = [f"nats://{ports.LOOPBACK}:{port}" for port in routes]
-    listen = f"{ports.LOOPBACK}:{routes[number]}"
+    addresses = [f"nats://{LOOPBACK}:{port}" for port in routes]
+    listen = f"{LOOPBACK}:{routes[number]}"
     cluster = {"name": "test", "listen": listen, "routes": addresses}
     return {"server_name": f"n{number}", "cluster": cluster}

@@ -37,14 +37,17 @@ async def test_it_is_read_whole_while_it_is_written(broker: Broker) -> None:
             written += 1
 
     writing = asyncio.create_task(write())
-    for _ in range(READS):
-        before = written
-        found = Tally(Question(("account",)))
-        await usage_report.count(bus, found)
-        assert before <= found.total()["requests"] <= written + 1
-    writing.cancel()
-    await asyncio.gather(writing, return_exceptions=True)
-    async with asyncio.timeout(PATIENCE):
-        while (await streams.info(bus, subjects.USAGE_STREAM))["state"]["consumer_count"]:
-            await asyncio.sleep(0.01)
-    await bus.close()
+    try:
+        for _ in range(READS):
+            before = written
+            found = Tally(Question(("account",)))
+            await usage_report.count(bus, found)
+            assert before <= found.total()["requests"] <= written + 1
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        async with asyncio.timeout(PATIENCE):
+            while (await streams.info(bus, subjects.USAGE_STREAM))["state"]["consumer_count"]:
+                await asyncio.sleep(0.01)
+    finally:
+        writing.cancel()
+        await bus.close()
