@@ -60,7 +60,8 @@ async def test_a_call_of_a_provider(setup: CloudSetup, sim: OpenAI, collector: R
     assert used["output"] == told["gen_ai.usage.output_tokens"]
 
 
-async def test_a_race_is_two_attempts(setup: CloudSetup, sim: OpenAI, collector: Receiver) -> None:
+async def _hedged(setup: CloudSetup, sim: OpenAI) -> None:
+    """A worker that does not begin to answer, and a provider that is asked, too."""
     setup.provider("sim", sim)
     setup.price("sim", MODEL)
     setup.route("echo", [f"sim/{MODEL}"], model="echo", hedge_after=0.3)
@@ -70,6 +71,10 @@ async def test_a_race_is_two_attempts(setup: CloudSetup, sim: OpenAI, collector:
     await setup.provided("echo")
     await setup.fabric.worker("echo://?model=echo&first_ms=600000")
     await setup.fabric.served("echo")
+
+
+async def test_a_race_is_two_attempts(setup: CloudSetup, sim: OpenAI, collector: Receiver) -> None:
+    await _hedged(setup, sim)
     answer = await setup.fabric.stream(ask("#h one two", max_tokens=9))
     assert answer == (200, "#h one two", True)
     wanted = "chat echo", "attempt", "attempt", "claim", "claim", "engine", f"chat {MODEL}"
@@ -86,15 +91,7 @@ async def test_a_client_that_leaves_ends_both(
     setup: CloudSetup, sim: OpenAI, collector: Receiver
 ) -> None:
     """The worker and the provider that has the copy."""
-    setup.provider("sim", sim)
-    setup.price("sim", MODEL)
-    setup.route("echo", [f"sim/{MODEL}"], model="echo", hedge_after=0.3)
-    await setup.grant(1_000_000)
-    await setup.ingress()
-    await setup.fallback()
-    await setup.provided("echo")
-    await setup.fabric.worker("echo://?model=echo&first_ms=600000")
-    await setup.fabric.served("echo")
+    await _hedged(setup, sim)
     sim.pace.may_answer.clear()
     asked = asyncio.create_task(setup.fabric.post(ask("#w one", max_tokens=9)))
     await sim.seen(1)
