@@ -29,7 +29,7 @@ from ingress.endpoints import (
     rerank,
     usage,
 )
-from ingress.http import cors, error_format, whole
+from ingress.http import cors, error_format, unserved, whole
 from ingress.http.body import CYCLE, Asked, request_id
 from ingress.http.held import let_go
 from ingress.idempotency import serve as idempotency
@@ -87,9 +87,17 @@ OWN: tuple[Entry, ...] = (
     *keys.ROUTES,
 )
 
+RANKS = (
+    f"{VERSION}/reranking",
+    "/reranking",
+    endpoints.RERANK.path.replace(VERSION, "/v2"),
+)
+"""Further names of ranks: llama-server's, and Cohere's, which vLLM has, too."""
+
 INFERENCE = frozenset(
     {v + path.removeprefix(VERSION) for path in endpoints.BY_PATH for v in ("", VERSION)}
     | {f"{endpoints.OLLAMA}/{word}" for word in ("chat", "generate", "embed", "embeddings")}
+    | {*RANKS}
 )
 """The paths of requests that models do, which have traces."""
 
@@ -118,7 +126,8 @@ class Edge:
 
     def __init__(self, context: Context, api: Sequence[Entry]) -> None:
         paths = [(v + path, call, verb) for v in (VERSION, "") for path, call, verb in api]
-        entries = (*paths, *OWN, *ollama.ROUTES)
+        ranks = ((path, _served(endpoints.RERANK), "POST") for path in RANKS)
+        entries = (*paths, *ranks, *OWN, *ollama.ROUTES)
         by_path: dict[str, dict[str, Serve]] = {}  # one route each, as a 405 tells all methods
         for path, call, verb in entries:
             by_path.setdefault(path, {})[verb] = call
@@ -249,12 +258,19 @@ async def _http(request: Request, error: HTTPException, known_paths: list[str]) 
             f"{where}: this method is not allowed here{allowed and f', but {allowed}'}."
         )
     elif error.status_code == 404:
-        known = errors.NotFound(f"{where}: no such endpoint{_meant(request.url.path, known_paths)}")
+        known = errors.NotFound(f"{where}: {_unknown(request.url.path, known_paths)}")
     else:
         known = errors.InvalidRequest(str(error.detail))
     response = await _refuse(request, known)
     response.headers.update(error.headers or {})
     return response
+
+
+def _unknown(path: str, known: list[str]) -> str:
+    """What is said of a path that is not served."""
+    if why := unserved.why(path):
+        return f"this endpoint is not served here: {why}."
+    return f"no such endpoint{_meant(path, known)}"
 
 
 def _meant(path: str, known: list[str]) -> str:

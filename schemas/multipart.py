@@ -179,7 +179,9 @@ class _Reader:
         # An upload has the bound of the whole body alone.
         if self._part.filename is None and self._size > MAX_TEXT:
             name = self._part.name
-            raise FormError(f"{name!r} is longer than {MAX_TEXT // 1024} KiB.", name)
+            longest = f"{MAX_TEXT // 1024} KiB"
+            why = f"{name!r} is longer than {longest}; what is a file needs a filename in its part."
+            raise FormError(why, name)
         self._content.append(data[start:end])
 
     def _finish(self) -> None:

@@ -43,11 +43,15 @@ async def show(request: Request) -> Response:
 
 def found(here: Context, who: Principal, name: str) -> dict[str, Any]:
     """The entry of a model under the name that the client wrote. Raises ModelNotFound."""
-    names, meant = listed(here, who), here.routes.meant(name)
-    known = meant in names or (meant == EVERY and may_use(name, who.policy.models))
-    if not known:
-        raise unknown(name, names)
-    return {**entry(here, meant), "id": name}
+    if not has(here, who, name):
+        raise unknown(name, listed(here, who))
+    return {**entry(here, here.routes.meant(name)), "id": name}
+
+
+def has(here: Context, who: Principal, name: str) -> bool:
+    """Whether there is such a model for this key."""
+    meant = here.routes.meant(name)
+    return meant in listed(here, who) or (meant == EVERY and may_use(name, who.policy.models))
 
 
 def listed(here: Context, who: Principal) -> list[str]:

@@ -106,9 +106,7 @@ async def running(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    caller = Caller(request, context(request), need_scope(request, READ_MODELS))
-    caller.here.bodies.hold(request, caller.who.key)
-    asked, _ = await read_json(caller, requests.SHOW_SHAPE)
+    caller, asked = await _named(request)
     name = asked.get("model") or asked.get("name")
     if not name:
         raise missing("model")
@@ -125,6 +123,18 @@ async def alive(request: Request) -> Response:
     if "text/html" in request.headers.get("accept", ""):
         return front.page(request)
     return PlainTextResponse("Ollama is running")
+
+
+async def pull(request: Request) -> Response:
+    """Programs pull a model before they use it. One that is served is here already."""
+    caller, asked = await _named(request)
+    name = asked.get("model") or asked.get("name")
+    if name not in (None, "") and models.has(caller.here, caller.who, name):
+        done = {"status": "success"}
+        if not requests.streams(asked):
+            return models.as_json(done)
+        return Response(await dump(done) + b"\n", media_type=answers.CONTENT_TYPE)
+    return await refuse(request)
 
 
 async def refuse(request: Request) -> Response:
@@ -145,7 +155,8 @@ _SERVED: tuple[tuple[str, Callable[[Request], Awaitable[Response]], str], ...] =
     ("generate", generate, "POST"),
     ("embed", embed, "POST"),
     ("embeddings", embeddings, "POST"),
-    *((word, refuse, "POST") for word in ("pull", "push", "create", "copy", "blobs/{digest}")),
+    ("pull", pull, "POST"),
+    *((word, refuse, "POST") for word in ("push", "create", "copy", "blobs/{digest}")),
     ("delete", refuse, "DELETE"),
 )
 ROUTES = (
@@ -158,6 +169,14 @@ async def _read(request: Request, shape: Shape) -> tuple[Caller, dict[str, Any]]
     """Raises HeadraceError."""
     caller = admit(request)
     asked, _ = await read_json(caller, shape)
+    return caller, asked
+
+
+async def _named(request: Request) -> tuple[Caller, dict[str, Any]]:
+    """A request that is about a model, of a key that may read of it. Raises HeadraceError."""
+    caller = Caller(request, context(request), need_scope(request, READ_MODELS))
+    caller.here.bodies.hold(request, caller.who.key)
+    asked, _ = await read_json(caller, requests.SHOW_SHAPE)
     return caller, asked
 
 

@@ -12,14 +12,15 @@ from schemas.api.ollama.answer import API as OLLAMA_API
 
 
 def of(path: str, headers: Mapping[str, str]) -> Api:
-    """The API of a request. The path tells it, except for the models, whose path two APIs have."""
+    """The API of a request. The path tells it; where it does not, as two APIs have models, and both
+    have what is not served here, the client does."""
     path = path.removeprefix(VERSION)
     if endpoint := BY_PATH.get(VERSION + path):
         return endpoint.api
     if path.startswith(OLLAMA + "/"):
         return OLLAMA_API
-    shared = path == "/models" or path.startswith("/models/")
-    return MESSAGES.api if shared and anthropic(headers) else PLAIN
+    below = VERSION + path
+    return MESSAGES.api if anthropic(headers) or below.startswith(f"{MESSAGES.path}/") else PLAIN
 
 
 def anthropic(headers: Mapping[str, str]) -> bool:

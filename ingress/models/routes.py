@@ -243,18 +243,15 @@ class Routes:
         """The model for a request that names none. Raises ModelNotFound, InvalidRequest."""
         default = self._defaults.default if may_use(self._defaults.default, globs) else ""
         able = usable(self._catalog.able(endpoint.word), globs)
-        if not endpoint.sole_model:
-            live = usable(sorted(self._catalog.models()), globs)
-            return default or next(iter(able or live), "")
-        if default and self._route(default).served in able:
+        if default and (not endpoint.sole_model or self._route(default).served in able):
             return default
-        if not able:
+        if not able and (endpoint.sole_model or self._catalog.models()):
             why = f"No model was named, and no engine that runs now has {endpoint.path}."
             raise ModelNotFound(why, param="model")
-        if len(able) > 1:
+        if len(able) > 1 and endpoint.sole_model:
             have = f"These have {endpoint.path}: {', '.join(able)}."
             raise InvalidRequest(f"Missing required parameter: 'model'. {have}", param="model")
-        return able[0]
+        return next(iter(able), "")
 
     def _route(self, name: str) -> settings.Route:
         """The route of this name, or one that leads to the model of this name and sets nothing."""

@@ -50,7 +50,8 @@ KNOWS = (
     " spaces_between_special_tokens truncate_prompt_tokens prompt_logprobs allowed_token_ids"
     " bad_words add_special_tokens response_format structured_outputs priority request_id"
     " return_tokens_as_token_ids return_token_ids cache_salt kv_transfer_params vllm_xargs"
-    " logits_processors thinking_token_budget repetition_detection",
+    " logits_processors thinking_token_budget repetition_detection"
+    " guided_json guided_regex guided_choice guided_grammar",
     "chat think echo add_generation_prompt continue_final_message documents chat_template"
     " chat_template_kwargs mm_processor_kwargs media_io_kwargs include_reasoning",
     "completions prompt_embeds max_completion_tokens",
@@ -66,7 +67,12 @@ KNOWS = (
 )
 """vLLM's own fields, from its source."""
 
-MAPPED = ("reasoning_effort", "think", "thinking")
+_GUIDED: Mapping[str, str] = {
+    f"guided_{kind}": kind for kind in ("json", "regex", "choice", "grammar")
+}
+"""Words that many clients still use, which vLLM gave up for parts of `structured_outputs` and then
+passed over. They are sent along, for a vLLM that knows no others."""
+MAPPED = ("reasoning_effort", "think", "thinking", *_GUIDED)
 """Fields that are said in vLLM's own words."""
 _GO_ON: Mapping[str, Any] = {"continue_final_message": True, "add_generation_prompt": False}
 
@@ -185,6 +191,8 @@ class VllmEngine(OpenAIEngine):
             changes |= _GO_ON
         if job.endpoint in (endpoints.CHAT.path, endpoints.MESSAGES.path):
             changes |= _reasoning(job.endpoint, request)
+        if job.endpoint in (endpoints.CHAT.path, endpoints.COMPLETIONS.path):
+            changes |= _structured(request)
         if job.endpoint == endpoints.RERANK.path:
             changes |= rerank.as_texts(request)
         return changes
@@ -239,6 +247,14 @@ def _reasoning(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
         effort = "none" if wanted.on is False else wanted.degree("low", "medium", "high")
         changes["reasoning_effort"] = None if "reasoning_effort" in own else effort or None
     return changes
+
+
+def _structured(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the answer is to be, in the words of today."""
+    old = {kind: request[name] for name, kind in _GUIDED.items() if request.get(name) is not None}
+    return (
+        {"structured_outputs": {**old, **(request.get("structured_outputs") or {})}} if old else {}
+    )
 
 
 def _goes_on(request: Mapping[str, Any]) -> bool:

@@ -28,8 +28,9 @@ _DEAD = "EngineCore encountered an issue. See stack trace (above) for the root c
 class Vllm(Sim):
     """`parser`: started with a tool call parser. `embeds`: with an embedding model, so that there
     is no chat. `senses`: vision, audio. `dead`: its engine process has crashed. `begins`: what it
-    was asked to go on from, for each request that set `continue_final_message`. `thinks`: said as
-    `reasoning` before a chat's answer, as with a reasoning parser."""
+    was asked to go on from, for each request that set `continue_final_message`. `structured`: what
+    each chat asked an answer to be. `thinks`: said as `reasoning` before a chat's answer, as with a
+    reasoning parser."""
 
     headers: ClassVar = {"server": "uvicorn", "vary": "Origin"}
 
@@ -52,6 +53,7 @@ class Vllm(Sim):
         self.embeds = embeds
         self.dead = False
         self.begins: list[str] = []
+        self.structured: list[Any] = []
         self.thinks = ""
         self.concurrency = 512.0
 
@@ -106,6 +108,7 @@ class Vllm(Sim):
         def read(asked: dict[str, Any]) -> tuple[str, list[str]]:
             faults.check_chat(asked, self.model, self.parser, self.senses)
             text = faults.text_of(asked["messages"])
+            self.structured.append(asked.get("structured_outputs"))
             users = [m for m in asked["messages"] if m.get("role") != "assistant"]
             if asked.get("continue_final_message"):
                 self.begins.append(faults.text_of(asked["messages"][-1:]))

@@ -32,8 +32,8 @@ async def test_an_unknown_path_is_told_so(ingress: FakeBusIngress, path: str) ->
         ("/v1/v1/chat/completions", "did you mean /v1/chat/completions?"),
         ("/chat/completion", "did you mean /v1/chat/completions?"),
         ("/v1/embedding", "did you mean /v1/embeddings?"),
-        ("/v1/files", "no such endpoint."),
-        (f"/v1/chat/completions/{'x' * 9000}", "no such endpoint."),
+        ("/v1/fils", "no such endpoint."),
+        (f"/v1/x/{'x' * 9000}", "no such endpoint."),
     ],
 )
 async def test_what_may_have_been_meant_is_told(
@@ -41,6 +41,25 @@ async def test_what_may_have_been_meant_is_told(
 ) -> None:
     call = await ingress.call("POST", path).whole()
     assert call.error["message"].endswith(meant)
+
+
+@pytest.mark.parametrize("path", ["/v1/batches", "/files/file-1/content", "/v1/threads/t/runs"])
+async def test_what_others_have_and_is_not_served_is_told_so(
+    ingress: FakeBusIngress, path: str
+) -> None:
+    call = await ingress.call("GET", path).whole()
+    assert (call.status, call.error["code"]) == (404, "not_found")
+    assert call.error["message"].startswith(f"GET {path}: this endpoint is not served here: ")
+
+
+async def test_a_client_of_anthropics_is_told_in_its_words(ingress: FakeBusIngress) -> None:
+    version = {"anthropic-version": "2023-06-01"}
+    for call in (
+        ingress.call("POST", "/v1/messages/batches"),
+        ingress.call("POST", "/v1/complete", headers=version),
+    ):
+        body = (await call.whole()).json
+        assert (body["type"], body["error"]["type"]) == ("error", "not_found_error")
 
 
 async def test_another_method_is_told_which_is_right(

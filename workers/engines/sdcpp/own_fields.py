@@ -23,7 +23,8 @@ def number(least: float, most: float, whole: bool = False) -> Reading:
     def read(name: str, value: Any) -> Any:
         found = _parsed(value, whole)
         if found is None or not least <= found <= most:
-            wrong(name, f"a{' whole' * whole} number from {least:g} to {most:g} is needed")
+            bounds = f"{least:,} to {most:,}" if whole else f"{least:g} to {most:g}"
+            wrong(name, f"a{' whole' * whole} number from {bounds} is needed")
         return found
 
     return read

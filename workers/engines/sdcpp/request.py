@@ -26,7 +26,8 @@ MAX_PROMPT = 32_000
 MAX_IMAGES = 16
 MULTIPLE = 8
 """The engine rounds other sizes up (measured: 65x70 became 72x72)."""
-MAX_SEED = 2**31 - 1
+MAX_SEED = 2**32 - 1
+"""What programs for pictures draw from; the engine itself takes 64 bits."""
 
 _TAG = re.compile(r"<\s*(?:(/)\s*)?sd_cpp_extra_args\b[^<>]*>", re.IGNORECASE)
 _ROUNDS = 5

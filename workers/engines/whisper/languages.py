@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th "
     "ur hr bg lt la mi ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr "
@@ -22,16 +24,19 @@ _NAMES = (
 )
 _BY_NAME = dict(zip(_NAMES.split(","), _CODES.split(), strict=True))
 _KNOWN = frozenset(_CODES.split())
+_REGION = re.compile(r"(?<=[a-z])([-_][a-z0-9]{2,8}){1,3}\Z")
 AUTO = "auto"
 """The model detects the language."""
 
 
 def code(text: str) -> str:
-    """The code for `text`: a code, a name as in answers, or empty for `AUTO`. Raises ValueError."""
+    """The code for `text`: a code, a name as in answers, or empty for `AUTO`. What stands behind a
+    code, as browsers write it (``en-US``), is a region or a script, which the model does not
+    know. Raises ValueError."""
     known = text.lower()
     if known in ("", AUTO):
         return AUTO
-    known = _BY_NAME.get(known, known)
+    known = _BY_NAME.get(known) or _REGION.sub("", known)
     if known not in _KNOWN:
         raise ValueError(f"{text[:40]!r} is no language in ISO-639-1 that Whisper knows")
     return known

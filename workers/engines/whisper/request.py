@@ -1,9 +1,10 @@
 """Checks OpenAI's request for a transcription or translation, and writes whisper-server's.
 
 whisper-server (measured on 1.8.5) answers a bad number with a 500, any other fault with a bare
-text, and ignores unknown fields. So everything is checked here, and fields that the server would
-ignore are refused by name. Fields and bounds: OpenAI's API reference, and for whisper.cpp's own
-fields its examples/server/server.cpp.
+text, and ignores unknown fields. So everything is checked here, and fields that others are known to
+have and the server would ignore are refused by name. A field that nobody is known to have is left
+out, and the ingress warns of it. Fields and bounds: OpenAI's API reference, and for whisper.cpp's
+own fields its examples/server/server.cpp.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from schemas import multipart
+from schemas.api import media
 from schemas.multipart import Part
 from workers.engines.openai.refusal import Refusal
 from workers.engines.openai.request_body import form_parts
@@ -124,7 +126,9 @@ def _take(ask: Ask, part: Part) -> None:
         return
     taker = _TAKERS.get(part.name)
     if taker is None:
-        raise Unsupported
+        if part.name.partition("[")[0] in media.TRANSCRIPTION.names:
+            raise Unsupported
+        return
     try:
         taker(ask, part.name, _text(part))
     except ValueError as fault:
@@ -284,5 +288,5 @@ _NOT_HAD: dict[str, Taker] = {
 }
 """Fields that are refused, unless they ask for nothing or for the default."""
 _TAKERS = {**_OPENAI, **_OWN, **_NOT_HAD}
-KNOWS = (f"transcriptions,translations {' '.join(_OWN)}",)
-"""whisper.cpp's own fields, for the card."""
+KNOWS = (f"transcriptions,translations {' '.join((*_OWN, *_NOT_HAD))}",)
+"""whisper.cpp's own fields, and those that are refused, for the card."""

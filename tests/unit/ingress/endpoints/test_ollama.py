@@ -178,6 +178,17 @@ async def test_errors_are_one_text(
     assert isinstance(reply.json["error"], str)
 
 
+@pytest.mark.parametrize(("word", "name"), [("model", "echo"), ("name", "echo:latest")])
+async def test_a_model_that_is_served_is_pulled_already(
+    ingress: LoopbackIngress, word: str, name: str
+) -> None:
+    streamed = await ingress.post("/api/pull", {word: name})
+    whole = await ingress.post("/api/pull", {word: name, "stream": False, "insecure": False})
+    assert lines(streamed) == [{"status": "success"}] == [whole.json]
+    refused = await ingress.post("/api/pull", {word: "other"})
+    assert (refused.status, refused.json["code"]) == (400, "unsupported_endpoint")
+
+
 async def test_a_fault_in_the_history_is_named(ingress: LoopbackIngress) -> None:
     nameless = {"role": "assistant", "content": "one", "tool_calls": [{"function": {}}]}
     reply = await ingress.post("/api/chat", {"model": "echo", "messages": [nameless]})

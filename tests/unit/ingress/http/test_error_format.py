@@ -16,6 +16,7 @@ from schemas.api.messages.answer import API as MESSAGES
         ("/messages", MESSAGES),
         ("/v1/messages/count_tokens", MESSAGES),
         ("/v1/chat/completions", CHAT),
+        ("/v1/messages/batches", MESSAGES),
         ("/v1/messagesx", PLAIN),
     ],
 )
@@ -23,12 +24,11 @@ def test_the_path_tells_who_says_an_error(path: str, api: Api) -> None:
     assert of(path, {}) is api
 
 
-def test_of_the_models_the_client_tells_it() -> None:
+def test_where_the_path_does_not_tell_it_the_client_does() -> None:
     version = {"anthropic-version": "2023-06-01"}
-    for path in ("/v1/models", "/models", "/v1/models/org/mill"):
+    for path in ("/v1/models", "/models", "/v1/models/org/mill", "/v1/files"):
         assert (of(path, {}), of(path, version)) == (PLAIN, MESSAGES)
     assert of("/v1/chat/completions", version) is CHAT
-    assert of("/v1/modelsx", version) is PLAIN
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b'{"error":"x"}', b'{"error":null}', b"x"])

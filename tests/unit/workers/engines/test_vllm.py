@@ -280,3 +280,18 @@ async def test_what_only_llama_server_can_tokenize_is_refused(
 ) -> None:
     answer = await ask(engine, job("tiny", endpoints.TOKENIZE.path), asked)
     assert (answer.status, answer.error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"guided_choice": ["a", "b"]}, {"choice": ["a", "b"]}),
+        ({"guided_json": {"type": "object"}, "guided_regex": None}, {"json": {"type": "object"}}),
+        ({"guided_regex": "a", "structured_outputs": {"regex": "b"}}, {"regex": "b"}),
+    ],
+)
+async def test_words_that_it_gave_up_are_said_in_those_of_today(
+    server: Vllm, engine: VllmEngine, asked: dict[str, Any], told: dict[str, Any]
+) -> None:
+    assert (await ask(engine, job("tiny"), chat("x", **asked))).status == 200
+    assert server.structured[-1] == told

@@ -14,6 +14,9 @@ from workers.engines.whisper import languages
         ("English", "en"),
         ("haitian creole", "ht"),
         ("cantonese", "yue"),
+        ("en-US", "en"),
+        ("pt_BR", "pt"),
+        ("zh-Hant-TW", "zh"),
         ("auto", "auto"),
         ("", "auto"),
     ],
@@ -22,7 +25,9 @@ def test_codes_and_names_as_answers_have_them(text: str, code: str) -> None:
     assert languages.code(text) == code
 
 
-@pytest.mark.parametrize("text", ["xx", "en-US", "klingon", "e", "de "])
+@pytest.mark.parametrize(
+    "text", ["xx", "xx-US", "klingon", "e", "de ", "en-", "-US", "english-US", "en-US-a-b"]
+)
 def test_what_whisper_does_not_know(text: str) -> None:
     with pytest.raises(ValueError, match="ISO-639-1"):
         languages.code(text)
