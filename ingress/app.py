@@ -31,7 +31,7 @@ from ingress.endpoints import (
 )
 from ingress.http import cors, error_format, unserved, whole
 from ingress.http.body import CYCLE, Asked, request_id
-from ingress.http.held import let_go
+from ingress.http.held import HELD, let_go
 from ingress.idempotency import serve as idempotency
 from ingress.request.picture_store import PATH
 from ingress.traced import SERVED, Served, passed_on
@@ -205,7 +205,8 @@ class Handler:
                     CURRENT.set(None)  # of the request before, which this one was sent behind
                 await self._answer(request)
         finally:
-            let_go(request)
+            if HELD in scope["state"]:
+                let_go(request)
 
     async def _answer(self, request: Request) -> None:
         scope = request.scope

@@ -21,6 +21,7 @@ from ingress.cache.digests import Digests
 from ingress.cache.flight import Flight, Shared
 from ingress.cache.items import Item
 from ingress.cache.store import Entry, Store
+from ingress.http.held import held_of
 from ingress.http.protocol import BEGUN
 from ingress.idempotency.recording import Recording
 from ingress.idempotency.run import Run
@@ -230,6 +231,8 @@ class Cache:
 
     async def _follow(self, name: str, question: Question, entries: Made) -> Response:
         call = question.call
+        # The flight may have the body for longer than the connection that it came by.
+        await held_of(call.caller.request).cover(len(call.body))
         place = _place(name, call)
         flight = self._flights.get(place) if question.wish.reads else None
         leads = flight is None

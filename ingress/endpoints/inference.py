@@ -25,7 +25,7 @@ from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
 from ingress.http.auth import Principal
 from ingress.http.body import need_json, read_body
-from ingress.http.held import held_of
+from ingress.http.held import HELD, OWNER, Held, held_of
 from ingress.http.protocol import BEGUN
 from ingress.jobs.affine import LONGEST, Trail
 from ingress.jobs.dispatch import Order
@@ -116,11 +116,10 @@ class Call:
     async def _submit(self, gate: SchemaGate | None) -> list[Ticket]:
         """Submit the jobs of this request. It is theirs from here on, unless it is asked for once
         more: this call forgets it, so that it can be in a file while it waits."""
-        here, held, copies = self.caller.here, held_of(self.caller.request), self._copies()
+        here, request, copies = self.caller.here, self.caller.request, self._copies()
         if copies > 1:
-            room = _COPIES * here.config.ingress.max_body
-            sent = await bodies(self.asked, copies, room)
-            await held.cover(sum(map(len, {id(each): each for each in sent}.values())))
+            sent = await bodies(self.asked, copies, _COPIES * here.config.ingress.max_body)
+            await held_of(request).cover(sum(map(len, {id(each): each for each in sent}.values())))
             return await here.dispatch.submit_all([self._order(body) for body in sent])
         body: Body = self.body
         trail, affine = None, here.dispatch.affine
@@ -129,7 +128,10 @@ class Call:
         order = self._order(body, self._resumers(gate) if self.stream else _NOBODY, trail)
         if order.workers_resume or order.providers_resume:
             order.outline = self.endpoint.api.outline(self.asked)
-        if not held.kept:
+        held: Held | None = request.scope["state"].get(HELD)  # None: the body is a small one
+        if held is None:
+            self.asked, self.body = {}, b""
+        elif not held.kept:
             del body
             self.asked, self.body, order.body = {}, b"", await held.spill(self.body)
         return [await here.dispatch.submit(order)]
@@ -160,13 +162,12 @@ class Call:
     ) -> Order:
         """`resumers`: see `_resumers`."""
         plan, who, path = self.plan, self.caller.who, self.endpoint.path
+        about = path, self.stream, body, self.content_type, who.account, who.key, self.lenient
         begun = self.caller.request.scope["state"].get(BEGUN, b"")
-        more = self.content_type, who.account, who.key, self.lenient, *resumers
         batch = self.flex or who.policy.lane == subjects.BATCH
         lane = subjects.BATCH if batch else subjects.INTERACTIVE
         weight = who.account_weight or who.policy.weight
-        about = path, self.stream, body, *more
-        return Order(plan, *about, begun=begun, weight=weight, lane=lane, trail=trail)
+        return Order(plan, *about, *resumers, begun=begun, weight=weight, lane=lane, trail=trail)
 
     def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool, bool]:
         """Whether workers, whether providers may continue the stream if it breaks, and whether the
@@ -217,7 +218,7 @@ def recognize(request: Request) -> Caller:
     caller = Caller(request, here, here.keys.who(request))
     if here.draining:
         raise ShuttingDown("This ingress is shutting down. Try again.", retry_after=1)
-    caller.here.bodies.hold(request, caller.who.key)
+    request.scope["state"][OWNER] = here.bodies, caller.who.key
     return caller
 
 
@@ -268,8 +269,7 @@ async def answer(
         small = len(body) <= piecewise.LARGE
         signed = able.sign in body if small else await large_body.has(body, able.sign)
     if not plan.honours(wanted, signed):
-        taken = _CHOICES if endpoint.choices else _NONE
-        taken = taken | _TIER if flex else taken
+        taken = (_CHOICES if endpoint.choices else _NONE) | (_TIER if flex else _NONE)
         ignored, strange = able.lost(plan.model, wanted, taken, signed), able.strange(asked)
         left, foreign = able.without_server_tools(asked, ignored)
         ignored += foreign

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from ingress.http.coding import too_large, unpacked
-from ingress.http.held import HELD, Held
+from ingress.http.held import OWNER, held_of
 from schemas.api import piecewise_write
 from schemas.errors import ClientGone, InvalidRequest
 
@@ -61,13 +61,15 @@ def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, unpacked. Raises BodyTooLarge as soon as that is known, without reading on;
     OutOfRoom before more is read than the request may hold; UnsupportedCoding."""
-    held: Held | None = request.scope.get("state", {}).get(HELD)
+    owner = request.scope.get("state", {}).get(OWNER)
+    small = min(limit, owner[0].small) if owner is not None else limit  # of nobody's, none counts
     if (whole := _there(request)) is not None:
-        await _hold(held, len(whole), limit)
+        if (size := len(whole)) > small:
+            await _hold(request, size, limit)
         return whole.removeprefix(_BOM)
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal():
-        await _hold(held, int(announced), limit)
+    if announced.isdecimal() and (size := int(announced)) > small:
+        await _hold(request, size, limit)
     coming: AsyncIterator[bytes] = request.stream()
     pieces, size = list[bytes](), 0
     try:
@@ -75,7 +77,8 @@ async def read_body(request: Request, limit: int) -> bytes:
             coming = unpacked(coming, coding, limit)
         async for piece in coming:
             size += len(piece)
-            await _hold(held, size, limit)
+            if size > small:
+                await _hold(request, size, limit)
             pieces.append(piece)
     except ClientDisconnect:
         raise ClientGone("the client left while it sent its request") from None
@@ -92,11 +95,11 @@ async def _joined(pieces: list[bytes]) -> bytes:
     return pieces[0] if len(pieces) == 1 else await piecewise_write.joined(pieces)
 
 
-async def _hold(held: Held | None, size: int, limit: int) -> None:
-    """Have room for `size` bytes in all. Raises BodyTooLarge, OutOfRoom."""
+async def _hold(request: Request, size: int, limit: int) -> None:
+    """Have room for `size` bytes in all, which is not small. Raises BodyTooLarge, OutOfRoom."""
     if size > limit:
         raise too_large(limit)
-    if held is not None and not held.covers(size):
+    if not (held := held_of(request)).covers(size):
         await held.cover(size)
 
 

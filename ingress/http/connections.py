@@ -24,6 +24,10 @@ class Connection(Protocol):
         """Close, as another one needs the place."""
 
 
+Idle = dict["Connection", None]
+"""The idle connections of one address, in order: that which is idle longest is first."""
+
+
 class Connections:
     """`most`: in all. `of_one`: of one address; 0: half of all. A network of 64 bits is one IPv6
     address. `proxies`: networks of which that does not hold, as all come through them."""
@@ -35,8 +39,10 @@ class Connections:
         self._addresses: dict[str, _Address] = {}
         self._places: dict[Connection, _Address] = {}
 
-    def opened(self, one: Connection, address: str) -> None:
-        """Raises TooManyConnections."""
+    def opened(self, one: Connection, address: str) -> Idle:
+        """Give `one` a place, as an idle connection of `address`. It takes itself out of what is
+        returned while it has a request, and puts itself back behind that: each request does so,
+        and asks nobody. Raises TooManyConnections."""
         network = network_of(address)
         known = self._addresses.get(network)
         if known is None:
@@ -50,18 +56,10 @@ class Connections:
         known.count += 1
         known.idle[one] = None
         self._places[one] = known
-
-    def busy(self, one: Connection) -> None:
-        """It has a request."""
-        if (known := self._places.get(one)) is not None:
-            known.idle.pop(one, None)
-
-    def idle(self, one: Connection) -> None:
-        """It has no request any more."""
-        if (known := self._places.get(one)) is not None:
-            known.idle[one] = None
+        return known.idle
 
     def closed(self, one: Connection) -> None:
+        """Its place is free. It must not call itself idle any more."""
         if (known := self._places.pop(one, None)) is not None:
             known.idle.pop(one, None)
             known.count -= 1
@@ -89,10 +87,8 @@ class Connections:
 
 
 class _Address:
-    """`idle`: that which is idle longest first."""
-
     def __init__(self, network: str, is_proxy: bool) -> None:
         self.network = network
         self.is_proxy = is_proxy
         self.count = 0
-        self.idle: OrderedDict[Connection, None] = OrderedDict()
+        self.idle: Idle = OrderedDict()  # a plain dict finds its first one slowly

@@ -1,6 +1,9 @@
 """What the bodies of requests may take: so much memory and so many bytes of files, in all and for
 one key. A body is in memory while it is read and checked. One that waits for its answer and is too
 large to travel in its job waits in a file.
+
+Most bodies are small. Each connection has room for one such of its own, which is taken from the
+memory beforehand: so no request asks for it, and all together never have more than is set.
 """
 
 from __future__ import annotations
@@ -23,7 +26,13 @@ from schemas.errors import OutOfRoom
 log = structlog.get_logger("held")
 
 HELD = "headrace.held"
-"""A request's state has what it holds under this name."""
+"""A request's state has what it holds under this name, if it holds anything."""
+OWNER = "headrace.owner"
+"""And under this one, where it would hold it, and the key that it counts for."""
+SMALL = 8 * 1024
+"""Bytes that each connection has for a body of its own, if all of them have at most `_OWN`."""
+_OWN = 8
+"""The part of the memory that connections have for themselves: an eighth."""
 PATIENCE = 10.0
 """Seconds that a body waits for room before its request is refused."""
 SMALLEST = 64 * 1024
@@ -61,12 +70,12 @@ class Bodies:
     """All bodies that one ingress holds."""
 
     def __init__(self, config: settings.Ingress) -> None:
-        share = config.body_share
+        share, connections = config.body_share, config.max_connections
+        self.small = min(SMALL, config.body_memory // _OWN // connections)
+        """Bytes up to which a body is its connection's own, which serves one request at a time."""
+        room = config.body_memory - self.small * connections
         # One request, at least, is taken whole.
-        self.memory = Budget(
-            max(config.body_memory, config.max_body),
-            max(round(config.body_memory * share), config.max_body),
-        )
+        self.memory = Budget(max(room, config.max_body), max(round(room * share), config.max_body))
         self.files = Budget(config.body_files, round(config.body_files * share))
         self.folder = config.body_folder or _folder()
         self.inline = max(config.inline_body, SMALLEST)
@@ -76,11 +85,8 @@ class Bodies:
 
     def hold(self, request: Request, key: str) -> Held:
         """What a request of `key` holds, until `let_go`."""
-        state = request.scope["state"]
-        held: Held | None = state.get(HELD)
-        if held is None:
-            held = state[HELD] = Held(self, key)
-        return held
+        request.scope["state"][OWNER] = self, key
+        return held_of(request)
 
     async def freed(self) -> None:
         """Wait until somebody gives something back."""
@@ -191,7 +197,11 @@ class Held:
 
 def held_of(request: Request) -> Held:
     """What a request holds whose key is known."""
-    held: Held = request.scope["state"][HELD]
+    state = request.scope["state"]
+    held: Held | None = state.get(HELD)
+    if held is None:
+        bodies, key = state[OWNER]
+        held = state[HELD] = Held(bodies, key)
     return held
 
 

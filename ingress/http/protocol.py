@@ -13,7 +13,7 @@ from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ingress.http.body import CYCLE, request_id
-from ingress.http.connections import Connections
+from ingress.http.connections import Connections, Idle
 from ingress.http.half_closed import HalfClosed
 from ingress.http.old_client import OldClientAnswer
 from schemas import metrics
@@ -159,13 +159,10 @@ class LimitedProtocol(HttpToolsProtocol):
     places = Connections(MANY)
     turned_away = 0
     _no_room: TooManyConnections | None = None
-    _in_head = True
-    _heading = False
+    _in_head, _heading, _moved = True, False, False
     _by = 0.0
     _reader: asyncio.TimerHandle | None = None
-    _unread = 0
-    _moved = False
-    _head = 0
+    _unread = _head = 0
     _running: Any = None
     _paused = False
     """Whether this process did not read at the last look."""
@@ -173,10 +170,10 @@ class LimitedProtocol(HttpToolsProtocol):
     _half_closed: HalfClosed | None = None
 
     def connection_made(self, transport: Any) -> None:
-        self.parser = self._parser()
+        self.parser, self._idle = self._parser(), Idle()
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
         try:
-            self.places.opened(self, self.client[0] if self.client else "")
+            self._idle = self.places.opened(self, self.client[0] if self.client else "")
         except TooManyConnections as error:
             self._turn_away(error)
         else:
@@ -194,6 +191,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def make_room(self) -> None:
         """Close an idle connection: another one needs the place."""
+        self._idle = Idle()
         self._stop_timer()
         self.transport.close()
 
@@ -201,6 +199,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self.resume_writing()
         self.places.closed(self)
+        self._idle = Idle()
         if self._no_room is not None:
             type(self).turned_away -= 1
             self._no_room = None
@@ -288,7 +287,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        self.places.busy(self)
+        self._idle.pop(self, None)
         if cycle.scope["http_version"] == "1.0":
             cycle.send = OldClientAnswer(cycle).send
         elif not cycle.waiting_for_100_continue:
@@ -299,7 +298,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._running.scope["state"].pop(CYCLE, None)  # one leads to the other, and back
         super().on_response_complete()
         if self._running is None or self._running.response_complete:  # none was waiting
-            self.places.idle(self)
+            self._idle[self] = None
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from ingress.endpoints.inference import recognize
 from ingress.http.body import read_body
+from ingress.http.held import held_of
 from ingress.idempotency.follower import Follower
 from ingress.idempotency.run import Run, Serve
 from schemas import multipart
@@ -38,6 +39,7 @@ async def serve(request: Request, call: Serve) -> Response:
     body = await read_body(request, caller.here.config.ingress.max_body)
     # A key is printable, so no other account and key make the same text.
     name = hashlib.sha256(f"{caller.who.account}\0{key}".encode()).hexdigest()[:32]
+    await held_of(request).cover(len(body))  # the run may have it longer than the connection lives
     run = Run(request, body, call)
     large = len(body) > _AT_ONCE
     digest = _digest(request, body) if not large else await to_thread(_digest, request, body)

@@ -16,9 +16,15 @@ class One:
 
     def __init__(self, places: Connections, address: str = "10.0.0.1", busy: bool = False) -> None:
         self.closed = False
-        places.opened(self, address)
+        self._idle = places.opened(self, address)
         if busy:
-            places.busy(self)
+            self.busy()
+
+    def busy(self) -> None:
+        self._idle.pop(self, None)
+
+    def idle(self) -> None:
+        self._idle[self] = None
 
     def make_room(self) -> None:
         self.closed = True
@@ -27,12 +33,12 @@ class One:
 def test_an_idle_one_makes_room_and_one_that_is_busy_does_not() -> None:
     places = Connections(3, 3)
     busy, oldest, newest = One(places, busy=True), One(places), One(places)
-    places.busy(oldest)
-    places.idle(oldest)
+    oldest.busy()
+    oldest.idle()
     last = One(places)
     assert [one.closed for one in (busy, oldest, newest, last)] == [False, False, True, False]
-    places.busy(oldest)
-    places.busy(last)
+    oldest.busy()
+    last.busy()
     with pytest.raises(TooManyConnections) as refusal:
         One(places)
     assert refusal.value.retry_after
@@ -68,8 +74,7 @@ def test_a_proxy_may_have_all() -> None:
 def test_what_is_not_known_changes_nothing() -> None:
     places = Connections(1)
     stranger = One(Connections(1))
-    for tell in (places.busy, places.idle, places.closed):
-        tell(stranger)
+    places.closed(stranger)
     One(places, "")
 
 
@@ -84,9 +89,11 @@ def test_there_are_never_more_than_there_is_room_for(acts: list[tuple[str, int]]
                 assert len(live) >= 2
         elif live:
             one = live[number % len(live)]
-            {"b": places.busy, "i": places.idle, "c": places.closed}[act](one)
             if act == "c":
+                places.closed(one)
                 live.remove(one)
+            else:
+                (one.busy if act == "b" else one.idle)()
         live = [one for one in live if not one.closed]
         assert len(live) == len(places._places) <= 4
         assert all(each.count <= 2 for each in places._addresses.values())

@@ -8,22 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.requests import Request
 
 from ingress.http import held
 from ingress.http.body import read_body
-from ingress.http.held import HELD, Bodies, Held, held_of, let_go
+from ingress.http.held import HELD, OWNER, Bodies, Held, held_of, let_go
 from ingress.jobs.spilled import Spilled
 from schemas import settings
-from schemas.errors import OutOfRoom
+from schemas.errors import BodyTooLarge, OutOfRoom
 from tests.unit import fakes
 
 ROOM = 2**20
+CONNECTIONS = 16
 
 
 def bodies(**config: Any) -> Bodies:
-    """Room for a megabyte, half of it for one key."""
-    config = {"body_memory": ROOM, "body_share": 0.5, "max_body": 1024, "inline_body": 0, **config}
+    """Room for a megabyte, half of it for one key, beside what connections have of their own."""
+    own = {"body_memory": ROOM + CONNECTIONS * held.SMALL, "max_connections": CONNECTIONS}
+    config = {**own, "body_share": 0.5, "max_body": 1024, "inline_body": 0, **config}
     return Bodies(settings.Ingress(**config))
 
 
@@ -86,6 +90,37 @@ async def test_a_body_is_held_as_it_is_announced_and_as_it_comes() -> None:
             with pytest.raises(OutOfRoom):
                 await read_body(asked, ROOM)
     let_go(request())  # nothing is held yet
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_small_body_is_its_connections_own(announced: bool) -> None:
+    made = bodies()
+    assert made.small == held.SMALL
+    for size in (held.SMALL, held.SMALL + 1):
+        length = {"content_length": str(size)} if announced else {}
+        asked = request(b"x", b"x" * (size - 1), **length)
+        asked.scope["state"][OWNER] = made, "a"
+        await read_body(asked, ROOM)
+        assert (HELD in asked.scope["state"]) == (size > held.SMALL)
+    assert await refused(Held(made, "a"), ROOM // 2 - held.SMALL)
+    await Held(made, "a").cover(ROOM // 2 - held.SMALL - 1)
+
+
+@given(st.integers(2**20, 2**32), st.integers(16, 10**6))
+def test_small_bodies_of_all_connections_are_within_the_memory(memory: int, most: int) -> None:
+    made = bodies(body_memory=memory, max_connections=most, body_share=1)
+    small = made.small * most
+    assert small <= memory // 8
+    assert made.memory.take("a", memory - small)
+    assert not made.memory.take("b", 1)
+
+
+async def test_a_small_body_has_its_limit_too() -> None:
+    made = bodies()
+    for asked in (request(b"x" * 2000), request(b"", content_length="2000")):
+        asked.scope["state"][OWNER] = made, "a"
+        with pytest.raises(BodyTooLarge):
+            await read_body(asked, 1024)
 
 
 async def test_a_request_holds_once_however_often_that_is_said() -> None:
