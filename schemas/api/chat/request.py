@@ -38,8 +38,15 @@ from schemas.api.tools import (
 )
 
 
+OpenAIsRole = Literal["system", "developer", "user", "assistant", "tool", "function"]
+TemplatesRole = Literal["ipython", "environment", "observation", "control", "document", "context"]
+"""Roles that chat templates of open models know beside OpenAI's: Llama's, OLMo's and GLM's for the
+results of tools, Granite's for a switch and for what it is to go by. The template may refuse them.
+"""
+
+
 class Message(TypedDict, total=False):
-    role: Required[Literal["system", "developer", "user", "assistant", "tool", "function"]]
+    role: Required[OpenAIsRole | TemplatesRole]
     content: str | list[dict[str, Any]] | None
     name: str | None
     tool_calls: list[dict[str, Any]] | None
@@ -142,8 +149,34 @@ def _check_id(row: dict[str, Any], name: str, where: str) -> None:
         text_in(row, name, where)
 
 
+def _with_one_limit(chat: Request) -> bool:
+    """Of two limits that differ, leave the newer one, which llama-server and vLLM go by; the older
+    one, if the newer one says that there is none."""
+    older, newer = (chat.get(name) for name in _LIMITS)
+    if type(older) is not int or type(newer) is not int or older == newer or 0 in (older, newer):
+        return False
+    del chat[_LIMITS[0] if newer > 0 else _LIMITS[1]]
+    return True
+
+
+def _with_nested_schema(chat: Request) -> bool:
+    """Put a schema beside its type, as llama-server's README and the responses API have it, where
+    chats have it."""
+    wanted = chat.get("response_format")
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("schema"), dict):
+        return False
+    if wanted.get("type") != "json_schema" or "json_schema" in wanted:
+        return False
+    inner = {name: value for name, value in wanted.items() if name != "type"}
+    chat["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", **inner}}
+    return True
+
+
 REQUEST = Shape(
-    ChatRequest, _check, items="messages", mends=(plain.without_empty_stops, history.mend)
+    ChatRequest,
+    _check,
+    items="messages",
+    mends=(plain.without_empty_stops, history.mend, _with_one_limit, _with_nested_schema),
 )
 
 

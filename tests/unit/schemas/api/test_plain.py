@@ -258,6 +258,41 @@ def test_another_stop_stays(stop: Any) -> None:
     assert passed == body
 
 
+# Limits and formats.
+
+
+@pytest.mark.parametrize(
+    ("older", "newer", "kept"),
+    [
+        (2, 100, {"max_completion_tokens": 100}),
+        (100, 2, {"max_completion_tokens": 2}),
+        (-1, 9, {"max_completion_tokens": 9}),
+        (9, -1, {"max_tokens": 9}),
+        (9.0, 2.0, {"max_completion_tokens": 2}),
+    ],
+)
+def test_of_two_limits_the_newer_one_counts(
+    older: float, newer: float, kept: dict[str, int]
+) -> None:
+    _, passed = bytes_of("chat", {"max_tokens": older, "max_completion_tokens": newer})
+    assert orjson.loads(passed) == {**REQUESTS["chat"], **kept}
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ({}, {"name": "answer"}),
+        ({"name": "x", "strict": True}, {"name": "x", "strict": True}),
+    ],
+)
+def test_a_schema_beside_its_type_is_put_where_chats_have_it(
+    beside: dict[str, Any], told: dict[str, Any]
+) -> None:
+    given_ = {"type": "json_schema", "schema": SCHEMA, **beside}
+    wanted = orjson.loads(bytes_of("chat", {"response_format": given_})[1])["response_format"]
+    assert wanted == {"type": "json_schema", "json_schema": {**told, "schema": SCHEMA}}
+
+
 # Histories.
 
 ARGUMENTS: list[tuple[Any, str]] = [

@@ -91,7 +91,8 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": -2}, "max_tokens"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
-    ({"max_tokens": 2, "max_completion_tokens": 100}, "max_tokens"),
+    ({"max_tokens": 0, "max_completion_tokens": 100}, "max_tokens"),
+    ({"max_tokens": "2", "max_completion_tokens": 100}, "max_tokens"),
     ({"max_tokens": 10**30}, "max_tokens"),
     ({"seed": "x"}, "seed"),
     ({"stream": "yes"}, "stream"),
@@ -126,6 +127,10 @@ CHAT_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {}}, "response_format.type"),
     ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    (
+        {"response_format": {"type": "json_schema", "schema": "x"}},
+        "response_format.json_schema",
+    ),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
         "response_format.json_schema.schema",
@@ -279,6 +284,7 @@ PASSING: list[tuple[str, dict[str, Any]]] = [
     ("chat", {"new_field": {"a": [1, None]}, "temperature": 0, "seed": -1}),
     ("chat", {"stream_options": {"include_usage": True, "odd": 1}}),
     ("chat", {"max_tokens": 5, "max_completion_tokens": 5}),
+    ("chat", {"messages": [{"role": "control", "content": "thinking"}, USER]}),
     ("completions", {"prompt": ["a", "b"], "max_tokens": 0}),
     ("completions", {"prompt": [1, 2]}),
     ("completions", {"prompt": [[1], [2]]}),
