@@ -142,6 +142,8 @@ class Exchange:
         """The last comment of ours."""
         self._last = b""
         """The last piece that was none."""
+        self._end = b""
+        """The end of the stream, once it has come. It goes out behind all that is said."""
         self._clock: _Alarm | None = None
         self._straight: Straight | None = None
         self._answer: Received | Joined = tickets[0].received
@@ -239,7 +241,8 @@ class Exchange:
             async with aclosing(self._pieces(keepalive)) as pieces:
                 async for piece in pieces:
                     self._last = piece if piece is not self._said else self._last
-                    if passed := piece if gate is None else await gate.passed(piece):
+                    passed = piece if gate is None else await gate.passed(piece)
+                    if passed := self._without_end(passed):
                         yield passed
                     if gate is not None and gate.error is not None and len(self._tickets) > 1:
                         break  # the other choices are of no use
@@ -253,13 +256,23 @@ class Exchange:
                 yield self._api.error_event(error.fields(), status, self._id)
             elif self._answer.head is not None:
                 status = self._answer.head.status
-                if (cached := self._cached()) > 0:  # behind the end, as it is not known before
-                    yield answer_headers.comments({answer_headers.CACHED_TOKENS: str(cached)})
+                if rest := self._read_from_cache() + self._end:
+                    yield rest
         except (GeneratorExit, asyncio.CancelledError):
             status = ClientGone.status
             raise
         finally:
             self._close(status)
+
+    def _without_end(self, piece: bytes) -> bytes:
+        """`piece` without ``[DONE]`` if something may come behind it: there are clients that look
+        for it in the last line."""
+        if not piece.endswith(sse.DONE):
+            return piece
+        if self._answer.ended is not None and not self._read_from_cache():
+            return piece
+        self._end = sse.DONE
+        return piece[: -len(sse.DONE)]
 
     async def _pieces(self, keepalive: float) -> AsyncGenerator[bytes]:
         """Whole events as they come, and a comment whenever none came for a while."""
@@ -306,7 +319,8 @@ class Exchange:
             return False
         clock.reset()
         self._last = answer.take()
-        straight.write(self._last)
+        if piece := self._without_end(self._last):
+            straight.write(piece)
         return True
 
     def _held(self) -> bool:
@@ -330,6 +344,13 @@ class Exchange:
         ends = [end for each in self._tickets if (end := each.received.ended) is not None]
         told = [end.cached_tokens for end in ends if end.cached_tokens >= 0]
         return sum(told) if told else -1
+
+    def _read_from_cache(self) -> bytes:
+        """The same as a comment, if it is more than none."""
+        cached = self._cached()
+        if cached <= 0:
+            return b""
+        return answer_headers.comments({answer_headers.CACHED_TOKENS: str(cached)})
 
     def _queued(self) -> bytes:
         """A comment while one of the jobs waits in a queue, else b""."""

@@ -37,7 +37,6 @@ from schemas.api.tools import (
     check_tools,
 )
 
-
 OpenAIsRole = Literal["system", "developer", "user", "assistant", "tool", "function"]
 TemplatesRole = Literal["ipython", "environment", "observation", "control", "document", "context"]
 """Roles that chat templates of open models know beside OpenAI's: Llama's, OLMo's and GLM's for the

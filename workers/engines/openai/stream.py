@@ -240,11 +240,13 @@ class ModelName(Filter):
         self._our_head = self._our_tail = b""
         self._right = False
 
-    def put_into(self, found: Document) -> None:
-        """Name the model in a document that was made here, before it is written."""
-        if type(found.get("model")) is str:
-            found["model"] = self._own_name
-            self._right = True
+    def put_into(self, found: Document | list[Document]) -> None:
+        """Name the model in a document that was made here, before it is written. llama-server's own
+        text completion has a list of them for several prompts."""
+        for each in found if isinstance(found, list) else (found,):
+            if type(each.get("model")) is str:
+                each["model"] = self._own_name
+                self._right = True
 
     def data(self, chunk: bytes) -> None:
         if self._right:

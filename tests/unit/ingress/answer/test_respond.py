@@ -132,15 +132,46 @@ async def test_a_stream_comes_event_by_event(ingress: FakeBusIngress) -> None:
     hear(ticket, A.start())
     await call.until(lambda call: call.status)
     assert (call.status, call.pieces) == (200, [])
-    for seq, events in enumerate(EVENTS, start=1):
-        hear(ticket, A.data(seq, events))
+    *events, end = EVENTS
+    for seq, event in enumerate(events, start=1):
+        hear(ticket, A.data(seq, event))
         await call.until(lambda call, seq=seq: len(call.pieces) == seq)  # type: ignore[misc]
-    hear(ticket, A.end(4))
+    hear(ticket, A.data(3, end), A.end(4))
     await call.whole()
     assert call.pieces == EVENTS
     assert call.headers["content-type"].startswith("text/event-stream")
     assert (call.headers["cache-control"], call.headers["x-accel-buffering"]) == ("no-store", "no")
     assert call.headers["x-headrace-served-by"] == "node:node-a"
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("n", [1, 9])
+async def test_what_is_known_at_last_is_said_before_the_end(
+    ingress: FakeBusIngress, n: int, together: bool
+) -> None:
+    """There are clients that look for ``[DONE]`` in the last line."""
+    call = ingress.ask(stream=True, n=n)
+    tickets = await ingress.all_held(A, n)
+    for ticket in tickets:
+        hear(ticket, A.start(), A.data(1, CHUNK))
+    await call.until(lambda call: call.pieces)
+    for ticket in tickets:
+        if together:
+            hear(ticket, A.data(2, CHUNK + sse.DONE))
+        else:
+            hear(ticket, A.data(2, CHUNK))
+            await fakes.turns()
+            hear(ticket, A.data(3, sse.DONE))
+        await fakes.turns()
+    assert b"[DONE]" not in call.body
+    for ticket in tickets:
+        read, said, cached = 3, 4, 2
+        more = (read, said, cached, 50, 0, 0, 0)
+        hear(ticket, A.frame(frames.Kind.END, 3 if together else 4, more))
+    await call.whole()
+    comment = b": x-headrace-cached-tokens %d\n\n" % (cached * n)
+    assert call.body.endswith(comment + sse.DONE)
+    assert call.body.count(b"[DONE]") == 1
 
 
 HOLD_BACK = {"x-headrace-hold-back": "true"}
@@ -301,7 +332,8 @@ async def test_nothing_follows_the_end_of_a_stream(ingress: FakeBusIngress) -> N
     call = ingress.ask(stream=True)
     ticket = await ingress.held(A)
     hear(ticket, A.start(), A.data(1, EVENTS[0]), A.data(2, b"data: [DONE]\n\n"))
-    await call.until(lambda call: len(call.pieces) > 1 or b"[DONE]" in call.body)
+    await call.until(lambda call: call.pieces)
+    await fakes.turns()
     ticket.revoke("disconnected", 1.0)
     await call.whole()
     assert call.body.endswith(b"data: [DONE]\n\n")

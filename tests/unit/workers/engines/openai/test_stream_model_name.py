@@ -48,6 +48,16 @@ def test_events_that_have_the_right_name_are_not_looked_at(monkeypatch: pytest.M
     assert sink.body == events[0] + events[1] * 2 + events[2] * 2
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_document_that_was_made_here_is_named_before_it_is_written(several: bool) -> None:
+    """Of several prompts llama-server's own text completion has a list of documents."""
+    made = [{"content": "a", "model": "own"}, {"content": "b"}] if several else {"model": "own"}
+    renaming = ModelName(RecordingSink(), "asked")
+    renaming.put_into(made)
+    told = [{"content": "a", "model": "asked"}, {"content": "b"}] if several else {"model": "asked"}
+    assert made == told
+
+
 @given(NAMES, NAMES, st.text(max_size=20))
 def test_words_of_the_model_are_never_changed(own: str, asked: str, said: str) -> None:
     quoted = orjson.dumps({"model": own}).decode()
