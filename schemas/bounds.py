@@ -2,7 +2,8 @@
 
 Each codec checks what enters by it, so that nobody behind it needs to: a text becomes a subject, a
 header, a line of the log or the label of a metric, and a number is added to others. A sender keeps
-to the same bounds, or its message is refused as a whole.
+to the same bounds, or its message is refused as a whole. The codecs of what comes with each request
+compare with these numbers where they read it, as a call takes longer than to compare.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ WHOLE = 2**53 - 1
 SLOTS = 2**16
 """Requests that one engine works on at once."""
 
-_IN_SUBJECT = re.compile(r"[A-Za-z0-9_,~=-]+")
-_HOLDER = re.compile(rf"[A-Za-z0-9_,~=-]{{1,{TOKEN}}}\.[A-Za-z0-9_,~=-]{{1,{NAME}}}")
+IN_SUBJECT = re.compile(r"[A-Za-z0-9_,~=-]+")
+"""What may stand in a subject, between two dots."""
+HOLDER_NAME = re.compile(rf"[A-Za-z0-9_,~=-]{{1,{TOKEN}}}\.[A-Za-z0-9_,~=-]{{1,{NAME}}}")
+"""The name of a process that holds jobs: the token of its node, and its own."""
 
 
 def is_text(value: object, most: int = NAME) -> TypeGuard[str]:
@@ -43,13 +46,11 @@ def is_text(value: object, most: int = NAME) -> TypeGuard[str]:
 
 
 def is_token(value: object, most: int = TOKEN) -> bool:
-    """Whether it may stand in a subject, between two dots."""
-    return type(value) is str and len(value) <= most and _IN_SUBJECT.fullmatch(value) is not None
+    return type(value) is str and len(value) <= most and IN_SUBJECT.fullmatch(value) is not None
 
 
 def is_holder(value: object) -> bool:
-    """Whether it is the name of a process that holds jobs: the token of its node, and its own."""
-    return type(value) is str and _HOLDER.fullmatch(value) is not None
+    return type(value) is str and HOLDER_NAME.fullmatch(value) is not None
 
 
 def is_number(value: object, most: int = WHOLE, least: int = 0) -> TypeGuard[int]:

@@ -59,6 +59,7 @@ MOST_NOTES = 16
 _SMALL = 64 * 1024
 """Bytes of frames up to which `_unpacker` reads them, whose buffer stays that small."""
 _NONE = b"\xc0"
+_holder_name = bounds.HOLDER_NAME.fullmatch
 _KIND, _START = slice(2, 3), bytes([Kind.START])
 """Where the kind is in a packed frame, and that of an answer's head."""
 _pack: Callable[[object], bytes] = msgpack.Packer().pack
@@ -230,8 +231,10 @@ def _is_claim(body: tuple[Any, ...]) -> bool:
     if tuple(map(type, body)) != (str, str, str, str, str, int, bool):
         return False
     role, holder, node, engine, ack, edition, _ = body
-    names = len(node) <= bounds.NAME and len(engine) <= bounds.NAME and bounds.is_holder(holder)
-    return role in _ROLES and names and len(ack) <= bounds.TOKEN and 0 <= edition <= bounds.WHOLE
+    if role not in _ROLES or _holder_name(holder) is None or len(ack) > bounds.TOKEN:
+        return False
+    names = len(node) <= bounds.NAME and len(engine) <= bounds.NAME
+    return names and 0 <= edition <= bounds.WHOLE
 
 
 def _is_start(body: tuple[Any, ...]) -> bool:
@@ -254,7 +257,9 @@ def _are_notes(body: tuple[Any, ...]) -> bool:
 
 def _is_pair(pair: Any) -> bool:
     """Whether it is two texts."""
-    return isinstance(pair, tuple) and len(pair) == 2 and bounds.are_texts(pair, bounds.MESSAGE)
+    if type(pair) is not tuple or tuple(map(type, pair)) != (str, str):
+        return False
+    return max(map(len, pair)) <= bounds.MESSAGE
 
 
 _CHECKS: dict[int, Callable[[tuple[Any, ...]], bool]] = {

@@ -115,11 +115,12 @@ _TYPES = (*(str,) * 6, *(int,) * 4, *(bool, str, str, str, bytes, int, int, bool
 """Types of all fields except the last."""
 _LONGEST = {
     **dict.fromkeys(("model", "asked", "route", "content_type"), bounds.MODEL),
-    **dict.fromkeys(("endpoint", "account", "key"), bounds.NAME),
+    **dict.fromkeys(("id", "ingress", "endpoint", "account", "key"), bounds.NAME),
     "lane": bounds.TOKEN,  # it may have the name of a node
 }
 """The most letters of each text."""
 _texts = attrgetter(*_LONGEST)
+_token = bounds.IN_SUBJECT.fullmatch
 
 
 def engine_of(holder: str, name: str) -> str:
@@ -162,7 +163,7 @@ def unpack(data: bytes) -> Job:
     _check_bounds(job)
     if not 0 <= job.body_size <= MAX_BODY:
         raise CodecError(f"not a job: its body cannot have {job.body_size} bytes")
-    if not bounds.is_number(job.edition) or not 1 <= job.together <= MOST_TOGETHER:
+    if not 0 <= job.edition <= bounds.WHOLE or not 1 <= job.together <= MOST_TOGETHER:
         raise CodecError("not a job: a number is out of bounds")
     return job
 
@@ -170,10 +171,10 @@ def unpack(data: bytes) -> Job:
 def _check_bounds(job: Job) -> None:
     """Of the texts, which become subjects, headers and labels of metrics, and of the times. Raises
     CodecError."""
-    if not (bounds.is_token(job.ingress, bounds.NAME) and bounds.is_token(job.id, bounds.NAME)):
-        raise CodecError("not a job: its id, or its ingress, cannot stand in a subject")
     if any(map(gt, map(len, _texts(job)), _LONGEST.values())):
         raise CodecError("not a job: a text is too long")
+    if _token(job.id) is None or _token(job.ingress) is None:
+        raise CodecError("not a job: its id, or its ingress, cannot stand in a subject")
     times = job.arrived, job.claim_by, job.first_by, job.total_by
     if min(times) < 0 or max(times) > bounds.WHOLE:
         raise CodecError("not a job: a time is none")
@@ -184,6 +185,6 @@ def _begun(field: Any) -> Begun | None:
         return None
     if not isinstance(field, tuple) or tuple(map(type, field)) != (int, str, str):
         raise CodecError("not a job: what was begun is no number, text and thoughts")
-    if not bounds.is_number(field[0], bounds.TOKENS):
+    if not 0 <= field[0] <= bounds.TOKENS:
         raise CodecError("not a job: what was begun cannot have so many tokens")
     return Begun(*field)

@@ -199,7 +199,9 @@ class Attempt:
         self._post(self._claim, subjects.control(self._holder))
 
     def start(self, status: int, content_type: str) -> None:
-        self._add(Kind.START, (status, bounds.cut(content_type)))
+        if len(content_type) > bounds.TEXT:
+            content_type = bounds.cut(content_type)
+        self._add(Kind.START, (status, content_type))
         self.opened = self.moved
 
     def note(self, *pairs: tuple[str, str]) -> None:

@@ -393,4 +393,4 @@ def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
     # A server may write 5.0 for 5.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if bounds.is_number(value, bounds.TOKENS) else default
+    return value if type(value) is int and 0 <= value <= bounds.TOKENS else default
