@@ -47,7 +47,7 @@ from workers.engines.llamacpp.messages import MessageStart, StopReason
 from workers.engines.llamacpp.own_completion import OwnCompletion
 from workers.engines.llamacpp.schema.request import SIGNS as SCHEMA_SIGNS
 from workers.engines.llamacpp.schema.request import prepare_schemas
-from workers.engines.llamacpp.stream import COUNTS, FirstChunk, OneUsage, timed
+from workers.engines.llamacpp.stream import COUNTS, EMPTY, NULL, FirstChunks, OneUsage, with_role
 from workers.engines.llamacpp.tools import messages as tools_messages
 from workers.engines.llamacpp.tools import prompt as tools_prompt
 from workers.engines.llamacpp.tools import responses as tools_responses
@@ -57,7 +57,7 @@ from workers.engines.openai import parsed
 from workers.engines.openai.engine import PROBE_TIMEOUT, OpenAIEngine
 from workers.engines.openai.refusal import JSON, Refusal, translate
 from workers.engines.openai.rewrite import Change, Discard, Rewriting
-from workers.engines.openai.stream import Relay, says
+from workers.engines.openai.stream import Mend, Relay, says, timed
 
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
@@ -219,7 +219,7 @@ class LlamaCppEngine(OpenAIEngine):
         chunk only, so they pass without parsing."""
         text = job.endpoint == COMPLETIONS
         if job.stream and not text and not says(body, *_SPECIAL):
-            return self._usage(await self._send(job, body, FirstChunk(sink, 1)))
+            return self._usage(await self._send(job, body, sink, _opened))
         request: dict[str, Any] = parsed.load(body)
         if text:
             await self._check_text(request)
@@ -231,9 +231,9 @@ class LlamaCppEngine(OpenAIEngine):
         for change in reversed(changes):  # what is wrapped last sees an event first
             sink = Rewriting(sink, change)
         if not text:
-            sink = FirstChunk(sink, choices)
             if choices == 1:
-                return self._usage(await self._send(job, body, sink))
+                return self._usage(await self._send(job, body, sink, _opened))
+            sink = FirstChunks(sink, choices)
         one = OneUsage(choices, wants_usage(request))
         await self._send(job, body, Rewriting(sink, one.change, one.last, COUNTS))
         return one.usage()
@@ -370,7 +370,7 @@ class LlamaCppEngine(OpenAIEngine):
         finally:
             start.stop()
 
-    async def _send(self, job: Job, body: bytes, sink: Sink) -> Relay:
+    async def _send(self, job: Job, body: bytes, sink: Sink, mend: Mend | None = None) -> Relay:
         if says(body, *SCHEMA_SIGNS):
             body = prepare_schemas(body)
             await parsed.pause(body)
@@ -386,7 +386,7 @@ class LlamaCppEngine(OpenAIEngine):
             if not response.succeeded:
                 raise self._refused(job, response.status, await read_error(response))
             said = native.AsCompletion(response, f"cmpl-{job.id}") if own else response
-            return await self._relay(job, said, sink, body)
+            return await self._relay(job, said, sink, body, mend)
 
     def _usage(self, relay: Relay) -> Usage | None:
         return super()._usage(relay) or timed(relay.tail)
@@ -402,6 +402,11 @@ class LlamaCppEngine(OpenAIEngine):
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:
         faults.explain(job.endpoint, refusal)
         return refusal
+
+
+def _opened(events: bytes) -> bytes:
+    """The first events of a chat, with empty content in place of llama-server's null."""
+    return events.replace(NULL, EMPTY) if NULL in events else with_role(events)
 
 
 def _bare(name: str) -> str:

@@ -5,6 +5,8 @@ chunk with empty `choices`, but only if `stream_options.include_usage` asks for 
 completion always sends it, in the chunk with the finish reason. A chat without `include_usage`
 has `timings` in each choice's last chunk: `prompt_n` tokens computed, `cache_n` found in the cache,
 `predicted_n` generated. All choices of a prompt report the same prompt tokens.
+
+A chat of one choice needs none of it, but for its beginning (`with_role`).
 """
 
 from __future__ import annotations
@@ -16,47 +18,41 @@ from typing import Any
 from schemas.api import sse
 from schemas.api.base import Event, Usage, counted
 from workers.engines.base import Sink
-from workers.engines.openai.stream import Filter
+from workers.engines.openai.stream import Filter, usage_of_timings
 
 COUNTS = b'"usage"', b'"timings"', b"data: null", b"[DONE]"
 """Signs of the events that `OneUsage` changes. Inside a text the quotes would be escaped."""
-_NULL = b'"delta":{"role":"assistant","content":null}'
-_EMPTY = b'"delta":{"role":"assistant","content":""}'
+NULL = b'"delta":{"role":"assistant","content":null}'
+EMPTY = b'"delta":{"role":"assistant","content":""}'
+"""How a choice of a chat begins, and how it should. The bytes are replaced without parsing, which
+is safe as quotes inside a JSON string are escaped."""
 _TOP = ("created", "id", "model", "system_fingerprint", "object")
 
 
-class FirstChunk(Filter):
-    """A Sink before the Sink: each choice of a chat begins with empty content instead of
-    llama-server's null. The bytes are replaced without parsing, which is safe as quotes inside a
-    JSON string are escaped. Once all choices have begun, chunks pass unchanged.
-
-    llama-server leaves out the role if the first token is only part of a character (an emoji);
-    a single choice then gets it here.
-    """
+class FirstChunks(Filter):
+    """A Sink before the Sink: each of several choices of a chat begins with empty content instead
+    of llama-server's null. Once all have begun, chunks pass unchanged."""
 
     def __init__(self, inner: Sink, choices: int) -> None:
         super().__init__(inner)
         self._left = choices
-        self._alone = choices == 1
 
     def data(self, chunk: bytes) -> None:
         if self._left > 0:
-            found = chunk.count(_NULL)
-            if not found and self._alone and chunk.startswith(b"data: {"):
-                chunk, found = _begun(chunk) + chunk, 1
-            self._left -= found
-            chunk = chunk.replace(_NULL, _EMPTY)
+            self._left -= chunk.count(NULL)
+            chunk = chunk.replace(NULL, EMPTY)
         self._inner.data(chunk)
 
 
-def _begun(chunk: bytes) -> bytes:
-    """The event with the role that `chunk` lacks; nothing if its first event has a role."""
-    event = chunk.partition(sse.BREAK)[0]
-    if b'"role":' in event:
-        return b""
-    top = _top(sse.load(event))
+def with_role(events: bytes) -> bytes:
+    """The first events of a chat of one choice, with the role that llama-server leaves out if the
+    first token is only part of a character (an emoji)."""
+    first = next((each for each in sse.split(events) if each.startswith(b"data: {")), b"")
+    if not first or b'"role":' in first:
+        return events
     delta = {"role": "assistant", "content": ""}
-    return sse.dump({"choices": [{"finish_reason": None, "index": 0, "delta": delta}], **top})
+    begun = {"choices": [{"finish_reason": None, "index": 0, "delta": delta}]}
+    return sse.dump({**begun, **_top(sse.load(first))}) + events
 
 
 class UsageSum:
@@ -137,26 +133,9 @@ class OneUsage:
         return {"choices": [], **self._top, "usage": usage} if usage else None
 
 
-def timed(tail: bytes) -> Usage | None:
-    """The tokens in the last `timings` of a stream of one choice; `tail`: its last events."""
-    for event in sse.having(tail, b'"timings"'):
-        for found in sse.objects(event):
-            if usage := _usage_of(found.get("timings")):
-                return usage
-    return None
-
-
-def _usage_of(timings: object) -> Usage | None:
-    if not isinstance(timings, dict):
-        return None
-    told = map(timings.get, ("prompt_n", "cache_n", "predicted_n"))
-    computed, cached, generated = (each if isinstance(each, int) else 0 for each in told)
-    return Usage(computed + cached, generated, cached)
-
-
 def _report_of(timings: object) -> dict[str, Any] | None:
     """`timings` as the `usage` of a document."""
-    usage = _usage_of(timings)
+    usage = usage_of_timings(timings)
     if usage is None:
         return None
     return {

@@ -38,7 +38,7 @@ from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ig
 from workers.engines.openai.request_body import aside, json_object, name_form
 from workers.engines.openai.required_call import TOOL_CHOICE, required
 from workers.engines.openai.rewrite import Discard, Rewriting, Thoughts
-from workers.engines.openai.stream import Given, ModelName, Relay, is_stream, says
+from workers.engines.openai.stream import Given, Mend, ModelName, Relay, is_stream, says
 from workers.engines.openai.whole_answer import read, read_mended, unlike
 
 PROBE_TIMEOUT = 10.0
@@ -301,10 +301,12 @@ class OpenAIEngine:
             raise Refusal(what, param="model", code="unsupported_endpoint")
         return model
 
-    async def _relay(self, job: Job, response: Response, sink: Sink, request: bytes) -> Relay:
+    async def _relay(
+        self, job: Job, response: Response, sink: Sink, request: bytes, mend: Mend | None = None
+    ) -> Relay:
         """`request`: the body that was sent."""
         api = endpoints.APIS.get(job.endpoint, PLAIN)
-        relay = Relay(self.name, api, sink)
+        relay = Relay(self.name, api, sink, mend)
         if not await is_stream(response, job):
             document = await self._document(job, response, sink, request)
             relay.told = api.usage(document)

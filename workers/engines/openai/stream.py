@@ -7,7 +7,7 @@ end, or if it contains an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import orjson
 import structlog
@@ -25,6 +25,7 @@ log = structlog.get_logger("engine")
 _HEAD = 4096
 """Most bytes of a stream's beginning that wait for its first word."""
 _ERROR, _USAGE, _PROGRESS = b"error", b'"usage"', b'"prompt_progress"'
+_TIMINGS = b'"timings"'
 """Signs of events that may be errors, or have these fields."""
 _HALF_ERROR = b'"error"'
 """Sign of an error in an event that cannot be read; inside a text the quotes would be escaped."""
@@ -49,6 +50,10 @@ _NOT_SHAPE = bytes(sorted(set(range(256)) - set(b'"{}[]')))
 _ROUNDS = 64
 """Levels of lists and objects between which the field is found. A million of them, a thousand deep,
 would hold up others for seconds."""
+
+
+Mend = Callable[[bytes], bytes]
+"""Changes the events with which a stream begins, all up to its first word."""
 
 
 def says(body: bytes, *signs: bytes) -> bool:
@@ -97,8 +102,9 @@ class Relay:
     ``data: {"error": …}`` and then, as if all were well, ``[DONE]``.
     """
 
-    def __init__(self, engine: str, api: Api, sink: Sink) -> None:
+    def __init__(self, engine: str, api: Api, sink: Sink, mend: Mend | None = None) -> None:
         self._engine = engine
+        self._mend = mend
         self._api = api
         self._sink = sink
         self._splitter = sse.Splitter()
@@ -161,7 +167,7 @@ class Relay:
     def _begin(self) -> None:
         self._begun = True
         self._sink.start(200, self._content_type)
-        self._sink.data(self._head)
+        self._sink.data(self._head if self._mend is None else self._mend(self._head))
         self._head = self._head[:_HEAD]  # stays for `usage`
 
     def _finish(self) -> None:
@@ -218,6 +224,25 @@ class Relay:
                 if usage := self._api.usage(found):
                     return usage
         return None
+
+
+def timed(tail: bytes) -> Usage | None:
+    """The tokens in the last `timings` of a stream of one choice, in which llama.cpp's server tells
+    them if nobody asked for usage. `tail`: the last events."""
+    for event in sse.having(tail, _TIMINGS):
+        found = sse.object_of(event)
+        if found is not None and (usage := usage_of_timings(found.get("timings"))):
+            return usage
+    return None
+
+
+def usage_of_timings(timings: object) -> Usage | None:
+    """`prompt_n` tokens were computed, `cache_n` found in the cache, `predicted_n` generated."""
+    if not isinstance(timings, dict):
+        return None
+    told = map(timings.get, ("prompt_n", "cache_n", "predicted_n"))
+    computed, cached, generated = (each if isinstance(each, int) else 0 for each in told)
+    return Usage(computed + cached, generated, cached)
 
 
 class ModelName(Filter):

@@ -12,7 +12,8 @@ from tests.doubles.drive import CHAT, RecordingSink, chat, config, job, opened
 from tests.doubles.llamacpp import DATA
 from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
-from workers.engines.llamacpp.stream import UsageSum, timed
+from workers.engines.llamacpp.stream import UsageSum
+from workers.engines.openai.stream import timed
 
 
 async def streamed(recorded: bytes, **more: Any) -> RecordingSink:
