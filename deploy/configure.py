@@ -185,12 +185,12 @@ def _check_engines(settings: Settings) -> None:
 def paid(settings: Settings, *, keys: bool) -> None:
     """Raises SettingsError for what would end a fallback: a model in a route without a price and,
     with `keys`, a provider whose key is missing."""
-    from fallback.cost import pricing
+    from fallback.cost import price_list
     from fallback.providers import secret
 
-    prices = pricing.Prices(settings.prices, settings.fallback.currency)
+    prices = price_list.Prices(settings.prices, settings.fallback.currency)
     found = prices.of_routes(settings.route, settings.providers)
-    faults = pricing.check(settings.route, found)
+    faults = price_list.check(settings.route, found)
     cloudy = (route for route in settings.route if route.cloud)
     used = {name for route in cloudy for name, _ in route.provider_models}
     for provider in settings.providers if keys else ():

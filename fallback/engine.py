@@ -18,7 +18,7 @@ import structlog
 from fallback.attempt import Delivery, Payment, ProviderAttempt
 from fallback.breaker import Breaker
 from fallback.cost import pricing
-from fallback.cost.pricing import PriceList
+from fallback.cost.pricing import PriceList, Unpriced
 from fallback.cost.spent import Spent
 from fallback.credits.billing import Billing
 from fallback.policy import Choice, Chosen, CloudRoutes, choose, micro
@@ -196,9 +196,10 @@ class CloudEngine:
         price = self._prices.get((name, model))
         if price is None:
             return f"{model} has no price"
-        if lacks := pricing.missing(endpoint, price):
-            return f"{model} has no price for {', '.join(lacks)}"
-        return pricing.worst_case(endpoint, attempt.request, len(attempt.body), price)
+        try:
+            return pricing.worst_case(endpoint, attempt.request, len(attempt.body), price)
+        except Unpriced as lacks:
+            return str(lacks)
 
     async def _ask_all(self, payment: Payment) -> End:
         """Ask one provider after the other, and again after a pause. Raises EngineFault."""

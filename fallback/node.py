@@ -11,8 +11,8 @@ from typing import ClassVar
 import structlog
 
 from fallback.cloud_slots import CloudSlots
-from fallback.cost import pricing
-from fallback.cost.pricing import Prices
+from fallback.cost import price_list
+from fallback.cost.price_list import Prices
 from fallback.credits import admin, witness
 from fallback.credits.billing import Billing
 from fallback.credits.faults import LedgerError
@@ -102,8 +102,9 @@ class Fallback(Member):
         self._gauges = CreditGauges(self._ledger)
         self._alarm = Alarm(self._bus, config.alerts.thresholds)
         self._running_down = RunningDown(self._ledger, self._alarm)
-        spends, currency = self._running_down.look, config.fallback.currency
-        billing = Billing(self._ledger, self._prices, currency, self._holder, spends)
+        spends = self._running_down.look, self._alarm.lowest
+        about = self._prices, config.fallback.currency, self._holder
+        billing = Billing(self._ledger, *about, *spends)
         engine = CloudEngine(self._providers, self._routes, self._prices, billing, config.fallback)
         engine.telemetry = self._telemetry
         self._cloud = CloudSlots(self._bus, self._runner, engine, self._routes, config)
@@ -188,6 +189,6 @@ def _priced(config: Settings) -> dict[tuple[str, str], Price]:
     """The prices of all models in routes. Raises SettingsError for one without."""
     prices = Prices(config.prices, config.fallback.currency)
     found = dict(prices.of_routes(config.route, config.providers))
-    if faults := pricing.check(config.route, found):
+    if faults := price_list.check(config.route, found):
         raise SettingsError("\n".join(faults))
     return found

@@ -18,36 +18,45 @@ The bounds of `worst_case`, and why they hold:
 from __future__ import annotations
 
 import math
-import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from decimal import Decimal
 from fractions import Fraction
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from fallback.cost import estimate
+from fallback.cost import media
 from fallback.cost.spent import Spent
 from fallback.credits.entries import MICRO
 from fallback.policy import micro
-from schemas.api.endpoints import WORDS
-from schemas.settings import Money, Price, Provider, Route
+from schemas.api.endpoints import ENDPOINTS, WORDS
+from schemas.settings import Money, Price
 
-LIST = "pricing.toml"
-LIST_CURRENCY = "USD"
 IMAGE_TOKENS = 5000
 """Most tokens of a picture in a prompt, where the list names no number: Claude counts up to 4,784
 (its page "Vision"), Gemini 258 for each tile of 768 pixels, OpenAI's models below 4,000 but one."""
-
-_TEXT = ("input", "output")
-_NEEDED: Mapping[str, tuple[str, ...]] = {
-    "chat": _TEXT,
-    "completions": _TEXT,
-    "responses": _TEXT,
-    "messages": _TEXT,
+OUTPUT_TOKENS = 4096
+"""The limit of an answer where the request sets none; the provider is sent this limit."""
+MESSAGE_TOKENS = 16
+"""The most that a chat template adds to a message."""
+TEMPLATE_TOKENS = 200
+"""Tokens of a chat template before all messages: gpt-oss has some 90, Llama and Qwen 30."""
+TOOL_TOKENS = 1000
+"""Tokens of a chat template once there are tools, and for each tool that the provider describes
+itself: Claude has up to 600 and 750 (its page "Pricing")."""
+DRAFT_TOKENS = 100
+"""Tokens of an unfinished picture in a stream (OpenAI's guide "Image generation")."""
+LIMITS = sorted({name for endpoint in ENDPOINTS for name in endpoint.api.limits})
+_PICTURES = ("image_url", "input_image", "image")
+_PAYLOADS = {"image_url": "url", "source": "data"}
+"""Where a part holds its picture: a field with the text, or an object whose field has the text."""
+TEXT = ("input", "output")
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "chat": TEXT,
+    "completions": TEXT,
+    "responses": TEXT,
+    "messages": TEXT,
     "count_tokens": (),
     "embeddings": ("input",),
     "moderations": ("input",),
@@ -59,13 +68,6 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 """The prices that a job needs, by the word of its endpoint; `images` may stand for "image". A job
 that needs none is free."""
-_CLASSES = {
-    "text": _TEXT,
-    "embeddings or moderations": ("input",),
-    "pictures": ("image or images",),
-    "transcription": ("minute",),
-    "speech": ("characters",),
-}
 
 
 class Long(BaseModel):
@@ -90,61 +92,11 @@ PriceList = Mapping[tuple[str, str], Price]
 """By provider and model."""
 
 
-class Prices:
-    """`own` prices, then the built-in list. The list counts only if `currency` is its own."""
-
-    def __init__(self, own: Iterable[Price] = (), currency: str = LIST_CURRENCY) -> None:
-        self._own = {(price.provider, price.model): price for price in own}
-        self._listed = listed() if currency == LIST_CURRENCY else {}
-
-    def of_routes(self, routes: Iterable[Route], providers: Iterable[Provider]) -> PriceList:
-        """The known prices of all models that `routes` lead to."""
-        kinds = {provider.name: provider.kind for provider in providers}
-        used = {each for route in routes if route.cloud for each in route.provider_models}
-        priced = {(name, model): self.of(kinds[name], name, model) for name, model in used}
-        return {place: price for place, price in priced.items() if price is not None}
-
-    def of(self, kind: str, name: str, model: str) -> Price | None:
-        """The price of `model` at the provider `name` of the `kind`; None if it is not known.
-
-        A dated model (``o3-2025-04-16``) that the list does not have costs what its name without
-        the date does.
-        """
-        own = self._own.get((name, model))
-        return own or self._listed.get((kind, model)) or self._listed.get((kind, undated(model)))
+class Unpriced(ValueError):
+    """A price lacks what a job needs."""
 
 
-@cache
-def listed() -> dict[tuple[str, str], ListPrice]:
-    """The built-in list by kind of provider and model."""
-    # Decimal: a float would be near the listed price, and sums are exact here.
-    raw = tomllib.loads(
-        resources.files("fallback").joinpath(LIST).read_text("utf-8"), parse_float=Decimal
-    )
-    return {
-        (kind, row["model"]): ListPrice.model_validate({"provider": kind, **row})
-        for kind, rows in raw.items()
-        for row in rows
-    }
-
-
-def undated(model: str) -> str:
-    """``claude-haiku-4-5-20251001`` and ``o3-2025-04-16`` without the date."""
-    parts = model.split("-")
-    if len(parts) > 3 and [len(each) for each in parts[-3:]] == [4, 2, 2]:
-        digits, short = "".join(parts[-3:]), parts[:-3]
-    else:
-        digits, short = parts[-1], parts[:-1]
-    return "-".join(short) if digits.isdigit() and len(digits) == 8 and short else model
-
-
-def missing(endpoint: str, price: Price) -> list[str]:
-    """Fields that a job of `endpoint` needs and `price` lacks."""
-    needed = _NEEDED.get(WORDS.get(endpoint, ""))
-    return [f"a price for {endpoint}"] if needed is None else _lacking(needed, price)
-
-
-def _lacking(needed: Iterable[str], price: Price) -> list[str]:
+def lacking(needed: Iterable[str], price: Price) -> list[str]:
     return [
         name
         for name in needed
@@ -152,41 +104,19 @@ def _lacking(needed: Iterable[str], price: Price) -> list[str]:
     ]
 
 
-def check(routes: Iterable[Route], prices: PriceList) -> list[str]:
-    """One line for each model of a route whose price does not suffice for any endpoint."""
-    faults = []
-    for route in routes:
-        for name, model in route.provider_models if route.cloud else ():
-            price, each = prices.get((name, model)), f"{name}/{model}"
-            if price is None:
-                faults.append(
-                    f"route {route.name!r}: no price is known for {each}: add a table [[prices]] "
-                    f'with provider = "{name}" and model = "{model}" and {_choices()}'
-                )
-            elif all(_lacking(needed, price) for needed in _NEEDED.values() if needed):
-                faults.append(
-                    f"route {route.name!r}: the price of {each} is not enough for any endpoint: "
-                    f"it needs {_choices()}"
-                )
-    return faults
-
-
-def _choices() -> str:
-    each = [f"{' and '.join(names)} ({name})" for name, names in _CLASSES.items()]
-    return ", ".join(each[:-1]) + f" or {each[-1]}"
-
-
 def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price: Price) -> int:
     """Micro-units that the job may cost at most.
 
     `request` is the body, or the fields of the form, where uploads are lists of bytes; `body_size`
     is the whole body's: the length is guessed from it if `request` has no recording. Raises
-    ValueError if `price` lacks what the endpoint needs.
+    Unpriced.
     """
-    if lacks := missing(endpoint, price):
-        raise ValueError(f"{price.provider}/{price.model} has no price for {', '.join(lacks)}")
-    word = WORDS[endpoint]
-    if not _NEEDED[word]:
+    word = WORDS.get(endpoint, "")
+    needed = NEEDED.get(word)
+    lacks = [endpoint] if needed is None else lacking(needed, price)
+    if lacks:
+        raise Unpriced(f"{price.model} has no price for {', '.join(lacks)}")
+    if not needed:
         return 0
     if word in ("images", "edits"):
         return _pictures(word, request, price)
@@ -199,24 +129,24 @@ def worst_case(endpoint: str, request: Mapping[str, Any], body_size: int, price:
 
 def _talk(word: str, request: Mapping[str, Any], price: Price) -> Spent:
     beside, written = 0, 0
-    if _NEEDED[word] == _TEXT:
-        beside = estimate.template_tokens(request)
-        most = estimate.output_limit(request) + estimate.predicted_tokens(request)
-        written = most * estimate.copies(request)
+    if NEEDED[word] == TEXT:
+        beside = template_tokens(request)
+        most = output_limit(request) + predicted_tokens(request)
+        written = most * copies(request)
     if word == "completions":
-        written *= estimate.prompts(request)
-    read = estimate.prompt_tokens(request, _image_tokens(price), beside)
+        written *= prompts(request)
+    read = prompt_tokens(request, _image_tokens(price), beside)
     return Spent(prompt=read, completion=written)
 
 
 def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
     """The dearer of billing by the minute and by tokens: only the answer shows which one applies.
     OpenAI reports whole seconds, rounded up."""
-    length = math.ceil(estimate.seconds(request.get("file"), body_size))
-    text = estimate.texts(request)
-    heard = length * estimate.AUDIO_TOKENS
-    written = estimate.SPOKEN_LIMIT + length * estimate.SPOKEN_TOKENS
-    told = Spent(prompt=estimate.prompt_tokens(text, 0, heard), completion=written, seconds=length)
+    length = math.ceil(media.seconds(request.get("file"), body_size))
+    text = media.texts(request)
+    heard = length * media.AUDIO_TOKENS
+    written = media.SPOKEN_LIMIT + length * media.SPOKEN_TOKENS
+    told = Spent(prompt=prompt_tokens(text, 0, heard), completion=written, seconds=length)
     untold = replace(told, prompt=0, completion=0)
     return max(cost(told, price), cost(untold, price))
 
@@ -224,13 +154,13 @@ def _recording(request: Mapping[str, Any], body_size: int, price: Price) -> int:
 def _pictures(word: str, request: Mapping[str, Any], price: Price) -> int:
     read = 0
     if price.input is not None:
-        given = estimate.pictures_given(request) if word == "edits" else 0
-        text = estimate.texts(request)
-        read = estimate.prompt_tokens(text, 0) + given * _image_tokens(price)
+        given = media.pictures_given(request) if word == "edits" else 0
+        text = media.texts(request)
+        read = prompt_tokens(text, 0) + given * _image_tokens(price)
     quality, size = (str(request.get(name) or "") for name in ("quality", "size"))
-    count = estimate.copies(request)
+    count = copies(request)
     most = cost(Spent(prompt=read, images=count, quality=quality, size=size), price)
-    drafts = count * estimate.drafts(request) * estimate.DRAFT_TOKENS
+    drafts = count * _drafts(request) * DRAFT_TOKENS
     return most + cost(Spent(completion=drafts), price)
 
 
@@ -284,3 +214,114 @@ def _fits(key: str, wanted: list[str]) -> bool:
 
 def _image_tokens(price: Price) -> int:
     return price.image_tokens if isinstance(price, ListPrice) else IMAGE_TOKENS
+
+
+def output_limit(request: Mapping[str, Any]) -> int:
+    """Tokens that the answer may have: the request's own limit, else `OUTPUT_TOKENS`."""
+    given = [request[name] for name in LIMITS if isinstance(request.get(name), int)]
+    return max((each for each in given if each > 0), default=OUTPUT_TOKENS)
+
+
+def limits(value: Any) -> bool:
+    """Whether a field's value limits an answer. 0 does: it asks for the scores of the prompt."""
+    return isinstance(value, int) and value >= 0
+
+
+def predicted_tokens(request: Mapping[str, Any]) -> int:
+    """Tokens of a predicted answer: providers charge those that the answer lacks like its own."""
+    said = request.get("prediction")
+    return prompt_tokens(said, 0) if isinstance(said, Mapping) else 0
+
+
+def copies(request: Mapping[str, Any]) -> int:
+    """How many answers or pictures are asked for."""
+    given = [_whole(request.get(name)) for name in ("n", "best_of")]  # all of `best_of` are charged
+    return max(1, *given)
+
+
+def prompts(request: Mapping[str, Any]) -> int:
+    """How many prompts a request for completions has: each gets its own answer."""
+    given = request.get("prompt")
+    if not isinstance(given, list) or not any(isinstance(each, str | list) for each in given):
+        return 1
+    return len(given)
+
+
+def _whole(value: Any) -> int:
+    """A number, also from a form's text; 0 for anything else."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return 0
+
+
+def _drafts(request: Mapping[str, Any]) -> int:
+    """Unfinished pictures that a stream shows before each finished one."""
+    return max(0, _whole(request.get("partial_images")))
+
+
+def prompt_tokens(request: Mapping[str, Any], image_tokens: int, beside: int = 0) -> int:
+    """Most tokens of the prompt: of every text in the request (field names too), of its pictures
+    and sound, and those `beside`. With `cache_control` all count twice, as a provider may charge up
+    to twice the price for writing to its cache."""
+    total, cached = beside, False
+    # Not by recursion: orjson reads 1,024 levels, more than Python's stack takes.
+    rest: list[Any] = [request]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            total += 1 + _bytes(value)
+        elif isinstance(value, Mapping):
+            cached = cached or "cache_control" in value
+            tokens, read = _read(value, image_tokens)
+            total += MESSAGE_TOKENS + tokens
+            rest += [*read.keys(), *read.values()]
+        elif isinstance(value, list | tuple):
+            rest += value
+        else:
+            total += 1 + len(str(value))
+    return total * (2 if cached else 1)
+
+
+def template_tokens(request: Mapping[str, Any]) -> int:
+    """Most tokens that the provider's template adds to the request's own words."""
+    tools = request.get("tools") or request.get("functions")
+    if not isinstance(tools, list) or not tools:
+        return TEMPLATE_TOKENS
+    named = (each.get("type") for each in tools if isinstance(each, Mapping))
+    known = sum(kind not in (None, "function", "custom") for kind in named)
+    return TEMPLATE_TOKENS + TOOL_TOKENS * (1 + known)
+
+
+def _bytes(text: str) -> int:
+    """Bytes of UTF-8. Some tokenizers first replace ligatures and the like with several letters
+    (NFKC), so the longer form counts."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size == len(text):
+        return size
+    spelt = unicodedata.normalize("NFKC", text)
+    return max(size, len(spelt.encode("utf-8", "surrogatepass")))
+
+
+def _read(part: Mapping[str, Any], image_tokens: int) -> tuple[int, Mapping[str, Any]]:
+    """(tokens of the picture or sound in `part`, the rest, which counts as text). Clients choose
+    `type` freely, so only the one text with the picture or sound is taken out of the rest."""
+    kind = part.get("type")
+    if kind in _PICTURES:
+        for name, inside in _PAYLOADS.items():
+            held, kept = _without(part.get(name), inside)
+            if held is not None:
+                return image_tokens, {**part, name: kept}
+    if kind == "input_audio":
+        held, kept = _without(part.get(kind), "data")
+        if held is not None:
+            return media.tokens_of(held), {**part, kind: kept}
+    return 0, part
+
+
+def _without(value: Any, inside: str) -> tuple[str | None, Any]:
+    """(the text that is `value` or is in its field `inside`, `value` without the text)."""
+    if isinstance(value, str):
+        return value, None
+    found = value.get(inside) if isinstance(value, Mapping) else None
+    return (found, {**value, inside: None}) if isinstance(found, str) else (None, value)

@@ -46,7 +46,7 @@ class Spends(Protocol):
 
 class Billing:
     """`holder`: the process, as reservations name it. `spends` is called with an account that was
-    charged, or refused."""
+    refused, or charged when `lowest` percent of its credits may be used."""
 
     def __init__(
         self,
@@ -55,12 +55,14 @@ class Billing:
         currency: str,
         holder: str,
         spends: Spends | None = None,
+        lowest: int = 0,
     ) -> None:
         self._ledger = ledger
         self._prices = prices
         self._currency = currency
         self._holder = holder
         self._spends = spends
+        self._lowest = lowest
         self._closing: set[asyncio.Task[Any]] = set()
         for provider in {provider for provider, _ in prices}:
             # From nothing to the first amount is to be an increase.
@@ -134,7 +136,7 @@ class Billing:
         attempt, price = payment.attempt, self._prices[choice.provider, choice.model]
         job, took = attempt.job, time.monotonic() - attempt.since
         cost = 0 if payment.hold.paid else pricing.cost(spent, price)
-        return Purchase(
+        bought = Purchase(
             account=job.account,
             key=job.key,
             job=job.id,
@@ -155,7 +157,9 @@ class Billing:
             ended_ms=round((attempt.began + took) * 1000),
             streamed=job.stream,
             requests=int(job.leads),
-        ).within(payment.hold.what.amount)
+        )
+        most = payment.hold.what.amount
+        return bought if 0 <= cost <= most else bought.within(most)
 
     def answer(self, payment: Payment, choice: Choice) -> PricedAnswer:
         """The sink that takes the provider's answer."""
@@ -187,8 +191,9 @@ class Billing:
 
     def _count(self, purchase: Purchase) -> None:
         metrics.CHARGED.labels(purchase.provider).inc(purchase.cost / MICRO)
-        if self._spends is not None:
-            self._spends(purchase.account)
+        account = purchase.account
+        if self._spends is not None and self._ledger.near(account, self._lowest):
+            self._spends(account)
         if not purchase.uncharged:
             return
         metrics.UNCHARGED.labels(purchase.provider).inc(purchase.uncharged / MICRO)
@@ -196,7 +201,7 @@ class Billing:
         log.warning(
             "billing.above_reservation",
             job=purchase.job,
-            account=purchase.account,
+            account=account,
             provider=purchase.provider,
             model=purchase.provider_model,
             cost=self.money(purchase.cost + purchase.uncharged),

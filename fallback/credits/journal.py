@@ -163,6 +163,14 @@ class Journal:
         """The account as of its newest grant; None if none was read yet."""
         return self._topped.get(account)
 
+    def near(self, account: str, percent: int) -> bool:
+        """Whether so much may be used of what the account had after its last grant. What is
+        available is less than what is left, which takes a question to know."""
+        top = self._topped.get(account)
+        if top is None:
+            return False
+        return 100 * (top.balance - self.known(account).balance) >= percent * top.balance
+
     async def covers(self, account: str, amount: int) -> bool:
         """Whether the account seems to hold `amount`; if not, the broker is asked before this says
         so. False if others overdrew the account, which lasts a moment. Raises Insufficient."""

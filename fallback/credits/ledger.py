@@ -23,7 +23,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
 
 import structlog
 
@@ -73,7 +72,7 @@ class Ledger:
     ) -> None:
         self._journal = Journal(bus, replicas)
         self.grant, self.history = self._journal.grant, self._journal.history
-        self.known, self.topped = self._journal.known, self._journal.topped
+        self.near, self.topped = self._journal.near, self._journal.topped
         self._alive = alive
         self._clock = clock
         self._own: set[Name] = set()
@@ -124,7 +123,9 @@ class Ledger:
         """
         if hold.paid:
             return False
-        return await self._close(hold, purchase.within(hold.what.amount), "")
+        if not 0 <= purchase.cost <= hold.what.amount:
+            purchase = purchase.within(hold.what.amount)
+        return await self._close(hold, purchase, "")
 
     async def release(self, hold: Hold, why: str) -> None:
         """Give the whole reservation back."""
@@ -336,7 +337,8 @@ class Ledger:
 
 
 def _about(what: Reservation | Booking, name: Name) -> dict[str, str | int]:
-    return {"holder": what.holder, "amount": what.amount, **asdict(name)}
+    about: dict[str, str | int] = {"job": name.job, "turn": name.turn, "take": name.take}
+    return {"holder": what.holder, "amount": what.amount, **about}
 
 
 def _already(what: Reservation) -> Hold:

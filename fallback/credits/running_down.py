@@ -31,14 +31,13 @@ class RunningDown:
     def look(self, account: str, *, refused: bool = False) -> None:
         """Look at the account if it may have come to a threshold. Never waits. `refused`: a request
         was refused as the account has too little for it."""
-        top, known = self._ledger.topped(account), self._ledger.known(account)
+        top = self._ledger.topped(account)
         if top is None:
             return
         if account in self._looking:
             self._again[account] = refused or self._again.get(account, False)
             return
-        # What is available is less than what is left, which takes a question to know.
-        near = 100 * (top.balance - known.balance) >= self._alarm.lowest * top.balance
+        near = self._ledger.near(account, self._alarm.lowest)
         if near and not self._alarm.is_done(CREDITS, account, "", _period(top.seq)):
             self._looking[account] = asyncio.create_task(self._look(account, refused))
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -160,7 +161,7 @@ def headers(
     """The headers of an entry; `about` holds fields of `Entry`."""
     said: dict[str, Any] = {"kind": kind, **about}
     if purchase is not None:
-        said["usage"] = asdict(purchase)
+        said["usage"] = dict(zip(_BOUGHT, _bought(purchase), strict=True))
     # A header holds only ASCII without line breaks: json escapes the rest, orjson does not.
     text = json.dumps(said, separators=(",", ":"))
     return {INCREMENT: f"{change:+d}", ID: id, HEADER: text}
@@ -168,6 +169,8 @@ def headers(
 
 _ABOUT = ("job", "turn", "take", "holder", "amount", "note")
 _BOUGHT = {field.name: field.type for field in fields(Purchase)}
+_bought = attrgetter(*_BOUGHT)
+"""`asdict` takes 8 µs, as it copies whatever stands in it."""
 
 
 def parse(message: Message) -> Entry:
@@ -206,7 +209,7 @@ def _purchase(usage: Mapping[str, Any]) -> Purchase:
 
 def _is_sound(kind: Any, value: object) -> bool:
     if kind == "int":
-        return bounds.is_number(value)
+        return type(value) is int and 0 <= value <= bounds.WHOLE
     if kind == "float":
         return isinstance(value, int | float) and 0 <= value <= bounds.WHOLE
     return type(value) is (bool if kind == "bool" else str)

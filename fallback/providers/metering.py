@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from fallback.cost.estimate import copies
+from fallback.cost.pricing import copies
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers import kinds
 from fallback.providers.base import ProviderFault, Task

@@ -1,4 +1,4 @@
-"""Estimates how many tokens a prompt has; `fallback.cost.estimate` gives the upper bound."""
+"""Estimates how many tokens a prompt has; `fallback.cost.pricing` gives the upper bound."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from fallback.cost import estimate
+from fallback.cost import pricing
 from fallback.providers import kinds
 from fallback.providers.base import Task
 from fallback.providers.kinds import ProviderKind
@@ -82,7 +82,7 @@ class Fit:
             dropped = {name for name in self._drops if name in request}
             dropped |= {each.field for each in self.passed_over(request)}
             dropped |= {name for name in _LIMITS if request.get(name) == -1}
-            given = [request[name] for name in _LIMITS if estimate.limits(request.get(name))]
+            given = [request[name] for name in _LIMITS if pricing.limits(request.get(name))]
             if self._limit and given:
                 dropped |= {name for name in _LIMITS if name in request and name != self._limit}
                 changed[self._limit] = given[0]
@@ -146,7 +146,7 @@ def _is_form(job: Job) -> bool:
 def _bounded(job: Job, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """The request with a limit, behind what was begun, and whether it was changed."""
     api = endpoints.APIS.get(job.endpoint, PLAIN)
-    unlimited = not any(estimate.limits(request.get(name)) for name in api.limits)
+    unlimited = not any(pricing.limits(request.get(name)) for name in api.limits)
     if unlimited and api.limits:
         _limit(request, api)
     if job.begun is not None:
@@ -158,10 +158,10 @@ def _limit(request: dict[str, Any], api: Api) -> None:
     """Set a limit: the API's usual one, but `OUTPUT_TOKENS` for a client that asks for no limit
     (-1, as llama-server knows it)."""
     unsaid = request.get(api.limits[0]) is None
-    for name in estimate.LIMITS:
-        if not estimate.limits(request.get(name)):
+    for name in pricing.LIMITS:
+        if not pricing.limits(request.get(name)):
             request.pop(name, None)
-    request[api.limits[0]] = (unsaid and api.usual_limit) or estimate.OUTPUT_TOKENS
+    request[api.limits[0]] = (unsaid and api.usual_limit) or pricing.OUTPUT_TOKENS
 
 
 def _form(parts: Iterable[multipart.Part]) -> dict[str, Any]:

@@ -4,16 +4,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallback.cost import estimate, pricing
-from fallback.cost.pricing import Prices, listed
+from fallback.cost import pricing
+from fallback.cost.price_list import Prices
 from fallback.cost.spent import Spent
 from fallback.credits.entries import MICRO
-from fallback.providers.kinds import KINDS
-from schemas.settings import Price, Provider, Route
+from schemas.settings import Price
 
 AMOUNTS = st.integers(0, 10**9).map(lambda n: Decimal(n) / MICRO)
 PRICES = st.builds(
@@ -140,7 +138,7 @@ def test_the_worst_case_is_one(text: str, limit: int, n: int, at: Price) -> None
 
 def test_without_a_limit_the_default_is_reserved() -> None:
     free = price(input=0)
-    assert pricing.worst_case(CHAT, request("x"), 0, free) == estimate.OUTPUT_TOKENS * 2
+    assert pricing.worst_case(CHAT, request("x"), 0, free) == pricing.OUTPUT_TOKENS * 2
 
 
 def test_every_prompt_of_a_list_is_answered() -> None:
@@ -152,60 +150,3 @@ def test_every_prompt_of_a_list_is_answered() -> None:
 
 def test_counting_tokens_is_free() -> None:
     assert pricing.worst_case("/v1/messages/count_tokens", request("x"), 0, price()) == 0
-
-
-def test_every_listed_price_is_dated_and_can_bill_something(subtests: pytest.Subtests) -> None:
-    for at in listed().values():
-        with subtests.test(f"{at!r:.60}"):
-            assert at.date
-            can = KINDS[at.provider].family(at.model).endpoints
-            assert any(
-                not pricing.missing(each, at) for each in can - {"/v1/messages/count_tokens"}
-            )
-
-
-def test_own_prices_go_first_and_dates_are_left_out() -> None:
-    own = Price(provider="mine", model="gpt-4o-mini", input=9, output=9)
-    prices = Prices([own])
-    assert prices.of("openai", "mine", "gpt-4o-mini") == own
-    listed_one = prices.of("openai", "other", "gpt-4o-mini")
-    assert listed_one is not None
-    assert prices.of("openai", "other", "gpt-4o-mini-2024-07-18") == listed_one
-    assert prices.of("openai", "other", "no-such-model") is None
-    assert Prices([own], "EUR").of("openai", "other", "gpt-4o-mini") is None
-
-
-def checked(route: Route, *prices: Price) -> list[str]:
-    found = Prices(prices).of_routes([route], [Provider(name="p", url="http://x")])
-    return pricing.check([route], found)
-
-
-def test_a_model_without_a_price_is_named() -> None:
-    route = Route(name="r", providers=["p/strange"])
-    [why] = checked(route)
-    assert "p/strange" in why
-    assert "[[prices]]" in why
-    local = route.model_copy(update={"local_only": True})
-    assert checked(local) == []
-
-
-@pytest.mark.parametrize(
-    ("fields", "enough"),
-    [
-        ({"input": 1, "output": 1}, True),
-        ({"input": 1}, True),
-        ({"output": 1}, False),
-        ({"image": 1}, True),
-        ({"images": {"low/1024x1024": 1}}, True),
-        ({"minute": 1}, True),
-        ({"characters": 1}, True),
-        ({}, False),
-    ],
-)
-def test_a_price_is_enough_if_some_endpoint_can_be_billed(
-    fields: dict[str, Any], enough: bool
-) -> None:
-    route = Route(name="r", providers=["p/m"])
-    faults = checked(route, Price(provider="p", model="m", **fields))
-    assert bool(faults) == (not enough)
-    assert all("not enough for any endpoint" in fault for fault in faults)

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallback.cost import pricing
-from fallback.cost.pricing import Prices
+from fallback.cost.price_list import Prices
 from fallback.cost.spent import Spent
 from fallback.providers import make
 from fallback.providers.base import Provider, Task
@@ -32,7 +32,7 @@ from schemas.settings import Provider as Config
 from tests.doubles.providers import Anthropic, Cloudflare, Compatible, Google, OpenAI, words
 from tests.doubles.providers import Provider as Simulator
 from tests.unit.fallback.cost.test_duration import FRAME
-from tests.unit.fallback.cost.test_estimate import recording
+from tests.unit.fallback.cost.test_media import recording
 from tests.unit.fallback.providers.tasks import KEY, RecordingSink, job
 
 SIMS: dict[str, type[Simulator]] = {

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fallback.cost.pricing import Prices, cost, worst_case
+from fallback.cost.price_list import Prices
+from fallback.cost.pricing import cost, worst_case
 from fallback.cost.spent import Spent
 from fallback.providers.base import Provider
 from tests.doubles.providers import OpenAI, undone, unmetered

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fallback.cost.estimate import OUTPUT_TOKENS
+from fallback.cost.pricing import OUTPUT_TOKENS
 from fallback.providers.request import request_of
 from schemas import multipart
 from schemas.jobs import Begun
