@@ -20,6 +20,10 @@ VERSION = 4
 """The version of jobs, frames and control messages."""
 WANTED_ENGINE = "Headrace-Engine"
 """The header of a job that is for one engine of a node rather than for others there."""
+WANTED_FOR = "Headrace-Engine-Wait"
+"""The header of such a job that is to wait there for a slot: for how many milliseconds."""
+MOST_WANTED = 30.0
+"""Seconds that it may wait at most."""
 MAX_BODY = 2**31
 """Bytes of a body: twice the largest `max_body` that an ingress can be set to."""
 MOST_TOGETHER = 256

@@ -235,13 +235,17 @@ class Fabric:
             return answer.status, await answer.json(), answer.headers
 
     async def stream(
-        self, body: Any, url: str = "", on_text: Callable[[str], None] | None = None
+        self,
+        body: Any,
+        url: str = "",
+        on_text: Callable[[str], None] | None = None,
+        **headers: str,
     ) -> tuple[int, str, bool]:
         """(status, text or body, whether [DONE] came) of a streamed chat."""
         async with self.session.post(
             (url or self.url) + "/v1/chat/completions",
             json={**body, "stream": True},
-            headers=self.headers,
+            headers={**self.headers, **headers},
         ) as answer:
             if answer.status != 200:
                 return answer.status, (await answer.read()).decode(), False

@@ -7,29 +7,37 @@ go first. While none waits, nothing here is asked when a job ends.
 
 A job may also come here for the cache of one engine, which its message names. It is that engine's
 if a slot is free there, whichever of the engines here got the message. Without any, it goes back
-for so long that its ingress has given it to others meanwhile.
+for so long that its ingress has given it to others meanwhile; or it is kept here for the first slot
+that comes free, if its message says that it is worth that, and for how long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import structlog
+
 from schemas import subjects
-from schemas.bus import Bus, Message
+from schemas.bus import Bus, BusError, Message
 from schemas.jetstream.pulls import GRACE, Pulls, Room, hand_back
-from schemas.jetstream.words import ACK
-from schemas.jobs import WANTED_ENGINE
+from schemas.jetstream.words import ACK, IN_PROGRESS
+from schemas.jobs import MOST_WANTED, WANTED_ENGINE, WANTED_FOR
 from workers.consumer import Puller
 from workers.runner import Source
+
+log = structlog.get_logger("pinned")
 
 AWAY = 0.1
 """Seconds for which a job is handed back that came for a cache, and finds no slot: twice what its
 ingress waits."""
 _FIRST = 1
 """The delivery of a message that may go back for an engine of another process."""
+MOST_KEPT = 64
+"""Jobs that are kept for a slot of one engine at most; further ones go back."""
 
 Neighbours = dict[str, "PinnedPullers"]
 """The engines of one process, by `engine_of`."""
@@ -60,6 +68,8 @@ class PinnedPullers:
         self._waiting: deque[_Model] = deque()
         """Models of which a pinned job is known to wait. While there are some, interactive pulls
         let them have a slot first."""
+        self._kept: deque[_Kept] = deque()
+        """Jobs for whose cache a slot is waited for. They have the first that comes free."""
         self._models = [_Model(self, bus, each) for each in interactive]
         for each in self._models:
             each.puller = Puller(
@@ -76,12 +86,16 @@ class PinnedPullers:
         """At first and after each reconnection. Raises BusError."""
         self._neighbours[self._name] = self
         self._forget()
+        if self._released not in self.room.on_release:
+            self.room.on_release.insert(0, self._released)
         for each in self._models:
             await each.puller.open()
 
     async def close(self) -> None:
         if self._neighbours.get(self._name) is self:
             del self._neighbours[self._name]
+        if self._released in self.room.on_release:
+            self.room.on_release.remove(self._released)
         self._forget()
         for each in self._models:
             await each.puller.close()
@@ -94,6 +108,9 @@ class PinnedPullers:
     def heal(self, now: float) -> None:
         for each in self._models:
             each.puller.heal(now)
+        for kept in self._kept:  # or the broker would deliver it again
+            with contextlib.suppress(BusError):
+                self._bus.post(kept.message.reply, IN_PROGRESS)
         self.give()
 
     def give(self) -> None:
@@ -136,6 +153,8 @@ class PinnedPullers:
             pass
         elif self.room.free() > 0:
             self._on_job(model, message)
+        elif wanted == self._name and self._keep(model, message):
+            pass
         elif wanted:
             hand_back(self._bus, message.reply, AWAY)
         else:
@@ -157,20 +176,60 @@ class PinnedPullers:
         return True
 
     def takes(self, model: str, message: Message) -> bool:
-        """Take a job that came to another engine here, if there is room."""
+        """Take a job that came to another engine here, if there is room or it may wait."""
         for each in self._models:
-            if each.interactive.model == model and self.room.free() > 0:
-                self._on_job(each, message)
-                return True
+            if each.interactive.model == model:
+                if self.room.free() > 0:
+                    self._on_job(each, message)
+                    return True
+                return self._keep(each, message)
         return False
 
+    def _keep(self, model: _Model, message: Message) -> bool:
+        """Keep a job until a slot is free, for as long as its message allows."""
+        allowed = (message.headers or {}).get(WANTED_FOR, "")
+        seconds = int(allowed) / 1000 if allowed.isdecimal() and len(allowed) < 9 else 0.0
+        if not 0 < seconds <= MOST_WANTED or len(self._kept) >= MOST_KEPT or not self.room.open:
+            return False
+        kept = _Kept(model, message)
+        self._kept.append(kept)
+        kept.timer = asyncio.get_running_loop().call_later(seconds, self._give_up, kept)
+        log.debug("pinned.kept", engine=self._name, seconds=seconds)
+        return True
+
+    def _released(self) -> None:
+        while self._kept and self.room.free() > 0:
+            kept = self._kept.popleft()
+            kept.timer.cancel()
+            self._on_job(kept.model, kept.message)
+
+    def _give_up(self, kept: _Kept) -> None:
+        """Its ingress has given it to others by now."""
+        self._kept.remove(kept)
+        hand_back(self._bus, kept.message.reply, AWAY)
+
     def _forget(self) -> None:
-        """What is known of jobs that wait was said by another connection."""
+        """What is known of jobs that wait was said by another connection. Those that are kept go
+        back."""
+        for kept in self._kept:
+            kept.timer.cancel()
+            hand_back(self._bus, kept.message.reply)
+        self._kept.clear()
         self._waiting.clear()
         self._come_first()
         for each in self._models:
             each.settle()
             each.waits = False
+
+
+class _Kept:
+    """A job that waits here. `timer`: when it has waited enough."""
+
+    timer: asyncio.TimerHandle
+
+    def __init__(self, model: _Model, message: Message) -> None:
+        self.model = model
+        self.message = message
 
 
 class _Model:

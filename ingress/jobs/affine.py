@@ -6,8 +6,10 @@ ingresses a few times a second.
 
 While no job waits and the engine has a free slot, as its card and what was sent there since say,
 the job waits in the lane of the engine's node. If nobody has claimed it in `PATIENCE`, it is
-published anew for all workers. While jobs wait, nothing is done before a slot comes free: then the
-job is chosen whose cache the claimant has, if that is within one turn (`FairQueue.choose`).
+published anew for all workers. `affinity_wait` may allow more where reading the prompt anew takes
+twice as long: then a full engine will do, and its worker keeps the job until a slot is free.
+While jobs wait, nothing is done before a slot comes free: then the job is chosen whose cache the
+claimant has, if that is within one turn (`FairQueue.choose`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,19 +30,22 @@ from ingress.jobs.gossip import Learnt
 from ingress.jobs.ticket import Ticket
 from ingress.models import marks as prompts
 from ingress.models.affinity import CacheMap, Found, Place, short
-from ingress.models.locality import CLOUD
+from ingress.models.engines import Engine, Engines
+from ingress.models.locality import ANY, CLOUD
 from ingress.models.routes import Plan
 from schemas import metrics, subjects
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Claim, Role
-from schemas.jobs import WANTED_ENGINE, CodecError, engine_of
+from schemas.jobs import WANTED_ENGINE, WANTED_FOR, CodecError, engine_of
 from schemas.nodes import Card
 from schemas.settings import Settings
 
 log = structlog.get_logger("affine")
 
 PATIENCE = 0.05
-"""Seconds that a worker has to claim a job for the cache that it has."""
+"""Seconds that a worker has to claim a job for the cache that it has, if no more is worth it."""
+BYTES = 4
+"""Of a prompt, for each token of it."""
 UNDER_WAY = 0.02
 """Seconds that a job is under way to a free slot at most; one that waits for longer is queued. What
 waits at other ingresses shows on the cards, as engines without a free slot."""
@@ -51,8 +55,6 @@ MOST_HEARD = 200
 """Such messages that are read in a second, of all ingresses."""
 LONGEST = 2**20
 """Bytes of the longest request that is looked at: that takes half a millisecond."""
-UNKNOWN = 8192
-"""Tokens of a slot whose context is not known."""
 _LIKE = 0.9
 """What has so much of what another has counts as much."""
 
@@ -60,30 +62,17 @@ _LIKE = 0.9
 @dataclass(slots=True)
 class Trail:
     """What is known of one prompt. `size`: its bytes. `lane`: that of the node where it is to go,
-    "" if to any; `place`: the engine there."""
+    "" if to any; `place`: the engine there, which has `patience` seconds to claim it."""
 
     marks: Sequence[int]
     size: int
     lane: str = ""
     place: Place | None = None
+    patience: float = 0.0
     timer: asyncio.TimerHandle | None = None
 
 
-@dataclass(slots=True)
-class _Engine:
-    """One engine, as its last card says. `models`: with their contexts. `others`: slots that had
-    jobs of other ingresses. `tells`: it reports what it found in its cache."""
-
-    node: str
-    slots: int
-    models: dict[str, int]
-    others: int = 0
-    tells: bool = False
-
-
 class Affine:
-    """`shared`: the models that several engines serve, with how many."""
-
     def __init__(
         self,
         bus: Bus,
@@ -94,26 +83,22 @@ class Affine:
         claims: Claims,
     ) -> None:
         edge = config.ingress
-        self.shared: dict[str, int] = {}
+        self.engines = Engines()
+        self.shared = self.engines.shared
+        """The models that several engines serve, with how many."""
         self.least = edge.affinity_least
         """Bytes of the shortest request that is looked at."""
         self._on = edge.affinity
         self._memory = edge.affinity_memory
+        self._wait = edge.affinity_wait
         self._bus = bus
         self._ingress = ingress
         self._tickets = tickets
         self._queues = queues
         self._claims = claims
         self._map = CacheMap()
-        self._engines: dict[str, dict[str, _Engine]] = {}
-        """By holder and name."""
-        self._many: Counter[str] = Counter()
-        """Engines of each model."""
         self._trails: dict[str, Trail] = {}
         """By job."""
-        self._at: dict[str, Place] = {}
-        """Where jobs of this ingress run, or are to run."""
-        self._own: Counter[Place] = Counter()
         self._news: list[Learnt] = []
         """What the others are to be told."""
         self._heard = 0, 0
@@ -126,55 +111,30 @@ class Affine:
     # What engines there are
 
     def hear(self, card: Card) -> None:
-        if not self._on or card.role != Role.WORKER:
-            return
-        here = {} if card.draining else self._of_card(card)
-        before = self._engines.get(card.holder, {})
-        for name, engine in here.items():
-            engine.tells = name in before and before[name].tells
-        self._engines[card.holder] = here
-        if _models(here) != _models(before):
-            for name in before:  # it was begun anew, or is about to be
-                if name not in here or here[name].models != before[name].models:
-                    self._map.leave(Place(card.holder, name))
-            self._count(before, here)
-        if not here:
-            del self._engines[card.holder]
+        if self._on and card.role == Role.WORKER:
+            self._leave(self.engines.hear(card))
 
     def forget(self, holder: str) -> None:
         """The process is gone."""
-        if (before := self._engines.pop(holder, None)) is not None:
-            for name in before:
-                self._map.leave(Place(holder, name))
-            self._count(before, {})
+        self._leave(self.engines.forget(holder))
 
-    def _of_card(self, card: Card) -> dict[str, _Engine]:
-        found: dict[str, _Engine] = {}
-        for state in card.engines:
-            models = {m.id: m.context or UNKNOWN for m in card.models if m.engine == state.name}
-            if models:
-                others = max(0, state.busy - self._own[Place(card.holder, state.name)])
-                found[state.name] = _Engine(card.node, state.slots, models, others)
-        return found
-
-    def _count(self, before: Mapping[str, _Engine], now: Mapping[str, _Engine]) -> None:
-        self._many.subtract(model for each in before.values() for model in each.models)
-        self._many.update(model for each in now.values() for model in each.models)
-        self._many += Counter()  # drops what is none
-        self.shared = {model: many for model, many in self._many.items() if many > 1}
+    def _leave(self, places: list[Place]) -> None:
+        """These engines have nothing any more, and nothing waits for them."""
+        for place in places:
+            self._map.leave(place)
+        for job, trail in [*self._trails.items()] if places else ():
+            if trail.timer is not None and trail.place in places:
+                self._late(job)
+        self.shared = self.engines.shared
         self._claims.caches = self if self.shared else None
         if not self.shared:
             self._end()
-
-    def _engine(self, place: Place) -> _Engine | None:
-        return self._engines.get(place.holder, {}).get(place.engine)
 
     def _end(self) -> None:
         for trail in self._trails.values():
             _stop(trail)
         self._trails.clear()
-        self._at.clear()
-        self._own.clear()
+        self.engines.clear()
 
     # Where a job goes
 
@@ -184,19 +144,22 @@ class Affine:
         return Trail(marks, prompts.length(marks[-1])) if marks else None
 
     def send(self, plan: Plan, trail: Trail) -> None:
-        """Have the job go to an engine that has the most of its prompt, if a slot is free there. If
-        others wait, that is looked at when a slot comes free."""
+        """Have the job go to an engine that has the most of its prompt, if a slot is free there or
+        is worth a wait. If others wait, that is looked at when a slot comes free."""
         since = self._queues.of(plan.model, subjects.INTERACTIVE).since()
         if since is not None and time.monotonic() - since > UNDER_WAY:
             return
         if plan.reach == CLOUD or plan.claim <= PATIENCE:  # no worker, or none is waited for
             return
-        if (place := self._best(plan.model, trail)) and (engine := self._engine(place)):
-            trail.lane, trail.place = subjects.pinned(engine.node), place
+        if (best := self._best(plan.model, trail)) and (engine := self.engines.get(best.place)):
+            trail.lane, trail.place = subjects.pinned(engine.node), best.place
+            trail.patience = self._patience(plan.model, best)
+            if plan.reach == ANY:  # else nobody takes it away when that time is up
+                trail.patience = min(trail.patience, plan.claim / 2)
 
     def nodes(self, model: str, trail: Trail) -> list[str]:
         """The nodes that have the beginning of a prompt, those with the most of it first."""
-        found = [self._engine(each.place) for each in self._likely(model, trail)]
+        found = [self.engines.get(each.place) for each in self._likely(model, trail)]
         return [engine.node for engine in found if engine is not None]
 
     def follow(self, ticket: Ticket, trail: Trail) -> None:
@@ -204,16 +167,19 @@ class Affine:
         job = ticket.job
         self._trails[job.id] = trail
         if trail.place is not None:
-            self._move(job.id, trail.place)
+            self.engines.move(job.id, trail.place)
             loop = asyncio.get_running_loop()
-            trail.timer = loop.call_later(PATIENCE, self._late, job.id)
+            trail.timer = loop.call_later(trail.patience, self._late, job.id)
 
     def headers(self, job: str) -> dict[str, str]:
         """What the message of a job that goes to a node says of the engine."""
         trail = self._trails.get(job)
         if trail is None or trail.place is None:
             return {}
-        return {WANTED_ENGINE: engine_of(*trail.place)}
+        wanted = {WANTED_ENGINE: engine_of(*trail.place)}
+        if trail.patience > PATIENCE:
+            wanted[WANTED_FOR] = str(int(trail.patience * 1000))
+        return wanted
 
     def has(self, job: str, claim: Claim) -> bool:
         """Whether a claimant has the cache of a job that waits."""
@@ -223,20 +189,34 @@ class Affine:
         found = self._map.at(_place(claim), trail.marks)
         return found is not None and _is_enough(found, trail)
 
-    def _best(self, model: str, trail: Trail) -> Place | None:
-        """Of those with about the most of the prompt, the one with the most free slots."""
-        found = [each for each in self._likely(model, trail) if self._free(each.place) > 0]
+    def _best(self, model: str, trail: Trail) -> Found | None:
+        """Of those with about the most of the prompt, the one with the most free slots; if none has
+        a free one, with the fewest jobs that wait for one, if it is worth it."""
+        likely = self._likely(model, trail)
+        found = [each for each in likely if self.engines.free(each.place) > 0]
+        if not found and self._wait > PATIENCE:
+            found = [each for each in likely if self._is_worth_a_wait(model, each)]
         if not found:
             return None
-        like = [each.place for each in found if each.size >= _LIKE * found[0].size]
-        return max(like, key=self._free)
+        like = [each for each in found if each.size >= _LIKE * found[0].size]
+        return max(like, key=lambda each: self.engines.free(each.place))
+
+    def _patience(self, model: str, found: Found) -> float:
+        """How long the job is to wait for what an engine has of its prompt, in seconds: no longer
+        than half of what it takes to read that anew."""
+        engine = self.engines.get(found.place)
+        reading = found.size / BYTES * engine.paces.get(model, 0) / 1e6 if engine else 0.0
+        return max(PATIENCE, min(self._wait, reading / 2))
+
+    def _is_worth_a_wait(self, model: str, found: Found) -> bool:
+        """Whether to wait for a slot of a full engine. As many as it has slots may."""
+        engine = self.engines.get(found.place)
+        if engine is None or self.engines.free(found.place) <= -engine.slots:
+            return False
+        return self._patience(model, found) > PATIENCE
 
     def _likely(self, model: str, trail: Trail) -> list[Found]:
         return [each for each in self._map.find(trail.marks) if _is_enough(each, trail)]
-
-    def _free(self, place: Place) -> int:
-        engine = self._engine(place)
-        return 0 if engine is None else engine.slots - engine.others - self._own[place]
 
     def _late(self, job: str) -> None:
         """Nobody took the job there: all may have it."""
@@ -249,7 +229,7 @@ class Affine:
             return
         metrics.AFFINITY_DECLINED.labels(metrics.model_label(ticket.job.model)).inc()
         log.debug("job.not_taken", job=job, node=subjects.node_of(ticket.job.lane))
-        self._move(job, None)
+        self.engines.move(job, None)
         ticket.publish_again(time.monotonic())
 
     # What becomes of it
@@ -260,15 +240,15 @@ class Affine:
         if holder is None or ticket.job.model not in self.shared:
             return
         by_worker = not holder.claim.by_provider
-        self._move(ticket.job.id, _place(holder.claim) if by_worker else None)
+        self.engines.move(ticket.job.id, _place(holder.claim) if by_worker else None)
         if (trail := self._trails.get(ticket.job.id)) is not None:
             _stop(trail)
 
     def lost(self, job: str) -> None:
-        self._move(job, None)
+        self.engines.move(job, None)
 
     def closed(self, ticket: Ticket) -> None:
-        self._move(ticket.job.id, None)
+        self.engines.move(ticket.job.id, None)
         trail = self._trails.pop(ticket.job.id, None)
         if trail is None:
             return
@@ -276,25 +256,16 @@ class Affine:
         if ticket.received.ended is not None and ticket.node is not None:
             self._learn(ticket, trail)
 
-    def _move(self, job: str, place: Place | None) -> None:
-        if (before := self._at.pop(job, None)) is not None:
-            self._own[before] -= 1
-            if self._own[before] <= 0:
-                del self._own[before]
-        if place is not None:
-            self._at[job] = place
-            self._own[place] += 1
-
     def _learn(self, ticket: Ticket, trail: Trail) -> None:
         latest, end, model = ticket.custody.latest, ticket.received.ended, ticket.job.model
         head = ticket.received.head
         assert latest is not None
         assert end is not None
         place = _place(latest)
-        engine = self._engine(place)
+        engine = self.engines.get(place)
         if engine is None or model not in engine.models or head is None or head.status != 200:
             return
-        read = end.prompt_tokens if end.prompt_tokens > 0 else trail.size // 4
+        read = end.prompt_tokens if end.prompt_tokens > 0 else trail.size // BYTES
         engine.tells = engine.tells or end.cached_tokens > 0
         self._judge(model, trail, place, read, end.cached_tokens if engine.tells else -1)
         tokens = read + max(0, end.completion_tokens)
@@ -313,7 +284,7 @@ class Affine:
             outcome = "elsewhere" if self._likely(model, trail) else "miss"
         metrics.AFFINITY.labels(metrics.model_label(model), outcome).inc()
 
-    def _room(self, engine: _Engine, model: str) -> int:
+    def _room(self, engine: Engine, model: str) -> int:
         return round(engine.slots * engine.models[model] * self._memory)
 
     # Other ingresses
@@ -325,9 +296,9 @@ class Affine:
             self._news.append(learnt)
 
     def _say(self) -> None:
-        news, self._news = self._news, []
         with contextlib.suppress(BusError):
-            self._bus.post(subjects.CACHES, gossip.pack_learnt(self._ingress, news))
+            self._bus.post(subjects.CACHES, gossip.pack_learnt(self._ingress, self._news))
+        self._news = []
 
     def _hear(self, message: Message) -> None:
         now = int(time.monotonic())
@@ -343,7 +314,7 @@ class Affine:
             return
         log.debug("affine.heard", of=ingress, prompts=len(news))
         for holder, name, tokens, marks in news:
-            if (engine := self._engine(place := Place(holder, name))) is not None:
+            if (engine := self.engines.get(place := Place(holder, name))) is not None:
                 model = max(engine.models, key=engine.models.__getitem__)
                 self._map.learn(place, marks, tokens, self._room(engine, model))
 
@@ -361,7 +332,3 @@ def _stop(trail: Trail) -> None:
     if trail.timer is not None:
         trail.timer.cancel()
         trail.timer = None
-
-
-def _models(engines: Mapping[str, _Engine]) -> dict[str, dict[str, int]]:
-    return {name: engine.models for name, engine in engines.items()}

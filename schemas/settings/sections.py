@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from schemas import hosts, labels, nkeys
+from schemas.jobs import MOST_WANTED
 from schemas.keys import ADMIN, KeyPolicy
 from schemas.nkeys import KeyPair
 from schemas.settings.base import Seconds, Section, SettingsError
@@ -155,6 +156,7 @@ class Ingress(Section):
     affinity: bool = True
     affinity_least: int = Field(2048, ge=256, le=2**30)
     affinity_memory: float = Field(4.0, ge=0.1, le=1000)
+    affinity_wait: float = Field(0.05, ge=0.05, le=MOST_WANTED)
 
     @property
     def is_loopback(self) -> bool:

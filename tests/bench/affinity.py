@@ -1,12 +1,13 @@
 """How soon the second turn of a conversation begins, with affinity and without, at real engines.
 
-    scripts/bench affinity [--runs 3] [--words 1150] [--system on|off|smg …]
+    scripts/bench affinity [--runs 3] [--words 1150] [--system on|patient|off|smg …]
 
 Two llama-servers of two slots have the small model of the quickstart. Six conversations of 1,150
 words (2,000 tokens) have their first turns, and then, in another order and `AT_ONCE` at a time,
 their second ones, while short requests come beside. What is told is the time to the first token of
-each. Systems take turns; each run has conversations of its own, which no cache has seen. `smg` is
-the router of PyPI with its policy `cache_aware`, which is installed into `.cache/routers`.
+each. Systems take turns; each run has conversations of its own, which no cache has seen. `patient`
+is with `affinity_wait`, so that a full engine is waited for. `smg` is the router of PyPI with its
+policy `cache_aware`, which is installed into `.cache/routers`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ WORDS = 1150
 SHORT_EACH = 2.0
 """Seconds between two short requests."""
 PATIENCE = 600.0
-ON, OFF, SMG = "on", "off", "smg"
+ON, PATIENT, OFF, SMG = "on", "patient", "off", "smg"
+SETTINGS: dict[str, dict[str, Any]] = {
+    ON: {},
+    PATIENT: {"affinity_wait": 5.0},
+    OFF: {"affinity": False},
+}
 _marks = itertools.count()
 _VOCABULARY = [a + b for a in ("ri", "sto", "ma", "lo", "ken") for b in ("ver", "ne", "ter", "ly")]
 
@@ -72,7 +78,7 @@ def started(name: str, work: Path, engines: Sequence[Engine]) -> Iterator[System
         with routers.router(Router("smg", _smg), SMG, work, engines) as found:
             yield found
         return
-    with system.started(work, MODEL, engines, affinity=name == ON) as found:
+    with system.started(work, MODEL, engines, affinity=SETTINGS[name]) as found:
         _await_all(found)
         yield found
 
@@ -169,13 +175,13 @@ def line(name: str, all: Sequence[Found]) -> str:
         told = (f"p{s} {percentile(times, s / 100) * 1000:.0f}" for s in (50, 90, 99))
         parts.append(f"{what} {' '.join(told)} ms (of {len(times)})")
     cached, many = sum(found.cached for found in all), sum(len(found.second) for found in all)
-    return f"{name:4} {'; '.join(parts)}; {cached} of {many} second turns were cached"
+    return f"{name:7} {'; '.join(parts)}; {cached} of {many} second turns were cached"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench affinity", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="of each system (default: 3)")
-    parser.add_argument("--system", action="append", choices=(ON, OFF, SMG))
+    parser.add_argument("--system", action="append", choices=(*SETTINGS, SMG))
     parser.add_argument("--words", type=int, default=WORDS, help="of a first turn")
     given = parser.parse_args()
     systems = given.system or [ON, OFF]

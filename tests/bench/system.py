@@ -62,7 +62,7 @@ def started(
     program: Sequence[str] = HEADRACE,
     processes: int = 1,
     extra: Mapping[str, Any] = MappingProxyType({}),
-    affinity: bool = True,
+    affinity: Mapping[str, Any] = MappingProxyType({}),
     common: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[System]:
     """Broker, ingress and a worker for each engine, ready to serve `model`; stopped at the end.
@@ -71,8 +71,8 @@ def started(
     what no worker takes within `claim` seconds. Files and logs go to `work`, which must be new.
     `program` is what runs a part, whose name stands for ``{part}`` in it. `processes`: of the
     ingress, each with a line of its own in `System.pids`. `extra`: sections of its settings.
-    `affinity`: its setting. `common`: sections of all processes' settings. Raises procs.NotReady
-    with the end of a log, and BrokerError.
+    `affinity`: its settings for that. `common`: sections of all processes' settings. Raises
+    procs.NotReady with the end of a log, and BrokerError.
     """
     work.mkdir(parents=True)
     secret, port = secrets.token_hex(16), ports.free()
@@ -82,7 +82,7 @@ def started(
         pids = {"broker": nats.pid}
         cloud = paid(work, model, provider, claim) if provider else {}
         own = edge(port, secret, processes)
-        own["ingress"]["affinity"] = affinity
+        own["ingress"] |= affinity
         ingress = stack.enter_context(
             _headrace(
                 work, program, "ingress", nats, "ingress", {**own, **cloud, **common, **extra}

@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 
 from deploy.nats import broker as brokers
-from tests.fabric import PATIENCE, Fabric, Process, counts, fabric, read_until
+from schemas import nodes, subjects
+from schemas.bus import Message
+from tests.fabric import PATIENCE, Fabric, Process, ask, counts, fabric, read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 
@@ -132,6 +134,57 @@ async def test_where_no_slot_is_free_the_turn_goes_elsewhere(made: Fabric) -> No
         each.cancel()
     await made.idle()
     assert await house.turn(talk) in NODES
+
+
+async def measured(made: Fabric, house: House, node: str) -> None:
+    """Have a node's worker find out that its engine takes 14 ms a token to read a prompt."""
+    heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def hear(message: Message) -> None:
+        card = nodes.heard(message.subject, message.data)
+        if card.node == node and any(each.prompt_us for each in card.models) and not heard.done():
+            heard.set_result(None)
+
+    bus = await made.admin()
+    try:
+        await bus.subscribe(subjects.ALL_CARDS, hear)
+        body = ask("one two three four five six seven eight nine ten " * 7)
+        body |= {"echo": {"first_ms": 1000, "token_ms": 1}}
+        status, _, done = await made.stream(body, "", None, **{"X-Headrace-Node": node})
+        assert (status, done) == (200, True)
+        await heard
+    finally:
+        await bus.close()
+
+
+async def test_a_slot_is_waited_for_if_reading_anew_takes_longer(made: Fabric) -> None:
+    house = await start(made, affinity_wait=20.0)
+    talk = Talk(1)
+    node = await house.turn(talk)
+    await measured(made, house, node)
+    asked = await house.full(node)
+    turn = asyncio.create_task(house.turn(talk))
+    kept = await house.workers[node].logged("pinned.kept")
+    assert 2 < kept["seconds"] <= 20, "half of what its prompt takes"
+    asked[0].cancel()
+    assert await turn == node
+    assert (await house.outcomes())["declined"] == 0
+    asked[1].cancel()
+    await made.idle()
+
+
+async def test_who_waits_for_the_slot_of_a_worker_that_dies_goes_elsewhere(made: Fabric) -> None:
+    house = await start(made, affinity_wait=20.0)
+    talk = Talk(1)
+    node = await house.turn(talk)
+    await measured(made, house, node)
+    asked = await house.full(node)
+    turn = asyncio.create_task(house.turn(talk))
+    await house.workers[node].logged("pinned.kept")
+    await house.workers[node].kill()
+    assert await turn != node
+    for each in asked:
+        each.cancel()
 
 
 async def test_a_conversation_whose_worker_died_goes_on_with_another(made: Fabric) -> None:

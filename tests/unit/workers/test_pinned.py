@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import orjson
@@ -8,13 +9,13 @@ import pytest
 
 from schemas import subjects
 from schemas.jetstream.pulls import GRACE, Room
-from schemas.jetstream.words import ACK, NAK
-from schemas.jobs import WANTED_ENGINE, engine_of
+from schemas.jetstream.words import ACK, IN_PROGRESS, NAK
+from schemas.jobs import WANTED_ENGINE, WANTED_FOR, engine_of
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
 from tests.unit.workers.lanes import Lanes
 from workers.consumer import Puller
-from workers.pinned import AWAY, Neighbours, PinnedPullers
+from workers.pinned import AWAY, MOST_KEPT, Neighbours, PinnedPullers
 
 _I, _N = subjects.INTERACTIVE, subjects.pinned("box")
 
@@ -27,6 +28,7 @@ class _Timer:
         self.call = None
 
 
+WAIT = 0.5
 E, OTHER = engine_of("box.1", "e"), engine_of("box.1", "other")
 
 
@@ -41,14 +43,15 @@ class Worker(Lanes):
         self.pinned = PinnedPullers(bus, self.room, [self.interactive], _N, self.take, *more)
         monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self.call_later)
 
-    def call_later(self, seconds: float, call: Any) -> _Timer:
-        assert seconds == GRACE
-        self.timers.append(_Timer(call))
+    def call_later(self, seconds: float, call: Any, *given: Any) -> _Timer:
+        assert seconds == (WAIT if given else GRACE)
+        self.timers.append(_Timer(partial(call, *given)))
         return self.timers[-1]
 
-    def send(self, engine: str, delivered: int = 1) -> None:
-        """A job comes for the cache of an engine."""
+    def send(self, engine: str, delivered: int = 1, wait: str = "") -> None:
+        """A job comes for the cache of an engine. `wait`: milliseconds that it may wait for it."""
         inbox, headers = self.bus.subscriptions[1].subject, {WANTED_ENGINE: engine}
+        headers |= {WANTED_FOR: wait} if wait else {}
         self.bus.deliver(fakes.message(inbox, b"job", fakes.ack(delivered), headers))
 
     async def open(self) -> None:
@@ -248,3 +251,70 @@ async def test_an_engine_that_is_closed_is_no_neighbour(worker: Worker) -> None:
     assert worker.neighbours == {E: worker.pinned}
     await worker.pinned.close()
     assert worker.neighbours == {}
+
+
+async def test_one_that_is_worth_a_wait_has_the_first_slot_that_comes_free(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.asked()
+    worker.send(E, wait="500")
+    assert worker.bus.to(fakes.ack()) == []
+    assert worker.asked() == "n", "others may come for this node meanwhile"
+    worker.finish()
+    assert (len(worker.jobs), worker.room.taken) == (1, 1)
+    assert worker.jobs[0][0] is worker.pinned._models[0]
+    assert worker.bus.to(fakes.ack()) == [ACK], "it asks for no job: the slot is taken"
+    worker.wait()
+    assert worker.bus.to(fakes.ack()) == [ACK], "it is not given up any more"
+
+
+async def test_who_has_waited_enough_goes_back(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.send(E, wait="500")
+    worker.wait()
+    assert worker.bus.to(fakes.ack()) == [NAK + b' {"delay": %d}' % (AWAY * 1e9)]
+    worker.finish()
+    assert worker.jobs == []
+
+
+async def test_one_that_is_kept_is_not_delivered_again(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.send(E, wait="500")
+    worker.pinned.heal(0.0)
+    assert worker.bus.to(fakes.ack()) == [IN_PROGRESS]
+
+
+async def test_what_is_kept_goes_back_when_the_engine_closes(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.send(E, wait="500")
+    await worker.pinned.close()
+    assert worker.bus.to(fakes.ack()) == [NAK]
+    worker.finish()
+    assert worker.jobs == []
+
+
+async def test_one_waits_at_the_engine_that_has_its_cache(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Worker(FakeBus(), monkeypatch)
+    await other.interactive.open()
+    worker.neighbours[OTHER] = other.pinned
+    other.room.on_release.insert(0, other.pinned._released)
+    other.deliver(_I)
+    worker.send(OTHER, wait="500")
+    assert (worker.jobs, len(other.jobs)) == ([], 1)
+    other.finish()
+    assert len(other.jobs) == 1
+
+
+@pytest.mark.parametrize("wait", ["0", "-1", "soon", "30001", "9" * 5000, "1.5"])
+async def test_a_wait_that_no_ingress_allows_is_none(worker: Worker, wait: str) -> None:
+    worker.deliver(_I)
+    worker.send(E, wait=wait)
+    assert worker.bus.to(fakes.ack()) == [NAK + b' {"delay": %d}' % (AWAY * 1e9)]
+
+
+async def test_so_many_wait_and_no_more(worker: Worker) -> None:
+    worker.deliver(_I)
+    for _ in range(MOST_KEPT + 1):
+        worker.send(E, wait="500")
+    assert len(worker.bus.to(fakes.ack())) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.gossip import Learnt
 from ingress.jobs.ticket import Ticket
 from ingress.models.affinity import Place as Engine
+from ingress.models.locality import ANY
 from ingress.models.pins import Pin
 from ingress.models.places import SERVING, Place
 from ingress.models.routes import Plan
 from schemas import frames, metrics, subjects
 from schemas.frames import Op
-from schemas.jobs import WANTED_ENGINE, engine_of
+from schemas.jobs import WANTED_ENGINE, WANTED_FOR, engine_of
 from schemas.nodes import Card, EngineState, ServedModel
 from schemas.settings import Settings
 from tests.unit import fakes
@@ -32,9 +34,11 @@ ALL = subjects.INTERACTIVE
 PLAN = Plan(MODEL, MODEL, 5, 30, 60)
 
 
-def card(node: str, *, slots: int = 2, busy: int = 0, name: str = "e", **changed: Any) -> Card:
+def card(
+    node: str, *, slots: int = 2, busy: int = 0, name: str = "e", prompt_us: int = 0, **changed: Any
+) -> Card:
     engine = EngineState(name, "echo", "ready", slots, busy)
-    served = ServedModel(MODEL, name, "echo", slots, 8192)
+    served = ServedModel(MODEL, name, "echo", slots, 8192, prompt_us=prompt_us)
     return fakes.card(f"{node}.1", **{"engines": (engine,), "models": (served,), **changed})
 
 
@@ -138,11 +142,11 @@ async def test_slots_that_jobs_of_here_have_are_counted_once(house: House) -> No
     ticket = await house.submit()
     house.claim(ticket, holder("a"))
     house.affine.hear(card("a", busy=1))
-    assert house.affine._free(Engine("a.1", "e")) == 1
+    assert house.affine.engines.free(Engine("a.1", "e")) == 1
     house.dispatch.close(ticket)
-    assert house.affine._free(Engine("a.1", "e")) == 2
+    assert house.affine.engines.free(Engine("a.1", "e")) == 2
     house.affine.hear(card("a", busy=1))
-    assert house.affine._free(Engine("a.1", "e")) == 1, "one that another ingress has sent"
+    assert house.affine.engines.free(Engine("a.1", "e")) == 1, "one that another ingress has sent"
 
 
 async def test_who_does_not_take_it_in_time_has_it_no_more(
@@ -154,13 +158,80 @@ async def test_who_does_not_take_it_in_time_has_it_no_more(
     await house.bus.until(lambda posts: posts[-1].subject == subjects.jobs(MODEL, ALL, "t"))
     assert (ticket.job.lane, ticket.job.edition) == (ALL, 1)
     assert WANTED_ENGINE not in house.bus.posts[-1].headers
-    assert house.affine._free(Engine("a.1", "e")) == 2
+    assert house.affine.engines.free(Engine("a.1", "e")) == 2
     late = holder("a")
     frame = late.claim()
     house.dispatch.claims.hear(ticket.job.id, frame, time.monotonic())
     assert frames.unpack_control(house.bus.to("c.a.1")[-1]).op == Op.GONE
     house.claim(ticket, holder("b"))
     assert ticket.node == "b"
+
+
+SLOW = 20_000
+"""Microseconds a token: it reads a prompt of these tests in 10 seconds."""
+
+
+async def waiting(bus: FakeBus, **full: Any) -> House:
+    """An ingress that allows 3 s, and whose worker `a` is full."""
+    house = House(bus, affinity_wait=3.0)
+    await house.had("a", "one")
+    house.affine.hear(card("a", busy=2, **full))
+    return house
+
+
+async def test_a_full_engine_is_waited_for_where_reading_anew_takes_longer(bus: FakeBus) -> None:
+    house = await waiting(bus, prompt_us=SLOW)
+    assert (await house.submit("one", "more")).job.lane == A
+    wanted = bus.posts[-1].headers
+    assert wanted[WANTED_ENGINE] == engine_of("a.1", "e")
+    assert wanted[WANTED_FOR] == "3000"
+    assert (await house.submit("one", "more")).job.lane == A
+    third = await house.submit("one", "more")
+    assert third.job.lane == ALL, "as many wait as it has slots"
+
+
+async def test_it_is_waited_for_half_as_long_as_that_takes(bus: FakeBus) -> None:
+    house = await waiting(bus, prompt_us=SLOW // 10)
+    await house.submit("one", "more")
+    assert 400 < int(bus.posts[-1].headers[WANTED_FOR]) < 600
+
+
+async def test_it_is_waited_for_no_longer_than_a_provider_lets_workers_have_it(
+    bus: FakeBus,
+) -> None:
+    house = await waiting(bus, prompt_us=SLOW)
+    await house.submit("one", "more", plan=replace(PLAN, claim=3.0, reach=ANY))
+    assert bus.posts[-1].headers[WANTED_FOR] == "1500"
+
+
+@pytest.mark.parametrize("pace", [0, 50])
+async def test_it_is_not_waited_for_where_nothing_is_known_or_saved(
+    bus: FakeBus, pace: int
+) -> None:
+    house = await waiting(bus, prompt_us=pace)
+    assert (await house.submit("one", "more")).job.lane == ALL
+
+
+async def test_a_free_slot_elsewhere_with_the_same_cache_is_not_waited_for(bus: FakeBus) -> None:
+    house = await waiting(bus)
+    await house.had("b", "one")
+    house.affine.hear(card("a", busy=2, prompt_us=SLOW))
+    assert (await house.submit("one", "more")).job.lane == B
+
+
+@pytest.mark.parametrize("how", ["gone", "draining", "without the model"])
+async def test_who_waits_for_an_engine_that_leaves_goes_to_all_at_once(
+    bus: FakeBus, how: str
+) -> None:
+    house = await waiting(bus, prompt_us=SLOW)
+    ticket = await house.submit("one", "more")
+    if how == "gone":
+        house.affine.forget("a.1")
+    else:
+        left: Any = {"draining": True} if how == "draining" else {"models": ()}
+        house.affine.hear(card("a", **left))
+    assert (ticket.job.lane, ticket.job.edition) == (ALL, 1)
+    assert WANTED_ENGINE not in bus.posts[-1].headers
 
 
 async def test_one_that_has_it_is_not_hurried(house: House) -> None:
@@ -332,7 +403,7 @@ async def test_books_are_even_once_all_is_over(house: House) -> None:
         house.claim(ticket, holder("b"))
         ticket.revoke("silent", time.monotonic())
         house.dispatch.close(ticket)
-    assert not house.affine._own
-    assert not house.affine._at
+    assert not house.affine.engines._own
+    assert not house.affine.engines._at
     assert not house.affine._trails
     await asyncio.sleep(0)
