@@ -2,7 +2,7 @@
 
 whisper-server (measured on 1.8.5) answers a bad number with a 500, any other fault with a bare
 text, and ignores unknown fields. So everything is checked here, and fields that others are known to
-have and the server would ignore are refused by name. A field that nobody is known to have is left
+have and the server would ignore are refused by name. A text that nobody is known to have is left
 out, and the ingress warns of it. Fields and bounds: OpenAI's API reference, and for whisper.cpp's
 own fields its examples/server/server.cpp.
 """
@@ -126,7 +126,7 @@ def _take(ask: Ask, part: Part) -> None:
         return
     taker = _TAKERS.get(part.name)
     if taker is None:
-        if part.name.partition("[")[0] in media.TRANSCRIPTION.names:
+        if part.filename is not None or part.name.partition("[")[0] in media.TRANSCRIPTION.names:
             raise Unsupported
         return
     try:
@@ -288,5 +288,5 @@ _NOT_HAD: dict[str, Taker] = {
 }
 """Fields that are refused, unless they ask for nothing or for the default."""
 _TAKERS = {**_OPENAI, **_OWN, **_NOT_HAD}
-KNOWS = (f"transcriptions,translations {' '.join((*_OWN, *_NOT_HAD))}",)
-"""whisper.cpp's own fields, and those that are refused, for the card."""
+KNOWS = (f"transcriptions,translations {' '.join(_OWN)}",)
+"""whisper.cpp's own fields, for the card."""
