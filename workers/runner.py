@@ -24,6 +24,7 @@ from workers.body import fetch
 from workers.cancellation import BY_OP, Reason, Withdrawn
 from workers.engines.base import EngineFault
 from workers.lost_ingresses import LostIngresses
+from workers.probes import Probed, Probes
 from workers.traced import Tracer, follow
 
 log = structlog.get_logger("runner")
@@ -50,16 +51,12 @@ _ended = cache(metrics.ATTEMPTS.labels)
 """Looked up once, as that takes 2 µs a call."""
 
 
-class Runnable(Protocol):
-    """What does jobs: an engine, for which the attempt is a `Sink`, or a fallback's providers."""
-
-    name: str
+class Runnable(Probed, Protocol):
+    """What does jobs: an engine, for which the attempt is a `Sink`, or a fallback's providers. It
+    is probed while its jobs are silent."""
 
     async def run(self, job: Job, body: bytes, attempt: Attempt, /) -> End:
         """Raises EngineFault, Withdrawn."""
-
-    async def probe(self) -> bool:
-        """Whether it still works; asked while its jobs are silent. Raises EngineFault."""
 
 
 class Slots(Protocol):
@@ -104,7 +101,7 @@ class Runner:
         self._outbox = Outbox()
         self._kept = 0
         self._away = 0.0
-        self._probing: dict[Runnable, asyncio.Task[None]] = {}
+        self._probes = Probes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._answered: list[tuple[Slots, Attempt]] = []
         """Attempts with a whole answer, of which `tick` tells: no job is to wait for that."""
@@ -362,7 +359,7 @@ class Runner:
             if now - attempt.moved > QUIET:
                 silent.setdefault(id(slots), (slots, []))[1].append(attempt)
         for slots, attempts in silent.values():
-            self._probe(slots, attempts)
+            self._probes.ask(slots.engine, attempts)
         self._forget(now)
 
     def _prolong(self, attempt: Attempt, now: float) -> None:
@@ -385,22 +382,6 @@ class Runner:
             except BusError:
                 return  # the broker is away: no lease to prolong, nobody to tell
         attempt.alive(subjects.control(self._holder))
-
-    def _probe(self, slots: Slots, attempts: list[Attempt]) -> None:
-        """Probe an engine whose jobs are silent, one probe at a time; an answer is progress."""
-        if slots.engine in self._probing:
-            return
-        self._probing[slots.engine] = asyncio.create_task(self._ask(slots.engine, attempts))
-
-    async def _ask(self, engine: Runnable, attempts: list[Attempt]) -> None:
-        try:
-            if await engine.probe():
-                for attempt in attempts:
-                    attempt.probed()
-        except EngineFault as fault:
-            log.warning("runner.probe_failed", engine=engine.name, error=fault.message)
-        finally:
-            del self._probing[engine]
 
     def _forget(self, now: float) -> None:
         """Drop the rings of attempts that ended long ago; drop the oldest if all hold too much.

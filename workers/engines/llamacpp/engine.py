@@ -9,8 +9,7 @@ The fields that it ignores silently are on its card (`capabilities`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,14 +61,14 @@ from workers.engines.openai.stream import Mend, Relay, says, timed
 CHAT, COMPLETIONS = endpoints.CHAT.path, endpoints.COMPLETIONS.path
 RESPONSES, MESSAGES = endpoints.RESPONSES.path, endpoints.MESSAGES.path
 INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS.path
-CHAT_TOKENS = endpoints.CHAT_TOKENS.path
 EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
-TOKENIZE, TEMPLATE = endpoints.TOKENIZE.path, endpoints.TEMPLATE.path
+CHAT_TOKENS, TEMPLATE = endpoints.CHAT_TOKENS.path, endpoints.TEMPLATE.path
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
 _TEXTS = (CHAT, CHAT_TOKENS, TEMPLATE, RESPONSES, INPUT_TOKENS, MESSAGES, COUNT_TOKENS)
+_COUNTED = (COUNT_TOKENS, INPUT_TOKENS, CHAT_TOKENS, TEMPLATE)
 _TOOLS: Mapping[str, tuple[tools_prompt.Prepare, tuple[bytes, ...]]] = {
     **dict.fromkeys((CHAT, CHAT_TOKENS, TEMPLATE), (tools_prompt.prepare, (tools_prompt.SIGN,))),
     **dict.fromkeys((RESPONSES, INPUT_TOKENS), (tools_responses.prepare, tools_responses.SIGNS)),
@@ -180,13 +179,11 @@ class LlamaCppEngine(OpenAIEngine):
                 return await self._respond(job, asked, body, sink)
             case endpoints.MESSAGES.path:
                 return await self._message(job, body, sink)
-            case endpoints.COUNT_TOKENS.path | endpoints.CHAT_TOKENS.path | endpoints.TEMPLATE.path:
+            case endpoint if endpoint in _COUNTED:
                 with tools_prompt.naming_tools():
                     sent, _ = self._prepare_tools(job, body)
-                    body = prepare_schemas(await parsed.written(sent, body))
-            case endpoints.INPUT_TOKENS.path:
-                with tools_prompt.naming_tools():
-                    sent = responses_request.plain(self._prepare_tools(job, body)[0])
+                    if endpoint == INPUT_TOKENS:
+                        sent = responses_request.plain(sent)
                     body = prepare_schemas(await parsed.written(sent, body))
         return await super()._serve(job, body, sink)
 
@@ -205,12 +202,10 @@ class LlamaCppEngine(OpenAIEngine):
     async def _offer(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
         sent, expected = self._prepare_tools(job, body)
         if expected is not None:
-            choices = choices_per_prompt(sent)
-            sink = (
-                CallsInStream(sink, expected, choices)
-                if job.stream
-                else CallsInDocument(sink, expected)
-            )
+            if job.stream:
+                sink = CallsInStream(sink, expected, choices_per_prompt(sent))
+            else:
+                sink = CallsInDocument(sink, expected)
         with tools_prompt.naming_tools():
             return await self._complete(job, await parsed.written(sent, body), sink)
 
@@ -354,21 +349,13 @@ class LlamaCppEngine(OpenAIEngine):
             return Usage(start.counted, usage.completion, 0)
         return usage
 
-    @asynccontextmanager
-    async def _message_start(
-        self, job: Job, request: dict[str, Any], sink: Sink
-    ) -> AsyncIterator[MessageStart]:
+    def _message_start(self, job: Job, request: dict[str, Any], sink: Sink) -> MessageStart:
         async def count() -> int:
             body = prepare_schemas(await parsed.written(request))
             status, answer = await self._http.ask("POST", COUNT_TOKENS, PROBE_TIMEOUT, body, JSON)
             return int(orjson.loads(answer)["input_tokens"]) if status == 200 else 0
 
-        start = MessageStart(sink, f"msg_{job.id}", job.asked, count)
-        try:
-            yield start
-            await start.done()
-        finally:
-            start.stop()
+        return MessageStart(sink, f"msg_{job.id}", job.asked, count)
 
     async def _send(self, job: Job, body: bytes, sink: Sink, mend: Mend | None = None) -> Relay:
         if says(body, *SCHEMA_SIGNS):
@@ -394,9 +381,8 @@ class LlamaCppEngine(OpenAIEngine):
     def _refused(self, job: Job, status: int, body: bytes) -> Exception:
         refusal = translate(status, body)
         if status == 501:  # started without this endpoint
-            return Refusal(
-                refusal.message, param="model", code="unsupported_endpoint", source="engine"
-            )
+            code, why = "unsupported_endpoint", refusal.message
+            return Refusal(why, param="model", code=code, source="engine")
         return super()._refused(job, faults.status_of(status, refusal.message), body)
 
     def _explain(self, job: Job, refusal: Refusal) -> Refusal:

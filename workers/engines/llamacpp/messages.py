@@ -41,7 +41,8 @@ class StopReason(Filter):
 
 
 class MessageStart(Filter):
-    """A Sink before the Sink that makes a stream begin with ``message_start``.
+    """A Sink before the Sink that makes a stream begin with ``message_start``. Once it is left, all
+    that came has been passed on.
 
     The event reports the prompt's tokens. If it is missing, `count` asks the engine for them, which
     takes milliseconds, and the stream is held back until then. `counted`: the prompt's tokens, -1
@@ -71,13 +72,16 @@ class MessageStart(Filter):
             # In a task of its own: `data` must not wait.
             self._counting = self._counting or asyncio.create_task(self._begin())
 
-    async def done(self) -> None:
-        """Wait until all that came has been passed on."""
-        if self._counting is not None:
-            await self._counting
+    async def __aenter__(self) -> MessageStart:
+        return self
 
-    def stop(self) -> None:
-        if self._counting is not None:
+    async def __aexit__(self, kind: type[BaseException] | None, *about: object) -> None:
+        if self._counting is None:
+            return
+        try:
+            if kind is None:
+                await self._counting
+        finally:
             self._counting.cancel()
 
     async def _begin(self) -> None:

@@ -8,7 +8,7 @@ two (``ingress/jobs/resume.py``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,8 @@ BEGUN: Mapping[str, Any] = {
 }
 """Chats with which an engine is asked whether it goes on from an assistant's last message."""
 _USAGE, _ALL = (b'"usage"',), (b"",)
+Count = Callable[[str], Awaitable[int]]
+"""Asks the engine for the tokens of a text; 0 if it does not tell."""
 
 
 def last_of_assistant(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -70,6 +72,28 @@ def count_in(status: int, answer: bytes, name: str) -> int:
         return len(found) if isinstance(found, list) else int(found)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return 0
+
+
+async def reopened(begun: Begun, end: str, count: Count) -> Begun:
+    """What was begun, as the engine has to be told it. The `end` of a thought comes in no event,
+    but the template writes it, and maybe a line's end that the client has in the thought."""
+    if not (begun.thoughts and begun.text):
+        return begun
+    thoughts = begun.thoughts
+    if end.startswith("\n") and thoughts.endswith("\n"):
+        end, thoughts = end[1:], thoughts[:-1]
+    return Begun(begun.tokens + await count(end), begun.text, thoughts)
+
+
+async def added_tokens(begun: Begun, end: str, before: str, count: Count) -> int:
+    """The tokens that a text so far adds to the prompt. `end`: of its thoughts. `before`: the
+    client's words, if it stands right behind them: the last of these may become a part of its first
+    token."""
+    thoughts = begun.thoughts and begun.thoughts + (end if begun.text else "")
+    tokens = await count(before + thoughts + begun.text)
+    if tokens and before:
+        tokens -= await count(before)
+    return tokens or begun.tokens
 
 
 class Part(Rewriting):

@@ -24,14 +24,14 @@ from schemas.api.base import PLAIN, Document, Usage
 from schemas.api.chat.request import wants_usage
 from schemas.api.piecewise import LARGE
 from schemas.frames import End
-from schemas.jobs import Begun, Job
+from schemas.jobs import Job
 from schemas.nodes import MOST_MODELS, Ignored, ServedModel
 from workers.engines import identity
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import parsed, single_call
-from workers.engines.openai.continued import Part
+from workers.engines.openai.continued import Part, added_tokens, reopened
 from workers.engines.openai.media_use import meter
 from workers.engines.openai.missing_fields import TOOLS, with_missing_fields
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
@@ -140,41 +140,20 @@ class OpenAIEngine:
             await parsed.know(body)
         if job.begun is None:
             return await self._run(job, body, sink)
-        begun = await self._reopened(job, job.begun)
+        if job.begun.thoughts and not self._thought_end:
+            raise EngineFault(f"{self.name} does not go on from thoughts")
+        end, count = self._thought_end, partial(self._count, self._own.get(job.model, ""))
+        begun = await reopened(job.begun, end, count)
         so_far = begun.thoughts + begun.text
-        read = await self._added_tokens(job, body, begun) if so_far else 0
+        prompted = job.endpoint == endpoints.COMPLETIONS.path
+        before = parsed.load(body)["prompt"] if prompted and so_far else ""
+        read = await added_tokens(begun, end, before, count) if so_far else 0
         # Where an event may hold several tokens, their number in events is too low: a thought's
         # first line end, too, waits for the token behind it (measured at llama-server).
         exact = self.token_events and so_far.isascii() and not begun.thoughts
         written = begun.tokens if exact else max(begun.tokens, read)
         part = Part(sink, endpoints.APIS[job.endpoint], body, begun, read, written)
         return part.whole(await self._run(job, part.body, part))
-
-    async def _reopened(self, job: Job, begun: Begun) -> Begun:
-        """What was begun, as the engine has to be told it. The end of a thought comes in no event,
-        but the template writes it, and maybe a line's end that the client has in the thought."""
-        if not begun.thoughts:
-            return begun
-        if not self._thought_end:
-            raise EngineFault(f"{self.name} does not go on from thoughts")
-        if not begun.text:
-            return begun
-        end, thoughts = self._thought_end, begun.thoughts
-        if end.startswith("\n") and thoughts.endswith("\n"):
-            end, thoughts = end[1:], thoughts[:-1]
-        tokens = begun.tokens + await self._count(self._own.get(job.model, ""), end)
-        return Begun(tokens, begun.text, thoughts)
-
-    async def _added_tokens(self, job: Job, body: bytes, begun: Begun) -> int:
-        """The tokens that a text so far adds to the prompt. Where it stands right behind the
-        client's words, the last of these may become a part of its first token."""
-        own = self._own.get(job.model, "")
-        before = parsed.load(body)["prompt"] if job.endpoint == endpoints.COMPLETIONS.path else ""
-        thoughts = begun.thoughts and begun.thoughts + (self._thought_end if begun.text else "")
-        tokens = await self._count(own, before + thoughts + begun.text)
-        if tokens and before:
-            tokens -= await self._count(own, before)
-        return tokens or begun.tokens
 
     async def _run(self, job: Job, body: bytes, sink: Sink) -> End:
         began = time.monotonic()
