@@ -31,6 +31,8 @@ PAUSE = 0.2
 """Seconds that a follower waits after a failed try."""
 LOOKS = 20
 """How often `read_rolled` looks at a stream that goes on changing."""
+_VAIN = 2
+"""Looks in a row that found nothing, after which there is nothing."""
 BATCH = 256
 """Messages that `read` asks for at once. It bounds the unused messages in this process."""
 
@@ -56,14 +58,18 @@ async def read_rolled(
     bus: Bus, stream: str, *, since: float = 0.0
 ) -> AsyncGenerator[Message, None]:
     """As `read`, of a stream whose messages replace each other: one that is counted may be gone
-    before it comes, and its successor is found by another look. It may be read often, so the broker
-    is told when a reader is not used any more."""
-    seq = 0
+    before it comes, and its successor is found by another look. So is what the broker did not
+    count: while a reader is made, a message that is replaced may be taken off its count twice
+    (nats-server's decStreamPending). Such a stream may be read often, so the broker is told when a
+    reader is not used any more."""
+    last = int((await streams.info(bus, stream))["state"]["last_seq"])
+    seq = vain = 0
     for _ in range(LOOKS):
         # With an inbox of its own: what the look before did not wait for still comes to that one's.
         async with _opened(bus, stream) as pulled:
             made = await streams.reader(bus, stream, 0.0 if seq else since, seq, {})
             left = int(made["num_pending"])
+            vain = 0 if left else vain + 1
             try:
                 async with aclosing(pulled.messages(made)) as found:
                     async for message in found:
@@ -75,7 +81,7 @@ async def read_rolled(
                 pass
             finally:
                 streams.forget(bus, stream, made["name"])
-        if left <= 0:
+        if left <= 0 and (seq >= last or vain == _VAIN):
             return
     raise BusError(f"{stream} changes too fast to be read")
 
