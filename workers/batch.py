@@ -1,8 +1,9 @@
 """Takes batch jobs for slots that no interactive job wants.
 
 A slot that came free is the interactive lane's first: a pull for it is sent there at once, and the
-batch lane is asked only when that pull got nothing for `pulls.GRACE`. So no batch job is taken
-before an interactive one that waits, and a slot is idle for that long at most.
+batch lane is asked only when the broker has said that no interactive job waits (`idle`). So no
+batch job is taken before one, however far away or busy the broker is, and a slot is idle for 5 ms
+and the way to the broker and back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from functools import partial
 
 from schemas import subjects
 from schemas.bus import Bus, Message
-from schemas.jetstream.pulls import IdleSlots, Pulls, Room
+from schemas.jetstream.idle import IdleSlots
+from schemas.jetstream.pulls import Pulls, Room
 from schemas.jetstream.words import ACK
 from workers.consumer import Puller
 
@@ -40,7 +42,6 @@ class BatchPullers:
         on_job: Callable[[BatchSource, Message], None],
         expires: float,
     ) -> None:
-        self._room = room
         self._idle = IdleSlots(room, [each.pulls for each in interactive])
         self._pullers = [
             Puller(
@@ -59,7 +60,7 @@ class BatchPullers:
 
     async def open(self) -> None:
         """Raises BusError."""
-        self._idle.offer(self._room.free())
+        self._idle.open()
         for puller in self._pullers:
             await puller.open()
 

@@ -23,7 +23,8 @@ import structlog
 
 from schemas import subjects
 from schemas.bus import Bus, BusError, Message
-from schemas.jetstream.pulls import GRACE, Pulls, Room, hand_back
+from schemas.jetstream.idle import Settling
+from schemas.jetstream.pulls import Pulls, Room, hand_back
 from schemas.jetstream.words import ACK, IN_PROGRESS
 from schemas.jobs import MOST_WANTED, WANTED_ENGINE, WANTED_FOR
 from workers.consumer import Puller
@@ -115,7 +116,7 @@ class PinnedPullers:
 
     def give(self) -> None:
         """Keep a free slot for a pinned job that waits, and ask for it."""
-        if self._waiting and self.room.free() > 0:
+        if self.may_give():
             model = self._waiting.popleft()
             self._come_first()
             model.expect()
@@ -138,7 +139,11 @@ class PinnedPullers:
         if idle:
             self.give()
         else:
-            asyncio.get_running_loop().call_later(GRACE, self.give)
+            model.first_choice.begin()
+
+    def may_give(self) -> bool:
+        """Whether a pinned job waits and a slot is free for it."""
+        return bool(self._waiting) and self.room.free() > 0
 
     def missed(self) -> None:
         """A slot was kept for a job that did not come: its client has left."""
@@ -218,6 +223,7 @@ class PinnedPullers:
         self._waiting.clear()
         self._come_first()
         for each in self._models:
+            each.first_choice.stop()
             each.settle()
             each.waits = False
 
@@ -243,7 +249,10 @@ class _Model:
         self.waits = False
         self._pullers = pullers
         self._bus = bus
-        self._kept: asyncio.TimerHandle | None = None
+        pulls = [interactive.pulls]
+        self.first_choice = Settling(pulls, pullers.give, pullers.may_give)
+        """After a pinned job, an interactive one that waits goes first."""
+        self._kept: Settling | None = None
         """While a slot is kept for a job."""
 
     def free(self) -> int:
@@ -259,13 +268,14 @@ class _Model:
         """Keep a slot for the job that waits, and ask for it."""
         self.waits = False
         self._pullers.room.take()
-        self._kept = asyncio.get_running_loop().call_later(GRACE, self._missed)
+        self._kept = Settling([self.puller.pulls], self._missed, lambda: True)
+        self._kept.begin()
         self.puller.pulls.fill()
 
     def settle(self) -> None:
         """No slot is kept any more."""
         if self._kept is not None:
-            self._kept.cancel()
+            self._kept.stop()
             self._kept = None
             self._pullers.room.untake()
 

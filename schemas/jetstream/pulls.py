@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -25,9 +25,14 @@ LOST = 2.0
 changed its leader. Less than `ack_wait`, so that a job that was set aside meanwhile still lives."""
 LATE = 1.0
 """Seconds after the end of a request during which an answer may still come."""
-GRACE = 0.01
-"""Seconds that the broker has to answer a pull before other pulls may be sent for the same slot. It
-takes 0.3 ms (measured); if it takes longer, the others may be answered first."""
+_QUESTION = "q"
+_ASKS = orjson.dumps(
+    {"batch": 1, "max_bytes": 1, "no_wait": True, "group": subjects.GROUP, "priority": 9}
+)
+"""A question is a request that no message is small enough for, behind all other requests. So the
+broker answers with a status, when it has served these: 404 if no message waits, 409 if one does,
+and 408 if one does and more are asked for (nats-server's processNextMsgRequest, nextWaiting)."""
+_WAITS = ("408", "409")
 _inboxes = count()
 
 
@@ -85,6 +90,14 @@ class Request:
         self.left = left
 
 
+class Question(NamedTuple):
+    """When it was asked, after how many requests, and who is told the answer."""
+
+    at: float
+    requests: int
+    tell: Callable[[bool], None]
+
+
 class Pulls:
     """Requests for messages to a durable consumer, counted until they are answered.
 
@@ -135,6 +148,10 @@ class Pulls:
         self._asked: deque[Request] = deque()
         self._open = self._resting = 0
         """Messages that requests at the broker may still bring, and those that rest."""
+        self._requests = self._seen = 0
+        """Requests that were sent, and those of them that the broker is known to have looked at."""
+        self._questions: dict[str, Question] = {}
+        self._numbers = count()
         self._subscription: Subscription | None = None
         self._lock = asyncio.Lock()  # a reconnection may call `open` while `close` still waits
 
@@ -167,6 +184,8 @@ class Pulls:
         self.inbox = ""
         self._asked.clear()
         self._open = self._resting = 0
+        self._questions.clear()
+        self._seen = self._requests
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             await subscription.stop()
@@ -206,7 +225,25 @@ class Pulls:
     def _request(self, messages: int) -> bytes:
         return b'{"batch":%d,%b' % (messages, self._terms)
 
+    @property
+    def settled(self) -> bool:
+        """Whether the broker is known to have no message for what was asked for so far."""
+        return self._seen == self._requests
+
+    def settle(self, tell: Callable[[bool], None]) -> None:
+        """`tell` whether the broker has no message left for what was asked for so far: at once if
+        that is known, else when it has answered a question. Messages that it has for these requests
+        come before. If the answer is lost, `lost` tells that there is none; closing forgets it."""
+        if self.settled:
+            tell(True)
+        elif self.inbox:
+            token = f"{_QUESTION}{next(self._numbers)}"
+            self._questions[token] = Question(self._time(), self._requests, tell)
+            with contextlib.suppress(BusError):
+                self._bus.post(self._subject, _ASKS, f"{self.inbox}.{token}")
+
     def _note(self, messages: int) -> None:
+        self._requests += 1
         self._asked.append(Request(self._time(), messages))
         self._open += messages
         self._resting = 0
@@ -222,6 +259,10 @@ class Pulls:
     def lost(self, now: float) -> int:
         """Forget the messages of which neither they nor a status came in time; returns how many.
         `now`: the event loop's time."""
+        for token, question in tuple(self._questions.items()):
+            if now > question.at + LOST:
+                self._questions.pop(token, None)
+                question.tell(True)
         found = 0
         while self._asked and now > self._asked[0].at + self._expires + LOST:
             found += self._asked.popleft().left
@@ -248,14 +289,26 @@ class Pulls:
                 self.fill()
 
     def _told(self, subject: str, status: Status) -> None:
-        """A request has ended, of which `subject` says for how many messages it was."""
+        """A request has ended, of which `subject` says for how many messages it was, or a question
+        is answered."""
+        asked = subject.rpartition(".")[2]
+        if asked.startswith(_QUESTION):
+            self._answered_question(asked, status)
+            return
         if status.left < 0:  # a refusal does not say how many are left, as these are all
-            asked = subject.rpartition(".")[2]
             status = replace(status, left=int(asked) if asked.isdecimal() else 1)
         self._answered(status.left)
         if status.expired and 2 * self._open >= self._wanted() > 0:
             self._resting += status.left
         self._on_status(status)
+
+    def _answered_question(self, token: str, status: Status) -> None:
+        question = self._questions.pop(token, None)
+        if question is None:
+            return
+        if status.code == "404":
+            self._seen = max(self._seen, question.requests)
+        question.tell(status.code not in _WAITS)
 
     def _answered(self, messages: int) -> None:
         """Strike off so many. The broker does not say which request it answers, so this is the
@@ -271,53 +324,3 @@ class Pulls:
             self._open -= struck
             if not found.left:
                 self._asked.remove(found)
-
-
-class IdleSlots:
-    """The slots of a `room` for which each of these `pulls` has asked, and got nothing. They are
-    the room of `others`, which ask when there may be more of them."""
-
-    def __init__(self, room: Room, pulls: Sequence[Pulls]) -> None:
-        self.others: list[Pulls] = []
-        self._room = room
-        self._pulls = pulls
-        self._fresh = self._newer = 0
-        """Slots that came free lately; those among them that came since the last look."""
-        self._looks = False
-        room.on_release.append(self._released)
-
-    def close(self) -> None:
-        if self._released in self._room.on_release:
-            self._room.on_release.remove(self._released)
-
-    def free(self) -> int:
-        return self._room.free() - self._fresh
-
-    def offer(self, slots: int) -> None:
-        """So many slots came free now: `pulls` have the first choice for a `GRACE`, or at least for
-        half of one: there is one timer for all, as this runs at the end of each job."""
-        self._fresh += slots
-        self._newer += slots
-        if not self._looks:
-            self._looks = True
-            asyncio.get_running_loop().call_later(GRACE / 2, self._look)
-
-    def _look(self) -> None:
-        self._fresh, self._newer = self._newer, 0
-        self._looks = self._fresh > 0
-        if self._looks:
-            asyncio.get_running_loop().call_later(GRACE / 2, self._look)
-        self._fill()
-
-    def _fill(self) -> None:
-        for each in self.others:
-            each.fill()
-
-    def _released(self) -> None:
-        free = self._room.free()
-        for each in self._pulls:
-            if len(each) < free:
-                self.offer(1)
-                return
-        # Others had filled the slot, and the pulls that were sent for it before still wait.
-        self._fill()

@@ -2,15 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
+
+import pytest
 
 from schemas import subjects
 from schemas.bus import Message
 from schemas.jetstream.pulls import Room
 from tests.unit import fakes
-from tests.unit.fakes import FakeBus
+from tests.unit.fakes import FakeBus, Posted
 from workers.consumer import Puller
+
+
+class Timer:
+    def __init__(self, seconds: float, call: Callable[[], object]) -> None:
+        self.seconds = seconds
+        self.call = call
+        self.runs = True
+
+    def cancel(self) -> None:
+        self.runs = False
+
+
+class Timers:
+    """The event loop's timers, which end when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._timers: list[Timer] = []
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._call_later)
+
+    @property
+    def timers(self) -> list[Timer]:
+        return [each for each in self._timers if each.runs]
+
+    def pass_by(self, seconds: float) -> None:
+        """What was to come within `seconds` comes."""
+        due = [each for each in self.timers if each.seconds <= seconds]
+        self._timers = [each for each in self.timers if each not in due]
+        for each in due:
+            if each.runs:
+                each.call()
+
+    def _call_later(self, seconds: float, call: Callable[..., object], *about: Any) -> Timer:
+        self._timers.append(Timer(seconds, partial(call, *about)))
+        return self._timers[-1]
 
 
 class Lanes:
@@ -21,6 +59,7 @@ class Lanes:
         self.room = Room(slots)
         self.jobs: list[tuple[Any, Message]] = []
         self._letters = lanes
+        self._questions: list[str] = []
         lane = subjects.INTERACTIVE
         self.interactive = Puller(bus, "m", lane, room=self.room, on_job=self.take, expires=2.0)
 
@@ -37,8 +76,22 @@ class Lanes:
             source.finish(message.reply)
         source.fill()
 
+    def is_asked(self) -> bool:
+        """Whether a question was sent, that is not answered, whether there are more messages."""
+        self._questions += [post.reply for post in self.bus.posts if _is_question(post)]
+        self.bus.posts = [post for post in self.bus.posts if not _is_question(post)]
+        return bool(self._questions)
+
+    def answer(self, code: str = "404") -> None:
+        """As the broker answers these questions: it has no more messages."""
+        assert self.is_asked()
+        questions, self._questions = self._questions, []
+        for inbox in questions:
+            self.bus.deliver(fakes.message(inbox, headers={"Status": code}))
+
     def asked(self) -> str:
         """The lanes of the pulls since the last call."""
+        self.is_asked()
         posts, self.bus.posts = self.bus.posts, []
         return "".join(
             letter
@@ -51,3 +104,7 @@ class Lanes:
     def deliver(self, lane: str) -> None:
         inbox = self.bus.subscriptions[list(self._letters).index(lane)].subject.replace("*", "1")
         self.bus.deliver(fakes.message(inbox, b"job", fakes.ack()))
+
+
+def _is_question(post: Posted) -> bool:
+    return b'"max_bytes":1' in post.payload

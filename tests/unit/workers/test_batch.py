@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import orjson
 import pytest
 
 from schemas import subjects
-from schemas.jetstream.pulls import GRACE
+from schemas.jetstream.idle import LOOKS, PAUSE
+from schemas.jetstream.pulls import LOST
 from schemas.jetstream.words import ACK, NAK
 from tests.unit.fakes import FakeBus
-from tests.unit.workers.lanes import Lanes
+from tests.unit.workers.lanes import Lanes, Timers
 from workers.batch import BatchPullers
 
 _I, _B = subjects.INTERACTIVE, subjects.BATCH
@@ -19,31 +19,30 @@ _I, _B = subjects.INTERACTIVE, subjects.BATCH
 class Worker(Lanes):
     """Slots for one model's jobs of both lanes."""
 
-    def __init__(self, bus: FakeBus, monkeypatch: pytest.MonkeyPatch, slots: int = 2) -> None:
+    def __init__(self, bus: FakeBus, clock: Timers, slots: int = 2) -> None:
         super().__init__(bus, slots, {_I: "i", _B: "b"})
-        self.timers: list[tuple[Any, tuple[Any, ...]]] = []
+        self.clock = clock
         self.batch = BatchPullers(bus, self.room, [self.interactive], self.take, expires=2.0)
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "call_later", self.call_later)
-
-    def call_later(self, seconds: float, call: Any, *arguments: Any) -> None:
-        assert seconds == GRACE / 2
-        self.timers.append((call, arguments))
 
     async def open(self) -> None:
         await self.interactive.open()
         await self.batch.open()
 
     def wait(self) -> None:
-        """Nothing comes for as long as interactive jobs have the first choice."""
-        while self.timers:
-            call, arguments = self.timers.pop(0)
-            call(*arguments)
+        """No interactive job waits, which the broker says when it is asked."""
+        self.clock.pass_by(PAUSE)
+        if self.is_asked():
+            self.answer()
 
 
 @pytest.fixture
-async def worker(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> Worker:
-    made = Worker(bus, monkeypatch)
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    return Timers(monkeypatch)
+
+
+@pytest.fixture
+async def worker(bus: FakeBus, clock: Timers) -> Worker:
+    made = Worker(bus, clock)
     await made.open()
     return made
 
@@ -82,17 +81,76 @@ async def test_a_batch_job_that_comes_before_the_interactive_lane_could_answer_g
     assert worker.asked() == "b"
 
 
-async def test_the_first_look_is_too_soon_for_a_slot_that_came_free_before_it(
+async def test_however_late_the_broker_answers_no_batch_job_is_asked_for_before(
     worker: Worker,
 ) -> None:
     for _ in range(2):
         worker.deliver(_I)
     worker.wait()
     worker.finish()
+    worker.clock.pass_by(PAUSE)
+    worker.clock.pass_by(LOST)
+    assert worker.is_asked()
+    worker.deliver(_I)  # the answer to the pull, late
+    worker.answer("409")
+    worker.clock.pass_by(PAUSE)
+    assert worker.asked() == "ii", "+NXT, and what fills up the room; no slot is free"
+
+
+async def test_a_question_from_before_a_slot_came_free_says_nothing_of_it(worker: Worker) -> None:
+    for _ in range(2):
+        worker.deliver(_I)
+    worker.wait()
+    worker.finish()
+    worker.clock.pass_by(PAUSE)
+    assert worker.is_asked()
+    worker.finish()
     worker.asked()
-    look, arguments = worker.timers.pop(0)
-    look(*arguments)
+    worker.answer()
+    assert worker.asked() == "b", "for one slot"
+    worker.deliver(_B)
+    assert (worker.asked(), worker.room.free()) == ("", 1)
+    worker.wait()
+    assert worker.asked() == "b"
+
+
+async def test_while_messages_wait_for_others_it_is_asked_again_but_not_for_ever(
+    worker: Worker,
+) -> None:
+    for _ in range(LOOKS):
+        assert worker.asked() in ("i", "")
+        worker.clock.pass_by(PAUSE)
+        worker.answer("408")
+    assert worker.asked() == "b"
+
+
+async def test_without_a_consumer_of_interactive_jobs_batch_jobs_are_taken(worker: Worker) -> None:
+    worker.asked()
+    worker.clock.pass_by(PAUSE)
+    worker.answer("503")
+    assert worker.asked() == "b"
+
+
+async def test_an_answer_that_is_lost_is_waited_for_as_long_as_a_pull_is(worker: Worker) -> None:
+    worker.clock.pass_by(PAUSE)
+    now = asyncio.get_running_loop().time()
+    worker.asked()
+    worker.interactive.heal(now + LOST - 0.1)
     assert worker.asked() == ""
+    worker.interactive.heal(now + LOST + 0.1)
+    assert worker.asked() == "b"
+    worker.answer()
+    assert worker.asked() == ""
+
+
+async def test_a_new_connection_knows_of_no_question(worker: Worker) -> None:
+    worker.clock.pass_by(PAUSE)
+    assert worker.is_asked()
+    before = worker.interactive.pulls.inbox
+    await worker.open()
+    assert worker.interactive.pulls.inbox != before
+    worker.asked()
+    worker._questions.clear()
     worker.wait()
     assert worker.asked() == "b"
 
@@ -115,7 +173,7 @@ async def test_after_a_batch_job_a_slot_whose_pull_still_waits_is_batchs_at_once
     worker.deliver(_B)
     worker.asked()
     worker.finish()
-    assert worker.timers == []
+    assert not worker.clock.timers
     assert worker.asked() == "b"  # both pulls of the interactive lane are still open
 
 
@@ -153,10 +211,8 @@ async def test_lost_pulls_are_repeated(worker: Worker) -> None:
     assert worker.asked() == "b"
 
 
-async def test_its_priority_is_that_of_the_interactive_lane(
-    bus: FakeBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = Worker(bus, monkeypatch)
+async def test_its_priority_is_that_of_the_interactive_lane(bus: FakeBus, clock: Timers) -> None:
+    worker = Worker(bus, clock)
     worker.batch.rank("m", 1)
     worker.batch.rank("another", 5)
     await worker.open()

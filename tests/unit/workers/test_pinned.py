@@ -1,31 +1,20 @@
 from __future__ import annotations
 
-import asyncio
-from functools import partial
-from typing import Any
-
 import orjson
 import pytest
 
 from schemas import subjects
-from schemas.jetstream.pulls import GRACE, Room
+from schemas.jetstream.idle import LOOKS, PAUSE
+from schemas.jetstream.pulls import Room
 from schemas.jetstream.words import ACK, IN_PROGRESS, NAK
 from schemas.jobs import WANTED_ENGINE, WANTED_FOR, engine_of
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus
-from tests.unit.workers.lanes import Lanes
+from tests.unit.workers.lanes import Lanes, Timers
 from workers.consumer import Puller
 from workers.pinned import AWAY, MOST_KEPT, Neighbours, PinnedPullers
 
 _I, _N = subjects.INTERACTIVE, subjects.pinned("box")
-
-
-class _Timer:
-    def __init__(self, call: Any) -> None:
-        self.call = call
-
-    def cancel(self) -> None:
-        self.call = None
 
 
 WAIT = 0.5
@@ -35,18 +24,12 @@ E, OTHER = engine_of("box.1", "e"), engine_of("box.1", "other")
 class Worker(Lanes):
     """The slots of one model, for jobs of all nodes and of its own."""
 
-    def __init__(self, bus: FakeBus, monkeypatch: pytest.MonkeyPatch, slots: int = 1) -> None:
+    def __init__(self, bus: FakeBus, clock: Timers, slots: int = 1) -> None:
         super().__init__(bus, slots, {_I: "i", _N: "n"})
-        self.timers: list[_Timer] = []
+        self.clock = clock
         self.neighbours: Neighbours = {}
         more = 2.0, E, self.neighbours
         self.pinned = PinnedPullers(bus, self.room, [self.interactive], _N, self.take, *more)
-        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self.call_later)
-
-    def call_later(self, seconds: float, call: Any, *given: Any) -> _Timer:
-        assert seconds == (WAIT if given else GRACE)
-        self.timers.append(_Timer(partial(call, *given)))
-        return self.timers[-1]
 
     def send(self, engine: str, delivered: int = 1, wait: str = "") -> None:
         """A job comes for the cache of an engine. `wait`: milliseconds that it may wait for it."""
@@ -59,16 +42,20 @@ class Worker(Lanes):
         await self.pinned.open()
 
     def wait(self) -> None:
-        """Nothing comes for as long as one lane has the first choice."""
-        timers, self.timers = self.timers, []
-        for timer in timers:
-            if timer.call is not None:
-                timer.call()
+        """The lane that has the first choice has no job, which the broker says when it is asked."""
+        self.clock.pass_by(PAUSE)
+        if self.is_asked():
+            self.answer()
 
 
 @pytest.fixture
-async def worker(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> Worker:
-    made = Worker(bus, monkeypatch)
+async def clock(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    return Timers(monkeypatch)
+
+
+@pytest.fixture
+async def worker(bus: FakeBus, clock: Timers) -> Worker:
+    made = Worker(bus, clock)
     await made.open()
     return made
 
@@ -89,7 +76,7 @@ async def test_while_no_pinned_job_waits_an_interactive_one_ends_as_ever(worker:
     worker.finish()
     assert [each[:4] for each in worker.bus.to(fakes.ack())] == [b"+NXT"]
     assert worker.asked() == "i"
-    assert worker.timers == []
+    assert not worker.clock.timers
 
 
 async def test_one_that_finds_no_slot_waits_for_the_next(worker: Worker) -> None:
@@ -155,6 +142,31 @@ async def test_a_slot_that_was_kept_for_nothing_is_interactive(worker: Worker) -
     worker.asked()
     worker.wait()
     assert (worker.room.taken, worker.asked()) == (0, "i")
+
+
+async def test_a_slot_is_kept_however_late_the_broker_answers(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.finish()
+    worker.asked()
+    worker.clock.pass_by(PAUSE)
+    worker.clock.pass_by(60.0)
+    assert worker.room.taken == 1
+    worker.deliver(_N)
+    worker.answer("409")
+    assert (len(worker.jobs), worker.room.taken) == (1, 1)
+    assert not worker.clock.timers
+
+
+async def test_a_slot_is_not_kept_for_ever_for_a_job_that_others_get(worker: Worker) -> None:
+    worker.deliver(_I)
+    worker.deliver(_N)
+    worker.finish()
+    for _ in range(LOOKS):
+        assert worker.room.taken == 1
+        worker.clock.pass_by(PAUSE)
+        worker.answer("409")
+    assert worker.room.taken == 0
 
 
 async def test_after_one_that_failed_the_one_that_waits_is_asked_for_too(worker: Worker) -> None:
@@ -223,10 +235,8 @@ async def test_without_a_slot_it_goes_back_for_longer_than_it_is_waited_for(work
     assert worker.asked() == "i"
 
 
-async def test_one_for_another_engine_here_is_passed_on(
-    worker: Worker, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = Worker(FakeBus(), monkeypatch)
+async def test_one_for_another_engine_here_is_passed_on(worker: Worker, clock: Timers) -> None:
+    other = Worker(FakeBus(), clock)
     worker.neighbours[OTHER] = other.pinned
     worker.asked()
     worker.send(OTHER)
@@ -263,14 +273,14 @@ async def test_one_that_is_worth_a_wait_has_the_first_slot_that_comes_free(worke
     assert (len(worker.jobs), worker.room.taken) == (1, 1)
     assert worker.jobs[0][0] is worker.pinned._models[0]
     assert worker.bus.to(fakes.ack()) == [ACK], "it asks for no job: the slot is taken"
-    worker.wait()
+    worker.clock.pass_by(WAIT)
     assert worker.bus.to(fakes.ack()) == [ACK], "it is not given up any more"
 
 
 async def test_who_has_waited_enough_goes_back(worker: Worker) -> None:
     worker.deliver(_I)
     worker.send(E, wait="500")
-    worker.wait()
+    worker.clock.pass_by(WAIT)
     assert worker.bus.to(fakes.ack()) == [NAK + b' {"delay": %d}' % (AWAY * 1e9)]
     worker.finish()
     assert worker.jobs == []
@@ -292,10 +302,8 @@ async def test_what_is_kept_goes_back_when_the_engine_closes(worker: Worker) -> 
     assert worker.jobs == []
 
 
-async def test_one_waits_at_the_engine_that_has_its_cache(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = Worker(FakeBus(), monkeypatch)
+async def test_one_waits_at_the_engine_that_has_its_cache(worker: Worker, clock: Timers) -> None:
+    other = Worker(FakeBus(), clock)
     await other.interactive.open()
     worker.neighbours[OTHER] = other.pinned
     other.room.on_release.insert(0, other.pinned._released)

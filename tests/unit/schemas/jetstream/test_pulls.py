@@ -330,3 +330,64 @@ def room_of(taker: Taker) -> Room:
     room = taker.pulls._room
     assert isinstance(room, Room)
     return room
+
+
+@pytest.fixture
+def told(taker: Taker) -> list[bool]:
+    """What `settle` told: after one request, a question is on its way."""
+    told: list[bool] = []
+    taker.pulls.ask()
+    taker.bus.posts.clear()
+    taker.pulls.settle(told.append)
+    return told
+
+
+def _question(taker: Taker) -> str:
+    return taker.bus.posts[-1].reply
+
+
+async def test_a_question_can_bring_no_message(taker: Taker, told: list[bool]) -> None:
+    ((subject, payload, reply, _),) = taker.bus.posts
+    assert (subject, reply) == (NEXT, f"{taker.pulls.inbox}.q0")
+    assert orjson.loads(payload) == {
+        "batch": 1, "max_bytes": 1, "no_wait": True, "group": "headrace", "priority": 9,
+    }  # fmt: skip
+    assert (told, taker.pulls.settled, len(taker.pulls)) == ([], False, 1)
+
+
+async def test_with_nothing_left_it_is_not_asked_again(taker: Taker, told: list[bool]) -> None:
+    taker.bus.deliver(fakes.message(_question(taker), headers={"Status": "404"}))
+    taker.pulls.settle(told.append)
+    assert (told, taker.pulls.settled) == ([True, True], True)
+    assert (len(taker.bus.posts), taker.statuses, len(taker.pulls)) == (1, [], 1)
+
+
+async def test_a_later_request_needs_a_question_of_its_own(taker: Taker, told: list[bool]) -> None:
+    taker.pulls.ask()
+    taker.bus.deliver(fakes.message(f"{taker.pulls.inbox}.q0", headers={"Status": "404"}))
+    assert (told, taker.pulls.settled) == ([True], False)
+
+
+@pytest.mark.parametrize(("code", "empty"), [("409", False), ("408", False), ("503", True)])
+async def test_what_else_the_broker_may_answer(
+    taker: Taker, told: list[bool], code: str, empty: bool
+) -> None:
+    taker.bus.deliver(fakes.message(_question(taker), headers={"Status": code}))
+    assert (told, taker.pulls.settled, taker.statuses) == ([empty], False, [])
+
+
+async def test_an_answer_that_was_lost_counts_once(
+    taker: Taker, told: list[bool], clock: Clock
+) -> None:
+    taker.pulls.lost(clock.now + 1.9)
+    assert told == []
+    taker.pulls.lost(clock.now + 2.1)
+    taker.bus.deliver(fakes.message(_question(taker), headers={"Status": "404"}))
+    assert told == [True]
+
+
+async def test_closed_it_tells_nothing(taker: Taker, told: list[bool]) -> None:
+    await taker.pulls.close()
+    taker.pulls.settle(told.append)
+    taker.pulls.lost(2**30)
+    assert told == [True], "nothing is asked for, so the broker has nothing for it"
