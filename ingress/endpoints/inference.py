@@ -30,6 +30,7 @@ from ingress.http.protocol import BEGUN
 from ingress.jobs.affine import LONGEST, Trail
 from ingress.jobs.dispatch import Order
 from ingress.jobs.spilled import Body
+from ingress.jobs.state import NOBODY, Resumers
 from ingress.jobs.ticket import Ticket
 from ingress.limits.estimate import bounded
 from ingress.limits.permit import Permit
@@ -71,8 +72,6 @@ _STREAMS = (True, "sse")
 """Values with which a request asks for a stream."""
 _COPIES = 4
 """The requests made of one request for `n` choices may have as many times `max_body` bytes."""
-_NOBODY = False, False, False
-"""Nobody may continue the stream."""
 _NO_BATCH = "service_tier has no effect: single nodes have no batch lane"
 _UNFIT = "The model's answer was not what was asked for"
 
@@ -125,8 +124,8 @@ class Call:
         trail, affine = None, here.dispatch.affine
         if self.plan.model in affine.shared and affine.least <= len(body) <= LONGEST:
             trail = affine.trail(self.endpoint.path, self.asked, self.plan.model)
-        order = self._order(body, self._resumers(gate) if self.stream else _NOBODY, trail)
-        if order.workers_resume or order.providers_resume:
+        order = self._order(body, self._resumers(gate) if self.stream else NOBODY, trail)
+        if order.resumers.exist:
             order.outline = self.endpoint.api.outline(self.asked)
         held: Held | None = request.scope["state"].get(HELD)  # None: the body is a small one
         if held is None:
@@ -154,30 +153,25 @@ class Call:
             return 1
         return 1 if choices <= self.plan.ability.choices else int(choices)
 
-    def _order(
-        self,
-        body: Body,
-        resumers: tuple[bool, bool, bool] = _NOBODY,
-        trail: Trail | None = None,
-    ) -> Order:
-        """`resumers`: see `_resumers`."""
+    def _order(self, body: Body, resumers: Resumers = NOBODY, trail: Trail | None = None) -> Order:
         plan, who, path = self.plan, self.caller.who, self.endpoint.path
         about = path, self.stream, body, self.content_type, who.account, who.key, self.lenient
         begun = self.caller.request.scope["state"].get(BEGUN, b"")
         batch = self.flex or who.policy.lane == subjects.BATCH
         lane = subjects.BATCH if batch else subjects.INTERACTIVE
         weight = who.account_weight or who.policy.weight
-        return Order(plan, *about, *resumers, begun=begun, weight=weight, lane=lane, trail=trail)
+        return Order(plan, *about, resumers, begun=begun, weight=weight, lane=lane, trail=trail)
 
-    def _resumers(self, gate: SchemaGate | None) -> tuple[bool, bool, bool]:
-        """Whether workers, whether providers may continue the stream if it breaks, and whether the
-        workers may do so behind thoughts. A text that was begun under a format is continued without
-        the format, and its gate judges the whole. No provider is paid for such a text."""
+    def _resumers(self, gate: SchemaGate | None) -> Resumers:
+        """Who may continue the stream if it breaks. A text that was begun under a format is
+        continued without the format, and its gate judges the whole. No provider is paid for such a
+        text."""
         plan = self.plan
         if gate is not None and BEGUN in self.caller.request.scope["state"]:
-            return _NOBODY  # the gate has not heard the beginning
+            return NOBODY  # the gate has not heard the beginning
         providers = plan.resumes and plan.reach == ANY and gate is None
-        return plan.workers_resume, providers, plan.thoughts_resume and not plan.paid
+        thoughts = plan.thoughts_resume and not plan.paid
+        return Resumers(plan.workers_resume, providers, thoughts)
 
 
 async def serve(request: Request, endpoint: Endpoint) -> Response:

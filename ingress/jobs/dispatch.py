@@ -23,7 +23,7 @@ from ingress.jobs.line import Line
 from ingress.jobs.placement import Placement, Places
 from ingress.jobs.retry_after import RetryAfter
 from ingress.jobs.spilled import Body
-from ingress.jobs.state import Ended, Terms
+from ingress.jobs.state import NOBODY, Ended, Resumers, Terms
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import UsageCounter
 from ingress.models.locality import CLOUD, LOCAL
@@ -61,11 +61,7 @@ class Order:
     account: str
     key: str
     lenient: bool = False
-    workers_resume: bool = False
-    providers_resume: bool = False
-    """Who may continue the stream if it breaks."""
-    thoughts_resume: bool = False
-    """Workers may do so behind thoughts, too."""
+    resumers: Resumers = NOBODY
     _: KW_ONLY
     outline: Outline = WHOLE
     """Of a request whose stream may be continued."""
@@ -358,10 +354,9 @@ class Dispatch:
 
     def _ticket(self, order: Order) -> Ticket:
         plan, most = order.plan, self._config.jobs.max_attempts
-        resumers = order.workers_resume, order.providers_resume, order.thoughts_resume
         hedge = plan.hedge if order.lane != subjects.BATCH else 0.0
-        more = order.weight, order.lane, plan.pin
-        terms = Terms(most, plan.reach != LOCAL, hedge, *resumers, *more, outline=order.outline)
+        more = order.resumers, order.weight, order.lane, plan.pin
+        terms = Terms(most, plan.reach != LOCAL, hedge, *more, outline=order.outline)
         now, trace = time.monotonic(), CURRENT.get()
         ticket = Ticket(self._job(order), order.body, terms, self, now, trace)
         if order.begun:

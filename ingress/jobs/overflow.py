@@ -77,7 +77,7 @@ class Overflow:
 
     def _can(self, ticket: Ticket) -> bool:
         if ticket.broken is not None:
-            able = ticket.terms.may_leave and ticket.terms.providers_resume
+            able = ticket.terms.may_leave and ticket.terms.resumers.providers
             able = able and ticket.received.providable
             return able and self._catalog.resumes(ticket.job.model, ticket.job.endpoint)
         return ticket.terms.may_leave and self._catalog.provides(ticket.job.model)

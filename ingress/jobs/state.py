@@ -34,22 +34,33 @@ TAIL = 2048
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")  # % begins an escape
 
 
+class Resumers(NamedTuple):
+    """Who may continue a stream that breaks. `thoughts`: workers may do so behind thoughts, too."""
+
+    workers: bool = False
+    providers: bool = False
+    thoughts: bool = False
+
+    @property
+    def exist(self) -> bool:
+        return self.workers or self.providers
+
+
+NOBODY = Resumers()
+
+
 @dataclass(slots=True)
 class Terms:
     """What is settled before a job is published. `may_leave`: a provider may take the job if no
     worker does. `hedge_after`: seconds that a worker has for the first byte before a provider is
-    asked, too; 0.0: never. `workers_resume`, `providers_resume`: who may continue the stream if it
-    breaks. `thoughts_resume`: workers may do so behind thoughts, too. `weight`: the account's share
-    of a queue. `lane`: the one that was asked for, in whose depth the job counts to its end, or
-    until it is moved to another node. `pin`: the nodes that may have the job; None: all. `outline`:
-    of a request whose stream may be continued."""
+    asked, too; 0.0: never. `weight`: the account's share of a queue. `lane`: the one that was asked
+    for, in whose depth the job counts to its end, or until it is moved to another node. `pin`: the
+    nodes that may have the job; None: all. `outline`: of a request whose stream may go on."""
 
     max_attempts: int
     may_leave: bool = False
     hedge_after: float = 0.0
-    workers_resume: bool = False
-    providers_resume: bool = False
-    thoughts_resume: bool = False
+    resumers: Resumers = NOBODY
     weight: float = 1.0
     lane: str = subjects.INTERACTIVE
     pin: Pin | None = None

@@ -62,8 +62,8 @@ class Ticket:
         self.times = Times(queued=now, posted=now, freed=now)
         self.postings = Postings(job, effects)
         self.custody = Custody(job.id, effects)
-        resumed = terms.workers_resume or terms.providers_resume
-        self.received = Received(job.endpoint, resumed, terms.thoughts_resume)
+        resumers = terms.resumers
+        self.received = Received(job.endpoint, resumers.exist, resumers.thoughts)
         self.tries = 0
         self.wanted = False
         self.broken: HeadraceError | None = None
@@ -366,8 +366,8 @@ class Ticket:
     def _break_off(self, holder: Holder, error: HeadraceError, now: float) -> None:
         """The client has a part of the answer. Workers may continue it, and providers that of
         workers: not that of another provider, as two would be paid for one answer."""
-        workers = self.terms.workers_resume and self.tries < self.terms.max_attempts
-        able = workers or (self.terms.may_leave and self.terms.providers_resume)
+        workers = self.terms.resumers.workers and self.tries < self.terms.max_attempts
+        able = workers or (self.terms.may_leave and self.terms.resumers.providers)
         if not able or holder.claim.by_provider or not self.received.break_off(self.terms.outline):
             self.received.error = error
             return

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from deploy.nats import broker as brokers
 from tests.fabric import KEY, PATIENCE, Fabric, Process, ask, fabric
+from tests.gate import SHUT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -100,9 +101,17 @@ async def test_labels_choose_a_node(house: House) -> None:
 
 
 async def test_of_several_nodes_the_free_ones_are_taken(house: House) -> None:
-    """One of them may look busy at first, as a job of it just ended: so it is looked at again."""
-    slow = {"echo": {"first_ms": 3000}}
-    found = await asyncio.gather(*(house.ask("zone=home", **slow) for _ in range(2)))
+    """One of them may look busy at first, as a job of it just ended: so it is looked at again.
+    Neither job ends before both have begun."""
+    workers = [house.workers[node] for node in ("gpu-1", "gpu-2")]
+    before = [worker.count("runner.began") for worker in workers]
+    slow = {"echo": {"first_ms": SHUT}}
+    asked = [asyncio.create_task(house.ask("zone=home", **slow)) for _ in range(2)]
+    for worker, count in zip(workers, before, strict=True):
+        await worker.logged("runner.began", skip=count)
+    for worker in workers:
+        worker.open_gate()
+    found = await asyncio.gather(*asked)
     assert sorted(node for _, node, _ in found) == ["gpu-1", "gpu-2"]
 
 

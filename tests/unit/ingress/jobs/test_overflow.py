@@ -5,6 +5,7 @@ import pytest
 
 from ingress.jobs.dispatch import Dispatch, Order
 from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Overflow
+from ingress.jobs.state import NOBODY, Resumers
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from ingress.models.locality import ANY, CLOUD, LOCAL
@@ -43,12 +44,12 @@ class OverflowSetup:
         reach: str = ANY,
         hedge: float = 0.0,
         path: str = "/v1/x",
-        resumers: tuple[bool, bool, bool] = (False, False, False),
+        resumers: Resumers = NOBODY,
         body: bytes = BODY,
     ) -> Ticket:
         plan = Plan("m", "m", 2.0, 30.0, 60.0, reach, True, hedge)
-        order = Order(plan, path, True, body, "x", "a", "k", False, *resumers)
-        if any(resumers):
+        order = Order(plan, path, True, body, "x", "a", "k", False, resumers)
+        if resumers.exist:
             order.outline = endpoints.APIS[path].outline(orjson.loads(body))
         ticket = await self.dispatch.submit(order)
         ticket.times.freed = ticket.times.queued = self.now
@@ -208,7 +209,7 @@ async def _broken(
     setup: OverflowSetup, workers: bool = False, field: str = "content", body: bytes = BODY
 ) -> Ticket:
     """`workers`: they may continue it, too, and its thoughts. `field`: where its words stand."""
-    ticket = await setup.submit(path=CHAT, resumers=(workers, True, workers), body=body)
+    ticket = await setup.submit(path=CHAT, resumers=Resumers(workers, True, workers), body=body)
     ticket.frame(A.claim(), setup.now)
     ticket.frame(A.start(), setup.now)
     text = sse.dump({"id": "c", "choices": [{"index": 0, "delta": {field: "so far"}}]})

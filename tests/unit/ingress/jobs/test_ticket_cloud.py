@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from ingress.jobs.custody import SUSPECT
+from ingress.jobs.state import Resumers
 from schemas import errors, subjects
 from schemas.frames import Frame, Kind, Op
 from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder, Said, TicketSetup
@@ -22,7 +24,7 @@ def said(holder: Holder, op: Op) -> Said:
     return Said(holder.name, op, holder.nonce)
 
 
-def cloud_ticket(*, wanted: bool = False, **terms: int) -> TicketSetup:
+def cloud_ticket(*, wanted: bool = False, **terms: Any) -> TicketSetup:
     made = TicketSetup(**{"may_leave": True, **terms})
     if wanted:
         made.ticket.offer(made.now)
@@ -325,7 +327,7 @@ def part(text: str) -> bytes:
 
 def broken(by: Holder = A, *, hedged: bool = False) -> TicketSetup:
     """A worker died after a part of its stream, of which the client has read the first half."""
-    setup = cloud_ticket(providers_resume=True).held_by(by)
+    setup = cloud_ticket(resumers=Resumers(providers=True)).held_by(by)
     if hedged:
         setup.ticket.postings.publish_copy()
     setup.hear(by.start(), by.data(1, part("a")))
@@ -349,7 +351,7 @@ def test_a_stream_that_broke_waits_for_a_provider() -> None:
 @pytest.mark.parametrize("by", [B, COPY])
 def test_who_comes_for_a_stream_that_fell_silent_would_begin_anew(by: Holder) -> None:
     """Before anybody noticed: it is to be continued, by one who knows what the client has."""
-    setup = cloud_ticket(providers_resume=True).held_by(A)
+    setup = cloud_ticket(resumers=Resumers(providers=True)).held_by(A)
     setup.ticket.postings.publish_copy()
     setup.hear(A.start(), A.data(1, part("a")))
     assert setup.ticket.received.take() == part("a")
@@ -410,7 +412,7 @@ def test_without_a_provider_it_ends_as_it_broke() -> None:
 
 
 def test_what_was_lost_unseen_is_no_part_of_it() -> None:
-    setup = cloud_ticket(providers_resume=True).held_by(A)
+    setup = cloud_ticket(resumers=Resumers(providers=True)).held_by(A)
     setup.hear(A.start(), A.data(1, part("lost")))
     setup.ticket.revoke("disconnected", setup.now)
     assert not setup.ticket.received.resuming
@@ -423,7 +425,7 @@ def test_what_was_lost_unseen_is_no_part_of_it() -> None:
 
 
 def test_a_provider_that_breaks_is_not_continued_by_another() -> None:
-    setup = cloud_ticket(providers_resume=True, wanted=True)
+    setup = cloud_ticket(resumers=Resumers(providers=True), wanted=True)
     setup.hear(FB.claim(), FB.start(), FB.data(1, part("a")))
     setup.ticket.received.take()
     setup.ticket.revoke("silent", setup.now)

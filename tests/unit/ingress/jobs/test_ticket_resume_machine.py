@@ -6,6 +6,7 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis.stateful import invariant, rule
 
+from ingress.jobs.state import Resumers
 from schemas.api import sse
 from schemas.frames import Op
 from tests.unit.conftest import EXAMPLES
@@ -26,7 +27,7 @@ class ResumedTicketMachine(TicketMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ticket = recorder.ticket(self.effects, max_attempts=3, workers_resume=True)
+        self.ticket = recorder.ticket(self.effects, max_attempts=3, resumers=Resumers(workers=True))
         self.said: dict[int, int] = {}
         """By nonce: the number of the holder's next word."""
 

@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 
 from ingress.jobs import custody
-from ingress.jobs.state import Postings, Received, Terms
+from ingress.jobs.state import Postings, Received, Resumers, Terms
 from schemas import subjects
 from tests.unit.ingress.jobs.search_world import World, frozen, thawed
 from tests.unit.ingress.jobs.swap_world import SwapWorld
 
 FAULTS = int(os.environ.get("HEADRACE_SEARCH", "0"))
-WORKERS: dict[str, Any] = {"max_attempts": 3, "workers_resume": True}
+WORKERS: dict[str, Any] = {"max_attempts": 3, "resumers": Resumers(workers=True)}
 PROVIDERS: dict[str, Any] = {**WORKERS, "max_attempts": 1, "may_leave": True}
 
 
@@ -135,7 +135,7 @@ def test_all_is_right_if_the_same_worker_takes_the_job_each_time(
 ) -> None:
     """It leaves the job to others, who are too busy, and has it again."""
     monkeypatch.setattr(custody, "MOST_LEFT", 1)
-    found = Search().run(World(0, 3, one_worker=True, max_attempts=2, workers_resume=True))
+    found = Search().run(World(0, 3, one_worker=True, **{**WORKERS, "max_attempts": 2}))
     assert found.wrong == ""
     assert found.forgotten() == []
     assert len(found.came) > 1000, "the world is smaller than it was"
