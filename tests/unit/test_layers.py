@@ -33,7 +33,7 @@ BUS = {
     "schemas/websocket.py",
 }
 """The bus, and its connection."""
-_JETSTREAM = ("alarm", "streams", "pulls", "queues", "reading", "records", "snapshots")
+_JETSTREAM = ("alarm", "idle", "streams", "pulls", "queues", "reading", "records", "snapshots")
 BROKER = {*BUS, "schemas/tls.py", *(f"schemas/jetstream/{name}.py" for name in _JETSTREAM)}
 """All of the contract that speaks to the broker; the rest of it says what is to be said."""
 WAITING_ALONE = {
