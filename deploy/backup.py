@@ -96,7 +96,8 @@ def _books(where: Where) -> list[tuple[str, Nats]]:
 
 
 async def backup(where: Where, path: Path) -> None:
-    """Write `path` anew, whole or not at all. Raises BusError, OSError."""
+    """Write `path` anew, whole or not at all. Raises BusError, OSError, CommandFailed."""
+    _need_place(path)
     books = _books(where)
     # In the same directory, because only there a rename is one step.
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -119,6 +120,12 @@ async def backup(where: Where, path: Path) -> None:
         except BaseException:  # Ctrl-C, too, must not leave half a file
             os.unlink(file.name)
             raise
+
+
+def _need_place(path: Path) -> None:
+    """Raises CommandFailed where no file can be: before all is copied."""
+    if path.is_dir():
+        raise CommandFailed(f"{path} is a folder: name the file in it")
 
 
 async def _copy(bus: Bus, stream: str, file: IO[bytes]) -> None:

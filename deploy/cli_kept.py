@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.options import JsonOption, KeyOption, PlaceArgument, PlacesArgument, UrlOption, asks
 
 credits = typer.Typer(help="Prepaid credits of the cloud fallback.", no_args_is_help=True)
@@ -74,6 +74,8 @@ async def grant(
     from deploy import accounts
     from deploy import credits as journal
 
+    if not account:
+        raise CommandFailed("an account has a name, and this one is empty")
     granted = journal.micro(amount)
     if granted > 0 and not create:
         await accounts.check(where, account)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.options import JsonOption, asks, one_line
 
 P = ParamSpec("P")
@@ -111,6 +111,9 @@ async def create(
     """Make a key, and print its secret: this once, alone on stdout."""
     from deploy import keys as store
 
+    for option in ("scopes", "models", "nodes"):
+        if policy.get(option) == []:  # as of a variable that is not set
+            raise CommandFailed(f"--{option.removesuffix('s')}: it is empty; leave it out for all")
     await store.create(where, name, policy, as_json)
 
 

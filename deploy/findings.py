@@ -54,6 +54,15 @@ def programs(engines: Sequence[Engine]) -> Iterator[Finding]:
 
 def places(data: Path) -> Iterator[Finding]:
     """Who can read and write where this user's Headrace lives."""
+    try:
+        yield from _closed(data)
+    except OSError as fault:
+        mend = "run it as the user whose data it is, or name another --data"
+        yield Finding("fail", f"{data} cannot be looked into: {fault.strerror}", mend)
+
+
+def _closed(data: Path) -> Iterator[Finding]:
+    """Raises OSError."""
     if not data.exists():
         yield Finding("ok", f"no data in {data} yet")
         return

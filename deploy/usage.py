@@ -36,13 +36,14 @@ _FORMULA = tuple("=+-@\t\r")
 
 def question(by: str, since: str, until: str, account: str, key: str) -> Question:
     """Raises Wrong, which names the option."""
-    return Question(
+    groups, first = (
         _read("--by", lambda: tally.grouped(by)),
         _read("--since", lambda: tally.moment(since)),
-        _read("--until", lambda: tally.moment(until, end=True)) if until else tally.FOREVER,
-        account,
-        key,
     )
+    end = _read("--until", lambda: tally.moment(until, end=True)) if until else tally.FOREVER
+    if end <= first:
+        raise Wrong(f"--until: {until} is before --since {since}")
+    return Question(groups, first, end, account, key)
 
 
 def _read(option: str, read: Callable[[], T]) -> T:

@@ -46,7 +46,9 @@ def _question(request: Request, account: str) -> Question:
     except ValueError as fault:
         raise InvalidRequest(f"by: {fault}.", param="by") from None
     until = moment(request, "until") if "until" in asked else tally.FOREVER
-    return Question(by, moment(request, "since", "7d"), until, account, asked.get("key", ""))
+    if until <= (since := moment(request, "since", "7d")):
+        raise InvalidRequest("until: it is before since.", param="until")
+    return Question(by, since, until, account, asked.get("key", ""))
 
 
 async def _answer(here: Context, question: Question) -> Response:

@@ -150,6 +150,8 @@ def test_an_account_has_limits_of_its_own(running: HeadraceUp) -> None:
         (["create", "fixed"], "The configuration has a key 'fixed'"),
         (["create", "a/b"], "name: a name has printable characters"),
         (["create", "x", "--scope", "root"], "'root' is no scope"),
+        (["create", "x", "--model", ""], "--model: it is empty"),
+        (["create", "x", "--node", ""], "--node: it is empty"),
         (["create", "x", "--node", "gpu-1", "--lane", "b"], "single nodes have no such lane"),
         (["create", "x", "--expires", "soon"], "'soon' is neither 30d nor"),
         (["create", "x", "--requests", "0"], "limits.requests: "),

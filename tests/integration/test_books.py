@@ -15,7 +15,7 @@ import pytest_asyncio
 from deploy import backup as copies
 from deploy import credits, home
 from deploy import keys as stored
-from deploy.configure import Where
+from deploy.configure import CommandFailed, Where
 from deploy.nats import broker as brokers
 from deploy.nats import certificates
 from deploy.nodes.store import NodeStore
@@ -108,6 +108,8 @@ async def test_keys_of_the_store_are_in_the_copy_and_replace_those_that_are_ther
             kept = await changes.create(store, "alice", {"account": "lab"})
             await changes.set_account(store, "lab", {"weight": 2})
         await copies.backup(one, tmp_path / "books")
+        with pytest.raises(CommandFailed, match="is a folder"):
+            await copies.backup(one, tmp_path)
     with brokers.start(home.broker_store(other.data), 0, 0):
         async with stored.opened(other) as store:
             await changes.create(store, "bob", {})

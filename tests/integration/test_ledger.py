@@ -292,6 +292,8 @@ async def test_the_commands(broker: Broker, opened: Open) -> None:
         "2026-11",
     )
 
+    code, _, err = await headrace(broker, "credits", "grant", "", "1", "--create")
+    assert (code, "an account has a name" in err) == (1, True)
     code, _, err = await headrace(broker, "credits", "grant", "acme", "1.0000001")
     assert (code, "up to 6 decimals" in err) == (1, True)
     code, _, err = await headrace(broker, "credits", "grant", "acme", "-20")

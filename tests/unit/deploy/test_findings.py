@@ -32,6 +32,14 @@ def test_pings(seconds: int, most: int, level: str) -> None:
     assert findings.pings(None).level == "warn"
 
 
+def test_data_that_cannot_be_looked_into_is_told_of(tmp_path: Path) -> None:
+    (found,) = findings.places(tmp_path / ("x" * 300))
+    assert (found.level, "cannot be looked into: File name too long" in found.what) == (
+        "fail",
+        True,
+    )
+
+
 @pytest.mark.parametrize("wanted", [STREAM, CONSUMER])
 def test_the_broker_may_know_more(wanted: dict[str, Any]) -> None:
     have = {**wanted, "more": 1, "metadata": {**wanted.get("metadata", {}), "_nats.ver": "2"}}

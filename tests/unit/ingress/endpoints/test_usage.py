@@ -93,7 +93,13 @@ async def test_an_admin_reads_all(ingress: FakeBusIngress, scopes: list[str]) ->
 
 @pytest.mark.parametrize(
     ("query", "param"),
-    [("by=", "by"), ("by=colour", "by"), ("since=yesterday", "since"), ("until=2026-13", "until")],
+    [
+        ("by=", "by"),
+        ("by=colour", "by"),
+        ("since=yesterday", "since"),
+        ("until=2026-13", "until"),
+        ("since=2026-12&until=2026-11", "until"),
+    ],
 )
 async def test_a_wrong_parameter_is_named(
     ingress: FakeBusIngress, scopes: list[str], query: str, param: str
