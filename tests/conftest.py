@@ -12,7 +12,7 @@ from deploy.nats.broker import Broker
 from tests.fabric import Fabric
 from tests.fabric import fabric as open_fabric
 
-pytest_plugins = ["pytester", "tests.collected", "tests.left_out"]
+pytest_plugins = ["pytester", "tests.collected", "tests.left_out", "tests.spent", "tests.spread"]
 
 # A likeness that fails is to show where.
 pytest.register_assert_rewrite("tests.doubles.likeness")

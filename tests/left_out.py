@@ -1,5 +1,8 @@
 """A pytest plugin: tests on a real sd-server are left out unless ``--real-sd`` asks for them, and
-real engines are built ahead of the tests on them, as that takes longer than a test may."""
+real engines are built ahead of the tests on them, as that takes longer than a test may.
+
+Where several processes run tests, all of them would wait: there whisper-server is built beside the
+tests (`scripts/test` begins it), and those on it have the time to wait for it."""
 
 from __future__ import annotations
 
@@ -13,8 +16,11 @@ from tests.builders.errors import BuildError
 from tests.builders.store import Say
 
 REAL_SD = "real_sd"
-BUILDS: dict[str, Callable[[Say], object]] = {REAL_SD: sd.build, "real_whisper": whisper.build}
+BESIDE = "real_whisper"
+BUILDS: dict[str, Callable[[Say], object]] = {REAL_SD: sd.build, BESIDE: whisper.build}
 """What the tests with a marker need, and how it is made."""
+BUILT_WITHIN = 600
+"""Seconds, for tests that wait for an engine that is built."""
 LEFT_OUT = "real sd-server tests: {} left out, run scripts/test --real-sd"
 _LEFT = pytest.StashKey[int]()
 
@@ -26,11 +32,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{REAL_SD}: on a real sd-server, run with --real-sd alone")
-    config.addinivalue_line("markers", "real_whisper: on a real whisper-server")
+    config.addinivalue_line("markers", f"{BESIDE}: on a real whisper-server")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what takes minutes to build unless it is asked for, and says so."""
+    if _one_of_several(config):
+        for item in items:
+            if item.get_closest_marker(BESIDE):
+                item.add_marker(pytest.mark.timeout(BUILT_WITHIN))
     if config.getoption("--real-sd"):
         return
     left = [item for item in items if item.get_closest_marker(REAL_SD)]
@@ -39,12 +49,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_LEFT] = len(left)
 
 
+def _one_of_several(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Builds what the collected tests need. Raises UsageError if it cannot be built."""
     if session.config.getoption("collectonly"):
         return
     terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
     for marker, build in BUILDS.items():
+        if marker == BESIDE and _one_of_several(session.config):
+            continue
         if not any(item.get_closest_marker(marker) for item in session.items):
             continue
         try:
