@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from xdist.scheduler import LoadScopeScheduling
 
 LIST = Path(__file__).with_name("long.txt")
 TOGETHER = ("tests/acceptance/console/", "tests/acceptance/surface/")
@@ -45,11 +42,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    from xdist.scheduler import LoadScopeScheduling
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """xdist's own, which asks what belongs together."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class Spread(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return share(nodeid)
-
-    return Spread(config, log)
+    made = LoadScopeScheduling(config, log)
+    made._split_scope = share
+    return made
