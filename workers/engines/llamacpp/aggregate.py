@@ -60,11 +60,14 @@ class Aggregate(Discard):
         self._choice = 0
         self._sum = UsageSum(choices)
         self._plain = _PlainChunks()
+        self.size = 0
+        """Bytes of the stream so far."""
         self.usage = self._sum.total
 
     def data(self, chunk: bytes) -> None:
         """`chunk`: whole events. Raises EngineFault for a malformed one."""
         at = 0
+        self.size += len(chunk)
         while at < len(chunk):
             text, at = self._plain.texts(chunk, at)
             if text:

@@ -127,9 +127,8 @@ class LlamaCppEngine(OpenAIEngine):
         self._thinks = capabilities.thinks(self._props)
         offers = bool(can) and capabilities.knows_tools(self._props)
         self._obeyed = offers and await questions.obeys(self._http, self.check_timeout)
-        weights = capabilities.weights(self._props, entry)
         file = str(self._props.get("model_path") or "")
-        told = await digest.find(self._config, *weights, file=file)
+        told = await digest.find(self._config, *capabilities.weights(self._props, entry), file=file)
         about = public, self.name, self.kind, slots, capabilities.context(self._props)
         return ServedModel(
             *about,
@@ -221,7 +220,8 @@ class LlamaCppEngine(OpenAIEngine):
         choices = choices_per_prompt(request)
         sent, changes = logprobs.prepare(request, text)
         if not job.stream:
-            return await self._aggregate(job, sent, sink, changes)
+            body = await parsed.written(prepare(sent), body)
+            return await self._aggregate(job, body, choices, sink, changes)
         body = await parsed.written(sent, body) if sent is not request else body
         for change in reversed(changes):  # what is wrapped last sees an event first
             sink = Rewriting(sink, change)
@@ -241,15 +241,15 @@ class LlamaCppEngine(OpenAIEngine):
             await questions.need_something_said(self._http, request["prompt"])
 
     async def _aggregate(
-        self, job: Job, request: dict[str, Any], sink: Sink, changes: list[Change]
+        self, job: Job, body: bytes, choices: int, sink: Sink, changes: list[Change]
     ) -> Usage | None:
-        answer = Aggregate(sink, choices_per_prompt(request))
-        await self._send(job, await parsed.written(prepare(request)), answer)
+        answer = Aggregate(sink, choices)
+        await self._send(job, body, answer)
         document = answer.document
         if document is not None:
             for change in changes:
                 change(document)
-        await self._send_document(sink, document)
+        await self._send_document(sink, document, answer.size)
         return answer.usage()
 
     async def _serve_own(self, job: Job, request: dict[str, Any], sink: Sink) -> Usage | None:

@@ -313,14 +313,17 @@ class OpenAIEngine:
         await self._send_document(sink, collector.document)
         return usage
 
-    async def _send_document(self, sink: Sink, document: Document | None) -> None:
-        """Send a document that was made of a stream."""
+    async def _send_document(
+        self, sink: Sink, document: Document | None, size: int = LARGE + 1
+    ) -> None:
+        """Send a document that was made of a stream of `size` bytes, if that is known."""
         if document is None:
             raise EngineFault(f"{self.name} ended its stream without an answer", away=True)
         sink.start(200, JSON)
         if isinstance(sink, ModelName):
             sink.put_into(document)
-        sink.data(await piecewise_write.dump(document))
+        small = size <= LARGE  # to weigh it takes as long as to write it
+        sink.data(orjson.dumps(document) if small else await piecewise_write.dump(document))
         await sink.settle()
 
     async def _transcript_as_stream(
