@@ -402,6 +402,7 @@ def _serve(
         if foreign := passed_over():
             structlog.get_logger(role).info("settings.passed_over", variables=foreign)
         heap.share()
+        heap.steady()
         gc.freeze()  # else each full collection goes through all that was imported, for 20 ms
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             while runner.run(run(settings)):
