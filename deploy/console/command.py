@@ -15,7 +15,7 @@ import uvicorn
 
 from deploy import edge, home, plan
 from deploy.configure import CommandFailed, Unreachable
-from deploy.console import guard, library, links
+from deploy.console import guard, library, links, listener
 from deploy.console.edge import AWAY, Doorway, EdgeFault
 from deploy.console.feed import Feed
 from deploy.console.roll import Roll
@@ -31,8 +31,7 @@ _HERE = 5.0
 """Seconds for a console of this machine to answer."""
 _LEAVE = 1
 """Seconds for open connections to end."""
-_MOST_AT_ONCE = 1024
-"""Connections and tasks of the server together."""
+_MOST_TASKS = 2 * listener.MOST
 
 
 async def run(settings: Settings, data: Path) -> None:
@@ -60,7 +59,8 @@ async def run(settings: Settings, data: Path) -> None:
                 proxy_headers=False,  # who may say it is another address is nobody here
                 ws="websockets-sansio",
                 ws_max_size=4 * 2**20,
-                limit_concurrency=_MOST_AT_ONCE,
+                limit_concurrency=_MOST_TASKS,
+                http=listener.made(bool(console.public_url)),
                 timeout_graceful_shutdown=_LEAVE,
             ),
             lambda: log.info("console.listening", url=url),

@@ -28,6 +28,8 @@ _SILENCE = 60.0
 _PROMPT = aiohttp.ClientTimeout(total=10)
 """For whether the ingress is well at all."""
 _MOST_ERROR = 64 * 2**10
+MOST_ANSWER = 64 * 2**20
+"""Bytes of an answer that is not a stream: a few pictures, or a page of any list."""
 
 
 class EdgeFault(Exception):
@@ -170,7 +172,7 @@ class Edge:
                 timeout=limit,
             ) as answer:
                 if answer.status >= 300:
-                    raise _refusal(answer.status, await _beginning(answer.content))
+                    raise _refusal(answer.status, await _beginning(answer.content, _MOST_ERROR))
                 yield answer
         except (aiohttp.ClientError, TimeoutError) as fault:
             why = f"The ingress at {base} does not answer: {_why(fault)}."
@@ -180,7 +182,7 @@ class Edge:
         self, method: str, path: str, *, body: Any = None, query: Mapping[str, Any] | None = None
     ) -> Any:
         async with self.asking(method, path, body=body, query=query) as answer:
-            said = await answer.read()
+            said = await whole(answer)
         try:
             return orjson.loads(said) if said else None
         except orjson.JSONDecodeError:
@@ -198,12 +200,21 @@ def _said(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-async def _beginning(content: aiohttp.StreamReader) -> bytes:
-    """All of an answer, up to a bound: one `read` gives what has come."""
-    found = b""
-    while len(found) < _MOST_ERROR and (piece := await content.read(_MOST_ERROR - len(found))):
+async def whole(answer: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer. Raises EdgeFault if it is larger than a page can have."""
+    body = await _beginning(answer.content, MOST_ANSWER + 1)
+    if len(body) > MOST_ANSWER:
+        why = f"The answer is larger than {MOST_ANSWER // 2**20} MiB. Ask for less at once."
+        raise EdgeFault("too_large", why, answer.status)
+    return body
+
+
+async def _beginning(content: aiohttp.StreamReader, most: int) -> bytes:
+    """All of an answer, up to so many bytes: one `read` gives what has come."""
+    found = bytearray()
+    while len(found) < most and (piece := await content.read(most - len(found))):
         found += piece
-    return found
+    return bytes(found)
 
 
 def _why(fault: BaseException) -> str:

@@ -393,7 +393,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def protocol(max_head: int, places: Connections | None = None) -> type[LimitedProtocol]:
+def protocol(
+    max_head: int,
+    places: Connections | None = None,
+    kind: type[LimitedProtocol] = LimitedProtocol,
+) -> type[LimitedProtocol]:
     # A class, as uvicorn makes an instance for each connection, and passes on no settings of ours.
     own = {"max_head": max_head, "places": places or Connections(MANY)}
-    return type("Protocol", (LimitedProtocol,), own)
+    return type("Protocol", (kind,), own)

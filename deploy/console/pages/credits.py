@@ -28,6 +28,7 @@ class Credits:
     def __init__(self, session: Session) -> None:
         self._edge = session.edge
         self._accounts: list[str] = []
+        self._chosen: ui.select | None = None
         with parts.card():
             parts.heading("Credits")
             self._area = ui.element("div").classes("hr-column")
@@ -54,6 +55,7 @@ class Credits:
 
     def _show(self, balances: list[dict[str, Any]], currency: str) -> None:
         self._accounts = [each["account"] for each in balances]
+        chosen = sums.still(self._account, self._accounts)
         self._area.clear()
         with self._area:
             if balances:
@@ -66,7 +68,7 @@ class Credits:
                     self._chosen = ui.select(
                         self._accounts,
                         label="Ledger of",
-                        value=self._accounts[0],
+                        value=chosen,
                         on_change=lambda _: self._history(),
                     ).props("outlined dense options-dense")
                 self._lines = ui.element("div")
@@ -75,9 +77,14 @@ class Credits:
                 parts.empty("No account was granted anything yet.")
             ui.button("Grant credits", on_click=lambda: self._granting(currency)).props("outline")
 
+    @property
+    def _account(self) -> str:
+        """Whose ledger was chosen last."""
+        return "" if self._chosen is None else str(self._chosen.value or "")
+
     async def _history(self) -> None:
         """The newest lines of the ledger of the account that was chosen."""
-        account = self._chosen.value
+        account = self._account
         is_newest = self._ledgers.ask()
         try:
             found = await self._edge.get(f"/admin/credits/{part(account)}/history", limit=_LINES)

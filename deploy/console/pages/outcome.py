@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nicegui import context, ui
 
 from deploy.console import parts
-from deploy.console.edge import Edge, EdgeFault
+from deploy.console.edge import Edge, EdgeFault, whole
 from deploy.console.pages import reply, rows
 from deploy.console.pages.asked import Asked, Wrong
 from deploy.console.pages.figures import figures
@@ -43,7 +43,7 @@ class Outcome:
         began, said = now(), "stopped"
         try:
             async with sent(self._edge, request) as answer:
-                body, notes = await answer.read(), dict(answer.headers)
+                body, notes = await whole(answer), dict(answer.headers)
             self._answered(body, notes, now() - began)
             said = ""
         except EdgeFault as fault:

@@ -37,6 +37,11 @@ class Measure:
         return sum(float(row.get(name) or 0) for name in self.fields)
 
 
+def still(chosen: str, names: Sequence[str]) -> str:
+    """Which of `names` is chosen when they are shown anew: the same as before, if it is there."""
+    return chosen if chosen in names else next(iter(names), "")
+
+
 def count(found: float) -> str:
     """``12``, ``1,234``, ``1.23 M``."""
     if found >= 1e6:

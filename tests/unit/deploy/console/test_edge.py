@@ -73,6 +73,21 @@ async def test_a_refusal_is_told_as_the_ingress_says_it(asking: Edge, ingress: I
     assert (fault.code, fault.message, fault.status) == ("too_many", "Wait.", 429)
 
 
+async def test_an_answer_has_a_bound(
+    asking: Edge, ingress: Ingress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "MOST_ANSWER", 2**20)
+    text = "x" * (2**20 - 2)
+    ingress.answer = web.json_response(text)
+    assert await asking.get("/v1/models") == text
+    ingress.answer = web.json_response(text + "x")
+    fault = await refused(asking)
+    assert (fault.code, fault.message) == (
+        "too_large",
+        "The answer is larger than 1 MiB. Ask for less at once.",
+    )
+
+
 @pytest.mark.parametrize("body", ["", "<html>", '{"error": "no"}', '{"error": {"code": null}}'])
 async def test_what_is_no_ingress_is_told(asking: Edge, ingress: Ingress, body: str) -> None:
     ingress.answer = web.Response(status=502, text=body)
@@ -133,7 +148,7 @@ async def test_where_it_is_not_found_it_is_not_looked_for_again_at_once(
 
 async def test_a_refusal_in_pieces_is_read_whole() -> None:
     content = asyncio.StreamReader()
-    reading = asyncio.create_task(edge._beginning(content))  # type: ignore[arg-type]
+    reading = asyncio.create_task(edge._beginning(content, 2**16))  # type: ignore[arg-type]
     for piece in (b'{"error":', b' "no"}'):
         content.feed_data(piece)
         await asyncio.sleep(0)

@@ -17,12 +17,14 @@ HEAD = 4096
 
 
 @asynccontextmanager
-async def served(app: Any, kind: Any = None) -> AsyncIterator[tuple[int, ServerState]]:
+async def served(
+    app: Any, kind: Any = None, ws: Any = "none"
+) -> AsyncIterator[tuple[int, ServerState]]:
     """Its port, and what uvicorn knows of its connections. `kind`: of protocol, if not the plain
-    one. What is left of them is cut."""
+    one; `ws`: of WebSockets. What is left of them is cut."""
     kind = kind or protocol(HEAD)
     config = uvicorn.Config(
-        app, http=kind, ws="none", lifespan="off", log_config=None, access_log=False
+        app, http=kind, ws=ws, lifespan="off", log_config=None, access_log=False
     )
     config.load()
     state = ServerState()

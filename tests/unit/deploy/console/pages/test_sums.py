@@ -134,3 +134,11 @@ def test_names_of_clients_are_text_in_a_plot() -> None:
     series = {"<script>": {"2026-11-29": 1.0}}
     drawn = bars.drawn(series, ["2026-11-29"], "Requests", sums.count)
     assert "<script>" not in drawn + bars.legend(series, sums.count)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names", "found"),
+    [("b", ["a", "b"], "b"), ("c", ["a", "b"], "a"), ("", ["a"], "a"), ("a", [], "")],
+)
+def test_what_was_chosen_stays_chosen(chosen: str, names: list[str], found: str) -> None:
+    assert sums.still(chosen, names) == found
