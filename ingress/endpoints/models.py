@@ -85,14 +85,21 @@ def entry(here: Context, name: str) -> dict[str, Any]:
     model = here.routes.aliases().get(name, name)
     where, paid = here.catalog.models().get(model, []), _paid(here, name)
     places = where or here.catalog.paid().get(model, [])
+    facts = _facts(where, places)
     return {
         "id": name,
         "object": "model",
         "created": min((card.started for card, _ in places), default=0),
         "owned_by": "headrace" if where else ", ".join(paid),
         "shutdown_date": None,
-        "headrace": {"model": model, **_facts(where, places), "providers": paid},
+        **_context(facts["context"]),
+        "headrace": {"model": model, **facts, "providers": paid},
     }
+
+
+def _context(tokens: int) -> dict[str, Any]:
+    """How long a prompt and its answer may be, where clients of vLLM and of llama-server look."""
+    return {"max_model_len": tokens, "meta": {"n_ctx": tokens}} if tokens else {}
 
 
 def _facts(

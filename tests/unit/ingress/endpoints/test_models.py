@@ -35,6 +35,7 @@ async def test_a_model_says_where_it_is_served(ingress: FakeBusIngress) -> None:
     facts = entry["headrace"]
     assert status == 200
     assert (entry["created"], facts["slots"], facts["context"]) == (1600000000, 6, 2048)
+    assert (entry["max_model_len"], entry["meta"]) == (2048, {"n_ctx": 2048})
     assert facts["engines"] == ["echo", "llamacpp"]
     assert facts["modalities"] == ["text", "vision"]
     assert facts["nodes"] == ["node-of-w-1", "node-of-w-2"]
