@@ -11,6 +11,7 @@ from schemas.api.endpoints import (
     COMPLETIONS,
     EDITS,
     IMAGES,
+    INFILL,
     MESSAGES,
     OWN_COMPLETION,
     RESPONSES,
@@ -19,7 +20,9 @@ from schemas.api.endpoints import (
     Endpoint,
 )
 
-_WRITTEN = frozenset(each.word for each in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, OWN_COMPLETION))
+_WRITTEN = frozenset(
+    each.word for each in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, OWN_COMPLETION, INFILL)
+)
 _DRAWN = frozenset({IMAGES.word, EDITS.word})
 _HEARD = frozenset({TRANSCRIPTIONS.word, TRANSLATIONS.word})
 _LAST_SEED = 2**32 - 2

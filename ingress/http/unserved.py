@@ -59,7 +59,6 @@ _WHY: Mapping[str, str] = {
     "/complete": f"Anthropic withdrew it: {MESSAGES.path} is in its place",
     **dict.fromkeys(("/score", "/pooling", "/classify"), _POOLED),
     **dict.fromkeys(("/props", "/slots", "/lora-adapters"), _ONE_ENGINE),
-    "/infill": f"a text between two others is {COMPLETIONS.path} with a suffix",
 }
 """By the first two steps of a path behind the version, or the first one."""
 

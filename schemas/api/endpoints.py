@@ -177,7 +177,7 @@ TOKENIZE = Endpoint(
     holds=whole.TOKEN_IDS,
     stream="",
 )
-"""This and the next are llama-server's and vLLM's own; the two behind them are llama-server's."""
+"""This and the next are llama-server's and vLLM's own; those behind them are llama-server's."""
 DETOKENIZE = Endpoint(
     "/detokenize",
     "detokenize",
@@ -201,6 +201,15 @@ OWN_COMPLETION = Endpoint(
     own_completion.API,
     holds=whole.WRITTEN,
 )
+INFILL = Endpoint(
+    "/infill",
+    "infill",
+    own_completion.INFILL,
+    own_completion.INFILL_API,
+    holds=whole.WRITTEN,
+    sole_model=True,
+)
+"""llama-server's own, too: it has it if the model knows tokens for a text between two others."""
 
 ENDPOINTS = tuple(each for each in globals().values() if isinstance(each, Endpoint))
 """All of the above, in their order."""

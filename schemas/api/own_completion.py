@@ -1,4 +1,5 @@
-"""``POST /completion``: llama-server's own text completion.
+"""``POST /completion``: llama-server's own text completion. ``POST /infill``: the same for a text
+between two others, which editors ask for.
 
 Its answer has `content` and `tokens`, its request any form of a prompt; its streams end with an
 event in which `stop` is true, one for each prompt, and without ``[DONE]``. The fields are those of
@@ -39,13 +40,45 @@ def _check(request: Request) -> None:
     check_stop(request)
 
 
+_BESIDE = "temperature top_p seed presence_penalty frequency_penalty n"
 REQUEST = Shape(
     OwnCompletionRequest,
     _check,
-    more="temperature top_p seed presence_penalty frequency_penalty n",
+    more=_BESIDE,
     prompts="prompt",
     mends=(plain.without_empty_stops, plain.token_ids("prompt")),
 )
+
+
+class Extra(TypedDict, total=False):
+    """A further file, which the model sees before the one that is written in."""
+
+    text: Required[str]
+    filename: str | None
+
+
+class InfillRequest(TypedDict, total=False):
+    """`prompt`: how the text between the two begins."""
+
+    model: Model | None
+    input_prefix: Required[str]
+    input_suffix: Required[str]
+    input_extra: list[Extra] | None
+    prompt: str | None
+    stream: bool | None
+    n_predict: Tokens | None
+    max_tokens: Tokens | None
+    stop: str | list[str] | None
+    logit_bias: Bias | None
+    response_fields: list[str] | None
+
+
+def _check_infill(request: Request) -> None:
+    check_bias(request.get("logit_bias"))
+    check_stop(request)
+
+
+INFILL = Shape(InfillRequest, _check_infill, more=_BESIDE, mends=(plain.without_empty_stops,))
 
 
 class OwnCompletion(Api):
@@ -74,7 +107,11 @@ class OwnCompletion(Api):
         return Collector()
 
 
-API = OwnCompletion()
+class Infill(OwnCompletion):
+    prompt = "input_prefix"
+
+
+API, INFILL_API = OwnCompletion(), Infill()
 
 
 class Collector:

@@ -19,6 +19,7 @@ ERROR, SERVER, TOKEN_TYPE = "error.type", "server.address", "gen_ai.token.type"
 _OPERATIONS = {
     "completions": "text_completion",
     "own_completion": "text_completion",
+    "infill": "text_completion",
     "generate": "text_completion",
     "responses": "chat",
     "messages": "chat",

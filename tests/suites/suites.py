@@ -121,7 +121,9 @@ SUITES = {
         ),
         _LLAMACPP_SOURCE,
         _LLAMACPP_FOLDER,
-        "the tests of `/infill`, `/metrics`, `/slots` and `/predict`, and of how one server is "
+        "the tests of `/infill`, whose model cannot be had there "
+        "(`tests/acceptance/test_infill.py` asks the quickstart's), and of `/metrics`, `/slots` "
+        "and `/predict`, and of how one server is "
         "started (its flags, router, LoRA, MCP servers, its own tools, sleep, speculation, its "
         "proxy): they ask an engine for what a fabric of many engines has no word for",
     ),

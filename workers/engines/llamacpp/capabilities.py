@@ -16,12 +16,12 @@ from schemas.nodes import NOTHING, Ignored
 from workers.engines.openai import foreign_fields
 
 _CHATS = ("chat", "chat_tokens", "apply_template")
-_TEXTS = ("completions", "own_completion")
+_TEXTS = ("completions", "own_completion", "infill")
 GENERATING = (*_CHATS, *_TEXTS, *RESPONSES, "messages", "count_tokens")
 
 KNOWS = (
-    "chat,chat_tokens,apply_template,completions,own_completion,responses,input_tokens verbose"
-    " timings_per_token cache_prompt"
+    "chat,chat_tokens,apply_template,completions,own_completion,infill,responses,input_tokens"
+    " verbose timings_per_token cache_prompt"
     " return_tokens return_progress sse_ping_interval n_predict n_indent n_keep n_discard n_cmpl"
     " n_cache_reuse t_max_predict_ms response_fields top_k min_p top_n_sigma xtc_probability"
     " xtc_threshold typical_p dynatemp_range dynatemp_exponent repeat_last_n repeat_penalty"
@@ -37,6 +37,7 @@ KNOWS = (
     " thinking_budget_tokens",
     "chat think",
     "completions max_completion_tokens",
+    "infill t_max_prompt_ms",
     "responses,input_tokens stop seed presence_penalty frequency_penalty logit_bias n"
     " max_completion_tokens",
     "messages,count_tokens top_k chat_template_kwargs",

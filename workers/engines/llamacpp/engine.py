@@ -64,6 +64,7 @@ INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS
 EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
 CHAT_TOKENS, TEMPLATE = endpoints.CHAT_TOKENS.path, endpoints.TEMPLATE.path
+INFILL = endpoints.INFILL.path
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
@@ -160,7 +161,7 @@ class LlamaCppEngine(OpenAIEngine):
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if job.endpoint in (*own_pages.PATHS, native.PATH):
+        if job.endpoint in (*own_pages.PATHS, native.PATH, INFILL):
             return await self._serve_own(job, parsed.load(body), sink)
         if job.endpoint in _TEXTS and says(body, *llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
@@ -257,7 +258,7 @@ class LlamaCppEngine(OpenAIEngine):
         if job.endpoint in own_pages.PATHS:
             await self._send_document(sink, await self._tokens(job, request))
             return None
-        if choices_per_prompt(request) > 1:
+        if choices_per_prompt(request) > 1 and job.endpoint != INFILL:  # it has its own tokens
             await questions.need_something_said(self._http, request["prompt"])
         own = OwnCompletion(request, self._marker(), job.asked)
         out = Rewriting(sink if job.stream else Discard(sink), own.change)

@@ -1,4 +1,5 @@
-"""llama-server's own text completion, streamed always (`aggregate` says why). Pure."""
+"""llama-server's own text completion, also of a text between two others. It is streamed always
+(`aggregate` says why). Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ class OwnCompletion:
     picture. `name`: the model's, as the client said it."""
 
     def __init__(self, request: Mapping[str, Any], marker: str, name: str) -> None:
-        self.sent = {**request, "stream": True, "prompt": native.marked(request["prompt"], marker)}
+        self.sent = {**request, "stream": True}
+        if "prompt" in request:
+            self.sent["prompt"] = native.marked(request["prompt"], marker)
         if isinstance(stop := request.get("stop"), str):
             self.sent["stop"] = [stop]
         self._name = name

@@ -24,6 +24,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "detokenize": {"content": ""},
     "apply_template": {"prompt": ""},
     "own_completion": {"content": "a"},
+    "infill": {"content": "a"},
     "edits": {"data": [{"url": "http://x/"}]},
 }
 LISTS = ("choices", "data", "results")

@@ -54,6 +54,13 @@ def test_chosen_fields_are_chosen_here_as_the_rest_is_needed() -> None:
     assert found.change({**END}) == {"content": "", "timings/prompt_n": 2}
 
 
+def test_a_text_between_two_others_may_begin_with_nothing() -> None:
+    between = {"input_prefix": "a", "input_suffix": "b", "stop": "x"}
+    sent = OwnCompletion(between, "<__media_x__>", "m").sent
+    assert sent == {**between, "stop": ["x"], "stream": True}
+    assert OwnCompletion({**between, "prompt": "c"}, "<__media_x__>", "m").sent["prompt"] == "c"
+
+
 def test_a_picture_has_the_marker_of_its_server() -> None:
     shown = {"prompt_string": "<__media__>", "multimodal_data": ["AAAA"]}
     sent = OwnCompletion({"prompt": [shown]}, "<__media_x__>", "m").sent
