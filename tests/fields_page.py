@@ -39,13 +39,15 @@ _VLLM = (*_TALKS, "embeddings", "rerank", *_TOKENS)
 _OLLAMA = ("chat", "completions", "responses", "messages", "embeddings")
 
 
-def _llamacpp(name: str, props: Mapping[str, Any]) -> ServedModel:
-    words = (*capabilities.GENERATING, "embeddings", "rerank", *_TOKENS)
+def _llamacpp(name: str, props: Mapping[str, Any], *fills: str) -> ServedModel:
+    generating = (word for word in capabilities.GENERATING if word != endpoints.INFILL.word)
+    words = (*generating, *fills, "embeddings", "rerank", *_TOKENS)
     ignores, knows = capabilities.ignored(props, {}, words), capabilities.known(words)
     return ServedModel(name, "e", "llamacpp", 4, features=words, ignores=ignores, knows=knows)
 
 
 CARDS = (
+    _llamacpp("llama.cpp, a model with tokens for a text between two", {}, endpoints.INFILL.word),
     _llamacpp("llama.cpp", {}),
     _llamacpp("llama.cpp, a model that reasons", _THINKS),
     _llamacpp("llama.cpp, a model with degrees of reasoning", _DEGREES),

@@ -29,6 +29,7 @@ BETWEEN: dict[str, Any] = {
     "input_suffix": "\nprint(add(1, 2))\n",
     "n_predict": 4,
     "temperature": 0,
+    "ignore_eos": True,
 }
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -60,9 +61,9 @@ async def served(
             yield made
 
 
-async def ask(served: Fabric, body: dict[str, Any]) -> tuple[int, bytes]:
+async def ask(served: Fabric, body: dict[str, Any], path: str = "/infill") -> tuple[int, bytes]:
     """(status, body); no model is named, as editors name none."""
-    url, headers = served.url + "/infill", served.headers
+    url, headers = served.url + path, served.headers
     async with served.session.post(url, json=body, headers=headers) as answer:
         return answer.status, await answer.read()
 
@@ -119,3 +120,53 @@ async def test_what_cannot_be_is_refused(
 ) -> None:
     status, found = await ask(served, {**BETWEEN, **change})
     assert (status, orjson.loads(found)["error"]["param"]) == (400, param)
+
+
+SUFFIXED: dict[str, Any] = {
+    "model": MODEL,
+    "prompt": BETWEEN["input_prefix"],
+    "suffix": BETWEEN["input_suffix"],
+    "max_tokens": 4,
+    "temperature": 0,
+    "ignore_eos": True,
+}
+
+
+async def test_a_suffix_of_a_text_completion_is_heeded(
+    served: Fabric, filling_llama: RealLlama
+) -> None:
+    _, direct = filling_llama.post("/infill", BETWEEN)
+    expected = orjson.loads(direct)
+    status, found = await ask(served, {**SUFFIXED, "logprobs": 1}, "/v1/completions")
+    assert status == 200, found
+    document = orjson.loads(found)
+    [choice] = document["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (expected["content"], "length")
+    assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
+    assert document["usage"]["prompt_tokens"] == expected["tokens_evaluated"]
+    assert document["usage"]["completion_tokens"] == 4
+    asked = {**SUFFIXED, "stream": True, "stream_options": {"include_usage": True}}
+    status, stream = await ask(served, asked, "/v1/completions")
+    assert status == 200, stream
+    assert stream.endswith(sse.DONE)
+    *events, last = sse.objects(stream)
+    assert "".join(each["choices"][0]["text"] for each in events) == expected["content"]
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 4)
+
+
+async def test_so_is_one_of_ollamas_clients(served: Fabric) -> None:
+    _, expected = await ask(served, {**BETWEEN, "ignore_eos": False})
+    name = {"model": MODEL}
+    options = {"num_predict": 4, "temperature": 0}
+    asked = {**name, "prompt": SUFFIXED["prompt"], "suffix": SUFFIXED["suffix"], "stream": False}
+    status, found = await ask(served, {**asked, "options": options}, "/api/generate")
+    assert status == 200, found
+    assert orjson.loads(found)["response"] == orjson.loads(expected)["content"]
+    _, shown = await ask(served, name, "/api/show")
+    assert "insert" in orjson.loads(shown)["capabilities"]
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], [1, 2]])
+async def test_a_suffix_is_for_one_text(served: Fabric, prompt: Any) -> None:
+    status, found = await ask(served, {**SUFFIXED, "prompt": prompt}, "/v1/completions")
+    assert (status, orjson.loads(found)["error"]["param"]) == (400, "prompt")

@@ -53,6 +53,10 @@ def test_every_field_of_the_official_clients_is_known(endpoint: Endpoint, docume
         ("user", endpoints.CHAT, "llama.cpp", "unsaid"),
         ("service_tier", endpoints.MESSAGES, "vLLM", "hint"),
         ("suffix", endpoints.COMPLETIONS, "llama.cpp", "refused"),
+        (
+            *("suffix", endpoints.COMPLETIONS),
+            *("llama.cpp, a model with tokens for a text between two", "honoured"),
+        ),
         ("background", endpoints.RESPONSES, "llama.cpp", "refused"),
         ("tool_choice", endpoints.CHAT, "Ollama", "tried"),
     ],

@@ -53,7 +53,6 @@ _ALWAYS = (
     Ignored("audio", "the model does not speak", ("chat",)),
     Ignored("modalities", "the model only writes", ("chat",), (["text"],)),
     Ignored("web_search_options", "nothing is searched", ("chat",), ()),
-    Ignored("suffix", "llama-server only continues the prompt", ("completions",)),
     Ignored("echo", "llama-server does not repeat the prompt", ("completions",)),
     Ignored("best_of", "llama-server gives every choice", ("completions",), (1,), "n"),
     Ignored("return_documents", "llama-server gives their numbers", ("rerank",)),
@@ -70,10 +69,11 @@ _ALWAYS = (
 _FOREIGN = foreign_fields.passed_over(KNOWS)
 
 
-def abilities(props: Mapping[str, Any]) -> tuple[str, ...]:
-    """The features of a server that generates text, besides endpoints. `props`: ``/props``."""
+def abilities(props: Mapping[str, Any], endpoints: Sequence[str]) -> tuple[str, ...]:
+    """The features of a server that generates text, besides `endpoints`. `props`: ``/props``."""
     thoughts = ("reasoning",) if thinks(props) else ()
-    return ("json_schema", "logprobs", "n", "tools", *thoughts)
+    between = ("suffix",) if "infill" in endpoints else ()
+    return ("json_schema", "logprobs", "n", "tools", *thoughts, *between)
 
 
 def senses(props: Mapping[str, Any]) -> tuple[str, ...]:
@@ -108,6 +108,8 @@ def ignored(
 ) -> tuple[Ignored, ...]:
     """The fields ignored at `endpoints`. `entry`: the model's, in ``/v1/models``."""
     found = list(_ALWAYS)
+    if "infill" not in endpoints:
+        found.append(Ignored("suffix", "the model has no tokens for it", ("completions",)))
     if not thinks(props):
         found += foreign_fields.NO_THOUGHTS
     # A request for just as many dimensions gets what it asks for.

@@ -88,6 +88,7 @@ class LlamaCppEngine(OpenAIEngine):
         self._probe_path = HEALTH
         self._obeyed = False  # it forces the calls that a request requires
         self._thinks = False
+        self._fills = False  # it writes a text between two others
 
     async def probe(self) -> bool:
         status, page = await self._http.ask("GET", self._probe_path, PROBE_TIMEOUT)
@@ -123,9 +124,10 @@ class LlamaCppEngine(OpenAIEngine):
         if "rerank" in words:
             words = tuple(word for word in words if word != "embeddings")
         senses = capabilities.senses(self._props)
-        can = capabilities.abilities(self._props) if "chat" in words else ()
+        can = capabilities.abilities(self._props, words) if "chat" in words else ()
         can += await self._resumes(words)
         self._thinks = capabilities.thinks(self._props)
+        self._fills = endpoints.INFILL.word in words
         offers = bool(can) and capabilities.knows_tools(self._props)
         self._obeyed = offers and await questions.obeys(self._http, self.check_timeout)
         file = str(self._props.get("model_path") or "")
@@ -238,6 +240,10 @@ class LlamaCppEngine(OpenAIEngine):
         """Raises Refusal for a request that would never end, or would mean something else."""
         if request.get("max_tokens") == 0:
             raise Refusal("llama-server writes at least one token.", param="max_tokens")
+        if self._fills and request.get("suffix") and not isinstance(request["prompt"], str):
+            raise Refusal(
+                "With a suffix llama-server takes one text as the prompt.", param="prompt"
+            )
         if choices_per_prompt(request) > 1:
             await questions.need_something_said(self._http, request["prompt"])
 
@@ -365,7 +371,9 @@ class LlamaCppEngine(OpenAIEngine):
         if says(body, logprobs.SIGN) and job.endpoint == CHAT and says(body, tools_prompt.SIGN):
             body, sink = logprobs.beside_tools(body, sink)
         path, own = job.endpoint, None
-        if path == COMPLETIONS and capabilities.senses(self._props):
+        if path == COMPLETIONS and self._fills and (own := native.between(body)):
+            path, body = INFILL, own
+        elif path == COMPLETIONS and capabilities.senses(self._props):
             own = native.prepare(body, self._marker())
             path, body = (native.PATH, own) if own else (path, body)
         async with self._http.call("POST", path, body, JSON) as response:

@@ -1,10 +1,14 @@
-"""Prompts that a llama-server with a projector takes at its own endpoint alone.
+"""Text completions that llama-server takes at its own endpoints alone: prompts of a model that
+sees, and a text between two others.
 
 Measured on b11549: once the model sees or hears, ``/v1/completions`` takes one text and nothing
 else: a list of texts or token ids is a 400. Its own ``/completion`` takes every form of
 `schemas.api.prompts`, so the worker asks there and writes the events as those of
 ``/v1/completions``. Each server draws its own marker for pictures. Clients write the marker of
 llama.cpp's library, so it is replaced.
+
+``/v1/completions`` passes over a `suffix`. ``/infill`` heeds it, if the model knows tokens for a
+text between two others; what is too long for a batch it cuts, of the prompt the beginning.
 """
 
 from __future__ import annotations
@@ -14,11 +18,12 @@ from typing import Any
 
 from schemas.api import prompts, sse
 from schemas.api.base import Event
-from schemas.api.endpoints import OWN_COMPLETION
+from schemas.api.endpoints import INFILL, OWN_COMPLETION
 from workers.engines.http.connection import Response
 from workers.engines.openai import parsed
 
-PATH = OWN_COMPLETION.path
+PATH, BETWEEN = OWN_COMPLETION.path, INFILL.path
+_SUFFIX = b'"suffix"'
 MARKER = "<__media__>"
 """For a picture or a recording, in llama.cpp's library."""
 
@@ -29,12 +34,29 @@ def prepare(body: bytes, marker: str) -> bytes | None:
     prompt = request["prompt"]
     if isinstance(prompt, str):
         return None
-    sent = {**request, "prompt": marked(prompt, marker)}
+    return parsed.write(_own({**request, "prompt": marked(prompt, marker)}), body)
+
+
+def between(body: bytes) -> bytes | None:
+    """The body for `BETWEEN`; None if there is no text behind. The prompt is one text."""
+    if _SUFFIX not in body:
+        return None
+    request: dict[str, Any] = parsed.load(body)
+    if not (behind := request.pop("suffix", None)):
+        return None
+    sent = {"input_prefix": request.pop("prompt"), "input_suffix": behind, **request}
+    return parsed.write(_own(sent), body)
+
+
+def _own(sent: dict[str, Any]) -> dict[str, Any]:
+    """In the words of llama-server's own endpoints."""
     if (most := sent.pop("logprobs", None)) not in (None, False):
         sent.setdefault("n_probs", most)
-    if isinstance(stop := request.get("stop"), str):  # `PATH` takes a list alone
+    if (limit := sent.pop("max_completion_tokens", None)) is not None:
+        sent.setdefault("max_tokens", limit)
+    if isinstance(stop := sent.get("stop"), str):  # they take a list alone
         sent["stop"] = [stop]
-    return parsed.write(sent, body)
+    return sent
 
 
 def marked(prompt: Any, marker: str) -> Any:
@@ -47,7 +69,7 @@ def marked(prompt: Any, marker: str) -> Any:
 
 
 class AsCompletion(Response):
-    """The answer of `PATH`, read as one of ``/v1/completions``. `name`: its id."""
+    """The answer of `PATH` or `BETWEEN`, read as one of ``/v1/completions``. `name`: its id."""
 
     def __init__(self, inner: Response, name: str) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.api import sse
 from workers.engines.http.connection import Response
-from workers.engines.llamacpp.native import AsCompletion, prepare
+from workers.engines.llamacpp.native import AsCompletion, between, prepare
 
 TOKEN = {"token": "a", "logprob": -1.0, "top_logprobs": []}
 
@@ -42,10 +42,18 @@ def test_a_picture_has_the_marker_of_its_server() -> None:
         ({"logprobs": False}, {}),
         ({"stop": "x"}, {"stop": ["x"]}),
         ({"stop": ["x"]}, {"stop": ["x"]}),
+        ({"max_completion_tokens": 5}, {"max_tokens": 5}),
     ],
 )
 def test_fields_have_the_endpoints_own_names(said: dict[str, Any], meant: dict[str, Any]) -> None:
     assert asked([1], **said) == {"prompt": [1], "stream": True, **meant}
+    body = orjson.dumps({"prompt": "a", "suffix": "b", **said})
+    assert orjson.loads(between(body) or b"") == {"input_prefix": "a", "input_suffix": "b", **meant}
+
+
+@pytest.mark.parametrize("behind", [{}, {"suffix": ""}, {"suffix": None}, {"stop": "suffix"}])
+def test_without_a_text_behind_it_goes_to_openais_endpoint(behind: dict[str, Any]) -> None:
+    assert between(orjson.dumps({"prompt": "a", **behind})) is None
 
 
 async def answered(*events: dict[str, Any] | None) -> tuple[list[Any], bool]:
