@@ -58,7 +58,8 @@ class Extra(TypedDict, total=False):
 
 
 class InfillRequest(TypedDict, total=False):
-    """`prompt`: how the text between the two begins."""
+    """A text between `input_prefix` and `input_suffix`. `input_extra`: further files. `prompt`: how
+    the text begins."""
 
     model: Model | None
     input_prefix: Required[str]
