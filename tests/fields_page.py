@@ -47,10 +47,10 @@ def _llamacpp(name: str, props: Mapping[str, Any], *fills: str) -> ServedModel:
 
 
 CARDS = (
-    _llamacpp("llama.cpp, a model with tokens for a text between two", {}, endpoints.INFILL.word),
     _llamacpp("llama.cpp", {}),
     _llamacpp("llama.cpp, a model that reasons", _THINKS),
     _llamacpp("llama.cpp, a model with degrees of reasoning", _DEGREES),
+    _llamacpp("llama.cpp, a model with tokens for a text between two", {}, endpoints.INFILL.word),
     ServedModel(
         *("Ollama", "e", "ollama", 1, 0, ("text",), _OLLAMA),
         *((*ollama.OllamaEngine.ignored_fields, *NO_THOUGHTS), ollama.KNOWS),

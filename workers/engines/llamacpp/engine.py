@@ -64,7 +64,6 @@ INPUT_TOKENS, COUNT_TOKENS = endpoints.INPUT_TOKENS.path, endpoints.COUNT_TOKENS
 EMBEDDINGS, RERANK = endpoints.EMBEDDINGS.path, endpoints.RERANK.path
 HEALTH, SLOTS = "/health", "/slots"
 CHAT_TOKENS, TEMPLATE = endpoints.CHAT_TOKENS.path, endpoints.TEMPLATE.path
-INFILL = endpoints.INFILL.path
 
 _SPECIAL = b'"n"', b'"n_cmpl"', b'"top_logprobs"'
 """A chat's request without any of these needs no parsing."""
@@ -88,7 +87,6 @@ class LlamaCppEngine(OpenAIEngine):
         self._probe_path = HEALTH
         self._obeyed = False  # it forces the calls that a request requires
         self._thinks = False
-        self._fills = False  # it writes a text between two others
 
     async def probe(self) -> bool:
         status, page = await self._http.ask("GET", self._probe_path, PROBE_TIMEOUT)
@@ -127,7 +125,6 @@ class LlamaCppEngine(OpenAIEngine):
         can = capabilities.abilities(self._props, words) if "chat" in words else ()
         can += await self._resumes(words)
         self._thinks = capabilities.thinks(self._props)
-        self._fills = endpoints.INFILL.word in words
         offers = bool(can) and capabilities.knows_tools(self._props)
         self._obeyed = offers and await questions.obeys(self._http, self.check_timeout)
         file = str(self._props.get("model_path") or "")
@@ -163,7 +160,7 @@ class LlamaCppEngine(OpenAIEngine):
     # What it answers.
 
     async def _serve(self, job: Job, body: bytes, sink: Sink) -> Usage | None:
-        if job.endpoint in (*own_pages.PATHS, native.PATH, INFILL):
+        if job.endpoint in (*own_pages.PATHS, native.PATH, native.BETWEEN):
             return await self._serve_own(job, parsed.load(body), sink)
         if job.endpoint in _TEXTS and says(body, *llamacpp_request.SIGNS):
             body = llamacpp_request.without(body)
@@ -240,10 +237,6 @@ class LlamaCppEngine(OpenAIEngine):
         """Raises Refusal for a request that would never end, or would mean something else."""
         if request.get("max_tokens") == 0:
             raise Refusal("llama-server writes at least one token.", param="max_tokens")
-        if self._fills and request.get("suffix") and not isinstance(request["prompt"], str):
-            raise Refusal(
-                "With a suffix llama-server takes one text as the prompt.", param="prompt"
-            )
         if choices_per_prompt(request) > 1:
             await questions.need_something_said(self._http, request["prompt"])
 
@@ -264,9 +257,9 @@ class LlamaCppEngine(OpenAIEngine):
         if job.endpoint in own_pages.PATHS:
             await self._send_document(sink, await self._tokens(job, request))
             return None
-        if choices_per_prompt(request) > 1 and job.endpoint != INFILL:  # it has its own tokens
+        if choices_per_prompt(request) > 1 and job.endpoint == native.PATH:
             await questions.need_something_said(self._http, request["prompt"])
-        own = OwnCompletion(request, self._marker(), job.asked)
+        own = OwnCompletion(request, native.marker(self._props), job.asked)
         out = Rewriting(sink if job.stream else Discard(sink), own.change)
         await self._send(job, await parsed.written(own.sent), out)
         if not own.whole:
@@ -284,9 +277,6 @@ class LlamaCppEngine(OpenAIEngine):
             return found
 
         return await own_pages.answer(page, job, request, self._served(job).context)
-
-    def _marker(self) -> str:
-        return str(self._props.get("media_marker") or native.MARKER)
 
     async def _respond(self, job: Job, asked: bytes, body: bytes, sink: Sink) -> Usage | None:
         """`asked`: the body before it was put in llama-server's words, which the answer repeats."""
@@ -371,11 +361,9 @@ class LlamaCppEngine(OpenAIEngine):
         if says(body, logprobs.SIGN) and job.endpoint == CHAT and says(body, tools_prompt.SIGN):
             body, sink = logprobs.beside_tools(body, sink)
         path, own = job.endpoint, None
-        if path == COMPLETIONS and self._fills and (own := native.between(body)):
-            path, body = INFILL, own
-        elif path == COMPLETIONS and capabilities.senses(self._props):
-            own = native.prepare(body, self._marker())
-            path, body = (native.PATH, own) if own else (path, body)
+        if path == COMPLETIONS:
+            own = native.own_form(body, self._served(job).features, self._props)
+            path, body = own or (path, body)
         async with self._http.call("POST", path, body, JSON) as response:
             if len(body) > LARGE:
                 parsed.forget()

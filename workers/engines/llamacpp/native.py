@@ -14,18 +14,38 @@ text between two others; what is too long for a batch it cuts, of the prompt the
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from schemas.api import prompts, sse
 from schemas.api.base import Event
 from schemas.api.endpoints import INFILL, OWN_COMPLETION
 from workers.engines.http.connection import Response
+from workers.engines.llamacpp.capabilities import senses
 from workers.engines.openai import parsed
+from workers.engines.openai.refusal import Refusal
 
 PATH, BETWEEN = OWN_COMPLETION.path, INFILL.path
 _SUFFIX = b'"suffix"'
 MARKER = "<__media__>"
 """For a picture or a recording, in llama.cpp's library."""
+
+
+def marker(props: Mapping[str, Any]) -> str:
+    """The server's own for a picture or a recording."""
+    return str(props.get("media_marker") or MARKER)
+
+
+def own_form(
+    body: bytes, features: Collection[str], props: Mapping[str, Any]
+) -> tuple[str, bytes] | None:
+    """The path to ask in place of ``/v1/completions``, and the body; None if that can have it.
+    `features`: the model's. `props`: the server's ``/props``. Raises Refusal."""
+    if INFILL.word in features and (sent := between(body)):
+        return BETWEEN, sent
+    if senses(props) and (sent := prepare(body, marker(props))):
+        return PATH, sent
+    return None
 
 
 def prepare(body: bytes, marker: str) -> bytes | None:
@@ -38,13 +58,16 @@ def prepare(body: bytes, marker: str) -> bytes | None:
 
 
 def between(body: bytes) -> bytes | None:
-    """The body for `BETWEEN`; None if there is no text behind. The prompt is one text."""
+    """The body for `BETWEEN`; None if there is no text behind. Raises Refusal."""
     if _SUFFIX not in body:
         return None
     request: dict[str, Any] = parsed.load(body)
     if not (behind := request.pop("suffix", None)):
         return None
-    sent = {"input_prefix": request.pop("prompt"), "input_suffix": behind, **request}
+    if not isinstance(before := request.pop("prompt"), str):
+        why = "With a suffix llama-server takes one text as the prompt."
+        raise Refusal(why, param="prompt", code="unsupported_parameter")
+    sent = {"input_prefix": before, "input_suffix": behind, **request}
     return parsed.write(_own(sent), body)
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from schemas.api import sse
 from workers.engines.http.connection import Response
-from workers.engines.llamacpp.native import AsCompletion, between, prepare
+from workers.engines.llamacpp.native import AsCompletion, between, own_form, prepare
+from workers.engines.openai.refusal import Refusal
 
 TOKEN = {"token": "a", "logprob": -1.0, "top_logprobs": []}
 
@@ -49,6 +50,24 @@ def test_fields_have_the_endpoints_own_names(said: dict[str, Any], meant: dict[s
     assert asked([1], **said) == {"prompt": [1], "stream": True, **meant}
     body = orjson.dumps({"prompt": "a", "suffix": "b", **said})
     assert orjson.loads(between(body) or b"") == {"input_prefix": "a", "input_suffix": "b", **meant}
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], [1, 2], {"prompt_string": "a"}])
+def test_a_suffix_is_for_one_text(prompt: Any) -> None:
+    with pytest.raises(Refusal) as caught:
+        own_form(orjson.dumps({"prompt": prompt, "suffix": "b"}), ("infill",), {})
+    assert (caught.value.param, caught.value.status) == ("prompt", 400)
+
+
+def test_it_goes_where_it_is_heeded() -> None:
+    suffixed = orjson.dumps({"prompt": "a", "suffix": "b"})
+    several = orjson.dumps({"prompt": ["a", "b"]})
+    assert own_form(suffixed, ("completions",), {}) is None
+    assert own_form(several, ("completions", "infill"), {}) is None
+    for body, path in ((suffixed, "/infill"), (several, "/completion")):
+        found = own_form(body, ("completions", "infill"), {"modalities": {"vision": True}})
+        assert found is not None
+        assert found[0] == path
 
 
 @pytest.mark.parametrize("behind", [{}, {"suffix": ""}, {"suffix": None}, {"stop": "suffix"}])
