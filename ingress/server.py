@@ -250,7 +250,7 @@ class Ingress:
         replies = Replies(bus, self._id, dispatch, edge.max_buffer, edge.max_answer)
         await replies.open()
         await dispatch.line.open(self._id)
-        self._peers = Peers(bus, self._id, dispatch.queues, dispatch.claims, dispatch.waits)
+        self._peers = Peers(bus, self._id, dispatch.queues, dispatch.claims)
         await self._peers.open()
         await dispatch.affine.open()
         await self._watch.open()

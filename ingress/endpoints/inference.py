@@ -28,7 +28,7 @@ from ingress.http.body import need_json, read_body
 from ingress.http.held import HELD, OWNER, Held, held_of
 from ingress.http.protocol import BEGUN
 from ingress.jobs.affine import LONGEST, Trail
-from ingress.jobs.dispatch import Order
+from ingress.jobs.order import Order
 from ingress.jobs.spilled import Body
 from ingress.jobs.state import NOBODY, Resumers
 from ingress.jobs.ticket import Ticket

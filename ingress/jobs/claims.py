@@ -54,8 +54,9 @@ class Claims:
         self._queues = queues
         self._owners: dict[Message, Message] = {}
         """Of messages that were exchanged: the job that has one, and as which of its editions."""
-        self._had: defaultdict[str, set[Message]] = defaultdict(set)
-        """By job: the messages that `_owners` has for it."""
+        self.moved: defaultdict[str, set[Message]] = defaultdict(set)
+        """By job: the messages that `_owners` has for it, also where that is none any more. As long
+        as it is empty, each job has its own message, and the slots that are claimed with it."""
         self._guests: dict[int, str] = {}
         """By nonce: jobs that have a slot which was claimed at another ingress."""
         self._stays: dict[str, int] = {}
@@ -64,8 +65,7 @@ class Claims:
     def find(self, job: str, edition: int) -> tuple[Ticket | None, int]:
         """The ticket that has the message of a job and edition, and which of its own editions that
         is."""
-        if self._owners:
-            job, edition = self._owners.get((job, edition), (job, edition))
+        job, edition = self._owners.get((job, edition), (job, edition))
         return self._tickets.get(job), edition
 
     def hear(self, job: str, frame: Frame, now: float, alone: bool = False) -> bool:
@@ -113,6 +113,7 @@ class Claims:
                 ticket.postings.go_with_another()
                 self._guests[frame.nonce] = job
                 self._stays[job] = frame.nonce
+                self.moved.setdefault(job, set())  # so that it is forgotten
             mine = replace(claim, edition=ticket.job.edition, swapped=True)
             ticket.claimed(mine, frame.attempt, frame.nonce, now)
         return True
@@ -136,7 +137,7 @@ class Claims:
 
     def forget(self, job: str) -> None:
         """Nobody waits for the job any more."""
-        for message in self._had.pop(job, ()):
+        for message in self.moved.pop(job, ()):
             del self._owners[message]
         if (nonce := self._stays.pop(job, None)) is not None:
             self._guests.pop(nonce, None)
@@ -178,8 +179,8 @@ class Claims:
         for ticket in (one, other):
             message = ticket.postings.newest.message
             before = self._owners.get(message, message)[0]
-            self._had[before].discard(message)
-            self._had[ticket.job.id].add(message)
+            self.moved[before].discard(message)
+            self.moved[ticket.job.id].add(message)
             self._owners[message] = ticket.job.id, ticket.postings.newest.edition
 
 

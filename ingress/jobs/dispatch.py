@@ -9,27 +9,26 @@ from collections import deque
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import structlog
 
 from ingress.jobs import stored
-from ingress.jobs.affine import Affine, Trail
+from ingress.jobs.affine import Affine
 from ingress.jobs.claims import Claims
-from ingress.jobs.fair import Queues
+from ingress.jobs.fair import FairQueue, Queues
 from ingress.jobs.line import Line
+from ingress.jobs.order import Order
 from ingress.jobs.placement import Placement, Places
 from ingress.jobs.retry_after import RetryAfter
-from ingress.jobs.spilled import Body
-from ingress.jobs.state import NOBODY, Ended, Resumers, Terms
+from ingress.jobs.state import Ended, Terms
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import UsageCounter
 from ingress.models.locality import CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, jobs, metrics, subjects, topology
-from schemas.api.base import WHOLE, Outline
 from schemas.bus import Bus, BusError
 from schemas.frames import End, Op, pack_control
 from schemas.jetstream import streams
@@ -47,37 +46,6 @@ FULL_PAUSE = 0.05
 """Seconds until a job that was accepted before is published again in a full queue."""
 _NO_LEADER = frozenset({10006, 10007, 10008, 10009})
 """err_codes of a cluster of brokers that is about to choose its leaders."""
-
-
-@dataclass(slots=True)
-class Order:
-    """What an endpoint wants done. `body` goes to the engine as it is."""
-
-    plan: Plan
-    endpoint: str
-    stream: bool
-    body: Body
-    content_type: str
-    account: str
-    key: str
-    lenient: bool = False
-    resumers: Resumers = NOBODY
-    _: KW_ONLY
-    outline: Outline = WHOLE
-    """Of a request whose stream may be continued."""
-    begun: bytes = b""
-    """Events of a worker that the client has: the stream goes on from there."""
-    id: str = ""
-    """The id of its job; if empty, the job gets a random one."""
-    together: int = 1
-    """How many jobs its request has."""
-    weight: float = 1.0
-    """Its account's share of a queue, against those of other accounts."""
-    lane: str = subjects.INTERACTIVE
-    """Or `subjects.BATCH`. What is for providers alone has their lane all the same, and what is
-    pinned that of a node."""
-    trail: Trail | None = None
-    """Of its prompt, if it makes a difference which engine has the job."""
 
 
 class Dispatch:
@@ -98,7 +66,7 @@ class Dispatch:
         self.tickets: dict[str, Ticket] = {}
         self.waits = RetryAfter(slots)
         self.queues = Queues()
-        self.placement = Placement(places, self.queues, self.waits)
+        self.placement = Placement(places, self.queues)
         self.claims = Claims(self.tickets, self.queues)
         self.affine = Affine(bus, ingress, config, self.tickets, self.queues, self.claims)
         self.usage = UsageCounter(bus, ingress)
@@ -128,9 +96,9 @@ class Dispatch:
         self.tickets[job.id] = ticket  # before the publish, as a worker may claim at once
         if order.trail is not None:
             self.affine.follow(ticket, order.trail)
-        self.waits.opened(job.model, order.lane, job.account)
+        queue = self.queues.opened(job.model, order.lane, job.account)
         metrics.IN_FLIGHT.inc()
-        if (full := self._is_full(job, order.lane)) is not None:
+        if (full := self._is_full(job, queue)) is not None:
             ticket.fail(full)
             return ticket
         self._enter(ticket, job)
@@ -196,17 +164,19 @@ class Dispatch:
         """Have a pinned job wait for another node, in whose `lane` it counts from now on."""
         job = ticket.job
         log.info("job.other_node", job=job.id, node=subjects.node_of(lane))
-        self.waits.closed(job.model, ticket.terms.lane, job.account)
-        self.waits.opened(job.model, lane, job.account)
+        self.queues.closed(job.model, ticket.terms.lane, job.account)
+        self.queues.opened(job.model, lane, job.account)
         ticket.to_node(lane, now)
 
     def close(self, ticket: Ticket) -> None:
         """The client has its answer, or left. If somebody still works on the job, stop them."""
-        if self.tickets.pop(ticket.job.id, None) is None:
+        job = ticket.job
+        if self.tickets.pop(job.id, None) is None:
             return
-        self.queues.leave(ticket.job.id)
-        self.claims.forget(ticket.job.id)
-        self.waits.closed(ticket.job.model, ticket.terms.lane, ticket.job.account)
+        self.queues.leave(job.id)
+        if job.id in self.claims.moved:
+            self.claims.forget(job.id)
+        self.queues.closed(job.model, ticket.terms.lane, job.account)
         if self.affine.shared:
             self.affine.closed(ticket)
         metrics.IN_FLIGHT.dec()
@@ -215,7 +185,7 @@ class Dispatch:
         ticket.close()
         self.usage.count(ticket)
         if (end := ticket.received.ended) is not None:
-            self._measure(ticket.job, end)
+            self._measure(job, end)
 
     def _measure(self, job: Job, end: End) -> None:
         if self.waits.full:
@@ -326,18 +296,18 @@ class Dispatch:
                 raise errors.BrokerUnavailable(why, retry_after=1)
             await asyncio.sleep(0.02)
 
-    def _is_full(self, job: Job, lane: str) -> errors.QueueFull | None:
-        """What to tell a job that certainly finds no room: the queue of all is full, or that of its
-        account was full lately. Else the broker says whether there is room."""
-        depth = self._config.jobs.queue_depth
-        if self.waits.open[job.model, lane] + self.waits.elsewhere(job.model, lane) > depth:
-            wait = self.waits.refuse(job.model, lane, depth, time.monotonic())
+    def _is_full(self, job: Job, queue: FairQueue) -> errors.QueueFull | None:
+        """What to tell a job that certainly finds no room: the `queue` of all is full, or that of
+        its account was full lately. Else the broker says whether there is room."""
+        depth, elsewhere = self._config.jobs.queue_depth, self.queues.elsewhere
+        if queue.open + (elsewhere(*queue.name) if elsewhere is not None else 0) > depth:
+            wait = self.waits.refuse(*queue.name, depth, queue.open, time.monotonic())
             why = f"{depth} requests for {job.model} wait or run already. Try again later."
             return errors.QueueFull(why, retry_after=wait)
-        now = time.monotonic()
-        if self.waits.full and self.waits.is_full(job.model, job.lane, job.account, now):
-            return self._full(job)
-        return None
+        if not self.waits.full:
+            return None
+        known = self.waits.is_full(job.model, job.lane, job.account, time.monotonic())
+        return self._full(job) if known else None
 
     def _full(self, job: Job) -> errors.QueueFull:
         """The queue of the job's account is full."""
@@ -350,7 +320,9 @@ class Dispatch:
     def _turn(self, job: Job, depth: int) -> float:
         """Seconds until the one that is refused finds room in the queue of its account."""
         part = self.queues.of(job.model, job.lane).part(job.account)
-        return self.waits.refuse(job.model, job.lane, depth, time.monotonic(), job.account, part)
+        queued = self.queues.tenants.get((job.model, job.account), 0)
+        about = depth, queued, time.monotonic(), job.account, part
+        return self.waits.refuse(job.model, job.lane, *about)
 
     def _ticket(self, order: Order) -> Ticket:
         plan, most = order.plan, self._config.jobs.max_attempts

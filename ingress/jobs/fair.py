@@ -77,10 +77,12 @@ class _Tenant:
 
 class FairQueue:
     """The jobs of one model and lane (`name`) that wait at one ingress. `elsewhere`: the lowest tag
-    among those that wait at others, as far as is known."""
+    among those that wait at others, as far as is known. `open`: how many were asked for in this
+    lane, and are not over: those that wait, and those that have a slot."""
 
     def __init__(self, name: tuple[str, str] = ("", "")) -> None:
         self.name = name
+        self.open = 0
         self.virtual = 0.0
         """The highest start tag that was served."""
         self.elsewhere: float | None = None
@@ -319,6 +321,10 @@ class Queues:
     def __init__(self) -> None:
         self.changed: Callable[[FairQueue, str | None], None] = untold
         """Hears of each queue that got a job, and of the tenant whose job got a slot."""
+        self.elsewhere: Callable[[str, str], int] | None = None
+        """How many open jobs of a model and lane other ingresses have, if there are any."""
+        self.tenants: dict[tuple[str, str], int] = {}
+        """Open jobs of a model and a tenant."""
         self._queues: dict[tuple[str, str], FairQueue] = {}
         self._at: dict[str, FairQueue] = {}
         """Where each job waits."""
@@ -329,6 +335,22 @@ class Queues:
         if found is None:
             found = self._queues[key] = FairQueue(key)
         return found
+
+    def opened(self, model: str, lane: str, tenant: str) -> FairQueue:
+        """There is one more job, which was asked for in this lane. Returns the lane's queue."""
+        key, queue = (model, tenant), self.of(model, lane)
+        queue.open += 1
+        self.tenants[key] = self.tenants.get(key, 0) + 1
+        return queue
+
+    def closed(self, model: str, lane: str, tenant: str) -> None:
+        """Such a job is over, or is another lane's from now on."""
+        key = model, tenant
+        self.of(model, lane).open -= 1
+        if (left := self.tenants.get(key, 0) - 1) > 0:
+            self.tenants[key] = left
+        else:
+            self.tenants.pop(key, None)  # tenants come and go
 
     def __len__(self) -> int:
         """How many jobs wait, for whatever model."""

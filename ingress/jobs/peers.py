@@ -25,7 +25,6 @@ from ingress.jobs import gossip
 from ingress.jobs.claims import Claims
 from ingress.jobs.fair import FairQueue, Queues, untold
 from ingress.jobs.gossip import Answer, Offer, Standing
-from ingress.jobs.retry_after import RetryAfter, nobody_else
 from schemas import frames, metrics, subjects
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Frame
@@ -69,14 +68,11 @@ class _Heard:
 
 
 class Peers:
-    def __init__(
-        self, bus: Bus, ingress: str, queues: Queues, claims: Claims, waits: RetryAfter
-    ) -> None:
+    def __init__(self, bus: Bus, ingress: str, queues: Queues, claims: Claims) -> None:
         self._bus = bus
         self._ingress = ingress
         self._queues = queues
         self._claims = claims
-        self._waits = waits
         self._heard: dict[tuple[str, str], _Heard] = {}
         self._last = 0.0
         """When another ingress was heard last."""
@@ -98,13 +94,13 @@ class Peers:
         """Another ingress is there: let it be asked."""
         self._queues.changed = self._changed
         self._claims.others = self
-        self._waits.elsewhere = self.open_elsewhere
+        self._queues.elsewhere = self.open_elsewhere
 
     def _part(self) -> None:
         """No other was heard for long."""
         self._queues.changed = untold
         self._claims.others = None
-        self._waits.elsewhere = nobody_else
+        self._queues.elsewhere = None
         for name in self._heard:
             self._queues.of(*name).elsewhere = None
         self._heard.clear()
@@ -228,7 +224,7 @@ class Peers:
         tag, head = queue.head() or (None, "")
         start, known = (tag.start, tag.known) if tag is not None else (0.0, False)
         finish = queue.finish(tenant) if tenant else 0.0
-        told = self._ingress, self._waits.open[queue.name], queue.virtual
+        told = self._ingress, queue.open, queue.virtual
         words = Standing(*told, head, start, known, tenant, finish)
         self._post(subjects.standing(*queue.name), words.pack())
 

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Sequence
 
 from ingress.jobs.fair import Queues
-from ingress.jobs.retry_after import RetryAfter
 from ingress.jobs.ticket import Ticket
 from ingress.models import places
 from ingress.models.pins import Pin
@@ -27,10 +26,9 @@ Places = Callable[[str, Pin], Sequence[Place]]
 class Placement:
     """`find`: the nodes that a pin allows, for a model."""
 
-    def __init__(self, find: Places, queues: Queues, waits: RetryAfter) -> None:
+    def __init__(self, find: Places, queues: Queues) -> None:
         self._find = find
         self._queues = queues
-        self._waits = waits
 
     def lane(self, model: str, pin: Pin, having: Sequence[str] = ()) -> str:
         """The lane for a new job. `having`: nodes that have its prompt in a cache, the best first.
@@ -78,7 +76,6 @@ class Placement:
 
     def _free(self, model: str, place: Place) -> int:
         """Slots that are free there, less the jobs that wait for it here."""
-        lane = subjects.pinned(place.node)
-        own, waiting = self._waits.open[model, lane], len(self._queues.of(model, lane))
+        queue = self._queues.of(model, subjects.pinned(place.node))
         # A card may be a second old, so it may not have the jobs that were sent there since.
-        return place.slots - max(place.busy + waiting, own)
+        return place.slots - max(place.busy + len(queue), queue.open)

@@ -67,12 +67,21 @@ class Replies:
             job, claim = subjects.job_of(message.subject), Claim.of(frame.body)
             if not subjects.are_of(claim.node, claim.holder, subjects.sender_of(message.subject)):
                 self._warn("replies.foreign_claim", message, holder=claim.holder)
+            elif ticket is not None and self._is_alone():
+                ticket.claimed(claim, frame.attempt, frame.nonce, now)
             elif not self._dispatch.claims.hear(job, frame, now):
                 self._dispatch.say(claim.holder, Op.GONE, job, frame.nonce)
         elif ticket is None:
             self._turn_away(message, frame)
         elif not ticket.frame(frame, now):
             metrics.FENCED.inc()
+
+    def _is_alone(self) -> bool:
+        """Whether a claim can be for nothing but the job that it is sent for: no two jobs have
+        exchanged their messages, and no second one waits, here or elsewhere."""
+        dispatch = self._dispatch
+        claims = dispatch.claims
+        return not claims.moved and claims.others is None and len(dispatch.queues) < 2
 
     def _warn(self, event: str, message: Message, **about: str) -> None:
         """Once a minute for each node: it could fill the disk with lines."""
@@ -83,7 +92,10 @@ class Replies:
     def _stored(self, message: Message) -> None:
         """The broker has answered one publish of a job."""
         try:
-            ticket, edition = self._dispatch.claims.find(*subjects.answered(message.subject))
+            job, edition = subjects.answered(message.subject)
+            ticket, claims = self._dispatch.tickets.get(job), self._dispatch.claims
+            if claims.moved:
+                ticket, edition = claims.find(job, edition)
             if ticket is not None:
                 self._dispatch.answered(ticket, edition, message.data)
         except (TypeError, ValueError, LookupError, AttributeError) as fault:

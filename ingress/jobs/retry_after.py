@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import partial
 
@@ -22,9 +22,8 @@ OpenAI's and Anthropic's clients keep to no longer times."""
 
 
 class RetryAfter:
-    """`slots`: how many requests of a model and lane are worked on at once. `open`: those of each
-    that this ingress has; `tenants`: those of each model and tenant. `took`: seconds for which
-    engines worked on the last ones.
+    """`slots`: how many requests of a model and lane are worked on at once. `took`: seconds for
+    which engines worked on the last ones.
 
     A full queue, a tenant's or that of all, holds `depth` requests, and slots and seconds tell how
     fast it drains, also if there was little to do before. Who is refused is told to come when half
@@ -34,27 +33,13 @@ class RetryAfter:
     """
 
     def __init__(self, slots: Callable[[str, str], int]) -> None:
-        self.open = Counter[tuple[str, str]]()
-        self.tenants = Counter[tuple[str, str]]()
         self.took = defaultdict[str, deque[float]](partial(deque, maxlen=WINDOW))
-        self.elsewhere: Callable[[str, str], int] = nobody_else
-        """How many requests of a model and lane other ingresses have."""
         self._slots = slots
         self._last: dict[tuple[str, str, str], tuple[float, float]] = {}
         """When somebody was refused last, and when he may come."""
         self.full: dict[tuple[str, str, str], float] = {}
         """Until when a tenant's queue is believed to be full, or the broker was asked. Empty where
         none was full: so the usual request asks nothing of this object."""
-
-    def opened(self, model: str, lane: str, tenant: str) -> None:
-        self.open[model, lane] += 1
-        self.tenants[model, tenant] += 1
-
-    def closed(self, model: str, lane: str, tenant: str) -> None:
-        self.open[model, lane] -= 1
-        self.tenants[model, tenant] -= 1
-        if not self.tenants[model, tenant]:
-            del self.tenants[model, tenant]  # tenants come and go
 
     def was_full(self, model: str, lane: str, tenant: str, now: float) -> None:
         """The broker refused a job. Others need not ask it as long as no place can have come free:
@@ -75,14 +60,21 @@ class RetryAfter:
         self.full.pop((model, lane, tenant), None)
 
     def refuse(
-        self, model: str, lane: str, depth: int, now: float, tenant: str = "", part: float = 1.0
+        self,
+        model: str,
+        lane: str,
+        depth: int,
+        queued: int,
+        now: float,
+        tenant: str = "",
+        part: float = 1.0,
     ) -> float:
-        """Seconds that the next one is told to wait. `tenant`: whose queue is full, or that of all
-        is. `part`: of all that is served, what comes from that queue."""
+        """Seconds that the next one is told to wait. `queued`: what this ingress has of the queue
+        that is full. `tenant`: whose queue that is; else it is that of all. `part`: of all that is
+        served, what comes from that queue."""
         each = self.each(model, lane) / part
         if not each:
             return UNKNOWN
-        queued = self.tenants[model, tenant] if tenant else self.open[model, lane]
         share = min(depth, max(1, queued)) / depth
         first = now + each * depth / 2
         refused, turn = self._last.get((model, lane, tenant), (now, now))
@@ -96,8 +88,3 @@ class RetryAfter:
         """Seconds after which a place in a full queue comes free; 0.0 if unknown."""
         took, slots = self.took.get(model), self._slots(model, lane)
         return sum(took) / len(took) / slots if took and slots else 0.0
-
-
-def nobody_else(model: str, lane: str) -> int:
-    """What others have of a model and lane, as long as there are none."""
-    return 0

@@ -78,7 +78,9 @@ class Shape:
     fields, which only pass through here. `items`: the field with the list of messages, whose
     content may hold pictures and recordings. `content`: a field that may hold such content
     directly. `prompts`: the field with prompts, which may be in forms of llama-server's own that
-    hold such content. `mends`: what makes plain a request that fails its checks."""
+    hold such content. `mends`: what makes plain a request that fails its checks. `usual`: a
+    TypedDict that is narrower than `kind`: what is so passes all checks, and is not looked at
+    again (measured of a chat of six messages: 8 µs instead of 24)."""
 
     def __init__(
         self,
@@ -89,10 +91,11 @@ class Shape:
         content: str = "",
         prompts: str = "",
         mends: Sequence[Mend] = (),
+        usual: Any = None,
     ) -> None:
-        found = TypeAdapter(kind).core_schema
-        _stop_at_first_fault(found)
-        self._validate = SchemaValidator(found).validate_python
+        self._validate = _validator(kind).validate_python
+        self._usual = frozenset[str]() if usual is None else frozenset(usual.__annotations__)
+        self._fits = None if usual is None else _validator(usual).isinstance_python
         self._checks = checks
         self._items, self._content, self._prompts = items, content, prompts
         self.names = frozenset(kind.__annotations__) | frozenset(more.split())
@@ -105,10 +108,18 @@ class Shape:
         found = parse(body)
         if len(body) > MOST_ENTRIES and isinstance(found, dict):  # each entry has a byte or more
             self._check_sizes(found)
+        if self.is_usual(found):
+            return found, body
         # Most bodies have no null, and to look for its bytes costs next to nothing.
         changed = self._without_nulls(found) if NULL in body else False
         changed = self.check(found) or changed
         return found, orjson.dumps(found) if changed else body
+
+    def is_usual(self, found: Any) -> bool:
+        """Whether a request is so plain that all checks are passed by that."""
+        if self._fits is None or type(found) is not dict or not self._usual.issuperset(found):
+            return False
+        return self._fits(found, strict=True)
 
     def check_large(self, found: Any, has_null: bool) -> bool:
         """Checks a large body that is parsed already, and makes it plain in place. Returns whether
@@ -199,6 +210,12 @@ def _is_text(item: Mapping[str, Any]) -> bool:
     if not isinstance(content, list):
         return "output" not in item  # the result of a call may hold pictures, too
     return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
+
+
+def _validator(kind: Any) -> SchemaValidator:
+    found = TypeAdapter(kind).core_schema
+    _stop_at_first_fault(found)
+    return SchemaValidator(found)
 
 
 def _stop_at_first_fault(found: Any) -> None:

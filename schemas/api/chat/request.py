@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from schemas.api import plain
@@ -85,6 +85,29 @@ class ChatRequest(Account, total=False):
     reasoning_effort: str | None
     verbosity: str | None
     web_search_options: dict[str, Any] | None
+
+
+class UsualMessage(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+
+class UsualChat(TypedDict, total=False):
+    """What most chats are: texts, and few fields, none of which has to be held against another. A
+    message has nothing else, as it could be a part of a call."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    model: Model
+    messages: Required[Annotated[list[UsualMessage], Field(min_length=1)]]
+    stream: bool
+    max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    temperature: Temperature
+    top_p: Share
+    seed: Seed
+    presence_penalty: Penalty
+    frequency_penalty: Penalty
+    user: str
 
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
@@ -176,6 +199,7 @@ REQUEST = Shape(
     _check,
     items="messages",
     mends=(plain.without_empty_stops, history.mend, _with_one_limit, _with_nested_schema),
+    usual=UsualChat,
 )
 
 

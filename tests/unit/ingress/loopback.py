@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from ingress import app
 from ingress.context import Context
 from ingress.http.auth import Keys
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.order import Order
 from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog

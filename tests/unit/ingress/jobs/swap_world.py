@@ -121,7 +121,7 @@ class SwapWorld:
     def claims(self) -> Claims:
         """Made anew each time: a state that was pickled shares no objects."""
         made = Claims(self.tickets, self.queue)  # type: ignore[arg-type]
-        made._owners, made._had = self.owners, self.had
+        made._owners, made.moved = self.owners, self.had
         made._guests, made._stays = self.guests, self.stays
         if self.several:
             made.others = self.queue  # type: ignore[assignment]

@@ -11,8 +11,9 @@ import pytest
 
 from ingress.jobs import affine, gossip
 from ingress.jobs.affine import Trail
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.gossip import Learnt
+from ingress.jobs.order import Order
 from ingress.jobs.ticket import Ticket
 from ingress.models.affinity import Place as Engine
 from ingress.models.locality import ANY

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ingress.jobs import state
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.order import Order
 from ingress.jobs.ticket import Ticket
 from ingress.models.locality import ANY, LOCAL
 from ingress.models.routes import Plan
@@ -188,7 +189,7 @@ async def test_what_comes_again_after_its_job_has_ended_is_gone(setup: ClaimsSet
     for ticket in greedy:
         setup.dispatch.close(ticket)
     assert setup.claim(polite, worker(5, delivered=2)) is None
-    assert (setup.dispatch.claims._owners, dict(setup.dispatch.claims._had)) == ({}, {})
+    assert (setup.dispatch.claims._owners, dict(setup.dispatch.claims.moved)) == ({}, {})
 
 
 async def test_a_client_that_leaves_takes_the_message_that_is_its_jobs_now(

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from ingress.jobs import dispatch as dispatches
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.order import Order
 from ingress.models.locality import ANY, CLOUD, LOCAL
 from ingress.models.routes import Plan
 from schemas import errors, frames, jobs, subjects
@@ -123,7 +124,8 @@ async def test_a_full_batch_lane_is_no_full_queue_of_the_others(bus: FakeBus) ->
     assert [(await dispatch.submit(_order())).received.error for _ in range(2)] == [None] * 2
     for ticket in list(dispatch.tickets.values()):
         dispatch.close(ticket)
-    assert set(dispatch.waits.open.values()) == {0}
+    lanes = subjects.INTERACTIVE, subjects.BATCH
+    assert [dispatch.queues.of("llama.3", lane).open for lane in lanes] == [0, 0]
 
 
 async def test_what_is_for_providers_alone_has_their_lane_whatever_was_asked_for(
@@ -213,7 +215,7 @@ async def test_the_broker_says_where_it_stored_the_job(dispatch: Dispatch) -> No
 
 async def test_a_full_queue_is_a_429_with_a_true_retry_after(dispatch: Dispatch) -> None:
     await _answered(dispatch, engine_ms=100)
-    dispatch.waits.tenants["llama.3", "acme"] = 999
+    dispatch.queues.tenants["llama.3", "acme"] = 999
     ticket = await dispatch.submit(_order())
     dispatch.answered(ticket, 0, FULL)
     error = ticket.received.error

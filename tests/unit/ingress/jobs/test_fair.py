@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ingress.jobs.fair import SPARE, FairQueue
+from ingress.jobs.fair import SPARE, FairQueue, Queues
 
 WEIGHTS = st.floats(0.01, 100)
 TENANTS = st.sampled_from("abcd")
@@ -329,3 +329,15 @@ def test_the_place_of_a_newcomer_is_that_in_the_order_apart_from_equals(
     (newcomer,) = line.add(tenant, 1, weight)
     place, position = line.queue.place_of_last(tenant), line.queue.positions()[newcomer]
     assert place <= position < place + len(set("abcd"))
+
+
+def test_open_jobs_are_counted_by_lane_and_by_tenant() -> None:
+    queues = Queues()
+    queue = queues.opened("m", "i", "acme")
+    assert (queue.name, queue.open, queues.of("m", "i") is queue) == (("m", "i"), 1, True)
+    queues.opened("m", "b", "acme")
+    assert queues.tenants == {("m", "acme"): 2}
+    queues.closed("m", "i", "acme")
+    assert (queue.open, queues.of("m", "b").open) == (0, 1)
+    queues.closed("m", "b", "acme")
+    assert queues.tenants == {}, "tenants come and go"

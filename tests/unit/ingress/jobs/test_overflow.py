@@ -3,7 +3,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.order import Order
 from ingress.jobs.overflow import ASK_LATER, WANT_AGAIN, Overflow
 from ingress.jobs.state import NOBODY, Resumers
 from ingress.jobs.ticket import Ticket

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingress.jobs import peers
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.gossip import Answer, Standing
+from ingress.jobs.order import Order
 from ingress.jobs.peers import Peers
 from ingress.jobs.ticket import Ticket
 from ingress.models.routes import Plan
@@ -33,7 +34,7 @@ class Side:
         self.bus = FakeBus()
         self.dispatch = Dispatch(self.bus, name, Settings())
         made = self.dispatch
-        self.peers = Peers(self.bus, name, made.queues, made.claims, made.waits)
+        self.peers = Peers(self.bus, name, made.queues, made.claims)
         self.stored = 0
         self.relayed = 0
 
@@ -220,4 +221,4 @@ async def test_what_was_heard_long_ago_counts_for_nothing(
     assert queue.elsewhere is None
     pair.one.peers._part()
     assert pair.one.dispatch.claims.others is None
-    assert pair.one.dispatch.waits.elsewhere(MODEL, "i") == 0
+    assert pair.one.dispatch.queues.elsewhere is None

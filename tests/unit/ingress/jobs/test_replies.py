@@ -4,7 +4,8 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.order import Order
 from ingress.jobs.replies import Replies
 from ingress.jobs.ticket import Ticket
 from ingress.models.routes import Plan
@@ -65,6 +66,28 @@ async def test_frames_find_their_ticket(setup: RepliesSetup) -> None:
     assert [control.op for control in setup.told("box.a")] == [Op.GO]
     setup.hear(one.job.id, packed(A.end(2)))
     assert one.received.ended
+
+
+async def test_who_waits_alone_is_held_against_nobody(
+    setup: RepliesSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slot is for its job in any case. With two that wait there is a choice."""
+    asked = list[str]()
+
+    def hear(job: str, *_: object) -> bool:
+        asked.append(job)
+        return True
+
+    monkeypatch.setattr(setup.dispatch.claims, "hear", hear)
+    one = await setup.submit()
+    setup.hear(one.job.id, packed(A.claim()))
+    assert (one.holder is not None, asked) == (True, [])
+    two, three = await setup.submit(), await setup.submit()
+    setup.hear(two.job.id, packed(A.claim()))
+    setup.dispatch.close(three)
+    setup.dispatch.claims.moved[one.job.id]
+    setup.hear(two.job.id, packed(A.claim()))
+    assert asked == [two.job.id] * 2
 
 
 async def test_the_brokers_answer_to_the_publish_finds_it_too(setup: RepliesSetup) -> None:

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from ingress.answer.respond import News
 from ingress.jobs import watch as watches
-from ingress.jobs.dispatch import Dispatch, Order
+from ingress.jobs.dispatch import Dispatch
+from ingress.jobs.order import Order
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.watch import Watch
 from ingress.models.catalog import Catalog

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.api import endpoints
+from schemas.api import endpoints, plain
 from schemas.api.shape import Shape, parse
 from schemas.errors import InvalidRequest
 
@@ -425,3 +425,44 @@ def test_what_is_no_json_is_refused(body: bytes) -> None:
 def test_depth_has_an_end(depth: int) -> None:
     with pytest.raises(InvalidRequest):
         parse(b"[" * depth + b"]" * depth)
+
+
+SOME: st.SearchStrategy[Any] = st.sampled_from(
+    [0, 1, -1, 2, 0.5, 2.5, 2**31, True, None, "", "hi", [], ["x"], {}, [TOOL]]
+)
+ROLES = st.sampled_from(["system", "user", "assistant", "developer", "tool", "function", "robot"])
+WORDS = st.one_of(st.text(max_size=3), SOME, st.just([{"type": "text", "text": "hi"}]))
+SPOKEN = st.fixed_dictionaries(
+    {"role": ROLES, "content": WORDS}, optional={"name": WORDS, "tool_calls": SOME}
+)
+FIELDS = sorted(endpoints.CHAT.shape.names - {"messages"})
+CHATS = st.builds(
+    lambda messages, more: {"messages": messages, **more},
+    st.lists(SPOKEN, max_size=3),
+    st.dictionaries(st.sampled_from([*FIELDS, "odd"]), SOME, max_size=4),
+)
+
+
+@given(CHATS)
+def test_what_is_usual_would_pass_all_checks_as_it_is(chat: dict[str, Any]) -> None:
+    shape = endpoints.CHAT.shape
+    if shape.is_usual(chat):
+        again = orjson.loads(orjson.dumps(chat))
+        assert not plain.without_nulls(again, shape.names)
+        assert not shape.check(again)
+        assert again == chat
+        assert shape.is_text(chat)
+
+
+def test_usual_chats_are_known() -> None:
+    shape, said = endpoints.CHAT.shape, [{"role": "system", "content": "Be brief."}, USER]
+    usual = {"model": "m", "messages": said, "stream": True, "max_tokens": 9, "temperature": 1}
+    assert shape.is_usual(usual)
+    assert shape.read(orjson.dumps(usual)) == (usual, orjson.dumps(usual))
+    others: list[dict[str, Any]] = [{"tools": []}, {"max_tokens": 0}, {"stream": None}, {"n": 2}]
+    for other in others:
+        assert not shape.is_usual({**usual, **other})
+    for word in ({**USER, "content": None}, {**USER, "name": "x"}, {"role": "user"}):
+        assert not shape.is_usual({"messages": [word]})
+    assert not shape.is_usual([usual])
+    assert not endpoints.COMPLETIONS.shape.is_usual({"prompt": "hi"}), "it has none"
