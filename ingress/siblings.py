@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 
 from ingress.http.pages import merged
 from ingress.request.picture_store import Kept, PictureStore
-from schemas.settings import Ingress, Settings
+from schemas.settings import Ingress, Settings, SettingsError
 
 SIGNED_BY = "signed-by"
 """The file beside the sockets with what pictures' addresses are signed by."""
@@ -48,10 +48,18 @@ class Siblings:
     """`path`: the socket of this process, which is called by its number."""
 
     def __init__(self, path: Path, config: Settings) -> None:
+        """Raises SettingsError if it is not what the parent of several has made."""
         self.number = path.stem
         self.group = path.parent.name
         """The same for all of them, and no other ingress anywhere has it."""
-        self.secret = (path.parent / SIGNED_BY).read_bytes()
+        try:
+            self.secret = (path.parent / SIGNED_BY).read_bytes()
+        except (OSError, ValueError) as fault:
+            why = getattr(fault, "strerror", "") or fault
+            raise SettingsError(
+                f"--of {path}: {SIGNED_BY} beside it: {why}. Leave --of out: 'headrace ingress "
+                "--processes N' starts N processes with it"
+            ) from None
         self.of = config.ingress.processes
         self._path = path
         self._pictures: PictureStore | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from ingress.jobs.state import Ended
+from ingress.jobs.state import Ended, Times
 from ingress.jobs.ticket import Ticket
 from schemas import metrics, subjects
 from schemas.frames import COST, COST_LIMIT, NOTED, SERVED_BY, End
@@ -74,6 +74,20 @@ def record(ticket: Ticket, name: str, status: int, request_id: str) -> Ended:
     log.info("request", **line)
     kept = job.account, job.arrived, line, times, ticket.custody.lost, who(ticket), now
     return Ended(next(_numbers), *kept)
+
+
+def record_kept(line: dict[str, Any], account: str, began: float) -> Ended:
+    """Log a request that nobody worked for, as its answer was kept, or was made for another one.
+    `line`: what the log says, but the time that it took since `began`, in monotonic seconds.
+    Returns what is kept of it."""
+    now = time.monotonic()
+    took = now - began
+    line["ms"] = _ms(took)
+    log.info("request", **line)
+    known = {**line, "job": line["id"], "attempts": 0, "served_by": "cache"}
+    arrived = int((time.time() - took) * 1000)
+    times = Times(queued=began, posted=began, freed=began)
+    return Ended(next(_numbers), account, arrived, known, times, [], "", now)
 
 
 def _tokens(end: End) -> dict[str, int]:

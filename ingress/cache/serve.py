@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ingress.answer import access_log
 from ingress.answer.headers import WARNING
 from ingress.answer.respond import EventStream
 from ingress.cache import asked, items, key
@@ -40,7 +40,6 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from ingress.endpoints.inference import Call
 
-log = structlog.get_logger("request")
 
 HEADER = f"{NOTED}cache"
 """What a client is told: hit, miss or bypass."""
@@ -318,18 +317,19 @@ class Cache:
         self._usage.kept(who.account, who.key, plan.name)
         model = metrics.model_label(plan.model)
         metrics.REQUESTS.labels(endpoint.path, model, str(SUCCESS)).inc()
-        log.info(
-            "request",
-            id=call.caller.request.state.id,
-            key=who.key,
-            asked=plan.name,
-            model=plan.model,
-            endpoint=endpoint.path,
-            stream=call.stream,
-            status=SUCCESS,
-            cache=result,
-            ms=round((time.monotonic() - question.began) * 1000, 1),
-        )
+        line = {
+            "id": call.caller.request.state.id,
+            "key": who.key,
+            "asked": plan.name,
+            "model": plan.model,
+            "lane": subjects.lane_kind(call.lane),
+            "endpoint": endpoint.path,
+            "stream": call.stream,
+            "status": SUCCESS,
+            "cache": result,
+        }
+        ended = access_log.record_kept(line, who.account, question.began)
+        call.caller.here.dispatch.ended.append(ended)
 
 
 class _Doing:
@@ -367,7 +367,7 @@ def _place(name: str, call: Call) -> _Place:
     Its keys may end the run, and it pays. A batch job may wait for all others: who is in a hurry
     does not wait for it."""
     who = call.caller.who
-    return name, who.account, call.flex or who.policy.lane == subjects.BATCH
+    return name, who.account, call.lane == subjects.BATCH
 
 
 def _name(terms: key.Terms, call: Call) -> str:

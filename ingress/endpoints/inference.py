@@ -102,6 +102,12 @@ class Call:
     tickets: Sequence[Ticket] = ()
     """Of the jobs that were submitted last."""
 
+    @property
+    def lane(self) -> str:
+        """Of its jobs, unless they are for certain nodes."""
+        batch = self.flex or self.caller.who.policy.lane == subjects.BATCH
+        return subjects.BATCH if batch else subjects.INTERACTIVE
+
     async def answer(self, gate: SchemaGate | None = None) -> Response:
         """Submit the request and wait for the head of its answer. `gate`: judges its stream.
         Raises the error with which the request failed."""
@@ -157,10 +163,10 @@ class Call:
         plan, who, path = self.plan, self.caller.who, self.endpoint.path
         about = path, self.stream, body, self.content_type, who.account, who.key, self.lenient
         begun = self.caller.request.scope["state"].get(BEGUN, b"")
-        batch = self.flex or who.policy.lane == subjects.BATCH
-        lane = subjects.BATCH if batch else subjects.INTERACTIVE
         weight = who.account_weight or who.policy.weight
-        return Order(plan, *about, resumers, begun=begun, weight=weight, lane=lane, trail=trail)
+        return Order(
+            plan, *about, resumers, begun=begun, weight=weight, lane=self.lane, trail=trail
+        )
 
     def _resumers(self, gate: SchemaGate | None) -> Resumers:
         """Who may continue the stream if it breaks. A text that was begun under a format is

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
-import socket
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from tests.bench.bench import MODEL
 from tests.bench.system import Engine, System
 from tests.bench.system import started as headrace
 from tests.clients.install import Packages
+from workers.process.ports import free, taken
 
 READY_SECONDS = 180.0
 CACHE = procs.ROOT / ".cache" / "routers"
@@ -122,13 +121,7 @@ def router(router: Router, name: str, work: Path, engines: Sequence[Engine]) -> 
 
 
 def _free_port() -> int:
-    """Of which the next one is free, too; none that others get by asking for any, as some of these
-    programs take a minute to listen."""
-    while True:
-        port = 20_000 + secrets.randbelow(10_000)
-        with (
-            contextlib.suppress(OSError),
-            socket.create_server(("127.0.0.1", port)),
-            socket.create_server(("127.0.0.1", port + 1)),
-        ):
-            return port
+    """Of which the next one is free, too: some of these programs listen on both."""
+    while taken((port := free()) + 1):
+        pass
+    return port

@@ -95,6 +95,24 @@ async def test_an_answer_is_found_where_it_was_made_and_at_every_other_ingress(t
     assert there[3]["x-headrace-served-by"] == "cache"
 
 
+async def test_a_hit_is_among_the_requests_that_ended(two: Two) -> None:
+    body = still("listed")
+    assert await two.results(body, key=OTHER) == ["miss"]
+    *_, headers = await two.ask(body, key=OTHER)
+    known = {"Authorization": f"Bearer {OTHER}"}
+    url = f"{two.here.url}/v1/requests"
+    async with two.fabric.session.get(url, headers=known) as answer:
+        rows = {row["request"]: row for row in (await answer.json())["data"]}
+    row = rows[headers["x-request-id"]]
+    assert (row["state"], row["cache"], row["served_by"]) == ("ended", "hit", "cache")
+    assert (row["account"], row["key"], row["attempts"], row["lane"]) == (
+        *("others", "other"),
+        *(0, "interactive"),
+    )
+    assert [event["event"] for event in row["timeline"]] == ["queued", "ended"]
+    assert [other.get("cache") for other in rows.values()].count("hit") == 1
+
+
 async def test_a_stream_is_a_stream_again_event_by_event(two: Two) -> None:
     body = still(WORDS, stream=True, stream_options={"include_usage": True})
     first, before = await two.ask(body), await two.began()

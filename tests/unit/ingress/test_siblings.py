@@ -11,7 +11,7 @@ import pytest
 
 from ingress.request.picture_store import PictureStore
 from ingress.siblings import SIGNED_BY, Siblings, part
-from schemas.settings import Ingress, Settings
+from schemas.settings import Ingress, Settings, SettingsError
 
 CONFIG = Settings.model_validate({"ingress": {"processes": 3}})
 
@@ -94,3 +94,10 @@ def test_each_has_its_part_of_what_is_bounded_in_all() -> None:
     Ingress.model_validate(found.model_dump())
     one = Ingress()
     assert part(one) == one
+
+
+def test_who_is_told_by_hand_to_be_one_of_several_learns_why_not(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--of .*/1\.sock: signed-by beside it: No such file"):
+        Siblings(tmp_path / "1.sock", CONFIG)
+    with pytest.raises(SettingsError, match="Leave --of out"):
+        Siblings(Path("with\0null/1.sock"), CONFIG)
