@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
-from deploy import findings, home, survey
+from deploy import disk, findings, home, survey
 from deploy import keys as stored
 from deploy.configure import CommandFailed, Unreachable, Where
 from deploy.findings import Finding, Level, compare
@@ -54,7 +54,7 @@ async def everything(where: Where) -> AsyncIterator[Finding]:
         yield Finding("fail", f"the settings are wrong: {fault}", "see deploy/config.example.toml")
         return
     yield Finding("ok", f"settings readable{f' in {where.config}' if where.config else ''}")
-    for finding in (*findings.programs(settings.engines), *findings.places(where.data)):
+    for finding in (*findings.programs(settings.engines), *here(where.data)):
         yield finding
     try:
         login = where.admin()
@@ -70,6 +70,16 @@ async def everything(where: Where) -> AsyncIterator[Finding]:
         yield Finding("fail", str(fault))
     except (BusError, StoreUnusable) as fault:
         yield Finding("fail", f"the broker did not answer: {fault}", "see its log")
+
+
+def here(data: Path) -> Iterator[Finding]:
+    """Findings about the data directory, and the disk below it."""
+    try:
+        yield from findings.places(data)
+        yield from disk.look(data)
+    except OSError as fault:
+        mend = "run it as the user whose data it is, or name another --data"
+        yield Finding("fail", f"{data} cannot be looked into: {fault.strerror}", mend)
 
 
 def line(finding: Finding) -> Text:

@@ -53,16 +53,7 @@ def programs(engines: Sequence[Engine]) -> Iterator[Finding]:
 
 
 def places(data: Path) -> Iterator[Finding]:
-    """Who can read and write where this user's Headrace lives."""
-    try:
-        yield from _closed(data)
-    except OSError as fault:
-        mend = "run it as the user whose data it is, or name another --data"
-        yield Finding("fail", f"{data} cannot be looked into: {fault.strerror}", mend)
-
-
-def _closed(data: Path) -> Iterator[Finding]:
-    """Raises OSError."""
+    """Who can read and write where this user's Headrace lives. Raises OSError."""
     if not data.exists():
         yield Finding("ok", f"no data in {data} yet")
         return
@@ -120,7 +111,8 @@ def pings(varz: dict[str, Any] | None) -> Finding:
 def compare(what: str, wanted: dict[str, Any], have: dict[str, Any] | None, maker: str) -> Finding:
     """`wanted` against what the broker has, which may have defaults of its own beside it."""
     if have is None:
-        return Finding("fail", f"{what} is missing", f"{maker} makes it when it starts")
+        mend = f"{maker} makes it when it starts, if the broker has room for it"
+        return Finding("fail", f"{what} is missing", mend)
     other = [key for key, value in wanted.items() if not _as_wanted(value, have.get(key))]
     if not other:
         return Finding("ok", f"{what} is as it should be")

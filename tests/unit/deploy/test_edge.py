@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,15 @@ async def test_an_ingress_that_says_nothing_is_told_of() -> None:
     with pytest.raises(NoEdge, match=r"^http://a:1: no answer\. Name an ingress by --url$"):
         async with edge.asking("http://a:1", "sk-x", 1.0):
             raise TimeoutError  # as asyncio raises it, without a word
+
+
+async def test_what_does_not_speak_http_is_told_of() -> None:
+    def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"N"}\r\n')
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(NoEdge, match="does not speak HTTP"):
+            async with edge.asking(url, "sk-x", 5.0) as session, session.get(url):
+                pass

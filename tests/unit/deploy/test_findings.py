@@ -33,7 +33,7 @@ def test_pings(seconds: int, most: int, level: str) -> None:
 
 
 def test_data_that_cannot_be_looked_into_is_told_of(tmp_path: Path) -> None:
-    (found,) = findings.places(tmp_path / ("x" * 300))
+    (found,) = doctor.here(tmp_path / ("x" * 300))
     assert (found.level, "cannot be looked into: File name too long" in found.what) == (
         "fail",
         True,
