@@ -40,7 +40,7 @@ class Spent:
             return
         clock, used = self.files.get(file, (0.0, 0.0))
         now = _now()
-        self.files[file] = (clock + now[0] - self.since[0], used + now[1] - self.since[1])
+        self.files[file] = (clock + now[0] - self.since[0], max(0.0, used + now[1] - self.since[1]))
         self.since = None
 
     def said(self) -> Said:
@@ -69,7 +69,10 @@ def _now() -> Pair:
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process and its descendants have used, and those of them that ended."""
+    """Seconds of CPU that a process and its descendants have used, and those of them that ended.
+
+    One that lost its parent, as some of Chromium's do, is nobody's descendant, and counts no more.
+    """
     children, ticks = dict[int, list[int]](), dict[int, int]()
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from tests.builders.errors import BuildError
 
-NICE = 15
+NICE = 5
 _TAIL = 20
 """Lines of a failed command's output that are shown."""
 _STEP = re.compile(r"\[(\d+)/(\d+)\]")
 
 
 def gentle(command: Sequence[str]) -> list[str]:
-    """The command at nice 15: a build takes minutes, and requests are served beside it."""
+    """The command with a third of the weight of others: a build takes minutes, and tests run beside
+    it, some of which wait for it."""
     nice = shutil.which("nice")
     return [nice, "-n", str(NICE), *command] if nice else list(command)
 
