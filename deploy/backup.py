@@ -126,6 +126,8 @@ def _need_place(path: Path) -> None:
     """Raises CommandFailed where no file can be: before all is copied."""
     if path.is_dir():
         raise CommandFailed(f"{path} is a folder: name the file in it")
+    if not path.parent.is_dir():
+        raise CommandFailed(f"{path}: there is no folder {path.parent}")
 
 
 async def _copy(bus: Bus, stream: str, file: IO[bytes]) -> None:

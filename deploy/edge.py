@@ -70,6 +70,8 @@ async def asking(address: str, key: str, silence: float) -> AsyncIterator[aiohtt
             yield session
     except (aiohttp.ClientError, TimeoutError) as fault:
         why = str(fault) or "no answer"
+        if isinstance(fault, aiohttp.InvalidURL):
+            why = "that is no URL such as http://127.0.0.1:8080"
         if isinstance(fault, aiohttp.ClientResponseError):  # what it sent, in the words of a parser
             why = "what answers there does not speak HTTP"
         raise NoEdge(f"{address}: {why}. Name an ingress by --url") from None

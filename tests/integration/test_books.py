@@ -110,6 +110,8 @@ async def test_keys_of_the_store_are_in_the_copy_and_replace_those_that_are_ther
         await copies.backup(one, tmp_path / "books")
         with pytest.raises(CommandFailed, match="is a folder"):
             await copies.backup(one, tmp_path)
+        with pytest.raises(CommandFailed, match="there is no folder"):
+            await copies.backup(one, tmp_path / "none" / "books")
     with brokers.start(home.broker_store(other.data), 0, 0):
         async with stored.opened(other) as store:
             await changes.create(store, "bob", {})

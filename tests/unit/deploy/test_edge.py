@@ -52,3 +52,9 @@ async def test_what_does_not_speak_http_is_told_of() -> None:
         with pytest.raises(NoEdge, match="does not speak HTTP"):
             async with edge.asking(url, "sk-x", 5.0) as session, session.get(url):
                 pass
+
+
+async def test_what_is_no_url_is_told_of() -> None:
+    with pytest.raises(NoEdge, match=r"^bogus: that is no URL such as http:"):
+        async with edge.asking("bogus", "sk-x", 5.0) as session, session.get("bogus/v1/compat"):
+            pass
