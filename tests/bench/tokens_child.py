@@ -2,7 +2,8 @@
 
 It says ``ready`` once the fabric serves. Then each line of stdin is one measurement, as JSON with
 the fields of `Window`, and each answer is one line of JSON. Run with another checkout first on the
-module path, it measures that one: of the benchmark it uses only what older checkouts have, too.
+module path, it measures that one: of the benchmark it uses only what older checkouts have, too,
+and their clock, which was one of 10 ms.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import uvloop
 from tests.bench.bench import MODEL, Options, mock
 from tests.bench.http_client import Exchange
 from tests.bench.load import Client, Plan
-from tests.bench.procs import exiting_on_sigterm
+from tests.bench.procs import cpu_of, exiting_on_sigterm
 from tests.bench.system import Engine, System, started
 
 RAMP = 1.5
@@ -63,14 +64,6 @@ class Seen:
         return {"tokens": tokens, "gaps": gaps, "firsts": firsts, "faults": self.faults}
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of all threads of `pid` that live, exact to the nanosecond."""
-    spent = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        spent += int((thread / "schedstat").read_text().split()[0])
-    return spent / 1e9
-
-
 async def measured(fabric: System, window: Window) -> dict[str, Any]:
     """CPU seconds of each process during the window, and what clients saw."""
     seen, dice = Seen(), random.Random(window.seed)
@@ -81,9 +74,9 @@ async def measured(fabric: System, window: Window) -> dict[str, Any]:
     delays = [dice.uniform(0, RAMP) for _ in range(window.streams)]
     lanes = [asyncio.create_task(_lane(client, delay, seen)) for delay in delays]
     await asyncio.sleep(RAMP + 0.2)
-    begin, before = time.monotonic(), {name: cpu_seconds(pid) for name, pid in fabric.pids.items()}
+    begin, before = time.monotonic(), cpu_of(fabric.pids)
     await asyncio.sleep(window.seconds)
-    end, after = time.monotonic(), {name: cpu_seconds(pid) for name, pid in fabric.pids.items()}
+    end, after = time.monotonic(), cpu_of(fabric.pids)
     for lane in lanes:
         lane.cancel()
     await asyncio.gather(*lanes, return_exceptions=True)

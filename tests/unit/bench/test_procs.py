@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -88,5 +90,25 @@ def test_settings_of_headrace_stay_outside(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_the_kernel_tells_of_ourselves() -> None:
     us = {"us": os.getpid()}
     assert procs.cpu_of(us)["us"] == pytest.approx(sum(os.times()[:2]), abs=0.5)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ProcessLookupError):
         procs.cpu_seconds(2**22 + 1)
+
+
+def test_the_clock_of_a_process_is_a_fine_one() -> None:
+    """A tick of the kernel's other clock is 10 ms."""
+    before = procs.cpu_seconds(os.getpid())
+    while (took := procs.cpu_seconds(os.getpid()) - before) == 0:
+        pass
+    assert took < 0.01
+
+
+def test_threads_that_have_ended_count() -> None:
+    def work() -> None:
+        while time.thread_time() < 0.05:
+            pass
+
+    before = procs.cpu_seconds(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert procs.cpu_seconds(os.getpid()) - before >= 0.05
