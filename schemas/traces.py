@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import getrandbits  # ids are no secrets, and a fork has other ones
 
 PARENT, STATE = "traceparent", "tracestate"
@@ -50,7 +50,7 @@ class Trace:
 
     def within(self, span: str) -> Trace:
         """The place under another span of the trace."""
-        return replace(self, span=span)
+        return Trace(self.id, span, self.sampled, self.state, self.attempts)
 
     def of_job(self) -> dict[str, str]:
         """The headers of a job."""

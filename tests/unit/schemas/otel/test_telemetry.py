@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -136,6 +137,27 @@ async def test_many_are_sent_before_the_delay_is_over(collector: Receiver) -> No
         for _ in range(telemetry.MANY):
             told.ended(Record(CALLER))
         await collector.until(lambda it: len(it.spans) == telemetry.MANY)
+
+
+async def test_a_batch_is_sent_whatever_is_left_of_the_last_few(collector: Receiver) -> None:
+    async with telling(collector.url, delay=600.0, most=2 * telemetry.AT_ONCE + 6) as told:
+        for _ in range(telemetry.AT_ONCE):
+            told.ended(Record(CALLER))
+        await asyncio.sleep(0)  # they are told of
+        for _ in range(3):  # half of those that may wait have come
+            told.ended(Record(CALLER))
+        await collector.until(lambda it: len(it.spans) == telemetry.AT_ONCE + 3)
+
+
+async def test_a_record_is_let_go_long_before_it_is_sent() -> None:
+    told = made(delay=600.0, most=10_000)
+    gone = [weakref.ref(record := Record(CALLER))]
+    told.ended(record)
+    del record
+    for _ in range(telemetry.AT_ONCE - 1):
+        told.ended(Record(CALLER))
+    await asyncio.sleep(0)  # the next turn of the loop
+    assert gone[0]() is None
 
 
 async def test_more_than_may_wait_are_dropped_and_counted() -> None:

@@ -7,7 +7,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from schemas.otel import meters, spans
+from schemas.otel import meters, packed
 from schemas.otel.meters import Meters
 from schemas.otel.spans import Spans
 from schemas.otel.words import DURATION, PER_TOKEN, Kind, What
@@ -58,7 +58,7 @@ def test_texts_of_clients_are_cut_and_made_whole() -> None:
     [span] = (
         ExportTraceServiceRequest.FromString(made.take()).resource_spans[0].scope_spans[0].spans
     )
-    assert [len(each.value.string_value) for each in span.attributes] == [spans.MOST_TEXT, 1]
+    assert [len(each.value.string_value) for each in span.attributes] == [packed.MOST_TEXT, 1]
     assert span.parent_span_id == b""
     assert span.end_time_unix_nano == 5, "a span that ends before it begins"
 
