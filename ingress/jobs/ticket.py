@@ -353,7 +353,8 @@ class Ticket:
             self._break_off(holder, errors.StreamInterrupted(message, source=holder.source), now)
         elif self.custody.hedge is not None:
             self._adopt(self.custody.hedge, now)
-        elif self.tries >= self.terms.max_attempts and not holder.claim.by_provider:
+        # Also a provider that had won the race with the last worker before it was lost itself.
+        elif self.tries >= self.terms.max_attempts and self.exhausted is None:
             message = f"{self.tries} attempts failed, the last one: {why}"
             self._last_failure = why
             self.exhausted = errors.EngineFailed(message, source=holder.source)

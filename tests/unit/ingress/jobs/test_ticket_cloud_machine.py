@@ -331,3 +331,19 @@ class CloudTicketMachine(TicketInvariants):
 
 TestJourneys = CloudTicketMachine.TestCase
 TestJourneys.settings = settings(max_examples=3 * EXAMPLES, stateful_step_count=50)
+
+
+def test_who_had_all_attempts_of_workers_gets_none_behind_a_provider_that_won_and_is_lost() -> None:
+    machine = CloudTicketMachine()
+    machine.begins(how="worker", hedged=True)
+    world = ["silence", "a worker"] * 2 + ["a fallback", "speaks"]
+    while machine.ticket.holder is None or not machine.ticket.holder.claim.by_provider:
+        what = world.pop(0) if world else "speaks"
+        machine.happens(newest=True, odd=False, order="as sent", pick=0, what=what)
+    assert machine.ticket.tries == machine.ticket.terms.max_attempts
+    for what in ("silence", "a worker"):
+        machine.happens(newest=True, odd=False, order="as sent", pick=0, what=what)
+    assert machine.ticket.tries == machine.ticket.terms.max_attempts
+    assert machine.ticket.holder is None
+    assert machine.ticket.exhausted is not None
+    assert not machine.ticket.done, "a provider may still have it"
