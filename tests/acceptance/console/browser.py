@@ -42,7 +42,9 @@ _SERIOUS = ("serious", "critical")
 class Console:
     """A running fabric with its console. `axe`: the file of axe-core."""
 
-    def __init__(self, up: HeadraceUp, url: str, browser: Browser, axe: Path, shots: Path) -> None:
+    def __init__(
+        self, up: HeadraceUp, url: str, browser: Browser, axe: Path, shots: Path | None
+    ) -> None:
         self.up = up
         self.data = up.data
         self.url = url
@@ -99,9 +101,8 @@ class Console:
         return page
 
     async def shoot(self, page: Page, name: str) -> None:
-        """Keep how a page looks: at both widths, light and dark. Raises AssertionError if one of
-        them scrolls sideways."""
-        self._shots.mkdir(parents=True, exist_ok=True)
+        """Look at a page at both widths, light and dark, and keep how it looks if that was asked
+        for. Raises AssertionError if one of them is not accessible, or scrolls sideways."""
         before = page.viewport_size
         for width in (WIDE, PHONE):
             await page.set_viewport_size({"width": width, "height": _HEIGHT})
@@ -109,7 +110,8 @@ class Console:
             for scheme in ("light", "dark"):
                 await page.emulate_media(color_scheme=scheme)
                 await page.wait_for_function(_SETTLED, arg=scheme == "dark")
-                await page.screenshot(path=self._shots / f"{name}-{width}-{scheme}.png")
+                if self._shots:
+                    await page.screenshot(path=self._shots / f"{name}-{width}-{scheme}.png")
                 await self.assert_accessible(page, f"{name}, {width} px, {scheme}")
             assert not await page.evaluate(
                 "document.documentElement.scrollWidth > document.documentElement.clientWidth"
@@ -175,5 +177,6 @@ async def ready(page: Page) -> None:
     await page.wait_for_function("window.socket && window.socket.connected")
 
 
-def shots(fallback: Path) -> Path:
-    return Path(os.environ[SHOTS]) if SHOTS in os.environ else fallback
+def shots() -> Path | None:
+    """Where screenshots go, if somebody is to look at them."""
+    return Path(os.environ[SHOTS]) if SHOTS in os.environ else None

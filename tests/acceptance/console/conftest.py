@@ -45,8 +45,7 @@ async def console(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Asyn
                 executable_path=tools / "chromium", args=["--no-sandbox"]
             )
             axe = next(tools.parent.glob("axe-*.js"))
-            shots = browsers.shots(folder / "shots")
-            yield Console(running, found[1], chromium, axe, shots)
+            yield Console(running, found[1], chromium, axe, browsers.shots())
             await chromium.close()
 
 
