@@ -117,7 +117,7 @@ def pytest_runtest_protocol(
         return (yield)
     spent.since = spent.since or _now()
     found = yield
-    spent.ended(item.location[0], nextitem is not None and nextitem.path == item.path)
+    spent.ended(item.nodeid.partition("::")[0], nextitem is not None and nextitem.path == item.path)
     return found
 
 
