@@ -25,6 +25,7 @@ from ingress.http.listeners import ListenFailed, bound, port_of
 from ingress.http.protocol import protocol
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.peers import Peers
+from ingress.jobs.pulse import until_next
 from ingress.jobs.replies import Replies
 from ingress.jobs.watch import Watch
 from ingress.keys.book import KeyBook
@@ -53,6 +54,8 @@ LAST_WORDS = 2.0
 """Seconds that clients have to take the error with which an answer ends when a drain is over."""
 
 
+DATED = 0.5
+"""Seconds after which the date of answers is written anew."""
 STORE_PATIENCE = 5.0
 """Seconds that a start waits for the store of keys."""
 
@@ -123,7 +126,7 @@ class Ingress:
         await asyncio.wait({serving, stopped, closed}, return_when=asyncio.FIRST_COMPLETED)
         context.draining = True
         log.info("ingress.draining", jobs=len(context.dispatch.tickets))
-        server.should_exit = True
+        server.leave()
         ending = asyncio.get_running_loop().call_later(config.ingress.drain, _end, context)
         # Answers end first, and then what they are made with.
         await serving
@@ -301,6 +304,21 @@ def _places(edge: settings.Ingress) -> Connections:
 
 class Server(uvicorn.Server):
     """Logs its address once it listens, and leaves signals to `Ingress`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        self.should_exit = True
+        self._leaving.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether it is to end."""
+        while not await self.on_tick(0):  # which writes the date that answers have
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(until_next(DATED)):
+                    await self._leaving.wait()
 
     def install_signal_handlers(self) -> None: ...
 

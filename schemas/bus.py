@@ -24,17 +24,8 @@ from nats.aio.client import Srv
 from nats.aio.msg import Msg as Message
 
 from schemas import metrics, topology
-from schemas.client import (
-    ApiError,
-    BusError,
-    BusFull,
-    BusRefused,
-    DirectClient,
-    Handler,
-    NotFound,
-    StreamPublisher,
-    said,
-)
+from schemas.bus_errors import ApiError, BusError, BusFull, BusRefused, NotFound
+from schemas.client import DirectClient, Handler, StreamPublisher, said
 from schemas.connecting import NoTls, refusal
 from schemas.denials import WARNING, Denials
 from schemas.settings import Nats, SettingsError
@@ -83,6 +74,8 @@ class Bus:
         self._nats = client
         self.post = client.post
         """Publish without waiting. Raises BusFull, or BusError once the connection is closed."""
+        self.before_writing = client.before_writing
+        self.after_reading = client.after_reading
         self.store = StreamPublisher(client.post, self.subscribe, f"{inbox}.s").store
         self.inbox = inbox
         self.epoch = 0

@@ -35,18 +35,21 @@ MANY, OFTEN = 12, 40
 frames meet in `GATHER`. With fewer, to wait gains nothing."""
 _LOOK = 0.1
 
+Soon = Callable[[Callable[[], None]], object]
+
 
 class Outbox:
     """When the frames of the attempts of a process are posted: at the end of the turn of the event
     loop. Once many attempts stream, tokens wait for each other for `GATHER`, so that they go out in
     one write. What is urgent never waits, and takes all others along."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, soon: Soon, clock: Callable[[], float] = time.monotonic) -> None:
+        """`soon`: calls something at the end of the turn, and writes what that posts."""
+        self._soon = soon
         self._clock = clock
         self._due: list[Attempt] = []
-        self._turn: asyncio.Handle | None = None
-        """What will post them; a timer while they gather."""
-        self._waits = False
+        self._gathering: asyncio.TimerHandle | None = None
+        """What will post them, if they wait for others."""
         self.gathers = False
         self._busy: set[Attempt] = set()
         self._flushed = 0
@@ -55,25 +58,25 @@ class Outbox:
     def add(self, attempt: Attempt, urgent: bool) -> None:
         """`attempt` has frames to post from now on."""
         self._due.append(attempt)
-        if self._turn is None:
-            loop = asyncio.get_running_loop()
-            self._waits = self.gathers and not urgent
-            if self._waits:
-                self._turn = loop.call_later(GATHER, self._flush)
+        if self._gathering is not None:
+            if urgent:
+                self.hurry()
+        elif len(self._due) == 1:  # else it will be posted with the others
+            if self.gathers and not urgent:
+                loop = asyncio.get_running_loop()
+                self._gathering = loop.call_later(GATHER, self._flush)
             else:
-                self._turn = loop.call_soon(self._flush)
-        elif urgent:
-            self.hurry()
+                self._soon(self._flush)
 
     def hurry(self) -> None:
         """Post them at the end of this turn."""
-        if self._waits and self._turn is not None:
-            self._turn.cancel()
-            self._turn = asyncio.get_running_loop().call_soon(self._flush)
-            self._waits = False
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+            self._soon(self._flush)
 
     def _flush(self) -> None:
-        due, self._due, self._turn, self._waits = self._due, [], None, False
+        due, self._due, self._gathering = self._due, [], None
         for attempt in due:
             attempt.flush()
         self._look(due)
@@ -146,7 +149,7 @@ class Attempt:
         self._ready: list[bytes] = []
         self._waiting = 0
         """Bytes that are ready."""
-        self._outbox = outbox or Outbox()
+        self._outbox = outbox or Outbox(bus.before_writing)
         self._late = b""
         """A large piece that goes out while others have their turns, if somebody waits for it."""
         self._urgent = True

@@ -98,7 +98,7 @@ class Runner:
         self.running: dict[int, tuple[Attempt, Slots]] = {}
         """By nonce: of one job there may be several, until its ingress has said which counts."""
         self._ended: OrderedDict[int, tuple[float, Attempt]] = OrderedDict()
-        self._outbox = Outbox()
+        self._outbox = Outbox(bus.before_writing)
         self._kept = 0
         self._away = 0.0
         self._probes = Probes()

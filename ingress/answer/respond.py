@@ -37,6 +37,7 @@ from schemas.frames import Claim, Start
 
 Opened = Callable[["Straight | None"], None]
 KEEP_ALIVE = sse.comment("keep-alive")
+Soon = Callable[[Callable[[], None]], object]
 NOTICE = 1.0
 """Seconds in a queue after which a client is told of that, and between two such comments."""
 
@@ -74,7 +75,9 @@ class News:
     """Lets the one task that answers a request wait for its tickets, which know nothing of
     tasks."""
 
-    def __init__(self, tickets: Sequence[Ticket]) -> None:
+    def __init__(self, tickets: Sequence[Ticket], soon: Soon | None = None) -> None:
+        """`soon`: calls something once all is here that comes now."""
+        self._call_soon = soon or asyncio.get_running_loop().call_soon
         self._waiter: asyncio.Future[None] | None = None
         self._first: Callable[[], bool] | None = None
         self._soon = False
@@ -95,7 +98,7 @@ class News:
                 self._waiter.set_result(None)
             elif not self._soon:
                 self._soon = True
-                asyncio.get_running_loop().call_soon(self._look)
+                self._call_soon(self._look)
 
     def _look(self) -> None:
         self._soon = False
@@ -137,7 +140,7 @@ class Exchange:
         self._told: Claim | None = None
         """Who answers, as the client was told last."""
         self.headers = dict.fromkeys(api.id_headers, self._id)
-        self._news = News(tickets)
+        self._news = News(tickets, dispatch.after_reading)
         self._said = KEEP_ALIVE
         """The last comment of ours."""
         self._last = b""

@@ -22,6 +22,7 @@ from ingress.jobs.fair import FairQueue, Queues
 from ingress.jobs.line import Line
 from ingress.jobs.order import Order
 from ingress.jobs.placement import Placement, Places
+from ingress.jobs.pulse import SOON
 from ingress.jobs.retry_after import RetryAfter
 from ingress.jobs.state import Ended, Terms
 from ingress.jobs.ticket import Ticket
@@ -66,6 +67,9 @@ class Dispatch:
         self.tickets: dict[str, Ticket] = {}
         self.waits = RetryAfter(slots)
         self.queues = Queues()
+        self.calm = False
+        """Who looks at the tickets does so seldom now, or as soon as `waiting` is set."""
+        self.waiting = asyncio.Event()
         self.placement = Placement(places, self.queues)
         self.claims = Claims(self.tickets, self.queues)
         self.affine = Affine(bus, ingress, config, self.tickets, self.queues, self.claims)
@@ -75,6 +79,7 @@ class Dispatch:
         self.ended = deque[Ended](maxlen=ENDED)
         """Requests that are over, for those who look."""
         self._bus = bus
+        self.after_reading = bus.after_reading
         self.ingress = ingress
         self._config = config
         self._workers = workers
@@ -232,6 +237,7 @@ class Dispatch:
 
     def lost(self, job: Job, since: float) -> None:
         self.queues.lost(job, since)
+        self._look_soon()
         if self.affine.shared:
             self.affine.lost(job.id)
 
@@ -266,8 +272,15 @@ class Dispatch:
     def _enter(self, ticket: Ticket, job: Job) -> None:
         """An edition of the job is published: it waits, unless that is a copy for providers."""
         self.queues.enter(job, ticket.terms.weight, ticket.times.queued)
+        self._look_soon()
         if len(self.queues) > 1 and not job.edition and job.lane != subjects.CLOUD:
             self.line.note(job)
+
+    def _look_soon(self) -> None:
+        """A job begins to wait."""
+        if self.calm:
+            self.calm = False
+            asyncio.get_running_loop().call_later(SOON, self.waiting.set)
 
     def _post(self, job: Job) -> None:
         """The broker answers to the reply subject, see `answered`. Raises BusError."""

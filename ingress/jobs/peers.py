@@ -25,6 +25,7 @@ from ingress.jobs import gossip
 from ingress.jobs.claims import Claims
 from ingress.jobs.fair import FairQueue, Queues, untold
 from ingress.jobs.gossip import Answer, Offer, Standing
+from ingress.jobs.pulse import CALM, until_next
 from schemas import frames, metrics, subjects
 from schemas.bus import Bus, BusError, Message
 from schemas.frames import Frame
@@ -230,7 +231,8 @@ class Peers:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
+            busy = self._heard or len(self._queues)
+            await asyncio.sleep(until_next(BEAT if busy else CALM))
             if self._claims.others is not None and time.monotonic() - self._last > KNOWN:
                 self._part()
             for name in self._heard:

@@ -16,6 +16,7 @@ from ingress.jobs.custody import Holder
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.floods import Floods
 from ingress.jobs.overflow import Overflow
+from ingress.jobs.pulse import calmly, regularly
 from ingress.jobs.ticket import Ticket
 from ingress.models.catalog import Catalog
 from ingress.models.pins import Pin
@@ -33,7 +34,10 @@ from schemas.watched import watched
 log = structlog.get_logger("watch")
 
 SWEEP = 0.05
-"""Seconds between two looks at all tickets: the grain of every deadline."""
+"""Seconds between two looks at all tickets: the grain of every deadline. Where none is near, the
+looks are seldomer."""
+NEAR = 0.5
+"""Seconds before a deadline from which on looks are as often as that."""
 STOOD_STILL = 1.0
 """Seconds between two looks after which this process stood still: it then calls nobody silent, as
 what others said meanwhile is not read yet."""
@@ -232,9 +236,10 @@ class Watch:
             log.info("models.changed", **some, models=len(self._told_models))
 
     async def _sweep(self) -> None:
-        before = time.monotonic()
+        before, calm = time.monotonic(), False
         while True:
-            await asyncio.sleep(SWEEP)
+            self._dispatch.calm = calm
+            await (calmly(self._dispatch.waiting) if calm else regularly(SWEEP))
             before = self._forgive(before)
             if self._bus.connected:
                 for holder in self._catalog.expire():
@@ -244,11 +249,13 @@ class Watch:
                 self._catalog.refresh()
             now = time.monotonic()
             self._tell_models(now)
+            calm = True
             for ticket in list(self._dispatch.tickets.values()):
                 if not ticket.done:
                     # Counted on the monotonic clock: the wall's may be set while a job runs.
                     wall = ticket.job.arrived + (now - ticket.times.queued) * 1000
                     self._check(ticket, now, wall)
+                    calm = calm and _is_calm(ticket, now, wall)
 
     def _forgive(self, before: float) -> float:
         """Forgive all silence if this process stood still since `before`: what the others said is
@@ -361,6 +368,13 @@ class Watch:
         where = held if ticket.holder else "in the queue"
         why = f"No time is left for {what}: {seconds:.1f} s have passed, the request was {where}."
         ticket.fail(errors.DeadlineExceeded(why))
+
+
+def _is_calm(ticket: Ticket, now: float, wall: float) -> bool:
+    """Whether nothing of it can be due within `NEAR`: its answer comes, and its holder is heard."""
+    if (holder := ticket.holder) is None or not ticket.times.first:
+        return False
+    return now - holder.heard < ASK_AFTER - NEAR and ticket.job.total_by - wall > NEAR * 1000
 
 
 def _revoke(ticket: Ticket, why: str, now: float) -> None:

@@ -66,6 +66,11 @@ class FakeBus(Bus):
         self._on_reconnect: list[Callable[[], None]] = []
         self._news = asyncio.Event()
 
+    def before_writing(self, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(call)
+
+    after_reading = before_writing
+
     @property
     def max_payload(self) -> int:
         return 2**20

@@ -21,6 +21,7 @@ class FakeClient:
     """As much of the client as the bus uses. `direct`: the socket takes messages at once."""
 
     post: Any = DirectClient.post
+    before_writing = after_reading = None
 
     def __init__(self) -> None:
         self.is_connected = True

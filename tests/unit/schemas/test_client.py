@@ -9,8 +9,13 @@ from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport, Transport
 
-from schemas.client import BusError, DirectClient
+from schemas.bus_errors import BusError
+from schemas.client import DirectClient
 from tests.unit import fakes
+
+
+def broken() -> None:
+    raise ZeroDivisionError
 
 
 class FakeTransport:
@@ -61,6 +66,40 @@ async def test_what_one_turn_posts_is_written_at_once(
     await fakes.turns(1)
     assert transport.writes == 1
     assert transport.sent == b"PUB a.b  2\r\n12\r\nPUB a.b r.1 0\r\n\r\n"
+
+
+async def test_what_is_called_before_writing_posts_in_the_same_write(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    client.before_writing(lambda: client.post("late"))
+    client.post("early")
+    await fakes.turns(1)
+    assert (transport.writes, transport.sent) == (1, b"PUB early  0\r\n\r\nPUB late  0\r\n\r\n")
+    client.post("next")
+    await fakes.turns(1)
+    assert transport.writes == 2
+
+
+async def test_where_nothing_was_posted_nothing_is_written(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    client.before_writing(lambda: None)
+    await fakes.turns(1)
+    assert transport.writes == 0
+
+
+async def test_a_fault_before_writing_costs_no_message(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: faults.append(about))
+    client.before_writing(broken)
+    client.post("early")
+    await fakes.turns(1)
+    client.post("late")
+    await fakes.turns(1)
+    assert transport.sent == b"PUB early  0\r\n\r\nPUB late  0\r\n\r\n"
+    assert len(faults) == 1
 
 
 async def test_headers_are_counted_and_stay_on_their_lines(

@@ -22,6 +22,10 @@ OURS, THEIRS = 5, 6
 Heard = tuple[Any, ...]
 
 
+def broken() -> None:
+    raise ZeroDivisionError
+
+
 class Client(DirectClient):
     """Notes what is heard, by whomever. nats-py's part takes a turn for each, as it may."""
 
@@ -207,6 +211,43 @@ async def test_a_fault_of_a_handler_is_told_and_the_next_message_is_handled(line
     heard = await line.come(message(b"bad", 7) + message(b"good"))
     assert [each[2] for each in heard] == [b"good"]
     assert [str(fault) for fault in told] == ["b'bad'"]
+
+
+async def test_what_is_left_for_the_end_of_a_reading_runs_once_all_of_it_is_handled(
+    line: Line,
+) -> None:
+    seen: list[int] = []
+
+    def note(message: Msg) -> None:
+        line.client.heard.append((message.data,))
+        if len(line.client.heard) == 1:
+            line.client.after_reading(lambda: seen.append(len(line.client.heard)))
+
+    line.client.handlers[OURS] = note
+    line.reader.data_received(message(b"1") + message(b"2"))
+    assert seen == [2]
+    line.client.after_reading(lambda: seen.append(0))
+    assert seen == [2], "nothing is read now"
+    await fakes.turns(1)
+    assert seen == [2, 0]
+
+
+async def test_a_fault_at_the_end_of_a_reading_is_told_and_the_rest_runs(line: Line) -> None:
+    told: list[Exception] = []
+    seen: list[bytes] = []
+
+    async def tell(fault: Exception) -> None:
+        told.append(fault)
+
+    def note(message: Msg) -> None:
+        line.client.after_reading(broken)
+        line.client.after_reading(lambda: seen.append(message.data))
+
+    line.client._error_cb = tell
+    line.client.handlers[OURS] = note
+    line.reader.data_received(message(b"1"))
+    await fakes.turns(2)
+    assert (seen, [type(each) for each in told]) == ([b"1"], [ZeroDivisionError])
 
 
 async def test_nothing_is_handled_of_a_connection_that_is_given_up(line: Line) -> None:

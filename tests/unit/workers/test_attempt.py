@@ -114,7 +114,7 @@ class Streams:
     def __init__(self, bus: FakeBus, count: int) -> None:
         self._bus = bus
         self.now = 100.0
-        self.outbox = Outbox(lambda: self.now)
+        self.outbox = Outbox(bus.before_writing, lambda: self.now)
         self.all = [self.another() for _ in range(count)]
 
     def another(self) -> Attempt:
