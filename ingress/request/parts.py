@@ -15,7 +15,8 @@ from typing import Any
 
 from schemas.api import endpoints, prompts
 from schemas.api.endpoints import Endpoint
-from schemas.api.shape import invalid
+from schemas.api.messages import documents
+from schemas.api.shape import invalid, text_in
 
 VISION, AUDIO = "vision", "audio"
 CONTENT = "content"
@@ -41,7 +42,7 @@ _USUAL = re.compile(r"data:image/[a-z0-9.+-]+;base64,")
 """How data URLs begin that every engine reads."""
 _KNOWN = "text, image_url, input_audio"
 _KNOWN_RESPONSES = "input_text, output_text, input_image, input_audio"
-_KNOWN_MESSAGES = "text, image, tool_use, tool_result, thinking"
+_KNOWN_MESSAGES = "text, image, document, search_result, tool_use, tool_result, thinking"
 
 
 @dataclass(slots=True)
@@ -118,10 +119,24 @@ def _messages(path: str, message: dict[str, Any]) -> Iterator[Part]:
         match part.get("type"):
             case "image":
                 yield _sourced(f"{where}.source", _inner(where, part, "source"))
+            case "document" | "search_result" as kind:
+                yield from _document(*documents.parts_of(part, where), kind)
             case "tool_result":
                 yield from _messages(where, part)
             case other:
                 _need_text(where, other, _KNOWN_MESSAGES)
+
+
+def _document(path: str, content: object, kind: str) -> Iterator[Part]:
+    """The pictures in a document; a search result has none."""
+    pictured = kind == documents.DOCUMENT
+    for where, part in _parts(path, content):
+        if pictured and part.get("type") == "image":
+            yield _sourced(f"{where}.source", _inner(where, part, "source"))
+        elif part.get("type") == "text":
+            text_in(part, "text", where)
+        else:
+            raise invalid(f"{where}.type", f"{'text or image' if pictured else 'text'} is needed")
 
 
 def _prompt(path: str, prompt: dict[str, Any]) -> Iterator[Part]:

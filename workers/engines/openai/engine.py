@@ -30,7 +30,7 @@ from workers.engines import identity
 from workers.engines.base import EngineFault, Offer, Sink
 from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
-from workers.engines.openai import parsed, single_call
+from workers.engines.openai import documents, parsed, single_call
 from workers.engines.openai.continued import Part, added_tokens, reopened
 from workers.engines.openai.media_use import meter
 from workers.engines.openai.missing_fields import TOOLS, with_missing_fields
@@ -170,7 +170,8 @@ class OpenAIEngine:
                 inner = call or out
             if says(body, *single_call.SIGNS):
                 inner = single_call.single(inner, body, endpoints.APIS.get(job.endpoint, PLAIN))
-            usage = await self._serve(job, body, ModelName(inner, job.asked))
+            said = body if plain else await documents.as_texts(job, body)
+            usage = await self._serve(job, said, ModelName(inner, job.asked))
             if call is not None:
                 call.close()
         except Refusal as refusal:

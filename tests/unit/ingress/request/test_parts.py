@@ -113,6 +113,25 @@ async def test_a_text_is_no_list_of_parts() -> None:
 
 
 @pytest.mark.parametrize("endpoint", [MESSAGES, COUNT_TOKENS])
+async def test_pictures_in_documents_are_fetched(endpoint: Endpoint) -> None:
+    by_url = {"type": "image", "source": {"type": "url", "url": URL}}
+    inside = {"type": "content", "content": [{"type": "text", "text": "It shows:"}, by_url]}
+    plain = {"type": "text", "media_type": "text/plain", "data": "The mill is old."}
+    result = {"type": "search_result", "source": "s", "title": "t", "content": []}
+    parts = [
+        {"type": "document", "source": plain, "title": None},
+        {"type": "tool_result", "content": [{"type": "document", "source": inside}, result]},
+    ]
+    document = {"messages": [{"role": "user", "content": parts}]}
+    found = orjson.loads(await resolve(document, endpoint=endpoint))
+    first, second = found["messages"][0]["content"]
+    inline = {"type": "base64", "media_type": "image/png", "data": PICTURE}
+    assert first == parts[0]
+    assert second["content"][0]["source"]["content"][1]["source"] == inline
+    assert second["content"][1] == result
+
+
+@pytest.mark.parametrize("endpoint", [MESSAGES, COUNT_TOKENS])
 async def test_messages(endpoint: Endpoint) -> None:
     by_url = {"type": "image", "source": {"type": "url", "url": URL}}
     inline = {"type": "base64", "media_type": "image/png", "data": PICTURE}
@@ -135,7 +154,23 @@ async def test_messages(endpoint: Endpoint) -> None:
         ({"type": "image", "source": {"type": "file", "file_id": "x"}}, "source.type"),
         ({"type": "image", "source": {"type": "base64", "data": "AAAA"}}, "source"),
         ({"type": "image", "source": {"type": "url", "url": "file:///etc"}}, "source"),
-        ({"type": "document", "source": {"type": "url", "url": URL}}, "type"),
+        ({"type": "document", "source": {"type": "url", "url": URL}}, "source.type"),
+        ({"type": "document", "source": {"type": "base64", "data": "JVBERg=="}}, "source.type"),
+        ({"type": "document", "source": {"type": "text", "data": 1}}, "source.data"),
+        ({"type": "document", "source": {"type": "content"}}, "source.content"),
+        ({"type": "document", "source": {"type": "text", "data": ""}, "title": 1}, "title"),
+        ({"type": "document", "source": {"type": "text", "data": ""}, "citations": 1}, "citations"),
+        (
+            {"type": "document", "source": {"type": "content", "content": [{"type": "thinking"}]}},
+            "source.content[0].type",
+        ),
+        ({"type": "search_result", "source": "s", "title": "t"}, "content"),
+        ({"type": "search_result", "source": "s", "content": []}, "title"),
+        (
+            {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "image"}]},
+            "content[0].type",
+        ),
+        ({"type": "tool_result", "content": [{"type": "document"}]}, "content[0].source"),
         ({"type": "tool_result", "content": [{"type": "image"}]}, "content[0].source"),
     ],
 )
@@ -158,6 +193,7 @@ WORDS = st.sampled_from(
     [
         *("type", "text", "content", "output", "source", "url", "data", "format", "image_url"),
         *("input_image", "input_audio", "image", "tool_result", "base64", "wav", URL, DATA_URL),
+        *("document", "search_result", "title", "citations"),
         *("user", "role", "function_call_output", "http://a/", "data:,", ""),
     ]
 )
