@@ -131,12 +131,3 @@ def _write(draft: Path, whole: str, place: Path) -> None:
         file.write(whole)
         file.flush()
         os.fsync(opened)
-
-
-def taken(path: Path) -> list[dict[str, Any]]:
-    """The tables of engines that the file has, as they are written. Raises BadInput."""
-    try:
-        found = tomllib.loads(_read(_place(path))).get("engines", [])
-    except tomllib.TOMLDecodeError as fault:
-        raise BadInput(f"{path} is no TOML: {fault}") from None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

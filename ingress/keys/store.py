@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from ingress.keys.records import AccountRecord, KeyRecord, Record, pack, revoked
 from schemas import subjects, topology
@@ -21,7 +21,6 @@ from schemas.errors import Unavailable
 from schemas.jetstream import reading, streams
 from schemas.jetstream.streams import AFTER, MOVED_ON
 
-T = TypeVar("T")
 _STREAM = subjects.KEYS_STREAM
 _PEPPER = 32
 """Bytes."""

@@ -19,8 +19,6 @@ MEDIA = 4096
 say nothing of their tokens."""
 ANSWER = 1024
 """Tokens that an answer is taken to have if nothing limits it."""
-NO_LIMIT = -1
-"""llama-server's word for an answer without a limit."""
 
 
 def prompt(endpoint: Endpoint, asked: dict[str, Any], size: int) -> int:

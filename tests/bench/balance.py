@@ -37,10 +37,6 @@ def balance(options: Options) -> list[Row]:
         return [_row(bench, rate, [fast, slow]) for rate in RATES]
 
 
-def _engines(fast: Mock, slow: Mock) -> list[Engine]:
-    return [Engine("fast", fast.url), Engine("slow", slow.url, priority=1)]
-
-
 def _warm(bench: Bench, mocks: list[Mock]) -> None:
     """Send until both engines have worked; raises TimeoutError if one never does."""
     end = time.monotonic() + WARM_SECONDS

@@ -15,7 +15,6 @@ import random
 import struct
 import sys
 import time
-from collections import deque
 from typing import Any
 
 import orjson
@@ -46,7 +45,7 @@ class Counts:
 
     def __init__(self) -> None:
         self.waits: list[float] = []
-        self.done = self.asked = self.statuses = self.handed_back = self.refused = 0
+        self.done = self.asked = self.statuses = self.refused = 0
 
     def taken(self) -> dict[str, Any]:
         found = vars(self).copy()
@@ -186,7 +185,6 @@ class Ingresses:
         self._settings = settings
         self._all: list[Raw] = []
         self._posted: dict[str, float] = {}
-        self._acked: deque[float] = deque()
         self.published = 0
 
     async def open(self) -> None:

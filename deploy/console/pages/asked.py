@@ -7,7 +7,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from schemas.api.endpoints import CHAT, IMAGES, TRANSCRIPTIONS, TRANSLATIONS
 
@@ -41,7 +41,6 @@ HEARD: Mapping[str, str] = {
 }
 """The same of recordings that are to be written down."""
 _ODD = re.compile(r"[^\w.()+-]+")
-Sense = Literal["vision", "audio"]
 
 
 class Wrong(ValueError):

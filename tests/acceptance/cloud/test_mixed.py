@@ -31,7 +31,6 @@ SEEN: Any = [
         ],
     }
 ]
-COST = 1_000_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -89,7 +89,6 @@ async def _leave(writer: asyncio.StreamWriter) -> None:
 
 _BOMB = zlib.compress(bytes(200 * 2**20), 1)
 _CHUNK = b"%x\r\n%b\r\n" % (2**18, b"x" * 2**18)
-_EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
 
 ACTS: Mapping[str, Act] = {
     "a head of endless lines": endless(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 1000),

@@ -17,7 +17,6 @@ from tests.doubles.ollama import history
 from tests.doubles.ollama.events import CREATED, Messages, Responses, Text, Writer, usage_of
 from tests.doubles.ollama.native import Core, NativeError, whole
 
-JSON = "application/json"
 _TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 _NO_URLS = "image URLs are not currently supported, please use base64 encoded data instead"
 _PICTURES = tuple(f"data:image/{kind};base64," for kind in ("jpeg", "jpg", "png", "webp"))

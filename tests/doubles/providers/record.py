@@ -139,10 +139,6 @@ class Record:
     def finished(self) -> int:
         return self.count("finished")
 
-    @property
-    def aborted(self) -> int:
-        return self.count("aborted")
-
     def count(self, state: State) -> int:
         return sum(one.state == state for one in self.requests)
 

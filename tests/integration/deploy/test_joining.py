@@ -31,7 +31,6 @@ from schemas.settings import SettingsError, Share
 from tests import ports
 from tests.integration.deploy.test_hub import applied
 
-PATIENCE = 20.0
 HOUR = 3600
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from schemas import subjects
 from schemas.bus import Message
+from schemas.jetstream.idle import PAUSE
 from schemas.jetstream.pulls import Room
 from tests.unit import fakes
 from tests.unit.fakes import FakeBus, Posted
@@ -54,8 +55,9 @@ class Timers:
 class Lanes:
     """`lanes`: a letter for each, the interactive one first, as they are subscribed to."""
 
-    def __init__(self, bus: FakeBus, slots: int, lanes: Mapping[str, str]) -> None:
+    def __init__(self, bus: FakeBus, clock: Timers, slots: int, lanes: Mapping[str, str]) -> None:
         self.bus = bus
+        self.clock = clock
         self.room = Room(slots)
         self.jobs: list[tuple[Any, Message]] = []
         self._letters = lanes
@@ -88,6 +90,12 @@ class Lanes:
         questions, self._questions = self._questions, []
         for inbox in questions:
             self.bus.deliver(fakes.message(inbox, headers={"Status": code}))
+
+    def wait(self) -> None:
+        """The lane that has the first choice has no job, which the broker says when it is asked."""
+        self.clock.pass_by(PAUSE)
+        if self.is_asked():
+            self.answer()
 
     def asked(self) -> str:
         """The lanes of the pulls since the last call."""

@@ -20,24 +20,12 @@ class Worker(Lanes):
     """Slots for one model's jobs of both lanes."""
 
     def __init__(self, bus: FakeBus, clock: Timers, slots: int = 2) -> None:
-        super().__init__(bus, slots, {_I: "i", _B: "b"})
-        self.clock = clock
+        super().__init__(bus, clock, slots, {_I: "i", _B: "b"})
         self.batch = BatchPullers(bus, self.room, [self.interactive], self.take, expires=2.0)
 
     async def open(self) -> None:
         await self.interactive.open()
         await self.batch.open()
-
-    def wait(self) -> None:
-        """No interactive job waits, which the broker says when it is asked."""
-        self.clock.pass_by(PAUSE)
-        if self.is_asked():
-            self.answer()
-
-
-@pytest.fixture
-async def clock(monkeypatch: pytest.MonkeyPatch) -> Timers:
-    return Timers(monkeypatch)
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ class Worker(Lanes):
     """The slots of one model, for jobs of all nodes and of its own."""
 
     def __init__(self, bus: FakeBus, clock: Timers, slots: int = 1) -> None:
-        super().__init__(bus, slots, {_I: "i", _N: "n"})
-        self.clock = clock
+        super().__init__(bus, clock, slots, {_I: "i", _N: "n"})
         self.neighbours: Neighbours = {}
         more = 2.0, E, self.neighbours
         self.pinned = PinnedPullers(bus, self.room, [self.interactive], _N, self.take, *more)
@@ -40,17 +39,6 @@ class Worker(Lanes):
     async def open(self) -> None:
         await self.interactive.open()
         await self.pinned.open()
-
-    def wait(self) -> None:
-        """The lane that has the first choice has no job, which the broker says when it is asked."""
-        self.clock.pass_by(PAUSE)
-        if self.is_asked():
-            self.answer()
-
-
-@pytest.fixture
-async def clock(monkeypatch: pytest.MonkeyPatch) -> Timers:
-    return Timers(monkeypatch)
 
 
 @pytest.fixture

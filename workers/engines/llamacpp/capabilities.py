@@ -46,7 +46,6 @@ KNOWS = (
 )
 """llama-server's own fields. Measured: it refuses a wrong type; others are from its source."""
 
-_DROPPED = "llama-server passes over it at this endpoint"
 _ALWAYS = (
     Ignored("functions", "use tools", ("chat",)),
     Ignored("function_call", "use tools", ("chat",), ("none", "auto")),

@@ -16,7 +16,6 @@ from tests.unit.fallback.providers.tasks import ASKED_FOR, RecordingSink, chat, 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 RESPONSES = "/v1/responses"
 OMNI = "omni-moderation-latest"
-NOBODY = ("",) * 7
 
 
 async def test_a_chat_is_answered_under_the_asked_name(cloud: Provider, sim: OpenAI) -> None:

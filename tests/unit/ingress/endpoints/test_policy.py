@@ -12,8 +12,6 @@ from schemas.settings import Key, Route, Settings
 from tests.unit import fakes
 from tests.unit.ingress.asgi import SECRET, Call, FakeBusIngress
 
-CHAT = {"messages": [{"role": "user", "content": "hi"}]}
-
 
 def bind(ingress: FakeBusIngress, **policy: Any) -> None:
     """The one key gets this policy."""

@@ -30,7 +30,7 @@ from tests.unit import fakes, version_1
 from tests.unit.fakes import FakeBus, card, message
 from tests.unit.ingress.jobs.recorder import FallbackHolder, Holder
 
-A, B = Holder("a", 1), Holder("b", 2)
+A = Holder("a", 1)
 SILENCE = Settings().ingress.silence
 PATIENCE = Settings().ingress.broker_wait
 

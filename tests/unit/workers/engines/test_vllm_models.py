@@ -14,8 +14,6 @@ from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.vllm import VllmEngine
 
-TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
-
 
 @pytest.fixture
 async def server() -> AsyncIterator[Vllm]:

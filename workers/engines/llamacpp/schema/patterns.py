@@ -34,7 +34,6 @@ MOST = 2000
 _KNOWN: dict[str, Ranges] = {"d": letters.DIGITS, "w": letters.WORDS, "s": letters.SPACES}
 _CONTROL = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "0": "\0"}
 _CODE = re.compile(r"u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})")
-_LOW = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _PROPERTY = re.compile(r"([pP])\{([\w=]+)\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<(?![=!])\w+>|i?:))?")
 _LOOK = re.compile(r"\(\?(<?[=!])|\\[bB]")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -21,20 +20,6 @@ from tests.doubles.llamacpp.slots import Settings
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.llamacpp.engine import RERANK, LlamaCppEngine
-
-TOOLS = [{"type": "function", "function": {"name": "f"}}]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[LlamaCpp]:
-    async with LlamaCpp() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
-    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        yield made
 
 
 async def described(server: LlamaCpp, **more: Any) -> Any:

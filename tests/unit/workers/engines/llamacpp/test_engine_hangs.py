@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.base import DONE, sse
-from tests.doubles.drive import ask, config, job, opened
+from tests.doubles.drive import ask, job
 from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import COMPLETIONS, LlamaCppEngine
 
@@ -19,12 +19,6 @@ async def server() -> AsyncIterator[LlamaCpp]:
         choice = {"text": "x", "index": 0, "finish_reason": "stop"}
         running.streams[COMPLETIONS] = [sse({"choices": [choice]}), DONE]
         yield running
-
-
-@pytest.fixture
-async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
-    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        yield made
 
 
 def tokenized(*tokens: int) -> tuple[int, Any]:

@@ -47,12 +47,6 @@ async def server() -> AsyncIterator[LlamaCpp]:
         yield running
 
 
-@pytest.fixture
-async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
-    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        yield made
-
-
 async def run(engine: LlamaCppEngine, stream: bool, **more: Any) -> dict[str, Any]:
     """The message, which a stream is put together to."""
     sink = RecordingSink()

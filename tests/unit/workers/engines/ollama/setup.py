@@ -14,8 +14,6 @@ COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
-LONG = "word " * 3000
-"""15 kB, 3,000 tokens in the simulator."""
 
 
 def models() -> tuple[Model, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -24,18 +23,6 @@ from tests.unit.workers.engines.ollama.setup import (
 )
 from workers.engines.base import EngineFault
 from workers.engines.ollama.engine import OllamaEngine
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Ollama]:
-    async with Ollama(*models()) as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(server: Ollama) -> AsyncIterator[OllamaEngine]:
-    async with serving(server) as made:
-        yield made
 
 
 @pytest.mark.parametrize("usage", [True, False])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tests.doubles.drive import CHAT, ask, chat, config, job
@@ -13,18 +11,6 @@ from tests.unit.workers.engines.ollama.setup import EMBEDDINGS, models, serving,
 from workers.engines import KINDS
 from workers.engines.base import EngineFault
 from workers.engines.ollama.engine import OllamaEngine
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Ollama]:
-    async with Ollama(*models()) as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(server: Ollama) -> AsyncIterator[OllamaEngine]:
-    async with serving(server) as made:
-        yield made
 
 
 async def test_models_with_what_they_can_do(server: Ollama, engine: OllamaEngine) -> None:

@@ -23,7 +23,6 @@ from workers.engines.openai.single_call import single
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 RECORDED = (DATA / "tools.sse").read_bytes()
 """Two calls in a chat."""
-both = pytest.mark.parametrize("stream", [False, True])
 
 
 def blocks() -> bytes:

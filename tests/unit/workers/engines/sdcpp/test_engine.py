@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -16,18 +15,6 @@ from tests.doubles.sdserver.server import SdServer
 from tests.unit.workers.engines.sdcpp.setup import EVIL, JOBS, SQUARE, draw, serving
 from workers.engines import KINDS
 from workers.engines.sdcpp.engine import EDITS, GENERATIONS, SdCppEngine
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SdServer]:
-    async with SdServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(server: SdServer) -> AsyncIterator[SdCppEngine]:
-    async with serving(server) as made:
-        yield made
 
 
 async def edit(engine: SdCppEngine, *parts: Part) -> RecordingSink:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import aiohttp
 import orjson
@@ -16,18 +15,6 @@ from tests.unit.workers.engines.sdcpp.setup import JOBS, draw, serving
 from workers.engines.base import EngineFault
 from workers.engines.sdcpp import engine as sdcpp_engine
 from workers.engines.sdcpp.engine import GENERATIONS, SdCppEngine
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SdServer]:
-    async with SdServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(server: SdServer) -> AsyncIterator[SdCppEngine]:
-    async with serving(server) as made:
-        yield made
 
 
 async def test_the_check_draws_one_small_step(server: SdServer, engine: SdCppEngine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -22,18 +21,6 @@ CALL = f"<tool_call>\n{JSON}\n</tool_call>"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
 COUNT = endpoints.CHAT_TOKENS.path
 both = pytest.mark.parametrize("stream", [False, True])
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[LlamaCpp]:
-    async with LlamaCpp() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
-    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        yield made
 
 
 def said(*texts: str, end: str = "stop") -> list[bytes]:

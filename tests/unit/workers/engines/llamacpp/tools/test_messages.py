@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.doubles.base import sse
-from tests.doubles.drive import RecordingSink, config, job, opened
+from tests.doubles.drive import RecordingSink, job
 from tests.doubles.llamacpp.server import LlamaCpp
 from workers.engines.llamacpp.engine import LlamaCppEngine
 from workers.engines.llamacpp.tools.messages import prepare
@@ -49,12 +49,6 @@ async def server() -> AsyncIterator[LlamaCpp]:
     async with LlamaCpp() as running:
         running.documents[COUNT] = 200, {"input_tokens": 9}
         yield running
-
-
-@pytest.fixture
-async def engine(server: LlamaCpp) -> AsyncIterator[LlamaCppEngine]:
-    async with opened(LlamaCppEngine(config("llamacpp", server.url))) as made:
-        yield made
 
 
 def put_together(events: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
