@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from starlette.requests import Request
 
 from ingress.jobs.custody import Custody
-from ingress.jobs.state import TAIL, Ended
+from ingress.jobs.ended import Ended
+from ingress.jobs.state import TAIL
 from ingress.jobs.ticket import Ticket
 from schemas import traces
 from schemas.api.endpoints import BY_PATH, OLLAMA, VERSION, Endpoint

@@ -87,16 +87,12 @@ class PinnedPullers:
         """At first and after each reconnection. Raises BusError."""
         self._neighbours[self._name] = self
         self._forget()
-        if self._released not in self.room.on_release:
-            self.room.on_release.insert(0, self._released)
         for each in self._models:
             await each.puller.open()
 
     async def close(self) -> None:
         if self._neighbours.get(self._name) is self:
             del self._neighbours[self._name]
-        if self._released in self.room.on_release:
-            self.room.on_release.remove(self._released)
         self._forget()
         for each in self._models:
             await each.puller.close()
@@ -198,6 +194,7 @@ class PinnedPullers:
             return False
         kept = _Kept(model, message)
         self._kept.append(kept)
+        self._listen()
         kept.timer = asyncio.get_running_loop().call_later(seconds, self._give_up, kept)
         log.debug("pinned.kept", engine=self._name, seconds=seconds)
         return True
@@ -207,10 +204,21 @@ class PinnedPullers:
             kept = self._kept.popleft()
             kept.timer.cancel()
             self._on_job(kept.model, kept.message)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Hear of slots that come free as long as a job is kept, and before others do: whoever
+        listens is called at the end of each job."""
+        listens = self._released in self.room.on_release
+        if self._kept and not listens:
+            self.room.on_release.insert(0, self._released)
+        elif listens and not self._kept:
+            self.room.on_release.remove(self._released)
 
     def _give_up(self, kept: _Kept) -> None:
         """Its ingress has given it to others by now."""
         self._kept.remove(kept)
+        self._listen()
         hand_back(self._bus, kept.message.reply, AWAY)
 
     def _forget(self) -> None:
@@ -220,6 +228,7 @@ class PinnedPullers:
             kept.timer.cancel()
             hand_back(self._bus, kept.message.reply)
         self._kept.clear()
+        self._listen()
         self._waiting.clear()
         self._come_first()
         for each in self._models:

@@ -28,8 +28,7 @@ from fallback.providers.request import Fit, continued
 from fallback.providers.secret import KeyMissing, Secret
 from schemas import settings
 from schemas.api import endpoints, piecewise, sse
-from schemas.api.base import NO_ANSWER, Api
-from schemas.api.chat.request import wants_usage
+from schemas.api.base import NO_ANSWER, Api, wants_usage
 from schemas.api.piecewise import LARGE
 from schemas.api.piecewise_write import dump, joined
 from schemas.nodes import Ignored

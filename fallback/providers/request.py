@@ -16,8 +16,7 @@ from fallback.providers.kinds import ProviderKind
 from fallback.providers.unsupported import COMPUTED
 from schemas import multipart
 from schemas.api import endpoints, piecewise, prompts
-from schemas.api.base import PLAIN, Api
-from schemas.api.chat.request import wants_usage
+from schemas.api.base import PLAIN, Api, wants_usage
 from schemas.api.hints import is_hint
 from schemas.api.piecewise_write import dump
 from schemas.jobs import Job

@@ -9,7 +9,8 @@ from typing import Any
 
 import structlog
 
-from ingress.jobs.state import Ended, Times
+from ingress.jobs.ended import Ended
+from ingress.jobs.state import Times
 from ingress.jobs.ticket import Ticket
 from schemas import metrics, subjects
 from schemas.frames import COST, COST_LIMIT, NOTED, SERVED_BY, End

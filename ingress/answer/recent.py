@@ -18,7 +18,8 @@ import structlog
 
 from ingress.answer.access_log import who
 from ingress.jobs.custody import Tenure
-from ingress.jobs.state import Ended, Times
+from ingress.jobs.ended import Ended
+from ingress.jobs.state import Times
 from ingress.jobs.ticket import Ticket
 from schemas import frames, subjects
 from schemas import requests as words

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from operator import attrgetter
-from typing import Any
 
-from sse_starlette import EventSourceResponse
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from ingress.answer import headers as answer_headers
 from ingress.answer.access_log import record
 from ingress.answer.fanout import Joined
 from ingress.answer.schema_gate import SchemaGate
 from ingress.http.error_format import error_of, refusal_event
-from ingress.http.protocol import CLIENT_GONE, PROBE, Straight, straight
+from ingress.http.protocol import CLIENT_GONE, PROBE
+from ingress.http.streamed import EventStream, Straight
 from ingress.jobs.dispatch import Dispatch
 from ingress.jobs.state import Received, plain
 from ingress.jobs.ticket import Ticket
@@ -35,40 +33,10 @@ from schemas.api.piecewise_write import IN_THREAD, joined
 from schemas.errors import ClientGone, HeadraceError, QueueFull
 from schemas.frames import Claim, Start
 
-Opened = Callable[["Straight | None"], None]
 KEEP_ALIVE = sse.comment("keep-alive")
 Soon = Callable[[Callable[[], None]], object]
 NOTICE = 1.0
 """Seconds in a queue after which a client is told of that, and between two such comments."""
-
-
-class EventStream(EventSourceResponse):
-    """sse-starlette's response, sent by the request's own task.
-
-    The original runs four tasks for each stream (sender, pinger, two listeners), 0.4 ms of CPU
-    measured, and ends streams at once when the server is told to stop. Here the content sends the
-    keep-alives, the protocol tells of clients that left, and a drain lets streams finish.
-    """
-
-    def __init__(self, events: Any, headers: Any = None, opened: Opened | None = None) -> None:
-        """`opened` gets, once the head is sent, how else than by `events` a piece reaches the
-        client. It gets nothing if somebody changes the events, or what is sent."""
-        super().__init__(events, headers=headers)
-        self._events, self._opened = events, opened
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Leave out the header `connection`: the protocol writes it."""
-        kept = {name: value for name, value in (headers or {}).items() if name != "connection"}
-        super().init_headers(kept)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send({**start, "headers": self.raw_headers})
-        if self._opened is not None and self.body_iterator is self._events:
-            self._opened(straight(send))
-        async for piece in self.body_iterator:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class News:
@@ -127,10 +95,8 @@ class Exchange:
         self._id: str = request.state.id
         self._dispatch = dispatch
         self._tickets = tickets
-        self._name = name
-        self._api = api
-        self._gate = gate
-        self._room = room
+        self._name, self._api = name, api
+        self._gate, self._room = gate, room
         self._permit = permit
         if permit is not None:
             permit.enter(tickets)
@@ -141,10 +107,8 @@ class Exchange:
         """Who answers, as the client was told last."""
         self.headers = dict.fromkeys(api.id_headers, self._id)
         self._news = News(tickets, dispatch.after_reading)
-        self._said = KEEP_ALIVE
-        """The last comment of ours."""
-        self._last = b""
-        """The last piece that was none."""
+        self._said, self._last = KEEP_ALIVE, b""
+        """The last comment of ours, and the last piece that was none."""
         self._end = b""
         """The end of the stream, once it has come. It goes out behind all that is said."""
         self._clock: _Alarm | None = None
@@ -167,11 +131,9 @@ class Exchange:
                 error.told = {**self._waited(), **error.told}
             self._close(error.status)
             raise
-        except asyncio.CancelledError:
-            self._close(ClientGone.status)
-            raise
-        except Exception:
-            self._close(errors.Internal.status)
+        except BaseException as fault:
+            left = isinstance(fault, asyncio.CancelledError)
+            self._close((ClientGone if left else errors.Internal).status)
             raise
 
     async def _stream(self, keepalive: float) -> Response:
@@ -370,10 +332,8 @@ class Exchange:
         for ticket in self._tickets:
             waited = max(waited, (ticket.times.claimed or now) - ticket.times.queued)
             place = max(place, seen.get(ticket.job.id, 1))
-        return {
-            answer_headers.QUEUE_WAIT: f"{waited:.3f}",
-            answer_headers.QUEUE_POSITION: str(place),
-        }
+        position = {answer_headers.QUEUE_POSITION: str(place)}
+        return {answer_headers.QUEUE_WAIT: f"{waited:.3f}", **position}
 
     def _late_name(self) -> bytes:
         """Who answers and at what cost, as comments, if the head was sent too early for that."""

@@ -15,7 +15,7 @@ from typing import Any
 from starlette.responses import Response
 
 from ingress.answer.reread import reread
-from ingress.answer.respond import EventStream
+from ingress.http.streamed import EventStream
 from schemas.api import sse
 from schemas.api.base import Document
 from schemas.api.endpoints import Endpoint

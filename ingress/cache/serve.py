@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from ingress.answer import access_log
 from ingress.answer.headers import WARNING
-from ingress.answer.respond import EventStream
 from ingress.cache import asked, items, key
 from ingress.cache.asked import Wish
 from ingress.cache.digests import Digests
@@ -23,6 +22,7 @@ from ingress.cache.items import Item
 from ingress.cache.store import Entry, Store
 from ingress.http.held import held_of
 from ingress.http.protocol import BEGUN
+from ingress.http.streamed import EventStream
 from ingress.idempotency.recording import Recording
 from ingress.idempotency.run import Run
 from ingress.jobs.usage import UsageCounter

@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ingress.answer.headers import warn
-from ingress.answer.respond import EventStream
 from ingress.context import context
 from ingress.endpoints import front, models
 from ingress.endpoints.inference import (
@@ -31,6 +30,7 @@ from ingress.endpoints.inference import (
 from ingress.http.auth import need_scope
 from ingress.http.error_format import error_of
 from ingress.http.held import held_of
+from ingress.http.streamed import EventStream
 from ingress.models import fields
 from ingress.models.routes import Plan, usable
 from schemas.api import piecewise

@@ -9,8 +9,7 @@ from typing import Any
 
 import httptools
 import structlog
-from starlette.types import Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingress.http.body import CYCLE, request_id
 from ingress.http.connections import Connections, Idle
@@ -101,32 +100,6 @@ class JoiningTransport:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
-
-
-class Straight:
-    """The way to a client for the pieces of an answer whose head is sent, past ASGI."""
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._flow = cycle.flow
-        self._transport: Any = cycle.transport
-
-    @property
-    def ready(self) -> bool:
-        """Whether the client reads; else ASGI's `send` waits for it."""
-        return not self._flow.write_paused and not self._cycle.disconnected
-
-    def write(self, piece: bytes) -> None:
-        """Send a piece. There must be no other in this turn of the event loop."""
-        self._transport.write_now(b"%x\r\n%b\r\n" % (len(piece), piece))
-
-
-def straight(send: Send) -> Straight | None:
-    """None if anybody else has a say in what `send` writes, as for old clients."""
-    cycle = getattr(send, "__self__", None)
-    if type(cycle) is RequestResponseCycle and cycle.chunked_encoding:
-        return Straight(cycle) if cycle.scope["method"] != "HEAD" else None
-    return None
 
 
 class StayingParser(httptools.HttpRequestParser):

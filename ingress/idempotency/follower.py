@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ingress.answer.headers import warn
-from ingress.answer.respond import KEEP_ALIVE, EventStream
+from ingress.answer.respond import KEEP_ALIVE
 from ingress.http import error_format
 from ingress.http.protocol import CLIENT_GONE
+from ingress.http.streamed import EventStream
 from ingress.idempotency.recording import Recording
 from ingress.limits.headers import PREFIXES
 from schemas.errors import ClientGone, HeadraceError, StreamInterrupted

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from starlette.responses import Response, StreamingResponse
 
-from ingress.answer.respond import EventStream
 from ingress.http.held import Held
+from ingress.http.streamed import EventStream
 from schemas.api import sse
 from schemas.errors import HeadraceError
 

@@ -18,13 +18,14 @@ import structlog
 from ingress.jobs import stored
 from ingress.jobs.affine import Affine
 from ingress.jobs.claims import Claims
+from ingress.jobs.ended import Ended
 from ingress.jobs.fair import FairQueue, Queues
 from ingress.jobs.line import Line
 from ingress.jobs.order import Order
 from ingress.jobs.placement import Placement, Places
 from ingress.jobs.pulse import SOON
 from ingress.jobs.retry_after import RetryAfter
-from ingress.jobs.state import Ended, Terms
+from ingress.jobs.state import Terms
 from ingress.jobs.ticket import Ticket
 from ingress.jobs.usage import UsageCounter
 from ingress.models.locality import CLOUD, LOCAL

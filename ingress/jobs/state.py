@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 from ingress.jobs.resume import ResumableStream
@@ -19,9 +19,6 @@ from schemas.api.endpoints import APIS
 from schemas.errors import HeadraceError
 from schemas.frames import COST, MOST_NOTES, NOTED, SERVED_BY, End, Start
 from schemas.jobs import Begun, Job
-
-if TYPE_CHECKING:
-    from ingress.jobs.custody import Tenure
 
 UNHEARD = 64 * 1024
 """Bytes of events that are kept of each stream until they are read."""
@@ -100,21 +97,6 @@ class Times:
             return False
         self.looked = now
         return True
-
-
-class Ended(NamedTuple):
-    """What is kept of a request that is over, for those who look. `number`: later ones have higher
-    numbers. `line`: what the log says. `at`: when it ended, in monotonic seconds. `by`: who had it.
-    """
-
-    number: int
-    account: str
-    arrived: int
-    line: dict[str, Any]
-    times: Times
-    lost: list[Tenure]
-    by: str
-    at: float
 
 
 Message = tuple[str, int]
@@ -274,17 +256,15 @@ class Received:
         self.notes: dict[str, str] = {}
         self.ended: End | None = None
         self.error: HeadraceError | None = None
-        self.buffered = 0
+        self.buffered = self._size = 0
         self.seen = self.paid = False
         self._pieces: deque[bytes] = deque()
         self._api = APIS.get(endpoint, PLAIN)
-        self._resumes = resumes
-        self._thoughts = thoughts
+        self._resumes, self._thoughts = resumes, thoughts
         self._taken = b"", b""
         """The two pieces that were taken last."""
         self._kept: list[bytes] | None = [] if resumes else None
         """What the client gets and `_stream` has not heard yet; None if nothing is continued."""
-        self._size = 0
         self._stream: ResumableStream | None = None
 
     @property
@@ -346,11 +326,8 @@ class Received:
             return b""
         self.seen = True
         self.buffered = 0
-        if len(self._pieces) == 1:
-            found = self._pieces.popleft()
-        else:
-            found = b"".join(self._pieces)
-            self._pieces.clear()
+        found = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
         self._taken = self._taken[1], found
         return found
 

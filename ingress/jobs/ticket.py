@@ -62,10 +62,8 @@ class Ticket:
         self.times = Times(queued=now, posted=now, freed=now)
         self.postings = Postings(job, effects)
         self.custody = Custody(job.id, effects)
-        resumers = terms.resumers
-        self.received = Received(job.endpoint, resumers.exist, resumers.thoughts)
-        self.tries = 0
-        self.wanted = False
+        self.received = Received(job.endpoint, terms.resumers.exist, terms.resumers.thoughts)
+        self.tries, self.wanted = 0, False
         self.broken: HeadraceError | None = None
         self.exhausted: HeadraceError | None = None
         self.declined: HeadraceError | None = None
@@ -73,7 +71,7 @@ class Ticket:
         """What the headers of its messages say of its trace."""
         self._last_failure = ""
         self._effects = effects
-        self._changed: Callable[[], None] = _nobody
+        self._changed: Callable[[], None] = lambda: None
 
     @property
     def job(self) -> Job:
@@ -278,8 +276,7 @@ class Ticket:
         self.postings.move(self.received.for_provider())
 
     def refused(self, edition: int, error: HeadraceError) -> None:
-        """The broker does not take `edition`. If that is only the copy of a hedged job, the worker
-        goes on without it."""
+        """The broker does not take `edition`. Without a hedged job's copy the worker goes on."""
         if edition == self.job.edition:
             self.fail(error)
 
@@ -335,8 +332,7 @@ class Ticket:
         self.postings.delete_copy()
         if self.received.ended is None:
             self.fail(errors.ClientGone("the client left"))
-            if self.custody.holder is None:
-                # A message that has a holder is ended by it (+TERM).
+            if self.custody.holder is None:  # else the holder ends the message (+TERM)
                 self.postings.delete_newest()
         self.body = b""
 
@@ -403,7 +399,3 @@ class Ticket:
         """Have a pinned job wait in the lane of another node, and count there."""
         self.terms = replace(self.terms, lane=lane)
         self.publish_again(now, lane)
-
-
-def _nobody() -> None:
-    """The listener of a ticket to which nobody listens yet."""

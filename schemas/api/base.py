@@ -26,8 +26,7 @@ Document = dict[str, Any]
 """The JSON object of a whole answer."""
 Request = dict[str, Any]
 NO_ANSWER = (AttributeError, LookupError, TypeError, ValueError)
-"""What reading an event or a document raises that is none of its API. Workers and fallbacks look at
-the form of answers, but not at all that is in them."""
+"""What reading an event or document raises that is none of its API: not all in it was checked."""
 Error = Mapping[str, Any]
 """`message`, `type`, `param`, `code`, and our `source`, as OpenAI's envelope holds them."""
 
@@ -394,3 +393,8 @@ def number(told: Mapping[str, Any], name: str, default: int = 0) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= bounds.TOKENS else default
+
+
+def wants_usage(request: Mapping[str, Any]) -> bool:
+    """Whether the client wants the usage in the stream. Works for text completions, too."""
+    return bool((request.get("stream_options") or {}).get("include_usage"))

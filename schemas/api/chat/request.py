@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Required
 
 from pydantic import ConfigDict, Field
@@ -201,8 +200,3 @@ REQUEST = Shape(
     mends=(plain.without_empty_stops, history.mend, _with_one_limit, _with_nested_schema),
     usual=UsualChat,
 )
-
-
-def wants_usage(request: Mapping[str, Any]) -> bool:
-    """Whether the client wants the usage in the stream. Works for text completions, too."""
-    return bool((request.get("stream_options") or {}).get("include_usage"))

@@ -11,7 +11,8 @@ from starlette.requests import Request
 
 from ingress.app import INFERENCE
 from ingress.jobs.custody import Custody, Holder, Tenure
-from ingress.jobs.state import Ended, Times
+from ingress.jobs.ended import Ended
+from ingress.jobs.state import Times
 from ingress.jobs.ticket import Ticket
 from ingress.traced import Served
 from schemas import traces

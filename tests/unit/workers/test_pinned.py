@@ -281,6 +281,18 @@ async def test_one_that_is_kept_is_not_delivered_again(worker: Worker) -> None:
     assert worker.bus.to(fakes.ack()) == [IN_PROGRESS]
 
 
+async def test_the_end_of_a_job_is_heard_of_only_while_one_is_kept(worker: Worker) -> None:
+    worker.deliver(_I)
+    heard = len(worker.room.on_release)
+    worker.send(E, wait="500")
+    assert len(worker.room.on_release) == heard + 1
+    worker.finish()
+    assert len(worker.room.on_release) == heard
+    worker.send(E, wait="500")
+    await worker.pinned.close()
+    assert len(worker.room.on_release) == heard
+
+
 async def test_what_is_kept_goes_back_when_the_engine_closes(worker: Worker) -> None:
     worker.deliver(_I)
     worker.send(E, wait="500")
@@ -294,7 +306,6 @@ async def test_one_waits_at_the_engine_that_has_its_cache(worker: Worker, clock:
     other = Worker(FakeBus(), clock)
     await other.interactive.open()
     worker.neighbours[OTHER] = other.pinned
-    other.room.on_release.insert(0, other.pinned._released)
     other.deliver(_I)
     worker.send(OTHER, wait="500")
     assert (worker.jobs, len(other.jobs)) == ([], 1)

@@ -17,8 +17,7 @@ import orjson
 
 from schemas import settings
 from schemas.api import endpoints, piecewise, rerank
-from schemas.api.base import Document, Event, Usage
-from schemas.api.chat.request import wants_usage
+from schemas.api.base import Document, Event, Usage, wants_usage
 from schemas.api.messages import answer as messages_answer
 from schemas.api.piecewise import LARGE
 from schemas.api.responses import answer as responses_answer

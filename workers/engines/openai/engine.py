@@ -20,8 +20,7 @@ import orjson
 
 from schemas import settings
 from schemas.api import endpoints, media, piecewise, piecewise_write, sse
-from schemas.api.base import PLAIN, Document, Usage
-from schemas.api.chat.request import wants_usage
+from schemas.api.base import PLAIN, Document, Usage, wants_usage
 from schemas.api.piecewise import LARGE
 from schemas.frames import End
 from schemas.jobs import Job

@@ -9,7 +9,8 @@ import pytest
 
 from ingress.answer import recent as recents
 from ingress.answer.recent import Recent
-from ingress.jobs.state import Ended, Times
+from ingress.jobs.ended import Ended
+from ingress.jobs.state import Times
 from schemas import requests as words
 from schemas import subjects
 from schemas.bus import BusError

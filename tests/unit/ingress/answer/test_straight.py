@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ingress.http.protocol import Straight
+from ingress.http.streamed import Straight
 from ingress.jobs.ticket import Ticket
 from schemas.api import sse
 from tests.unit import fakes

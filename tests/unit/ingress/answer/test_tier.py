@@ -8,7 +8,7 @@ import pytest
 from starlette.responses import Response
 
 from ingress.answer import tier
-from ingress.answer.respond import EventStream
+from ingress.http.streamed import EventStream
 from schemas.api import endpoints, sse
 from schemas.api.endpoints import Endpoint
 

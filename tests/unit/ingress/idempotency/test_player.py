@@ -10,10 +10,10 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ingress.answer.respond import EventStream
 from ingress.http import held
 from ingress.http.held import Bodies, Budget
 from ingress.http.protocol import BEGUN, CLIENT_GONE
+from ingress.http.streamed import EventStream
 from ingress.idempotency import player as players
 from ingress.idempotency.follower import Follower
 from ingress.idempotency.player import Player
