@@ -30,7 +30,7 @@ from ingress.endpoints import (
     usage,
 )
 from ingress.http import cors, error_format, unserved, whole
-from ingress.http.body import CYCLE, Asked, request_id
+from ingress.http.body import CYCLE, FIRST, ID, Asked, new_id, request_id
 from ingress.http.held import HELD, let_go
 from ingress.idempotency import serve as idempotency
 from ingress.request.picture_store import PATH
@@ -106,8 +106,6 @@ _LIKE = 0.8
 _LONGEST = 64
 """Letters of an unknown path for which a known one is looked up; the search is slow."""
 
-_ID = b"x-request-id"
-
 LINGER = 2.0
 """Seconds after a refusal in which the rest of the request is read and thrown away."""
 
@@ -151,9 +149,11 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # uvicorn sends nothing else, as it is set up
             return
-        scope.setdefault("state", {})["id"] = request_id(scope["headers"])
-        if any(name == b"origin" for name, _ in scope["headers"]):  # a browser's
-            scope["state"].pop(CYCLE, None)  # as the answer gets more headers on its way
+        state = scope.setdefault("state", {})
+        first = state[FIRST] = dict(reversed(scope["headers"]))
+        state["id"] = request_id(scope["headers"]) if ID in first else new_id()
+        if b"origin" in first:  # a browser's
+            state.pop(CYCLE, None)  # as the answer gets more headers on its way
             if origin := self._pages.origin(scope):
                 send = cors.telling(send, origin)
             if cors.asks(scope):
@@ -226,8 +226,8 @@ class Handler:
             _let_go(error)
         if (served := scope["state"].get(SERVED)) is not None:
             served.status = response.status_code
-        if all(name != _ID for name, _ in response.raw_headers):
-            response.raw_headers.append((_ID, scope["state"]["id"].encode("latin-1")))
+        if all(name != ID for name, _ in response.raw_headers):
+            response.raw_headers.append((ID, scope["state"]["id"].encode("latin-1")))
         if type(response) is not Response or not whole.write(scope["state"], response):
             await response(scope, request.receive, request._send)
 

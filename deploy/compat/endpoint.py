@@ -20,11 +20,11 @@ from starlette.responses import Response
 from deploy.compat.run import Run
 from deploy.compat.target import Facts, Target
 from deploy.compat.transport import over_http
-from ingress.answer.respond import EventStream
 from ingress.app import Entry
 from ingress.context import Context, context
 from ingress.http.auth import Principal, need_scope
 from ingress.http.protocol import CLIENT_GONE
+from ingress.http.streamed import EventStream
 from ingress.models import locality
 from ingress.models.routes import usable
 from schemas.api import endpoints, sse

@@ -93,15 +93,13 @@ class Exchange:
         stream that are held back until it has ended, so that it can begin anew. `permit`: what its
         key's limits let it have."""
         self._id: str = request.state.id
-        self._dispatch = dispatch
-        self._tickets = tickets
+        self._dispatch, self._tickets = dispatch, tickets
         self._name, self._api = name, api
         self._gate, self._room = gate, room
         self._permit = permit
         if permit is not None:
             permit.enter(tickets)
-        self._closed = False
-        self._early = False
+        self._closed = self._early = False
         """The head was sent before it was known who answers."""
         self._told: Claim | None = None
         """Who answers, as the client was told last."""
@@ -196,8 +194,7 @@ class Exchange:
 
     def _fault(self) -> HeadraceError | None:
         if self._answer.done and self._answer.head is None and self._answer.error is None:
-            why = "the worker ended its answer without a head"
-            return errors.EngineFailed(why, source="worker")
+            return errors.EngineFailed("the worker's answer ended without a head", source="worker")
         return self._answer.error
 
     async def _events(self, keepalive: float) -> AsyncIterator[bytes]:

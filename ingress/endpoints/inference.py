@@ -24,7 +24,7 @@ from ingress.answer.schema_checker import Asker
 from ingress.answer.schema_gate import Misfit, SchemaGate
 from ingress.context import Context, context
 from ingress.http.auth import Principal
-from ingress.http.body import need_json, read_body
+from ingress.http.body import Head, need_json, read_body
 from ingress.http.held import HELD, OWNER, Held, held_of
 from ingress.http.protocol import BEGUN
 from ingress.jobs.affine import LONGEST, Trail
@@ -301,8 +301,8 @@ async def answer(
 def plan_of(caller: Caller, model: str | None, endpoint: Endpoint) -> Plan:
     """How a request is served that names this model, or none. Raises HeadraceError."""
     headers, policy, pin = caller.request.headers, caller.who.policy, None
-    # One pass, as nearly no request has the header.
-    if policy.nodes or not pins.HEADERS.isdisjoint([name for name, _ in headers.raw]):
+    first = headers.first if isinstance(headers, Head) else dict(headers.raw)
+    if policy.nodes or not pins.HEADERS.isdisjoint(first):  # nearly no request has one
         pin = pins.of(headers.raw, policy.nodes)
         if policy.lane == subjects.BATCH:
             why = "This key is bound to the batch lane, which single nodes do not have."

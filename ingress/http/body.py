@@ -22,6 +22,11 @@ CYCLE = "headrace.cycle"
 may be taken from it without a wait, if it is there, and the answer written at once (`whole.py`)."""
 
 
+FIRST = "headrace.headers"
+"""And its headers by name, the first of each, where they were put into a dict already."""
+ID = b"x-request-id"
+
+
 class Asked(Request):
     """A request whose headers are looked for among all of them once, and not for each name."""
 
@@ -35,7 +40,8 @@ class Head(Headers):
 
     def __init__(self, scope: Scope) -> None:
         self._list = scope["headers"]
-        self.first: dict[bytes, bytes] = dict(reversed(self._list))
+        known: dict[bytes, bytes] | None = scope.get("state", {}).get(FIRST)
+        self.first = dict(reversed(self._list)) if known is None else known
 
     def get(self, key: str, default: Any = None) -> Any:
         found = self.first.get(key.lower().encode())
@@ -51,10 +57,14 @@ class Head(Headers):
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The client's own id, or a new one."""
     for name, value in headers:
-        if name == b"x-request-id" and 0 < len(value) <= 128 and value.isascii():
+        if name == ID and 0 < len(value) <= 128 and value.isascii():
             text = value.decode("ascii")
             if text.isprintable():
                 return text
+    return new_id()
+
+
+def new_id() -> str:
     return f"req-{os.urandom(12).hex()}"
 
 

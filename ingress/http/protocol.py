@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 import httptools
@@ -233,7 +234,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._heading = False
         self._in_head, self._head, self._moved = False, 0, True
         self._by = self.loop.time() + BODY_TIMEOUT
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        size = len(self.url) + sum(map(len, chain.from_iterable(self.headers)))
         if size > self.max_head:
             self._refuse()
         elif len(self.pipeline) >= PIPELINED:

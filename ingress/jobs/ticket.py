@@ -69,8 +69,7 @@ class Ticket:
         self.declined: HeadraceError | None = None
         self.traced = {} if trace is None else trace.of_job()
         """What the headers of its messages say of its trace."""
-        self._last_failure = ""
-        self._effects = effects
+        self._last_failure, self._effects = "", effects
         self._changed: Callable[[], None] = lambda: None
 
     @property

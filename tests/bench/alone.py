@@ -203,6 +203,7 @@ class Alone:
 
     async def close(self) -> None:
         self._counting.cancel()
+        await asyncio.gather(self._counting, return_exceptions=True)
         for each in self._peers:
             each.connection_lost(None)
 

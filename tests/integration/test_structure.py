@@ -40,14 +40,22 @@ def named(heading: str) -> list[str]:
     return [file for step in _STEP.findall(section) for file in _FILE.findall(step)]
 
 
+def beside() -> set[str]:
+    """What the page says is done beside requests: on a slow machine it strikes during each."""
+    [line] = [each for each in PAGE.read_text().splitlines() if each.startswith("- Beside it: ")]
+    return set(_FILE.findall(line))
+
+
 def compare(heading: str, told: set[str]) -> None:
     walk = walk_of(heading, 0)
     entered = set(walk.files)
     for number in range(1, TRACES):
-        if entered <= told:
+        if entered <= told | beside():
             break
         entered &= set(walk_of(heading, number).files)
-    lacking = [f"{file} ({', '.join(walk.functions(file))})" for file in sorted(entered - told)]
+    lacking = [
+        f"{file} ({', '.join(walk.functions(file))})" for file in sorted(entered - told - beside())
+    ]
     assert not lacking, f"{heading}: entered, but not on the page: {'; '.join(lacking)}"
     extra = ", ".join(sorted(told - entered))
     assert not extra, f"{heading}: on the page, but not entered: {extra}"
