@@ -82,10 +82,19 @@ async def show(where: Where, place: int, with_body: bool) -> None:
 
 
 async def drop(where: Where, places: Iterable[int]) -> None:
+    """Drop letters, and say so of each. Raises DeadFailed if one is not there; the others are
+    dropped all the same."""
+    absent = []
     async with _admin(where) as bus:
         for place in places:
-            await _drop(bus, place)
-            print(f"{place}: dropped")
+            try:
+                await _drop(bus, place)
+            except DeadFailed as fault:
+                absent.append(str(fault))
+            else:
+                print(f"{place}: dropped")
+    if absent:
+        raise DeadFailed("\n".join(absent))
 
 
 async def retry(where: Where, places: Iterable[int], url: str | None, key: str | None) -> None:
@@ -141,10 +150,12 @@ async def _letter(bus: Bus, place: int) -> Letter:
 
 
 async def _drop(bus: Bus, place: int) -> None:
+    """Raises DeadFailed."""
     try:
         await streams.delete(bus, subjects.DEAD_STREAM, place)
     except ApiError as fault:
-        raise DeadFailed(f"{place}: there is no such letter (any more): {fault}") from None
+        await _letter(bus, place)  # there are many ways in which a broker says that it is not there
+        raise DeadFailed(f"{place}: the broker did not drop it: {fault}") from None
 
 
 def _read(message: Message) -> Letter:

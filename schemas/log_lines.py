@@ -113,6 +113,7 @@ SAID: Mapping[str, Words] = {
     "engine.starting": ("engine {engine} starts", ": {reason}", " (for {seconds} s)"),
     "engine.ready": ("engine {engine} is ready", ", {slots} slots", ": {models}", ". But {reason}"),
     "consumer.awaited": "waiting for an ingress to make the queue of {model}",
+    "consumer.pulls_lost": "{pulls} requests for jobs of {model} were lost; they are made again",
     "engine.failed": (
         "engine {engine} failed: {reason}", " (for {seconds} s)", ". {hint}",
         "; it is tried again",
@@ -125,6 +126,8 @@ SAID: Mapping[str, Words] = {
     "process.said": "program {process}: {line}",
     # A fallback's providers.
     "fallback.ready": ("models of the providers", " {providers}", ": {models}"),
+    "overdue.pulls_lost":
+        "{pulls} requests for overdue jobs of {model} were lost; they are made again",
     "provider.fault": ("{error}", ": {said}"),
     # An ingress.
     "ingress.together": "{processes} processes listen there together",

@@ -80,9 +80,12 @@ async def test_letters_are_shown_sent_again_and_dropped(
         await dead.show(here, 4, with_body=True)
     with pytest.raises(DeadFailed, match="no such letter"):
         await dead.show(here, 1, with_body=False)
-    await dead.drop(here, [3, 4])
-    with pytest.raises(DeadFailed, match="no such letter"):
-        await dead.drop(here, [3])
+    await dead.drop(here, [3])
+    with pytest.raises(DeadFailed) as refused:
+        await dead.drop(here, [3, 4, 99])
+    none = "there is no such letter (any more); see 'headrace dead list'"
+    assert str(refused.value) == f"3: {none}\n99: {none}"
+    assert "4: dropped" in capsys.readouterr().out
     await dead.show_all(here, "echo", as_json=True)
     left = [str(row["error"]) for row in rows(capsys.readouterr().out)]
     assert (left[0], len(left)) == ("it fell", 2), "and the one that was sent again failed again"

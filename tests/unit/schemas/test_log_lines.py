@@ -50,6 +50,10 @@ _REQUEST: dict[str, Any] = {
         ({"event": "worker.lost", "holder": "n.1", "drained": True}, "worker n.1 left"),
         ({"event": "worker.lost", "holder": "n.1"}, "worker n.1 lost its connection"),
         (
+            {"event": "consumer.pulls_lost", "model": "m", "pulls": 2},
+            "2 requests for jobs of m were lost; they are made again",
+        ),
+        (
             {"event": "models.changed", "added": ["a"], "gone": ["b", "c"], "models": 7},
             "models: served now: a; not served any more: b, c (7 in all)",
         ),
