@@ -406,11 +406,6 @@ def key(name: str) -> str:
     return f"keys.{encode(name)}"
 
 
-def key_of(subject: str) -> str:
-    """The name in a `key` subject."""
-    return decode(subject.partition(".")[2])
-
-
 def account_record(account: str) -> str:
     """The limits and the weight of one account, in the stream `KEYS_STREAM`."""
     return f"accounts.{encode(account)}"
@@ -420,8 +415,8 @@ def is_account_record(subject: str) -> bool:
     return subject.startswith("accounts.")
 
 
-def account_of(subject: str) -> str:
-    """The account of a `credits` subject."""
+def recorded(subject: str) -> str:
+    """Whose record it is: the name in a `credits`, `key` or `account_record` subject."""
     return decode(subject.partition(".")[2])
 
 

@@ -25,6 +25,8 @@ USED, EXPIRED, TAKEN, EVICTED, WRONG_CLOCK, BROKEN = (
     "used", "expired", "taken", "evicted", "clock", "broken",
 )  # fmt: skip
 """Codes of refusals; of `TAKEN` and `EVICTED` it is the name."""
+ANEW = "ask for a new one: 'headrace node invite' at the hub makes it"
+"""What whoever has no good token is told to do."""
 
 
 @dataclass(frozen=True, slots=True)

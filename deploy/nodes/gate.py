@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deploy.nodes import exchange
-from deploy.nodes.exchange import Answer, Ask
+from deploy.nodes.exchange import ANEW, Answer, Ask
 from deploy.nodes.roster import Roster
 from schemas import registry
 from schemas.registry import Invite, Node
 
 GRACE = 600.0
 """Seconds for which the keys and the name are good that a node had before it changed them."""
-
-_ANEW = "ask for a new one: 'headrace node invite' at the hub makes it"
 
 
 class Refused(Exception):
@@ -32,16 +30,16 @@ def admitted(roster: Roster, id: str, ask: Ask, now: float) -> tuple[Invite, Nod
     record that is there. Raises Refused."""
     _, invite = roster.invites.get(id, (0, None))
     if invite is None:
-        raise Refused(exchange.USED, f"the hub does not know this token any more: {_ANEW}")
+        raise Refused(exchange.USED, f"the hub does not know this token any more: {ANEW}")
     if why := exchange.wrong_clock(ask.clock, now):
         raise Refused(exchange.WRONG_CLOCK, why)
     before = roster.node(invite.name)
     if before is not None and before.nkey == ask.nkey and before.state != registry.EVICTED:
         return invite, before  # it did not hear the answer
     if invite.used:
-        raise Refused(exchange.USED, f"this token was used already: each lets in once; {_ANEW}")
+        raise Refused(exchange.USED, f"this token was used already: each lets in once; {ANEW}")
     if now > invite.expires:
-        raise Refused(exchange.EXPIRED, f"this token has expired: {_ANEW}")
+        raise Refused(exchange.EXPIRED, f"this token has expired: {ANEW}")
     _check_free(invite.name, before)
     _check_keys(roster, ask, invite.role)
     return invite, Node(

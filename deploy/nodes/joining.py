@@ -24,7 +24,7 @@ from deploy.nats import certificates
 from deploy.nats import store as stores
 from deploy.nodes import chain, exchange, kept
 from deploy.nodes import token as tokens
-from deploy.nodes.exchange import Answer, Ask
+from deploy.nodes.exchange import ANEW, Answer, Ask
 from deploy.nodes.kept import Node
 from deploy.nodes.token import BadToken, Token
 from schemas import bus as buses
@@ -44,7 +44,6 @@ _INBOXES = {
     registry.FALLBACK: subjects.INBOX_FALLBACK,
     registry.INGRESS: subjects.INBOX_INGRESS,
 }
-_ANEW = "ask for a new one: 'headrace node invite' at the hub makes it"
 
 
 class Elsewhere(CommandFailed):
@@ -160,7 +159,7 @@ async def _joined_by(address: str, token: Token, data: Path) -> Node:
         raise CommandFailed(answer.message or f"the hub does not let it join ({answer.code})")
     node = Node(answer.name, answer.role, _urls(address, token), token.invite, bool(ca))
     if node.role != token.role:
-        raise CommandFailed(f"the hub took it for a {node.role}: {_ANEW}")
+        raise CommandFailed(f"the hub took it for a {node.role}: {ANEW}")
     kept.keep(data, node)
     return node
 
@@ -178,7 +177,7 @@ async def _trusted(address: str, token: Token, data: Path) -> str:
     if der is None:
         raise Elsewhere(
             f"who answers at {address} has no certificate of the CA that the token names (wrong "
-            f"CA): it is another hub, or somebody in between; if the hub has a new CA, {_ANEW}"
+            f"CA): it is another hub, or somebody in between; if the hub has a new CA, {ANEW}"
         )
     return str(kept.keep_ca(data, token.role, certificates.pem([der])))
 
@@ -213,10 +212,10 @@ async def _asked(address: str, ca: str, token: Token, ask: Ask) -> Answer:
 
 def _refused(token: Token) -> str:
     if token.expires < time.time():
-        return f"the hub does not know this token any more, which has expired: {_ANEW}"
+        return f"the hub does not know this token any more, which has expired: {ANEW}"
     return (
         "the hub does not know this token: it was used or withdrawn, or is that of another hub; "
-        f"{_ANEW}"
+        f"{ANEW}"
     )
 
 

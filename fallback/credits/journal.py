@@ -222,7 +222,7 @@ class Journal:
         """All accounts that have an entry, in alphabetical order."""
         with _readable():
             found, _ = await streams.counts(self._bus, _STREAM, subjects.ALL_CREDITS)
-        return sorted(map(subjects.account_of, found))
+        return sorted(map(subjects.recorded, found))
 
     async def recall(self, account: str, job: str, since: float) -> None:
         """Read the entries of a job that came before the horizon into the state."""

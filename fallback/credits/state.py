@@ -182,7 +182,7 @@ def parse(message: Message) -> Entry:
     try:
         seq, ns = subjects.place_of(message.reply)
         change, balance = int(found[INCREMENT]), int(orjson.loads(message.data)["val"])
-        account = subjects.account_of(message.subject)
+        account = subjects.recorded(message.subject)
     except (KeyError, IndexError, TypeError) as fault:
         raise ValueError(f"no entry of a counter: {message.subject}: {fault!r}") from None
     return _entry(found.get(HEADER, ""), account, change, balance, seq, ns / 1e9)

@@ -78,7 +78,7 @@ class Pages:
         elif subjects.is_account_record(subject):
             self._read_account(AccountRecord.model_validate_json(data))
         else:
-            self._forget(subjects.key_of(subject))
+            self._forget(subjects.recorded(subject))
             self._read_key(KeyRecord.model_validate_json(data))
 
     def _read_key(self, record: KeyRecord) -> None:

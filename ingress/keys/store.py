@@ -100,10 +100,10 @@ class KeyStore:
         are revoked, and accounts lose their limits."""
         for subject in (await self.everything()).keys() - copy.keys():
             if subjects.is_account_record(subject):
-                account = subjects.account_of(subject)
+                account = subjects.recorded(subject)
                 await self.change_account(account, partial(_bare, account))
             elif subject != subjects.PEPPER:
-                await self.change_key(subjects.key_of(subject), _gone)
+                await self.change_key(subjects.recorded(subject), _gone)
         for subject in sorted(copy, key=lambda each: each != subjects.PEPPER):
             await self._bus.store(subject, {}, copy[subject])
         self._pepper = copy[subjects.PEPPER]

@@ -58,7 +58,7 @@ class RawServer:
         self.talks.add(task)
         with closing(writer), suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                said = self._answer(*await _request(reader))
+                said = self._answer(*await request(reader))
                 await _write(writer, said)
                 if said.ending in _CLOSES:
                     break
@@ -111,7 +111,8 @@ async def raw_server(answers: Mapping[str, Said] | None = None) -> AsyncIterator
         yield server
 
 
-async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+async def request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
+    """The path and the body of the next request. Raises asyncio.IncompleteReadError."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     size = head.partition("content-length:")[2].partition("\r\n")[0]
     return head.split(" ")[1], await reader.readexactly(int(size or 0))

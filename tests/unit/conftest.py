@@ -4,11 +4,14 @@ and plain lines of logs."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from structlog.testing import capture_logs
 
 from schemas import metrics
 from tests.unit.fakes import FakeBus
@@ -30,6 +33,14 @@ structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 @pytest.fixture
 async def bus() -> FakeBus:
     return FakeBus()
+
+
+@pytest.fixture
+def logs() -> Iterator[list[Any]]:
+    """What is logged from here on."""
+    structlog.reset_defaults()
+    with capture_logs() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

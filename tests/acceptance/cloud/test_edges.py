@@ -31,9 +31,9 @@ from tests.doubles.providers import (
 )
 from tests.doubles.providers.openai_images import picture
 from tests.doubles.sdserver.pictures import png
-from tests.fabric import KEY, PATIENCE
+from tests.fabric import PATIENCE
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("afresh")]
 PNG = png(8, 8, b"\x80" * 24)
 B64 = base64.b64encode(PNG).decode()
 SIZE: Any = "1024x1024"
@@ -68,20 +68,6 @@ async def cloud(
 
     async with all_providers(tmp_path_factory.mktemp("cloud"), more) as made:
         yield made
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(cloud: AllProviders) -> None:
-    await cloud.afresh()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def claude(cloud: AllProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    url = cloud.setup.fabric.url
-    async with anthropic.AsyncAnthropic(
-        base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE
-    ) as client:
-        yield client
 
 
 # Pictures

@@ -4,19 +4,17 @@ paid to the unit by the provider's own count."""
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 
-from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, cost, user
+from tests.acceptance.cloud.shared import ROUTES, AllProviders, cost, user
 from tests.doubles.providers import words
 from tests.doubles.providers.vectors import embedding
 from tests.doubles.sdserver.pictures import png
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("afresh")]
 TALKING = ("chat", "gemini", "llama:edge", "claude", "some")
 EMBEDDING = {"embed": 1536, "gemini-embed": 1024, "bge": 768, "vectors": 1024}
 PICTURE = "data:image/png;base64," + base64.b64encode(png(8, 8, b"\x80" * 24)).decode()
@@ -28,17 +26,6 @@ PARAMETERS: Any = {
 }
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 SCHEMA: Any = {"type": "json_schema", "json_schema": {"name": "place", "schema": PARAMETERS}}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AllProviders]:
-    async with all_providers(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(cloud: AllProviders) -> None:
-    await cloud.afresh()
 
 
 @pytest.mark.parametrize("model", TALKING)

@@ -13,7 +13,7 @@ from tests.acceptance.cloud.cloud_setup import CloudSetup
 from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, cost, user
 from tests.doubles.providers import Provider, broken, refuse
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("afresh")]
 TALKING = ("chat", "gemini", "llama:edge", "claude", "some")
 SCHEMA: Any = {"type": "json_schema", "json_schema": {"name": "one", "schema": {"enum": ["a"]}}}
 UNFIT = {
@@ -47,11 +47,6 @@ def _more(setup: CloudSetup, sims: dict[str, Provider]) -> None:
     chain = ["first/some-model", "second/gemini-2.5-flash", "anthropic/claude-haiku-4-5"]
     setup.route("chain", chain)
     setup.route("either", ["anthropic/claude-haiku-4-5", "openai/gpt-4o-mini"])
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(cloud: AllProviders) -> None:
-    await cloud.afresh()
 
 
 @pytest.mark.parametrize("kind", ["openai", "google", "anthropic", "compatible"])

@@ -22,7 +22,7 @@ from tests.doubles.providers.openai_audio import heard
 from tests.doubles.providers.openai_images import picture
 from tests.doubles.sdserver.pictures import png
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("afresh")]
 PNG = png(8, 8, b"\x80" * 24)
 
 
@@ -38,11 +38,6 @@ def _more(setup: CloudSetup, sims: dict[str, Provider]) -> None:
     setup.route("listen", ["openai/gpt-4o-mini-transcribe"])
     setup.price("openai", "gpt-4o-mini-tts", characters=20)
     setup.route("tell", ["openai/gpt-4o-mini-tts"])
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(cloud: AllProviders) -> None:
-    await cloud.afresh()
 
 
 def wav(seconds: float, tone: int = 0) -> bytes:

@@ -17,7 +17,7 @@ from tests.doubles.llamacpp.server import LlamaCpp
 from tests.doubles.providers import Provider
 from tests.doubles.sdserver.pictures import png
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("afresh")]
 ONLY = {"x-headrace-fallback": "only"}
 NEVER = {"x-headrace-fallback": "never"}
 LENIENT = {"x-headrace-lenient": "true"}
@@ -54,11 +54,6 @@ def server_done() -> bytes:
 def _more(setup: CloudSetup, sims: dict[str, Provider]) -> None:
     setup.route("mixed", ["openai/gpt-4o-mini"], model="own")
     setup.route("mixed-embed", ["openai/text-embedding-3-small"], model="own")
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(cloud: AllProviders) -> None:
-    await cloud.afresh()
 
 
 async def test_answers_have_one_name_wherever_they_come_from(cloud: AllProviders) -> None:

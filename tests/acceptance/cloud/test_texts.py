@@ -5,46 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import anthropic
 import pytest
-import pytest_asyncio
 
-from tests.acceptance.cloud.shared import ROUTES, AllProviders, all_providers, user
+from tests.acceptance.cloud.shared import ROUTES, AllProviders, user
 from tests.doubles.sdserver.pictures import png
-from tests.fabric import KEY, PATIENCE
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("afresh")]
 PNG = png(8, 8, b"\x80" * 24)
 WEATHER: Any = {
     "name": "weather",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
 TOOL: Any = {"type": "function", "strict": None, **WEATHER}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AllProviders]:
-    async with all_providers(tmp_path_factory.mktemp("cloud")) as made:
-        yield made
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def afresh(cloud: AllProviders) -> None:
-    await cloud.afresh()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def claude(cloud: AllProviders) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    url = cloud.setup.fabric.url
-    async with anthropic.AsyncAnthropic(
-        base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE
-    ) as client:
-        yield client
 
 
 # Texts

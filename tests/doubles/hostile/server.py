@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tests.doubles.raw import EVENTS, JSON, listening
+from tests.doubles.raw import EVENTS, JSON, listening, request
 
 MODEL = "bad"
 Act = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -139,7 +139,7 @@ class HostileServer:
         self.talks.add(task)
         with closing(writer), suppress(asyncio.IncompleteReadError, OSError):
             while True:
-                await self._answer(*await _request(reader), writer)
+                await self._answer(*await request(reader), writer)
         self.talks.discard(task)
 
     async def _answer(self, path: str, body: bytes, writer: asyncio.StreamWriter) -> None:
@@ -154,12 +154,6 @@ class HostileServer:
             await whole(document())(writer)
         else:
             await self.act(writer)
-
-
-async def _request(reader: asyncio.StreamReader) -> tuple[str, bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    size = head.partition("content-length:")[2].partition("\r\n")[0]
-    return head.split(" ")[1], await reader.readexactly(int(size or 0))
 
 
 @asynccontextmanager

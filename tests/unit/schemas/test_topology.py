@@ -95,4 +95,4 @@ def test_the_books_are_counters_that_nothing_leaves() -> None:
 def test_every_account_has_its_counter(account: str) -> None:
     (pattern,) = topology.credits(1)["subjects"]
     assert matches(pattern, subjects.credits(account))
-    assert subjects.account_of(subjects.credits(account)) == account
+    assert subjects.recorded(subjects.credits(account)) == account

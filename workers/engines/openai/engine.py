@@ -31,7 +31,7 @@ from workers.engines.http.connection import Response
 from workers.engines.http.upstream import Upstream, read_error, read_whole
 from workers.engines.openai import documents, parsed, single_call
 from workers.engines.openai.continued import Part, added_tokens, reopened
-from workers.engines.openai.media_use import meter
+from workers.engines.openai.media_use import HEARING, meter
 from workers.engines.openai.missing_fields import TOOLS, with_missing_fields
 from workers.engines.openai.refusal import JSON, Refusal, passed_over, refuse_ignored, translate
 from workers.engines.openai.request_body import aside, json_object, name_form
@@ -52,7 +52,6 @@ SMALL_JOBS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "embeddings": (endpoints.EMBEDDINGS.path, {"input": "hi"}),
 }
 """A small request for each endpoint, by feature; `check` tries the ones that a model has."""
-_TRANSCRIPTS = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
 _ABSENT = frozenset({404, 405, 501})
 """llama-server says 501 of an endpoint that it was started without."""
 _BUSY = frozenset({408, 425, 429})
@@ -251,7 +250,7 @@ class OpenAIEngine:
                 return await self._collected(job, response, sink, sent)
             if not job.stream:
                 return await self._whole(job, body, response, sink)
-            if job.endpoint in _TRANSCRIPTS and not streams:
+            if job.endpoint in HEARING and not streams:
                 return await self._transcript_as_stream(job, body, response, sink)
             return self._usage(await self._relay(job, response, sink, sent))
 

@@ -14,8 +14,9 @@ from workers.engines.base import Sink
 from workers.engines.openai.request_body import aside
 from workers.engines.openai.stream import Filter
 
-_HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
-_COUNTED = _HEARING | {endpoints.SPEECH.path, endpoints.IMAGES.path, endpoints.EDITS.path}
+HEARING = frozenset({endpoints.TRANSCRIPTIONS.path, endpoints.TRANSLATIONS.path})
+"""Endpoints whose requests have a recording."""
+_COUNTED = HEARING | {endpoints.SPEECH.path, endpoints.IMAGES.path, endpoints.EDITS.path}
 _SECONDS = b'"seconds"'
 """In the usage of an engine that counts a recording by its length, as OpenAI does."""
 
@@ -30,7 +31,7 @@ class MediaUse(Filter):
         self._audio_ms = 0
 
     def data(self, chunk: bytes) -> None:
-        if self._job.endpoint in _HEARING and _SECONDS in chunk:
+        if self._job.endpoint in HEARING and _SECONDS in chunk:
             self._audio_ms = _length(chunk) or self._audio_ms
         self._inner.data(chunk)
 

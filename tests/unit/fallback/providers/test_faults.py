@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
-from structlog.testing import capture_logs
 
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers.base import Provider, ProviderFault, Task
@@ -21,13 +18,6 @@ from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LONG = "#a b c d e f g h"
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    structlog.reset_defaults()
-    with capture_logs() as found:
-        yield found
 
 
 async def failing(cloud: Provider, asked: Task, sink: RecordingSink | None = None) -> ProviderFault:

@@ -114,7 +114,7 @@ def test_only_secrets_of_last_records_are_known(history: list[tuple[str, str]]) 
     )
 )
 def test_any_name_has_a_subject_of_its_own(name: str) -> None:
-    assert subjects.key_of(subjects.key(name)) == name
+    assert subjects.recorded(subjects.key(name)) == name
     made = pages(key(name, ONE))
     assert whose(made, ONE) == name
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
-from structlog.testing import capture_logs
 
 from schemas.api import media, sse
 from schemas.api.base import Api, Usage
@@ -35,13 +32,6 @@ class Pieces(Response):
         if not self._left and self._cut:
             raise ConnectionBroken("cut")
         return self._left.pop(0) if self._left else b""
-
-
-@pytest.fixture
-def logs() -> Iterator[list[Any]]:
-    structlog.reset_defaults()
-    with capture_logs() as found:
-        yield found
 
 
 def named(kind: str, **fields: Any) -> bytes:
