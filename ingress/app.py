@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ingress.context import Context
 from ingress.endpoints import (
     admin,
+    embedding,
     health,
     images,
     inference,
@@ -87,6 +88,9 @@ OWN: tuple[Entry, ...] = (
     *keys.ROUTES,
 )
 
+ENGINES: tuple[Entry, ...] = (("/embedding", embedding.serve, "POST"),)
+"""What engines have beside OpenAI's API in a form of their own."""
+
 RANKS = (
     f"{VERSION}/reranking",
     "/reranking",
@@ -97,7 +101,7 @@ RANKS = (
 INFERENCE = frozenset(
     {v + path.removeprefix(VERSION) for path in endpoints.BY_PATH for v in ("", VERSION)}
     | {f"{endpoints.OLLAMA}/{word}" for word in ("chat", "generate", "embed", "embeddings")}
-    | {*RANKS}
+    | {*RANKS, *(path for path, _, _ in ENGINES)}
 )
 """The paths of requests that models do, which have traces."""
 
@@ -125,7 +129,7 @@ class Edge:
     def __init__(self, context: Context, api: Sequence[Entry]) -> None:
         paths = [(v + path, call, verb) for v in (VERSION, "") for path, call, verb in api]
         ranks = ((path, _served(endpoints.RERANK), "POST") for path in RANKS)
-        entries = (*paths, *ranks, *OWN, *ollama.ROUTES)
+        entries = (*paths, *ranks, *OWN, *ENGINES, *ollama.ROUTES)
         by_path: dict[str, dict[str, Serve]] = {}  # one route each, as a 405 tells all methods
         for path, call, verb in entries:
             by_path.setdefault(path, {})[verb] = call

@@ -1,7 +1,9 @@
-"""``POST /v1/embeddings``: texts in, vectors out."""
+"""``POST /v1/embeddings``: texts in, vectors out. ``POST /embedding`` is llama-server's own form of
+it, with another answer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -60,3 +62,20 @@ def _is_text(part: Any) -> bool:
 REQUEST = Shape(
     EmbeddingsRequest, _check, prompts="input", mends=(plain.token_ids("input"), _texts_of_parts)
 )
+
+
+def from_own(request: Request) -> Request:
+    """A checked request in llama-server's own form as one of this endpoint, for every engine. Its
+    vectors are always numbers (measured: it passes over `encoding_format`)."""
+    own = ("content", "encoding_format")
+    if request.keys().isdisjoint(own):
+        return request
+    given = request.get("input")
+    kept = {name: value for name, value in request.items() if name not in own}
+    return {**kept, "input": request.get("content") if given is None else given}
+
+
+def as_own(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The answer in llama-server's own form. It has a list of vectors for each text, as a model
+    without pooling has one for each token. Raises LookupError, TypeError for what is none."""
+    return [{"index": each["index"], "embedding": [each["embedding"]]} for each in answer["data"]]

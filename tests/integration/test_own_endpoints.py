@@ -44,6 +44,21 @@ async def test_a_text_is_continued(setup: MediaSetup) -> None:
     assert [each["stop"] for each in events] == [False, False, True]
 
 
+async def test_vectors_in_llama_servers_form_are_a_bare_list(setup: MediaSetup) -> None:
+    texts = ["a", "b"]
+    usual = await send(setup.fabric, "/v1/embeddings", {"model": "echo", "input": texts})
+    wanted = [
+        {"index": each["index"], "embedding": [each["embedding"]]} for each in usual.json["data"]
+    ]
+    for asked in ({"content": texts}, {"input": texts, "encoding_format": "base64"}):
+        answer = await send(setup.fabric, "/embedding", {"model": "echo", **asked})
+        assert (answer.status, answer.json) == (200, wanted)
+    one = await send(setup.fabric, "/embedding", {"model": "echo", "content": "b"})
+    assert one.json == [{"index": 0, "embedding": wanted[1]["embedding"]}]
+    refused = await send(setup.fabric, "/embedding", {"model": "echo"})
+    assert (refused.status, refused.json["error"]["param"]) == (400, "input")
+
+
 async def test_a_rerank_in_teis_form_is_a_bare_list(setup: MediaSetup) -> None:
     asked = {"model": "echo", "query": "a b", "texts": ["x", "a b", "a"], "return_text": True}
     answer = await send(setup.fabric, "/rerank", asked)
