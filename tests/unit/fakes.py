@@ -18,6 +18,16 @@ PATIENCE = 60.0
 """Seconds after which a test that waits for an event has failed."""
 
 
+class Clock:
+    """Stands for a clock. `now`: seconds, which pass as a test says."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Posted(NamedTuple):
     subject: str
     payload: bytes

@@ -29,11 +29,12 @@ from schemas import multipart
 from schemas.multipart import Part
 from schemas.settings import Price
 from schemas.settings import Provider as Config
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import Anthropic, Cloudflare, Compatible, Google, OpenAI, words
 from tests.doubles.providers import Provider as Simulator
 from tests.unit.fallback.cost.test_duration import FRAME
 from tests.unit.fallback.cost.test_media import recording
-from tests.unit.fallback.providers.tasks import KEY, RecordingSink, job
+from tests.unit.fallback.providers.tasks import KEY, job
 
 SIMS: dict[str, type[Simulator]] = {
     "openai": OpenAI,

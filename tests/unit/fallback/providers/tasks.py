@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,46 +22,6 @@ KEY = "sk-test-0123456789abcdef"
 CHAT = "/v1/chat/completions"
 ASKED_FOR = "the-alias"
 """The model's name as clients say it."""
-
-
-class RecordingSink:
-    """A Sink that keeps everything; `first` is set by the first data."""
-
-    def __init__(self) -> None:
-        self.heads: list[tuple[int, str]] = []
-        self.chunks: list[bytes] = []
-        self.touched = 0
-        self.first = asyncio.Event()
-
-    def start(self, status: int, content_type: str) -> None:
-        assert not self.chunks
-        self.heads.append((status, content_type))
-
-    def data(self, chunk: bytes) -> None:
-        assert self.heads
-        self.chunks.append(chunk)
-        self.first.set()
-
-    def touch(self) -> None:
-        self.touched += 1
-
-    async def settle(self) -> None: ...
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(self.chunks)
-
-    @property
-    def status(self) -> int:
-        return self.heads[0][0]
-
-    def json(self) -> Any:
-        return orjson.loads(self.body)
-
-    def events(self) -> list[Any]:
-        """What follows each ``data:``, parsed; without ``[DONE]``."""
-        lines = [line[5:].strip() for line in self.body.split(b"\n") if line.startswith(b"data:")]
-        return [orjson.loads(line) for line in lines if line != b"[DONE]"]
 
 
 def job(endpoint: str, stream: bool = False, *, lenient: bool = False) -> Job:

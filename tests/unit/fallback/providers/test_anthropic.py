@@ -9,16 +9,9 @@ import pytest
 
 from fallback.cost.spent import NOTHING
 from fallback.providers.base import Provider, ProviderFault, Task
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import Anthropic, broken, cut, refuse, unfinished
-from tests.unit.fallback.providers.tasks import (
-    ASKED_FOR,
-    KEY,
-    RecordingSink,
-    chat,
-    opened,
-    same,
-    task,
-)
+from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, chat, opened, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 MODEL = "claude-haiku-4-5"
@@ -49,7 +42,7 @@ async def test_messages(cloud: Provider, sim: Anthropic, stream: bool) -> None:
     assert cloud.unfit(asked) == ""
     spent = await cloud.call(asked, sink)
     assert same(spent, sim)
-    answer = sink.events()[0]["message"] if stream else sink.json()
+    answer = sink.events[0]["message"] if stream else sink.document
     assert answer["model"] == ASKED_FOR
     if stream:
         assert b"event: message_stop" in sink.body
@@ -71,14 +64,14 @@ async def test_counting_is_free(cloud: Provider) -> None:
     assert (
         await cloud.call(task("/v1/messages/count_tokens", MODEL, messages=told), sink) == NOTHING
     )
-    assert sink.json() == {"input_tokens": 2}
+    assert sink.document == {"input_tokens": 2}
 
 
 async def test_its_refusals_are_told_in_one_way(cloud: Provider, sim: Anthropic) -> None:
     sim.faults.add(refuse(400, message="messages: nonsense"))
     sink = RecordingSink()
     assert await cloud.call(message(), sink) == NOTHING
-    error = sink.json()["error"]
+    error = sink.document["error"]
     assert error["message"] == "messages: nonsense"
     assert error["source"] == "provider:cloud"
 

@@ -8,16 +8,9 @@ import pytest
 
 from fallback.cost.spent import NOTHING
 from fallback.providers.base import Provider, ProviderFault
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import Cloudflare, refuse
-from tests.unit.fallback.providers.tasks import (
-    ASKED_FOR,
-    KEY,
-    RecordingSink,
-    chat,
-    opened,
-    same,
-    task,
-)
+from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, chat, opened, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LLAMA, BGE = "@cf/meta/llama-3.1-8b-instruct", "@cf/baai/bge-m3"
@@ -44,14 +37,14 @@ async def test_chat(cloud: Provider, sim: Cloudflare, stream: bool) -> None:
     assert same(spent, sim)
     if stream:
         assert b'"usage"' not in sink.body
-        assert sink.events()[-1]["choices"][0]["finish_reason"] == "stop"
+        assert sink.events[-1]["choices"][0]["finish_reason"] == "stop"
     assert b'"model":"' + ASKED_FOR.encode() in sink.body
 
 
 async def test_embeddings(cloud: Provider, sim: Cloudflare) -> None:
     sink = RecordingSink()
     await cloud.call(task("/v1/embeddings", BGE, input=["a b", "c"]), sink)
-    assert [len(each["embedding"]) for each in sink.json()["data"]] == [1024, 1024]
+    assert [len(each["embedding"]) for each in sink.document["data"]] == [1024, 1024]
 
 
 async def test_its_own_errors_are_read(cloud: Provider, sim: Cloudflare) -> None:
@@ -59,7 +52,7 @@ async def test_its_own_errors_are_read(cloud: Provider, sim: Cloudflare) -> None
     sink = RecordingSink()
     assert await cloud.call(chat(LLAMA), sink) == NOTHING
     assert sink.status == 400
-    assert "required properties" in sink.json()["error"]["message"]
+    assert "required properties" in sink.document["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from aiohttp import web
 from fallback.providers import make, openai
 from fallback.providers.base import ProviderFault
 from schemas import settings
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import Compatible, Groq, OpenRouter, Together, broken
-from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened, same
+from tests.unit.fallback.providers.tasks import KEY, chat, opened, same
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 
@@ -26,7 +27,7 @@ async def test_they_answer(
         spent = await cloud.call(chat(next(iter(sim.known)), stream=stream), sink)
         assert same(spent, sim)
     if stream:
-        assert all("usage" not in event and event["choices"] for event in sink.events())
+        assert all("usage" not in event and event["choices"] for event in sink.events)
         assert not sink.body.startswith(b":")
         assert b"PROCESSING" not in sink.body
 
@@ -128,4 +129,4 @@ async def test_lines_may_end_in_the_old_way(monkeypatch: pytest.MonkeyPatch) -> 
         await runner.cleanup()
     assert (spent.prompt, spent.completion, spent.told) == (3, 1, True)
     assert b"\r" not in sink.body
-    assert [event["choices"][0]["delta"]["content"] for event in sink.events()] == ["hi"]
+    assert [event["choices"][0]["delta"]["content"] for event in sink.events] == ["hi"]

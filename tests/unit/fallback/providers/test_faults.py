@@ -12,9 +12,10 @@ import pytest
 
 from fallback.cost.spent import NOTHING, Spent
 from fallback.providers.base import Provider, ProviderFault, Task
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import Anthropic, OpenAI, broken, cut, hang, refuse, unfinished
 from tests.doubles.secured import secured
-from tests.unit.fallback.providers.tasks import KEY, RecordingSink, chat, opened, task
+from tests.unit.fallback.providers.tasks import KEY, chat, opened, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 LONG = "#a b c d e f g h"
@@ -80,7 +81,7 @@ async def test_half_a_document_is_no_answer(cloud: Provider, sim: OpenAI, fault:
     sim.faults.add(fault)
     sink = RecordingSink()
     await failing(cloud, chat("gpt-4o", LONG), sink)
-    assert not sink.heads
+    assert not sink.status
 
 
 @pytest.mark.parametrize("fault", [cut(3), cut(3, inside=True), unfinished(3), broken(3), hang(3)])
@@ -96,7 +97,7 @@ async def test_in_mid_stream_what_was_used_is_told(
     assert not asked.spent.told
     assert b'"error"' not in sink.body
     assert sink.body.endswith(b"\n\n")
-    assert len(sink.events()) == 1 + 3
+    assert len(sink.events) == 1 + 3
 
 
 async def test_an_error_event_may_say_that_it_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,8 +129,8 @@ async def test_the_clients_own_fault_is_an_answer(
     asked = chat("gpt-4o", stream=stream)
     assert await cloud.call(asked, sink) == NOTHING
     assert asked.spent == NOTHING
-    assert sink.heads == [(status, "application/json")]
-    error = sink.json()["error"]
+    assert (sink.status, sink.content_type) == (status, "application/json")
+    error = sink.document["error"]
     assert error["source"] == "provider:cloud"
     assert (error["param"], error["code"]) == ("top_p", "bad")
     assert error["message"] == "Not so, [key]."
@@ -190,7 +191,7 @@ async def test_cancelled_in_mid_stream(cloud: Provider, sim: OpenAI) -> None:
 
     async def some() -> None:
         await sim.generated(5)
-        await sink.first.wait()
+        await sink.begun.wait()
 
     moment, spent = await abort(cloud, asked, sink, some())
     await sim.quiet()

@@ -11,8 +11,9 @@ import pytest
 
 from fallback.cost.spent import Spent
 from fallback.providers.base import Provider, ProviderFault
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import OpenAI, broken, cut, unmetered
-from tests.unit.fallback.providers.tasks import RecordingSink, form, same, task
+from tests.unit.fallback.providers.tasks import form, same, task
 
 HEAR, TRANSLATE = "/v1/audio/transcriptions", "/v1/audio/translations"
 SPEECH, IMAGES, EDITS = "/v1/audio/speech", "/v1/images/generations", "/v1/images/edits"
@@ -48,7 +49,7 @@ async def test_every_format_of_a_transcript(
     assert b"one two" in sink.body
     if format_ == "text":
         assert sink.body == b"one two\n"
-        assert sink.heads[0][1].startswith("text/plain")
+        assert sink.content_type.startswith("text/plain")
     [sent] = sim.record.requests
     assert sent.model == "whisper-1"
     assert sent.files["file"] == [SOUND]
@@ -63,7 +64,7 @@ async def test_transcripts_paid_by_the_token(cloud: Provider, sim: OpenAI, strea
     assert same(spent, sim)
     assert spent.seconds == 2.5  # which is paid where no tokens are told
     if stream:
-        assert sink.events()[-1]["type"] == "transcript.text.done"
+        assert sink.events[-1]["type"] == "transcript.text.done"
 
 
 async def test_a_transcript_that_breaks_in_mid_stream(cloud: Provider, sim: OpenAI) -> None:
@@ -94,7 +95,7 @@ async def test_speech_is_sound(cloud: Provider, sim: OpenAI, format_: str) -> No
     asked = task(SPEECH, "tts-1", input="hello you", voice="alloy", response_format=format_)
     spent = await cloud.call(asked, sink)
     assert spent == Spent(characters=9)
-    assert sink.heads[0][1].startswith("audio/")
+    assert sink.content_type.startswith("audio/")
     assert len(sink.body) > 1000
     assert sim.record.requests[0].used.characters == 9
 
@@ -103,7 +104,7 @@ async def test_speech_as_events(cloud: Provider, sim: OpenAI) -> None:
     sink = RecordingSink()
     asked = task(SPEECH, "gpt-4o-mini-tts", input="hi you", voice="alloy", stream_format="sse")
     spent = await cloud.call(asked, sink)
-    assert sink.events()[-1]["type"] == "speech.audio.done"
+    assert sink.events[-1]["type"] == "speech.audio.done"
     assert spent.characters == 6
     assert spent.completion == sim.record.requests[0].used.output
 
@@ -113,7 +114,7 @@ async def test_speech_that_is_cut_is_none(cloud: Provider, sim: OpenAI) -> None:
     sink = RecordingSink()
     with pytest.raises(ProviderFault):
         await cloud.call(task(SPEECH, "tts-1", input="hello you", voice="alloy"), sink)
-    assert not sink.heads
+    assert not sink.status
 
 
 async def test_pictures(cloud: Provider, sim: OpenAI) -> None:
@@ -124,7 +125,7 @@ async def test_pictures(cloud: Provider, sim: OpenAI) -> None:
     spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert (spent.images, spent.size, spent.quality) == (2, "1024x1536", "low")
-    assert len(sink.json()["data"]) == 2
+    assert len(sink.document["data"]) == 2
     assert "response_format" not in sim.record.requests[0].body
 
 
@@ -141,7 +142,7 @@ async def test_a_streamed_picture(cloud: Provider, sim: OpenAI) -> None:
     spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert spent.images == 1
-    assert sink.events()[-1]["type"] == "image_generation.completed"
+    assert sink.events[-1]["type"] == "image_generation.completed"
 
 
 async def test_an_edit(cloud: Provider, sim: OpenAI) -> None:
@@ -160,4 +161,4 @@ async def test_a_picture_that_fails(cloud: Provider, sim: OpenAI) -> None:
     sink = RecordingSink()
     with pytest.raises(ProviderFault):
         await cloud.call(task(IMAGES, "dall-e-3", prompt="a cat"), sink)
-    assert not sink.heads
+    assert not sink.status

@@ -11,16 +11,9 @@ import pytest
 from fallback.cost.spent import NOTHING
 from fallback.providers.base import Provider, ProviderFault
 from fallback.providers.google import ratio
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import Google, broken, refuse
-from tests.unit.fallback.providers.tasks import (
-    ASKED_FOR,
-    KEY,
-    RecordingSink,
-    chat,
-    opened,
-    same,
-    task,
-)
+from tests.unit.fallback.providers.tasks import ASKED_FOR, KEY, chat, opened, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 IMAGES = "/v1/images/generations"
@@ -50,7 +43,7 @@ async def test_thoughts_are_paid_for(cloud: Provider, sim: Google, stream: bool)
     assert spent.completion == 4 + 9
     if stream:
         assert b'"usage"' not in sink.body
-        assert {event["model"] for event in sink.events()} == {ASKED_FOR}
+        assert {event["model"] for event in sink.events} == {ASKED_FOR}
     assert "store" not in sim.record.requests[0].body
 
 
@@ -79,7 +72,7 @@ async def test_sound_goes_where_it_costs_what_text_does(cloud: Provider) -> None
 async def test_embeddings(cloud: Provider, sim: Google) -> None:
     sink = RecordingSink()
     spent = await cloud.call(task("/v1/embeddings", "gemini-embedding-001", input="a b"), sink)
-    assert len(sink.json()["data"]) == 1
+    assert len(sink.document["data"]) == 1
     assert spent.prompt >= 0
 
 
@@ -88,7 +81,7 @@ async def test_errors_in_arrays_are_read(cloud: Provider, sim: Google) -> None:
     sink = RecordingSink()
     assert await cloud.call(chat(FLASH), sink) == NOTHING
     assert sink.status == 400
-    assert sink.json()["error"]["message"] == "Request contains an invalid argument."
+    assert sink.document["error"]["message"] == "Request contains an invalid argument."
     for wait in (7.0, None):
         with pytest.raises(ProviderFault) as caught:
             await cloud.call(chat(FLASH), RecordingSink())
@@ -114,7 +107,7 @@ async def test_gemini_draws(cloud: Provider, sim: Google) -> None:
     spent = await cloud.call(asked, sink)
     assert same(spent, sim)
     assert (spent.images, spent.completion) == (1, 1290)
-    answer = sink.json()
+    answer = sink.document
     assert base64.b64decode(answer["data"][0]["b64_json"]).startswith(b"\x89PNG")
     assert answer["size"] == "1024x1024"
     assert answer["usage"]["output_tokens"] == 1290
@@ -126,7 +119,7 @@ async def test_gemini_draws(cloud: Provider, sim: Google) -> None:
 async def test_imagen_draws_several(cloud: Provider, sim: Google) -> None:
     sink = RecordingSink()
     spent = await cloud.call(task(IMAGES, IMAGEN, prompt="a cat", n=3, size="1024x1024"), sink)
-    assert spent.images == len(sink.json()["data"]) == 3
+    assert spent.images == len(sink.document["data"]) == 3
     parameters = sim.record.requests[0].body["parameters"]
     assert parameters == {"sampleCount": 3, "aspectRatio": "1:1"}
 
@@ -136,7 +129,7 @@ async def test_a_filter_is_a_refusal(cloud: Provider, sim: Google) -> None:
     sink = RecordingSink()
     assert await cloud.call(task(IMAGES, DRAWS, prompt="a forbidden cat"), sink) == NOTHING
     assert sink.status == 400
-    assert sink.json()["error"]["code"] == "content_policy_violation"
+    assert sink.document["error"]["code"] == "content_policy_violation"
 
 
 NOT_DRAWN: list[tuple[str, dict[str, Any]]] = [

@@ -10,9 +10,10 @@ import pytest
 
 from fallback.providers import http
 from fallback.providers.base import Provider, ProviderFault
+from tests.doubles.drive import RecordingSink
 from tests.doubles.hostile.server import ACTS, Act, HostileServer, document, hostile_server, pieces
 from tests.turns import longest_turn
-from tests.unit.fallback.providers.tasks import RecordingSink, chat, opened
+from tests.unit.fallback.providers.tasks import chat, opened
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\n\r\n"
@@ -34,7 +35,7 @@ async def fault_of(provider: Provider) -> ProviderFault:
     sink = RecordingSink()
     with pytest.raises(ProviderFault) as fault:
         await provider.call(chat("m"), sink)
-    assert not sink.heads
+    assert not sink.status
     return fault.value
 
 
@@ -67,7 +68,7 @@ async def test_what_comes_late_but_whole_is_taken(monkeypatch: pytest.MonkeyPatc
         for _ in range(2):
             sink = RecordingSink()
             await provider.call(chat("m"), sink)
-            assert sink.json()["choices"]
+            assert sink.document["choices"]
         assert len(server.talks) == 1
 
 

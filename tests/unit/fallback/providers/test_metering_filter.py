@@ -12,7 +12,8 @@ from fallback.providers.base import ProviderFault
 from fallback.providers.metering import EventFilter, TextCounter
 from schemas.api import endpoints
 from schemas.api.endpoints import Endpoint
-from tests.unit.fallback.providers.tasks import RecordingSink, chat
+from tests.doubles.drive import RecordingSink
+from tests.unit.fallback.providers.tasks import chat
 
 
 class Heard(TextCounter):
@@ -58,7 +59,7 @@ def test_comments_are_no_answer(chunk: bytes, left: bytes) -> None:
 def test_empty_usage_is_taken_out(null: bytes) -> None:
     chunk = b'data: {"choices":[{"delta":{}}]%b}\n\n' % null
     sink, heard = filtered(chunk)
-    assert sink.events() == [{"choices": [{"delta": {}}]}]
+    assert sink.events == [{"choices": [{"delta": {}}]}]
     assert heard.heard == []
     assert filtered(chunk, strip=False)[0].body == chunk
 
@@ -66,7 +67,7 @@ def test_empty_usage_is_taken_out(null: bytes) -> None:
 def test_usage_in_a_chunk_with_text_leaves_the_text() -> None:
     event = {"choices": [{"delta": {"content": 'a "usage" b'}}], "usage": {"prompt_tokens": 1}}
     sink, heard = filtered(b"data: " + orjson.dumps(event) + b"\n\n")
-    assert sink.events() == [{"choices": event["choices"]}]
+    assert sink.events == [{"choices": event["choices"]}]
     assert heard.heard == [{"prompt_tokens": 1}]
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from fallback.providers.base import Provider, ProviderFault
 from schemas.api import sse
+from tests.doubles.drive import RecordingSink
 from tests.doubles.raw import EVENTS, JSON, RawServer, Said, raw_server
-from tests.unit.fallback.providers.tasks import CHAT, RecordingSink, chat, opened, task
+from tests.unit.fallback.providers.tasks import CHAT, chat, opened, task
 
 EMBEDDINGS, MESSAGES, RESPONSES = "/v1/embeddings", "/v1/messages", "/v1/responses"
 FREE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -75,7 +76,7 @@ async def test_a_document_that_is_no_answer(
     with pytest.raises(ProviderFault, match=why) as caught:
         await cloud.call(chat("gpt-4o"), sink)
     assert caught.value.reason == "failed"
-    assert not sink.heads
+    assert not sink.status
 
 
 @pytest.mark.parametrize(
@@ -115,14 +116,14 @@ async def test_what_is_little_is_an_answer(cloud: Provider, raw: RawServer, body
     raw.says(CHAT, Said(orjson.dumps(body), JSON))
     sink = RecordingSink()
     await cloud.call(chat("gpt-4o"), sink)
-    assert sink.json() == body
+    assert sink.document == body
     [whole] = body["choices"]
     deltas = {name: value for name, value in whole.items() if name != "message"}
     usage = {"choices": [], "usage": body.get("usage")}
     raw.says(CHAT, Said(events(delta(whole["message"], **deltas), usage)))
     sink = RecordingSink()
     await cloud.call(chat("gpt-4o", stream=True), sink)
-    assert sink.events()[0]["choices"][0]["delta"] == whole["message"]
+    assert sink.events[0]["choices"][0]["delta"] == whole["message"]
 
 
 async def test_a_stream_that_comes_as_a_document_is_a_stream_all_the_same(
@@ -132,8 +133,8 @@ async def test_a_stream_that_comes_as_a_document_is_a_stream_all_the_same(
     sink = RecordingSink()
     spent = await cloud.call(chat("gpt-4o", stream=True), sink)
     assert spent.prompt == PAID["prompt_tokens"]
-    assert (sink.heads, sink.body.count(DONE)) == ([(200, sse.CONTENT_TYPE)], 1)
-    deltas = [each["choices"][0]["delta"] for each in sink.events() if each["choices"]]
+    assert (sink.status, sink.content_type, sink.body.count(DONE)) == (200, sse.CONTENT_TYPE, 1)
+    deltas = [each["choices"][0]["delta"] for each in sink.events if each["choices"]]
     assert "".join(each.get("content") or "" for each in deltas) == "Hi"
 
 
@@ -203,7 +204,7 @@ async def test_a_stream_is_one_under_any_type(cloud: Provider, raw: RawServer, k
     raw.says(CHAT, Said(STREAM, kind))
     sink = RecordingSink()
     spent = await cloud.call(chat("gpt-4o", stream=True), sink)
-    assert (sink.heads, spent.prompt) == ([(200, EVENTS)], 5)
+    assert (sink.status, sink.content_type, spent.prompt) == (200, EVENTS, 5)
     assert sink.body.endswith(DONE)
 
 
@@ -214,8 +215,8 @@ async def test_a_stream_that_nobody_asked_for_becomes_a_document(
     raw.says(CHAT, Said(STREAM, kind, status=201))
     sink = RecordingSink()
     assert (await cloud.call(chat("gpt-4o"), sink)).prompt == 5
-    assert sink.heads == [(200, JSON)]
-    assert sink.json()["choices"][0]["message"]["content"] == "Hi"
+    assert (sink.status, sink.content_type) == (200, JSON)
+    assert sink.document["choices"][0]["message"]["content"] == "Hi"
 
 
 @pytest.mark.parametrize(

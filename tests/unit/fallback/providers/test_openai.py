@@ -10,8 +10,9 @@ from fallback.cost.price_list import Prices
 from fallback.cost.pricing import cost, worst_case
 from fallback.cost.spent import Spent
 from fallback.providers.base import Provider
+from tests.doubles.drive import RecordingSink
 from tests.doubles.providers import OpenAI, undone, unmetered
-from tests.unit.fallback.providers.tasks import ASKED_FOR, RecordingSink, chat, same, task
+from tests.unit.fallback.providers.tasks import ASKED_FOR, chat, same, task
 
 STREAMED = pytest.mark.parametrize("stream", [False, True])
 RESPONSES = "/v1/responses"
@@ -22,9 +23,9 @@ async def test_a_chat_is_answered_under_the_asked_name(cloud: Provider, sim: Ope
     sink, asked = RecordingSink(), chat("gpt-4o-mini")
     assert cloud.unfit(asked) == ""
     spent = await cloud.call(asked, sink)
-    assert sink.heads == [(200, "application/json")]
-    assert sink.json()["model"] == ASKED_FOR
-    assert sink.json()["choices"][0]["message"]["content"] == "#one two three say"
+    assert (sink.status, sink.content_type) == (200, "application/json")
+    assert sink.document["model"] == ASKED_FOR
+    assert sink.document["choices"][0]["message"]["content"] == "#one two three say"
     assert same(spent, sim)
     [sent] = sim.record.requests
     assert sent.model == "gpt-4o-mini"
@@ -38,10 +39,10 @@ async def test_a_stream_passes_without_the_usage_nobody_asked_for(
     sim.pace.cached, sim.pace.reasoning = 2, 7
     sink = RecordingSink()
     spent = await cloud.call(chat("gpt-5-mini", stream=True), sink)
-    assert sink.heads[0][1].startswith("text/event-stream")
+    assert sink.content_type.startswith("text/event-stream")
     assert sink.body.endswith(b"data: [DONE]\n\n")
     assert b'"usage"' not in sink.body
-    assert all(event["choices"] and event["model"] == ASKED_FOR for event in sink.events())
+    assert all(event["choices"] and event["model"] == ASKED_FOR for event in sink.events)
     assert same(spent, sim)
     assert spent.completion == 4 + 7
     assert sim.record.requests[0].body["stream_options"] == {"include_usage": True}
@@ -53,7 +54,7 @@ async def test_a_stream_passes_with_the_usage_that_was_asked_for(
     sink = RecordingSink()
     asked = chat("gpt-4o", stream=True, stream_options={"include_usage": True}, n=2)
     spent = await cloud.call(asked, sink)
-    last = sink.events()[-1]
+    last = sink.events[-1]
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] == spent.completion
     assert same(spent, sim)
@@ -65,7 +66,7 @@ async def test_tools_and_schemas_pass(cloud: Provider, stream: bool) -> None:
     sink = RecordingSink()
     await cloud.call(chat("gpt-4o", "please look", stream=stream, tools=[tool]), sink)
     choice: dict[str, Any] = (
-        sink.events()[-1]["choices"][0] if stream else sink.json()["choices"][0]
+        sink.events[-1]["choices"][0] if stream else sink.document["choices"][0]
     )
     assert choice["finish_reason"] == "tool_calls"
 
@@ -100,7 +101,7 @@ async def test_completions_are_metered(cloud: Provider, sim: OpenAI) -> None:
     sink = RecordingSink()
     asked = task("/v1/completions", "gpt-3.5-turbo-instruct", prompt="go #on now", stream=True)
     spent = await cloud.call(asked, sink)
-    assert "".join(e["choices"][0]["text"] for e in sink.events()) == "#on now go"
+    assert "".join(e["choices"][0]["text"] for e in sink.events) == "#on now go"
     assert same(spent, sim)
 
 
@@ -108,7 +109,7 @@ async def test_embeddings(cloud: Provider, sim: OpenAI) -> None:
     sink = RecordingSink()
     asked = task("/v1/embeddings", "text-embedding-3-small", input=["a b", "c"], dimensions=8)
     spent = await cloud.call(asked, sink)
-    assert [len(each["embedding"]) for each in sink.json()["data"]] == [8, 8]
+    assert [len(each["embedding"]) for each in sink.document["data"]] == [8, 8]
     assert same(spent, sim)
     assert spent == Spent(prompt=3)
 
@@ -117,8 +118,8 @@ async def test_moderations_are_free(cloud: Provider, sim: OpenAI) -> None:
     sink = RecordingSink()
     asked = task("/v1/moderations", OMNI, input=["what violence", "peace"])
     spent = await cloud.call(asked, sink)
-    assert [each["flagged"] for each in sink.json()["results"]] == [True, False]
-    assert sink.json()["model"] == ASKED_FOR
+    assert [each["flagged"] for each in sink.document["results"]] == [True, False]
+    assert sink.document["model"] == ASKED_FOR
     assert sim.record.requests[0].body["input"] == ["what violence", "peace"]
     free = Prices().of("openai", "openai", OMNI)
     assert free is not None
@@ -132,7 +133,7 @@ async def test_responses_are_kept_by_nobody(cloud: Provider, sim: OpenAI, stream
     assert same(spent, sim)
     assert spent.completion == 3
     assert sim.record.requests[0].body["store"] is False
-    whole = sink.events()[-1]["response"] if stream else sink.json()
+    whole = sink.events[-1]["response"] if stream else sink.document
     assert whole["model"] == ASKED_FOR
     assert whole["status"] == "completed"
 

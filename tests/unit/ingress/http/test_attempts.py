@@ -4,13 +4,7 @@ import pytest
 
 from ingress.http.attempts import ADDRESSES, FailedAttempts
 from schemas.errors import TooManyAttempts
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.fakes import Clock
 
 
 @pytest.fixture

@@ -7,22 +7,14 @@ import pytest
 from ingress.models import catalog as catalogs
 from ingress.models.catalog import STALE, Catalog
 from schemas.nodes import EngineState, ServedModel, resuming, resuming_thoughts
-from tests.unit.fakes import card
+from tests.unit.fakes import Clock, card
 
 CHAT = "/v1/chat/completions"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 500.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(500.0)
 
 
 @pytest.fixture

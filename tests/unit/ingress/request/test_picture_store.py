@@ -8,21 +8,14 @@ from hypothesis import strategies as st
 
 from ingress.request.picture_store import PATH, PictureStore
 from schemas.errors import Forbidden
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.25
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.fakes import Clock
 
 
 class StoreSetup:
     """A store, and what its addresses say."""
 
     def __init__(self, limit: int = 1000, age: float = 60) -> None:
-        self.clock = Clock()
+        self.clock = Clock(1_700_000_000.25)
         self.store = PictureStore(limit, age, self.clock)
 
     def put(self, content: bytes = b"picture", kind: str = "image/png") -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from schemas.bus import BusError, Message
 from schemas.jetstream.pulls import Pulls, Room
 from schemas.jetstream.words import ACK, NAK, Status
 from tests.unit import fakes
-from tests.unit.fakes import FakeBus, FakeSubscription
+from tests.unit.fakes import Clock, FakeBus, FakeSubscription
 
 NEXT = "$JS.API.CONSUMER.MSG.NEXT.JOBS.echo-i"
 
@@ -45,18 +45,10 @@ class Taker:
         self.bus.deliver(fakes.message(f"{inbox or self.pulls.inbox}.{asked}", headers=headers))
 
 
-class Clock:
-    """The event loop's time, by hand."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 async def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+    """The event loop's time, by hand."""
+    made = Clock(1000.0)
     monkeypatch.setattr(asyncio.get_running_loop(), "time", made)
     return made
 
