@@ -25,6 +25,7 @@ from ingress.endpoints import (
     keys,
     models,
     ollama,
+    props,
     queue,
     requests,
     rerank,
@@ -88,7 +89,8 @@ OWN: tuple[Entry, ...] = (
     *keys.ROUTES,
 )
 
-ENGINES: tuple[Entry, ...] = (("/embedding", embedding.serve, "POST"),)
+EMBEDDING = "/embedding"
+ENGINES: tuple[Entry, ...] = ((EMBEDDING, embedding.serve, "POST"), ("/props", props.show, "GET"))
 """What engines have beside OpenAI's API in a form of their own."""
 
 RANKS = (
@@ -101,7 +103,7 @@ RANKS = (
 INFERENCE = frozenset(
     {v + path.removeprefix(VERSION) for path in endpoints.BY_PATH for v in ("", VERSION)}
     | {f"{endpoints.OLLAMA}/{word}" for word in ("chat", "generate", "embed", "embeddings")}
-    | {*RANKS, *(path for path, _, _ in ENGINES)}
+    | {*RANKS, EMBEDDING}
 )
 """The paths of requests that models do, which have traces."""
 

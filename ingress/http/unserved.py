@@ -58,7 +58,8 @@ _WHY: Mapping[str, str] = {
     "/engines": f"OpenAI withdrew it: {VERSION}/models and {COMPLETIONS.path} are in its place",
     "/complete": f"Anthropic withdrew it: {MESSAGES.path} is in its place",
     **dict.fromkeys(("/score", "/pooling", "/classify"), _POOLED),
-    **dict.fromkeys(("/props", "/slots", "/lora-adapters"), _ONE_ENGINE),
+    "/slots": f"{_ONE_ENGINE}, or /props?model=… and {VERSION}/queue for what all have",
+    "/lora-adapters": _ONE_ENGINE,
 }
 """By the first two steps of a path behind the version, or the first one."""
 

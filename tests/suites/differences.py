@@ -6,8 +6,7 @@ DIFFERENCES: dict[str, tuple[tuple[str, str], ...]] = {
     "llama.cpp": (
         (
             r"thinking_history_in_template|test_template|test_cancel_request",
-            "`/props` and `/slots` are llama-server's own: they speak of one engine, and a fabric "
-            "has many",
+            "`/slots` and what `/props` has of a template are of one engine, and a fabric has many",
         ),
         (
             r"test_cors_origins_localhost_reflects",
