@@ -35,7 +35,7 @@ _THINKS: Mapping[str, Any] = {"chat_template": "<think>"}
 _DEGREES: Mapping[str, Any] = {"chat_template_caps": {"supports_reasoning_effort": True}}
 _TOKENS = ("tokenize", "detokenize")
 _TALKS = ("chat", "completions", "responses", "messages", "count_tokens")
-_VLLM = (*_TALKS, "embeddings", "rerank", *_TOKENS)
+_VLLM = (*_TALKS, "embeddings", "rerank", *_TOKENS, "score", "classify", "pooling")
 _OLLAMA = ("chat", "completions", "responses", "messages", "embeddings")
 
 

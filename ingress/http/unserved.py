@@ -38,7 +38,6 @@ _REALTIME = (
     f"there are no sessions: {TRANSCRIPTIONS.path} hears a recording, and {CHAT.path} streams"
 )
 _OPENAIS = "it is a service of OpenAI's own"
-_POOLED = f"of what a pooling model says, {EMBEDDINGS.path} and {RERANK.path} are passed on"
 
 _WHY: Mapping[str, str] = {
     **dict.fromkeys(("/files", "/uploads"), _FILES),
@@ -57,7 +56,6 @@ _WHY: Mapping[str, str] = {
     "/edits": f"OpenAI withdrew it: {CHAT.path} is in its place, and {EDITS.path} for pictures",
     "/engines": f"OpenAI withdrew it: {VERSION}/models and {COMPLETIONS.path} are in its place",
     "/complete": f"Anthropic withdrew it: {MESSAGES.path} is in its place",
-    **dict.fromkeys(("/score", "/pooling", "/classify"), _POOLED),
     "/slots": f"{_ONE_ENGINE}, or /props?model=… and {VERSION}/queue for what all have",
     "/lora-adapters": _ONE_ENGINE,
 }

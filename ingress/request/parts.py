@@ -66,7 +66,7 @@ class Part:
 def find(endpoint: Endpoint, document: dict[str, Any]) -> list[Part]:
     """The pictures and recordings in a request. Raises InvalidRequest for what is no part, or is of
     an unknown type."""
-    walk, key = _WALKS[endpoint.word], endpoint.api.prompt
+    walk, key = _WALKS[endpoint.word], _LISTS.get(endpoint.word, endpoint.api.prompt)
     if endpoint.word in _SYSTEM:
         for where, part in _parts("system", document.get("system")):
             _need_text(where, part.get("type"), "text")
@@ -173,6 +173,8 @@ _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
     endpoints.CHAT_TOKENS.word: _chat,
     endpoints.TEMPLATE.word: _chat,
     endpoints.TOKENIZE.word: _chat,
+    endpoints.CLASSIFY.word: _chat,
+    endpoints.POOLING.word: _chat,
     endpoints.RESPONSES.word: _responses,
     endpoints.INPUT_TOKENS.word: _responses,
     endpoints.MESSAGES.word: _messages,
@@ -180,6 +182,8 @@ _WALKS: Mapping[str, Callable[[str, dict[str, Any]], Iterator[Part]]] = {
     endpoints.MODERATIONS.word: _chat_part,
 }
 """For each endpoint, the walk over one item of the list that holds messages or parts."""
+_LISTS = dict.fromkeys((endpoints.CLASSIFY.word, endpoints.POOLING.word), "messages")
+"""The field with that list, where the input may stand elsewhere."""
 _SYSTEM = frozenset({endpoints.MESSAGES.word, endpoints.COUNT_TOKENS.word})
 """Endpoints with a `system` prompt beside the messages, which may be a list of text parts."""
 

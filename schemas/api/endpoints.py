@@ -18,6 +18,7 @@ from schemas.api import (
     media,
     moderations,
     own_completion,
+    pooling,
     rerank,
     tokens,
     whole,
@@ -210,6 +211,23 @@ INFILL = Endpoint(
     sole_model=True,
 )
 """llama-server's own, too: it has it if the model knows tokens for a text between two others."""
+
+SCORE = Endpoint(
+    "/score",
+    "score",
+    pooling.SCORE,
+    pooling.SCORE_API,
+    holds=whole.SCORES,
+    stream="",
+    steady=True,
+)
+"""This and the next two are vLLM's own."""
+CLASSIFY = Endpoint(
+    "/classify", "classify", pooling.CLASSIFY, holds=whole.CLASSES, stream="", steady=True
+)
+POOLING = Endpoint(
+    "/pooling", "pooling", pooling.POOLING, holds=whole.POOLED, stream="", steady=True
+)
 
 ENDPOINTS = tuple(each for each in globals().values() if isinstance(each, Endpoint))
 """All of the above, in their order."""

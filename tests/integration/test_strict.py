@@ -21,7 +21,7 @@ from tests.integration.test_text_endpoints import send
 from tests.unit.ingress.request.web_server import png
 from workers.engines.whisper.engine import tone
 
-OLLAMA, VLLM = "tiny:latest", "tiny"
+OLLAMA, VLLM, JUDGE = "tiny:latest", "tiny", "judge"
 _CALLS = frozenset(name for name in strict.GENERATING if "call" in name)
 """Neither simulated engine can be made to call."""
 LEFT_OUT: Mapping[str, frozenset[str]] = {
@@ -53,10 +53,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fabric]:
     home = tmp_path_factory.mktemp("fabric")
     ollama = Ollama(Model(OLLAMA, ("completion", "tools"), num_ctx=2048))
-    vllm, sdserver = Vllm(), SdServer(native=False)
+    vllm, judge, sdserver = Vllm(), Vllm(JUDGE, judges=True), SdServer(native=False)
     async with AsyncExitStack() as stack:
         broker = stack.enter_context(brokers.start(home / "broker", 0, 0))
-        for sim in (ollama, vllm, sdserver):
+        for sim in (ollama, vllm, judge, sdserver):
             await stack.enter_async_context(sim)
         whisper = await stack.enter_async_context(whisper_sim())
         made = await stack.enter_async_context(fabric(broker, home))
@@ -64,9 +64,10 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fabr
         await made.worker()
         await made.worker(ollama.url, kind="ollama")
         await made.worker(vllm.url, kind="vllm")
+        await made.worker(judge.url, kind="vllm")
         await made.worker(sdserver.url, kind="sdcpp", models=["hands"])
         await made.worker(whisper.url, kind="whisper", models=["ears"])
-        await made.served("echo", "ears", "hands", OLLAMA, VLLM)
+        await made.served("echo", "ears", "hands", OLLAMA, VLLM, JUDGE)
         yield made
 
 
@@ -108,3 +109,26 @@ async def test_a_text_is_tokens_at_vllm_and_tokens_are_a_text(served: Fabric) ->
     assert (tokens["count"], len(tokens["tokens"])) == (3, 3)
     back = await send(served, "/detokenize", {"model": VLLM, "tokens": tokens["tokens"]})
     assert back.json["prompt"] == back.json["content"] == "w0 w1 w2"
+
+
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+async def test_scores_and_classes_are_passed_on(served: Fabric, path: str) -> None:
+    asked = {"model": JUDGE, "text_1": "a b", "text_2": ["a", "b a"]}
+    answer = await send(served, path, asked)
+    assert [each["score"] for each in answer.json["data"]] == [0.5, 1.0]
+    assert (answer.json["model"], answer.json["usage"]["prompt_tokens"]) == (JUDGE, 7)
+    found = await send(served, "/classify", {"model": JUDGE, "input": "good"})
+    assert found.json["data"][0]["label"] == "good"
+    pooled = await send(served, "/pooling", {"model": JUDGE, "input": "a b"})
+    assert len(pooled.json["data"][0]["data"]) == 2
+
+
+async def test_scores_are_refused_where_there_are_none(served: Fabric) -> None:
+    pair = {"text_1": "a", "text_2": "b"}
+    answer = await send(served, "/score", {"model": VLLM, **pair})
+    assert (answer.status, answer.json["error"]["code"]) == (400, "unsupported_endpoint")
+    answer = await send(served, "/score", {"model": JUDGE, "text_1": "a"})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "text_2")
+    shown = [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "file:/"}}]}]
+    answer = await send(served, "/classify", {"model": JUDGE, "messages": shown})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "messages[0].content[0].type")

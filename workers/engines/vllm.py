@@ -63,7 +63,11 @@ KNOWS = (
     " request_id mm_processor_kwargs priority cache_salt enable_response_messages vllm_xargs"
     " previous_input_messages previous_response structured_outputs",
     "messages,count_tokens chat_template_kwargs kv_transfer_params",
-    "rerank truncate_prompt_tokens priority request_id mm_processor_kwargs",
+    "rerank,score,classify,pooling truncate_prompt_tokens truncation_side padding priority"
+    " request_id mm_processor_kwargs cache_salt use_activation",
+    "classify,pooling add_special_tokens add_generation_prompt continue_final_message"
+    " chat_template chat_template_kwargs media_io_kwargs",
+    "pooling embed_dtype endianness",
 )
 """vLLM's own fields, from its source."""
 

@@ -10,14 +10,14 @@ place at once, streaming or not. Fields it does not know are passed over.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from aiohttp import web
 
 from tests.doubles.base import DONE, Sim, Slots, document, main, sse, stream, words_of
-from tests.doubles.vllm import faults
+from tests.doubles.vllm import faults, pooling
 from tests.doubles.vllm.faults import Refused
 from tests.doubles.vllm.wire import MODELS, Answer, calls_of, compose
 
@@ -27,10 +27,10 @@ _DEAD = "EngineCore encountered an issue. See stack trace (above) for the root c
 
 class Vllm(Sim):
     """`parser`: started with a tool call parser. `embeds`: with an embedding model, so that there
-    is no chat. `senses`: vision, audio. `dead`: its engine process has crashed. `begins`: what it
-    was asked to go on from, for each request that set `continue_final_message`. `structured`: what
-    each chat asked an answer to be. `thinks`: said as `reasoning` before a chat's answer, as with a
-    reasoning parser."""
+    is no chat. `judges`: with a model for classes and scores, likewise. `senses`: vision, audio.
+    `dead`: its engine process has crashed. `begins`: what it was asked to go on from, for each
+    request that set `continue_final_message`. `structured`: what each chat asked an answer to be.
+    `thinks`: said as `reasoning` before a chat's answer, as with a reasoning parser."""
 
     headers: ClassVar = {"server": "uvicorn", "vary": "Origin"}
 
@@ -43,6 +43,7 @@ class Vllm(Sim):
         parser: bool = False,
         senses: tuple[str, ...] = (),
         embeds: bool = False,
+        judges: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -51,6 +52,7 @@ class Vllm(Sim):
         self.parser = parser
         self.senses = senses
         self.embeds = embeds
+        self.judges = judges
         self.dead = False
         self.begins: list[str] = []
         self.structured: list[Any] = []
@@ -59,8 +61,8 @@ class Vllm(Sim):
 
     def routes(self) -> list[web.RouteDef]:
         own = (
-            [web.post("/v1/embeddings", self._embeddings)]
-            if self.embeds
+            self._pooling()
+            if self.embeds or self.judges
             else [
                 web.post("/v1/chat/completions", self._chat),
                 web.post("/v1/completions", self._completions),
@@ -79,6 +81,29 @@ class Vllm(Sim):
             web.post("/detokenize", self._detokenize),
             *own,
         ]
+
+    def _pooling(self) -> list[web.RouteDef]:
+        """A model for vectors scores texts by how near these are."""
+        score = [web.post(f"{v}/score", self._pooled(pooling.scores)) for v in ("", "/v1")]
+        special = (
+            web.post("/classify", self._pooled(pooling.classes))
+            if self.judges
+            else web.post("/v1/embeddings", self._embeddings)
+        )
+        return [special, web.post("/pooling", self._pooled(pooling.pooled)), *score]
+
+    def _pooled(
+        self, say: Callable[[dict[str, Any], str], dict[str, Any]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            try:
+                asked = faults.validated(await request.read(), request.path)
+                self._check_model(asked)
+                return document(say(asked, self.model))
+            except Refused as fault:
+                return fault.response()
+
+        return answer
 
     def missing(self, fault: web.HTTPException) -> web.Response:
         return document({"detail": fault.reason}, fault.status)

@@ -27,6 +27,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
         (endpoints.EMBEDDINGS, {}),
         (endpoints.RERANK, {}),
         (endpoints.MODERATIONS, {}),
+        (endpoints.SCORE, {}),
         (endpoints.TRANSCRIPTIONS, {}),
         (endpoints.TRANSLATIONS, {"temperature": 0}),
         (endpoints.IMAGES, {"seed": 7}),

@@ -66,7 +66,7 @@ async def test_an_embedding_model_has_no_chat() -> None:
         answer = await ask(engine, job("tiny", "/v1/embeddings"), {"input": ["a b", "c"]})
         refused = await ask(engine, job("tiny"), chat("x"))
 
-    assert model.features == ("embeddings", "tokenize", "detokenize")
+    assert model.features == ("embeddings", "tokenize", "detokenize", "score", "pooling")
     assert len(answer.document["data"]) == 2
     assert refused.error["code"] == "unsupported_endpoint"
 
