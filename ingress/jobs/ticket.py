@@ -70,7 +70,7 @@ class Ticket:
         self.traced = {} if trace is None else trace.of_job()
         """What the headers of its messages say of its trace."""
         self._last_failure, self._effects = "", effects
-        self._changed: Callable[[], None] = lambda: None
+        self._changed: Callable[[], object] = object  # not a lambda: tests pickle tickets
 
     @property
     def job(self) -> Job:
