@@ -131,8 +131,11 @@ class Affine:
             self._end()
 
     def _end(self) -> None:
-        for trail in self._trails.values():
-            _stop(trail)
+        """There is nothing to choose any more. Jobs that still wait for one engine are everybody's
+        from now on: nobody would take them away from it later."""
+        for job, trail in [*self._trails.items()]:
+            if trail.timer is not None:
+                self._late(job)
         self._trails.clear()
         self.engines.clear()
 
@@ -146,6 +149,8 @@ class Affine:
     def send(self, plan: Plan, trail: Trail) -> None:
         """Have the job go to an engine that has the most of its prompt, if a slot is free there or
         is worth a wait. If others wait, that is looked at when a slot comes free."""
+        if plan.model not in self.shared:  # no more, since its prompt was looked at
+            return
         since = self._queues.of(plan.model, subjects.INTERACTIVE).since()
         if since is not None and time.monotonic() - since > UNDER_WAY:
             return
@@ -165,6 +170,8 @@ class Affine:
     def follow(self, ticket: Ticket, trail: Trail) -> None:
         """The job is about to be published."""
         job = ticket.job
+        if job.model not in self.shared:  # then nobody would forget it
+            return
         self._trails[job.id] = trail
         if trail.place is not None:
             self.engines.move(job.id, trail.place)
@@ -222,7 +229,8 @@ class Affine:
         """Nobody took the job there: all may have it."""
         ticket, trail = self._tickets.get(job), self._trails.get(job)
         if trail is not None:
-            trail.timer = trail.place = None
+            _stop(trail)
+            trail.place = None
         if ticket is None or ticket.done or ticket.holder is not None:
             return
         if ticket.lane == ticket.job.lane:
@@ -240,7 +248,8 @@ class Affine:
         if holder is None or ticket.job.model not in self.shared:
             return
         by_worker = not holder.claim.by_provider
-        self.engines.move(ticket.job.id, _place(holder.claim) if by_worker else None)
+        place = _place(holder.claim) if by_worker else None
+        self.engines.move(ticket.job.id, place, runs=True)
         if (trail := self._trails.get(ticket.job.id)) is not None:
             _stop(trail)
 

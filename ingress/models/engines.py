@@ -2,7 +2,8 @@
 Pure.
 
 What is free is counted, not read: a card is up to a second old, and speaks of jobs of this ingress
-that have ended since. So jobs of here are taken off the card's count when it comes.
+that have ended since. So jobs of here that have a slot are taken off the card's count when it
+comes. Those that are only sent there, and may wait for a slot, are not in it.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ class Engines:
         """By holder and name."""
         self._many: Counter[str] = Counter()
         """Engines of each model."""
-        self._at: dict[str, Place] = {}
-        """Where jobs of this ingress run, or are to run."""
+        self._at: dict[str, tuple[Place, bool]] = {}
+        """Where jobs of this ingress are to run, and whether they run."""
         self._own: Counter[Place] = Counter()
+        """How many jobs that are."""
+        self._running: Counter[Place] = Counter()
+        """How many of them run."""
 
     def get(self, place: Place) -> Engine | None:
         return self._engines.get(place.holder, {}).get(place.engine)
@@ -73,20 +77,25 @@ class Engines:
         self._count(before, {})
         return [Place(holder, name) for name in before]
 
-    def move(self, job: str, place: Place | None) -> None:
-        """A job of this ingress runs there, or is to; nowhere with None."""
+    def move(self, job: str, place: Place | None, *, runs: bool = False) -> None:
+        """A job of this ingress is to run there, or `runs` there; nowhere with None."""
         if (before := self._at.pop(job, None)) is not None:
-            self._own[before] -= 1
-            if self._own[before] <= 0:
-                del self._own[before]
+            self._count_job(*before, -1)
         if place is not None:
-            self._at[job] = place
-            self._own[place] += 1
+            self._at[job] = place, runs
+            self._count_job(place, runs, 1)
+
+    def _count_job(self, place: Place, runs: bool, by: int) -> None:
+        for counts in (self._own, self._running) if runs else (self._own,):
+            counts[place] += by
+            if counts[place] <= 0:
+                del counts[place]
 
     def clear(self) -> None:
         """Nothing runs anywhere, as far as it is counted here."""
         self._at.clear()
         self._own.clear()
+        self._running.clear()
 
     def free(self, place: Place) -> int:
         """Its free slots; below 0 if jobs wait for one."""
@@ -100,7 +109,7 @@ class Engines:
             if served:
                 models = {model.id: model.context or UNKNOWN for model in served}
                 paces = {model.id: model.prompt_us for model in served}
-                others = max(0, state.busy - self._own[Place(card.holder, state.name)])
+                others = max(0, state.busy - self._running[Place(card.holder, state.name)])
                 found[state.name] = Engine(card.node, state.slots, models, paces, others)
         return found
 

@@ -191,6 +191,15 @@ async def test_a_full_engine_is_waited_for_where_reading_anew_takes_longer(bus: 
     assert third.job.lane == ALL, "as many wait as it has slots"
 
 
+async def test_a_card_lets_no_more_wait(bus: FakeBus) -> None:
+    house = await waiting(bus, prompt_us=SLOW)
+    lanes = []
+    for _ in range(4):
+        lanes.append((await house.submit("one", "more")).job.lane)
+        house.affine.hear(card("a", busy=2, prompt_us=SLOW))
+    assert lanes == [A, A, ALL, ALL]
+
+
 async def test_it_is_waited_for_half_as_long_as_that_takes(bus: FakeBus) -> None:
     house = await waiting(bus, prompt_us=SLOW // 10)
     await house.submit("one", "more")
@@ -226,13 +235,48 @@ async def test_who_waits_for_an_engine_that_leaves_goes_to_all_at_once(
 ) -> None:
     house = await waiting(bus, prompt_us=SLOW)
     ticket = await house.submit("one", "more")
+    timer = house.affine._trails[ticket.job.id].timer
     if how == "gone":
         house.affine.forget("a.1")
     else:
         left: Any = {"draining": True} if how == "draining" else {"models": ()}
         house.affine.hear(card("a", **left))
+    assert timer is not None
+    assert timer.cancelled()
     assert (ticket.job.lane, ticket.job.edition) == (ALL, 1)
     assert WANTED_ENGINE not in bus.posts[-1].headers
+
+
+async def test_who_waits_for_one_engine_goes_to_all_once_its_model_has_no_other(
+    bus: FakeBus,
+) -> None:
+    """Else nobody would take it away from that engine when it leaves, too."""
+    house = await waiting(bus, prompt_us=SLOW)
+    ticket = await house.submit("one", "more")
+    timer = house.affine._trails[ticket.job.id].timer
+    assert timer is not None
+    house.affine.hear(card("b", draining=True))
+    assert house.affine.shared == {}
+    assert (ticket.job.lane, ticket.job.edition) == (ALL, 1)
+    assert timer.cancelled()
+    house.affine.forget("a.1")
+    assert (ticket.job.lane, ticket.job.edition) == (ALL, 1)
+    house.claim(ticket, holder("b"))
+    assert ticket.node == "b"
+
+
+async def test_who_comes_as_a_model_has_no_other_engine_any_more_is_not_remembered(
+    bus: FakeBus,
+) -> None:
+    """Its prompt was looked at before."""
+    house = House(bus)
+    await house.had("a", "one")
+    trail = house.trail("one", "more")
+    house.affine.forget("b.1")
+    order = Order(PLAN, "/v1/x", True, b"{}", "x", "t", "k", trail=trail)
+    ticket = await house.dispatch.submit(order)
+    assert ticket.job.lane == ALL
+    assert house.affine._trails == {}
 
 
 async def test_one_that_has_it_is_not_hurried(house: House) -> None:
@@ -405,6 +449,7 @@ async def test_books_are_even_once_all_is_over(house: House) -> None:
         ticket.revoke("silent", time.monotonic())
         house.dispatch.close(ticket)
     assert not house.affine.engines._own
+    assert not house.affine.engines._running
     assert not house.affine.engines._at
     assert not house.affine._trails
     await asyncio.sleep(0)

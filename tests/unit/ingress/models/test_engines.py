@@ -48,8 +48,8 @@ def test_a_card_says_what_an_engine_is_like(engines: Engines) -> None:
 
 
 def test_jobs_of_here_are_counted_and_not_read(engines: Engines) -> None:
-    engines.move("one", A)
-    engines.move("two", A)
+    engines.move("one", A, runs=True)
+    engines.move("two", A, runs=True)
     engines.hear(card(busy=3))
     assert engines.free(A) == 1, "one of another ingress, two of here"
     engines.move("one", None)
@@ -60,6 +60,19 @@ def test_jobs_of_here_are_counted_and_not_read(engines: Engines) -> None:
     engines.clear()
     assert engines.free(A) == 3
     assert engines.free(Place("b.1", "e")) == 0, "nobody knows it"
+
+
+def test_who_waits_for_a_slot_is_in_no_cards_count(engines: Engines) -> None:
+    for _ in range(2):  # a card comes at least once a second
+        engines.hear(card(busy=4))
+        assert engines.free(A) == 0
+    for number in range(2):
+        engines.move(str(number), A)
+        engines.hear(card(busy=4))
+        assert engines.free(A) == -1 - number
+    engines.move("0", A, runs=True)  # in the slot of a job of another ingress
+    engines.hear(card(busy=4))
+    assert engines.free(A) == -1
 
 
 def test_who_is_told_again_has_not_left(engines: Engines) -> None:
