@@ -96,12 +96,15 @@ class DirectClient(Connecting):
         self._reading = True
         at = reader.messages(data)
         self._reading, calls, self._read = False, self._read, []
+        self._call(calls)
+        return at
+
+    def _call(self, calls: list[Callable[[], None]]) -> None:
         for call in calls:
             try:
                 call()
-            except Exception as fault:  # noqa: BLE001 - as above
+            except Exception as fault:  # noqa: BLE001 - as above; the others are to be called
                 self._tell_soon(fault)
-        return at
 
     def _tell_soon(self, fault: Exception) -> None:
         telling = asyncio.get_running_loop().create_task(self._tell(fault))
@@ -184,7 +187,8 @@ class DirectClient(Connecting):
         return True
 
     def before_writing(self, call: Callable[[], None]) -> None:
-        """Have `call` post what it has at the end of this turn, in the same write as all else."""
+        """Have `call` post what it has at the end of this turn, in the same write as all else. Also
+        one that is given by such a call."""
         if not self._due:
             self._write_soon()
         self._first.append(call)
@@ -198,14 +202,12 @@ class DirectClient(Connecting):
     def _hand_over(self) -> None:
         """Write everything that this turn of the loop posted at once. uvloop gathers no writes,
         and one write each tripled the broker's CPU (measured: 0.31 to 1.06 ms a request)."""
-        first, self._first = self._first, []
-        try:
-            for call in first:
-                call()
-        finally:
-            ready, self._ready, self._due = self._ready, [], False
-            if ready:  # else all was for nobody, or is kept for the next connection
-                self._write_out(ready)
+        while self._first:
+            calls, self._first = self._first, []
+            self._call(calls)
+        ready, self._ready, self._due = self._ready, [], False
+        if ready:  # else all was for nobody, or is kept for the next connection
+            self._write_out(ready)
 
     def _write_out(self, ready: list[bytes]) -> None:
         if self.is_connected and self._transport is not None:

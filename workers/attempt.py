@@ -77,9 +77,15 @@ class Outbox:
 
     def _flush(self) -> None:
         due, self._due, self._gathering = self._due, [], None
+        faults: list[Exception] = []
         for attempt in due:
-            attempt.flush()
+            try:
+                attempt.flush()
+            except Exception as fault:  # noqa: BLE001 - the frames of others are to go out
+                faults.append(fault)
         self._look(due)
+        if faults:
+            raise ExceptionGroup("frames were not posted", faults)
 
     def _look(self, due: list[Attempt]) -> None:
         """See whether so many stream that they gather."""

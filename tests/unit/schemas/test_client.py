@@ -91,15 +91,30 @@ async def test_where_nothing_was_posted_nothing_is_written(
 async def test_a_fault_before_writing_costs_no_message(
     client: DirectClient, transport: FakeTransport
 ) -> None:
-    faults: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, about: faults.append(about))
+    told: list[Exception] = []
+
+    async def tell(fault: Exception) -> None:
+        told.append(fault)
+
+    client._error_cb = tell
     client.before_writing(broken)
+    client.before_writing(lambda: client.post("another's"))
     client.post("early")
-    await fakes.turns(1)
+    await fakes.turns(2)
     client.post("late")
     await fakes.turns(1)
-    assert transport.sent == b"PUB early  0\r\n\r\nPUB late  0\r\n\r\n"
-    assert len(faults) == 1
+    assert transport.sent == b"".join(
+        b"PUB %b  0\r\n\r\n" % subject for subject in (b"early", b"another's", b"late")
+    )
+    assert [type(fault) for fault in told] == [ZeroDivisionError]
+
+
+async def test_what_is_given_while_calls_are_made_before_writing_is_called_too(
+    client: DirectClient, transport: FakeTransport
+) -> None:
+    client.before_writing(lambda: client.before_writing(lambda: client.post("late")))
+    await fakes.turns(1)
+    assert (transport.writes, transport.sent) == (1, b"PUB late  0\r\n\r\n")
 
 
 async def test_headers_are_counted_and_stay_on_their_lines(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -193,6 +195,23 @@ async def test_those_of_slow_streams_do_not(bus: FakeBus, seconds: float) -> Non
     streams.all[1].data(b"x")
     await fakes.turns(1)
     assert len(messages(bus)) == 1
+
+
+async def test_what_cannot_be_posted_of_one_keeps_nothing_of_others(
+    bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon: list[Callable[[], None]] = []
+    outbox = Outbox(soon.append)
+    one, other = (Attempt(bus, fakes.HOLDER, JOB, fakes.ack(), 2**20, outbox) for _ in range(2))
+    monkeypatch.setattr(one, "flush", partial(int, "x"))
+    for each in (one, other):
+        each.start(200, "x")
+    (flush,) = soon
+    with pytest.RaisesGroup(ValueError):
+        flush()
+    assert len(messages(bus)) == 1
+    other.data(b"x")
+    assert len(soon) == 2, "the next ones go out, too"
 
 
 @pytest.mark.usefixtures("endless")
